@@ -1,0 +1,103 @@
+"""The scheme: one row per resource, from which discovery, routing, decoding and storage all follow.
+
+Source: the API reference of Kubernetes v1.36 and the API concepts page
+(https://kubernetes.io/docs/reference/using-api/api-concepts/). The rows are in ``api.resources``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GroupVersionKind:
+    group: str
+    version: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        """``apps/v1``; ``v1`` for the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """``kind`` is what the subresource reads and writes where that is not the resource's own kind."""
+
+    name: str
+    verbs: tuple[str, ...]
+    kind: GroupVersionKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of the API, in all its served versions.
+
+    ``versions`` are in order of preference; ``storage_version`` is the one that is written to the store.
+    ``definitions`` maps a version to the name of its published OpenAPI definition, such as ``io.k8s.api.core.v1.Pod``.
+    """
+
+    group: str
+    plural: str
+    singular: str
+    kind: str
+    versions: tuple[str, ...]
+    storage_version: str
+    namespaced: bool = True
+    verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[Subresource, ...] = ()
+    definitions: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
+    storage_prefix: str = ""
+    """Key prefix in the store under ``/registry/`` as upstream lays it out, such as ``services/specs``."""
+    builtin: bool = True
+    """False for a custom resource."""
+
+    @property
+    def name(self) -> str:
+        """``deployments.apps``; ``pods`` for the core group. The name in error messages."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def gvk(self, version: str) -> GroupVersionKind:
+        return GroupVersionKind(self.group, version, self.kind)
+
+    def subresource(self, name: str) -> Subresource | None:
+        return next((s for s in self.subresources if s.name == name), None)
+
+
+class Scheme:
+    """All resources that a server serves; custom resources come and go while it runs."""
+
+    def __init__(self, resources: Iterable[Resource] = ()) -> None:
+        self._by_plural: dict[tuple[str, str], Resource] = {}
+        self._by_kind: dict[tuple[str, str], Resource] = {}
+        for resource in resources:
+            self.add(resource)
+
+    def add(self, resource: Resource) -> None:
+        self._by_plural[resource.group, resource.plural] = resource
+        self._by_kind[resource.group, resource.kind] = resource
+
+    def remove(self, group: str, plural: str) -> None:
+        if resource := self._by_plural.pop((group, plural), None):
+            self._by_kind.pop((group, resource.kind), None)
+
+    def resource(self, group: str, plural: str) -> Resource | None:
+        return self._by_plural.get((group, plural))
+
+    def for_kind(self, group: str, kind: str) -> Resource | None:
+        return self._by_kind.get((group, kind))
+
+    def resources(self) -> list[Resource]:
+        return list(self._by_plural.values())
+
+    def groups(self) -> dict[str, list[str]]:
+        """Each group with its served versions, in order of first appearance."""
+        found: dict[str, list[str]] = {}
+        for resource in self._by_plural.values():
+            versions = found.setdefault(resource.group, [])
+            versions.extend(v for v in resource.versions if v not in versions)
+        return found

@@ -1,0 +1,1 @@
+"""What every component needs to run: clock, tasks, logging, metrics, flags."""

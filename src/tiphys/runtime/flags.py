@@ -1,0 +1,79 @@
+"""Command-line flags with upstream's names and Go's syntax (``--name=value``, ``--name value``, ``--bool``).
+
+A flag that the original has and Tiphys does not is refused by name, never ignored: an operator who sets it means it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+
+class FlagError(SystemExit):
+    """A flag that cannot be used; exits with status 2 after printing why."""
+
+
+class FlagParser(argparse.ArgumentParser):
+    """An argument parser for one component: ``unsupported`` names upstream's flags that are refused by name."""
+
+    def __init__(self, prog: str, description: str, unsupported: Iterable[str] = ()) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        self._unsupported = frozenset(unsupported)
+
+    def error(self, message: str) -> NoReturn:
+        raise FlagError(f"{self.prog}: {message}")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        known, rest = self.parse_known_args(list(arguments))
+        for word in rest:
+            name = word.split("=", 1)[0]
+            if name.lstrip("-") in self._unsupported:
+                self.error(f"flag {name} of the original is not supported by Tiphys; remove it")
+            self.error(f"unknown flag or argument: {name}")
+        return known
+
+    def add_bool(self, name: str, default: bool, help: str) -> None:
+        """A Go boolean flag: ``--name``, ``--name=true``, ``--name=false``."""
+        self.add_argument(
+            name, nargs="?", const=True, default=default, type=parse_bool, help=help, metavar="true|false"
+        )
+
+
+def parse_bool(text: str) -> bool:
+    """Go's strconv.ParseBool."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is not a boolean; use true or false")
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Go's time.ParseDuration (``1h15m``, ``500ms``), in seconds."""
+    if text == "0":
+        return 0.0
+    rest, total, sign = text, 0.0, 1.0
+    if rest[:1] in "+-":
+        sign, rest = (-1.0 if rest[0] == "-" else 1.0), rest[1:]
+    if not rest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write for example 30s, 5m or 1h30m")
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        unit = next((u for u in ("ns", "us", "µs", "ms", "s", "m", "h") if rest[digits:].startswith(u)), None)
+        if digits == 0 or unit is None:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write for example 30s, 5m or 1h30m")
+        total += float(rest[:digits]) * _UNITS[unit]
+        rest = rest[digits + len(unit) :]
+    return sign * total
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """``a=b,c=d`` as a mapping."""
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    if bad := [key for key, equals, _ in pairs if not equals]:
+        raise argparse.ArgumentTypeError(f"{bad[0]!r} has no value; write key=value[,key=value…]")
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,169 @@
+"""The seam between protocol and program: a ``Handler`` takes a ``Request`` and gives a ``Response``.
+
+The API server, the kubelet's server and the health servers are ``Handler``s. The HTTP/1.1 and HTTP/2 servers call them
+for bytes from a socket; the in-process transport of tests calls the same ones directly. Clients see the same two types
+from the other side, through ``Transport``.
+
+A response's body is one of:
+
+- ``bytes``: sent with Content-Length;
+- a ``Stream``: a coroutine function that is given a ``Sink`` and writes to it until it returns (watches, logs);
+- an ``Upgrade``: after the 101 answer the raw byte stream belongs to it (exec, attach, port-forward).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection."""
+
+    address: str = ""
+    """IP address, without the port."""
+    port: int = 0
+    certificate: bytes | None = None
+    """The client certificate in DER; the TLS layer has verified it against the server's client CA."""
+    secure: bool = False
+    """Whether the bytes travel by TLS, or never leave the process."""
+    identity: tuple[str, tuple[str, ...]] | None = None
+    """User and groups of a caller in the same process; only the in-process transport sets it, never a socket."""
+
+
+class Sink(Protocol):
+    """Where a streamed body goes. ``write`` never blocks; a slow reader shows in ``buffered``."""
+
+    def write(self, data: bytes) -> None:
+        """Send one piece. Each call is delivered as soon as possible; a call after ``closed`` is dropped."""
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written and not yet taken by the other side."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the other side has taken most of what was written, or is gone."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the other side is gone."""
+        ...
+
+    async def wait_closed(self) -> None:
+        """Wait until the other side is gone."""
+        ...
+
+
+class ByteStream(Protocol):
+    """A raw connection in both directions, as after an Upgrade."""
+
+    async def read(self, limit: int = 65536) -> bytes:
+        """The next bytes; ``b""`` at the end."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def write_eof(self) -> None:
+        """Half-close, where the transport can; otherwise nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Stream = Callable[[Sink], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A body that takes the connection over: ``run`` owns it from the 101 answer until it returns."""
+
+    run: Callable[[ByteStream], Awaitable[None]]
+
+
+class Headers(dict[str, str]):
+    """Header fields by lower-case name. A field that came several times is joined with ``, ``."""
+
+    def add(self, name: str, value: str) -> None:
+        name = name.lower()
+        self[name] = f"{self[name]}, {value}" if name in self else value
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request. ``path`` is percent-encoded as sent; ``query`` is the raw text after the question mark."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Headers = field(default_factory=Headers)
+    body: bytes = b""
+    peer: Peer = field(default_factory=Peer)
+
+    def parameters(self) -> dict[str, list[str]]:
+        """Query parameters, decoded, each with its values in order."""
+        found: dict[str, list[str]] = {}
+        for name, value in parse_qsl(self.query, keep_blank_values=True):
+            found.setdefault(name, []).append(value)
+        return found
+
+
+@dataclass(slots=True)
+class Response:
+    """One HTTP response. ``headers`` maps names as they are to be sent; Content-Length and framing are added."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | Stream | Upgrade = b""
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class BodyTooLarge(Exception):
+    """The request's body is larger than the server's limit."""
+
+
+class ClientResponse(Protocol):
+    """A response as a client sees it: read it whole, in pieces, or take the connection over."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By lower-case name."""
+
+    async def read(self) -> bytes:
+        """The whole body. Raises ``ConnectionError`` where it ends early."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body piece by piece, as it arrives."""
+        ...
+
+    def upgraded(self) -> ByteStream:
+        """The raw connection after a 101 answer."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connection back, or close it where the body was not read to its end."""
+        ...
+
+
+class Transport(Protocol):
+    """Carries requests to one server: over sockets (``wire.client``) or by a call (``wire.inprocess``)."""
+
+    async def send(self, request: Request, timeout: float | None = None) -> ClientResponse:
+        """Send a request; returns at the response's head.
+
+        ``timeout`` bounds the wait for the head, in seconds. Raises ``ConnectionError`` where the server cannot be
+        reached or goes away, ``TimeoutError`` after ``timeout``.
+        """
+        ...
+
+    async def close(self) -> None: ...
