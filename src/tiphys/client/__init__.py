@@ -1,0 +1,1 @@
+"""The API's clients: REST, errors, reflectors and informers."""
