@@ -1,0 +1,369 @@
+"""A containerd of our own: configuration, start, readiness, and the CNI network of its pods.
+
+Its root, state and socket are private, so a containerd or Docker of the user's is left alone. It is started in a
+session of its own and is not stopped with the kubelet: containers belong to their shims, which outlive containerd, and
+a containerd started again on the same state finds them.
+
+Source: containerd's docs/cri/config.md (version 2 of the configuration file, read by 1.5 up to 2.x) and the CNI
+specification 1.0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tiphys.cluster.images import PAUSE_IMAGE
+
+_CAP_SYS_RESOURCE = 24
+_UNUSED_PLUGINS = (
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.tracing.processor.v1.otlp",
+    "io.containerd.internal.v1.tracing",
+)
+
+
+class ContainerdError(Exception):
+    """containerd cannot be started; the message says why and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerdConfig:
+    """Where this containerd lives, and what the machine allows it."""
+
+    root: Path
+    state: Path
+    socket: Path
+    cni_conf_dir: Path
+    cni_bin_dir: Path
+    certs_dir: Path
+    """Registry mirrors, one folder per registry with a hosts.toml."""
+    snapshotter: str = "overlayfs"
+    systemd_cgroup: bool = False
+    restrict_oom_score_adj: bool = False
+    sandbox_image: str = PAUSE_IMAGE
+
+
+@dataclass(frozen=True, slots=True)
+class PodNetwork:
+    """The bridge network of one node's pods."""
+
+    pod_cidr: str
+    bridge: str = "tiphys0"
+    cluster_cidr: str = ""
+    """Pod addresses of the whole cluster: traffic to them keeps the pod's own address."""
+    mtu: int = 0
+    name: str = "tiphys"
+    data_dir: str = ""
+    """Where host-local keeps its reservations; empty for its default."""
+    host_ports: bool = True
+
+
+def settings_for_machine(data_dir: Path, run_dir: Path, *, sandbox_image: str = PAUSE_IMAGE) -> ContainerdConfig:
+    """The configuration that fits this machine, with everything under ``data_dir`` and ``run_dir``."""
+    root = data_dir / "containerd"
+    return ContainerdConfig(
+        root=root,
+        state=run_dir / "containerd",
+        socket=run_dir / "containerd.sock",
+        cni_conf_dir=data_dir / "cni" / "net.d",
+        cni_bin_dir=run_dir / "cni-bin",
+        certs_dir=data_dir / "registries",
+        snapshotter="overlayfs" if overlay_works(root) else "native",
+        systemd_cgroup=systemd_is_init() and cgroup_version() == 2,
+        restrict_oom_score_adj=not has_capability(_CAP_SYS_RESOURCE),
+        sandbox_image=sandbox_image,
+    )
+
+
+def cgroup_version() -> int:
+    """2 where the unified hierarchy alone is mounted; 1 for the old hierarchies and for both (hybrid)."""
+    return 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
+
+
+def systemd_is_init() -> bool:
+    return Path("/run/systemd/system").is_dir()
+
+
+def has_capability(number: int) -> bool:
+    """Whether this process has a capability in its effective set."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> number & 1)
+    return False
+
+
+def overlay_works(directory: Path) -> bool:
+    """Whether overlayfs can be mounted on ``directory`` (it cannot on another overlayfs, or without the right)."""
+    directory.mkdir(parents=True, exist_ok=True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".overlay-") as scratch:
+        lower, upper, work, merged = (Path(scratch) / name for name in ("lower", "upper", "work", "merged"))
+        for each in (lower, upper, work, merged):
+            each.mkdir()
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}".encode()
+        if libc.mount(b"overlay", str(merged).encode(), b"overlay", 0, options) != 0:
+            return False
+        libc.umount2(str(merged).encode(), 0)
+    return True
+
+
+def render(config: ContainerdConfig) -> str:
+    """config.toml for ``config``."""
+    quote = json.dumps
+    disabled = ", ".join(quote(name) for name in _UNUSED_PLUGINS)
+    cri = 'plugins."io.containerd.grpc.v1.cri"'
+    return f"""version = 2
+root = {quote(str(config.root))}
+state = {quote(str(config.state))}
+oom_score = 0
+disabled_plugins = [{disabled}]
+
+[grpc]
+  address = {quote(str(config.socket))}
+
+[{cri}]
+  sandbox_image = {quote(config.sandbox_image)}
+  restrict_oom_score_adj = {str(config.restrict_oom_score_adj).lower()}
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  enable_unprivileged_ports = true
+  enable_unprivileged_icmp = true
+  [{cri}.containerd]
+    snapshotter = {quote(config.snapshotter)}
+    default_runtime_name = "runc"
+    [{cri}.containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [{cri}.containerd.runtimes.runc.options]
+        SystemdCgroup = {str(config.systemd_cgroup).lower()}
+  [{cri}.cni]
+    bin_dir = {quote(str(config.cni_bin_dir))}
+    conf_dir = {quote(str(config.cni_conf_dir))}
+    max_conf_num = 1
+  [{cri}.registry]
+    config_path = {quote(str(config.certs_dir))}
+"""
+
+
+def network_config(network: PodNetwork) -> str:
+    """The CNI configuration list of a node's bridge. Masquerading is not the plugin's: see ``masquerade_rules``."""
+    ipam: dict[str, object] = {
+        "type": "host-local",
+        "ranges": [[{"subnet": network.pod_cidr}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    if network.data_dir:
+        ipam["dataDir"] = network.data_dir
+    bridge: dict[str, object] = {
+        "type": "bridge",
+        "bridge": network.bridge,
+        "isGateway": True,
+        "hairpinMode": True,
+        "ipMasq": False,
+        "ipam": ipam,
+    }
+    if network.mtu:
+        bridge["mtu"] = network.mtu
+    plugins = [bridge]
+    if network.host_ports:
+        plugins.append({"type": "portmap", "capabilities": {"portMappings": True}, "snat": True})
+    return json.dumps({"cniVersion": "0.4.0", "name": network.name, "plugins": plugins}, indent=2) + "\n"
+
+
+def masquerade_rules(network: PodNetwork) -> str:
+    """nftables rules: what pods send out of the cluster carries the node's address.
+
+    One rule for all pods, made once, instead of the bridge plugin's rules for each pod, which cost 40 ms a pod.
+    """
+    inside = network.cluster_cidr or network.pod_cidr
+    table = f"{network.name.replace('-', '_')}_masquerade"
+    return f"""table ip {table}
+delete table ip {table}
+table ip {table} {{
+  chain postrouting {{
+    type nat hook postrouting priority 100; policy accept;
+    ip saddr {network.pod_cidr} ip daddr != {inside} ip daddr != 224.0.0.0/4 masquerade
+  }}
+}}
+"""
+
+
+def remove_masquerade_rules(network: PodNetwork) -> str:
+    table = f"{network.name.replace('-', '_')}_masquerade"
+    return f"table ip {table}\ndelete table ip {table}\n"
+
+
+def apply_rules(rules: str) -> None:
+    """Hand rules to nft as one transaction."""
+    done = subprocess.run(["nft", "-f", "-"], input=rules, text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise ContainerdError(f"nft refused the masquerade rules: {done.stderr.strip()}")
+
+
+def link_plugins(target: Path) -> None:
+    """Collect the CNI plugins of the machine in one folder: Debian's, and over them those of /opt/cni/bin."""
+    target.mkdir(parents=True, exist_ok=True)
+    for source in (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/cni/bin")):
+        if not source.is_dir():
+            continue
+        for plugin in source.iterdir():
+            link = target / plugin.name
+            if link.is_symlink() and os.readlink(link) == str(plugin):
+                continue
+            link.unlink(missing_ok=True)
+            link.symlink_to(plugin)
+    if missing := [name for name in ("bridge", "host-local", "loopback", "portmap") if not (target / name).exists()]:
+        raise ContainerdError(
+            f"CNI plugin {missing[0]} not found in /usr/lib/cni or /opt/cni/bin; "
+            "install the package containernetworking-plugins"
+        )
+
+
+@dataclass(slots=True)
+class Containerd:
+    """One containerd process. ``start`` returns when it answers; it runs on until ``stop``."""
+
+    config: ContainerdConfig
+    network: PodNetwork | None = None
+    log_file: Path | None = None
+    process: asyncio.subprocess.Process | None = field(default=None, init=False)
+
+    @property
+    def config_file(self) -> Path:
+        return self.config.root.parent / "containerd.toml"
+
+    def write_files(self) -> None:
+        """Write config.toml, the CNI network and the folders; nothing runs yet."""
+        for folder in (self.config.root, self.config.state, self.config.socket.parent, self.config.cni_conf_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.config.certs_dir.mkdir(parents=True, exist_ok=True)
+        self.config_file.write_text(render(self.config))
+        link_plugins(self.config.cni_bin_dir)
+        if self.network is not None:
+            write_atomically(self.config.cni_conf_dir / "10-tiphys.conflist", network_config(self.network))
+
+    def command(self) -> list[str]:
+        program = shutil.which("containerd")
+        if program is None:
+            raise ContainerdError("containerd not found; install the package containerd")
+        if shutil.which("runc") is None:
+            raise ContainerdError("runc not found; install the package runc")
+        return [program, "--config", str(self.config_file)]
+
+    async def start(self, timeout: float = 30) -> None:
+        """Start containerd and wait until its CRI answers."""
+        self.write_files()
+        log = self.log_file.open("ab") if self.log_file is not None else None
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log or asyncio.subprocess.DEVNULL,
+                stderr=log or asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            if log is not None:
+                log.close()
+        await self.wait_ready(timeout)
+
+    async def wait_ready(self, timeout: float = 30) -> None:
+        """Wait until the socket takes connections. Raises ``ContainerdError`` where containerd ends or stays silent."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not await _accepts(self.config.socket):
+            if self.process is not None and self.process.returncode is not None:
+                raise ContainerdError(f"containerd ended with status {self.process.returncode}; {self._last_words()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise ContainerdError(f"containerd did not answer within {timeout:.0f} s; {self._last_words()}")
+            await asyncio.sleep(0.01)
+
+    def _last_words(self) -> str:
+        if self.log_file is None or not self.log_file.exists():
+            return "it has no log file"
+        lines = self.log_file.read_text(errors="replace").splitlines()[-3:]
+        return f"the end of {self.log_file}: " + " | ".join(lines)
+
+    async def stop(self, timeout: float = 10) -> None:
+        """End containerd itself; containers and their shims run on."""
+        if self.process is None or self.process.returncode is not None:
+            return
+        self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), timeout)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+
+async def _accepts(socket: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(str(socket))
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return True
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step, so that containerd's watcher never sees half of it."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text)
+    scratch.replace(path)
+
+
+def remove_leftovers(config: ContainerdConfig, network: PodNetwork | None) -> list[str]:
+    """Remove what a stopped containerd leaves on the machine: shims, mounts, namespaces, bridge, rules.
+
+    Returns what could not be removed. Folders are the caller's to delete, once nothing is mounted in them.
+    """
+    problems: list[str] = []
+    for pid in _shims(config):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for mount in sorted(_mounts_under(config.state, config.root), reverse=True):
+        done = subprocess.run(["umount", "-l", mount], capture_output=True, text=True, check=False)
+        if done.returncode != 0 and mount in _mounts_under(config.state, config.root):
+            problems.append(f"cannot unmount {mount}: {done.stderr.strip()}")
+    if network is not None:
+        subprocess.run(["ip", "link", "delete", network.bridge], capture_output=True, check=False)
+        done = subprocess.run(
+            ["nft", "-f", "-"], input=remove_masquerade_rules(network), text=True, capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            problems.append(f"cannot remove the masquerade rules: {done.stderr.strip()}")
+    return problems
+
+
+def _mounts_under(*folders: Path) -> list[str]:
+    prefixes = tuple(f"{folder}/" for folder in folders)
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [mount for mount in mounts if mount.startswith(prefixes)]
+
+
+def _shims(config: ContainerdConfig) -> list[int]:
+    """Shims of this containerd: they were started with its socket's address."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"containerd-shim" in words[0] and str(config.socket).encode() in words:
+            found.append(int(entry.name))
+    return found
