@@ -1,0 +1,170 @@
+"""Errors about one field of an object: what kind, where, which value, and why.
+
+A validation returns a list of them, in the order found; ``api.errors.invalid`` renders the list as a 422 Status.
+Source: ``StatusCause`` in the API reference (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/).
+Paths are text: ``spec.containers[0].name``, ``metadata.labels[key]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tiphys.api.gotext import json_text, quote, value_text
+
+
+class FieldErrorType(Enum):
+    """The value is the reason of the cause in the Status."""
+
+    NOT_FOUND = "FieldValueNotFound"
+    REQUIRED = "FieldValueRequired"
+    DUPLICATE = "FieldValueDuplicate"
+    INVALID = "FieldValueInvalid"
+    NOT_SUPPORTED = "FieldValueNotSupported"
+    FORBIDDEN = "FieldValueForbidden"
+    TOO_LONG = "FieldValueTooLong"
+    TOO_MANY = "FieldValueTooMany"
+    TOO_FEW = "FieldValueTooFew"
+    TOO_SHORT = "FieldValueTooShort"
+    INTERNAL = "InternalError"
+    TYPE_INVALID = "FieldValueTypeInvalid"
+
+
+_TITLES = {
+    FieldErrorType.NOT_FOUND: "Not found",
+    FieldErrorType.REQUIRED: "Required value",
+    FieldErrorType.DUPLICATE: "Duplicate value",
+    FieldErrorType.INVALID: "Invalid value",
+    FieldErrorType.NOT_SUPPORTED: "Unsupported value",
+    FieldErrorType.FORBIDDEN: "Forbidden",
+    FieldErrorType.TOO_LONG: "Too long",
+    FieldErrorType.TOO_MANY: "Too many",
+    FieldErrorType.TOO_FEW: "Too few",
+    FieldErrorType.TOO_SHORT: "Too short",
+    FieldErrorType.INTERNAL: "Internal error",
+    FieldErrorType.TYPE_INVALID: "Invalid value",
+}
+_WITHOUT_VALUE = {
+    FieldErrorType.REQUIRED,
+    FieldErrorType.FORBIDDEN,
+    FieldErrorType.TOO_LONG,
+    FieldErrorType.TOO_SHORT,
+    FieldErrorType.INTERNAL,
+}
+
+
+class Rendered(str):
+    """A bad value that is already in the form in which the message shows it."""
+
+    __slots__ = ()
+
+
+class _Omitted:
+    """Stands for a bad value that the message leaves out."""
+
+
+OMITTED = _Omitted()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    type: FieldErrorType
+    field: str
+    value: Any = ""
+    detail: str = ""
+
+    @property
+    def body(self) -> str:
+        """The message without the field's path; the message of the cause."""
+        text = _TITLES[self.type]
+        if self.type not in _WITHOUT_VALUE and self.value is not OMITTED:
+            text = f"{text}: {_value(self.value)}"
+        return f"{text}: {self.detail}" if self.detail else text
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.body}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Rendered):
+        return value
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, (bool, int, float)):
+        return value_text(value)
+    return json_text(value)
+
+
+def aggregate(errors: Iterable[object]) -> str:
+    """The messages as one text: alone as it is, several as ``[a, b]``, each once."""
+    messages = list(dict.fromkeys(str(error) for error in errors))
+    return messages[0] if len(messages) == 1 else f"[{', '.join(messages)}]"
+
+
+def not_found(field: str, value: Any) -> FieldError:
+    return FieldError(FieldErrorType.NOT_FOUND, field, value)
+
+
+def required(field: str, detail: str = "") -> FieldError:
+    return FieldError(FieldErrorType.REQUIRED, field, "", detail)
+
+
+def duplicate(field: str, value: Any) -> FieldError:
+    return FieldError(FieldErrorType.DUPLICATE, field, value)
+
+
+def invalid(field: str, value: Any, detail: str) -> FieldError:
+    return FieldError(FieldErrorType.INVALID, field, value, detail)
+
+
+def type_invalid(field: str, value: Any, detail: str) -> FieldError:
+    return FieldError(FieldErrorType.TYPE_INVALID, field, value, detail)
+
+
+def not_supported(field: str, value: Any, supported: Iterable[object]) -> FieldError:
+    """``supported`` is shown in the order given; upstream's callers mostly sort it."""
+    quoted = ", ".join(quote(str(v)) for v in supported)
+    return FieldError(FieldErrorType.NOT_SUPPORTED, field, value, f"supported values: {quoted}" if quoted else "")
+
+
+def forbidden(field: str, detail: str) -> FieldError:
+    return FieldError(FieldErrorType.FORBIDDEN, field, "", detail)
+
+
+def too_long(field: str, maximum: int) -> FieldError:
+    """More bytes than ``maximum``; negative where the limit is not told."""
+    return FieldError(FieldErrorType.TOO_LONG, field, "<value omitted>", _more_than(maximum, "byte"))
+
+
+def too_long_characters(field: str, maximum: int) -> FieldError:
+    return FieldError(FieldErrorType.TOO_LONG, field, "<value omitted>", _more_than(maximum, "character"))
+
+
+def _more_than(maximum: int, unit: str) -> str:
+    return f"may not be more than {maximum} {_plural(maximum, unit)}" if maximum >= 0 else "value is too long"
+
+
+def too_short(field: str, value: Any, minimum: int) -> FieldError:
+    text = f"must be at least {minimum} {_plural(minimum, 'character')}" if minimum >= 0 else "value is too short"
+    return FieldError(FieldErrorType.TOO_SHORT, field, value, text)
+
+
+def too_many(field: str, actual: int, maximum: int) -> FieldError:
+    """``actual`` and ``maximum`` are left out of the message where they are negative."""
+    text = f"must have at most {maximum} {_plural(maximum, 'item')}" if maximum >= 0 else "has too many items"
+    return FieldError(FieldErrorType.TOO_MANY, field, actual if actual >= 0 else OMITTED, text)
+
+
+def too_few(field: str, actual: int, minimum: int) -> FieldError:
+    text = f"must have at least {minimum} {_plural(minimum, 'item')}" if minimum >= 0 else "has too few items"
+    return FieldError(FieldErrorType.TOO_FEW, field, actual, text)
+
+
+def internal(field: str, error: object) -> FieldError:
+    return FieldError(FieldErrorType.INTERNAL, field, OMITTED, str(error))
+
+
+def _plural(count: int, unit: str) -> str:
+    return unit if count == 1 else f"{unit}s"
