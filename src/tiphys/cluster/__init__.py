@@ -1,0 +1,1 @@
+"""Bootstrap: settings, certificates, kubeconfigs, the supervisor, the phases of up, down and reset, images, add-ons."""

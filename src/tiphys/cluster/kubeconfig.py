@@ -1,0 +1,156 @@
+"""Kubeconfig files: one for each component, and the user's, into which the cluster's context is merged.
+
+Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from tiphys.cluster.pki import RENEW_BEFORE_DAYS, Authority, ensure_authority
+from tiphys.cluster.settings import Settings, write_private
+
+Config = dict[str, Any]
+
+USERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "admin": ("kubernetes-admin", ("kubeadm:cluster-admins",)),
+    "super-admin": ("kubernetes-super-admin", ("system:masters",)),
+    "controller-manager": ("system:kube-controller-manager", ()),
+    "scheduler": ("system:kube-scheduler", ()),
+    "kube-proxy": ("system:kube-proxy", ()),
+    "dns": ("system:serviceaccount:kube-system:coredns", ()),
+}
+"""Common name and organizations in each file's client certificate: who its holder is to the API server."""
+
+
+def node_user(node_name: str) -> tuple[str, tuple[str, ...]]:
+    return f"system:node:{node_name}", ("system:nodes",)
+
+
+def ensure_kubeconfigs(settings: Settings, now: datetime | None = None) -> None:
+    """Write each component's file where it is missing, is about to expire, or points elsewhere."""
+    now = now or datetime.now(UTC)
+    authority = ensure_authority(settings.pki, "ca", "kubernetes", now)
+    for name, (user, groups) in {**USERS, "kubelet": node_user(settings.node_name)}.items():
+        path = settings.kubeconfig(name)
+        if not _current(path, settings, authority, now):
+            certificate, key = authority.issue(user, groups, (), server=False, now=now)
+            config = make(settings.cluster_name, settings.server, settings.pki / "ca.crt", user, certificate, key)
+            write_private(path, dump(config))
+
+
+def make(cluster: str, server: str, ca: Path, user: str, certificate: bytes, key: bytes) -> Config:
+    """A kubeconfig with one cluster, one user, and one context of the cluster's name."""
+    login = f"{cluster}-{user}" if user != cluster else user
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": cluster, "cluster": {"server": server, "certificate-authority-data": _b64(ca.read_bytes())}}
+        ],
+        "users": [
+            {"name": login, "user": {"client-certificate-data": _b64(certificate), "client-key-data": _b64(key)}}
+        ],
+        "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": login}}],
+        "current-context": cluster,
+    }
+
+
+def dump(config: Config) -> bytes:
+    return yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False).encode()
+
+
+def load(path: Path) -> Config:
+    """The kubeconfig in a file. Raises ``ValueError`` where the file is none."""
+    config = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+    if config is None:
+        return {"apiVersion": "v1", "kind": "Config"}
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a kubeconfig; move it away or set KUBECONFIG to another file")
+    return config
+
+
+def credentials(config: Config) -> tuple[str, bytes, bytes, bytes]:
+    """Server URL, CA, client certificate and key (PEM) of the current context."""
+    context = _entry(config, "contexts", config["current-context"])["context"]
+    cluster = _entry(config, "clusters", context["cluster"])["cluster"]
+    user = _entry(config, "users", context["user"])["user"]
+    parts = (cluster["certificate-authority-data"], user["client-certificate-data"], user["client-key-data"])
+    ca, certificate, key = (base64.b64decode(part) for part in parts)
+    return cluster["server"], ca, certificate, key
+
+
+def merged(user: Config, ours: Config) -> Config:
+    """The user's configuration with our cluster, user and context in it, and ours the current one."""
+    result = dict(user) or {"apiVersion": "v1", "kind": "Config"}
+    for part in ("clusters", "users", "contexts"):
+        names = {entry["name"] for entry in ours[part]}
+        result[part] = [e for e in user.get(part) or [] if e.get("name") not in names] + ours[part]
+    result["current-context"] = ours["current-context"]
+    return result
+
+
+def removed(user: Config, cluster: str) -> Config:
+    """The user's configuration without the cluster called ``cluster``, its user and its context."""
+    result = dict(user)
+    contexts = [e for e in user.get("contexts") or [] if e.get("name") == cluster]
+    logins = {e["context"].get("user") for e in contexts}
+    drop = {"clusters": {cluster}, "contexts": {cluster}, "users": logins}
+    for part, names in drop.items():
+        result[part] = [e for e in user.get(part) or [] if e.get("name") not in names]
+    if result.get("current-context") == cluster:
+        result["current-context"] = result["contexts"][0]["name"] if result["contexts"] else ""
+    return result
+
+
+def user_file() -> Path:
+    """Where kubectl reads: the first file of $KUBECONFIG, or ~/.kube/config."""
+    first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+    return Path(first) if first else Path.home() / ".kube" / "config"
+
+
+def merge_into(path: Path, ours: Config) -> None:
+    """Merge our context into the user's file; written only where it changes."""
+    existing = load(path) if path.exists() else {}
+    wanted = merged(existing, ours)
+    if wanted != existing:
+        write_private(path, dump(wanted))
+
+
+def remove_from(path: Path, cluster: str) -> None:
+    """Take the cluster's context out of the user's file, where it is in it."""
+    if not path.exists():
+        return
+    existing = load(path)
+    wanted = removed(existing, cluster)
+    if wanted != existing:
+        write_private(path, dump(wanted))
+
+
+def _current(path: Path, settings: Settings, authority: Authority, now: datetime) -> bool:
+    try:
+        server, _, certificate_pem, _ = credentials(load(path))
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        certificate.verify_directly_issued_by(authority.certificate)
+    except (OSError, KeyError, ValueError, TypeError, InvalidSignature):
+        return False
+    return server == settings.server and (certificate.not_valid_after_utc - now).days >= RENEW_BEFORE_DAYS
+
+
+def _entry(config: Config, part: str, name: str) -> Config:
+    found = next((e for e in config.get(part) or [] if e["name"] == name), None)
+    if found is None:
+        raise KeyError(f"{part}: there is no entry {name!r}")
+    return dict(found)
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,145 @@
+"""What one cluster on one machine is: its directories, addresses and names. Written once, by the first ``up``.
+
+The names and defaults are kubeadm's where it has them
+(https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+DATA_DIR = Path("/var/lib/tiphys")
+RUN_DIR = Path("/run/tiphys")
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message names it and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``data_dir`` is kept over reboots, ``run_dir`` (sockets, state of processes) is not."""
+
+    data_dir: Path = DATA_DIR
+    run_dir: Path = RUN_DIR
+    node_name: str = "localhost"
+    node_ip: str = "127.0.0.1"
+    port: int = 6443
+    etcd_port: int = 2379
+    kubelet_port: int = 10250
+    dns_port: int = 10053
+    service_cidr: str = "10.96.0.0/12"
+    pod_cidr: str = "10.244.0.0/16"
+    cluster_domain: str = "cluster.local"
+    cluster_name: str = "tiphys"
+    bridge: str = "tiphys0"
+    verbosity: int = 0
+
+    @property
+    def pki(self) -> Path:
+        return self.data_dir / "pki"
+
+    @property
+    def store(self) -> Path:
+        return self.data_dir / "etcd"
+
+    @property
+    def logs(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def kubelet_dir(self) -> Path:
+        return self.data_dir / "kubelet"
+
+    @property
+    def containerd_root(self) -> Path:
+        return self.data_dir / "containerd"
+
+    @property
+    def containerd_state(self) -> Path:
+        return self.run_dir / "containerd"
+
+    @property
+    def containerd_socket(self) -> Path:
+        return self.run_dir / "containerd.sock"
+
+    @property
+    def state_file(self) -> Path:
+        """What the supervisor says of its processes, as JSON."""
+        return self.run_dir / "state.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the supervisor for as long as it lives; contains its process id."""
+        return self.run_dir / "supervisor.pid"
+
+    @property
+    def server(self) -> str:
+        return f"https://{_bracketed(self.node_ip)}:{self.port}"
+
+    @property
+    def kubernetes_ip(self) -> str:
+        """The ClusterIP of the Service ``kubernetes``: the first address of the range."""
+        return str(ipaddress.ip_network(self.service_cidr)[1])
+
+    @property
+    def dns_ip(self) -> str:
+        """The ClusterIP of the Service ``kube-dns``: the tenth address, by convention."""
+        return str(ipaddress.ip_network(self.service_cidr)[10])
+
+    def kubeconfig(self, name: str) -> Path:
+        """``admin``, ``controller-manager``, ``scheduler``, ``kubelet``, ``kube-proxy`` or ``dns``."""
+        return self.data_dir / f"{name}.conf"
+
+    def save(self) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        write_private(self._file(self.data_dir), json.dumps(values, indent=2).encode() + b"\n")
+
+    @staticmethod
+    def _file(data_dir: Path) -> Path:
+        return data_dir / "cluster.json"
+
+    @classmethod
+    def load(cls, data_dir: Path) -> Settings | None:
+        """The settings of the cluster in ``data_dir``, or None where there is none."""
+        try:
+            text = cls._file(data_dir).read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            values: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise SettingsError(
+                f"{cls._file(data_dir)} is damaged ({error}); restore it, or run `tiphys reset`"
+            ) from error
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise SettingsError(f"{cls._file(data_dir)} was written by a newer Tiphys ({', '.join(unknown)}); upgrade")
+        converted: dict[str, Any] = {k: Path(v) if k.endswith("_dir") else v for k, v in values.items()}
+        return cls(**converted)
+
+    def changed(self, **values: Any) -> Settings:
+        """These settings with others in place; None leaves a value as it is."""
+        return replace(self, **{k: v for k, v in values.items() if v is not None})
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file's content at once, readable by its owner only, and durable."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,373 @@
+"""The supervisor: starts a node's processes in order, and starts again, with back-off, what dies.
+
+One parent process imports everything once and forks each component, so that they share the memory of the code. The
+parent runs no event loop and no thread, as only a process of one thread forks safely. It waits for signals and timers
+in one place, and writes what it knows to a state file that ``tiphys status`` reads.
+
+A component is ready when it writes a byte to its ready pipe; those that need it start then. A child dies with its
+parent (PR_SET_PDEATHSIG), so a killed supervisor leaves no half of a cluster running; containers are not its children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import logging
+import os
+import selectors
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import NoReturn
+
+from tiphys.cluster.settings import write_private
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0
+FIRST_DELAY, LAST_DELAY = 0.2, 30.0
+STEADY_SECONDS = 60.0
+LOG_LIMIT = 20 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+
+Ready = Callable[[], None]
+"""What a component calls once, when it serves."""
+
+
+class State(StrEnum):
+    """The life of one process."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    STOPPED = "stopped"
+
+
+TRANSITIONS: dict[tuple[State, str], State] = {
+    (State.WAITING, "start"): State.STARTING,
+    (State.STARTING, "ready"): State.RUNNING,
+    (State.STARTING, "exit"): State.BACKOFF,
+    (State.RUNNING, "exit"): State.BACKOFF,
+    (State.BACKOFF, "start"): State.STARTING,
+    (State.WAITING, "stop"): State.STOPPED,
+    (State.BACKOFF, "stop"): State.STOPPED,
+    (State.STARTING, "stopped"): State.STOPPED,
+    (State.RUNNING, "stopped"): State.STOPPED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One process to keep running.
+
+    ``run`` is its main function in a forked child; it is given the function to call when ready. ``needs`` names the
+    programs that must have become ready before it first starts.
+    """
+
+    name: str
+    run: Callable[[Ready], None]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Process:
+    program: Program
+    state: State = State.WAITING
+    pid: int = 0
+    restarts: int = 0
+    was_ready: bool = False
+    started: float = 0.0
+    delay: float = FIRST_DELAY
+    due: float = 0.0
+    last_exit: str = ""
+    ready_fd: int = -1
+
+    def move(self, event: str) -> None:
+        self.state = TRANSITIONS[self.state, event]
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs ``programs``; ``run`` returns after SIGTERM or SIGINT, when all have ended."""
+
+    programs: Sequence[Program]
+    log_dir: Path
+    state_file: Path
+    _processes: dict[str, _Process] = field(init=False, default_factory=dict)
+    _selector: selectors.BaseSelector = field(init=False, default_factory=selectors.DefaultSelector)
+    _stopping: bool = field(init=False, default=False)
+    _written: str = field(init=False, default="")
+    _next_rotation: float = field(init=False, default=0.0)
+
+    def run(self) -> None:
+        self._processes = {p.name: _Process(p) for p in self.programs}
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        wakeup = self._listen_for_signals()
+        try:
+            while not self._stopping:
+                self._start_what_is_due()
+                self._write_state()
+                self._rotate_logs()
+                self._wait(wakeup, self._until_next())
+                self._reap()
+            self._stop_all(wakeup)
+        finally:
+            self._write_state()
+            self._selector.close()
+
+    # Waiting: signals arrive as bytes in a pipe, readiness as a byte in a child's pipe.
+
+    def _listen_for_signals(self) -> int:
+        reading, writing = os.pipe()
+        for descriptor in (reading, writing):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask_to_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(reading, selectors.EVENT_READ)
+        return reading
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _wait(self, wakeup: int, timeout: float) -> None:
+        for key, _ in self._selector.select(timeout):
+            if key.fd == wakeup:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wakeup, 4096)
+            else:
+                self._hear(key.data)
+
+    def _hear(self, process: _Process) -> None:
+        said = os.read(process.ready_fd, 16)
+        self._close_ready(process)
+        if said and process.state is State.STARTING:
+            process.move("ready")
+            process.was_ready = True
+
+    def _close_ready(self, process: _Process) -> None:
+        if process.ready_fd >= 0:
+            self._selector.unregister(process.ready_fd)
+            os.close(process.ready_fd)
+            process.ready_fd = -1
+
+    def _until_next(self) -> float:
+        due = [p.due for p in self._processes.values() if p.state is State.BACKOFF]
+        return max(0.0, min([60.0, *(d - time.monotonic() for d in due)]))
+
+    # Starting and ending.
+
+    def _start_what_is_due(self) -> None:
+        now = time.monotonic()
+        for process in self._processes.values():
+            waiting = process.state is State.WAITING and self._needs_met(process)
+            if waiting or (process.state is State.BACKOFF and process.due <= now):
+                self._start(process, now)
+
+    def _needs_met(self, process: _Process) -> bool:
+        return all(self._processes[name].was_ready for name in process.program.needs)
+
+    def _start(self, process: _Process, now: float) -> None:
+        reading, writing = os.pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            self._become(process.program, writing, parent)
+        os.close(writing)
+        process.pid, process.started, process.ready_fd = pid, now, reading
+        process.move("start")
+        self._selector.register(reading, selectors.EVENT_READ, process)
+        log.info("%s started, pid %d", process.program.name, pid)
+
+    def _become(self, program: Program, ready_fd: int, parent: int) -> NoReturn:
+        """In the child: run the program, and never return into the supervisor's code."""
+        status = 1
+        try:
+            self._detach(program.name, parent)
+            program.run(lambda: _say_ready(ready_fd))
+            status = 0
+        except SystemExit as error:
+            status = _exit_status(error)
+        except BaseException:  # noqa: BLE001 - the end of a process: whatever ended it goes to its log
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _detach(self, name: str, parent: int) -> None:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        die_with_parent(parent)
+        self._selector.close()
+        output = os.open(self.log_dir / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+        os.close(output)
+        _set_title(f"tiphys: {name}")
+
+    def _reap(self) -> None:
+        by_pid = {p.pid: p for p in self._processes.values() if p.pid}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if process := by_pid.get(pid):
+                self._ended(process, status)
+
+    def _ended(self, process: _Process, status: int) -> None:
+        now = time.monotonic()
+        self._close_ready(process)
+        process.pid = 0
+        process.last_exit = describe_exit(status)
+        process.move("stopped" if self._stopping else "exit")
+        if self._stopping:
+            return
+        if now - process.started > STEADY_SECONDS:
+            process.delay = FIRST_DELAY
+        process.restarts += 1
+        process.due = now + process.delay
+        log.warning("%s ended (%s); again in %.1f s", process.program.name, process.last_exit, process.delay)
+        process.delay = min(process.delay * 2, LAST_DELAY)
+
+    def _stop_all(self, wakeup: int) -> None:
+        """End the processes, those that need others first; one that does not end in time is killed."""
+        for process in self._processes.values():
+            if process.pid == 0:
+                process.move("stop") if process.state is not State.STOPPED else None
+        for process in self._stop_order():
+            if process.pid == 0:
+                continue
+            os.kill(process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while process.pid and time.monotonic() < deadline:
+                self._wait(wakeup, 0.2)
+                self._reap()
+            if process.pid:
+                log.warning("%s did not end within %d s; killing it", process.program.name, STOP_SECONDS)
+                os.kill(process.pid, signal.SIGKILL)
+                while process.pid:
+                    self._wait(wakeup, 0.2)
+                    self._reap()
+            self._write_state()
+
+    def _stop_order(self) -> list[_Process]:
+        return list(reversed(self._processes.values()))
+
+    # What others can see.
+
+    def _write_state(self) -> None:
+        state = {
+            "pid": os.getpid(),
+            "components": {
+                name: {
+                    "state": p.state.value,
+                    "pid": p.pid,
+                    "restarts": p.restarts,
+                    "lastExit": p.last_exit,
+                    "retryIn": round(max(0.0, p.due - time.monotonic()), 1) if p.state is State.BACKOFF else 0,
+                }
+                for name, p in self._processes.items()
+            },
+        }
+        text = json.dumps(state)
+        if text != self._written:
+            write_private(self.state_file, text.encode())
+            self._written = text
+
+    def _rotate_logs(self) -> None:
+        """Keep each log under its limit; the writers append, so the file is copied and cut."""
+        now = time.monotonic()
+        if now < self._next_rotation:
+            return
+        self._next_rotation = now + 60
+        for path in self.log_dir.glob("*.log"):
+            if path.stat().st_size > LOG_LIMIT:
+                path.with_suffix(".log.1").write_bytes(path.read_bytes())
+                os.truncate(path, 0)
+
+
+def exec_program(argv: Sequence[str], is_ready: Callable[[], bool]) -> Callable[[Ready], None]:
+    """A program that is another executable: a small watcher process runs it and says ready once ``is_ready()`` holds.
+
+    The watcher passes signals on, and ends as the executable ends.
+    """
+
+    def run(ready: Ready) -> None:
+        watcher = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            die_with_parent(watcher)
+            os.execvp(argv[0], list(argv))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: _kill_quietly(pid, signal.SIGTERM))
+        ended, status = 0, 0
+        while not ended and not is_ready():
+            time.sleep(0.02)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            ready()
+            _, status = os.waitpid(pid, 0)
+        raise SystemExit(describe_exit(status) if status else 0)
+
+    return run
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent is gone, also where that has happened already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        raise SystemExit("the supervisor is gone")
+
+
+def describe_exit(status: int) -> str:
+    """A wait status in words: ``exit code 1``, ``killed by SIGKILL``."""
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exit code {os.WEXITSTATUS(status)}"
+
+
+def _kill_quietly(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _say_ready(descriptor: int) -> None:
+    try:
+        os.write(descriptor, b"1")
+        os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EBADF):
+            raise
+
+
+def _exit_status(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _set_title(title: str) -> None:
+    from setproctitle import setproctitle
+
+    setproctitle(title)

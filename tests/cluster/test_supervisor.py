@@ -1,0 +1,144 @@
+"""The supervisor, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiphys.cluster.supervisor import Program, Ready, Supervisor, describe_exit, exec_program
+
+
+def sleeper(ready: Ready) -> None:
+    ready()
+    while True:
+        signal.pause()
+
+
+def failing(ready: Ready) -> None:
+    raise SystemExit("no such file")
+
+
+@contextmanager
+def supervised(tmp_path: Path, *programs: Program) -> Iterator[Callable[[], dict[str, Any]]]:
+    """A supervisor in a process of its own; gives a function that reads its state file."""
+    state_file = tmp_path / "state.json"
+    pid = os.fork()
+    if pid == 0:
+        try:
+            Supervisor(programs, tmp_path / "logs", state_file).run()
+        finally:
+            os._exit(0)
+
+    def read() -> dict[str, Any]:
+        return json.loads(state_file.read_text()) if state_file.exists() else {"pid": pid, "components": {}}
+
+    try:
+        yield read
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("the condition did not come true in time")
+
+
+def component(read: Callable[[], dict[str, Any]], name: str) -> dict[str, Any]:
+    return read()["components"].get(name, {})
+
+
+def running(read: Callable[[], dict[str, Any]], name: str) -> int:
+    found = component(read, name)
+    return found["pid"] if found.get("state") == "running" else 0
+
+
+def test_a_killed_component_is_started_again_and_the_state_says_so(tmp_path: Path) -> None:
+    with supervised(tmp_path, Program("a", sleeper)) as read:
+        first = wait_for(lambda: running(read, "a"))
+        os.kill(first, signal.SIGKILL)
+        second = wait_for(lambda: running(read, "a") not in (0, first) and running(read, "a"))
+        assert second != first
+        assert component(read, "a")["restarts"] == 1
+        assert component(read, "a")["lastExit"] == "killed by SIGKILL"
+    assert component(read, "a")["state"] == "stopped"
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
+
+
+def test_what_needs_another_starts_when_that_is_ready(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    def gated(ready: Ready) -> None:
+        while not gate.exists():
+            time.sleep(0.01)
+        sleeper(ready)
+
+    with supervised(tmp_path, Program("first", gated), Program("second", sleeper, needs=("first",))) as read:
+        wait_for(lambda: component(read, "first").get("state") == "starting")
+        assert component(read, "second")["state"] == "waiting"
+        gate.touch()
+        wait_for(lambda: running(read, "second"))
+
+
+def test_a_component_that_fails_is_held_back_and_its_log_says_why(tmp_path: Path) -> None:
+    with supervised(tmp_path, Program("bad", failing)) as read:
+        wait_for(lambda: component(read, "bad").get("restarts", 0) >= 2)
+        assert component(read, "bad")["lastExit"] == "exit code 1"
+    assert "no such file" in (tmp_path / "logs" / "bad.log").read_text()
+
+
+def test_components_end_with_a_killed_supervisor(tmp_path: Path) -> None:
+    state_file = tmp_path / "state.json"
+    pid = os.fork()
+    if pid == 0:
+        Supervisor([Program("a", sleeper)], tmp_path / "logs", state_file).run()
+        os._exit(0)
+    child = wait_for(lambda: state_file.exists() and json.loads(state_file.read_text())["components"]["a"]["pid"])
+    wait_for(lambda: json.loads(state_file.read_text())["components"]["a"]["state"] == "running")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    wait_for(lambda: not _alive(child))
+
+
+def test_an_executable_is_supervised_and_ends_with_its_watcher(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    script = f"echo $$ > {marker}; exec sleep 1000"
+    program = Program("sh", exec_program(["/bin/sh", "-c", script], marker.exists))
+    with supervised(tmp_path, program) as read:
+        watcher = wait_for(lambda: running(read, "sh"))
+        inner = int(wait_for(lambda: marker.read_text().strip()))
+        os.kill(watcher, signal.SIGKILL)
+        wait_for(lambda: not _alive(inner))
+        wait_for(lambda: running(read, "sh") not in (0, watcher))
+
+
+def test_an_executable_that_dies_before_it_is_ready_is_noticed(tmp_path: Path) -> None:
+    program = Program("false", exec_program(["/bin/false"], lambda: False))
+    with supervised(tmp_path, program) as read:
+        wait_for(lambda: component(read, "false").get("restarts", 0) >= 1)
+
+
+def test_exits_in_words() -> None:
+    assert describe_exit(0) == "exit code 0"
+    assert describe_exit(signal.SIGSEGV) == "killed by SIGSEGV"
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process is there and not a zombie (an orphan's parent may reap it late)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
