@@ -246,7 +246,7 @@ def sanitize(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def not_authorized(  # noqa: PLR0913 - the attributes of a request, as the authorizer saw them
+def not_authorized(
     user: str,
     verb: str,
     *,

@@ -1,0 +1,24 @@
+"""Defaults of the networking.k8s.io group, v1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.defaults.common import child, if_missing, items
+
+Object = dict[str, Any]
+
+
+def network_policy(obj: Object) -> None:
+    spec = child(obj, "spec")
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+    for rule in [*items(spec, "ingress"), *items(spec, "egress")]:
+        for port in items(rule, "ports"):
+            if_missing(port, protocol="TCP")
+
+
+def ingress_class(obj: Object) -> None:
+    parameters = (obj.get("spec") or {}).get("parameters")
+    if parameters is not None:
+        if_missing(parameters, scope="Cluster")

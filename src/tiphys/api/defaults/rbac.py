@@ -1,0 +1,19 @@
+"""Defaults of the rbac.authorization.k8s.io group, v1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.defaults.common import child, if_empty, items
+
+Object = dict[str, Any]
+
+GROUP = "rbac.authorization.k8s.io"
+
+
+def role_binding(obj: Object) -> None:
+    """For both RoleBinding and ClusterRoleBinding; service accounts are in the core group, whose name is empty."""
+    if_empty(child(obj, "roleRef"), apiGroup=GROUP)
+    for subject in items(obj, "subjects"):
+        if subject.get("kind") in ("User", "Group"):
+            if_empty(subject, apiGroup=GROUP)

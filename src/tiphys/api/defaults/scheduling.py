@@ -1,0 +1,11 @@
+"""Defaults of the scheduling.k8s.io group, v1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.defaults.common import if_missing
+
+
+def priority_class(obj: dict[str, Any]) -> None:
+    if_missing(obj, preemptionPolicy="PreemptLowerPriority")
