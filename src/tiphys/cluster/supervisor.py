@@ -75,6 +75,8 @@ class Program:
     name: str
     run: Callable[[Ready], None]
     needs: tuple[str, ...] = ()
+    before_stop: Callable[[], None] | None = None
+    """Run to its end, in a process of its own, before the program is told to end; not where it is killed."""
 
 
 @dataclass(slots=True)
@@ -216,6 +218,8 @@ class Supervisor:
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
         os.close(output)
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         _set_title(f"tiphys: {name}")
 
     def _reap(self) -> None:
@@ -251,22 +255,38 @@ class Supervisor:
             if process.pid == 0:
                 process.move("stop") if process.state is not State.STOPPED else None
         for process in self._stop_order():
-            if process.pid == 0:
-                continue
-            os.kill(process.pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while process.pid and time.monotonic() < deadline:
-                self._wait(wakeup, 0.2)
-                self._reap()
             if process.pid:
-                log.warning("%s did not end within %d s; killing it", process.program.name, STOP_SECONDS)
-                os.kill(process.pid, signal.SIGKILL)
-                while process.pid:
-                    self._wait(wakeup, 0.2)
-                    self._reap()
-            self._write_state()
+                self._stop(process, wakeup)
+                self._write_state()
+
+    def _stop(self, process: _Process, wakeup: int) -> None:
+        if process.program.before_stop is not None:
+            self._run_before_stop(process.program)
+        os.kill(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while process.pid and time.monotonic() < deadline:
+            self._wait(wakeup, 0.2)
+            self._reap()
+        if process.pid:
+            log.warning("%s did not end within %d s; killing it", process.program.name, STOP_SECONDS)
+            os.kill(process.pid, signal.SIGKILL)
+        while process.pid:
+            self._wait(wakeup, 0.2)
+            self._reap()
+
+    def _run_before_stop(self, program: Program) -> None:
+        assert program.before_stop is not None
+        last_words = Program(f"{program.name}-stop", lambda _: program.before_stop() if program.before_stop else None)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become(last_words, -1, parent)
+        _, status = os.waitpid(pid, 0)
+        if status:
+            log.warning("%s: %s", last_words.name, describe_exit(status))
 
     def _stop_order(self) -> list[_Process]:
+        """Those that were listed last, which need the others, first."""
         return list(reversed(self._processes.values()))
 
     # What others can see.
