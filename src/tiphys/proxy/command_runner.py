@@ -1,0 +1,42 @@
+"""Runs the host's tools (nft, iptables, conntrack, ip) with text in and text out."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+
+TIMEOUT = 30.0
+
+
+class CommandError(Exception):
+    """A tool that failed, or is not there; the message carries what it said."""
+
+
+async def run(arguments: Sequence[str], text: str = "") -> str:
+    """The standard output of a command that is given ``text``."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise CommandError(f"cannot run {arguments[0]}: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            output, complaint = await process.communicate(text.encode())
+    except TimeoutError as error:
+        raise CommandError(f"{arguments[0]} did not end within {TIMEOUT:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise CommandError(f"{' '.join(arguments[:3])}: {complaint.decode(errors='replace')[:2000].strip()}")
+    return output.decode(errors="replace")
+
+
+def have(tool: str) -> bool:
+    return shutil.which(tool) is not None

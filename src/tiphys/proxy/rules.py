@@ -1,0 +1,230 @@
+"""The rules of one service as nftables text (pure): which elements dispatch to it, and the chains that carry it.
+
+The path of a packet: a base chain looks its destination up in a verdict map (``service-ips``, or ``service-nodeports``
+for the node's own addresses), which sends it to the service's chain; that one picks an endpoint at random and rewrites
+the destination (DNAT). External traffic first passes the service's ``external-`` chain, which marks packets that must
+leave with this node's address (masquerade), so that answers come back this way. Source: the design of nftables mode,
+KEP-3866.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tiphys.proxy.endpoints import Endpoints, Usable, usable
+from tiphys.proxy.state import Backends, Endpoint, Family, Place, ServicePort, ServiceState
+
+CLUSTER_IPS = "cluster-ips"
+SERVICE_IPS = "service-ips"
+NODE_PORTS = "service-nodeports"
+NO_ENDPOINT_IPS = "no-endpoint-services"
+NO_ENDPOINT_NODE_PORTS = "no-endpoint-nodeports"
+FIREWALL_IPS = "firewall-ips"
+HAIRPIN = "hairpin-connections"
+
+ElementKey = tuple[str, str]
+"""The set or map, and the element's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How rules are made on this node, beyond the services themselves."""
+
+    family: Family = "ip"
+    place: Place = field(default_factory=lambda: Place(""))
+    node_ip: str = ""
+    masquerade_mark: int = 0x4000
+    masquerade_all: bool = False
+    from_pod: str = ""
+    """A match for traffic of this node's (or the cluster's) pods, such as ``ip saddr 10.244.0.0/16``; empty: unknown."""
+    not_from_pod: str = ""
+    node_port_ranges: tuple[str, ...] = ()
+    """The node's addresses that accept NodePort traffic; empty means all."""
+    localhost_node_ports: bool = False
+    """Whether NodePorts answer on 127.0.0.1 too, which needs the kernel's route_localnet."""
+    service_ranges: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        return f"mark set mark or {self.masquerade_mark:#x}"
+
+
+@dataclass(slots=True)
+class ServiceRules:
+    """What one service puts into the table."""
+
+    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Rules by chain, in order."""
+    affinity_sets: dict[str, int] = field(default_factory=dict)
+    """Timeout in seconds, by set."""
+    elements: dict[ElementKey, str] = field(default_factory=dict)
+    """Verdict of each map element; empty for elements of sets."""
+
+
+def service_rules(state: ServiceState, options: Options) -> ServiceRules:
+    rules = ServiceRules()
+    for backends in state:
+        _PortRules(rules, backends, options).write()
+    return rules
+
+
+class _PortRules:
+    """Writes the rules of one service port into ``rules``."""
+
+    def __init__(self, rules: ServiceRules, backends: Backends, options: Options) -> None:
+        self.rules = rules
+        self.port = backends.port
+        self.options = options
+        self.usable: Usable = usable(backends.endpoints, backends.port, options.place)
+        base = _hashed(_port_name(self.port))
+        self.cluster_chain, self.local_chain = f"service-{base}", f"local-{base}"
+        self.external_chain, self.firewall_chain = f"external-{base}", f"firewall-{base}"
+
+    def write(self) -> None:
+        self._dispatch()
+        self._external_chain()
+        self._firewall()
+        if self.port.uses_cluster_endpoints:
+            self._balance(self.cluster_chain, self.usable.cluster)
+        if self.port.uses_local_endpoints:
+            self._balance(self.local_chain, self.usable.local)
+        self._endpoint_chains()
+
+    # -- which packets are for this service -------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        port, anywhere = self.port, self.usable.anywhere
+        self._element(CLUSTER_IPS, port.cluster_ip, "")
+        inside = self._has_endpoints(port.internal_local)
+        if inside:
+            chain = self.local_chain if port.internal_local else self.cluster_chain
+            self._element(SERVICE_IPS, self._address(port.cluster_ip), f"goto {chain}")
+        else:
+            self._element(NO_ENDPOINT_IPS, self._address(port.cluster_ip), self._refusal)
+        outside = self._has_endpoints(port.external_local)
+        for ip in (*port.external_ips, *port.load_balancer_ips):
+            # Traffic that starts on this node is exempt from policy Local, so the chain is there even where packets
+            # from outside are dropped.
+            if anywhere:
+                self._element(SERVICE_IPS, self._address(ip), f"goto {self.external_chain}")
+            if not outside:
+                self._element(NO_ENDPOINT_IPS, self._address(ip), self._refusal)
+        if port.node_port:
+            key = f"{port.protocol} . {port.node_port}"
+            if anywhere:
+                self._element(NODE_PORTS, key, f"goto {self.external_chain}")
+            if not outside:
+                self._element(NO_ENDPOINT_NODE_PORTS, key, self._refusal)
+
+    def _has_endpoints(self, local_only: bool) -> bool:
+        return bool(self.usable.local) if local_only else self.usable.anywhere
+
+    @property
+    def _refusal(self) -> str:
+        """Endpoints that are merely elsewhere: drop, as the balancer in front has other nodes; none at all: refuse."""
+        return "drop" if self.usable.anywhere else "goto reject-chain"
+
+    def _address(self, ip: str) -> str:
+        return f"{ip} . {self.port.protocol} . {self.port.port}"
+
+    def _element(self, container: str, key: str, verdict: str) -> None:
+        self.rules.elements[container, key] = verdict
+
+    # -- what happens to them ---------------------------------------------------------------------------------------
+
+    def _external_chain(self) -> None:
+        if not (self.usable.anywhere and self.port.externally_accessible):
+            return
+        options, lines = self.options, []
+        if not self.port.external_local:
+            lines.append(f"{options.mark} comment \"masquerade\"")
+        elif self.usable.cluster:
+            if options.from_pod:
+                lines.append(f"{options.from_pod} goto {self.cluster_chain} comment \"short-circuit pod traffic\"")
+            lines.append(f"fib saddr type local {options.mark} comment \"masquerade local traffic\"")
+            lines.append(f"fib saddr type local goto {self.cluster_chain} comment \"short-circuit local traffic\"")
+        if self._has_endpoints(self.port.external_local):
+            lines.append(f"goto {self.local_chain if self.port.external_local else self.cluster_chain}")
+        self.rules.chains[self.external_chain] = tuple(lines)
+
+    def _firewall(self) -> None:
+        port = self.port
+        if not (port.load_balancer_ips and port.source_ranges):
+            return
+        allowed = [*port.source_ranges]
+        if _contains(port.source_ranges, self.options.node_ip):
+            # Where the balancer's address is on the node itself, its requests come from that address.
+            allowed += port.load_balancer_ips
+        drop = f"{self.options.family} saddr != {{ {', '.join(_merged(allowed))} }} drop"
+        self.rules.chains[self.firewall_chain] = (drop,)
+        for ip in port.load_balancer_ips:
+            self._element(FIREWALL_IPS, self._address(ip), f"goto {self.firewall_chain}")
+
+    def _balance(self, chain: str, endpoints: Endpoints) -> None:
+        if not endpoints:
+            return
+        family = self.options.family
+        if not self.port.affinity_seconds:
+            targets = ", ".join(f"{i} : {e.ip} . {e.port}" for i, e in enumerate(endpoints))
+            self.rules.chains[chain] = (
+                f"meta l4proto {self.port.protocol} dnat {family} addr . port to "
+                f"numgen random mod {len(endpoints)} map {{ {targets} }}",
+            )
+            return
+        known = [f"{family} saddr @{self._affinity_set(e)} goto {self._endpoint_chain(e)}" for e in endpoints]
+        jumps = ", ".join(f"{i} : goto {self._endpoint_chain(e)}" for i, e in enumerate(endpoints))
+        self.rules.chains[chain] = (*known, f"numgen random mod {len(endpoints)} vmap {{ {jumps} }}")
+
+    def _endpoint_chains(self) -> None:
+        for endpoint in self.usable.reachable:
+            if endpoint.local:
+                # A pod that reaches itself through its service would see its own address as the sender.
+                key = f"{endpoint.ip} . {endpoint.ip} . {self.port.protocol} . {endpoint.port}"
+                self._element(HAIRPIN, key, "")
+            if self.port.affinity_seconds:
+                ip = f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
+                self.rules.affinity_sets[self._affinity_set(endpoint)] = self.port.affinity_seconds
+                self.rules.chains[self._endpoint_chain(endpoint)] = (
+                    f"update @{self._affinity_set(endpoint)} {{ {self.options.family} saddr }}",
+                    f"meta l4proto {self.port.protocol} dnat to {ip}:{endpoint.port}",
+                )
+
+    def _endpoint_chain(self, endpoint: Endpoint) -> str:
+        return f"endpoint-{_endpoint_name(self.port, endpoint)}"
+
+    def _affinity_set(self, endpoint: Endpoint) -> str:
+        return f"affinity-{_endpoint_name(self.port, endpoint)}"
+
+
+def _port_name(port: ServicePort) -> str:
+    return f"{port.namespace}/{port.name}/{port.protocol}/{port.port_name}"
+
+
+def _endpoint_name(port: ServicePort, endpoint: Endpoint) -> str:
+    return _hashed(f"{_port_name(port)}__{endpoint.ip.replace(':', '.')}/{endpoint.port}")
+
+
+_LONGEST_NAME = 240
+
+
+def _hashed(name: str) -> str:
+    """A chain's name, with a hash in front: it stays unique where it is cut, and differs at a glance."""
+    digest = base64.b32encode(hashlib.sha256(name.encode()).digest()).decode()[:8]
+    full = f"{digest}-{name}"
+    return full if len(full) <= _LONGEST_NAME else full[: _LONGEST_NAME - 3] + "..."
+
+
+def _contains(ranges: Iterable[str], ip: str) -> bool:
+    return bool(ip) and any(ipaddress.ip_address(ip) in ipaddress.ip_network(text) for text in ranges)
+
+
+def _merged(ranges: Iterable[str]) -> list[str]:
+    """The ranges without overlaps, which an anonymous set refuses."""
+    networks = [ipaddress.ip_network(text) for text in ranges]
+    v4 = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
+    v6 = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
+    return [str(n) for n in (*ipaddress.collapse_addresses(v4), *ipaddress.collapse_addresses(v6))]
