@@ -1,0 +1,351 @@
+"""CRI v1 over gRPC: containerd, CRI-O, or any other runtime that listens on a Unix socket.
+
+Runtimes older than the protocol's container events (containerd 1.6) are followed by containerd's own event stream, so
+that the end of a container is seen at once and not at the next list.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tiphys.kubelet.runtime import service
+from tiphys.kubelet.runtime.containerd_events import containerd_events
+from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure
+from tiphys.wire.protobuf import Schema
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+_NS = 1e-9
+_STATES = {
+    0: ContainerState.CREATED,
+    1: ContainerState.RUNNING,
+    2: ContainerState.EXITED,
+    3: ContainerState.UNKNOWN,
+}
+_EVENTS = {
+    0: service.EventType.CREATED,
+    1: service.EventType.STARTED,
+    2: service.EventType.STOPPED,
+    3: service.EventType.DELETED,
+}
+_NODE_NAMESPACE = 2
+_RUNTIME_TIMEOUT = 120.0
+_PULL_TIMEOUT = 3600.0
+POD_UID_LABEL = "io.kubernetes.pod.uid"
+
+
+@cache
+def schema() -> Schema:
+    text = importlib.resources.files("tiphys.kubelet.runtime").joinpath("cri.proto").read_text()
+    return Schema(text, "tiphys/cri.proto")
+
+
+class CRIClient:
+    """``RuntimeService`` and ``ImageService`` of the runtime behind ``socket``. Make it inside the event loop."""
+
+    def __init__(self, socket: str) -> None:
+        import grpc.aio
+
+        options = [("grpc.max_receive_message_length", 16 << 20), ("grpc.default_authority", "localhost")]
+        self._grpc = grpc
+        self._channel: grpc.aio.Channel = grpc.aio.insecure_channel(f"unix://{socket}", options=options)
+        self._calls: dict[str, Callable[..., Any]] = {}
+        self._requests: dict[str, Any] = {}
+        for name in ("RuntimeService", "ImageService"):
+            for method in schema().methods(name).values():
+                kind = self._channel.unary_stream if method.response_stream else self._channel.unary_unary
+                self._requests[method.name] = method.request
+                self._calls[method.name] = kind(
+                    method.path,
+                    request_serializer=method.request.SerializeToString,
+                    response_deserializer=method.response.FromString,
+                )
+
+    async def _call(self, method: str, timeout: float = _RUNTIME_TIMEOUT, /, **fields: Any) -> Any:
+        try:
+            return await self._calls[method](self._requests[method](**fields), timeout=timeout)
+        except self._grpc.aio.AioRpcError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: grpc.aio.AioRpcError) -> RuntimeFailure:
+        code, message = error.code(), error.details() or ""
+        kinds = {
+            self._grpc.StatusCode.NOT_FOUND: service.RuntimeNotFound,
+            self._grpc.StatusCode.UNAVAILABLE: service.RuntimeUnavailable,
+            self._grpc.StatusCode.DEADLINE_EXCEEDED: service.RuntimeTimeout,
+            self._grpc.StatusCode.UNIMPLEMENTED: service.RuntimeUnsupported,
+        }
+        return kinds.get(code, RuntimeFailure)(message)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    # The runtime itself.
+
+    async def version(self) -> service.RuntimeVersion:
+        answer = await self._call("Version", version="v1")
+        return service.RuntimeVersion(answer.runtime_name, answer.runtime_version, answer.runtime_api_version)
+
+    async def status(self) -> list[service.Condition]:
+        answer = await self._call("Status")
+        return [service.Condition(c.type, c.status, c.reason, c.message) for c in answer.status.conditions]
+
+    async def update_pod_cidr(self, pod_cidr: str) -> None:
+        await self._call("UpdateRuntimeConfig", runtime_config={"network_config": {"pod_cidr": pod_cidr}})
+
+    # Sandboxes.
+
+    async def run_sandbox(self, config: service.SandboxConfig, handler: str = "") -> str:
+        answer = await self._call("RunPodSandbox", 240.0, config=config, runtime_handler=handler)
+        return str(answer.pod_sandbox_id)
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        await self._call("StopPodSandbox", pod_sandbox_id=sandbox_id)
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        await self._call("RemovePodSandbox", pod_sandbox_id=sandbox_id)
+
+    async def sandbox_status(self, sandbox_id: str) -> service.Sandbox:
+        found = (await self._call("PodSandboxStatus", pod_sandbox_id=sandbox_id)).status
+        ips = (found.network.ip, *(extra.ip for extra in found.network.additional_ips)) if found.network.ip else ()
+        return service.Sandbox(
+            **_sandbox_fields(found),
+            ips=ips,
+            host_network=found.linux.namespaces.options.network == _NODE_NAMESPACE,
+        )
+
+    async def list_sandboxes(self, pod_uid: str = "") -> list[service.Sandbox]:
+        answer = await self._call("ListPodSandbox", filter=_by_pod(pod_uid))
+        return [service.Sandbox(**_sandbox_fields(item)) for item in answer.items]
+
+    # Containers.
+
+    async def create_container(
+        self, sandbox_id: str, config: service.ContainerConfig, sandbox_config: service.SandboxConfig
+    ) -> str:
+        answer = await self._call(
+            "CreateContainer", pod_sandbox_id=sandbox_id, config=config, sandbox_config=sandbox_config
+        )
+        return str(answer.container_id)
+
+    async def start_container(self, container_id: str) -> None:
+        await self._call("StartContainer", container_id=container_id)
+
+    async def stop_container(self, container_id: str, grace: int) -> None:
+        await self._call("StopContainer", _RUNTIME_TIMEOUT + grace, container_id=container_id, timeout=grace)
+
+    async def remove_container(self, container_id: str) -> None:
+        await self._call("RemoveContainer", container_id=container_id)
+
+    async def list_containers(self, pod_uid: str = "") -> list[service.Container]:
+        answer = await self._call("ListContainers", filter=_by_pod(pod_uid))
+        return [_container(item) for item in answer.containers]
+
+    async def container_status(self, container_id: str, verbose: bool = False) -> service.ContainerStatus:
+        answer = await self._call("ContainerStatus", container_id=container_id, verbose=verbose)
+        return _container_status(answer.status, _pid(answer.info.get("info", "")) if verbose else 0)
+
+    async def update_container_resources(self, container_id: str, resources: service.Resources) -> None:
+        await self._call("UpdateContainerResources", container_id=container_id, linux=resources)
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        await self._call("ReopenContainerLog", container_id=container_id)
+
+    # Running something in a container.
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float = 0) -> service.ExecResult:
+        limit = _PULL_TIMEOUT if timeout == 0 else _RUNTIME_TIMEOUT + timeout
+        answer = await self._call(
+            "ExecSync", limit, container_id=container_id, cmd=list(command), timeout=-int(-timeout // 1)
+        )
+        return service.ExecResult(answer.stdout, answer.stderr, answer.exit_code)
+
+    async def exec_url(
+        self, container_id: str, command: Sequence[str], *, tty: bool, stdin: bool, stdout: bool, stderr: bool
+    ) -> str:
+        streams = {"tty": tty, "stdin": stdin, "stdout": stdout, "stderr": stderr}
+        return str((await self._call("Exec", container_id=container_id, cmd=list(command), **streams)).url)
+
+    async def attach_url(self, container_id: str, *, tty: bool, stdin: bool, stdout: bool, stderr: bool) -> str:
+        streams = {"tty": tty, "stdin": stdin, "stdout": stdout, "stderr": stderr}
+        return str((await self._call("Attach", container_id=container_id, **streams)).url)
+
+    async def port_forward_url(self, sandbox_id: str, ports: Sequence[int]) -> str:
+        return str((await self._call("PortForward", pod_sandbox_id=sandbox_id, port=list(ports))).url)
+
+    # Figures and events.
+
+    async def list_container_stats(self) -> list[service.ContainerStats]:
+        return [_container_stats(item) for item in (await self._call("ListContainerStats", filter={})).stats]
+
+    async def list_sandbox_stats(self) -> list[service.SandboxStats]:
+        return [_sandbox_stats(item) for item in (await self._call("ListPodSandboxStats", filter={})).stats]
+
+    async def events(self) -> AsyncIterator[service.RuntimeEvent]:
+        stream = self._calls["GetContainerEvents"](self._requests["GetContainerEvents"]())
+        try:
+            async for event in stream:
+                yield service.RuntimeEvent(event.container_id, _EVENTS[event.container_event_type])
+            return
+        except self._grpc.aio.AioRpcError as error:
+            failure = self._failure(error)
+            if not isinstance(failure, service.RuntimeUnsupported):
+                raise failure from error
+        try:
+            async for event in containerd_events(self._channel):
+                yield event
+        except self._grpc.aio.AioRpcError as error:
+            raise self._failure(error) from error
+
+    # Images.
+
+    async def list_images(self) -> list[service.Image]:
+        return [_image(item) for item in (await self._call("ListImages")).images]
+
+    async def image_status(self, image: str) -> service.Image | None:
+        answer = await self._call("ImageStatus", image={"image": image})
+        return _image(answer.image) if answer.image.id else None
+
+    async def pull_image(
+        self, image: str, auth: Mapping[str, str] | None = None, sandbox_config: service.SandboxConfig | None = None
+    ) -> str:
+        asked: dict[str, Any] = {"image": {"image": image}}
+        if auth:
+            asked["auth"] = dict(auth)
+        if sandbox_config:
+            asked["sandbox_config"] = sandbox_config
+        return str((await self._call("PullImage", _PULL_TIMEOUT, **asked)).image_ref)
+
+    async def remove_image(self, image: str) -> None:
+        await self._call("RemoveImage", image={"image": image})
+
+    async def image_filesystems(self) -> list[service.FilesystemUse]:
+        answer = await self._call("ImageFsInfo")
+        return [
+            service.FilesystemUse(fs.fs_id.mountpoint, fs.used_bytes.value, fs.inodes_used.value)
+            for fs in answer.image_filesystems
+        ]
+
+
+def _by_pod(pod_uid: str) -> dict[str, Any]:
+    return {"label_selector": {POD_UID_LABEL: pod_uid}} if pod_uid else {}
+
+
+def _sandbox_fields(found: Any) -> dict[str, Any]:
+    meta = found.metadata
+    return {
+        "id": found.id,
+        "name": meta.name,
+        "namespace": meta.namespace,
+        "uid": meta.uid,
+        "attempt": meta.attempt,
+        "ready": found.state == 0,
+        "created_at": found.created_at * _NS,
+        "labels": dict(found.labels),
+        "annotations": dict(found.annotations),
+        "runtime_handler": found.runtime_handler,
+    }
+
+
+def _container(found: Any) -> service.Container:
+    return service.Container(
+        id=found.id,
+        sandbox_id=found.pod_sandbox_id,
+        name=found.metadata.name,
+        attempt=found.metadata.attempt,
+        state=_STATES.get(found.state, ContainerState.UNKNOWN),
+        created_at=found.created_at * _NS,
+        image=found.image.image,
+        image_ref=found.image_ref,
+        labels=dict(found.labels),
+        annotations=dict(found.annotations),
+    )
+
+
+def _container_status(found: Any, pid: int) -> service.ContainerStatus:
+    user = found.user.linux if found.HasField("user") and found.user.HasField("linux") else None
+    return service.ContainerStatus(
+        id=found.id,
+        name=found.metadata.name,
+        attempt=found.metadata.attempt,
+        state=_STATES.get(found.state, ContainerState.UNKNOWN),
+        created_at=found.created_at * _NS,
+        started_at=max(found.started_at, 0) * _NS,
+        finished_at=max(found.finished_at, 0) * _NS,
+        exit_code=found.exit_code,
+        image=found.image.image,
+        image_ref=found.image_ref,
+        image_id=found.image_id,
+        reason=found.reason,
+        message=found.message,
+        labels=dict(found.labels),
+        annotations=dict(found.annotations),
+        mounts=tuple(service.MountStatus(m.container_path, m.host_path, m.readonly) for m in found.mounts),
+        log_path=found.log_path,
+        user=(user.uid, user.gid, tuple(user.supplemental_groups)) if user else None,
+        stop_signal=found.stop_signal,
+        resources=_resources(found),
+        pid=pid,
+    )
+
+
+def _resources(found: Any) -> service.Resources | None:
+    if not (found.HasField("resources") and found.resources.HasField("linux")):
+        return None
+    linux = found.resources.linux
+    names = ("cpu_period", "cpu_quota", "cpu_shares", "memory_limit_in_bytes", "oom_score_adj")
+    return {name: getattr(linux, name) for name in names}
+
+
+def _pid(info: str) -> int:
+    import json
+
+    return int(json.loads(info).get("pid", 0)) if info else 0
+
+
+def _container_stats(found: Any) -> service.ContainerStats:
+    cpu, memory, layer = found.cpu, found.memory, found.writable_layer
+    return service.ContainerStats(
+        id=found.attributes.id,
+        name=found.attributes.metadata.name,
+        timestamp=max(cpu.timestamp, memory.timestamp) * _NS,
+        cpu_ns=cpu.usage_core_nano_seconds.value,
+        cpu_nano_cores=cpu.usage_nano_cores.value,
+        memory_working_set=memory.working_set_bytes.value,
+        memory_usage=memory.usage_bytes.value,
+        memory_rss=memory.rss_bytes.value,
+        page_faults=memory.page_faults.value,
+        major_page_faults=memory.major_page_faults.value,
+        filesystem_used=layer.used_bytes.value,
+        filesystem_inodes=layer.inodes_used.value,
+        labels=dict(found.attributes.labels),
+    )
+
+
+def _sandbox_stats(found: Any) -> service.SandboxStats:
+    net = found.linux.network.default_interface
+    return service.SandboxStats(
+        id=found.attributes.id,
+        rx_bytes=net.rx_bytes.value,
+        rx_errors=net.rx_errors.value,
+        tx_bytes=net.tx_bytes.value,
+        tx_errors=net.tx_errors.value,
+        processes=found.linux.process.process_count.value,
+        labels=dict(found.attributes.labels),
+    )
+
+
+def _image(found: Any) -> service.Image:
+    return service.Image(
+        id=found.id,
+        tags=tuple(found.repo_tags),
+        digests=tuple(found.repo_digests),
+        size=found.size,
+        uid=found.uid.value if found.HasField("uid") else None,
+        username=found.username,
+        pinned=found.pinned,
+    )
