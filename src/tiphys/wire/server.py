@@ -1,0 +1,206 @@
+"""Listening: accepts connections and gives their requests to a ``Handler``, by HTTP/1.1 or, where ALPN chose it, HTTP/2.
+
+``Server`` owns the connections: it sweeps them for timeouts with one timer (a timer per request would cost more than
+the request), flushes what streams wrote once per turn of the loop, and ends them in order at shutdown: no new ones,
+idle ones at once, requests in flight get to finish, streams are told by ``Sink.closed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Protocol
+
+from tiphys.wire.h1 import Http1Connection
+from tiphys.wire.http import Handler, Request, Response
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one client may use. Sizes in bytes, times in seconds; upstream's values where it has one."""
+
+    body: int = 3 * 1024 * 1024 + 64 * 1024
+    """A request's body; the API's own limit of 3 MiB is below, so that it answers with a Status."""
+    headers: int = 1024 * 1024
+    fields: int = 1000
+    """Number of header fields."""
+    pipeline: int = 32
+    """Requests that wait on one connection; after that its bytes stay in the kernel."""
+    handshake_timeout: float = 10.0
+    header_timeout: float = 32.0
+    body_timeout: float = 60.0
+    idle_timeout: float = 90.0
+    stall_timeout: float = 60.0
+    """How long a client may take no byte of a whole body (a list, not a watch)."""
+    streams: int = 250
+    """Concurrent streams of one HTTP/2 connection."""
+
+
+class Connection(Protocol):
+    """What the server asks of a connection, whatever its protocol."""
+
+    def flush(self) -> None: ...
+
+    def sweep(self, now: float) -> None:
+        """Close if a timeout has passed."""
+        ...
+
+    def shut_down(self) -> None:
+        """Close if idle, else as soon as what is in flight is done; streams are told."""
+        ...
+
+    def abort(self) -> None: ...
+
+    def tasks(self) -> set[asyncio.Task[None]]: ...
+
+
+async def refuse_body(request: Request) -> Response:
+    """The answer to a request with too large a body, where the program gives none of its own."""
+    return Response(413, {"Content-Type": "text/plain; charset=utf-8"}, b"Request entity too large\n")
+
+
+class Server:
+    """A listener and its connections. Made by ``serve``."""
+
+    def __init__(self, handler: Handler, limits: Limits, oversized: Handler, secure: bool) -> None:
+        self.handler = handler
+        self.oversized = oversized
+        self.limits = limits
+        self.secure = secure
+        self.closing = False
+        self.connections: set[Connection] = set()
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time()
+        """The loop's time as of the last sweep: exact enough for timeouts, and free to read."""
+        self._dirty: list[Connection] = []
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        timeouts = (limits.header_timeout, limits.body_timeout, limits.idle_timeout, limits.stall_timeout)
+        self._sweep_every = min(1.0, *(timeout / 4 for timeout in timeouts))
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._date = b""
+        self._date_second = 0
+
+    @property
+    def port(self) -> int:
+        """The port that the listener got (of its first socket)."""
+        name = self.sockets[0].getsockname()
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        return tuple(self._listener.sockets) if self._listener is not None else ()
+
+    async def listen(
+        self, host: str, port: int, *, tls: ssl.SSLContext | None, sock: socket.socket | None, backlog: int
+    ) -> None:
+        where = {"sock": sock} if sock is not None else {"host": host or None, "port": port, "reuse_address": True}
+        if tls is not None:
+            where |= {"ssl": tls, "ssl_handshake_timeout": self.limits.handshake_timeout, "ssl_shutdown_timeout": 2.0}
+        self._listener = await self.loop.create_server(
+            lambda: Http1Connection(self),
+            backlog=backlog,
+            **where,  # type: ignore[arg-type]
+        )
+
+    # -- what connections call
+
+    def add(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self._empty.clear()
+        if self._sweeper is None:
+            self.now = self.loop.time()
+            self._sweeper = self.loop.call_later(self._sweep_every, self._sweep)
+
+    def remove(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Call the connection's ``flush`` at the end of this turn of the loop."""
+        if not self._dirty:
+            self.loop.call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def date(self) -> bytes:
+        """The Date field, as a line."""
+        second = int(time.time())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = b"Date: %s\r\n" % formatdate(second, usegmt=True).encode()
+        return self._date
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    def _sweep(self) -> None:
+        self.now = now = self.loop.time()
+        for connection in tuple(self.connections):
+            connection.sweep(now)
+        self._sweeper = self.loop.call_later(self._sweep_every, self._sweep) if self.connections else None
+
+    # -- the end
+
+    async def close(self, grace: float = 10.0) -> None:
+        """Stop listening, let requests in flight end for up to ``grace`` seconds, then cut what is left."""
+        self.closing = True
+        if self._listener is not None:
+            self._listener.close()
+        try:
+            for connection in tuple(self.connections):
+                connection.shut_down()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._empty.wait()
+        finally:
+            await self._cut()
+
+    async def _cut(self) -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        for connection in tuple(self.connections):
+            tasks |= connection.tasks()
+            connection.abort()
+        tasks.discard(asyncio.current_task())  # type: ignore[arg-type]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        if self.connections:
+            await self._empty.wait()
+
+
+async def serve(
+    handler: Handler,
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    limits: Limits | None = None,
+    oversized: Handler = refuse_body,
+    sock: socket.socket | None = None,
+    backlog: int = 1024,
+) -> Server:
+    """Listen on ``host``:``port`` (0: any free one, see ``Server.port``) and answer with ``handler``.
+
+    ``tls`` comes from ``wire.tls.server_context``. ``oversized`` answers requests whose body is larger than
+    ``limits.body``; it gets them without the body. ``sock`` is a bound socket to use in place of host and port.
+    Raises OSError where the address cannot be had.
+    """
+    server = Server(handler, limits or Limits(), oversized, tls is not None)
+    await server.listen(host, port, tls=tls, sock=sock, backlog=backlog)
+    return server

@@ -1,0 +1,134 @@
+"""``ByteStream`` over an asyncio transport: what an Upgrade gets on the server's side and on the client's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+_HIGH_WATER = 256 * 1024
+_LOW_WATER = 64 * 1024
+
+
+class WriteGate:
+    """Whether a transport takes more bytes; the protocol's ``pause_writing`` and ``resume_writing`` turn it."""
+
+    __slots__ = ("_lost", "_waiters", "shut")
+
+    def __init__(self) -> None:
+        self.shut = False
+        self._lost = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    async def passed(self) -> None:
+        """Wait until the gate is open, or the connection gone."""
+        if not self.shut or self._lost:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def open(self) -> None:
+        self.shut = False
+        self._wake()
+
+    def lose(self) -> None:
+        self._lost = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class TransportStream:
+    """The raw connection; the owning protocol feeds it. One reader at a time."""
+
+    __slots__ = ("_buffer", "_closed", "_eof", "_error", "_gate", "_paused", "_transport", "_waiter")
+
+    def __init__(self, transport: asyncio.Transport, gate: WriteGate, initial: bytes = b"") -> None:
+        self._transport = transport
+        self._gate = gate
+        self._buffer = bytearray(initial)
+        self._eof = False
+        self._closed = False
+        self._error: Exception | None = None
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    # -- what the protocol calls
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > _HIGH_WATER and not self._paused and not self._eof:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def feed_eof(self, error: Exception | None = None) -> None:
+        """No more bytes come; with ``error``, the connection broke."""
+        self._eof = True
+        self._error = self._error or error
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # -- ByteStream
+
+    async def read(self, limit: int = 65536) -> bytes:
+        while not self._buffer:
+            if self._eof or self._closed:
+                if self._error is not None:
+                    raise ConnectionResetError("connection lost") from self._error
+                return b""
+            if self._waiter is not None:
+                raise RuntimeError("two readers on one stream")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = bytes(self._buffer[:limit])
+        del self._buffer[:limit]
+        if self._paused and len(self._buffer) <= _LOW_WATER:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        return data
+
+    def write(self, data: bytes) -> None:
+        if not self._closed and not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the other side takes more. Raises ``ConnectionError`` where it is gone."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("connection closed") from self._error
+        await self._gate.passed()
+
+    def write_eof(self) -> None:
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self._closed = True
+        self._transport.close()
+        self._wake()
+
+
+def peer_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
+    """Address and port of the other end; IPv4 in IPv6 is shown as IPv4."""
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return "", 0
+    host, port = cast("tuple[str, int]", name[:2])
+    return host.removeprefix("::ffff:") if "." in host else host, port
