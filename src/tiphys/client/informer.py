@@ -95,6 +95,9 @@ class Store:
         for key, obj in self._objects.items():
             self._index(name, key, obj)
 
+    def has_index(self, name: str) -> bool:
+        return name in self._indexers
+
     def get(self, namespace: str, name: str) -> Object | None:
         return self._objects.get((namespace, name))
 

@@ -1,0 +1,1 @@
+"""What every controller is made of: work queue, reconcile loop, events, leader election, adoption, expectations."""
