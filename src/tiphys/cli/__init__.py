@@ -1,0 +1,1 @@
+"""The command `tiphys`: composition roots, the only place that wires everything."""

@@ -1,0 +1,25 @@
+"""`tiphys down`: stops the pods and the components in order. The data stays; `tiphys up` goes on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tiphys.cli.console import Console, fail
+from tiphys.cli.options import existing_cluster, parser
+from tiphys.cluster import lifecycle, network
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parser("down", "Stop the cluster and keep its data.").parse_args(argv)
+    settings = existing_cluster(arguments.data_dir)
+    console = Console()
+    if not lifecycle.supervisor_pid(settings):
+        console.say("The cluster is not running.")
+        return 0
+    try:
+        with console.step("Stopping the pods and the components"):
+            lifecycle.stop(settings)
+            network.remove_service_rules()
+    except lifecycle.StillRunning as error:
+        fail(error, "See `tiphys status` and `tiphys logs supervisor`.")
+    return 0

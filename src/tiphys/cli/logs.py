@@ -1,0 +1,42 @@
+"""`tiphys logs COMPONENT`: a component's log, or the end of it, and what comes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiphys.cli.console import fail
+from tiphys.cli.options import existing_cluster, parser
+
+
+def main(argv: Sequence[str]) -> int:
+    options = parser("logs", "Show a component's log.")
+    options.add_argument("component", help="a name that `tiphys status` shows, or supervisor")
+    options.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
+    options.add_argument("--tail", type=int, default=-1, metavar="N", help="only the last N lines")
+    arguments = options.parse_args(argv)
+    folder = existing_cluster(arguments.data_dir).logs
+    path = folder / f"{arguments.component}.log"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in folder.glob("*.log"))) or "none yet"
+        fail(f"there is no log of {arguments.component!r}; there are: {names}")
+    show(path, arguments.tail, arguments.follow)
+    return 0
+
+
+def show(path: Path, tail: int, follow: bool) -> None:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = file if tail < 0 else deque(file, tail)
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+        while follow:
+            if text := file.read():
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            elif path.stat().st_size < file.tell():  # it was rotated
+                file.seek(0)
+            else:
+                time.sleep(0.2)

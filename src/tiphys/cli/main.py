@@ -1,0 +1,66 @@
+"""`tiphys`: finds the subcommand and hands over. Each is imported only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from tiphys import KUBERNETES_VERSION, __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("tiphys.cli.up", "Start a one-node cluster on this machine, or say that it runs"),
+    "down": ("tiphys.cli.down", "Stop the cluster and keep its data"),
+    "status": ("tiphys.cli.status", "Show the cluster's processes and its node"),
+    "reset": ("tiphys.cli.reset", "Stop the cluster and remove everything that it made"),
+    "logs": ("tiphys.cli.logs", "Show a component's log"),
+    "demo": ("tiphys.cli.demo", "Deploy a web page behind a Service, and show the path of a pod"),
+    "image": ("tiphys.cli.image", "Import or list container images"),
+    "test": ("tiphys.cli.test", "Run the project's test suite (in a checkout)"),
+}
+
+COMPONENTS: dict[str, tuple[str, str]] = {
+    "kube-apiserver": ("tiphys.apiserver.command", "The API server, with upstream's flags"),
+    "kube-controller-manager": ("tiphys.controllers.command", "The controllers"),
+    "kube-scheduler": ("tiphys.scheduler.command", "The scheduler"),
+    "kubelet": ("tiphys.kubelet.command", "The node's agent"),
+    "kube-proxy": ("tiphys.proxy.command", "The service proxy"),
+    "dns": ("tiphys.dns.command", "The cluster's DNS server"),
+    "etcd": ("tiphys.store.command", "The store alone, serving etcd's API"),
+    "etcdctl": ("tiphys.store.etcdctl", "etcd's command-line client"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    name, rest = words[0], words[1:]
+    if name in ("version", "--version"):
+        print(f"tiphys {__version__} (Kubernetes {KUBERNETES_VERSION})")
+        return 0
+    entry = COMMANDS.get(name) or COMPONENTS.get(name)
+    if entry is None:
+        print(f"tiphys: there is no command {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    try:
+        status = import_module(entry[0]).main(rest)
+    except KeyboardInterrupt:
+        return 130
+    return int(status or 0)
+
+
+def usage() -> str:
+    def table(rows: dict[str, tuple[str, str]]) -> str:
+        return "\n".join(f"  {name:24} {text}" for name, (_, text) in rows.items())
+
+    return (
+        f"tiphys {__version__}: Kubernetes {KUBERNETES_VERSION}, whole, in Python\n\n"
+        f"usage: tiphys COMMAND [flags]      (tiphys COMMAND --help tells its flags)\n\n"
+        f"cluster:\n{table(COMMANDS)}\n\ncomponents:\n{table(COMPONENTS)}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""Options that several commands share, and the settings that follow from them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tiphys.cli.console import fail
+from tiphys.cluster.settings import DATA_DIR, Settings, SettingsError
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """An argument parser for `tiphys NAME` that has `--data-dir`."""
+    made = argparse.ArgumentParser(prog=f"tiphys {name}", description=description, allow_abbrev=False)
+    made.add_argument(
+        "--data-dir", type=Path, default=DATA_DIR, help=f"where the cluster is kept (default {DATA_DIR})", metavar="DIR"
+    )
+    return made
+
+
+def existing_cluster(data_dir: Path) -> Settings:
+    """The settings of the cluster in ``data_dir``; ends the command where there is none."""
+    try:
+        settings = Settings.load(data_dir.absolute())
+    except SettingsError as error:
+        fail(error)
+    if settings is None:
+        fail(f"there is no cluster in {data_dir}; start one with `tiphys up`")
+    return settings

@@ -1,0 +1,203 @@
+"""`tiphys up`: one node, from nothing to Ready.
+
+The pipeline: settings → checks → certificates and kubeconfigs → supervisor (a daemon, or this process with
+``--foreground``) → wait for the API server and the node → tell the user how to go on. A second `up` finds the lock held,
+and says what runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiphys.cli import status
+from tiphys.cli.connect import admin_client
+from tiphys.cli.console import Console, fail
+from tiphys.cli.options import parser
+from tiphys.cli.programs import preload, programs
+from tiphys.client.errors import ApiError
+from tiphys.client.resources import NODES
+from tiphys.client.rest import Client
+from tiphys.cluster import kubeconfig, lifecycle, machine
+from tiphys.cluster.pki import ensure_pki
+from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
+from tiphys.cluster.supervisor import Supervisor
+from tiphys.runtime import logs
+
+READY_SECONDS = 120.0
+POLL_SECONDS = 0.03
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = _options().parse_args(argv)
+    console = Console(quiet=arguments.quiet)
+    try:
+        settings = resolve(arguments)
+    except SettingsError as error:
+        fail(error)
+    if lifecycle.supervisor_pid(settings):
+        return _already_running(settings)
+    with console.step("Checking this machine"):
+        found = machine.problems(settings)
+    if found:
+        fail("this machine cannot run a cluster yet:", *(f"  - {problem}" for problem in found))
+    with console.step("Making certificates and kubeconfigs"):
+        prepare(settings)
+    preload()
+    if arguments.foreground:
+        return _foreground(settings)
+    try:
+        lifecycle.start_daemon(settings, lambda: supervise(settings))
+    except lifecycle.AlreadyRunning:
+        return _already_running(settings)
+    asyncio.run(wait_until_ready(settings, console))
+    if not arguments.no_kubeconfig:
+        _merge_kubeconfig(settings)
+    _farewell(console, settings, merged=not arguments.no_kubeconfig)
+    return 0
+
+
+def _options() -> argparse.ArgumentParser:
+    options = parser("up", "Start a one-node cluster on this machine, or say that it runs.")
+    add = options.add_argument
+    add("--run-dir", type=Path, help=f"where sockets and the state of processes go (default {RUN_DIR})", metavar="DIR")
+    add("--port", type=int, help="port of the API server (default 6443)")
+    add("--etcd-port", type=int, help="port of the store's etcd API, on loopback (default 2379)")
+    add("--kubelet-port", type=int, help="port of the kubelet (default 10250)")
+    add("--node-name", help="the node's name (default: this host's)")
+    add("--node-ip", help="the node's address (default: that of the default route)")
+    add("--pod-cidr", help="addresses of pods (default 10.244.0.0/16)")
+    add("--service-cidr", help="addresses of Services (default 10.96.0.0/12)")
+    add("--bridge", help="name of the pods' bridge (default tiphys0)")
+    add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
+    add("-v", "--verbosity", type=int, help="upstream's -v, 0 to 10")
+    add("--foreground", action="store_true", help="stay, log to this terminal, and stop at Ctrl-C")
+    add("--no-kubeconfig", action="store_true", help="leave ~/.kube/config alone")
+    add("-q", "--quiet", action="store_true", help="say nothing but errors")
+    return options
+
+
+def resolve(arguments: argparse.Namespace) -> Settings:
+    """The cluster's settings: those of its first `up`, with what this call's flags change."""
+    data_dir = arguments.data_dir.absolute()
+    existing = Settings.load(data_dir)
+    if existing is None:
+        existing = Settings(
+            data_dir=data_dir,
+            run_dir=RUN_DIR if data_dir == DATA_DIR else data_dir / "run",
+            node_name=arguments.node_name or machine.node_name(),
+            node_ip=arguments.node_ip or machine.node_address(),
+        )
+    elif arguments.node_name not in (None, existing.node_name):
+        raise SettingsError(f"the node of this cluster is {existing.node_name}; to rename it, `tiphys reset` first")
+    return existing.changed(
+        run_dir=arguments.run_dir and arguments.run_dir.absolute(),
+        port=arguments.port,
+        etcd_port=arguments.etcd_port,
+        kubelet_port=arguments.kubelet_port,
+        node_ip=arguments.node_ip,
+        pod_cidr=arguments.pod_cidr,
+        service_cidr=arguments.service_cidr,
+        bridge=arguments.bridge,
+        cluster_name=arguments.cluster_name,
+        verbosity=arguments.verbosity,
+    )
+
+
+def prepare(settings: Settings) -> None:
+    """Everything on disk that the components need before they start."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.save()
+    ensure_pki(settings)
+    kubeconfig.ensure_kubeconfigs(settings)
+
+
+def supervise(settings: Settings) -> None:
+    """Run the node's processes until told to end. The caller holds the lock."""
+    logs.configure(settings.verbosity)
+    gc.collect()
+    gc.freeze()  # the children share these pages for as long as nobody writes to them
+    Supervisor(programs(settings), settings.logs, settings.state_file).run()
+
+
+def _foreground(settings: Settings) -> int:
+    try:
+        lifecycle.hold_lock(settings)
+    except lifecycle.AlreadyRunning:
+        return _already_running(settings)
+    supervise(settings)
+    return 0
+
+
+def _already_running(settings: Settings) -> int:
+    found = status.status(settings)
+    print(status.render(found))
+    return 0 if found["ready"] else 1
+
+
+async def wait_until_ready(settings: Settings, console: Console) -> None:
+    """Return when the API server answers and the node is Ready; ends the command where that takes too long."""
+    deadline = time.monotonic() + READY_SECONDS
+    client = admin_client(settings, timeout=5)
+    try:
+        with console.step("Starting the API server"):
+            while not await _serves(client):
+                await _pause(settings, deadline)
+        with console.step(f"Waiting for node {settings.node_name} to be Ready"):
+            while not await _node_ready(client, settings.node_name):
+                await _pause(settings, deadline)
+    finally:
+        await client.close()
+
+
+async def _serves(client: Client) -> bool:
+    try:
+        await (await client.request("GET", "/readyz")).read()
+    except (ApiError, ConnectionError, TimeoutError):
+        return False
+    return True
+
+
+async def _node_ready(client: Client, name: str) -> bool:
+    try:
+        node = await client.get(NODES, name)
+    except (ApiError, ConnectionError, TimeoutError):
+        return False
+    return status.node_readiness(node) == "Ready"
+
+
+async def _pause(settings: Settings, deadline: float) -> None:
+    if not lifecycle.supervisor_pid(settings):
+        fail("the supervisor ended; see `tiphys logs supervisor`")
+    if time.monotonic() > deadline:
+        states = lifecycle.component_states(settings)
+        ill = [f"  {name}: {c['state']}, {c['lastExit']}" for name, c in states.items() if c["state"] != "running"]
+        fail(f"not ready after {READY_SECONDS:.0f} s; see `tiphys status` and `tiphys logs COMPONENT`", *ill)
+    await asyncio.sleep(POLL_SECONDS)
+
+
+def _merge_kubeconfig(settings: Settings) -> None:
+    path = kubeconfig.user_file()
+    try:
+        kubeconfig.merge_into(path, kubeconfig.load(settings.kubeconfig("admin")))
+    except (ValueError, OSError) as error:
+        fail(f"the cluster runs, but {path} could not be changed: {error}", f"Use {settings.kubeconfig('admin')}.")
+
+
+def _farewell(console: Console, settings: Settings, merged: bool) -> None:
+    console.say()
+    console.say(f"The cluster is ready at {settings.server}.")
+    console.say(f"  kubeconfig: {settings.kubeconfig('admin')}")
+    if merged:
+        console.say(f"  context:    {settings.cluster_name}, in {kubeconfig.user_file()}")
+    if shutil.which("kubectl") is None:
+        console.say("\nkubectl is not installed. Get it as https://kubernetes.io/docs/tasks/tools/ says, for example:")
+        console.say(
+            "  curl -LO https://dl.k8s.io/release/v1.36.0/bin/linux/amd64/kubectl && install kubectl /usr/local/bin"
+        )
+    console.say("\nTry:  tiphys demo      kubectl get nodes      tiphys status")
