@@ -1,6 +1,6 @@
 """The fixed part of the table as nftables text (pure): base chains, dispatch, masquerading, refusals.
 
-The numbers are the priorities dstnat (-100), filter (0) and srcnat (100), which nft accepts by name only for some hooks.
+The priorities are dstnat (-100), filter (0) and srcnat (100) by number, as nft takes the names only for some hooks.
 They are those of upstream's nftables mode, so that other software's tables find their place around ours
 (https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables).
 """

@@ -36,7 +36,9 @@ def usable(endpoints: Endpoints, port: ServicePort, place: Place) -> Usable:
     here = tuple(endpoint for endpoint in endpoints if endpoint.local)
     local = tuple(endpoint for endpoint in here if endpoint.ready) or _draining(here)
     anywhere = bool(cluster) or any(e.ready or (e.serving and e.terminating) for e in endpoints)
-    reachable = tuple(sorted({e.address: e for e in (*cluster, *local)}.values(), key=lambda endpoint: endpoint.address))
+    reachable = tuple(
+        sorted({e.address: e for e in (*cluster, *local)}.values(), key=lambda endpoint: endpoint.address)
+    )
     return Usable(cluster, local, reachable, anywhere)
 
 

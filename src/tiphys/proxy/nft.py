@@ -73,7 +73,7 @@ class NftBackend:
         elif commands:
             await self._apply(commands)
         self._full_needed = False
-        self._stale.update({chain: now for chain in stale})
+        self._stale.update(dict.fromkeys(stale, now))
         await self._delete_stale(now)
 
     async def _rebuild(self) -> None:

@@ -40,7 +40,7 @@ class Options:
     masquerade_mark: int = 0x4000
     masquerade_all: bool = False
     from_pod: str = ""
-    """A match for traffic of this node's (or the cluster's) pods, such as ``ip saddr 10.244.0.0/16``; empty: unknown."""
+    """A match for traffic of pods, such as ``ip saddr 10.244.0.0/16``; empty where it is not known."""
     not_from_pod: str = ""
     node_port_ranges: tuple[str, ...] = ()
     """The node's addresses that accept NodePort traffic; empty means all."""
@@ -141,12 +141,12 @@ class _PortRules:
             return
         options, lines = self.options, []
         if not self.port.external_local:
-            lines.append(f"{options.mark} comment \"masquerade\"")
+            lines.append(f'{options.mark} comment "masquerade"')
         elif self.usable.cluster:
             if options.from_pod:
-                lines.append(f"{options.from_pod} goto {self.cluster_chain} comment \"short-circuit pod traffic\"")
-            lines.append(f"fib saddr type local {options.mark} comment \"masquerade local traffic\"")
-            lines.append(f"fib saddr type local goto {self.cluster_chain} comment \"short-circuit local traffic\"")
+                lines.append(f'{options.from_pod} goto {self.cluster_chain} comment "short-circuit pod traffic"')
+            lines.append(f'fib saddr type local {options.mark} comment "masquerade local traffic"')
+            lines.append(f'fib saddr type local goto {self.cluster_chain} comment "short-circuit local traffic"')
         if self._has_endpoints(self.port.external_local):
             lines.append(f"goto {self.local_chain if self.port.external_local else self.cluster_chain}")
         self.rules.chains[self.external_chain] = tuple(lines)

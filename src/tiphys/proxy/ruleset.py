@@ -77,7 +77,7 @@ class Ruleset:
     def _edit_elements(self, edit: _Edit, key: ServiceKey, old: ServiceRules, new: ServiceRules) -> None:
         for element in old.elements.keys() - new.elements.keys():
             owners = self._elements[element]
-            before = next(iter(owners.values()))
+            before: str | None = next(iter(owners.values()))
             del owners[key]
             if not owners:
                 del self._elements[element]
@@ -133,7 +133,7 @@ class _Edit:
             lines.append(f"add set {table} {name} {{ {spec} }}")
         for chain, rules in self.changed_chains.items():
             lines += [f"add rule {table} {chain} {rule}" for rule in rules]
-        lines += self._elements("delete", {key: "" for key in self.deleted})
+        lines += self._elements("delete", dict.fromkeys(self.deleted, ""))
         lines += self._elements("add", self.added)
         lines += [f"delete set {table} {name}" for name in sorted(self.stale_sets)]
         return lines

@@ -1,0 +1,341 @@
+"""The proxy as a component: follows the API, and keeps the node's packet rules in step with it.
+
+One loop does all of it: wait for a change, let a few more come, sync each family's backend, tidy up. What fails is
+tried again, and the health server tells when it is late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tiphys.client.informer import Callbacks, Informer
+from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
+from tiphys.client.rest import Client
+from tiphys.proxy import conntrack, forward_policy, host, nft
+from tiphys.proxy.backend import ProxyBackend
+from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.health import Health, HealthHandler, MetricsHandler
+from tiphys.proxy.health_ports import HealthPorts
+from tiphys.proxy.nft import NftBackend
+from tiphys.proxy.rules import Options
+from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServiceState
+from tiphys.proxy.tracker import Tracker, is_family
+from tiphys.proxy.userspace import UserspaceBackend
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.metrics import Registry
+from tiphys.runtime.tasks import Runner
+from tiphys.wire.server import Server, serve
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["", "nftables", "userspace"]
+Object = dict[str, Any]
+
+ZONE = "topology.kubernetes.io/zone"
+OURS = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
+"""The services and slices that are carried by a proxy, and by this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConfig:
+    """How this node's proxy works. Times in seconds."""
+
+    node_name: str
+    mode: Mode = ""
+    """Empty: nftables where it can be used, else userspace."""
+    node_ips: tuple[str, ...] = ()
+    """This node's addresses; empty: those of its Node."""
+    cluster_cidrs: tuple[str, ...] = ()
+    detect_local_mode: Literal["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"] = "ClusterCIDR"
+    bridge_interface: str = ""
+    interface_name_prefix: str = ""
+    masquerade_all: bool = False
+    masquerade_bit: int = 14
+    node_port_addresses: tuple[str, ...] = ()
+    localhost_node_ports: bool = True
+    sync_period: float = 30.0
+    min_sync_period: float = 0.1
+    """Changes that come within it are done in one go. A change costs about 20 ms of nft, so a tenth of a second is
+    affordable where upstream takes 1 s, and a pod that is gone gets no packets that much sooner."""
+    healthz_address: str = "127.0.0.1:10256"
+    metrics_address: str = "127.0.0.1:10249"
+    bind_address_hard_fail: bool = False
+    conntrack: host.ConntrackSettings = field(default_factory=host.ConntrackSettings)
+    sysctl_root: Path = host.PROC_SYS
+
+
+class KubeProxy:
+    """``run`` proxies until it is cancelled, and leaves the rules in place, as a restart must not cut connections;
+    ``cleanup`` removes them."""
+
+    def __init__(self, config: ProxyConfig, client: Client, clock: Clock, rng: random.Random | None = None) -> None:
+        self._config = config
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._sysctls = host.Sysctls(config.sysctl_root)
+        self._families: tuple[Family, ...] = ("ip", "ip6") if _has_ipv6() else ("ip",)
+        self._trackers = {family: Tracker(family, config.node_name) for family in self._families}
+        self._backends: dict[Family, ProxyBackend] = {}
+        self._undone: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
+        self._place = Place(config.node_name)
+        self._wake = asyncio.Event()
+        self.health = Health(clock, 2 * config.sync_period)
+        self._health_ports = HealthPorts(self.health)
+        self._registry: Registry | None = None
+
+        def informer(resource: ResourcePath, labels: str = "", fields: str = "") -> Informer:
+            return Informer(client, resource, clock, label_selector=labels, field_selector=fields, rng=self._rng)
+
+        self._services = informer(SERVICES, OURS)
+        self._slices = informer(ENDPOINT_SLICES, OURS)
+        self._nodes = informer(NODES, fields=f"metadata.name={config.node_name}")
+        self._ranges = informer(SERVICE_CIDRS)
+        self._services.add_handler(self._tracked("service"))
+        self._slices.add_handler(self._tracked("slice"))
+        self._nodes.add_handler(Callbacks(added=self._node, updated=lambda _, node: self._node(node)))
+        self._ranges.add_handler(Callbacks(changed=lambda _: self._ranges_changed()))
+
+    async def run(self) -> None:
+        async with Runner(self._clock, "proxy ") as runner:
+            for informer in (self._services, self._slices, self._nodes, self._ranges):
+                runner.supervise(informer.run, f"informer {informer.resource.plural}")
+            servers: list[Server] = []
+            try:
+                # Nothing is changed before everything is known: rules made from half of it would cut connections.
+                await self._services.wait_synced()
+                await self._slices.wait_synced()
+                await self._nodes.wait_synced()
+                mode = await self._set_up()
+                servers = await self._serve(mode)
+                await self._keep_in_step()
+            finally:
+                for server in servers:
+                    await server.close(grace=0.5)
+                await self._health_ports.close()
+
+    async def cleanup(self) -> None:
+        """Remove every rule and address that this proxy has made."""
+        for backend in self._backends.values():
+            await backend.cleanup()
+        for family in self._backends:
+            await forward_policy.cleanup(family)
+
+    # -- what has changed ---------------------------------------------------------------------------------------------
+
+    def _tracked(self, kind: Literal["service", "slice"]) -> Callbacks:
+        """A handler that gives each change to the trackers, and wakes the loop where it matters to one."""
+
+        def tell(obj: Object, what: str) -> None:
+            for family, tracker in self._trackers.items():
+                take: Callable[[Object], bool] = getattr(tracker, f"{kind}_{what}")
+                if take(obj):
+                    self.health.queued(family)
+                    self._wake.set()
+
+        return Callbacks(changed=lambda obj: tell(obj, "changed"), deleted=lambda obj: tell(obj, "deleted"))
+
+    def _node(self, node: Object) -> None:
+        self.health.node = node
+        place = Place(self._config.node_name, (node["metadata"].get("labels") or {}).get(ZONE, ""))
+        if place == self._place:
+            return
+        self._place = place
+        for family, backend in self._backends.items():
+            backend.configure(place=place)
+            self._trackers[family].touch_all()
+        self._wake.set()
+
+    def _ranges_changed(self) -> None:
+        for family, backend in self._backends.items():
+            backend.configure(service_ranges=self._service_ranges(family))
+        self._wake.set()
+
+    def _service_ranges(self, family: Family) -> tuple[str, ...]:
+        found = {cidr for obj in self._ranges.store.list() for cidr in obj["spec"].get("cidrs") or ()}
+        return tuple(sorted(cidr for cidr in found if is_family(cidr, family)))
+
+    # -- how it gets into the kernel ----------------------------------------------------------------------------------
+
+    async def _set_up(self) -> Mode:
+        mode = self._config.mode or ("nftables" if await nft.available() else "userspace")
+        log.info("proxying by %s on node %s", mode, self._config.node_name)
+        localhost = False
+        if mode == "nftables":
+            pods_v6 = any(":" in cidr for cidr in self._config.cluster_cidrs)
+            host.allow_forwarding(self._sysctls, ("ip", "ip6") if pods_v6 else ("ip",))
+            host.bound_conntrack(self._sysctls, self._config.conntrack)
+            localhost = self._config.localhost_node_ports and host.allow_localhost_node_ports(self._sysctls)
+        for family in self._families:
+            if mode == "nftables":
+                self._backends[family] = NftBackend(self._options(family, localhost), self._clock)
+            else:
+                self._backends[family] = UserspaceBackend(family, self._place, self._clock, self._rng)
+            self._trackers[family].touch_all()
+        return mode
+
+    def _options(self, family: Family, localhost: bool) -> Options:
+        from_pod, not_from_pod = local_traffic(self._config, family, self._pod_ranges(family))
+        return Options(
+            family=family,
+            place=self._place,
+            node_ip=next((ip for ip in self._node_ips() if is_family(ip, family)), ""),
+            masquerade_mark=1 << self._config.masquerade_bit,
+            masquerade_all=self._config.masquerade_all,
+            from_pod=from_pod,
+            not_from_pod=not_from_pod,
+            node_port_ranges=tuple(c for c in self._config.node_port_addresses if is_family(c, family)),
+            localhost_node_ports=localhost and family == "ip",
+            service_ranges=self._service_ranges(family),
+        )
+
+    def _node_ips(self) -> tuple[str, ...]:
+        if self._config.node_ips or self.health.node is None:
+            return self._config.node_ips
+        addresses = (self.health.node.get("status") or {}).get("addresses") or ()
+        return tuple(entry["address"] for entry in addresses if entry["type"] == "InternalIP")
+
+    def _pod_ranges(self, family: Family) -> tuple[str, ...]:
+        """The pods' addresses: the cluster's, or in mode NodeCIDR this node's."""
+        ranges = self._config.cluster_cidrs
+        if self._config.detect_local_mode == "NodeCIDR" and self.health.node is not None:
+            ranges = tuple((self.health.node.get("spec") or {}).get("podCIDRs") or ())
+        return tuple(cidr for cidr in ranges if is_family(cidr, family))
+
+    async def _keep_in_step(self) -> None:
+        last_policy_check = -self._config.sync_period
+        while True:
+            self._wake.clear()
+            now = self._clock.monotonic()
+            if self._config.sync_period <= now - last_policy_check and isinstance(self._backends["ip"], NftBackend):
+                last_policy_check = now
+                await self._check_forward_policy()
+            clean = [await self._sync(family) for family in self._backends]
+            await self._clock.sleep(self._config.min_sync_period)
+            tidy_soon = any(backend.has_stale for backend in self._backends.values())
+            wait = nft.STALE_AFTER if tidy_soon or not all(clean) else self._config.sync_period
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _sync(self, family: Family) -> bool:
+        """Bring one family up to date; returns whether it worked. What did not is done again with the next."""
+        backend, undone = self._backends[family], self._undone[family]
+        changes = self._trackers[family].take_changes()
+        undone |= changes
+        if not (undone or backend.has_stale or (backend.full_sync_due and any(self._trackers[family].services()))):
+            self.health.updated(family)
+            return True
+        started = self._clock.monotonic()
+        try:
+            await backend.sync(undone)
+        except CommandError as error:
+            log.error("cannot bring the %s rules up to date; trying again: %s", family, error)
+            self._count("kubeproxy_sync_proxy_rules_nftables_sync_failures", family)
+            return False
+        done, self._undone[family] = undone, {}
+        self.health.updated(family)
+        log.debug("synced %d services of %s in %.0f ms", len(done), family, 1e3 * (self._clock.monotonic() - started))
+        self._observe(family, self._clock.monotonic() - started)
+        await self._after_sync(family, done)
+        return True
+
+    async def _after_sync(self, family: Family, done: Mapping[ServiceKey, ServiceState]) -> None:
+        if family == "ip":
+            await self._health_ports.sync(done)
+        if not isinstance(self._backends[family], NftBackend):
+            return
+        if any(_is_udp(backends) for state in done.values() for backends in state):
+            tracker = self._trackers[family]
+            try:
+                await conntrack.clean(family, [tracker.state(key) for key in tracker.services()])
+            except CommandError as error:
+                log.warning("stale UDP flows stay: %s", error)
+
+    async def _check_forward_policy(self) -> None:
+        for family in self._backends:
+            if not any(self._trackers[family].services()):
+                continue
+            try:
+                mark = 1 << self._config.masquerade_bit
+                await forward_policy.ensure(family, mark, self._pod_ranges(family))
+            except CommandError as error:
+                log.warning("cannot check whether the firewall lets forwarded packets pass: %s", error)
+
+    # -- what it tells ------------------------------------------------------------------------------------------------
+
+    async def _serve(self, mode: str) -> list[Server]:
+        config, self._registry = self._config, Registry()
+        wanted = (
+            (config.healthz_address, HealthHandler(self.health, self._registry)),
+            (config.metrics_address, MetricsHandler(self._registry, mode)),
+        )
+        servers = []
+        for address, handler in wanted:
+            if not address:
+                continue
+            name, _, port = address.rpartition(":")
+            try:
+                servers.append(await serve(handler, name.strip("[]"), int(port)))
+            except OSError as error:
+                if config.bind_address_hard_fail:
+                    raise
+                log.error("cannot listen on %s: %s", address, error.strerror)
+        return servers
+
+    def _observe(self, family: Family, seconds: float) -> None:
+        if self._registry is not None:
+            buckets = tuple(0.001 * 2**i for i in range(15))
+            name, help_ = "kubeproxy_sync_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds"
+            self._registry.histogram(name, help_, ("ip_family",), buckets).labels(_LABEL[family]).observe(seconds)
+            stamp = self._registry.gauge(
+                "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+                "The last time proxy rules were successfully synced",
+                ("ip_family",),
+            )
+            stamp.labels(_LABEL[family]).set(self._clock.now())
+
+    def _count(self, name: str, family: Family) -> None:
+        if self._registry is not None:
+            self._registry.counter(name, "Cumulative proxy nftables sync failures", ("ip_family",)).labels(
+                _LABEL[family]
+            ).inc()
+
+
+_LABEL = {"ip": "IPv4", "ip6": "IPv6"}
+
+
+def _is_udp(backends: Backends) -> bool:
+    return backends.port.protocol == "udp"
+
+
+def _has_ipv6() -> bool:
+    return Path("/proc/net/if_inet6").exists()
+
+
+def local_traffic(config: ProxyConfig, family: Family, pod_ranges: tuple[str, ...]) -> tuple[str, str]:
+    """Matches for packets from pods of this node (or cluster), and for all others; empty where it is not known."""
+    if config.detect_local_mode == "BridgeInterface":
+        return f'iif "{config.bridge_interface}"', f'iif != "{config.bridge_interface}"'
+    if config.detect_local_mode == "InterfaceNamePrefix":
+        return f'iifname "{config.interface_name_prefix}*"', f'iifname != "{config.interface_name_prefix}*"'
+    if not pod_ranges:
+        return "", ""
+    cidrs = ", ".join(str(ipaddress.ip_network(cidr, strict=False)) for cidr in pod_ranges)
+    return f"{family} saddr {{ {cidrs} }}", f"{family} saddr != {{ {cidrs} }}"
+
+
+async def cleanup_node() -> None:
+    """Remove what any proxy has made on this node, also one that is not running any more."""
+    if await nft.available():
+        for family in ("ip", "ip6") if _has_ipv6() else ("ip",):
+            await nft.cleanup(family)
+            await forward_policy.cleanup(family)

@@ -1,0 +1,190 @@
+"""Relays TCP connections and UDP datagrams from a listener to a target that is chosen for each client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+Choose = Callable[[str], Address | None]
+"""The endpoint for a client's IP address; None where there is none."""
+
+CONNECT_TIMEOUT = 10.0
+CHUNK = 65536
+UDP_IDLE = 30.0
+UDP_CLIENTS = 4096
+
+
+class Listener(Protocol):
+    async def close(self) -> None: ...
+
+
+class TcpRelay:
+    """A listening TCP socket; a client without an endpoint is refused by closing at once."""
+
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def listen(self, host: str, port: int) -> TcpRelay:
+        self._server = await asyncio.start_server(self._accepted, host, port, limit=CHUNK, reuse_address=True)
+        return self
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._relay(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            target = self._choose(writer.get_extra_info("peername")[0])
+            if target is None:
+                return
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    far_reader, far_writer = await asyncio.open_connection(*target, limit=CHUNK)
+            except (OSError, TimeoutError) as error:
+                log.debug("endpoint %s:%d cannot be reached: %s", *target, error)
+                return
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(_pump(reader, far_writer))
+                    both.create_task(_pump(far_reader, writer))
+            finally:
+                far_writer.close()
+        finally:
+            writer.close()
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy until the reader's end, and pass the end on; a cut connection ends both directions."""
+    try:
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+    except OSError:
+        writer.transport.abort()
+
+
+class UdpRelay(asyncio.DatagramProtocol):
+    """A bound UDP socket. Each client has a socket towards its endpoint, closed when it has been idle for a while."""
+
+    def __init__(self, choose: Choose, clock: Clock) -> None:
+        self._choose = choose
+        self._clock = clock
+        self._transport: asyncio.DatagramTransport | None = None
+        self._clients: dict[Address, _UdpClient] = {}
+        self._opening: set[asyncio.Task[None]] = set()
+
+    async def listen(self, host: str, port: int) -> UdpRelay:
+        loop = asyncio.get_running_loop()
+        await loop.create_datagram_endpoint(lambda: self, local_addr=(host, port))
+        return self
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        client = self._clients.get(addr)
+        now = self._clock.monotonic()
+        if client is None:
+            self._forget_idle(now)
+            target = self._choose(addr[0])
+            if target is None or len(self._clients) >= UDP_CLIENTS:
+                return
+            client = self._clients[addr] = _UdpClient(self, addr, now)
+            task = asyncio.get_running_loop().create_task(client.open(target))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        client.send(data, now)
+
+    def answer(self, data: bytes, client: Address) -> None:
+        if self._transport is not None:
+            self._transport.sendto(data, client)
+
+    def forget(self, address: Address) -> None:
+        client = self._clients.pop(address, None)
+        if client is not None:
+            client.close()
+
+    def reconnect(self, valid: set[Address]) -> None:
+        """Drop the clients whose endpoint is not in ``valid`` any more; their next datagram finds another."""
+        for address, client in list(self._clients.items()):
+            if client.target is not None and client.target not in valid:
+                self.forget(address)
+
+    def _forget_idle(self, now: float) -> None:
+        for address in [a for a, client in self._clients.items() if now - client.used > UDP_IDLE]:
+            self.forget(address)
+
+    async def close(self) -> None:
+        for task in self._opening:
+            task.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        for address in list(self._clients):
+            self.forget(address)
+        if self._transport is not None:
+            self._transport.close()
+
+
+class _UdpClient(asyncio.DatagramProtocol):
+    """One client's socket towards its endpoint; datagrams that come before it is open wait, a few of them."""
+
+    WAITING = 16
+
+    def __init__(self, relay: UdpRelay, client: Address, now: float) -> None:
+        self._relay = relay
+        self._client = client
+        self._transport: asyncio.DatagramTransport | None = None
+        self._waiting: list[bytes] = []
+        self.target: Address | None = None
+        self.used = now
+
+    async def open(self, target: Address) -> None:
+        self.target = target
+        try:
+            await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, remote_addr=target)
+        except OSError as error:
+            log.debug("endpoint %s:%d cannot be reached: %s", *target, error)
+            self._relay.forget(self._client)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+        for data in self._waiting:
+            transport.sendto(data)
+        self._waiting.clear()
+
+    def send(self, data: bytes, now: float) -> None:
+        self.used = now
+        if self._transport is not None:
+            self._transport.sendto(data)
+        elif len(self._waiting) < self.WAITING:
+            self._waiting.append(data)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        self._relay.answer(data, self._client)
+
+    def error_received(self, exc: Exception) -> None:
+        self._relay.forget(self._client)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,171 @@
+"""Carries connections itself where there is no packet filter: it listens on each service's addresses and relays.
+
+A cluster IP has to be an address of this machine to be listened on, so it is put on the loopback interface, where the
+process may do that; where it may not, NodePorts still work. The sender's address is lost, as with masquerading.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tiphys.proxy import command_runner
+from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.endpoints import Endpoints, usable
+from tiphys.proxy.relay import Address, TcpRelay, UdpRelay
+from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServicePort, ServiceState
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+Run = Callable[[Sequence[str], str], Awaitable[str]]
+Front = tuple[str, str, int]
+"""Protocol, address and port that is listened on."""
+
+STICKY_CLIENTS = 10_000
+
+
+@dataclass(slots=True)
+class _Choice:
+    """The endpoints behind one front, and which client sticks to which."""
+
+    clock: Clock
+    rng: random.Random
+    endpoints: Endpoints = ()
+    affinity_seconds: int = 0
+    sticky: dict[str, tuple[Address, float]] = field(default_factory=dict)
+
+    def __call__(self, client: str) -> Address | None:
+        if not self.endpoints:
+            return None
+        if not self.affinity_seconds:
+            return self.rng.choice(self.endpoints).address
+        now = self.clock.monotonic()
+        target, since = self.sticky.get(client, (None, 0.0))
+        addresses = [endpoint.address for endpoint in self.endpoints]
+        if target is None or target not in addresses or now - since > self.affinity_seconds:
+            target = self.rng.choice(addresses)
+        self.sticky.pop(client, None)
+        self.sticky[client] = (target, now)
+        if len(self.sticky) > STICKY_CLIENTS:
+            del self.sticky[next(iter(self.sticky))]
+        return target
+
+
+class UserspaceBackend:
+    """A ``ProxyBackend`` of relays."""
+
+    def __init__(
+        self,
+        family: Family,
+        place: Place,
+        clock: Clock,
+        rng: random.Random,
+        run: Run = command_runner.run,
+    ) -> None:
+        self.family = family
+        self._place = place
+        self._clock = clock
+        self._rng = rng
+        self._run = run
+        self._owners: dict[Front, ServiceKey] = {}
+        self._choices: dict[Front, _Choice] = {}
+        self._listeners: dict[Front, TcpRelay | UdpRelay] = {}
+        self._addresses: set[str] = set()
+        self._may_add_addresses = True
+
+    @property
+    def full_sync_due(self) -> bool:
+        return False
+
+    @property
+    def has_stale(self) -> bool:
+        return False
+
+    def configure(self, *, place: Place | None = None, service_ranges: tuple[str, ...] | None = None) -> None:
+        if place is not None:
+            self._place = place
+
+    async def sync(self, changes: Mapping[ServiceKey, ServiceState]) -> None:
+        for key, state in changes.items():
+            fronts = dict(self._fronts(state))
+            for front in [front for front, owner in self._owners.items() if owner == key and front not in fronts]:
+                await self._close(front)
+            for front, (endpoints, port) in fronts.items():
+                if self._owners.setdefault(front, key) == key:
+                    await self._serve(front, endpoints, port)
+        await self._drop_unused_addresses()
+
+    def _fronts(self, state: ServiceState) -> Iterator[tuple[Front, tuple[Endpoints, ServicePort]]]:
+        for backends in state:
+            port = backends.port
+            inside, outside = self._inside_outside(backends)
+            yield (port.protocol, port.cluster_ip, port.port), (inside, port)
+            for ip in (*port.external_ips, *port.load_balancer_ips):
+                yield (port.protocol, ip, port.port), (outside, port)
+            if port.node_port:
+                everywhere = "0.0.0.0" if self.family == "ip" else "::"
+                yield (port.protocol, everywhere, port.node_port), (outside, port)
+
+    def _inside_outside(self, backends: Backends) -> tuple[Endpoints, Endpoints]:
+        found, port = usable(backends.endpoints, backends.port, self._place), backends.port
+        return (
+            found.local if port.internal_local else found.cluster,
+            found.local if port.external_local else found.cluster,
+        )
+
+    async def _serve(self, front: Front, endpoints: Endpoints, port: ServicePort) -> None:
+        protocol, address, number = front
+        choice = self._choices.setdefault(front, _Choice(self._clock, self._rng))
+        choice.endpoints, choice.affinity_seconds = endpoints, port.affinity_seconds
+        listener = self._listeners.get(front)
+        if isinstance(listener, UdpRelay):
+            listener.reconnect({endpoint.address for endpoint in endpoints})
+        if listener is not None or protocol == "sctp" or not await self._have_address(address):
+            return
+        relay = TcpRelay(choice) if protocol == "tcp" else UdpRelay(choice, self._clock)
+        try:
+            self._listeners[front] = await relay.listen(address, number)
+        except OSError as error:
+            log.error("cannot listen on %s:%d for %s: %s", address, number, port, error.strerror)
+
+    async def _have_address(self, address: str) -> bool:
+        """Whether the address is this machine's, after putting it on the loopback interface if need be."""
+        if address in ("0.0.0.0", "::") or address in self._addresses:
+            return True
+        if not self._may_add_addresses:
+            return False
+        try:
+            await self._run(("ip", "addr", "replace", self._host_range(address), "dev", "lo"), "")
+        except CommandError as error:
+            self._may_add_addresses = False
+            log.warning("only NodePorts will work, as service addresses cannot be put on this machine: %s", error)
+            return False
+        self._addresses.add(address)
+        return True
+
+    async def _drop_unused_addresses(self) -> None:
+        used = {address for _, address, _ in self._owners}
+        for address in self._addresses - used:
+            self._addresses.discard(address)
+            try:
+                await self._run(("ip", "addr", "del", self._host_range(address), "dev", "lo"), "")
+            except CommandError as error:
+                log.warning("cannot take %s off the loopback interface: %s", address, error)
+
+    def _host_range(self, address: str) -> str:
+        return f"{address}/{32 if self.family == 'ip' else 128}"
+
+    async def _close(self, front: Front) -> None:
+        self._owners.pop(front, None)
+        self._choices.pop(front, None)
+        listener = self._listeners.pop(front, None)
+        if listener is not None:
+            await listener.close()
+
+    async def cleanup(self) -> None:
+        for front in list(self._owners):
+            await self._close(front)
+        await self._drop_unused_addresses()
