@@ -1,0 +1,67 @@
+"""Times as the API writes them: RFC 3339 in UTC, with seconds (``Time``) or with microseconds (``MicroTime``).
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/ and RFC 3339.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|([+-])(\d\d):(\d\d))", re.ASCII
+).fullmatch
+
+
+class TimeError(ValueError):
+    """The text is not a time in RFC 3339."""
+
+
+def format_time(seconds: float) -> str:
+    """Seconds since 1970 as ``2026-01-02T03:04:05Z``; fractions are cut off."""
+    return datetime.fromtimestamp(int(seconds // 1), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_micro_time(seconds: float) -> str:
+    """Seconds since 1970 as ``2026-01-02T03:04:05.678901Z``."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Any RFC 3339 time, in UTC; what is finer than a microsecond is cut off. Raises ``TimeError``."""
+    found = _RFC3339(text)
+    if found is None:
+        raise TimeError(f"{text!r} is not a time in RFC 3339")
+    year, month, day, hour, minute, second = (int(found[i]) for i in range(1, 7))
+    micro = int((found[7] or "")[:6].ljust(6, "0"))
+    zone = UTC
+    try:
+        if found[9]:
+            shift = timedelta(hours=int(found[10]), minutes=int(found[11]))
+            if shift >= timedelta(hours=24) or int(found[11]) > 59:
+                raise TimeError(f"{text!r} has a zone that does not exist")
+            zone = timezone(shift if found[9] == "+" else -shift)
+        return datetime(year, month, day, hour, minute, second, micro, zone).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise TimeError(f"{text!r} is not a time in RFC 3339: {error}") from error
+
+
+def parse_seconds(text: str) -> float:
+    """A time as seconds since 1970. Raises ``TimeError``."""
+    return parse_time(text).timestamp()
+
+
+def canonical_time(text: str) -> str:
+    """The form in which a ``Time`` field is given back. Raises ``TimeError``."""
+    return _stamp(parse_time(text), "")
+
+
+def canonical_micro_time(text: str) -> str:
+    """The form in which a ``MicroTime`` field is given back. Raises ``TimeError``."""
+    moment = parse_time(text)
+    return _stamp(moment, f".{moment.microsecond:06d}")
+
+
+def _stamp(moment: datetime, fraction: str) -> str:
+    # strftime does not pad years below 1000.
+    return f"{moment.year:04d}-{moment.strftime('%m-%dT%H:%M:%S')}{fraction}Z"
