@@ -477,7 +477,7 @@ class Http1Connection(asyncio.Protocol):
             log.error("%s %s: an Upgrade answers a request that did not ask for it", request.method, request.path)
             self._send(exchange, Response(500), b"", False)
             return
-        headers = response.headers if "Connection" in response.headers else {**response.headers, "Connection": "Upgrade"}
+        headers = {"Connection": "Upgrade", **response.headers}
         self._transport.write(response_head(101, headers, "", self._server.date()))
         self._raw = stream = TransportStream(self._transport, self._gate, self._aside)
         self._aside = b""

@@ -71,8 +71,8 @@ class ByteStream(Protocol):
 
     async def drain(self) -> None: ...
 
-    def write_eof(self) -> None:
-        """Half-close, where the transport can; otherwise nothing."""
+    def write_eof(self) -> bool:
+        """Half-close, where the transport can; otherwise nothing. Whether it could (TLS cannot)."""
         ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Listening: accepts connections and gives their requests to a ``Handler``, by HTTP/1.1 or, where ALPN chose it, HTTP/2.
+"""Listening: accepts connections and gives their requests to a ``Handler``, by HTTP/1.1 or (chosen by ALPN) HTTP/2.
 
 ``Server`` owns the connections: it sweeps them for timeouts with one timer (a timer per request would cost more than
 the request), flushes what streams wrote once per turn of the loop, and ends them in order at shutdown: no new ones,
@@ -15,7 +15,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Protocol
+from typing import Any, Protocol
 
 from tiphys.wire.h1 import Http1Connection
 from tiphys.wire.http import Handler, Request, Response
@@ -103,14 +103,10 @@ class Server:
     async def listen(
         self, host: str, port: int, *, tls: ssl.SSLContext | None, sock: socket.socket | None, backlog: int
     ) -> None:
-        where = {"sock": sock} if sock is not None else {"host": host or None, "port": port, "reuse_address": True}
+        where: dict[str, Any] = {"sock": sock} if sock is not None else {"host": host or None, "port": port}
         if tls is not None:
             where |= {"ssl": tls, "ssl_handshake_timeout": self.limits.handshake_timeout, "ssl_shutdown_timeout": 2.0}
-        self._listener = await self.loop.create_server(
-            lambda: Http1Connection(self),
-            backlog=backlog,
-            **where,  # type: ignore[arg-type]
-        )
+        self._listener = await self.loop.create_server(lambda: Http1Connection(self), backlog=backlog, **where)
 
     # -- what connections call
 
@@ -172,7 +168,7 @@ class Server:
         for connection in tuple(self.connections):
             tasks |= connection.tasks()
             connection.abort()
-        tasks.discard(asyncio.current_task())  # type: ignore[arg-type]
+        tasks.discard(asyncio.current_task())
         for task in tasks:
             task.cancel()
         if tasks:

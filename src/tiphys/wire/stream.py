@@ -114,9 +114,11 @@ class TransportStream:
             raise ConnectionResetError("connection closed") from self._error
         await self._gate.passed()
 
-    def write_eof(self) -> None:
-        if not self._transport.is_closing() and self._transport.can_write_eof():
-            self._transport.write_eof()
+    def write_eof(self) -> bool:
+        if self._transport.is_closing() or not self._transport.can_write_eof():
+            return False
+        self._transport.write_eof()
+        return True
 
     def close(self) -> None:
         """Send what was written, then close."""

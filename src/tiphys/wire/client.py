@@ -1,0 +1,177 @@
+"""``Transport`` over sockets: HTTP/1.1 with kept-alive connections, streamed bodies, and upgrades.
+
+A request takes an idle connection or makes one, and has it alone until its response is read to the end. A watch
+therefore holds a connection; there is no bound on their number, only on how many are kept idle.
+
+A kept connection may turn out to be closed by the server just as the request is sent. The request is then sent once
+more on a new one, if it is a GET, HEAD or OPTIONS: for others nobody can tell whether they were carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import ssl
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tiphys.wire.client_connection import ClientConnection, SocketResponse
+from tiphys.wire.framing import request_head
+from tiphys.wire.http import Request
+
+_REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
+_BODY_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
+
+
+class Address(NamedTuple):
+    """Where a URL points."""
+
+    secure: bool
+    host: str
+    port: int
+    path: str
+    """Without a slash at the end; ``""`` for the root."""
+
+
+def parse_url(url: str) -> Address:
+    """Read ``https://host[:port][/path]`` (or http; without a scheme: http). Raises ValueError."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{url!r}: the scheme must be http or https")
+    if not parts.hostname:
+        raise ValueError(f"{url!r} has no host")
+    secure = parts.scheme == "https"
+    return Address(secure, parts.hostname, parts.port or (443 if secure else 80), parts.path.rstrip("/"))
+
+
+class SocketTransport:
+    """Requests to one server over TCP, TLS or a Unix socket."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        *,
+        unix_path: str | None = None,
+        connect_timeout: float = 30.0,
+        idle_timeout: float = 60.0,
+        max_idle: int = 64,
+    ) -> None:
+        """``server_hostname``: the name that the certificate must carry, where it is not ``host``.
+
+        ``unix_path``: connect there; host and port then only make the Host field.
+        """
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._server_hostname = (server_hostname or host) if tls is not None else None
+        self._unix_path = unix_path
+        self._connect_timeout = connect_timeout
+        self._idle_timeout = idle_timeout
+        self._max_idle = max_idle
+        self._idle: list[ClientConnection] = []
+        self._all: set[ClientConnection] = set()
+        self._closed = False
+        literal = f"[{host}]" if ":" in host else host
+        self._host_field = literal if port == (443 if tls is not None else 80) else f"{literal}:{port}"
+
+    async def send(self, request: Request, timeout: float | None = None) -> SocketResponse:
+        """See ``http.Transport``."""
+        message = self._render(request)
+        if timeout is None:
+            return await self._send(request, message)
+        async with asyncio.timeout(timeout):
+            return await self._send(request, message)
+
+    async def _send(self, request: Request, message: bytes) -> SocketResponse:
+        kept = self._take_idle()
+        if kept is not None:
+            try:
+                return await kept.exchange(request.method, message)
+            except ConnectionError:
+                if request.method not in _REPEATABLE or kept.answered:
+                    raise
+        connection = await self._connect()
+        return await connection.exchange(request.method, message)
+
+    def _render(self, request: Request) -> bytes:
+        fields = {canonical(name): value for name, value in request.headers.items()}
+        rest = "" if "Host" in fields else f"Host: {self._host_field}\r\n"
+        if (request.body or request.method in _BODY_EXPECTED) and "Content-Length" not in fields:
+            rest += f"Content-Length: {len(request.body)}\r\n"
+        target = f"{request.path}?{request.query}" if request.query else request.path
+        return request_head(request.method, target, fields, rest) + request.body
+
+    # -- connections
+
+    def _take_idle(self) -> ClientConnection | None:
+        oldest = asyncio.get_running_loop().time() - self._idle_timeout
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and connection.idle_since >= oldest:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self) -> ClientConnection:
+        if self._closed:
+            raise ConnectionError("the transport is closed")
+        loop = asyncio.get_running_loop()
+
+        def make() -> ClientConnection:
+            return ClientConnection(self._release, self._all.discard)
+
+        where = f"unix:{self._unix_path}" if self._unix_path else self._host_field
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if self._unix_path is not None:
+                    _, connection = await loop.create_unix_connection(
+                        make, self._unix_path, ssl=self._tls, server_hostname=self._server_hostname
+                    )
+                else:
+                    _, connection = await loop.create_connection(
+                        make, self._host, self._port, ssl=self._tls, server_hostname=self._server_hostname
+                    )
+        except ConnectionError as error:
+            raise type(error)(error.errno, f"connect to {where}: {error.strerror or error}") from error
+        except TimeoutError as error:
+            raise ConnectionError(f"connect to {where}: timed out") from error
+        except OSError as error:  # no such name, no route, TLS
+            raise ConnectionError(f"connect to {where}: {error}") from error
+        self._all.add(connection)
+        return connection
+
+    def _release(self, connection: ClientConnection) -> None:
+        """Take a connection back whose response is complete."""
+        if self._closed or len(self._idle) >= self._max_idle:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    async def close(self) -> None:
+        """Close every connection, those in use too."""
+        self._closed = True
+        connections = tuple(self._all)
+        self._idle.clear()
+        for connection in connections:
+            connection.close()
+        for connection in connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await connection.wait_lost()
+
+
+@functools.lru_cache(512)
+def canonical(name: str) -> str:
+    """A field's name as Go writes it: ``content-type`` is ``Content-Type``."""
+    return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
+
+
+def header_value(headers: Mapping[str, str], name: str) -> str:
+    """A header's value by name, whatever its case; ``""`` where it is absent."""
+    wanted = name.lower()
+    return next((value for key, value in headers.items() if key.lower() == wanted), "")
