@@ -1,8 +1,8 @@
 """`tiphys up`: one node, from nothing to Ready.
 
 The pipeline: settings → checks → certificates and kubeconfigs → supervisor (a daemon, or this process with
-``--foreground``) → wait for the API server and the node → tell the user how to go on. A second `up` finds the lock held,
-and says what runs.
+``--foreground``) → wait for the API server and the node → tell the user how to go on. A second `up` finds the lock
+held, and says what runs.
 """
 
 from __future__ import annotations

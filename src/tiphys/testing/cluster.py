@@ -1,0 +1,223 @@
+"""``Cluster``: the composition root of the in-process cluster, and the calls that a test makes of it.
+
+Source of the idea: controller-runtime's envtest (a real API server for tests), and simulation testing on virtual time
+(FoundationDB's; asyncio loops whose clock jumps).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+import yaml
+
+from tiphys.api.resources import builtin_scheme
+from tiphys.api.scheme import Scheme
+from tiphys.apiserver.config import Config as APIServerConfig
+from tiphys.apiserver.server import APIServer
+from tiphys.client.errors import NotFound
+from tiphys.client.resources import ResourcePath
+from tiphys.client.rest import Client
+from tiphys.controllers.manager import ControllerManager
+from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
+from tiphys.runtime.tasks import Runner
+from tiphys.scheduler.scheduler import Scheduler
+from tiphys.store.memory import MemoryBackend
+from tiphys.testing.simnode import SimulatedNode
+from tiphys.wire.http import Transport
+from tiphys.wire.inprocess import InProcessTransport
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+ADMIN = ("kubernetes-admin", ("system:masters", "system:authenticated"))
+POLL_SECONDS = 0.02
+
+
+class TimedOut(AssertionError):
+    """A condition did not come true within the cluster time that it was given."""
+
+
+class Cluster:
+    """A cluster with ``nodes`` simulated nodes. Use it as a context manager.
+
+    ``seed`` makes every random choice of the cluster's own reproducible. ``controllers`` chooses controllers as
+    kube-controller-manager's ``--controllers`` does. ``epoch`` is the wall-clock time at the start, in Unix seconds.
+    """
+
+    def __init__(
+        self, *, nodes: int = 1, seed: int = 0, controllers: Iterable[str] = ("*",), epoch: float = 1_767_225_600.0
+    ) -> None:
+        self.loop = VirtualTimeLoop()
+        self.clock = VirtualClock(self.loop, epoch)
+        self.rng = random.Random(seed)
+        self._wanted_nodes = nodes
+        self._controllers = tuple(controllers)
+        self._stack = AsyncExitStack()
+        self._scheme: Scheme = builtin_scheme()
+        self._runner: Runner
+        self._server: APIServer
+        self.client: Client
+        """An asynchronous client with an administrator's rights, for coroutines given to ``run``."""
+
+    def __enter__(self) -> Cluster:
+        try:
+            self.run(self._start())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _start(self) -> None:
+        backend = MemoryBackend(self.clock)
+        self._stack.push_async_callback(backend.close)
+        self._server = APIServer(APIServerConfig(), backend, self.clock)
+        await self._server.start()
+        self._stack.push_async_callback(self._server.stop)
+        self._runner = await self._stack.enter_async_context(Runner(self.clock, "cluster "))
+        self.client = self.client_for("tiphys-testing", *ADMIN)
+        await self._start_components()
+
+    async def _start_components(self) -> None:
+        manager = ControllerManager(
+            self.client_for("kube-controller-manager", "system:kube-controller-manager"), self.clock, rng=self.rng
+        )
+        scheduler = Scheduler(self.client_for("kube-scheduler", "system:kube-scheduler"), self.clock, rng=self.rng)
+        self._runner.spawn(manager.run(), "controller manager")
+        self._runner.spawn(scheduler.run(), "scheduler")
+        for number in range(self._wanted_nodes):
+            self._spawn_node(f"node-{number}")
+
+    def close(self) -> None:
+        """End everything. The cluster's objects are gone with it."""
+        if self.loop.is_closed():
+            return
+        try:
+            self.run(self._stack.aclose())
+        finally:
+            self.loop.close()
+
+    # Time.
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the cluster's event loop to its end; the cluster works meanwhile."""
+        return self.loop.run_until_complete(work)
+
+    def run_for(self, seconds: float) -> None:
+        """Let ``seconds`` of cluster time pass."""
+        self.run(asyncio.sleep(seconds))
+
+    def wait_until(self, condition: Callable[[], Any], timeout: float = 60) -> Any:
+        """Let time pass until ``condition()`` gives something true, and return that.
+
+        ``condition`` may be a function or a coroutine function. Raises ``TimedOut`` after ``timeout`` seconds of
+        cluster time.
+        """
+        deadline = self.clock.monotonic() + timeout
+        while True:
+            found = condition()
+            if inspect.isawaitable(found):
+                found = self.run(_awaited(found))
+            if found:
+                return found
+            if self.clock.monotonic() > deadline:
+                raise TimedOut(f"the condition did not come true within {timeout} s of cluster time")
+            self.run_for(POLL_SECONDS)
+
+    # Objects, by apiVersion and kind.
+
+    def create(self, obj: Object) -> Object:
+        return self.run(self.client.create(self._path(obj), obj, namespace=self._namespace(obj)))
+
+    def apply(self, manifest: str | Object, field_manager: str = "tiphys-testing") -> list[Object]:
+        """Server-side apply of an object, or of every document of a YAML text."""
+        documents = list(yaml.safe_load_all(manifest)) if isinstance(manifest, str) else [manifest]
+        return [self.run(self._apply(obj, field_manager)) for obj in documents if obj]
+
+    async def _apply(self, obj: Object, field_manager: str) -> Object:
+        if namespace := self._namespace(obj):
+            obj = {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
+        return await self.client.apply(self._path(obj), obj, field_manager, force=True)
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str = "default") -> Object | None:
+        """The object, or None where there is none."""
+        path = self.path(api_version, kind)
+        try:
+            return self.run(self.client.get(path, name, namespace if path.namespaced else ""))
+        except NotFound:
+            return None
+
+    def list(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        phase: str = "",
+    ) -> list[Object]:
+        """The objects of one namespace, or of all; ``phase`` keeps those whose ``status.phase`` it is."""
+        answer = self.run(
+            self.client.list(
+                self.path(api_version, kind), namespace, label_selector=label_selector, field_selector=field_selector
+            )
+        )
+        items: list[Object] = answer["items"]
+        return [o for o in items if not phase or o.get("status", {}).get("phase") == phase]
+
+    def patch(self, api_version: str, kind: str, name: str, patch: Object, namespace: str = "default") -> Object:
+        """A JSON merge patch."""
+        path = self.path(api_version, kind)
+        return self.run(self.client.patch(path, name, patch, namespace if path.namespaced else ""))
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str = "default") -> None:
+        path = self.path(api_version, kind)
+        self.run(self.client.delete(path, name, namespace if path.namespaced else "", propagation="Background"))
+
+    # Nodes and clients.
+
+    def add_node(self, name: str, **options: Any) -> SimulatedNode:
+        """Add a simulated node; ``options`` are ``SimulatedNode``'s, such as ``capacity`` and ``labels``."""
+        return self._spawn_node(name, **options)
+
+    def _spawn_node(self, name: str, **options: Any) -> SimulatedNode:
+        client = self.client_for("kubelet", f"system:node:{name}", ("system:nodes", "system:authenticated"))
+        node = SimulatedNode(name, client, self.clock, **options)
+        self._runner.spawn(node.run(), name)
+        return node
+
+    def transport_for(self, user: str, groups: Iterable[str] = ("system:authenticated",)) -> Transport:
+        """A transport whose requests come from ``user``: what RBAC allows that user is what it gets."""
+        return InProcessTransport(self._server.handler, identity=(user, tuple(groups)))
+
+    def client_for(self, user_agent: str, user: str, groups: Iterable[str] = ("system:authenticated",)) -> Client:
+        """A client that acts as ``user``, for the operator under test."""
+        return Client(self.transport_for(user, groups), user_agent=user_agent)
+
+    def path(self, api_version: str, kind: str) -> ResourcePath:
+        """Where a kind is served. Raises ``LookupError`` where it is not."""
+        group, _, version = api_version.rpartition("/")
+        resource = self._scheme.for_kind(group, kind)
+        if resource is None or version not in resource.versions:
+            raise LookupError(f"no kind {kind!r} in {api_version!r} is served")
+        return ResourcePath(group, version, resource.plural, resource.namespaced)
+
+    def _path(self, obj: Object) -> ResourcePath:
+        return self.path(obj["apiVersion"], obj["kind"])
+
+    def _namespace(self, obj: Object) -> str:
+        """The object's namespace; ``default`` where it names none and its kind has one."""
+        named: str = obj["metadata"].get("namespace", "")
+        return (named or "default") if self._path(obj).namespaced else ""
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
