@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -104,14 +105,19 @@ def _holder(port: int) -> str:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
-        try:
-            links = [os.readlink(link) for link in (entry / "fd").iterdir()]
-            name = (entry / "comm").read_text().strip()
-        except OSError:
-            continue
-        if f"socket:[{inode}]" in links:
-            return f" by {name} (process {entry.name})"
+        if f"socket:[{inode}]" in _open_files(entry):
+            return f" by {(entry / 'comm').read_text().strip()} (process {entry.name})"
     return ""
+
+
+def _open_files(process: Path) -> set[str]:
+    """What a process' descriptors point to, as far as they are still there."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for link in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(link))
+    return found
 
 
 def _listener_inode(port: int) -> str | None:
