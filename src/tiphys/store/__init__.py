@@ -1,1 +1,1 @@
-"""The cluster's memory: etcd's data model, an embedded durable engine, etcd's gRPC API, and real etcd behind one seam."""
+"""The cluster's memory: etcd's data model, an embedded durable engine, etcd's API, and real etcd behind one seam."""

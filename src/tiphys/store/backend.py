@@ -1,8 +1,8 @@
 """``Backend``: the one interface between the API server and whatever keeps its data.
 
 The data model is etcd's v3 (https://etcd.io/docs/v3.6/learning/data_model/): a flat space of byte keys; every change of
-the store gets the next revision; a key has its create revision, last modification revision and a version that counts its
-changes since it was created; past revisions can be read until they are compacted. Implementations: the MVCC core in
+the store gets the next revision; a key has its create revision, last modification revision and a version that counts
+its changes since it was created; past revisions can be read until they are compacted. Implementations: the MVCC core in
 memory (``store.memory``), the embedded durable engine (``store.sqlite``), and etcd by gRPC (``store.etcdclient``).
 One contract suite, ``tests/contract/test_backend.py``, runs against every one.
 """
@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
-    """One key at one revision."""
+class KeyValue(NamedTuple):
+    """One key at one revision. A named tuple, as a list makes thousands of them."""
 
     key: bytes
     value: bytes
@@ -150,8 +149,7 @@ class EventType(Enum):
     DELETE = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A change of one key. For DELETE ``kv`` holds the key and the revision of the deletion, and an empty value."""
 
     type: EventType
@@ -273,6 +271,11 @@ class FutureRevision(StoreError):
 class LeaseNotFound(StoreError):
     def __init__(self) -> None:
         super().__init__("etcdserver: requested lease not found")
+
+
+class LeaseExists(StoreError):
+    def __init__(self) -> None:
+        super().__init__("etcdserver: lease already exists")
 
 
 class NoSpace(StoreError):

@@ -1,0 +1,110 @@
+"""Range reads, comparisons and the history of a span, over the index and the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter, eq, gt, lt, ne
+
+from tiphys.store.backend import Compare, CompareTarget, KeyValue, Range, RangeResult, SortTarget
+from tiphys.store.mvcc.index import REVISION_BITS, Entry, Index
+from tiphys.store.mvcc.rows import Rows
+
+_SORT_KEYS = {
+    SortTarget.KEY: attrgetter("key"),
+    SortTarget.VERSION: attrgetter("version"),
+    SortTarget.CREATE: attrgetter("create_revision"),
+    SortTarget.MOD: attrgetter("mod_revision"),
+    SortTarget.VALUE: attrgetter("value"),
+}
+_OPERATORS = {"=": eq, "!=": ne, ">": gt, "<": lt}
+
+
+def range(index: Index, rows: Rows, request: Range, revision: int, latest: int) -> RangeResult:
+    """The keys of the range as of ``revision``; ``latest`` is what the answer calls the store's revision."""
+    found = _row_ids(index, request, revision)
+    count = len(found)
+    if request.count_only:
+        return RangeResult((), count, False, latest)
+    if request.min_mod_revision:
+        found = [row for row in found if row >> REVISION_BITS >= request.min_mod_revision]
+    if request.max_mod_revision:
+        found = [row for row in found if row >> REVISION_BITS <= request.max_mod_revision]
+    by_key = request.sort is SortTarget.KEY
+    kvs: Sequence[KeyValue]
+    if by_key and not request.min_create_revision and not request.max_create_revision:
+        if request.descending:
+            found.reverse()
+        more = 0 < request.limit < len(found)
+        kvs = rows.read(found[: request.limit] if more else found)
+    else:
+        kvs = _filter_and_sort(rows.read(found), request)
+        more = 0 < request.limit < len(kvs)
+        if more:
+            kvs = kvs[: request.limit]
+    if request.keys_only:
+        kvs = [kv._replace(value=b"") for kv in kvs]
+    return RangeResult(kvs, count, more, latest)
+
+
+def _row_ids(index: Index, request: Range, revision: int) -> list[int]:
+    """The rows that hold the range's keys as of ``revision``, in the order of keys."""
+    if request.end is None:
+        entry = index.by_key.get(request.key)
+        row = entry.row_at(revision) if entry is not None else 0
+        return [row] if row else []
+    bound = (revision + 1) << REVISION_BITS
+    found = []
+    for entry in index.select(request.key, request.end):
+        row = entry.row
+        if row >= bound:
+            row = entry.row_at(revision)
+            if row:
+                found.append(row)
+        elif not row & 1:
+            found.append(row)
+    return found
+
+
+def _filter_and_sort(kvs: Sequence[KeyValue], request: Range) -> list[KeyValue]:
+    least, most = request.min_create_revision, request.max_create_revision
+    kept = [kv for kv in kvs if kv.create_revision >= least and (not most or kv.create_revision <= most)]
+    if request.sort is not SortTarget.KEY or request.descending:
+        kept.sort(key=_SORT_KEYS[request.sort], reverse=request.descending)
+    return kept
+
+
+def history(index: Index, key: bytes, end: bytes | None, first: int, last: int) -> list[tuple[int, int]]:
+    """The rows of ``[key, end)`` in the revisions ``first`` to ``last``, each with the row before it (0: none kept)."""
+    start, bound = first << REVISION_BITS, (last + 1) << REVISION_BITS
+    found: list[tuple[int, int]] = []
+    for entry in index.select(key, end):
+        if entry.row < start:
+            continue
+        before = 0
+        for row in (*(entry.older or ()), entry.row):
+            if start <= row < bound:
+                found.append((row, 0 if before & 1 else before))
+            before = row
+    found.sort()
+    return found
+
+
+def holds(index: Index, rows: Rows, compare: Compare) -> bool:
+    """Whether a comparison holds now. An absent key has numbers 0, and a value that compares false with anything."""
+    entries = [entry for entry in index.select(compare.key, compare.end) if not entry.row & 1]
+    test = _OPERATORS[compare.op]
+    if not entries:
+        return compare.target is not CompareTarget.VALUE and bool(test(0, compare.value))
+    if compare.target is CompareTarget.VALUE:
+        return all(test(kv.value, compare.value) for kv in rows.read([entry.row for entry in entries]))
+    return all(test(_number(entry, compare.target), compare.value) for entry in entries)
+
+
+def _number(entry: Entry, target: CompareTarget) -> int:
+    if target is CompareTarget.MOD:
+        return entry.row >> REVISION_BITS
+    if target is CompareTarget.VERSION:
+        return entry.version
+    if target is CompareTarget.CREATE:
+        return entry.create
+    return entry.lease

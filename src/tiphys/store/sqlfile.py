@@ -1,0 +1,225 @@
+"""The store's file: a data directory with one SQLite database, and the tables in it.
+
+    kv     one row for each change: the row number (``mvcc.index``), the key, and what it held; deletions have version 0
+    lease  the granted leases
+    meta   the compacted revision, and the ids of the store
+
+``application_id`` marks the file as ours, ``user_version`` is the format. A data directory has one process at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tiphys.store.backend import KeyValue, StoreError
+from tiphys.store.mvcc import Change
+
+APPLICATION_ID = 0x54695068
+FORMAT = 1
+FILE_NAME = "tiphys.db"
+
+_SCHEMA = """
+CREATE TABLE kv (
+    row INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,
+    create_revision INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
+    value BLOB NOT NULL
+) STRICT;
+CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL) STRICT;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+_INSERT = "INSERT INTO kv (row, key, create_revision, version, lease, value) VALUES (?, ?, ?, ?, ?, ?)"
+_SELECT = "SELECT key, value, create_revision, row >> 24, version, lease FROM kv WHERE row = ?"
+
+
+class CannotOpen(StoreError):
+    """The data directory cannot be used; the message says why and what to do."""
+
+
+class DataDirectory:
+    """A data directory, locked for this process."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.file = self.path / FILE_NAME
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.file.exists() and (self.path / "member").exists():
+            raise CannotOpen(
+                f"{self.path} holds the data of an etcd member, which Tiphys does not read: save a snapshot of it with "
+                "`etcdctl snapshot save`, and restore it into another directory with `tiphys etcdctl snapshot restore`"
+            )
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(self._lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            raise CannotOpen(
+                f"the data directory {self.path} is in use by process {owner}: "
+                "stop that process, or choose another directory"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def room(self) -> int:
+        """Bytes that can still be written to the file system."""
+        about = os.statvfs(self.path)
+        return about.f_bavail * about.f_frsize
+
+    def release(self) -> None:
+        os.close(self._lock)
+
+
+class StoreFile:
+    """The database. ``writer`` is the one connection that writes; ``reader`` sees what has been committed."""
+
+    def __init__(self, directory: DataDirectory) -> None:
+        self.path = directory.file
+        try:
+            self.writer = self._connect()
+            self._prepare(self.writer)
+            self.reader = self._connect()
+            self.reader.execute("PRAGMA query_only = 1")
+            self.meta: dict[str, int] = dict(self.writer.execute("SELECT name, value FROM meta"))
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        created = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.close(created)
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=64)
+        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA cache_size = -4000")
+        return connection
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        mark = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if tables and mark != APPLICATION_ID:
+            raise CannotOpen(f"{self.path} is a SQLite database of another program: choose another data directory")
+        if version > FORMAT:
+            raise CannotOpen(
+                f"{self.path} has format {version}, written by a newer Tiphys; this one knows formats up to {FORMAT}: "
+                "start the newer version, or restore a snapshot into another data directory"
+            )
+        if not tables:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA wal_autocheckpoint = 2000")
+        db.execute("PRAGMA journal_size_limit = 67108864")
+        if not tables:
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+            ids = [(name, secrets.randbits(63)) for name in ("cluster_id", "member_id")]
+            db.executemany("INSERT INTO meta VALUES (?, ?)", ids)
+            db.execute("COMMIT")
+            _sync_directory(self.path.parent)
+
+    def _damaged(self, error: Exception) -> CannotOpen:
+        return CannotOpen(
+            f"the store's file {self.path} is damaged or cannot be read ({error}): restore the last snapshot with "
+            "`tiphys etcdctl snapshot restore`, or move the data directory away to begin with an empty store"
+        )
+
+    def index(self) -> Iterator[tuple[int, bytes, int, int, int]]:
+        """Every row without its value, oldest first."""
+        try:
+            yield from self.writer.execute("SELECT row, key, create_revision, version, lease FROM kv ORDER BY row")
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+
+    def leases(self) -> list[tuple[int, int]]:
+        return self.writer.execute("SELECT id, ttl FROM lease ORDER BY id").fetchall()
+
+    # Writing: within one transaction
+
+    def insert(self, changes: Sequence[Change]) -> None:
+        rows = []
+        for change in changes:
+            key, value, create, _, version, lease = change.kv
+            rows.append((change.row, key, create, version, lease, value))
+        self.writer.executemany(_INSERT, rows)
+
+    def delete_rows(self, rows: Iterable[int]) -> None:
+        self.writer.executemany("DELETE FROM kv WHERE row = ?", ((row,) for row in rows))
+
+    def add_lease(self, id: int, ttl: int) -> None:
+        self.writer.execute("INSERT INTO lease VALUES (?, ?)", (id, ttl))
+
+    def remove_lease(self, id: int) -> None:
+        self.writer.execute("DELETE FROM lease WHERE id = ?", (id,))
+
+    def set_meta(self, name: str, value: int) -> None:
+        self.writer.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value)
+        )
+
+    def commit(self) -> None:
+        self.writer.execute("COMMIT")
+
+    # Room
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the database, and how many of them are in use."""
+        page, count, free = (
+            self.reader.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        return page * count, page * (count - free)
+
+    def give_back(self, pages: int) -> int:
+        """Return up to ``pages`` free pages to the file system; returns how many are left."""
+        self.writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        return int(self.writer.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def rewrite(self) -> None:
+        """Write the whole file anew, without holes."""
+        self.writer.execute("VACUUM")
+        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        self.reader.close()
+        self.writer.close()
+
+
+class SQLiteRows:
+    """The rows of a ``StoreFile``. Those that are not committed yet are in ``pending``."""
+
+    def __init__(self, file: StoreFile) -> None:
+        self.pending: dict[int, KeyValue] = {}
+        self.add = self.pending.__setitem__
+        self._execute = file.reader.cursor().execute
+
+    def drop(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self.pending.pop(row, None)
+
+    def read(self, rows: Sequence[int]) -> list[KeyValue]:
+        get, execute, make = self.pending.get, self._execute, KeyValue._make
+        found = []
+        for row in rows:
+            kv = get(row)
+            if kv is None:
+                kv = make(execute(_SELECT, (row,)).fetchone())
+            found.append(kv)
+        return found
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

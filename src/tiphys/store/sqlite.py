@@ -1,0 +1,292 @@
+"""The embedded durable store: the MVCC core over SQLite, with group commit.
+
+Writes that arrive while a commit is under way form the next group: one transaction, one ``fsync``, many answers. Rows
+are inserted on the event loop, as that touches memory only; the commit, which waits for the disk, is done by one
+thread, to which the connection is lent meanwhile. On virtual time the commit is done in place, as the clock would run
+away while a thread works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tiphys.runtime.clock import Clock, VirtualTimeLoop
+from tiphys.store.backend import NoSpace, StoreError, Unavailable
+from tiphys.store.embedded import Embedded, Failure, Write
+from tiphys.store.sqlfile import DataDirectory, SQLiteRows, StoreFile
+
+log = logging.getLogger(__name__)
+
+ROOM_TO_GO_ON = 16 << 20
+"""After the disk was full: how many free bytes it takes before writes are tried again."""
+PAGES_GIVEN_BACK = 500
+"""How many free pages one step returns to the file system."""
+
+Job = Callable[[], None]
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+
+
+@dataclass(slots=True)
+class Group:
+    """Writes that become durable together, and who waits for them."""
+
+    writes: list[Write] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    waiters: list[asyncio.Future[Failure]] = field(default_factory=list)
+
+
+class Committer:
+    """Runs jobs one at a time, in a thread or in place, and then calls ``done`` on the event loop."""
+
+    def __init__(self, in_thread: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[tuple[Job, Callable[[sqlite3.Error | None], None]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="store-commit", daemon=True) if in_thread else None
+        if self._thread is not None:
+            self._thread.start()
+
+    def run(self, job: Job, done: Callable[[sqlite3.Error | None], None]) -> None:
+        if self._thread is not None:
+            self._jobs.put((job, done))
+        else:
+            self._loop.call_soon(done, _attempt(job))
+
+    def _work(self) -> None:
+        while (task := self._jobs.get()) is not None:
+            job, done = task
+            self._loop.call_soon_threadsafe(done, _attempt(job))
+
+    async def close(self) -> None:
+        if self._thread is not None:
+            self._jobs.put(None)
+            await self._loop.run_in_executor(None, self._thread.join)
+
+
+def _attempt(job: Job) -> sqlite3.Error | None:
+    try:
+        job()
+    except sqlite3.Error as error:
+        return error
+    return None
+
+
+class SQLiteBackend(Embedded):
+    """Open with ``await SQLiteBackend.open(directory, clock)``."""
+
+    def __init__(self, directory: DataDirectory, file: StoreFile, clock: Clock, quota: int) -> None:
+        rows = SQLiteRows(file)
+        super().__init__(rows, clock)
+        self.directory = directory
+        self.file = file
+        self.quota = quota
+        self._pending = rows.pending
+        self._group = Group()
+        self._lent = False
+        """Whether the writing connection is with the committer."""
+        self._flush_scheduled = False
+        self._errands: list[tuple[Job, asyncio.Future[sqlite3.Error | None]]] = []
+        self._no_space = False
+        self._broken: str | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._committer = Committer(in_thread=not isinstance(self._loop, VirtualTimeLoop))
+
+    @classmethod
+    async def open(cls, directory: str | os.PathLike[str], clock: Clock, quota: int = 0) -> SQLiteBackend:
+        """Open or create the store in ``directory``; ``quota`` bounds its size in bytes (0: only the disk does).
+
+        Raises ``CannotOpen`` where the directory is in use, or its file is damaged or of a newer format.
+        """
+        place = DataDirectory(directory)
+        try:
+            file = StoreFile(place)
+            backend = cls(place, file, clock, quota)
+        except BaseException:
+            place.release()
+            raise
+        try:
+            backend._load()
+        except BaseException:
+            await backend.close()
+            raise
+        return backend
+
+    def _load(self) -> None:
+        self.core.load(self.file.index(), 1, self.file.meta.get("compacted", 0))
+        self.hub.revision = self.core.revision
+        for id, ttl in self.file.leases():
+            self.lessor.grant(id, ttl, self._clock.monotonic())
+        self._schedule_expiry()
+        if self.core.compacted:  # the work of the last compaction may have been cut off
+            self._sweeping = self._runner.spawn(self._sweep(), "compaction")
+
+    # Group commit
+
+    def _submit(self, write: Write) -> asyncio.Future[Failure]:
+        self._group.writes.append(write)
+        return self._join()
+
+    def _drop_rows(self, rows: list[int]) -> asyncio.Future[Failure]:
+        self._group.dropped += rows
+        return self._join()
+
+    def _join(self) -> asyncio.Future[Failure]:
+        """Wait for the group that is being gathered."""
+        waiter: asyncio.Future[Failure] = self._loop.create_future()
+        self._group.waiters.append(waiter)
+        self._schedule_flush()
+        return waiter
+
+    def _schedule_flush(self) -> None:
+        if not self._flush_scheduled and not self._lent:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write the gathered group down and have it committed; then run errands that need the connection."""
+        self._flush_scheduled = False
+        if self._lent:
+            return
+        group = self._group
+        if not group.waiters:
+            self._run_errand()
+            return
+        self._group = Group()
+        try:
+            self._write_down(group)
+        except sqlite3.Error as error:
+            self._failed(group, error)
+            return
+        self._lent = True
+        self._committer.run(self.file.commit, lambda error: self._committed(group, error))
+
+    def _write_down(self, group: Group) -> None:
+        file = self.file
+        file.writer.execute("BEGIN IMMEDIATE")
+        file.insert([change for write in group.writes for change in write.changes])
+        for write in group.writes:
+            if write.granted is not None:
+                file.add_lease(*write.granted)
+            if write.ended is not None:
+                file.remove_lease(write.ended[0])
+            if write.compacted:
+                file.set_meta("compacted", write.compacted)
+        if group.dropped:
+            file.delete_rows(group.dropped)
+
+    def _committed(self, group: Group, error: sqlite3.Error | None) -> None:
+        self._lent = False
+        if error is not None:
+            self._failed(group, error)
+            return
+        self._settle(group.writes)
+        pending = self._pending
+        for write in group.writes:
+            for change in write.changes:
+                del pending[change.row]
+        for waiter in group.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._next()
+
+    def _next(self) -> None:
+        """Go on after a commit. Scheduled after those who were just answered, so that their next writes join in."""
+        if self._group.waiters or self._errands:
+            self._schedule_flush()
+        elif self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _failed(self, group: Group, error: sqlite3.Error) -> None:
+        """A group could not be made durable: undo it, and what has been built on it."""
+        if self.file.writer.in_transaction:
+            self.file.writer.execute("ROLLBACK")
+        later, self._group = self._group, Group()
+        self._undo(group.writes + later.writes)
+        self._group.dropped = group.dropped + later.dropped  # the index has forgotten them already
+        if error.sqlite_errorcode in _FULL:
+            self._no_space = True
+            log.error("the disk is full: writes are refused until there is room in %s", self.directory.path)
+        else:
+            self._broken = f"the store's file {self.file.path} cannot be written: {error}"
+            log.error("%s", self._broken)
+        for waiter in group.waiters + later.waiters:
+            if not waiter.done():
+                waiter.set_result(self._refusal())
+        self._next()
+
+    def _refusal(self) -> StoreError:
+        return Unavailable(self._broken) if self._broken is not None else NoSpace()
+
+    def _check_writable(self, adds: bool) -> None:
+        super()._check_writable(adds)
+        if self._broken is not None:
+            raise self._refusal()
+        if self._no_space and adds:
+            if self.directory.room() < ROOM_TO_GO_ON:
+                raise NoSpace
+            self._no_space = False
+            log.info("there is room again in %s: writes are taken", self.directory.path)
+
+    # Errands: other work on the writing connection, between two groups
+
+    async def _errand(self, job: Job) -> None:
+        """Have a job done by the committer; raises what it raises."""
+        done: asyncio.Future[sqlite3.Error | None] = self._loop.create_future()
+        self._errands.append((job, done))
+        self._schedule_flush()
+        if (error := await done) is not None:
+            raise error
+
+    def _run_errand(self) -> None:
+        if self._errands:
+            job, waiter = self._errands.pop(0)
+            self._lent = True
+            self._committer.run(job, lambda error: self._errand_done(waiter, error))
+
+    def _errand_done(self, waiter: asyncio.Future[sqlite3.Error | None], error: sqlite3.Error | None) -> None:
+        self._lent = False
+        if not waiter.done():
+            waiter.set_result(error)
+        self._next()
+
+    async def _swept(self) -> None:
+        """Return free pages to the file system, a few at a time."""
+        left = [1]
+
+        def step() -> None:
+            left[0] = self.file.give_back(PAGES_GIVEN_BACK)
+
+        while left[0] > 0:
+            before = left[0]
+            try:
+                await self._errand(step)
+            except sqlite3.Error as error:
+                log.warning("free pages could not be given back: %s", error)
+                return
+            if left[0] == before:
+                return
+
+    async def defragment(self) -> None:
+        """Write the file anew without holes. Writes wait meanwhile, reads do not."""
+        try:
+            await self._errand(self.file.rewrite)
+        except sqlite3.Error as error:
+            raise StoreError(f"etcdserver: defragmentation failed: {error}") from error
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        await super().close()
+        if self._lent or self._group.waiters:
+            self._idle = self._loop.create_future()
+            await self._idle
+        await self._committer.close()
+        self.file.close()
+        self.directory.release()
