@@ -170,10 +170,9 @@ class Http1Connection(asyncio.Protocol):
         if self._raw is not None:
             self._raw.feed_eof()
             return not self._server.secure
-        if self._sink is not None or not (self._busy or self._queue) or self._server.secure:
-            return False
-        self._ended = True  # half-closed: what was asked is still answered
-        return True
+        # Only half-closed, or gone? As in Go, what still waits for something is given up, what is ready is delivered.
+        self._ended = bool(self._queue) and not self._busy and not self._server.secure
+        return self._ended
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stage = Stage.REFUSED
