@@ -5,9 +5,42 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
+
+from tiphys.api.meta.conditions import find_condition
+from tiphys.api.meta.copying import copy
+from tiphys.api.meta.owners import controller_of, is_controlled_by
+from tiphys.api.meta.timestamps import format_micro_time as micro_timestamp
+from tiphys.api.meta.timestamps import format_time as timestamp
+from tiphys.api.meta.timestamps import parse_seconds
+
+__all__ = [
+    "Object",
+    "annotations_of",
+    "condition",
+    "controller_of",
+    "controller_reference",
+    "copy",
+    "created_at",
+    "equal",
+    "finalizers_of",
+    "find_condition",
+    "generation_of",
+    "is_controlled_by",
+    "is_deleting",
+    "key_of",
+    "labels_of",
+    "micro_timestamp",
+    "name_of",
+    "namespace_of",
+    "parse_time",
+    "set_annotation",
+    "split_key",
+    "status_of",
+    "timestamp",
+    "uid_of",
+]
 
 Object = dict[str, Any]
 
@@ -68,15 +101,6 @@ def status_of(obj: Object) -> Object:
     return obj.get("status") or {}
 
 
-def copy(value: Any) -> Any:
-    """A deep copy of plain data (dicts, lists and scalars); several times faster than ``copy.deepcopy``."""
-    if type(value) is dict:
-        return {key: copy(item) for key, item in value.items()}
-    if type(value) is list:
-        return [copy(item) for item in value]
-    return value
-
-
 _MAPS = frozenset(("labels", "annotations", "nodeSelector", "matchLabels", "data"))
 
 
@@ -96,19 +120,6 @@ def equal(left: Any, right: Any) -> bool:
 
 
 # Owners
-
-
-def controller_of(obj: Object) -> Object | None:
-    """The owner reference that has ``controller: true``."""
-    for reference in obj["metadata"].get("ownerReferences") or ():
-        if reference.get("controller"):
-            return reference  # type: ignore[no-any-return]
-    return None
-
-
-def is_controlled_by(obj: Object, owner: Object) -> bool:
-    reference = controller_of(obj)
-    return reference is not None and reference.get("uid") == uid_of(owner)
 
 
 def controller_reference(owner: Object, api_version: str, kind: str) -> Object:
@@ -131,31 +142,12 @@ def condition(obj: Object, type_: str) -> Object | None:
     return find_condition(status_of(obj).get("conditions"), type_)
 
 
-def find_condition(conditions: Iterable[Object] | None, type_: str) -> Object | None:
-    for found in conditions or ():
-        if found.get("type") == type_:
-            return found
-    return None
-
-
 # Time
-
-
-def timestamp(seconds: float) -> str:
-    """``metav1.Time``: RFC 3339 in UTC, whole seconds."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def micro_timestamp(seconds: float) -> str:
-    """``metav1.MicroTime``: RFC 3339 in UTC with six decimals."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def parse_time(text: str | None) -> float | None:
     """Seconds since the epoch of a timestamp; None for an absent one. Raises ``ValueError``."""
-    if not text:
-        return None
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return parse_seconds(text) if text else None
 
 
 def created_at(obj: Object) -> str:

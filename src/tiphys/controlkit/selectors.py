@@ -1,4 +1,4 @@
-"""Label selectors as predicates.
+"""Label selectors as predicates over labels.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tiphys.api.meta.selectors import selector_from_object
 from tiphys.controlkit.objects import Object
 
 Labels = Mapping[str, str]
@@ -20,28 +21,10 @@ def set_selector(wanted: Mapping[str, str] | None) -> Predicate:
 
 
 def label_selector(selector: Object | None) -> Predicate:
-    """A ``LabelSelector``: an absent one matches nothing, an empty one everything. Raises ``ValueError``."""
-    if selector is None:
-        return lambda labels: False
-    terms: list[Predicate] = [set_selector(selector.get("matchLabels"))]
-    terms += [_requirement(expression) for expression in selector.get("matchExpressions") or ()]
-    return lambda labels: all(term(labels) for term in terms)
+    """A ``LabelSelector``: an absent one matches nothing, an empty one everything. Raises ``SelectorError``."""
+    return selector_from_object(selector).matches
 
 
 def is_empty(selector: Object | None) -> bool:
     """Whether it is there and selects everything."""
     return selector is not None and not selector.get("matchLabels") and not selector.get("matchExpressions")
-
-
-def _requirement(expression: Object) -> Predicate:
-    key, operator = expression["key"], expression["operator"]
-    values = frozenset(expression.get("values") or ())
-    if operator == "In":
-        return lambda labels: labels.get(key) in values
-    if operator == "NotIn":
-        return lambda labels: key not in labels or labels[key] not in values
-    if operator == "Exists":
-        return lambda labels: key in labels
-    if operator == "DoesNotExist":
-        return lambda labels: key not in labels
-    raise ValueError(f'"{operator}" is not a valid label selector operator')

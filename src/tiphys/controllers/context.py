@@ -1,0 +1,54 @@
+"""What every controller is given: a client, shared informers, the clock, an event recorder, the configuration."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tiphys.client.informer import InformerFactory
+from tiphys.client.rest import Client
+from tiphys.controlkit.controller import Controller, Reconcile
+from tiphys.controlkit.events import EventRecorder
+from tiphys.controlkit.queue import RateLimiter
+from tiphys.controllers.config import ControllerManagerConfig
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.metrics import Registry
+
+
+class Runnable(Protocol):
+    """A controller as the manager sees it. ``run`` returns only when it is cancelled."""
+
+    async def run(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerContext:
+    """``registry`` is None where nobody asks for metrics."""
+
+    client: Client
+    informers: InformerFactory
+    clock: Clock
+    recorder: EventRecorder
+    config: ControllerManagerConfig
+    registry: Registry | None = None
+    rng: random.Random = field(default_factory=random.Random)
+
+    def controller(
+        self,
+        name: str,
+        reconcile: Reconcile,
+        *,
+        workers: int = 1,
+        max_retries: int | None = None,
+        limiter: RateLimiter[str] | None = None,
+    ) -> Controller:
+        return Controller(
+            name,
+            reconcile,
+            self.clock,
+            workers=workers,
+            max_retries=max_retries,
+            limiter=limiter,
+            registry=self.registry,
+        )
