@@ -7,11 +7,13 @@ port (a resolver, say) would talk to a pod that is gone, for ever. TCP connectio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tiphys.proxy import command_runner
 from tiphys.proxy.state import Family, ServiceState
+
+Run = Callable[[Sequence[str], str], Awaitable[str]]
 
 _FIELD = re.compile(r"\b(src|dst|sport|dport)=(\S+)")
 
@@ -78,15 +80,15 @@ def _is_stale(
     return False
 
 
-async def clean(family: Family, services: Iterable[ServiceState]) -> int:
+async def clean(family: Family, services: Iterable[ServiceState], run: Run = command_runner.run) -> int:
     """Delete the stale flows of one family; returns how many there were. Raises ``CommandError``."""
     wanted = [state for state in services if any(backends.port.protocol == "udp" for backends in state)]
     if not wanted:
         return 0
     option = "ipv4" if family == "ip" else "ipv6"
-    found = stale(parse(await command_runner.run(("conntrack", "-L", "-f", option, "-p", "udp"))), wanted)
+    found = stale(parse(await run(("conntrack", "-L", "-f", option, "-p", "udp"), "")), wanted)
     for flow in found:
-        await command_runner.run(_deletion(option, flow))
+        await run(_deletion(option, flow), "")
     return len(found)
 
 

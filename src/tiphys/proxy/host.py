@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiphys.proxy import command_runner
+from tiphys.proxy.command_runner import CommandError
+
 log = logging.getLogger(__name__)
 
 PROC_SYS = Path("/proc/sys")
@@ -61,6 +64,21 @@ def allow_forwarding(sysctls: Sysctls, families: Iterable[str]) -> None:
     """
     for family in families:
         sysctls.ensure("net/ipv4/ip_forward" if family == "ip" else "net/ipv6/conf/all/forwarding", 1)
+
+
+async def filter_bridged(sysctls: Sysctls) -> None:
+    """Let the rules see packets between pods on one bridge: without it the answer of a service's endpoint on the
+    asking pod's own bridge goes straight to that pod, from an address that it never spoke to."""
+    if sysctls.get("net/bridge/bridge-nf-call-iptables") is None and command_runner.have("modprobe"):
+        try:
+            await command_runner.run(("modprobe", "br_netfilter"))
+        except CommandError as error:
+            log.warning("%s", error)
+    if sysctls.get("net/bridge/bridge-nf-call-iptables") is None:
+        log.warning("the kernel has no br_netfilter: pods on one bridge may not reach each other by a service")
+        return
+    sysctls.ensure("net/bridge/bridge-nf-call-iptables", 1)
+    sysctls.ensure("net/bridge/bridge-nf-call-ip6tables", 1)
 
 
 def allow_localhost_node_ports(sysctls: Sysctls) -> bool:

@@ -170,6 +170,7 @@ class KubeProxy:
         if mode == "nftables":
             pods_v6 = any(":" in cidr for cidr in self._config.cluster_cidrs)
             host.allow_forwarding(self._sysctls, ("ip", "ip6") if pods_v6 else ("ip",))
+            await host.filter_bridged(self._sysctls)
             host.bound_conntrack(self._sysctls, self._config.conntrack)
             localhost = self._config.localhost_node_ports and host.allow_localhost_node_ports(self._sysctls)
         for family in self._families:

@@ -1,0 +1,178 @@
+"""A node, two pods on its bridge and an outside client, as network namespaces, with sockets made inside each.
+
+Sockets stay in the namespace they were made in, so the tests serve and connect from one process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tiphys.proxy import command_runner
+
+T = TypeVar("T")
+
+NODE, OUTSIDE_ROUTER, CLIENT = "10.244.0.1", "192.168.50.1", "192.168.50.2"
+PODS = ("10.244.0.2", "10.244.0.3")
+CLONE_NEWNET = 0x40000000
+
+
+class Lab:
+    def __init__(self) -> None:
+        self._prefix = f"tph{os.getpid()}"
+        self.node, self.client = f"{self._prefix}-node", f"{self._prefix}-client"
+        self.pods = tuple(f"{self._prefix}-pod{i}" for i in range(len(PODS)))
+        self._threads: list[threading.Thread] = []
+        self._sockets: list[socket.socket] = []
+
+    @property
+    def _namespaces(self) -> tuple[str, ...]:
+        return (self.node, self.client, *self.pods)
+
+    def build(self) -> None:
+        for name in self._namespaces:
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        node = self.node
+        _ip("-n", node, "link", "add", "br0", "type", "bridge")
+        _ip("-n", node, "addr", "add", f"{NODE}/24", "dev", "br0")
+        _ip("-n", node, "link", "set", "br0", "up")
+        for i, (pod, address) in enumerate(zip(self.pods, PODS, strict=True)):
+            _ip("-n", node, "link", "add", f"v{i}", "type", "veth", "peer", "name", "eth0", "netns", pod)
+            _ip("-n", node, "link", "set", f"v{i}", "master", "br0", "up")
+            _ip("-n", node, "link", "set", f"v{i}", "type", "bridge_slave", "hairpin", "on")
+            _ip("-n", pod, "addr", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", pod, "link", "set", "eth0", "up")
+            _ip("-n", pod, "route", "add", "default", "via", NODE)
+        _ip("-n", node, "link", "add", "out", "type", "veth", "peer", "name", "eth0", "netns", self.client)
+        _ip("-n", node, "addr", "add", f"{OUTSIDE_ROUTER}/24", "dev", "out")
+        _ip("-n", node, "link", "set", "out", "up")
+        _ip("-n", node, "route", "add", "default", "via", CLIENT)
+        _ip("-n", self.client, "addr", "add", f"{CLIENT}/24", "dev", "eth0")
+        _ip("-n", self.client, "link", "set", "eth0", "up")
+        _ip("-n", self.client, "route", "add", "default", "via", OUTSIDE_ROUTER)
+        for name in ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet", "net/bridge/bridge-nf-call-iptables"):
+            self.inside(node, lambda name=name: Path("/proc/sys", name).write_text("1"))
+
+    def destroy(self) -> None:
+        for sock in self._sockets:
+            sock.shutdown(socket.SHUT_RDWR) if sock.type == socket.SOCK_STREAM else None
+            sock.close()
+        for name in self._namespaces:
+            subprocess.run(("ip", "netns", "del", name), check=False, stderr=subprocess.DEVNULL)
+
+    def inside(self, namespace: str, work: Callable[[], T]) -> T:
+        """Run ``work`` in a thread that is in the namespace."""
+        results: list[T] = []
+        errors: list[Exception] = []
+
+        def body() -> None:
+            with open(f"/run/netns/{namespace}") as handle:
+                if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            try:
+                results.append(work())
+            except OSError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=body)
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    async def run(self, arguments: Sequence[str], text: str = "") -> str:
+        """How the proxy runs its tools here: on the node."""
+        return await command_runner.run(("ip", "netns", "exec", self.node, *arguments), text)
+
+    # -- servers that say who they are and who asked ------------------------------------------------------------------
+
+    def serve_tcp(self, namespace: str, port: int, name: str) -> None:
+        listener = self.inside(namespace, lambda: _listener(port))
+        self._sockets.append(listener)
+        threading.Thread(target=_answer_tcp, args=(listener, name), daemon=True).start()
+
+    def serve_udp(self, namespace: str, port: int, name: str) -> None:
+        sock = self.inside(namespace, lambda: _bound_udp(port))
+        self._sockets.append(sock)
+        threading.Thread(target=_answer_udp, args=(sock, name), daemon=True).start()
+
+    # -- clients ------------------------------------------------------------------------------------------------------
+
+    def ask(self, namespace: str, address: str, port: int, timeout: float = 3.0) -> tuple[str, str]:
+        """Connect, and return the server's name and the address that it saw."""
+
+        def connect() -> tuple[str, str]:
+            with socket.create_connection((address, port), timeout=timeout) as sock:
+                name, _, seen = sock.recv(1000).decode().partition(" ")
+                return name, seen
+
+        return self.inside(namespace, connect)
+
+    def udp_socket(self, namespace: str) -> socket.socket:
+        sock = self.inside(namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        sock.settimeout(3)
+        return sock
+
+
+def ask_udp(sock: socket.socket, address: str, port: int) -> str:
+    sock.sendto(b"?", (address, port))
+    return sock.recv(1000).decode().partition(" ")[0]
+
+
+def _listener(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("0.0.0.0", port))
+    sock.listen(50)
+    return sock
+
+
+def _bound_udp(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("0.0.0.0", port))
+    sock.settimeout(0.2)
+    return sock
+
+
+def _answer_tcp(listener: socket.socket, name: str) -> None:
+    while True:
+        try:
+            connection, peer = listener.accept()
+        except OSError:
+            return
+        with connection:
+            connection.sendall(f"{name} {peer[0]}".encode())
+
+
+def _answer_udp(sock: socket.socket, name: str) -> None:
+    while sock.fileno() != -1:
+        try:
+            _, peer = sock.recvfrom(1000)
+            sock.sendto(f"{name} {peer[0]}".encode(), peer)
+        except TimeoutError:
+            continue
+        except OSError:
+            return
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(("ip", *arguments), check=True)
+
+
+@contextmanager
+def lab() -> Iterator[Lab]:
+    built = Lab()
+    try:
+        built.build()
+        yield built
+    finally:
+        built.destroy()

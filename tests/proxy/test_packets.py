@@ -1,0 +1,251 @@
+"""Real packets through real rules, in network namespaces: what a client reaches, and as whom it is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.proxy.lab import CLIENT, NODE, OUTSIDE_ROUTER, PODS, Lab, ask_udp, lab
+from tests.proxy.objects import endpoint, service, slice_of
+from tiphys.proxy import conntrack
+from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.nft import NftBackend
+from tiphys.proxy.rules import Options
+from tiphys.proxy.state import Place
+from tiphys.proxy.tracker import Tracker
+from tiphys.proxy.userspace import UserspaceBackend
+from tiphys.runtime.clock import SystemClock
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft"),
+]
+
+OPTIONS = Options(
+    place=Place("node-1"),
+    node_ip=OUTSIDE_ROUTER,
+    from_pod="ip saddr 10.244.0.0/16",
+    not_from_pod="ip saddr != 10.244.0.0/16",
+    localhost_node_ports=True,
+    service_ranges=("10.96.0.0/16",),
+)
+IP = "10.96.0.20"
+BOTH = (endpoint(PODS[0]), endpoint(PODS[1]))
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Lab]:
+    with lab() as built:
+        for i, pod in enumerate(built.pods):
+            built.serve_tcp(pod, 8080, f"pod{i}")
+            built.serve_udp(pod, 8080, f"pod{i}")
+        yield built
+
+
+class Node:
+    """The proxy's backend on the lab's node, with a tracker in front."""
+
+    def __init__(self, net: Lab) -> None:
+        self.net = net
+        self.tracker = Tracker("ip", "node-1")
+        self.backend = NftBackend(OPTIONS, SystemClock(), net.run)
+
+    def sync(self) -> None:
+        asyncio.run(self.backend.sync(self.tracker.take_changes()))
+
+    def has(self, svc: dict[str, Any], *slices: dict[str, Any]) -> None:
+        self.tracker.service_changed(svc)
+        for slice_ in slices:
+            self.tracker.slice_changed(slice_)
+        self.sync()
+
+    def table(self) -> str:
+        return asyncio.run(self.net.run(("nft", "list", "ruleset")))
+
+
+@pytest.fixture
+def node(net: Lab) -> Iterator[Node]:
+    made = Node(net)
+    made.sync()
+    yield made
+    asyncio.run(made.backend.cleanup())
+    assert "tiphys" not in made.table()
+
+
+def test_cluster_ip_reaches_every_endpoint_from_a_pod_and_from_the_host(net: Lab, node: Node) -> None:
+    node.has(service(), slice_of(*BOTH))
+    for place in (net.pods[0], net.node):
+        assert {net.ask(place, IP, 80)[0] for _ in range(30)} == {"pod0", "pod1"}
+
+
+def test_a_pod_reaches_itself_through_its_service(net: Lab, node: Node) -> None:
+    node.has(service(), slice_of(endpoint(PODS[0])))
+    assert net.ask(net.pods[0], IP, 80) == ("pod0", NODE)
+
+
+def test_pods_keep_their_address_and_outside_clients_are_masqueraded(net: Lab, node: Node) -> None:
+    node.has(service(), slice_of(endpoint(PODS[0])))
+    assert net.ask(net.pods[1], IP, 80) == ("pod0", PODS[1])
+    assert net.ask(net.client, IP, 80) == ("pod0", NODE)
+
+
+def test_node_port_from_outside_from_the_host_and_on_localhost(net: Lab, node: Node) -> None:
+    node.has(service(type="NodePort"), slice_of(endpoint(PODS[1])))
+    assert net.ask(net.client, OUTSIDE_ROUTER, 30080) == ("pod1", NODE)
+    assert net.ask(net.node, OUTSIDE_ROUTER, 30080)[0] == "pod1"
+    assert net.ask(net.node, "127.0.0.1", 30080)[0] == "pod1"
+
+
+def test_external_policy_local_keeps_the_clients_address(net: Lab, node: Node) -> None:
+    svc = service(type="NodePort", externalTrafficPolicy="Local")
+    node.has(svc, slice_of(endpoint(PODS[1]), endpoint("10.244.9.9", node="elsewhere")))
+    for _ in range(8):
+        assert net.ask(net.client, OUTSIDE_ROUTER, 30080) == ("pod1", CLIENT)
+
+
+def test_policy_local_without_local_endpoints_drops_outside_and_serves_the_node(net: Lab, node: Node) -> None:
+    svc = service(type="NodePort", externalTrafficPolicy="Local")
+    node.has(svc, slice_of(endpoint(PODS[1], node="elsewhere")))
+    with pytest.raises(TimeoutError):
+        net.ask(net.client, OUTSIDE_ROUTER, 30080, timeout=0.4)
+    assert net.ask(net.node, OUTSIDE_ROUTER, 30080)[0] == "pod1"
+    assert net.ask(net.pods[0], OUTSIDE_ROUTER, 30080) == ("pod1", PODS[0])
+
+
+def test_without_endpoints_the_connection_is_refused(net: Lab, node: Node) -> None:
+    node.has(service(type="NodePort"), slice_of())
+    for place, address, port in (
+        (net.pods[0], IP, 80),
+        (net.node, IP, 80),
+        (net.client, OUTSIDE_ROUTER, 30080),
+        (net.node, "127.0.0.1", 30080),
+    ):
+        with pytest.raises(ConnectionRefusedError):
+            net.ask(place, address, port)
+
+
+def test_unknown_ports_are_refused_and_unallocated_addresses_dropped(net: Lab, node: Node) -> None:
+    node.has(service(), slice_of(*BOTH))
+    with pytest.raises(ConnectionRefusedError):
+        net.ask(net.pods[0], IP, 81)
+    with pytest.raises(TimeoutError):
+        net.ask(net.pods[0], "10.96.0.99", 80, timeout=0.4)
+
+
+def test_client_ip_affinity_sticks_until_the_endpoint_goes(net: Lab, node: Node) -> None:
+    svc = service(sessionAffinity="ClientIP", sessionAffinityConfig={"clientIP": {"timeoutSeconds": 60}})
+    node.has(svc, slice_of(*BOTH))
+    (first,) = {net.ask(net.pods[0], IP, 80)[0] for _ in range(12)}
+    node.backend.configure(service_ranges=("10.96.0.0/12",))  # a full resync keeps who is with whom
+    node.sync()
+    assert {net.ask(net.pods[0], IP, 80)[0] for _ in range(6)} == {first}
+    left = int(first == "pod0")
+    node.has(svc, slice_of(endpoint(PODS[left])))
+    assert net.ask(net.pods[0], IP, 80)[0] == f"pod{left}"
+
+
+def test_load_balancer_address_with_source_ranges(net: Lab, node: Node) -> None:
+    def balanced(*ranges: str) -> dict[str, Any]:
+        status = {"loadBalancer": {"ingress": [{"ip": "203.0.113.5"}]}}
+        return service(type="LoadBalancer", loadBalancerSourceRanges=list(ranges), status=status)
+
+    node.has(balanced("192.168.50.0/24"), slice_of(endpoint(PODS[0])))
+    assert net.ask(net.client, "203.0.113.5", 80) == ("pod0", NODE)
+    node.has(balanced("198.51.100.0/24"))
+    with pytest.raises(TimeoutError):
+        net.ask(net.client, "203.0.113.5", 80, timeout=0.4)
+    assert net.ask(net.client, OUTSIDE_ROUTER, 30080)[0] == "pod0"  # NodePorts are not subject to it
+
+
+def test_external_ip(net: Lab, node: Node) -> None:
+    node.has(service(externalIPs=["203.0.113.9"]), slice_of(endpoint(PODS[0])))
+    assert net.ask(net.client, "203.0.113.9", 80) == ("pod0", NODE)
+
+
+def test_udp_and_stale_flows(net: Lab, node: Node) -> None:
+    svc = service(protocol="UDP")
+    node.has(svc, slice_of(endpoint(PODS[0]), protocol="UDP"))
+    sock = net.udp_socket(net.node)
+    with sock:
+        assert ask_udp(sock, IP, 80) == "pod0"
+        node.has(svc, slice_of(endpoint(PODS[1]), protocol="UDP"))
+        assert ask_udp(sock, IP, 80) == "pod0"  # the kernel remembers
+        states = [node.tracker.state(key) for key in node.tracker.services()]
+        assert asyncio.run(conntrack.clean("ip", states, net.run)) == 1
+        assert ask_udp(sock, IP, 80) == "pod1"
+        assert asyncio.run(conntrack.clean("ip", states, net.run)) == 0
+
+
+def test_what_a_service_leaves_behind_is_removed(net: Lab, node: Node) -> None:
+    empty = node.table()
+    svc = service(type="NodePort", sessionAffinity="ClientIP")
+    node.has(svc, slice_of(*BOTH))
+    assert "default/web" in node.table()
+    node.tracker.service_deleted(svc)
+    node.sync()
+    with pytest.raises(TimeoutError):
+        net.ask(net.pods[0], IP, 80, timeout=0.3)
+    asyncio.run(asyncio.sleep(1))  # chains are deleted when they have been unused for a second
+    node.sync()
+    assert node.table() == empty
+    assert not node.backend.has_stale
+
+
+def test_a_table_that_somebody_changed_is_put_right(net: Lab, node: Node) -> None:
+    node.has(service(), slice_of(*BOTH))
+    asyncio.run(net.run(("nft", "-f", "-"), "delete table ip tiphys\nadd table ip tiphys\n"))
+    node.tracker.slice_changed(slice_of(endpoint(PODS[0])))
+    changes = node.tracker.take_changes()
+    with pytest.raises(CommandError, match="No such file"):
+        asyncio.run(node.backend.sync(changes))
+    asyncio.run(node.backend.sync(changes))
+    assert net.ask(net.node, IP, 80)[0] == "pod0"
+
+
+def test_a_new_proxy_takes_over_the_table_of_the_old(net: Lab, node: Node) -> None:
+    node.has(service("old", "10.96.0.21"), slice_of(*BOTH, name="old"))
+    other = Node(net)
+    other.has(service(), slice_of(*BOTH))
+    assert net.ask(net.node, IP, 80)[0] in ("pod0", "pod1")
+    assert "10.96.0.21" not in other.table()
+
+
+def test_userspace_relays_where_there_is_no_packet_filter(net: Lab) -> None:
+    asyncio.run(_userspace(net))
+
+
+async def _userspace(net: Lab) -> None:
+    """In this process' own namespace, with loopback addresses as endpoints."""
+    server = await asyncio.start_server(lambda _, w: (w.write(b"hello"), w.close()), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    commands: list[tuple[str, ...]] = []
+
+    async def run(arguments: Any, text: str) -> str:
+        commands.append(tuple(arguments))
+        return ""
+
+    backend = UserspaceBackend("ip", Place("node-1"), SystemClock(), random.Random(1), run)
+    tracker = Tracker("ip", "node-1")
+    tracker.service_changed(service(cluster_ip="127.0.99.1", type="NodePort", node_port=31987))
+    tracker.slice_changed(slice_of(endpoint("127.0.0.1"), port=port))
+    await backend.sync(tracker.take_changes())
+    for address in (("127.0.99.1", 80), ("127.0.0.1", 31987)):
+        reader, writer = await asyncio.open_connection(*address)
+        assert await reader.read() == b"hello"
+        writer.close()
+    await backend.cleanup()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.99.1", 80)
+    host_range = "127.0.99.1/32"
+    assert commands == [
+        ("ip", "addr", "replace", host_range, "dev", "lo"),
+        ("ip", "addr", "del", host_range, "dev", "lo"),
+    ]
+    server.close()
+    await server.wait_closed()

@@ -1,0 +1,124 @@
+"""The rules of one service as text: what goes into which map, and what each chain does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.proxy.objects import endpoint, service, slice_of, state_of
+from tiphys.proxy.rules import Options, service_rules
+from tiphys.proxy.state import Place
+
+OPTIONS = Options(place=Place("node-1"), node_ip="192.168.50.1", from_pod="ip saddr 10.244.0.0/16")
+HERE, THERE = endpoint("10.244.0.2"), endpoint("10.244.1.3", node="node-2")
+WEB = "SUSTUHLJ-default/web/tcp/http"
+
+
+def test_cluster_ip() -> None:
+    rules = service_rules(state_of(service(), slice_of(HERE, THERE)), OPTIONS)
+    assert rules.chains == {
+        f"service-{WEB}": (
+            "meta l4proto tcp dnat ip addr . port to numgen random mod 2 map "
+            "{ 0 : 10.244.0.2 . 8080, 1 : 10.244.1.3 . 8080 }",
+        )
+    }
+    assert rules.elements == {
+        ("cluster-ips", "10.96.0.20"): "",
+        ("service-ips", "10.96.0.20 . tcp . 80"): f"goto service-{WEB}",
+        ("hairpin-connections", "10.244.0.2 . 10.244.0.2 . tcp . 8080"): "",
+    }
+
+
+def test_node_port_goes_through_the_external_chain_and_is_masqueraded() -> None:
+    rules = service_rules(state_of(service(type="NodePort"), slice_of(THERE)), OPTIONS)
+    assert rules.elements["service-nodeports", "tcp . 30080"] == f"goto external-{WEB}"
+    assert rules.chains[f"external-{WEB}"] == (
+        'mark set mark or 0x4000 comment "masquerade"',
+        f"goto service-{WEB}",
+    )
+
+
+def test_external_policy_local() -> None:
+    svc = service(type="NodePort", externalTrafficPolicy="Local")
+    rules = service_rules(state_of(svc, slice_of(HERE, THERE)), OPTIONS)
+    assert rules.chains[f"external-{WEB}"] == (
+        f'ip saddr 10.244.0.0/16 goto service-{WEB} comment "short-circuit pod traffic"',
+        'fib saddr type local mark set mark or 0x4000 comment "masquerade local traffic"',
+        f'fib saddr type local goto service-{WEB} comment "short-circuit local traffic"',
+        f"goto local-{WEB}",
+    )
+    assert "10.244.1.3" not in rules.chains[f"local-{WEB}"][0]
+    elsewhere = service_rules(state_of(svc, slice_of(THERE)), OPTIONS)
+    assert elsewhere.elements["no-endpoint-nodeports", "tcp . 30080"] == "drop"
+    assert f"local-{WEB}" not in elsewhere.chains
+    assert elsewhere.chains[f"external-{WEB}"][-1].startswith("fib saddr type local goto")
+
+
+def test_internal_policy_local_without_local_endpoints_drops() -> None:
+    rules = service_rules(state_of(service(internalTrafficPolicy="Local"), slice_of(THERE)), OPTIONS)
+    assert rules.elements["no-endpoint-services", "10.96.0.20 . tcp . 80"] == "drop"
+    assert rules.chains == {}
+
+
+def test_no_endpoints_at_all_refuses() -> None:
+    svc = service(type="LoadBalancer", externalIPs=["203.0.113.9"], status=_ingress("203.0.113.5"))
+    rules = service_rules(state_of(svc), OPTIONS)
+    refused = {key: verdict for (container, key), verdict in rules.elements.items() if container != "cluster-ips"}
+    assert refused == dict.fromkeys(
+        ["10.96.0.20 . tcp . 80", "203.0.113.9 . tcp . 80", "203.0.113.5 . tcp . 80", "tcp . 30080"],
+        "goto reject-chain",
+    )
+
+
+def test_source_ranges_let_the_balancers_own_address_in_where_the_node_is_in_range() -> None:
+    svc = service(
+        type="LoadBalancer",
+        loadBalancerSourceRanges=[" 192.168.50.0/24", "10.0.0.0/9", "10.128.0.0/9"],
+        status=_ingress("203.0.113.5"),
+    )
+    rules = service_rules(state_of(svc, slice_of(HERE)), OPTIONS)
+    assert rules.elements["firewall-ips", "203.0.113.5 . tcp . 80"] == f"goto firewall-{WEB}"
+    assert rules.chains[f"firewall-{WEB}"] == ("ip saddr != { 10.0.0.0/8, 192.168.50.0/24, 203.0.113.5/32 } drop",)
+
+
+@pytest.mark.parametrize("ranges", [[], ["0.0.0.0/0", "10.0.0.0/8"]])
+def test_open_source_ranges_make_no_firewall(ranges: list[str]) -> None:
+    svc = service(type="LoadBalancer", loadBalancerSourceRanges=ranges, status=_ingress("203.0.113.5"))
+    rules = service_rules(state_of(svc, slice_of(HERE)), OPTIONS)
+    assert not any(container == "firewall-ips" for container, _ in rules.elements)
+
+
+def test_affinity_gives_each_endpoint_a_chain_and_a_set() -> None:
+    rules = service_rules(state_of(service(sessionAffinity="ClientIP"), slice_of(HERE, THERE)), OPTIONS)
+    (first, second) = rules.affinity_sets
+    assert set(rules.affinity_sets.values()) == {10800}
+    chain = first.replace("affinity-", "endpoint-")
+    assert rules.chains[chain] == (f"update @{first} {{ ip saddr }}", "meta l4proto tcp dnat to 10.244.0.2:8080")
+    assert rules.chains[f"service-{WEB}"][:2] == (
+        f"ip saddr @{first} goto {chain}",
+        f"ip saddr @{second} goto {second.replace('affinity-', 'endpoint-')}",
+    )
+
+
+def test_ipv6() -> None:
+    svc = service(cluster_ip="fd00::20", sessionAffinity="ClientIP", type="NodePort")
+    state = state_of(svc, slice_of(endpoint("fd00:1::2")), family="ip6")
+    rules = service_rules(state, replace(OPTIONS, family="ip6", from_pod=""))
+    assert rules.elements["service-ips", "fd00::20 . tcp . 80"] == f"goto service-{WEB}"
+    assert any("dnat to [fd00:1::2]:8080" in line for lines in rules.chains.values() for line in lines)
+    assert all(":" not in name for name in rules.chains)
+    assert state_of(svc, slice_of(endpoint("fd00:1::2")), family="ip") == ()
+
+
+def test_long_names_stay_within_the_kernels_limit_and_differ() -> None:
+    def chain(last: str) -> str:
+        state = state_of(service("n" * 240 + last), slice_of(HERE, name="n" * 240 + last))
+        return next(iter(service_rules(state, OPTIONS).chains))
+
+    assert len(chain("a")) <= 255
+    assert chain("a") != chain("b")
+
+
+def _ingress(ip: str) -> dict[str, object]:
+    return {"loadBalancer": {"ingress": [{"ip": ip}, {"ip": "203.0.113.6", "ipMode": "Proxy"}, {"hostname": "x"}]}}
