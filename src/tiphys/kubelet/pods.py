@@ -1,0 +1,166 @@
+"""Reading a pod: names, kinds of containers, where it came from. Pure; pods are plain dicts and are never changed here.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from tiphys.controlkit.objects import annotations_of, parse_time
+
+Pod = dict[str, Any]
+ContainerSpec = dict[str, Any]
+
+CONFIG_SOURCE = "kubernetes.io/config.source"
+CONFIG_MIRROR = "kubernetes.io/config.mirror"
+CONFIG_HASH = "kubernetes.io/config.hash"
+CONFIG_SEEN = "kubernetes.io/config.seen"
+SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
+SYSTEM_NODE_CRITICAL = "system-node-critical"
+
+
+class Kind(Enum):
+    """What a container is to its pod. The value is the field that holds it."""
+
+    INIT = "initContainers"
+    REGULAR = "containers"
+    EPHEMERAL = "ephemeralContainers"
+
+
+def uid_of(pod: Pod) -> str:
+    return str(pod["metadata"]["uid"])
+
+
+def name_of(pod: Pod) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def namespace_of(pod: Pod) -> str:
+    return str(pod["metadata"].get("namespace", ""))
+
+
+def key_of(pod: Pod) -> str:
+    return f"{namespace_of(pod)}/{name_of(pod)}"
+
+
+def describe(pod: Pod) -> str:
+    """``name_namespace(uid)``: how messages of the kubelet name a pod."""
+    return f"{name_of(pod)}_{namespace_of(pod)}({uid_of(pod)})"
+
+
+def spec_of(pod: Pod) -> dict[str, Any]:
+    spec: dict[str, Any] = pod["spec"]
+    return spec
+
+
+def init_containers(pod: Pod) -> list[ContainerSpec]:
+    return pod["spec"].get("initContainers") or []
+
+
+def containers(pod: Pod) -> list[ContainerSpec]:
+    return pod["spec"].get("containers") or []
+
+
+def ephemeral_containers(pod: Pod) -> list[ContainerSpec]:
+    return pod["spec"].get("ephemeralContainers") or []
+
+
+def all_containers(pod: Pod) -> Iterator[tuple[Kind, ContainerSpec]]:
+    """Init containers, containers, ephemeral containers, in this order."""
+    for kind in Kind:
+        for container in pod["spec"].get(kind.value) or []:
+            yield kind, container
+
+
+def find_container(pod: Pod, name: str) -> tuple[Kind, ContainerSpec] | None:
+    for kind, container in all_containers(pod):
+        if container["name"] == name:
+            return kind, container
+    return None
+
+
+def field_path(pod: Pod, name: str) -> str:
+    """Where a container is in its pod, as events name it: ``spec.containers{web}``."""
+    found = find_container(pod, name)
+    return f"spec.{found[0].value}{{{name}}}" if found else ""
+
+
+def is_sidecar(container: ContainerSpec) -> bool:
+    """Whether an init container runs beside the others for the whole life of the pod (KEP-753)."""
+    return container.get("restartPolicy") == "Always"
+
+
+def has_sidecar(pod: Pod) -> bool:
+    return any(is_sidecar(container) for container in init_containers(pod))
+
+
+def host_network(pod: Pod) -> bool:
+    return bool(pod["spec"].get("hostNetwork"))
+
+
+def restart_policy(pod: Pod) -> str:
+    return str(pod["spec"].get("restartPolicy") or "Always")
+
+
+def is_deleting(pod: Pod) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def deletion_time(pod: Pod) -> float | None:
+    return parse_time(pod["metadata"].get("deletionTimestamp"))
+
+
+def deletion_grace(pod: Pod) -> int | None:
+    """Seconds of grace of the deletion that is under way."""
+    grace = pod["metadata"].get("deletionGracePeriodSeconds")
+    return None if grace is None else int(grace)
+
+
+def termination_grace(pod: Pod) -> int:
+    grace = pod["spec"].get("terminationGracePeriodSeconds")
+    return 30 if grace is None else int(grace)
+
+
+def phase_of(pod: Pod) -> str:
+    return str((pod.get("status") or {}).get("phase") or "")
+
+
+def is_terminal(pod: Pod) -> bool:
+    return phase_of(pod) in ("Succeeded", "Failed")
+
+
+def source_of(pod: Pod) -> str:
+    return annotations_of(pod).get(CONFIG_SOURCE, "api")
+
+
+def is_static(pod: Pod) -> bool:
+    return source_of(pod) != "api"
+
+
+def is_mirror(pod: Pod) -> bool:
+    return CONFIG_MIRROR in annotations_of(pod)
+
+
+def is_critical(pod: Pod) -> bool:
+    """Static pods, and pods of a system priority: never evicted, and room is made for them."""
+    return is_static(pod) or is_mirror(pod) or int(pod["spec"].get("priority") or 0) >= SYSTEM_CRITICAL_PRIORITY
+
+
+def is_node_critical(pod: Pod) -> bool:
+    return is_critical(pod) and pod["spec"].get("priorityClassName") == SYSTEM_NODE_CRITICAL
+
+
+def container_hash(container: ContainerSpec) -> str:
+    """A hash of what cannot change without a restart: the container's name and image.
+
+    FNV-1a of 32 bits, as hexadecimal text. Two kubelets that follow each other on one node compare these.
+    """
+    text = json.dumps({"image": container.get("image", ""), "name": container["name"]}, separators=(",", ":"))
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return f"{value:x}"

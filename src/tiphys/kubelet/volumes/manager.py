@@ -1,0 +1,228 @@
+"""Mounts a pod's volumes, keeps them up to date, and takes them away.
+
+``<root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>`` is where a volume lives, as with the original. Secrets and
+tokens are written to memory (tmpfs), never to disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tiphys.client import errors
+from tiphys.client.resources import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, SECRETS, ResourcePath
+from tiphys.client.rest import Client
+from tiphys.kubelet import pods
+from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.quantities import value
+from tiphys.kubelet.volumes import mounts, payloads
+from tiphys.kubelet.volumes.atomic import PathError, write_payload
+from tiphys.kubelet.volumes.hostpath import prepare_host_path
+from tiphys.kubelet.volumes.ownership import already_given, give_to_group
+from tiphys.kubelet.volumes.payloads import Material, MountFailure, TokenSpec
+from tiphys.runtime.clock import Clock
+
+Object = dict[str, Any]
+
+_PLUGINS = {"configMap": "configmap", "secret": "secret", "downwardAPI": "downward-api", "projected": "projected"}
+
+
+class VolumeFailure(Exception):
+    """Volumes of a pod cannot be mounted: the message for the event, by volume."""
+
+    def __init__(self, failures: Mapping[str, str]) -> None:
+        self.failures = dict(failures)
+        super().__init__("; ".join(self.failures.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class MountedVolume:
+    """Where a volume is on the node."""
+
+    path: Path
+    read_only: bool = False
+
+
+class ObjectSource(Protocol):
+    async def get(self, pod_uid: str, resource: ResourcePath, namespace: str, name: str) -> Object | None: ...
+
+
+class TokenSource(Protocol):
+    async def token(self, pod: Pod, spec: TokenSpec) -> str: ...
+
+
+FieldReader = Callable[[Pod, Object], str]
+"""(pod, downward API item) → its text at this moment."""
+
+
+class VolumeManager:
+    """``memory`` is off where tmpfs cannot be mounted (not root): tests only, as secrets then touch the disk."""
+
+    def __init__(
+        self,
+        root: Path,
+        client: Client,
+        clock: Clock,
+        objects: ObjectSource,
+        tokens: TokenSource,
+        field: FieldReader,
+        *,
+        memory: bool = True,
+    ) -> None:
+        self._root = root
+        self._client = client
+        self._clock = clock
+        self._objects = objects
+        self._tokens = tokens
+        self._field = field
+        self._memory = memory
+
+    def pod_dir(self, pod_uid: str) -> Path:
+        return self._root / "pods" / pod_uid
+
+    async def mount(self, pod: Pod) -> dict[str, MountedVolume]:
+        """Mount or refresh every volume of the pod. Raises ``VolumeFailure`` with all that fail."""
+        volumes = pod["spec"].get("volumes") or []
+        results = await asyncio.gather(*(self._mount(pod, volume) for volume in volumes), return_exceptions=True)
+        mounted: dict[str, MountedVolume] = {}
+        failures: dict[str, str] = {}
+        for volume, result in zip(volumes, results, strict=True):
+            name = volume["name"]
+            if isinstance(result, MountedVolume):
+                mounted[name] = result
+            elif isinstance(result, (MountFailure, PathError, errors.ApiError, ConnectionError, TimeoutError, OSError)):
+                text = result.message if isinstance(result, errors.ApiError) else str(result)
+                failures[name] = f'MountVolume.SetUp failed for volume "{name}" : {text}'
+            else:
+                raise result
+        if failures:
+            raise VolumeFailure(failures)
+        return mounted
+
+    async def refresh(self, pod: Pod) -> None:
+        """Bring the volumes that show API data up to date. Raises ``VolumeFailure``."""
+        changing = [volume for volume in pod["spec"].get("volumes") or [] if payloads.is_projection(volume)]
+        if changing:
+            await self.mount({**pod, "spec": {**pod["spec"], "volumes": changing}})
+
+    async def _mount(self, pod: Pod, volume: Object) -> MountedVolume:
+        if payloads.is_projection(volume):
+            return await self._mount_projection(pod, volume)
+        if (empty := volume.get("emptyDir")) is not None:
+            return self._mount_empty_dir(pod, volume["name"], empty)
+        if host := volume.get("hostPath"):
+            return MountedVolume(prepare_host_path(host["path"], host.get("type") or ""))
+        if claim := volume.get("persistentVolumeClaim"):
+            return await self._mount_claim(pod, claim["claimName"], bool(claim.get("readOnly")))
+        if volume.get("ephemeral"):
+            return await self._mount_claim(pod, f"{pods.name_of(pod)}-{volume['name']}", False)
+        kind = next((key for key in volume if key != "name"), "emptyDir")
+        if kind == "emptyDir":
+            return self._mount_empty_dir(pod, volume["name"], {})
+        raise MountFailure(f"volume type {kind} is not supported by this kubelet")
+
+    def _folder(self, pod: Pod, plugin: str, name: str) -> Path:
+        folder = self.pod_dir(pods.uid_of(pod)) / "volumes" / f"kubernetes.io~{plugin}" / name
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return folder
+
+    async def _mount_projection(self, pod: Pod, volume: Object) -> MountedVolume:
+        kind = next(key for key in _PLUGINS if volume.get(key))
+        payload = payloads.make_payload(pod, volume, await self._fetch(pod, volume))
+        folder = self._folder(pod, _PLUGINS[kind], volume["name"])
+        if kind != "configMap":
+            self._in_memory(folder, "")
+        folder.chmod(0o777)
+        group = payloads.fs_group(pod)
+        permissions = None if group is None else lambda path: give_to_group(path, group)
+        write_payload(folder, payload, self._clock.now(), permissions)
+        return MountedVolume(folder)
+
+    async def _fetch(self, pod: Pod, volume: Object) -> Material:
+        needs = payloads.needs(volume)
+        uid, namespace = pods.uid_of(pod), pods.namespace_of(pod)
+        config_maps, secrets, tokens = await asyncio.gather(
+            self._get_all(uid, CONFIG_MAPS, namespace, needs.config_maps),
+            self._get_all(uid, SECRETS, namespace, needs.secrets),
+            asyncio.gather(*(self._tokens.token(pod, spec) for spec in needs.tokens)),
+        )
+        owner = payloads.shared_user(pod)
+        return Material(
+            config_maps=config_maps,
+            secrets=secrets,
+            tokens=dict(zip(needs.tokens, tokens, strict=True)),
+            field=lambda item: self._field(pod, item),
+            token_owner=owner,
+            token_mode_private=owner is not None or payloads.fs_group(pod) is not None,
+        )
+
+    async def _get_all(
+        self, pod_uid: str, resource: ResourcePath, namespace: str, names: frozenset[str]
+    ) -> dict[str, Object]:
+        ordered = sorted(names)
+        found = await asyncio.gather(*(self._objects.get(pod_uid, resource, namespace, name) for name in ordered))
+        return {name: obj for name, obj in zip(ordered, found, strict=True) if obj is not None}
+
+    def _mount_empty_dir(self, pod: Pod, name: str, empty: Object) -> MountedVolume:
+        folder = self._folder(pod, "empty-dir", name)
+        medium = empty.get("medium") or ""
+        if medium.startswith("HugePages"):
+            raise MountFailure(f"emptyDir medium {medium} is not supported by this kubelet")
+        if medium == "Memory":
+            size = value(empty.get("sizeLimit"))
+            self._in_memory(folder, f"size={size}" if size else "")
+        group = payloads.fs_group(pod)
+        if folder.stat().st_mode & 0o777 != 0o777:
+            folder.chmod(0o777)
+        if group is not None and not already_given(folder, group):
+            give_to_group(folder, group)
+        return MountedVolume(folder)
+
+    def _in_memory(self, folder: Path, options: str) -> None:
+        if self._memory and not os.path.ismount(folder):
+            mounts.mount_tmpfs(folder, options)
+
+    async def _mount_claim(self, pod: Pod, name: str, read_only: bool) -> MountedVolume:
+        claim = await self._client.get(PERSISTENT_VOLUME_CLAIMS, name, pods.namespace_of(pod))
+        bound = claim["spec"].get("volumeName")
+        if (claim.get("status") or {}).get("phase") != "Bound" or not bound:
+            raise MountFailure(f"PVC {pods.namespace_of(pod)}/{name} is not bound")
+        persistent = await self._client.get(PERSISTENT_VOLUMES, bound)
+        spec = persistent["spec"]
+        if host := spec.get("hostPath"):
+            path = prepare_host_path(host["path"], host.get("type") or "")
+        elif local := spec.get("local"):
+            path = prepare_host_path(local["path"], "Directory")
+            self._own(pod, path)
+        else:
+            kind = next((key for key in ("csi", "nfs", "iscsi", "fc") if key in spec), "unknown")
+            raise MountFailure(f"persistent volumes of type {kind} are not supported by this kubelet")
+        return MountedVolume(path, read_only)
+
+    def _own(self, pod: Pod, folder: Path) -> None:
+        group = payloads.fs_group(pod)
+        if group is None:
+            return
+        policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy")
+        if policy != "OnRootMismatch" or not already_given(folder, group):
+            give_to_group(folder, group)
+
+    def unmount(self, pod_uid: str) -> None:
+        """Take away the pod's volumes and its folder. Raises ``OSError`` where something is still in use."""
+        folder = self.pod_dir(pod_uid)
+        for mount in mounts.mounts_under(folder):
+            mounts.unmount(mount)
+        if left := mounts.mounts_under(folder):
+            raise OSError(errno.EBUSY, "still mounted", left[0])
+        shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
+
+    def known_pods(self) -> list[str]:
+        """Uids of the pods that have a folder on this node."""
+        folder = self._root / "pods"
+        return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
