@@ -1,0 +1,200 @@
+"""The documents: operations and definitions rendered in OpenAPI 3.0 and in Swagger 2.0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tiphys import KUBERNETES_VERSION
+from tiphys.api.openapi.operations import META, Operation, Parameter, Path, base_path, paths_of, root_path
+from tiphys.api.scheme import Scheme
+
+Object = dict[str, Any]
+Definitions = Mapping[str, Object]
+"""Published schemas by name; references in them are ``#/$defs/NAME``."""
+
+_V3 = "#/components/schemas/"
+_V2 = "#/definitions/"
+
+
+def group_versions(scheme: Scheme) -> dict[str, tuple[str, str]]:
+    """Each document's name under ``/openapi/v3`` (``api/v1``, ``apis/apps/v1``) with its group and version."""
+    found = {}
+    for group, versions in scheme.groups().items():
+        for version in versions:
+            found[base_path(group, version).removeprefix("/")] = (group, version)
+    return found
+
+
+def document_v3(scheme: Scheme, definitions: Definitions, group: str, version: str) -> Object:
+    """The OpenAPI 3.0 document of one group and version."""
+    served = [r for r in scheme.resources() if r.group == group and version in r.versions]
+    paths = [root_path(group, version), *(p for r in served for p in paths_of(r, version))]
+    schemas = _closure(_mentioned(paths), definitions, _V3)
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
+        "paths": {path.path: _path_v3(path) for path in paths},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "BearerToken": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "authorization",
+                    "description": "Bearer Token authentication",
+                }
+            },
+        },
+    }
+
+
+def document_v2(scheme: Scheme, definitions: Definitions) -> Object:
+    """The Swagger 2.0 document of everything that is served."""
+    roots = [root_path(group, version) for group, version in group_versions(scheme).values()]
+    paths = roots + [p for r in scheme.resources() for version in r.versions for p in paths_of(r, version)]
+    return {
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
+        "paths": {path.path: _path_v2(path) for path in paths},
+        "definitions": _closure(_mentioned(paths), definitions, _V2),
+        "securityDefinitions": {
+            "BearerToken": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "authorization",
+                "description": "Bearer Token authentication",
+            }
+        },
+        "security": [{"BearerToken": []}],
+    }
+
+
+# Schemas: the published ones, with this document's references.
+
+
+def _mentioned(paths: Iterable[Path]) -> set[str]:
+    names = {n for path in paths for o in path.operations for n in (o.body, o.answer) if n and n != "string"}
+    return names | {f"{META}.Status"}
+
+
+def _closure(names: set[str], definitions: Definitions, prefix: str) -> Object:
+    """The schemas called ``names`` and all that they refer to, by name."""
+    found: Object = {}
+    todo = sorted(names)
+    while todo:
+        name = todo.pop()
+        if name in found or name not in definitions:
+            continue
+        found[name] = _schema(definitions[name], prefix, todo.append)
+    return dict(sorted(found.items()))
+
+
+def _schema(published: Object, prefix: str, refer: Callable[[str], None]) -> Object:
+    """A published schema without what only its publisher added: nulls among the types, and constants."""
+    schema: Object = {}
+    for key, value in published.items():
+        if key == "$ref":
+            refer(value.rpartition("/")[2])
+            schema["$ref"] = prefix + value.rpartition("/")[2]
+        elif key == "type":
+            schema["type"] = next(t for t in value if t != "null") if isinstance(value, list) else value
+        elif key == "properties":
+            schema["properties"] = {n: _property(n, p, prefix, refer) for n, p in value.items()}
+        elif key in ("items", "additionalProperties") and isinstance(value, dict):
+            schema[key] = _property("", value, prefix, refer)
+        else:
+            schema[key] = value
+    return schema
+
+
+def _property(name: str, published: Object, prefix: str, refer: Callable[[str], None]) -> Object:
+    schema = _schema(published, prefix, refer)
+    if name in ("kind", "apiVersion"):
+        schema.pop("enum", None)
+    if prefix == _V3 and "$ref" in schema and len(schema) > 1:  # in 3.0 a reference may have no siblings
+        schema = {"allOf": [{"$ref": schema.pop("$ref")}], **schema}
+    return schema
+
+
+# OpenAPI 3.0
+
+
+def _path_v3(path: Path) -> Object:
+    rendered: Object = {o.method: _operation_v3(o) for o in path.operations}
+    return rendered | {"parameters": [_parameter_v3(p) for p in path.parameters]}
+
+
+def _operation_v3(operation: Operation) -> Object:
+    schema = {"type": "string"} if operation.answer == "string" else {"$ref": _V3 + operation.answer}
+    content = {kind: {"schema": schema} for kind in operation.produces}
+    rendered = _common(operation, {"content": content})
+    if operation.parameters:
+        rendered["parameters"] = [_parameter_v3(p) for p in operation.parameters]
+    if operation.body:
+        body = {"schema": {"$ref": _V3 + operation.body}}
+        rendered["requestBody"] = {"content": dict.fromkeys(operation.consumes, body)}
+        if operation.method != "delete":
+            rendered["requestBody"]["required"] = True
+    return rendered
+
+
+def _parameter_v3(parameter: Parameter) -> Object:
+    return _described(parameter) | {"schema": {"type": parameter.type, "uniqueItems": True}}
+
+
+# Swagger 2.0
+
+
+def _path_v2(path: Path) -> Object:
+    rendered: Object = {o.method: _operation_v2(o) for o in path.operations}
+    return rendered | {"parameters": [_parameter_v2(p) for p in path.parameters]}
+
+
+def _operation_v2(operation: Operation) -> Object:
+    schema = {"type": "string"} if operation.answer == "string" else {"$ref": _V2 + operation.answer}
+    rendered = _common(operation, {"schema": schema})
+    rendered |= {"consumes": list(operation.consumes), "produces": list(operation.produces), "schemes": ["https"]}
+    parameters = [_parameter_v2(p) for p in operation.parameters]
+    if operation.body:
+        body = {"in": "body", "name": "body", "schema": {"$ref": _V2 + operation.body}}
+        parameters.insert(0, body if operation.method == "delete" else body | {"required": True})
+    if parameters:
+        rendered["parameters"] = parameters
+    return rendered
+
+
+def _parameter_v2(parameter: Parameter) -> Object:
+    return _described(parameter) | {"type": parameter.type, "uniqueItems": True}
+
+
+# Common to both
+
+
+def _common(operation: Operation, answer: Object) -> Object:
+    responses: Object = {"200": {"description": "OK", **answer}}
+    if operation.created:
+        responses["201"] = {"description": "Created", **answer}
+    if operation.accepted:
+        responses["202"] = {"description": "Accepted", **answer}
+    gvk = operation.gvk
+    rendered = {
+        "description": operation.description,
+        "operationId": operation.id,
+        "tags": [_tag(gvk.group, gvk.version)],
+        "responses": responses | {"401": {"description": "Unauthorized"}},
+    }
+    if operation.action:
+        rendered["x-kubernetes-action"] = operation.action
+        rendered["x-kubernetes-group-version-kind"] = {"group": gvk.group, "kind": gvk.kind, "version": gvk.version}
+    return rendered
+
+
+def _tag(group: str, version: str) -> str:
+    name = (group.removesuffix(".k8s.io") or "core").replace(".", "")
+    return f"{name}_{version}"
+
+
+def _described(parameter: Parameter) -> Object:
+    rendered: Object = {"name": parameter.name, "in": parameter.place, "description": parameter.description}
+    return rendered | {"required": True} if parameter.place == "path" else rendered
