@@ -197,7 +197,7 @@ class Http1Connection(asyncio.Protocol):
         self._gate.open()
         self.flush()
         if self._queue and not self._busy:
-            self._pump()
+            self._loop.call_soon(self._pump)
 
     # -- parsing
 
