@@ -304,6 +304,10 @@ class InformerFactory:
                 self._start(informer)
         return self._informers[key]
 
+    def existing(self, resource: ResourcePath) -> Informer | None:
+        """The informer of all objects of a resource, where somebody asked for it."""
+        return self._informers.get((resource, "", "", ""))
+
     async def run(self) -> None:
         """Run every informer, also those that are asked for later, until cancelled."""
         async with Runner(self._clock, "informer ") as self._runner:

@@ -23,6 +23,9 @@ MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
+METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
+"""The Accept header of who wants no more than metadata; ``{}`` is ``List`` for a list."""
+
 Object = dict[str, Any]
 Params = Mapping[str, str]
 
@@ -51,15 +54,25 @@ class Client:
         user_agent: str = "tiphys",
         token: Callable[[], str] | None = None,
         timeout: float | None = 60,
+        accept: str = "application/json",
     ) -> None:
         self._transport = transport
+        self._accept = accept
         self._user_agent = user_agent
         self._token = token
         self._timeout = timeout
 
     def with_user_agent(self, user_agent: str) -> Client:
         """The same client under another name: the field manager of what it writes."""
-        return Client(self._transport, user_agent=user_agent, token=self._token, timeout=self._timeout)
+        return Client(
+            self._transport, user_agent=user_agent, token=self._token, timeout=self._timeout, accept=self._accept
+        )
+
+    def metadata_only(self) -> Client:
+        """The same client, that is given objects without spec and status (PartialObjectMetadata)."""
+        return Client(
+            self._transport, user_agent=self._user_agent, token=self._token, timeout=self._timeout, accept=METADATA
+        )
 
     async def get(
         self, resource: ResourcePath, name: str, namespace: str = "", *, subresource: str = "", params: Params = NONE
@@ -86,7 +99,7 @@ class Client:
             asked["continue"] = continue_
         if resource_version:
             asked["resourceVersion"] = resource_version
-        return await self._json("GET", resource.path(namespace), asked)
+        return await self._json("GET", resource.path(namespace), asked, accept=self._accept.format("List"))
 
     async def create(
         self,
@@ -213,7 +226,7 @@ class Client:
         timeout: float | None = None,
     ) -> ClientResponse:
         """One request by path; raises for an answer of 400 and above."""
-        sent = Headers({"user-agent": self._user_agent, "accept": "application/json"})
+        sent = Headers({"user-agent": self._user_agent, "accept": self._accept.format("")})
         if self._token is not None:
             sent["authorization"] = f"Bearer {self._token()}"
         if body:
@@ -226,9 +239,17 @@ class Client:
         return response
 
     async def _json(
-        self, method: str, path: str, params: Params, body: bytes = b"", content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        params: Params,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        accept: str = "",
     ) -> Object:
         headers = {"content-type": content_type} if body else {}
+        if accept:
+            headers["accept"] = accept
         response = await self.request(method, path, params=params, body=body, headers=headers)
         answer: Object = orjson.loads(await response.read())
         return answer
