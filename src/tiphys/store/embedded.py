@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from tiphys.runtime.clock import Clock
@@ -19,6 +20,7 @@ from tiphys.store.backend import (
     DeleteResult,
     LeaseNotFound,
     LeaseStatus,
+    NoSpace,
     Put,
     PutResult,
     Range,
@@ -29,6 +31,7 @@ from tiphys.store.backend import (
     Unavailable,
     WatchRequest,
 )
+from tiphys.store.contents import Contents
 from tiphys.store.mvcc import Change, Core, Lessor, Rows
 from tiphys.store.watching import StoreWatch, WatchHub
 
@@ -67,6 +70,7 @@ class Embedded(ABC):
         self._progress_task: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._closed = False
+        self._no_space_alarm = False
 
     @abstractmethod
     def _submit(self, write: Write) -> asyncio.Future[Failure] | None:
@@ -83,6 +87,8 @@ class Embedded(ABC):
         """Raise where a write cannot be taken now; ``adds`` whether it takes room."""
         if self._closed:
             raise Unavailable("etcdserver: server stopped")
+        if adds and self._no_space_alarm:
+            raise NoSpace
 
     # Keys
 
@@ -250,6 +256,28 @@ class Embedded(ABC):
                     continue  # revoked by its owner in the meantime
                 except StoreError:  # no room to write a deletion: try again later
                     await self._clock.sleep(1.0)
+
+    # What a server's operator asks for
+
+    @abstractmethod
+    def contents(self) -> AbstractContextManager[Contents]:
+        """A picture of everything that is durable now, which later writes do not change. May be read in a thread."""
+
+    @abstractmethod
+    def sizes(self) -> tuple[int, int]:
+        """Bytes that the store takes, and how many of them are in use."""
+
+    async def defragment(self) -> None:
+        """Give back all room that is not in use."""
+        return
+
+    def no_space(self) -> bool:
+        """Whether the NOSPACE alarm is on."""
+        return self._no_space_alarm
+
+    def set_no_space(self, on: bool) -> None:
+        """Turn the alarm on or off by hand; it comes back where there still is no room."""
+        self._no_space_alarm = on
 
     # Health and end
 

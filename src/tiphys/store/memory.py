@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager, nullcontext
 
 from tiphys.runtime.clock import Clock
+from tiphys.store.contents import Contents
 from tiphys.store.embedded import Embedded, Failure, Write
 from tiphys.store.mvcc import MemoryRows
 
@@ -19,6 +21,14 @@ class MemoryBackend(Embedded):
     def _submit(self, write: Write) -> asyncio.Future[Failure] | None:
         self._settle((write,))
         return None
+
+    def contents(self) -> AbstractContextManager[Contents]:
+        rows = self._rows.items()
+        return nullcontext(Contents(self.core.revision, self.core.compacted, self.lessor.items(), lambda: rows))
+
+    def sizes(self) -> tuple[int, int]:
+        size = sum(len(kv.key) + len(kv.value) for _, kv in self._rows.items())
+        return size, size
 
     def _drop_rows(self, rows: list[int]) -> asyncio.Future[Failure] | None:
         self._rows.drop(rows)

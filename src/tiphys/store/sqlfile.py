@@ -14,10 +14,12 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tiphys.store.backend import KeyValue, StoreError
-from tiphys.store.mvcc import Change
+from tiphys.store.contents import Contents
+from tiphys.store.mvcc import Change, revision_of
 
 APPLICATION_ID = 0x54695068
 FORMAT = 1
@@ -37,6 +39,8 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOU
 """
 _INSERT = "INSERT INTO kv (row, key, create_revision, version, lease, value) VALUES (?, ?, ?, ?, ?, ?)"
 _SELECT = "SELECT key, value, create_revision, row >> 24, version, lease FROM kv WHERE row = ?"
+
+_SELECT_ALL = "SELECT row, key, value, create_revision, row >> 24, version, lease FROM kv ORDER BY row"
 
 
 class CannotOpen(StoreError):
@@ -142,6 +146,26 @@ class StoreFile:
 
     def leases(self) -> list[tuple[int, int]]:
         return self.writer.execute("SELECT id, ttl FROM lease ORDER BY id").fetchall()
+
+    @contextmanager
+    def contents(self) -> Iterator[Contents]:
+        """What is committed now. The connection is of its own, so any thread may use it, for as long as it likes."""
+        connection = self._connect()
+        try:
+            connection.execute("BEGIN")
+            (compacted,) = connection.execute(
+                "SELECT coalesce(max(value), 0) FROM meta WHERE name = 'compacted'"
+            ).fetchone()
+            (newest,) = connection.execute("SELECT coalesce(max(row), 0) FROM kv").fetchone()
+            leases = connection.execute("SELECT id, ttl FROM lease ORDER BY id").fetchall()
+
+            def rows() -> Iterator[tuple[int, KeyValue]]:
+                for row, *kv in connection.execute(_SELECT_ALL):
+                    yield row, KeyValue._make(kv)
+
+            yield Contents(max(1, revision_of(newest), compacted), compacted, leases, rows)
+        finally:
+            connection.close()
 
     # Writing: within one transaction
 

@@ -15,10 +15,12 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from tiphys.runtime.clock import Clock, VirtualTimeLoop
 from tiphys.store.backend import NoSpace, StoreError, Unavailable
+from tiphys.store.contents import Contents
 from tiphys.store.embedded import Embedded, Failure, Write
 from tiphys.store.sqlfile import DataDirectory, SQLiteRows, StoreFile
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 ROOM_TO_GO_ON = 16 << 20
 """After the disk was full: how many free bytes it takes before writes are tried again."""
+QUOTA_CHECK_GROUPS = 100
+"""The quota is checked every so many commits."""
 PAGES_GIVEN_BACK = 500
 """How many free pages one step returns to the file system."""
 
@@ -92,7 +96,8 @@ class SQLiteBackend(Embedded):
         """Whether the writing connection is with the committer."""
         self._flush_scheduled = False
         self._errands: list[tuple[Job, asyncio.Future[sqlite3.Error | None]]] = []
-        self._no_space = False
+        self._disk_full = False
+        self._groups_to_check = QUOTA_CHECK_GROUPS
         self._broken: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -194,6 +199,10 @@ class SQLiteBackend(Embedded):
         for waiter in group.waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        if self.quota:
+            self._groups_to_check -= 1
+            if self._groups_to_check <= 0:
+                self._check_quota()
         self._next()
 
     def _next(self) -> None:
@@ -211,7 +220,7 @@ class SQLiteBackend(Embedded):
         self._undo(group.writes + later.writes)
         self._group.dropped = group.dropped + later.dropped  # the index has forgotten them already
         if error.sqlite_errorcode in _FULL:
-            self._no_space = True
+            self._disk_full = True
             log.error("the disk is full: writes are refused until there is room in %s", self.directory.path)
         else:
             self._broken = f"the store's file {self.file.path} cannot be written: {error}"
@@ -228,11 +237,27 @@ class SQLiteBackend(Embedded):
         super()._check_writable(adds)
         if self._broken is not None:
             raise self._refusal()
-        if self._no_space and adds:
-            if self.directory.room() < ROOM_TO_GO_ON:
-                raise NoSpace
-            self._no_space = False
+        if self._disk_full and adds and self.no_space():
+            raise NoSpace
+
+    def no_space(self) -> bool:
+        if self._disk_full and self.directory.room() >= ROOM_TO_GO_ON:
+            self._disk_full = False
             log.info("there is room again in %s: writes are taken", self.directory.path)
+        return self._disk_full or super().no_space()
+
+    def _check_quota(self) -> None:
+        """Raise the alarm where the store has outgrown its quota; an operator takes it back, as in etcd."""
+        self._groups_to_check = QUOTA_CHECK_GROUPS
+        if self.sizes()[1] > self.quota and not self._no_space_alarm:
+            self._no_space_alarm = True
+            log.error("the store has outgrown its quota of %d bytes: compact it, then disarm the alarm", self.quota)
+
+    def contents(self) -> AbstractContextManager[Contents]:
+        return self.file.contents()
+
+    def sizes(self) -> tuple[int, int]:
+        return self.file.sizes()
 
     # Errands: other work on the writing connection, between two groups
 

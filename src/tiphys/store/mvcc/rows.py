@@ -33,6 +33,10 @@ class MemoryRows:
         self._kvs: dict[int, KeyValue] = {}
         self.add = self._kvs.__setitem__
 
+    def items(self) -> list[tuple[int, KeyValue]]:
+        """Every row, oldest first."""
+        return list(self._kvs.items())
+
     def drop(self, rows: Iterable[int]) -> None:
         for row in rows:
             del self._kvs[row]

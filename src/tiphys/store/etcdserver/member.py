@@ -1,0 +1,33 @@
+"""What the services know of the server they are part of: the store, and its identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.store.embedded import Embedded
+from tiphys.store.etcdpb import pb
+
+RAFT_TERM = 2
+"""There are no elections here; a fresh etcd of one member is in term 2."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A store that is served as the only member of an etcd cluster."""
+
+    store: Embedded
+    name: str = "default"
+    cluster_id: int = 1
+    member_id: int = 1
+    client_urls: list[str] = field(default_factory=list)
+    peer_urls: list[str] = field(default_factory=list)
+
+    def header(self, revision: int = 0) -> Any:
+        """A response's header; without ``revision`` with the store's newest."""
+        return pb.ResponseHeader(
+            cluster_id=self.cluster_id,
+            member_id=self.member_id,
+            revision=revision or self.store.hub.revision,
+            raft_term=RAFT_TERM,
+        )
