@@ -1,0 +1,79 @@
+"""The conditions that tell how far the deletion of a namespace is: pure.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/namespace-v1/#NamespaceStatus
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tiphys.controlkit.objects import Object, find_condition, timestamp
+
+_OK = {
+    "NamespaceDeletionDiscoveryFailure": ("ResourcesDiscovered", "All resources successfully discovered"),
+    "NamespaceDeletionGroupVersionParsingFailure": (
+        "ParsedGroupVersions",
+        "All legacy kube types successfully parsed",
+    ),
+    "NamespaceDeletionContentFailure": (
+        "ContentDeleted",
+        "All content successfully deleted, may be waiting on finalization",
+    ),
+    "NamespaceContentRemaining": ("ContentRemoved", "All content successfully removed"),
+    "NamespaceFinalizersRemaining": ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+}
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one pass over the namespace's content found."""
+
+    discovery_failure: str = ""
+    content_failures: list[str] = field(default_factory=list)
+    remaining: dict[str, int] = field(default_factory=dict)
+    """By ``plural.group`` how many are left."""
+    finalizers: dict[str, int] = field(default_factory=dict)
+    """By finalizer how many of what is left have it."""
+    estimate: int = 0
+    """Seconds until what is left may be gone."""
+
+
+def _failures(progress: Progress, totals: bool) -> Mapping[str, tuple[str, str]]:
+    found = {}
+    if progress.discovery_failure:
+        found["NamespaceDeletionDiscoveryFailure"] = ("DiscoveryFailed", progress.discovery_failure)
+    if progress.content_failures:
+        count, what = len(progress.content_failures), ", ".join(sorted(progress.content_failures))
+        message = f"Failed to delete all resource types, {count} remaining: {what}"
+        found["NamespaceDeletionContentFailure"] = ("ContentDeletionFailed", message)
+    if totals and progress.remaining:
+        parts = sorted(f"{name} has {count} resource instances" for name, count in progress.remaining.items())
+        found["NamespaceContentRemaining"] = (
+            "SomeResourcesRemain",
+            f"Some resources are remaining: {', '.join(parts)}",
+        )
+    if totals and progress.finalizers:
+        parts = sorted(f"{name} in {count} resource instances" for name, count in progress.finalizers.items())
+        found["NamespaceFinalizersRemaining"] = (
+            "SomeFinalizersRemain",
+            f"Some content in the namespace has finalizers remaining: {', '.join(parts)}",
+        )
+    return found
+
+
+def update_conditions(conditions: list[Object], progress: Progress, now: float, *, totals: bool = True) -> list[Object]:
+    """The conditions after a pass. ``totals`` is off while only pods have been looked at."""
+    failures = _failures(progress, totals)
+    result = [dict(found) for found in conditions]
+    for type_, okay in _OK.items():
+        status = "True" if type_ in failures else "False"
+        reason, message = failures.get(type_, okay)
+        current = find_condition(result, type_)
+        if current is None:
+            result.append({"type": type_, "status": status, "lastTransitionTime": timestamp(now)})
+            current = result[-1]
+        elif current["status"] != status:
+            current["lastTransitionTime"] = timestamp(now)
+        current |= {"status": status, "reason": reason, "message": message}
+    return result
