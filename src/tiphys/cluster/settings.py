@@ -92,6 +92,12 @@ class Settings:
         """The ClusterIP of the Service ``kube-dns``: the tenth address, by convention."""
         return str(ipaddress.ip_network(self.service_cidr)[10])
 
+    @property
+    def node_pod_cidr(self) -> str:
+        """The addresses of this node's pods: the first /24 of the cluster's, which the first node is given."""
+        network = ipaddress.ip_network(self.pod_cidr)
+        return str(network if network.prefixlen >= 24 else next(network.subnets(new_prefix=24)))
+
     def kubeconfig(self, name: str) -> Path:
         """``admin``, ``controller-manager``, ``scheduler``, ``kubelet``, ``kube-proxy`` or ``dns``."""
         return self.data_dir / f"{name}.conf"

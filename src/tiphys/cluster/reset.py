@@ -1,0 +1,62 @@
+"""Removing everything that a cluster made: pods, mounts, namespaces, rules, interfaces, cgroups, files."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from pathlib import Path
+
+from tiphys.cluster import kubeconfig, network, pods
+from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_machine
+from tiphys.cluster.settings import Settings
+from tiphys.kubelet.runtime.service import RuntimeFailure
+
+
+def remove_everything(settings: Settings) -> list[str]:
+    """Remove what is left of a cluster whose supervisor has ended; returns what could not be removed.
+
+    Each part is tried whatever became of the one before, and a second call goes on where one stopped.
+    """
+    problems: list[str] = []
+    if settings.containerd_root.exists():
+        try:
+            pods.remove_pods(settings)
+        except (ContainerdError, RuntimeFailure, OSError) as error:
+            problems.append(f"the pods could not be ended in order ({error}); their processes are killed")
+        config = settings_for_machine(settings.data_dir, settings.run_dir)
+        problems += remove_leftovers(config, network.pod_network(settings))
+    problems += network.remove_service_rules()
+    problems += _unmount(settings.data_dir, settings.run_dir)
+    _remove_context(settings, problems)
+    for folder in (settings.data_dir, settings.run_dir):
+        problems += _remove_folder(folder)
+    return problems
+
+
+def _unmount(*folders: Path) -> list[str]:
+    """Unmount what is mounted under the folders: secrets and memory volumes of pods."""
+    prefixes = tuple(f"{folder}/" for folder in folders)
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    problems = []
+    for mount in sorted((line.split()[4] for line in lines if line.split()[4].startswith(prefixes)), reverse=True):
+        done = subprocess.run(["umount", "-l", mount], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            problems.append(f"cannot unmount {mount}: {done.stderr.strip()}")
+    return problems
+
+
+def _remove_context(settings: Settings, problems: list[str]) -> None:
+    try:
+        kubeconfig.remove_from(kubeconfig.user_file(), settings.cluster_name)
+    except (ValueError, OSError) as error:
+        problems.append(f"the context could not be taken out of {kubeconfig.user_file()}: {error}")
+
+
+def _remove_folder(folder: Path) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            return [f"cannot remove {folder}: {error}"]
+    return []
