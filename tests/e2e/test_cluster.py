@@ -1,0 +1,278 @@
+"""From one command to a page served by pods behind a Service, on real parts, and away again.
+
+The tests of this file run in order, on one cluster: each goes on from where the one before left it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Cluster, wait_for
+
+pytestmark = pytest.mark.e2e
+
+DEMO = "tiphys-demo"
+
+
+def ready_pods(cluster: Cluster) -> list[dict[str, Any]]:
+    pods = cluster.get("pods", "-n", DEMO, "-l", "app=web")["items"]
+    return [p for p in pods if not p["metadata"].get("deletionTimestamp") and is_ready(p)]
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+def containers(cluster: Cluster) -> dict[str, tuple[str, int]]:
+    """Each ready pod's container id and restart count."""
+    found = {}
+    for pod in ready_pods(cluster):
+        (status,) = pod["status"]["containerStatuses"]
+        found[pod["metadata"]["name"]] = (status["containerID"], status["restartCount"])
+    return found
+
+
+def one_pod(cluster: Cluster) -> str:
+    name: str = ready_pods(cluster)[0]["metadata"]["name"]
+    return name
+
+
+def service(cluster: Cluster) -> dict[str, Any]:
+    spec: dict[str, Any] = cluster.get("service", "web", "-n", DEMO)["spec"]
+    return spec
+
+
+def test_the_node_is_ready_and_the_context_is_merged(cluster: Cluster) -> None:
+    assert cluster.status()["ready"]
+    assert cluster.kubectl("config", "current-context").strip() == "tiphys"
+    (node,) = cluster.get("nodes")["items"]
+    assert is_ready(node)
+    assert re.search(r"Ready .*v1\.36", cluster.kubectl("get", "nodes"))
+
+
+def test_a_second_up_costs_nothing_and_says_what_runs(cluster: Cluster) -> None:
+    before = cluster.components()
+    assert "kube-apiserver" in cluster.tiphys("up", timeout=30).stdout
+    assert {n: c["pid"] for n, c in cluster.components().items()} == {n: c["pid"] for n, c in before.items()}
+
+
+def test_the_demo_prints_its_address_and_the_path_of_a_pod(cluster: Cluster) -> None:
+    done = cluster.tiphys("demo", timeout=150)
+    assert "It works" in cluster.curl(done.stdout.strip())
+    steps = [line.split()[0] for line in done.stderr.splitlines() if re.search(r"\d+ ms ", line)]
+    assert steps == ["created", "scheduled", "bound", "sandbox", "started", "ready"]
+
+
+def test_the_page_by_cluster_ip_by_node_port_and_by_name(cluster: Cluster) -> None:
+    spec = service(cluster)
+    assert "It works" in cluster.curl(f"http://{spec['clusterIP']}/")
+    assert "It works" in cluster.curl(f"http://198.18.0.10:{spec['ports'][0]['nodePort']}/")
+    for name in ("web", f"web.{DEMO}", f"web.{DEMO}.svc.cluster.local"):
+        page = cluster.kubectl("exec", "-n", DEMO, one_pod(cluster), "--", "wget", "-qO-", "-T", "5", f"http://{name}/")
+        assert "It works" in page
+
+
+def test_kubectl_shows_describes_and_explains(cluster: Cluster) -> None:
+    assert re.search(r"web +3/3 +3 +3", cluster.kubectl("get", "deployment", "-n", DEMO))
+    assert "Successfully assigned" in cluster.kubectl("describe", "pod", "-n", DEMO, one_pod(cluster))
+    assert "maxSurge" in cluster.kubectl("explain", "deployment.spec.strategy", "--recursive")
+    assert "pods" in cluster.kubectl("api-resources")
+
+
+def test_scale_up_and_back(cluster: Cluster) -> None:
+    for replicas in (5, 3):
+        cluster.kubectl("scale", "-n", DEMO, "deployment/web", f"--replicas={replicas}")
+        cluster.kubectl("rollout", "status", "-n", DEMO, "deployment/web", "--timeout=60s")
+        wait_for(lambda n=replicas: len(cluster.get("pods", "-n", DEMO)["items"]) == n, what=f"{replicas} pods")
+
+
+def test_exec_logs_and_port_forward(cluster: Cluster) -> None:
+    pod = one_pod(cluster)
+    assert cluster.kubectl("exec", "-n", DEMO, pod, "--", "cat", "/www/index.html").startswith("<!doctype html>")
+    echoed = cluster.kubectl("exec", "-i", "-n", DEMO, pod, "--", "cat", stdin="through and back\n")
+    assert echoed == "through and back\n"
+    failed = cluster.run("kubectl", "exec", "-n", DEMO, pod, "--", "sh", "-c", "exit 7", check=False)
+    assert failed.returncode == 7
+    assert_log_follows(cluster, pod)
+    assert_port_forward(cluster, pod)
+
+
+def assert_log_follows(cluster: Cluster, pod: str) -> None:
+    """`logs -f` shows what is written after it was called."""
+    following = cluster.start("kubectl", "logs", "-f", "-n", DEMO, pod)
+    address = cluster.get("pod", pod, "-n", DEMO)["status"]["podIP"]
+    try:
+        assert following.stdout is not None
+        os.set_blocking(following.stdout.fileno(), False)
+        seen = ""
+
+        def found() -> bool:
+            nonlocal seen
+            cluster.run("curl", "-s", f"http://{address}:8080/marked-for-the-log", check=False)
+            seen += following.stdout.read() or "" if following.stdout else ""
+            return "/marked-for-the-log" in seen or "response:404" in seen
+
+        wait_for(found, 20, "a line in the followed log")
+    finally:
+        following.terminate()
+        following.communicate()
+
+
+def assert_port_forward(cluster: Cluster, pod: str) -> None:
+    forwarding = cluster.start("kubectl", "port-forward", "-n", DEMO, pod, "18080:8080")
+    try:
+        wait_for(
+            lambda: "It works" in cluster.run("curl", "-s", "http://127.0.0.1:18080/", check=False).stdout,
+            20,
+            "the page through the forwarded port",
+        )
+    finally:
+        forwarding.terminate()
+        forwarding.communicate()
+
+
+PROBE = """
+import json, sys, time, urllib.request
+url, seconds = sys.argv[1], float(sys.argv[2])
+good, bad = 0, []
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            good += b"It works" in answer.read()
+    except OSError as error:
+        bad.append(repr(error))
+    time.sleep(0.02)
+print(json.dumps({"good": good, "bad": bad}))
+"""
+
+
+def test_a_rolling_update_fails_no_request(cluster: Cluster) -> None:
+    before = set(containers(cluster))
+    url = f"http://{service(cluster)['clusterIP']}/"
+    result: dict[str, Any] = {}
+
+    def probe() -> None:
+        result.update(json.loads(cluster.run(sys.executable, "-c", PROBE, url, "12").stdout))
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    cluster.kubectl("set", "env", "-n", DEMO, "deployment/web", "COLOUR=green")
+    cluster.kubectl("rollout", "status", "-n", DEMO, "deployment/web", "--timeout=60s")
+    thread.join()
+    assert result["bad"] == []
+    assert result["good"] > 50
+    wait_for(lambda: len(cluster.get("pods", "-n", DEMO)["items"]) == 3, what="the old pods' end")
+    assert not before & set(containers(cluster))
+
+
+def test_undo_brings_the_revision_before_back(cluster: Cluster) -> None:
+    assert cluster.kubectl("rollout", "history", "-n", DEMO, "deployment/web").count("\n") >= 3
+    cluster.kubectl("rollout", "undo", "-n", DEMO, "deployment/web")
+    cluster.kubectl("rollout", "status", "-n", DEMO, "deployment/web", "--timeout=60s")
+    template = cluster.get("deployment", "web", "-n", DEMO)["spec"]["template"]
+    assert "env" not in template["spec"]["containers"][0]
+
+
+def test_a_killed_component_is_started_again_and_pods_run_on(cluster: Cluster) -> None:
+    wait_for(lambda: len(ready_pods(cluster)) == 3 == len(cluster.get("pods", "-n", DEMO)["items"]), what="three pods")
+    before = containers(cluster)
+    for name, component in cluster.components().items():
+        cluster.kubectl("create", "configmap", f"before-{name}", "-n", DEMO)
+        os.kill(component["pid"], signal.SIGKILL)
+        wait_for(
+            lambda n=name, p=component["pid"]: (
+                cluster.components()[n]["state"] == "running" and cluster.components()[n]["pid"] != p
+            ),
+            60,
+            f"{name} running again",
+        )
+        assert cluster.components()[name]["restarts"] == component["restarts"] + 1
+        wait_for(lambda n=name: acknowledged(cluster, f"before-{n}"), 30, f"the object written before {name} died")
+    wait_for(lambda: cluster.status()["ready"], 60, "the cluster's health")
+    assert containers(cluster) == before
+    assert "It works" in cluster.curl(f"http://{service(cluster)['clusterIP']}/")
+
+
+def acknowledged(cluster: Cluster, name: str) -> bool:
+    return cluster.run("kubectl", "get", "configmap", name, "-n", DEMO, check=False).returncode == 0
+
+
+def test_everything_killed_at_once_and_up_again(cluster: Cluster) -> None:
+    before = containers(cluster)
+    cluster.kubectl("create", "configmap", "before-all", "-n", DEMO)
+    found = cluster.status()
+    for pid in [found["supervisor"], *(c["pid"] for c in found["components"].values())]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    wait_for(lambda: not cluster.status()["running"], 30, "the end of all processes")
+    cluster.tiphys("up", timeout=180)
+    assert acknowledged(cluster, "before-all")
+    wait_for(lambda: containers(cluster) == before, 30, "the same containers, not restarted")
+    assert "It works" in cluster.curl(f"http://{service(cluster)['clusterIP']}/")
+
+
+def test_down_keeps_the_data_and_up_brings_the_pods_back(cluster: Cluster) -> None:
+    cluster.tiphys("down", timeout=120)
+    assert cluster.tiphys("status", check=False).returncode == 3
+    cluster.tiphys("up", timeout=180)
+    assert acknowledged(cluster, "before-all")
+    wait_for(lambda: len(ready_pods(cluster)) == 3, 90, "three pods after down and up")
+    wait_for(
+        lambda: "It works" in cluster.run("curl", "-s", f"http://{service(cluster)['clusterIP']}/", check=False).stdout,
+        30,
+        "the page after down and up",
+    )
+
+
+def test_delete_takes_pods_rules_and_mounts_away(cluster: Cluster) -> None:
+    address = service(cluster)["clusterIP"]
+    uids = {p["metadata"]["uid"] for p in cluster.get("pods", "-n", DEMO)["items"]}
+    cluster.tiphys("demo", "--delete", timeout=120)
+    assert cluster.run("kubectl", "get", "namespace", DEMO, check=False).returncode == 1
+    wait_for(lambda: address not in cluster.run("nft", "list", "ruleset").stdout, 30, "the end of the Service's rules")
+    wait_for(lambda: not any(uid in mounts() for uid in uids), 30, "the end of the pods' mounts")
+    wait_for(lambda: not any(has_shim(uid) for uid in uids), 30, "the end of the pods' processes")
+
+
+def mounts() -> str:
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return file.read()
+
+
+def has_shim(uid: str) -> bool:
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return uid in listed
+
+
+def test_reset_leaves_nothing(cluster: Cluster) -> None:
+    cluster.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: left, namespace: default}\n"
+        "spec: {containers: [{name: c, image: 'tiphys.local/demo:1', command: [sleep, '1000']}]}\n"
+    )
+    cluster.kubectl("wait", "pod/left", "--for=condition=Ready", "--timeout=60s")
+    data = str(cluster.folder / "data")
+    cluster.tiphys("reset", "--yes", timeout=120)
+    assert not (cluster.folder / "data").exists()
+    assert data not in mounts()
+    assert data not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert cluster.run("nft", "list", "ruleset").stdout.strip() == ""
+    links = {link["ifname"] for link in json.loads(cluster.run("ip", "-j", "link").stdout)}
+    assert links == {"lo", "eth0"}
+    assert "tiphys" not in cluster.run("kubectl", "config", "get-contexts", "-o", "name", check=False).stdout
+    deadline = time.monotonic() + 5
+    while data in mounts() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert data not in mounts()
