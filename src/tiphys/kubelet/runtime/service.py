@@ -21,23 +21,38 @@ Resources = dict[str, Any]
 
 
 class RuntimeFailure(Exception):
-    """The runtime did not do what was asked. ``str()`` is the runtime's own message, without the gRPC code."""
+    """The runtime did not do what was asked. ``str()`` is the runtime's own message; ``raw`` has the gRPC code too."""
+
+    code = "Unknown"
+
+    @property
+    def raw(self) -> str:
+        """The error as gRPC's Go library prints it, which is what events show."""
+        return f"rpc error: code = {self.code} desc = {self}"
 
 
 class RuntimeUnavailable(RuntimeFailure):
     """The runtime cannot be reached, or went away."""
 
+    code = "Unavailable"
+
 
 class RuntimeNotFound(RuntimeFailure):
     """There is no such sandbox, container or image."""
+
+    code = "NotFound"
 
 
 class RuntimeTimeout(RuntimeFailure):
     """The time given for the call ran out."""
 
+    code = "DeadlineExceeded"
+
 
 class RuntimeUnsupported(RuntimeFailure):
     """The runtime does not know this call."""
+
+    code = "Unimplemented"
 
 
 class ContainerState(Enum):

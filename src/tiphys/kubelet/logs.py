@@ -1,0 +1,175 @@
+"""Containers' logs in the runtime's format: ``<time> <stdout|stderr> <F|P> <text>``, one line a piece.
+
+``F`` ends a line of the container's, ``P`` says that more of it follows. Source: the Kubernetes CRI logging design
+(https://github.com/kubernetes/design-proposals-archive, kubelet-cri-logging.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiphys.controlkit.objects import parse_time
+from tiphys.runtime.clock import Clock
+
+_BLOCK = 64 * 1024
+_POLL = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    time: bytes
+    stream: bytes
+    text: bytes
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """``tail`` lines from the end (None: all), ``since`` in Unix seconds, ``limit`` in bytes."""
+
+    follow: bool = False
+    tail: int | None = None
+    since: float | None = None
+    timestamps: bool = False
+    limit: int | None = None
+    stream: str = "All"
+
+
+def parse_line(raw: bytes) -> LogLine | None:
+    """One line of a log file, without its newline; None for a line that is not in the format."""
+    parts = raw.split(b" ", 3)
+    if len(parts) < 3 or parts[1] not in (b"stdout", b"stderr"):
+        return None
+    partial = parts[2].split(b":")[0] == b"P"
+    text = parts[3] if len(parts) > 3 else b""
+    return LogLine(parts[0], parts[1], text if partial else text + b"\n", partial)
+
+
+def tail_offset(path: Path, lines: int) -> int:
+    """Where the last ``lines`` lines of a file begin."""
+    if lines <= 0:
+        return path.stat().st_size
+    with path.open("rb") as stream:
+        position = stream.seek(0, os.SEEK_END)
+        if position == 0:
+            return 0
+        stream.seek(position - 1)
+        wanted = lines + (stream.read(1) == b"\n")
+        while position > 0:
+            size = min(_BLOCK, position)
+            position -= size
+            stream.seek(position)
+            block = stream.read(size)
+            count = block.count(b"\n")
+            if count >= wanted:
+                at = len(block)
+                for _ in range(wanted):
+                    at = block.rindex(b"\n", 0, at)
+                return position + at + 1
+            wanted -= count
+    return 0
+
+
+def read_last_lines(path: Path, lines: int, limit: int) -> str:
+    """The end of a log as text: at most ``lines`` lines and ``limit`` bytes."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as stream:
+        stream.seek(tail_offset(path, lines))
+        found = b"".join(line.text for raw in stream.read().split(b"\n") if raw and (line := parse_line(raw)))
+    return found[-limit:].decode("utf-8", "replace")
+
+
+class LogWriter:
+    """Writes lines by the options: filters, adds times, and stops at the limit."""
+
+    def __init__(self, options: LogOptions, write: Callable[[bytes], None]) -> None:
+        self._options = options
+        self._write = write
+        self._left = options.limit
+        self._inside = False
+
+    @property
+    def full(self) -> bool:
+        return self._left is not None and self._left <= 0
+
+    def line(self, raw: bytes) -> None:
+        found = parse_line(raw)
+        options = self._options
+        if found is None or (options.stream != "All" and found.stream.decode() != options.stream.lower()):
+            return
+        if options.since is not None and (parse_time(_micros(found.time.decode())) or 0.0) < options.since:
+            return
+        text = found.text
+        if options.timestamps and not self._inside:
+            text = found.time + b" " + text
+        self._inside = found.partial
+        if self._left is not None:
+            text = text[: self._left]
+            self._left -= len(text)
+        self._write(text)
+
+
+def _micros(stamp: str) -> str:
+    """A time with nanoseconds, cut to what Python reads."""
+    head, dot, rest = stamp.partition(".")
+    if not dot:
+        return stamp
+    digits = len(rest) - len(rest.lstrip("0123456789"))
+    return f"{head}.{rest[:digits][:6].ljust(6, '0')}{rest[digits:]}"
+
+
+async def read_log(
+    path: Path,
+    options: LogOptions,
+    write: Callable[[bytes], None],
+    clock: Clock,
+    running: Callable[[], bool],
+    drain: Callable[[], object] | None = None,
+) -> None:
+    """Write a log; with ``follow``, go on until the container has ended (``running``), across rotations of the file."""
+    writer = LogWriter(options, write)
+    offset = tail_offset(path, options.tail) if options.tail is not None else 0
+    rest = b""
+    stream = path.open("rb")
+    try:
+        stream.seek(offset)
+        while not writer.full:
+            alive = running()  # asked before reading: what was written by its end is then read
+            block = stream.read(_BLOCK)
+            if block:
+                *lines, rest = (rest + block).split(b"\n")
+                for raw in lines:
+                    writer.line(raw)
+                    if writer.full:
+                        return
+                if drain is not None:
+                    result = drain()
+                    if asyncio.iscoroutine(result):
+                        await result
+                continue
+            if not options.follow:
+                break
+            if _rotated(path, stream.fileno()):
+                stream.close()
+                stream = path.open("rb")
+                continue
+            if not alive:
+                break
+            await clock.sleep(_POLL)
+        if rest and not writer.full:
+            writer.line(rest)
+    finally:
+        stream.close()
+
+
+def _rotated(path: Path, descriptor: int) -> bool:
+    """Whether another file has taken the name of the one that is open."""
+    try:
+        return path.stat().st_ino != os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

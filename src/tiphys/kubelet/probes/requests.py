@@ -1,0 +1,145 @@
+"""HTTP and TCP requests of probes and lifecycle hooks: small, short, and never following links off the host.
+
+Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from tiphys.kubelet.pods import ContainerSpec
+
+MAX_BODY = 10 * 1024
+_MAX_REDIRECTS = 10
+
+
+class RequestFailure(Exception):
+    """No answer came; the message says why in the way Go's HTTP client does."""
+
+
+class PortError(Exception):
+    """The probe's port cannot be found; the message is upstream's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    location: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+
+def resolve_port(port: int | str, container: ContainerSpec) -> int:
+    """The number of a port given by number or by the name of one of the container's."""
+    if isinstance(port, str) and not port.isdigit():
+        for named in container.get("ports") or []:
+            if named.get("name") == port:
+                return int(named["containerPort"])
+        raise PortError(f"couldn't find port: {port}")
+    number = int(port)
+    if not 0 < number < 65536:
+        raise PortError(f"invalid port number: {number}")
+    return number
+
+
+def headers_for(action: dict[str, Any], agent: str) -> list[tuple[str, str]]:
+    """The headers that an action asks for, and the two that it gets where it does not name them."""
+    found = [(header["name"], header.get("value", "")) for header in action.get("httpHeaders") or []]
+    names = {name.lower() for name, _ in found}
+    if "user-agent" not in names:
+        found.append(("User-Agent", agent))
+    if "accept" not in names:
+        found.append(("Accept", "*/*"))
+    return [(name, value) for name, value in found if not (name.lower() in ("accept", "user-agent") and not value)]
+
+
+async def get(
+    scheme: str, host: str, port: int, path: str, headers: Sequence[tuple[str, str]], timeout: float
+) -> Answer:
+    """GET, following redirects on the same host. Raises ``RequestFailure``."""
+    url = f"{scheme}://{_host_port(host, port)}{path}"
+    try:
+        async with asyncio.timeout(timeout):
+            for _ in range(_MAX_REDIRECTS):
+                answer = await _get_once(scheme, host, port, path, headers)
+                target = urlsplit(answer.location)
+                if not (300 <= answer.status < 400 and answer.location):
+                    return answer
+                if target.hostname not in (None, host):
+                    return answer
+                scheme, port = target.scheme or scheme, target.port or port
+                path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+            raise RequestFailure(f'Get "{url}": stopped after {_MAX_REDIRECTS} redirects')
+    except TimeoutError:
+        raise RequestFailure(
+            f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+        ) from None
+    except ConnectionRefusedError:
+        raise RequestFailure(f'Get "{url}": dial tcp {_host_port(host, port)}: connect: connection refused') from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RequestFailure(f'Get "{url}": dial tcp {_host_port(host, port)}: connect: {reason}') from error
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+        raise RequestFailure(f'Get "{url}": EOF') from error
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _insecure_context() -> ssl.SSLContext:
+    """Probes do not verify certificates: a pod is asked by its address, and only whether it answers."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _get_once(scheme: str, host: str, port: int, path: str, headers: Sequence[tuple[str, str]]) -> Answer:
+    tls = _insecure_context() if scheme.lower() == "https" else None
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+    try:
+        own_host = next((value for name, value in headers if name.lower() == "host"), _host_port(host, port))
+        lines = [f"GET {quote(path, safe='/?&=:%+,;@$!*()~')} HTTP/1.1", f"Host: {own_host}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers if name.lower() != "host"]
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+        body = await _read_body(reader, fields)
+        return Answer(int(head[0].split(" ", 2)[1]), body, fields.get("location", ""))
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError, ssl.SSLError):
+            await writer.wait_closed()
+
+
+async def _read_body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
+    """At most ``MAX_BODY`` bytes of the body; the rest does not matter to a probe."""
+    if "content-length" in fields:
+        return await _read_up_to(reader, min(int(fields["content-length"]), MAX_BODY))
+    if "chunked" not in fields.get("transfer-encoding", ""):
+        return await _read_up_to(reader, MAX_BODY)
+    body = b""
+    while len(body) < MAX_BODY:
+        size = int((await reader.readline()).split(b";")[0].strip() or b"0", 16)
+        if size == 0:
+            break
+        body += await reader.readexactly(size)
+        await reader.readline()
+    return body[:MAX_BODY]
+
+
+async def _read_up_to(reader: asyncio.StreamReader, limit: int) -> bytes:
+    body = b""
+    while len(body) < limit and (piece := await reader.read(limit - len(body))):
+        body += piece
+    return body

@@ -1,0 +1,127 @@
+"""The whole status of a pod. Pure: everything it needs comes in, and the same input gives the same status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.kubelet import pods
+from tiphys.kubelet.actions import ProbeResult
+from tiphys.kubelet.observed import PodStatus
+from tiphys.kubelet.pods import Kind, Pod
+from tiphys.kubelet.qos import qos_class
+from tiphys.kubelet.runtime.service import ContainerState
+from tiphys.kubelet.status.conditions import OWNED, find, pod_conditions, stamp
+from tiphys.kubelet.status.containers import Reasons, container_statuses, fill_readiness
+from tiphys.kubelet.status.phase import pod_phase
+
+Object = dict[str, Any]
+_TERMINAL = ("Succeeded", "Failed")
+
+
+def _no_probe(*_: object) -> bool | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusContext:
+    """What else a status depends on, beside the pod and the runtime."""
+
+    before: Object
+    """The status last known: the one last sent, or the API's."""
+    now: str
+    host_ips: Sequence[str] = ()
+    runtime_name: str = "containerd"
+    reasons: Reasons = field(default_factory=dict)
+    probe: ProbeResult = _no_probe
+    was_ready: Callable[[str, str], bool | None] = _no_probe
+    terminal: bool = False
+    """Whether the pod has been stopped, and nothing of it will run again."""
+    eviction: tuple[str, str] | None = None
+    """Reason and message, where the kubelet has decided that the pod fails."""
+
+
+def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Object:
+    """The status of ``pod``, given what the runtime shows."""
+    before = context.before
+    status: Object = {}
+    if generation := pod["metadata"].get("generation"):
+        status["observedGeneration"] = generation
+    for kind, name in (
+        (Kind.REGULAR, "containerStatuses"),
+        (Kind.INIT, "initContainerStatuses"),
+        (Kind.EPHEMERAL, "ephemeralContainerStatuses"),
+    ):
+        found = container_statuses(pod, kind, observed, before.get(name) or [], context.reasons, context.runtime_name)
+        if found:
+            status[name] = found
+    fill_readiness(pod, status, context.probe, context.was_ready)
+    main = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    _set_phase(pod, observed, status, main, context)
+    others = [c for c in (pod.get("status") or {}).get("conditions") or [] if c["type"] not in OWNED]
+    if (disrupted := find(before.get("conditions") or [], "DisruptionTarget")) is not None:
+        others = [c for c in others if c["type"] != "DisruptionTarget"] + [disrupted]
+    own = pod_conditions(pod, observed, main, status["phase"], others)
+    status["conditions"] = [*others, *stamp(own, before.get("conditions") or [], context.now)]
+    _set_addresses(pod, observed, status, context)
+    status["qosClass"] = qos_class(pod)
+    status["startTime"] = before.get("startTime") or (pod.get("status") or {}).get("startTime") or context.now
+    return status
+
+
+def _set_phase(
+    pod: Pod, observed: PodStatus, status: Object, statuses: Sequence[Object], context: StatusContext
+) -> None:
+    """The phase; a terminal phase, once known or told, is never left again."""
+    phase = pod_phase(pod, statuses, terminal=context.terminal, was_initialized=_was_initialized(pod, observed))
+    known = (pods.phase_of(pod), str(context.before.get("phase") or ""))
+    if phase not in _TERMINAL or known[0] in _TERMINAL:
+        phase = next((old for old in known if old in _TERMINAL), phase)
+    if phase == context.before.get("phase"):
+        for name in ("reason", "message"):
+            if text := context.before.get(name) or (pod.get("status") or {}).get(name):
+                status[name] = text
+    status["phase"] = phase
+    if context.eviction is not None:
+        status["phase"], status["reason"], status["message"] = "Failed", *context.eviction
+
+
+def _was_initialized(pod: Pod, observed: PodStatus) -> bool:
+    """Whether a regular container of the current sandbox has been started."""
+    if not observed.sandboxes:
+        return False
+    names = {spec["name"] for spec in pods.containers(pod)}
+    current = observed.sandboxes[0]
+    return current.ready and any(
+        run.name in names
+        and run.sandbox_id == current.id
+        and run.state in (ContainerState.RUNNING, ContainerState.EXITED)
+        for run in observed.containers
+    )
+
+
+def _set_addresses(pod: Pod, observed: PodStatus, status: Object, context: StatusContext) -> None:
+    if context.host_ips:
+        status["hostIP"] = context.host_ips[0]
+        status["hostIPs"] = [{"ip": ip} for ip in context.host_ips]
+    ips = list(observed.ips)
+    if pods.host_network(pod) and not ips:
+        ips = list(context.host_ips)
+    if ips:
+        status["podIP"] = ips[0]
+        status["podIPs"] = [{"ip": ip} for ip in ips]
+
+
+def rejected_status(pod: Pod, reason: str, message: str, now: str) -> Object:
+    """The status of a pod that the node does not take."""
+    status: Object = {
+        "phase": "Failed",
+        "reason": reason,
+        "message": f"Pod was rejected: {message}",
+        "qosClass": qos_class(pod),
+        "startTime": now,
+    }
+    if generation := pod["metadata"].get("generation"):
+        status["observedGeneration"] = generation
+    return status
