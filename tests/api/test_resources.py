@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tiphys.api.definitions import definitions
 from tiphys.api.resources import builtin_scheme, stored_kind
-from tiphys.api.schema import definitions
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/cases/discovery.json"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -99,14 +99,7 @@ class Field:
 
 @cache
 def _table() -> dict[str, Any]:
-    data = (files("tiphys.api") / "data" / "types.json.gz").read_bytes()
-    return orjson.loads(gzip.decompress(data))  # type: ignore[no-any-return]
-
-
-@cache
-def definitions() -> dict[str, Any]:
-    """The published OpenAPI definitions by name, with descriptions: 5 MB in memory, for OpenAPI documents only."""
-    data = (files("tiphys.api") / "data" / "definitions.json.gz").read_bytes()
+    data = (Path(__file__).parent / "data" / "types.json.gz").read_bytes()
     return orjson.loads(gzip.decompress(data))  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,13 @@
+"""Bodies to objects and back.
+
+``decode`` gives the object in a request body as Go's decoder would leave it in memory, less what the wire form leaves
+out; ``complete`` adds what it always shows; ``encode`` writes it. A clean JSON body costs a parse and one compiled
+check; anything else goes through a second reader that repairs, warns and explains.
+"""
+
+from tiphys.api.codec.complete import complete
+from tiphys.api.codec.decoding import Decoded, decode, media_type, normalize
+from tiphys.api.codec.encoding import encode, ordered
+from tiphys.api.codec.yamltext import from_json as to_yaml
+
+__all__ = ["Decoded", "complete", "decode", "encode", "media_type", "normalize", "ordered", "to_yaml"]

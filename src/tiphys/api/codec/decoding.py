@@ -1,0 +1,239 @@
+"""``decode``: a request body to an object of the expected type, or the 400 that says why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tiphys.api import errors
+from tiphys.api.codec import yamltext
+from tiphys.api.codec.clean import Check, compiled
+from tiphys.api.codec.encoding import ordered
+from tiphys.api.codec.jsontext import JSONError, Node, Number, Pairs, read
+from tiphys.api.codec.kinds import go_type, internal_type, scheme_name
+from tiphys.api.codec.typed import DecodeError, TypedDecoder
+from tiphys.api.errors import StatusError
+from tiphys.api.gotext import quote
+from tiphys.api.schema import Schema
+from tiphys.api.scheme import GroupVersionKind
+
+JSON, YAML = "application/json", "application/yaml"
+ACCEPTED = (JSON, YAML, "application/vnd.kubernetes.protobuf")
+"""What the original lists in its refusal."""
+
+_FIND_KIND = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+_SUMMARY = 30
+
+
+@dataclass(slots=True)
+class Decoded:
+    object: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    """In the words of Warning headers; unknown and duplicate fields where they are not refused."""
+
+
+def media_type(content_type: str) -> str:
+    """``application/json`` or ``application/yaml``. Raises 415."""
+    media = content_type.partition(";")[0].strip().lower()
+    if media in ("", JSON):
+        return JSON
+    if media == YAML:
+        return YAML
+    raise errors.unsupported_media_type(ACCEPTED)
+
+
+def decode(
+    data: bytes,
+    content_type: str,
+    gvk: GroupVersionKind,
+    schema: Schema,
+    field_validation: str = "Warn",
+    versions: tuple[str, ...] = (),
+) -> Decoded:
+    """The object in ``data``, which must be of the kind ``gvk``; ``kind`` and ``apiVersion`` may be left out.
+
+    ``field_validation`` is ``Strict``, ``Warn`` or ``Ignore``. ``versions`` are API versions that are accepted besides
+    that of ``gvk``. Raises ``StatusError`` 400 and 415. The result is not completed: see ``complete``.
+    """
+    body = data
+    doubled: list[str] = []
+    if media_type(content_type) == YAML:
+        try:
+            data, doubled = yamltext.to_json(data)
+        except yamltext.YAMLError as error:
+            raise _unrecognized(str(error), gvk, body) from error
+    found = None if doubled else _clean(data, gvk, schema)
+    if found is not None:
+        return Decoded(found)
+    return _Slow(gvk, schema, body, versions).decode(data, field_validation, doubled)
+
+
+def normalize(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
+    """What decoding makes of an object that did not come as a body: a new one, cleaned and canonical.
+
+    Raises ``DecodeError`` with the original's message where a value does not fit its type.
+    """
+    if _check(schema)(obj):
+        return obj
+    node = read(orjson.dumps(obj))
+    if not isinstance(node, Pairs):
+        raise DecodeError("not an object")
+    return TypedDecoder().decode(node, schema)
+
+
+# -- the fast path
+
+_checks: dict[int, tuple[Schema, Check]] = {}
+
+
+def _check(schema: Schema) -> Check:
+    found = _checks.get(id(schema))
+    if found is None:
+        if len(_checks) > 500:
+            _checks.clear()
+        # The schema is kept with its check, so that its id cannot become another's.
+        found = _checks[id(schema)] = (schema, compiled(schema))
+    return found[1]
+
+
+def _clean(data: bytes, gvk: GroupVersionKind, schema: Schema) -> dict[str, Any] | None:
+    """The object, where it needs no repair and nothing is to be said about it."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    if type(found) is not dict or schema.preserve_unknown:
+        return None
+    if found.get("kind") != gvk.kind or found.get("apiVersion") != gvk.api_version:
+        return None
+    try:
+        if not _check(schema)(found) or _may_hold_duplicates(data, found):
+            return None
+    except (ValueError, TypeError):
+        # Both libraries have limits of depth below that of the reader.
+        return None
+    return ordered(found)
+
+
+def _may_hold_duplicates(data: bytes, found: dict[str, Any]) -> bool:
+    """Whether a key may have come twice: the text has more keys than the object that came of it.
+
+    Keys are counted by the ``":`` that ends them. In strings that text is the same in both, unless its quote was
+    written as a number; that, and space between a key and its colon, are left to the slow path.
+    """
+    written = orjson.dumps(found)
+    if len(written) == len(data):
+        return False
+    if b"\\u0022" in data or b'" :' in data or b"\t:" in data or b"\n:" in data or b"\r:" in data:
+        return True
+    return data.count(b'":') != written.count(b'":')
+
+
+# -- the slow path
+
+
+class _Slow:
+    def __init__(self, gvk: GroupVersionKind, schema: Schema, body: bytes, versions: tuple[str, ...]) -> None:
+        self._gvk = gvk
+        self._schema = schema
+        self._body = body
+        self._versions = versions
+
+    def decode(self, data: bytes, field_validation: str, doubled: list[str]) -> Decoded:
+        try:
+            node = read(data)
+        except JSONError as error:
+            raise self._no_kind(str(error)) from error
+        api_version, kind = self._interpret(node)
+        known = self._known(api_version, kind)
+        decoder = TypedDecoder()
+        try:
+            found = decoder.decode(node if isinstance(node, Pairs) else Pairs(), self._schema) if known else {}
+        except DecodeError as error:
+            raise self._cannot(api_version, kind, str(error)) from error
+        strict = decoder.strict_errors
+        if (strict or doubled) and field_validation == "Strict":
+            lines = "".join(f"\n  {line}" for line in doubled)
+            told = [f"yaml: unmarshal errors:{lines}"] if doubled else []
+            raise self._cannot(api_version, kind, f"strict decoding error: {', '.join([*told, *strict])}")
+        if not known:
+            source = go_type(api_version, kind, self._gvk)
+            reason = f"converting ({source}) to ({internal_type(self._gvk)}): unknown conversion"
+            raise self._cannot(api_version, kind, reason)
+        if api_version != self._gvk.api_version and api_version not in self._versions:
+            raise errors.bad_request(
+                f"the API version in the data ({api_version}) does not match "
+                f"the expected API version ({self._gvk.api_version})"
+            )
+        found["kind"], found["apiVersion"] = kind, api_version
+        return Decoded(ordered(found), [*doubled, *strict] if field_validation == "Warn" else [])
+
+    def _interpret(self, node: Node) -> tuple[str, str]:
+        """API version and kind, with what is left out filled in from what is expected."""
+        head = {"apiVersion": "", "kind": ""}
+        if isinstance(node, Pairs):
+            for name, value in node.pairs:
+                if name in head and value is not None:
+                    if not isinstance(value, str):
+                        why = f"json: cannot unmarshal {_go_name(value)} into Go struct field .{name} of type string"
+                        raise self._no_kind(why)
+                    head[name] = value
+        elif node is not None:
+            raise self._no_kind(f"json: cannot unmarshal {_go_name(node)} into Go value of type {_FIND_KIND}")
+        api_version = head["apiVersion"]
+        if api_version.count("/") > 1:
+            raise _unrecognized(f"unexpected GroupVersion string: {api_version}", self._gvk, self._body)
+        return (api_version.strip("/") and api_version) or self._gvk.api_version, head["kind"] or self._gvk.kind
+
+    def _known(self, api_version: str, kind: str) -> bool:
+        """Whether the body is of the expected kind, in some version. Raises 400 for a kind that nobody knows."""
+        group = api_version.rpartition("/")[0]
+        if kind == self._gvk.kind and api_version == self._gvk.api_version:
+            return True
+        if api_version in self._versions and kind == self._gvk.kind:
+            return True
+        if go_type(api_version, kind, self._gvk) is None:
+            why = (
+                f"no kind {quote(kind)} is registered for version {quote(api_version)} "
+                f"in scheme {quote(scheme_name(self._gvk))}"
+            )
+            raise self._cannot(api_version, kind, why)
+        return kind == self._gvk.kind and group == self._gvk.group
+
+    def _cannot(self, api_version: str, kind: str, reason: str) -> StatusError:
+        version = api_version.rpartition("/")[2]
+        return errors.bad_request(
+            f"{kind} in version {quote(version)} cannot be handled as a {self._gvk.kind}: {reason}"
+        )
+
+    def _no_kind(self, reason: str) -> StatusError:
+        return _unrecognized(f"couldn't get version/kind; json parse error: {reason}", self._gvk, self._body)
+
+
+def _unrecognized(reason: str, gvk: GroupVersionKind, body: bytes) -> StatusError:
+    return errors.bad_request(
+        f"the object provided is unrecognized (must be of type {gvk.kind}): {reason} ({_summary(body)})"
+    )
+
+
+def _summary(body: bytes) -> str:
+    if not body:
+        return "<empty>"
+    start = body[:_SUMMARY]
+    text = start.decode("utf-8", "replace") if body[:1] == b"{" else start.hex()
+    return f"{text} ..." if len(body) > _SUMMARY else text
+
+
+def _go_name(node: Node) -> str:
+    if isinstance(node, bool):
+        return "bool"
+    if isinstance(node, Number):
+        return "number"
+    if isinstance(node, str):
+        return "string"
+    return "object" if isinstance(node, Pairs) else "array"
+
+
+__all__ = ["Decoded", "decode", "media_type", "normalize"]

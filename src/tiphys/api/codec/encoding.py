@@ -1,0 +1,24 @@
+"""Objects to JSON, as the wire and the store have it: ``kind``, ``apiVersion`` and ``metadata`` come first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+_HEAD = ["kind", "apiVersion", "metadata"]
+
+
+def ordered(obj: dict[str, Any]) -> dict[str, Any]:
+    """The object with the fields that every kind has in front; the same dict where they are there already."""
+    head = [key for key in _HEAD if key in obj]
+    if list(obj)[: len(head)] == head:
+        return obj
+    found = {key: obj[key] for key in head}
+    found.update(obj)
+    return found
+
+
+def encode(obj: dict[str, Any]) -> bytes:
+    """The wire form. Raises ``TypeError`` for what JSON cannot say."""
+    return orjson.dumps(ordered(obj))

@@ -1,0 +1,50 @@
+"""Which kinds a body may name: what the original's schemes know, served or not.
+
+A body of a wrong kind is refused in one of several ways, depending on whether its kind is known at all.
+``data/kinds.json.gz`` lists the known kinds by API version, with their Go types.
+"""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from pathlib import Path
+
+import orjson
+
+from tiphys.api.scheme import GroupVersionKind
+
+LEGACY = "pkg/api/legacyscheme/scheme.go:30"
+_SCHEMES = {
+    "apiextensions.k8s.io": "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55",
+    "apiregistration.k8s.io": "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+}
+_META_KINDS = frozenset(
+    ("CreateOptions", "DeleteOptions", "GetOptions", "ListOptions", "PatchOptions", "UpdateOptions", "WatchEvent")
+)
+
+
+@cache
+def _known() -> dict[str, dict[str, str]]:
+    data = (Path(__file__).parent.parent / "data" / "kinds.json.gz").read_bytes()
+    found: dict[str, dict[str, str]] = orjson.loads(gzip.decompress(data))
+    return found
+
+
+def go_type(api_version: str, kind: str, expected: GroupVersionKind) -> str | None:
+    """The Go type of a kind, where the scheme that serves ``expected`` knows it."""
+    if expected.group in _SCHEMES:
+        group = api_version.rpartition("/")[0]
+        own = group == expected.group and kind.removesuffix("List") == expected.kind
+        return f"{api_version.rpartition('/')[2]}.{kind}" if own or kind in _META_KINDS else None
+    return _known().get(api_version, {}).get(kind)
+
+
+def scheme_name(expected: GroupVersionKind) -> str:
+    """How the original names the scheme in its messages: by the place in its source that made it."""
+    return _SCHEMES.get(expected.group, LEGACY)
+
+
+def internal_type(expected: GroupVersionKind) -> str:
+    """The Go type of the version-less form: ``core.ConfigMap``."""
+    return f"{expected.group.partition('.')[0] or 'core'}.{expected.kind}"
