@@ -61,6 +61,11 @@ class SpdyStream:
         self._window = connection._initial_window
         self._ungranted = 0
 
+    @property
+    def was_reset(self) -> bool:
+        """Whether it was cut, by either side or with the connection, in place of ending."""
+        return self._reset
+
     async def read(self, limit: int = 65536) -> bytes:
         """The next bytes; ``b""`` at the end, which a reset is too."""
         while not self._received and not self._ended:
@@ -146,7 +151,7 @@ class SpdyConnection:
         self._changed = Signal()
         self._initial_window = INITIAL_WINDOW
         self._windowed = False
-        self._gone_away = False
+        self._gone_away = self._peer_gone = False
         self._closed = False
 
     @property
@@ -213,7 +218,8 @@ class SpdyConnection:
         """Say goodbye, end every stream, close the connection."""
         if self._closed:
             return
-        self.go_away()
+        if not self._peer_gone:
+            self.go_away()
         self._closed = True
         for stream in tuple(self._streams.values()):
             stream._cut()
@@ -240,7 +246,9 @@ class SpdyConnection:
                 stream._changed.notify()
             self._initial_window = frame.value
         elif kind is Kind.GOAWAY:
-            self._gone_away = True
+            self._gone_away = self._peer_gone = True
+            if not self._streams:
+                self.close()
         elif (stream_ := self._streams.get(frame.stream)) is not None:
             self._about_stream(stream_, frame)
         elif kind is Kind.WINDOW_UPDATE:
@@ -312,3 +320,5 @@ class SpdyConnection:
     def _forget_if_over(self, stream: SpdyStream) -> None:
         if stream._finished and stream._ended and self._streams.pop(stream.id, None) is not None:
             self._changed.notify()
+            if self._peer_gone and not self._streams:
+                self.close()

@@ -1,0 +1,121 @@
+"""The proxy subresources of nodes, pods and services: any HTTP request is carried on, and its answer back.
+
+Source: apimachinery's util/proxy (UpgradeAwareHandler, Transport) and Go's httputil.ReverseProxy.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import zlib
+from dataclasses import replace
+
+from tiphys.api import errors
+from tiphys.apiserver.streaming.connect import proxy_upgrade
+from tiphys.apiserver.streaming.links import Rewriter, joined
+from tiphys.apiserver.streaming.location import Location, forwarded_headers
+from tiphys.wire.client import canonical
+from tiphys.wire.http import ClientResponse, Headers, Request, Response, Transport
+from tiphys.wire.upgrade import HOP_BY_HOP, is_upgrade, pass_on
+
+log = logging.getLogger(__name__)
+
+_CORS = frozenset(f"access-control-allow-{what}" for what in ("credentials", "headers", "methods", "origin"))
+_MAX_PAGE = 16 * 1024 * 1024
+_UNCOMPRESSED_LIMIT = 64 * 1024 * 1024
+
+
+async def reverse_proxy(
+    request: Request, transport: Transport, location: Location, timeout: float | None = None
+) -> Response:
+    """Carry ``request`` on to ``location.path`` (the client's query goes with it), and the answer back, as it comes.
+
+    ``location.path`` is ``""`` for the root of the target where the client's path does not end in a slash; such a GET
+    is redirected to the path with one. Upgrades are joined byte for byte. Raises StatusError 503 where the target
+    cannot be reached.
+    """
+    if is_upgrade(request):
+        return await proxy_upgrade(request, transport, replace(location, query=request.query))
+    path = location.path
+    if not path.endswith("/") and request.path.endswith("/"):
+        path += "/"
+    if not path and request.method in ("GET", "HEAD"):
+        query = f"?{request.query}" if request.query else ""
+        return Response(301, {"Location": f"{request.path}/{query}"})
+    prepend = _prepend(request.path, location.path)
+    onward = Request(request.method, path or "/", request.query, _headers(request, prepend, path), request.body)
+    try:
+        answer = await transport.send(onward, timeout)
+    except (ConnectionError, TimeoutError) as error:
+        message = f"error trying to reach service: {error or 'timed out'}"
+        raise errors.service_unavailable(message) from error
+    return await _answer(request, answer, Rewriter(prepend, location.host, request.headers.get("host", "")))
+
+
+def _prepend(request_path: str, target_path: str) -> str:
+    """The part of the client's path that leads to the proxy: what is before the target's own path."""
+    suffix = target_path
+    if request_path.endswith("/") and not suffix.endswith("/"):
+        suffix += "/"
+    return request_path.removesuffix(suffix)
+
+
+def _headers(request: Request, prepend: str, path: str) -> Headers:
+    headers = forwarded_headers(request)
+    named = {part.strip().lower() for part in headers.get("connection", "").split(",")}
+    for name in HOP_BY_HOP | named | {"content-length", "expect"}:
+        headers.pop(name, None)
+    headers["x-forwarded-uri"] = joined(prepend, path)
+    return headers
+
+
+async def _answer(request: Request, answer: ClientResponse, rewriter: Rewriter) -> Response:
+    target = answer.headers.get("location", "")
+    if target:
+        try:
+            rewritten = rewriter.url(target)
+        except ValueError as error:
+            await answer.close()
+            raise errors.internal(f"error trying to parse Location header: {error}") from error
+        response = pass_on(request, answer, _CORS)
+        response.headers["Location"] = rewritten
+        return response
+    media = answer.headers.get("content-type", "").partition(";")[0].strip()
+    encoding = answer.headers.get("content-encoding", "")
+    if media != "text/html" or request.method == "HEAD" or encoding not in ("", "gzip", "deflate"):
+        return pass_on(request, answer, _CORS)
+    if int(answer.headers.get("content-length", "0") or 0) > _MAX_PAGE:
+        return pass_on(request, answer, _CORS)
+    return await _page(answer, encoding, rewriter)
+
+
+async def _page(answer: ClientResponse, encoding: str, rewriter: Rewriter) -> Response:
+    """An HTML page, with its links rewritten."""
+    try:
+        body = await answer.read()
+        page = _decode(body, encoding)
+    except (ConnectionError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        raise errors.service_unavailable(f"error trying to reach service: {error}") from error
+    rewritten = rewriter.page(page.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    dropped = HOP_BY_HOP | _CORS | {"content-length"}
+    headers = {canonical(name): value for name, value in answer.headers.items() if name not in dropped}
+    return Response(answer.status, headers, _encode(rewritten, encoding))
+
+
+def _decode(body: bytes, encoding: str) -> bytes:
+    if not encoding:
+        return body
+    decompressor = zlib.decompressobj(31 if encoding == "gzip" else -15)
+    page = decompressor.decompress(body, _UNCOMPRESSED_LIMIT)
+    if decompressor.unconsumed_tail:
+        raise EOFError("the page is too large")
+    return page
+
+
+def _encode(page: bytes, encoding: str) -> bytes:
+    if encoding == "gzip":
+        return gzip.compress(page)
+    if encoding == "deflate":
+        compressor = zlib.compressobj(9, wbits=-15)
+        return compressor.compress(page) + compressor.flush()
+    return page
