@@ -75,10 +75,7 @@ def _compose(data: bytes) -> Any:
         finally:
             loader.dispose()
     except yaml.composer.ComposerError as error:
-        found = re.search("found undefined alias:? ?(.*)", str(error.problem))
-        if found is None:
-            raise YAMLError(f"yaml: {error.problem}") from error
-        raise YAMLError(f"yaml: unknown anchor '{_name(found[1])}' referenced") from error
+        raise YAMLError(f"yaml: {_alias(error, data) or error.problem}") from error
     except yaml.MarkedYAMLError as error:
         raise YAMLError(f"yaml: {_where(error, yaml)}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -116,8 +113,14 @@ def _loader() -> Any:
     return Loader
 
 
-def _name(text: str) -> str:
-    return text.strip("'\"")
+def _alias(error: Any, data: bytes) -> str:
+    """The parser does not say which alias it is: that stands in the text, where the parser stopped."""
+    mark = error.problem_mark
+    if "undefined alias" not in str(error.problem) or mark is None:
+        return ""
+    line = data.decode("utf-8", "replace").splitlines()[mark.line]
+    found = re.match(r"\*([^\s,\[\]{}]+)", line[mark.column :])
+    return f"unknown anchor '{found[1] if found else ''}' referenced"
 
 
 def _where(error: Any, yaml: Any) -> str:
