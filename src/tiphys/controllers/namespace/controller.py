@@ -107,7 +107,8 @@ class NamespaceController:
 
     async def _delete_content(self, namespace: Object) -> tuple[Progress, Exception | None]:
         """One pass. The failure is what the pass is to be repeated for."""
-        progress, failure = Progress(), None
+        progress = Progress()
+        failure: Exception | None = None
         found = await discover(self._client)
         if found.failures:
             what = ", ".join(f"{group}: {why}" for group, why in sorted(found.failures.items()))
@@ -147,11 +148,11 @@ class NamespaceController:
         if not items:
             return
         estimate = await self._grace(namespace) if served.path == PODS else 0
-        progress.estimate = max(progress.estimate, estimate)
         await self._delete_all(served, name, items)
         items = await self._list(served, name)
         if not items:
             return
+        progress.estimate = max(progress.estimate, estimate)
         resource = f"{served.path.plural}.{served.path.group}"
         progress.remaining[resource] = len(items)
         finalizers = [finalizer for item in items for finalizer in finalizers_of(item)]

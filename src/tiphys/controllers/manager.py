@@ -1,0 +1,79 @@
+"""``ControllerManager``: runs the controllers, all over shared informers, perhaps only while it holds a Lease.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+from tiphys.client.informer import InformerFactory
+from tiphys.client.rest import Client
+from tiphys.controlkit.events import EventRecorder
+from tiphys.controlkit.leaderelection import LeaderElector
+from tiphys.controllers.config import ControllerManagerConfig
+from tiphys.controllers.context import ControllerContext
+from tiphys.controllers.registry import CONTROLLERS, DISABLED_BY_DEFAULT
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.metrics import Registry
+from tiphys.runtime.tasks import Runner
+
+
+class UnknownController(ValueError):
+    """``--controllers`` names a controller that does not exist."""
+
+
+def select(
+    chosen: Iterable[str], known: Iterable[str], off_by_default: Iterable[str] = DISABLED_BY_DEFAULT
+) -> list[str]:
+    """The names that a list such as ``*,-garbage-collector-controller`` chooses. Raises ``UnknownController``."""
+    words, names = list(chosen), list(known)
+    if unknown := [word for word in words if word != "*" and word.removeprefix("-") not in names]:
+        raise UnknownController(f'"{unknown[0]}" is not in the list of known controllers')
+    off = set(off_by_default)
+    return [name for name in names if f"-{name}" not in words and (name in words or ("*" in words and name not in off))]
+
+
+class ControllerManager:
+    """A component: ``run`` works until it is cancelled, or raises ``LostLease`` where another one has taken over."""
+
+    def __init__(
+        self,
+        config: ControllerManagerConfig,
+        client: Client,
+        clock: Clock,
+        *,
+        registry: Registry | None = None,
+        rng: random.Random | None = None,
+        identity: str = "",
+    ) -> None:
+        self._config, self._client, self._clock = config, client, clock
+        self._registry, self._rng = registry, rng or random.Random()
+        self._recorder = EventRecorder(client, clock, "controller-manager", host=identity, rng=self._rng)
+        self.enabled = select(config.controllers, CONTROLLERS)
+        self.informers: InformerFactory | None = None
+
+    async def run(self) -> None:
+        async with Runner(self._clock, "kube-controller-manager ") as runner:
+            runner.supervise(self._recorder.run, "events")
+            election = self._config.leader_election
+            if election is None:
+                await self._work()
+            else:
+                elector = LeaderElector(election, self._client, self._clock, recorder=self._recorder, rng=self._rng)
+                await elector.run(self._work)
+
+    async def _work(self) -> None:
+        informers = InformerFactory(self._client, self._clock, self._rng)
+        context = ControllerContext(
+            self._client, informers, self._clock, self._recorder, self._config, self._registry, self._rng
+        )
+        controllers = {name: made for name in self.enabled if (made := CONTROLLERS[name](context)) is not None}
+        self.informers = informers
+        async with Runner(self._clock, "controller ") as runner:
+            runner.supervise(informers.run, "informers")
+            for name, controller in controllers.items():
+                runner.supervise(controller.run, name)
+            await asyncio.Event().wait()

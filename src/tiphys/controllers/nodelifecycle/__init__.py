@@ -1,0 +1,1 @@
+"""The node lifecycle controller: tells from heartbeats which nodes live, and taints those that do not."""
