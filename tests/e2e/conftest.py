@@ -1,135 +1,30 @@
-"""A real cluster for the end-to-end tests: real containerd, containers, packets, kubectl, as `tiphys up` makes it.
-
-It runs in a network namespace of its own, so that its addresses, ports, interfaces and packet rules are its own, too,
-and it can run beside any other cluster on the machine.
-"""
+"""A real cluster for the end-to-end tests: real containerd, containers, packets, kubectl, as `tiphys up` makes it."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-NODE_IP = "198.18.0.10"
-
-
-@dataclass
-class Cluster:
-    """One cluster in one network namespace, and the clients of its user."""
-
-    namespace: str
-    folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def run(
-        self, *argv: str | Path, check: bool = True, timeout: float = 120, stdin: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a program on the cluster's machine: in its network namespace."""
-        done = subprocess.run(
-            self.argv(*argv),
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        if check and done.returncode != 0:
-            raise AssertionError(f"{' '.join(map(str, argv))} gave {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return done
-
-    def argv(self, *argv: str | Path) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.namespace}", *map(str, argv)]
-
-    def start(self, *argv: str | Path) -> subprocess.Popen[str]:
-        """Start a program there; the caller ends it."""
-        return subprocess.Popen(
-            self.argv(*argv), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def tiphys(self, command: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        tool = Path(sys.executable).parent / "tiphys"
-        return self.run(tool, command, "--data-dir", self.folder / "data", *words, **options)
-
-    def kubectl(self, *words: str, **options: Any) -> str:
-        return self.run("kubectl", *words, **options).stdout
-
-    def get(self, *words: str) -> Any:
-        return json.loads(self.kubectl("get", *words, "-o", "json"))
-
-    def curl(self, url: str, *words: str) -> str:
-        return self.run("curl", "-fsS", "--max-time", "5", *words, url).stdout
-
-    def components(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = self.status()["components"]
-        return found
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.tiphys("status", "-o", "json", check=False).stdout)
-        return found
-
-    def apply(self, manifest: str) -> str:
-        return self.kubectl("apply", "-f", "-", stdin=manifest)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60, what: str = "the condition") -> Any:
-    """Poll until ``condition()`` gives something true; returns that."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if found := condition():
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {seconds} s")
-        time.sleep(0.1)
-
-
-def make_machine(name: str) -> None:
-    """A network namespace with loopback and one address, as a machine without internet."""
-    in_it = ["ip", "-n", name]
-    for command in (
-        ["ip", "netns", "add", name],
-        [*in_it, "link", "set", "lo", "up"],
-        [*in_it, "link", "add", "eth0", "type", "dummy"],
-        [*in_it, "address", "add", f"{NODE_IP}/24", "dev", "eth0"],
-        [*in_it, "link", "set", "eth0", "up"],
-        [*in_it, "route", "add", "default", "dev", "eth0"],
-    ):
-        subprocess.run(command, check=True, capture_output=True)
+from tiphys.testing.machine import Machine
+from tiphys.testing.machine import machine as new_machine
 
 
 @pytest.fixture(scope="session")
-def machine() -> Iterator[Cluster]:
+def machine() -> Iterator[Machine]:
     """A machine that never saw the project: nothing runs on it yet."""
     if os.geteuid() != 0:
         pytest.skip("end-to-end tests start containers, and need root")
     if shutil.which("kubectl") is None:
         pytest.skip("end-to-end tests need kubectl")
-    name = f"tiphys-e2e-{os.getpid()}"
-    folder = Path(tempfile.mkdtemp(prefix="tiphys-e2e-"))
-    environment = {**os.environ, "HOME": str(folder / "home"), "KUBECONFIG": str(folder / "kubeconfig")}
-    cluster = Cluster(name, folder, environment)
-    try:
-        make_machine(name)
-        yield cluster
-    finally:
-        if (folder / "data" / "cluster.json").exists():
-            cluster.tiphys("reset", "--yes", check=False, timeout=180)
-        subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with new_machine("tiphys-e2e") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
-def cluster(machine: Cluster) -> Cluster:
+def cluster(machine: Machine) -> Machine:
     """The machine with a running cluster on it."""
     machine.tiphys("up", timeout=180)
     return machine

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Cluster, wait_for
+from tiphys.testing.machine import NODE_IP, Machine, wait_for
 
 pytestmark = pytest.mark.e2e
 
 DEMO = "tiphys-demo"
 
 
-def ready_pods(cluster: Cluster) -> list[dict[str, Any]]:
+def ready_pods(cluster: Machine) -> list[dict[str, Any]]:
     pods = cluster.get("pods", "-n", DEMO, "-l", "app=web")["items"]
     return [p for p in pods if not p["metadata"].get("deletionTimestamp") and is_ready(p)]
 
@@ -33,7 +33,7 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
 
 
-def containers(cluster: Cluster) -> dict[str, tuple[str, int]]:
+def containers(cluster: Machine) -> dict[str, tuple[str, int]]:
     """Each ready pod's container id and restart count."""
     found = {}
     for pod in ready_pods(cluster):
@@ -42,17 +42,17 @@ def containers(cluster: Cluster) -> dict[str, tuple[str, int]]:
     return found
 
 
-def one_pod(cluster: Cluster) -> str:
+def one_pod(cluster: Machine) -> str:
     name: str = ready_pods(cluster)[0]["metadata"]["name"]
     return name
 
 
-def service(cluster: Cluster) -> dict[str, Any]:
+def service(cluster: Machine) -> dict[str, Any]:
     spec: dict[str, Any] = cluster.get("service", "web", "-n", DEMO)["spec"]
     return spec
 
 
-def test_the_node_is_ready_and_the_context_is_merged(cluster: Cluster) -> None:
+def test_the_node_is_ready_and_the_context_is_merged(cluster: Machine) -> None:
     assert cluster.status()["ready"]
     assert cluster.kubectl("config", "current-context").strip() == "tiphys"
     (node,) = cluster.get("nodes")["items"]
@@ -60,43 +60,43 @@ def test_the_node_is_ready_and_the_context_is_merged(cluster: Cluster) -> None:
     assert re.search(r"Ready .*v1\.36", cluster.kubectl("get", "nodes"))
 
 
-def test_a_second_up_costs_nothing_and_says_what_runs(cluster: Cluster) -> None:
+def test_a_second_up_costs_nothing_and_says_what_runs(cluster: Machine) -> None:
     before = cluster.components()
     assert "kube-apiserver" in cluster.tiphys("up", timeout=30).stdout
     assert {n: c["pid"] for n, c in cluster.components().items()} == {n: c["pid"] for n, c in before.items()}
 
 
-def test_the_demo_prints_its_address_and_the_path_of_a_pod(cluster: Cluster) -> None:
+def test_the_demo_prints_its_address_and_the_path_of_a_pod(cluster: Machine) -> None:
     done = cluster.tiphys("demo", timeout=150)
     assert "It works" in cluster.curl(done.stdout.strip())
     steps = [line.split()[0] for line in done.stderr.splitlines() if re.search(r"\d+ ms ", line)]
     assert steps == ["created", "scheduled", "bound", "sandbox", "started", "ready"]
 
 
-def test_the_page_by_cluster_ip_by_node_port_and_by_name(cluster: Cluster) -> None:
+def test_the_page_by_cluster_ip_by_node_port_and_by_name(cluster: Machine) -> None:
     spec = service(cluster)
     assert "It works" in cluster.curl(f"http://{spec['clusterIP']}/")
-    assert "It works" in cluster.curl(f"http://198.18.0.10:{spec['ports'][0]['nodePort']}/")
+    assert "It works" in cluster.curl(f"http://{NODE_IP}:{spec['ports'][0]['nodePort']}/")
     for name in ("web", f"web.{DEMO}", f"web.{DEMO}.svc.cluster.local"):
         page = cluster.kubectl("exec", "-n", DEMO, one_pod(cluster), "--", "wget", "-qO-", "-T", "5", f"http://{name}/")
         assert "It works" in page
 
 
-def test_kubectl_shows_describes_and_explains(cluster: Cluster) -> None:
+def test_kubectl_shows_describes_and_explains(cluster: Machine) -> None:
     assert re.search(r"web +3/3 +3 +3", cluster.kubectl("get", "deployment", "-n", DEMO))
     assert "Successfully assigned" in cluster.kubectl("describe", "pod", "-n", DEMO, one_pod(cluster))
     assert "maxSurge" in cluster.kubectl("explain", "deployment.spec.strategy", "--recursive")
     assert "pods" in cluster.kubectl("api-resources")
 
 
-def test_scale_up_and_back(cluster: Cluster) -> None:
+def test_scale_up_and_back(cluster: Machine) -> None:
     for replicas in (5, 3):
         cluster.kubectl("scale", "-n", DEMO, "deployment/web", f"--replicas={replicas}")
         cluster.kubectl("rollout", "status", "-n", DEMO, "deployment/web", "--timeout=60s")
         wait_for(lambda n=replicas: len(cluster.get("pods", "-n", DEMO)["items"]) == n, what=f"{replicas} pods")
 
 
-def test_exec_logs_and_port_forward(cluster: Cluster) -> None:
+def test_exec_logs_and_port_forward(cluster: Machine) -> None:
     pod = one_pod(cluster)
     assert cluster.kubectl("exec", "-n", DEMO, pod, "--", "cat", "/www/index.html").startswith("<!doctype html>")
     echoed = cluster.kubectl("exec", "-i", "-n", DEMO, pod, "--", "cat", stdin="through and back\n")
@@ -107,7 +107,7 @@ def test_exec_logs_and_port_forward(cluster: Cluster) -> None:
     assert_port_forward(cluster, pod)
 
 
-def assert_log_follows(cluster: Cluster, pod: str) -> None:
+def assert_log_follows(cluster: Machine, pod: str) -> None:
     """`logs -f` shows what is written after it was called."""
     following = cluster.start("kubectl", "logs", "-f", "-n", DEMO, pod)
     address = cluster.get("pod", pod, "-n", DEMO)["status"]["podIP"]
@@ -128,7 +128,7 @@ def assert_log_follows(cluster: Cluster, pod: str) -> None:
         following.communicate()
 
 
-def assert_port_forward(cluster: Cluster, pod: str) -> None:
+def assert_port_forward(cluster: Machine, pod: str) -> None:
     forwarding = cluster.start("kubectl", "port-forward", "-n", DEMO, pod, "18080:8080")
     try:
         wait_for(
@@ -157,7 +157,7 @@ print(json.dumps({"good": good, "bad": bad}))
 """
 
 
-def test_a_rolling_update_fails_no_request(cluster: Cluster) -> None:
+def test_a_rolling_update_fails_no_request(cluster: Machine) -> None:
     before = set(containers(cluster))
     url = f"http://{service(cluster)['clusterIP']}/"
     result: dict[str, Any] = {}
@@ -176,7 +176,7 @@ def test_a_rolling_update_fails_no_request(cluster: Cluster) -> None:
     assert not before & set(containers(cluster))
 
 
-def test_undo_brings_the_revision_before_back(cluster: Cluster) -> None:
+def test_undo_brings_the_revision_before_back(cluster: Machine) -> None:
     assert cluster.kubectl("rollout", "history", "-n", DEMO, "deployment/web").count("\n") >= 3
     cluster.kubectl("rollout", "undo", "-n", DEMO, "deployment/web")
     cluster.kubectl("rollout", "status", "-n", DEMO, "deployment/web", "--timeout=60s")
@@ -184,7 +184,7 @@ def test_undo_brings_the_revision_before_back(cluster: Cluster) -> None:
     assert "env" not in template["spec"]["containers"][0]
 
 
-def test_a_killed_component_is_started_again_and_pods_run_on(cluster: Cluster) -> None:
+def test_a_killed_component_is_started_again_and_pods_run_on(cluster: Machine) -> None:
     wait_for(lambda: len(ready_pods(cluster)) == 3 == len(cluster.get("pods", "-n", DEMO)["items"]), what="three pods")
     before = containers(cluster)
     for name, component in cluster.components().items():
@@ -204,11 +204,11 @@ def test_a_killed_component_is_started_again_and_pods_run_on(cluster: Cluster) -
     assert "It works" in cluster.curl(f"http://{service(cluster)['clusterIP']}/")
 
 
-def acknowledged(cluster: Cluster, name: str) -> bool:
+def acknowledged(cluster: Machine, name: str) -> bool:
     return cluster.run("kubectl", "get", "configmap", name, "-n", DEMO, check=False).returncode == 0
 
 
-def test_everything_killed_at_once_and_up_again(cluster: Cluster) -> None:
+def test_everything_killed_at_once_and_up_again(cluster: Machine) -> None:
     before = containers(cluster)
     cluster.kubectl("create", "configmap", "before-all", "-n", DEMO)
     found = cluster.status()
@@ -224,7 +224,7 @@ def test_everything_killed_at_once_and_up_again(cluster: Cluster) -> None:
     assert "It works" in cluster.curl(f"http://{service(cluster)['clusterIP']}/")
 
 
-def test_down_keeps_the_data_and_up_brings_the_pods_back(cluster: Cluster) -> None:
+def test_down_keeps_the_data_and_up_brings_the_pods_back(cluster: Machine) -> None:
     cluster.tiphys("down", timeout=120)
     assert cluster.tiphys("status", check=False).returncode == 3
     cluster.tiphys("up", timeout=180)
@@ -237,7 +237,7 @@ def test_down_keeps_the_data_and_up_brings_the_pods_back(cluster: Cluster) -> No
     )
 
 
-def test_delete_takes_pods_rules_and_mounts_away(cluster: Cluster) -> None:
+def test_delete_takes_pods_rules_and_mounts_away(cluster: Machine) -> None:
     address = service(cluster)["clusterIP"]
     uids = {p["metadata"]["uid"] for p in cluster.get("pods", "-n", DEMO)["items"]}
     cluster.tiphys("demo", "--delete", timeout=120)
@@ -257,7 +257,7 @@ def has_shim(uid: str) -> bool:
     return uid in listed
 
 
-def test_reset_leaves_nothing(cluster: Cluster) -> None:
+def test_reset_leaves_nothing(cluster: Machine) -> None:
     cluster.apply(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: left, namespace: default}\n"
         "spec: {containers: [{name: c, image: 'tiphys.local/demo:1', command: [sleep, '1000']}]}\n"
