@@ -12,9 +12,9 @@ from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import ENDPOINTS, PODS, SERVICES
 from tiphys.controlkit import pods as podkit
+from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import Object, annotations_of, copy, equal, key_of, labels_of, name_of, split_key
 from tiphys.controlkit.podcontrol import namespace_is_terminating
-from tiphys.controlkit.queue import RateLimiter
 from tiphys.controllers import endpointscommon as common
 from tiphys.controllers.context import ControllerContext
 
@@ -211,13 +211,13 @@ class EndpointsController:
         self._pods = context.informers.informer(PODS)
         self._endpoints = context.informers.informer(ENDPOINTS)
         self._triggers = common.TriggerTimes()
-        limiter: RateLimiter[str] = RateLimiter(context.clock, base=1.0)
+        self._outdated: dict[str, str] = {}
+        """The resource versions that our own writes have replaced: an informer that still shows one lags."""
         self._controller = context.controller(
             "endpoint",
             self.reconcile,
             workers=context.config.concurrent_endpoint_syncs,
             max_retries=MAX_RETRIES,
-            limiter=limiter,
         )
         self._controller.watches(self._services)
         self._controller.handles(self._pods, common.PodsOfServices(self._services, self._controller.queue))
@@ -234,22 +234,29 @@ class EndpointsController:
     def _gone(self, endpoints: Object) -> None:
         self._controller.queue.add(key_of(endpoints))
 
-    async def reconcile(self, key: str) -> None:
+    async def reconcile(self, key: str) -> Result | None:
         namespace, name = split_key(key)
         service = self._services.store.get(namespace, name)
         if service is None:
             self._triggers.forget(key)
+            self._outdated.pop(key, None)
             await self._delete(namespace, name)
-            return
+            return None
         if service["spec"].get("type") == "ExternalName" or service["spec"].get("selector") is None:
-            return
+            return None
+        current = self._endpoints.store.get(namespace, name)
+        version = current["metadata"].get("resourceVersion", "") if current is not None else ""
+        if self._outdated.get(key) == version:
+            return Result(retry=True)
         pods = common.selected_pods(self._pods, service)
         trigger = self._triggers.compute(service, pods)
         subsets = subsets_for(service, pods)
-        current = self._endpoints.store.get(namespace, name)
         if current is not None and is_current(service, current, subsets):
-            return
-        await self._write(service, build(service, current, subsets, trigger), create=current is None)
+            return None
+        written = await self._write(service, build(service, current, subsets, trigger), create=current is None)
+        if written is not None and written["metadata"].get("resourceVersion") != version:
+            self._outdated[key] = version
+        return None
 
     async def _delete(self, namespace: str, name: str) -> None:
         if self._endpoints.store.get(namespace, name) is None:
@@ -259,15 +266,14 @@ class EndpointsController:
         except errors.NotFound:
             return
 
-    async def _write(self, service: Object, wanted: Object, *, create: bool) -> None:
+    async def _write(self, service: Object, wanted: Object, *, create: bool) -> Object | None:
         try:
             if create:
-                await self._client.create(ENDPOINTS, wanted)
-            else:
-                await self._client.update(ENDPOINTS, wanted)
+                return await self._client.create(ENDPOINTS, wanted)
+            return await self._client.update(ENDPOINTS, wanted)
         except errors.ApiError as error:
             if create and namespace_is_terminating(error):
-                return
+                return None
             what = "FailedToCreateEndpoint" if create else "FailedToUpdateEndpoint"
             place = f"{service['metadata']['namespace']}/{name_of(service)}"
             verb = f"create endpoint for service {place}" if create else f"update endpoint {place}"

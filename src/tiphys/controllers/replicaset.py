@@ -239,6 +239,8 @@ class ReplicaSetController:
         except errors.Conflict:
             fresh = await self._client.get(self._kind.resource, name_of(rs), namespace_of(rs))
             await self._client.update_status(self._kind.resource, {**fresh, "status": status})
+        except errors.NotFound:
+            log.debug("%s %s is gone", self._kind.kind, key_of(rs))
 
 
 def _owner_uid(obj: Object) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import orjson
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import NAMESPACES, PODS
+from tiphys.client.rest import METADATA
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.discovery import ServedResource, discover
@@ -174,7 +175,8 @@ class NamespaceController:
         if "deletecollection" in served.verbs:
             options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
             path = served.path.path(namespace)
-            response = await self._metadata.request("DELETE", path, body=orjson.dumps(options))
+            headers = {"accept": METADATA.format("List")}
+            response = await self._client.request("DELETE", path, body=orjson.dumps(options), headers=headers)
             await response.read()
             return
         for item in items:
