@@ -40,16 +40,17 @@ _URL_ATTRIBUTES = {
     "video": {"poster", "src"},
 }
 
-# A comment, the inside of an element whose content is no markup, or a start tag with its attributes.
-_MARKUP = re.compile(
-    r"""<!--.*?-->
-    |(?P<raw><(?P<element>script|style|textarea|title|xmp|iframe|noembed|noframes)\b[^>]*>)(?P<inside>.*?)(?=</(?P=element))
-    |<(?P<tag>[a-zA-Z][^\s/>]*)(?P<attributes>(?:[^>"']|"[^"]*"|'[^']*')*)>""",
-    re.DOTALL | re.VERBOSE | re.IGNORECASE,
-)
+# Possessive throughout, and a page is left alone from its first broken tag on: hostile pages cost linear time.
+_ATTRIBUTES = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+>""")
 _ATTRIBUTE = re.compile(
-    r"""(?P<before>\s(?P<name>[^\s"'<>/=]+)\s*=\s*)(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'>]+))"""
+    r"""(?P<before>\s(?P<name>[^\s"'<>/=]++)\s*+=\s*+)(?:"(?P<double>[^"]*+)"|'(?P<single>[^']*+)'|(?P<bare>[^\s"'>]++))"""
 )
+_TAG_NAME = re.compile(r"[a-zA-Z][^\s/>]*+")
+_TEXT_ELEMENTS = {
+    name: re.compile(f"</{name}", re.IGNORECASE)
+    for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
+}
+"""Elements whose inside is no markup, with their ends."""
 
 
 def joined(prefix: str, path: str) -> str:
@@ -81,18 +82,31 @@ class Rewriter:
 
     def page(self, text: str) -> str:
         """The URLs in the tags of an HTML page."""
-        return _MARKUP.sub(self._markup, text)
+        done: list[str] = []
+        copied = at = 0
+        while (at := text.find("<", at)) >= 0:
+            if text.startswith("<!--", at):
+                at = text.find("-->", at)
+            elif (name := _TAG_NAME.match(text, at + 1)) is None:
+                at += 1
+                continue
+            elif (rest := _ATTRIBUTES.match(text, name.end())) is None:
+                break
+            else:
+                element = name[0].lower()
+                if element in _URL_ATTRIBUTES:
+                    done += (text[copied : name.end()], self._attributes(rest[0], _URL_ATTRIBUTES[element]))
+                    copied = rest.end()
+                at = rest.end()
+                if element in _TEXT_ELEMENTS:
+                    end = _TEXT_ELEMENTS[element].search(text, at)
+                    at = end.start() + 1 if end else -1
+            if at < 0:
+                break
+        done.append(text[copied:])
+        return "".join(done)
 
-    def _markup(self, match: re.Match[str]) -> str:
-        if match["raw"]:
-            return _MARKUP_TAG.sub(self._tag, match["raw"]) + match["inside"]
-        return self._tag(match) if match["tag"] else match[0]
-
-    def _tag(self, match: re.Match[str]) -> str:
-        names = _URL_ATTRIBUTES.get(match["tag"].lower())
-        if names is None:
-            return match[0]
-
+    def _attributes(self, text: str, names: set[str]) -> str:
         def attribute(found: re.Match[str]) -> str:
             if found["name"].lower() not in names:
                 return found[0]
@@ -104,7 +118,4 @@ class Rewriter:
                 return found[0]  # what cannot be read is left as it is
             return found[0] if rewritten == plain else f'{found["before"]}"{html.escape(rewritten)}"'
 
-        return f"<{match['tag']}{_ATTRIBUTE.sub(attribute, match['attributes'])}>"
-
-
-_MARKUP_TAG = re.compile(r"""<(?P<tag>[a-zA-Z][^\s/>]*)(?P<attributes>(?:[^>"']|"[^"]*"|'[^']*')*)>""")
+        return _ATTRIBUTE.sub(attribute, text)

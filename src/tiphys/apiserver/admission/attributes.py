@@ -1,0 +1,49 @@
+"""What admission sees of a write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.api.scheme import GroupVersionKind, Resource
+from tiphys.apiserver.call import User
+
+Object = dict[str, Any]
+
+CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
+
+
+@dataclass(slots=True)
+class Attributes:
+    """``object`` is what is to be written, in the version of the request, and may be changed by mutating plugins;
+    ``old`` what is there now. One of them is None for a creation or a deletion."""
+
+    operation: str
+    resource: Resource
+    kind: GroupVersionKind
+    user: User
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    object: Object | None = None
+    old: Object | None = None
+    dry_run: bool = False
+    options: Object = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def group(self) -> str:
+        return self.resource.group
+
+    @property
+    def plural(self) -> str:
+        return self.resource.plural
+
+    def new(self) -> Object:
+        """The object to be written, where the operation has one."""
+        assert self.object is not None
+        return self.object
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)

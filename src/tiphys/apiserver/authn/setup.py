@@ -1,0 +1,73 @@
+"""The authenticators of a server, in order, and the keys of service account tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiphys.apiserver.authn.authenticator import BearerTokens, InProcess, TokenAuthenticator, Union
+from tiphys.apiserver.authn.bootstraptokens import BootstrapTokens
+from tiphys.apiserver.authn.certificates import ClientCertificates
+from tiphys.apiserver.authn.serviceaccounts import ServiceAccountTokens
+from tiphys.apiserver.authn.tokenfile import StaticTokens
+from tiphys.apiserver.config import Config
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Ids
+from tiphys.runtime.clock import Clock
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.authn.serviceaccounts import TokenKeys
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Authentication:
+    authenticator: Union
+    bearers: BearerTokens
+    keys: Callable[[], TokenKeys]
+    audiences: tuple[str, ...]
+    ids: Ids
+
+    def jwks(self) -> list[Object]:
+        from tiphys.apiserver.authn.jwt import jwk
+
+        return [jwk(key) for key in self.keys().keys.values()]
+
+
+def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Authentication:
+    audiences = config.api_audiences or config.service_account_issuers
+    keys = lazy_keys(config, audiences)
+    tokens: list[TokenAuthenticator] = []
+    if config.tokens:
+        tokens.append(StaticTokens(config.tokens))
+    tokens.append(ServiceAccountTokens(keys, registries, clock))
+    if config.bootstrap_tokens:
+        tokens.append(BootstrapTokens(registries, clock))
+    bearers = BearerTokens(tokens, clock)
+    union = Union((InProcess(), ClientCertificates(), bearers))
+    return Authentication(union, bearers, keys, tuple(audiences), ids)
+
+
+def lazy_keys(config: Config, audiences: tuple[str, ...]) -> Callable[[], TokenKeys]:
+    """The keys, read when first needed: a server that sees no token loads no cryptography."""
+    made: list[TokenKeys] = []
+
+    def keys() -> TokenKeys:
+        if not made:
+            made.append(_read_keys(config, audiences))
+        return made[0]
+
+    return keys
+
+
+def _read_keys(config: Config, audiences: tuple[str, ...]) -> TokenKeys:
+    from tiphys.apiserver.authn import jwt
+    from tiphys.apiserver.authn.serviceaccounts import TokenKeys
+
+    pem = config.service_account_signing_key or jwt.new_key()
+    signing = jwt.signing_key(pem)
+    public = [signing.private.public_key(), *(jwt.public_key(text) for text in config.service_account_keys)]
+    by_id = {jwt.key_id(key): key for key in public}
+    return TokenKeys(signing, by_id, config.service_account_issuers, audiences)

@@ -1,0 +1,111 @@
+"""The seam of authorization: a question (``Access``), an answer (``Decision``), and several authorizers in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from tiphys.apiserver.call import User
+from tiphys.apiserver.requestinfo import RequestInfo
+
+MASTERS = "system:masters"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """May ``user`` do ``verb``? About a resource, or, where ``resource`` is empty, about a ``path``."""
+
+    user: User
+    verb: str
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+    field_selector: str = ""
+
+    @property
+    def full_resource(self) -> str:
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+
+def access_of(user: User, info: RequestInfo) -> Access:
+    if not info.is_resource:
+        return Access(user, info.verb, path=info.path)
+    return Access(
+        user=user,
+        verb=info.verb,
+        group=info.group,
+        version=info.version,
+        resource=info.resource,
+        subresource=info.subresource,
+        namespace=info.namespace,
+        name=info.name,
+        field_selector=info.field_selector,
+    )
+
+
+class Verdict(Enum):
+    ALLOW = "allow"
+    DENY = "deny"
+    NO_OPINION = "no opinion"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    verdict: Verdict
+    reason: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict is Verdict.ALLOW
+
+
+ALLOWED = Decision(Verdict.ALLOW)
+NO_OPINION = Decision(Verdict.NO_OPINION)
+
+
+class Authorizer(Protocol):
+    async def authorize(self, access: Access) -> Decision: ...
+
+
+class Masters:
+    """Members of ``system:masters`` may do everything."""
+
+    async def authorize(self, access: Access) -> Decision:
+        return ALLOWED if MASTERS in access.user.groups else NO_OPINION
+
+
+class AlwaysAllow:
+    """Everybody may do everything."""
+
+    async def authorize(self, access: Access) -> Decision:
+        return ALLOWED
+
+
+class AlwaysDeny:
+    """Nobody may do anything."""
+
+    async def authorize(self, access: Access) -> Decision:
+        return Decision(Verdict.NO_OPINION, "Everything is forbidden.")
+
+
+class Union:
+    """Asks in order; the first that has an opinion decides. Without one the answer is no, with all reasons."""
+
+    def __init__(self, authorizers: Sequence[Authorizer]) -> None:
+        self._authorizers = tuple(authorizers)
+
+    async def authorize(self, access: Access) -> Decision:
+        reasons: list[str] = []
+        for authorizer in self._authorizers:
+            decision = await authorizer.authorize(access)
+            if decision.verdict is not Verdict.NO_OPINION:
+                return decision
+            if decision.reason:
+                reasons.append(decision.reason)
+        return Decision(Verdict.NO_OPINION, "\n".join(reasons))

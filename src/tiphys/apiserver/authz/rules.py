@@ -1,0 +1,102 @@
+"""RBAC rules, read once, and whether they cover a request or another rule.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from tiphys.apiserver.authz.authorizer import Access
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    verbs: frozenset[str]
+    groups: frozenset[str] = frozenset()
+    resources: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    urls: frozenset[str] = frozenset()
+
+    def allows(self, access: Access) -> bool:
+        if access.verb not in self.verbs and "*" not in self.verbs:
+            return False
+        if not access.resource:
+            return self._covers_path(access.path)
+        return (
+            (access.group in self.groups or "*" in self.groups)
+            and covers_resource(self.resources, access.full_resource, access.subresource)
+            and (not self.names or access.name in self.names)
+        )
+
+    def _covers_path(self, path: str) -> bool:
+        return any(covers_path(pattern, path) for pattern in self.urls)
+
+
+def covers_resource(resources: frozenset[str], full: str, subresource: str) -> bool:
+    """Entries are ``*``, ``pods``, ``pods/log`` or ``*/scale``."""
+    return full in resources or "*" in resources or (bool(subresource) and f"*/{subresource}" in resources)
+
+
+def covers_path(pattern: str, path: str) -> bool:
+    if pattern in ("*", path):
+        return True
+    return pattern.endswith("*") and path.startswith(pattern.rstrip("*"))
+
+
+def read_rule(rule: Object) -> Rule:
+    return Rule(
+        frozenset(rule.get("verbs") or ()),
+        frozenset(rule.get("apiGroups") or ()),
+        frozenset(rule.get("resources") or ()),
+        frozenset(rule.get("resourceNames") or ()),
+        frozenset(rule.get("nonResourceURLs") or ()),
+    )
+
+
+def read_rules(rules: Iterable[Object] | None) -> tuple[Rule, ...]:
+    return tuple(read_rule(rule) for rule in rules or ())
+
+
+def uncovered(owned: Sequence[Rule], wanted: Sequence[Object]) -> list[Object]:
+    """The smallest parts of ``wanted`` that ``owned`` does not cover: what somebody would gain by them."""
+    return [part for rule in wanted for part in _breakdown(rule) if not any(_covers(own, part) for own in owned)]
+
+
+def _breakdown(rule: Object) -> list[Object]:
+    """A rule as rules of one verb, group, resource and name, or one verb and path, each."""
+    found: list[Object] = []
+    names = rule.get("resourceNames") or [None]
+    for group, resource, verb in product(rule.get("apiGroups") or (), rule.get("resources") or (), rule["verbs"] or ()):
+        for name in names:
+            part: Object = {"verbs": [verb], "apiGroups": [group], "resources": [resource]}
+            found.append(part if name is None else {**part, "resourceNames": [name]})
+    for verb, url in product(rule["verbs"] or (), rule.get("nonResourceURLs") or ()):
+        found.append({"verbs": [verb], "nonResourceURLs": [url]})
+    return found
+
+
+def _covers(own: Rule, part: Object) -> bool:
+    verb = part["verbs"][0]
+    if verb not in own.verbs and "*" not in own.verbs:
+        return False
+    if urls := part.get("nonResourceURLs"):
+        return any(_covers_pattern(pattern, urls[0]) for pattern in own.urls)
+    group, resource = part["apiGroups"][0], part["resources"][0]
+    if group not in own.groups and "*" not in own.groups:
+        return False
+    if not covers_resource(own.resources, resource, resource.partition("/")[2]):
+        return False
+    names = part.get("resourceNames")
+    return not own.names or (names is not None and names[0] in own.names)
+
+
+def _covers_pattern(pattern: str, wanted: str) -> bool:
+    if pattern == wanted:
+        return True
+    return pattern.endswith("*") and wanted.startswith(pattern.rstrip("*"))

@@ -1,0 +1,1 @@
+"""What a server makes sure of when it starts: default policy, namespaces, the service ``kubernetes`` and the like."""

@@ -1,0 +1,76 @@
+"""``Call``: one request on its way through the chain, with what the filters found out about it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from tiphys.apiserver.requestinfo import Parameters, RequestInfo
+from tiphys.wire.http import Request, Response
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who calls. ``extra`` holds further claims, such as the pod that a token is bound to."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def extra_values(self, key: str) -> tuple[str, ...]:
+        return next((values for name, values in self.extra if name == key), ())
+
+    def as_user_info(self) -> dict[str, object]:
+        """The UserInfo object of authentication.k8s.io."""
+        info: dict[str, object] = {"username": self.name}
+        if self.uid:
+            info["uid"] = self.uid
+        if self.groups:
+            info["groups"] = list(self.groups)
+        if self.extra:
+            info["extra"] = {key: list(values) for key, values in self.extra}
+        return info
+
+
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+@dataclass(slots=True)
+class Call:
+    """``received`` and ``deadline`` are monotonic seconds; ``deadline`` 0 means that the call may last."""
+
+    request: Request
+    parameters: Parameters
+    info: RequestInfo
+    received: float = 0.0
+    deadline: float = 0.0
+    user: User = ANONYMOUS
+    impersonator: User | None = None
+    audit_id: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def parameter(self, name: str, default: str = "") -> str:
+        """The first value of a query parameter."""
+        values = self.parameters.get(name)
+        return values[0] if values else default
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    @property
+    def user_agent(self) -> str:
+        return self.request.headers.get("user-agent", "")
+
+    @property
+    def is_long_running(self) -> bool:
+        """Whether the answer may last: watches and connections."""
+        info = self.info
+        if info.verb in ("watch", "proxy"):
+            return True
+        return info.subresource in ("attach", "exec", "log", "portforward", "proxy")
+
+
+Endpoint = Callable[[Call], Awaitable[Response]]
+Filter = Callable[[Call, Endpoint], Awaitable[Response]]

@@ -1,0 +1,80 @@
+"""The way of every request, shown once and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tiphys.apiserver.authn.authenticator import Authenticator
+from tiphys.apiserver.authz.authorizer import Authorizer
+from tiphys.apiserver.call import Call, Endpoint, Filter
+from tiphys.apiserver.filters.audit import audit
+from tiphys.apiserver.filters.authentication import authenticate
+from tiphys.apiserver.filters.authorization import authorize
+from tiphys.apiserver.filters.failures import answer_failures
+from tiphys.apiserver.filters.impersonation import impersonate
+from tiphys.apiserver.filters.inflight import InFlight
+from tiphys.apiserver.filters.measure import measure
+from tiphys.apiserver.filters.timelimit import limit_time
+from tiphys.apiserver.metrics import RequestMetrics
+from tiphys.apiserver.registry.registry import Ids
+from tiphys.apiserver.requestinfo import Parameters, request_info
+from tiphys.runtime.clock import Clock
+from tiphys.wire.http import Handler, Request, Response
+
+_NO_PARAMETERS: Parameters = {}
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the filters work with."""
+
+    clock: Clock
+    ids: Ids
+    metrics: RequestMetrics
+    in_flight: InFlight
+    authenticator: Authenticator
+    authorizer: Authorizer
+    anonymous: bool
+    request_timeout: float
+
+
+def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
+    """A handler that takes each request through all filters, the first one first, to ``endpoint``."""
+    return with_request_info(
+        through(
+            [
+                measure(parts.metrics, parts.clock),
+                audit(parts.ids.uid),
+                answer_failures,
+                limit_time(parts.request_timeout),
+                authenticate(parts.authenticator, parts.anonymous),
+                impersonate(parts.authorizer),
+                parts.in_flight.filter,
+                authorize(parts.authorizer),
+            ],
+            endpoint,
+        )
+    )
+
+
+def with_request_info(endpoint: Endpoint) -> Handler:
+    async def handle(request: Request) -> Response:
+        parameters = request.parameters() if request.query else _NO_PARAMETERS
+        return await endpoint(Call(request, parameters, request_info(request, parameters)))
+
+    return handle
+
+
+def through(filters: Sequence[Filter], endpoint: Endpoint) -> Endpoint:
+    """The endpoint behind its filters."""
+    for filter in reversed(filters):
+        endpoint = _behind(filter, endpoint)
+    return endpoint
+
+
+def _behind(filter: Filter, endpoint: Endpoint) -> Endpoint:
+    async def proceed(call: Call) -> Response:
+        return await filter(call, endpoint)
+
+    return proceed

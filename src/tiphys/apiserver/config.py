@@ -1,0 +1,60 @@
+"""How an API server is set up. The defaults are those of kube-apiserver where it has any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tiphys.apiserver.call import User
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+
+
+@dataclass(slots=True)
+class Config:
+    """Keys and certificates are PEM texts; times are in seconds."""
+
+    advertise_address: str = "127.0.0.1"
+    """Where the endpoints of the service ``kubernetes`` point."""
+    advertise_port: int = 6443
+    service_cluster_ip_ranges: tuple[str, ...] = ("10.96.0.0/16",)
+    service_node_ports: tuple[int, int] = (30000, 32767)
+    """The first and the last."""
+    storage_root: str = "/registry"
+
+    anonymous: bool = True
+    """Whether callers without a credential are let through to authorization, which lets them see health and version."""
+    tokens: Mapping[str, User] = field(default_factory=dict)
+    """Static tokens."""
+    bootstrap_tokens: bool = True
+    service_account_signing_key: bytes | None = None
+    """None: a key that is made when it is first needed and lives as long as the process."""
+    service_account_keys: tuple[bytes, ...] = ()
+    """Further keys whose tokens are believed."""
+    service_account_issuers: tuple[str, ...] = (ISSUER,)
+    api_audiences: tuple[str, ...] = ()
+    """Empty: the issuers."""
+    service_account_max_expiration: int = 0
+    service_account_extend_expiration: bool = True
+    client_ca: bytes | None = None
+    """Published for extension servers, in the ConfigMap ``extension-apiserver-authentication``."""
+    requestheader_client_ca: bytes | None = None
+
+    authorization_modes: tuple[str, ...] = ("Node", "RBAC")
+    enable_admission_plugins: tuple[str, ...] = ()
+    disable_admission_plugins: tuple[str, ...] = ()
+
+    request_timeout: float = 60.0
+    min_request_timeout: float = 1800.0
+    """The shortest that a watch lasts where its client does not say."""
+    max_requests_in_flight: int = 400
+    max_mutating_requests_in_flight: int = 200
+    max_body_bytes: int = 3 * 1024 * 1024
+    event_ttl: int = 3600
+    shutdown_delay: float = 0.0
+    endpoint_reconciler: bool = True
+    """Whether this server keeps its address in the endpoints of the service ``kubernetes``."""
+    default_pod_security: str = "privileged"
+    bookmark_interval: float = 60.0
+    seed: int | None = None
+    """Makes uids and generated names reproducible, for simulations; None: random."""

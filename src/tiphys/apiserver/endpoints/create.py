@@ -1,0 +1,45 @@
+"""POST to a collection."""
+
+from __future__ import annotations
+
+from tiphys.apiserver.admission.attributes import CREATE
+from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.negotiation import negotiate
+from tiphys.apiserver.endpoints.options import write_options
+from tiphys.apiserver.endpoints.respond import show_entry
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.writing import attributes_of, dedup_owner_references, manage, validator
+from tiphys.apiserver.registry import creating
+from tiphys.wire.http import Response
+
+
+async def create(call: Call, target: Target, admission: AdmissionChain) -> Response:
+    """Decode → default → managed fields → mutating admission → strategy, validation → validating admission → store."""
+    form = negotiate(call)
+    options = write_options(call, "CreateOptions")
+    obj = target.decode(call, options)
+    write = target.write(call, options)
+    _own_metadata(obj, target, write.namespace)
+    dedup_owner_references(obj, call)
+    obj = manage(target, None, obj, options, write.now)
+    attributes = attributes_of(call, target, CREATE, options)
+    attributes.name, attributes.object = obj["metadata"].get("name", ""), obj
+    if target.is_namespaces:
+        attributes.namespace = attributes.name
+    await admission.mutate(attributes)
+    stored = target.merge(None, attributes.new())
+    entry = await creating.create(target.registry, stored, write, validator(call, target, admission, options))
+    return show_entry(call, target, entry, form, 201)
+
+
+def _own_metadata(obj: dict[str, object], target: Target, namespace: str) -> None:
+    """Take out of the metadata what only the server may set, and put the namespace of the path in."""
+    meta = obj["metadata"]
+    assert isinstance(meta, dict)
+    for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        meta.pop(name, None)
+    if target.resource.namespaced:
+        creating.match_namespace(meta, namespace)
+    else:
+        meta.pop("namespace", None)

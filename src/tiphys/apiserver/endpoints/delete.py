@@ -1,0 +1,53 @@
+"""DELETE of one object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.apiserver.admission.attributes import DELETE
+from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.negotiation import negotiate
+from tiphys.apiserver.endpoints.options import WriteOptions, delete_options
+from tiphys.apiserver.endpoints.respond import show, show_entry
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.writing import Validate, attributes_of
+from tiphys.apiserver.registry import deleting
+from tiphys.apiserver.registry.deleting import Deleted
+from tiphys.wire.http import Response
+
+Object = dict[str, Any]
+
+
+async def delete(call: Call, target: Target, admission: AdmissionChain) -> Response:
+    form = negotiate(call)
+    options, dry_run = delete_options(call)
+    write_options = WriteOptions(dry_run=dry_run)
+    write = target.write(call, write_options)
+    validate = delete_validator(call, target, admission, write_options)
+    done = await deleting.delete(target.registry, write.namespace, call.info.name, options, write, validate)
+    status = 202 if not done.immediately and options.orphan is False else 200
+    if done.immediately and not target.registry.strategy.returns_deleted:
+        return show(call, _success(target, done), form, status)
+    return show_entry(call, target, done.entry, form, status)
+
+
+def delete_validator(call: Call, target: Target, admission: AdmissionChain, options: WriteOptions) -> Validate:
+    """Admission of a deletion; it is given the stored object."""
+
+    async def validate(obj: Object) -> None:
+        attributes = attributes_of(call, target, DELETE, options)
+        attributes.name = obj["metadata"]["name"]
+        attributes.namespace = obj["metadata"].get("namespace", call.info.namespace)
+        attributes.old = target.show(obj)
+        await admission.mutate(attributes)
+        await admission.validate(attributes)
+
+    return validate
+
+
+def _success(target: Target, done: Deleted) -> Object:
+    obj = target.registry.object(done.entry) if done.entry.revision else {"metadata": {}}
+    uid = obj["metadata"].get("uid", "")
+    return errors.success(errors.details(done.entry.name, target.resource.group, target.resource.plural, uid=uid))

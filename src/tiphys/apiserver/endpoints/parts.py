@@ -1,0 +1,26 @@
+"""Subresources that write one part of an object: ``finalize`` of namespaces, ``resize`` and the like of pods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.registry.certificates import ApprovalRules
+from tiphys.apiserver.registry.namespaces import FinalizeRules
+from tiphys.apiserver.registry.pods import EphemeralContainersRules, ResizeRules
+from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.registry.updating import Rules
+
+PART_RULES: dict[str, Callable[[Registry], Rules]] = {
+    "approval": ApprovalRules,
+    "ephemeralcontainers": EphemeralContainersRules,
+    "finalize": FinalizeRules,
+    "resize": ResizeRules,
+}
+
+
+class PartTarget(Target):
+    @cached_property
+    def rules(self) -> Rules:
+        return PART_RULES[self.subresource](self.registry)

@@ -1,0 +1,127 @@
+"""Answers: objects, lists and Status objects in the form that was negotiated, with the headers that go with them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from tiphys.api import errors
+from tiphys.api.gotext import quote
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.negotiation import JSON, PARTIAL, PARTIAL_LIST, PLAIN, TABLE, YAML, Form, not_acceptable
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.views import partial, table
+from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.listing import Page
+from tiphys.wire.http import Response
+
+Object = dict[str, Any]
+
+_GZIP_FROM = 128 * 1024
+_GZIP_LEVEL = 1
+
+
+def show_entry(call: Call, target: Target, entry: Entry, form: Form = PLAIN, status: int = 200) -> Response:
+    """One object of the registry."""
+    if form.is_plain and target.is_stored_version:
+        return body(call, status, JSON, target.head + entry.body)
+    return show_object(call, target, read_entry(target, entry), form, status)
+
+
+def read_entry(target: Target, entry: Entry) -> Object:
+    """The object in the version of the call."""
+    return target.show(target.registry.object(entry))
+
+
+def show_object(call: Call, target: Target, obj: Object, form: Form = PLAIN, status: int = 200) -> Response:
+    if form.kind == TABLE:
+        obj = table(target, [obj], form, obj["metadata"].get("resourceVersion", ""))
+    elif form.kind == PARTIAL:
+        obj = partial(obj, form)
+    elif form.kind:
+        raise not_acceptable()
+    return show(call, obj, form, status)
+
+
+def show_page(call: Call, target: Target, page: Page, form: Form) -> Response:
+    """A list of objects of the registry."""
+    meta: Object = {"resourceVersion": str(page.revision)}
+    if page.token:
+        meta["continue"] = page.token
+    if page.remaining is not None:
+        meta["remainingItemCount"] = page.remaining
+    if form.is_plain and target.is_stored_version:
+        return body(call, 200, JSON, join(target, meta, page.entries))
+    objects = [read_entry(target, entry) for entry in page.entries]
+    return show_list(call, target, objects, meta, form)
+
+
+def join(target: Target, meta: Object, entries: Sequence[Entry]) -> bytes:
+    """A list as text, from the texts of its items."""
+    gvk = target.gvk
+    start = b'{"kind":"%sList","apiVersion":"%s","metadata":%s,"items":[' % (
+        gvk.kind.encode(),
+        gvk.api_version.encode(),
+        orjson.dumps(meta),
+    )
+    if not entries:
+        return start + b"]}"
+    separator = b"," + target.item_head
+    first, *rest = [entry.body for entry in entries]
+    return separator.join([start + target.item_head + first, *rest]) + b"]}"
+
+
+def show_list(call: Call, target: Target, objects: list[Object], meta: Object, form: Form) -> Response:
+    """``objects`` in the version of the call."""
+    if form.kind == TABLE:
+        found = table(target, objects, form, meta["resourceVersion"])
+        found["metadata"] = meta
+        return show(call, found, form, 200)
+    if form.kind == PARTIAL:
+        raise not_acceptable()
+    if form.kind == PARTIAL_LIST:
+        api_version = f"meta.k8s.io/{form.version}"
+        items = [partial(obj, form) for obj in objects]
+        return show(call, {"kind": form.kind, "apiVersion": api_version, "metadata": meta, "items": items or None}, form)
+    if target.resource.builtin:
+        objects = [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in objects]
+    gvk = target.gvk
+    found = {"kind": f"{gvk.kind}List", "apiVersion": gvk.api_version, "metadata": meta, "items": objects}
+    return show(call, found, form)
+
+
+def show(call: Call, obj: Object, form: Form = PLAIN, status: int = 200) -> Response:
+    """Any object, as JSON or YAML."""
+    if form.media == YAML:
+        return body(call, status, YAML, to_yaml(obj))
+    return body(call, status, JSON, orjson.dumps(obj, option=orjson.OPT_INDENT_2 if form.pretty else None))
+
+
+def to_yaml(obj: Object) -> bytes:
+    import yaml
+
+    text: str = yaml.dump(obj, Dumper=yaml.CSafeDumper, default_flow_style=False, allow_unicode=True)
+    return text.encode()
+
+
+def body(call: Call, status: int, media: str, data: bytes) -> Response:
+    headers = {"Content-Type": media}
+    if call.warnings:
+        headers["Warning"] = ", ".join(f"299 - {quote(text)}" for text in call.warnings)
+    if len(data) > _GZIP_FROM and "gzip" in call.request.headers.get("accept-encoding", ""):
+        compressor = zlib.compressobj(_GZIP_LEVEL, wbits=31)
+        data = compressor.compress(data) + compressor.flush()
+        headers["Content-Encoding"] = "gzip"
+        headers["Vary"] = "Accept-Encoding"
+    return Response(status, headers, data)
+
+
+def failure(call: Call | None, error: errors.StatusError) -> Response:
+    """The answer to a request that failed."""
+    headers = {"Content-Type": JSON, **error.headers}
+    if call is not None and call.warnings:
+        headers["Warning"] = ", ".join(f"299 - {quote(text)}" for text in call.warnings)
+    return Response(error.code, headers, orjson.dumps(error.status))

@@ -1,0 +1,115 @@
+"""From a call to its endpoint: the resource and version in the path, its subresource, and the verb."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from tiphys.api import errors
+from tiphys.api.scheme import Resource, Scheme
+from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.call import Call, Endpoint
+from tiphys.apiserver.endpoints.create import create
+from tiphys.apiserver.endpoints.delete import delete
+from tiphys.apiserver.endpoints.deletecollection import deletecollection
+from tiphys.apiserver.endpoints.get import get
+from tiphys.apiserver.endpoints.list import list_
+from tiphys.apiserver.endpoints.parts import PART_RULES, PartTarget
+from tiphys.apiserver.endpoints.patch import patch
+from tiphys.apiserver.endpoints.scale import ScaleTarget
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.update import update
+from tiphys.apiserver.endpoints.watch import watch
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.wire.http import Response
+
+Read = Callable[[Call, Target], Awaitable[Response]]
+Write = Callable[[Call, Target, AdmissionChain], Awaitable[Response]]
+
+_READS: dict[str, Read] = {"get": get, "list": list_, "watch": watch}
+_WRITES: dict[str, Write] = {
+    "create": create,
+    "update": update,
+    "patch": patch,
+    "delete": delete,
+    "deletecollection": deletecollection,
+}
+_OBJECT_SUBRESOURCES = frozenset(("", "status", "scale", *PART_RULES))
+
+
+class Special(Protocol):
+    """An endpoint that is no verb on a stored object: a review, a binding, a connection."""
+
+    async def __call__(self, call: Call, target: Target) -> Response: ...
+
+
+class Router:
+    """``special`` holds the endpoints of resources and subresources that are not stored, by (group, "plural[/sub]")."""
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        registries: Registries,
+        admission: AdmissionChain,
+        special: dict[tuple[str, str], Special],
+        paths: Endpoint,
+    ) -> None:
+        self._scheme = scheme
+        self._registries = registries
+        self._admission = admission
+        self._special = special
+        self._paths = paths
+        self._targets: dict[tuple[str, str, str, str], Target] = {}
+
+    async def __call__(self, call: Call) -> Response:
+        info = call.info
+        if not info.is_resource:
+            return await self._paths(call)
+        if info.error:
+            raise errors.bad_request(info.error)
+        resource = self._scheme.resource(info.group, info.resource)
+        if resource is None or info.version not in resource.versions:
+            raise errors.no_such_path()
+        self._check(call, resource)
+        target = self._target(resource, info.version, info.subresource)
+        special = self._special.get((info.group, f"{info.resource}/{info.subresource}".rstrip("/")))
+        if special is not None:
+            return await special(call, target)
+        if info.subresource not in _OBJECT_SUBRESOURCES:
+            raise errors.no_such_path()
+        if (read := _READS.get(info.verb)) is not None:
+            return await read(call, target)
+        return await _WRITES[info.verb](call, target, self._admission)
+
+    def _check(self, call: Call, resource: Resource) -> None:
+        """Refuse what the resource does not have: a scope, a subresource or a verb."""
+        info = call.info
+        if resource.namespaced != bool(info.namespace) and not _may_span(call, resource):
+            raise errors.no_such_path() if info.verb != "create" or info.name else errors.method_not_allowed()
+        verbs = resource.verbs
+        if info.subresource:
+            subresource = resource.subresource(info.subresource)
+            if subresource is None:
+                raise errors.no_such_path()
+            verbs = subresource.verbs
+        if info.verb not in verbs and info.verb != "proxy":
+            raise errors.method_not_allowed()
+        if info.verb in ("create",) and info.name and not info.subresource:
+            raise errors.method_not_allowed()
+
+    def _target(self, resource: Resource, version: str, subresource: str) -> Target:
+        key = (resource.group, resource.plural, version, subresource)
+        found = self._targets.get(key)
+        if found is None or found.resource is not resource:
+            registry = self._registries.get(resource.group, resource.plural)
+            kind = ScaleTarget if subresource == "scale" else PartTarget if subresource in PART_RULES else Target
+            found = self._targets[key] = kind(resource, version, registry, subresource)
+        return found
+
+
+def _may_span(call: Call, resource: Resource) -> bool:
+    """Lists and watches span all namespaces; a namespace itself is found in its own name's place."""
+    info = call.info
+    if resource.plural == "namespaces" and not resource.group:
+        return True
+    return resource.namespaced and info.verb in ("list", "watch") and not info.subresource

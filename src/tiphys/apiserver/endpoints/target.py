@@ -1,0 +1,155 @@
+"""``Target``: the resource, in the version of the path, that a call is about: how its objects are read and shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tiphys.api import codec, conversion, errors
+from tiphys.api.defaults import apply_defaults
+from tiphys.api.meta.selectors import EVERYTHING, FieldSelector, SelectorError, parse_field_selector, parse_label_selector
+from tiphys.api.meta.timestamps import format_time
+from tiphys.api.scheme import GroupVersionKind, Resource
+from tiphys.api.schema import Schema, schema_for
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.options import ListOptions, WriteOptions
+from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.registry.strategy import Write
+from tiphys.apiserver.registry.updating import ObjectRules, Rules, StatusRules
+from tiphys.apiserver.storage.fields import ALIASES, positions
+from tiphys.apiserver.storage.selection import NAME, NAMESPACE, FieldTerm, Selection
+
+Object = dict[str, Any]
+
+
+@dataclass(eq=False)
+class Target:
+    """``registry`` keeps the objects; ``resource`` is the row of the path, which may differ in group (events)."""
+
+    resource: Resource
+    version: str
+    registry: Registry
+    subresource: str = ""
+    selections: dict[tuple[str, ...], Selection] = field(default_factory=dict)
+
+    @cached_property
+    def gvk(self) -> GroupVersionKind:
+        return self.resource.gvk(self.version)
+
+    @cached_property
+    def stored(self) -> GroupVersionKind:
+        kept = self.registry.resource
+        return kept.gvk(kept.storage_version)
+
+    @cached_property
+    def is_stored_version(self) -> bool:
+        return self.gvk == self.stored
+
+    @cached_property
+    def head(self) -> bytes:
+        """How the JSON text of an object begins."""
+        return b'{"kind":"%s","apiVersion":"%s",' % (self.gvk.kind.encode(), self.gvk.api_version.encode())
+
+    @cached_property
+    def item_head(self) -> bytes:
+        """How an item of a list begins: items of built-in kinds name no kind."""
+        return b"{" if self.resource.builtin else self.head
+
+    @cached_property
+    def schema(self) -> Schema:
+        return schema_for(self.gvk)
+
+    # -- objects
+
+    def decode(self, call: Call, options: WriteOptions) -> Object:
+        """The object in the body, with its defaults. Raises 400, 415."""
+        request = call.request
+        content_type = request.headers.get("content-type", "")
+        decoded = codec.decode(request.body, content_type, self.gvk, self.schema, options.field_validation)
+        for warning in decoded.warnings:
+            call.warn(warning)
+        return self.prepared(decoded.object)
+
+    def prepared(self, obj: Object) -> Object:
+        """Defaults, and what the wire form always shows; in place."""
+        obj.setdefault("metadata", {})
+        apply_defaults(obj, self.gvk)
+        return codec.complete(obj, self.schema)
+
+    def show(self, stored: Object) -> Object:
+        """A stored object as this path shows it: in its version; for a subresource such as scale, a view of it."""
+        return stored if self.is_stored_version else conversion.convert(stored, self.stored, self.gvk)
+
+    def merge(self, stored: Object | None, changed: Object) -> Object:
+        """The inverse: what is to be stored when the view has become ``changed``."""
+        return changed if self.is_stored_version else conversion.convert(changed, self.gvk, self.stored)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What a change by this path may do."""
+        return StatusRules(self.registry) if self.subresource == "status" else ObjectRules(self.registry)
+
+    @property
+    def is_namespaces(self) -> bool:
+        return self.resource.plural == "namespaces" and not self.resource.group
+
+    def write(self, call: Call, options: WriteOptions, subresource: str = "") -> Write:
+        now = self.registry.clock.now()
+        return Write(
+            now=format_time(now),
+            epoch=now,
+            user=call.user,
+            namespace=call.info.namespace if self.resource.namespaced else "",
+            dry_run=options.dry_run,
+            manager=options.manager,
+            subresource=subresource,
+            version=self.gvk.api_version,
+            warnings=call.warnings,
+        )
+
+    # -- selections
+
+    def selection(self, namespace: str, options: ListOptions, name: str = "") -> Selection:
+        """What a list or watch is about; ``name`` is that of a legacy watch of one object. Raises 400."""
+        if not self.resource.namespaced:
+            namespace = ""
+        key = (namespace, options.label_selector, options.field_selector, name)
+        found = self.selections.get(key)
+        if found is None:
+            found = self._selection(key, namespace, options, name)
+            if len(self.selections) < 1000:
+                self.selections[key] = found
+        return found
+
+    def _selection(self, key: tuple[str, ...], namespace: str, options: ListOptions, name: str) -> Selection:
+        try:
+            labels = parse_label_selector(options.label_selector) if options.label_selector else EVERYTHING
+            fields = parse_field_selector(options.field_selector) if options.field_selector else FieldSelector()
+        except SelectorError as error:
+            raise errors.bad_request(str(error)) from None
+        terms = [FieldTerm(self._position(term.field), term.value, term.equal) for term in fields.terms]
+        if name:
+            terms.append(FieldTerm(NAME, name))
+        prefix = self.registry.store.place(namespace)
+        return Selection(prefix, namespace, None if labels.empty else labels, tuple(terms), key)
+
+    def _position(self, name: str) -> int:
+        if name == "metadata.name":
+            return NAME
+        if name == "metadata.namespace" and self.resource.namespaced:
+            return NAMESPACE
+        aliases = ALIASES.get((self.gvk.group, self.gvk.kind), {})
+        at = positions(self.stored.group, self.stored.kind)
+        if self.gvk.group == self.stored.group:
+            found = at.get(aliases.get(name, name))
+        else:
+            found = at.get(aliases.get(name, ""))
+        if found is None:
+            raise errors.bad_request(self._unknown_field(name, bool(at)))
+        return found
+
+    def _unknown_field(self, name: str, has_own: bool) -> str:
+        if has_own:
+            return f"field label not supported: {name}"
+        return f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"'

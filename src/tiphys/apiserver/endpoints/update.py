@@ -1,0 +1,59 @@
+"""PUT of an object, or of a part of it that is a subresource."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.meta.copying import copy
+from tiphys.apiserver.admission.attributes import CREATE, UPDATE
+from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.negotiation import negotiate
+from tiphys.apiserver.endpoints.options import write_options
+from tiphys.apiserver.endpoints.respond import show_entry
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.writing import (
+    attributes_of,
+    check_name,
+    dedup_owner_references,
+    manage,
+    update_validator,
+    validator,
+)
+from tiphys.apiserver.registry import updating
+from tiphys.apiserver.registry.creating import match_namespace
+from tiphys.wire.http import Response
+
+Object = dict[str, Any]
+
+
+async def update(call: Call, target: Target, admission: AdmissionChain) -> Response:
+    form = negotiate(call)
+    options = write_options(call, "UpdateOptions")
+    sent = target.decode(call, options)
+    write = target.write(call, options, target.subresource)
+    if target.resource.namespaced:
+        match_namespace(sent["metadata"], write.namespace)
+    check_name(sent, call.info.name, write.namespace)
+    dedup_owner_references(sent, call)
+
+    async def transform(stored: Object | None) -> Object:
+        old = None if stored is None else target.show(stored)
+        new = manage(target, old, copy(sent), options, write.now)
+        attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
+        attributes.object, attributes.old = new, old
+        await admission.mutate(attributes)
+        return target.merge(stored, attributes.new())
+
+    change = updating.Update(
+        namespace=write.namespace,
+        name=call.info.name,
+        transform=transform,
+        rules=target.rules,
+        validate=update_validator(call, target, admission, options),
+        validate_create=validator(call, target, admission, options),
+        create=target.registry.strategy.create_on_update and not target.subresource,
+        uid=sent["metadata"].get("uid", ""),
+    )
+    entry, created = await updating.update(target.registry, change, write)
+    return show_entry(call, target, entry, form, 201 if created else 200)

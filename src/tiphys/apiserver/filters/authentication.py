@@ -1,0 +1,31 @@
+"""Who calls. A credential that is wrong is refused; none at all makes the caller anonymous, where that is allowed."""
+
+from __future__ import annotations
+
+import logging
+
+from tiphys.api import errors
+from tiphys.apiserver.authn.authenticator import Authenticator, Rejected
+from tiphys.apiserver.call import ANONYMOUS, Call, Endpoint, Filter
+from tiphys.wire.http import Response
+
+log = logging.getLogger(__name__)
+
+
+def authenticate(authenticator: Authenticator, anonymous: bool) -> Filter:
+    async def filter(call: Call, proceed: Endpoint) -> Response:
+        try:
+            user = await authenticator.authenticate(call.request)
+        except Rejected as error:
+            log.info("unable to authenticate the request: %s", error)
+            raise errors.unauthorized() from None
+        if user is None:
+            if not anonymous:
+                raise errors.unauthorized()
+            user = ANONYMOUS
+        call.user = user
+        # Nothing behind this point may see the credential.
+        call.request.headers.pop("authorization", None)
+        return await proceed(call)
+
+    return filter

@@ -1,0 +1,31 @@
+"""Failures become Status objects here, and only here."""
+
+from __future__ import annotations
+
+import logging
+
+from tiphys.api import errors
+from tiphys.apiserver.call import Call, Endpoint
+from tiphys.apiserver.endpoints.respond import failure
+from tiphys.apiserver.storage.feed import TooLargeRevision
+from tiphys.store.backend import StoreError
+from tiphys.wire.http import Response
+
+log = logging.getLogger(__name__)
+
+
+async def answer_failures(call: Call, proceed: Endpoint) -> Response:
+    """A failure that nobody expected is logged with its traceback, and tells the client nothing but that it happened."""
+    try:
+        return await proceed(call)
+    except errors.StatusError as error:
+        return failure(call, error)
+    except TooLargeRevision as error:
+        return failure(call, errors.too_large_resource_version(error.current, error.requested))
+    except StoreError as error:
+        log.warning("%s %s: %s", call.info.verb, call.info.path, error)
+        return failure(call, errors.from_code(500, str(error)))
+    except Exception:
+        log.exception("%s %s failed", call.info.verb, call.info.path)
+        message = "This request caused apiserver to panic. Look in the logs for details."
+        return failure(call, errors.internal(message))

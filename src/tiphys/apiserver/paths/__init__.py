@@ -1,0 +1,1 @@
+"""Paths that name no API object: discovery, health, version, metrics, OpenAPI."""

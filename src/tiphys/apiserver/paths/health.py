@@ -1,0 +1,72 @@
+"""``/healthz``, ``/livez`` and ``/readyz``: named checks, each of which can be asked for alone or left out.
+
+Source: https://kubernetes.io/docs/reference/using-api/health-checks/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from tiphys.apiserver.call import Call
+from tiphys.wire.http import Response
+
+Check = Callable[[], Awaitable[None]]
+"""Returns where all is well; raises ``Unhealthy``."""
+
+_TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+
+
+class Unhealthy(Exception):
+    """The message says what is wrong, for operators; it is not shown to clients."""
+
+
+class Health:
+    """One of the three paths: its name, and its checks by name, in order."""
+
+    def __init__(self, name: str, checks: Mapping[str, Check]) -> None:
+        self.name = name
+        self.checks = dict(checks)
+
+    async def answer(self, call: Call, wanted: str = "") -> Response:
+        """``wanted`` is the name of the only check to make."""
+        if wanted:
+            if wanted not in self.checks:
+                return Response(404, dict(_TEXT), b"404 page not found\n")
+            return await self._one(wanted)
+        excluded = set(call.parameters.get("exclude", []))
+        lines, failed = await self._all(excluded)
+        unknown = excluded - self.checks.keys()
+        if unknown:
+            names = ", ".join(f'"{name}"' for name in sorted(unknown))
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {names}\n")
+        if failed:
+            return Response(500, dict(_TEXT), f"{''.join(lines)}{self.name} check failed\n".encode())
+        if "verbose" not in call.parameters:
+            return Response(200, dict(_TEXT), b"ok")
+        return Response(200, dict(_TEXT), f"{''.join(lines)}{self.name} check passed\n".encode())
+
+    async def _one(self, name: str) -> Response:
+        try:
+            await self.checks[name]()
+        except Unhealthy as error:
+            return Response(500, dict(_TEXT), f"internal server error: {error}\n".encode())
+        return Response(200, dict(_TEXT), b"ok")
+
+    async def _all(self, excluded: set[str]) -> tuple[list[str], bool]:
+        lines: list[str] = []
+        failed = False
+        for name, check in self.checks.items():
+            if name in excluded:
+                lines.append(f"[+]{name} excluded: ok\n")
+                continue
+            try:
+                await check()
+                lines.append(f"[+]{name} ok\n")
+            except Unhealthy:
+                lines.append(f"[-]{name} failed: reason withheld\n")
+                failed = True
+        return lines, failed
+
+
+async def ping() -> None:
+    """The server answers."""

@@ -1,0 +1,212 @@
+"""The paths that name no API object, and the index of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from tiphys.api import errors
+from tiphys.api.scheme import Scheme
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.respond import show
+from tiphys.apiserver.metrics import RequestMetrics
+from tiphys.apiserver.paths import discovery
+from tiphys.apiserver.paths.health import Health
+from tiphys.apiserver.paths.version import version_info
+from tiphys.wire.http import Response
+
+Object = dict[str, Any]
+Keys = Callable[[], list[Object]]
+
+_TEXT = "text/plain; charset=utf-8"
+_NOT_FOUND = b"404 page not found\n"
+_AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+
+class Paths:
+    """``jwks`` gives the public keys of service account tokens; ``address`` is where the server can be reached."""
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        health: list[Health],
+        metrics: RequestMetrics,
+        issuer: str,
+        jwks: Keys,
+        address: str,
+    ) -> None:
+        self._scheme = scheme
+        self._health = {check.name: check for check in health}
+        self._metrics = metrics
+        self._issuer = issuer
+        self._jwks = jwks
+        self._address = address
+        self._exact: dict[str, Callable[[Call], Awaitable[Response]]] = {
+            "/": self._index,
+            "/api": self._api,
+            "/apis": self._apis,
+            "/metrics": self._show_metrics,
+            "/openapi/v2": self._openapi_v2,
+            "/openapi/v3": self._openapi_v3,
+            "/openid/v1/jwks": self._show_jwks,
+            "/version": self._version,
+            "/.well-known/openid-configuration": self._openid,
+        }
+        self._documents: dict[str, tuple[bytes, str]] = {}
+
+    async def __call__(self, call: Call) -> Response:
+        path = call.info.path.rstrip("/") or "/"
+        if call.request.method not in ("GET", "HEAD"):
+            if path in self._exact or path.split("/")[1] in self._health:
+                raise errors.method_not_allowed()
+            return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
+        exact = self._exact.get(path)
+        if exact is not None:
+            return await exact(call)
+        first, _, rest = path[1:].partition("/")
+        if first in self._health:
+            return await self._health[first].answer(call, rest)
+        if first in ("api", "apis"):
+            return self._discover(call, first, rest)
+        if path.startswith("/openapi/v3/"):
+            return self._openapi_v3_group(call, path.removeprefix("/openapi/v3/"))
+        return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
+
+    # -- discovery
+
+    async def _index(self, call: Call) -> Response:
+        paths = set(self._exact) | {f"/{name}" for name in self._health}
+        paths |= {f"/{h.name}/{check}" for h in self._health.values() for check in h.checks}
+        for group, versions in self._scheme.groups().items():
+            base = f"/apis/{group}" if group else "/api"
+            paths |= {base, *(f"{base}/{version}" for version in versions)}
+        return show(call, {"paths": sorted(paths - {"/"})})
+
+    async def _api(self, call: Call) -> Response:
+        if _wants_aggregated(call):
+            return self._aggregated(call, core=True)
+        return show(call, discovery.api_versions(self._address))
+
+    async def _apis(self, call: Call) -> Response:
+        if _wants_aggregated(call):
+            return self._aggregated(call, core=False)
+        return show(call, discovery.group_list(self._scheme))
+
+    def _aggregated(self, call: Call, core: bool) -> Response:
+        body = orjson.dumps(discovery.aggregated(self._scheme, core))
+        return _cached(call, body, _AGGREGATED, {"Vary": "Accept"})
+
+    def _discover(self, call: Call, root: str, rest: str) -> Response:
+        """``/api/VERSION``, ``/apis/GROUP`` and ``/apis/GROUP/VERSION``."""
+        group, slash, version = ("", "/", rest) if root == "api" else rest.partition("/")
+        if not slash:
+            found = discovery.group(self._scheme, group)
+            if found is None:
+                return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
+            return show(call, found)
+        found = discovery.resource_list(self._scheme, group, version)
+        if found is None:
+            if group and group not in self._scheme.groups():
+                return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
+            raise errors.no_such_path()
+        return show(call, found)
+
+    # -- documents
+
+    async def _openapi_v2(self, call: Call) -> Response:
+        if "v2" not in self._documents:
+            from tiphys.api.definitions import definitions
+            from tiphys.api.openapi import document_v2
+
+            self._keep("v2", document_v2(self._scheme, definitions()))
+        body, tag = self._documents["v2"]
+        return _cached(call, body, "application/json", {"Vary": "Accept"}, tag)
+
+    async def _openapi_v3(self, call: Call) -> Response:
+        from tiphys.api.openapi import group_versions
+
+        paths = {
+            path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={self._document(group, version)[1]}"}
+            for path, (group, version) in group_versions(self._scheme).items()
+        }
+        return show(call, {"paths": paths})
+
+    def _openapi_v3_group(self, call: Call, path: str) -> Response:
+        from tiphys.api.openapi import group_versions
+
+        found = group_versions(self._scheme).get(path)
+        if found is None:
+            return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
+        body, tag = self._document(*found)
+        if call.parameter("hash") == tag:
+            # The address names the content, so it may be kept for ever.
+            return _cached(call, body, "application/json", {"Cache-Control": "public, immutable"}, tag)
+        return _cached(call, body, "application/json", {}, tag)
+
+    def _document(self, group: str, version: str) -> tuple[bytes, str]:
+        name = f"v3 {group}/{version}"
+        if name not in self._documents:
+            from tiphys.api.definitions import definitions
+            from tiphys.api.openapi import document_v3
+
+            self._keep(name, document_v3(self._scheme, definitions(), group, version))
+        return self._documents[name]
+
+    def _keep(self, name: str, document: Object) -> None:
+        body = orjson.dumps(document)
+        self._documents[name] = (body, hashlib.sha512(body).hexdigest().upper())
+
+    def forget_documents(self) -> None:
+        """The scheme has changed."""
+        self._documents.clear()
+
+    # -- the rest
+
+    async def _version(self, call: Call) -> Response:
+        return show(call, version_info())
+
+    async def _show_metrics(self, call: Call) -> Response:
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        from tiphys.runtime.metrics import CONTENT_TYPE
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self._metrics)  # type: ignore[arg-type]
+        return Response(200, {"Content-Type": CONTENT_TYPE}, generate_latest(registry))
+
+    async def _openid(self, call: Call) -> Response:
+        document = {
+            "issuer": self._issuer,
+            "jwks_uri": f"{self._issuer}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": sorted({key["alg"] for key in self._jwks()}),
+        }
+        return Response(200, {"Content-Type": "application/json", "Cache-Control": "public, max-age=3600"},
+                        orjson.dumps(document))  # fmt: skip
+
+    async def _show_jwks(self, call: Call) -> Response:
+        headers = {"Content-Type": "application/jwk-set+json", "Cache-Control": "public, max-age=3600"}
+        return Response(200, headers, orjson.dumps({"keys": self._jwks()}))
+
+
+def _wants_aggregated(call: Call) -> bool:
+    """Whether the first thing that the client accepts is the aggregated form."""
+    first = call.request.headers.get("accept", "").split(",")[0].replace(" ", "")
+    parameters = set(first.split(";")[1:])
+    return {"g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"} <= parameters
+
+
+def _cached(call: Call, body: bytes, media: str, headers: dict[str, str], tag: str = "") -> Response:
+    """An answer that the client may have already, as its entity tag tells."""
+    tag = tag or hashlib.sha512(body).hexdigest().upper()
+    quoted = f'"{tag}"'
+    common = {"ETag": quoted, **headers}
+    if call.request.headers.get("if-none-match") == quoted:
+        return Response(304, common, b"")
+    return Response(200, {"Content-Type": media, **common}, body)
+
+

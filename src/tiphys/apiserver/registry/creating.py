@@ -1,0 +1,101 @@
+"""How an object is created: system metadata, strategy, validation, admission's last word, the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.apiserver.registry.registry import Registry, Validate
+from tiphys.apiserver.registry.strategy import Write
+from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.objects import Exists
+
+Object = dict[str, Any]
+
+_GENERATED_RETRIES = 8
+_MAX_GENERATED_BASE = 58
+
+
+async def create(registry: Registry, obj: Object, write: Write, validate: Validate) -> Entry:
+    """Create ``obj``, which is changed in place. A generated name that is taken is generated again."""
+    generated = needs_name(obj["metadata"])
+    for _ in range(_GENERATED_RETRIES if generated else 1):
+        try:
+            return await _create(registry, obj, write, validate)
+        except Exists:
+            taken = obj["metadata"]["name"]
+            if generated:
+                del obj["metadata"]["name"]
+    if generated:
+        raise errors.generate_name_conflict(registry.group, registry.plural, taken)
+    raise await _already_exists(registry, write.namespace, taken)
+
+
+def needs_name(meta: Object) -> bool:
+    return bool(meta.get("generateName")) and not meta.get("name")
+
+
+async def _create(registry: Registry, obj: Object, write: Write, validate: Validate) -> Entry:
+    strategy, meta = registry.strategy, obj["metadata"]
+    fill_system_fields(registry, meta, write)
+    finish = await strategy.begin_create(obj, write)
+    done = False
+    try:
+        before_create(registry, obj, write)
+        await validate(obj)
+        if meta.pop("resourceVersion", "") not in ("", "0"):
+            raise errors.from_code(500, "resourceVersion should not be set on objects to be created")
+        entry = await _store(registry, obj, write)
+        done = True
+        return entry
+    finally:
+        finish(done and not write.dry_run)
+
+
+def fill_system_fields(registry: Registry, meta: Object, write: Write) -> None:
+    """Set what the server alone sets on a new object."""
+    meta["uid"] = registry.ids.uid()
+    meta["creationTimestamp"] = write.now
+    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        meta.pop(name, None)
+    if needs_name(meta):
+        meta["name"] = meta["generateName"][:_MAX_GENERATED_BASE] + registry.ids.suffix()
+    if registry.resource.namespaced:
+        match_namespace(meta, write.namespace)
+    else:
+        meta.pop("namespace", None)
+
+
+def match_namespace(meta: Object, namespace: str) -> None:
+    """The object's namespace is the request's; another one is refused."""
+    if meta.setdefault("namespace", namespace) != namespace:
+        if meta["namespace"]:
+            raise errors.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
+        meta["namespace"] = namespace
+
+
+def before_create(registry: Registry, obj: Object, write: Write) -> None:
+    strategy = registry.strategy
+    strategy.prepare_create(obj, write)
+    if found := strategy.validate_create(obj):
+        raise errors.invalid(registry.group, registry.resource.kind, obj["metadata"].get("name", ""), found)
+
+
+async def _store(registry: Registry, obj: Object, write: Write) -> Entry:
+    meta = obj["metadata"]
+    key = registry.store.key(meta.get("namespace", ""), meta["name"])
+    if write.dry_run:
+        if await registry.store.get(write.namespace, meta["name"]) is not None:
+            raise Exists(key)
+        return registry.entry(obj)
+    return await registry.store.create(key, obj, registry.strategy.ttl)
+
+
+async def _already_exists(registry: Registry, namespace: str, name: str) -> errors.StatusError:
+    found = errors.already_exists(registry.group, registry.plural, name)
+    entry = await registry.store.get(namespace, name)
+    if entry is not None and registry.object(entry)["metadata"].get("deletionTimestamp"):
+        found.status["message"] = f"object is being deleted: {found.status['message']}"
+    return found

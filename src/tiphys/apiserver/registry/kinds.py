@@ -1,0 +1,101 @@
+"""The kinds that differ from the rule by facts only: what their new objects' status is, and what counts as a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.apiserver.registry.strategy import Object, Strategy
+
+Facts = dict[str, Any]
+
+SPEC = ("spec",)
+_EMPTY: Object = {}
+_WEBHOOKS: Facts = {"counts": ("webhooks",), "unconditional_update": False}
+_RETURNED: Facts = {"returns_deleted": True}
+_ON_UPDATE: Facts = {"create_on_update": True}
+
+
+def _status(initial: Object | None = None, **more: Any) -> Facts:
+    return {"has_status": True, "initial_status": _EMPTY if initial is None else initial, **more}
+
+
+FACTS: dict[tuple[str, str], Facts] = {
+    ("", "endpoints"): _ON_UPDATE,
+    ("", "limitranges"): _ON_UPDATE,
+    ("", "persistentvolumeclaims"): _status({"phase": "Pending"}, returns_deleted=True),
+    ("", "persistentvolumes"): _status({"phase": "Pending"}, returns_deleted=True),
+    ("", "podtemplates"): {"counts": ("template",), "returns_deleted": True},
+    ("", "replicationcontrollers"): _status({"replicas": 0}, counts=SPEC, orphans_by_default=True),
+    ("", "resourcequotas"): _status(returns_deleted=True),
+    ("", "serviceaccounts"): _RETURNED,
+    ("apps", "daemonsets"): _status(
+        {
+            "currentNumberScheduled": 0,
+            "numberMisscheduled": 0,
+            "desiredNumberScheduled": 0,
+            "numberReady": 0,
+        },
+        counts=SPEC,
+    ),
+    ("apps", "deployments"): _status(counts=SPEC, counts_annotations=True),
+    ("apps", "replicasets"): _status({"replicas": 0}, counts=SPEC),
+    ("apps", "statefulsets"): _status({"replicas": 0, "availableReplicas": 0}, counts=SPEC),
+    ("autoscaling", "horizontalpodautoscalers"): _status({"desiredReplicas": 0, "currentMetrics": None}),
+    ("batch", "cronjobs"): _status(counts=SPEC),
+    ("networking.k8s.io", "ingresses"): _status({"loadBalancer": {}}, counts=SPEC),
+    ("networking.k8s.io", "ingressclasses"): {"counts": SPEC},
+    ("networking.k8s.io", "networkpolicies"): {"counts": SPEC},
+    ("policy", "poddisruptionbudgets"): _status(
+        {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0},
+        counts=SPEC,
+        unconditional_update=False,
+    ),
+    ("rbac.authorization.k8s.io", "roles"): _ON_UPDATE,
+    ("rbac.authorization.k8s.io", "rolebindings"): _ON_UPDATE,
+    ("rbac.authorization.k8s.io", "clusterroles"): _ON_UPDATE,
+    ("rbac.authorization.k8s.io", "clusterrolebindings"): _ON_UPDATE,
+    ("coordination.k8s.io", "leases"): {"create_on_update": True, "unconditional_update": False},
+    ("node.k8s.io", "runtimeclasses"): {"create_on_update": True, "unconditional_update": False},
+    ("storage.k8s.io", "csidrivers"): {"returns_deleted": True, "unconditional_update": False},
+    ("storage.k8s.io", "csinodes"): {"returns_deleted": True, "unconditional_update": False},
+    ("storage.k8s.io", "csistoragecapacities"): {"unconditional_update": False},
+    ("storage.k8s.io", "storageclasses"): _RETURNED,
+    ("storage.k8s.io", "volumeattributesclasses"): _RETURNED,
+    ("storage.k8s.io", "volumeattachments"): _status(
+        {"attached": False}, returns_deleted=True, unconditional_update=False
+    ),
+    ("resource.k8s.io", "deviceclasses"): {"counts": SPEC, "returns_deleted": True},
+    ("resource.k8s.io", "resourceclaims"): _status(returns_deleted=True),
+    ("resource.k8s.io", "resourceclaimtemplates"): _RETURNED,
+    ("resource.k8s.io", "resourceslices"): {"counts": SPEC, "returns_deleted": True},
+    ("flowcontrol.apiserver.k8s.io", "flowschemas"): _status(counts=SPEC),
+    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): _status(counts=SPEC),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _WEBHOOKS,
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _WEBHOOKS,
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): _status(counts=SPEC, unconditional_update=False),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): {
+        "counts": SPEC,
+        "unconditional_update": False,
+    },
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"): {"counts": SPEC, "unconditional_update": False},
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"): {
+        "counts": SPEC,
+        "unconditional_update": False,
+    },
+    ("apiextensions.k8s.io", "customresourcedefinitions"): _status(
+        {"conditions": None, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": None},
+        counts=SPEC,
+        unconditional_update=False,
+    ),
+    ("apiregistration.k8s.io", "apiservices"): _status(unconditional_update=False),
+}
+
+Make = Callable[[GroupVersionKind], Strategy]
+
+
+def from_facts(group: str, plural: str) -> Make:
+    """A strategy class with a kind's facts; the plain one where there are none."""
+    facts = FACTS.get((group, plural))
+    return type(f"{plural.capitalize()}Strategy", (Strategy,), facts) if facts else Strategy

@@ -1,0 +1,174 @@
+"""Pods: deleted with grace, their generation counts changes of the spec, and parts of them change by subresources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api import validation
+from tiphys.api.fielderrors import FieldError
+from tiphys.api.meta.copying import copy
+from tiphys.apiserver.registry.qos import qos_class
+from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
+
+Object = dict[str, Any]
+
+_STATUS_KEEPS_METADATA = ("ownerReferences", "deletionTimestamp")
+
+
+class PodStrategy(Strategy):
+    has_status = True
+    counts = ("spec",)
+    graceful = True
+    returns_deleted = True
+
+    def prepare_create(self, obj: Object, write: Write) -> None:
+        obj["metadata"]["generation"] = 1
+        obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
+        if obj["spec"].get("schedulingGates"):
+            obj["status"] = {
+                "phase": "Pending",
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "lastProbeTime": None,
+                        "lastTransitionTime": write.now,
+                        "reason": "SchedulingGated",
+                        "message": "Scheduling is blocked due to non-empty scheduling gates",
+                    }
+                ],
+                "qosClass": obj["status"]["qosClass"],
+            }
+        merge_label_keys(obj)
+
+    def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
+        super().prepare_status_update(new, old, write)
+        for name in _STATUS_KEEPS_METADATA:
+            copy_field(new["metadata"], old["metadata"], name)
+        status, kept = new.setdefault("status", {}), old.get("status") or {}
+        for name in ("qosClass", "observedGeneration"):
+            if not status.get(name) and kept.get(name):
+                status[name] = kept[name]
+        _keep_observed_generations(status.get("conditions") or [], kept.get("conditions") or [])
+
+    def grace_period(self, obj: Object, requested: int | None) -> int:
+        spec, phase = obj["spec"], (obj.get("status") or {}).get("phase")
+        if not spec.get("nodeName") or phase in ("Failed", "Succeeded"):
+            return 0
+        grace = spec.get("terminationGracePeriodSeconds") or 0 if requested is None else requested
+        return 1 if grace < 0 else int(grace)
+
+
+def _keep_observed_generations(conditions: list[Object], kept: list[Object]) -> None:
+    """A condition sent without ``observedGeneration`` keeps the one it had."""
+    before = {condition.get("type"): condition.get("observedGeneration") for condition in reversed(kept)}
+    for condition in conditions:
+        generation = before.get(condition.get("type"))
+        if generation and not condition.get("observedGeneration"):
+            condition["observedGeneration"] = generation
+
+
+def merge_label_keys(pod: Object) -> None:
+    """``matchLabelKeys`` and ``mismatchLabelKeys`` become requirements, with the values of the pod's own labels."""
+    labels = pod["metadata"].get("labels") or {}
+    for term in _affinity_terms(pod["spec"].get("affinity") or {}):
+        _merge(term, "matchLabelKeys", "In", labels)
+        _merge(term, "mismatchLabelKeys", "NotIn", labels)
+    for constraint in pod["spec"].get("topologySpreadConstraints") or []:
+        _merge(constraint, "matchLabelKeys", "In", labels)
+
+
+def _affinity_terms(affinity: Object) -> list[Object]:
+    found: list[Object] = []
+    for kind in ("podAffinity", "podAntiAffinity"):
+        rules = affinity.get(kind) or {}
+        found += [w["podAffinityTerm"] for w in rules.get("preferredDuringSchedulingIgnoredDuringExecution") or []]
+        found += rules.get("requiredDuringSchedulingIgnoredDuringExecution") or []
+    return found
+
+
+def _merge(term: Object, keys: str, operator: str, labels: dict[str, str]) -> None:
+    selector = term.get("labelSelector")
+    if selector is None:
+        return
+    for key in term.get(keys) or []:
+        if key in labels:
+            requirement = {"key": key, "operator": operator, "values": [labels[key]]}
+            selector.setdefault("matchExpressions", []).append(requirement)
+
+
+class _PartRules:
+    """An update of one part of a pod's spec, by a subresource."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._strategy = registry.strategy
+
+    def prepare(self, new: Object, old: Object, write: Write) -> None:
+        spec = self.spec(new["spec"], old["spec"])
+        for name in (new.keys() | old.keys()) - {"metadata", "kind", "apiVersion", "spec"}:
+            copy_field(new, old, name)
+        reset_metadata(new["metadata"], old["metadata"])
+        new["spec"] = spec
+        if spec != old["spec"]:
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    def spec(self, new: Object, old: Object) -> Object:
+        raise NotImplementedError
+
+    async def begin(self, new: Object, old: Object, write: Write) -> Finish:
+        return keep
+
+
+class EphemeralContainersRules(_PartRules):
+    """``pods/ephemeralcontainers``: nothing but the list of ephemeral containers changes."""
+
+    def spec(self, new: Object, old: Object) -> Object:
+        kept = dict(old)
+        copy_field(kept, new, "ephemeralContainers")
+        return kept
+
+    def validate(self, new: Object, old: Object) -> list[FieldError]:
+        return validation.validate_subresource_update(new, old, self._strategy.gvk, "ephemeralcontainers")
+
+
+class ResizeRules(_PartRules):
+    """``pods/resize``: nothing but the resources and resize policies of containers changes."""
+
+    def spec(self, new: Object, old: Object) -> Object:
+        kept = dict(old)
+        for kind in ("containers", "initContainers"):
+            containers, before = new.get(kind) or [], old.get(kind) or []
+            if [c.get("name") for c in containers] != [c.get("name") for c in before]:
+                return new
+            if before:
+                kept[kind] = [_resized(c, b) for c, b in zip(containers, before, strict=True)]
+        copy_field(kept, new, "resources")
+        return kept
+
+    def validate(self, new: Object, old: Object) -> list[FieldError]:
+        return validation.validate_subresource_update(new, old, self._strategy.gvk, "resize")
+
+
+def _resized(container: Object, before: Object) -> Object:
+    found: Object = copy(before)
+    for name in ("resources", "resizePolicy"):
+        copy_field(found, container, name)
+    return found
+
+
+_STATUS_METADATA = (
+    "deletionTimestamp",
+    "generation",
+    "selfLink",
+    "labels",
+    "annotations",
+    "finalizers",
+    "ownerReferences",
+)
+
+
+def reset_metadata(meta: Object, kept: Object) -> None:
+    """What a subresource cannot change of the metadata."""
+    for name in _STATUS_METADATA:
+        copy_field(meta, kept, name)

@@ -1,0 +1,66 @@
+"""All registries of a server, made when they are first asked for."""
+
+from __future__ import annotations
+
+from tiphys.api.scheme import Resource, Scheme
+from tiphys.apiserver.registry.kinds import from_facts
+from tiphys.apiserver.registry.registry import Ids, Registry
+from tiphys.apiserver.registry.strategy import Strategy
+from tiphys.apiserver.storage.cacher import Cacher
+from tiphys.apiserver.storage.entry import Codec
+from tiphys.apiserver.storage.feed import Feed
+from tiphys.apiserver.storage.fields import selector_of
+from tiphys.apiserver.storage.leases import Leases
+from tiphys.apiserver.storage.objects import ObjectStore
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
+
+_KEPT_AS = {("events.k8s.io", "events"): ("", "events")}
+"""Resources that show objects of another group's resource."""
+
+
+class Registries:
+    """``strategies`` holds the ones that need more than their kind, by (group, plural)."""
+
+    def __init__(self, scheme: Scheme, feed: Feed, clock: Clock, runner: Runner, ids: Ids, root: str) -> None:
+        self.scheme = scheme
+        self.feed = feed
+        self.clock = clock
+        self.strategies: dict[tuple[str, str], Strategy] = {}
+        self._runner = runner
+        self._ids = ids
+        self._root = root
+        self._leases = Leases(feed.backend, clock)
+        self._made: dict[tuple[str, str], Registry] = {}
+
+    def get(self, group: str, plural: str) -> Registry:
+        """The registry of a resource that the scheme has."""
+        key = _KEPT_AS.get((group, plural), (group, plural))
+        found = self._made.get(key)
+        if found is None:
+            resource = self.scheme.resource(*key)
+            assert resource is not None, f"no resource {plural}.{group}"
+            found = self._made[key] = self._make(resource)
+        return found
+
+    def _make(self, resource: Resource) -> Registry:
+        gvk = resource.gvk(resource.storage_version)
+        strategy = self.strategies.get((resource.group, resource.plural))
+        if strategy is None:
+            strategy = from_facts(resource.group, resource.plural)(gvk)
+        codec = Codec(resource, selector_of(resource.group, resource.kind))
+        prefix = f"{self._root}/{resource.storage_prefix}/"
+        cacher = Cacher(self.feed, codec, prefix, self._runner, self.clock)
+        store = ObjectStore(prefix, resource.namespaced, codec, cacher, self._leases)
+        return Registry(resource, strategy, store, self.clock, self._ids)
+
+    def made(self) -> list[Registry]:
+        """Those that have been asked for."""
+        return list(self._made.values())
+
+    def forget(self, group: str, plural: str) -> None:
+        """The resource is no longer served."""
+        found = self._made.pop((group, plural), None)
+        if found is not None:
+            self.feed.ignore(found.store.prefix)
+            found.store.cacher.watchers.cut_off_all()

@@ -1,0 +1,83 @@
+"""``Registry``: the objects of one resource under its strategy: reads, and the one place through which writes go."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.meta.timestamps import format_time
+from tiphys.api.scheme import Resource
+from tiphys.apiserver.registry.strategy import Strategy, Write
+from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.objects import ObjectStore
+from tiphys.runtime.clock import Clock
+
+Object = dict[str, Any]
+Validate = Callable[[Object], Awaitable[None]]
+ValidateUpdate = Callable[[Object, Object], Awaitable[None]]
+
+
+async def no_validation(*_: Object) -> None:
+    """For writes of the server itself, which admission does not see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Where unique ids and the suffixes of generated names come from."""
+
+    uid: Callable[[], str]
+    suffix: Callable[[], str]
+
+
+class Registry:
+    def __init__(self, resource: Resource, strategy: Strategy, store: ObjectStore, clock: Clock, ids: Ids) -> None:
+        self.resource = resource
+        self.strategy = strategy
+        self.store = store
+        self.clock = clock
+        self.ids = ids
+        self.group = resource.group
+        self.plural = resource.plural
+
+    async def get(self, namespace: str, name: str) -> Entry:
+        """Raises 404."""
+        entry = await self.store.get(namespace, name)
+        if entry is None:
+            raise self.not_found(name)
+        return entry
+
+    async def find(self, namespace: str, name: str) -> Object | None:
+        """The object as far as the cache knows, for checks that tolerate a moment's delay."""
+        entry = await self.store.cached(namespace, name)
+        return None if entry is None else self.object(entry)
+
+    async def all(self, namespace: str = "") -> list[Entry]:
+        """Every object, of a namespace or of all, as far as the cache knows."""
+        await self.store.cacher.ready()
+        return list(self.store.cacher.under(self.store.place(namespace)))
+
+    def object(self, entry: Entry) -> Object:
+        return self.store.codec.object(entry)
+
+    def entry(self, obj: Object, revision: int = 0) -> Entry:
+        """An object that is not in the store, in the form of one that is: what a dry run would have written."""
+        meta = obj["metadata"]
+        key = self.store.key(meta.get("namespace", ""), meta.get("name", ""))
+        draft = self.store.codec.draft(obj)
+        if revision:
+            return self.store.codec.entry(key, draft.value, revision, draft)
+        body = draft.value[len(self.store.codec.head) :]
+        return Entry(key, meta.get("namespace", ""), meta.get("name", ""), draft.labels, draft.fields, body, 0)
+
+    def not_found(self, name: str) -> errors.StatusError:
+        return errors.not_found(self.group, self.plural, name)
+
+    def conflict(self, name: str, reason: object = errors.STALE_OBJECT) -> errors.StatusError:
+        return errors.conflict(self.group, self.plural, name, reason)
+
+    def write(self, **more: Any) -> Write:
+        """A write by the server itself."""
+        now = self.clock.now()
+        return Write(format_time(now), now, **more)

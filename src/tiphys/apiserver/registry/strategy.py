@@ -1,0 +1,160 @@
+"""``Strategy``: what is particular to a kind when it is created, updated and deleted.
+
+Most kinds differ in a few facts only, which are class attributes here; a kind with more to say overrides a method.
+Objects are in the storage version. Source: the API conventions
+(https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.api import validation
+from tiphys.api.fielderrors import FieldError
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.apiserver.call import User
+
+Object = dict[str, Any]
+Finish = Callable[[bool], None]
+"""Called with whether the write was done, to keep or give back what was allocated for it."""
+
+
+def keep(done: bool) -> None:
+    """Nothing was allocated."""
+
+
+SYSTEM = User("system:apiserver", ("system:masters",))
+
+
+@dataclass(slots=True)
+class Write:
+    """How a write is done, and for whom. ``now`` is the time in the form of the API."""
+
+    now: str
+    epoch: float = 0.0
+    """``now`` in seconds since the Unix epoch."""
+    user: User = SYSTEM
+    namespace: str = ""
+    dry_run: bool = False
+    manager: str = ""
+    subresource: str = ""
+    version: str = ""
+    """The API version of the request, such as ``apps/v1``."""
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+class Strategy:
+    has_status = False
+    """The status is written by a subresource only: emptied when created, kept when updated."""
+    initial_status: Object | None = None
+    """The status of a new object."""
+    counts: tuple[str, ...] = ()
+    """Top-level fields whose change counts up ``metadata.generation``; empty for kinds that have none."""
+    counts_annotations = False
+    create_on_update = False
+    """Whether PUT makes the object where there is none."""
+    unconditional_update = True
+    """Whether an update may come without a resource version."""
+    orphans_by_default = False
+    """Whether dependents stay when the object is deleted, where the caller does not say."""
+    collects_garbage = True
+    """Whether deletion may wait for dependents at all."""
+    returns_deleted = False
+    """Whether a deletion answers with the object; otherwise with a Status."""
+    graceful = False
+    """Whether deletion takes time (pods)."""
+    ttl = 0
+    """Seconds that an object lives; 0 for ever."""
+
+    def __init__(self, gvk: GroupVersionKind) -> None:
+        self.gvk = gvk
+
+    # -- create
+
+    def prepare_create(self, obj: Object, write: Write) -> None:
+        """Set and reset what clients may not set."""
+        if self.has_status:
+            self.reset_status(obj)
+        if self.counts:
+            obj["metadata"]["generation"] = 1
+
+    def reset_status(self, obj: Object) -> None:
+        if self.initial_status is None:
+            obj.pop("status", None)
+        else:
+            obj["status"] = dict(self.initial_status)
+
+    async def begin_create(self, obj: Object, write: Write) -> Finish:
+        """Allocate what the object needs from shared pools."""
+        return keep
+
+    def validate_create(self, obj: Object) -> list[FieldError]:
+        return validation.validate_create(obj, self.gvk)
+
+    # -- update
+
+    def prepare_update(self, new: Object, old: Object, write: Write) -> None:
+        if self.has_status:
+            copy_field(new, old, "status")
+        if self.counts and self.counted_change(new, old):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    def counted_change(self, new: Object, old: Object) -> bool:
+        if any(new.get(name) != old.get(name) for name in self.counts):
+            return True
+        return self.counts_annotations and annotations(new) != annotations(old)
+
+    async def begin_update(self, new: Object, old: Object, write: Write) -> Finish:
+        return keep
+
+    def validate_update(self, new: Object, old: Object) -> list[FieldError]:
+        return validation.validate_update(new, old, self.gvk)
+
+    # -- status
+
+    def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
+        """Take nothing from the caller but the status and, as upstream does, metadata that may change."""
+        for name in (new.keys() | old.keys()) - {"status", "metadata", "kind", "apiVersion"}:
+            copy_field(new, old, name)
+
+    def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
+        return validation.validate_status_update(new, old, self.gvk)
+
+    # -- delete
+
+    def grace_period(self, obj: Object, requested: int | None) -> int:
+        """For graceful kinds: the seconds that this object may take; ``requested`` is the caller's wish."""
+        raise NotImplementedError
+
+    def mark_deleted(self, obj: Object, now: str) -> bool | None:
+        """For kinds whose deletion has a phase of its own: True where ``obj`` was marked and is to be written, False
+        where the deletion goes on by itself, None for the usual course."""
+        return None
+
+    def check_delete(self, obj: Object, write: Write) -> None:
+        """Raise where the object must not be deleted."""
+
+    def deleted_by_update(self, new: Object, old: Object) -> bool:
+        """Whether an update that leaves no finalizer and no grace completes the deletion."""
+        return True
+
+    def deleted(self, obj: Object) -> None:
+        """The object is gone: give back what it held."""
+
+
+def copy_field(new: Object, old: Object, name: str) -> None:
+    """``new`` gets ``old``'s value of a field, or none where it has none."""
+    if name in old:
+        new[name] = old[name]
+    else:
+        new.pop(name, None)
+
+
+def annotations(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("annotations") or {}

@@ -1,0 +1,242 @@
+"""How an object is updated: read, transform, check, write; again from the newest state where another write came first.
+
+The first attempt works on what the cache has, which is nearly always right; whatever goes wrong on a state that may be
+old is tried again on one that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tiphys.api import errors, fielderrors
+from tiphys.api.fielderrors import FieldError
+from tiphys.apiserver.registry.creating import before_create, fill_system_fields, match_namespace
+from tiphys.apiserver.registry.registry import Registry, Validate, ValidateUpdate, no_validation
+from tiphys.apiserver.registry.strategy import Finish, Write
+from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.objects import Exists, Stale
+
+Object = dict[str, Any]
+Transform = Callable[[Object | None], Awaitable[Object]]
+"""Makes the new object from the stored one (None where there is none), which it must not change."""
+
+_MAX_ATTEMPTS = 50
+
+
+class Rules(Protocol):
+    """What an update may change: the strategy's rules for the object, its status, or another subresource."""
+
+    def prepare(self, new: Object, old: Object, write: Write) -> None: ...
+
+    def validate(self, new: Object, old: Object) -> list[FieldError]: ...
+
+    async def begin(self, new: Object, old: Object, write: Write) -> Finish: ...
+
+
+class ObjectRules:
+    """An update of the object itself."""
+
+    def __init__(self, registry: Registry) -> None:
+        strategy = registry.strategy
+        self.prepare = strategy.prepare_update
+        self.validate = strategy.validate_update
+        self.begin = strategy.begin_update
+
+
+class StatusRules:
+    """An update by the subresource ``status``."""
+
+    def __init__(self, registry: Registry) -> None:
+        strategy = registry.strategy
+        self.prepare = strategy.prepare_status_update
+        self.validate = strategy.validate_status_update
+
+    async def begin(self, new: Object, old: Object, write: Write) -> Finish:
+        return lambda done: None
+
+
+@dataclass(slots=True)
+class Update:
+    """One update. ``uid`` and ``resource_version`` are preconditions; ``create`` allows to make the object."""
+
+    namespace: str
+    name: str
+    transform: Transform
+    rules: Rules
+    validate: ValidateUpdate = no_validation
+    validate_create: Validate = no_validation
+    create: bool = False
+    uid: str = ""
+    resource_version: str = ""
+
+
+async def update(registry: Registry, change: Update, write: Write) -> tuple[Entry, bool]:
+    """Do an update; gives the object as written, and whether it was created by it."""
+    entry = await registry.store.cached(change.namespace, change.name)
+    sure = False
+    for _ in range(_MAX_ATTEMPTS):
+        try:
+            if entry is None:
+                if sure or change.create:
+                    return await _create(registry, change, write), True
+            else:
+                return await _replace(registry, entry, change, write), False
+        except (Stale, Exists):
+            pass
+        except errors.StatusError:
+            if sure or await _is_newest(registry, entry):
+                raise
+        entry, sure = await registry.store.get(change.namespace, change.name), True
+    raise registry.conflict(change.name)
+
+
+async def _is_newest(registry: Registry, entry: Entry | None) -> bool:
+    """Whether the state that an attempt failed on is the store's, and the failure therefore final."""
+    feed = registry.store.cacher.feed
+    before = feed.revision
+    return await feed.fresh() <= before and (entry is None or registry.store.cacher.get(entry.key) is entry)
+
+
+async def _create(registry: Registry, change: Update, write: Write) -> Entry:
+    if not change.create:
+        raise registry.not_found(change.name)
+    obj = await change.transform(None)
+    meta = obj["metadata"]
+    fill_system_fields(registry, meta, write)
+    finish = await registry.strategy.begin_create(obj, write)
+    done = False
+    try:
+        before_create(registry, obj, write)
+        await change.validate_create(obj)
+        meta.pop("resourceVersion", None)
+        key = registry.store.key(change.namespace, change.name)
+        entry = registry.entry(obj) if write.dry_run else await registry.store.create(key, obj, registry.strategy.ttl)
+        done = True
+        return entry
+    finally:
+        finish(done and not write.dry_run)
+
+
+async def _replace(registry: Registry, entry: Entry, change: Update, write: Write) -> Entry:
+    old = registry.object(entry)
+    _check_preconditions(registry, change, old)
+    new = await change.transform(old)
+    _check_version(registry, new, old)
+    finish = await change.rules.begin(new, old, write)
+    done = False
+    try:
+        before_update(registry, new, old, change.rules, write)
+        ignore_managed_times(new, old)
+        await change.validate(new, old)
+        if is_deleted_by(registry, new, old):
+            return await _delete(registry, entry, new, write)
+        written = await _store(registry, entry, new, write)
+        done = True
+        return written
+    finally:
+        finish(done and not write.dry_run)
+
+
+def _check_preconditions(registry: Registry, change: Update, old: Object) -> None:
+    meta = old["metadata"]
+    for name, wanted, kept in (
+        ("UID", change.uid, meta.get("uid", "")),
+        ("ResourceVersion", change.resource_version, meta["resourceVersion"]),
+    ):
+        if wanted and wanted != kept:
+            reason = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {kept}"
+            key = registry.store.key(change.namespace, change.name)
+            raise registry.conflict(
+                change.name,
+                f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {reason}",
+            )
+
+
+def _check_version(registry: Registry, new: Object, old: Object) -> None:
+    """Refuse an update that was made from another version of the object than the stored one."""
+    meta, kept = new["metadata"], old["metadata"]
+    version = meta.get("resourceVersion", "")
+    if version in ("", "0"):
+        if not registry.strategy.unconditional_update:
+            error = fielderrors.invalid("metadata.resourceVersion", 0, "must be specified for an update")
+            raise errors.invalid(registry.group, registry.plural, kept["name"], [error])
+        meta["resourceVersion"] = kept["resourceVersion"]
+    elif not version.isdigit():
+        error = fielderrors.invalid("metadata.resourceVersion", version, _not_a_number(version))
+        raise errors.invalid(registry.group, registry.plural, kept["name"], [error])
+    elif version != kept["resourceVersion"]:
+        raise registry.conflict(kept["name"])
+
+
+def _not_a_number(version: str) -> str:
+    return f'strconv.ParseUint: parsing "{version}": invalid syntax'
+
+
+_KEPT_WHEN_DELETING = ("deletionTimestamp", "deletionGracePeriodSeconds")
+
+
+def before_update(registry: Registry, new: Object, old: Object, rules: Rules, write: Write) -> None:
+    """Restore what an update cannot change, apply the rules, and validate."""
+    meta, kept = new["metadata"], old["metadata"]
+    if registry.resource.namespaced:
+        match_namespace(meta, write.namespace)
+    else:
+        meta.pop("namespace", None)
+    _restore(meta, kept, "generation")
+    rules.prepare(new, old, write)
+    if not meta.get("uid"):
+        meta["uid"] = kept["uid"]
+    meta["creationTimestamp"] = kept["creationTimestamp"]
+    for name in _KEPT_WHEN_DELETING:
+        if name in kept:
+            meta[name] = kept[name]
+    if found := rules.validate(new, old):
+        raise errors.invalid(registry.group, registry.resource.kind, meta.get("name", ""), found)
+
+
+def _restore(meta: Object, kept: Object, name: str) -> None:
+    if name in kept:
+        meta[name] = kept[name]
+    else:
+        meta.pop(name, None)
+
+
+def ignore_managed_times(new: Object, old: Object) -> None:
+    """Where nothing but the times of managed fields changed, keep the old ones, so that nothing is written."""
+    fields, kept = new["metadata"].get("managedFields"), old["metadata"].get("managedFields")
+    if not fields or not kept or fields == kept:
+        return
+    if {**new, "metadata": _bare(new)} == {**old, "metadata": _bare(old)} and _timeless(fields) == _timeless(kept):
+        new["metadata"]["managedFields"] = kept
+
+
+def _bare(obj: Object) -> Object:
+    return {key: value for key, value in obj["metadata"].items() if key not in ("managedFields", "resourceVersion")}
+
+
+def _timeless(fields: list[Object]) -> list[Object]:
+    return [{key: value for key, value in entry.items() if key != "time"} for entry in fields]
+
+
+def is_deleted_by(registry: Registry, new: Object, old: Object) -> bool:
+    """Whether this update removes the last thing that a deletion waits for."""
+    kept = old["metadata"]
+    if new["metadata"].get("finalizers") or "deletionTimestamp" not in kept or kept.get("deletionGracePeriodSeconds"):
+        return False
+    return registry.strategy.deleted_by_update(new, old)
+
+
+async def _delete(registry: Registry, entry: Entry, new: Object, write: Write) -> Entry:
+    if write.dry_run:
+        return registry.entry(new, entry.revision)
+    await registry.store.delete(entry.key, entry)
+    registry.strategy.deleted(new)
+    return registry.entry(new, entry.revision)
+
+
+async def _store(registry: Registry, entry: Entry, new: Object, write: Write) -> Entry:
+    if write.dry_run:
+        return registry.entry(new, entry.revision)
+    return await registry.store.update(entry.key, entry, new, registry.strategy.ttl)

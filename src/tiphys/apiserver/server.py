@@ -1,0 +1,198 @@
+"""``APIServer``: the composition of an API server. Everything that it is made of is put together here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tiphys.api.resources import builtin_scheme
+from tiphys.api.scheme import Scheme
+from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.admission.plugins import make_plugins
+from tiphys.apiserver.authn import setup as authentication
+from tiphys.apiserver.authz import setup as authorization
+from tiphys.apiserver.bootstrap.objects import Bootstrap
+from tiphys.apiserver.chain import Parts, build_chain
+from tiphys.apiserver.config import Config
+from tiphys.apiserver.endpoints.connect import NodeDialer
+from tiphys.apiserver.endpoints.router import Router
+from tiphys.apiserver.endpoints.special import special_endpoints
+from tiphys.apiserver.filters.inflight import InFlight
+from tiphys.apiserver.metrics import RequestMetrics
+from tiphys.apiserver.paths.health import Health, Unhealthy, ping
+from tiphys.apiserver.paths.routes import Paths
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Ids
+from tiphys.apiserver.registry.setup import make_strategies
+from tiphys.apiserver.storage.feed import Feed
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
+from tiphys.store.backend import Backend, StoreError
+from tiphys.wire.http import Handler
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+log = logging.getLogger(__name__)
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
+
+
+class APIServer:
+    """``handler`` answers requests from ``start`` on; before, and while it stops, ``/readyz`` says no.
+
+    ``dialer`` reaches the kubelets, for logs, exec and the like; None refuses those calls.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        backend: Backend,
+        clock: Clock,
+        *,
+        scheme: Scheme | None = None,
+        dialer: NodeDialer | None = None,
+    ) -> None:
+        self.config = config
+        self.scheme = scheme or builtin_scheme()
+        self.clock = clock
+        self._backend = backend
+        self._runner = Runner(clock, "apiserver ")
+        self._feed = Feed(backend, clock)
+        ids = make_ids(config.seed)
+        self.registries = Registries(self.scheme, self._feed, clock, self._runner, ids, config.storage_root)
+        make_strategies(self.registries, config)
+        self.metrics = RequestMetrics()
+        self.metrics.add_source(self._figures)
+        self._started = False
+        self._stopping = False
+
+        self.authentication = authentication.make(config, self.registries, clock, ids)
+        self.authorization = authorization.make(config, self.registries)
+        self.admission = AdmissionChain(make_plugins(config, self.registries, self.authorization.authorizer))
+        self.in_flight = InFlight(config.max_requests_in_flight, config.max_mutating_requests_in_flight)
+        self.paths = Paths(
+            self.scheme,
+            self._health(),
+            self.metrics,
+            config.service_account_issuers[0],
+            self.authentication.jwks,
+            f"{config.advertise_address}:{config.advertise_port}",
+        )
+        self._bootstrap = Bootstrap(config, self.registries, clock)
+        special = special_endpoints(config, self.registries, self.authentication, self.authorization,
+                                    self.admission, dialer)  # fmt: skip
+        router = Router(self.scheme, self.registries, self.admission, special, self.paths)
+        parts = Parts(
+            clock=clock,
+            ids=ids,
+            metrics=self.metrics,
+            in_flight=self.in_flight,
+            authenticator=self.authentication.authenticator,
+            authorizer=self.authorization.authorizer,
+            anonymous=config.anonymous,
+            request_timeout=config.request_timeout,
+        )
+        self.handler: Handler = build_chain(parts, router)
+
+    # -- life
+
+    async def start(self) -> None:
+        """Begin to follow the store and make sure of what every cluster has. Raises ``StoreError``."""
+        await self._feed.open()
+        self._runner.spawn(self._feed.run(), "feed")
+        await self._bootstrap.ensure()
+        self._runner.supervise(self._bootstrap.keep, "housekeeping")
+        self._runner.supervise(self._mark_watches, "bookmarks")
+        self._started = True
+
+    async def stop(self) -> None:
+        """Stop being ready, take the address out of the service's endpoints, end watches, and stop."""
+        self._stopping = True
+        if self._started:
+            await self._bootstrap.withdraw()
+            if self.config.shutdown_delay:
+                await self.clock.sleep(self.config.shutdown_delay)
+        for registry in self.registries.made():
+            registry.store.cacher.watchers.cut_off_all()
+        await asyncio.sleep(0)
+        await self._runner.close()
+
+    async def _mark_watches(self) -> None:
+        """Tell watches now and then how far they are, so that they can continue from there."""
+        while True:
+            await self.clock.sleep(self.config.bookmark_interval)
+            for registry in self.registries.made():
+                registry.store.cacher.watchers.mark(self._feed.revision)
+
+    # -- health and figures
+
+    def _health(self) -> list[Health]:
+        base = {"ping": ping, "log": ping, "etcd": self._check_store}
+        hooks = {"poststarthook/start-apiextensions-informers": self._check_started,
+                 "poststarthook/rbac/bootstrap-roles": self._check_started,
+                 "poststarthook/scheduling/bootstrap-system-priority-classes": self._check_started,
+                 "poststarthook/start-system-namespaces-controller": self._check_started}  # fmt: skip
+        ready = {"ping": ping, "log": ping, "etcd": self._check_store, "etcd-readiness": self._check_store}
+        return [
+            Health("healthz", {**base, **hooks}),
+            Health("livez", {**base, **hooks}),
+            Health("readyz", {**ready, "informer-sync": self._check_started, **hooks, "shutdown": self._check_running}),
+        ]
+
+    async def _check_store(self) -> None:
+        try:
+            await self._backend.healthy()
+        except StoreError as error:
+            raise Unhealthy(str(error)) from error
+
+    async def _check_started(self) -> None:
+        if not self._started:
+            raise Unhealthy("not finished")
+
+    async def _check_running(self) -> None:
+        if self._stopping:
+            raise Unhealthy("process is shutting down")
+
+    def _figures(self) -> Iterable[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        inflight = GaugeMetricFamily(
+            "apiserver_current_inflight_requests",
+            "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
+            labels=("request_kind",),
+        )
+        inflight.add_metric(("readOnly",), self.in_flight.reading)
+        inflight.add_metric(("mutating",), self.in_flight.mutating)
+        yield inflight
+        objects = GaugeMetricFamily(
+            "apiserver_storage_objects",
+            "Number of stored objects at the time of last check split by kind.",
+            labels=("resource",),
+        )
+        watches = GaugeMetricFamily(
+            "apiserver_longrunning_requests", "Gauge of all active long-running apiserver requests.",
+            labels=("verb", "group", "resource"),
+        )  # fmt: skip
+        for registry in self.registries.made():
+            objects.add_metric((registry.resource.name,), len(registry.store.cacher))
+            watches.add_metric(("WATCH", registry.group, registry.plural), len(registry.store.cacher.watchers))
+        yield objects
+        yield watches
+
+
+def make_ids(seed: int | None) -> Ids:
+    """Unique ids and name suffixes; reproducible where there is a seed."""
+    generator = random.Random(seed) if seed is not None else random.SystemRandom()
+
+    def uid() -> str:
+        return str(uuid.UUID(int=generator.getrandbits(128), version=4))
+
+    def suffix() -> str:
+        return "".join(generator.choices(_SUFFIX, k=5))
+
+    return Ids(uid, suffix)

@@ -1,0 +1,1 @@
+"""Objects between the API and the store: encoding, a cache per resource, watches, and writes under preconditions."""

@@ -1,0 +1,132 @@
+"""How an object is kept: as its final JSON bytes, with the few values beside them that selectors need.
+
+The store holds upstream's JSON: the object at its storage version, without a resource version, as the revision of the
+store is the resource version. ``Codec`` splices it in. What an ``Entry`` keeps lacks the leading ``kind`` and
+``apiVersion``, since items of a list have none: a read adds them in front, a list joins what is kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from tiphys.api import codec
+from tiphys.api.scheme import Resource
+
+Object = dict[str, Any]
+Fields = tuple[str, ...]
+
+_UID = b'"uid":"'
+_UID_LENGTH = 36
+
+
+class Entry:
+    """One object at one revision. ``body`` is the JSON text behind ``{"kind":…,"apiVersion":…,``."""
+
+    __slots__ = ("body", "create_revision", "fields", "key", "labels", "lease", "name", "namespace", "revision")
+
+    def __init__(
+        self,
+        key: str,
+        namespace: str,
+        name: str,
+        labels: dict[str, str],
+        fields: Fields,
+        body: bytes,
+        revision: int,
+        create_revision: int = 0,
+        lease: int = 0,
+    ) -> None:
+        self.key = key
+        self.namespace = namespace
+        self.name = name
+        self.labels = labels
+        self.fields = fields
+        self.body = body
+        self.revision = revision
+        self.create_revision = create_revision
+        self.lease = lease
+
+
+class Draft:
+    """An object on its way into the store: its value there, and what was read from it for selectors."""
+
+    __slots__ = ("fields", "labels", "value")
+
+    def __init__(self, value: bytes, labels: dict[str, str], fields: Fields) -> None:
+        self.value = value
+        self.labels = labels
+        self.fields = fields
+
+
+_NO_LABELS: dict[str, str] = {}
+
+
+class Codec:
+    """Turns objects of one resource, in its storage version, into stored values and entries, and back."""
+
+    def __init__(self, resource: Resource, select: Callable[[Object], Fields]) -> None:
+        gvk = resource.gvk(resource.storage_version)
+        self.resource = resource
+        self.head = b'{"kind":"%s","apiVersion":"%s",' % (gvk.kind.encode(), gvk.api_version.encode())
+        self._kind = gvk.kind
+        self._api_version = gvk.api_version
+        self._start = self.head + b'"metadata":{'
+        self._select = select
+
+    def draft(self, obj: Object) -> Draft:
+        """Encode for the store. The resource version is left out of what is stored."""
+        meta = obj["metadata"]
+        version = meta.pop("resourceVersion", None)
+        value = codec.encode(obj)
+        if version is not None:
+            meta["resourceVersion"] = version
+        return Draft(value, meta.get("labels") or _NO_LABELS, self._select(obj))
+
+    def entry(
+        self,
+        key: str,
+        value: bytes,
+        revision: int,
+        draft: Draft | None = None,
+        create_revision: int = 0,
+        lease: int = 0,
+    ) -> Entry:
+        """What is kept of a stored value. ``draft``, where this process wrote it, saves reading the value."""
+        if draft is None or not value.startswith(self._start):
+            obj = self._parse(value)
+            draft = self.draft(obj)
+            value = draft.value
+        namespace, name = _place(key, self.resource.namespaced)
+        body = self._splice(value, revision)
+        return Entry(key, namespace, name, draft.labels, draft.fields, body, revision, create_revision, lease)
+
+    def object(self, entry: Entry) -> Object:
+        """The object as a new dict, with its resource version."""
+        found: Object = orjson.loads(self.head + entry.body)
+        return found
+
+    def encoded(self, entry: Entry) -> bytes:
+        return self.head + entry.body
+
+    def _parse(self, value: bytes) -> Object:
+        found = orjson.loads(value)
+        return {"kind": self._kind, "apiVersion": self._api_version, "metadata": found.get("metadata", {}), **found}
+
+    def _splice(self, value: bytes, revision: int) -> bytes:
+        """The value without its head, and with the resource version behind the uid, where upstream has it."""
+        start = len(self._start)
+        at = value.find(_UID, start)
+        if at < 0 or value[at + len(_UID) + _UID_LENGTH : at + len(_UID) + _UID_LENGTH + 1] != b'"':
+            comma = b"" if value[start : start + 1] == b"}" else b","
+            return b'"metadata":{"resourceVersion":"%d"%b%b' % (revision, comma, value[start:])
+        end = at + len(_UID) + _UID_LENGTH + 1
+        return b'%b,"resourceVersion":"%d"%b' % (value[len(self.head) : end], revision, value[end:])
+
+
+def _place(key: str, namespaced: bool) -> tuple[str, str]:
+    head, _, name = key.rpartition("/")
+    return (sys.intern(head.rpartition("/")[2]) if namespaced else ""), name

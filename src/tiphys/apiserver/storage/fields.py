@@ -1,0 +1,103 @@
+"""The fields that field selectors may name, per kind, beyond ``metadata.name`` and ``metadata.namespace``.
+
+Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/ and, kind by kind, what
+v1.36 accepts. Values are compared as text: a missing boolean is ``false``, a missing number ``0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Object = dict[str, Any]
+Reader = Callable[[Object], str]
+
+
+def _path(path: str, default: str = "") -> Reader:
+    parts = path.split(".")
+
+    def read(obj: Object) -> str:
+        found: Any = obj
+        for part in parts:
+            if not isinstance(found, dict):
+                return default
+            found = found.get(part)
+        if isinstance(found, bool):
+            return "true" if found else "false"
+        return default if found is None else str(found)
+
+    return read
+
+
+def _first(*paths: str) -> Reader:
+    readers = [_path(path) for path in paths]
+
+    def read(obj: Object) -> str:
+        return next((value for reader in readers if (value := reader(obj))), "")
+
+    return read
+
+
+def _never(obj: Object) -> str:
+    """For a field that selectors may name and whose value upstream never fills in."""
+    return ""
+
+
+_SIGNER = {"spec.signerName": _path("spec.signerName")}
+_EVENT_OBJECT = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+
+SELECTABLE: dict[tuple[str, str], dict[str, Reader]] = {
+    ("", "Pod"): {
+        "spec.nodeName": _path("spec.nodeName"),
+        "spec.restartPolicy": _path("spec.restartPolicy"),
+        "spec.schedulerName": _path("spec.schedulerName"),
+        "spec.serviceAccountName": _path("spec.serviceAccountName"),
+        "spec.hostNetwork": _path("spec.hostNetwork", "false"),
+        "status.phase": _path("status.phase"),
+        "status.podIP": _path("status.podIP"),
+        "status.podIPs": _never,
+        "status.nominatedNodeName": _path("status.nominatedNodeName"),
+    },
+    ("", "Node"): {"spec.unschedulable": _path("spec.unschedulable", "false")},
+    ("", "ReplicationController"): {"status.replicas": _path("status.replicas", "0")},
+    ("", "Namespace"): {"status.phase": _path("status.phase")},
+    ("", "Secret"): {"type": _path("type")},
+    ("", "Service"): {"spec.clusterIP": _path("spec.clusterIP"), "spec.type": _path("spec.type")},
+    ("", "Event"): {
+        **{f"involvedObject.{name}": _path(f"involvedObject.{name}") for name in _EVENT_OBJECT},
+        "reason": _path("reason"),
+        "reportingComponent": _path("reportingComponent"),
+        "source": _first("source.component", "reportingComponent"),
+        "type": _path("type"),
+    },
+    ("apps", "ReplicaSet"): {"status.replicas": _path("status.replicas", "0")},
+    ("batch", "Job"): {"status.successful": _path("status.succeeded", "0")},
+    ("certificates.k8s.io", "CertificateSigningRequest"): _SIGNER,
+    ("certificates.k8s.io", "ClusterTrustBundle"): _SIGNER,
+    ("certificates.k8s.io", "PodCertificateRequest"): {**_SIGNER, "spec.nodeName": _path("spec.nodeName")},
+    ("resource.k8s.io", "ResourceSlice"): {
+        "spec.nodeName": _path("spec.nodeName"),
+        "spec.driver": _path("spec.driver"),
+    },
+}
+ALIASES: dict[tuple[str, str], dict[str, str]] = {
+    ("", "Pod"): {"spec.host": "spec.nodeName"},
+    ("events.k8s.io", "Event"): {
+        **{f"regarding.{name}": f"involvedObject.{name}" for name in _EVENT_OBJECT},
+        "reason": "reason",
+        "reportingController": "reportingComponent",
+        "type": "type",
+    },
+}
+"""Names in a kind's field selectors that stand for a field of the stored kind."""
+
+
+def selector_of(group: str, kind: str) -> Callable[[Object], tuple[str, ...]]:
+    """A function that reads the values of a kind's selectable fields, in the order of ``SELECTABLE``."""
+    readers = tuple(SELECTABLE.get((group, kind), {}).values())
+    return lambda obj: tuple(reader(obj) for reader in readers)
+
+
+def positions(group: str, kind: str) -> dict[str, int]:
+    """Where in that tuple each field's value is."""
+    return {name: index for index, name in enumerate(SELECTABLE.get((group, kind), {}))}

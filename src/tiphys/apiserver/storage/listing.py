@@ -1,0 +1,131 @@
+"""Reading a page of a list: at which revision, from the cache or from the store's history.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions. The cache shows one state, the
+newest; a page of that state comes from it. Only a page of an older state is read from the store's history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tiphys.api import errors
+from tiphys.apiserver.storage import continuation
+from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.objects import ObjectStore
+from tiphys.apiserver.storage.selection import Selection
+from tiphys.store.backend import Compacted, FutureRevision
+
+_HISTORY_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """``match`` is Exact, NotOlderThan or nothing; ``limit`` 0 means all."""
+
+    selection: Selection
+    resource_version: str = ""
+    match: str = ""
+    limit: int = 0
+    continue_: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``remaining`` is how many objects follow, where that is known; ``token`` leads to them."""
+
+    entries: list[Entry]
+    revision: int
+    token: str = ""
+    remaining: int | None = None
+
+
+def parse_revision(text: str) -> int:
+    """A resource version as clients send it. Raises the original's odd answer to one that is no number."""
+    if not text:
+        return 0
+    if not text.isascii() or not text.isdigit():
+        reason = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise errors.from_code(500, f'resourceVersion: Invalid value: "{text}": {reason}')
+    return int(text)
+
+
+async def read_page(store: ObjectStore, query: Query) -> Page:
+    """Raises 400, 410 and 504 as documented."""
+    await store.cacher.ready()
+    if query.continue_:
+        return await _continue(store, query)
+    revision = parse_revision(query.resource_version)
+    feed = store.cacher.feed
+    if not query.resource_version:
+        await feed.fresh()
+    elif query.match == "Exact" or (query.limit and not query.match and revision):
+        return await _at_revision(store, query, "", revision)
+    else:
+        await feed.reached(revision)
+    return _from_cache(store, query, "", feed.revision)
+
+
+async def _continue(store: ObjectStore, query: Query) -> Page:
+    if query.resource_version not in ("", "0"):
+        raise errors.bad_request("specifying resource version is not allowed when using continue")
+    after, revision = continuation.decode(query.continue_, store.prefix)
+    if revision < 0:
+        return _from_cache(store, query, after, await store.cacher.feed.fresh())
+    return await _at_revision(store, query, after, revision)
+
+
+async def _at_revision(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
+    if store.cacher.shows(revision):
+        return _from_cache(store, query, after, revision)
+    try:
+        return await _from_history(store, query, after, revision)
+    except Compacted:
+        raise _expired(query, after, store.prefix) from None
+    except FutureRevision:
+        raise errors.too_large_resource_version(store.cacher.feed.revision, revision) from None
+
+
+def _from_cache(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
+    found = store.cacher.select(query.selection, after)
+    if not query.limit or len(found) <= query.limit:
+        return Page(found, revision)
+    shown = found[: query.limit]
+    token = continuation.encode(shown[-1].key, store.prefix, revision)
+    remaining = len(found) - query.limit if query.selection.is_everything else None
+    return Page(shown, revision, token, remaining)
+
+
+async def _from_history(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
+    """Read the state of a revision in pieces until there are enough matches."""
+    selection, limit = query.selection, query.limit
+    found: list[Entry] = []
+    while True:
+        size = limit - len(found) if limit and selection.is_everything else _HISTORY_PAGE
+        entries, count, more, _ = await store.page(selection.prefix, after, revision, size)
+        for index, entry in enumerate(entries):
+            if not selection.matches(entry):
+                continue
+            found.append(entry)
+            if limit and len(found) == limit and (more or index + 1 < len(entries)):
+                token = continuation.encode(entry.key, store.prefix, revision)
+                remaining = count - len(entries) if selection.is_everything else None
+                return Page(found, revision, token, remaining)
+        if not more:
+            return Page(found, revision)
+        after = entries[-1].key + "\0"
+
+
+_CONTINUE_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without"
+    " the continue parameter, or use the continue token in this response to retrieve the remainder of the results."
+    " Continuing with the provided token results in an inconsistent list - objects that were created, modified, or"
+    " deleted between the time the first chunk was returned and now may show up in the list."
+)
+
+
+def _expired(query: Query, after: str, prefix: str) -> errors.StatusError:
+    if not query.continue_:
+        return errors.expired("The resourceVersion for the provided list is too old.")
+    error = errors.expired(_CONTINUE_EXPIRED)
+    error.status["metadata"]["continue"] = continuation.encode(after.removesuffix("\0"), prefix, -1)
+    return error

@@ -1,0 +1,123 @@
+"""``ObjectStore``: one resource's objects in the store. Reads at a revision, and the three writes, each one compare-and-write.
+
+Expected outcomes are exceptions of this module, as every caller must treat them: ``Exists``, ``Stale``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.apiserver.storage.cacher import Cacher
+from tiphys.apiserver.storage.changes import at_revision
+from tiphys.apiserver.storage.entry import Codec, Draft, Entry
+from tiphys.apiserver.storage.leases import Leases
+from tiphys.store.backend import (
+    Backend,
+    Compare,
+    CompareTarget,
+    Delete,
+    KeyValue,
+    Put,
+    Range,
+    StoreError,
+    Txn,
+    prefix_end,
+)
+
+Object = dict[str, Any]
+
+
+class Exists(Exception):
+    """There is an object under this key already."""
+
+
+class Stale(Exception):
+    """The object is not, or no longer, at the revision that the write is based on."""
+
+
+class ObjectStore:
+    def __init__(self, prefix: str, namespaced: bool, codec: Codec, cacher: Cacher, leases: Leases) -> None:
+        self.prefix = prefix
+        self.codec = codec
+        self.cacher = cacher
+        self._namespaced = namespaced
+        self._leases = leases
+        self._backend: Backend = cacher.feed.backend
+
+    def key(self, namespace: str, name: str) -> str:
+        return f"{self.prefix}{namespace}/{name}" if self._namespaced else self.prefix + name
+
+    def place(self, namespace: str) -> str:
+        """The prefix of the keys of one namespace, or of all."""
+        return f"{self.prefix}{namespace}/" if self._namespaced and namespace else self.prefix
+
+    # -- reads
+
+    async def get(self, namespace: str, name: str) -> Entry | None:
+        """The object as of now: every write that returned before the call is seen."""
+        await self.cacher.ready()
+        await self.cacher.feed.fresh()
+        return self.cacher.get(self.key(namespace, name))
+
+    async def cached(self, namespace: str, name: str) -> Entry | None:
+        """The object as far as the cache knows it; possibly a moment old."""
+        await self.cacher.ready()
+        return self.cacher.get(self.key(namespace, name))
+
+    async def page(self, prefix: str, after: str, revision: int, limit: int) -> tuple[list[Entry], int, bool, int]:
+        """Read from the store's history: entries, how many there are from ``after`` on, whether more, the revision."""
+        start = max(prefix, after).encode()
+        found = await self._backend.range(Range(start, prefix_end(prefix.encode()), revision=revision, limit=limit))
+        return [self._entry(kv) for kv in found.kvs], found.count, found.more, found.revision
+
+    def _entry(self, kv: KeyValue) -> Entry:
+        return self.codec.entry(kv.key.decode(), kv.value, kv.mod_revision, None, kv.create_revision, kv.lease)
+
+    # -- writes
+
+    async def create(self, key: str, obj: Object, ttl: int = 0) -> Entry:
+        """Raises ``Exists``. ``ttl`` in seconds, 0 for ever."""
+        draft = self.codec.draft(obj)
+        lease = await self._leases.lease(ttl) if ttl else 0
+        revision = await self._put(key, draft, 0, lease)
+        if revision is None:
+            raise Exists(key)
+        return self.codec.entry(key, draft.value, revision, draft, revision, lease)
+
+    async def update(self, key: str, old: Entry, obj: Object, ttl: int = 0) -> Entry:
+        """Replace ``old``. Where nothing would change nothing is written. Raises ``Stale``."""
+        draft = self.codec.draft(obj)
+        if self._unchanged(key, old, draft):
+            return old
+        lease = await self._leases.lease(ttl) if ttl else 0
+        revision = await self._put(key, draft, old.revision, lease)
+        if revision is None:
+            raise Stale(key)
+        return self.codec.entry(key, draft.value, revision, draft, old.create_revision, lease)
+
+    def _unchanged(self, key: str, old: Entry, draft: Draft) -> bool:
+        return self.codec.entry(key, draft.value, old.revision, draft).body == old.body
+
+    async def _put(self, key: str, draft: Draft, expected: int, lease: int) -> int | None:
+        """The new revision, or None where the key's is not the expected one."""
+        raw = key.encode()
+        compare = Compare(raw, CompareTarget.MOD, "=", expected)
+        self.cacher.expect(key, draft)
+        try:
+            result = await self._backend.txn(Txn((compare,), (Put(raw, draft.value, lease),)))
+        except StoreError:
+            self.cacher.forget(key)
+            raise
+        if result.succeeded:
+            return result.revision
+        self.cacher.forget(key)
+        return None
+
+    async def delete(self, key: str, old: Entry) -> Entry:
+        """Remove ``old``; gives it at the revision of its deletion. Raises ``Stale``."""
+        raw = key.encode()
+        compare = Compare(raw, CompareTarget.MOD, "=", old.revision)
+        result = await self._backend.txn(Txn((compare,), (Delete(raw),)))
+        if not result.succeeded:
+            raise Stale(key)
+        return at_revision(old, result.revision)

@@ -1,0 +1,134 @@
+"""Delivery of changes to open watches.
+
+Watches that ask for the same thing in the same form are one ``Group``: an event is selected and encoded once per group
+and the same bytes are written to every member. Groups whose selection names one value of a field (a node's pods, one
+object, one namespace) are found by that value, so that ten thousand of them cost nothing to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from tiphys.apiserver.storage.changes import ADDED, DELETED, MODIFIED, Change
+from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.selection import FieldTerm, Selection
+
+MAX_BUFFERED = 32 * 1024 * 1024
+"""Bytes that may wait for one watcher before it is cut off; it will list and watch again."""
+
+Encode = Callable[[str, Entry, Change], bytes]
+"""Gives the bytes that tell a watcher about a change: its type, the object to show."""
+
+
+class Member(Protocol):
+    """One open watch."""
+
+    def write(self, data: bytes) -> None: ...
+
+    @property
+    def buffered(self) -> int: ...
+
+    def cut_off(self) -> None:
+        """End the watch, as its reader is too slow or the cache has lost the thread."""
+        ...
+
+
+class Group:
+    """Watches with the same selection and form. ``bookmark`` encodes a revision for those that asked for bookmarks."""
+
+    def __init__(self, key: tuple[object, ...], selection: Selection, encode: Encode) -> None:
+        self.key = key
+        self.selection = selection
+        self.members: dict[int, Member] = {}
+        self.bookmark: Callable[[int], bytes] | None = None
+        self._encode = encode
+
+    def render(self, changes: Iterable[Change]) -> bytes:
+        """What a member is to be told about these changes; often nothing."""
+        return b"".join([line for change in changes if (line := self._line(change))])
+
+    def _line(self, change: Change) -> bytes:
+        matches = self.selection.matches
+        entry, previous = change.entry, change.previous
+        now = entry is not None and matches(entry)
+        before = previous is not None and matches(previous)
+        if now:
+            assert entry is not None
+            return self._encode(MODIFIED if before else ADDED, entry, change)
+        return self._encode(DELETED, change.gone, change) if before else b""
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        if data := self.render(changes):
+            for member in list(self.members.values()):
+                member.write(data)
+                if member.buffered > MAX_BUFFERED:
+                    member.cut_off()
+
+
+class Watchers:
+    """All groups of one cache."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[object, ...], Group] = {}
+        self._plain: dict[int, Group] = {}
+        self._indexed: dict[int, dict[str, dict[int, Group]]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(group.members) for group in self._groups.values())
+
+    def join(self, member: Member, selection: Selection, form: tuple[object, ...], encode: Encode) -> Group:
+        """Deliver every change from now on to ``member``."""
+        key = (*selection.key, *form)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(key, selection, encode)
+            self._place(group)[id(group)] = group
+        group.members[id(member)] = member
+        return group
+
+    def leave(self, member: Member, group: Group) -> None:
+        group.members.pop(id(member), None)
+        if not group.members:
+            self._place(group).pop(id(group), None)
+            self._groups.pop(group.key, None)
+
+    def _place(self, group: Group) -> dict[int, Group]:
+        index = group.selection.index()
+        if index is None:
+            return self._plain
+        position, value = index
+        return self._indexed.setdefault(position, {}).setdefault(value, {})
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        if not self._groups:
+            return
+        for group in list(self._plain.values()):
+            group.tell(changes)
+        for position in self._indexed:
+            for group, found in self._concerned(position, changes):
+                group.tell(found)
+
+    def _concerned(self, position: int, changes: Sequence[Change]) -> list[tuple[Group, list[Change]]]:
+        """The groups for which a change has, or had, the value that they select by, each with those changes."""
+        read = FieldTerm(position, "").read
+        by_value = self._indexed[position]
+        found: dict[int, tuple[Group, list[Change]]] = {}
+        for change in changes:
+            for value in {read(entry) for entry in (change.entry, change.previous) if entry is not None}:
+                for group in by_value.get(value, {}).values():
+                    found.setdefault(id(group), (group, []))[1].append(change)
+        return list(found.values())
+
+    def mark(self, revision: int) -> None:
+        """Tell everybody who asked for bookmarks how far the cache is."""
+        for group in list(self._groups.values()):
+            if group.bookmark is not None:
+                data = group.bookmark(revision)
+                for member in list(group.members.values()):
+                    member.write(data)
+
+    def cut_off_all(self) -> None:
+        for group in list(self._groups.values()):
+            for member in list(group.members.values()):
+                member.cut_off()
