@@ -458,17 +458,24 @@ class Http1Connection(asyncio.Protocol):
             sink.end()
         try:
             await body(sink)
+        except ConnectionError as error:  # of a server that is proxied
+            log.info("%s %s: its stream broke off: %s", exchange.request.method, exchange.request.path, error)
+            return self._break_off()
         except Exception:
             log.exception("%s %s failed in its stream", exchange.request.method, exchange.request.path)
-            self.flush()
-            self._transport.abort()  # the only way to tell the client that the body is not whole
-            return False
+            return self._break_off()
         finally:
             self._sink = None
         if chunked:
             self._queue_bytes(LAST_CHUNK)
         self.flush()
         return keep_alive and not self._server.closing
+
+    def _break_off(self) -> bool:
+        """Cut the connection: the only way to tell the client that the body is not whole."""
+        self.flush()
+        self._transport.abort()
+        return False
 
     async def _take_over(self, exchange: Exchange, response: Response, upgrade: Upgrade) -> None:
         request = exchange.request

@@ -70,6 +70,8 @@ class InProcessTransport:
         try:
             await body(sink)
             error = None
+        except ConnectionError as cause:  # of a server that is proxied
+            log.info("%s %s: its stream broke off: %s", request.method, request.path, cause)
         except Exception:
             log.exception("%s %s failed in its stream", request.method, request.path)
         finally:

@@ -192,9 +192,9 @@ class SpdyConnection:
         except BaseException:
             stream.reset()
             raise
-        if stream._reset or self._closed:
+        if not stream._replied:
             raise ConnectionResetError("stream reset")
-        return stream
+        return stream  # perhaps reset since, but what it carried before can be read
 
     async def ping(self) -> None:
         """Wait for the answer to a ping. Raises ConnectionError."""

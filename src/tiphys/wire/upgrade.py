@@ -10,8 +10,17 @@ from tiphys.wire.relay import relay
 
 PROTOCOL_VERSION = "x-stream-protocol-version"
 HOP_BY_HOP = frozenset(
-    "connection proxy-connection keep-alive te trailer transfer-encoding upgrade "
-    "proxy-authenticate proxy-authorization".split()
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
 )
 """Header fields that concern one connection only (RFC 9110, section 7.6.1)."""
 
