@@ -1,0 +1,117 @@
+"""How a value of a type is owned: as one piece, field by field, or item by item.
+
+Source: KEP-555, "Merge strategy": ``x-kubernetes-list-type``, ``x-kubernetes-map-type``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.apply.fieldset import FieldSetError, key_element, value_element
+from tiphys.api.gotext import quote
+from tiphys.api.schema import (
+    ANY,
+    ARRAY,
+    ATOMIC,
+    MAP,
+    OBJECT,
+    SCHEMA_OR_ARRAY,
+    SCHEMA_OR_BOOL,
+    SCHEMA_OR_STRINGS,
+    Schema,
+)
+from tiphys.api.schema import MAP as LIST_OF_TYPE_MAP
+
+LEAF, STRUCT, ENTRIES, ITEMS, DEDUCED = range(5)
+"""One piece; an object's fields; a map's entries; a list's items; by what the value is."""
+
+ANYTHING = Schema(ANY)
+_DEDUCED_KINDS = (ANY, SCHEMA_OR_ARRAY, SCHEMA_OR_BOOL, SCHEMA_OR_STRINGS)
+
+
+class Plan:
+    """What the walkers need of a type, worked out once."""
+
+    __slots__ = ("children", "items", "keys", "schema", "shape")
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.shape = _shape(schema)
+        self.children: dict[str, tuple[str, Plan]] = {}
+        """Of an object: each field's path element and plan. Filled by ``plan_of``."""
+        self.items: Plan | None = None
+        """Of a map's values and a list's items; of an object's undeclared fields, where it may have some."""
+        self.keys: tuple[tuple[str, Any], ...] = ()
+        """Of a keyed list: its key fields in order of their names, with their defaults."""
+
+
+def _shape(schema: Schema) -> int:
+    kind = schema.kind
+    if kind == OBJECT:
+        return LEAF if schema.map_type == ATOMIC else STRUCT
+    if kind == MAP:
+        return LEAF if schema.map_type == ATOMIC else ENTRIES
+    if kind == ARRAY:
+        return LEAF if schema.list_type == ATOMIC else ITEMS
+    return DEDUCED if kind in _DEDUCED_KINDS else LEAF
+
+
+def plan_of(schema: Schema) -> Plan:
+    """The plan of a type; kept with it."""
+    found = schema.plan
+    if found is None:
+        found = schema.plan = Plan(schema)
+        if found.shape == STRUCT:
+            found.children = {name: (f"f:{name}", plan_of(field.schema)) for name, field in schema.fields.items()}
+            found.items = plan_of(ANYTHING) if schema.preserve_unknown else None
+        elif found.shape == DEDUCED:
+            found.items = plan_of(ANYTHING)
+        elif found.shape in (ENTRIES, ITEMS):
+            found.items = plan_of(schema.items or ANYTHING)
+        if schema.kind == ARRAY and schema.list_type == LIST_OF_TYPE_MAP:
+            fields = schema.items.fields if schema.items else {}
+            defaults = {name: field.default for name, field in fields.items()}
+            found.keys = tuple((name, defaults.get(name)) for name in sorted(schema.list_keys))
+    return found  # type: ignore[no-any-return]
+
+
+def shape_of(plan: Plan, value: Any) -> int:
+    """The shape that counts for this value."""
+    if plan.shape != DEDUCED:
+        return plan.shape
+    return ENTRIES if isinstance(value, dict) else LEAF
+
+
+def element_of(plan: Plan, item: Any) -> str:
+    """The path element of an item of a list. Raises ``FieldSetError``."""
+    if plan.keys:
+        return _keyed(plan, item)
+    if isinstance(item, dict):
+        raise FieldSetError("associative list without keys has an element that's a map type")
+    if isinstance(item, list):
+        raise FieldSetError("not supported: associative list with lists as elements")
+    if item is None:
+        raise FieldSetError("associative list without keys has an element that's an explicit null")
+    return value_element(item)
+
+
+def _keyed(plan: Plan, item: Any) -> str:
+    if item is None:
+        raise FieldSetError("associative list with keys may not have a null element")
+    if not isinstance(item, dict):
+        raise FieldSetError("associative list with keys may not have non-map elements")
+    found = []
+    for name, default in plan.keys:
+        value = item.get(name, default)
+        if value is not None or name in item:
+            found.append((name, value))
+    if not found:
+        names = " ".join(quote(name) for name in plan.schema.list_keys)
+        raise FieldSetError(
+            f"associative list with keys has an element that omits all key fields [{names}] "
+            "(and doesn't have default values for any key fields)"
+        )
+    return key_element(found)
+
+
+__all__ = ["DEDUCED", "ENTRIES", "ITEMS", "LEAF", "STRUCT", "Plan", "element_of", "plan_of", "shape_of"]

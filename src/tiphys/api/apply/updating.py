@@ -1,0 +1,144 @@
+"""Who owns what after a write that is not an apply: the fields that it changed become the writer's.
+
+Source: KEP-555, and https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tiphys.api.apply.fieldset import FieldSet, FieldSetError, Filter, difference, ordered, union
+from tiphys.api.apply.managers import UPDATE, Entry, Identity, Managers, cap, read, strip, write
+from tiphys.api.apply.reconcile import reconcile
+from tiphys.api.apply.versions import Change, Converter, no_versions
+from tiphys.api.codec.complete import complete
+from tiphys.api.schema import Schema
+from tiphys.api.scheme import GroupVersionKind
+
+Object = dict[str, Any]
+UNKNOWN = "unknown"
+
+_empty: dict[int, tuple[Schema, Object]] = {}
+
+
+def update_managed_fields(
+    old: Object | None,
+    new: Object,
+    manager: str,
+    gvk: GroupVersionKind,
+    schema: Schema,
+    now: str,
+    subresource: str = "",
+    *,
+    filters: Mapping[str, Filter] | None = None,
+    convert: Converter = no_versions,
+) -> Object:
+    """``new`` with its ``metadata.managedFields`` brought up to date, in place; returns it.
+
+    ``old`` is the object before the write, None for a create; both are completed (``codec.complete``) and in the
+    version of ``gvk``. ``now`` is RFC 3339 in seconds. ``filters`` tell, by API version, which fields a writer by this
+    endpoint can own at all. Never fails: where the objects cannot be compared, ``managedFields`` are dropped.
+    """
+    meta = new.setdefault("metadata", {})
+    given = meta.pop("managedFields", None)
+    live = (old or {}).get("metadata", {}).get("managedFields")
+    managers = _managers(given, live, ignore_given=bool(subresource))
+    if not managers and old is not None and old.get("metadata", {}).get("uid"):
+        # An object whose owners were never recorded, or were dropped on purpose, stays without.
+        return new
+    try:
+        change = _change(old, new, gvk, schema, filters or {}, convert)
+        if not schema.name:
+            managers = reconcile(managers, schema, gvk.api_version, convert)
+        identity = Identity.of(manager or UNKNOWN, UPDATE, gvk.api_version, subresource)
+        record(managers, change, identity, now)
+    except FieldSetError:
+        return new
+    if managers:
+        meta["managedFields"] = write(managers)
+    return new
+
+
+def _managers(given: Any, live: Any, ignore_given: bool) -> Managers:
+    """The entries to go on from: those in the request where it may and does bring some, else those of the object."""
+    if ignore_given or given == live or given is None:
+        return _read(live, trusted=True)
+    if not given or given == [{}]:
+        # A request empties the list to reset it.
+        return {}
+    found = _read(given, trusted=False)
+    return found or _read(live, trusted=True)
+
+
+def _read(entries: Any, trusted: bool) -> Managers:
+    try:
+        return read(entries, trusted)
+    except FieldSetError:
+        return {}
+
+
+def _change(
+    old: Object | None,
+    new: Object,
+    gvk: GroupVersionKind,
+    schema: Schema,
+    filters: Mapping[str, Filter],
+    convert: Converter,
+) -> Change:
+    before = empty_object(gvk, schema) if old is None else without_managers(old)
+    return Change(before, new, gvk.api_version, schema, convert, filters)
+
+
+def without_managers(obj: Object) -> Object:
+    """The object without its managed fields; shares all else."""
+    meta = obj.get("metadata") or {}
+    if "managedFields" not in meta:
+        return obj
+    return {**obj, "metadata": {key: value for key, value in meta.items() if key != "managedFields"}}
+
+
+def empty_object(gvk: GroupVersionKind, schema: Schema) -> Object:
+    """What a create starts from: nothing but what the wire form of the type always shows."""
+    if not schema.name:
+        return {"kind": gvk.kind, "apiVersion": gvk.api_version, "metadata": {}}
+    found = _empty.get(id(schema))
+    if found is None:
+        found = _empty[id(schema)] = (schema, complete({"kind": gvk.kind, "apiVersion": gvk.api_version}, schema))
+    return found[1]
+
+
+def record(managers: Managers, change: Change, identity: Identity, now: str) -> None:
+    """Give the writer what the change touched, and take that, and what is gone, from all others; in place."""
+    own_change = change.at(change.api_version)
+    assert own_change is not None
+    take_from_others(managers, change)
+    own: FieldSet = union(own_change.modified, own_change.added)
+    keep = change.filters.get(change.api_version)
+    own = strip(keep(own) if keep is not None else own)
+    if own:
+        previous = managers.get(identity)
+        fields = ordered(union(own, previous.fields)) if previous else own
+        managers[identity] = Entry(fields, change.api_version, now)
+    cap(managers)
+
+
+def take_from_others(managers: Managers, change: Change, spare: Identity | None = None) -> None:
+    for identity, entry in list(managers.items()):
+        if identity == spare:
+            continue
+        comparison = change.at(entry.api_version)
+        if comparison is None:
+            del managers[identity]
+            continue
+        fields = entry.fields
+        for taken in comparison:
+            if taken:
+                fields = difference(fields, taken)
+        if not fields:
+            del managers[identity]
+        elif fields is not entry.fields:
+            managers[identity] = entry.with_fields(fields)
+
+
+__all__ = ["Change", "empty_object", "record", "take_from_others", "update_managed_fields", "without_managers"]
