@@ -109,6 +109,11 @@ class PodWorkers:
             self._terminate(worker, Termination(pods.deletion_grace(pod)))
         worker.wake.set()
 
+    def remember(self, pod: Pod) -> None:
+        """Nothing to act on has changed; the next step uses the newer object."""
+        if (worker := self._workers.get(pods.uid_of(pod))) is not None:
+            worker.pod = pod
+
     def kill(self, pod: Pod, grace: int | None = None, eviction: tuple[str, str] | None = None) -> None:
         """Stop a pod, whatever the API says of it."""
         uid = pods.uid_of(pod)
@@ -165,8 +170,6 @@ class PodWorkers:
         while worker.phase is not Phase.FINISHED:
             worker.wake.clear()
             wait = await self._take_step(worker)
-            if worker.phase is Phase.FINISHED:
-                break
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(worker.wake.wait(), wait)
@@ -178,7 +181,7 @@ class PodWorkers:
         phase = worker.phase
         worker.step = asyncio.ensure_future(self._step(worker, phase))
         try:
-            after = await worker.step
+            after: Next = await worker.step
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():

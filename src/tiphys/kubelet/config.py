@@ -1,0 +1,54 @@
+"""What a kubelet can be told: the fields of KubeletConfiguration and flags that are supported, with the same defaults.
+
+Source: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(slots=True)
+class KubeletConfig:
+    node_name: str
+    root: Path = Path("/var/lib/kubelet")
+    node_ips: tuple[str, ...] = ()
+    """The node's addresses; empty: found out."""
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: list[dict[str, Any]] = field(default_factory=list)
+    register_node: bool = True
+    static_pod_path: Path | None = None
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    resolver_file: str = "/etc/resolv.conf"
+    log_root: str = "/var/log/pods"
+    container_log_links: str = "/var/log/containers"
+    max_pods: int = 110
+    pod_cidr: str = ""
+    cgroup_driver: str = "cgroupfs"
+    cgroup_root: str = ""
+    cgroups_per_qos: bool = True
+    cpu_cfs_quota: bool = True
+    reserved: dict[str, str] = field(default_factory=dict)
+    seccomp_default: bool = False
+    serialize_image_pulls: bool = True
+    parallel_image_pulls: int = 1
+    image_gc_high_percent: int = 85
+    image_gc_low_percent: int = 80
+    image_minimum_age: float = 120.0
+    container_log_max_size: int = 10 << 20
+    container_log_max_files: int = 5
+    address: str = "0.0.0.0"
+    port: int = 10250
+    """Port of the kubelet's server; 0 for any free one."""
+    serve: bool = True
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None
+    anonymous: bool = False
+    token_webhook: bool = True
+    authorization: str = "Webhook"
+    """``Webhook`` asks the API server, ``AlwaysAllow`` lets every known caller do everything."""
+    memory_volumes: bool = True

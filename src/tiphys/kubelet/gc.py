@@ -1,0 +1,178 @@
+"""Removes what no pod needs any more: dead containers and sandboxes, log folders, images when the disk fills.
+
+Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#containers-images
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from tiphys.kubelet import labels
+from tiphys.kubelet.runtime.service import (
+    Container,
+    ContainerState,
+    Image,
+    ImageService,
+    RuntimeFailure,
+    RuntimeNotFound,
+    RuntimeService,
+    Sandbox,
+)
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+KEEP_DEAD = 1
+"""Dead runs of each container that are kept, for `kubectl logs --previous`."""
+
+
+def dead_containers(containers: Sequence[Container], gone: Collection[str]) -> list[str]:
+    """Ids of the containers to remove: all that belong to pods that are ``gone``, and all but the newest dead run."""
+    found: list[str] = []
+    kept: dict[tuple[str, str], int] = {}
+    for container in sorted(containers, key=lambda c: c.created_at, reverse=True):
+        uid = container.labels.get(labels.POD_UID, "")
+        if container.state is ContainerState.RUNNING:
+            continue
+        if uid in gone:
+            found.append(container.id)
+            continue
+        key = (uid, container.labels.get(labels.CONTAINER_NAME, container.name))
+        # The newest record is the container's status itself; older ones only serve its history.
+        kept[key] = kept.get(key, 0) + 1
+        if kept[key] > KEEP_DEAD + 1:
+            found.append(container.id)
+    return found
+
+
+def dead_sandboxes(sandboxes: Sequence[Sandbox], containers: Iterable[Container], gone: Collection[str]) -> list[str]:
+    """Ids of the sandboxes to remove: those of pods that are ``gone``, and old ones that hold no container."""
+    used = {container.sandbox_id for container in containers}
+    newest: dict[str, Sandbox] = {}
+    for sandbox in sandboxes:
+        if sandbox.uid not in newest or sandbox.created_at > newest[sandbox.uid].created_at:
+            newest[sandbox.uid] = sandbox
+    return [
+        sandbox.id
+        for sandbox in sandboxes
+        if not sandbox.ready
+        and sandbox.id not in used
+        and (sandbox.uid in gone or newest[sandbox.uid].id != sandbox.id)
+    ]
+
+
+class ContainerGC:
+    def __init__(self, runtime: RuntimeService, log_root: str, log_links: str) -> None:
+        self._runtime = runtime
+        self._log_root = Path(log_root)
+        self._log_links = Path(log_links) if log_links else None
+
+    async def collect(self, gone: Collection[str]) -> None:
+        """One round. Raises ``RuntimeFailure``."""
+        containers = await self._runtime.list_containers()
+        doomed = dead_containers(containers, gone)
+        await self._remove_containers(doomed)
+        left = [container for container in containers if container.id not in set(doomed)]
+        for sandbox_id in dead_sandboxes(await self._runtime.list_sandboxes(), left, gone):
+            with contextlib.suppress(RuntimeNotFound):
+                await self._runtime.remove_sandbox(sandbox_id)
+        self._remove_dead_links()
+
+    async def remove_pod(self, uid: str) -> None:
+        """Everything of a pod that has been deleted: containers, sandboxes, logs. Raises ``RuntimeFailure``."""
+        await self._remove_containers([container.id for container in await self._runtime.list_containers(uid)])
+        for sandbox in await self._runtime.list_sandboxes(uid):
+            with contextlib.suppress(RuntimeNotFound):
+                await self._runtime.stop_sandbox(sandbox.id)
+                await self._runtime.remove_sandbox(sandbox.id)
+        if self._log_root.is_dir():
+            for folder in self._log_root.glob(f"*_{uid}"):
+                shutil.rmtree(folder, ignore_errors=True)
+        self._remove_dead_links()
+
+    async def _remove_containers(self, ids: Iterable[str]) -> None:
+        for container_id in ids:
+            with contextlib.suppress(RuntimeNotFound):
+                await self._runtime.remove_container(container_id)
+
+    def _remove_dead_links(self) -> None:
+        if self._log_links is None or not self._log_links.is_dir():
+            return
+        for link in self._log_links.glob("*.log"):
+            if link.is_symlink() and str(self._log_root) in os.readlink(link) and not link.exists():
+                link.unlink(missing_ok=True)
+
+
+class ImageGC:
+    """Removes images that no container uses, the longest unused first, when the disk is fuller than it may be."""
+
+    def __init__(
+        self, images: ImageService, runtime: RuntimeService, clock: Clock, high: int, low: int, minimum_age: float
+    ) -> None:
+        self._images = images
+        self._runtime = runtime
+        self._clock = clock
+        self._high = high
+        self._low = low
+        self._minimum_age = minimum_age
+        self._first_seen: dict[str, float] = {}
+        self._last_used: dict[str, float] = {}
+
+    async def collect(self) -> list[str]:
+        """One round; gives what was removed. Raises ``RuntimeFailure``."""
+        images = await self._note_use()
+        filesystems = await self._images.image_filesystems()
+        if not filesystems or self._high >= 100:
+            return []
+        mountpoint = Path(filesystems[0].mountpoint)
+        place = next(path for path in (mountpoint, *mountpoint.parents) if path.exists())
+        usage = shutil.disk_usage(place)
+        used = 100 * (usage.total - usage.free) // max(usage.total, 1)
+        if used < self._high:
+            return []
+        excess = usage.total - usage.free - usage.total * self._low // 100
+        removed: list[str] = []
+        for image in unused_images(images, self._first_seen, self._last_used, self._clock.now(), self._minimum_age):
+            if excess <= 0:
+                break
+            try:
+                await self._images.remove_image(image.id)
+            except RuntimeFailure as error:
+                log.warning("cannot remove image %s: %s", image.id, error)
+                continue
+            removed.append(image.id)
+            excess -= image.size
+        return removed
+
+    async def _note_use(self) -> list[Image]:
+        now = self._clock.now()
+        images = await self._images.list_images()
+        in_use = {container.image_ref for container in await self._runtime.list_containers()}
+        for image in images:
+            self._first_seen.setdefault(image.id, now)
+            if image.id in in_use or in_use & {*image.tags, *image.digests}:
+                self._last_used[image.id] = now
+        known = {image.id for image in images}
+        for table in (self._first_seen, self._last_used):
+            for key in [key for key in table if key not in known]:
+                del table[key]
+        return images
+
+
+def unused_images(
+    images: Sequence[Image], first_seen: dict[str, float], last_used: dict[str, float], now: float, minimum_age: float
+) -> list[Image]:
+    """The images that may go, the longest unused first."""
+    free = [
+        image
+        for image in images
+        if not image.pinned
+        and last_used.get(image.id, 0.0) < now
+        and now - first_seen.get(image.id, now) >= minimum_age
+    ]
+    return sorted(free, key=lambda image: (last_used.get(image.id, 0.0), first_seen.get(image.id, 0.0)))

@@ -1,0 +1,510 @@
+"""The kubelet, wired: which pods are to run comes in from the sources, each gets a worker, and the node reports itself.
+
+The way of a pod through this file: ``_added`` → ``_admit`` → ``PodWorkers.update`` → ``PodSync.sync`` (pod_sync.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+from tiphys.client import errors
+from tiphys.client.informer import Callbacks, Informer
+from tiphys.client.resources import NODES, PODS, SERVICES
+from tiphys.client.rest import Client
+from tiphys.controlkit.objects import timestamp
+from tiphys.kubelet import labels, pods
+from tiphys.kubelet.admission import Rejection, admit
+from tiphys.kubelet.api_objects import ApiObjects
+from tiphys.kubelet.builder import ConfigBuilder
+from tiphys.kubelet.cgroups import Cgroups
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.fields import field_value, resource_value
+from tiphys.kubelet.gc import ContainerGC, ImageGC
+from tiphys.kubelet.health import RuntimeHealth
+from tiphys.kubelet.hooks import HookRunner
+from tiphys.kubelet.images import ImageManager
+from tiphys.kubelet.killer import Killer
+from tiphys.kubelet.network import ClusterDNS
+from tiphys.kubelet.node.agent import NodeAgent
+from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, read_machine
+from tiphys.kubelet.node.status import NodeFacts, allocatable
+from tiphys.kubelet.pleg import PodLifecycle
+from tiphys.kubelet.pod_runtime import PodRuntime
+from tiphys.kubelet.pod_sync import PodSync
+from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.probes.manager import ProbeManager
+from tiphys.kubelet.probes.prober import Prober
+from tiphys.kubelet.recorder import PodEvents, Recorder
+from tiphys.kubelet.restarts import Backoff
+from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure, RuntimeService
+from tiphys.kubelet.security import HostSecurity
+from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
+from tiphys.kubelet.status.generate import rejected_status
+from tiphys.kubelet.status.manager import StatusManager
+from tiphys.kubelet.tokens import TokenManager
+from tiphys.kubelet.volumes.manager import VolumeManager
+from tiphys.kubelet.workers import Phase, PodWorkers
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+CLEANUP_PERIOD = 5.0
+GC_PERIOD = 60.0
+IMAGE_GC_PERIOD = 300.0
+
+
+class Kubelet:
+    """One node's agent. ``run`` returns only when it is cancelled; pods run on without it."""
+
+    def __init__(
+        self,
+        config: KubeletConfig,
+        client: Client,
+        runtime: RuntimeService,
+        images: ImageService,
+        clock: Clock,
+        recorder: Recorder,
+        *,
+        machine: MachineInfo | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.client = client
+        self.runtime = runtime
+        self.image_service = images
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._runner = Runner(clock, "kubelet ")
+        self._recorder = recorder
+        self.events = PodEvents(recorder)
+        self.machine = machine or read_machine(config.root)
+        self.settings = self._make_settings()
+        self.health = RuntimeHealth(runtime, clock)
+        self.node = NodeAgent(
+            client,
+            clock,
+            config.node_name,
+            self._facts,
+            labels=config.labels,
+            taints=config.taints,
+            transition=self._node_transition,
+        )
+        self.pods = Informer(client, PODS, clock, field_selector=f"spec.nodeName={config.node_name}", rng=self._rng)
+        self.services = Informer(client, SERVICES, clock, rng=self._rng)
+        self._static: dict[str, Pod] = {}
+        self._wire()
+
+    def _make_settings(self) -> NodeSettings:
+        config = self.config
+        return NodeSettings(
+            node_name=config.node_name,
+            root=config.root,
+            log_root=config.log_root,
+            container_log_links=config.container_log_links,
+            host_ips=config.node_ips or (default_node_ip(),),
+            dns=ClusterDNS(config.cluster_dns, config.cluster_domain, config.resolver_file),
+            security=HostSecurity(
+                apparmor=_apparmor_enabled(),
+                seccomp_default=config.seccomp_default,
+                seccomp_root=str(config.root / "seccomp"),
+            ),
+            memory_capacity=self.machine.memory,
+            cgroup_driver=config.cgroup_driver,
+            cgroup_root=config.cgroup_root,
+            cgroups_per_qos=config.cgroups_per_qos,
+            enforce_cpu_limits=config.cpu_cfs_quota,
+        )
+
+    def _wire(self) -> None:
+        config, clock, runner, events = self.config, self._clock, self._runner, self.events
+        objects = ApiObjects(self.client, clock, runner, self._objects_changed)
+        tokens = TokenManager(self.client, clock)
+        self.volumes = VolumeManager(
+            config.root, self.client, clock, objects, tokens, self._field, memory=config.memory_volumes
+        )
+        self.status = StatusManager(self.client, clock, runner, self._shown, lambda uid: self.workers.could_run(uid))
+        self.probes = ProbeManager(Prober(self.runtime), clock, runner, events, self.status.get, self._poke, self._rng)
+        hooks = HookRunner(self.runtime, clock)
+        killer = self.killer = Killer(self.runtime, hooks, clock, events)
+        backoff = Backoff()
+        pulls = 1 if config.serialize_image_pulls else config.parallel_image_pulls
+        images = ImageManager(self.image_service, clock, events, pulls)
+        builder = ConfigBuilder(self.settings, objects, self.image_service, self.services.store.list)
+        self.pod_runtime = PodRuntime(
+            self.runtime, images, builder, killer, hooks, clock, events, self.settings, backoff
+        )
+        self.mirrors = MirrorPodClient(self.client, lambda: self.node.node, self.pods.store.get)
+        self._sync = PodSync(
+            settings=self.settings,
+            clock=clock,
+            events=events,
+            runtime=self.pod_runtime,
+            killer=killer,
+            images=images,
+            volumes=self.volumes,
+            objects=objects,
+            tokens=tokens,
+            cgroups=Cgroups(),
+            probes=self.probes,
+            status=self.status,
+            backoff=backoff,
+            mirrors=self.mirrors,
+            network_problem=lambda: self.health.network_problem,
+            runtime_name=lambda: self.health.version.name or "containerd",
+            rng=self._rng,
+        )
+        self.workers = PodWorkers(self._sync, clock, runner, self._finished)
+        self.pleg = PodLifecycle(self.runtime, clock, runner, self._poke)
+        self._container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
+        self._image_gc = ImageGC(
+            self.image_service,
+            self.runtime,
+            clock,
+            config.image_gc_high_percent,
+            config.image_gc_low_percent,
+            config.image_minimum_age,
+        )
+
+    async def run(self) -> None:
+        """Register, follow the pods, and keep everything going until cancelled."""
+        async with self._runner as runner:
+            await self.health.wait_runtime()
+            if self.config.pod_cidr:
+                await self.runtime.update_pod_cidr(self.config.pod_cidr)
+            runner.supervise(self.services.run, "services")
+            runner.spawn(self._event_node("Normal", "Starting", "Starting kubelet."), "start event")
+            await self.health.check()
+            if self.config.register_node:
+                await self.node.register()
+                runner.supervise(self.node.run_lease, "lease")
+                runner.supervise(self.node.run_status, "node status")
+            runner.supervise(self.health.run, "runtime health")
+            runner.supervise(self._report_health, "readiness")
+            await self.services.wait_synced()
+            await self.pleg.relist()
+            runner.supervise(self.pleg.run, "pod lifecycle")
+            self.pods.add_handler(Callbacks(added=self._changed, updated=self._updated, deleted=self._deleted))
+            runner.supervise(self.pods.run, "pods")
+            if self.config.static_pod_path is not None:
+                static = StaticPods(
+                    self.config.static_pod_path, self.config.node_name, self._clock, self._static_changed
+                )
+                runner.supervise(static.run, "static pods")
+            await self.pods.wait_synced()
+            runner.supervise(self._clean_up_for_ever, "clean-up")
+            runner.supervise(self._collect_images_for_ever, "image collection")
+            await self._collect_for_ever()
+
+    async def _event_node(self, type_: Any, reason: str, message: str) -> None:
+        name = self.config.node_name
+        self._recorder.event({"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}, type_, reason, message)
+
+    # Pods from the API server.
+
+    def _changed(self, pod: Pod) -> None:
+        if pods.is_mirror(pod):
+            self._mirror_changed(pod)
+            return
+        uid = pods.uid_of(pod)
+        if self.workers.phase(uid) is None and not pods.is_deleting(pod) and not pods.is_terminal(pod):
+            if self.status.get(uid) is not None:  # turned away before, and not yet seen to be Failed
+                return
+            rejection = self._admit(pod)
+            if rejection is not None:
+                self._reject(pod, rejection)
+                return
+        self.workers.update(pod)
+        self.status.api_changed(uid)
+
+    def _updated(self, old: Pod, new: Pod) -> None:
+        if pods.uid_of(old) != pods.uid_of(new):
+            self._deleted(old)
+        if self._is_echo(old, new):
+            self.workers.remember(new)
+            self.status.api_changed(pods.uid_of(new))
+        else:
+            self._changed(new)
+
+    def _is_echo(self, old: Pod, new: Pod) -> bool:
+        """Whether this is but our own status coming back. Conditions of others (readiness gates) are news."""
+        return (
+            self.workers.phase(pods.uid_of(new)) is Phase.SYNC
+            and _only_status_changed(old, new)
+            and _foreign_conditions(old) == _foreign_conditions(new)
+            and not pods.is_terminal(new)
+        )
+
+    def _deleted(self, pod: Pod) -> None:
+        uid = pods.uid_of(pod)
+        if pods.is_mirror(pod):
+            for static in self._static.values():
+                if is_mirror_of(pod, static):
+                    self.workers.poke(pods.uid_of(static))
+            return
+        phase = self.workers.phase(uid)
+        if phase is None:
+            self.status.forget(uid)
+        elif phase is Phase.FINISHED:
+            self._forget(uid)
+        else:  # deleted by force: nobody waits for it, but it must end all the same
+            self.workers.kill(pod, pods.deletion_grace(pod))
+
+    def _finished(self, uid: str) -> None:
+        if self._known(uid) is None:
+            self._forget(uid)
+
+    def _forget(self, uid: str) -> None:
+        self.workers.forget(uid)
+        self.status.forget(uid)
+        self._runner.spawn(self._remove_pod(uid), "removal")
+
+    async def _remove_pod(self, uid: str) -> None:
+        try:
+            await self._container_gc.remove_pod(uid)
+        except RuntimeFailure as error:
+            log.warning("cannot remove the containers of pod %s: %s", uid, error)
+
+    def _known(self, uid: str) -> Pod | None:
+        """The pod as its source has it now."""
+        if uid in self._static:
+            return self._static[uid]
+        pod = self.workers.pod(uid)
+        if pod is None:
+            return next((p for p in self.pods.store.list() if pods.uid_of(p) == uid), None)
+        shown = self.pods.store.get(pods.namespace_of(pod), pods.name_of(pod))
+        return shown if shown is not None and pods.uid_of(shown) == uid else None
+
+    def _shown(self, pod: Pod) -> Pod | None:
+        """The pod as the API shows it: for a static pod its mirror."""
+        shown = self.pods.store.get(pods.namespace_of(pod), pods.name_of(pod))
+        if shown is None:
+            return None
+        if pods.is_static(pod):
+            return shown if is_mirror_of(shown, pod) else None
+        return shown if pods.uid_of(shown) == pods.uid_of(pod) else None
+
+    # Admission.
+
+    def _admit(self, pod: Pod) -> Rejection | None:
+        node = self.node.node
+        if node is None:
+            return None
+        others = [
+            other
+            for uid in self.workers.known()
+            if uid != pods.uid_of(pod)
+            and self.workers.could_run(uid)
+            and (other := self.workers.pod(uid)) is not None
+            and not pods.is_terminal(other)
+        ]
+        return admit(pod, node, others, self.settings.security.apparmor)
+
+    def _reject(self, pod: Pod, rejection: Rejection) -> None:
+        if rejection.reason == "NodeAffinity":
+            self._runner.spawn(self._reconsider(pod, rejection), "admission")
+            return
+        self._turn_away(pod, rejection)
+
+    async def _reconsider(self, pod: Pod, rejection: Rejection) -> None:
+        """The node's labels may be newer than what is known here: read them before failing the pod."""
+        try:
+            self.node.node = await self.client.get(NODES, self.config.node_name)
+        except (errors.ApiError, ConnectionError, TimeoutError) as error:
+            log.warning("cannot read node %s: %s", self.config.node_name, error)
+        again = self._admit(pod)
+        if again is None:
+            self.workers.update(pod)
+        else:
+            self._turn_away(pod, again)
+
+    def _turn_away(self, pod: Pod, rejection: Rejection) -> None:
+        self.events.pod(pod, "Warning", rejection.reason, rejection.message)
+        now = timestamp(self._clock.now())
+        self.status.set(pod, rejected_status(pod, rejection.reason, rejection.message, now))
+
+    # Static pods.
+
+    def _static_changed(self, found: list[Pod]) -> None:
+        now = {pods.uid_of(pod): pod for pod in found}
+        before, self._static = self._static, now
+        for uid, pod in before.items():
+            if uid not in now:
+                self.workers.kill(pod)
+                mirror = self.pods.store.get(pods.namespace_of(pod), pods.name_of(pod))
+                if mirror is not None and is_mirror_of(mirror, pod):
+                    self._runner.spawn(self._delete_mirror(mirror), "mirror pod")
+        for pod in now.values():
+            self.workers.update(pod)
+
+    def _mirror_changed(self, mirror: Pod) -> None:
+        for uid, pod in self._static.items():
+            if pods.name_of(pod) == pods.name_of(mirror) and pods.namespace_of(pod) == pods.namespace_of(mirror):
+                self.status.api_changed(uid)
+                if pods.is_deleting(mirror) or not is_mirror_of(mirror, pod):
+                    self.workers.poke(uid)
+                return
+        if self.config.static_pod_path is not None or not self._static:
+            self._runner.spawn(self._delete_mirror(mirror), "mirror pod")
+
+    async def _delete_mirror(self, mirror: Pod) -> None:
+        try:
+            await self.mirrors.delete(mirror)
+        except (errors.ApiError, ConnectionError, TimeoutError) as error:
+            log.warning("cannot delete the mirror pod %s: %s", pods.key_of(mirror), error)
+
+    # What has changed at the runtime or at objects.
+
+    def _poke(self, uid: str) -> None:
+        self.workers.poke(uid)
+
+    def _objects_changed(self, uid: str) -> None:
+        self.workers.poke(uid)
+
+    def _field(self, pod: Pod, item: Object) -> str:
+        """A downward API item of a volume: fields read as the pod is now, not as it was when it was mounted."""
+        current = self._known(pods.uid_of(pod)) or pod
+        if selector := item.get("fieldRef"):
+            status = self.status.get(pods.uid_of(pod)) or {}
+            ips = [entry["ip"] for entry in status.get("podIPs") or []]
+            return field_value(current, selector.get("fieldPath", ""), pod_ips=ips, host_ips=self.settings.host_ips)
+        selector = item.get("resourceFieldRef") or {}
+        return resource_value(current, {"name": ""}, selector, self.settings.allocatable)
+
+    # The node.
+
+    async def _facts(self) -> NodeFacts:
+        images = []
+        try:
+            for image in await self.image_service.list_images():
+                names = [*image.digests, *image.tags] or [image.id]
+                images.append({"names": names[:5], "sizeBytes": image.size})
+        except RuntimeFailure as error:
+            log.debug("cannot list images: %s", error)
+        version = self.health.version
+        facts = NodeFacts(
+            name=self.config.node_name,
+            machine=self.machine,
+            addresses=[
+                *(("InternalIP", ip) for ip in self.settings.host_ips),
+                ("Hostname", self.config.node_name),
+            ],
+            runtime_version=f"{version.name}://{version.version}",
+            port=self.config.port,
+            max_pods=self.config.max_pods,
+            reserved=self.config.reserved,
+            images=images,
+            not_ready=self._not_ready(),
+        )
+        self.settings.allocatable = allocatable(facts)
+        return facts
+
+    def _not_ready(self) -> str:
+        problem = self.health.problem
+        return f"[{problem}]" if ", " in problem and self.health.runtime_problem else problem
+
+    def _node_transition(self, condition: str, status: str) -> None:
+        reasons = {
+            ("Ready", "True"): "NodeReady",
+            ("Ready", "False"): "NodeNotReady",
+            ("MemoryPressure", "False"): "NodeHasSufficientMemory",
+            ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
+            ("DiskPressure", "False"): "NodeHasNoDiskPressure",
+            ("DiskPressure", "True"): "NodeHasDiskPressure",
+            ("PIDPressure", "False"): "NodeHasSufficientPID",
+            ("PIDPressure", "True"): "NodeHasInsufficientPID",
+        }
+        if reason := reasons.get((condition, status)):
+            message = f"Node {self.config.node_name} status is now: {reason}"
+            self._runner.spawn(self._event_node("Normal", reason, message), "node event")
+
+    async def _report_health(self) -> None:
+        """Tell the API server at once when the runtime or its network come or go."""
+        while True:
+            await self.health.changed.wait()
+            self.health.changed.clear()
+            if self.config.register_node and self.node.node is not None:
+                try:
+                    await self.node.report(force=True)
+                except (errors.ApiError, ConnectionError, TimeoutError) as error:
+                    log.warning("cannot report the node's readiness: %s", error)
+                    self.health.changed.set()
+                    await self._clock.sleep(1.0)
+
+    # Cleaning up.
+
+    async def _clean_up_for_ever(self) -> None:
+        while True:
+            await self.clean_up()
+            await self._clock.sleep(CLEANUP_PERIOD)
+
+    async def clean_up(self) -> None:
+        """End what runs and belongs to no pod, and remove the folders of pods that are gone."""
+        known = {pods.uid_of(pod) for pod in self.pods.store.list()} | set(self._static) | set(self.workers.known())
+        try:
+            for uid in self.pleg.running_pods():
+                if uid and uid not in known:
+                    await self._end_orphan(uid)
+        except RuntimeFailure as error:
+            log.warning("cannot end pods without a source: %s", error)
+        for uid in self.volumes.known_pods():
+            if uid not in known:
+                try:
+                    self.volumes.unmount(uid)
+                except OSError as error:
+                    log.warning("cannot remove the folder of pod %s: %s", uid, error)
+
+    async def _end_orphan(self, uid: str) -> None:
+        observed = await self.pod_runtime.observe(uid)
+        log.info("ending pod %s/%s (%s): no source has it", observed.namespace, observed.name, uid)
+        if not observed.idle:
+            found = await self.runtime.list_containers(uid)
+            sandboxes = observed.sandboxes
+            of = found[0].labels if found else (sandboxes[0].labels if sandboxes else {})
+            pod, _ = labels.restore_pod(of, {})
+            await self.killer.kill_pod(pod, observed, 1)
+        await self._container_gc.remove_pod(uid)
+        await self.pleg.relist()
+
+    async def _collect_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(GC_PERIOD)
+            known = {pods.uid_of(p) for p in self.pods.store.list()} | set(self._static) | set(self.workers.known())
+            gone = [uid for uid in self.pleg.running_pods() if uid not in known]
+            try:
+                await self._container_gc.collect(gone)
+            except RuntimeFailure as error:
+                log.warning("cannot remove dead containers: %s", error)
+
+    async def _collect_images_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(IMAGE_GC_PERIOD)
+            try:
+                if removed := await self._image_gc.collect():
+                    log.info("removed %d unused images", len(removed))
+            except RuntimeFailure as error:
+                log.warning("cannot remove unused images: %s", error)
+
+
+def _only_status_changed(old: Pod, new: Pod) -> bool:
+    """Whether nothing that the kubelet acts on differs."""
+    keys = ("labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds")
+    metas = (old["metadata"], new["metadata"])
+    return old["spec"] == new["spec"] and all(metas[0].get(key) == metas[1].get(key) for key in keys)
+
+
+def _foreign_conditions(pod: Pod) -> list[Object]:
+    gates = {gate["conditionType"] for gate in pods.spec_of(pod).get("readinessGates") or []}
+    return [c for c in (pod.get("status") or {}).get("conditions") or [] if c["type"] in gates]
+
+
+def _apparmor_enabled() -> bool:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled") as file:
+            return file.read(1) == "Y"
+    except OSError:
+        return False

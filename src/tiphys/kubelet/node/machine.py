@@ -1,0 +1,110 @@
+"""Facts of the machine: capacity, names, versions. Reads /proc and /etc; nothing here changes anything.
+
+Source: https://kubernetes.io/docs/reference/node/node-status/
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineInfo:
+    """What does not change while the kubelet runs. ``memory`` and ``storage`` in bytes."""
+
+    cpus: int
+    memory: int
+    storage: int
+    architecture: str
+    machine_id: str
+    system_uuid: str
+    boot_id: str
+    kernel_version: str
+    os_image: str
+    huge_pages: tuple[tuple[str, int], ...] = (("hugepages-1Gi", 0), ("hugepages-2Mi", 0))
+
+
+def read_machine(root: Path) -> MachineInfo:
+    """``root`` is the kubelet's folder: its filesystem counts as the node's storage."""
+    place = next(path for path in (root, *root.parents) if path.exists())
+    return MachineInfo(
+        cpus=len(os.sched_getaffinity(0)),
+        memory=memory_total(),
+        storage=shutil.disk_usage(place).total,
+        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        machine_id=_first_line("/etc/machine-id", "/var/lib/dbus/machine-id"),
+        system_uuid=_first_line("/sys/class/dmi/id/product_uuid", "/etc/machine-id"),
+        boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
+        kernel_version=platform.release(),
+        os_image=_os_image(),
+        huge_pages=_huge_pages(),
+    )
+
+
+def _first_line(*paths: str) -> str:
+    for path in paths:
+        try:
+            if text := Path(path).read_text().strip():
+                return text
+        except OSError:
+            continue
+    return ""
+
+
+def _meminfo() -> dict[str, int]:
+    """/proc/meminfo in bytes."""
+    found = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        found[name] = int(words[0]) * (1024 if len(words) > 1 else 1)
+    return found
+
+
+def memory_total() -> int:
+    return _meminfo()["MemTotal"]
+
+
+def memory_available() -> int:
+    return _meminfo()["MemAvailable"]
+
+
+def _os_image() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Unknown"
+
+
+def _huge_pages() -> tuple[tuple[str, int], ...]:
+    """Bytes of huge pages by resource name."""
+    found = {"hugepages-1Gi": 0, "hugepages-2Mi": 0}
+    folder = Path("/sys/kernel/mm/hugepages")
+    names = {1048576: "hugepages-1Gi", 2048: "hugepages-2Mi", 65536: "hugepages-64Mi", 32768: "hugepages-32Mi"}
+    for entry in folder.glob("hugepages-*kB") if folder.is_dir() else ():
+        size = int(entry.name.removeprefix("hugepages-").removesuffix("kB"))
+        if size in names:
+            count = int((entry / "nr_hugepages").read_text())
+            found[names[size]] = count * size * 1024
+    return tuple(sorted(found.items()))
+
+
+def default_node_name() -> str:
+    return socket.gethostname().strip().lower()
+
+
+def default_node_ip() -> str:
+    """The address that packets to the outside carry; loopback where there is no route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a UDP connect sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

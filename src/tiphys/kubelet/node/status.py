@@ -1,0 +1,191 @@
+"""The Node object: labels, capacity, conditions and the rest of its status. Pure.
+
+Source: https://kubernetes.io/docs/reference/node/node-status/ and …/labels-annotations-taints/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys import KUBERNETES_VERSION
+from tiphys.kubelet.node.machine import MachineInfo
+from tiphys.kubelet.quantities import milli, value
+
+Object = dict[str, Any]
+_MAX_IMAGES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node's status is made of."""
+
+    name: str
+    machine: MachineInfo
+    addresses: Sequence[tuple[str, str]]
+    """(type, address), such as ``("InternalIP", "10.0.0.1")``."""
+    runtime_version: str
+    port: int = 10250
+    max_pods: int = 110
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    """Resources kept for the system (systemReserved and kubeReserved together)."""
+    eviction_memory: int = 100 << 20
+    eviction_storage_percent: int = 10
+    images: Sequence[Object] = ()
+    not_ready: str = ""
+    """Why the node cannot run pods; empty where it can."""
+    memory_pressure: bool = False
+    disk_pressure: bool = False
+    pid_pressure: bool = False
+
+
+def default_labels(name: str, machine: MachineInfo) -> dict[str, str]:
+    return {
+        "beta.kubernetes.io/arch": machine.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": machine.architecture,
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+    }
+
+
+def capacity(facts: NodeFacts) -> dict[str, str]:
+    machine = facts.machine
+    return {
+        "cpu": str(machine.cpus),
+        "ephemeral-storage": f"{machine.storage // 1024}Ki",
+        **{name: _binary(size) for name, size in machine.huge_pages},
+        "memory": f"{machine.memory // 1024}Ki",
+        "pods": str(facts.max_pods),
+    }
+
+
+def _binary(size: int) -> str:
+    for suffix, unit in (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)):
+        if size and size % unit == 0:
+            return f"{size // unit}{suffix}"
+    return str(size)
+
+
+def allocatable(facts: NodeFacts) -> dict[str, str]:
+    """Capacity without what is reserved, and without what eviction keeps free."""
+    machine, reserved = facts.machine, facts.reserved
+    cpu = machine.cpus * 1000 - milli(reserved.get("cpu"))
+    pages = sum(size for _, size in machine.huge_pages)
+    memory = machine.memory - value(reserved.get("memory")) - facts.eviction_memory - pages
+    storage = machine.storage * (100 - facts.eviction_storage_percent) // 100 - value(reserved.get("ephemeral-storage"))
+    return capacity(facts) | {
+        "cpu": str(cpu // 1000) if cpu % 1000 == 0 else f"{cpu}m",
+        "ephemeral-storage": str(max(storage, 0)),
+        "memory": f"{max(memory, 0) // 1024}Ki",
+    }
+
+
+def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
+    """The status of the node. ``before`` is the one that the API has, for the times of the conditions."""
+    machine = facts.machine
+    return {
+        "addresses": [{"type": kind, "address": address} for kind, address in facts.addresses],
+        "allocatable": allocatable(facts),
+        "capacity": capacity(facts),
+        "conditions": conditions(facts, before.get("conditions") or [], now),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
+        "images": sorted(facts.images, key=lambda image: -int(image.get("sizeBytes") or 0))[:_MAX_IMAGES],
+        "nodeInfo": {
+            "architecture": machine.architecture,
+            "bootID": machine.boot_id,
+            "containerRuntimeVersion": facts.runtime_version,
+            "kernelVersion": machine.kernel_version,
+            "kubeProxyVersion": "",
+            "kubeletVersion": KUBERNETES_VERSION,
+            "machineID": machine.machine_id,
+            "operatingSystem": "linux",
+            "osImage": machine.os_image,
+            "systemUUID": machine.system_uuid,
+        },
+    }
+
+
+def conditions(facts: NodeFacts, before: Sequence[Object], now: str) -> list[Object]:
+    wanted = [
+        _pressure(
+            "MemoryPressure",
+            facts.memory_pressure,
+            "Memory",
+            "kubelet has sufficient memory available",
+            "kubelet has insufficient memory available",
+        ),
+        _pressure(
+            "DiskPressure", facts.disk_pressure, "Disk", "kubelet has no disk pressure", "kubelet has disk pressure"
+        ),
+        _pressure(
+            "PIDPressure",
+            facts.pid_pressure,
+            "PID",
+            "kubelet has sufficient PID available",
+            "kubelet has insufficient PID available",
+        ),
+        _ready(facts.not_ready),
+    ]
+    known = {condition["type"]: condition for condition in before}
+    foreign = [c for c in before if c["type"] not in {w["type"] for w in wanted}]
+    for condition in wanted:
+        old = known.get(condition["type"])
+        same = old is not None and old.get("status") == condition["status"] and old.get("lastTransitionTime")
+        condition["lastHeartbeatTime"] = now
+        condition["lastTransitionTime"] = old["lastTransitionTime"] if old is not None and same else now
+    return [*foreign, *wanted]
+
+
+def _pressure(type_: str, pressed: bool, what: str, well: str, ill: str) -> Object:
+    if pressed:
+        reason = {"Disk": "KubeletHasDiskPressure"}.get(what, f"KubeletHasInsufficient{what}")
+        return {"type": type_, "status": "True", "reason": reason, "message": ill}
+    reason = {"Disk": "KubeletHasNoDiskPressure"}.get(what, f"KubeletHasSufficient{what}")
+    return {"type": type_, "status": "False", "reason": reason, "message": well}
+
+
+def _ready(problem: str) -> Object:
+    if problem:
+        return {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": problem}
+    return {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "message": "kubelet is posting ready status",
+    }
+
+
+def same_but_for_heartbeats(left: Object, right: Object) -> bool:
+    """Whether two statuses say the same; the times of heartbeats do not count."""
+
+    def plain(status: Object) -> Object:
+        kept = [{k: v for k, v in c.items() if k != "lastHeartbeatTime"} for c in status.get("conditions") or []]
+        return {**status, "conditions": sorted(kept, key=lambda c: str(c["type"]))}
+
+    keys = ("addresses", "allocatable", "capacity", "conditions", "daemonEndpoints", "images", "nodeInfo")
+    a, b = plain(left), plain(right)
+    return all((a.get(key) or None) == (b.get(key) or None) for key in keys)
+
+
+def new_node(
+    facts: NodeFacts, now: str, labels: Mapping[str, str], taints: Sequence[Object], unschedulable: bool = False
+) -> Object:
+    """The Node object that a kubelet registers."""
+    spec: Object = {}
+    if taints:
+        spec["taints"] = list(taints)
+    if unschedulable:
+        spec["unschedulable"] = True
+    return {
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": facts.name,
+            "labels": default_labels(facts.name, facts.machine) | dict(labels),
+            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+        },
+        "spec": spec,
+        "status": node_status(facts, {}, now),
+    }
