@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from tiphys.api.tables import columns_of, table_of
+from tiphys.api.resources import builtin_scheme
+from tiphys.api.tables import columns_of, table_for
 from tiphys.api.tables.columns import _all
 from tiphys.api.tables.formats import cut, duration
 from tiphys.api.tables.tables import PRINTERS
 
 NOW = 1_767_225_600.0
+SCHEME = builtin_scheme()
 CREATED = "2025-12-31T23:50:00Z"
 
 
@@ -22,6 +24,12 @@ def pod(**status: Any) -> dict[str, Any]:
         "spec": {"containers": containers},
         "status": status,
     }
+
+
+def table_of(group: str, kind: str, objects: list[dict[str, Any]], now: float, **options: Any) -> dict[str, Any]:
+    resource = SCHEME.for_kind(group, kind)
+    assert resource is not None
+    return table_for(resource, objects, now, **options)
 
 
 def cells(group: str, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
@@ -149,3 +157,13 @@ def test_a_deployment_and_a_service() -> None:
 
 def test_only_the_first_event_of_a_watch_has_headers() -> None:
     assert table_of("", "Pod", [pod()], NOW, headers=False)["columnDefinitions"] is None
+
+
+def test_both_forms_of_an_event_give_the_same_row() -> None:
+    meta = {"name": "e", "creationTimestamp": CREATED}
+    facts = {"type": "Normal", "reason": "Scheduled", "eventTime": "2025-12-31T23:59:00.000001Z"}
+    target = {"kind": "Pod", "name": "p"}
+    old = {"metadata": meta, "involvedObject": target, "message": "ok", "reportingComponent": "s", **facts}
+    new = {"metadata": meta, "regarding": target, "note": "ok", "reportingController": "s", **facts}
+    rows = [table_of(group, "Event", [e], NOW)["rows"][0]["cells"] for group, e in (("", old), ("events.k8s.io", new))]
+    assert rows[0] == rows[1] == ["60s", "Normal", "Scheduled", "pod/p", "", "s", "ok", "60s", 1, "e"]

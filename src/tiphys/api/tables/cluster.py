@@ -100,6 +100,22 @@ def print_event(obj: Object, now: float) -> Cells:
     ]
 
 
+_NEW_EVENT_NAMES = {
+    "regarding": "involvedObject",
+    "note": "message",
+    "reportingController": "reportingComponent",
+    "deprecatedCount": "count",
+    "deprecatedFirstTimestamp": "firstTimestamp",
+    "deprecatedLastTimestamp": "lastTimestamp",
+    "deprecatedSource": "source",
+}
+
+
+def print_new_event(obj: Object, now: float) -> Cells:
+    """An event of events.k8s.io/v1: the same facts under other names."""
+    return print_event({_NEW_EVENT_NAMES.get(field, field): value for field, value in obj.items()}, now)
+
+
 def print_component_status(obj: Object, now: float) -> Cells:
     healthy = next((c for c in obj.get("conditions") or [] if c["type"] == "Healthy"), None)
     if healthy is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from tiphys.api.meta.timestamps import canonical_time
+from tiphys.api.scheme import Resource
 from tiphys.api.tables import cluster, network, pods, storage, workloads
 from tiphys.api.tables.columns import columns_of
 from tiphys.api.tables.formats import Cells, Object, Printer
@@ -31,6 +32,7 @@ PRINTERS: dict[str, Printer] = {
     "EndpointSlice.discovery.k8s.io": network.print_endpoint_slice,
     "Endpoints": network.print_endpoints,
     "Event": cluster.print_event,
+    "Event.events.k8s.io": cluster.print_new_event,
     "FlowSchema.flowcontrol.apiserver.k8s.io": cluster.print_flow_schema,
     "HorizontalPodAutoscaler.autoscaling": workloads.print_autoscaler,
     "IPAddress.networking.k8s.io": network.print_ip_address,
@@ -81,9 +83,8 @@ PRINTERS: dict[str, Printer] = {
 }
 
 
-def table_of(
-    group: str,
-    kind: str,
+def table_for(
+    resource: Resource,
     objects: Iterable[Object],
     now: float,
     *,
@@ -91,11 +92,12 @@ def table_of(
     include: IncludeObject = "Metadata",
     headers: bool = True,
 ) -> dict[str, Any]:
-    """A meta.k8s.io/v1 Table of objects of one kind; ``now`` in Unix seconds.
+    """A meta.k8s.io/v1 Table of objects of one resource; ``now`` in Unix seconds.
 
     ``list_meta`` is the metadata of the list (resourceVersion, continue, remainingItemCount); without ``headers``, as
     in every event of a watch but the first, the columns are left out.
     """
+    group, kind = resource.group, resource.kind
     columns = [column.definition() for column in columns_of(group, kind)] if headers else None
     return {
         "kind": "Table",
