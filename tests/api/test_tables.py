@@ -161,7 +161,7 @@ def test_only_the_first_event_of_a_watch_has_headers() -> None:
 
 def test_both_forms_of_an_event_give_the_same_row() -> None:
     meta = {"name": "e", "creationTimestamp": CREATED}
-    facts = {"type": "Normal", "reason": "Scheduled", "eventTime": "2025-12-31T23:59:00.000001Z"}
+    facts = {"type": "Normal", "reason": "Scheduled", "eventTime": "2025-12-31T23:59:00.000000Z"}
     target = {"kind": "Pod", "name": "p"}
     old = {"metadata": meta, "involvedObject": target, "message": "ok", "reportingComponent": "s", **facts}
     new = {"metadata": meta, "regarding": target, "note": "ok", "reportingController": "s", **facts}
