@@ -3,14 +3,14 @@
 Source: the API reference ("Defaults to …") of Kubernetes v1.36. Only defaults that depend on nothing but the object are
 here. Others are added later, and are not made here:
 
-- by the registry on create: generated names, uid, creationTimestamp, generation; a pod's ``status.phase`` Pending and its
-  QoS class; a Service's cluster IPs, IP families and policy, node ports, health check port; a Job's selector and labels
-  (``batch.kubernetes.io/controller-uid`` and friends); a namespace's ``spec.finalizers``; a certificate request's user,
-  groups and extra; a claim's ``dataSource``/``dataSourceRef`` counterpart; the access modes of a claim's status; the
-  label of a namespace created by generateName; a secret's token data;
+- by the registry on create: generated names, uid, creationTimestamp, generation; a pod's ``status.phase`` Pending and
+  its QoS class; a Service's cluster IPs, IP families and policy, node ports, health check port; a Job's selector and
+  labels (``batch.kubernetes.io/controller-uid`` and friends); a namespace's ``spec.finalizers``; a certificate
+  request's user, groups and extra; a claim's ``dataSource``/``dataSourceRef`` counterpart; the label of a namespace
+  that was created by generateName; a token secret's data;
 - by admission: service account and its token volume, tolerations for not-ready and unreachable, priority and preemption
   policy, LimitRanger's requests and limits, the default storage class, the default ingress class, the runtime class'
-  overhead, ``storageObjectInUseProtection`` finalizers;
+  overhead, the finalizers that protect storage objects in use;
 - by conversion: an autoscaling/v1 autoscaler's CPU target;
 - by a custom resource's own schema: see the apiextensions part of the API server.
 """
@@ -97,7 +97,7 @@ _DEFAULTERS: dict[tuple[str, str, str], Defaulter] = {
 
 
 def apply_defaults(obj: dict[str, Any], gvk: GroupVersionKind, now: str = "") -> None:
-    """Set the defaults of ``gvk`` in place. ``now`` (RFC 3339, seconds) is for the time that a device taint was added."""
+    """Set the defaults of ``gvk`` in place. ``now`` (RFC 3339) is the time at which a device taint is added."""
     if gvk.kind == "ResourceSlice" and gvk.group == "resource.k8s.io":
         resource.resource_slice(obj, now)
         return

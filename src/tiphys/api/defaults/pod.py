@@ -1,7 +1,7 @@
 """Defaults of pods and of the pod templates in workloads.
 
-A template gets what every pod specification gets; some defaults come only with the pod itself, so that templates written
-before such a field was added keep their hash.
+A template gets what every pod specification gets; some defaults come only with the pod itself, so that templates
+written before such a field was added keep their hash.
 """
 
 from __future__ import annotations

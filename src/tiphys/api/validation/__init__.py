@@ -1,0 +1,46 @@
+"""Semantic validation: what an object must be beyond its schema, and what of it may change.
+
+The functions take an object in the version it was written in, after defaulting, and give the errors in the order in
+which the original reports them; ``api.errors.invalid`` makes a Status of the list. Missing and ``null`` are the same.
+
+Checks that need other objects or settings of the server are elsewhere: whether a cluster IP or a node port is free and in range
+(allocators), whether a service account or a priority class exists (admission), what the caller may do (authorization).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.fielderrors import FieldError
+from tiphys.api.resources import builtin_scheme
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.validation.registry import RULES
+from tiphys.api.validation.rules import Rules, metadata_only
+from tiphys.api.validation.warnings import warnings
+
+__all__ = ["validate_create", "validate_status_update", "validate_update", "warnings"]
+
+Object = dict[str, Any]
+
+
+def _rules(gvk: GroupVersionKind) -> Rules:
+    found = RULES.get((gvk.group, gvk.version, gvk.kind)) or RULES.get((gvk.group, "", gvk.kind))
+    if found is None:
+        resource = builtin_scheme().for_kind(gvk.group, gvk.kind)
+        namespaced = resource is not None and resource.namespaced
+        found = RULES[gvk.group, gvk.version, gvk.kind] = metadata_only(namespaced)
+    return found
+
+
+def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
+    return _rules(gvk).create(obj)
+
+
+def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
+    return _rules(gvk).update(new, old)
+
+
+def validate_status_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
+    """An update of the ``status`` subresource. Kinds that say nothing of their own have their metadata looked at."""
+    rules = _rules(gvk)
+    return (rules.status or rules.update)(new, old)

@@ -1,0 +1,1 @@
+"""Validation of the batch group, v1."""

@@ -1,0 +1,211 @@
+"""What the validations of all groups share.
+
+A validation appends to the list ``errs`` it is given, in the order in which upstream reports, and takes the path of
+what it looks at as text. The paths of single fields are put together only when there is something to report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tiphys.api import fielderrors as field
+from tiphys.api.fielderrors import FieldError
+from tiphys.api.meta import names
+
+Object = dict[str, Any]
+Errors = list[FieldError]
+
+NEGATIVE = "must be greater than or equal to 0"
+NOT_POSITIVE = "must be greater than zero"
+IMMUTABLE = "field is immutable"
+MAX_INT32 = 2147483647
+
+_REASON = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
+_REASON_RE = re.compile(_REASON)
+_REASON_TEXT = names.regex_error(
+    "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric "
+    "characters or '_,:', and must end with an alphanumeric character or '_'",
+    _REASON,
+    "my_name",
+    "MY_NAME",
+    "MyName",
+    "ReasonA,ReasonB",
+    "ReasonA:ReasonB",
+)
+
+
+def child(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def invalid_all(errs: Errors, path: str, value: Any, complaints: Iterable[str]) -> None:
+    """One error for each complaint about one value."""
+    for text in complaints:
+        errs.append(field.invalid(path, value, text))
+
+
+def required_text(errs: Errors, obj: Object, key: str, path: str, detail: str = "") -> bool:
+    """Report a missing or empty field; true if it is there."""
+    if obj.get(key):
+        return True
+    errs.append(field.required(f"{path}.{key}", detail))
+    return False
+
+
+def non_negative(errs: Errors, value: int | None, path: str) -> None:
+    if value is not None and value < 0:
+        errs.append(field.invalid(path, value, NEGATIVE))
+
+
+def positive(errs: Errors, value: int, path: str) -> None:
+    if value <= 0:
+        errs.append(field.invalid(path, value, NOT_POSITIVE))
+
+
+def one_of(errs: Errors, value: Any, path: str, supported: Iterable[str]) -> None:
+    if value not in supported:
+        errs.append(field.not_supported(path, value, supported))
+
+
+def immutable(errs: Errors, new: Any, old: Any, path: str, detail: str = IMMUTABLE) -> None:
+    if not equal(new, old):
+        errs.append(field.invalid(path, new, detail))
+
+
+def label(errs: Errors, value: str, path: str) -> None:
+    invalid_all(errs, path, value, names.dns1123_label(value))
+
+
+def subdomain(errs: Errors, value: str, path: str) -> None:
+    invalid_all(errs, path, value, names.dns1123_subdomain(value))
+
+
+def qualified(errs: Errors, value: str, path: str) -> None:
+    invalid_all(errs, path, value, names.qualified_name(value))
+
+
+def labels(errs: Errors, found: Mapping[str, str] | None, path: str) -> None:
+    if not found:
+        return
+    for key, value in found.items():
+        for text in names.qualified_name(key):
+            errs.append(field.invalid(path, key, text))
+        for text in names.label_value(value or ""):
+            errs.append(field.invalid(path, value, text))
+
+
+def label_selector(
+    errs: Errors, selector: Object | None, path: str, allow_bad_values: bool = False, allow_unknown: bool = False
+) -> None:
+    if not selector:
+        return
+    labels(errs, selector.get("matchLabels"), f"{path}.matchLabels")
+    for i, requirement in enumerate(selector.get("matchExpressions") or ()):
+        _requirement(errs, requirement, f"{path}.matchExpressions[{i}]", allow_bad_values, allow_unknown)
+
+
+def _requirement(errs: Errors, requirement: Object, path: str, allow_bad_values: bool, allow_unknown: bool) -> None:
+    operator, values = requirement.get("operator") or "", requirement.get("values") or ()
+    selector_operator(errs, operator, values, path, allow_unknown)
+    qualified(errs, requirement.get("key") or "", f"{path}.key")
+    if not allow_bad_values:
+        for i, value in enumerate(values):
+            invalid_all(errs, f"{path}.values[{i}]", value, names.label_value(value))
+
+
+def selector_operator(
+    errs: Errors, operator: str, values: Iterable[Any], path: str, allow_unknown: bool = False
+) -> None:
+    """In and NotIn want values, Exists and DoesNotExist have none."""
+    if operator in ("In", "NotIn"):
+        if not values:
+            text = "must be specified when `operator` is 'In' or 'NotIn'"
+            errs.append(field.required(f"{path}.values", text))
+    elif operator in ("Exists", "DoesNotExist"):
+        if values:
+            text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            errs.append(field.forbidden(f"{path}.values", text))
+    elif not allow_unknown:
+        errs.append(field.invalid(f"{path}.operator", operator, "not a valid selector operator"))
+
+
+def selector_has_bad_value(selector: Object | None) -> bool:
+    """A value that older servers let through; such a selector is tolerated on update."""
+    expressions = (selector or {}).get("matchExpressions") or ()
+    return any(names.label_value(value) for e in expressions for value in e.get("values") or ())
+
+
+def sorted_map(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A map as JSON shows it, in the order of its keys; None where it is missing."""
+    return {key: value[key] for key in sorted(value)} if value is not None else None
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Semantic equality: what is missing equals what is empty, and amounts are equal by value."""
+    if a is b:
+        return True
+    if isinstance(a, dict) and isinstance(b, dict):
+        if a == b:
+            return True
+        return all(equal(a.get(key), b.get(key)) for key in a.keys() | b.keys())
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b or (_empty(a) and _empty(b))
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value == {} or value == []
+
+
+def condition(errs: Errors, found: Object, path: str) -> None:
+    """A ``metav1.Condition``."""
+    qualified(errs, found.get("type") or "", f"{path}.type")
+    one_of(errs, found.get("status") or "", f"{path}.status", ("False", "True", "Unknown"))
+    if (found.get("observedGeneration") or 0) < 0:
+        value = found["observedGeneration"]
+        errs.append(field.invalid(f"{path}.observedGeneration", value, "must be greater than or equal to zero"))
+    if not found.get("lastTransitionTime"):
+        errs.append(field.required(f"{path}.lastTransitionTime"))
+    reason = found.get("reason") or ""
+    if not reason:
+        errs.append(field.required(f"{path}.reason"))
+    else:
+        if not _REASON_RE.fullmatch(reason):
+            errs.append(field.invalid(f"{path}.reason", reason, _REASON_TEXT))
+        if names.byte_length(reason) > 1024:
+            errs.append(field.too_long(f"{path}.reason", 1024))
+    if names.byte_length(found.get("message") or "") > 32 * 1024:
+        errs.append(field.too_long(f"{path}.message", 32 * 1024))
+
+
+def conditions(errs: Errors, found: list[Object] | None, path: str) -> None:
+    seen: set[str] = set()
+    for i, entry in enumerate(found or ()):
+        kind = entry.get("type") or ""
+        if kind in seen:
+            errs.append(field.duplicate(f"{path}[{i}].type", kind))
+        seen.add(kind)
+        condition(errs, entry, f"{path}[{i}]")
+
+
+NameCheck = Callable[[str, bool], list[str]]
+"""Checks a name; the second argument tells that it is a prefix, to which more will be appended."""
+
+
+def _unprefixed(name: str, prefix: bool) -> str:
+    """What a generated name would look like up to the dash: the dash and the letter before it count as one letter."""
+    return name[:-2] + "a" if prefix and len(name) > 1 and name.endswith("-") else name
+
+
+def name_is_subdomain(name: str, prefix: bool = False) -> list[str]:
+    return names.dns1123_subdomain(_unprefixed(name, prefix))
+
+
+def name_is_label(name: str, prefix: bool = False) -> list[str]:
+    return names.dns1123_label(_unprefixed(name, prefix))
+
+
+def name_is_path_segment(name: str, prefix: bool = False) -> list[str]:
+    return names.path_segment_prefix(name) if prefix else names.path_segment_name(name)

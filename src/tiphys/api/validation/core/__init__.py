@@ -1,0 +1,1 @@
+"""Validation of the core group, v1: one module per kind, or per part of a pod."""
