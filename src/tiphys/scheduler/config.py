@@ -1,0 +1,45 @@
+"""``SchedulerConfig``: what kube-scheduler's flags and its configuration file say, once read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.controlkit.leaderelection import LeaderElectionConfig
+
+DEFAULT_NAME = "default-scheduler"
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSet:
+    """Changes to the defaults at one extension point: ``disabled`` may be ``*``; ``enabled`` are name and weight (0:
+    the plugin's own)."""
+
+    enabled: tuple[tuple[str, int], ...] = ()
+    disabled: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileConfig:
+    name: str = DEFAULT_NAME
+    plugins: Mapping[str, PluginSet] = field(default_factory=dict)
+    """By extension point, as the file calls it (``preFilter``, ``score``, ``multiPoint``, …)."""
+    arguments: Mapping[str, Object] = field(default_factory=dict)
+    """By plugin, as in ``pluginConfig``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """Times in seconds."""
+
+    profiles: tuple[ProfileConfig, ...] = (ProfileConfig(),)
+    initial_backoff: float = 1.0
+    max_backoff: float = 10.0
+    leader_election: LeaderElectionConfig | None = None
+    """None: this is the only scheduler."""
+    health_address: str = ""
+    """Where /healthz, /livez, /readyz and /metrics are served, as ``127.0.0.1:10259``; empty: nowhere."""
+    concurrent_bindings: int = 256

@@ -1,0 +1,124 @@
+"""From informers into the cache and the queue: what each change of a pod, node or namespace means for scheduling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tiphys.scheduler.cache import Cache
+from tiphys.scheduler.framework.events import Action, ClusterEvent, Resource
+from tiphys.scheduler.framework.nodeinfo import NodeInfo
+from tiphys.scheduler.framework.podinfo import PodInfo
+
+if TYPE_CHECKING:
+    from tiphys.scheduler.scheduler import Scheduler
+
+Object = dict[str, Any]
+
+
+class NodeHandler:
+    def __init__(self, cache: Cache, happened: Callable[[ClusterEvent, Any, Any], None]) -> None:
+        self._cache = cache
+        self._happened = happened
+
+    def added(self, obj: Object, initial: bool) -> None:
+        node = self._cache.add_node(obj)
+        self._happened(ClusterEvent(Resource.NODE, Action.ADD), None, node)
+
+    def updated(self, old: Object, new: Object) -> None:
+        changes = self._cache.update_node(new)
+        if changes:
+            node = self._cache.table.get(new["metadata"]["name"])
+            self._happened(ClusterEvent(Resource.NODE, changes), None, node)
+
+    def deleted(self, obj: Object) -> None:
+        self._cache.remove_node(obj["metadata"]["name"])
+        self._happened(ClusterEvent(Resource.NODE, Action.DELETE), None, NodeInfo(obj))
+
+
+class NamespaceHandler:
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def added(self, obj: Object, initial: bool) -> None:
+        self._cache.index.set_namespace(obj["metadata"]["name"], obj["metadata"].get("labels") or {})
+
+    def updated(self, old: Object, new: Object) -> None:
+        self.added(new, False)
+
+    def deleted(self, obj: Object) -> None:
+        self._cache.index.set_namespace(obj["metadata"]["name"], None)
+
+
+class PodHandler:
+    """A pod either waits for a node (in the queue, if its scheduler is this one) or has one (in the cache)."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._cache = scheduler.cache
+
+    def added(self, obj: Object, initial: bool) -> None:
+        self._take(PodInfo(obj))
+
+    def updated(self, old: Object, new: Object) -> None:
+        if old["metadata"].get("uid") != new["metadata"].get("uid"):
+            self.deleted(old)
+            self.added(new, False)
+            return
+        self._take(PodInfo(new))
+
+    def deleted(self, obj: Object) -> None:
+        pod = PodInfo(obj)
+        known = self._cache.remove_pod(pod.uid)
+        self._scheduler.dequeue(pod)
+        if known is not None:
+            self._scheduler.pod_happened(Action.DELETE, known, None)
+
+    def _take(self, pod: PodInfo) -> None:
+        if pod.is_terminal:
+            self.deleted(pod.obj)
+        elif pod.node_name:
+            self._assigned(pod)
+        elif self._scheduler.responsible_for(pod):
+            self._waiting(pod)
+
+    def _assigned(self, pod: PodInfo) -> None:
+        confirmed = self._cache.is_assumed(pod.uid)
+        known = self._cache.get_pod(pod.uid)
+        if known is not None:
+            pod = known.updated(pod.obj)
+        self._cache.set_pod(pod)
+        if known is None or confirmed:
+            self._scheduler.dequeue(pod)
+            self._scheduler.pod_happened(Action.ADD, None, pod)
+            return
+        changes = Action(0)
+        if known.labels != pod.labels:
+            changes |= Action.UPDATE_LABEL
+        if any(value > pod.requests.get(name, 0) for name, value in known.requests.items()):
+            changes |= Action.SCALE_DOWN
+        if changes:
+            self._scheduler.pod_happened(changes, known, pod)
+
+    def _waiting(self, pod: PodInfo) -> None:
+        queue = self._scheduler.queue
+        if pod.uid not in queue and not self._cache.is_assumed(pod.uid):
+            self._scheduler.enqueue(pod)
+            return
+        old = queue.get(pod.uid)
+        if old is not None:
+            self._scheduler.requeue(old.updated(pod.obj), pod_changes(old, pod))
+
+
+def pod_changes(old: PodInfo, new: PodInfo) -> list[ClusterEvent]:
+    """What is different about a waiting pod, as far as it could make it schedulable."""
+    found = []
+    if old.labels != new.labels:
+        found.append(Action.UPDATE_LABEL)
+    if old.spec.get("tolerations") != new.spec.get("tolerations"):
+        found.append(Action.TOLERATION)
+    if old.spec.get("schedulingGates") and not new.spec.get("schedulingGates"):
+        found.append(Action.GATES_GONE)
+    if any(value > new.requests.get(name, 0) for name, value in old.requests.items()):
+        found.append(Action.SCALE_DOWN)
+    return [ClusterEvent(Resource.POD, action) for action in found]

@@ -1,0 +1,203 @@
+"""``PodInfo``: a pod as the scheduler sees it, with what plugins ask for parsed once, on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tiphys.scheduler.framework import terms
+from tiphys.scheduler.framework.resources import Amounts, pod_requests
+from tiphys.scheduler.framework.taints import Toleration, toleration
+
+Object = dict[str, Any]
+HostPort = tuple[str, str, int]
+"""Address (0.0.0.0 for any), protocol, port."""
+
+NO_LABELS: Mapping[str, str] = {}
+
+
+class PodInfo:
+    """``obj`` is shared with the informer and only read. ``node_name`` is where it is, or is assumed to be."""
+
+    def __init__(self, obj: Object, node_name: str | None = None) -> None:
+        meta, spec = obj["metadata"], obj["spec"]
+        self.obj = obj
+        self.uid: str = meta.get("uid", "")
+        self.namespace: str = meta.get("namespace", "")
+        self.name: str = meta["name"]
+        self.labels: Mapping[str, str] = meta.get("labels") or NO_LABELS
+        self.deleting = "deletionTimestamp" in meta
+        self.priority: int = spec.get("priority") or 0
+        self.node_name: str = spec.get("nodeName", "") if node_name is None else node_name
+
+    def __repr__(self) -> str:
+        return f"PodInfo({self.namespace}/{self.name})"
+
+    @property
+    def spec(self) -> Object:
+        spec: Object = self.obj["spec"]
+        return spec
+
+    @property
+    def status(self) -> Object:
+        return self.obj.get("status") or {}
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
+    @property
+    def scheduler_name(self) -> str:
+        return str(self.spec.get("schedulerName") or "default-scheduler")
+
+    @property
+    def nominated_node(self) -> str:
+        return str(self.status.get("nominatedNodeName") or "")
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status.get("phase") in ("Succeeded", "Failed")
+
+    def assumed_on(self, node: str) -> PodInfo:
+        """The same pod on a node; what was parsed already is kept."""
+        other = PodInfo.__new__(PodInfo)
+        other.__dict__.update(self.__dict__)
+        other.node_name = node
+        return other
+
+    def updated(self, obj: Object) -> PodInfo:
+        """The pod in a new version; where its spec is the same, what was parsed is kept."""
+        new = PodInfo(obj)
+        old_spec, new_spec = self.obj["spec"], obj["spec"]
+        same = old_spec is new_spec or all(old_spec.get(key) == new_spec.get(key) for key in _PARSED_FROM)
+        if same and "containerStatuses" not in self.status and "containerStatuses" not in new.status:
+            for name in _PARSED & self.__dict__.keys():
+                new.__dict__[name] = self.__dict__[name]
+        return new
+
+    @cached_property
+    def _requests(self) -> tuple[Amounts, int, int]:
+        return pod_requests(self.obj)
+
+    @property
+    def requests(self) -> Amounts:
+        return self._requests[0]
+
+    @property
+    def scored_cpu(self) -> int:
+        return self._requests[1]
+
+    @property
+    def scored_memory(self) -> int:
+        return self._requests[2]
+
+    @cached_property
+    def tolerations(self) -> tuple[Toleration, ...]:
+        return tuple(toleration(t) for t in self.spec.get("tolerations") or ())
+
+    @cached_property
+    def host_ports(self) -> tuple[HostPort, ...]:
+        containers = [*(self.spec.get("containers") or ())]
+        containers += [c for c in self.spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+        return tuple(
+            (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"])
+            for container in containers
+            for port in container.get("ports") or ()
+            if port.get("hostPort")
+        )
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """Images of all containers and image volumes, with a tag."""
+        containers = (*(self.spec.get("initContainers") or ()), *(self.spec.get("containers") or ()))
+        names = [container.get("image", "") for container in containers]
+        names += [
+            volume["image"].get("reference", "") for volume in self.spec.get("volumes") or () if "image" in volume
+        ]
+        return tuple(with_tag(name) for name in names)
+
+    @cached_property
+    def _affinity(self) -> Object:
+        return self.spec.get("affinity") or {}
+
+    @cached_property
+    def required_nodes(self) -> terms.RequiredNodes | None:
+        selector = self.spec.get("nodeSelector")
+        required = (self._affinity.get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+        if not selector and required is None:
+            return None
+        parsed = tuple(map(terms.node_term, required["nodeSelectorTerms"])) if required is not None else None
+        return terms.RequiredNodes(tuple(sorted((selector or {}).items())), parsed)
+
+    @cached_property
+    def preferred_nodes(self) -> tuple[tuple[terms.NodeTerm, int], ...]:
+        preferred = (self._affinity.get("nodeAffinity") or {}).get("preferredDuringSchedulingIgnoredDuringExecution")
+        return tuple((terms.node_term(entry["preference"]), entry["weight"]) for entry in preferred or ())
+
+    @cached_property
+    def required_affinity(self) -> tuple[terms.AffinityTerm, ...]:
+        return terms.affinity_terms(self._pod_affinity("podAffinity", "required"), self.obj)
+
+    @cached_property
+    def required_anti_affinity(self) -> tuple[terms.AffinityTerm, ...]:
+        return terms.affinity_terms(self._pod_affinity("podAntiAffinity", "required"), self.obj)
+
+    @cached_property
+    def preferred_affinity(self) -> tuple[terms.AffinityTerm, ...]:
+        return terms.weighted_terms(self._pod_affinity("podAffinity", "preferred"), self.obj)
+
+    @cached_property
+    def preferred_anti_affinity(self) -> tuple[terms.AffinityTerm, ...]:
+        return terms.weighted_terms(self._pod_affinity("podAntiAffinity", "preferred"), self.obj)
+
+    def _pod_affinity(self, kind: str, strength: str) -> list[Object] | None:
+        found: list[Object] | None = (self._affinity.get(kind) or {}).get(
+            f"{strength}DuringSchedulingIgnoredDuringExecution"
+        )
+        return found
+
+    @property
+    def has_pod_affinity(self) -> bool:
+        return "podAffinity" in self._affinity or "podAntiAffinity" in self._affinity
+
+
+_PARSED_FROM = (
+    "containers",
+    "initContainers",
+    "overhead",
+    "resources",
+    "tolerations",
+    "affinity",
+    "nodeSelector",
+    "volumes",
+)
+_PARSED = frozenset(name for name, value in vars(PodInfo).items() if isinstance(value, cached_property))
+
+
+def with_tag(image: str) -> str:
+    return image if image.rfind(":") > image.rfind("/") else f"{image}:latest"
+
+
+@dataclass(slots=True)
+class QueuedPod:
+    """A pod in the queue, and what happened to it there. Times are of the monotonic clock."""
+
+    pod: PodInfo
+    timestamp: float
+    """When it was last put into the queue."""
+    first_attempt: float | None = None
+    attempts: int = 0
+    unschedulable_count: int = 0
+    """How often it was found unschedulable in a row; sets the back-off."""
+    error_count: int = 0
+    unschedulable_plugins: set[str] = field(default_factory=set)
+    """The plugins that rejected it the last time."""
+    pending_plugins: set[str] = field(default_factory=set)
+    gated_by: str = ""
+    """The plugin that keeps it out of the queue."""
+
+    @property
+    def uid(self) -> str:
+        return self.pod.uid

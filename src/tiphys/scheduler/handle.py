@@ -1,0 +1,37 @@
+"""``Handle``: what plugins may use of the scheduler."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.client.informer import Store
+from tiphys.client.rest import Client
+from tiphys.controlkit.events import EventRecorder
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
+from tiphys.scheduler.cache import Cache
+from tiphys.scheduler.nominator import Nominator
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Handle:
+    """``stores`` are the informers' copies by plural (``services``, ``persistentvolumeclaims``, …), read only."""
+
+    client: Client
+    clock: Clock
+    rng: random.Random
+    recorder: EventRecorder
+    runner: Runner
+    cache: Cache = field(default_factory=Cache)
+    nominator: Nominator = field(default_factory=Nominator)
+    stores: dict[str, Store] = field(default_factory=dict)
+
+    def store(self, plural: str) -> Store:
+        """The copy of a resource; an empty one where it is not followed."""
+        if plural not in self.stores:
+            self.stores[plural] = Store()
+        return self.stores[plural]

@@ -1,0 +1,29 @@
+"""/healthz, /livez, /readyz and /metrics of the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tiphys.runtime.metrics import CONTENT_TYPE
+from tiphys.scheduler.metrics import Figures
+from tiphys.wire.http import Request, Response
+
+_TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+
+
+class HealthHandler:
+    def __init__(self, figures: Figures, ready: Callable[[], bool]) -> None:
+        self._figures = figures
+        self._ready = ready
+
+    async def __call__(self, request: Request) -> Response:
+        match request.path:
+            case "/healthz" | "/livez":
+                return Response(200, dict(_TEXT), b"ok")
+            case "/readyz" if self._ready():
+                return Response(200, dict(_TEXT), b"ok")
+            case "/readyz":
+                return Response(500, dict(_TEXT), b"[-]informer-sync failed: reason withheld\nreadyz check failed\n")
+            case "/metrics":
+                return Response(200, {"Content-Type": CONTENT_TYPE}, self._figures.expose())
+        return Response(404, dict(_TEXT), b"404 page not found\n")

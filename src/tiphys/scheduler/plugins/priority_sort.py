@@ -1,0 +1,12 @@
+"""PrioritySort: higher priority first, then who has waited longer."""
+
+from __future__ import annotations
+
+from tiphys.scheduler.framework.podinfo import QueuedPod
+
+
+class PrioritySort:
+    name = "PrioritySort"
+
+    def key(self, queued: QueuedPod) -> tuple[int, float]:
+        return -queued.pod.priority, queued.timestamp

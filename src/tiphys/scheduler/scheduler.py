@@ -1,0 +1,334 @@
+"""The scheduler as a component: follows pods and nodes, and runs one pod's cycle after the other.
+
+Decisions are made in ``cycle``; here is what surrounds them: events into the cache and the queue, the loop, and what
+the API server is told of the outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tiphys.api.meta.conditions import find_condition
+from tiphys.client import errors
+from tiphys.client.informer import Informer
+from tiphys.client.resources import (
+    NAMESPACES,
+    NODES,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
+    SERVICES,
+    STATEFUL_SETS,
+    ResourcePath,
+)
+from tiphys.client.rest import STRATEGIC_MERGE, Client
+from tiphys.controlkit.events import EventRecorder
+from tiphys.controlkit.leaderelection import LeaderElector
+from tiphys.controlkit.objects import timestamp
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
+from tiphys.scheduler import cycle
+from tiphys.scheduler.config import SchedulerConfig
+from tiphys.scheduler.cycle import Failure, Placement
+from tiphys.scheduler.eventhandlers import NamespaceHandler, NodeHandler, PodHandler
+from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
+from tiphys.scheduler.framework.podinfo import PodInfo, QueuedPod
+from tiphys.scheduler.framework.runtime import Framework
+from tiphys.scheduler.framework.status import Code, Status
+from tiphys.scheduler.handle import Handle
+from tiphys.scheduler.health import HealthHandler
+from tiphys.scheduler.messages import event_note
+from tiphys.scheduler.metrics import Figures
+from tiphys.scheduler.plugins.registry import Factory, make_framework
+from tiphys.scheduler.queue import Place, SchedulingQueue
+from tiphys.scheduler.slim import slim_namespace, slim_node, slim_pod, slim_selecting
+from tiphys.wire.server import serve
+
+log = logging.getLogger(__name__)
+
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+
+
+class Scheduler:
+    """``run`` schedules until it is cancelled. ``plugins`` adds plugins of one's own to those that profiles name."""
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        client: Client,
+        clock: Clock,
+        rng: random.Random | None = None,
+        plugins: Mapping[str, Factory] | None = None,
+    ) -> None:
+        self._config, self._client, self._clock = config, client, clock
+        self._rng = rng or random.Random()
+        self._runner = Runner(clock, "scheduler ")
+        self._recorder = EventRecorder(client, clock, config.profiles[0].name, api="events.k8s.io/v1", rng=self._rng)
+        self.handle = Handle(client, clock, self._rng, self._recorder, self._runner)
+        self.cache = self.handle.cache
+        self._frameworks = {p.name: make_framework(p, self.handle, plugins) for p in config.profiles}
+        self.queue = self._make_queue()
+        self.figures = Figures(lambda: {place.value: self.queue.size(place) for place in Place})
+        self._wake = asyncio.Event()
+        self._bindings = asyncio.Semaphore(config.concurrent_bindings)
+        self._informers = self._make_informers()
+
+    def _make_queue(self) -> SchedulingQueue:
+        any_node = Registration(ClusterEvent(Resource.NODE, Action.ADD))
+        registrations: dict[str, tuple[Registration, ...]] = {_NO_NODES: (any_node,)}
+        for framework in self._frameworks.values():
+            registrations |= framework.registrations()
+        first = next(iter(self._frameworks.values()))
+        return SchedulingQueue(
+            first.profile.queue_sort.key,
+            lambda pod: self._frameworks[pod.scheduler_name].pre_enqueue(pod),
+            registrations,
+            initial_backoff=self._config.initial_backoff,
+            max_backoff=self._config.max_backoff,
+        )
+
+    def _make_informers(self) -> dict[ResourcePath, Informer]:
+        def informer(resource: ResourcePath, transform: Callable[[Any], Any], fields: str = "") -> Informer:
+            made = Informer(
+                self._client, resource, self._clock, field_selector=fields, transform=transform, rng=self._rng
+            )
+            self.handle.stores[resource.plural] = made.store
+            return made
+
+        found = {
+            NODES: informer(NODES, slim_node),
+            PODS: informer(PODS, slim_pod, UNFINISHED),
+            NAMESPACES: informer(NAMESPACES, slim_namespace),
+            POD_DISRUPTION_BUDGETS: informer(POD_DISRUPTION_BUDGETS, lambda obj: obj),
+        }
+        for resource in (SERVICES, REPLICATION_CONTROLLERS, REPLICA_SETS, STATEFUL_SETS):
+            found[resource] = informer(resource, slim_selecting)
+        found[NODES].add_handler(NodeHandler(self.cache, self._happened))
+        found[NAMESPACES].add_handler(NamespaceHandler(self.cache))
+        found[PODS].add_handler(PodHandler(self))
+        return found
+
+    async def run(self) -> None:
+        async with self._runner as runner:
+            runner.supervise(self._recorder.run, "events")
+            server = None
+            if self._config.health_address:
+                host, _, port = self._config.health_address.rpartition(":")
+                server = await serve(HealthHandler(self.figures, self._is_ready), host.strip("[]"), int(port))
+            try:
+                for informer in self._informers.values():
+                    runner.supervise(informer.run, f"informer {informer.resource.plural}")
+                if self._config.leader_election is None:
+                    await self._lead()
+                else:
+                    elector = LeaderElector(
+                        self._config.leader_election,
+                        self._client,
+                        self._clock,
+                        recorder=self._recorder,
+                        rng=self._rng,
+                    )
+                    await elector.run(self._lead)
+            finally:
+                if server is not None:
+                    await server.close(grace=0.5)
+
+    def _is_ready(self) -> bool:
+        return all(informer.synced for informer in self._informers.values())
+
+    async def _lead(self) -> None:
+        for informer in self._informers.values():
+            await informer.wait_synced()
+        while True:
+            await self._bindings.acquire()
+            queued = await self._next()
+            self._schedule_one(queued)
+            await asyncio.sleep(0)  # what has arrived meanwhile comes first
+
+    async def _next(self) -> QueuedPod:
+        while True:
+            now = self._clock.monotonic()
+            self.queue.flush(now)
+            if (queued := self.queue.pop(now)) is not None:
+                return queued
+            self._wake.clear()
+            wakeup = self.queue.next_wakeup()
+            try:
+                async with asyncio.timeout(None if wakeup is None else max(wakeup - now, 0.001)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    # -- one pod ------------------------------------------------------------------------------------------------------
+
+    def _schedule_one(self, queued: QueuedPod) -> None:
+        """Choose a node, count the pod there, and start binding; or say why there is none."""
+        pod, started = queued.pod, self._clock.monotonic()
+        framework = self._frameworks[pod.scheduler_name]
+        if pod.deleting or self.cache.get_pod(pod.uid) is not None:
+            self._bindings.release()
+            if pod.deleting:
+                note = f"skip schedule deleting pod: {pod.namespace}/{pod.name}"
+                self._event(framework, pod, "Warning", "FailedScheduling", note, "Scheduling")
+            return
+        outcome = cycle.schedule(framework, pod, self._rng)
+        if isinstance(outcome, Placement):
+            failure = self._assume(framework, queued, outcome)
+            if failure is None:
+                assumed = pod.assumed_on(outcome.node)
+                work = self._bind(framework, queued, assumed, outcome, started)
+                self._runner.spawn(work, f"binding {pod.namespace}/{pod.name}")
+                return
+            outcome = failure
+        self._bindings.release()
+        self._failed(framework, queued, outcome, started)
+
+    def _assume(self, framework: Framework, queued: QueuedPod, placement: Placement) -> Failure | None:
+        assumed = queued.pod.assumed_on(placement.node)
+        self.cache.assume(assumed)
+        self.handle.nominator.remove(assumed.uid)
+        status = framework.reserve(placement.state, assumed, placement.node)
+        if status is None:
+            status = framework.permit(placement.state, assumed, placement.node)
+            if status is None or status.code is Code.WAIT:
+                return None
+        self._forget(framework, assumed, placement)
+        return _rejected(placement.node, status)
+
+    async def _bind(
+        self, framework: Framework, queued: QueuedPod, pod: PodInfo, placement: Placement, started: float
+    ) -> None:
+        """Wait for permission, prepare, bind; where one fails, take everything back and try the pod again."""
+        state, node = placement.state, placement.node
+        try:
+            status = await framework.wait_on_permit(pod)
+            if status is None:
+                status = await framework.pre_bind(state, pod, node)
+            if status is None:
+                status = await framework.bind(state, pod, node)
+        finally:
+            self._bindings.release()
+        if status is not None:
+            self._forget(framework, pod, placement)
+            self._happened(ClusterEvent(Resource.ASSIGNED_POD, Action.DELETE), pod, None)
+            self._failed(framework, queued, _rejected(node, status), started)
+            return
+        self.figures.attempt("scheduled", framework.name, self._clock.monotonic() - started)
+        note = f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
+        self._event(framework, pod, "Normal", "Scheduled", note, "Binding")
+        framework.post_bind(state, pod, node)
+
+    def _forget(self, framework: Framework, pod: PodInfo, placement: Placement) -> None:
+        framework.unreserve(placement.state, pod, placement.node)
+        self.cache.forget(pod)
+
+    # -- failures -----------------------------------------------------------------------------------------------------
+
+    def _failed(self, framework: Framework, queued: QueuedPod, failure: Failure, started: float) -> None:
+        """Queue the pod again, and say in an event and in its status why it was not scheduled."""
+        rejected = failure.status.rejected
+        result = "unschedulable" if rejected else "error"
+        self.figures.attempt(result, framework.name, self._clock.monotonic() - started)
+        log.info("pod %s/%s is not scheduled: %s", *queued.pod.key, failure.message)
+        current = self._informers[PODS].store.get(*queued.pod.key)
+        if current is None or current["spec"].get("nodeName") or current["metadata"].get("uid") != queued.uid:
+            return
+        queued.pod = queued.pod.updated(current)
+        queued.unschedulable_plugins = set(failure.plugins)
+        queued.pending_plugins = set(failure.pending_plugins)
+        if failure.message == cycle.NO_NODES:
+            queued.unschedulable_plugins = {_NO_NODES}
+        self.queue.add_unschedulable(queued, self._clock.monotonic())
+        if failure.nominate is not None:
+            self.handle.nominator.add(queued.pod, failure.nominate)
+        elif queued.pod.nominated_node:
+            self.handle.nominator.update(queued.pod)
+        self._wake.set()
+        self._event(framework, queued.pod, "Warning", "FailedScheduling", event_note(failure.message), "Scheduling")
+        reason = "Unschedulable" if rejected else "SchedulerError"
+        patch = self._status_patch(queued.pod, reason, failure)
+        if patch:
+            self._runner.spawn(self._patch_status(queued.pod, patch), f"status of {queued.pod.name}")
+
+    def _status_patch(self, pod: PodInfo, reason: str, failure: Failure) -> dict[str, Any]:
+        """What has to change in the pod's status; empty where it says so already."""
+        patch: dict[str, Any] = {}
+        if failure.nominate is not None and failure.nominate != pod.nominated_node:
+            patch["nominatedNodeName"] = failure.nominate or None
+        old = find_condition(pod.status.get("conditions"), "PodScheduled")
+        condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": failure.message}
+        if "generation" in pod.obj["metadata"]:
+            condition["observedGeneration"] = pod.obj["metadata"]["generation"]
+        if old is None or any(old.get(key) != value for key, value in condition.items()):
+            since = (old or {}).get("lastTransitionTime") if (old or {}).get("status") == "False" else None
+            condition["lastProbeTime"] = None
+            condition["lastTransitionTime"] = since or timestamp(self._clock.now())
+            patch["conditions"] = [condition]
+        return patch
+
+    async def _patch_status(self, pod: PodInfo, status: dict[str, Any]) -> None:
+        patch = {"metadata": {"uid": pod.uid}, "status": status}
+        try:
+            await self._client.patch(PODS, pod.name, patch, pod.namespace, type=STRATEGIC_MERGE, subresource="status")
+        except errors.NotFound:
+            log.debug("pod %s/%s is gone", *pod.key)
+        except (errors.ApiError, ConnectionError, TimeoutError) as problem:
+            log.warning("cannot update the status of pod %s/%s: %s", *pod.key, problem)
+
+    def _event(self, framework: Framework, pod: PodInfo, kind: Any, reason: str, note: str, action: str) -> None:
+        self._recorder.named(framework.name).event(pod.obj, kind, reason, note, action=action)
+
+    # -- what event handlers call -------------------------------------------------------------------------------------
+
+    def responsible_for(self, pod: PodInfo) -> bool:
+        return pod.scheduler_name in self._frameworks
+
+    def enqueue(self, pod: PodInfo) -> None:
+        """A pod that needs a node."""
+        if pod.nominated_node:
+            self.handle.nominator.update(pod)
+        self.queue.add(pod, self._clock.monotonic())
+        self._wake.set()
+
+    def requeue(self, pod: PodInfo, events: list[ClusterEvent]) -> None:
+        """A waiting pod's new version."""
+        if self.cache.is_assumed(pod.uid):
+            return
+        self.handle.nominator.update(pod)
+        self.queue.update(pod, events, self._clock.monotonic())
+        self._wake.set()
+
+    def dequeue(self, pod: PodInfo) -> None:
+        """A pod that needs no node any more."""
+        self.queue.delete(pod.uid)
+        nominated = self.handle.nominator.node_of(pod.uid)
+        self.handle.nominator.remove(pod.uid)
+        for framework in self._frameworks.values():
+            if (waiting := framework.waiting.get(pod.uid)) is not None:
+                waiting.reject("", "removed")
+        if nominated:
+            self._happened(ClusterEvent(Resource.ASSIGNED_POD, Action.DELETE), pod, None)
+
+    def pod_happened(self, action: Action, old: PodInfo | None, new: PodInfo | None) -> None:
+        self._happened(ClusterEvent(Resource.ASSIGNED_POD, action), old, new)
+
+    def _happened(self, event: ClusterEvent, old: Any, new: Any) -> None:
+        if self.queue.happened(event, old, new, self._clock.monotonic()):
+            self._wake.set()
+
+
+_NO_NODES = "no nodes"
+"""Stands for the plugin that rejects a pod where there are no nodes; what helps is any node."""
+
+
+def _rejected(node: str, status: Status) -> Failure:
+    """A failure after a node was chosen: a rejection reads like one of a cluster with that node alone."""
+    if not status.rejected:
+        return Failure(status, status.message)
+    message = f"0/1 nodes are available: {', '.join(f'1 {reason}' for reason in sorted(status.reasons))}."
+    return Failure(status, message, frozenset({status.plugin} if status.plugin else ()))
