@@ -189,6 +189,11 @@ class Informer:
         """Whether the first list is in the store."""
         return self._synced.is_set()
 
+    @property
+    def version(self) -> str:
+        """The resource version up to which the store is."""
+        return self._version
+
     async def wait_synced(self) -> None:
         await self._synced.wait()
 

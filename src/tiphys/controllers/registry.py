@@ -98,6 +98,18 @@ def _podgc(context: ControllerContext) -> Runnable:
     return PodGCController(context)
 
 
+def _daemonset(context: ControllerContext) -> Runnable:
+    from tiphys.controllers.daemonset.controller import DaemonSetController
+
+    return DaemonSetController(context)
+
+
+def _statefulset(context: ControllerContext) -> Runnable:
+    from tiphys.controllers.statefulset.controller import StatefulSetController
+
+    return StatefulSetController(context)
+
+
 CONTROLLERS: dict[str, Constructor] = {
     "serviceaccount-token-controller": _tokens,
     "endpoints-controller": _endpoints,
@@ -107,8 +119,10 @@ CONTROLLERS: dict[str, Constructor] = {
     "namespace-controller": _namespace,
     "serviceaccount-controller": _serviceaccount,
     "garbage-collector-controller": _garbagecollector,
+    "daemonset-controller": _daemonset,
     "deployment-controller": _deployment,
     "replicaset-controller": _replicaset,
+    "statefulset-controller": _statefulset,
     "node-ipam-controller": _nodeipam,
     "node-lifecycle-controller": _nodelifecycle,
     "taint-eviction-controller": _tainteviction,

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tiphys.client import errors
-from tiphys.client.informer import Informer
 from tiphys.client.resources import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, ResourcePath
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.adoption import Claimer, Owner
@@ -37,6 +36,7 @@ from tiphys.controlkit.objects import (
 from tiphys.controlkit.podcontrol import PodControl, namespace_is_terminating, pod_from_template, slow_start
 from tiphys.controlkit.selectors import Predicate, label_selector, set_selector
 from tiphys.controllers.context import ControllerContext
+from tiphys.controllers.ownedpods import OwnedPodHandler
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,8 @@ class ReplicaSetController:
         workers = workers or context.config.concurrent_replicaset_syncs
         self._controller = context.controller(kind.queue, self.reconcile, workers=workers)
         self._controller.watches(self._sets)
-        self._controller.handles(self._pods, _PodHandler(self))
+        handler = OwnedPodHandler(kind.kind, self._sets, self._controller.queue, self._expectations, kind.selector)
+        self._controller.handles(self._pods, handler)
 
     async def run(self) -> None:
         await self._controller.run()
@@ -246,54 +247,3 @@ class ReplicaSetController:
 def _owner_uid(obj: Object) -> tuple[str, ...]:
     reference = controller_of(obj)
     return (reference["uid"],) if reference is not None else ()
-
-
-class _PodHandler:
-    """Which ReplicaSets a pod's change concerns, and which expectations it fulfils."""
-
-    def __init__(self, owner: ReplicaSetController) -> None:
-        self._kind, self._expectations = owner._kind, owner._expectations
-        self._sets: Informer = owner._sets
-        self._queue = owner._controller.queue
-
-    def added(self, pod: Object, initial: bool) -> None:
-        if is_deleting(pod):
-            self.deleted(pod)
-            return
-        reference = controller_of(pod)
-        if reference is None:
-            self._enqueue_matching(pod)
-        elif (key := self._key(pod, reference)) is not None:
-            self._expectations.creation_observed(key)
-            self._queue.add(key)
-
-    def updated(self, old: Object, new: Object) -> None:
-        before, after = controller_of(old), controller_of(new)
-        if is_deleting(new):
-            self.deleted(new)
-            return
-        if before is not None and before != after and (key := self._key(old, before)) is not None:
-            self._queue.add(key)
-        if after is None:
-            if labels_of(old) != labels_of(new) or before is not None:
-                self._enqueue_matching(new)
-        elif (key := self._key(new, after)) is not None:
-            self._queue.add(key)
-
-    def deleted(self, pod: Object) -> None:
-        reference = controller_of(pod)
-        if reference is not None and (key := self._key(pod, reference)) is not None:
-            self._expectations.deletion_observed(key, key_of(pod))
-            self._queue.add(key)
-
-    def _key(self, pod: Object, reference: Object) -> str | None:
-        if reference["kind"] != self._kind.kind:
-            return None
-        rs = self._sets.store.get(namespace_of(pod), reference["name"])
-        return key_of(rs) if rs is not None and uid_of(rs) == reference["uid"] else None
-
-    def _enqueue_matching(self, pod: Object) -> None:
-        labels = labels_of(pod)
-        for rs in self._sets.store.list(namespace_of(pod)) if labels else ():
-            if self._kind.selector(rs)(labels):
-                self._queue.add(key_of(rs))

@@ -1,0 +1,1 @@
+"""The daemon set controller: one pod on every node that fits."""
