@@ -61,7 +61,7 @@ def server_context(
     client_ca: Pem | None = None,
     *,
     more: Sequence[KeyPair] = (),
-    alpn: Sequence[str] = HTTP1,
+    alpn: Sequence[str] = HTTP2_AND_1,
 ) -> ServerContext:
     """A context for ``wire.server.serve``.
 
