@@ -55,7 +55,7 @@ class Figures:
 
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(self)  # type: ignore[arg-type]
+        registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Any]:

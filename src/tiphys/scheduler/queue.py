@@ -1,8 +1,8 @@
 """``SchedulingQueue``: which pod is next.
 
-A pod is in one of three places. *Active*: to be tried, the most important first. *Backing off*: failed a moment ago, and
-something has changed since; it becomes active after 1 s, then 2 s … 10 s. *Unschedulable*: nothing that could help has
-happened yet; it leaves when an event comes that one of the plugins which rejected it finds helpful, or after five
+A pod is in one of three places. *Active*: to be tried, the most important first. *Backing off*: failed a moment ago,
+and something has changed since; it becomes active after 1 s, then 2 s … 10 s. *Unschedulable*: nothing that could help
+has happened yet; it leaves when an event comes that one of the plugins which rejected it finds helpful, or after five
 minutes in any case. Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/ and KEP-4247.
 
 Time is passed in: the queue has no clock and no tasks, and ``next_wakeup`` tells when to call ``flush``.

@@ -42,7 +42,7 @@ from tiphys.scheduler.framework.runtime import Framework
 from tiphys.scheduler.framework.status import Code, Status
 from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.health import HealthHandler
-from tiphys.scheduler.messages import event_note
+from tiphys.scheduler.messages import NO_NODES, event_note
 from tiphys.scheduler.metrics import Figures
 from tiphys.scheduler.plugins.registry import Factory, make_framework
 from tiphys.scheduler.queue import Place, SchedulingQueue
@@ -241,7 +241,7 @@ class Scheduler:
         queued.pod = queued.pod.updated(current)
         queued.unschedulable_plugins = set(failure.plugins)
         queued.pending_plugins = set(failure.pending_plugins)
-        if failure.message == cycle.NO_NODES:
+        if failure.message == NO_NODES:
             queued.unschedulable_plugins = {_NO_NODES}
         self.queue.add_unschedulable(queued, self._clock.monotonic())
         if failure.nominate is not None:
@@ -261,7 +261,12 @@ class Scheduler:
         if failure.nominate is not None and failure.nominate != pod.nominated_node:
             patch["nominatedNodeName"] = failure.nominate or None
         old = find_condition(pod.status.get("conditions"), "PodScheduled")
-        condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": failure.message}
+        condition: dict[str, Any] = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": reason,
+            "message": failure.message,
+        }
         if "generation" in pod.obj["metadata"]:
             condition["observedGeneration"] = pod.obj["metadata"]["generation"]
         if old is None or any(old.get(key) != value for key, value in condition.items()):

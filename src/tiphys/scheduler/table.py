@@ -82,6 +82,12 @@ class NodeTable:
     def get(self, name: str) -> NodeInfo | None:
         return self._by_name.get(name)
 
+    def node(self, row: int) -> NodeInfo:
+        """The node of a row that is alive."""
+        found = self.rows[row]
+        assert found is not None
+        return found
+
     @property
     def vectorized(self) -> bool:
         return len(self._by_name) >= VECTOR_THRESHOLD

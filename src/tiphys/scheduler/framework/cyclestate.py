@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
-
-
-@runtime_checkable
-class Clonable(Protocol):
-    """State that a simulation (preemption) may change: it gets a copy."""
-
-    def clone(self) -> Any: ...
+from typing import Any
 
 
 class CycleState:
-    """Entries by plugin name, and which plugins have nothing to do with this pod."""
+    """Entries by plugin name, and which plugins have nothing to do with this pod.
+
+    An entry that simulations change has a method ``clone``: each of them gets a copy.
+    """
 
     __slots__ = ("data", "skip_filter", "skip_score")
 
@@ -24,7 +20,7 @@ class CycleState:
 
     def clone(self) -> CycleState:
         other = CycleState()
-        other.data = {key: value.clone() if isinstance(value, Clonable) else value for key, value in self.data.items()}
+        other.data = {key: value.clone() if hasattr(value, "clone") else value for key, value in self.data.items()}
         other.skip_filter = self.skip_filter
         other.skip_score = self.skip_score
         return other

@@ -75,6 +75,10 @@ class Framework:
         self.nominator = nominator
         self.waiting = WaitingPods()
         self._extensions = [p for p in profile.pre_filter if isinstance(p, points.PreFilterExtensions)]
+        self._vector_filters = [p for p in profile.filter if isinstance(p, points.VectorFilter)]
+        self._other_filters = [p for p in profile.filter if not isinstance(p, points.VectorFilter)]
+        self._vector_scores = [(p, weight) for p, weight in profile.score if isinstance(p, points.VectorScore)]
+        self._other_scores = [(p, weight) for p, weight in profile.score if not isinstance(p, points.VectorScore)]
 
     # -- queue --------------------------------------------------------------------------------------------------------
 
@@ -155,21 +159,18 @@ class Framework:
         """The rows of the node table that pass, by NumPy; nominated pods are not looked at."""
         import numpy as np
 
-        mask = self.cache.table.view(self.cache.table.alive) > 0
-        one_by_one = []
-        for plugin in self.profile.filter:
-            if plugin.name in state.skip_filter:
-                continue
-            if isinstance(plugin, points.VectorFilter):
+        table, skipped = self.cache.table, state.skip_filter
+        mask = table.view(table.alive) > 0
+        for plugin in self._vector_filters:
+            if plugin.name not in skipped:
                 passed = plugin.filter_all(state, pod)
                 if passed is not None:
                     mask &= passed
-            else:
-                one_by_one.append(plugin)
         rows = np.flatnonzero(mask)
-        for plugin in one_by_one:
-            nodes = self.cache.table.rows
-            rows = np.array([r for r in rows if plugin.filter(state, pod, nodes[r]) is None], dtype=np.int64)  # type: ignore[arg-type]
+        for other in self._other_filters:
+            if other.name not in skipped:
+                passing = [row for row in rows if other.filter(state, pod, table.node(int(row))) is None]
+                rows = np.array(passing, dtype=np.int64)
         return rows
 
     def add_pod(self, state: CycleState, pod: PodInfo, added: PodInfo, node: NodeInfo) -> None:
@@ -226,17 +227,16 @@ class Framework:
         import numpy as np
 
         totals = np.zeros(len(rows), dtype=np.int64)
-        for plugin, weight in self.profile.score:
-            if plugin.name in state.skip_score:
-                continue
-            if isinstance(plugin, points.VectorScore):
+        for plugin, weight in self._vector_scores:
+            if plugin.name not in state.skip_score:
                 scores = plugin.score_all(state, pod, rows)
                 if scores is not None:
                     totals += scores * weight
-            else:
-                nodes = [self.cache.table.rows[r] for r in rows]
-                listed = [plugin.score(state, pod, node) for node in nodes]  # type: ignore[arg-type]
-                plugin.normalize(state, pod, listed, nodes)  # type: ignore[arg-type]
+        nodes = [self.cache.table.node(int(row)) for row in rows] if self._other_scores else []
+        for other, weight in self._other_scores:
+            if other.name not in state.skip_score:
+                listed = [other.score(state, pod, node) for node in nodes]
+                other.normalize(state, pod, listed, nodes)
                 totals += np.array(listed, dtype=np.int64) * weight
         return totals
 

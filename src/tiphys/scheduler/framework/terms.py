@@ -39,8 +39,7 @@ def node_term(term: Object) -> NodeTerm:
 
 def _requirements(expressions: list[Object] | None) -> tuple[Requirement, ...]:
     return tuple(
-        Requirement(e["key"], _OPERATORS.get(e["operator"], e["operator"]), tuple(e.get("values") or ()))
-        for e in expressions or ()
+        Requirement(e["key"], _OPERATORS[e["operator"]], tuple(e.get("values") or ())) for e in expressions or ()
     )
 
 

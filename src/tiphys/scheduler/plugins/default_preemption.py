@@ -234,7 +234,8 @@ def _importance(pod: PodInfo) -> tuple[int, str]:
 def split_by_budget(victims: Sequence[PodInfo], budgets: Sequence[Object]) -> tuple[list[PodInfo], list[PodInfo]]:
     """Those whose removal would break a PodDisruptionBudget, and the others."""
     allowed = {id(b): (b.get("status") or {}).get("disruptionsAllowed", 0) for b in budgets}
-    violating, fine = [], []
+    violating: list[PodInfo] = []
+    fine: list[PodInfo] = []
     for victim in victims:
         broken = False
         for budget in budgets:

@@ -142,17 +142,7 @@ class PodTopologySpread:
         if self._table.vectorized:
             counted = self._count_all(constraints, topologies, pod)
         else:
-            counted = [
-                eligible_sums(
-                    self._table,
-                    topology,
-                    self._column(c, pod),
-                    lambda node, c=c: (
-                        all(t.ids.data[node.row] >= 0 for t in topologies) and self._counts_for(c, pod, node)
-                    ),
-                )
-                for c, topology in zip(constraints, topologies, strict=True)
-            ]
+            counted = [self._count(c, topologies, i, pod) for i, c in enumerate(constraints)]
         state.data[self.name] = _Hard(
             [
                 _Spread(c, topology, int(c.selector.matches(pod.labels)), *sums)
@@ -160,6 +150,12 @@ class PodTopologySpread:
             ]
         )
         return None, None
+
+    def _count(self, constraint: Constraint, topologies: list[Topology], i: int, pod: PodInfo) -> tuple[Sums, Sums]:
+        def eligible(node: NodeInfo) -> bool:
+            return all(t.ids.data[node.row] >= 0 for t in topologies) and self._counts_for(constraint, pod, node)
+
+        return eligible_sums(self._table, topologies[i], self._column(constraint, pod), eligible)
 
     def _count_all(
         self, constraints: list[Constraint], topologies: list[Topology], pod: PodInfo
@@ -197,7 +193,7 @@ class PodTopologySpread:
         for spread, minimum in zip(hard.spreads, hard.minima, strict=True):
             ids = self._table.view(spread.topology.ids)
             if not spread.topology.values:
-                return ids >= 0  # type: ignore[no-any-return]
+                return ids >= 0
             limit = spread.constraint.max_skew - spread.itself + minimum
             passed = (ids >= 0) & (spread.counts[ids] <= limit)
             mask = passed if mask is None else mask & passed
