@@ -190,6 +190,13 @@ async def import_built(socket: Path, source: ImageSource) -> None:
     await _ctr(socket, "images", "import", "-", stdin=build(source))
 
 
+async def ensure_images(socket: Path) -> None:
+    """Assemble the pause image and the demo's where the containerd behind ``socket`` does not have them yet."""
+    there = {image.name for image in await list_images(socket)}
+    missing = [make() for name, make in {PAUSE_IMAGE: pause_image, DEMO_IMAGE: demo_image}.items() if name not in there]
+    await asyncio.gather(*(import_built(socket, source) for source in missing))
+
+
 async def list_images(socket: Path) -> list[StoredImage]:
     """The images in the containerd behind ``socket``, each name once."""
     output = await _ctr(socket, "images", "list")

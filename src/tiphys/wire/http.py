@@ -134,9 +134,13 @@ class BodyTooLarge(Exception):
 class ClientResponse(Protocol):
     """A response as a client sees it: read it whole, in pieces, or take the connection over."""
 
-    status: int
-    headers: Mapping[str, str]
-    """By lower-case name."""
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name."""
+        ...
 
     async def read(self) -> bytes:
         """The whole body. Raises ``ConnectionError`` where it ends early."""

@@ -1,0 +1,237 @@
+"""The processes of one node, wired: what `tiphys up` keeps running.
+
+Each function below is the main function of one forked process. Imports of what only one component needs are inside its
+function; what all share is imported by ``preload`` before the fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+from tiphys.cli.connect import client_from
+from tiphys.client.rest import Client
+from tiphys.cluster.settings import Settings
+from tiphys.cluster.supervisor import Program, Ready, exec_program
+from tiphys.runtime import logs
+from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.tasks import Runner
+
+Main = Callable[[Ready], Coroutine[Any, Any, None]]
+
+
+def preload() -> None:
+    """Import what most components use, once, before they are forked."""
+    import tiphys.api.codec
+    import tiphys.api.defaults
+    import tiphys.api.resources
+    import tiphys.api.validation
+    import tiphys.apiserver.server
+    import tiphys.controllers.manager
+    import tiphys.proxy.kubeproxy
+    import tiphys.scheduler.scheduler
+    import tiphys.store.sqlite
+    import tiphys.wire.server  # noqa: F401
+
+
+def programs(settings: Settings) -> list[Program]:
+    """In the order in which they start; they end in the reverse order."""
+    api = ("kube-apiserver",)
+    return [
+        containerd(settings),
+        Program("kube-apiserver", _component(settings, lambda ready: apiserver(settings, ready))),
+        Program("kube-controller-manager", _component(settings, lambda ready: controllers(settings, ready)), api),
+        Program("kube-scheduler", _component(settings, lambda ready: scheduler(settings, ready)), api),
+        Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd", *api)),
+        Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready)), api),
+        Program("dns", _component(settings, lambda ready: dns(settings, ready)), api),
+    ]
+
+
+def _component(settings: Settings, main: Main) -> Callable[[Ready], None]:
+    """A process whose main coroutine runs until SIGTERM or SIGINT cancels it."""
+
+    def run(ready: Ready) -> None:
+        import uvloop
+
+        logs.configure(settings.verbosity)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_signal(main(ready)))
+
+    return run
+
+
+async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return
+
+
+def containerd(settings: Settings) -> Program:
+    """The private containerd; its pods are stopped in order before it ends, and outlive it where it is killed."""
+    from tiphys.cluster.containerd import Containerd, settings_for_machine
+    from tiphys.cluster.network import pod_network
+    from tiphys.cluster.pods import stop_pods
+
+    config = settings_for_machine(settings.data_dir, settings.run_dir)
+    made = Containerd(config, pod_network(settings))
+
+    def run(ready: Ready) -> None:
+        made.write_files()
+        exec_program(made.command(), lambda: accepts_connections(config.socket))(ready)
+
+    return Program("containerd", run, before_stop=lambda: stop_pods(settings))
+
+
+async def apiserver(settings: Settings, ready: Ready) -> None:
+    """The API server with the store in its process, and the store's etcd API on loopback."""
+    from tiphys.apiserver.config import Config
+    from tiphys.apiserver.dialer import SocketDialer
+    from tiphys.apiserver.server import APIServer
+    from tiphys.store.sqlite import SQLiteBackend
+    from tiphys.wire.server import serve
+    from tiphys.wire.tls import client_context, server_context
+
+    clock, pki = SystemClock(), settings.pki
+    async with contextlib.AsyncExitStack() as stack:
+        backend = await SQLiteBackend.open(settings.store, clock)
+        stack.push_async_callback(backend.close)
+        config = Config(
+            advertise_address=settings.node_ip,
+            advertise_port=settings.port,
+            service_cluster_ip_ranges=(settings.service_cidr,),
+            service_account_signing_key=(pki / "sa.key").read_bytes(),
+            service_account_issuers=(f"https://kubernetes.default.svc.{settings.cluster_domain}",),
+            client_ca=(pki / "ca.crt").read_bytes(),
+            requestheader_client_ca=(pki / "front-proxy-ca.crt").read_bytes(),
+        )
+        client = (pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
+        dialer = SocketDialer(client_context(pki / "ca.crt", *client))
+        stack.push_async_callback(dialer.close)
+        server = APIServer(config, backend, clock, dialer=dialer)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
+        listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls)
+        stack.push_async_callback(listener.close)
+        ready()
+        await asyncio.Event().wait()
+
+
+async def controllers(settings: Settings, ready: Ready) -> None:
+    from tiphys.controllers.config import ControllerManagerConfig, KeyPair
+    from tiphys.controllers.manager import ControllerManager
+
+    pki = settings.pki
+    config = ControllerManagerConfig(
+        root_ca=(pki / "ca.crt").read_bytes(),
+        service_account_signing_key=(pki / "sa.key").read_bytes(),
+        cluster_signing=KeyPair((pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes()),
+        allocate_node_cidrs=True,
+        cluster_cidrs=(settings.pod_cidr,),
+    )
+    client = client_from(settings, "controller-manager", "kube-controller-manager")
+    await _run_with(client, ControllerManager(config, client, SystemClock()), ready)
+
+
+async def scheduler(settings: Settings, ready: Ready) -> None:
+    from tiphys.scheduler.config import SchedulerConfig
+    from tiphys.scheduler.scheduler import Scheduler
+
+    client = client_from(settings, "scheduler", "kube-scheduler")
+    await _run_with(client, Scheduler(SchedulerConfig(), client, SystemClock(), random.Random()), ready)
+
+
+async def kubelet(settings: Settings, ready: Ready) -> None:
+    """The kubelet, with the pause and demo images put into containerd first."""
+    from tiphys.cluster import images
+    from tiphys.cluster.containerd import settings_for_machine
+    from tiphys.controlkit.events import EventRecorder
+    from tiphys.kubelet.config import KubeletConfig
+    from tiphys.kubelet.kubelet import Kubelet
+    from tiphys.kubelet.runtime.cri import CRIClient
+
+    clock, pki = SystemClock(), settings.pki
+    await images.ensure_images(settings.containerd_socket)
+    config = KubeletConfig(
+        settings.node_name,
+        root=settings.kubelet_dir,
+        node_ips=(settings.node_ip,),
+        cluster_dns=(settings.dns_ip,),
+        cluster_domain=settings.cluster_domain,
+        log_root=str(settings.data_dir / "pod-logs"),
+        container_log_links=str(settings.data_dir / "container-logs"),
+        cgroup_driver="systemd"
+        if settings_for_machine(settings.data_dir, settings.run_dir).systemd_cgroup
+        else "cgroupfs",
+        port=settings.kubelet_port,
+        tls_cert=pki / "kubelet.crt",
+        tls_key=pki / "kubelet.key",
+        client_ca=pki / "ca.crt",
+    )
+    client = client_from(settings, "kubelet", "kubelet")
+    runtime = CRIClient(str(settings.containerd_socket))
+    recorder = EventRecorder(client, clock, "kubelet", host=settings.node_name)
+    async with Runner(clock, "kubelet ") as runner:
+        runner.supervise(recorder.run, "events")
+        try:
+            await _run_with(client, Kubelet(config, client, runtime, runtime, clock, recorder), ready)
+        finally:
+            await runtime.close()
+
+
+async def proxy(settings: Settings, ready: Ready) -> None:
+    from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
+
+    config = ProxyConfig(settings.node_name, node_ips=(settings.node_ip,), cluster_cidrs=(settings.pod_cidr,))
+    client = client_from(settings, "kube-proxy", "kube-proxy")
+    await _run_with(client, KubeProxy(config, client, SystemClock()), ready)
+
+
+async def dns(settings: Settings, ready: Ready) -> None:
+    from tiphys.dns.config import DNSConfig
+    from tiphys.dns.server import DNSServer
+
+    config = DNSConfig(
+        node_name=settings.node_name,
+        address=settings.node_ip,
+        port=settings.dns_port,
+        cluster_domain=settings.cluster_domain,
+        service_ip=settings.dns_ip,
+    )
+    client = client_from(settings, "dns", "coredns")
+    await _run_with(client, DNSServer(config, client, SystemClock()), ready)
+
+
+class _Runs(Protocol):
+    async def run(self) -> None: ...
+
+
+async def _run_with(client: Client, component: _Runs, ready: Ready) -> None:
+    """Run a component that needs nothing but its client."""
+    ready()
+    try:
+        await component.run()
+    finally:
+        await client.close()
+
+
+def accepts_connections(path: Path) -> bool:
+    """Whether something listens on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
