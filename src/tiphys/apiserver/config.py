@@ -14,8 +14,9 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 class Config:
     """Keys and certificates are PEM texts; times are in seconds."""
 
-    advertise_address: str = "127.0.0.1"
-    """Where the endpoints of the service ``kubernetes`` point."""
+    advertise_address: str = "192.0.2.1"
+    """Where the endpoints of the service ``kubernetes`` point; must not be a loopback address, as pods use it. The
+    default is an address of nobody (RFC 5737), for servers that are reached by calls only."""
     advertise_port: int = 6443
     service_cluster_ip_ranges: tuple[str, ...] = ("10.96.0.0/16",)
     service_node_ports: tuple[int, int] = (30000, 32767)

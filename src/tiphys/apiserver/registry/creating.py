@@ -49,7 +49,7 @@ async def _create(registry: Registry, obj: Object, write: Write, validate: Valid
         done = True
         return entry
     finally:
-        finish(done and not write.dry_run)
+        await finish(done)
 
 
 def fill_system_fields(registry: Registry, meta: Object, write: Write) -> None:

@@ -176,7 +176,7 @@ async def _remove(registry: Registry, entry: Entry, marked: Object, write: Write
         # Who watches sees first that the grace is over, and then the deletion, as from upstream.
         entry = await registry.store.update(entry.key, entry, marked)
     gone = await registry.store.delete(entry.key, entry)
-    registry.strategy.deleted(marked)
+    await registry.strategy.deleted(marked)
     return Deleted(gone, True)
 
 

@@ -7,7 +7,7 @@ Objects are in the storage version. Source: the API conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,11 @@ from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.call import User
 
 Object = dict[str, Any]
-Finish = Callable[[bool], None]
+Finish = Callable[[bool], Awaitable[None]]
 """Called with whether the write was done, to keep or give back what was allocated for it."""
 
 
-def keep(done: bool) -> None:
+async def keep(done: bool) -> None:
     """Nothing was allocated."""
 
 
@@ -144,7 +144,7 @@ class Strategy:
         """Whether an update that leaves no finalizer and no grace completes the deletion."""
         return True
 
-    def deleted(self, obj: Object) -> None:
+    async def deleted(self, obj: Object) -> None:
         """The object is gone: give back what it held."""
 
 

@@ -14,7 +14,7 @@ from tiphys.api import errors, fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.apiserver.registry.creating import before_create, fill_system_fields, match_namespace
 from tiphys.apiserver.registry.registry import Registry, Validate, ValidateUpdate, no_validation
-from tiphys.apiserver.registry.strategy import Finish, Write
+from tiphys.apiserver.registry.strategy import Finish, Write, keep
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import Exists, Stale
 
@@ -54,7 +54,7 @@ class StatusRules:
         self.validate = strategy.validate_status_update
 
     async def begin(self, new: Object, old: Object, write: Write) -> Finish:
-        return lambda done: None
+        return keep
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
         done = True
         return entry
     finally:
-        finish(done and not write.dry_run)
+        await finish(done)
 
 
 async def _replace(registry: Registry, entry: Entry, change: Update, write: Write) -> Entry:
@@ -136,7 +136,7 @@ async def _replace(registry: Registry, entry: Entry, change: Update, write: Writ
         done = True
         return written
     finally:
-        finish(done and not write.dry_run)
+        await finish(done)
 
 
 def _check_preconditions(registry: Registry, change: Update, old: Object) -> None:
@@ -232,7 +232,7 @@ async def _delete(registry: Registry, entry: Entry, new: Object, write: Write) -
     if write.dry_run:
         return registry.entry(new, entry.revision)
     await registry.store.delete(entry.key, entry)
-    registry.strategy.deleted(new)
+    await registry.strategy.deleted(new)
     return registry.entry(new, entry.revision)
 
 

@@ -1,0 +1,133 @@
+"""The service ``default/kubernetes``, by which pods reach the API, and its endpoints: one address per API server."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from typing import Any
+
+from tiphys.api import codec, errors
+from tiphys.api.defaults import apply_defaults
+from tiphys.api.meta.copying import copy
+from tiphys.api.schema import schema_for
+from tiphys.apiserver.config import Config
+from tiphys.apiserver.registry import creating, updating
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Registry, no_validation
+from tiphys.apiserver.registry.services import ServiceStrategy
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+_NAME, _NAMESPACE, _PORT_NAME = "kubernetes", "default", "https"
+_LABELS = {"component": "apiserver", "provider": "kubernetes"}
+_DISCOVERY = "discovery.k8s.io"
+
+
+class KubernetesService:
+    def __init__(self, config: Config, registries: Registries) -> None:
+        self._config = config
+        self._registries = registries
+        self._reconciles = config.endpoint_reconciler
+        if ipaddress.ip_address(config.advertise_address).is_loopback:
+            log.warning("%s cannot be reached by pods: the service kubernetes gets no endpoint", config.advertise_address)
+            self._reconciles = False
+
+    async def ensure(self) -> None:
+        await self._ensure_service()
+        if self._reconciles:
+            await self._write_endpoints({self._config.advertise_address})
+
+    async def withdraw(self) -> None:
+        """Take this server's address out."""
+        if self._reconciles:
+            await self._write_endpoints(set(), {self._config.advertise_address})
+
+    async def _ensure_service(self) -> None:
+        registry = self._registries.get("", "services")
+        if await registry.store.cached(_NAMESPACE, _NAME) is not None:
+            return
+        assert isinstance(registry.strategy, ServiceStrategy)
+        pool = registry.strategy.pools[registry.strategy.families[0]]
+        service = self._service(pool.first())
+        prepared(registry, service)
+        write = registry.write(namespace=_NAMESPACE)
+        try:
+            await creating.create(registry, service, write, no_validation)
+        except errors.StatusError as error:
+            if error.code != 409:
+                raise
+
+    def _service(self, address: str) -> Object:
+        port = {"name": _PORT_NAME, "protocol": "TCP", "port": 443, "targetPort": self._config.advertise_port}
+        return {
+            "kind": "Service",
+            "apiVersion": "v1",
+            "metadata": {"name": _NAME, "namespace": _NAMESPACE, "labels": dict(_LABELS)},
+            "spec": {
+                "ports": [port],
+                "clusterIP": address,
+                "clusterIPs": [address],
+                "type": "ClusterIP",
+                "sessionAffinity": "None",
+            },
+        }
+
+    async def _write_endpoints(self, add: set[str], remove: set[str] | None = None) -> None:
+        """Bring the endpoints, old form and new, to the addresses that they should have."""
+        await self._write(self._registries.get("", "endpoints"), self._endpoints, _endpoint_addresses, add, remove)
+        slices = self._registries.get(_DISCOVERY, "endpointslices")
+        await self._write(slices, self._slice, _slice_addresses, add, remove)
+
+    async def _write(self, registry: Registry, make: Any, read: Any, add: set[str], remove: set[str] | None) -> None:
+        entry = await registry.store.get(_NAMESPACE, _NAME)
+        current = None if entry is None else registry.object(entry)
+        before = set() if current is None else read(current)
+        after = (before | add) - (remove or set())
+        if current is not None and after == before:
+            return
+        wanted = prepared(registry, make(sorted(after)))
+        write = registry.write(namespace=_NAMESPACE)
+
+        async def transform(stored: Object | None) -> Object:
+            if stored is None:
+                return copy(wanted)
+            return {**wanted, "metadata": copy(stored["metadata"])}
+
+        change = updating.Update(_NAMESPACE, _NAME, transform, updating.ObjectRules(registry), create=True)
+        await updating.update(registry, change, write)
+
+    def _endpoints(self, addresses: list[str]) -> Object:
+        head = _head("Endpoints", "v1", {"endpointslice.kubernetes.io/skip-mirror": "true"})
+        if not addresses:
+            return head
+        port = {"name": _PORT_NAME, "port": self._config.advertise_port, "protocol": "TCP"}
+        return head | {"subsets": [{"addresses": [{"ip": ip} for ip in addresses], "ports": [port]}]}
+
+    def _slice(self, addresses: list[str]) -> Object:
+        head = _head("EndpointSlice", f"{_DISCOVERY}/v1", {"kubernetes.io/service-name": _NAME})
+        port = {"name": _PORT_NAME, "protocol": "TCP", "port": self._config.advertise_port}
+        endpoints = [{"addresses": [ip], "conditions": {"ready": True}} for ip in addresses]
+        family = f"IPv{ipaddress.ip_address(self._config.advertise_address).version}"
+        return head | {"addressType": family, "endpoints": endpoints, "ports": [port]}
+
+
+def _head(kind: str, api_version: str, labels: dict[str, str]) -> Object:
+    meta: Object = {"name": _NAME, "namespace": _NAMESPACE, "labels": labels}
+    return {"kind": kind, "apiVersion": api_version, "metadata": meta}
+
+
+def _endpoint_addresses(endpoints: Object) -> set[str]:
+    return {a["ip"] for subset in endpoints.get("subsets") or () for a in subset.get("addresses") or ()}
+
+
+def _slice_addresses(slice: Object) -> set[str]:
+    return {address for endpoint in slice.get("endpoints") or () for address in endpoint["addresses"]}
+
+
+def prepared(registry: Registry, obj: Object) -> Object:
+    """With defaults, as if it had come by a request."""
+    gvk = registry.strategy.gvk
+    apply_defaults(obj, gvk)
+    return codec.complete(obj, schema_for(gvk))

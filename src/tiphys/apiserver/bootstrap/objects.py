@@ -1,0 +1,131 @@
+"""What every cluster has from its first second: namespaces, policy, priority classes, and the service ``kubernetes``.
+
+``ensure`` makes what is missing when the server starts; ``keep`` looks after what may be lost later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tiphys.api import codec
+from tiphys.api.defaults import apply_defaults
+from tiphys.api.meta.copying import copy
+from tiphys.api.schema import schema_for
+from tiphys.apiserver.bootstrap.kubernetes import KubernetesService
+from tiphys.apiserver.bootstrap.policy import bootstrap_policy
+from tiphys.apiserver.config import Config
+from tiphys.apiserver.registry import creating
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.storage.objects import Exists
+from tiphys.runtime.clock import Clock
+
+Object = dict[str, Any]
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_RBAC = "rbac.authorization.k8s.io"
+_KEEP_SECONDS = 60.0
+_PRIORITIES = (
+    ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+)  # fmt: skip
+
+
+class Bootstrap:
+    def __init__(self, config: Config, registries: Registries, clock: Clock) -> None:
+        self._config = config
+        self._registries = registries
+        self._clock = clock
+        self._service = KubernetesService(config, registries)
+
+    async def ensure(self) -> None:
+        await asyncio.gather(*(self._ensure("", "namespaces", namespace(name)) for name in NAMESPACES))
+        await self._ensure_policy()
+        await asyncio.gather(
+            *(self._ensure("scheduling.k8s.io", "priorityclasses", priority_class(*row)) for row in _PRIORITIES),
+            *(self._ensure(group, plural, obj) for group, plural, obj in self._further()),
+        )
+        await self._service.ensure()
+
+    async def keep(self) -> None:
+        """Repair now and then what somebody may have deleted."""
+        while True:
+            await self._clock.sleep(_KEEP_SECONDS)
+            for name in NAMESPACES:
+                await self._ensure("", "namespaces", namespace(name))
+            await self._service.ensure()
+
+    async def withdraw(self) -> None:
+        """This server goes away."""
+        await self._service.withdraw()
+
+    async def _ensure_policy(self) -> None:
+        policy = bootstrap_policy()
+        rows = (
+            ("clusterroles", policy.clusterroles),
+            ("clusterrolebindings", policy.clusterrolebindings),
+            ("roles", policy.roles),
+            ("rolebindings", policy.rolebindings),
+        )
+        await asyncio.gather(*(self._ensure(_RBAC, plural, obj) for plural, objects in rows for obj in objects))
+
+    def _further(self) -> list[tuple[str, str, Object]]:
+        ranges = list(self._config.service_cluster_ip_ranges)
+        return [
+            ("", "configmaps", self._authentication_map()),
+            ("networking.k8s.io", "servicecidrs", service_cidr("kubernetes", ranges)),
+        ]
+
+    def _authentication_map(self) -> Object:
+        data: dict[str, str] = {}
+        if self._config.client_ca:
+            data["client-ca-file"] = self._config.client_ca.decode()
+        if self._config.requestheader_client_ca:
+            data["requestheader-client-ca-file"] = self._config.requestheader_client_ca.decode()
+            data["requestheader-allowed-names"] = '["front-proxy-client"]'
+            data["requestheader-extra-headers-prefix"] = '["X-Remote-Extra-"]'
+            data["requestheader-group-headers"] = '["X-Remote-Group"]'
+            data["requestheader-uid-headers"] = '["X-Remote-Uid"]'
+            data["requestheader-username-headers"] = '["X-Remote-User"]'
+        meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+        found: Object = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta}
+        return found | ({"data": data} if data else {})
+
+    async def _ensure(self, group: str, plural: str, obj: Object) -> None:
+        registry = self._registries.get(group, plural)
+        await make_if_missing(registry, obj)
+
+
+async def make_if_missing(registry: Registry, wanted: Object) -> None:
+    """Write an object of the server's own, past admission, where there is none of its name."""
+    meta = wanted["metadata"]
+    await registry.store.cacher.ready()
+    key = registry.store.key(meta.get("namespace", ""), meta["name"])
+    if registry.store.cacher.get(key) is not None:
+        return
+    obj = copy(wanted)
+    write = registry.write(namespace=meta.get("namespace", ""))
+    creating.fill_system_fields(registry, obj["metadata"], write)
+    gvk = registry.strategy.gvk
+    apply_defaults(obj, gvk)
+    codec.complete(obj, schema_for(gvk))
+    registry.strategy.prepare_create(obj, write)
+    try:
+        await registry.store.create(key, obj)
+    except Exists:
+        return  # another server was faster
+
+
+def namespace(name: str) -> Object:
+    return {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}}
+
+
+def priority_class(name: str, value: int, description: str) -> Object:
+    head = {"kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name}}
+    return head | {"value": value, "description": description}
+
+
+def service_cidr(name: str, ranges: list[str]) -> Object:
+    head = {"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": name}}
+    return head | {"spec": {"cidrs": ranges}}

@@ -1,0 +1,44 @@
+"""``componentstatuses``: an old view of the health of the parts of a cluster; here of the store.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/component-status-v1/ (deprecated)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.negotiation import negotiate
+from tiphys.apiserver.endpoints.respond import show_list, show_object
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.store.backend import Backend, StoreError
+from tiphys.wire.http import Response
+
+Object = dict[str, Any]
+
+_NAME = "etcd-0"
+
+
+class ComponentStatuses:
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def __call__(self, call: Call, target: Target) -> Response:
+        form = negotiate(call)
+        call.warn("v1 ComponentStatus is deprecated in v1.19+")
+        component = await self._component()
+        if call.info.verb == "list":
+            return show_list(call, target, [component], {"resourceVersion": ""}, form)
+        if call.info.name != _NAME:
+            raise errors.not_found("", "componentstatuses", call.info.name)
+        return show_object(call, target, component, form)
+
+    async def _component(self) -> Object:
+        try:
+            await self._backend.healthy()
+            condition = {"type": "Healthy", "status": "True", "message": "ok"}
+        except StoreError as error:
+            condition = {"type": "Healthy", "status": "False", "message": str(error)}
+        head = {"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": _NAME}}
+        return head | {"conditions": [condition]}

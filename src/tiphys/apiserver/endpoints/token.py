@@ -1,0 +1,153 @@
+"""``serviceaccounts/token``: a new token for a service account, which may be bound to an object.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api import errors, fielderrors
+from tiphys.api.gotext import quote
+from tiphys.api.meta.timestamps import format_time
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.apiserver.admission.attributes import CREATE
+from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.authn.serviceaccounts import Binding, TokenKeys, claims_for
+from tiphys.apiserver.authn.setup import Authentication
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.config import Config
+from tiphys.apiserver.endpoints.bodies import decode_as
+from tiphys.apiserver.endpoints.negotiation import negotiate
+from tiphys.apiserver.endpoints.options import write_options
+from tiphys.apiserver.endpoints.respond import show
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.writing import attributes_of
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.wire.http import Response
+
+Object = dict[str, Any]
+
+_REQUEST = GroupVersionKind("authentication.k8s.io", "v1", "TokenRequest")
+_MIN_SECONDS, _MAX_SECONDS = 600, 1 << 32
+WARN_AFTER = 60 * 60 + 7
+"""What a projected volume asks for; such a token lives longer than asked, so that old clients have time to reload it."""
+_EXTENDED_SECONDS = 365 * 24 * 60 * 60
+
+
+class RequestToken:
+    def __init__(
+        self, config: Config, registries: Registries, authentication: Authentication, admission: AdmissionChain
+    ) -> None:
+        self._config = config
+        self._registries = registries
+        self._authentication = authentication
+        self._admission = admission
+
+    async def __call__(self, call: Call, target: Target) -> Response:
+        form = negotiate(call)
+        options = write_options(call, "CreateOptions")
+        request = decode_as(call, _REQUEST, options)
+        accounts = self._registries.get("", "serviceaccounts")
+        namespace, name = call.info.namespace, call.info.name
+        account = accounts.object(await accounts.get(namespace, name))
+        self._complete(request, account)
+        now = accounts.clock.now()
+        request["metadata"]["creationTimestamp"] = format_time(now)
+        _check(request)
+        attributes = attributes_of(call, target, CREATE, options)
+        attributes.object = request
+        await self._admission.mutate(attributes)
+        await self._admission.validate(attributes)
+        binding = await self._binding(request["spec"].get("boundObjectRef"), namespace, name)
+        request["status"] = self._issue(request, account, binding, now, call)
+        return show(call, request, form, 201)
+
+    def _complete(self, request: Object, account: Object) -> None:
+        meta, known = request["metadata"], account["metadata"]
+        for field in ("name", "namespace", "uid"):
+            if meta.get(field) and meta[field] != known[field]:
+                raise _mismatch(field, meta[field], known)
+            meta[field] = known[field]
+        if not request["spec"].get("audiences"):
+            request["spec"]["audiences"] = list(self._authentication.audiences)
+
+    async def _binding(self, reference: Object | None, namespace: str, account: str) -> Binding:
+        if not reference:
+            return Binding()
+        group, _, version = reference.get("apiVersion", "").rpartition("/")
+        kind, name = reference.get("kind", ""), reference.get("name", "")
+        plural = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}.get(kind)
+        if plural is None or group:
+            raise errors.bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
+        registry = self._registries.get("", plural)
+        found = registry.object(await registry.get("" if kind == "Node" else namespace, name))
+        meta = found["metadata"]
+        if kind == "Pod" and found["spec"].get("serviceAccountName") != account:
+            raise errors.bad_request(
+                f"cannot bind token for serviceaccount {quote(account)}"
+                " to pod running with different serviceaccount name."
+            )
+        if reference.get("uid") and reference["uid"] != meta["uid"]:
+            reason = (
+                f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record."
+                " The object might have been deleted and then recreated"
+            )
+            raise errors.conflict("", kind, name, reason)
+        own = {"name": meta["name"], "uid": meta["uid"]}
+        if kind == "Pod":
+            return Binding(pod=own, node=await self._node_of(found))
+        return Binding(node=own) if kind == "Node" else Binding(secret=own)
+
+    async def _node_of(self, pod: Object) -> Object:
+        name = pod["spec"].get("nodeName")
+        if not name:
+            return {}
+        node = await self._registries.get("", "nodes").find("", name)
+        return {"name": name} if node is None else {"name": name, "uid": node["metadata"]["uid"]}
+
+    def _issue(self, request: Object, account: Object, binding: Binding, now: float, call: Call) -> Object:
+        keys, spec = self._authentication.keys(), request["spec"]
+        limit = self._config.service_account_max_expiration
+        if limit and spec["expirationSeconds"] > limit:
+            call.warn(f"requested expiration of {spec['expirationSeconds']} seconds shortened to {limit} seconds")
+            spec["expirationSeconds"] = limit
+        seconds = wanted = spec["expirationSeconds"]
+        if self._is_extended(spec, binding, keys):
+            seconds = _EXTENDED_SECONDS
+        id = self._authentication.ids.uid()
+        claims = claims_for(keys, account, binding, spec["audiences"], now, seconds, id)
+        if seconds != wanted:
+            claims["kubernetes.io"]["warnafter"] = int(now) + wanted
+        return {"token": keys.signing.sign(claims), "expirationTimestamp": format_time(now + wanted)}
+
+    def _is_extended(self, spec: Object, binding: Binding, keys: TokenKeys) -> bool:
+        return (
+            self._config.service_account_extend_expiration
+            and bool(binding.pod)
+            and spec["expirationSeconds"] == WARN_AFTER
+            and set(spec["audiences"]) <= set(keys.audiences)
+        )
+
+
+def _mismatch(field: str, value: str, known: Object) -> errors.StatusError:
+    if field == "uid":
+        reason = (
+            f"the UID in the token request ({value}) does not match the UID of the service account ({known['uid']})"
+        )
+        return errors.conflict(_REQUEST.group, _REQUEST.kind, known["name"], reason)
+    error = fielderrors.invalid(f"metadata.{field}", value, f"must match the service account {field} if specified")
+    return errors.invalid(_REQUEST.group, _REQUEST.kind, known["name"], [error])
+
+
+def _check(request: Object) -> None:
+    seconds = request["spec"].get("expirationSeconds", 3600)
+    found = []
+    if seconds < _MIN_SECONDS:
+        text = "may not specify a duration less than 10 minutes"
+        found.append(fielderrors.invalid("spec.expirationSeconds", seconds, text))
+    if seconds > _MAX_SECONDS:
+        text = "may not specify a duration larger than 2^32 seconds"
+        found.append(fielderrors.invalid("spec.expirationSeconds", seconds, text))
+    if found:
+        raise errors.invalid(_REQUEST.group, _REQUEST.kind, "", found)

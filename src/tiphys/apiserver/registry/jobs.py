@@ -1,0 +1,34 @@
+"""Jobs: a selector that nobody else's pods match is made from the job's uid, unless the user brings one.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#specifying-your-own-pod-selector
+"""
+
+from __future__ import annotations
+
+from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+
+_NAME_LABELS = ("job-name", "batch.kubernetes.io/job-name")
+_UID_LABELS = ("controller-uid", "batch.kubernetes.io/controller-uid")
+
+
+class JobStrategy(Strategy):
+    has_status = True
+    initial_status: Object | None = {}
+    counts = ("spec",)
+    orphans_by_default = True
+
+    def prepare_create(self, obj: Object, write: Write) -> None:
+        if not obj["spec"].get("manualSelector"):
+            generate_selector(obj)
+        super().prepare_create(obj, write)
+
+
+def generate_selector(job: Object) -> None:
+    meta, spec = job["metadata"], job["spec"]
+    labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
+    for label in _NAME_LABELS:
+        labels.setdefault(label, meta.get("name", ""))
+    for label in _UID_LABELS:
+        labels.setdefault(label, meta["uid"])
+    selector = spec.setdefault("selector", {})
+    selector.setdefault("matchLabels", {}).setdefault(_UID_LABELS[1], meta["uid"])

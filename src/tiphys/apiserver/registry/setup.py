@@ -1,0 +1,43 @@
+"""The strategies that are more than facts, for the kinds that need one."""
+
+from __future__ import annotations
+
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.apiserver.config import Config
+from tiphys.apiserver.registry.certificates import SigningRequestStrategy
+from tiphys.apiserver.registry.events import EventStrategy
+from tiphys.apiserver.registry.jobs import JobStrategy
+from tiphys.apiserver.registry.namespaces import NamespaceStrategy
+from tiphys.apiserver.registry.nodes import NodeStrategy
+from tiphys.apiserver.registry.pods import PodStrategy
+from tiphys.apiserver.registry.priorityclasses import PriorityClassStrategy
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.services import ServiceStrategy
+from tiphys.apiserver.registry.strategy import Strategy
+from tiphys.apiserver.registry.workloads import DaemonSetStrategy, DeploymentStrategy, EndpointSliceStrategy
+
+
+def make_strategies(registries: Registries, config: Config) -> None:
+    """Put the strategies of a server into its registries."""
+
+    def gvk(group: str, kind: str) -> GroupVersionKind:
+        return GroupVersionKind(group, "v1", kind)
+
+    events = EventStrategy(gvk("", "Event"))
+    events.ttl = config.event_ttl
+    found: dict[tuple[str, str], Strategy] = {
+        ("", "events"): events,
+        ("", "namespaces"): NamespaceStrategy(gvk("", "Namespace")),
+        ("", "nodes"): NodeStrategy(gvk("", "Node")),
+        ("", "pods"): PodStrategy(gvk("", "Pod")),
+        ("", "services"): ServiceStrategy(gvk("", "Service"), config, registries),
+        ("apps", "daemonsets"): DaemonSetStrategy(gvk("apps", "DaemonSet")),
+        ("apps", "deployments"): DeploymentStrategy(gvk("apps", "Deployment")),
+        ("batch", "jobs"): JobStrategy(gvk("batch", "Job")),
+        ("certificates.k8s.io", "certificatesigningrequests"): SigningRequestStrategy(
+            gvk("certificates.k8s.io", "CertificateSigningRequest")
+        ),
+        ("discovery.k8s.io", "endpointslices"): EndpointSliceStrategy(gvk("discovery.k8s.io", "EndpointSlice")),
+        ("scheduling.k8s.io", "priorityclasses"): PriorityClassStrategy(gvk("scheduling.k8s.io", "PriorityClass")),
+    }
+    registries.strategies.update(found)

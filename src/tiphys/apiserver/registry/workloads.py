@@ -1,0 +1,68 @@
+"""Workloads that differ from the rule by more than facts."""
+
+from __future__ import annotations
+
+from tiphys.apiserver.registry.strategy import Object, Strategy, Write, annotations, copy_field
+
+_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+
+
+class DeploymentStrategy(Strategy):
+    """A change of annotations counts too, as they hold the revision that a rollback goes to."""
+
+    has_status = True
+    initial_status: Object | None = {}
+    counts = ("spec",)
+    counts_annotations = True
+
+    def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
+        super().prepare_status_update(new, old, write)
+        copy_field(new["metadata"], old["metadata"], "labels")
+
+
+class DaemonSetStrategy(Strategy):
+    """The number of changes of the template is kept in an annotation, which stands for a field of former versions."""
+
+    has_status = True
+    initial_status: Object | None = {
+        "currentNumberScheduled": 0,
+        "numberMisscheduled": 0,
+        "desiredNumberScheduled": 0,
+        "numberReady": 0,
+    }
+    counts = ("spec",)
+
+    def prepare_create(self, obj: Object, write: Write) -> None:
+        super().prepare_create(obj, write)
+        found = obj["metadata"].setdefault("annotations", {})
+        if _number(found) < 1:
+            found[_TEMPLATE_GENERATION] = "1"
+
+    def prepare_update(self, new: Object, old: Object, write: Write) -> None:
+        generation = _number(annotations(old))
+        if new["spec"].get("template") != old["spec"].get("template"):
+            generation += 1
+        new["metadata"].setdefault("annotations", {})[_TEMPLATE_GENERATION] = str(generation)
+        super().prepare_update(new, old, write)
+
+
+def _number(found: dict[str, str]) -> int:
+    text = found.get(_TEMPLATE_GENERATION, "0")
+    return int(text) if text.isdigit() else 0
+
+
+class EndpointSliceStrategy(Strategy):
+    """Everything but metadata counts, and labels do."""
+
+    def prepare_create(self, obj: Object, write: Write) -> None:
+        obj["metadata"]["generation"] = 1
+
+    def prepare_update(self, new: Object, old: Object, write: Write) -> None:
+        if _counted(new) != _counted(old):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+def _counted(obj: Object) -> Object:
+    found = {key: value for key, value in obj.items() if key != "metadata"}
+    found["labels"] = obj["metadata"].get("labels") or {}
+    return found
