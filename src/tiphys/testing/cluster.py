@@ -22,9 +22,11 @@ from tiphys.apiserver.server import APIServer
 from tiphys.client.errors import NotFound
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
+from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.manager import ControllerManager
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.runtime.tasks import Runner
+from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.scheduler import Scheduler
 from tiphys.store.memory import MemoryBackend
 from tiphys.testing.simnode import SimulatedNode
@@ -86,10 +88,13 @@ class Cluster:
         await self._start_components()
 
     async def _start_components(self) -> None:
-        manager = ControllerManager(
-            self.client_for("kube-controller-manager", "system:kube-controller-manager"), self.clock, rng=self.rng
+        config = ControllerManagerConfig(
+            controllers=self._controllers, allocate_node_cidrs=True, cluster_cidrs=("10.244.0.0/16",)
         )
-        scheduler = Scheduler(self.client_for("kube-scheduler", "system:kube-scheduler"), self.clock, rng=self.rng)
+        client = self.client_for("kube-controller-manager", "system:kube-controller-manager")
+        manager = ControllerManager(config, client, self.clock, rng=self.rng)
+        client = self.client_for("kube-scheduler", "system:kube-scheduler")
+        scheduler = Scheduler(SchedulerConfig(), client, self.clock, self.rng)
         self._runner.spawn(manager.run(), "controller manager")
         self._runner.spawn(scheduler.run(), "scheduler")
         for number in range(self._wanted_nodes):
