@@ -17,6 +17,54 @@ MAX_LIST = 64 * 1024
 _CACHED_BLOCKS = 256
 _ENTRY_OVERHEAD = 32
 
+_NAMES = """\
+accept-language
+accept-ranges
+accept
+access-control-allow-origin
+age
+allow
+authorization
+cache-control
+content-disposition
+content-encoding
+content-language
+content-length
+content-location
+content-range
+content-type
+cookie
+date
+etag
+expect
+expires
+from
+host
+if-match
+if-modified-since
+if-none-match
+if-range
+if-unmodified-since
+last-modified
+link
+location
+max-forwards
+proxy-authenticate
+proxy-authorization
+range
+referer
+refresh
+retry-after
+server
+set-cookie
+strict-transport-security
+transfer-encoding
+user-agent
+vary
+via
+www-authenticate"""
+"""The fields of the static table that come without a value."""
+
 _STATIC: tuple[Field, ...] = (
     (":authority", ""),
     (":method", "GET"),
@@ -28,17 +76,7 @@ _STATIC: tuple[Field, ...] = (
     *((":status", code) for code in ("200", "204", "206", "304", "400", "404", "500")),
     ("accept-charset", ""),
     ("accept-encoding", "gzip, deflate"),
-    *(
-        (name, "")
-        for name in (
-            "accept-language accept-ranges accept access-control-allow-origin age allow authorization cache-control "
-            "content-disposition content-encoding content-language content-length content-location content-range "
-            "content-type cookie date etag expect expires from host if-match if-modified-since if-none-match if-range "
-            "if-unmodified-since last-modified link location max-forwards proxy-authenticate proxy-authorization range "
-            "referer refresh retry-after server set-cookie strict-transport-security transfer-encoding user-agent vary "
-            "via www-authenticate"
-        ).split()
-    ),
+    *((name, "") for name in _NAMES.splitlines()),
 )
 
 _LENGTHS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.store.etcdpb import pb
-from tiphys.store.etcdserver.errors import Refused
+from tiphys.store.etcdserver.errors import Code, Refused
 from tiphys.store.etcdserver.member import Member
 
 NO_USERS = (
@@ -38,7 +38,7 @@ class Auth:
         raise Refused("etcdserver: role name not found")
 
     async def _unsupported(self, _: Any) -> Any:
-        raise Refused(NO_USERS, "UNIMPLEMENTED")
+        raise Refused(NO_USERS, Code.UNIMPLEMENTED)
 
     AuthDisable = UserList = RoleList = _empty
     UserGet = UserDelete = UserChangePassword = UserGrantRole = UserRevokeRole = _no_user

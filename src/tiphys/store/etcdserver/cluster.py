@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.store.etcdpb import pb
-from tiphys.store.etcdserver.errors import Refused
+from tiphys.store.etcdserver.errors import Code, Refused
 from tiphys.store.etcdserver.member import Member
 
 ONE_MEMBER = (
@@ -26,17 +26,17 @@ class Cluster:
         return pb.MemberListResponse(header=member.header(), members=[entry])
 
     async def MemberAdd(self, _: Any) -> Any:
-        raise Refused(ONE_MEMBER, "UNIMPLEMENTED")
+        raise Refused(ONE_MEMBER, Code.UNIMPLEMENTED)
 
     async def MemberUpdate(self, _: Any) -> Any:
-        raise Refused(ONE_MEMBER, "UNIMPLEMENTED")
+        raise Refused(ONE_MEMBER, Code.UNIMPLEMENTED)
 
     async def MemberRemove(self, request: Any) -> Any:
         if self._member.member_id != request.ID:
-            raise Refused("etcdserver: member not found", "NOT_FOUND")
+            raise Refused("etcdserver: member not found", Code.NOT_FOUND)
         raise Refused("etcdserver: re-configuration failed due to not enough started members")
 
     async def MemberPromote(self, request: Any) -> Any:
         if self._member.member_id != request.ID:
-            raise Refused("etcdserver: member not found", "NOT_FOUND")
+            raise Refused("etcdserver: member not found", Code.NOT_FOUND)
         raise Refused("etcdserver: can only promote a learner member")

@@ -13,7 +13,7 @@ from tiphys.store.backend import Compacted, FutureRevision
 from tiphys.store.contents import Contents, hash_all, hash_kv
 from tiphys.store.etcdpb import pb
 from tiphys.store.etcdserver import VERSION
-from tiphys.store.etcdserver.errors import Refused
+from tiphys.store.etcdserver.errors import Code, Refused
 from tiphys.store.etcdserver.member import RAFT_TERM, Member
 
 NO_ALARM, NO_SPACE, CORRUPT = 0, 1, 2
@@ -52,7 +52,7 @@ class Maintenance:
         before = self._alarms()
         if request.action == ACTIVATE:
             if request.alarm == CORRUPT:
-                raise Refused("tiphys: the CORRUPT alarm cannot be raised by hand", "UNIMPLEMENTED")
+                raise Refused("tiphys: the CORRUPT alarm cannot be raised by hand", Code.UNIMPLEMENTED)
             if request.alarm == NO_SPACE:
                 self._store.set_no_space(True)
             return pb.AlarmResponse(header=self._member.header(), alarms=self._alarms())
@@ -111,7 +111,7 @@ class Maintenance:
         raise Refused("etcdserver: bad leader transferee")
 
     async def Downgrade(self, _: Any) -> Any:
-        raise Refused("tiphys: the store's format is not etcd's, and cannot be downgraded", "UNIMPLEMENTED")
+        raise Refused("tiphys: the store's format is not etcd's, and cannot be downgraded", Code.UNIMPLEMENTED)
 
     async def _inspect(self, work: Callable[[Contents], T]) -> T:
         """Do something with a picture of the store, in a thread, as it may take long."""
