@@ -203,3 +203,31 @@ def sort_for_deletion(pods: Iterable[Object], related: Sequence[Object], now: fl
         return _compare(left, right, rank, now)
 
     return sorted(pods, key=functools.cmp_to_key(compare))
+
+
+def sort_active(pods: Iterable[Object]) -> list[Object]:
+    """``pods``, the least advanced in front: unassigned, pending, not ready, lately ready, restarted, young."""
+
+    def compare(left: Object, right: Object) -> int:
+        for part in (lambda pod: bool(node_of(pod)), lambda pod: _PHASES.get(phase_of(pod), 0), is_ready):
+            difference = int(part(left)) - int(part(right))
+            if difference:
+                return difference
+        newer = _newer_first(ready_since(left), ready_since(right))
+        if newer:
+            return newer
+        restarts = (_restarts(left), _restarts(right))
+        if restarts[0] != restarts[1]:
+            return -1 if restarts[0] > restarts[1] else 1
+        made = (parse_time(pod["metadata"].get("creationTimestamp")) for pod in (left, right))
+        return _newer_first(*made)
+
+    return sorted(pods, key=functools.cmp_to_key(compare))
+
+
+def _newer_first(left: float | None, right: float | None) -> int:
+    if left == right:
+        return 0
+    if left is None or right is None:
+        return -1 if left is None else 1
+    return -1 if left > right else 1

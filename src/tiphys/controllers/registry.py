@@ -110,6 +110,12 @@ def _statefulset(context: ControllerContext) -> Runnable:
     return StatefulSetController(context)
 
 
+def _job(context: ControllerContext) -> Runnable:
+    from tiphys.controllers.job.controller import JobController
+
+    return JobController(context)
+
+
 CONTROLLERS: dict[str, Constructor] = {
     "serviceaccount-token-controller": _tokens,
     "endpoints-controller": _endpoints,
@@ -120,6 +126,7 @@ CONTROLLERS: dict[str, Constructor] = {
     "serviceaccount-controller": _serviceaccount,
     "garbage-collector-controller": _garbagecollector,
     "daemonset-controller": _daemonset,
+    "job-controller": _job,
     "deployment-controller": _deployment,
     "replicaset-controller": _replicaset,
     "statefulset-controller": _statefulset,
