@@ -3,8 +3,9 @@
 The functions take an object in the version it was written in, after defaulting, and give the errors in the order in
 which the original reports them; ``api.errors.invalid`` makes a Status of the list. Missing and ``null`` are the same.
 
-Checks that need other objects or settings of the server are elsewhere: whether a cluster IP or a node port is free and in range
-(allocators), whether a service account or a priority class exists (admission), what the caller may do (authorization).
+Checks that need other objects or settings of the server are elsewhere: whether a cluster IP or a node port is free and
+in range (allocators), whether a service account or a priority class exists (admission), what the caller may do
+(authorization).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.validation.common import name_is_path_segment
+from tiphys.api.validation.objectmeta import validate_meta, validate_meta_update
 from tiphys.api.validation.registry import RULES
 from tiphys.api.validation.rules import Rules, metadata_only
 from tiphys.api.validation.warnings import warnings
@@ -33,14 +36,25 @@ def _rules(gvk: GroupVersionKind) -> Rules:
 
 
 def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
-    return _rules(gvk).create(obj)
+    rules = _rules(gvk)
+    errs = rules.create(obj)
+    if not errs and not rules.checks_metadata:
+        resource = builtin_scheme().for_kind(gvk.group, gvk.kind)
+        namespaced = resource is not None and resource.namespaced
+        validate_meta(errs, obj, namespaced, name_is_path_segment, core=False)
+    return errs
 
 
 def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
-    return _rules(gvk).update(new, old)
+    """Metadata is checked for every kind first, and by most kinds' own rules once more; the original counts both."""
+    errs: list[FieldError] = []
+    validate_meta_update(errs, new, old, core=False)
+    return errs + _rules(gvk).update(new, old)
 
 
 def validate_status_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
     """An update of the ``status`` subresource. Kinds that say nothing of their own have their metadata looked at."""
     rules = _rules(gvk)
-    return (rules.status or rules.update)(new, old)
+    errs: list[FieldError] = []
+    validate_meta_update(errs, new, old, core=False)
+    return errs + (rules.status or rules.update)(new, old)

@@ -221,9 +221,9 @@ def _stateful_set_spec(
     elif policy not in ("OrderedReady", "Parallel"):
         errs.append(field.invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"))
     _stateful_set_strategy(errs, spec.get("updateStrategy") or {}, "spec.updateStrategy")
-    retention = spec.get("persistentVolumeClaimRetentionPolicy")
-    for key in ("whenDeleted", "whenScaled") if retention is not None else ():
-        choice = retention.get(key) or ""
+    retention: Object | None = spec.get("persistentVolumeClaimRetentionPolicy")
+    for key in ("whenDeleted", "whenScaled"):
+        choice = "Retain" if retention is None else retention.get(key) or ""
         if choice not in ("Retain", "Delete"):
             at = f"spec.persistentVolumeClaimRetentionPolicy.{key}"
             errs.append(field.not_supported(at, choice, ("Retain", "Delete")))

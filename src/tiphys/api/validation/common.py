@@ -86,6 +86,45 @@ def qualified(errs: Errors, value: str, path: str) -> None:
     invalid_all(errs, path, value, names.qualified_name(value))
 
 
+def path_segment(errs: Errors, value: str | None, path: str) -> None:
+    """A required name that only has to fit into a path."""
+    if not value:
+        errs.append(field.required(path))
+    else:
+        invalid_all(errs, path, value, names.path_segment_name(value))
+
+
+def domain_prefixed_path(errs: Errors, value: str, path: str) -> None:
+    """A domain and a path: ``acme.io/foo``."""
+    host, slash, rest = value.partition("/")
+    if not value:
+        errs.append(field.required(path))
+    elif not slash or not host or not rest:
+        errs.append(field.invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")'))
+    else:
+        invalid_all(errs, path, host, names.dns1123_subdomain(host))
+        if not re.fullmatch(names.HTTP_PATH, rest):
+            errs.append(field.invalid(path, rest, names.regex_error("Invalid path", names.HTTP_PATH)))
+
+
+def fully_qualified_domain(errs: Errors, value: str, path: str) -> None:
+    """A domain of two labels at least; a dot may follow."""
+    if not value:
+        errs.append(field.required(path))
+        return
+    name = value.removesuffix(".")
+    if problems := names.dns1123_subdomain(name):
+        errs.append(field.invalid(path, name, ",".join(problems)))
+        return
+    if "." not in name:
+        errs.append(field.invalid(path, name, "should be a domain with at least two segments separated by dots"))
+        return
+    for part in name.split("."):
+        if problems := names.dns1123_label(part):
+            errs.append(field.invalid(path, part, ",".join(problems)))
+            return
+
+
 def labels(errs: Errors, found: Mapping[str, str] | None, path: str) -> None:
     if not found:
         return

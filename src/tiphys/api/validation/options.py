@@ -66,6 +66,6 @@ def _ignore_read_error(errs: list[FieldError], options: Options) -> None:
     path = "ignoreStoreReadErrorWithClusterBreakingPotential"
     if not options.get(path):
         return
-    for key in ("dryRun", "propagationPolicy", "orphanDependents", "gracePeriodSeconds", "preconditions"):
-        if options.get(key) not in (None, []):
-            errs.append(field.invalid(path, True, f"cannot be set together with .{key}"))
+    others = ("dryRun", "propagationPolicy", "orphanDependents", "gracePeriodSeconds", "preconditions")
+    given = [key for key in others if options.get(key) not in (None, [])]
+    errs.extend(field.invalid(path, True, f"cannot be set together with .{key}") for key in given)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tiphys.api.validation import apps
+from tiphys.api.validation import (
+    apps,
+    authentication,
+    authorization,
+    autoscaling,
+    coordination,
+    discovery,
+    networking,
+    policy,
+    rbac,
+    runtimeclass,
+    scheduling,
+    storage,
+)
 from tiphys.api.validation.batch import cronjob, job, jobstatus
 from tiphys.api.validation.core import (
     configuration,
@@ -79,5 +92,67 @@ RULES: dict[tuple[str, str, str], Rules] = {
         cronjob.validate_cron_job, cronjob.validate_cron_job_update, cronjob.validate_cron_job_update
     ),
     ("batch", "", "Job"): Rules(job.validate_job, job.validate_job_update, jobstatus.validate_job_status_update),
+    ("authentication.k8s.io", "", "TokenRequest"): not_stored(authentication.validate_token_request),
+    ("authorization.k8s.io", "", "LocalSubjectAccessReview"): not_stored(authorization.validate_local_access_review),
+    ("authorization.k8s.io", "", "SelfSubjectAccessReview"): not_stored(authorization.validate_self_access_review),
+    ("authorization.k8s.io", "", "SubjectAccessReview"): not_stored(authorization.validate_access_review),
+    ("autoscaling", "", "HorizontalPodAutoscaler"): Rules(
+        autoscaling.validate_autoscaler,
+        autoscaling.validate_autoscaler_update,
+        autoscaling.validate_autoscaler_status_update,
+    ),
+    ("autoscaling", "", "Scale"): not_stored(autoscaling.validate_scale),
+    ("coordination.k8s.io", "", "Lease"): Rules(coordination.validate_lease, coordination.validate_lease_update),
+    ("discovery.k8s.io", "", "EndpointSlice"): Rules(discovery.validate_slice, discovery.validate_slice_update),
     ("events.k8s.io", "", "Event"): Rules(event.validate_new_event, event.validate_new_event_update),
+    ("networking.k8s.io", "", "IPAddress"): Rules(
+        networking.validate_ip_address, networking.validate_ip_address_update
+    ),
+    ("networking.k8s.io", "", "Ingress"): Rules(
+        networking.validate_ingress, networking.validate_ingress_update, networking.validate_ingress_status_update
+    ),
+    ("networking.k8s.io", "", "IngressClass"): Rules(
+        networking.validate_ingress_class, networking.validate_ingress_class_update
+    ),
+    ("networking.k8s.io", "", "NetworkPolicy"): Rules(
+        networking.validate_network_policy, networking.validate_network_policy_update
+    ),
+    ("networking.k8s.io", "", "ServiceCIDR"): Rules(
+        networking.validate_service_cidr,
+        networking.validate_service_cidr_update,
+        networking.validate_service_cidr_status_update,
+    ),
+    ("node.k8s.io", "", "RuntimeClass"): Rules(
+        runtimeclass.validate_runtime_class, runtimeclass.validate_runtime_class_update
+    ),
+    ("policy", "", "Eviction"): not_stored(policy.validate_eviction),
+    ("policy", "", "PodDisruptionBudget"): Rules(
+        policy.validate_budget,
+        policy.validate_budget_update,
+        policy.validate_budget_status_update,
+        checks_metadata=False,
+    ),
+    ("rbac.authorization.k8s.io", "", "ClusterRole"): Rules(
+        rbac.validate_cluster_role, rbac.validate_cluster_role_update
+    ),
+    ("rbac.authorization.k8s.io", "", "ClusterRoleBinding"): Rules(
+        rbac.validate_cluster_role_binding, rbac.validate_cluster_role_binding_update
+    ),
+    ("rbac.authorization.k8s.io", "", "Role"): Rules(rbac.validate_role, rbac.validate_role_update),
+    ("rbac.authorization.k8s.io", "", "RoleBinding"): Rules(
+        rbac.validate_role_binding, rbac.validate_role_binding_update
+    ),
+    ("scheduling.k8s.io", "", "PriorityClass"): Rules(
+        scheduling.validate_priority_class, scheduling.validate_priority_class_update
+    ),
+    ("storage.k8s.io", "", "CSIDriver"): Rules(storage.validate_csi_driver, storage.validate_csi_driver_update),
+    ("storage.k8s.io", "", "CSINode"): Rules(storage.validate_csi_node, storage.validate_csi_node_update),
+    ("storage.k8s.io", "", "CSIStorageCapacity"): Rules(storage.validate_capacity, storage.validate_capacity_update),
+    ("storage.k8s.io", "", "StorageClass"): Rules(
+        storage.validate_storage_class, storage.validate_storage_class_update
+    ),
+    ("storage.k8s.io", "", "VolumeAttachment"): Rules(storage.validate_attachment, storage.validate_attachment_update),
+    ("storage.k8s.io", "", "VolumeAttributesClass"): Rules(
+        storage.validate_attributes_class, storage.validate_attributes_class_update
+    ),
 }

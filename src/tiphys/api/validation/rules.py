@@ -19,6 +19,8 @@ class Rules:
     create: Create
     update: Update
     status: Update | None = None
+    checks_metadata: bool = True
+    """False for the few kinds whose own rules do not look at the metadata on create."""
 
 
 def metadata_only(namespaced: bool, name_is_subdomain_only: bool = True) -> Rules:

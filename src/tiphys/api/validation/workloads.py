@@ -66,7 +66,7 @@ def percentage(value: Any) -> int | None:
 
 
 def amount(value: Any) -> int:
-    """A number, or the number before the percent sign; text that is neither counts as the number it starts out to be."""
+    """A number, or the number before the percent sign; 0 for text that is neither."""
     share = percentage(value)
     if share is not None:
         return share

@@ -10,9 +10,9 @@ from tiphys.api.validation.batch.indexes import IndexesError, count_indexes
 from tiphys.api.validation.common import (
     Errors,
     Object,
+    domain_prefixed_path,
     equal,
     immutable,
-    invalid_all,
     label_selector,
     non_negative,
     qualified,
@@ -128,15 +128,7 @@ def job_spec(errs: Errors, spec: Object, path: str, options: PodOptions) -> None
 
 
 def _managed_by(errs: Errors, value: str, path: str) -> None:
-    host, slash, rest = value.partition("/")
-    if not value:
-        errs.append(field.required(path))
-    elif not slash or not host or not rest:
-        errs.append(field.invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")'))
-    else:
-        invalid_all(errs, path, host, names.dns1123_subdomain(host))
-        if not names.re.fullmatch(names.HTTP_PATH, rest):
-            errs.append(field.invalid(path, rest, names.regex_error("Invalid path", names.HTTP_PATH)))
+    domain_prefixed_path(errs, value, path)
     if names.byte_length(value) > 63:
         errs.append(field.too_long(path, 63))
 

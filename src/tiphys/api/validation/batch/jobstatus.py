@@ -101,12 +101,12 @@ def _times(errs: Errors, status: Object, change: _Change) -> None:
 
 
 def _criteria(errs: Errors, status: Object, change: _Change) -> None:
-    if change.condition("Failed") or change.field("failedIndexes"):
-        if is_true(status, "Failed") and not is_true(status, "FailureTarget"):
-            _conditions(errs, "cannot set Failed=True condition without the FailureTarget=true condition")
-    if change.condition("Complete", "SuccessCriteriaMet"):
-        if is_true(status, "Complete") and not is_true(status, "SuccessCriteriaMet"):
-            _conditions(errs, "cannot set Complete=True condition without the SuccessCriteriaMet=true condition")
+    failed = is_true(status, "Failed") and not is_true(status, "FailureTarget")
+    if failed and (change.condition("Failed") or change.field("failedIndexes")):
+        _conditions(errs, "cannot set Failed=True condition without the FailureTarget=true condition")
+    complete = is_true(status, "Complete") and not is_true(status, "SuccessCriteriaMet")
+    if complete and change.condition("Complete", "SuccessCriteriaMet"):
+        _conditions(errs, "cannot set Complete=True condition without the SuccessCriteriaMet=true condition")
 
 
 def _finished(errs: Errors, status: Object, spec: Object, change: _Change) -> None:
@@ -119,10 +119,10 @@ def _finished(errs: Errors, status: Object, spec: Object, change: _Change) -> No
     if (change.finished or change.field("startTime")) and not nothing_to_do and not status.get("startTime"):
         errs.append(field.required("status.startTime", "startTime is required for finished job"))
     uncounted = status.get("uncountedTerminatedPods") or {}
-    if change.finished or change.field("uncountedTerminatedPods"):
-        if uncounted.get("succeeded") or uncounted.get("failed"):
-            shown = {"Succeeded": uncounted.get("succeeded"), "Failed": uncounted.get("failed")}
-            errs.append(field.invalid("status.uncountedTerminatedPods", shown, "must be empty for finished job"))
+    left = uncounted.get("succeeded") or uncounted.get("failed")
+    if left and (change.finished or change.field("uncountedTerminatedPods")):
+        shown = {"Succeeded": uncounted.get("succeeded"), "Failed": uncounted.get("failed")}
+        errs.append(field.invalid("status.uncountedTerminatedPods", shown, "must be empty for finished job"))
 
 
 def _indexes(errs: Errors, status: Object, spec: Object, change: _Change) -> None:

@@ -79,9 +79,9 @@ def _features(errs: Errors, found: list[str]) -> None:
             )
         elif not _FEATURE_RE.fullmatch(name):
             text = (
-                f"invalid feature name {quote(name)}: must start with an UpperCamelCase segment, with subsequent segments "
-                "separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters "
-                "and slashes"
+                f"invalid feature name {quote(name)}: must start with an UpperCamelCase segment, with subsequent "
+                "segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric "
+                "characters and slashes"
             )
             errs.append(field.invalid(at, name, text))
         if i + 1 < len(found):
@@ -119,10 +119,10 @@ def validate_node_update(new: Object, old: Object) -> Errors:
     _features(errs, status.get("declaredFeatures") or [])
     seen: set[tuple[str, str]] = set()
     for i, address in enumerate(status.get("addresses") or ()):
-        key = (address.get("type") or "", address.get("address") or "")
-        if key in seen:
-            errs.append(field.duplicate(f"status.addresses[{i}]", {"Type": key[0], "Address": key[1]}))
-        seen.add(key)
+        pair = (address.get("type") or "", address.get("address") or "")
+        if pair in seen:
+            errs.append(field.duplicate(f"status.addresses[{i}]", {"Type": pair[0], "Address": pair[1]}))
+        seen.add(pair)
     _pod_cidrs_kept(errs, spec.get("podCIDRs") or [], before.get("podCIDRs") or [])
     if before.get("providerID") and before["providerID"] != (spec.get("providerID") or ""):
         errs.append(field.forbidden("spec.providerID", _PROVIDER))

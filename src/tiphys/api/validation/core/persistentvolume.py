@@ -23,6 +23,7 @@ from tiphys.api.validation.core.persistentvolumeclaim import VOLUME_MODES, acces
 from tiphys.api.validation.core.placement import node_selector
 from tiphys.api.validation.core.resources import basic_amount, positive_amount
 from tiphys.api.validation.core.volumes import (
+    ISCSI_TOO_LONG,
     MORE_THAN_ONE,
     SHARED,
     Check,
@@ -150,11 +151,7 @@ def _iscsi(errs: Errors, source: Object, name: str, path: str) -> None:
     if not portal:
         errs.append(field.required(f"{path}.targetPortal"))
     if source.get("initiatorName") is not None and names.byte_length(f"{name}:{portal}") > 64:
-        text = (
-            "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters "
-            "if iscsi.initiatorName is specified."
-        )
-        errs.append(field.invalid(f"{path}.targetportal", portal, text))
+        errs.append(field.invalid(f"{path}.targetportal", portal, ISCSI_TOO_LONG))
     iscsi_details(errs, source, path, "must be valid format")
     if source.get("secretRef") is not None and not source["secretRef"].get("name"):
         errs.append(field.required(f"{path}.secretRef.name"))

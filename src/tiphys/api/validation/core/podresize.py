@@ -73,7 +73,7 @@ def pod_qos(spec: Object) -> str:
 
 
 def _sum(total: dict[str, Quantity], amounts: dict[str, str]) -> set[str]:
-    seen = set()
+    seen: set[str] = set()
     for name in ("cpu", "memory"):
         if name in amounts and Quantity(amounts[name]).nano > 0:
             seen.add(name)

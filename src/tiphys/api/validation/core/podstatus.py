@@ -165,11 +165,11 @@ def _extended_claim(errs: Errors, found: Object, spec: Object) -> None:
             for name, value in zip(("containerName", "resourceName", "requestName"), key, strict=True):
                 errs.append(field.duplicate(f"{where}.{name}", value))
         seen.add(key)
-    name = found.get("resourceClaimName")
-    if not name:
+    claim = found.get("resourceClaimName")
+    if not claim:
         errs.append(field.required(f"{at}.resourceClaimName"))
     else:
-        invalid_all(errs, f"{at}.resourceClaimName", name, name_is_subdomain(name))
+        invalid_all(errs, f"{at}.resourceClaimName", claim, name_is_subdomain(claim))
 
 
 def _allocatable_claims(errs: Errors, status: Object, spec: Object) -> None:

@@ -9,55 +9,12 @@ from tiphys.api.meta import names
 from tiphys.api.validation.common import Errors, Object, invalid_all, non_negative
 
 _COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
-_SIGNALS = tuple(
-    sorted(
-        (
-            *[
-                "SIGABRT",
-                "SIGALRM",
-                "SIGBUS",
-                "SIGCHLD",
-                "SIGCLD",
-                "SIGCONT",
-                "SIGFPE",
-                "SIGHUP",
-                "SIGILL",
-                "SIGINT",
-                "SIGIO",
-                "SIGIOT",
-                "SIGKILL",
-            ],
-            *[
-                "SIGPIPE",
-                "SIGPOLL",
-                "SIGPROF",
-                "SIGPWR",
-                "SIGQUIT",
-                "SIGSEGV",
-                "SIGSTKFLT",
-                "SIGSTOP",
-                "SIGSYS",
-                "SIGTERM",
-                "SIGTRAP",
-            ],
-            *[
-                "SIGTSTP",
-                "SIGTTIN",
-                "SIGTTOU",
-                "SIGURG",
-                "SIGUSR1",
-                "SIGUSR2",
-                "SIGVTALRM",
-                "SIGWINCH",
-                "SIGXCPU",
-                "SIGXFSZ",
-            ],
-            *("SIGRTMIN", "SIGRTMAX"),
-            *(f"SIGRTMIN+{i}" for i in range(1, 16)),
-            *(f"SIGRTMAX-{i}" for i in range(1, 15)),
-        )
-    )
+_PLAIN_SIGNALS = (
+    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP "
+    "TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX"
 )
+_REALTIME_SIGNALS = (*(f"SIGRTMIN+{i}" for i in range(1, 16)), *(f"SIGRTMAX-{i}" for i in range(1, 15)))
+_SIGNALS = tuple(sorted((*("SIG" + name for name in _PLAIN_SIGNALS.split()), *_REALTIME_SIGNALS)))
 _WINDOWS_SIGNALS = ("SIGKILL", "SIGTERM")
 
 

@@ -112,8 +112,8 @@ def _scope_selector(errs: Errors, selector: Object, limited: list[str], scopes: 
                 errs.append(field.invalid(at, shown, "unsupported scope applied to resource"))
         if scope in _EXISTS_ONLY and operator != "Exists":
             text = (
-                "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
-                "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "
+                "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, "
+                "ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "
                 "ResourceQuotaScopeCrossNamespacePodAffinity"
             )
             errs.append(field.invalid(f"{at}.operator", operator, text))

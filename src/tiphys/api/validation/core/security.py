@@ -388,7 +388,9 @@ def annotations_match_fields(errs: Errors, annotations: dict[str, str], spec: Ob
 
 
 def _match(errs: Errors, text: str, profile: Object, path: str, kind: str) -> None:
-    expected = {"Unconfined": ("unconfined",), "RuntimeDefault": ("runtime/default",)}.get(profile.get("type") or "")
+    expected: tuple[str, ...] | None = {"Unconfined": ("unconfined",), "RuntimeDefault": ("runtime/default",)}.get(
+        profile.get("type") or ""
+    )
     if kind == "seccomp" and expected == ("runtime/default",):
         expected = ("runtime/default", "docker/default")
     wrong_type = f"{kind} type in annotation and field must match"

@@ -55,9 +55,9 @@ def validate_service_update(new: Object, old: Object) -> Errors:
         _cluster_ips_kept(errs, after, before)
         _families_kept(errs, after, before)
     _load_balancer_class(errs, after, before)
-    if _needs_health_check(before) and _needs_health_check(after):
-        if (after.get("healthCheckNodePort") or 0) != (before.get("healthCheckNodePort") or 0):
-            errs.append(field.forbidden("spec.healthCheckNodePort", "field is immutable"))
+    moved = (after.get("healthCheckNodePort") or 0) != (before.get("healthCheckNodePort") or 0)
+    if moved and _needs_health_check(before) and _needs_health_check(after):
+        errs.append(field.forbidden("spec.healthCheckNodePort", "field is immutable"))
     _service(errs, new, old)
     return errs
 
@@ -269,9 +269,9 @@ def _source_ranges(errs: Errors, spec: Object, annotations: dict[str, str], old:
 
 def _load_balancer_class(errs: Errors, spec: Object, old: Object | None) -> None:
     found, at = spec.get("loadBalancerClass"), "spec.loadBalancerClass"
-    if old is not None and spec.get("type") == old.get("type") == "LoadBalancer":
-        if found != old.get("loadBalancerClass"):
-            errs.append(field.invalid(at, found, _CHANGED))
+    both = old is not None and spec.get("type") == old.get("type") == "LoadBalancer"
+    if both and old is not None and found != old.get("loadBalancerClass"):
+        errs.append(field.invalid(at, found, _CHANGED))
     if found is None:
         return
     if spec.get("type") == "LoadBalancer":

@@ -28,7 +28,10 @@ _HOST_PATH_TYPES = (
 _IQN_RE = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.([A-Za-z0-9.-]+)(:[^,;*&$|\s]+)\Z")
 _EUI_RE = re.compile(r"eui.[A-Za-z0-9]{16}")
 _NAA_RE = re.compile(r"naa.[A-Za-z0-9]{32}")
-_ISCSI_TOO_LONG = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."
+ISCSI_TOO_LONG = (
+    "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters "
+    "if iscsi.initiatorName is specified."
+)
 _RESERVED_DOMAINS = (".kubernetes.io", ".k8s.io")
 
 Check = Callable[[Errors, Object, str], None]
@@ -79,7 +82,7 @@ def _source(errs: Errors, volume: Object, path: str, name: str, pod_name: str, o
         if key == "iscsi":
             too_long = names.byte_length(f"{name}:{source.get('targetPortal') or ''}") > 64
             if source.get("initiatorName") is not None and too_long:
-                errs.append(field.invalid(f"{path}.name", name, _ISCSI_TOO_LONG))
+                errs.append(field.invalid(f"{path}.name", name, ISCSI_TOO_LONG))
     if not present:
         errs.append(field.required(path, "must specify a volume type"))
 
