@@ -1,0 +1,25 @@
+"""``DNSConfig``: where the DNS server listens and what it answers for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DNSConfig:
+    """``address`` and ``port`` are where this server listens, on its node; ``service_ip`` is the cluster's DNS address."""
+
+    node_name: str
+    address: str
+    port: int = 10053
+    cluster_domain: str = "cluster.local"
+    service_ip: str = "10.96.0.10"
+    publish: bool = True
+    """Whether to make Service kube-system/kube-dns point here."""
+    resolver_file: str = "/etc/resolv.conf"
+    """Names the servers to ask for names outside of the cluster."""
+    upstreams: tuple[str, ...] = ()
+    """Those servers as address or address:port, in place of the file's."""
+    ttl: int = 30
+    forward_timeout: float = 2.0
+    """Seconds to wait for each upstream."""

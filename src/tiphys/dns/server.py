@@ -1,0 +1,240 @@
+"""The DNS server as a component: UDP and TCP, answers from the cluster, and from elsewhere what is not the cluster's.
+
+Everything is bounded: questions in flight, connections, what is kept. Answers are kept as bytes, by the question's
+bytes; those about the cluster until anything in it changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from typing import Any
+
+from dnslib import RCODE, RR, DNSError, DNSRecord
+
+from tiphys.client.rest import Client
+from tiphys.dns.config import DNSConfig
+from tiphys.dns.forward import Forwarder
+from tiphys.dns.messages import LARGEST_UDP, Query, least_ttl, pack, render
+from tiphys.dns.publish import Publisher
+from tiphys.dns.records import Answer, ClusterZone
+from tiphys.dns.source import InformerSource
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
+
+log = logging.getLogger(__name__)
+
+KEPT = 2048
+MOST_KEPT_FOR = 30.0
+IN_FLIGHT = 512
+CONNECTIONS = 256
+IDLE = 10.0
+CHAIN = 8
+"""Names that an alias may lead through."""
+
+
+class DNSServer:
+    """``run`` serves until it is cancelled."""
+
+    def __init__(self, config: DNSConfig, client: Client, clock: Clock, rng: random.Random | None = None) -> None:
+        self._config, self._clock = config, clock
+        self._changes = 0
+        self._source = InformerSource(client, clock, self._changed)
+        self._zone = ClusterZone(config.cluster_domain, self._source, config.service_ip)
+        own = ((config.address, config.port), (config.service_ip, 53))
+        rng = rng or random.SystemRandom()
+        self._forwarder = Forwarder(config.upstreams, config.resolver_file, own, config.forward_timeout, rng)
+        self._publisher = Publisher(config, client, clock, self._source.services, self._source.slice_informer)
+        self._kept: OrderedDict[tuple[bytes, bool], tuple[float, int, bytes]] = OrderedDict()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._connections = 0
+        self.port = config.port
+        """Where it listens; differs from the configured one where that is 0."""
+
+    def _changed(self) -> None:
+        self._changes += 1
+
+    async def run(self) -> None:
+        async with Runner(self._clock, "dns ") as runner:
+            for informer in self._source.informers:
+                runner.supervise(informer.run, f"informer {informer.resource.plural}")
+            for informer in self._source.informers:
+                await informer.wait_synced()
+            transport, server = await self._listen()
+            try:
+                if self._config.publish:
+                    runner.supervise(self._publisher.run, "publisher")
+                await asyncio.Event().wait()
+            finally:
+                transport.close()
+                server.close()
+                for task in self._in_flight:
+                    task.cancel()
+                await asyncio.gather(*self._in_flight, return_exceptions=True)
+
+    async def _listen(self) -> tuple[asyncio.DatagramTransport, asyncio.Server]:
+        loop = asyncio.get_running_loop()
+        host = self._config.address
+        server = await asyncio.start_server(self._serve_tcp, host, self._config.port, reuse_address=True)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=(host, self.port))
+        except OSError:
+            server.close()
+            raise
+        log.info("serving DNS for %s on %s:%d", self._config.cluster_domain, host, self.port)
+        return transport, server
+
+    # -- transports ---------------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes, client: Any, transport: asyncio.DatagramTransport) -> None:
+        """A datagram: answered at once where that can be done without asking others."""
+        if (kept := self._look_up(data, tcp=False)) is not None:
+            transport.sendto(kept, client)
+            return
+        if len(self._in_flight) >= IN_FLIGHT:
+            return
+        task = asyncio.get_running_loop().create_task(self._answer_udp(data, client, transport))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+
+    async def _answer_udp(self, data: bytes, client: Any, transport: asyncio.DatagramTransport) -> None:
+        answer = await self.resolve(data, tcp=False)
+        if answer is not None and not transport.is_closing():
+            transport.sendto(answer, client)
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._connections >= CONNECTIONS:
+            writer.close()
+            return
+        self._connections += 1
+        try:
+            while True:
+                async with asyncio.timeout(IDLE):
+                    length = int.from_bytes(await reader.readexactly(2), "big")
+                    data = await reader.readexactly(length)
+                answer = await self.resolve(data, tcp=True)
+                if answer is None:
+                    return
+                writer.write(len(answer).to_bytes(2, "big") + answer)
+                await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError) as end:
+            log.debug("connection ends: %s", end)
+        finally:
+            self._connections -= 1
+            writer.close()
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    async def resolve(self, data: bytes, *, tcp: bool) -> bytes | None:
+        """The answer's bytes; None for what deserves none."""
+        if (kept := self._look_up(data, tcp=tcp)) is not None:
+            return kept
+        try:
+            query = Query(data)
+        except (DNSError, ValueError, IndexError) as error:
+            log.debug("not a question: %s", error)
+            return None
+        limit = 65535 if tcp else query.udp_limit
+        if not query.is_plain:
+            return pack(query.reply("NOTIMP"), limit)
+        if not query.is_internet:
+            return pack(query.reply("REFUSED"), limit)
+        answer = self._from_cluster(query)
+        if answer is not None:
+            reply = render(query, answer, self._config.cluster_domain, self._config.ttl, self._serial())
+            await self._follow_alias(query, answer, reply, tcp)
+            packed = pack(reply, limit)
+            self._keep(data, packed, self._config.ttl, tcp=tcp)
+            return packed
+        return await self._from_elsewhere(data, query, tcp)
+
+    def _from_cluster(self, query: Query) -> Answer | None:
+        if self._zone.covers(query.name):
+            return self._zone.answer(query.name, query.qtype)
+        if query.name[-1:] == ("arpa",):
+            found = self._zone.reverse(query.name)
+            if found is not None and query.qtype not in ("PTR", "ANY"):
+                return Answer(True)
+            return found
+        return None
+
+    async def _follow_alias(self, query: Query, answer: Answer, reply: DNSRecord, tcp: bool) -> None:
+        """Add what an ExternalName's target resolves to, as clients expect of a resolver."""
+        records = answer.records
+        if len(records) != 1 or records[0].type != "CNAME" or query.qtype not in ("A", "AAAA", "ANY"):
+            return
+        target, depth = records[0].data, 0
+        while depth < CHAIN:
+            depth += 1
+            labels = tuple(target.rstrip(".").lower().split("."))
+            if not self._zone.covers(labels):
+                for rr in await self._resolved_elsewhere(target, query.qtype, tcp):
+                    reply.add_answer(rr)
+                return
+            found = self._zone.answer(labels, query.qtype)
+            for rr in render(query, found, self._config.cluster_domain, self._config.ttl, 0).rr:
+                reply.add_answer(rr)
+            aliases = [r for r in found.records if r.type == "CNAME"]
+            if not aliases:
+                return
+            target = aliases[0].data
+
+    async def _resolved_elsewhere(self, name: str, qtype: str, tcp: bool) -> list[RR]:
+        question = DNSRecord.question(name, qtype).pack()
+        answer = await self._forwarder.ask(question, tcp=tcp)
+        try:
+            return list(DNSRecord.parse(answer).rr) if answer is not None else []
+        except DNSError:
+            return []
+
+    async def _from_elsewhere(self, data: bytes, query: Query, tcp: bool) -> bytes:
+        answer = await self._forwarder.ask(data, tcp=tcp)
+        if answer is None:
+            return pack(query.reply("SERVFAIL"), 65535 if tcp else query.udp_limit)
+        try:
+            message = DNSRecord.parse(answer)
+        except DNSError:
+            return answer  # not for us to judge; too odd to keep
+        if message.header.rcode in (RCODE.NOERROR, RCODE.NXDOMAIN) and not message.header.tc:
+            self._keep(data, answer, least_ttl(message), tcp=tcp, elsewhere=True)
+        return answer
+
+    # -- what is kept -------------------------------------------------------------------------------------------------
+
+    def _look_up(self, data: bytes, *, tcp: bool) -> bytes | None:
+        kept = self._kept.get((data[2:], tcp))
+        if kept is None:
+            return None
+        until, changes, answer = kept
+        if until < self._clock.monotonic() or changes not in (self._changes, -1):
+            del self._kept[data[2:], tcp]
+            return None
+        return data[:2] + answer[2:]
+
+    def _keep(self, data: bytes, answer: bytes, ttl: float, *, tcp: bool, elsewhere: bool = False) -> None:
+        if ttl <= 0 or len(data) > LARGEST_UDP:
+            return
+        until = self._clock.monotonic() + min(ttl, MOST_KEPT_FOR)
+        self._kept[data[2:], tcp] = (until, -1 if elsewhere else self._changes, answer)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+    def _serial(self) -> int:
+        return int(self._clock.now()) & 0xFFFFFFFF
+
+
+class _Udp(asyncio.DatagramProtocol):
+    def __init__(self, server: DNSServer) -> None:
+        self._server = server
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        assert self._transport is not None
+        self._server.received(data, addr, self._transport)
