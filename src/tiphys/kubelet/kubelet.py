@@ -5,6 +5,7 @@ The way of a pod through this file: ``_added`` → ``_admit`` → ``PodWorkers.u
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from typing import Any
@@ -13,6 +14,7 @@ from tiphys.client import errors
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import NODES, PODS, SERVICES
 from tiphys.client.rest import Client
+from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet import labels, pods
 from tiphys.kubelet.admission import Rejection, admit
@@ -40,6 +42,7 @@ from tiphys.kubelet.recorder import PodEvents, Recorder
 from tiphys.kubelet.restarts import Backoff
 from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure, RuntimeService
 from tiphys.kubelet.security import HostSecurity
+from tiphys.kubelet.server.handler import KubeletServer
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
 from tiphys.kubelet.status.generate import rejected_status
@@ -49,6 +52,8 @@ from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.workers import Phase, PodWorkers
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
+from tiphys.wire.server import serve
+from tiphys.wire.tls import server_context
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +64,10 @@ IMAGE_GC_PERIOD = 300.0
 
 
 class Kubelet:
-    """One node's agent. ``run`` returns only when it is cancelled; pods run on without it."""
+    """One node's agent. ``run`` returns only when it is cancelled; pods run on without it.
+
+    Without a ``recorder`` it writes events by itself.
+    """
 
     def __init__(
         self,
@@ -68,7 +76,7 @@ class Kubelet:
         runtime: RuntimeService,
         images: ImageService,
         clock: Clock,
-        recorder: Recorder,
+        recorder: Recorder | None = None,
         *,
         machine: MachineInfo | None = None,
         rng: random.Random | None = None,
@@ -77,11 +85,14 @@ class Kubelet:
         self.client = client
         self.runtime = runtime
         self.image_service = images
-        self._clock = clock
+        self.clock = clock
         self._rng = rng or random.Random()
         self._runner = Runner(clock, "kubelet ")
-        self._recorder = recorder
-        self.events = PodEvents(recorder)
+        self._own_recorder = (
+            None if recorder else EventRecorder(client, clock, "kubelet", host=config.node_name, rng=self._rng)
+        )
+        self._recorder: Recorder = recorder or self._own_recorder  # type: ignore[assignment]
+        self.events = PodEvents(self._recorder)
         self.machine = machine or read_machine(config.root)
         self.settings = self._make_settings()
         self.health = RuntimeHealth(runtime, clock)
@@ -121,7 +132,7 @@ class Kubelet:
         )
 
     def _wire(self) -> None:
-        config, clock, runner, events = self.config, self._clock, self._runner, self.events
+        config, clock, runner, events = self.config, self.clock, self._runner, self.events
         objects = ApiObjects(self.client, clock, runner, self._objects_changed)
         tokens = TokenManager(self.client, clock)
         self.volumes = VolumeManager(
@@ -172,8 +183,13 @@ class Kubelet:
 
     async def run(self) -> None:
         """Register, follow the pods, and keep everything going until cancelled."""
-        async with self._runner as runner:
+        async with contextlib.AsyncExitStack() as stack:
+            runner = await stack.enter_async_context(self._runner)
+            if self._own_recorder is not None:
+                runner.supervise(self._own_recorder.run, "events")
             await self.health.wait_runtime()
+            if self.config.serve:
+                await self._listen(stack)
             if self.config.pod_cidr:
                 await self.runtime.update_pod_cidr(self.config.pod_cidr)
             runner.supervise(self.services.run, "services")
@@ -192,13 +208,74 @@ class Kubelet:
             runner.supervise(self.pods.run, "pods")
             if self.config.static_pod_path is not None:
                 static = StaticPods(
-                    self.config.static_pod_path, self.config.node_name, self._clock, self._static_changed
+                    self.config.static_pod_path, self.config.node_name, self.clock, self._static_changed
                 )
                 runner.supervise(static.run, "static pods")
             await self.pods.wait_synced()
             runner.supervise(self._clean_up_for_ever, "clean-up")
             runner.supervise(self._collect_images_for_ever, "image collection")
             await self._collect_for_ever()
+
+    async def _listen(self, stack: contextlib.AsyncExitStack) -> None:
+        """Serve the kubelet's API; where the port is 0, the one that was given is reported."""
+        config, tls = self.config, None
+        if config.tls_cert is not None and config.tls_key is not None:
+            tls = server_context(config.tls_cert, config.tls_key, config.client_ca)
+        server = await serve(KubeletServer(self).handle, config.address, config.port, tls=tls)
+        stack.push_async_callback(server.close)
+        config.port = server.port
+
+    # What the server shows.
+
+    def all_pods(self) -> list[Pod]:
+        """Every pod of this node, with the newest status."""
+        found = [pod for pod in self.pods.store.list() if not pods.is_mirror(pod)] + list(self._static.values())
+        return [{**pod, "status": self.status.get(pods.uid_of(pod)) or pod.get("status") or {}} for pod in found]
+
+    def find_pod(self, namespace: str, name: str) -> Pod | None:
+        """A pod by its name; for a mirror pod the static pod that it shows."""
+        for static in self._static.values():
+            if pods.namespace_of(static) == namespace and pods.name_of(static) == name:
+                return static
+        return self.pods.store.get(namespace, name)
+
+    def unhealthy(self) -> str:
+        """Why the kubelet does not do its work; empty where it does."""
+        listed = self.pleg.relisted_at
+        if listed is not None and self.clock.monotonic() - listed > 180:
+            return f"pleg was last seen active {self.clock.monotonic() - listed:.0f}s ago; threshold is 3m0s"
+        return ""
+
+    def describe_config(self) -> Object:
+        """The configuration in use, in the shape of KubeletConfiguration."""
+        config = self.config
+        return {
+            "kind": "KubeletConfiguration",
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "address": config.address,
+            "port": config.port,
+            "staticPodPath": str(config.static_pod_path or ""),
+            "clusterDNS": list(config.cluster_dns),
+            "clusterDomain": config.cluster_domain,
+            "resolvConf": config.resolver_file,
+            "maxPods": config.max_pods,
+            "podLogsDir": config.log_root,
+            "cgroupDriver": config.cgroup_driver,
+            "cgroupsPerQOS": config.cgroups_per_qos,
+            "cpuCFSQuota": config.cpu_cfs_quota,
+            "serializeImagePulls": config.serialize_image_pulls,
+            "imageGCHighThresholdPercent": config.image_gc_high_percent,
+            "imageGCLowThresholdPercent": config.image_gc_low_percent,
+            "containerLogMaxSize": str(config.container_log_max_size),
+            "containerLogMaxFiles": config.container_log_max_files,
+            "seccompDefault": config.seccomp_default,
+            "authentication": {
+                "anonymous": {"enabled": config.anonymous},
+                "webhook": {"enabled": config.token_webhook},
+                "x509": {"clientCAFile": str(config.client_ca or "")},
+            },
+            "authorization": {"mode": config.authorization},
+        }
 
     async def _event_node(self, type_: Any, reason: str, message: str) -> None:
         name = self.config.node_name
@@ -324,7 +401,7 @@ class Kubelet:
 
     def _turn_away(self, pod: Pod, rejection: Rejection) -> None:
         self.events.pod(pod, "Warning", rejection.reason, rejection.message)
-        now = timestamp(self._clock.now())
+        now = timestamp(self.clock.now())
         self.status.set(pod, rejected_status(pod, rejection.reason, rejection.message, now))
 
     # Static pods.
@@ -433,14 +510,14 @@ class Kubelet:
                 except (errors.ApiError, ConnectionError, TimeoutError) as error:
                     log.warning("cannot report the node's readiness: %s", error)
                     self.health.changed.set()
-                    await self._clock.sleep(1.0)
+                    await self.clock.sleep(1.0)
 
     # Cleaning up.
 
     async def _clean_up_for_ever(self) -> None:
         while True:
             await self.clean_up()
-            await self._clock.sleep(CLEANUP_PERIOD)
+            await self.clock.sleep(CLEANUP_PERIOD)
 
     async def clean_up(self) -> None:
         """End what runs and belongs to no pod, and remove the folders of pods that are gone."""
@@ -472,7 +549,7 @@ class Kubelet:
 
     async def _collect_for_ever(self) -> None:
         while True:
-            await self._clock.sleep(GC_PERIOD)
+            await self.clock.sleep(GC_PERIOD)
             known = {pods.uid_of(p) for p in self.pods.store.list()} | set(self._static) | set(self.workers.known())
             gone = [uid for uid in self.pleg.running_pods() if uid not in known]
             try:
@@ -482,7 +559,7 @@ class Kubelet:
 
     async def _collect_images_for_ever(self) -> None:
         while True:
-            await self._clock.sleep(IMAGE_GC_PERIOD)
+            await self.clock.sleep(IMAGE_GC_PERIOD)
             try:
                 if removed := await self._image_gc.collect():
                     log.info("removed %d unused images", len(removed))

@@ -82,6 +82,8 @@ class ProbeManager:
         self._started = clock.now()
         self._results: dict[tuple[Probe, str], bool] = {}
         self._workers: dict[tuple[str, str, Probe], _Worker] = {}
+        self.counts: dict[tuple[str, str, str, str, str], int] = {}
+        """Probes so far, by namespace, pod, container, kind of probe and result."""
 
     def result(self, probe: Probe, runtime_id: str) -> bool | None:
         """The standing result for a container, or None."""
@@ -260,7 +262,20 @@ class _Worker:
                 manager._events.container(
                     self.pod, name, "Warning", "Unhealthy", f"{title} probe failed: {found.output}"
                 )
-            return found.outcome in (Outcome.SUCCESS, Outcome.WARNING)
+            passed = found.outcome in (Outcome.SUCCESS, Outcome.WARNING)
+            self._count("successful" if passed else "failed")
+            return passed
+        self._count("unknown")
         message = f"{title} probe errored and resulted in unknown state: {problem}"
         manager._events.container(self.pod, name, "Warning", "Unhealthy", message)
         return None
+
+    def _count(self, result: str) -> None:
+        key = (
+            pods.namespace_of(self.pod),
+            pods.name_of(self.pod),
+            self._container["name"],
+            _TITLES[self.probe],
+            result,
+        )
+        self._manager.counts[key] = self._manager.counts.get(key, 0) + 1

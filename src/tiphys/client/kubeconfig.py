@@ -1,0 +1,98 @@
+"""A client from a kubeconfig file: the current context's server and credentials.
+
+Credentials that are files are read again when the file changes (tokens), as whoever rotates them expects. Source:
+https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from tiphys.client.rest import Client
+from tiphys.wire.client import SocketTransport
+from tiphys.wire.tls import Pem, client_context
+
+Config = dict[str, Any]
+
+
+class KubeconfigError(ValueError):
+    """The kubeconfig cannot be used; the message names the file and what is wrong with it."""
+
+
+def client_from_file(path: Path, user_agent: str, *, timeout: float = 60) -> Client:
+    """A client of the current context. Needs a running event loop; the caller closes it. Raises ``KubeconfigError``."""
+    try:
+        config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise KubeconfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise KubeconfigError(f"{path} is not YAML: {error}") from error
+    context = _named(config, "contexts", "context", config.get("current-context") or "", path)
+    cluster = _named(config, "clusters", "cluster", context.get("cluster", ""), path)
+    user = _named(config, "users", "user", context["user"], path) if context.get("user") else {}
+    if unsupported := [name for name in ("exec", "auth-provider", "username", "as") if user.get(name)]:
+        raise KubeconfigError(f"{path}: user.{unsupported[0]} is not supported by Tiphys; use a certificate or a token")
+    return Client(_transport(cluster, user, path), user_agent=user_agent, token=_token(user, path), timeout=timeout)
+
+
+def _named(config: Config, part: str, key: str, name: str, path: Path) -> Config:
+    for entry in config.get(part) or []:
+        if entry.get("name") == name:
+            found: Config = entry.get(key) or {}
+            return found
+    raise KubeconfigError(f"{path}: there is no {key} {name!r}")
+
+
+def _transport(cluster: Config, user: Config, path: Path) -> SocketTransport:
+    address = urlsplit(cluster.get("server") or "")
+    if address.scheme not in ("http", "https") or address.hostname is None:
+        raise KubeconfigError(f"{path}: {cluster.get('server')!r} is not the URL of a server")
+    if address.scheme == "http":
+        return SocketTransport(address.hostname, address.port or 80)
+    tls = client_context(
+        ca=_pem(cluster, "certificate-authority", path),
+        cert=_pem(user, "client-certificate", path),
+        key=_pem(user, "client-key", path),
+        verify=not cluster.get("insecure-skip-tls-verify"),
+    )
+    return SocketTransport(address.hostname, address.port or 443, tls, cluster.get("tls-server-name"))
+
+
+def _pem(entry: Config, name: str, path: Path) -> Pem | None:
+    """``<name>-data`` in base64, or the file that ``<name>`` names, relative to the kubeconfig."""
+    if data := entry.get(f"{name}-data"):
+        try:
+            return base64.b64decode(data, validate=True)
+        except binascii.Error as error:
+            raise KubeconfigError(f"{path}: {name}-data is not base64") from error
+    return path.parent / entry[name] if entry.get(name) else None
+
+
+def _token(user: Config, path: Path) -> Callable[[], str] | None:
+    if file := user.get("tokenFile"):
+        return _FileToken(path.parent / file)
+    if token := user.get("token"):
+        return lambda: str(token)
+    return None
+
+
+class _FileToken:
+    """A token in a file, read again when the file has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = 0
+        self._text = ""
+
+    def __call__(self) -> str:
+        stamp = self._path.stat().st_mtime_ns
+        if stamp != self._stamp:
+            self._text, self._stamp = self._path.read_text().strip(), stamp
+        return self._text

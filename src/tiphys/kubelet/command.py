@@ -1,0 +1,298 @@
+"""`tiphys kubelet`: the node's agent with upstream's flags, and upstream's configuration file by ``--config``.
+
+What is given as a flag wins over the file. A field or flag that is not supported is refused by name. Source:
+https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tiphys.client.rest import Client
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.node.machine import default_node_name
+from tiphys.kubelet.quantities import value
+from tiphys.runtime import logs
+from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.flags import FlagError, FlagParser, parse_duration, parse_map
+
+_UNSUPPORTED = frozenset(
+    (
+        "bootstrap-kubeconfig",
+        "cert-dir",
+        "cloud-provider",
+        "cloud-config",
+        "config-dir",
+        "container-runtime",
+        "cpu-manager-policy",
+        "enable-controller-attach-detach",
+        "enforce-node-allocatable",
+        "eviction-hard",
+        "eviction-soft",
+        "eviction-soft-grace-period",
+        "experimental-allocatable-ignore-eviction",
+        "feature-gates",
+        "image-credential-provider-bin-dir",
+        "image-credential-provider-config",
+        "image-service-endpoint",
+        "keep-terminated-pod-volumes",
+        "kube-api-burst",
+        "kube-api-qps",
+        "kube-reserved-cgroup",
+        "local-storage-capacity-isolation",
+        "lock-file",
+        "manifest-url",
+        "maximum-dead-containers",
+        "memory-manager-policy",
+        "node-status-max-images",
+        "protect-kernel-defaults",
+        "qos-reserved",
+        "read-only-port",
+        "reserved-cpus",
+        "reserved-memory",
+        "rotate-certificates",
+        "rotate-server-certificates",
+        "runonce",
+        "system-cgroups",
+        "system-reserved-cgroup",
+        "tls-cipher-suites",
+        "tls-min-version",
+        "topology-manager-policy",
+        "topology-manager-scope",
+        "volume-plugin-dir",
+    )
+)
+"""Flags of the original that are refused by name."""
+
+Setter = Callable[[KubeletConfig, Any], None]
+
+
+def _set(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Setter:
+    def setter(config: KubeletConfig, value: Any) -> None:
+        setattr(config, name, convert(value))
+
+    return setter
+
+
+def _path(text: Any) -> Path | None:
+    return Path(text) if text else None
+
+
+FIELDS: dict[str, Setter] = {
+    "staticPodPath": _set("static_pod_path", _path),
+    "address": _set("address"),
+    "port": _set("port"),
+    "tlsCertFile": _set("tls_cert", _path),
+    "tlsPrivateKeyFile": _set("tls_key", _path),
+    "clusterDNS": _set("cluster_dns", tuple),
+    "clusterDomain": _set("cluster_domain"),
+    "resolvConf": _set("resolver_file"),
+    "maxPods": _set("max_pods"),
+    "podCIDR": _set("pod_cidr"),
+    "podLogsDir": _set("log_root"),
+    "cgroupDriver": _set("cgroup_driver"),
+    "cgroupRoot": _set("cgroup_root"),
+    "cgroupsPerQOS": _set("cgroups_per_qos"),
+    "cpuCFSQuota": _set("cpu_cfs_quota"),
+    "registerNode": _set("register_node"),
+    "registerWithTaints": _set("taints"),
+    "seccompDefault": _set("seccomp_default"),
+    "serializeImagePulls": _set("serialize_image_pulls"),
+    "maxParallelImagePulls": _set("parallel_image_pulls"),
+    "imageGCHighThresholdPercent": _set("image_gc_high_percent"),
+    "imageGCLowThresholdPercent": _set("image_gc_low_percent"),
+    "imageMinimumGCAge": _set("image_minimum_age", parse_duration),
+    "containerLogMaxSize": _set("container_log_max_size", value),
+    "containerLogMaxFiles": _set("container_log_max_files"),
+    "systemReserved": lambda config, given: config.reserved.update(given),
+    "kubeReserved": lambda config, given: config.reserved.update(given),
+}
+"""Fields of KubeletConfiguration that are supported, and what each sets."""
+
+
+class ConfigError(ValueError):
+    """The configuration file cannot be used."""
+
+
+def apply_file(config: KubeletConfig, text: str, source: str) -> str:
+    """Set what a KubeletConfiguration says; gives its containerRuntimeEndpoint. Raises ``ConfigError``."""
+    try:
+        found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML: {error}") from error
+    if not isinstance(found, dict) or found.get("kind") != "KubeletConfiguration":
+        raise ConfigError(f"{source} does not hold a KubeletConfiguration")
+    endpoint = ""
+    for name, given in found.items():
+        if name in ("kind", "apiVersion"):
+            continue
+        if name in FIELDS:
+            FIELDS[name](config, given)
+        elif name == "containerRuntimeEndpoint":
+            endpoint = str(given)
+        elif name == "authentication":
+            _authentication(config, given, source)
+        elif name == "authorization":
+            config.authorization = given.get("mode", "Webhook")
+        else:
+            raise ConfigError(f"{source}: field {name} of the original is not supported by Tiphys; remove it")
+    return endpoint
+
+
+def _authentication(config: KubeletConfig, given: dict[str, Any], source: str) -> None:
+    for name, part in given.items():
+        match name:
+            case "anonymous":
+                config.anonymous = bool(part.get("enabled"))
+            case "webhook":
+                config.token_webhook = bool(part.get("enabled", True))
+            case "x509":
+                config.client_ca = _path(part.get("clientCAFile"))
+            case _:
+                raise ConfigError(f"{source}: field authentication.{name} is not supported by Tiphys; remove it")
+
+
+def parser() -> FlagParser:
+    found = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.", _UNSUPPORTED)
+    add = found.add_argument
+    add("--config", help="file with a KubeletConfiguration")
+    add("--kubeconfig", help="how to reach the API server", required=True)
+    add("--container-runtime-endpoint", help="socket of the container runtime (unix:///run/containerd/containerd.sock)")
+    add("--root-dir", help="folder for the files of pods", default="/var/lib/kubelet")
+    add("--hostname-override", help="name of the node; the machine's hostname by default")
+    add("--node-ip", help="addresses of the node, separated by commas")
+    add("--node-labels", type=parse_map, help="labels of the node: key=value,…")
+    add("--register-with-taints", help="taints of the node: key=value:effect,…")
+    found.add_bool("--register-node", None, "register the node at the API server")  # type: ignore[arg-type]
+    add("--pod-manifest-path", help="folder of static pods")
+    add("--address", help="address to listen on")
+    add("--port", type=int, help="port to listen on")
+    add("--tls-cert-file", help="certificate of the kubelet's server")
+    add("--tls-private-key-file", help="its key")
+    add("--client-ca-file", help="authority of those who may call the kubelet")
+    found.add_bool("--anonymous-auth", None, "let anonymous callers in")  # type: ignore[arg-type]
+    found.add_bool("--authentication-token-webhook", None, "ask the API server about tokens")  # type: ignore[arg-type]
+    add("--authorization-mode", choices=("AlwaysAllow", "Webhook"))
+    add("--cluster-dns", help="addresses of the cluster's DNS servers, separated by commas")
+    add("--cluster-domain", help="domain of the cluster")
+    add("--resolv-conf", help="resolver file for pods that use the node's DNS")
+    add("--max-pods", type=int)
+    add("--pod-cidr", help="addresses of the node's pods, where the API server does not give them")
+    add("--cgroup-driver", choices=("cgroupfs", "systemd"))
+    add("--cgroup-root")
+    found.add_bool("--cgroups-per-qos", None, "give every pod a cgroup of its own")  # type: ignore[arg-type]
+    found.add_bool("--cpu-cfs-quota", None, "enforce processor limits")  # type: ignore[arg-type]
+    found.add_bool("--seccomp-default", None, "confine containers by default")  # type: ignore[arg-type]
+    found.add_bool("--serialize-image-pulls", None, "pull one image at a time")  # type: ignore[arg-type]
+    add("--image-gc-high-threshold", type=int)
+    add("--image-gc-low-threshold", type=int)
+    add("--container-log-max-files", type=int)
+    add("--container-log-max-size")
+    add("--system-reserved", type=parse_map)
+    add("--kube-reserved", type=parse_map)
+    add("-v", "--v", type=int, default=0, help="verbosity of the log")
+    return found
+
+
+_FLAGS: dict[str, Setter] = {
+    "node_ip": _set("node_ips", lambda text: tuple(part.strip() for part in text.split(","))),
+    "node_labels": _set("labels"),
+    "register_with_taints": lambda config, text: setattr(config, "taints", parse_taints(text)),
+    "register_node": _set("register_node"),
+    "pod_manifest_path": _set("static_pod_path", _path),
+    "address": _set("address"),
+    "port": _set("port"),
+    "tls_cert_file": _set("tls_cert", _path),
+    "tls_private_key_file": _set("tls_key", _path),
+    "client_ca_file": _set("client_ca", _path),
+    "anonymous_auth": _set("anonymous"),
+    "authentication_token_webhook": _set("token_webhook"),
+    "authorization_mode": _set("authorization"),
+    "cluster_dns": _set("cluster_dns", lambda text: tuple(part.strip() for part in text.split(","))),
+    "cluster_domain": _set("cluster_domain"),
+    "resolv_conf": _set("resolver_file"),
+    "max_pods": _set("max_pods"),
+    "pod_cidr": _set("pod_cidr"),
+    "cgroup_driver": _set("cgroup_driver"),
+    "cgroup_root": _set("cgroup_root"),
+    "cgroups_per_qos": _set("cgroups_per_qos"),
+    "cpu_cfs_quota": _set("cpu_cfs_quota"),
+    "seccomp_default": _set("seccomp_default"),
+    "serialize_image_pulls": _set("serialize_image_pulls"),
+    "image_gc_high_threshold": _set("image_gc_high_percent"),
+    "image_gc_low_threshold": _set("image_gc_low_percent"),
+    "container_log_max_files": _set("container_log_max_files"),
+    "container_log_max_size": _set("container_log_max_size", value),
+    "system_reserved": lambda config, given: config.reserved.update(given),
+    "kube_reserved": lambda config, given: config.reserved.update(given),
+}
+
+
+def parse_taints(text: str) -> list[dict[str, Any]]:
+    """``key=value:effect,key:effect`` as taints."""
+    taints = []
+    for part in filter(None, text.split(",")):
+        head, colon, effect = part.rpartition(":")
+        if not colon or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+            raise FlagError(f"kubelet: {part!r} is not a taint; write key=value:NoSchedule")
+        key, _, given = head.partition("=")
+        taints.append({"key": key, "effect": effect} | ({"value": given} if given else {}))
+    return taints
+
+
+def configuration(argv: Sequence[str]) -> tuple[KubeletConfig, str, str, int]:
+    """The configuration, the runtime's socket, the kubeconfig and the verbosity. Raises ``FlagError``."""
+    given = parser().parse(argv)
+    config = KubeletConfig(given.hostname_override or default_node_name(), Path(given.root_dir))
+    endpoint = ""
+    if given.config:
+        try:
+            endpoint = apply_file(config, Path(given.config).read_text(), given.config)
+        except (ConfigError, OSError) as error:
+            raise FlagError(f"kubelet: {error}") from error
+    for name, setter in _FLAGS.items():
+        if (found := getattr(given, name)) is not None:
+            setter(config, found)
+    endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"
+    if not endpoint.startswith(("unix://", "/")):
+        raise FlagError(f"kubelet: --container-runtime-endpoint {endpoint} is not a Unix socket")
+    return config, endpoint.removeprefix("unix://"), given.kubeconfig, given.v
+
+
+def main(argv: Sequence[str]) -> int:
+    config, socket, kubeconfig, verbosity = configuration(argv)
+    if os.geteuid() != 0:
+        raise FlagError("kubelet: must be run as root, as it mounts volumes and manages cgroups")
+    logs.configure(verbosity)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, socket, kubeconfig))
+    return 0
+
+
+async def _serve(config: KubeletConfig, socket: str, kubeconfig: str) -> None:
+    from tiphys.client.kubeconfig import client_from_file
+    from tiphys.kubelet.kubelet import Kubelet
+    from tiphys.kubelet.runtime.cri import CRIClient
+
+    client: Client = client_from_file(Path(kubeconfig), "kubelet")
+    cri = CRIClient(socket)
+    task = asyncio.ensure_future(Kubelet(config, client, cri, cri, SystemClock()).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return
+    finally:
+        await cri.close()
+        await client.close()

@@ -1,0 +1,124 @@
+"""Who calls the kubelet, and what they may do: client certificates and tokens, and the API server's word on both.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tiphys.client.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
+from tiphys.client.rest import Client
+from tiphys.runtime.clock import Clock
+from tiphys.wire.http import Request
+
+_ALLOWED_FOR = 300.0
+_DENIED_FOR = 30.0
+_TOKEN_FOR = 120.0
+_VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_FINE = {"/pods": "pods", "/healthz": "healthz", "/configz": "configz", "/runningpods": "pods"}
+_OWN = {"/stats": "stats", "/metrics": "metrics", "/logs": "log", "/checkpoint": "checkpoint"}
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+
+
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+def user_of_certificate(der: bytes) -> User:
+    """The user that a client certificate names: common name, and organizations as groups."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    subject = x509.load_der_x509_certificate(der).subject
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    groups = tuple(str(a.value) for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
+    return User(str(names[0].value) if names else "", (*groups, "system:authenticated"))
+
+
+class Authenticator:
+    def __init__(self, client: Client, clock: Clock, *, anonymous: bool, tokens: bool) -> None:
+        self._client = client
+        self._clock = clock
+        self._anonymous = anonymous
+        self._tokens = tokens
+        self._known: dict[str, tuple[float, User | None]] = {}
+
+    async def user(self, request: Request) -> User | None:
+        """The caller, or None where nobody knows them. Raises ``ApiError`` and ``ConnectionError``."""
+        if request.peer.identity is not None:
+            return User(request.peer.identity[0], request.peer.identity[1])
+        if request.peer.certificate is not None:
+            return user_of_certificate(request.peer.certificate)
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token and self._tokens:
+            return await self._user_of_token(token.strip())
+        return ANONYMOUS if self._anonymous else None
+
+    async def _user_of_token(self, token: str) -> User | None:
+        now = self._clock.monotonic()
+        self._known = {key: held for key, held in self._known.items() if held[0] > now}
+        if token in self._known:
+            return self._known[token][1]
+        asked = {"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "spec": {"token": token}}
+        status = (await self._client.create(TOKEN_REVIEWS, asked)).get("status") or {}
+        user = None
+        if status.get("authenticated"):
+            found = status.get("user") or {}
+            user = User(found.get("username", ""), tuple(found.get("groups") or ()), found.get("uid", ""))
+        self._known[token] = (now + _TOKEN_FOR, user)
+        return user
+
+
+def subresources(path: str) -> list[str]:
+    """What of the node a path asks for, the finest first; any of them being allowed is enough."""
+
+    def under(prefix: str) -> bool:
+        return path == prefix or path.startswith(f"{prefix}/")
+
+    found = [name for prefix, name in _FINE.items() if under(prefix)]
+    own = next((name for prefix, name in _OWN.items() if under(prefix)), "proxy")
+    return [*found, own]
+
+
+class Authorizer:
+    """Asks the API server whether a user may do something with this node; remembers the answers for a while."""
+
+    def __init__(self, client: Client, clock: Clock, node_name: str) -> None:
+        self._client = client
+        self._clock = clock
+        self._node_name = node_name
+        self._known: dict[tuple[User, str, str], tuple[float, bool]] = {}
+
+    async def allowed(self, user: User, request: Request) -> bool:
+        """Raises ``ApiError`` and ``ConnectionError``."""
+        verb = _VERBS.get(request.method, "")
+        for subresource in subresources(request.path):
+            if await self._may(user, verb, subresource):
+                return True
+        return False
+
+    async def _may(self, user: User, verb: str, subresource: str) -> bool:
+        now = self._clock.monotonic()
+        self._known = {key: held for key, held in self._known.items() if held[0] > now}
+        key = (user, verb, subresource)
+        if key in self._known:
+            return self._known[key][1]
+        attributes = {
+            "verb": verb,
+            "version": "v1",
+            "resource": "nodes",
+            "subresource": subresource,
+            "name": self._node_name,
+        }
+        spec = {"user": user.name, "groups": list(user.groups), "resourceAttributes": attributes}
+        asked = {"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": spec}
+        status = (await self._client.create(SUBJECT_ACCESS_REVIEWS, asked)).get("status") or {}
+        allowed = bool(status.get("allowed"))
+        self._known[key] = (now + (_ALLOWED_FOR if allowed else _DENIED_FOR), allowed)
+        return allowed

@@ -1,0 +1,203 @@
+"""The kubelet's server: authentication, authorization, and one route for each thing that is served."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from tiphys.api.gotext import quote
+from tiphys.client import errors
+from tiphys.kubelet import pods
+from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.runtime.service import RuntimeFailure
+from tiphys.kubelet.server import answers
+from tiphys.kubelet.server.auth import Authenticator, Authorizer
+from tiphys.kubelet.server.container_logs import ContainerLogs
+from tiphys.kubelet.server.metrics import Metrics
+from tiphys.kubelet.server.stats import summary
+from tiphys.kubelet.server.streaming import Streaming
+from tiphys.wire.http import Request, Response
+
+if TYPE_CHECKING:
+    from tiphys.kubelet.kubelet import Kubelet
+
+Route = Callable[[Request, dict[str, str]], Awaitable[Response]]
+_NODE_LOGS = Path("/var/log")
+_OPEN = frozenset(("/healthz/ping",))
+
+
+class KubeletServer:
+    """``handle`` is a ``wire.http.Handler``."""
+
+    def __init__(self, kubelet: Kubelet) -> None:
+        self._kubelet = kubelet
+        config, client, clock = kubelet.config, kubelet.client, kubelet.clock
+        self._authenticator = Authenticator(client, clock, anonymous=config.anonymous, tokens=config.token_webhook)
+        self._authorizer = Authorizer(client, clock, config.node_name)
+        self._logs = ContainerLogs(kubelet.runtime, kubelet.status, clock)
+        self._streaming = Streaming(kubelet.runtime)
+        self._metrics = Metrics(kubelet)
+        pod = r"/(?P<namespace>[^/]+)/(?P<pod>[^/]+)"
+        container = r"/(?P<container>[^/]+)"
+        uid = r"(?:/(?P<uid>[^/]+))?"
+        routes: list[tuple[str, str, Route]] = [
+            ("GET", r"/healthz(?:/\w+)?", self._healthz),
+            ("GET", r"/pods/?", self._pods),
+            ("GET", r"/runningpods/?", self._running_pods),
+            ("GET", r"/configz", self._configz),
+            ("GET", r"/metrics(?P<part>/[a-z]+)?", self._metrics_answer),
+            ("GET", r"/stats/summary", self._summary),
+            ("GET", r"/logs(?P<path>/.*)?", self._node_logs),
+            ("GET", rf"/containerLogs{pod}{container}", self._container_logs),
+            ("GET|POST", rf"/exec{pod}{uid}{container}", self._exec),
+            ("POST", rf"/run{pod}{uid}{container}", self._run),
+            ("GET|POST", rf"/attach{pod}{uid}{container}", self._attach),
+            ("GET|POST", rf"/portForward{pod}{uid}", self._port_forward),
+        ]
+        self._routes = [(methods.split("|"), re.compile(pattern), route) for methods, pattern, route in routes]
+
+    async def handle(self, request: Request) -> Response:
+        if (refused := await self._check(request)) is not None:
+            return refused
+        known = False
+        for methods, pattern, route in self._routes:
+            if found := pattern.fullmatch(request.path):
+                known = True
+                if request.method in methods:
+                    return await route(request, {k: unquote(v) for k, v in found.groupdict("").items()})
+        return answers.text(405, "405: Method Not Allowed") if known else answers.text(404, "404 page not found")
+
+    async def _check(self, request: Request) -> Response | None:
+        """The refusal, where the caller is not known or may not do this."""
+        if request.path in _OPEN:
+            return None
+        try:
+            user = await self._authenticator.user(request)
+            if user is None:
+                return answers.text(401, "Unauthorized")
+            if self._kubelet.config.authorization == "AlwaysAllow" or await self._authorizer.allowed(user, request):
+                return None
+        except (errors.ApiError, ConnectionError, TimeoutError) as error:
+            return answers.text(500, f"Authorization error (user={_name(request)}): {error}")
+        verb = "create" if request.method == "POST" else request.method.lower()
+        message = f"Forbidden (user={user.name}, verb={verb}, resource=nodes, subresource(s)=[proxy])"
+        return answers.text(403, message)
+
+    # What there is.
+
+    def _find(self, namespace: str, name: str) -> Pod | None:
+        return self._kubelet.find_pod(namespace, name)
+
+    async def _healthz(self, request: Request, _: dict[str, str]) -> Response:
+        if problem := self._kubelet.unhealthy():
+            return answers.text(500, f"[-]syncloop failed: {problem}\nhealthz check failed")
+        return answers.plain(200, "ok")
+
+    async def _pods(self, request: Request, _: dict[str, str]) -> Response:
+        return answers.json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._kubelet.all_pods()})
+
+    async def _running_pods(self, request: Request, _: dict[str, str]) -> Response:
+        try:
+            sandboxes = await self._kubelet.runtime.list_sandboxes()
+            containers = await self._kubelet.runtime.list_containers()
+        except RuntimeFailure as error:
+            return answers.plain(500, error.raw)
+        items: list[dict[str, Any]] = []
+        for sandbox in sandboxes:
+            if not sandbox.ready:
+                continue
+            inside = [c for c in containers if c.sandbox_id == sandbox.id and c.state.value == "running"]
+            meta = {"name": sandbox.name, "namespace": sandbox.namespace, "uid": sandbox.uid}
+            spec = {"containers": [{"name": c.name, "image": c.image, "resources": {}} for c in inside]}
+            items.append({"metadata": meta, "spec": spec, "status": {}})
+        return answers.json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+
+    async def _configz(self, request: Request, _: dict[str, str]) -> Response:
+        return answers.json({"kubeletconfig": self._kubelet.describe_config()})
+
+    async def _metrics_answer(self, request: Request, path: dict[str, str]) -> Response:
+        return await self._metrics.answer(path["part"].lstrip("/"))
+
+    async def _summary(self, request: Request, _: dict[str, str]) -> Response:
+        try:
+            return answers.json(await summary(self._kubelet))
+        except RuntimeFailure as error:
+            return answers.plain(500, error.raw)
+
+    async def _node_logs(self, request: Request, path: dict[str, str]) -> Response:
+        """Files under /var/log, and nothing else."""
+        wanted = (_NODE_LOGS / path["path"].lstrip("/")).resolve()
+        if wanted != _NODE_LOGS and _NODE_LOGS not in wanted.parents:
+            return answers.text(403, "403 Forbidden")
+        if wanted.is_dir():
+            names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(wanted))
+            lines = "".join(f'<a href="{name}">{name}</a>\n' for name in names)
+            return Response(200, {"Content-Type": "text/html; charset=utf-8"}, f"<pre>\n{lines}</pre>\n".encode())
+        if not wanted.is_file():
+            return answers.text(404, "404 page not found")
+        return Response(200, {"Content-Type": "text/plain; charset=utf-8"}, wanted.read_bytes())
+
+    # Containers.
+
+    async def _container_logs(self, request: Request, path: dict[str, str]) -> Response:
+        pod = self._find(path["namespace"], path["pod"])
+        if pod is None:
+            return answers.plain(404, f"pod {quote(path['pod'])} does not exist")
+        return await self._logs.answer(pod, path["container"], request.parameters())
+
+    def _container_id(self, path: dict[str, str]) -> str | Response:
+        """The id of a running container, or the answer that says why there is none."""
+        pod = self._find(path["namespace"], path["pod"])
+        if pod is None or (path["uid"] and not hmac.compare_digest(path["uid"], pods.uid_of(pod))):
+            return answers.plain(404, "pod does not exist")
+        status = self._kubelet.status.get(pods.uid_of(pod)) or pod.get("status") or {}
+        for field in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+            for container in status.get(field) or []:
+                if container["name"] == path["container"] and "running" in (container.get("state") or {}):
+                    return str(container["containerID"]).rpartition("//")[2]
+        return answers.plain(500, f'container not found ("{path["container"]}")')
+
+    async def _exec(self, request: Request, path: dict[str, str]) -> Response:
+        found = self._container_id(path)
+        return found if isinstance(found, Response) else await self._streaming.execute(request, found)
+
+    async def _run(self, request: Request, path: dict[str, str]) -> Response:
+        found = self._container_id(path)
+        if isinstance(found, Response):
+            return found
+        command = " ".join(request.parameters().get("cmd") or []).split(" ")
+        try:
+            done = await self._kubelet.runtime.exec_sync(found, command)
+        except RuntimeFailure as error:
+            return answers.plain(500, error.raw)
+        return Response(200, {"Content-Type": "text/plain; charset=utf-8"}, done.stdout + done.stderr)
+
+    async def _attach(self, request: Request, path: dict[str, str]) -> Response:
+        found = self._container_id(path)
+        if isinstance(found, Response):
+            return found
+        pod = self._find(path["namespace"], path["pod"])
+        spec = pods.find_container(pod, path["container"]) if pod is not None else None
+        return await self._streaming.attach(request, found, bool(spec and spec[1].get("tty")))
+
+    async def _port_forward(self, request: Request, path: dict[str, str]) -> Response:
+        pod = self._find(path["namespace"], path["pod"])
+        if pod is None or (path["uid"] and not hmac.compare_digest(path["uid"], pods.uid_of(pod))):
+            return answers.plain(404, "pod does not exist")
+        try:
+            sandboxes = await self._kubelet.runtime.list_sandboxes(pods.uid_of(pod))
+        except RuntimeFailure as error:
+            return answers.plain(500, error.raw)
+        ready = sorted((s for s in sandboxes if s.ready), key=lambda s: s.created_at)
+        if not ready:
+            return answers.plain(500, f"failed to find sandboxID for pod {pods.describe(pod)}")
+        return await self._streaming.forward_ports(request, ready[-1].id)
+
+
+def _name(request: Request) -> str:
+    return request.peer.identity[0] if request.peer.identity else ""
