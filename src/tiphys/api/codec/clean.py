@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tiphys.api.codec.complete import shown_as_null
 from tiphys.api.schema import (
     ARRAY,
     BOOLEAN,
@@ -80,6 +81,9 @@ class _Document:
 
     def _field(self, field: Field) -> dict[str, Any]:
         found = self._type(field.schema)
+        if shown_as_null(field):
+            # What was completed is clean: so that an object that is patched costs no more than a new one.
+            return {"anyOf": [found, {"type": "null"}]}
         if field.pointer or not field.omit_empty:
             return found
         kind = field.schema.kind

@@ -123,6 +123,11 @@ def _always(field: Field) -> bool:
     return not field.omit_empty or field.schema.kind in _STRUCTS
 
 
+def shown_as_null(field: Field) -> bool:
+    """Whether the wire form shows the field as null where it is absent."""
+    return field.schema.kind != OBJECT and _always(field) and (field.pointer or field.schema.kind not in _ZERO)
+
+
 def _target(schema: Schema) -> tuple[Schema, int] | None:
     """The object type that a field leads to, and how."""
     if schema.kind == OBJECT:

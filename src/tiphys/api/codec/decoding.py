@@ -11,9 +11,9 @@ from tiphys.api import errors
 from tiphys.api.codec import yamltext
 from tiphys.api.codec.clean import Check, compiled
 from tiphys.api.codec.encoding import ordered
-from tiphys.api.codec.jsontext import JSONError, Node, Number, Pairs, read
+from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
 from tiphys.api.codec.kinds import go_type, internal_type, scheme_name
-from tiphys.api.codec.typed import DecodeError, TypedDecoder
+from tiphys.api.codec.typed import DecodeError, TypedDecoder, type_name
 from tiphys.api.errors import StatusError
 from tiphys.api.gotext import quote
 from tiphys.api.schema import Schema
@@ -23,7 +23,7 @@ JSON, YAML = "application/json", "application/yaml"
 ACCEPTED = (JSON, YAML, "application/vnd.kubernetes.protobuf")
 """What the original lists in its refusal."""
 
-_FIND_KIND = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+FIND_KIND = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _SUMMARY = 30
 
 
@@ -75,7 +75,7 @@ def normalize(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
 
     Raises ``DecodeError`` with the original's message where a value does not fit its type.
     """
-    if _check(schema)(obj):
+    if check(schema)(obj):
         return obj
     node = read(orjson.dumps(obj))
     if not isinstance(node, Pairs):
@@ -88,7 +88,7 @@ def normalize(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
 _checks: dict[int, tuple[Schema, Check]] = {}
 
 
-def _check(schema: Schema) -> Check:
+def check(schema: Schema) -> Check:
     found = _checks.get(id(schema))
     if found is None:
         if len(_checks) > 500:
@@ -109,7 +109,7 @@ def _clean(data: bytes, gvk: GroupVersionKind, schema: Schema) -> dict[str, Any]
     if found.get("kind") != gvk.kind or found.get("apiVersion") != gvk.api_version:
         return None
     try:
-        if not _check(schema)(found) or _may_hold_duplicates(data, found):
+        if not check(schema)(found) or may_hold_duplicates(data, found):
             return None
     except (ValueError, TypeError):
         # Both libraries have limits of depth below that of the reader.
@@ -117,7 +117,7 @@ def _clean(data: bytes, gvk: GroupVersionKind, schema: Schema) -> dict[str, Any]
     return ordered(found)
 
 
-def _may_hold_duplicates(data: bytes, found: dict[str, Any]) -> bool:
+def may_hold_duplicates(data: bytes, found: dict[str, Any]) -> bool:
     """Whether a key may have come twice: the text has more keys than the object that came of it.
 
     Keys are counted by the ``":`` that ends them. In strings that text is the same in both, unless its quote was
@@ -177,11 +177,11 @@ class _Slow:
             for name, value in node.pairs:
                 if name in head and value is not None:
                     if not isinstance(value, str):
-                        why = f"json: cannot unmarshal {_go_name(value)} into Go struct field .{name} of type string"
+                        why = f"json: cannot unmarshal {type_name(value)} into Go struct field .{name} of type string"
                         raise self._no_kind(why)
                     head[name] = value
         elif node is not None:
-            raise self._no_kind(f"json: cannot unmarshal {_go_name(node)} into Go value of type {_FIND_KIND}")
+            raise self._no_kind(f"json: cannot unmarshal {type_name(node)} into Go value of type {FIND_KIND}")
         api_version = head["apiVersion"]
         if api_version.count("/") > 1:
             raise _unrecognized(f"unexpected GroupVersion string: {api_version}", self._gvk, self._body)
@@ -224,16 +224,6 @@ def _summary(body: bytes) -> str:
     start = body[:_SUMMARY]
     text = start.decode("utf-8", "replace") if body[:1] == b"{" else start.hex()
     return f"{text} ..." if len(body) > _SUMMARY else text
-
-
-def _go_name(node: Node) -> str:
-    if isinstance(node, bool):
-        return "bool"
-    if isinstance(node, Number):
-        return "number"
-    if isinstance(node, str):
-        return "string"
-    return "object" if isinstance(node, Pairs) else "array"
 
 
 __all__ = ["Decoded", "decode", "media_type", "normalize"]

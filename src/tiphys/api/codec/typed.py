@@ -64,12 +64,13 @@ _ABSENT = _Absent()
 class TypedDecoder:
     """One decoding. ``strict_errors`` lists unknown and duplicate fields, in the order of the text."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "") -> None:
+        """``path`` stands before the paths of unknown and duplicate fields."""
         self.strict_errors: list[str] = []
         self._first_error = ""
         self._struct = ""
         self._fields: list[str] = []
-        self._path = ""
+        self._path = path
         self._depth = 0
         self._silent = 0
 
@@ -102,6 +103,11 @@ class TypedDecoder:
         if message not in self.strict_errors:
             self.strict_errors.append(message)
 
+    def _unfit(self, node: Node, schema: Schema) -> object:
+        """A value of a wrong type."""
+        told = isinstance(node, Number) and schema.kind in (INTEGER, NUMBER)
+        return self._save(self._mismatch(f"number {node.text}" if told else type_name(node), schema.go))  # type: ignore[union-attr]
+
     # -- containers
 
     def _value(self, node: Node, schema: Schema, old: Any) -> Any:
@@ -127,7 +133,7 @@ class TypedDecoder:
     def _struct_value(self, node: Node, schema: Schema, old: Any) -> Any:
         if isinstance(node, Pairs):
             return self._object(node, schema, old)
-        return self._save(self._mismatch(_type_name(node), schema.go))
+        return self._unfit(node, schema)
 
     def _object(self, node: Pairs, schema: Schema, old: Any) -> dict[str, Any]:
         found: dict[str, Any] = old if isinstance(old, dict) else {}
@@ -171,7 +177,7 @@ class TypedDecoder:
 
     def _array(self, node: Node, schema: Schema, old: Any) -> Any:
         if not isinstance(node, list):
-            return self._save(self._mismatch(_type_name(node), schema.go))
+            return self._unfit(node, schema)
         items = schema.items
         assert items is not None
         before: list[Any] = old if isinstance(old, list) else []
@@ -187,7 +193,7 @@ class TypedDecoder:
 
     def _map(self, node: Node, schema: Schema, old: Any) -> Any:
         if not isinstance(node, Pairs):
-            return self._save(self._mismatch(_type_name(node), schema.go))
+            return self._unfit(node, schema)
         items = schema.items
         assert items is not None
         found: dict[str, Any] = old if isinstance(old, dict) else {}
@@ -227,24 +233,24 @@ class TypedDecoder:
     def _string(self, node: Node, schema: Schema) -> Any:
         if isinstance(node, str):
             return node
-        return self._save(self._mismatch(_type_name(node), schema.go))
+        return self._unfit(node, schema)
 
     def _boolean(self, node: Node, schema: Schema) -> Any:
         if isinstance(node, bool):
             return node
-        return self._save(self._mismatch(_type_name(node), schema.go))
+        return self._unfit(node, schema)
 
     def _integer(self, node: Node, schema: Schema) -> Any:
         if not isinstance(node, Number):
-            return self._save(self._mismatch(_type_name(node), schema.go))
+            return self._unfit(node, schema)
         value = integer(node.text, _RANGES.get(schema.go, 2**63))
-        return self._save(self._mismatch(f"number {node.text}", schema.go)) if value is None else value
+        return self._unfit(node, schema) if value is None else value
 
     def _number(self, node: Node, schema: Schema) -> Any:
         if not isinstance(node, Number):
-            return self._save(self._mismatch(_type_name(node), schema.go))
+            return self._unfit(node, schema)
         value = real(node.text)
-        return self._save(self._mismatch(f"number {node.text}", schema.go)) if value is None else value
+        return self._unfit(node, schema) if value is None else value
 
     def _bytes(self, node: Node, schema: Schema) -> Any:
         if isinstance(node, str):
@@ -254,14 +260,14 @@ class TypedDecoder:
                 return self._save(str(error))
         if isinstance(node, list):
             return self._byte_list(node)
-        return self._save(self._mismatch(_type_name(node), schema.go))
+        return self._unfit(node, schema)
 
     def _byte_list(self, node: list[Node]) -> Any:
         found = bytearray()
         for item in node:
             value = integer(item.text, 256) if isinstance(item, Number) else None
             if value is None or value < 0:
-                name = f"number {item.text}" if isinstance(item, Number) else _type_name(item)
+                name = f"number {item.text}" if isinstance(item, Number) else type_name(item)
                 return self._save(self._mismatch(name, "uint8"))
             found.append(value)
         return base64.b64encode(found).decode()
@@ -276,7 +282,7 @@ class TypedDecoder:
     def _int_or_string(self, node: Node, schema: Schema) -> Any:
         if isinstance(node, str):
             return node
-        name = f"number {node.text}" if isinstance(node, Number) else _type_name(node)
+        name = f"number {node.text}" if isinstance(node, Number) else type_name(node)
         value = integer(node.text, 2**31) if isinstance(node, Number) else None
         if value is None:
             raise DecodeError(self._mismatch(name, "int32"))
@@ -284,7 +290,7 @@ class TypedDecoder:
 
     def _time(self, node: Node, schema: Schema) -> str:
         if not isinstance(node, str):
-            raise DecodeError(self._mismatch(_type_name(node), "string"))
+            raise DecodeError(self._mismatch(type_name(node), "string"))
         try:
             return parse_time(node) if schema.kind == TIME else parse_micro_time(node)
         except GoTimeError as error:
@@ -320,7 +326,7 @@ def omitted(value: Any, field: Field) -> bool:
     return False
 
 
-def _type_name(node: Node) -> str:
+def type_name(node: Node) -> str:
     """How Go calls the value that it met."""
     if isinstance(node, bool):
         return "bool"

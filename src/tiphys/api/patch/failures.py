@@ -1,0 +1,11 @@
+"""Why a patch does not apply."""
+
+from __future__ import annotations
+
+
+class PatchError(ValueError):
+    """The patch does not fit the object; the message is the original's."""
+
+
+class BadPatch(PatchError):
+    """The patch is malformed in itself: the API answers 400."""

@@ -1,0 +1,177 @@
+"""JSON Patch, RFC 6902.
+
+As the original's library has it: a negative index counts from the end, ``replace`` adds a key that is not there,
+``test`` tells 1 from 1.0, and a path without a leading slash names a field of the whole.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tiphys.api.meta.copying import copy
+from tiphys.api.patch.failures import PatchError
+
+MAX_OPERATIONS = 10_000
+MAX_COPIED = 100 * 1024 * 1024
+
+_INDEX = re.compile(r"[+-]?[0-9]{1,9}").fullmatch
+
+
+class _Missing:
+    """Stands for no value."""
+
+
+_MISSING = _Missing()
+
+
+def json_patch(obj: Any, operations: list[Any]) -> Any:
+    """The patched copy. Raises ``PatchError``; the original is left as it was."""
+    return JSONPatch(copy(obj)).run(operations)
+
+
+class JSONPatch:
+    """One run. ``touched`` are the containers that the patch went into, by id: those are written with sorted keys."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+        self.touched: set[int] = {id(document)}
+        self._copied = 0
+
+    def run(self, operations: list[Any]) -> Any:
+        for operation in operations:
+            self._apply(operation if isinstance(operation, dict) else {})
+        return self.document
+
+    def _apply(self, operation: dict[str, Any]) -> None:
+        kind = operation.get("op")
+        if kind == "add":
+            self._add(self._text(operation, "path"), operation.get("value"))
+        elif kind == "remove":
+            self._remove(self._text(operation, "path"))
+        elif kind == "replace":
+            self._replace(self._text(operation, "path"), operation.get("value"))
+        elif kind == "move":
+            source = self._text(operation, "from")
+            value = self._get(source)
+            self._remove(source)
+            self._add(self._text(operation, "path"), None if value is _MISSING else value)
+        elif kind == "copy":
+            value = self._get(self._text(operation, "from"))
+            self._add(self._text(operation, "path"), None if value is _MISSING else self._copy(value))
+        elif kind == "test":
+            self._test(self._text(operation, "path"), operation.get("value"))
+        else:
+            raise PatchError(f"Unexpected kind: {kind if isinstance(kind, str) else 'unknown'}")
+
+    def _text(self, operation: dict[str, Any], name: str) -> str:
+        value = operation.get(name)
+        if not isinstance(value, str):
+            raise PatchError(f"operation missing {name} field: missing value")
+        return value
+
+    def _copy(self, value: Any) -> Any:
+        # What is copied again and again doubles each time; the original has no limit here, and grows.
+        self._copied += _size(value)
+        if self._copied > MAX_COPIED // 32:
+            raise PatchError("the copies of a JSON patch may not add up to more than 100 MB")
+        return copy(value)
+
+    def _find(self, path: str) -> tuple[Any, str]:
+        """The container that holds what the path names, and the last part of the path."""
+        parts = path.split("/")
+        if len(parts) < 2:
+            raise PatchError(f'doc is missing path: "{path}": missing value')
+        found = self.document
+        for part in parts[1:-1]:
+            found = self._child(found, _unescape(part))
+            if not isinstance(found, (dict, list)):
+                raise PatchError(f'doc is missing path: "{path}": missing value')
+            self.touched.add(id(found))
+        return found, _unescape(parts[-1])
+
+    def _child(self, container: Any, key: str) -> Any:
+        if isinstance(container, dict):
+            return container.get(key, _MISSING)
+        return container[_position(container, key)] if _in_range(container, key) else _MISSING
+
+    def _get(self, path: str) -> Any:
+        container, key = self._find(path)
+        if isinstance(container, dict):
+            return container.get(key, _MISSING)
+        return container[_index(container, key)]
+
+    def _add(self, path: str, value: Any) -> None:
+        container, key = self._find(path)
+        if isinstance(container, dict):
+            container[key] = value
+        elif key == "-":
+            container.append(value)
+        else:
+            container.insert(_index(container, key, extra=1), value)
+
+    def _remove(self, path: str) -> None:
+        container, key = self._find(path)
+        if isinstance(container, list):
+            del container[_index(container, key)]
+        elif key in container:
+            del container[key]
+        else:
+            raise PatchError(f"Unable to remove nonexistent key: {key}: missing value")
+
+    def _replace(self, path: str, value: Any) -> None:
+        if not path:
+            if not isinstance(value, (dict, list)):
+                raise PatchError("replace operation value must be object or array")
+            self.document = value
+            self.touched.add(id(value))
+            return
+        container, key = self._find(path)
+        if isinstance(container, dict):
+            container[key] = value
+        else:
+            container[_index(container, key)] = value
+
+    def _test(self, path: str, value: Any) -> None:
+        found = self._get(path) if path else self.document
+        if not _equal(None if found is _MISSING else found, value):
+            raise PatchError(f"testing value {path} failed: test failed")
+
+
+def _unescape(part: str) -> str:
+    return re.sub("~[01]", lambda m: "/" if m[0] == "~1" else "~", part)
+
+
+def _in_range(items: list[Any], key: str) -> bool:
+    return bool(_INDEX(key)) and -len(items) <= int(key) < len(items)
+
+
+def _position(items: list[Any], key: str) -> int:
+    return int(key) % len(items)
+
+
+def _index(items: list[Any], key: str, extra: int = 0) -> int:
+    """The place in the list, or with ``extra`` also the one behind its end."""
+    if not _INDEX(key):
+        raise PatchError(f"value was not a proper array index: '{key}'")
+    index, size = int(key), len(items) + extra
+    if not -size <= index < size:
+        raise PatchError(f"Unable to access invalid index: {index}: invalid index referenced")
+    return index + size if index < 0 else index
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_equal(value, right[key]) for key, value in left.items())
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(_equal, left, right))
+    return bool(left == right)
+
+
+def _size(value: Any) -> int:
+    """The number of values in a value."""
+    if isinstance(value, dict):
+        return 1 + sum(_size(item) for item in value.values())
+    return 1 + sum(_size(item) for item in value) if isinstance(value, list) else 1
