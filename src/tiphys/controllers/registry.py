@@ -116,6 +116,18 @@ def _job(context: ControllerContext) -> Runnable:
     return JobController(context)
 
 
+def _cronjob(context: ControllerContext) -> Runnable:
+    from tiphys.controllers.cronjob.controller import CronJobController
+
+    return CronJobController(context)
+
+
+def _ttlafterfinished(context: ControllerContext) -> Runnable:
+    from tiphys.controllers.ttlafterfinished import TTLAfterFinishedController
+
+    return TTLAfterFinishedController(context)
+
+
 CONTROLLERS: dict[str, Constructor] = {
     "serviceaccount-token-controller": _tokens,
     "endpoints-controller": _endpoints,
@@ -130,9 +142,11 @@ CONTROLLERS: dict[str, Constructor] = {
     "deployment-controller": _deployment,
     "replicaset-controller": _replicaset,
     "statefulset-controller": _statefulset,
+    "cronjob-controller": _cronjob,
     "node-ipam-controller": _nodeipam,
     "node-lifecycle-controller": _nodelifecycle,
     "taint-eviction-controller": _tainteviction,
+    "ttl-after-finished-controller": _ttlafterfinished,
     "root-ca-certificate-publisher-controller": _rootca,
 }
 

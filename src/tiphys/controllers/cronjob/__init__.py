@@ -1,0 +1,1 @@
+"""The cron job controller: creates Jobs on a schedule."""
