@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DNSConfig:
-    """``address`` and ``port`` are where this server listens, on its node; ``service_ip`` is the cluster's DNS address."""
+    """``address`` and ``port`` are where this node's server listens; ``service_ip`` is the cluster's DNS address."""
 
     node_name: str
     address: str
