@@ -74,6 +74,10 @@ class Client:
             self._transport, user_agent=self._user_agent, token=self._token, timeout=self._timeout, accept=METADATA
         )
 
+    def acting_as(self, user_agent: str, token: Callable[[], str]) -> Client:
+        """A client over the same connections that authenticates by ``token``."""
+        return Client(self._transport, user_agent=user_agent, token=token, timeout=self._timeout)
+
     async def get(
         self, resource: ResourcePath, name: str, namespace: str = "", *, subresource: str = "", params: Params = NONE
     ) -> Object:

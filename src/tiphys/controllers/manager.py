@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tiphys.client.informer import InformerFactory
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElector
 from tiphys.controllers.config import ControllerManagerConfig
-from tiphys.controllers.context import ControllerContext
+from tiphys.controllers.context import ControllerContext, Runnable
+from tiphys.controllers.credentials import ClientFor, ServiceAccountClients, account_of
 from tiphys.controllers.registry import CONTROLLERS, DISABLED_BY_DEFAULT
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.metrics import Registry
@@ -48,10 +50,12 @@ class ControllerManager:
         registry: Registry | None = None,
         rng: random.Random | None = None,
         identity: str = "",
+        client_for: ClientFor | None = None,
     ) -> None:
         self._config, self._client, self._clock = config, client, clock
         self._registry, self._rng = registry, rng or random.Random()
         self._recorder = EventRecorder(client, clock, "controller-manager", host=identity, rng=self._rng)
+        self._client_for = client_for
         self.enabled = select(config.controllers, CONTROLLERS)
         self.informers: InformerFactory | None = None
 
@@ -70,10 +74,21 @@ class ControllerManager:
         context = ControllerContext(
             self._client, informers, self._clock, self._recorder, self._config, self._registry, self._rng
         )
-        controllers = {name: made for name in self.enabled if (made := CONTROLLERS[name](context)) is not None}
         self.informers = informers
         async with Runner(self._clock, "controller ") as runner:
             runner.supervise(informers.run, "informers")
+            controllers = await self._make_controllers(context, runner)
             for name, controller in controllers.items():
                 runner.supervise(controller.run, name)
             await asyncio.Event().wait()
+
+    async def _make_controllers(self, context: ControllerContext, runner: Runner) -> dict[str, Runnable]:
+        """The enabled controllers that have something to do, each with the client of its service account."""
+        client_for = self._client_for or ServiceAccountClients(self._client, self._clock, runner).client_for
+        accounts = sorted({account for name in self.enabled if (account := account_of(name))})
+        clients = dict(zip(accounts, await asyncio.gather(*map(client_for, accounts)), strict=True))
+        made = {
+            name: CONTROLLERS[name](replace(context, client=clients.get(account_of(name), self._client)))
+            for name in self.enabled
+        }
+        return {name: controller for name, controller in made.items() if controller is not None}

@@ -92,13 +92,17 @@ class Cluster:
             controllers=self._controllers, allocate_node_cidrs=True, cluster_cidrs=("10.244.0.0/16",)
         )
         client = self.client_for("kube-controller-manager", "system:kube-controller-manager")
-        manager = ControllerManager(config, client, self.clock, rng=self.rng)
+        manager = ControllerManager(config, client, self.clock, rng=self.rng, client_for=self._controller_client)
         client = self.client_for("kube-scheduler", "system:kube-scheduler")
         scheduler = Scheduler(SchedulerConfig(), client, self.clock, self.rng)
         self._runner.spawn(manager.run(), "controller manager")
         self._runner.spawn(scheduler.run(), "scheduler")
         for number in range(self._wanted_nodes):
             self._spawn_node(f"node-{number}")
+
+    async def _controller_client(self, account: str) -> Client:
+        groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
+        return self.client_for(account, f"system:serviceaccount:kube-system:{account}", groups)
 
     def close(self) -> None:
         """End everything. The cluster's objects are gone with it."""
