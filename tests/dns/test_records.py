@@ -63,7 +63,7 @@ def zone() -> ClusterZone:
 
 
 def ask(zone: ClusterZone, name: str, qtype: str = "A") -> Answer:
-    labels = tuple(f"{name}.cluster.local".split(".") if name else "cluster.local".split("."))
+    labels = tuple(f"{name}.cluster.local".split(".") if name else ["cluster", "local"])
     assert zone.covers(labels)
     return zone.answer(labels, qtype)
 
@@ -133,7 +133,9 @@ def test_names_with_names_below_them_exist(zone: ClusterZone, name: str) -> None
     assert ask(zone, name) == Answer(True)
 
 
-@pytest.mark.parametrize("name", ["nope", "nope.svc", "nope.shop.svc", "a.b.c.d.shop.svc", "google.com.shop.svc", "x.pod"])
+@pytest.mark.parametrize(
+    "name", ["nope", "nope.svc", "nope.shop.svc", "a.b.c.d.shop.svc", "google.com.shop.svc", "x.pod"]
+)
 def test_names_that_do_not_exist(zone: ClusterZone, name: str) -> None:
     assert not ask(zone, name).exists
 

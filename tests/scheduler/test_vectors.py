@@ -29,7 +29,9 @@ def random_node(rng: random.Random, i: int) -> dict[str, Any]:
     if rng.random() < 0.3:
         more["resources"] = {"example.com/gpu": "2"}
     zone = rng.choice(ZONES) if rng.random() < 0.9 else ""
-    return node(f"n{i}", cpu=str(rng.randint(1, 8)), memory=f"{rng.randint(1, 16)}Gi", pods=rng.randint(1, 8), zone=zone, **more)
+    return node(
+        f"n{i}", cpu=str(rng.randint(1, 8)), memory=f"{rng.randint(1, 16)}Gi", pods=rng.randint(1, 8), zone=zone, **more
+    )
 
 
 def random_pod(rng: random.Random, i: int) -> dict[str, Any]:
@@ -61,7 +63,9 @@ def random_pod(rng: random.Random, i: int) -> dict[str, Any]:
         extra = {"nodeTaintsPolicy": "Honor"} if roll() < 0.5 else {"minDomains": 3} if when == "DoNotSchedule" else {}
         more["topologySpreadConstraints"] = [spread(rng.choice(APPS), key, rng.randint(1, 2), when, **extra)]
     cpu = rng.choice(("", "100m", "1", "3"))
-    return pod(f"p{i}", cpu=cpu, memory=rng.choice(("", "100Mi", "2Gi")), image=rng.choice(("app:1", "other:1", "x:1")), **more)
+    return pod(
+        f"p{i}", cpu=cpu, memory=rng.choice(("", "100Mi", "2Gi")), image=rng.choice(("app:1", "other:1", "x:1")), **more
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))

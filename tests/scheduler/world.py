@@ -68,7 +68,9 @@ def term(app: str, key: str) -> Object:
     return {"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": key}
 
 
-def spread(app: str, key: str = "topology.kubernetes.io/zone", skew: int = 1, when: str = "DoNotSchedule", **more: Any) -> Object:
+def spread(
+    app: str, key: str = "topology.kubernetes.io/zone", skew: int = 1, when: str = "DoNotSchedule", **more: Any
+) -> Object:
     selector = {"matchLabels": {"app": app}}
     return {"maxSkew": skew, "topologyKey": key, "whenUnsatisfiable": when, "labelSelector": selector, **more}
 
@@ -86,7 +88,11 @@ class Recorder:
 
 class World:
     def __init__(
-        self, nodes: Iterable[Object] = (), pods: Iterable[Object] = (), profile: ProfileConfig | None = None, seed: int = 7
+        self,
+        nodes: Iterable[Object] = (),
+        pods: Iterable[Object] = (),
+        profile: ProfileConfig | None = None,
+        seed: int = 7,
     ) -> None:
         self.rng = random.Random(seed)
         self.recorder = Recorder()

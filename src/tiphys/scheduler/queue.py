@@ -68,7 +68,7 @@ class SchedulingQueue:
         self._active, self._backoff = _Heap(), _Heap()
         self._sizes = dict.fromkeys(Place, 0)
         self._tickets = count()
-        self._next_leftovers = 0.0
+        self._next_leftovers = LEFTOVER_EVERY
 
     def __len__(self) -> int:
         return len(self._entries)
