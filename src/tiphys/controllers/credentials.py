@@ -25,39 +25,6 @@ FIRST_LIFETIME = 3600
 ClientFor = Callable[[str], Awaitable[Client]]
 """Gives the client of the service account called so, in kube-system."""
 
-_IRREGULAR = {
-    "bootstrap-signer-controller": "bootstrap-signer",
-    "certificatesigningrequest-approving-controller": "certificate-controller",
-    "certificatesigningrequest-cleaner-controller": "certificate-controller",
-    "certificatesigningrequest-signing-controller": "certificate-controller",
-    "daemonset-controller": "daemon-set-controller",
-    "endpoints-controller": "endpoint-controller",
-    "endpointslice-mirroring-controller": "endpointslicemirroring-controller",
-    "ephemeral-volume-controller": "ephemeral-volume-controller",
-    "garbage-collector-controller": "generic-garbage-collector",
-    "horizontal-pod-autoscaler-controller": "horizontal-pod-autoscaler",
-    "legacy-serviceaccount-token-cleaner-controller": "legacy-service-account-token-cleaner",
-    "node-ipam-controller": "node-controller",
-    "node-lifecycle-controller": "node-controller",
-    "persistentvolume-binder-controller": "persistent-volume-binder",
-    "persistentvolume-protection-controller": "pv-protection-controller",
-    "persistentvolumeclaim-protection-controller": "pvc-protection-controller",
-    "pod-garbage-collector-controller": "pod-garbage-collector",
-    "replicationcontroller-controller": "replication-controller",
-    "root-ca-certificate-publisher-controller": "root-ca-cert-publisher",
-    "service-cidr-controller": "service-cidrs-controller",
-    "serviceaccount-controller": "service-account-controller",
-    "taint-eviction-controller": "node-controller",
-    "token-cleaner-controller": "token-cleaner",
-}
-_ROOT = frozenset(("serviceaccount-token-controller",))
-"""Controllers that work with the manager's own identity."""
-
-
-def account_of(controller: str) -> str:
-    """The service account of a controller; empty where it works as the manager itself."""
-    return "" if controller in _ROOT else _IRREGULAR.get(controller, controller)
-
 
 class ServiceAccountClients:
     """Clients by tokens of service accounts, which are asked for with ``client`` and renewed before they expire."""

@@ -16,7 +16,7 @@ from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElector
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
-from tiphys.controllers.credentials import ClientFor, ServiceAccountClients, account_of
+from tiphys.controllers.credentials import ClientFor, ServiceAccountClients
 from tiphys.controllers.registry import CONTROLLERS, DISABLED_BY_DEFAULT
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.metrics import Registry
@@ -85,10 +85,9 @@ class ControllerManager:
     async def _make_controllers(self, context: ControllerContext, runner: Runner) -> dict[str, Runnable]:
         """The enabled controllers that have something to do, each with the client of its service account."""
         client_for = self._client_for or ServiceAccountClients(self._client, self._clock, runner).client_for
-        accounts = sorted({account for name in self.enabled if (account := account_of(name))})
+        rows = [row for name in self.enabled if (row := CONTROLLERS[name]).needed(self._config)]
+        accounts = sorted({row.service_account for row in rows if row.service_account})
         clients = dict(zip(accounts, await asyncio.gather(*map(client_for, accounts)), strict=True))
-        made = {
-            name: CONTROLLERS[name](replace(context, client=clients.get(account_of(name), self._client)))
-            for name in self.enabled
+        return {
+            row.name: row.make(replace(context, client=clients.get(row.service_account, self._client))) for row in rows
         }
-        return {name: controller for name, controller in made.items() if controller is not None}

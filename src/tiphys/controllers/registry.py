@@ -1,153 +1,90 @@
-"""The table of controllers: the name by which ``--controllers`` knows each, and what makes it.
+"""The table of controllers.
 
-A constructor may return None, where the configuration gives a controller nothing to do. The names are those of
-kube-controller-manager v1.36; heavy modules are imported when their controller is made.
+A row has the name by which ``--controllers`` knows the controller, the service account in kube-system that it acts as
+(RBAC grants each no more than it needs), and its class. The names are those of kube-controller-manager v1.36. Classes
+are imported when their controller is made, as nobody needs all.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
 
-Constructor = Callable[[ControllerContext], Runnable | None]
+
+def _always(config: ControllerManagerConfig) -> bool:
+    return True
 
 
-def _deployment(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.deployment.controller import DeploymentController
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``needed`` tells whether the configuration gives the controller anything to do.
 
-    return DeploymentController(context)
+    A row without service account works with the manager's own identity.
+    """
 
+    name: str
+    service_account: str
+    module: str
+    class_name: str
+    needed: Callable[[ControllerManagerConfig], bool] = _always
+    off_by_default: bool = False
 
-def _replicaset(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.replicaset import ReplicaSetController
-
-    return ReplicaSetController(context)
-
-
-def _replicationcontroller(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.replicaset import REPLICATION_CONTROLLER, ReplicaSetController
-
-    return ReplicaSetController(context, REPLICATION_CONTROLLER, context.config.concurrent_rc_syncs)
-
-
-def _endpoints(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.endpoints import EndpointsController
-
-    return EndpointsController(context)
+    def make(self, context: ControllerContext) -> Runnable:
+        controller: Runnable = getattr(importlib.import_module(self.module), self.class_name)(context)
+        return controller
 
 
-def _endpointslice(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.endpointslice.controller import EndpointSliceController
-
-    return EndpointSliceController(context)
-
-
-def _serviceaccount(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.serviceaccounts import ServiceAccountController
-
-    return ServiceAccountController(context)
-
-
-def _tokens(context: ControllerContext) -> Runnable | None:
-    from tiphys.controllers.tokens import TokensController
-
-    return TokensController(context) if context.config.service_account_signing_key else None
+def _row(
+    name: str,
+    place: str,
+    account: str | None = None,
+    needed: Callable[[ControllerManagerConfig], bool] = _always,
+    off_by_default: bool = False,
+) -> Row:
+    module, _, class_name = place.partition(":")
+    return Row(
+        name, name if account is None else account, f"tiphys.controllers.{module}", class_name, needed, off_by_default
+    )
 
 
-def _rootca(context: ControllerContext) -> Runnable | None:
-    from tiphys.controllers.rootca import RootCAPublisher
-
-    return RootCAPublisher(context) if context.config.root_ca else None
+def _has_signing_key(config: ControllerManagerConfig) -> bool:
+    return bool(config.service_account_signing_key)
 
 
-def _namespace(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.namespace.controller import NamespaceController
-
-    return NamespaceController(context)
+def _has_root_ca(config: ControllerManagerConfig) -> bool:
+    return bool(config.root_ca)
 
 
-def _nodelifecycle(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.nodelifecycle.controller import NodeLifecycleController
-
-    return NodeLifecycleController(context)
+def _allocates_cidrs(config: ControllerManagerConfig) -> bool:
+    return config.allocate_node_cidrs and bool(config.cluster_cidrs)
 
 
-def _tainteviction(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.tainteviction import TaintEvictionController
+ROWS = (
+    _row("serviceaccount-token-controller", "tokens:TokensController", "", _has_signing_key),
+    _row("endpoints-controller", "endpoints:EndpointsController", "endpoint-controller"),
+    _row("endpointslice-controller", "endpointslice.controller:EndpointSliceController"),
+    _row("replicationcontroller-controller", "replicaset:ReplicationController", "replication-controller"),
+    _row("pod-garbage-collector-controller", "podgc:PodGCController", "pod-garbage-collector"),
+    _row("namespace-controller", "namespace.controller:NamespaceController"),
+    _row("serviceaccount-controller", "serviceaccounts:ServiceAccountController", "service-account-controller"),
+    _row("garbage-collector-controller", "garbagecollector.collector:GarbageCollector", "generic-garbage-collector"),
+    _row("daemonset-controller", "daemonset.controller:DaemonSetController", "daemon-set-controller"),
+    _row("job-controller", "job.controller:JobController"),
+    _row("deployment-controller", "deployment.controller:DeploymentController"),
+    _row("replicaset-controller", "replicaset:ReplicaSetController"),
+    _row("statefulset-controller", "statefulset.controller:StatefulSetController"),
+    _row("cronjob-controller", "cronjob.controller:CronJobController"),
+    _row("node-ipam-controller", "nodeipam:NodeIPAMController", "node-controller", _allocates_cidrs),
+    _row("node-lifecycle-controller", "nodelifecycle.controller:NodeLifecycleController", "node-controller"),
+    _row("taint-eviction-controller", "tainteviction:TaintEvictionController", "node-controller"),
+    _row("ttl-after-finished-controller", "ttlafterfinished:TTLAfterFinishedController"),
+    _row("root-ca-certificate-publisher-controller", "rootca:RootCAPublisher", "root-ca-cert-publisher", _has_root_ca),
+)
 
-    return TaintEvictionController(context)
+CONTROLLERS = {row.name: row for row in ROWS}
 
-
-def _nodeipam(context: ControllerContext) -> Runnable | None:
-    from tiphys.controllers.nodeipam import NodeIPAMController
-
-    config = context.config
-    return NodeIPAMController(context) if config.allocate_node_cidrs and config.cluster_cidrs else None
-
-
-def _garbagecollector(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.garbagecollector.collector import GarbageCollector
-
-    return GarbageCollector(context)
-
-
-def _podgc(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.podgc import PodGCController
-
-    return PodGCController(context)
-
-
-def _daemonset(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.daemonset.controller import DaemonSetController
-
-    return DaemonSetController(context)
-
-
-def _statefulset(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.statefulset.controller import StatefulSetController
-
-    return StatefulSetController(context)
-
-
-def _job(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.job.controller import JobController
-
-    return JobController(context)
-
-
-def _cronjob(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.cronjob.controller import CronJobController
-
-    return CronJobController(context)
-
-
-def _ttlafterfinished(context: ControllerContext) -> Runnable:
-    from tiphys.controllers.ttlafterfinished import TTLAfterFinishedController
-
-    return TTLAfterFinishedController(context)
-
-
-CONTROLLERS: dict[str, Constructor] = {
-    "serviceaccount-token-controller": _tokens,
-    "endpoints-controller": _endpoints,
-    "endpointslice-controller": _endpointslice,
-    "replicationcontroller-controller": _replicationcontroller,
-    "pod-garbage-collector-controller": _podgc,
-    "namespace-controller": _namespace,
-    "serviceaccount-controller": _serviceaccount,
-    "garbage-collector-controller": _garbagecollector,
-    "daemonset-controller": _daemonset,
-    "job-controller": _job,
-    "deployment-controller": _deployment,
-    "replicaset-controller": _replicaset,
-    "statefulset-controller": _statefulset,
-    "cronjob-controller": _cronjob,
-    "node-ipam-controller": _nodeipam,
-    "node-lifecycle-controller": _nodelifecycle,
-    "taint-eviction-controller": _tainteviction,
-    "ttl-after-finished-controller": _ttlafterfinished,
-    "root-ca-certificate-publisher-controller": _rootca,
-}
-
-DISABLED_BY_DEFAULT = frozenset(("bootstrap-signer-controller", "token-cleaner-controller"))
+DISABLED_BY_DEFAULT = frozenset(row.name for row in ROWS if row.off_by_default)

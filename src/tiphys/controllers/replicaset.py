@@ -247,3 +247,10 @@ class ReplicaSetController:
 def _owner_uid(obj: Object) -> tuple[str, ...]:
     reference = controller_of(obj)
     return (reference["uid"],) if reference is not None else ()
+
+
+class ReplicationController(ReplicaSetController):
+    """The same for ReplicationControllers."""
+
+    def __init__(self, context: ControllerContext) -> None:
+        super().__init__(context, REPLICATION_CONTROLLER, context.config.concurrent_rc_syncs)
