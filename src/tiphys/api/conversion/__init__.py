@@ -44,7 +44,10 @@ def convert(obj: Object, source: GroupVersionKind, target: GroupVersionKind) -> 
         return obj
     conversion = _CONVERSIONS.get((source, target))
     if conversion is not None:
-        return {"kind": target.kind, "apiVersion": target.api_version, **conversion(obj)}
+        schema = schema_for(target)
+        found = {"kind": target.kind, "apiVersion": target.api_version, **conversion(obj)}
+        # Each version has its own rules for what it shows of what is empty.
+        return complete(normalize(found, schema), schema)
     if (source.group, source.kind) != (target.group, target.kind):
         raise ConversionError(f"no conversion from {source.api_version} {source.kind} to {target.api_version}")
     rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
@@ -60,7 +63,7 @@ def converter(resource: Resource) -> Callable[[Object, str, str], tuple[Object, 
             return None
         schema = schema_for(end)
         converted = convert(obj, start, end)
-        return (complete(normalize(converted, schema), schema) if converted is not obj else obj), schema
+        return converted, schema
 
     return between
 

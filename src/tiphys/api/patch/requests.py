@@ -13,7 +13,7 @@ from tiphys.api import errors, fielderrors
 from tiphys.api.codec.decoding import FIND_KIND, Decoded, check
 from tiphys.api.codec.encoding import ordered
 from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
-from tiphys.api.codec.kinds import go_type, scheme_name
+from tiphys.api.codec.kinds import go_type, internal_type, scheme_name
 from tiphys.api.codec.typed import DecodeError, TypedDecoder, plain, type_name
 from tiphys.api.errors import StatusError
 from tiphys.api.gotext import quote, value_text
@@ -236,7 +236,7 @@ class _Patch:
         if source is None:
             shown = f"{quote(kind)} is registered for version {quote(api_version)}"
             raise refuse(f"no kind {shown} in scheme {quote(scheme_name(self.gvk))}")
-        raise refuse(f"converting ({source}) to ({self.schema.go}): unknown conversion")
+        raise refuse(f"converting ({source}) to ({internal_type(self.gvk)}): unknown conversion")
 
     def _finish(self, found: Object, strict: list[str], refuse: Any) -> Decoded:
         if strict and self.validation == "Strict":
