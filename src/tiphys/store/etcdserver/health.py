@@ -23,7 +23,7 @@ class Pages:
     """An HTTP ``Handler``."""
 
     def __init__(self, member: Member) -> None:
-        self._member = member
+        self.member = member
         self._metrics: Metrics | None = None
 
     async def handle(self, request: Request) -> Response:
@@ -37,14 +37,14 @@ class Pages:
         if request.path in ("/livez", "/readyz"):
             return await self._check(request.path)
         if request.path == "/metrics":
-            self._metrics = self._metrics or Metrics(self._member)
+            self._metrics = self._metrics or Metrics(self.member)
             return Response(200, {"Content-Type": CONTENT_TYPE}, self._metrics.expose())
         return Response(404, _TEXT, b"404 page not found\n")
 
     async def _health(self, without_alarms: bool) -> Response:
         reason = ""
         try:
-            await self._member.store.healthy()
+            await self.member.store.healthy()
         except NoSpace:
             reason = "" if without_alarms else "ALARM NOSPACE"
         except StoreError as error:
@@ -54,7 +54,7 @@ class Pages:
 
     async def _check(self, path: str) -> Response:
         try:
-            await self._member.store.healthy()
+            await self.member.store.healthy()
         except NoSpace:
             return Response(200, _TEXT, b"ok\n")  # it serves reads, and starting again would not help
         except StoreError as error:
@@ -66,15 +66,15 @@ class Metrics:
     """etcd's metrics, those that say something about a store of one member; read when they are asked for."""
 
     def __init__(self, member: Member) -> None:
-        self._member = member
+        self.member = member
         self._registry = Registry()
         self._gauges = {name: self._registry.gauge(name, help) for name, (help, _) in _GAUGES.items()}
         self._alarm: Gauge = self._registry.gauge("etcd_server_alarms", "Alarms that are on.", ("alarm_type",))
 
     def expose(self) -> bytes:
         for name, (_, read) in _GAUGES.items():
-            self._gauges[name].set(read(self._member))
-        self._alarm.labels("NOSPACE").set(self._member.store.no_space())
+            self._gauges[name].set(read(self.member))
+        self._alarm.labels("NOSPACE").set(self.member.store.no_space())
         return self._registry.expose()
 
 

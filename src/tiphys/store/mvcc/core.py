@@ -234,7 +234,7 @@ class Core:
         found = [entry for entry in self.index.select(request.key, request.end) if not entry.row & 1]
         if len(found) + len(changes) > MAX_CHANGES:
             raise InvalidRequest(checks.TOO_MANY_OPERATIONS)
-        previous = self._rows.read([entry.row for entry in found]) if request.prev_kv else ()
+        previous = self._rows.read([entry.row for entry in found]) if request.prev_kv else []
         for entry in found:
             self._remove(entry, changes)
         return DeleteResult(len(found), previous, self.revision + bool(changes))
