@@ -42,7 +42,7 @@ class Config:
     requestheader_client_ca: bytes | None = None
 
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
-    enable_admission_plugins: tuple[str, ...] = ()
+    enable_admission_plugins: tuple[str, ...] = ("NodeRestriction",)
     disable_admission_plugins: tuple[str, ...] = ()
 
     request_timeout: float = 60.0

@@ -1,4 +1,4 @@
-"""Connections out of the API server: to kubelets with its client certificate, to pods and services without."""
+"""``SocketDialer``: the API server's way to kubelets, pods and services, over sockets."""
 
 from __future__ import annotations
 
@@ -9,37 +9,33 @@ from tiphys.wire.http import Transport
 
 
 class SocketDialer:
-    """A ``NodeDialer``. Transports are kept, as each has a pool of connections.
+    """Keeps a transport per address. ``kubelet_tls`` carries the client certificate that kubelets know."""
 
-    ``kubelet_tls`` presents the API server's client certificate and trusts the kubelets' authority.
-    """
-
-    def __init__(self, kubelet_tls: ssl.SSLContext) -> None:
+    def __init__(self, kubelet_tls: ssl.SSLContext | None) -> None:
         self._kubelet_tls = kubelet_tls
-        self._any_tls: ssl.SSLContext | None = None
-        self._transports: dict[tuple[str, str, int], Transport] = {}
+        self._transports: dict[tuple[str, str, int], SocketTransport] = {}
 
     def kubelet(self, node: str, host: str, port: int) -> Transport:
-        return self._transport(f"kubelet {node}", host, port, self._kubelet_tls)
+        return self._transport("kubelet", host, port, self._kubelet_tls)
 
     def address(self, scheme: str, host: str, port: int) -> Transport:
-        return self._transport(scheme, host, port, self._unverified() if scheme == "https" else None)
+        """Pods and services show certificates that no authority of the cluster has signed, so they are not checked."""
+        return self._transport(scheme, host, port, _unverified() if scheme == "https" else None)
 
-    def _transport(self, kind: str, host: str, port: int, tls: ssl.SSLContext | None) -> Transport:
+    def _transport(self, kind: str, host: str, port: int, tls: ssl.SSLContext | None) -> SocketTransport:
         key = (kind, host, port)
-        if key not in self._transports:
-            self._transports[key] = SocketTransport(host, port, tls=tls)
-        return self._transports[key]
-
-    def _unverified(self) -> ssl.SSLContext:
-        """Pods and services have no certificate that the API server could know, so the original checks none."""
-        if self._any_tls is None:
-            from tiphys.wire.tls import client_context
-
-            self._any_tls = client_context(verify=False)
-        return self._any_tls
+        found = self._transports.get(key)
+        if found is None:
+            found = self._transports[key] = SocketTransport(host, port, tls=tls)
+        return found
 
     async def close(self) -> None:
         for transport in self._transports.values():
             await transport.close()
-        self._transports.clear()
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -8,7 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tiphys.apiserver.admission.certificates import (
+    CertificateApproval,
+    CertificateSigning,
+    CertificateSubjectRestriction,
+)
+from tiphys.apiserver.admission.ingressclass import DefaultIngressClass
+from tiphys.apiserver.admission.limitranger import LimitRanger
+from tiphys.apiserver.admission.namespacelifecycle import NamespaceLifecycle
+from tiphys.apiserver.admission.noderestriction import NodeRestriction
+from tiphys.apiserver.admission.ownerreferences import OwnerReferencesPermissionEnforcement
 from tiphys.apiserver.admission.plugin import Plugin
+from tiphys.apiserver.admission.priority import Priority
+from tiphys.apiserver.admission.quota import ResourceQuota
+from tiphys.apiserver.admission.runtimeclass import RuntimeClass
+from tiphys.apiserver.admission.serviceaccount import ServiceAccount
+from tiphys.apiserver.admission.storage import (
+    DefaultStorageClass,
+    PersistentVolumeClaimResize,
+    StorageObjectInUseProtection,
+)
+from tiphys.apiserver.admission.taintnodes import TaintNodesByCondition
+from tiphys.apiserver.admission.tolerationseconds import DefaultTolerationSeconds
 from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.registries import Registries
@@ -25,8 +46,30 @@ class Context:
 
 Make = Callable[[Context], Plugin]
 
-_DEFAULT_OFF = frozenset(())
-PLUGINS: tuple[tuple[str, Make], ...] = ()
+_DEFAULT_OFF = frozenset(("OwnerReferencesPermissionEnforcement", "NodeRestriction"))
+PLUGINS: tuple[tuple[str, Make], ...] = (
+    ("NamespaceLifecycle", lambda c: NamespaceLifecycle(c.registries)),
+    ("LimitRanger", lambda c: LimitRanger(c.registries)),
+    ("ServiceAccount", lambda c: ServiceAccount(c.registries, c.registries.ids.suffix)),
+    ("NodeRestriction", lambda c: NodeRestriction(c.registries)),
+    ("TaintNodesByCondition", lambda c: TaintNodesByCondition()),
+    ("Priority", lambda c: Priority(c.registries)),
+    ("DefaultTolerationSeconds", lambda c: DefaultTolerationSeconds()),
+    ("DefaultStorageClass", lambda c: DefaultStorageClass(c.registries)),
+    ("StorageObjectInUseProtection", lambda c: StorageObjectInUseProtection()),
+    (
+        "OwnerReferencesPermissionEnforcement",
+        lambda c: OwnerReferencesPermissionEnforcement(c.registries.scheme, c.authorizer),
+    ),
+    ("PersistentVolumeClaimResize", lambda c: PersistentVolumeClaimResize(c.registries)),
+    ("RuntimeClass", lambda c: RuntimeClass(c.registries)),
+    ("CertificateApproval", lambda c: CertificateApproval(c.authorizer)),
+    ("CertificateSigning", lambda c: CertificateSigning(c.authorizer)),
+    ("CertificateSubjectRestriction", lambda c: CertificateSubjectRestriction()),
+    ("DefaultIngressClass", lambda c: DefaultIngressClass(c.registries)),
+    ("ResourceQuota", lambda c: ResourceQuota(c.registries)),
+)
+"""In the order in which they see a write. The quota is last, as it counts what nobody refuses any more."""
 
 
 def make_plugins(config: Config, registries: Registries, authorizer: Authorizer) -> list[Plugin]:

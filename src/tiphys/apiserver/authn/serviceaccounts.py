@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 PREFIX = "system:serviceaccount:"
+WARN_AFTER = 60 * 60 + 7
+"""The seconds that a pod's token volume asks for; such a token lives longer, so that old clients have time to reload it."""
 _LEEWAY = 60.0
 _POD_NAME, _POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
 _NODE_NAME, _NODE_UID = "authentication.kubernetes.io/node-name", "authentication.kubernetes.io/node-uid"

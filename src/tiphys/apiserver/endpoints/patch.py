@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import apply as apply_engine
-from tiphys.api import codec, errors, fielderrors
-from tiphys.api import patch as patches
+from tiphys.api import errors
+from tiphys.api.apply import apply
+from tiphys.api.codec import yamltext
+from tiphys.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, patch_object
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
@@ -37,15 +38,13 @@ Object = dict[str, Any]
 Change = Callable[[Object | None], Object]
 """From the object as the path shows it (None where there is none) to the changed one, managed fields included."""
 
-JSON_PATCH, MERGE = "application/json-patch+json", "application/merge-patch+json"
-STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
-_MEDIA = (JSON_PATCH, MERGE, STRATEGIC, APPLY)
+_MEDIA = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
 
 
 async def patch(call: Call, target: Target, admission: AdmissionChain) -> Response:
     media = _media(call, target)
     form = negotiate(call)
-    options = write_options(call, "PatchOptions", apply=media == APPLY)
+    options = write_options(call, "PatchOptions", apply=media == APPLY_PATCH)
     write = target.write(call, options, target.subresource)
     change = _change(call, target, media, options, write.now)
 
@@ -66,7 +65,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
         rules=target.rules,
         validate=update_validator(call, target, admission, options),
         validate_create=validator(call, target, admission, options),
-        create=media == APPLY and not target.subresource,
+        create=media == APPLY_PATCH and not target.subresource,
     )
     entry, created = await updating.update(target.registry, update, write)
     return show_entry(call, target, entry, form, 201 if created else 200)
@@ -74,7 +73,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
 
 def _media(call: Call, target: Target) -> str:
     media = call.request.headers.get("content-type", "").partition(";")[0].strip()
-    accepted = _MEDIA if target.resource.builtin else (JSON_PATCH, MERGE, APPLY)
+    accepted = _MEDIA if target.resource.builtin else (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
     if media not in accepted:
         raise errors.unsupported_media_type(accepted)
     return media
@@ -91,71 +90,55 @@ def _check(call: Call, target: Target, old: Object | None, new: Object, namespac
 
 
 def _change(call: Call, target: Target, media: str, options: WriteOptions, now: str) -> Change:
-    if media == APPLY:
+    if media == APPLY_PATCH:
         return _apply(call, target, options, now)
-    make = {JSON_PATCH: _json_patch, MERGE: _merge_patch, STRATEGIC: _strategic_patch}[media]
-    patched = make(call, target, options)
 
     def change(old: Object | None) -> Object:
         if old is None:
             raise errors.not_found(target.resource.group, target.resource.plural, call.info.name)
-        return manage(target, old, patched(old), options, now)
+        body = call.request.body
+        decoded = patch_object(old, body, media, target.gvk, target.schema, options.field_validation)
+        for warning in decoded.warnings:
+            call.warn(warning)
+        return manage(target, old, target.prepared(decoded.object), options, now)
 
     return change
 
 
-Patched = Callable[[Object], Object]
-
-
-def _json_patch(call: Call, target: Target, options: WriteOptions) -> Patched:
-    operations = patches.read_json_patch(call.request.body)
-    return lambda old: _decoded(call, target, options, patches.json_patch(old, operations))
-
-
-def _merge_patch(call: Call, target: Target, options: WriteOptions) -> Patched:
-    body = _read(call)
-    return lambda old: _decoded(call, target, options, patches.merge_patch(old, body))
-
-
-def _strategic_patch(call: Call, target: Target, options: WriteOptions) -> Patched:
-    body = _read(call)
-    if not isinstance(body, dict):
-        raise errors.bad_request("the patch must be an object")
-
-    def patched(old: Object) -> Object:
-        return _decoded(call, target, options, patches.strategic_merge_patch(old, body, target.schema))
-
-    return patched
-
-
-def _read(call: Call) -> Any:
-    try:
-        return orjson.loads(call.request.body)
-    except orjson.JSONDecodeError as error:
-        raise errors.bad_request(f"error decoding patch: {error}") from None
-
-
-def _decoded(call: Call, target: Target, options: WriteOptions, obj: Object) -> Object:
-    """The patched object as decoding leaves it: checked against its types, with defaults."""
-    text = orjson.dumps(obj)
-    try:
-        decoded = codec.decode(text, "application/json", target.gvk, target.schema, options.field_validation)
-    except errors.StatusError as error:
-        reason = error.message.partition(f"cannot be handled as a {target.gvk.kind}: ")[2] or error.message
-        found = fielderrors.invalid("patch", text.decode(), reason)
-        raise errors.invalid("", "", "", [found]) from None
-    for warning in decoded.warnings:
-        call.warn(warning)
-    return target.prepared(decoded.object)
-
-
 def _apply(call: Call, target: Target, options: WriteOptions, now: str) -> Change:
-    applied = apply_engine.read_applied(call.request.body)
+    applied = _read_applied(call, options)
 
     def change(old: Object | None) -> Object:
-        merged = apply_engine.apply(
-            old, applied, options.manager, options.force, target.gvk, target.schema, now, target.subresource
+        merged = apply(
+            old,
+            applied,
+            options.manager,
+            options.force,
+            target.gvk,
+            target.schema,
+            now,
+            target.subresource,
+            filters=target.filters,
+            convert=target.converter,
         )
         return target.prepared(merged)
 
     return change
+
+
+def _read_applied(call: Call, options: WriteOptions) -> Object:
+    """The applied configuration, which is YAML, as JSON is too."""
+    try:
+        text, doubled = yamltext.to_json(call.request.body)
+        found = orjson.loads(text)
+    except yamltext.YAMLError as error:
+        raise errors.bad_request(f"error decoding YAML: {error}") from None
+    if doubled and options.field_validation == "Strict":
+        lines = "".join(f"\n  {line}" for line in doubled)
+        raise errors.bad_request(f"error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}")
+    if options.field_validation == "Warn":
+        for line in doubled:
+            call.warn(line)
+    if not isinstance(found, dict):
+        raise errors.bad_request("error decoding YAML: the applied configuration must be an object")
+    return found

@@ -38,7 +38,7 @@ def read_entry(target: Target, entry: Entry) -> Object:
 
 def show_object(call: Call, target: Target, obj: Object, form: Form = PLAIN, status: int = 200) -> Response:
     if form.kind == TABLE:
-        obj = table(target, [obj], form, obj["metadata"].get("resourceVersion", ""))
+        obj = table(target, [obj], form, {"resourceVersion": obj["metadata"].get("resourceVersion", "")})
     elif form.kind == PARTIAL:
         obj = partial(obj, form)
     elif form.kind:
@@ -77,9 +77,7 @@ def join(target: Target, meta: Object, entries: Sequence[Entry]) -> bytes:
 def show_list(call: Call, target: Target, objects: list[Object], meta: Object, form: Form) -> Response:
     """``objects`` in the version of the call."""
     if form.kind == TABLE:
-        found = table(target, objects, form, meta["resourceVersion"])
-        found["metadata"] = meta
-        return show(call, found, form, 200)
+        return show(call, table(target, objects, form, meta), form)
     if form.kind == PARTIAL:
         raise not_acceptable()
     if form.kind == PARTIAL_LIST:

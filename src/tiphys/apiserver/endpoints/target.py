@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tiphys.api import codec, conversion, errors
+from tiphys.api.apply import Filter, excluding, of_paths
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.meta.selectors import EVERYTHING, FieldSelector, SelectorError, parse_field_selector, parse_label_selector
 from tiphys.api.meta.timestamps import format_time
@@ -89,6 +90,27 @@ class Target:
     def rules(self) -> Rules:
         """What a change by this path may do."""
         return StatusRules(self.registry) if self.subresource == "status" else ObjectRules(self.registry)
+
+    @cached_property
+    def filters(self) -> dict[str, Filter]:
+        """Which fields a write by this path can own, by API version: not those that the strategy resets."""
+        keep = self._owned()
+        return {} if keep is None else {self.resource.gvk(v).api_version: keep for v in self.resource.versions}
+
+    def _owned(self) -> Filter | None:
+        if self.subresource == "status":
+            return excluding(of_paths(*self.registry.strategy.reset_by_status))
+        reset = self.registry.strategy.reset_fields
+        return excluding(of_paths(*reset)) if reset else None
+
+    def converter(self, obj: Object, source: str, target: str) -> tuple[Object, Schema] | None:
+        """For managed fields: an object of this kind in another of its versions."""
+        versions = {self.resource.gvk(version).api_version: version for version in self.resource.versions}
+        if source not in versions or target not in versions:
+            return None
+        wanted = self.resource.gvk(versions[target])
+        converted = conversion.convert(obj, self.resource.gvk(versions[source]), wanted)
+        return converted, schema_for(wanted)
 
     @property
     def is_namespaces(self) -> bool:

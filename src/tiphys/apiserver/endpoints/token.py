@@ -13,7 +13,7 @@ from tiphys.api.meta.timestamps import format_time
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
-from tiphys.apiserver.authn.serviceaccounts import Binding, TokenKeys, claims_for
+from tiphys.apiserver.authn.serviceaccounts import WARN_AFTER, Binding, TokenKeys, claims_for
 from tiphys.apiserver.authn.setup import Authentication
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.config import Config
@@ -30,8 +30,6 @@ Object = dict[str, Any]
 
 _REQUEST = GroupVersionKind("authentication.k8s.io", "v1", "TokenRequest")
 _MIN_SECONDS, _MAX_SECONDS = 600, 1 << 32
-WARN_AFTER = 60 * 60 + 7
-"""What a projected volume asks for; such a token lives longer than asked, so that old clients have time to reload it."""
 _EXTENDED_SECONDS = 365 * 24 * 60 * 60
 
 

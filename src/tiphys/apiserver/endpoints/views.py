@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api.tables import table_for
 from tiphys.apiserver.endpoints.negotiation import PARTIAL, Form
 from tiphys.apiserver.endpoints.target import Target
 
@@ -18,11 +19,11 @@ def partial(obj: Object, form: Form) -> Object:
     return {"kind": PARTIAL, "apiVersion": f"meta.k8s.io/{form.version}", "metadata": obj["metadata"]}
 
 
-def table(target: Target, objects: list[Object], form: Form, revision: str) -> Object:
-    """A Table of objects in the version of the call."""
-    from tiphys.api.tables import table_for
-
-    found = table_for(target.resource, objects, target.registry.clock.now(), include=form.include)
+def table(target: Target, objects: list[Object], form: Form, meta: Object, headers: bool = True) -> Object:
+    """A Table of objects in the version of the call; ``meta`` is that of the list."""
+    include = form.include
+    found = table_for(
+        target.resource, objects, target.registry.clock.now(), list_meta=meta, include=include, headers=headers
+    )
     found["apiVersion"] = f"meta.k8s.io/{form.version}"
-    found.setdefault("metadata", {})["resourceVersion"] = revision
     return found

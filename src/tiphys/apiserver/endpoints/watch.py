@@ -32,6 +32,8 @@ Object = dict[str, Any]
 
 _CHUNK = 256 * 1024
 _DEFAULT_SECONDS = 1800.0
+_SHORT = 2.0
+"""A watch of fewer seconds gets no bookmark at its end."""
 
 
 class OpenWatch:
@@ -120,6 +122,8 @@ async def _run(plan: Plan, sink: Sink) -> None:
             return
         try:
             await _until_end(watch, closed, deadline)
+            if plan.bookmarks and plan.seconds > _SHORT:
+                sink.write(bookmark(plan.target, plan.form, cacher.feed.revision))
         finally:
             cacher.watchers.leave(watch, group)
     finally:
@@ -207,9 +211,8 @@ def _table_encoder(target: Target, form: Form) -> Encode:
 
     def encode(type: str, entry: Entry, change: Change) -> bytes:
         nonlocal sent_columns
-        found = table(target, [read_entry(target, entry)], form, str(entry.revision))
-        if sent_columns:
-            found["columnDefinitions"] = None
+        meta = {"resourceVersion": str(entry.revision)}
+        found = table(target, [read_entry(target, entry)], form, meta, headers=not sent_columns)
         sent_columns = True
         return _line(type, found)
 

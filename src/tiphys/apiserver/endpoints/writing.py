@@ -34,7 +34,17 @@ def attributes_of(call: Call, target: Target, operation: str, options: WriteOpti
 
 def manage(target: Target, old: Object | None, new: Object, options: WriteOptions, now: str) -> Object:
     """``new`` with the managed fields of this write."""
-    return update_managed_fields(old, new, options.manager, target.gvk, target.schema, now, target.subresource)
+    return update_managed_fields(
+        old,
+        new,
+        options.manager,
+        target.gvk,
+        target.schema,
+        now,
+        target.subresource,
+        filters=target.filters,
+        convert=target.converter,
+    )
 
 
 def validator(call: Call, target: Target, admission: AdmissionChain, options: WriteOptions) -> Validate:

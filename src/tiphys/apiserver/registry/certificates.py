@@ -54,7 +54,7 @@ class ApprovalRules:
         _set_conditions(status, status.get("conditions") or [], old, write.now)
 
     def validate(self, new: Object, old: Object) -> list[FieldError]:
-        return validation.validate_subresource_update(new, old, self._gvk, "approval")
+        return validation.validate_status_update(new, old, self._gvk)
 
     async def begin(self, new: Object, old: Object, write: Write) -> Finish:
         return keep

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.validation.core.namespace import validate_namespace_finalize
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 
@@ -51,13 +52,13 @@ class FinalizeRules:
     """``namespaces/finalize``: sets ``spec.finalizers``."""
 
     def __init__(self, registry: Registry) -> None:
-        self._strategy = registry.strategy
+        """The rules are the same for every registry of namespaces."""
 
     def prepare(self, new: Object, old: Object, write: Write) -> None:
         copy_field(new, old, "status")
 
     def validate(self, new: Object, old: Object) -> list[FieldError]:
-        return self._strategy.validate_update(new, old)
+        return validate_namespace_finalize(new, old)
 
     async def begin(self, new: Object, old: Object, write: Write) -> Finish:
         return keep

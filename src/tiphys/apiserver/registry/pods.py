@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.api import validation
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.copying import copy
+from tiphys.api.validation.core.podresize import validate_pod_resize
+from tiphys.api.validation.core.podupdate import validate_ephemeral_containers_update
 from tiphys.apiserver.registry.qos import qos_class
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
@@ -21,6 +22,7 @@ class PodStrategy(Strategy):
     counts = ("spec",)
     graceful = True
     returns_deleted = True
+    reset_by_status = ("spec", "metadata.deletionTimestamp", "metadata.ownerReferences")
 
     def prepare_create(self, obj: Object, write: Write) -> None:
         obj["metadata"]["generation"] = 1
@@ -102,7 +104,7 @@ class _PartRules:
     """An update of one part of a pod's spec, by a subresource."""
 
     def __init__(self, registry: Registry) -> None:
-        self._strategy = registry.strategy
+        """The rules are the same for every registry of pods."""
 
     def prepare(self, new: Object, old: Object, write: Write) -> None:
         spec = self.spec(new["spec"], old["spec"])
@@ -129,7 +131,7 @@ class EphemeralContainersRules(_PartRules):
         return kept
 
     def validate(self, new: Object, old: Object) -> list[FieldError]:
-        return validation.validate_subresource_update(new, old, self._strategy.gvk, "ephemeralcontainers")
+        return validate_ephemeral_containers_update(new, old)
 
 
 class ResizeRules(_PartRules):
@@ -147,7 +149,7 @@ class ResizeRules(_PartRules):
         return kept
 
     def validate(self, new: Object, old: Object) -> list[FieldError]:
-        return validation.validate_subresource_update(new, old, self._strategy.gvk, "resize")
+        return validate_pod_resize(new, old)
 
 
 def _resized(container: Object, before: Object) -> Object:

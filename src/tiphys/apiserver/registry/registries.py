@@ -28,7 +28,7 @@ class Registries:
         self.clock = clock
         self.strategies: dict[tuple[str, str], Strategy] = {}
         self._runner = runner
-        self._ids = ids
+        self.ids = ids
         self._root = root
         self._leases = Leases(feed.backend, clock)
         self._made: dict[tuple[str, str], Registry] = {}
@@ -52,7 +52,7 @@ class Registries:
         prefix = f"{self._root}/{resource.storage_prefix}/"
         cacher = Cacher(self.feed, codec, prefix, self._runner, self.clock)
         store = ObjectStore(prefix, resource.namespaced, codec, cacher, self._leases)
-        return Registry(resource, strategy, store, self.clock, self._ids)
+        return Registry(resource, strategy, store, self.clock, self.ids)
 
     def made(self) -> list[Registry]:
         """Those that have been asked for."""

@@ -16,6 +16,7 @@ from tiphys.runtime.clock import Clock
 
 Object = dict[str, Any]
 Validate = Callable[[Object], Awaitable[None]]
+_MAX_SHARED = 2000
 ValidateUpdate = Callable[[Object, Object], Awaitable[None]]
 
 
@@ -40,6 +41,7 @@ class Registry:
         self.ids = ids
         self.group = resource.group
         self.plural = resource.plural
+        self._shared: dict[str, tuple[int, Object]] = {}
 
     async def get(self, namespace: str, name: str) -> Entry:
         """Raises 404."""
@@ -52,6 +54,19 @@ class Registry:
         """The object as far as the cache knows, for checks that tolerate a moment's delay."""
         entry = await self.store.cached(namespace, name)
         return None if entry is None else self.object(entry)
+
+    async def shared(self, namespace: str, name: str) -> Object | None:
+        """Like ``find``, but read once per version and shared by all callers, who must not change it."""
+        entry = await self.store.cached(namespace, name)
+        return None if entry is None else self.shared_object(entry)
+
+    def shared_object(self, entry: Entry) -> Object:
+        known = self._shared.get(entry.key)
+        if known is None or known[0] != entry.revision:
+            if len(self._shared) >= _MAX_SHARED:
+                self._shared.clear()
+            known = self._shared[entry.key] = (entry.revision, self.object(entry))
+        return known[1]
 
     async def all(self, namespace: str = "") -> list[Entry]:
         """Every object, of a namespace or of all, as far as the cache knows."""

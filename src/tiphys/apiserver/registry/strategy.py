@@ -75,6 +75,14 @@ class Strategy:
     def __init__(self, gvk: GroupVersionKind) -> None:
         self.gvk = gvk
 
+    @property
+    def reset_fields(self) -> tuple[str, ...]:
+        """Fields that a write of the object cannot set, and therefore does not own."""
+        return ("status",) if self.has_status else ()
+
+    reset_by_status: tuple[str, ...] = ("spec",)
+    """The same for a write of the status."""
+
     # -- create
 
     def prepare_create(self, obj: Object, write: Write) -> None:

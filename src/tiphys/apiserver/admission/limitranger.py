@@ -1,0 +1,166 @@
+"""LimitRanger: defaults for the resources of containers, and their bounds, per namespace.
+
+Source: https://kubernetes.io/docs/concepts/policy/limit-range/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
+from tiphys.apiserver.admission.plugin import Plugin, forbid
+from tiphys.apiserver.admission.podresources import pod_limits, pod_requests
+from tiphys.apiserver.registry.registries import Registries
+
+Object = dict[str, Any]
+Amounts = dict[str, Any]
+
+_ANNOTATION = "kubernetes.io/limit-ranger"
+
+
+class LimitRanger(Plugin):
+    resources = frozenset((("", "pods"), ("", "persistentvolumeclaims")))
+    operations = frozenset((CREATE, UPDATE))
+    subresources = frozenset(("", "resize"))
+
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+
+    async def _limits(self, attributes: Attributes) -> list[Object]:
+        is_pod = attributes.plural == "pods"
+        if is_pod and attributes.operation == UPDATE and attributes.subresource != "resize":
+            return []
+        if attributes.old is not None and "deletionTimestamp" in attributes.old["metadata"]:
+            return []
+        ranges = self._registries.get("", "limitranges")
+        found = [ranges.shared_object(entry) for entry in await ranges.all(attributes.namespace)]
+        return [limit for item in found for limit in item["spec"].get("limits") or ()]
+
+    async def admit(self, attributes: Attributes) -> None:
+        if attributes.plural == "pods" and (limits := await self._limits(attributes)):
+            set_defaults(attributes.new(), limits)
+
+    async def validate(self, attributes: Attributes) -> None:
+        limits = await self._limits(attributes)
+        if not limits:
+            return
+        check = _check_pod if attributes.plural == "pods" else _check_claim
+        found = list(check(attributes.new(), limits))
+        if found:
+            text = found[0] if len(set(found)) == 1 else f"[{', '.join(dict.fromkeys(found))}]"
+            raise forbid(attributes, text)
+
+
+def set_defaults(pod: Object, limits: list[Object]) -> None:
+    """Resources that containers leave out, from the limits of type Container."""
+    requests: Amounts = {}
+    bounds: Amounts = {}
+    for limit in limits:
+        if limit.get("type") == "Container":
+            requests |= limit.get("defaultRequest") or {}
+            bounds |= limit.get("default") or {}
+    told: list[str] = []
+    for kind, word in (("containers", "container"), ("initContainers", "init container")):
+        for container in pod["spec"].get(kind) or ():
+            told += _merge(container, "requests", requests, f" request for {word} {container['name']}")
+            told += _merge(container, "limits", bounds, f" limit for {word} {container['name']}")
+    if told:
+        annotations = pod["metadata"].setdefault("annotations", {})
+        annotations[_ANNOTATION] = f"LimitRanger plugin set: {'; '.join(told)}"
+
+
+def _merge(container: Object, kind: str, defaults: Amounts, text: str) -> list[str]:
+    resources = container.setdefault("resources", {})
+    given = resources.get(kind) or {}
+    missing = sorted(defaults.keys() - given.keys())
+    if not missing:
+        return []
+    resources[kind] = {**given, **{name: defaults[name] for name in missing}}
+    return [", ".join(missing) + text]
+
+
+# -- bounds
+
+Check = Callable[[str, str, Quantity, Amounts, Amounts], str]
+
+
+def _check_pod(pod: Object, limits: list[Object]) -> Iterator[str]:
+    spec = pod["spec"]
+    for limit in limits:
+        if limit["type"] == "Container":
+            for container in [*spec["containers"], *(spec.get("initContainers") or ())]:
+                resources = container.get("resources") or {}
+                yield from _bounds(limit, resources.get("requests") or {}, resources.get("limits") or {})
+        elif limit["type"] == "Pod":
+            yield from _bounds(limit, pod_requests(spec), pod_limits(spec))
+
+
+def _bounds(limit: Object, requests: Amounts, limits: Amounts) -> Iterator[str]:
+    checks: tuple[tuple[str, Check], ...] = (("min", _minimum), ("max", _maximum), ("maxLimitRequestRatio", _ratio))
+    for kind, check in checks:
+        for name, text in (limit.get(kind) or {}).items():
+            if found := check(limit["type"], name, parse(text), requests, limits):
+                yield found
+
+
+def _check_claim(claim: Object, limits: list[Object]) -> Iterator[str]:
+    requests = (claim["spec"].get("resources") or {}).get("requests") or {}
+    for limit in limits:
+        if limit["type"] != "PersistentVolumeClaim":
+            continue
+        for name, text in (limit.get("min") or {}).items():
+            if found := _minimum(limit["type"], name, parse(text), requests, {}):
+                yield found
+        for name, text in (limit.get("max") or {}).items():
+            if found := _maximum_request(limit["type"], name, parse(text), requests):
+                yield found
+
+
+def _quantity(amounts: Amounts, name: str) -> Quantity | None:
+    value = amounts.get(name)
+    return None if value is None else parse(str(value))
+
+
+def _minimum(kind: str, name: str, bound: Quantity, requests: Amounts, limits: Amounts) -> str:
+    request, limit = _quantity(requests, name), _quantity(limits, name)
+    start = f"minimum {name} usage per {kind} is {bound}"
+    if request is None:
+        return f"{start}.  No request is specified"
+    if request < bound:
+        return f"{start}, but request is {request}"
+    if limit is not None and limit < bound:
+        return f"{start}, but limit is {limit}"
+    return ""
+
+
+def _maximum(kind: str, name: str, bound: Quantity, requests: Amounts, limits: Amounts) -> str:
+    request, limit = _quantity(requests, name), _quantity(limits, name)
+    start = f"maximum {name} usage per {kind} is {bound}"
+    if limit is None:
+        return f"{start}.  No limit is specified"
+    if bound < limit:
+        return f"{start}, but limit is {limit}"
+    if request is not None and bound < request:
+        return f"{start}, but request is {request}"
+    return ""
+
+
+def _maximum_request(kind: str, name: str, bound: Quantity, requests: Amounts) -> str:
+    request = _quantity(requests, name)
+    start = f"maximum {name} usage per {kind} is {bound}"
+    if request is None:
+        return f"{start}.  No request is specified"
+    return f"{start}, but request is {request}" if bound < request else ""
+
+
+def _ratio(kind: str, name: str, bound: Quantity, requests: Amounts, limits: Amounts) -> str:
+    request, limit = _quantity(requests, name), _quantity(limits, name)
+    start = f"{name} max limit to request ratio per {kind} is {bound}"
+    if request is None or not request:
+        return f"{start}, but no request is specified or request is 0"
+    if limit is None or not limit:
+        return f"{start}, but no limit is specified or limit is 0"
+    ratio = limit.as_float() / request.as_float()
+    return f"{start}, but provided ratio is {ratio:f}" if ratio > bound.as_float() else ""

@@ -1,0 +1,106 @@
+"""ResourceQuota: what a namespace uses is counted when it is asked for, and not more than its quotas is given.
+
+The count is kept in the status of the quota and changed by compare-and-write, so that two requests cannot both take the
+last of it. Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.meta.copying import copy
+from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
+from tiphys.apiserver.admission.plugin import Plugin, forbid
+from tiphys.apiserver.admission.quotausage import Usage, in_scope, matching, missing_resources, usage_of
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.objects import Stale
+
+Object = dict[str, Any]
+
+_ATTEMPTS = 20
+_ZERO = Quantity.of(0)
+
+
+class ResourceQuota(Plugin):
+    operations = frozenset((CREATE, UPDATE))
+
+    def __init__(self, registries: Registries) -> None:
+        self._quotas: Registry = registries.get("", "resourcequotas")
+
+    async def validate(self, attributes: Attributes) -> None:
+        namespace = attributes.namespace
+        if not namespace or not attributes.resource.namespaced or attributes.plural == "resourcequotas":
+            return
+        if not await self._quotas.all(namespace):
+            return
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._charge(attributes, await self._quotas.all(namespace))
+            except Stale:
+                await self._quotas.store.cacher.feed.fresh()
+        raise self._quotas.conflict(namespace)
+
+    async def _charge(self, attributes: Attributes, entries: list[Entry]) -> None:
+        """Check every quota before any is changed. Raises ``Stale`` where one has changed meanwhile."""
+        changes: list[tuple[Entry, Object]] = []
+        for entry in entries:
+            quota = self._quotas.object(entry)
+            used = self._used(attributes, quota)
+            if used:
+                changed = copy(quota)
+                changed["status"]["used"] = {**(quota["status"].get("used") or {}), **used}
+                changes.append((entry, changed))
+        if attributes.dry_run:
+            return
+        for entry, changed in changes:
+            await self._quotas.store.update(entry.key, entry, changed)
+
+    def _used(self, attributes: Attributes, quota: Object) -> dict[str, str]:
+        """The new figures of one quota, empty where it is not concerned. Raises 403."""
+        obj, plural = attributes.new(), attributes.plural
+        if not in_scope(quota, plural, obj):
+            return {}
+        now = self._quotas.clock.now()
+        status = quota.get("status") or {}
+        hard = status.get("hard") or {}
+        usage = usage_of(attributes.group, plural, obj, now)
+        concerned = matching(attributes.group, plural, set(hard), usage)
+        if not concerned:
+            return {}
+        name = quota["metadata"]["name"]
+        if plural == "pods" and not attributes.group and (complaint := missing_resources(obj, concerned)):
+            raise forbid(attributes, f"failed quota: {name}: {complaint}")
+        used = status.get("used") or {}
+        if unknown := concerned - used.keys():
+            raise forbid(attributes, f"status unknown for quota: {name}, resources: {','.join(sorted(unknown))}")
+        delta = self._delta(attributes, quota, usage, now)
+        wanted = {key: delta[key] for key in concerned if key in delta and delta[key]}
+        return _add(attributes, name, wanted, used, hard)
+
+    def _delta(self, attributes: Attributes, quota: Object, usage: Usage, now: float) -> Usage:
+        """What is used more than before."""
+        old = attributes.old
+        if attributes.operation == CREATE or old is None or not in_scope(quota, attributes.plural, old):
+            return usage
+        before = usage_of(attributes.group, attributes.plural, old, now)
+        grown = {key: value - before.get(key, _ZERO) for key, value in usage.items()}
+        return {key: value for key, value in grown.items() if value.sign > 0}
+
+
+def _add(attributes: Attributes, name: str, wanted: Usage, used: Object, hard: Object) -> dict[str, str]:
+    after = {key: parse(str(used[key])) + value for key, value in wanted.items()}
+    exceeded = sorted(key for key, value in after.items() if parse(str(hard[key])) < value)
+    if exceeded:
+        raise forbid(
+            attributes,
+            f"exceeded quota: {name}, requested: {_show(exceeded, wanted)}, used: {_show(exceeded, used)},"
+            f" limited: {_show(exceeded, hard)}",
+        )
+    return {key: str(value) for key, value in after.items()}
+
+
+def _show(names: list[str], amounts: Any) -> str:
+    return ",".join(f"{name}={amounts[name]}" for name in names)

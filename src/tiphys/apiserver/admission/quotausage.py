@@ -1,0 +1,189 @@
+"""How much of which quota one object uses.
+
+Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.api.meta.timestamps import parse_seconds
+from tiphys.apiserver.admission.podresources import pod_limits, pod_requests
+from tiphys.apiserver.registry.qos import qos_class
+
+Object = dict[str, Any]
+Usage = dict[str, Quantity]
+
+_ONE = Quantity.of(1)
+_PLAIN_COUNTS = frozenset(
+    (
+        "configmaps",
+        "persistentvolumeclaims",
+        "pods",
+        "replicationcontrollers",
+        "resourcequotas",
+        "secrets",
+        "services",
+    )
+)
+_COMPUTE = ("cpu", "memory", "ephemeral-storage")
+_REQUIRED = frozenset(
+    ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
+)
+
+
+def count_name(group: str, plural: str) -> str:
+    return f"count/{plural}.{group}" if group else f"count/{plural}"
+
+
+def usage_of(group: str, plural: str, obj: Object, now: float) -> Usage:
+    """What the object counts for; a pod that has ended counts as an object only."""
+    usage = {count_name(group, plural): _ONE}
+    if group:
+        return usage
+    if plural == "pods":
+        return usage | (_pod(obj) if _is_alive(obj, now) else {})
+    if plural in _PLAIN_COUNTS:
+        usage[plural] = _ONE
+    if plural == "services":
+        usage |= _service(obj)
+    if plural == "persistentvolumeclaims":
+        usage |= _claim(obj)
+    return usage
+
+
+def _is_alive(pod: Object, now: float) -> bool:
+    meta = pod["metadata"]
+    if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+        return False
+    if "deletionTimestamp" in meta and meta.get("deletionGracePeriodSeconds") is not None:
+        return now <= parse_seconds(meta["deletionTimestamp"]) + meta["deletionGracePeriodSeconds"]
+    return True
+
+
+def _pod(pod: Object) -> Usage:
+    return {"pods": _ONE} | _computed(pod_requests(pod["spec"]), pod_limits(pod["spec"]))
+
+
+def _computed(requests: dict[str, Any], limits: dict[str, Any]) -> Usage:
+    usage: Usage = {}
+    for name in _COMPUTE:
+        if name in requests:
+            usage[name] = usage[f"requests.{name}"] = parse(str(requests[name]))
+        if name in limits:
+            usage[f"limits.{name}"] = parse(str(limits[name]))
+    for name, value in requests.items():
+        if name.startswith("hugepages-"):
+            usage[name] = usage[f"requests.{name}"] = parse(str(value))
+        elif "/" in name:
+            usage[f"requests.{name}"] = parse(str(value))
+    return usage
+
+
+def _service(service: Object) -> Usage:
+    spec = service["spec"]
+    ports, kind = spec.get("ports") or [], spec.get("type")
+    balanced = kind == "LoadBalancer"
+    node_ports = len(ports) if kind in ("NodePort", "LoadBalancer") else 0
+    if balanced and spec.get("allocateLoadBalancerNodePorts") is False:
+        node_ports = sum(1 for port in ports if port.get("nodePort"))
+    return {"services.loadbalancers": Quantity.of(int(balanced)), "services.nodeports": Quantity.of(node_ports)}
+
+
+def _claim(claim: Object) -> Usage:
+    usage: Usage = {}
+    spec = claim["spec"]
+    storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    if storage is not None:
+        usage["requests.storage"] = parse(str(storage))
+    if name := spec.get("storageClassName"):
+        prefix = f"{name}.storageclass.storage.k8s.io"
+        usage[f"{prefix}/persistentvolumeclaims"] = _ONE
+        if storage is not None:
+            usage[f"{prefix}/requests.storage"] = parse(str(storage))
+    return usage
+
+
+def matching(group: str, plural: str, hard: set[str], usage: Usage) -> set[str]:
+    """The resources of a quota that this kind of object is measured by."""
+    if plural == "pods" and not group:
+        known = {"pods", "count/pods", *_COMPUTE}
+        known |= {f"{kind}.{name}" for kind in ("requests", "limits") for name in _COMPUTE}
+        return {n for n in hard if n in known or "hugepages-" in n or (n.startswith("requests.") and "/" in n)}
+    return {name for name in hard if name in usage or _is_claims(plural, name)}
+
+
+def _is_claims(plural: str, name: str) -> bool:
+    return plural == "persistentvolumeclaims" and (
+        name == "requests.storage" or ".storageclass.storage.k8s.io/" in name
+    )
+
+
+def missing_resources(pod: Object, wanted: set[str]) -> str:
+    """A quota on cpu or memory demands that every container says what it wants; gives the complaint, or nothing."""
+    spec = pod["spec"]
+    if spec.get("resources"):
+        return ""
+    required = wanted & _REQUIRED
+    missing: dict[str, set[str]] = {}
+    for container in [*spec["containers"], *(spec.get("initContainers") or ())]:
+        resources = container.get("resources") or {}
+        given = _computed(resources.get("requests") or {}, resources.get("limits") or {})
+        for name in required - given.keys():
+            missing.setdefault(name, set()).add(container["name"])
+    parts = [f"{name} for: {','.join(sorted(missing[name]))}" for name in sorted(missing)]
+    return f"must specify {'; '.join(parts)}" if parts else ""
+
+
+# -- scopes
+
+
+def in_scope(quota: Object, plural: str, obj: Object) -> bool:
+    """Whether every scope of a quota takes the object in."""
+    spec = quota["spec"]
+    selectors = [{"scopeName": name, "operator": "Exists"} for name in spec.get("scopes") or ()]
+    selectors += (spec.get("scopeSelector") or {}).get("matchExpressions") or []
+    if not selectors:
+        return True
+    return plural == "pods" and all(_matches(selector, obj) for selector in selectors)
+
+
+def _matches(selector: Object, pod: Object) -> bool:
+    spec = pod["spec"]
+    match selector["scopeName"]:
+        case "Terminating":
+            return spec.get("activeDeadlineSeconds") is not None
+        case "NotTerminating":
+            return spec.get("activeDeadlineSeconds") is None
+        case "BestEffort":
+            return qos_class(spec) == "BestEffort"
+        case "NotBestEffort":
+            return qos_class(spec) != "BestEffort"
+        case "PriorityClass":
+            return _matches_class(selector, spec.get("priorityClassName", ""))
+        case "CrossNamespacePodAffinity":
+            return _crosses_namespaces(spec.get("affinity") or {})
+    return False
+
+
+def _matches_class(selector: Object, name: str) -> bool:
+    values = selector.get("values") or ()
+    match selector["operator"]:
+        case "Exists":
+            return bool(name)
+        case "DoesNotExist":
+            return not name
+        case "In":
+            return name in values
+    return name not in values
+
+
+def _crosses_namespaces(affinity: Object) -> bool:
+    for kind in ("podAffinity", "podAntiAffinity"):
+        rules = affinity.get(kind) or {}
+        terms = list(rules.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
+        terms += [w["podAffinityTerm"] for w in rules.get("preferredDuringSchedulingIgnoredDuringExecution") or ()]
+        if any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms):
+            return True
+    return False
