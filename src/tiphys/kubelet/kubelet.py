@@ -5,6 +5,7 @@ The way of a pod through this file: ``_added`` → ``_admit`` → ``PodWorkers.u
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -16,7 +17,7 @@ from tiphys.client.resources import NODES, PODS, SERVICES
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.objects import timestamp
-from tiphys.kubelet import labels, pods
+from tiphys.kubelet import pods
 from tiphys.kubelet.admission import Rejection, admit
 from tiphys.kubelet.api_objects import ApiObjects
 from tiphys.kubelet.builder import ConfigBuilder
@@ -26,6 +27,7 @@ from tiphys.kubelet.fields import field_value, resource_value
 from tiphys.kubelet.gc import ContainerGC, ImageGC
 from tiphys.kubelet.health import RuntimeHealth
 from tiphys.kubelet.hooks import HookRunner
+from tiphys.kubelet.housekeeping import Housekeeping
 from tiphys.kubelet.images import ImageManager
 from tiphys.kubelet.killer import Killer
 from tiphys.kubelet.network import ClusterDNS
@@ -58,9 +60,6 @@ from tiphys.wire.tls import server_context
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
-CLEANUP_PERIOD = 5.0
-GC_PERIOD = 60.0
-IMAGE_GC_PERIOD = 300.0
 
 
 class Kubelet:
@@ -141,7 +140,7 @@ class Kubelet:
         self.status = StatusManager(self.client, clock, runner, self._shown, lambda uid: self.workers.could_run(uid))
         self.probes = ProbeManager(Prober(self.runtime), clock, runner, events, self.status.get, self._poke, self._rng)
         hooks = HookRunner(self.runtime, clock)
-        killer = self.killer = Killer(self.runtime, hooks, clock, events)
+        killer = Killer(self.runtime, hooks, clock, events)
         backoff = Backoff()
         pulls = 1 if config.serialize_image_pulls else config.parallel_image_pulls
         images = ImageManager(self.image_service, clock, events, pulls)
@@ -171,14 +170,19 @@ class Kubelet:
         )
         self.workers = PodWorkers(self._sync, clock, runner, self._finished)
         self.pleg = PodLifecycle(self.runtime, clock, runner, self._poke)
-        self._container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
-        self._image_gc = ImageGC(
-            self.image_service,
+        container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
+        high, low = config.image_gc_high_percent, config.image_gc_low_percent
+        image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age)
+        self._housekeeping = Housekeeping(
             self.runtime,
+            self.pod_runtime,
+            killer,
+            self.volumes,
+            self.pleg,
+            container_gc,
+            image_gc,
             clock,
-            config.image_gc_high_percent,
-            config.image_gc_low_percent,
-            config.image_minimum_age,
+            self._all_known,
         )
 
     async def run(self) -> None:
@@ -212,9 +216,8 @@ class Kubelet:
                 )
                 runner.supervise(static.run, "static pods")
             await self.pods.wait_synced()
-            runner.supervise(self._clean_up_for_ever, "clean-up")
-            runner.supervise(self._collect_images_for_ever, "image collection")
-            await self._collect_for_ever()
+            self._housekeeping.start(runner)
+            await asyncio.Event().wait()
 
     async def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Serve the kubelet's API; where the port is 0, the one that was given is reported."""
@@ -245,37 +248,6 @@ class Kubelet:
         if listed is not None and self.clock.monotonic() - listed > 180:
             return f"pleg was last seen active {self.clock.monotonic() - listed:.0f}s ago; threshold is 3m0s"
         return ""
-
-    def describe_config(self) -> Object:
-        """The configuration in use, in the shape of KubeletConfiguration."""
-        config = self.config
-        return {
-            "kind": "KubeletConfiguration",
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "address": config.address,
-            "port": config.port,
-            "staticPodPath": str(config.static_pod_path or ""),
-            "clusterDNS": list(config.cluster_dns),
-            "clusterDomain": config.cluster_domain,
-            "resolvConf": config.resolver_file,
-            "maxPods": config.max_pods,
-            "podLogsDir": config.log_root,
-            "cgroupDriver": config.cgroup_driver,
-            "cgroupsPerQOS": config.cgroups_per_qos,
-            "cpuCFSQuota": config.cpu_cfs_quota,
-            "serializeImagePulls": config.serialize_image_pulls,
-            "imageGCHighThresholdPercent": config.image_gc_high_percent,
-            "imageGCLowThresholdPercent": config.image_gc_low_percent,
-            "containerLogMaxSize": str(config.container_log_max_size),
-            "containerLogMaxFiles": config.container_log_max_files,
-            "seccompDefault": config.seccomp_default,
-            "authentication": {
-                "anonymous": {"enabled": config.anonymous},
-                "webhook": {"enabled": config.token_webhook},
-                "x509": {"clientCAFile": str(config.client_ca or "")},
-            },
-            "authorization": {"mode": config.authorization},
-        }
 
     async def _event_node(self, type_: Any, reason: str, message: str) -> None:
         name = self.config.node_name
@@ -338,13 +310,10 @@ class Kubelet:
     def _forget(self, uid: str) -> None:
         self.workers.forget(uid)
         self.status.forget(uid)
-        self._runner.spawn(self._remove_pod(uid), "removal")
+        self._runner.spawn(self._housekeeping.remove_pod(uid), "removal")
 
-    async def _remove_pod(self, uid: str) -> None:
-        try:
-            await self._container_gc.remove_pod(uid)
-        except RuntimeFailure as error:
-            log.warning("cannot remove the containers of pod %s: %s", uid, error)
+    def _all_known(self) -> set[str]:
+        return {pods.uid_of(pod) for pod in self.pods.store.list()} | set(self._static) | set(self.workers.known())
 
     def _known(self, uid: str) -> Pod | None:
         """The pod as its source has it now."""
@@ -511,60 +480,6 @@ class Kubelet:
                     log.warning("cannot report the node's readiness: %s", error)
                     self.health.changed.set()
                     await self.clock.sleep(1.0)
-
-    # Cleaning up.
-
-    async def _clean_up_for_ever(self) -> None:
-        while True:
-            await self.clean_up()
-            await self.clock.sleep(CLEANUP_PERIOD)
-
-    async def clean_up(self) -> None:
-        """End what runs and belongs to no pod, and remove the folders of pods that are gone."""
-        known = {pods.uid_of(pod) for pod in self.pods.store.list()} | set(self._static) | set(self.workers.known())
-        try:
-            for uid in self.pleg.running_pods():
-                if uid and uid not in known:
-                    await self._end_orphan(uid)
-        except RuntimeFailure as error:
-            log.warning("cannot end pods without a source: %s", error)
-        for uid in self.volumes.known_pods():
-            if uid not in known:
-                try:
-                    self.volumes.unmount(uid)
-                except OSError as error:
-                    log.warning("cannot remove the folder of pod %s: %s", uid, error)
-
-    async def _end_orphan(self, uid: str) -> None:
-        observed = await self.pod_runtime.observe(uid)
-        log.info("ending pod %s/%s (%s): no source has it", observed.namespace, observed.name, uid)
-        if not observed.idle:
-            found = await self.runtime.list_containers(uid)
-            sandboxes = observed.sandboxes
-            of = found[0].labels if found else (sandboxes[0].labels if sandboxes else {})
-            pod, _ = labels.restore_pod(of, {})
-            await self.killer.kill_pod(pod, observed, 1)
-        await self._container_gc.remove_pod(uid)
-        await self.pleg.relist()
-
-    async def _collect_for_ever(self) -> None:
-        while True:
-            await self.clock.sleep(GC_PERIOD)
-            known = {pods.uid_of(p) for p in self.pods.store.list()} | set(self._static) | set(self.workers.known())
-            gone = [uid for uid in self.pleg.running_pods() if uid not in known]
-            try:
-                await self._container_gc.collect(gone)
-            except RuntimeFailure as error:
-                log.warning("cannot remove dead containers: %s", error)
-
-    async def _collect_images_for_ever(self) -> None:
-        while True:
-            await self.clock.sleep(IMAGE_GC_PERIOD)
-            try:
-                if removed := await self._image_gc.collect():
-                    log.info("removed %d unused images", len(removed))
-            except RuntimeFailure as error:
-                log.warning("cannot remove unused images: %s", error)
 
 
 def _only_status_changed(old: Pod, new: Pod) -> bool:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from tiphys.api.gotext import quote
 from tiphys.client import errors
 from tiphys.kubelet import pods
+from tiphys.kubelet.config import describe
 from tiphys.kubelet.pods import Pod
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.server import answers
@@ -118,7 +119,7 @@ class KubeletServer:
         return answers.json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 
     async def _configz(self, request: Request, _: dict[str, str]) -> Response:
-        return answers.json({"kubeletconfig": self._kubelet.describe_config()})
+        return answers.json({"kubeletconfig": describe(self._kubelet.config)})
 
     async def _metrics_answer(self, request: Request, path: dict[str, str]) -> Response:
         return await self._metrics.answer(path["part"].lstrip("/"))

@@ -98,9 +98,7 @@ class StaticPods:
 
         self._folder.mkdir(parents=True, exist_ok=True)
         with Inotify() as inotify:
-            inotify.add_watch(
-                self._folder, Mask.CREATE | Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE
-            )
+            inotify.add_watch(self._folder, Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE)
             while True:
                 self.look()
                 try:

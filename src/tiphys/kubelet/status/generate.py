@@ -106,7 +106,10 @@ def _set_addresses(pod: Pod, observed: PodStatus, status: Object, context: Statu
         status["hostIP"] = context.host_ips[0]
         status["hostIPs"] = [{"ip": ip} for ip in context.host_ips]
     ips = list(observed.ips)
-    if pods.host_network(pod) and not ips:
+    if not ips and not observed.ready_sandboxes:
+        # A pod that has ended keeps showing the address that it had.
+        ips = [entry["ip"] for entry in context.before.get("podIPs") or []]
+    if not ips and pods.host_network(pod):
         ips = list(context.host_ips)
     if ips:
         status["podIP"] = ips[0]
