@@ -1,0 +1,142 @@
+"""`tiphys kube-proxy`: the service proxy with upstream's flags, and upstream's configuration file by ``--config``.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-proxy/
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tiphys.client.kubeconfig import KubeconfigError, client_from_file
+from tiphys.proxy.configfile import ConfigError, make_config, parse
+from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig, cleanup_node
+from tiphys.runtime import logs
+from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.flags import FlagParser
+from tiphys.runtime.process import run_until_signal
+
+_UNSUPPORTED = """
+write-config-to feature-gates master kube-api-content-type kube-api-burst kube-api-qps profiling
+show-hidden-metrics-for-version init-only iptables-localhost-nodeports ipvs-sync-period ipvs-min-sync-period
+ipvs-scheduler ipvs-exclude-cidrs ipvs-strict-arp ipvs-tcp-timeout ipvs-tcpfin-timeout ipvs-udp-timeout
+oom-score-adj config-sync-period healthz-port metrics-port log-flush-frequency log-json-info-buffer-size
+log-json-split-stream log-text-info-buffer-size log-text-split-stream logging-format vmodule pod-cidr
+"""
+UNSUPPORTED = frozenset(_UNSUPPORTED.split())
+"""Flags of the original that are refused by name."""
+
+FIELD_OF_FLAG = {
+    "bind_address": "bindAddress",
+    "healthz_bind_address": "healthzBindAddress",
+    "metrics_bind_address": "metricsBindAddress",
+    "bind_address_hard_fail": "bindAddressHardFail",
+    "proxy_mode": "mode",
+    "cluster_cidr": "clusterCIDR",
+    "detect_local_mode": "detectLocalMode",
+    "nodeport_addresses": "nodePortAddresses",
+    "hostname_override": "hostnameOverride",
+}
+"""Flags that say what a field of the configuration file says."""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    flags = parser.parse(argv)
+    logs.configure(flags.v)
+    if flags.cleanup:
+        asyncio.run(cleanup_node())
+        return 0
+    try:
+        config, kubeconfig = _configuration(flags)
+        run_until_signal(_run(config, kubeconfig))
+    except (ConfigError, KubeconfigError) as error:
+        parser.error(str(error))
+    return 0
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser("kube-proxy", "Carries packets for services to their endpoints.", UNSUPPORTED)
+    add = parser.add_argument
+    add("--config", type=Path, help="a KubeProxyConfiguration; flags that it covers are then not looked at")
+    add("--kubeconfig", default="", help="how to reach the API server")
+    add("--hostname-override", help="this node's name")
+    add("--bind-address", help="this node's address, where its Node does not tell")
+    add("--healthz-bind-address", help="where /healthz is served (default 127.0.0.1:10256); empty turns it off")
+    add("--metrics-bind-address", help="where /metrics is served (default 127.0.0.1:10249); empty turns it off")
+    parser.add_bool("--bind-address-hard-fail", False, "end where such an address cannot be had")
+    add("--proxy-mode", help="nftables, userspace, or empty for what works here")
+    add("--cluster-cidr", help="the pods' addresses")
+    add("--detect-local-mode", help="ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix")
+    add("--pod-bridge-interface", default="", help="the pods' bridge, for BridgeInterface")
+    add("--pod-interface-name-prefix", default="", help="the pods' interfaces, for InterfaceNamePrefix")
+    add(
+        "--nodeport-addresses", type=lambda text: text.split(","), help="ranges of addresses that take NodePort traffic"
+    )
+    parser.add_bool("--masquerade-all", False, "hide every client of a cluster IP behind the node")
+    add("--iptables-masquerade-bit", type=int, default=14, help="the bit of the packet mark that is used for it")
+    add("--iptables-sync-period", default="30s", help="how often what failed or was left over is looked at")
+    add("--iptables-min-sync-period", default="100ms", help="changes that come within it are done in one go")
+    add("--conntrack-max-per-core", type=int, default=32768, help="tracked connections per core; 0 leaves it")
+    add("--conntrack-min", type=int, default=131072, help="tracked connections at least")
+    add("--conntrack-tcp-timeout-established", default="24h", help="0 leaves it")
+    add("--conntrack-tcp-timeout-close-wait", default="1h", help="0 leaves it")
+    add("--conntrack-udp-timeout", default="0", help="0 leaves it")
+    add("--conntrack-udp-timeout-stream", default="0", help="0 leaves it")
+    parser.add_bool("--conntrack-tcp-be-liberal", False, "do not mark packets out of the window invalid")
+    parser.add_bool("--cleanup", False, "remove every rule that was made on this node, and end")
+    add("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
+    return parser
+
+
+def _configuration(flags: argparse.Namespace) -> tuple[ProxyConfig, Path]:
+    if flags.config is not None:
+        try:
+            given = parse(flags.config.read_text(), str(flags.config))
+        except OSError as error:
+            raise ConfigError(f"cannot read {flags.config}: {error.strerror}") from error
+        if flags.hostname_override:
+            given["hostnameOverride"] = flags.hostname_override
+    else:
+        given = _fields(flags)
+    kubeconfig = (given.pop("clientConnection", None) or {}).get("kubeconfig") or flags.kubeconfig
+    if not kubeconfig:
+        raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
+    return make_config(given, socket.gethostname()), Path(kubeconfig)
+
+
+def _fields(flags: argparse.Namespace) -> dict[str, Any]:
+    """The flags as fields of the configuration file."""
+    given = vars(flags)
+    fields = {field: given[flag] for flag, field in FIELD_OF_FLAG.items() if given[flag] is not None}
+    fields["linux"] = {
+        "masqueradeAll": flags.masquerade_all,
+        "conntrack": {
+            "maxPerCore": flags.conntrack_max_per_core,
+            "min": flags.conntrack_min,
+            "tcpEstablishedTimeout": flags.conntrack_tcp_timeout_established,
+            "tcpCloseWaitTimeout": flags.conntrack_tcp_timeout_close_wait,
+            "udpTimeout": flags.conntrack_udp_timeout,
+            "udpStreamTimeout": flags.conntrack_udp_timeout_stream,
+            "tcpBeLiberal": flags.conntrack_tcp_be_liberal,
+        },
+    }
+    fields["detectLocal"] = {
+        "bridgeInterface": flags.pod_bridge_interface,
+        "interfaceNamePrefix": flags.pod_interface_name_prefix,
+    }
+    fields["nftables"] = {"masqueradeBit": flags.iptables_masquerade_bit}
+    fields["syncPeriod"], fields["minSyncPeriod"] = flags.iptables_sync_period, flags.iptables_min_sync_period
+    return fields
+
+
+async def _run(config: ProxyConfig, kubeconfig: Path) -> None:
+    client = client_from_file(kubeconfig, "kube-proxy")
+    try:
+        await KubeProxy(config, client, SystemClock()).run()
+    finally:
+        await client.close()

@@ -1,0 +1,111 @@
+"""KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) as ``ProxyConfig``; what is not supported is refused.
+
+Source: https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from collections.abc import Mapping
+from typing import Any
+
+from tiphys.proxy.host import ConntrackSettings
+from tiphys.proxy.kubeproxy import ProxyConfig
+from tiphys.runtime.flags import parse_duration
+
+Object = dict[str, Any]
+
+VERSION = "kubeproxy.config.k8s.io/v1alpha1"
+MODES = {"": "", "nftables": "nftables", "userspace": "userspace"}
+LOCAL_MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the field."""
+
+
+def parse(text: str, source: str) -> Object:
+    """The fields of a KubeProxyConfiguration. Raises ``ConfigError``."""
+    import yaml
+
+    try:
+        found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML: {error}") from error
+    if not isinstance(found, dict) or found.get("kind") != "KubeProxyConfiguration":
+        raise ConfigError(f"{source} does not hold a KubeProxyConfiguration")
+    if found.get("apiVersion") != VERSION:
+        raise ConfigError(f"{source}: apiVersion {found.get('apiVersion')} is not supported; use {VERSION}")
+    return {name: value for name, value in found.items() if name not in ("kind", "apiVersion") and value is not None}
+
+
+def make_config(given: Object, hostname: str) -> ProxyConfig:
+    """The configuration from its fields. Raises ``ConfigError``."""
+    fields = _Fields(given)
+    mode = fields.take("mode", "")
+    if mode not in MODES:
+        raise ConfigError(f"mode {mode} is not supported by Tiphys; use nftables or userspace")
+    local_mode: Any = fields.take("detectLocalMode", "") or "ClusterCIDR"
+    if local_mode not in LOCAL_MODES:
+        raise ConfigError(f"detectLocalMode {local_mode} is not supported; use one of {', '.join(LOCAL_MODES)}")
+    linux, local = fields.part("linux"), fields.part("detectLocal")
+    nftables, conntrack = fields.part("nftables"), linux.part("conntrack")
+    address = fields.take("bindAddress", "")
+    cidrs = fields.take("clusterCIDR", "")
+    config = ProxyConfig(
+        node_name=(fields.take("hostnameOverride", "") or hostname).strip().lower(),
+        mode=mode,
+        node_ips=(address,) if address not in ("", "0.0.0.0", "::") else (),
+        cluster_cidrs=tuple(cidr.strip() for cidr in cidrs.split(",") if cidr.strip()),
+        detect_local_mode=local_mode,
+        bridge_interface=local.take("bridgeInterface", ""),
+        interface_name_prefix=local.take("interfaceNamePrefix", ""),
+        masquerade_all=linux.take("masqueradeAll", False),
+        masquerade_bit=nftables.take("masqueradeBit", 14),
+        node_port_addresses=tuple(fields.take("nodePortAddresses", ())),
+        sync_period=fields.seconds("syncPeriod", "30s"),
+        min_sync_period=fields.seconds("minSyncPeriod", "100ms"),
+        healthz_address=fields.take("healthzBindAddress", "127.0.0.1:10256"),
+        metrics_address=fields.take("metricsBindAddress", "127.0.0.1:10249"),
+        bind_address_hard_fail=fields.take("bindAddressHardFail", False),
+        conntrack=ConntrackSettings(
+            conntrack.take("maxPerCore", 32768),
+            conntrack.take("min", 131072),
+            conntrack.seconds("tcpEstablishedTimeout", "24h"),
+            conntrack.seconds("tcpCloseWaitTimeout", "1h"),
+            conntrack.seconds("udpTimeout", "0"),
+            conntrack.seconds("udpStreamTimeout", "0"),
+            conntrack.take("tcpBeLiberal", False),
+        ),
+    )
+    for part in (fields, linux, local, nftables, conntrack):
+        part.refuse_rest()
+    return config
+
+
+class _Fields:
+    """Fields that are taken one by one; what is left was not known."""
+
+    def __init__(self, given: Mapping[str, Any], path: str = "") -> None:
+        self._left = dict(given)
+        self._path = path
+
+    def take(self, name: str, default: Any) -> Any:
+        value = self._left.pop(name, None)
+        return default if value is None else value
+
+    def seconds(self, name: str, default: str) -> float:
+        text = str(self.take(name, default))
+        try:
+            return parse_duration(text)
+        except ArgumentTypeError as error:
+            raise ConfigError(f"{self._path}{name}: {error}") from error
+
+    def part(self, name: str) -> _Fields:
+        return _Fields(self.take(name, {}), f"{self._path}{name}.")
+
+    def refuse_rest(self) -> None:
+        """Empty values say nothing, as kubeadm writes many."""
+        for name, value in self._left.items():
+            if value not in (None, "", 0, "0s", [], {}, False):
+                raise ConfigError(f"field {self._path}{name} of the original is not supported by Tiphys; remove it")

@@ -1,0 +1,105 @@
+"""`tiphys kube-scheduler`: the scheduler with upstream's flags, and upstream's configuration file by ``--config``.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-scheduler/
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tiphys.client.kubeconfig import KubeconfigError, client_from_file
+from tiphys.runtime import logs
+from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.flags import FlagParser, parse_duration
+from tiphys.runtime.process import run_until_signal
+from tiphys.scheduler import configfile
+from tiphys.scheduler.config import SchedulerConfig
+from tiphys.scheduler.plugins.registry import ConfigError
+from tiphys.scheduler.scheduler import Scheduler
+
+_UNSUPPORTED = """
+master unsupported-kube-api-over-localhost write-config-to cert-dir disable-http2-serving
+http2-max-streams-per-connection permit-address-sharing permit-port-sharing tls-cert-file tls-cipher-suites
+tls-curve-preferences tls-min-version tls-private-key-file tls-sni-cert-key authentication-kubeconfig
+authentication-skip-lookup authentication-token-webhook-cache-ttl authentication-tolerate-lookup-failure
+client-ca-file requestheader-allowed-names requestheader-client-ca-file requestheader-extra-headers-prefix
+requestheader-group-headers requestheader-uid-headers requestheader-username-headers
+authorization-always-allow-paths authorization-kubeconfig authorization-webhook-cache-authorized-ttl
+authorization-webhook-cache-unauthorized-ttl contention-profiling kube-api-burst kube-api-content-type kube-api-qps
+pod-max-in-unschedulable-pods-duration profiling emulated-version feature-gates min-compatibility-version
+allow-metric-labels allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version
+log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream
+logging-format vmodule
+"""
+UNSUPPORTED = frozenset(_UNSUPPORTED.split())
+"""Flags of the original that are refused by name."""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    flags = parser.parse(argv)
+    try:
+        config, kubeconfig = _configuration(flags)
+        logs.configure(flags.v)
+        run_until_signal(_run(config, kubeconfig or flags.kubeconfig))
+    except (ConfigError, KubeconfigError) as error:
+        parser.error(str(error))
+    return 0
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser("kube-scheduler", "Chooses a node for each pod.", UNSUPPORTED)
+    add = parser.add_argument
+    add("--config", type=Path, help="a KubeSchedulerConfiguration; flags that it covers are then not looked at")
+    add("--kubeconfig", default="", help="how to reach the API server")
+    add("--bind-address", default="127.0.0.1", help="where /healthz and /metrics are served; loopback only")
+    add("--secure-port", type=int, default=10259, help="their port; 0 turns them off")
+    parser.add_bool("--leader-elect", True, "work only while holding a Lease")
+    add("--leader-elect-lease-duration", type=parse_duration, default=15.0, help="after how long others take over")
+    add("--leader-elect-renew-deadline", type=parse_duration, default=10.0, help="when to stop without renewal")
+    add("--leader-elect-retry-period", type=parse_duration, default=2.0, help="between tries")
+    add("--leader-elect-resource-lock", choices=("leases",), default="leases", help="the kind of lock")
+    add("--leader-elect-resource-name", default="kube-scheduler", help="the Lease's name")
+    add("--leader-elect-resource-namespace", default="kube-system", help="the Lease's namespace")
+    add("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
+    return parser
+
+
+def _configuration(flags: argparse.Namespace) -> tuple[SchedulerConfig, str]:
+    config, kubeconfig = SchedulerConfig(), ""
+    if flags.config is not None:
+        try:
+            text = flags.config.read_text()
+        except OSError as error:
+            raise ConfigError(f"cannot read {flags.config}: {error.strerror}") from error
+        config, kubeconfig = configfile.parse(text, str(flags.config))
+    else:
+        given = {
+            "leaderElect": flags.leader_elect,
+            "leaseDuration": f"{flags.leader_elect_lease_duration}s",
+            "renewDeadline": f"{flags.leader_elect_renew_deadline}s",
+            "retryPeriod": f"{flags.leader_elect_retry_period}s",
+            "resourceName": flags.leader_elect_resource_name,
+            "resourceNamespace": flags.leader_elect_resource_namespace,
+        }
+        config = replace(config, leader_election=configfile.leader_election(given, "flags"))
+    if not (kubeconfig or flags.kubeconfig):
+        raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
+    if flags.secure_port:
+        if flags.bind_address not in ("127.0.0.1", "::1", "localhost"):
+            raise ConfigError(
+                f"--bind-address={flags.bind_address}: only loopback is supported, as there is no TLS here"
+            )
+        config = replace(config, health_address=f"{flags.bind_address}:{flags.secure_port}")
+    return config, kubeconfig
+
+
+async def _run(config: SchedulerConfig, kubeconfig: str) -> None:
+    client = client_from_file(Path(kubeconfig), "kube-scheduler")
+    try:
+        await Scheduler(config, client, SystemClock()).run()
+    finally:
+        await client.close()

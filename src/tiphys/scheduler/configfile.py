@@ -1,0 +1,103 @@
+"""KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1) as ``SchedulerConfig``; what is not supported is refused.
+
+Source: https://kubernetes.io/docs/reference/config-api/kube-scheduler-config.v1/
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from tiphys.controlkit.leaderelection import LeaderElectionConfig
+from tiphys.runtime.flags import parse_duration
+from tiphys.scheduler.config import DEFAULT_NAME, PluginSet, ProfileConfig, SchedulerConfig
+from tiphys.scheduler.plugins.registry import POINTS, ConfigError
+
+Object = dict[str, Any]
+
+VERSION = "kubescheduler.config.k8s.io/v1"
+_IGNORED_DEFAULTS: Mapping[str, Any] = {
+    "parallelism": None,
+    "percentageOfNodesToScore": None,
+    "delayCacheUntilActive": False,
+    "enableProfiling": None,
+    "enableContentionProfiling": None,
+}
+"""Fields that make no difference here: every node is scored, in one process without threads. Others' values are refused
+where they would."""
+
+
+def parse(text: str, source: str) -> tuple[SchedulerConfig, str]:
+    """The configuration and the kubeconfig that it names (or an empty string). Raises ``ConfigError``."""
+    import yaml
+
+    try:
+        found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML: {error}") from error
+    if not isinstance(found, dict) or found.get("kind") != "KubeSchedulerConfiguration":
+        raise ConfigError(f"{source} does not hold a KubeSchedulerConfiguration")
+    if found.get("apiVersion") != VERSION:
+        raise ConfigError(f"{source}: apiVersion {found.get('apiVersion')} is not supported; use {VERSION}")
+    known = {"apiVersion", "kind", "profiles", "leaderElection", "clientConnection", "podInitialBackoffSeconds"}
+    known |= {"podMaxBackoffSeconds", *_IGNORED_DEFAULTS}
+    _refuse(found, known, source)
+    for name, only in _IGNORED_DEFAULTS.items():
+        if only is not None and found.get(name, only) != only:
+            raise ConfigError(f"{source}: {name}={found[name]} is not supported by Tiphys")
+    client = found.get("clientConnection") or {}
+    _refuse(client, {"kubeconfig", "acceptContentTypes", "contentType", "qps", "burst"}, f"{source}: clientConnection")
+    described: list[Object] = found.get("profiles") or [{}]
+    profiles = tuple(_profile(entry, source) for entry in described)
+    names = [profile.name for profile in profiles]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"{source}: two profiles have the same schedulerName")
+    config = SchedulerConfig(
+        profiles,
+        float(found.get("podInitialBackoffSeconds") or 1),
+        float(found.get("podMaxBackoffSeconds") or 10),
+        leader_election(found.get("leaderElection") or {}, source),
+    )
+    return config, client.get("kubeconfig") or ""
+
+
+def leader_election(given: Object, source: str) -> LeaderElectionConfig | None:
+    known = {"leaderElect", "leaseDuration", "renewDeadline", "retryPeriod"}
+    _refuse(given, known | {"resourceLock", "resourceName", "resourceNamespace"}, f"{source}: leaderElection")
+    if given.get("resourceLock", "leases") != "leases":
+        raise ConfigError(f"{source}: leaderElection.resourceLock {given['resourceLock']} is not supported; use leases")
+    if not given.get("leaderElect", True):
+        return None
+    return LeaderElectionConfig(
+        f"{socket.gethostname()}_{os.urandom(8).hex()}",
+        given.get("resourceName") or "kube-scheduler",
+        given.get("resourceNamespace") or "kube-system",
+        parse_duration(str(given.get("leaseDuration") or "15s")),
+        parse_duration(str(given.get("renewDeadline") or "10s")),
+        parse_duration(str(given.get("retryPeriod") or "2s")),
+    )
+
+
+def _profile(entry: Object, source: str) -> ProfileConfig:
+    name = entry.get("schedulerName") or DEFAULT_NAME
+    where = f"{source}: profile {name}"
+    _refuse(entry, {"schedulerName", "plugins", "pluginConfig", "percentageOfNodesToScore"}, where)
+    plugins = entry.get("plugins") or {}
+    _refuse(plugins, {*POINTS, "multiPoint"}, f"{where}: plugins")
+    arguments = {given["name"]: given.get("args") or {} for given in entry.get("pluginConfig") or ()}
+    return ProfileConfig(name, {point: _plugin_set(found) for point, found in plugins.items()}, arguments)
+
+
+def _plugin_set(found: Object) -> PluginSet:
+    return PluginSet(
+        tuple((entry["name"], entry.get("weight") or 0) for entry in found.get("enabled") or ()),
+        frozenset(entry["name"] for entry in found.get("disabled") or ()),
+    )
+
+
+def _refuse(given: Mapping[str, Any], known: set[str], where: str) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{where}: field {name} of the original is not supported by Tiphys; remove it")
