@@ -23,6 +23,7 @@ from tiphys.controlkit.objects import (
     namespace_of,
     uid_of,
 )
+from tiphys.controlkit.retry import TryAgain
 
 
 class Claim(enum.Enum):
@@ -50,7 +51,7 @@ def claim(owner: Object, obj: Object, matches: bool) -> Claim:
     return Claim.ADOPT
 
 
-class CannotAdopt(Exception):
+class CannotAdopt(TryAgain):
     """The controller itself is being deleted or was replaced."""
 
 

@@ -16,6 +16,7 @@ from tiphys.client.informer import Callbacks, Handler, Informer
 from tiphys.controlkit.metrics import QueueMetrics
 from tiphys.controlkit.objects import Object, key_of
 from tiphys.controlkit.queue import RateLimiter, WorkQueue
+from tiphys.controlkit.retry import TryAgain
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.metrics import Registry
 from tiphys.runtime.tasks import Runner
@@ -118,8 +119,8 @@ class Controller:
         """Reconcile one key and settle when it comes back."""
         try:
             result = await self._reconcile(key)
-        except (errors.ApiError, ConnectionError, TimeoutError) as error:
-            level = logging.DEBUG if isinstance(error, errors.Conflict) else logging.WARNING
+        except (errors.ApiError, ConnectionError, TimeoutError, TryAgain) as error:
+            level = logging.DEBUG if isinstance(error, errors.Conflict | TryAgain) else logging.WARNING
             log.log(level, "%s: %s: %s", self.name, key, error)
             self._retry(key)
         except Exception:

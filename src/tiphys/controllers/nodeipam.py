@@ -13,6 +13,7 @@ from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import NODES
 from tiphys.controlkit.objects import Object, is_deleting, name_of, uid_of
+from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.context import ControllerContext
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ MAX_CIDRS = 65536
 PATCH_RETRIES = 3
 
 
-class NoFreeCIDR(Exception):
+class NoFreeCIDR(TryAgain):
     """The cluster's range has no block left."""
 
 

@@ -34,7 +34,7 @@ from tiphys.controlkit.selectors import is_empty, label_selector
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.daemonset import plan as planning
 from tiphys.controllers.daemonset.plan import Plan
-from tiphys.controllers.daemonset.revisions import HashCollision, Revisions
+from tiphys.controllers.daemonset.revisions import Revisions
 from tiphys.controllers.failedpods import FailedPodBackoff
 from tiphys.controllers.history import HASH_LABEL
 from tiphys.controllers.ownedpods import OwnedPodHandler
@@ -105,10 +105,7 @@ class DaemonSetController:
         if is_deleting(daemon_set):
             return None
         pods = await self._claim(daemon_set)
-        try:
-            current, old = await self._revisions.construct(daemon_set, pods)
-        except HashCollision:
-            return Result(retry=True)
+        current, old = await self._revisions.construct(daemon_set, pods)
         digest = labels_of(current).get(HASH_LABEL, "")
         nodes = self._nodes.store.list()
         if not self._expectations.satisfied(key):

@@ -13,12 +13,13 @@ from tiphys.client.resources import CONTROLLER_REVISIONS, DAEMON_SETS, PODS
 from tiphys.client.rest import Client
 from tiphys.controlkit.adoption import Claimer, Owner
 from tiphys.controlkit.objects import Object, copy, labels_of, name_of, namespace_of, status_of
+from tiphys.controlkit.retry import TryAgain
 from tiphys.controlkit.selectors import label_selector
 from tiphys.controllers import history
 from tiphys.controllers.templates import compute_hash
 
 
-class HashCollision(Exception):
+class HashCollision(TryAgain):
     """The name of the new revision is taken by another template; the collision count was raised."""
 
 

@@ -34,6 +34,7 @@ from tiphys.controlkit.objects import (
     status_of,
 )
 from tiphys.controlkit.podcontrol import namespace_is_terminating
+from tiphys.controlkit.retry import TryAgain
 from tiphys.controlkit.selectors import is_empty, label_selector
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.deployment import revisions, rollout, status
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 MAX_RETRIES = 15
 
 
-class NameTaken(Exception):
+class NameTaken(TryAgain):
     """A ReplicaSet of the wanted name exists and is another one; the collision count was raised."""
 
 
@@ -97,8 +98,6 @@ class DeploymentController:
         sync = _Sync(self, copy(found))
         try:
             return await sync.run()
-        except NameTaken:
-            return Result(retry=True)
         except errors.ApiError as error:
             if namespace_is_terminating(error):
                 return None

@@ -12,6 +12,7 @@ from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import Object, is_deleting, labels_of, name_of, namespace_of, split_key
 from tiphys.controlkit.podcontrol import namespace_is_terminating
 from tiphys.controlkit.queue import RateLimiter
+from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers import endpointscommon as common
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.endpointslice.plan import CONTROLLER, MANAGED_BY, SERVICE_NAME, Plan, plan, set_trigger_time
@@ -24,7 +25,7 @@ FOREIGN_CHANGE_DELAY = 1.0
 _BY_SERVICE = "service"
 
 
-class SkippedPods(Exception):
+class SkippedPods(TryAgain):
     """Some pods could not be made endpoints; the others were."""
 
 
@@ -111,8 +112,6 @@ class EndpointSliceController:
             why = error.message if isinstance(error, errors.ApiError) else str(error)
             message = f"Error updating Endpoint Slices for Service {key}: {why}"
             self._recorder.event(service, "Warning", "FailedToUpdateEndpointSlices", message)
-            if isinstance(error, SkippedPods):
-                return Result(retry=True)
             raise
         return None
 

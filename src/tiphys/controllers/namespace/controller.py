@@ -30,6 +30,7 @@ from tiphys.controlkit.objects import (
     uid_of,
 )
 from tiphys.controlkit.queue import RateLimiter
+from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.namespace.conditions import Progress, update_conditions
 from tiphys.runtime.tasks import Runner
@@ -42,7 +43,7 @@ FINALIZER = "kubernetes"
 FINALIZER_ESTIMATE = 15
 
 
-class ContentRemains(Exception):
+class ContentRemains(TryAgain):
     """What was deleted is still there, though nothing holds it."""
 
 

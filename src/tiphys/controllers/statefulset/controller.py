@@ -23,6 +23,7 @@ from tiphys.controlkit.objects import (
     split_key,
 )
 from tiphys.controlkit.podcontrol import slow_start
+from tiphys.controlkit.retry import TryAgain
 from tiphys.controlkit.selectors import label_selector
 from tiphys.controllers import history
 from tiphys.controllers.context import ControllerContext
@@ -71,7 +72,7 @@ class StatefulSetController:
         failure = None
         try:
             await sync.run(pods)
-        except (errors.ApiError, ConnectionError, TimeoutError) as error:
+        except (errors.ApiError, ConnectionError, TimeoutError, TryAgain) as error:
             failure = error
         finally:
             await self._write_status(stateful_set, sync)

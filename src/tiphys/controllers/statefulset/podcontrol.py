@@ -12,11 +12,12 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.consistency import Consistency
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.objects import Object, copy, is_deleting, key_of, name_of, namespace_of
+from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.statefulset import claims as ownership
 from tiphys.controllers.statefulset import identity
 
 
-class ClaimProblem(Exception):
+class ClaimProblem(TryAgain):
     """A claim of the pod cannot be made, or is being deleted."""
 
 
