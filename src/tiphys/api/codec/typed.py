@@ -44,6 +44,8 @@ from tiphys.api.schema import (
 MAX_DEPTH = 200
 """Deeper values are refused: what is kept must be written again, and writers have limits of their own."""
 MAX_STRICT_ERRORS = 100
+_RESET = "metadata.managedFields"
+"""An empty list here means something: forget who owns what."""
 
 _INTEGER = re.compile(r"-?[0-9]+").fullmatch
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*").match
@@ -160,7 +162,7 @@ class TypedDecoder:
             del self._fields[count:]
         self._struct, self._path = struct, path
         for key in seen:
-            if key in found and omitted(found[key], schema.fields[key]):
+            if key in found and omitted(found[key], schema.fields[key]) and f"{path}.{key}" != _RESET:
                 del found[key]
         return found
 
