@@ -35,7 +35,7 @@ def dead_containers(containers: Sequence[Container], gone: Collection[str]) -> l
     """Ids of the containers to remove: all that belong to pods that are ``gone``, and all but the newest dead run."""
     found: list[str] = []
     kept: dict[tuple[str, str], int] = {}
-    for container in sorted(containers, key=lambda c: c.created_at, reverse=True):
+    for container in sorted(containers, key=lambda c: (c.created_at, c.attempt), reverse=True):
         uid = container.labels.get(labels.POD_UID, "")
         if container.state is ContainerState.RUNNING:
             continue

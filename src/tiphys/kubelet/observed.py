@@ -91,4 +91,4 @@ def observed_container(
 
 
 def newest_first(containers: Iterable[ObservedContainer]) -> tuple[ObservedContainer, ...]:
-    return tuple(sorted(containers, key=lambda c: c.created_at, reverse=True))
+    return tuple(sorted(containers, key=lambda c: (c.created_at, c.restart_count), reverse=True))

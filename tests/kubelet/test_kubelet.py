@@ -1,0 +1,393 @@
+"""A kubelet and its pods, from start to end, in virtual time on the simulated runtime."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.kubelet.world import World, container, play, pod
+from tiphys.kubelet.runtime.service import ExecResult
+from tiphys.kubelet.runtime.simulated import SimulatedRuntime
+
+
+def test_a_pod_runs_and_tells_every_step(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("web"))
+        await world.until(lambda: world.ready("web"), 5)
+        status = world.status("web")
+        assert status["phase"] == "Running"
+        assert status["podIP"] == "10.244.0.2"
+        assert status["podIPs"] == [{"ip": "10.244.0.2"}]
+        assert status["hostIP"] == "192.0.2.10"
+        assert status["qosClass"] == "BestEffort"
+        assert status["observedGeneration"] == 1
+        assert [c["type"] for c in status["conditions"]] == [
+            "PodReadyToStartContainers",
+            "Initialized",
+            "Ready",
+            "ContainersReady",
+            "PodScheduled",
+        ]
+        main = world.container("web")
+        assert main["containerID"].startswith("simulated://")
+        assert (main["ready"], main["started"], main["restartCount"]) == (True, True, 0)
+        await asyncio.sleep(1)
+        reasons = [reason for reason, _ in world.api.events()]
+        assert reasons == ["Starting", "Pulled", "Created", "Started"]
+
+    play(tmp_path, scene)
+
+
+def test_the_node_registers_and_keeps_its_lease(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        node = world.api.objects["/api/v1/nodes/node-1"]
+        ready = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
+        assert (ready["status"], ready["reason"]) == ("True", "KubeletReady")
+        assert node["status"]["capacity"]["cpu"] == "4"
+        assert node["status"]["allocatable"]["memory"] == f"{(8 << 20) - (100 << 10)}Ki"
+        assert node["metadata"]["labels"]["kubernetes.io/hostname"] == "node-1"
+        path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-1"
+        await world.until(lambda: path in world.api.objects, 5)
+        first = world.api.objects[path]["spec"]["renewTime"]
+        await asyncio.sleep(11)
+        assert world.api.objects[path]["spec"]["renewTime"] > first
+        assert world.api.objects[path]["metadata"]["ownerReferences"][0]["kind"] == "Node"
+
+    play(tmp_path, scene)
+
+
+def test_a_crashing_container_backs_off(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        starts: list[float] = []
+        world.add(pod("crash", container("main", "sh", "-c", "exit 7")))
+        seen = 0
+        while len(starts) < 5:
+            await asyncio.sleep(0.05)
+            if (now := world.started("main")) != seen:
+                starts += [world.clock.monotonic()] * (now - seen)
+                seen = now
+        gaps = [round(b - a) for a, b in pairwise(starts)]
+        assert gaps == [0, 10, 20, 40]
+        await asyncio.sleep(1)
+        main = world.container("crash")
+        assert main["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        message = "back-off 1m20s restarting failed container=main pod=crash_default(uid-crash)"
+        assert main["state"]["waiting"]["message"] == message
+        assert main["lastState"]["terminated"]["exitCode"] == 7
+        assert main["restartCount"] == 4
+        assert world.phase("crash") == "Running"
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize(("code", "phase"), [(0, "Succeeded"), (3, "Failed")])
+def test_a_pod_that_runs_once_ends(tmp_path: Path, code: int, phase: str) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("once", container("main", "sh", "-c", f"sleep 5; exit {code}"), restartPolicy="Never"))
+        await world.until(lambda: world.phase("once") == phase, 20)
+        assert world.container("once")["state"]["terminated"]["exitCode"] == code
+        assert world.status("once")["podIP"] == "10.244.0.2"
+        assert not world.ready("once")
+        await asyncio.sleep(5)
+        assert world.started("main") == 1
+        assert all(not sandbox.ready for sandbox in await world.runtime.list_sandboxes())
+
+    play(tmp_path, scene)
+
+
+def test_init_containers_run_in_order_and_sidecars_stay(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        inits = [
+            container("first", "sleep", "2"),
+            container("helper", restartPolicy="Always"),
+            container("last", "sleep", "3"),
+        ]
+        world.add(pod("init", initContainers=inits))
+        await world.until(lambda: world.condition("init", "PodReadyToStartContainers") == "True", 5)
+        assert world.condition("init", "Initialized") == "False"
+        assert world.container("init")["state"]["waiting"]["reason"] == "PodInitializing"
+        await world.until(lambda: world.ready("init"), 20)
+        begun = [name for call, name in world.runtime.calls if call == "start_container"]
+        assert begun == ["first", "helper", "last", "main"]
+        assert world.container("init", "first")["state"]["terminated"]["reason"] == "Completed"
+        assert "running" in world.container("init", "helper")["state"]
+        world.api.delete_pod("init")
+        await world.until(lambda: not world.api.has_pod("init"), 60)
+        stopped = [name for call, name in world.runtime.calls if call == "stop_container"]
+        assert stopped == ["main", "helper"]
+
+    play(tmp_path, scene)
+
+
+def test_a_failed_init_container_fails_a_pod_that_never_restarts(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("bad", initContainers=[container("setup", "false")], restartPolicy="Never"))
+        await world.until(lambda: world.phase("bad") == "Failed", 10)
+        assert world.started("main") == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_deleted_pod_is_stopped_and_then_gone(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("web"))
+        await world.until(lambda: world.ready("web"), 5)
+        world.api.delete_pod("web")
+        await world.until(lambda: not world.api.has_pod("web"), 5)
+        await asyncio.sleep(1)
+        assert await world.runtime.list_containers() == []
+        assert await world.runtime.list_sandboxes() == []
+        assert not (world.folder / "kubelet" / "pods" / "uid-web").exists()
+        assert ("Killing", "Stopping container main") in world.api.events()
+        assert world.kubelet.workers.known() == []
+
+    play(tmp_path, scene)
+
+
+def test_a_pod_removed_by_force_is_ended_all_the_same(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("web"))
+        await world.until(lambda: world.ready("web"), 5)
+        world.api.delete_pod("web", grace=0)
+        await asyncio.sleep(2)
+        assert await world.runtime.list_containers() == []
+        assert world.kubelet.workers.known() == []
+
+    play(tmp_path, scene)
+
+
+def test_a_new_kubelet_takes_over_what_runs(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        probe = {"exec": {"command": ["true"]}, "periodSeconds": 10, "failureThreshold": 3, "successThreshold": 1}
+        world.add(pod("web", container("main", readinessProbe=probe)))
+        await world.until(lambda: world.ready("web"), 30)
+        before = world.container("web")["containerID"]
+        await asyncio.sleep(60)
+        world.api.patches.clear()
+        await world.restart()
+        await asyncio.sleep(60)
+        assert world.started("main") == 1
+        assert world.container("web")["containerID"] == before
+        unready = [patch for path, patch in world.api.patches if "/pods/" in path and '"False"' in str(patch)]
+        assert unready == [], "the pod must not be unready for a moment"
+
+    play(tmp_path, scene)
+
+
+def test_a_new_kubelet_ends_what_no_source_has(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("web"))
+        await world.until(lambda: world.ready("web"), 5)
+        await world.stop()
+        world.api.remove("/api/v1/namespaces/default/pods/web")
+        world.kubelet = world.new_kubelet()
+        await world.start()
+        await asyncio.sleep(10)
+        assert await world.runtime.list_sandboxes() == []
+
+    play(tmp_path, scene)
+
+
+def test_a_failed_liveness_probe_restarts_the_container(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        probe = {"exec": {"command": ["false"]}, "periodSeconds": 5, "failureThreshold": 3, "successThreshold": 1}
+        world.add(pod("sick", container("main", livenessProbe=probe)))
+        await world.until(lambda: world.container("sick").get("restartCount") == 1, 60)
+        messages = [message for reason, message in world.api.events() if reason == "Killing"]
+        assert messages == ["Container main failed liveness probe, will be restarted"]
+        assert ("Unhealthy", "Liveness probe failed: ") in world.api.events()
+
+    play(tmp_path, scene)
+
+
+def test_readiness_follows_its_probe(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        well = [False]
+        world.runtime._run_command = lambda *_: ExecResult(b"", b"", 0 if well[0] else 1)
+        probe = {"exec": {"command": ["check"]}, "periodSeconds": 5, "failureThreshold": 3, "successThreshold": 1}
+        world.add(pod("web", container("main", readinessProbe=probe)))
+        await asyncio.sleep(30)
+        assert world.phase("web") == "Running"
+        assert not world.ready("web")
+        well[0] = True
+        await world.until(lambda: world.ready("web"), 6)
+        well[0] = False
+        await asyncio.sleep(9)
+        assert world.ready("web"), "two failures are below the threshold"
+        await world.until(lambda: not world.ready("web"), 8)
+        assert world.started("main") == 1
+
+    play(tmp_path, scene)
+
+
+def test_other_probes_wait_for_the_startup_probe(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        asked: list[str] = []
+
+        def answer(_: str, command: object) -> ExecResult:
+            asked.append(next(iter(command)))  # type: ignore[call-overload]
+            return ExecResult(b"", b"", 0 if world.clock.monotonic() > 20 else 1)
+
+        world.runtime._run_command = answer
+        startup = {"exec": {"command": ["begun"]}, "periodSeconds": 2, "failureThreshold": 30, "successThreshold": 1}
+        ready = {"exec": {"command": ["ready"]}, "periodSeconds": 2, "failureThreshold": 3, "successThreshold": 1}
+        world.add(pod("slow", container("main", startupProbe=startup, readinessProbe=ready)))
+        await asyncio.sleep(15)
+        assert set(asked) == {"begun"}
+        assert world.container("slow")["started"] is False
+        await world.until(lambda: world.ready("slow"), 30)
+
+    play(tmp_path, scene)
+
+
+def test_a_pod_that_does_not_fit_is_turned_away(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("big", container("main", resources={"requests": {"cpu": "5"}})))
+        await world.until(lambda: world.phase("big") == "Failed", 5)
+        status = world.status("big")
+        assert status["reason"] == "OutOfcpu"
+        message = "Node didn't have enough resource: cpu, requested: 5000, used: 0, capacity: 4000"
+        assert status["message"] == f"Pod was rejected: {message}"
+        await asyncio.sleep(1)
+        assert ("OutOfcpu", message) in world.api.events()
+        assert world.started("main") == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_missing_config_map_holds_the_pod_until_it_is_there(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        mount = {"name": "files", "mountPath": "/files"}
+        volume = {"name": "files", "configMap": {"name": "settings", "defaultMode": 0o644}}
+        world.add(pod("web", container("main", volumeMounts=[mount]), volumes=[volume]))
+        await asyncio.sleep(20)
+        assert world.phase("web") == "Pending"
+        message = 'MountVolume.SetUp failed for volume "files" : configmap "settings" not found'
+        assert ("FailedMount", message) in world.api.events()
+        settings = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "settings", "namespace": "default"}}
+        world.api.put("/api/v1/namespaces/default/configmaps", {**settings, "data": {"colour": "blue"}})
+        await world.until(lambda: world.ready("web"), 2)
+        file = world.folder / "kubelet/pods/uid-web/volumes/kubernetes.io~configmap/files/colour"
+        assert file.read_text() == "blue"
+        world.api.put("/api/v1/namespaces/default/configmaps", {**settings, "data": {"colour": "red"}})
+        await world.until(lambda: file.read_text() == "red", 2)
+
+    play(tmp_path, scene)
+
+
+def test_the_environment_reaches_the_container(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        secret = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "key", "namespace": "default"}}
+        world.api.put("/api/v1/namespaces/default/secrets", {**secret, "data": {"word": "aHVzaA=="}})
+        env = [
+            {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "key", "key": "word"}}},
+            {"name": "SAID", "value": "$(WORD)!"},
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ]
+        world.add(pod("web", container("main", env=env, args=["$(SAID)"])))
+        await world.until(lambda: world.ready("web"), 5)
+        identity = world.container("web")["containerID"].rpartition("/")[2]
+        config = world.runtime.config_of(identity)
+        values = {entry["key"]: entry["value"].decode() for entry in config["envs"]}
+        assert (values["WORD"], values["SAID"], values["IP"]) == ("hush", "hush!", "10.244.0.2")
+        assert config["args"] == ["hush!"]
+
+    play(tmp_path, scene)
+
+
+def test_a_missing_secret_is_told_in_the_containers_status(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        env = [{"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "key", "key": "word"}}}]
+        world.add(pod("web", container("main", env=env)))
+        await asyncio.sleep(3)
+        waiting = world.container("web")["state"]["waiting"]
+        assert waiting == {"reason": "CreateContainerConfigError", "message": 'secret "key" not found'}
+        assert world.phase("web") == "Pending"
+
+    play(tmp_path, scene)
+
+
+def test_an_image_that_is_nowhere(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        runtime: SimulatedRuntime = world.runtime
+        runtime.missing_images.add("web:1")
+        world.add(pod("web"))
+        await asyncio.sleep(1)
+        assert world.container("web")["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff")
+        await world.until(lambda: world.container("web")["state"]["waiting"]["reason"] == "ImagePullBackOff", 30)
+        assert world.phase("web") == "Pending"
+        runtime.missing_images.clear()
+        await world.until(lambda: world.ready("web"), 400)
+
+    play(tmp_path, scene)
+
+
+def test_the_active_deadline_ends_a_pod(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("late", activeDeadlineSeconds=30))
+        await world.until(lambda: world.ready("late"), 5)
+        await world.until(lambda: world.phase("late") == "Failed", 40)
+        assert world.status("late")["reason"] == "DeadlineExceeded"
+        assert 29 <= world.clock.monotonic() <= 35
+
+    play(tmp_path, scene)
+
+
+def test_a_lost_network_makes_the_node_unready_and_holds_new_pods(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        from tiphys.kubelet.runtime.service import Condition
+
+        def node_ready() -> str:
+            conditions = world.api.objects["/api/v1/nodes/node-1"]["status"]["conditions"]
+            return str(next(c["status"] for c in conditions if c["type"] == "Ready"))
+
+        world.runtime.conditions[1] = Condition("NetworkReady", False, "NetworkPluginNotReady", "no plugin")
+        await world.until(lambda: node_ready() == "False", 10)
+        world.add(pod("web"))
+        world.add(pod("host", hostNetwork=True))
+        await world.until(lambda: world.ready("host"), 5)
+        assert world.phase("web") == "Pending"
+        assert world.status("host")["podIP"] == "192.0.2.10"
+        world.runtime.conditions[1] = Condition("NetworkReady", True)
+        await world.until(lambda: node_ready() == "True" and world.ready("web"), 10)
+
+    play(tmp_path, scene)
+
+
+def test_hooks(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        ran: list[str] = []
+
+        def note(_: str, command: object) -> ExecResult:
+            ran.append(" ".join(command))  # type: ignore[arg-type]
+            return ExecResult(b"", b"", 1 if "bad" in ran[-1] else 0)
+
+        world.runtime._run_command = note
+        lifecycle = {"postStart": {"exec": {"command": ["greet"]}}, "preStop": {"exec": {"command": ["part"]}}}
+        world.add(pod("polite", container("main", lifecycle=lifecycle)))
+        await world.until(lambda: world.ready("polite"), 5)
+        world.api.delete_pod("polite")
+        await world.until(lambda: not world.api.has_pod("polite"), 60)
+        assert ran == ["greet", "part"]
+        failing = {"postStart": {"exec": {"command": ["bad"]}}}
+        world.add(pod("rude", container("main", lifecycle=failing)))
+        await asyncio.sleep(1)
+        assert ("FailedPostStartHook", "PostStartHook failed") in world.api.events()
+
+    play(tmp_path, scene)
+
+
+def test_fifty_pods_at_once(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        names = [f"web-{number}" for number in range(50)]
+        for name in names:
+            world.add(pod(name))
+        await world.until(lambda: all(world.ready(name) for name in names), 10)
+        for name in names:
+            world.api.delete_pod(name)
+        await world.until(lambda: not any(world.api.has_pod(name) for name in names), 10)
+
+    play(tmp_path, scene)
