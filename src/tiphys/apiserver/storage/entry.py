@@ -63,6 +63,7 @@ class Draft:
 
 
 _NO_LABELS: dict[str, str] = {}
+_FIRST = ("name", "generateName", "namespace", "uid", "generation", "creationTimestamp")
 
 
 class Codec:
@@ -80,10 +81,7 @@ class Codec:
     def draft(self, obj: Object) -> Draft:
         """Encode for the store. The resource version is left out of what is stored."""
         meta = obj["metadata"]
-        version = meta.pop("resourceVersion", None)
-        value = codec.encode(obj)
-        if version is not None:
-            meta["resourceVersion"] = version
+        value = codec.encode({**obj, "metadata": _in_order(meta)})
         return Draft(value, meta.get("labels") or _NO_LABELS, self._select(obj))
 
     def entry(
@@ -125,6 +123,15 @@ class Codec:
             return b'"metadata":{"resourceVersion":"%d"%b%b' % (revision, comma, value[start:])
         end = at + len(_UID) + _UID_LENGTH + 1
         return b'%b,"resourceVersion":"%d"%b' % (value[len(self.head) : end], revision, value[end:])
+
+
+def _in_order(meta: Object) -> Object:
+    """Metadata with what names the object in front: the first uid in the text is then the object's own, not that of an
+    owner, and the resource version goes behind it."""
+    found = {name: meta[name] for name in _FIRST if name in meta}
+    found.update(meta)
+    found.pop("resourceVersion", None)
+    return found
 
 
 def _place(key: str, namespaced: bool) -> tuple[str, str]:
