@@ -188,7 +188,7 @@ def _proportional(deployment: Object, sets: list[Object]) -> list[Scale]:
     desired = replicas_of(deployment)
     allowed = desired + max_surge(deployment) if desired > 0 else 0
     to_add = allowed - total(sets)
-    if to_add == 0:
+    if to_add == 0 or not sets:
         return [Scale(rs, replicas_of(rs)) for rs in sets]
     sets = sorted(sets, key=by_age, reverse=to_add > 0)
     sets.sort(key=replicas_of, reverse=True)
