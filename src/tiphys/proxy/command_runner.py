@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+
+Run = Callable[[Sequence[str], str], Awaitable[str]]
+"""(arguments, standard input) → standard output. Raises ``CommandError``."""
 
 TIMEOUT = 30.0
 

@@ -7,13 +7,12 @@ port (a resolver, say) would talk to a pod that is gone, for ever. TCP connectio
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tiphys.proxy import command_runner
+from tiphys.proxy.command_runner import Run
 from tiphys.proxy.state import Family, ServiceState
-
-Run = Callable[[Sequence[str], str], Awaitable[str]]
 
 _FIELD = re.compile(r"\b(src|dst|sport|dport)=(\S+)")
 

@@ -7,18 +7,16 @@ rules go where the policy is, into a chain of ours that the filter table's FORWA
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.state import Family
 
 log = logging.getLogger(__name__)
 
 CHAIN = "TIPHYS-FORWARD"
 _TOOL = {"ip": "iptables", "ip6": "ip6tables"}
-
-Run = Callable[[Sequence[str], str], Awaitable[str]]
 
 
 def accepting_rules(mark: int, pod_ranges: Sequence[str]) -> str:

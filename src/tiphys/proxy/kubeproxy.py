@@ -18,9 +18,9 @@ from typing import Any, Literal
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
-from tiphys.proxy import conntrack, forward_policy, host, nft
+from tiphys.proxy import command_runner, conntrack, forward_policy, host, nft
 from tiphys.proxy.backend import ProxyBackend
-from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.health import Health, HealthHandler, MetricsHandler
 from tiphys.proxy.health_ports import HealthPorts
 from tiphys.proxy.nft import NftBackend
@@ -75,8 +75,17 @@ class KubeProxy:
     """``run`` proxies until it is cancelled, and leaves the rules in place, as a restart must not cut connections;
     ``cleanup`` removes them."""
 
-    def __init__(self, config: ProxyConfig, client: Client, clock: Clock, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        config: ProxyConfig,
+        client: Client,
+        clock: Clock,
+        rng: random.Random | None = None,
+        run: Run = command_runner.run,
+    ) -> None:
+        """``run`` is how the host's tools are run."""
         self._config = config
+        self._tools = run
         self._clock = clock
         self._rng = rng or random.Random()
         self._sysctls = host.Sysctls(config.sysctl_root)
@@ -125,7 +134,7 @@ class KubeProxy:
         for backend in self._backends.values():
             await backend.cleanup()
         for family in self._backends:
-            await forward_policy.cleanup(family)
+            await forward_policy.cleanup(family, self._tools)
 
     # -- what has changed ---------------------------------------------------------------------------------------------
 
@@ -164,7 +173,7 @@ class KubeProxy:
     # -- how it gets into the kernel ----------------------------------------------------------------------------------
 
     async def _set_up(self) -> Mode:
-        mode = self._config.mode or ("nftables" if await nft.available() else "userspace")
+        mode = self._config.mode or ("nftables" if await nft.available(self._tools) else "userspace")
         log.info("proxying by %s on node %s", mode, self._config.node_name)
         localhost = False
         if mode == "nftables":
@@ -175,9 +184,9 @@ class KubeProxy:
             localhost = self._config.localhost_node_ports and host.allow_localhost_node_ports(self._sysctls)
         for family in self._families:
             if mode == "nftables":
-                self._backends[family] = NftBackend(self._options(family, localhost), self._clock)
+                self._backends[family] = NftBackend(self._options(family, localhost), self._clock, self._tools)
             else:
-                self._backends[family] = UserspaceBackend(family, self._place, self._clock, self._rng)
+                self._backends[family] = UserspaceBackend(family, self._place, self._clock, self._rng, self._tools)
             self._trackers[family].touch_all()
         return mode
 
@@ -257,7 +266,7 @@ class KubeProxy:
         if any(_is_udp(backends) for state in done.values() for backends in state):
             tracker = self._trackers[family]
             try:
-                await conntrack.clean(family, [tracker.state(key) for key in tracker.services()])
+                await conntrack.clean(family, [tracker.state(key) for key in tracker.services()], self._tools)
             except CommandError as error:
                 log.warning("stale UDP flows stay: %s", error)
 
@@ -267,7 +276,7 @@ class KubeProxy:
                 continue
             try:
                 mark = 1 << self._config.masquerade_bit
-                await forward_policy.ensure(family, mark, self._pod_ranges(family))
+                await forward_policy.ensure(family, mark, self._pod_ranges(family), self._tools)
             except CommandError as error:
                 log.warning("cannot check whether the firewall lets forwarded packets pass: %s", error)
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tiphys.proxy import base, command_runner
-from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.rules import Options, service_rules
 from tiphys.proxy.ruleset import Ruleset, is_service_chain
 from tiphys.proxy.state import Family, Place, ServiceKey, ServiceState
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
-
-Run = Callable[[Sequence[str], str], Awaitable[str]]
 
 FULL_SYNC_PERIOD = 3600.0
 STALE_AFTER = 1.0

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.endpoints import Endpoints, usable
 from tiphys.proxy.relay import Address, TcpRelay, UdpRelay
 from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServicePort, ServiceState
@@ -20,7 +20,6 @@ from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[Sequence[str], str], Awaitable[str]]
 Front = tuple[str, str, int]
 """Protocol, address and port that is listened on."""
 

@@ -1,0 +1,142 @@
+"""The whole proxy: from objects in an API server to packets that arrive, and back to a clean node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.proxy.lab import PODS, Lab, lab
+from tests.proxy.objects import endpoint, slice_of
+from tiphys.apiserver.config import Config
+from tiphys.apiserver.server import APIServer
+from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICES
+from tiphys.client.rest import Client
+from tiphys.proxy import forward_policy
+from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
+from tiphys.runtime.clock import SystemClock
+from tiphys.store.memory import MemoryBackend
+from tiphys.wire.inprocess import InProcessTransport
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft"),
+]
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Lab]:
+    with lab() as built:
+        for i, pod in enumerate(built.pods):
+            built.serve_tcp(pod, 8080, f"pod{i}")
+        yield built
+
+
+async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 10) -> Any:
+    async with asyncio.timeout(seconds):
+        while not (found := await condition()):
+            await asyncio.sleep(0.02)
+        return found
+
+
+async def http(port: int, path: str) -> tuple[int, str]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), body
+
+
+def test_from_objects_to_packets(net: Lab, tmp_path: Path) -> None:
+    asyncio.run(_from_objects_to_packets(net, tmp_path))
+
+
+async def _from_objects_to_packets(net: Lab, sysctls: Path) -> None:
+    clock = SystemClock()
+    backend = MemoryBackend(clock)
+    server = APIServer(Config(), backend, clock)
+    await server.start()
+    client = Client(InProcessTransport(server.handler, ("admin", ("system:masters",))))
+    theirs = Client(InProcessTransport(server.handler, ("system:kube-proxy", ("system:authenticated",))))
+    await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}})
+    spec = {"type": "NodePort", "ports": [{"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}, "spec": spec}
+    cluster_ip = (await client.create(SERVICES, service))["spec"]["clusterIP"]
+    config = ProxyConfig(
+        "node-1",
+        cluster_cidrs=("10.244.0.0/16",),
+        localhost_node_ports=False,
+        healthz_address="127.0.0.1:39256",
+        metrics_address="127.0.0.1:39249",
+        sysctl_root=sysctls,
+    )
+    proxy = KubeProxy(config, theirs, clock, run=net.run)
+    task = asyncio.create_task(proxy.run())
+    try:
+        await _check(net, client, cluster_ip)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await proxy.cleanup()
+        await server.stop()
+        await backend.close()
+    assert "tiphys" not in await net.run(("nft", "list", "ruleset"))
+
+
+async def _check(net: Lab, client: Client, ip: str) -> None:
+    async def refused() -> bool:
+        try:
+            await asyncio.to_thread(net.ask, net.pods[0], ip, 80, 0.3)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    async def answers() -> str:
+        try:
+            return (await asyncio.to_thread(net.ask, net.pods[0], ip, 80, 0.3))[0]
+        except OSError:
+            return ""
+
+    await eventually(refused)
+    slice_ = slice_of(endpoint(PODS[1]))
+    slice_ |= {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}
+    await client.create(ENDPOINT_SLICES, slice_)
+    assert await eventually(answers) == "pod1"
+    assert await asyncio.to_thread(net.ask, net.client, "192.168.50.1", 30080) == ("pod1", "10.244.0.1")
+    status, body = await http(39256, "/healthz")
+    assert (status, '"nodeEligible":true' in body, '"healthy":true' in body) == (200, True, True)
+    assert (await http(39249, "/proxyMode")) == (200, "nftables")
+    assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in (await http(39249, "/metrics"))[1]
+    await client.delete(ENDPOINT_SLICES, slice_["metadata"]["name"], "default")
+    await eventually(refused)
+    await client.delete(SERVICES, "web", "default")
+
+    async def forgotten() -> bool:
+        return ip not in await net.run(("nft", "list", "map", "ip", "tiphys", "no-endpoint-services"))
+
+    await eventually(forgotten)
+
+
+def test_forwarded_packets_pass_where_the_firewall_drops_them(net: Lab) -> None:
+    asyncio.run(_forward_policy(net))
+
+
+async def _forward_policy(net: Lab) -> None:
+    await net.run(("iptables", "-P", "FORWARD", "DROP"))
+    try:
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(net.ask, net.client, PODS[0], 8080, 0.3)
+        for _ in range(2):
+            await forward_policy.ensure("ip", 0x4000, ("10.244.0.0/16",), net.run)
+        assert (await asyncio.to_thread(net.ask, net.client, PODS[0], 8080))[0] == "pod0"
+        await forward_policy.cleanup("ip", net.run)
+        assert "TIPHYS" not in await net.run(("iptables", "-S"))
+    finally:
+        await net.run(("iptables", "-P", "FORWARD", "ACCEPT"))
