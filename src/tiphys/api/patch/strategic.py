@@ -275,8 +275,36 @@ def _merge_ordered(found: Object, patch: Object, schema: Schema | None) -> None:
         result = _merge_for_order(found, patch, key, field, items)
         _element_type(before, changes)
         ours, theirs = partition(result, order, field.merge_key)
+        if field.merge_key and key in patch and _strategy(field) == MERGE:
+            before = _server_order(before, changes, field.merge_key)
         found[key] = normalized(ours, theirs, order, before, field.merge_key)
         patch.pop(key, None)
+
+
+def _server_order(before: list[Any], changes: list[Any], merge_key: str) -> list[Any]:
+    """The live order as the original looks at it after it deleted and added items in the same array.
+
+    Items behind a deleted one have moved up, and new ones stand in the places that became free at the end.
+    """
+    found, length = list(before), len(before)
+    if any(item.get(DIRECTIVE) == REPLACE for item in changes):
+        return found
+    for item in changes:
+        if item.get(DIRECTIVE) != DELETE:
+            continue
+        at = index_of(found[:length], item, merge_key)
+        while at >= 0:
+            found[at : length - 1] = found[at + 1 : length]
+            length -= 1
+            at = index_of(found[:length], item, merge_key)
+    for item in changes:
+        if DIRECTIVE in item or index_of(found[:length], item, merge_key) >= 0:
+            continue
+        if length == len(found):
+            break
+        found[length] = item
+        length += 1
+    return found
 
 
 def _merge_for_order(found: Object, patch: Object, key: str, field: Field, items: Schema) -> list[Any]:
