@@ -1,7 +1,7 @@
 """Validation of the autoscaling group: HorizontalPodAutoscaler v1 and v2, and Scale.
 
-Autoscalers are checked in the form of v2, which the original keeps internally; of v1 only the fields are looked at that it
-has. A v1 autoscaler's other metrics are in annotations, and get checked when it is converted.
+Autoscalers are checked in the form of v2, which the original keeps internally; of v1 only the fields are looked at that
+it has. A v1 autoscaler's other metrics are in annotations, and get checked when it is converted.
 """
 
 from __future__ import annotations

@@ -75,10 +75,10 @@ def _convert(kind: str, value: Any, parent: Object) -> Any:
 
 def spec_diff(struct: str, old: Object, new: Object) -> str:
     """The unified difference of two structures, as indented JSON with three lines of context."""
-    return _difference(internal_value(struct, old), internal_value(struct, new))
+    return difference(internal_value(struct, old), internal_value(struct, new))
 
 
-def _difference(old: Any, new: Any) -> str:
+def difference(old: Any, new: Any) -> str:
     return "".join(list(difflib.unified_diff(_lines(old), _lines(new), n=3))[2:])
 
 
@@ -89,7 +89,7 @@ def _lines(value: Any) -> list[str]:
 
 def pod_spec_diff(old: Object, new: Object) -> str:
     """The difference of two pod specifications, some of whose fields stand in the security context internally."""
-    return _difference(pod_spec_value(old), pod_spec_value(new))
+    return difference(pod_spec_value(old), pod_spec_value(new))
 
 
 def pod_spec_value(spec: Object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The shape of the core group's internal types, which some error messages print.
+"""The shape of the internal types (the core group's, then those of claims for devices) which some error messages print.
 
 Upstream validates the version-less form of an object, and where an error is about a whole structure, the message holds
 that form as JSON: every field, in the order of its struct, empty ones too. This table has a line for each struct that
@@ -206,4 +206,25 @@ VsphereVirtualDiskVolumeSource VolumePath:s FSType=fsType:s StoragePolicyName:s 
 WeightedPodAffinityTerm Weight:i PodAffinityTerm:PodAffinityTerm
 WindowsSecurityContextOptions GMSACredentialSpecName=gmsaCredentialSpecName:*s
   GMSACredentialSpec=gmsaCredentialSpec:*s RunAsUserName:*s HostProcess:*b
+AllocationResult Devices:DeviceAllocationResult NodeSelector:*NodeSelector AllocationTimestamp:*t
+CELDeviceSelector Expression:s
+CapacityRequirements Requests:map
+DeviceAllocationConfiguration Source:s Requests:[]s @DeviceConfiguration
+DeviceAllocationResult Results:[]DeviceRequestAllocationResult Config:[]DeviceAllocationConfiguration
+DeviceClaim Requests:[]DeviceRequest Constraints:[]DeviceConstraint Config:[]DeviceClaimConfiguration
+DeviceClaimConfiguration Requests:[]s @DeviceConfiguration
+DeviceConfiguration Opaque:*OpaqueDeviceConfiguration
+DeviceConstraint Requests:[]s MatchAttribute:*s DistinctAttribute:*s
+DeviceRequest Name:s Exactly:*ExactDeviceRequest FirstAvailable:[]DeviceSubRequest
+DeviceRequestAllocationResult Request:s Driver:s Pool:s Device:s AdminAccess:*b Tolerations:[]DeviceToleration
+  BindingConditions:[]s BindingFailureConditions:[]s ShareID:*s ConsumedCapacity:map
+DeviceSelector CEL=cel:*CELDeviceSelector
+DeviceSubRequest Name:s DeviceClassName:s Selectors:[]DeviceSelector AllocationMode:s Count:i
+  Tolerations:[]DeviceToleration Capacity:*CapacityRequirements
+DeviceToleration Key:s Operator:s Value:s Effect:s TolerationSeconds:*i
+ExactDeviceRequest DeviceClassName:s Selectors:[]DeviceSelector AllocationMode:s Count:i AdminAccess:*b
+  Tolerations:[]DeviceToleration Capacity:*CapacityRequirements
+OpaqueDeviceConfiguration Driver:s Parameters:j
+ResourceClaimSpec Devices:DeviceClaim
+ResourceClaimTemplateSpec @json Spec:ResourceClaimSpec
 """

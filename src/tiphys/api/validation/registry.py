@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from tiphys.api.validation import (
+    apiregistration,
     apps,
     authentication,
     authorization,
     autoscaling,
+    certificates,
     coordination,
     discovery,
+    flowcontrol,
     networking,
     policy,
     rbac,
@@ -16,6 +19,7 @@ from tiphys.api.validation import (
     scheduling,
     storage,
 )
+from tiphys.api.validation.admissionregistration import policies, webhooks
 from tiphys.api.validation.batch import cronjob, job, jobstatus
 from tiphys.api.validation.core import (
     configuration,
@@ -32,6 +36,7 @@ from tiphys.api.validation.core import (
     replicationcontroller,
     service,
 )
+from tiphys.api.validation.resource import claims, slices
 from tiphys.api.validation.rules import Rules, not_stored
 
 RULES: dict[tuple[str, str, str], Rules] = {
@@ -73,6 +78,31 @@ RULES: dict[tuple[str, str, str], Rules] = {
     ("", "", "ServiceAccount"): Rules(
         configuration.validate_service_account, configuration.validate_service_account_update
     ),
+    ("admissionregistration.k8s.io", "", "MutatingAdmissionPolicy"): Rules(
+        policies.validate_mutating_policy, policies.validate_mutating_policy_update
+    ),
+    ("admissionregistration.k8s.io", "", "MutatingAdmissionPolicyBinding"): Rules(
+        policies.validate_mutating_binding, policies.validate_mutating_binding_update
+    ),
+    ("admissionregistration.k8s.io", "", "MutatingWebhookConfiguration"): Rules(
+        webhooks.validate_webhooks, webhooks.validate_webhooks_update
+    ),
+    ("admissionregistration.k8s.io", "", "ValidatingAdmissionPolicy"): Rules(
+        policies.validate_validating_policy,
+        policies.validate_validating_policy_update,
+        policies.validate_policy_status_update,
+    ),
+    ("admissionregistration.k8s.io", "", "ValidatingAdmissionPolicyBinding"): Rules(
+        policies.validate_validating_binding, policies.validate_validating_binding_update
+    ),
+    ("admissionregistration.k8s.io", "", "ValidatingWebhookConfiguration"): Rules(
+        webhooks.validate_webhooks, webhooks.validate_webhooks_update
+    ),
+    ("apiregistration.k8s.io", "", "APIService"): Rules(
+        apiregistration.validate_api_service,
+        apiregistration.validate_api_service_update,
+        apiregistration.validate_api_service_status_update,
+    ),
     ("apps", "", "ControllerRevision"): Rules(
         apps.validate_controller_revision, apps.validate_controller_revision_update
     ),
@@ -102,9 +132,20 @@ RULES: dict[tuple[str, str, str], Rules] = {
         autoscaling.validate_autoscaler_status_update,
     ),
     ("autoscaling", "", "Scale"): not_stored(autoscaling.validate_scale),
+    ("certificates.k8s.io", "", "CertificateSigningRequest"): Rules(
+        certificates.validate_csr, certificates.validate_csr_update, certificates.validate_csr_status_update
+    ),
     ("coordination.k8s.io", "", "Lease"): Rules(coordination.validate_lease, coordination.validate_lease_update),
     ("discovery.k8s.io", "", "EndpointSlice"): Rules(discovery.validate_slice, discovery.validate_slice_update),
     ("events.k8s.io", "", "Event"): Rules(event.validate_new_event, event.validate_new_event_update),
+    ("flowcontrol.apiserver.k8s.io", "", "FlowSchema"): Rules(
+        flowcontrol.validate_flow_schema, flowcontrol.validate_flow_schema_update, flowcontrol.validate_status_update
+    ),
+    ("flowcontrol.apiserver.k8s.io", "", "PriorityLevelConfiguration"): Rules(
+        flowcontrol.validate_priority_level,
+        flowcontrol.validate_priority_level_update,
+        flowcontrol.validate_status_update,
+    ),
     ("networking.k8s.io", "", "IPAddress"): Rules(
         networking.validate_ip_address, networking.validate_ip_address_update
     ),
@@ -142,6 +183,14 @@ RULES: dict[tuple[str, str, str], Rules] = {
     ("rbac.authorization.k8s.io", "", "RoleBinding"): Rules(
         rbac.validate_role_binding, rbac.validate_role_binding_update
     ),
+    ("resource.k8s.io", "", "DeviceClass"): Rules(claims.validate_device_class, claims.validate_device_class_update),
+    ("resource.k8s.io", "", "ResourceClaim"): Rules(
+        claims.validate_claim, claims.validate_claim_update, claims.validate_claim_status_update
+    ),
+    ("resource.k8s.io", "", "ResourceClaimTemplate"): Rules(
+        claims.validate_claim_template, claims.validate_claim_template_update
+    ),
+    ("resource.k8s.io", "", "ResourceSlice"): Rules(slices.validate_slice, slices.validate_slice_update),
     ("scheduling.k8s.io", "", "PriorityClass"): Rules(
         scheduling.validate_priority_class, scheduling.validate_priority_class_update
     ),

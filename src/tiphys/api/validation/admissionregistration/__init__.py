@@ -1,0 +1,1 @@
+"""Validation of the admissionregistration.k8s.io group, v1."""
