@@ -14,8 +14,26 @@ from tiphys.kubelet import pods
 from tiphys.kubelet.pods import Pod
 from tiphys.kubelet.quantities import milli, value
 from tiphys.kubelet.resources import pod_requests
+from tiphys.kubelet.runtime_config import dotted_sysctl
 
 Object = dict[str, Any]
+
+
+SAFE_SYSCTLS = (
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+)
+"""Kernel parameters that concern one pod alone; any pod may set them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +42,13 @@ class Rejection:
     message: str
 
 
-def admit(pod: Pod, node: Object, others: Sequence[Pod], apparmor: bool) -> Rejection | None:
-    """Why the node cannot take ``pod`` beside ``others``, or None where it can."""
+def admit(
+    pod: Pod, node: Object, others: Sequence[Pod], *, apparmor: bool, unsafe_sysctls: Sequence[str] = ()
+) -> Rejection | None:
+    """Why the node cannot take ``pod`` beside ``others``, or None where it can.
+
+    ``unsafe_sysctls`` are allowed beside the safe ones; a name may end in ``*``.
+    """
     return (
         _operating_system(pod, node)
         or _resources(pod, node, others)
@@ -33,6 +56,7 @@ def admit(pod: Pod, node: Object, others: Sequence[Pod], apparmor: bool) -> Reje
         or _node_name(pod, node)
         or _ports(pod, others)
         or _taints(pod, node)
+        or _sysctls(pod, unsafe_sysctls)
         or _apparmor(pod, apparmor)
     )
 
@@ -178,4 +202,22 @@ def _apparmor(pod: Pod, enabled: bool) -> Rejection | None:
     wanted = [((h.get("securityContext") or {}).get("appArmorProfile") or {}).get("type") for h in holders]
     if any(kind not in (None, "Unconfined") for kind in wanted):
         return Rejection("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+    return None
+
+
+def _sysctls(pod: Pod, unsafe: Sequence[str]) -> Rejection | None:
+    spec = pod["spec"]
+    for item in (spec.get("securityContext") or {}).get("sysctls") or []:
+        name = dotted_sysctl(item["name"])
+        problem = ""
+        if not any(
+            name == known or (known.endswith("*") and name.startswith(known[:-1])) for known in (*SAFE_SYSCTLS, *unsafe)
+        ):
+            problem = "not allowlisted"
+        elif name.startswith("net.") and spec.get("hostNetwork"):
+            problem = "not allowed with host net enabled"
+        elif not name.startswith("net.") and spec.get("hostIPC"):
+            problem = "not allowed with host ipc enabled"
+        if problem:
+            return Rejection("SysctlForbidden", f'forbidden sysctl: "{name}" {problem}')
     return None

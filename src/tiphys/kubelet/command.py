@@ -104,6 +104,7 @@ FIELDS: dict[str, Setter] = {
     "registerNode": _set("register_node"),
     "registerWithTaints": _set("taints"),
     "seccompDefault": _set("seccomp_default"),
+    "allowedUnsafeSysctls": _set("allowed_unsafe_sysctls", tuple),
     "serializeImagePulls": _set("serialize_image_pulls"),
     "maxParallelImagePulls": _set("parallel_image_pulls"),
     "imageGCHighThresholdPercent": _set("image_gc_high_percent"),
@@ -191,6 +192,7 @@ def parser() -> FlagParser:
     found.add_bool("--cpu-cfs-quota", None, "enforce processor limits")  # type: ignore[arg-type]
     found.add_bool("--seccomp-default", None, "confine containers by default")  # type: ignore[arg-type]
     found.add_bool("--serialize-image-pulls", None, "pull one image at a time")  # type: ignore[arg-type]
+    add("--allowed-unsafe-sysctls", help="kernel parameters that pods may set beside the safe ones, comma-separated")
     add("--image-gc-high-threshold", type=int)
     add("--image-gc-low-threshold", type=int)
     add("--container-log-max-files", type=int)
@@ -225,6 +227,7 @@ _FLAGS: dict[str, Setter] = {
     "cgroups_per_qos": _set("cgroups_per_qos"),
     "cpu_cfs_quota": _set("cpu_cfs_quota"),
     "seccomp_default": _set("seccomp_default"),
+    "allowed_unsafe_sysctls": _set("allowed_unsafe_sysctls", lambda text: tuple(text.split(","))),
     "serialize_image_pulls": _set("serialize_image_pulls"),
     "image_gc_high_threshold": _set("image_gc_high_percent"),
     "image_gc_low_threshold": _set("image_gc_low_percent"),

@@ -9,6 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tiphys.kubelet.network import read_resolver
+
+SYSTEMD_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
+
+
+def default_resolver_file(path: str = "/etc/resolv.conf", systemd: Path = SYSTEMD_RESOLVER) -> str:
+    """The node's resolver file; where it leads to a resolver on the node's loopback, systemd's list of real ones."""
+    servers = read_resolver(path).servers
+    only_local = bool(servers) and all(server.startswith("127.") or server == "::1" for server in servers)
+    return str(systemd) if only_local and systemd.exists() else path
+
 
 @dataclass(slots=True)
 class KubeletConfig:
@@ -22,7 +33,7 @@ class KubeletConfig:
     static_pod_path: Path | None = None
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
-    resolver_file: str = "/etc/resolv.conf"
+    resolver_file: str = field(default_factory=default_resolver_file)
     log_root: str = "/var/log/pods"
     container_log_links: str = "/var/log/containers"
     max_pods: int = 110
@@ -33,6 +44,7 @@ class KubeletConfig:
     cpu_cfs_quota: bool = True
     reserved: dict[str, str] = field(default_factory=dict)
     seccomp_default: bool = False
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
     serialize_image_pulls: bool = True
     parallel_image_pulls: int = 1
     image_gc_high_percent: int = 85

@@ -30,10 +30,11 @@ from tiphys.kubelet.hooks import HookRunner
 from tiphys.kubelet.housekeeping import Housekeeping
 from tiphys.kubelet.images import ImageManager
 from tiphys.kubelet.killer import Killer
+from tiphys.kubelet.log_rotation import LogRotation
 from tiphys.kubelet.network import ClusterDNS
 from tiphys.kubelet.node.agent import NodeAgent
 from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, read_machine
-from tiphys.kubelet.node.status import NodeFacts, allocatable
+from tiphys.kubelet.node_reporter import NodeReporter
 from tiphys.kubelet.pleg import PodLifecycle
 from tiphys.kubelet.pod_runtime import PodRuntime
 from tiphys.kubelet.pod_sync import PodSync
@@ -42,7 +43,8 @@ from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.recorder import PodEvents, Recorder
 from tiphys.kubelet.restarts import Backoff
-from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure, RuntimeService
+from tiphys.kubelet.runtime.service import ImageService, RuntimeService
+from tiphys.kubelet.runtime_classes import RuntimeClasses
 from tiphys.kubelet.security import HostSecurity
 from tiphys.kubelet.server.handler import KubeletServer
 from tiphys.kubelet.settings import NodeSettings
@@ -95,14 +97,15 @@ class Kubelet:
         self.machine = machine or read_machine(config.root)
         self.settings = self._make_settings()
         self.health = RuntimeHealth(runtime, clock)
+        self._reporter = NodeReporter(config, self.settings, self.machine, self.health, images, self._recorder, clock)
         self.node = NodeAgent(
             client,
             clock,
             config.node_name,
-            self._facts,
+            self._reporter.facts,
             labels=config.labels,
             taints=config.taints,
-            transition=self._node_transition,
+            transition=self._reporter.transition,
         )
         self.pods = Informer(client, PODS, clock, field_selector=f"spec.nodeName={config.node_name}", rng=self._rng)
         self.services = Informer(client, SERVICES, clock, rng=self._rng)
@@ -146,7 +149,16 @@ class Kubelet:
         images = ImageManager(self.image_service, clock, events, pulls)
         builder = ConfigBuilder(self.settings, objects, self.image_service, self.services.store.list)
         self.pod_runtime = PodRuntime(
-            self.runtime, images, builder, killer, hooks, clock, events, self.settings, backoff
+            self.runtime,
+            images,
+            builder,
+            killer,
+            hooks,
+            clock,
+            events,
+            self.settings,
+            backoff,
+            RuntimeClasses(objects),
         )
         self.mirrors = MirrorPodClient(self.client, lambda: self.node.node, self.pods.store.get)
         self._sync = PodSync(
@@ -197,14 +209,14 @@ class Kubelet:
             if self.config.pod_cidr:
                 await self.runtime.update_pod_cidr(self.config.pod_cidr)
             runner.supervise(self.services.run, "services")
-            runner.spawn(self._event_node("Normal", "Starting", "Starting kubelet."), "start event")
+            self._reporter.event("Normal", "Starting", "Starting kubelet.")
             await self.health.check()
             if self.config.register_node:
                 await self.node.register()
                 runner.supervise(self.node.run_lease, "lease")
                 runner.supervise(self.node.run_status, "node status")
+                runner.supervise(lambda: self._reporter.report_changes(self.node), "readiness")
             runner.supervise(self.health.run, "runtime health")
-            runner.supervise(self._report_health, "readiness")
             await self.services.wait_synced()
             await self.pleg.relist()
             runner.supervise(self.pleg.run, "pod lifecycle")
@@ -217,6 +229,8 @@ class Kubelet:
                 runner.supervise(static.run, "static pods")
             await self.pods.wait_synced()
             self._housekeeping.start(runner)
+            size, files = self.config.container_log_max_size, self.config.container_log_max_files
+            runner.supervise(LogRotation(self.runtime, self.clock, size, files).run, "log rotation")
             await asyncio.Event().wait()
 
     async def _listen(self, stack: contextlib.AsyncExitStack) -> None:
@@ -248,10 +262,6 @@ class Kubelet:
         if listed is not None and self.clock.monotonic() - listed > 180:
             return f"pleg was last seen active {self.clock.monotonic() - listed:.0f}s ago; threshold is 3m0s"
         return ""
-
-    async def _event_node(self, type_: Any, reason: str, message: str) -> None:
-        name = self.config.node_name
-        self._recorder.event({"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}, type_, reason, message)
 
     # Pods from the API server.
 
@@ -348,7 +358,8 @@ class Kubelet:
             and (other := self.workers.pod(uid)) is not None
             and not pods.is_terminal(other)
         ]
-        return admit(pod, node, others, self.settings.security.apparmor)
+        apparmor, unsafe = self.settings.security.apparmor, self.config.allowed_unsafe_sysctls
+        return admit(pod, node, others, apparmor=apparmor, unsafe_sysctls=unsafe)
 
     def _reject(self, pod: Pod, rejection: Rejection) -> None:
         if rejection.reason == "NodeAffinity":
@@ -420,66 +431,6 @@ class Kubelet:
             return field_value(current, selector.get("fieldPath", ""), pod_ips=ips, host_ips=self.settings.host_ips)
         selector = item.get("resourceFieldRef") or {}
         return resource_value(current, {"name": ""}, selector, self.settings.allocatable)
-
-    # The node.
-
-    async def _facts(self) -> NodeFacts:
-        images = []
-        try:
-            for image in await self.image_service.list_images():
-                names = [*image.digests, *image.tags] or [image.id]
-                images.append({"names": names[:5], "sizeBytes": image.size})
-        except RuntimeFailure as error:
-            log.debug("cannot list images: %s", error)
-        version = self.health.version
-        facts = NodeFacts(
-            name=self.config.node_name,
-            machine=self.machine,
-            addresses=[
-                *(("InternalIP", ip) for ip in self.settings.host_ips),
-                ("Hostname", self.config.node_name),
-            ],
-            runtime_version=f"{version.name}://{version.version}",
-            port=self.config.port,
-            max_pods=self.config.max_pods,
-            reserved=self.config.reserved,
-            images=images,
-            not_ready=self._not_ready(),
-        )
-        self.settings.allocatable = allocatable(facts)
-        return facts
-
-    def _not_ready(self) -> str:
-        problem = self.health.problem
-        return f"[{problem}]" if ", " in problem and self.health.runtime_problem else problem
-
-    def _node_transition(self, condition: str, status: str) -> None:
-        reasons = {
-            ("Ready", "True"): "NodeReady",
-            ("Ready", "False"): "NodeNotReady",
-            ("MemoryPressure", "False"): "NodeHasSufficientMemory",
-            ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
-            ("DiskPressure", "False"): "NodeHasNoDiskPressure",
-            ("DiskPressure", "True"): "NodeHasDiskPressure",
-            ("PIDPressure", "False"): "NodeHasSufficientPID",
-            ("PIDPressure", "True"): "NodeHasInsufficientPID",
-        }
-        if reason := reasons.get((condition, status)):
-            message = f"Node {self.config.node_name} status is now: {reason}"
-            self._runner.spawn(self._event_node("Normal", reason, message), "node event")
-
-    async def _report_health(self) -> None:
-        """Tell the API server at once when the runtime or its network come or go."""
-        while True:
-            await self.health.changed.wait()
-            self.health.changed.clear()
-            if self.config.register_node and self.node.node is not None:
-                try:
-                    await self.node.report(force=True)
-                except (errors.ApiError, ConnectionError, TimeoutError) as error:
-                    log.warning("cannot report the node's readiness: %s", error)
-                    self.health.changed.set()
-                    await self.clock.sleep(1.0)
 
 
 def _only_status_changed(old: Pod, new: Pod) -> bool:

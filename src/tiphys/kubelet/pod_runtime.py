@@ -32,6 +32,7 @@ from tiphys.kubelet.runtime.service import (
     Sandbox,
     SandboxConfig,
 )
+from tiphys.kubelet.runtime_classes import HandlerFailure, RuntimeClasses
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.status.containers import Reason
 from tiphys.kubelet.volumes.manager import MountedVolume
@@ -89,7 +90,9 @@ class PodRuntime:
         events: PodEvents,
         settings: NodeSettings,
         backoff: Backoff,
+        classes: RuntimeClasses,
     ) -> None:
+        self._classes = classes
         self._runtime = runtime
         self._images = images
         self._builder = builder
@@ -182,8 +185,8 @@ class PodRuntime:
         applied.changed = True
         try:
             config = self._builder.sandbox(pod, actions.attempt)
-            sandbox_id = await self._runtime.run_sandbox(config)
-        except (RuntimeFailure, ConfigFailure) as error:
+            sandbox_id = await self._runtime.run_sandbox(config, await self._classes.handler(pod))
+        except (RuntimeFailure, ConfigFailure, HandlerFailure) as error:
             raw = error.raw if isinstance(error, RuntimeFailure) else str(error)
             self._events.pod(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {raw}")
             raise SandboxFailure(raw) from error

@@ -85,10 +85,10 @@ def _port_mappings(pod: Pod) -> list[dict[str, Any]]:
 
 def _sysctls(pod: Pod) -> dict[str, str]:
     wanted = (pod["spec"].get("securityContext") or {}).get("sysctls") or []
-    return {_dotted(item["name"]): item.get("value", "") for item in wanted}
+    return {dotted_sysctl(item["name"]): item.get("value", "") for item in wanted}
 
 
-def _dotted(name: str) -> str:
+def dotted_sysctl(name: str) -> str:
     """A sysctl's name with dots for separators: ``net/ipv4/x.y`` is ``net.ipv4.x/y``."""
     first = next((c for c in name if c in "./"), ".")
     return name if first == "." else name.translate(str.maketrans("./", "/."))
