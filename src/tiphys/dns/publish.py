@@ -36,7 +36,7 @@ def service(config: DNSConfig) -> Object:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
-        "spec": {"clusterIP": config.service_ip, "ports": ports},
+        "spec": {"clusterIP": config.service_ip, "clusterIPs": [config.service_ip], "ports": ports},
     }
 
 
