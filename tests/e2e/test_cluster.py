@@ -270,7 +270,7 @@ def test_reset_leaves_nothing(cluster: Machine) -> None:
     assert data not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert cluster.run("nft", "list", "ruleset").stdout.strip() == ""
     links = {link["ifname"] for link in json.loads(cluster.run("ip", "-j", "link").stdout)}
-    assert links == {"lo", "eth0"}
+    assert links == {"lo", "eth0", "eth0-peer"}
     assert "tiphys" not in cluster.run("kubectl", "config", "get-contexts", "-o", "name", check=False).stdout
     deadline = time.monotonic() + 5
     while data in mounts() and time.monotonic() < deadline:

@@ -99,7 +99,9 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
     from tiphys.apiserver.config import Config
     from tiphys.apiserver.dialer import SocketDialer
     from tiphys.apiserver.server import APIServer
+    from tiphys.cluster.bootstrap import apply_bootstrap
     from tiphys.store.sqlite import SQLiteBackend
+    from tiphys.wire.inprocess import InProcessTransport
     from tiphys.wire.server import serve
     from tiphys.wire.tls import client_context, server_context
 
@@ -122,6 +124,8 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
         server = APIServer(config, backend, clock, dialer=dialer)
         await server.start()
         stack.push_async_callback(server.stop)
+        itself = InProcessTransport(server.handler, identity=("system:apiserver", ("system:masters",)))
+        await apply_bootstrap(Client(itself, user_agent="tiphys"))
         tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
         listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls)
         stack.push_async_callback(listener.close)

@@ -101,7 +101,8 @@ def _make_namespace(name: str) -> None:
     for command in (
         ["ip", "netns", "add", name],
         [*in_it, "link", "set", "lo", "up"],
-        [*in_it, "link", "add", "eth0", "type", "dummy"],
+        [*in_it, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0-peer"],
+        [*in_it, "link", "set", "eth0-peer", "up"],
         [*in_it, "address", "add", f"{NODE_IP}/24", "dev", "eth0"],
         [*in_it, "link", "set", "eth0", "up"],
         [*in_it, "route", "add", "default", "dev", "eth0"],
