@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import h2.config
 import h2.connection
 import h2.events
+from hyperframe.frame import GoAwayFrame
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Http2Client:
         self.goaway = False
         self.reading = True
         """Whether windows are given back for what is received."""
+        # h2 itself hears nothing more after a GOAWAY, though streams that are open go on.
+        self.protocol._frame_dispatch_table[GoAwayFrame] = lambda frame: ([], [h2.events.ConnectionTerminated()])
         self.protocol.initiate_connection()
         self.flush()
 

@@ -78,6 +78,7 @@ class Http1Connection(asyncio.Protocol):
         "_continue_due",
         "_ended",
         "_field_count",
+        "_field_size",
         "_gate",
         "_head_size",
         "_headers",
@@ -127,7 +128,7 @@ class Http1Connection(asyncio.Protocol):
         self._url = b""
         self._headers = Headers()
         self._body: bytes | list[bytes] = b""
-        self._body_size = self._head_size = self._field_count = 0
+        self._body_size = self._head_size = self._field_size = self._field_count = 0
         self._keep_alive = True
         self._http10 = self._upgrade = False
 
@@ -251,20 +252,23 @@ class Http1Connection(asyncio.Protocol):
         self._url = b""
         self._headers = Headers()
         self._body = b""
-        self._body_size = self._head_size = self._field_count = 0
+        self._body_size = self._head_size = self._field_size = self._field_count = 0
         self._upgrade = False
 
     def on_url(self, url: bytes) -> None:
         if self._stage is Stage.HEAD:
             self._url = self._url + url if self._url else url
+            self._field_size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._stage is not Stage.HEAD:  # a trailer; nobody asked for it
             return
         self._field_count += 1
-        if self._field_count > self._server.limits.fields:
+        self._field_size += len(name) + len(value)
+        limits = self._server.limits
+        if self._field_count > limits.fields or self._field_size > limits.headers:
             self._refuse(431, "431 Request Header Fields Too Large")
-            raise HttpParserError("too many header fields")
+            raise HttpParserError("too large a head")
         key = field_name(name)
         headers = self._headers
         if key in headers:
