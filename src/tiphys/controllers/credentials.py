@@ -27,10 +27,15 @@ ClientFor = Callable[[str], Awaitable[Client]]
 
 
 class ServiceAccountClients:
-    """Clients by tokens of service accounts, which are asked for with ``client`` and renewed before they expire."""
+    """Clients by tokens of service accounts, which are asked for with ``client`` and renewed before they expire.
 
-    def __init__(self, client: Client, clock: Clock, runner: Runner) -> None:
+    ``bare`` is a client whose connections carry no certificate: where there is one, the API server goes by that and
+    not by the token.
+    """
+
+    def __init__(self, client: Client, bare: Client, clock: Clock, runner: Runner) -> None:
         self._client = client
+        self._bare = bare
         self._clock = clock
         self._runner = runner
         self._tokens: dict[str, str] = {}
@@ -40,7 +45,7 @@ class ServiceAccountClients:
         if account not in self._tokens:
             lifetime = await self._ask(account)
             self._runner.supervise(lambda: self._renew(account, lifetime), f"token of {account}")
-        return self._client.acting_as(account, lambda: self._tokens[account])
+        return self._bare.acting_as(account, lambda: self._tokens[account])
 
     async def _renew(self, account: str, lifetime: float) -> None:
         while True:

@@ -51,11 +51,14 @@ class ControllerManager:
         rng: random.Random | None = None,
         identity: str = "",
         client_for: ClientFor | None = None,
+        bare: Client | None = None,
     ) -> None:
+        """``bare`` is a client whose connections carry no certificate, for the tokens of service accounts; without it
+        ``client`` has none. ``client_for`` gives the service accounts' clients in place of tokens."""
         self._config, self._client, self._clock = config, client, clock
         self._registry, self._rng = registry, rng or random.Random()
         self._recorder = EventRecorder(client, clock, "controller-manager", host=identity, rng=self._rng)
-        self._client_for = client_for
+        self._client_for, self._bare = client_for, bare or client
         self.enabled = select(config.controllers, CONTROLLERS)
         self.informers: InformerFactory | None = None
 
@@ -84,7 +87,7 @@ class ControllerManager:
 
     async def _make_controllers(self, context: ControllerContext, runner: Runner) -> dict[str, Runnable]:
         """The enabled controllers that have something to do, each with the client of its service account."""
-        client_for = self._client_for or ServiceAccountClients(self._client, self._clock, runner).client_for
+        client_for = self._client_for or ServiceAccountClients(self._client, self._bare, self._clock, runner).client_for
         rows = [row for name in self.enabled if (row := CONTROLLERS[name]).needed(self._config)]
         accounts = sorted({row.service_account for row in rows if row.service_account})
         clients = dict(zip(accounts, await asyncio.gather(*map(client_for, accounts)), strict=True))

@@ -12,6 +12,8 @@ import logging
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import NODES
+from tiphys.controlkit.consistency import Consistency
+from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import Object, is_deleting, name_of, uid_of
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.context import ControllerContext
@@ -86,6 +88,7 @@ class NodeIPAMController:
         for cidr in config.service_cluster_ip_ranges:
             for taken in self._sets:
                 taken.occupy(ipaddress.ip_network(cidr))
+        self._consistency = Consistency(context.clock)
         self._nodes = context.informers.informer(NODES)
         self._controller = context.controller("cidrallocator_node", self.reconcile)
         self._controller.watches(self._nodes)
@@ -108,13 +111,16 @@ class NodeIPAMController:
         for taken, network in zip(self._sets, _networks(node), strict=False):
             taken.release(network)
 
-    async def reconcile(self, name: str) -> None:
+    async def reconcile(self, name: str) -> Result | None:
         node = self._nodes.store.get("", name)
         if node is None or is_deleting(node):
-            return
+            self._consistency.forget(name)
+            return None
         if _networks(node):
             self._occupy(node)
-            return
+            return None
+        if not self._consistency.ready(name):
+            return Result(retry=True)
         allocated: list[Network] = []
         try:
             for taken in self._sets:
@@ -129,6 +135,7 @@ class NodeIPAMController:
             if not isinstance(error, errors.ServerTimeout | TimeoutError):
                 self._release_all(allocated)
             raise
+        return None
 
     def _release_all(self, allocated: list[Network]) -> None:
         for taken, network in zip(self._sets, allocated, strict=False):
@@ -138,12 +145,13 @@ class NodeIPAMController:
         patch = {"spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs}} if cidrs else {}
         for attempt in range(PATCH_RETRIES):
             try:
-                await self._client.patch(NODES, name_of(node), patch)
+                patched = await self._client.patch(NODES, name_of(node), patch)
             except (errors.ApiError, ConnectionError) as error:
                 if attempt == PATCH_RETRIES - 1:
                     raise
                 log.debug("cannot assign %s to node %s: %s", cidrs, name_of(node), error)
             else:
+                self._consistency.wrote(name_of(node), self._nodes, patched)
                 return
 
     def _tell(self, node: Object, reason: str) -> None:
