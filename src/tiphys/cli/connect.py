@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from urllib.parse import urlsplit
 
 from tiphys.client.rest import Client
@@ -19,9 +20,16 @@ def admin_client(settings: Settings, timeout: float = 30) -> Client:
 def client_from(settings: Settings, name: str, user_agent: str, timeout: float = 30) -> Client:
     """A client with the kubeconfig of one component."""
     server, ca, certificate, key = kubeconfig.credentials(kubeconfig.load(settings.kubeconfig(name)))
+    return _client(server, client_context(ca=ca, cert=certificate, key=key), user_agent, timeout)
+
+
+def bare_client(settings: Settings, user_agent: str, timeout: float = 30) -> Client:
+    """A client without credentials, to be given a token."""
+    return _client(settings.server, client_context(ca=settings.pki / "ca.crt"), user_agent, timeout)
+
+
+def _client(server: str, tls: ssl.SSLContext, user_agent: str, timeout: float) -> Client:
     address = urlsplit(server)
     assert address.hostname is not None
     assert address.port is not None
-    tls = client_context(ca=ca, cert=certificate, key=key)
-    transport = SocketTransport(address.hostname, address.port, tls=tls)
-    return Client(transport, user_agent=user_agent, timeout=timeout)
+    return Client(SocketTransport(address.hostname, address.port, tls=tls), user_agent=user_agent, timeout=timeout)

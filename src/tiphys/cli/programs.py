@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
-from tiphys.cli.connect import client_from
+from tiphys.cli.connect import bare_client, client_from
 from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
@@ -146,7 +146,11 @@ async def controllers(settings: Settings, ready: Ready) -> None:
         cluster_cidrs=(settings.pod_cidr,),
     )
     client = client_from(settings, "controller-manager", "kube-controller-manager")
-    await _run_with(client, ControllerManager(config, client, SystemClock()), ready)
+    bare = bare_client(settings, "kube-controller-manager")
+    try:
+        await _run_with(client, ControllerManager(config, client, SystemClock(), bare=bare), ready)
+    finally:
+        await bare.close()
 
 
 async def scheduler(settings: Settings, ready: Ready) -> None:

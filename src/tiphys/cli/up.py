@@ -149,10 +149,15 @@ async def wait_until_ready(settings: Settings, console: Console) -> None:
             while not await _serves(client):
                 await _pause(settings, deadline)
         with console.step(f"Waiting for node {settings.node_name} to be Ready"):
-            while not await _node_ready(client, settings.node_name):
+            while not (_all_run(settings) and await _node_ready(client, settings.node_name)):
                 await _pause(settings, deadline)
     finally:
         await client.close()
+
+
+def _all_run(settings: Settings) -> bool:
+    states = lifecycle.component_states(settings)
+    return bool(states) and all(c["state"] == "running" for c in states.values())
 
 
 async def _serves(client: Client) -> bool:
