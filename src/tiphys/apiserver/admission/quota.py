@@ -10,9 +10,9 @@ from typing import Any
 
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.api.pods.quotausage import Usage, in_scope, matching, missing_resources, usage_of
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
-from tiphys.apiserver.admission.quotausage import Usage, in_scope, matching, missing_resources, usage_of
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.entry import Entry
@@ -33,9 +33,9 @@ class ResourceQuota(Plugin):
     async def validate(self, attributes: Attributes) -> None:
         namespace = attributes.namespace
         if not namespace or not attributes.resource.namespaced or attributes.plural == "resourcequotas":
-            return
+            return None
         if not await self._quotas.all(namespace):
-            return
+            return None
         for _ in range(_ATTEMPTS):
             try:
                 return await self._charge(attributes, await self._quotas.all(namespace))
@@ -77,7 +77,7 @@ class ResourceQuota(Plugin):
         if unknown := concerned - used.keys():
             raise forbid(attributes, f"status unknown for quota: {name}, resources: {','.join(sorted(unknown))}")
         delta = self._delta(attributes, quota, usage, now)
-        wanted = {key: delta[key] for key in concerned if key in delta and delta[key]}
+        wanted = {key: delta[key] for key in concerned if delta.get(key)}
         return _add(attributes, name, wanted, used, hard)
 
     def _delta(self, attributes: Attributes, quota: Object, usage: Usage, now: float) -> Usage:

@@ -6,9 +6,9 @@ from typing import Any
 
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.copying import copy
+from tiphys.api.pods.qos import qos_class
 from tiphys.api.validation.core.podresize import validate_pod_resize
 from tiphys.api.validation.core.podupdate import validate_ephemeral_containers_update
-from tiphys.apiserver.registry.qos import qos_class
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.meta.timestamps import parse_seconds
-from tiphys.apiserver.admission.podresources import pod_limits, pod_requests
-from tiphys.apiserver.registry.qos import qos_class
+from tiphys.api.pods.qos import qos_class
+from tiphys.api.pods.resources import pod_limits, pod_requests
 
 Object = dict[str, Any]
 Usage = dict[str, Quantity]
