@@ -64,7 +64,8 @@ class Embedded(ABC):
         self.hub = WatchHub(self.core)
         self._clock = clock
         self._runner = Runner(clock, "store ")
-        self._progress_interval = progress_interval
+        self.progress_interval = progress_interval
+        """How often watches that asked for it are told how far they are, in seconds."""
         self._expiry_task: asyncio.Task[None] | None = None
         self._expiry_at = float("inf")
         self._progress_task: asyncio.Task[None] | None = None
@@ -158,7 +159,7 @@ class Embedded(ABC):
     async def _notify_progress(self) -> None:
         """Now and then tell the watches that asked for it how far they are."""
         while True:
-            await self._clock.sleep(self._progress_interval)
+            await self._clock.sleep(self.progress_interval)
             for watch in self.hub.watches:
                 if watch.request.progress_notify and not watch.ready():
                     watch.want_progress()

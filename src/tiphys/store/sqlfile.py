@@ -131,11 +131,23 @@ class StoreFile:
             db.execute("COMMIT")
             _sync_directory(self.path.parent)
 
-    def _damaged(self, error: Exception) -> CannotOpen:
+    def _damaged(self, error: Exception | str) -> CannotOpen:
         return CannotOpen(
             f"the store's file {self.path} is damaged or cannot be read ({error}): restore the last snapshot with "
             "`tiphys etcdctl snapshot restore`, or move the data directory away to begin with an empty store"
         )
+
+    def check(self) -> None:
+        """Check the structure of the whole file, on a connection of its own."""
+        connection = self._connect()
+        try:
+            found = [line for (line,) in connection.execute("PRAGMA quick_check(5)")]
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        finally:
+            connection.close()
+        if found != ["ok"]:
+            raise self._damaged("; ".join(found))
 
     def index(self) -> Iterator[tuple[int, bytes, int, int, int]]:
         """Every row without its value, oldest first."""
@@ -174,6 +186,10 @@ class StoreFile:
         for change in changes:
             key, value, create, _, version, lease = change.kv
             rows.append((change.row, key, create, version, lease, value))
+        self.insert_rows(rows)
+
+    def insert_rows(self, rows: Sequence[tuple[int, bytes, int, int, int, bytes]]) -> None:
+        """Row number, key, create revision, version, lease, value."""
         self.writer.executemany(_INSERT, rows)
 
     def delete_rows(self, rows: Iterable[int]) -> None:

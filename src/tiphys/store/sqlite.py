@@ -298,6 +298,10 @@ class SQLiteBackend(Embedded):
             if left[0] == before:
                 return
 
+    async def check_file(self) -> None:
+        """Read the whole file and check its structure. Raises ``CannotOpen``."""
+        await asyncio.to_thread(self.file.check)
+
     async def defragment(self) -> None:
         """Write the file anew without holes. Writes wait meanwhile, reads do not."""
         try:

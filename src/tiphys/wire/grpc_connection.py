@@ -67,9 +67,10 @@ class ConnectionLost(Exception):
 
 
 class GrpcConnection(asyncio.Protocol):
-    def __init__(self, server: GrpcServer) -> None:
+    def __init__(self, server: GrpcServer, need_certificate: bool = False) -> None:
         self.initial_window = DEFAULT_WINDOW
         self._server = server
+        self._need_certificate = need_certificate
         self._loop = server.loop
         self._transport: asyncio.Transport | None = None
         self._rest = b""
@@ -91,6 +92,10 @@ class GrpcConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
         self._server.connections.add(self)
+        tls = transport.get_extra_info("ssl_object")
+        if self._need_certificate and (tls is None or tls.getpeercert(binary_form=True) is None):
+            log.warning("a client without a certificate was turned away")
+            self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server.connections.discard(self)

@@ -51,15 +51,26 @@ class GrpcServer:
         return Http1Connection(self._http)
 
     async def listen(
-        self, host: str = "", port: int = 0, *, tls: ssl.SSLContext | None = None, sock: socket.socket | None = None
+        self,
+        host: str = "",
+        port: int = 0,
+        *,
+        tls: ssl.SSLContext | None = None,
+        need_certificate: bool = False,
+        sock: socket.socket | None = None,
     ) -> int:
-        """Listen, on one more place; returns the port. Raises ``OSError``."""
+        """Listen, on one more place; returns the port. Raises ``OSError``.
+
+        ``need_certificate``: turn clients away who show no certificate; ``tls`` checks those that are shown.
+        """
+
+        def connection() -> GrpcConnection:
+            return GrpcConnection(self, need_certificate)
+
         if sock is not None:
-            listener = await self.loop.create_server(lambda: GrpcConnection(self), sock=sock, ssl=tls, backlog=512)
+            listener = await self.loop.create_server(connection, sock=sock, ssl=tls, backlog=512)
         else:
-            listener = await self.loop.create_server(
-                lambda: GrpcConnection(self), host or None, port, ssl=tls, backlog=512
-            )
+            listener = await self.loop.create_server(connection, host or None, port, ssl=tls, backlog=512)
         self._listeners.append(listener)
         name = listener.sockets[0].getsockname()
         return int(name[1]) if isinstance(name, tuple) else 0

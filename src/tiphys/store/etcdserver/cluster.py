@@ -23,7 +23,9 @@ class Cluster:
         entry = pb.Member(
             ID=member.member_id, name=member.name, peerURLs=member.peer_urls, clientURLs=member.client_urls
         )
-        return pb.MemberListResponse(header=member.header(), members=[entry])
+        header = member.header()
+        header.ClearField("revision")  # as etcd, whose members are not part of the store
+        return pb.MemberListResponse(header=header, members=[entry])
 
     async def MemberAdd(self, _: Any) -> Any:
         raise Refused(ONE_MEMBER, Code.UNIMPLEMENTED)

@@ -99,11 +99,9 @@ class Maintenance:
                 while left:
                     blob = file.read(SNAPSHOT_CHUNK)
                     left -= len(blob)
-                    yield pb.SnapshotResponse(
-                        header=self._member.header(), remaining_bytes=left, blob=blob, version=STORAGE_VERSION
-                    )
+                    yield pb.SnapshotResponse(remaining_bytes=left, blob=blob, version=STORAGE_VERSION)
                 digest = await asyncio.to_thread(snapshot.digest_of, file, size)
-            yield pb.SnapshotResponse(header=self._member.header(), blob=digest, version=STORAGE_VERSION)
+            yield pb.SnapshotResponse(blob=digest, version=STORAGE_VERSION)
 
     async def MoveLeader(self, request: Any) -> Any:
         if request.targetID == self._member.member_id:

@@ -29,6 +29,7 @@ class EtcdServer:
     """Serves one store as an etcd of one member. ``listen`` as often as wanted, before requests are expected."""
 
     def __init__(self, member: Member, quota: int = 0) -> None:
+        """``quota`` is only told to clients; the store keeps it."""
         services: dict[str, Any] = {
             "KV": KV(member),
             "Watch": Watch(member),
@@ -45,9 +46,11 @@ class EtcdServer:
             max_message=MAX_MESSAGE,
         )
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Listen for clients; returns the port. Raises ``OSError``."""
-        return await self._server.listen(host, port, tls=tls)
+    async def listen(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, need_certificate: bool = False
+    ) -> int:
+        """Listen for clients, ``need_certificate``: for those with one; returns the port. Raises ``OSError``."""
+        return await self._server.listen(host, port, tls=tls, need_certificate=need_certificate)
 
     async def listen_unix(self, path: str) -> None:
         await self._server.listen_unix(path)

@@ -1,0 +1,234 @@
+"""``tiphys etcd``: the store alone, with etcd's flags, serving etcd's API.
+
+Flags that concern other members have nothing to act on, as the store has one: those that say what is so anyway are
+taken, and the log says so; those that ask for something else are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tiphys.runtime import logs
+from tiphys.runtime.clock import Clock, SystemClock
+from tiphys.runtime.flags import FlagParser, parse_duration
+from tiphys.runtime.tasks import Runner
+from tiphys.store import autocompact
+from tiphys.store.backend import StoreError
+from tiphys.store.sqlite import SQLiteBackend
+from tiphys.wire.tls import HTTP2_AND_1, ServerContext, server_context
+
+if TYPE_CHECKING:
+    from tiphys.store.etcdserver.server import EtcdServer
+
+log = logging.getLogger(__name__)
+
+DEFAULT_QUOTA = 2 * 1024**3
+CERTIFICATE_CHECK_SECONDS = 10.0
+_NO_EFFECT = {
+    "listen-peer-urls": "",
+    "peer-cert-file": "",
+    "peer-key-file": "",
+    "peer-trusted-ca-file": "",
+    "snapshot-count": "",
+    "heartbeat-interval": "",
+    "election-timeout": "",
+    "initial-cluster-state": "new",
+    "initial-cluster-token": "",
+    "strict-reconfig-check": "",
+    "pre-vote": "",
+    "peer-client-cert-auth": "",
+    "logger": "zap",
+    "metrics": "basic",
+}
+"""Flags about what a store of one member does not have, and the one value that is taken, where not all are."""
+_UNSUPPORTED = """
+wal-dir max-snapshots max-wals backend-batch-interval backend-batch-limit max-txn-ops max-request-bytes
+max-concurrent-streams discovery discovery-fallback discovery-proxy discovery-srv discovery-srv-name
+discovery-endpoints discovery-token enable-v2 client-crl-file client-cert-allowed-hostname auto-tls
+peer-auto-tls peer-crl-file peer-cert-allowed-cn peer-cert-allowed-hostname cipher-suites tls-min-version
+tls-max-version cors host-whitelist auth-token bcrypt-cost auth-token-ttl enable-pprof log-outputs proxy
+proxy-failure-wait proxy-refresh-interval proxy-dial-timeout proxy-write-timeout proxy-read-timeout
+force-new-cluster enable-grpc-gateway enable-distributed-tracing corrupt-check-time listen-client-http-urls
+experimental-corrupt-check-time experimental-enable-v2v3 experimental-backend-bbolt-freelist-type
+experimental-enable-lease-checkpoint experimental-compaction-batch-limit feature-gates config-file
+grpc-keepalive-min-time grpc-keepalive-interval grpc-keepalive-timeout unsafe-no-fsync
+"""
+
+
+def parser() -> FlagParser:
+    flags = FlagParser("tiphys etcd", "A store that serves etcd's API, of one member.", _UNSUPPORTED.split())
+    add = flags.add_argument
+    add("--name", default="default", help="this member's name")
+    add("--data-dir", default="", help="where the data is kept (default NAME.etcd)")
+    add("--listen-client-urls", default="http://localhost:2379", help="where to listen, separated by commas")
+    add("--advertise-client-urls", default="http://localhost:2379", help="the URLs that the member list tells")
+    add("--listen-metrics-urls", default="", help="where to serve /metrics and /health besides")
+    add("--initial-advertise-peer-urls", default="http://localhost:2380", help="the peer URLs of the member list")
+    add("--initial-cluster", default="", help="name=URL of the one member")
+    add("--cert-file", type=Path, help="the server's certificate")
+    add("--key-file", type=Path, help="the certificate's key")
+    add("--trusted-ca-file", type=Path, help="the authority of client certificates")
+    flags.add_bool("--client-cert-auth", False, "turn clients away who show no certificate")
+    add("--quota-backend-bytes", type=int, default=0, help="NOSPACE alarm above this size (0: 2 GiB, below 0: none)")
+    add("--auto-compaction-mode", choices=["periodic", "revision"], default="periodic", help="what is kept")
+    add("--auto-compaction-retention", default="0", help="how much is kept: 1h, 30m, hours or revisions; 0: no limit")
+    for prefix in ("", "experimental-"):
+        add(f"--{prefix}watch-progress-notify-interval", dest="progress", type=parse_duration, default=600.0)
+        flags.add_bool(f"--{prefix}initial-corrupt-check", False, "check the whole file before serving it")
+    add("--log-level", choices=["debug", "info", "warn", "error"], default="info", help="what is logged")
+    for name in _NO_EFFECT:
+        add(f"--{name}", default=None, nargs="?", const="true", help=argparse.SUPPRESS)
+    return flags
+
+
+def environment() -> list[str]:
+    """Flags from ``ETCD_…`` variables, as etcd takes them."""
+    known = [option for action in parser()._actions for option in action.option_strings if option.startswith("--")]
+    names = {option: "ETCD_" + option[2:].upper().replace("-", "_") for option in known}
+    return [f"{option}={os.environ[name]}" for option, name in names.items() if os.environ.get(name)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    flags = parser()
+    options = flags.parse([*environment(), *(sys.argv[1:] if argv is None else argv)])
+    logs.configure(2 if options.log_level == "debug" else 0)
+    if options.log_level in ("warn", "error"):
+        logging.getLogger().setLevel(options.log_level.upper().replace("WARN", "WARNING"))
+    _check(flags, options)
+    import uvloop
+
+    try:
+        uvloop.run(serve(options, SystemClock()))
+    except (StoreError, OSError, ssl.SSLError) as error:
+        print(f"tiphys etcd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _check(flags: FlagParser, options: argparse.Namespace) -> None:
+    """Refuse what cannot be done, and say what is of no effect."""
+    for name, only in _NO_EFFECT.items():
+        value = getattr(options, name.replace("-", "_"))
+        if value is None:
+            continue
+        if only and value != only:
+            flags.error(f"flag --{name} of the original is supported with the value {only!r} only")
+        log.info("--%s has no effect: this store has one member, and no log of its own", name)
+    members = [part.partition("=")[0] for part in options.initial_cluster.split(",") if part]
+    if members not in ([], [options.name]):
+        flags.error(
+            f"--initial-cluster must name this member ({options.name}) alone: the embedded store has one member; "
+            "for several, run etcd itself"
+        )
+    if bool(options.cert_file) != bool(options.key_file):
+        flags.error("--cert-file and --key-file belong together")
+    if options.client_cert_auth and not options.trusted_ca_file:
+        flags.error("--client-cert-auth needs --trusted-ca-file")
+    for url in _urls(options.listen_client_urls) + _urls(options.listen_metrics_urls):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https", "unix"):
+            flags.error(f"URL {url!r}: the scheme must be http, https or unix")
+        if parts.scheme == "https" and not options.cert_file:
+            flags.error(f"URL {url!r} needs --cert-file and --key-file")
+
+
+def _urls(text: str) -> list[str]:
+    return [url.strip() for url in text.split(",") if url.strip()]
+
+
+async def serve(options: argparse.Namespace, clock: Clock) -> None:
+    """Open the store and serve it until the process is told to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    quota = DEFAULT_QUOTA if options.quota_backend_bytes == 0 else max(0, options.quota_backend_bytes)
+    directory = options.data_dir or f"{options.name}.etcd"
+    store = await SQLiteBackend.open(directory, clock, quota)
+    try:
+        store.progress_interval = options.progress
+        if options.initial_corrupt_check or options.experimental_initial_corrupt_check:
+            await store.check_file()
+        async with Runner(clock, "etcd ") as runner:
+            policy = _compaction(options)
+            if policy is not None:
+                runner.supervise(lambda: autocompact.run(store, policy, clock), "auto-compaction")
+            await _serve_until(stop, store, options, quota, runner, clock)
+    finally:
+        await store.close()
+
+
+async def _serve_until(
+    stop: asyncio.Event, store: SQLiteBackend, options: argparse.Namespace, quota: int, runner: Runner, clock: Clock
+) -> None:
+    from tiphys.store.etcdserver.member import Member
+    from tiphys.store.etcdserver.server import EtcdServer
+
+    member = Member(
+        store,
+        options.name,
+        store.file.meta["cluster_id"],
+        store.file.meta["member_id"],
+        _urls(options.advertise_client_urls),
+        _urls(options.initial_advertise_peer_urls),
+    )
+    server = EtcdServer(member, quota)
+    tls = None
+    if options.cert_file:
+        ca = options.trusted_ca_file
+        tls = server_context(options.cert_file, options.key_file, ca, alpn=HTTP2_AND_1)
+        files = [path for path in (options.cert_file, options.key_file, ca) if path]
+        runner.supervise(lambda: _renew(tls, files, options, clock), "certificates")
+    try:
+        for url in _urls(options.listen_client_urls):
+            await _listen(server, url, tls, options.client_cert_auth)
+        for url in _urls(options.listen_metrics_urls):
+            await _listen(server, url, tls, False)
+        log.info("ready to serve client requests at %s, revision %d", options.listen_client_urls, store.hub.revision)
+        await stop.wait()
+        log.info("stopping")
+    finally:
+        await server.stop()
+
+
+async def _listen(server: EtcdServer, url: str, tls: ServerContext | None, need_certificate: bool) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        await server.listen_unix(f"{parts.netloc}{parts.path}")
+        return
+    secure = tls if parts.scheme == "https" else None
+    await server.listen(parts.hostname or "", parts.port or 2379, secure, need_certificate and secure is not None)
+
+
+async def _renew(tls: ServerContext, files: Sequence[Path], options: argparse.Namespace, clock: Clock) -> None:
+    """Use renewed certificates as soon as their files change."""
+
+    def stamps() -> list[int]:
+        return [path.stat().st_mtime_ns for path in files]
+
+    seen = stamps()
+    while True:
+        await clock.sleep(CERTIFICATE_CHECK_SECONDS)
+        now = stamps()
+        if now != seen:
+            seen = now
+            tls.reload(options.cert_file, options.key_file, options.trusted_ca_file)
+            log.info("certificates were read again")
+
+
+def _compaction(options: argparse.Namespace) -> autocompact.Periodic | autocompact.Revisions | None:
+    text = options.auto_compaction_retention
+    if options.auto_compaction_mode == "revision":
+        return autocompact.Revisions(int(text)) if int(text) else None
+    retention = float(text) * 3600 if text.isdigit() else parse_duration(text)
+    return autocompact.Periodic(retention) if retention else None

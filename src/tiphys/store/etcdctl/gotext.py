@@ -1,0 +1,93 @@
+"""How Go writes values: JSON of protobuf structs, quoted strings, sizes, durations."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+_ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+
+
+def quote(data: bytes | str) -> str:
+    """Go's ``%q``."""
+    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    out = []
+    for char in raw.decode("utf-8", "surrogateescape"):
+        code = ord(char)
+        if code in _ESCAPES:
+            out.append(_ESCAPES[code])
+        elif 0xDC80 <= code <= 0xDCFF:
+            out.append(f"\\x{code - 0xDC00:02x}")
+        elif char.isprintable():
+            out.append(char)
+        elif code < 0x80:
+            out.append(f"\\x{code:02x}")
+        else:
+            out.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return '"' + "".join(out) + '"'
+
+
+def unquote(text: str) -> str:
+    """Go's ``strconv.Unquote`` for what people type: a double-quoted, single-quoted or plain word."""
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        return str(json.loads(text)) if "\\x" not in text else text[1:-1].encode().decode("unicode_escape")
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'`":
+        return text[1:-1]
+    return text
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: ``20 kB``."""
+    if count < 10:
+        return f"{count} B"
+    units = ["B", "kB", "MB", "GB", "TB"]
+    value = float(count)
+    unit = 0
+    while value >= 1000 and unit < len(units) - 1:
+        value /= 1000
+        unit += 1
+    value = int(value * 10 + 0.5) / 10
+    return f"{value:.1f} {units[unit]}" if value < 10 else f"{value:.0f} {units[unit]}"
+
+
+def duration(seconds: float) -> str:
+    """Go's ``time.Duration.String`` for durations below a minute."""
+    nanoseconds = round(seconds * 1e9)
+    for unit, factor in (("s", 10**9), ("ms", 10**6), ("µs", 10**3)):
+        if nanoseconds >= factor:
+            whole, rest = divmod(nanoseconds, factor)
+            digits = len(str(factor)) - 1
+            fraction = f"{rest:0{digits}d}".rstrip("0")
+            return f"{whole}.{fraction}{unit}" if fraction else f"{whole}{unit}"
+    return f"{nanoseconds}ns"
+
+
+def to_json(value: Any) -> str:
+    """Go's ``json.Marshal``: no spaces, ``<``, ``>`` and ``&`` escaped."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def plain(message: Any) -> dict[str, Any]:
+    """A protobuf message as Go's JSON of its struct: fields by number, empty ones left out, bytes in base64."""
+    found: dict[str, Any] = {}
+    for descriptor, value in message.ListFields():
+        if descriptor.containing_oneof is not None:
+            name = "".join(part.capitalize() for part in descriptor.name.split("_"))
+            found[descriptor.containing_oneof.name.capitalize()] = {name: plain(value)}
+        elif descriptor.is_repeated:
+            found[descriptor.name] = [_plain_value(descriptor, each) for each in value]
+        else:
+            found[descriptor.name] = _plain_value(descriptor, value)
+    return found
+
+
+def _plain_value(descriptor: Any, value: Any) -> Any:
+    if descriptor.type == descriptor.TYPE_MESSAGE:
+        return plain(value)
+    if descriptor.type == descriptor.TYPE_BYTES:
+        return base64.b64encode(value).decode()
+    return value

@@ -1,0 +1,47 @@
+"""Making a data directory out of a snapshot."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from tiphys.store import snapshot
+from tiphys.store.backend import KeyValue
+from tiphys.store.sqlfile import CannotOpen, DataDirectory, StoreFile
+
+_ROWS_AT_ONCE = 5000
+
+
+def restore(path: Path, directory: Path, skip_hash: bool = False) -> tuple[int, int]:
+    """Fill a new data directory from a snapshot of Tiphys or of etcd; returns how many changes, and the revision.
+
+    Raises ``BadSnapshot``, or ``CannotOpen`` where the directory holds something already.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        raise CannotOpen(f'data-dir "{directory}" not empty or could not be read')
+    snapshot.verify(path, skip_hash)
+    contents = snapshot.read(path)
+    place = DataDirectory(directory)
+    try:
+        file = StoreFile(place)
+        try:
+            count = 0
+            file.writer.execute("BEGIN IMMEDIATE")
+            rows = iter(contents.kept())
+            while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+                file.insert_rows([_columns(row, kv) for row, kv in chunk])
+                count += len(chunk)
+            for lease in contents.leases:
+                file.add_lease(*lease)
+            if contents.compacted:
+                file.set_meta("compacted", contents.compacted)
+            file.commit()
+        finally:
+            file.close()
+    finally:
+        place.release()
+    return count, contents.revision
+
+
+def _columns(row: int, kv: KeyValue) -> tuple[int, bytes, int, int, int, bytes]:
+    return row, kv.key, kv.create_revision, kv.version, kv.lease, kv.value
