@@ -54,15 +54,35 @@ def from_json(data: bytes) -> bytes:
     import yaml
 
     text: bytes = yaml.dump(
-        orjson.loads(data),
-        Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
-        default_flow_style=False,
-        allow_unicode=True,
-        sort_keys=True,
-        width=2**31,
-        encoding="utf-8",
+        orjson.loads(data), Dumper=_dumper(), default_flow_style=False, allow_unicode=True, encoding="utf-8"
     )
     return text
+
+
+@cache
+def _dumper() -> Any:
+    """Quotes what would be read as another type, and writes text of several lines as such."""
+    import yaml
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        """Its own class, so that its representer is its own."""
+
+    def text(dumper: Any, value: str) -> Any:
+        style = "|" if "\n" in value else '"' if _reads_otherwise(value) else None
+        return dumper.represent_scalar(f"{_TAG}str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return Dumper
+
+
+_TIME_LIKE = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*").fullmatch
+
+
+def _reads_otherwise(text: str) -> bool:
+    try:
+        return not isinstance(resolve(text), str) or bool(_TIME_LIKE(text))
+    except YAMLError:
+        return True
 
 
 def _compose(data: bytes) -> Any:
