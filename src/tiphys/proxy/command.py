@@ -113,24 +113,25 @@ def _fields(flags: argparse.Namespace) -> dict[str, Any]:
     """The flags as fields of the configuration file."""
     given = vars(flags)
     fields = {field: given[flag] for flag, field in FIELD_OF_FLAG.items() if given[flag] is not None}
-    fields["linux"] = {
-        "masqueradeAll": flags.masquerade_all,
-        "conntrack": {
-            "maxPerCore": flags.conntrack_max_per_core,
-            "min": flags.conntrack_min,
-            "tcpEstablishedTimeout": flags.conntrack_tcp_timeout_established,
-            "tcpCloseWaitTimeout": flags.conntrack_tcp_timeout_close_wait,
-            "udpTimeout": flags.conntrack_udp_timeout,
-            "udpStreamTimeout": flags.conntrack_udp_timeout_stream,
-            "tcpBeLiberal": flags.conntrack_tcp_be_liberal,
-        },
+    fields["conntrack"] = {
+        "maxPerCore": flags.conntrack_max_per_core,
+        "min": flags.conntrack_min,
+        "tcpEstablishedTimeout": flags.conntrack_tcp_timeout_established,
+        "tcpCloseWaitTimeout": flags.conntrack_tcp_timeout_close_wait,
+        "udpTimeout": flags.conntrack_udp_timeout,
+        "udpStreamTimeout": flags.conntrack_udp_timeout_stream,
+        "tcpBeLiberal": flags.conntrack_tcp_be_liberal,
     }
     fields["detectLocal"] = {
         "bridgeInterface": flags.pod_bridge_interface,
         "interfaceNamePrefix": flags.pod_interface_name_prefix,
     }
-    fields["nftables"] = {"masqueradeBit": flags.iptables_masquerade_bit}
-    fields["syncPeriod"], fields["minSyncPeriod"] = flags.iptables_sync_period, flags.iptables_min_sync_period
+    fields["nftables"] = {
+        "masqueradeAll": flags.masquerade_all,
+        "masqueradeBit": flags.iptables_masquerade_bit,
+        "syncPeriod": flags.iptables_sync_period,
+        "minSyncPeriod": flags.iptables_min_sync_period,
+    }
     return fields
 
 

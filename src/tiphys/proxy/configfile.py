@@ -48,8 +48,7 @@ def make_config(given: Object, hostname: str) -> ProxyConfig:
     local_mode: Any = fields.take("detectLocalMode", "") or "ClusterCIDR"
     if local_mode not in LOCAL_MODES:
         raise ConfigError(f"detectLocalMode {local_mode} is not supported; use one of {', '.join(LOCAL_MODES)}")
-    linux, local = fields.part("linux"), fields.part("detectLocal")
-    nftables, conntrack = fields.part("nftables"), linux.part("conntrack")
+    local, nftables, conntrack = (fields.part(name) for name in ("detectLocal", "nftables", "conntrack"))
     address = fields.take("bindAddress", "")
     cidrs = fields.take("clusterCIDR", "")
     config = ProxyConfig(
@@ -60,11 +59,11 @@ def make_config(given: Object, hostname: str) -> ProxyConfig:
         detect_local_mode=local_mode,
         bridge_interface=local.take("bridgeInterface", ""),
         interface_name_prefix=local.take("interfaceNamePrefix", ""),
-        masquerade_all=linux.take("masqueradeAll", False),
+        masquerade_all=nftables.take("masqueradeAll", False),
         masquerade_bit=nftables.take("masqueradeBit", 14),
         node_port_addresses=tuple(fields.take("nodePortAddresses", ())),
-        sync_period=fields.seconds("syncPeriod", "30s"),
-        min_sync_period=fields.seconds("minSyncPeriod", "100ms"),
+        sync_period=nftables.seconds("syncPeriod", "0s") or 30.0,
+        min_sync_period=nftables.seconds("minSyncPeriod", "0s") or 0.1,
         healthz_address=fields.take("healthzBindAddress", "127.0.0.1:10256"),
         metrics_address=fields.take("metricsBindAddress", "127.0.0.1:10249"),
         bind_address_hard_fail=fields.take("bindAddressHardFail", False),
@@ -78,7 +77,7 @@ def make_config(given: Object, hostname: str) -> ProxyConfig:
             conntrack.take("tcpBeLiberal", False),
         ),
     )
-    for part in (fields, linux, local, nftables, conntrack):
+    for part in (fields, local, nftables, conntrack):
         part.refuse_rest()
     return config
 
@@ -105,7 +104,13 @@ class _Fields:
         return _Fields(self.take(name, {}), f"{self._path}{name}.")
 
     def refuse_rest(self) -> None:
-        """Empty values say nothing, as kubeadm writes many."""
         for name, value in self._left.items():
-            if value not in (None, "", 0, "0s", [], {}, False):
+            if not _says_nothing(value):
                 raise ConfigError(f"field {self._path}{name} of the original is not supported by Tiphys; remove it")
+
+
+def _says_nothing(value: Any) -> bool:
+    """kubeadm writes every field, with empty values in those that it means nothing by."""
+    if isinstance(value, Mapping):
+        return all(map(_says_nothing, value.values()))
+    return value in (None, "", 0, "0", "0s", [], False)

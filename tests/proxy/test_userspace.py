@@ -1,0 +1,129 @@
+"""Relaying without a packet filter: both protocols, choice of endpoint, and what happens when endpoints change."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from tests.proxy.objects import endpoint, service, slice_of
+from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.state import Place
+from tiphys.proxy.tracker import Tracker
+from tiphys.proxy.userspace import UserspaceBackend
+from tiphys.runtime.clock import SystemClock
+
+
+class Echo(asyncio.DatagramProtocol):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(self.name.encode() + b" " + data, addr)
+
+
+class Client(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.answers: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.answers.put_nowait(data)
+
+
+async def nothing(arguments: Sequence[str], text: str) -> str:
+    return ""
+
+
+def backend(run: Any = nothing) -> UserspaceBackend:
+    return UserspaceBackend("ip", Place("node-1"), SystemClock(), random.Random(1), run)
+
+
+def test_udp_answers_come_back_and_a_gone_endpoint_is_left() -> None:
+    asyncio.run(_udp())
+
+
+async def _udp() -> None:
+    loop = asyncio.get_running_loop()
+    ports, servers = [], []
+    for name in ("one", "two"):
+        transport, _ = await loop.create_datagram_endpoint(lambda name=name: Echo(name), local_addr=("127.0.0.1", 0))
+        servers.append(transport)
+        ports.append(transport.get_extra_info("sockname")[1])
+    tracker, proxy = Tracker("ip", "node-1"), backend()
+    tracker.service_changed(service(cluster_ip="127.0.99.2", protocol="UDP"))
+    tracker.slice_changed(slice_of(endpoint("127.0.0.1"), port=ports[0], protocol="UDP"))
+    await proxy.sync(tracker.take_changes())
+    transport, client = await loop.create_datagram_endpoint(Client, remote_addr=("127.0.99.2", 80))
+    async with asyncio.timeout(5):
+        for text in (b"a", b"b"):
+            transport.sendto(text)
+            assert await client.answers.get() == b"one " + text
+        tracker.slice_changed(slice_of(endpoint("127.0.0.1"), port=ports[1], protocol="UDP"))
+        await proxy.sync(tracker.take_changes())
+        transport.sendto(b"c")
+        assert await client.answers.get() == b"two c"
+    transport.close()
+    await proxy.cleanup()
+    for server in servers:
+        server.close()
+
+
+def test_affinity_and_refusal() -> None:
+    asyncio.run(_tcp())
+
+
+async def _tcp() -> None:
+    def answering(name: bytes) -> Any:
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(name)
+            writer.close()
+
+        return accepted
+
+    servers = [
+        await asyncio.start_server(answering(name), f"127.0.99.{i}", 38080) for i, name in ((11, b"x"), (12, b"y"))
+    ]
+    tracker, proxy = Tracker("ip", "node-1"), backend()
+    tracker.service_changed(service(cluster_ip="127.0.99.3", sessionAffinity="ClientIP"))
+    tracker.slice_changed(slice_of(endpoint("127.0.99.11"), endpoint("127.0.99.12"), port=38080))
+    await proxy.sync(tracker.take_changes())
+
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.99.3", 80)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    (first,) = {await ask() for _ in range(8)}
+    left = "127.0.99.12" if first == b"x" else "127.0.99.11"
+    tracker.slice_changed(slice_of(endpoint(left), port=38080))
+    await proxy.sync(tracker.take_changes())
+    assert {await ask() for _ in range(3)} == {b"y" if first == b"x" else b"x"}
+    tracker.slice_changed(slice_of())
+    await proxy.sync(tracker.take_changes())
+    assert await ask() == b""
+    await proxy.cleanup()
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+def test_without_the_right_to_add_addresses_only_node_ports_are_served() -> None:
+    asyncio.run(_node_ports_only())
+
+
+async def _node_ports_only() -> None:
+    async def refused(arguments: Sequence[str], text: str) -> str:
+        raise CommandError("not permitted")
+
+    tracker, proxy = Tracker("ip", "node-1"), backend(refused)
+    tracker.service_changed(service(cluster_ip="192.0.2.77", type="NodePort", node_port=31986))
+    await proxy.sync(tracker.take_changes())
+    reader, writer = await asyncio.open_connection("127.0.0.1", 31986)
+    assert await reader.read() == b""
+    writer.close()
+    await proxy.cleanup()

@@ -1,0 +1,72 @@
+"""KubeSchedulerConfiguration and kube-scheduler's flags."""
+
+from __future__ import annotations
+
+import pytest
+
+from tiphys.scheduler import configfile
+from tiphys.scheduler.command import _configuration, _parser, main
+from tiphys.scheduler.plugins.registry import ConfigError
+
+HEAD = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n"
+
+
+def test_profiles() -> None:
+    text = """
+leaderElection: {leaderElect: false}
+clientConnection: {kubeconfig: /etc/scheduler.conf}
+podInitialBackoffSeconds: 2
+profiles:
+- schedulerName: packing
+  plugins:
+    score:
+      disabled: [{name: "*"}]
+      enabled: [{name: NodeResourcesFit, weight: 5}]
+  pluginConfig:
+  - name: NodeResourcesFit
+    args: {scoringStrategy: {type: MostAllocated}}
+- {}
+"""
+    config, kubeconfig = configfile.parse(HEAD + text, "file")
+    assert (kubeconfig, config.initial_backoff, config.leader_election) == ("/etc/scheduler.conf", 2, None)
+    packing, default = config.profiles
+    assert (packing.name, default.name) == ("packing", "default-scheduler")
+    assert packing.plugins["score"].enabled == (("NodeResourcesFit", 5),)
+    assert packing.plugins["score"].disabled == {"*"}
+    assert packing.arguments["NodeResourcesFit"] == {"scoringStrategy": {"type": "MostAllocated"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extenders: [{urlPrefix: http://x}]", "field extenders"),
+        ("delayCacheUntilActive: true", "delayCacheUntilActive=True is not supported"),
+        ("leaderElection: {resourceLock: endpoints}", "resourceLock endpoints"),
+        ("profiles: [{plugins: {nope: {}}}]", "field nope"),
+        ("profiles: [{}, {}]", "two profiles"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configfile.parse(f"{HEAD}{text}\n", "file")
+
+
+def test_flags() -> None:
+    flags = _parser().parse(["--kubeconfig=/k", "--leader-elect=false", "--secure-port=0"])
+    config, kubeconfig = _configuration(flags)
+    assert (config.leader_election, config.health_address, kubeconfig) == (None, "", "")
+    flags = _parser().parse(["--kubeconfig", "/k", "--leader-elect-lease-duration", "30s"])
+    config, _ = _configuration(flags)
+    assert config.leader_election is not None
+    assert (config.leader_election.lease_duration, config.health_address) == (30, "127.0.0.1:10259")
+
+
+def test_refusals() -> None:
+    with pytest.raises(SystemExit, match="flag --feature-gates of the original is not supported"):
+        main(["--feature-gates=A=true"])
+    with pytest.raises(SystemExit, match="only loopback"):
+        main(["--kubeconfig=/k", "--bind-address=0.0.0.0"])
+    with pytest.raises(SystemExit, match="--kubeconfig is needed"):
+        main([])
+    with pytest.raises(SystemExit, match="cannot read"):
+        main(["--kubeconfig=/does/not/exist"])
