@@ -59,6 +59,9 @@ class ServiceStrategy(Strategy):
 
     async def begin_create(self, obj: Object, write: Write) -> Finish:
         allocation = Allocation(self, write.dry_run)
+        spec = obj["spec"]
+        if spec.get("clusterIP") and not spec.get("clusterIPs"):  # clients that know only the one address
+            spec["clusterIPs"] = [spec["clusterIP"]]
         try:
             resolve_families(obj, None, self.families)
             await self._allocate_addresses(obj, allocation)
