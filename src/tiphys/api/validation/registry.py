@@ -20,6 +20,7 @@ from tiphys.api.validation import (
     storage,
 )
 from tiphys.api.validation.admissionregistration import policies, webhooks
+from tiphys.api.validation.apiextensions import definition
 from tiphys.api.validation.batch import cronjob, job, jobstatus
 from tiphys.api.validation.core import (
     configuration,
@@ -97,6 +98,11 @@ RULES: dict[tuple[str, str, str], Rules] = {
     ),
     ("admissionregistration.k8s.io", "", "ValidatingWebhookConfiguration"): Rules(
         webhooks.validate_webhooks, webhooks.validate_webhooks_update
+    ),
+    ("apiextensions.k8s.io", "", "CustomResourceDefinition"): Rules(
+        definition.validate_definition,
+        definition.validate_definition_update,
+        definition.validate_definition_status_update,
     ),
     ("apiregistration.k8s.io", "", "APIService"): Rules(
         apiregistration.validate_api_service,

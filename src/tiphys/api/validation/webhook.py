@@ -43,11 +43,9 @@ def webhook_url(errs: Errors, url: str, path: str) -> None:
         errs.append(field.invalid(path, parts.query, "query parameters are not permitted in the URL"))
 
 
-def webhook_service(errs: Errors, service: Object, path: str, swapped: bool = True) -> None:
-    """``swapped``: a missing name is told as a missing namespace and the other way round, as the original does."""
-    namespace, name = service.get("namespace"), service.get("name")
-    if swapped:
-        namespace, name = name, namespace
+def webhook_service(errs: Errors, service: Object, path: str) -> None:
+    """A missing name is told as a missing namespace and the other way round, as the original does."""
+    namespace, name = service.get("name"), service.get("namespace")
     if not name:
         errs.append(field.required(f"{path}.name"))
     if not namespace:
