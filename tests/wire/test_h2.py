@@ -236,7 +236,7 @@ def test_rapid_resets_end_the_connection(run) -> None:
         with pytest.raises(ConnectionError):
             await attack(client)
 
-    run(handler, use, Limits(idle_timeout=0.4))
+    run(handler, use)
 
 
 def test_shutdown_lets_requests_end_and_tells_watches(run) -> None:

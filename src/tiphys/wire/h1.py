@@ -172,6 +172,7 @@ class Http1Connection(asyncio.Protocol):
             self._raw.feed_eof()
             return not self._server.secure
         # Only half-closed, or gone? As in Go, what still waits for something is given up, what is ready is delivered.
+        self._flush_now()
         self._ended = bool(self._queue) and not self._busy and not self._server.secure
         return self._ended
 
@@ -306,7 +307,7 @@ class Http1Connection(asyncio.Protocol):
         if self._busy or self._queue:
             self._continue_due = True  # earlier responses come first
         else:
-            self._transport.write(CONTINUE)
+            self._queue_bytes(CONTINUE)
 
     def on_body(self, data: bytes) -> None:
         self._body_size += len(data)
@@ -416,10 +417,10 @@ class Http1Connection(asyncio.Protocol):
                 self._loop.call_soon(self._pump)
         elif self._continue_due:
             self._continue_due = False
-            transport.write(CONTINUE)
+            self._queue_bytes(CONTINUE)
 
     def _finish(self, linger: bool) -> None:
-        self.flush()
+        self._flush_now()
         self._stage = Stage.REFUSED
         self._queue.clear()
         if linger:
@@ -439,10 +440,11 @@ class Http1Connection(asyncio.Protocol):
             rest += "Connection: keep-alive\r\n"
         head = response_head(status, headers, rest, self._server.date())
         if bodiless or exchange.request.method == "HEAD":
-            self._transport.write(head)
+            self._queue_bytes(head)
         elif len(body) <= _JOIN_LIMIT:
-            self._transport.write(head + body)
+            self._queue_bytes(head + body)
         else:
+            self._flush_now()
             self._transport.writelines((head, body))
 
     async def _stream(self, exchange: Exchange, response: Response, body: Stream, keep_alive: bool) -> bool:
@@ -488,6 +490,7 @@ class Http1Connection(asyncio.Protocol):
             self._send(exchange, Response(500), b"", False)
             return
         headers = {"Connection": "Upgrade", **response.headers}
+        self._flush_now()
         self._transport.write(response_head(101, headers, "", self._server.date()))
         self._raw = stream = TransportStream(self._transport, self._gate, self._aside)
         self._aside = b""
@@ -504,18 +507,24 @@ class Http1Connection(asyncio.Protocol):
         except Exception:
             log.exception("%s %s failed after its upgrade", request.method, request.path)
 
-    # -- streams' output
+    # -- output
 
     def _queue_bytes(self, data: bytes) -> None:
+        """Send at the end of the loop's turn: many small answers in a row cost less than each by itself."""
         if not self._pending:
             self._server.flush_soon(self)
         self._pending.append(data)
         self._pending_size += len(data)
 
     def flush(self) -> None:
-        """Hand over what streams wrote. While the client is slow it is kept here, where watchers share the bytes."""
+        """Hand over what was queued. While the client is slow it is kept here, where watchers share the bytes."""
+        if self._pending and not self._gate.shut:
+            self._flush_now()
+
+    def _flush_now(self) -> None:
+        """Hand over even to a full transport: before a close, or before something is written past the queue."""
         pending = self._pending
-        if not pending or self._gate.shut:
+        if not pending:
             return
         self._pending = []
         self._pending_size = 0
@@ -546,6 +555,7 @@ class Http1Connection(asyncio.Protocol):
         if self._sink is not None:
             self._sink.end()
         elif not self._busy and not self._queue and self._stage in (Stage.IDLE, Stage.REFUSED):
+            self._flush_now()
             self._transport.close()
 
     def abort(self) -> None:

@@ -123,6 +123,9 @@ class Http2Connection(asyncio.Protocol):
                 stream.serve()
         elif isinstance(event, h2.events.StreamReset):
             self._resets += 1
+            if self._resets == _RESETS_PER_SWEEP:
+                log.warning("HTTP/2 client %s opens and resets streams without end", self._peer.address)
+                self._transport.abort()
             if (stream := self._streams.get(event.stream_id)) is not None:
                 stream.lose()
         elif isinstance(event, h2.events.ConnectionTerminated):  # h2 sends nothing more after it
@@ -268,10 +271,6 @@ class Http2Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         limits = self._server.limits
-        if self._resets > _RESETS_PER_SWEEP:
-            log.warning("HTTP/2 client %s opens and resets streams without end", self._peer.address)
-            self._transport.abort()
-            return
         self._resets = 0
         answered, self._answered_early = self._answered_early, []
         for number in answered:
