@@ -481,6 +481,89 @@ def test_a_finished_job_is_deleted_after_its_ttl(cluster: Cluster) -> None:
     cluster.wait_until(lambda: not names(cluster, "v1", "Pod"))
 
 
+# Budgets, quotas, roles, claims
+
+
+def test_a_disruption_budget_counts_healthy_pods(cluster: Cluster) -> None:
+    meta = {"name": "web", "namespace": "default"}
+    spec = {"maxUnavailable": "34%", "selector": {"matchLabels": {"app": "web"}}}
+    cluster.create({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta, "spec": spec})
+    deploy(cluster, replicas=3)
+
+    def status() -> tuple[int, ...]:
+        found = (cluster.get("policy/v1", "PodDisruptionBudget", "web") or {}).get("status", {})
+        fields = ("expectedPods", "desiredHealthy", "currentHealthy", "disruptionsAllowed")
+        return tuple(found.get(field, -1) for field in fields)
+
+    cluster.wait_until(lambda: status() == (3, 1, 3, 2))
+    cluster.patch("apps/v1", "Deployment", "web", {"spec": {"replicas": 1}})
+    cluster.wait_until(lambda: status() == (1, 0, 1, 1))
+    found = condition(cluster.get("policy/v1", "PodDisruptionBudget", "web"), "DisruptionAllowed")
+    assert found is not None
+    assert (found["status"], found["reason"]) == ("True", "SufficientPods")
+
+
+def test_a_quota_is_counted_and_given_back(cluster: Cluster) -> None:
+    meta = {"name": "all", "namespace": "default"}
+    hard = {"pods": "10", "count/deployments.apps": "2", "requests.cpu": "4", "secrets": "5", "services": "1"}
+    cluster.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta, "spec": {"hard": hard}})
+
+    def used() -> Object:
+        return (cluster.get("v1", "ResourceQuota", "all") or {}).get("status", {}).get("used", {})
+
+    nothing = {"pods": "0", "count/deployments.apps": "0", "requests.cpu": "0", "secrets": "0", "services": "1"}
+    cluster.wait_until(lambda: used() == nothing)
+    wanted = workload("Deployment", "web", replicas=2)
+    wanted["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "250m"}}
+    cluster.create(wanted)
+    cluster.wait_until(lambda: rolled_out(cluster, "web"))
+    cluster.wait_until(lambda: used() == nothing | {"pods": "2", "count/deployments.apps": "1", "requests.cpu": "500m"})
+    cluster.delete("apps/v1", "Deployment", "web")
+    cluster.wait_until(lambda: used() == nothing)
+
+
+def test_aggregated_roles_have_the_rules_of_those_they_select(cluster: Cluster) -> None:
+    def role(name: str, **fields: Any) -> None:
+        labels = fields.pop("labels", {})
+        meta = {"name": name, "labels": labels}
+        cluster.create(
+            {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": meta, **fields}
+        )
+
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    role("whole", aggregationRule={"clusterRoleSelectors": [{"matchLabels": {"part": "yes"}}]}, rules=[])
+    role("part", labels={"part": "yes"}, rules=[rule])
+
+    def rules() -> Any:
+        return (cluster.get("rbac.authorization.k8s.io/v1", "ClusterRole", "whole") or {}).get("rules")
+
+    cluster.wait_until(lambda: rules() == [rule])
+    cluster.delete("rbac.authorization.k8s.io/v1", "ClusterRole", "part")
+    cluster.wait_until(lambda: not rules())
+
+
+def test_a_claim_in_use_is_kept(cluster: Cluster) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
+    meta = {"name": "data", "namespace": "default"}
+    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec})
+    pod = template("user")
+    pod["spec"] |= {
+        "nodeName": "node-0",
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    }
+    cluster.run_for(1)
+    meta = {"name": "user", "namespace": "default"}
+    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod["spec"]})
+    cluster.wait_until(lambda: cluster.list("v1", "Pod", "default", phase="Running"))
+    cluster.delete("v1", "PersistentVolumeClaim", "data")
+    cluster.run_for(10)
+    kept = cluster.get("v1", "PersistentVolumeClaim", "data")
+    assert kept is not None
+    assert kept["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    cluster.delete("v1", "Pod", "user")
+    cluster.wait_until(lambda: cluster.get("v1", "PersistentVolumeClaim", "data") is None)
+
+
 # The whole
 
 

@@ -83,6 +83,20 @@ ROWS = (
     _row("taint-eviction-controller", "tainteviction:TaintEvictionController", "node-controller"),
     _row("ttl-after-finished-controller", "ttlafterfinished:TTLAfterFinishedController"),
     _row("root-ca-certificate-publisher-controller", "rootca:RootCAPublisher", "root-ca-cert-publisher", _has_root_ca),
+    _row("resourcequota-controller", "resourcequota:ResourceQuotaController"),
+    _row("disruption-controller", "disruption:DisruptionController"),
+    _row("ttl-controller", "nodettl:NodeTTLController"),
+    _row("clusterrole-aggregation-controller", "clusterroleaggregation:ClusterRoleAggregationController"),
+    _row(
+        "persistentvolumeclaim-protection-controller",
+        "volumeprotection:ClaimProtectionController",
+        "pvc-protection-controller",
+    ),
+    _row(
+        "persistentvolume-protection-controller",
+        "volumeprotection:VolumeProtectionController",
+        "pv-protection-controller",
+    ),
 )
 
 CONTROLLERS = {row.name: row for row in ROWS}

@@ -28,9 +28,7 @@ _PLAIN_COUNTS = frozenset(
     )
 )
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
-_REQUIRED = frozenset(
-    ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
-)
+_REQUIRED = frozenset(("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
 
 
 def count_name(group: str, plural: str) -> str:
@@ -58,7 +56,7 @@ def _is_alive(pod: Object, now: float) -> bool:
     if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
         return False
     if "deletionTimestamp" in meta and meta.get("deletionGracePeriodSeconds") is not None:
-        return now <= parse_seconds(meta["deletionTimestamp"]) + meta["deletionGracePeriodSeconds"]
+        return now <= parse_seconds(meta["deletionTimestamp"]) + int(meta["deletionGracePeriodSeconds"])
     return True
 
 
@@ -115,7 +113,7 @@ def matching(group: str, plural: str, hard: set[str], usage: Usage) -> set[str]:
 
 
 def _is_claims(plural: str, name: str) -> bool:
-    return plural == "persistentvolumeclaims" and (
+    return bool(plural == "persistentvolumeclaims") and (
         name == "requests.storage" or ".storageclass.storage.k8s.io/" in name
     )
 

@@ -1,0 +1,136 @@
+"""Protection of claims and volumes: one that is in use is not removed before its last user is gone.
+
+Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tiphys.client import errors
+from tiphys.client.informer import Callbacks
+from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
+from tiphys.controlkit import pods as podkit
+from tiphys.controlkit.objects import (
+    Object,
+    copy,
+    finalizers_of,
+    is_deleting,
+    key_of,
+    name_of,
+    namespace_of,
+    split_key,
+    status_of,
+)
+from tiphys.controllers.context import ControllerContext
+
+CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
+VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+
+_BY_CLAIM = "claims"
+
+
+def claims_of(pod: Object) -> list[str]:
+    """Keys of the claims that a pod mounts, those of its ephemeral volumes included."""
+    namespace = namespace_of(pod)
+    found = []
+    for volume in pod["spec"].get("volumes") or ():
+        if volume.get("persistentVolumeClaim"):
+            found.append(f"{namespace}/{volume['persistentVolumeClaim']['claimName']}")
+        elif volume.get("ephemeral"):
+            found.append(f"{namespace}/{name_of(pod)}-{volume['name']}")
+    return found
+
+
+def is_used(pods: Iterable[Object]) -> bool:
+    """Whether one of the pods that name a claim may have it mounted: it was scheduled and has not ended."""
+    return any(podkit.node_of(pod) and not podkit.is_finished(pod) for pod in pods)
+
+
+class ClaimProtectionController:
+    def __init__(self, context: ControllerContext) -> None:
+        self._client = context.client
+        self._claims = context.informers.informer(PERSISTENT_VOLUME_CLAIMS)
+        self._pods = context.informers.informer(PODS)
+        if not self._pods.store.has_index(_BY_CLAIM):
+            self._pods.add_index(_BY_CLAIM, claims_of)
+        self._controller = context.controller("pvcprotection", self.reconcile)
+        self._controller.handles(
+            self._claims,
+            Callbacks(added=self._claim_seen, updated=lambda old, new: self._claim_seen(new), deleted=_nothing),
+        )
+        self._controller.handles(
+            self._pods,
+            Callbacks(added=self._pod_seen, updated=lambda old, new: self._pod_seen(new), deleted=self._pod_gone),
+        )
+
+    async def run(self) -> None:
+        await self._controller.run()
+
+    def _claim_seen(self, claim: Object) -> None:
+        if is_deleting(claim) or CLAIM_FINALIZER not in finalizers_of(claim):
+            self._controller.queue.add(key_of(claim))
+
+    def _pod_seen(self, pod: Object) -> None:
+        if podkit.is_finished(pod) or not podkit.node_of(pod):
+            self._pod_gone(pod)
+
+    def _pod_gone(self, pod: Object) -> None:
+        for key in claims_of(pod):
+            self._controller.queue.add(key)
+
+    async def reconcile(self, key: str) -> None:
+        claim = self._claims.store.get(*split_key(key))
+        if claim is None:
+            return
+        protected = CLAIM_FINALIZER in finalizers_of(claim)
+        if is_deleting(claim) and protected:
+            if not is_used(self._pods.store.by_index(_BY_CLAIM, key)) and not await self._is_used_live(key):
+                await self._set(claim, [name for name in finalizers_of(claim) if name != CLAIM_FINALIZER])
+        elif not is_deleting(claim) and not protected:
+            await self._set(claim, [*finalizers_of(claim), CLAIM_FINALIZER])
+
+    async def _is_used_live(self, key: str) -> bool:
+        """The informer may lag: ask before the claim goes for good."""
+        pods = (await self._client.list(PODS, split_key(key)[0])).get("items") or ()
+        return is_used(pod for pod in pods if key in claims_of(pod))
+
+    async def _set(self, claim: Object, finalizers: list[str]) -> None:
+        wanted = copy(claim)
+        wanted["metadata"]["finalizers"] = finalizers
+        try:
+            await self._client.update(PERSISTENT_VOLUME_CLAIMS, wanted)
+        except errors.NotFound:
+            return
+
+
+class VolumeProtectionController:
+    def __init__(self, context: ControllerContext) -> None:
+        self._client = context.client
+        self._volumes = context.informers.informer(PERSISTENT_VOLUMES)
+        self._controller = context.controller("pvprotection", self.reconcile)
+        self._controller.watches(self._volumes)
+
+    async def run(self) -> None:
+        await self._controller.run()
+
+    async def reconcile(self, key: str) -> None:
+        volume = self._volumes.store.get("", key)
+        if volume is None:
+            return
+        protected = VOLUME_FINALIZER in finalizers_of(volume)
+        wanted = copy(volume)
+        if is_deleting(volume) and protected and status_of(volume).get("phase") != "Bound":
+            wanted["metadata"]["finalizers"] = [n for n in finalizers_of(volume) if n != VOLUME_FINALIZER]
+        elif not is_deleting(volume) and not protected:
+            wanted["metadata"]["finalizers"] = [*finalizers_of(volume), VOLUME_FINALIZER]
+        else:
+            return
+        try:
+            await self._client.update(PERSISTENT_VOLUMES, wanted)
+        except errors.NotFound:
+            return
+
+
+def _nothing(claim: Object) -> None:
+    """A claim that is gone needs no protection."""
