@@ -29,13 +29,17 @@ class Step:
 
 
 def journey(observations: Sequence[Observation], scheduled: float | None) -> list[Step]:
-    """The steps that were seen, in order of time. ``scheduled`` is when the scheduler says it had chosen a node."""
+    """The steps that were seen, in order of time.
+
+    ``scheduled`` is the time in the scheduler's event; it is written when the binding is done, so the choice was made at
+    the binding at the latest.
+    """
     seen: dict[str, float] = {}
     for observation in observations:
         for step in _reached(observation.pod):
             seen.setdefault(step, observation.seconds)
     if scheduled is not None and "created" in seen:
-        seen["scheduled"] = max(scheduled, seen["created"])
+        seen["scheduled"] = max(min(scheduled, seen.get("bound", scheduled)), seen["created"])
     origin = seen.get("created", 0.0)
     steps = [Step(name, seen[name] - origin) for name in STEPS if name in seen]
     return sorted(steps, key=lambda step: (step.seconds, STEPS.index(step.name)))

@@ -28,6 +28,7 @@ def remove_everything(settings: Settings) -> list[str]:
         problems += remove_leftovers(config, network.pod_network(settings))
     problems += network.remove_service_rules()
     problems += _unmount(settings.data_dir, settings.run_dir)
+    _remove_cgroups()
     _remove_context(settings, problems)
     for folder in (settings.data_dir, settings.run_dir):
         problems += _remove_folder(folder)
@@ -54,9 +55,20 @@ def _remove_context(settings: Settings, problems: list[str]) -> None:
 
 
 def _remove_folder(folder: Path) -> list[str]:
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            shutil.rmtree(folder)
-        except OSError as error:
-            return [f"cannot remove {folder}: {error}"]
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [f"cannot remove {folder}: {error}"]
     return []
+
+
+def _remove_cgroups() -> None:
+    """Remove the pods' cgroups, as far as nothing is in them: another kubelet on the machine keeps its own."""
+    for top in [*Path("/sys/fs/cgroup").glob("kubepods*"), *Path("/sys/fs/cgroup").glob("*/kubepods*")]:
+        for folder in sorted((p for p in top.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        with contextlib.suppress(OSError):
+            top.rmdir()
