@@ -174,7 +174,8 @@ class _Patch:
     def _decode(self, patched: Any, touched: set[int], strict: list[str]) -> Decoded:
         """The object of its type, as if the patched text had come as a body."""
         if not strict and self._is_clean(patched):
-            return Decoded(ordered(patched))
+            # What the patch did not touch is still the current object's, which is not the caller's to change.
+            return Decoded(ordered(copy(patched)))
 
         def refuse(reason: str) -> StatusError:
             return _invalid(patched_text(patched, self.schema, touched), reason)
@@ -191,7 +192,7 @@ class _Patch:
     def _restore(self, patched: Object, patch: Object, strict: list[str]) -> Decoded:
         """The object of its type, as the original converts maps in memory."""
         if not strict and self._is_clean(patched):
-            return Decoded(ordered(patched))
+            return Decoded(ordered(copy(patched)))
 
         def refuse(reason: str) -> StatusError:
             return _invalid(value_text(patch), reason)
@@ -214,7 +215,7 @@ class _Patch:
 
     def _typed(self, decoder: TypedDecoder, patched: Object, refuse: Any) -> Object:
         if not self.schema.name:
-            return patched
+            return copy(patched)
         try:
             node = read(orjson.dumps(patched))
             assert isinstance(node, Pairs)
