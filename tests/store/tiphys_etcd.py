@@ -17,8 +17,10 @@ def start(directory: Path, port: int, *flags: str, scheme: str = "http") -> subp
     url = f"{scheme}://127.0.0.1:{port}"
     program = "import sys; from tiphys.store.command import main; sys.exit(main())"
     return subprocess.Popen(
-        [sys.executable, "-c", program, f"--data-dir={directory}", f"--listen-client-urls={url}"]
-        + [f"--advertise-client-urls={url}", "--log-level=error", *flags],
+        [
+            *(sys.executable, "-c", program, f"--data-dir={directory}", "--log-level=error"),
+            *(f"--listen-client-urls={url}", f"--advertise-client-urls={url}", *flags),
+        ],
         env={key: value for key, value in os.environ.items() if not key.startswith("ETCD")},
         stderr=subprocess.PIPE,
     )

@@ -17,13 +17,21 @@ from tiphys.store.etcdpb import pb
 async def grant(session: Session) -> None:
     (ttl,) = session.expect(1, 1, "lease grant command needs TTL argument")
     request = pb.LeaseGrantRequest(TTL=number(ttl, "TTL"))
-    session.output.grant(await session.call("Lease", "LeaseGrant", request))
+    try:
+        response = await session.call("Lease", "LeaseGrant", request)
+    except StoreError as error:
+        raise StoreError(f"failed to grant lease ({error})") from error
+    session.output.grant(response)
 
 
 async def revoke(session: Session) -> None:
     (text,) = session.expect(1, 1, "lease revoke command needs 1 argument")
     id = number(text, "lease ID arg", 16)
-    session.output.revoke(id, await session.call("Lease", "LeaseRevoke", pb.LeaseRevokeRequest(ID=id)))
+    try:
+        response = await session.call("Lease", "LeaseRevoke", pb.LeaseRevokeRequest(ID=id))
+    except StoreError as error:
+        raise StoreError(f"failed to revoke lease ({error})") from error
+    session.output.revoke(id, response)
 
 
 async def time_to_live(session: Session) -> None:
