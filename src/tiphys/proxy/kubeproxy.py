@@ -121,6 +121,7 @@ class KubeProxy:
                 await self._services.wait_synced()
                 await self._slices.wait_synced()
                 await self._nodes.wait_synced()
+                await self._wait_for_node_range()
                 mode = await self._set_up()
                 servers = await self._serve(mode)
                 await self._keep_in_step()
@@ -152,6 +153,7 @@ class KubeProxy:
 
     def _node(self, node: Object) -> None:
         self.health.node = node
+        self._wake.set()
         place = Place(self._config.node_name, (node["metadata"].get("labels") or {}).get(ZONE, ""))
         if place == self._place:
             return
@@ -159,7 +161,6 @@ class KubeProxy:
         for family, backend in self._backends.items():
             backend.configure(place=place)
             self._trackers[family].touch_all()
-        self._wake.set()
 
     def _ranges_changed(self) -> None:
         for family, backend in self._backends.items():
@@ -217,6 +218,12 @@ class KubeProxy:
         if self._config.detect_local_mode == "NodeCIDR" and self.health.node is not None:
             ranges = tuple((self.health.node.get("spec") or {}).get("podCIDRs") or ())
         return tuple(cidr for cidr in ranges if is_family(cidr, family))
+
+    async def _wait_for_node_range(self) -> None:
+        """In mode NodeCIDR rules tell pods from others by this node's range, so it has to be known first."""
+        while self._config.detect_local_mode == "NodeCIDR" and not any(map(self._pod_ranges, self._families)):
+            self._wake.clear()
+            await self._wake.wait()
 
     async def _keep_in_step(self) -> None:
         last_policy_check = -self._config.sync_period

@@ -14,7 +14,7 @@ from typing import Any
 
 from tiphys.api.meta.conditions import find_condition
 from tiphys.client import errors
-from tiphys.client.informer import Informer
+from tiphys.client.informer import Informer, without_managed_fields
 from tiphys.client.resources import (
     NAMESPACES,
     NODES,
@@ -104,7 +104,7 @@ class Scheduler:
             NODES: informer(NODES, slim_node),
             PODS: informer(PODS, slim_pod, UNFINISHED),
             NAMESPACES: informer(NAMESPACES, slim_namespace),
-            POD_DISRUPTION_BUDGETS: informer(POD_DISRUPTION_BUDGETS, lambda obj: obj),
+            POD_DISRUPTION_BUDGETS: informer(POD_DISRUPTION_BUDGETS, without_managed_fields),
         }
         for resource in (SERVICES, REPLICATION_CONTROLLERS, REPLICA_SETS, STATEFUL_SETS):
             found[resource] = informer(resource, slim_selecting)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tiphys.scheduler.framework import terms
 from tiphys.scheduler.framework.resources import Amounts, pod_requests
@@ -14,6 +13,21 @@ from tiphys.scheduler.framework.taints import Toleration, toleration
 Object = dict[str, Any]
 HostPort = tuple[str, str, int]
 """Address (0.0.0.0 for any), protocol, port."""
+
+T = TypeVar("T")
+
+
+class lazy(Generic[T]):
+    """``functools.cached_property`` without its lock, which costs more than most of what is computed here."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        value = instance.__dict__[self._name] = self._compute(instance)
+        return value
+
 
 NO_LABELS: Mapping[str, str] = {}
 
@@ -77,7 +91,7 @@ class PodInfo:
                 new.__dict__[name] = self.__dict__[name]
         return new
 
-    @cached_property
+    @lazy
     def _requests(self) -> tuple[Amounts, int, int]:
         return pod_requests(self.obj)
 
@@ -93,11 +107,11 @@ class PodInfo:
     def scored_memory(self) -> int:
         return self._requests[2]
 
-    @cached_property
+    @lazy
     def tolerations(self) -> tuple[Toleration, ...]:
         return tuple(toleration(t) for t in self.spec.get("tolerations") or ())
 
-    @cached_property
+    @lazy
     def host_ports(self) -> tuple[HostPort, ...]:
         containers = [*(self.spec.get("containers") or ())]
         containers += [c for c in self.spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
@@ -108,7 +122,7 @@ class PodInfo:
             if port.get("hostPort")
         )
 
-    @cached_property
+    @lazy
     def images(self) -> tuple[str, ...]:
         """Images of all containers and image volumes, with a tag."""
         containers = (*(self.spec.get("initContainers") or ()), *(self.spec.get("containers") or ()))
@@ -118,11 +132,11 @@ class PodInfo:
         ]
         return tuple(with_tag(name) for name in names)
 
-    @cached_property
+    @lazy
     def _affinity(self) -> Object:
         return self.spec.get("affinity") or {}
 
-    @cached_property
+    @lazy
     def required_nodes(self) -> terms.RequiredNodes | None:
         selector = self.spec.get("nodeSelector")
         required = (self._affinity.get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
@@ -131,24 +145,24 @@ class PodInfo:
         parsed = tuple(map(terms.node_term, required["nodeSelectorTerms"])) if required is not None else None
         return terms.RequiredNodes(tuple(sorted((selector or {}).items())), parsed)
 
-    @cached_property
+    @lazy
     def preferred_nodes(self) -> tuple[tuple[terms.NodeTerm, int], ...]:
         preferred = (self._affinity.get("nodeAffinity") or {}).get("preferredDuringSchedulingIgnoredDuringExecution")
         return tuple((terms.node_term(entry["preference"]), entry["weight"]) for entry in preferred or ())
 
-    @cached_property
+    @lazy
     def required_affinity(self) -> tuple[terms.AffinityTerm, ...]:
         return terms.affinity_terms(self._pod_affinity("podAffinity", "required"), self.obj)
 
-    @cached_property
+    @lazy
     def required_anti_affinity(self) -> tuple[terms.AffinityTerm, ...]:
         return terms.affinity_terms(self._pod_affinity("podAntiAffinity", "required"), self.obj)
 
-    @cached_property
+    @lazy
     def preferred_affinity(self) -> tuple[terms.AffinityTerm, ...]:
         return terms.weighted_terms(self._pod_affinity("podAffinity", "preferred"), self.obj)
 
-    @cached_property
+    @lazy
     def preferred_anti_affinity(self) -> tuple[terms.AffinityTerm, ...]:
         return terms.weighted_terms(self._pod_affinity("podAntiAffinity", "preferred"), self.obj)
 
@@ -173,7 +187,7 @@ _PARSED_FROM = (
     "nodeSelector",
     "volumes",
 )
-_PARSED = frozenset(name for name, value in vars(PodInfo).items() if isinstance(value, cached_property))
+_PARSED = frozenset(name for name, value in vars(PodInfo).items() if isinstance(value, lazy))
 
 
 def with_tag(image: str) -> str:
