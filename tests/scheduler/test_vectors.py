@@ -83,13 +83,16 @@ def test_both_forms_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         described = random_pod(rng, i)
         info = PodInfo(described)
         monkeypatch.setattr(table, "VECTOR_THRESHOLD", 10**9)
-        expected = {name for name, status in single.objections(described).items() if status is None}
+        objections = single.objections(described)
+        expected = {name for name, status in objections.items() if status is None}
         monkeypatch.setattr(table, "VECTOR_THRESHOLD", 1)
         state = CycleState()
         _, _, status = vector.framework.pre_filter(state, info)
         assert status is None
         rows = vector.framework.filter_rows(state, info)
         assert {vector.cache.table.node(int(row)).name for row in rows} == expected, (seed, described)
+        listed = {name: status for name, status in objections.items() if status is not None}
+        assert vector.framework.objections(state, info) == listed
         if len(rows) > 1:
             _compare_scores(vector, single, info, state, rows, monkeypatch, seed)
         if expected:

@@ -7,6 +7,7 @@ and each change costs only the row that it touches. Pods may arrive before their
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Any
 
 from tiphys.scheduler.framework.events import Action
@@ -26,6 +27,8 @@ class Cache:
         self.index = PodIndex(self.table)
         self.image_nodes: dict[str, int] = {}
         """On how many nodes each image is."""
+        self.priorities: Counter[int] = Counter()
+        """How many pods on nodes have which priority."""
         self._pods: dict[str, PodInfo] = {}
         self._assumed: set[str] = set()
         self._waiting: dict[str, dict[str, PodInfo]] = {}
@@ -154,11 +157,15 @@ class Cache:
             self._waiting.setdefault(new.node_name, {})[new.uid] = new
 
     def _put(self, pod: PodInfo, node: NodeInfo) -> None:
+        self.priorities[pod.priority] += 1
         node.add_pod(pod)
         self.table.pods_changed(node)
         self.index.add(pod, node)
 
     def _take(self, pod: PodInfo, node: NodeInfo) -> None:
+        self.priorities[pod.priority] -= 1
+        if not self.priorities[pod.priority]:
+            del self.priorities[pod.priority]
         node.remove_pod(pod)
         self.table.pods_changed(node)
         self.index.remove(pod, node)
@@ -168,6 +175,7 @@ def _counts_alike(old: PodInfo, new: PodInfo) -> bool:
     return (
         old.requests == new.requests
         and old.labels == new.labels
+        and old.priority == new.priority
         and old.deleting == new.deleting
         and old.host_ports == new.host_ports
     )

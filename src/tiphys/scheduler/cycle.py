@@ -102,8 +102,11 @@ def find_feasible(framework: Framework, state: CycleState, pod: PodInfo, diagnos
         return filter_one_by_one(framework, state, pod, nodes, diagnosis)
     if table.vectorized:
         rows = filter_at_once(framework, state, pod)
-        if len(rows):
-            return rows
+        if not len(rows):
+            for name, objection in framework.objections(state, pod).items():
+                diagnosis.statuses[name] = objection
+                diagnosis.add(objection)
+        return rows
     return filter_one_by_one(framework, state, pod, table, diagnosis)
 
 

@@ -5,7 +5,7 @@ A profile is the set of plugins for pods with one ``schedulerName``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -161,17 +161,41 @@ class Framework:
 
         table, skipped = self.cache.table, state.skip_filter
         mask = table.view(table.alive) > 0
-        for plugin in self._vector_filters:
-            if plugin.name not in skipped:
-                passed = plugin.filter_all(state, pod)
-                if passed is not None:
-                    mask &= passed
+        for _, passed in self._masks(state, pod):
+            mask &= passed
         rows = np.flatnonzero(mask)
         for other in self._other_filters:
             if other.name not in skipped:
                 passing = [row for row in rows if other.filter(state, pod, table.node(int(row))) is None]
                 rows = np.array(passing, dtype=np.int64)
         return rows
+
+    def objections(self, state: CycleState, pod: PodInfo) -> dict[str, Status]:
+        """The first objection to each node, by NumPy: a plugin is asked only about the nodes that it turns down."""
+        import numpy as np
+
+        table = self.cache.table
+        left = table.view(table.alive) > 0
+        found: dict[str, Status] = {}
+        for plugin, passed in self._masks(state, pod):
+            for row in np.flatnonzero(left & ~passed):
+                node = table.node(int(row))
+                status = plugin.filter(state, pod, node)
+                assert status is not None, f"{plugin.name} disagrees with itself about {node.name}"
+                found[node.name] = status.by(plugin.name)
+            left &= passed
+        for row in np.flatnonzero(left):
+            node = table.node(int(row))
+            if (status := self.filter_with_nominated(state, pod, node)) is not None:
+                found[node.name] = status
+        return found
+
+    def _masks(self, state: CycleState, pod: PodInfo) -> Iterator[tuple[Any, np.ndarray[Any, Any]]]:
+        for plugin in self._vector_filters:
+            if plugin.name not in state.skip_filter:
+                passed = plugin.filter_all(state, pod)
+                if passed is not None:
+                    yield plugin, passed
 
     def add_pod(self, state: CycleState, pod: PodInfo, added: PodInfo, node: NodeInfo) -> None:
         for plugin in self._extensions:

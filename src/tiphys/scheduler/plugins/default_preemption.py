@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 _LOWEST = 2**31
+_NO_VICTIMS = unresolvable("No preemption victims found for incoming pod")
 _TERMINATING = "not eligible due to a terminating pod on the nominated node."
 
 
@@ -115,6 +116,8 @@ class DefaultPreemption:
         self, state: CycleState, pod: PodInfo, nodes: Sequence[NodeInfo]
     ) -> tuple[list[Candidate], dict[str, Status]]:
         """Enough of the nodes where it would work, from a random one on, and why it would not on the others."""
+        if not any(priority < pod.priority for priority in self._handle.cache.priorities):
+            return [], dict.fromkeys((node.name for node in nodes), _NO_VICTIMS)
         wanted = min(len(nodes), max(len(nodes) * self._percentage // 100, self._absolute))
         harmless: list[Candidate] = []
         harmful: list[Candidate] = []
@@ -125,7 +128,7 @@ class DefaultPreemption:
             if harmless and len(harmless) + len(harmful) >= wanted:
                 break
             node = nodes[(offset + i) % len(nodes)]
-            found = self._victims(state.clone(), pod, node.clone(), budgets)
+            found = self._victims(state, pod, node, budgets)
             if isinstance(found, Status):
                 reasons[node.name] = found
             else:
@@ -135,9 +138,13 @@ class DefaultPreemption:
     def _victims(
         self, state: CycleState, pod: PodInfo, node: NodeInfo, budgets: Sequence[Object]
     ) -> Candidate | Status:
-        """The fewest pods to remove from this node; works on copies of the state and the node."""
+        """The fewest pods to remove from this node, tried out on copies of the state and the node."""
         framework = self.framework
         assert framework is not None
+        potential = [other for other in node.pods.values() if other.priority < pod.priority]
+        if not potential:
+            return _NO_VICTIMS
+        state, node = state.clone(), node.clone()
 
         def remove(other: PodInfo) -> None:
             node.remove_pod(other)
@@ -151,9 +158,6 @@ class DefaultPreemption:
             remove(other)
             return False
 
-        potential = [other for other in node.pods.values() if other.priority < pod.priority]
-        if not potential:
-            return unresolvable("No preemption victims found for incoming pod")
         for other in potential:
             remove(other)
         if (objection := framework.filter_with_nominated(state, pod, node)) is not None:
