@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from tiphys.wire.client_connection import ClientConnection, SocketResponse
 from tiphys.wire.framing import request_head
 from tiphys.wire.http import Request
+from tiphys.wire.tlslayer import TlsLayer
 
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
 _BODY_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
@@ -120,28 +121,39 @@ class SocketTransport:
     async def _connect(self) -> ClientConnection:
         if self._closed:
             raise ConnectionError("the transport is closed")
-        loop = asyncio.get_running_loop()
-
-        def make() -> ClientConnection:
-            return ClientConnection(self._release, self._all.discard)
-
         where = f"unix:{self._unix_path}" if self._unix_path else self._host_field
         try:
             async with asyncio.timeout(self._connect_timeout):
-                if self._unix_path is not None:
-                    _, connection = await loop.create_unix_connection(
-                        make, self._unix_path, ssl=self._tls, server_hostname=self._server_hostname
-                    )
-                else:
-                    _, connection = await loop.create_connection(
-                        make, self._host, self._port, ssl=self._tls, server_hostname=self._server_hostname
-                    )
+                return await self._open()
         except ConnectionError as error:
             raise type(error)(error.errno, f"connect to {where}: {error.strerror or error}") from error
         except TimeoutError as error:
             raise ConnectionError(f"connect to {where}: timed out") from error
         except OSError as error:  # no such name, no route, TLS
             raise ConnectionError(f"connect to {where}: {error}") from error
+
+    async def _open(self) -> ClientConnection:
+        loop = asyncio.get_running_loop()
+        connection = ClientConnection(self._release, self._all.discard)
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def make() -> asyncio.Protocol:
+            if self._tls is None:
+                return connection
+            name = self._server_hostname
+            return TlsLayer(self._tls, lambda: connection, self._connect_timeout, server_hostname=name, ready=ready)
+
+        transport: asyncio.Transport
+        if self._unix_path is not None:
+            transport, _ = await loop.create_unix_connection(make, self._unix_path)
+        else:
+            transport, _ = await loop.create_connection(make, self._host, self._port)
+        if self._tls is not None:
+            try:
+                await ready
+            except BaseException:
+                transport.abort()
+                raise
         self._all.add(connection)
         return connection
 

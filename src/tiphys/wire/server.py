@@ -15,10 +15,11 @@ import ssl
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from tiphys.wire.h1 import Http1Connection
 from tiphys.wire.http import Handler, Request, Response
+from tiphys.wire.tlslayer import TlsLayer
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +105,15 @@ class Server:
         self, host: str, port: int, *, tls: ssl.SSLContext | None, sock: socket.socket | None, backlog: int
     ) -> None:
         where: dict[str, Any] = {"sock": sock} if sock is not None else {"host": host or None, "port": port}
-        if tls is not None:
-            where |= {"ssl": tls, "ssl_handshake_timeout": self.limits.handshake_timeout, "ssl_shutdown_timeout": 2.0}
-        self._listener = await self.loop.create_server(lambda: Http1Connection(self), backlog=backlog, **where)
+        timeout = self.limits.handshake_timeout
+
+        def plain() -> asyncio.Protocol:
+            return Http1Connection(self)
+
+        def encrypted() -> asyncio.Protocol:
+            return TlsLayer(cast(ssl.SSLContext, tls), plain, timeout)
+
+        self._listener = await self.loop.create_server(plain if tls is None else encrypted, backlog=backlog, **where)
 
     # -- what connections call
 
