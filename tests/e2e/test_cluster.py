@@ -78,7 +78,7 @@ def test_the_page_by_cluster_ip_by_node_port_and_by_name(cluster: Machine) -> No
     assert "It works" in cluster.curl(f"http://{spec['clusterIP']}/")
     assert "It works" in cluster.curl(f"http://{NODE_IP}:{spec['ports'][0]['nodePort']}/")
     for name in ("web", f"web.{DEMO}", f"web.{DEMO}.svc.cluster.local"):
-        page = cluster.kubectl("exec", "-n", DEMO, one_pod(cluster), "--", "wget", "-qO-", "-T", "5", f"http://{name}/")
+        page = cluster.kubectl("exec", "-n", DEMO, one_pod(cluster), "--", "wget", "-qO-", f"http://{name}/")
         assert "It works" in page
 
 
@@ -109,23 +109,19 @@ def test_exec_logs_and_port_forward(cluster: Machine) -> None:
 
 def assert_log_follows(cluster: Machine, pod: str) -> None:
     """`logs -f` shows what is written after it was called."""
-    following = cluster.start("kubectl", "logs", "-f", "-n", DEMO, pod)
+    said = cluster.folder / "followed"
+    following = cluster.start("kubectl", "logs", "-f", "--tail=0", "-n", DEMO, pod, output=said)
     address = cluster.get("pod", pod, "-n", DEMO)["status"]["podIP"]
+
+    def shows_request() -> bool:
+        cluster.run("curl", "-s", f"http://{address}:8080/missing", check=False)
+        return "response:404" in said.read_text()
+
     try:
-        assert following.stdout is not None
-        os.set_blocking(following.stdout.fileno(), False)
-        seen = ""
-
-        def found() -> bool:
-            nonlocal seen
-            cluster.run("curl", "-s", f"http://{address}:8080/marked-for-the-log", check=False)
-            seen += following.stdout.read() or "" if following.stdout else ""
-            return "/marked-for-the-log" in seen or "response:404" in seen
-
-        wait_for(found, 20, "a line in the followed log")
+        wait_for(shows_request, 20, "a line in the followed log")
     finally:
         following.terminate()
-        following.communicate()
+        following.wait()
 
 
 def assert_port_forward(cluster: Machine, pod: str) -> None:
@@ -138,7 +134,7 @@ def assert_port_forward(cluster: Machine, pod: str) -> None:
         )
     finally:
         forwarding.terminate()
-        forwarding.communicate()
+        forwarding.wait()
 
 
 PROBE = """

@@ -84,7 +84,6 @@ def demo_image(name: str = DEMO_IMAGE) -> ImageSource:
         File("var/www/", None),
         File("bin/busybox", busybox.read_bytes()),
         *(File(f"bin/{program}", link="busybox") for program in programs),
-        *_resolver_libraries(),
         *(File(f"usr/bin/{program}", link="../../bin/busybox") for program in ("env", "id", "test")),
         File(
             "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n", mode=0o644
@@ -93,14 +92,6 @@ def demo_image(name: str = DEMO_IMAGE) -> ImageSource:
         File("etc/nsswitch.conf", b"hosts: files dns\n", mode=0o644),
     ]
     return ImageSource(name, files, command=["sh"])
-
-
-def _resolver_libraries() -> list[File]:
-    """What a static program of glibc loads to look names up: without it, it crashes at the first name."""
-    names = ("libc.so.6", "libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2", "ld-linux-x86-64.so.2")
-    folders = sorted(p for p in Path("/lib").glob("*-linux-gnu*") if (p / "libc.so.6").exists())
-    found = [folder / name for folder in folders[:1] for name in (*names, "ld-linux-aarch64.so.1")]
-    return [File(str(path).lstrip("/"), path.read_bytes()) for path in found if path.exists()]
 
 
 def _busybox() -> Path:

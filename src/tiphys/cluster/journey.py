@@ -31,8 +31,8 @@ class Step:
 def journey(observations: Sequence[Observation], scheduled: float | None) -> list[Step]:
     """The steps that were seen, in order of time.
 
-    ``scheduled`` is the time in the scheduler's event; it is written when the binding is done, so the choice was made at
-    the binding at the latest.
+    ``scheduled`` is the time in the scheduler's event; it is written when the binding is done, so the choice was made
+    at the binding at the latest.
     """
     seen: dict[str, float] = {}
     for observation in observations:

@@ -50,17 +50,16 @@ class Machine:
     def argv(self, *argv: str | Path) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{self.namespace}", *map(str, argv)]
 
-    def start(self, *argv: str | Path) -> subprocess.Popen[str]:
-        """Start a program there; the caller ends it."""
-        return subprocess.Popen(
-            self.argv(*argv), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def start(self, *argv: str | Path, output: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a program there, with what it says in ``output``; the caller ends it."""
+        with (output or Path(os.devnull)).open("ab") as file:
+            return subprocess.Popen(self.argv(*argv), env=self.environment, stdout=file, stderr=file)
 
     def tiphys(self, command: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         tool = Path(sys.executable).parent / "tiphys"
         return self.run(tool, command, "--data-dir", self.folder / "data", *words, **options)
 
-    def start_tiphys(self, command: str, *words: str) -> subprocess.Popen[str]:
+    def start_tiphys(self, command: str, *words: str) -> subprocess.Popen[bytes]:
         return self.start(Path(sys.executable).parent / "tiphys", command, "--data-dir", self.folder / "data", *words)
 
     def kubectl(self, *words: str, **options: Any) -> str:
