@@ -39,15 +39,18 @@ def whole(value: Any, plan: Plan) -> FieldSet:
         return {}
     shape = plan.shape
     if shape == STRUCT:
-        children = plan.children
+        leaves, children = plan.leaves, plan.children
         found: FieldSet = {SELF: {}}
         for name in sorted(value):
+            leaf = leaves.get(name)
+            if leaf is not None:
+                found[leaf] = {}
+                continue
             child = children.get(name)
             if child is None:
                 _whole_unknown(found, name, value[name], plan)
                 continue
-            element, below = child
-            found[element] = {} if below.shape == LEAF else whole(value[name], below)
+            found[child[0]] = whole(value[name], child[1])
         return found
     if shape == LEAF or (shape == DEDUCED and not isinstance(value, dict)):
         return {}

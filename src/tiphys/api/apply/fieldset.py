@@ -16,6 +16,7 @@ Source: KEP-555 (server-side apply) and the documentation of ``fieldsV1``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -214,9 +215,12 @@ def ordered(fields: FieldSet) -> FieldSet:
 
 def ordered_level(node: FieldSet) -> FieldSet:
     """The same node with its own elements in order; what is below stays as it is."""
-    return {key: node[key] for key in sorted(node, key=_rank)}
+    numbered = any(_NUMBERED(key) for key in node)
+    return {key: node[key] for key in (sorted(node, key=_rank) if numbered else sorted(node))}
 
 
+_NUMBERED = re.compile(r"i:|v:[-0-9]|k:.*\":[-0-9]").match
+"""Elements that may hold numbers, which do not sort as text."""
 _KINDS = {".": -1, "f": 0, "k": 1, "v": 2, "i": 3}
 
 

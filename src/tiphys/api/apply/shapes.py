@@ -26,19 +26,24 @@ LEAF, STRUCT, ENTRIES, ITEMS, DEDUCED = range(5)
 """One piece; an object's fields; a map's entries; a list's items; by what the value is."""
 
 ANYTHING = Schema(ANY)
+_KEPT_ELEMENTS = 1000
 _DEDUCED_KINDS = (ANY, SCHEMA_OR_ARRAY, SCHEMA_OR_BOOL, SCHEMA_OR_STRINGS)
 
 
 class Plan:
     """What the walkers need of a type, worked out once."""
 
-    __slots__ = ("children", "items", "keys", "schema", "shape")
+    __slots__ = ("children", "elements", "items", "keys", "leaves", "schema", "shape")
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self.shape = _shape(schema)
         self.children: dict[str, tuple[str, Plan]] = {}
         """Of an object: each field's path element and plan. Filled by ``plan_of``."""
+        self.leaves: dict[str, str] = {}
+        """Of an object: the path elements of the fields that are owned as one piece."""
+        self.elements: dict[Any, str] = {}
+        """Of a keyed list: elements made before, by the values of their key fields."""
         self.items: Plan | None = None
         """Of a map's values and a list's items; of an object's undeclared fields, where it may have some."""
         self.keys: tuple[tuple[str, Any], ...] = ()
@@ -63,6 +68,7 @@ def plan_of(schema: Schema) -> Plan:
         found = schema.plan = Plan(schema)
         if found.shape == STRUCT:
             found.children = {name: (f"f:{name}", plan_of(field.schema)) for name, field in schema.fields.items()}
+            found.leaves = {name: element for name, (element, plan) in found.children.items() if plan.shape == LEAF}
             found.items = plan_of(ANYTHING) if schema.preserve_unknown else None
         elif found.shape == DEDUCED:
             found.items = plan_of(ANYTHING)
@@ -96,10 +102,32 @@ def element_of(plan: Plan, item: Any) -> str:
 
 
 def _keyed(plan: Plan, item: Any) -> str:
-    if item is None:
-        raise FieldSetError("associative list with keys may not have a null element")
-    if not isinstance(item, dict):
-        raise FieldSetError("associative list with keys may not have non-map elements")
+    if type(item) is not dict:
+        if item is None:
+            raise FieldSetError("associative list with keys may not have a null element")
+        if not isinstance(item, dict):
+            raise FieldSetError("associative list with keys may not have non-map elements")
+    keys = plan.keys
+    if len(keys) == 1:
+        values: Any = item.get(keys[0][0])
+        known = plan.elements.get(values) if type(values) is str else None
+    else:
+        values = tuple([item.get(name, default) for name, default in keys])
+        # Numbers and booleans that are equal print differently.
+        plain = all(type(value) is str or type(value) is int for value in values)
+        known = plan.elements.get(values) if plain else None
+        values = values if plain else None
+    if known is not None:
+        return known
+    found = _key_element(plan, item)
+    if values is not None and (type(values) is str or type(values) is tuple):
+        if len(plan.elements) >= _KEPT_ELEMENTS:
+            plan.elements.clear()
+        plan.elements[values] = found
+    return found
+
+
+def _key_element(plan: Plan, item: Any) -> str:
     found = []
     for name, default in plan.keys:
         value = item.get(name, default)

@@ -267,5 +267,5 @@ def path_segment_prefix(value: str) -> list[str]:
 
 
 def for_prefix(value: str) -> str:
-    """A generateName in the form to be checked as a name: a letter stands for the trailing hyphen and what is before."""
+    """A generateName in the form in which it is checked: a letter for the trailing hyphen and what is before it."""
     return value[:-2] + "a" if len(value) > 1 and value.endswith("-") else value
