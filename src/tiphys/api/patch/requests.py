@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from tiphys.api import errors, fielderrors
-from tiphys.api.codec.decoding import FIND_KIND, Decoded, check
+from tiphys.api.codec.decoding import FIND_KIND, Decoded, check, may_hold_duplicates
 from tiphys.api.codec.encoding import ordered
 from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
 from tiphys.api.codec.kinds import go_type, internal_type, scheme_name
@@ -95,23 +95,29 @@ class _Patch:
         return self._decode(patched, run.touched, strict)
 
     def merge(self) -> Decoded:
+        patch = self._plain_patch()
+        if patch is not None:
+            touched: set[int] = set()
+            return self._decode(merged(self.current, patch, touched), touched, [])
         node = self._read("error decoding patch: ")
         if node is None:
             raise errors.bad_request("Invalid JSON Patch")
         if not isinstance(node, Pairs):
             message = f"json: cannot unmarshal {type_name(node)} into Go value of type {_MAP}"
             raise errors.bad_request("Invalid JSON Patch" if self._lax else f"error decoding patch: {message}")
-        touched: set[int] = set()
+        touched = set()
         strict = duplicates(node)
         return self._decode(merged(self.current, self._plain(node), touched), touched, strict)
 
     def strategic(self) -> Decoded:
-        node = self._read("")
-        if node is not None and not isinstance(node, Pairs):
-            raise errors.bad_request(f"json: cannot unmarshal {type_name(node)} into Go value of type {_MAP}")
+        patch, strict = self._plain_patch(), []
+        if patch is None:
+            node = self._read("")
+            if node is not None and not isinstance(node, Pairs):
+                raise errors.bad_request(f"json: cannot unmarshal {type_name(node)} into Go value of type {_MAP}")
+            patch, strict = self._plain(node) or {}, duplicates(node)
         if not self.schema.name:
             raise errors.bad_request("strategic merge patch format is not supported")
-        patch = self._plain(node) or {}
         try:
             patched = strategic_merge_patch(self.current, patch, self.schema)
         except BadPatch as error:
@@ -120,13 +126,21 @@ class _Patch:
             if str(error) == "lists of lists are not supported":
                 raise _unprocessable() from error
             raise errors.from_code(500, str(error)) from error
-        return self._restore(patched, patch, duplicates(node) if node is not None else [])
+        return self._restore(patched, patch, strict)
 
     # -- reading
 
     @property
     def _lax(self) -> bool:
         return self.validation == "Ignore"
+
+    def _plain_patch(self) -> Object | None:
+        """The patch, where there is nothing odd about its text: an object without keys that come twice."""
+        try:
+            found = orjson.loads(self.body)
+            return found if isinstance(found, dict) and not may_hold_duplicates(self.body, found) else None
+        except (orjson.JSONDecodeError, TypeError):
+            return None
 
     def _read(self, prefix: str) -> Node:
         try:
