@@ -309,6 +309,40 @@ def test_endpoints_and_slices_follow_the_pods(cluster: Cluster) -> None:
     cluster.wait_until(lambda: ready_endpoints(cluster) == 0)
 
 
+def test_endpoints_that_a_user_writes_are_mirrored(cluster: Cluster) -> None:
+    service(cluster, selector=None)
+    subset = {"addresses": [{"ip": "10.1.2.3"}, {"ip": "2001:db8::1"}], "ports": [{"port": 80, "name": "http"}]}
+    meta = {"name": "web", "namespace": "default", "labels": {"team": "b"}}
+    cluster.create({"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": [subset]})
+
+    def mirrored() -> dict[str, list[str]]:
+        slices = cluster.list("discovery.k8s.io/v1", "EndpointSlice", "default", label_selector="team=b")
+        return {found["addressType"]: [e["addresses"][0] for e in found["endpoints"]] for found in slices}
+
+    cluster.wait_until(lambda: mirrored() == {"IPv4": ["10.1.2.3"], "IPv6": ["2001:db8::1"]})
+    (found, _) = cluster.list("discovery.k8s.io/v1", "EndpointSlice", "default", label_selector="team=b")
+    assert found["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] == (
+        "endpointslicemirroring-controller.k8s.io"
+    )
+    cluster.patch("v1", "Endpoints", "web", {"subsets": [{**subset, "addresses": [{"ip": "10.1.2.4"}]}]})
+    cluster.wait_until(lambda: mirrored() == {"IPv4": ["10.1.2.4"]})
+    cluster.delete("v1", "Endpoints", "web")
+    cluster.wait_until(lambda: mirrored() == {})
+
+
+def test_a_service_cidr_is_ready_and_goes_after_its_grace(cluster: Cluster) -> None:
+    meta = {"name": "extra"}
+    spec = {"cidrs": ["10.200.0.0/24"]}
+    api_version = "networking.k8s.io/v1"
+    cluster.create({"apiVersion": api_version, "kind": "ServiceCIDR", "metadata": meta, "spec": spec})
+    ready = cluster.wait_until(lambda: condition(cluster.get(api_version, "ServiceCIDR", "extra"), "Ready"))
+    assert (ready["status"], ready["message"]) == ("True", "Kubernetes Service CIDR is ready")
+    cluster.delete(api_version, "ServiceCIDR", "extra")
+    cluster.run_for(5)
+    assert cluster.get(api_version, "ServiceCIDR", "extra") is not None
+    cluster.wait_until(lambda: cluster.get(api_version, "ServiceCIDR", "extra") is None)
+
+
 # Nodes
 
 

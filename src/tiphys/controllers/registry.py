@@ -59,6 +59,10 @@ def _has_root_ca(config: ControllerManagerConfig) -> bool:
     return bool(config.root_ca)
 
 
+def _can_sign(config: ControllerManagerConfig) -> bool:
+    return config.cluster_signing is not None
+
+
 def _allocates_cidrs(config: ControllerManagerConfig) -> bool:
     return config.allocate_node_cidrs and bool(config.cluster_cidrs)
 
@@ -97,6 +101,28 @@ ROWS = (
         "volumeprotection:VolumeProtectionController",
         "pv-protection-controller",
     ),
+    _row(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring:EndpointSliceMirroringController",
+        "endpointslicemirroring-controller",
+    ),
+    _row(
+        "certificatesigningrequest-approving-controller",
+        "certificates.approving:CertificateApprovingController",
+        "certificate-controller",
+    ),
+    _row(
+        "certificatesigningrequest-signing-controller",
+        "certificates.signing:CertificateSigningController",
+        "certificate-controller",
+        _can_sign,
+    ),
+    _row(
+        "certificatesigningrequest-cleaner-controller",
+        "certificates.cleaning:CertificateCleaner",
+        "certificate-controller",
+    ),
+    _row("service-cidr-controller", "servicecidrs:ServiceCIDRController", "service-cidrs-controller"),
 )
 
 CONTROLLERS = {row.name: row for row in ROWS}
