@@ -19,9 +19,9 @@ from tiphys.api.validation.common import name_is_path_segment
 from tiphys.api.validation.objectmeta import validate_meta, validate_meta_update
 from tiphys.api.validation.registry import RULES
 from tiphys.api.validation.rules import Rules, metadata_only
-from tiphys.api.validation.warnings import warnings
+from tiphys.api.validation.warnings import deprecated_api, warnings
 
-__all__ = ["validate_create", "validate_status_update", "validate_update", "warnings"]
+__all__ = ["deprecated_api", "validate_create", "validate_status_update", "validate_update", "warnings"]
 
 Object = dict[str, Any]
 
