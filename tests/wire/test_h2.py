@@ -59,6 +59,15 @@ def test_requests_with_and_without_bodies(run) -> None:
     run(echo, use)
 
 
+def test_header_fields_stay_out_of_the_log(run, caplog: pytest.LogCaptureFixture) -> None:
+    async def use(client: Http2Client, server: Server) -> None:
+        await client.answer(client.request("/", headers=(("authorization", "Bearer secret"),)))
+
+    with caplog.at_level("DEBUG"):
+        run(echo, use)
+    assert "secret" not in caplog.text
+
+
 def test_streams_do_not_wait_for_each_other(run) -> None:
     async def handler(request: Request) -> Response:
         if request.path == "/slow":

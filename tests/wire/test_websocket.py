@@ -58,6 +58,17 @@ def test_messages_and_closing() -> None:
     asyncio.run(main())
 
 
+def test_messages_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        near, far = stream_pair()
+        WebSocket(near, server=False).send("password")
+        assert await WebSocket(far, server=True).receive() == "password"
+
+    with caplog.at_level("DEBUG"):
+        asyncio.run(main())
+    assert "password" not in caplog.text
+
+
 def test_oversized_and_broken_messages_end_the_connection() -> None:
     async def main() -> None:
         near, far = stream_pair()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tiphys.wire.server import Server
 
 log = logging.getLogger(__name__)
+logging.getLogger("hpack").setLevel(logging.WARNING)  # below, it shows header fields, tokens and all
 
 _WINDOW = 1024 * 1024
 _LOW_WATER = 64 * 1024

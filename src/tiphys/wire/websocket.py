@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 import os
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,8 @@ TUNNEL_PREFIX = "SPDY/3.1+"
 NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
 _CLOSE_SIGNAL = 255
+_protocol_log = logging.getLogger(f"{__name__}.protocol")
+_protocol_log.setLevel(logging.WARNING)  # below, the package shows what the messages hold
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 _MAX_MESSAGE = 4 * 1024 * 1024
 
@@ -100,7 +103,8 @@ class WebSocket:
         from websockets.protocol import OPEN, Protocol, Side  # 30 ms, where a WebSocket is used
 
         self._stream = stream
-        self._protocol = Protocol(Side.SERVER if server else Side.CLIENT, state=OPEN, max_size=max_size)
+        side = Side.SERVER if server else Side.CLIENT
+        self._protocol = Protocol(side, state=OPEN, max_size=max_size, logger=_protocol_log)
         self._messages: deque[bytes | str] = deque()
         self._parts: list[bytes] = []
         self._is_text = False
