@@ -47,7 +47,8 @@ class ApiObjects:
         """The object, or None where there is none. Raises ``ApiError`` and ``ConnectionError``."""
         watched = self._watch(pod_uid, resource, namespace, name)
         try:
-            await asyncio.wait_for(watched.informer.wait_synced(), _SYNC_TIMEOUT)
+            async with asyncio.timeout(_SYNC_TIMEOUT):
+                await watched.informer.wait_synced()
             found = watched.informer.store.get(namespace, name)
         except TimeoutError:
             found = None

@@ -102,7 +102,8 @@ class Killer:
             await self._pre_stop(hook, pod, spec, container.id, ips, left)
         if order is not None and (rest := left - (self._clock.monotonic() - began)) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(order.turn(container.name), rest)
+                async with asyncio.timeout(rest):
+                    await order.turn(container.name)
         left -= int(self._clock.monotonic() - began)
         try:
             with contextlib.suppress(RuntimeNotFound):

@@ -172,7 +172,8 @@ class PodWorkers:
             wait = await self._take_step(worker)
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(worker.wake.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await worker.wake.wait()
         if self._finished is not None:
             self._finished(uid)
 

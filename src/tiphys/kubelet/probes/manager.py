@@ -164,7 +164,8 @@ class _Worker:
         while await self._once():
             self.wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), self._wait())
+                async with asyncio.timeout(self._wait()):
+                    await self.wake.wait()
 
     def _wait(self) -> float:
         """Until the next probe: a period, or less where the container's initial delay ends before."""

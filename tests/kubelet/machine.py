@@ -1,0 +1,54 @@
+"""A containerd of a test's own: started privately, and taken away with everything that it made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tiphys.cluster.containerd import Containerd, PodNetwork, remove_leftovers, settings_for_machine
+from tiphys.cluster.images import demo_image, import_built, pause_image
+from tiphys.kubelet.runtime.cri import CRIClient
+
+
+def skip_without_containerd() -> None:
+    if os.geteuid() != 0 or shutil.which("containerd") is None or shutil.which("ctr") is None:
+        pytest.skip("needs root and containerd")
+
+
+@asynccontextmanager
+async def private_containerd(folder: Path, bridge: str, subnet: str, cgroup: str) -> AsyncIterator[CRIClient]:
+    """``bridge`` is at most 15 letters; ``cgroup`` is the parent of all cgroups that the test makes."""
+    config = settings_for_machine(folder / "data", folder / "run")
+    network = PodNetwork(subnet, bridge=bridge, name=bridge, data_dir=str(folder / "ipam"))
+    daemon = Containerd(config, network, folder / "containerd.log")
+    await daemon.start()
+    client = CRIClient(str(config.socket))
+    try:
+        for image in (pause_image(), demo_image()):
+            await import_built(config.socket, image)
+        yield client
+    finally:
+        for sandbox in await client.list_sandboxes():
+            await client.stop_sandbox(sandbox.id)
+            await client.remove_sandbox(sandbox.id)
+        await client.close()
+        await daemon.stop()
+        assert remove_leftovers(config, network) == []
+        remove_cgroups(cgroup)
+    assert bridge not in dict(map(reversed, socket.if_nameindex())), f"the bridge {bridge} is still there"
+
+
+def remove_cgroups(name: str) -> None:
+    top = Path("/sys/fs/cgroup")
+    for hierarchy in (top, *(entry for entry in top.iterdir() if entry.is_dir())):
+        place = hierarchy / name.strip("/")
+        if place.is_dir():
+            for inner in sorted((p for p in place.rglob("*") if p.is_dir()), reverse=True):
+                inner.rmdir()
+            place.rmdir()

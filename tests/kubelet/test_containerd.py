@@ -1,0 +1,207 @@
+"""A kubelet and real containers: what only the real thing can show."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kubelet.machine import private_containerd, skip_without_containerd
+from tests.kubelet.world import NODE, FakeApi, pod
+from tiphys.client.rest import Client
+from tiphys.controlkit.objects import timestamp
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.kubelet import Kubelet
+from tiphys.kubelet.server.handler import KubeletServer
+from tiphys.kubelet.volumes import mounts
+from tiphys.runtime.clock import SystemClock
+from tiphys.wire.http import Request
+from tiphys.wire.inprocess import InProcessTransport
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+CGROUP = "tiphys-kubelet-test"
+IMAGE = "tiphys.local/demo:1"
+WAITS = "trap 'exit 0' TERM; while :; do sleep 0.1 & wait $!; done"
+
+
+class Machine:
+    def __init__(self, folder: Path, runtime: Any) -> None:
+        self.folder = folder
+        self.runtime = runtime
+        self.clock = SystemClock()
+        self.api = FakeApi(lambda: timestamp(self.clock.now()))
+        self.client = Client(InProcessTransport(self.api.handler), user_agent="kubelet")
+        self._task: asyncio.Task[None] | None = None
+        self.kubelet: Kubelet
+
+    async def start(self) -> None:
+        config = KubeletConfig(
+            NODE,
+            root=self.folder / "kubelet",
+            log_root=str(self.folder / "logs"),
+            container_log_links=str(self.folder / "links"),
+            cluster_dns=("10.96.0.10",),
+            cgroup_root=CGROUP,
+            authorization="AlwaysAllow",
+            serve=False,
+        )
+        self.kubelet = Kubelet(config, self.client, self.runtime, self.runtime, self.clock)
+        self._task = asyncio.ensure_future(self.kubelet.run())
+        await self.until(lambda: self.kubelet.pods.synced)
+
+    async def stop(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s"
+            await asyncio.sleep(0.005)
+
+    def status(self, name: str) -> dict[str, Any]:
+        return self.api.pod(name).get("status") or {}
+
+    def ready(self, name: str) -> bool:
+        conditions = self.status(name).get("conditions") or []
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    async def ask(self, path: str, query: str = "") -> tuple[int, bytes]:
+        """Ask the kubelet's own API."""
+        transport = InProcessTransport(KubeletServer(self.kubelet).handle, identity=("admin", ()))
+        response = await transport.send(Request("GET", path, query))
+        return response.status, await response.read()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Callable[[Callable[[Machine], Awaitable[None]]], None]:
+    skip_without_containerd()
+
+    def run(scene: Callable[[Machine], Awaitable[None]]) -> None:
+        async def main() -> None:
+            async with private_containerd(tmp_path / "c", "tpkubelet0", "10.251.8.0/24", CGROUP) as runtime:
+                made = Machine(tmp_path, runtime)
+                await made.start()
+                try:
+                    await scene(made)
+                finally:
+                    await made.stop()
+
+        try:
+            asyncio.run(main())
+        finally:
+            for mount in mounts.mounts_under(tmp_path):
+                mounts.unmount(mount)
+
+    return run
+
+
+def pod_cgroups() -> list[Path]:
+    return list(Path("/sys/fs/cgroup").glob(f"**/{CGROUP}/kubepods/*/pod*"))
+
+
+def shell(name: str, script: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", script],
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        **more,
+    }
+
+
+def test_a_pod_with_everything(machine: Any) -> None:
+    async def scene(m: Machine) -> None:
+        config_map = {"kind": "ConfigMap", "metadata": {"name": "page", "namespace": "default"}, "data": {"a": "1"}}
+        secret = {"kind": "Secret", "metadata": {"name": "key", "namespace": "default"}}
+        secret["data"] = {"word": base64.b64encode(b"hush").decode()}  # type: ignore[assignment]
+        m.api.put("/api/v1/namespaces/default/configmaps", config_map)
+        m.api.put("/api/v1/namespaces/default/secrets", secret)
+        volumes = [
+            {"name": "work", "emptyDir": {}},
+            {"name": "page", "configMap": {"name": "page"}},
+            {"name": "key", "secret": {"secretName": "key", "defaultMode": 0o440}},
+        ]
+        mount = [{"name": v["name"], "mountPath": f"/{v['name']}"} for v in volumes]
+        mount.append({"name": "page", "mountPath": "/one", "subPath": "a"})
+        script = f"id -u; cat /work/made /page/a /one /key/word; hostname; cat /etc/resolv.conf; {WAITS}"
+        probe = {"exec": {"command": ["test", "-e", "/work/made"]}, "periodSeconds": 1, "failureThreshold": 1}
+        main = shell("main", script, volumeMounts=mount, readinessProbe=probe)
+        init = shell("init", "echo made > /work/made", volumeMounts=mount[:1])
+        context = {"runAsUser": 1000, "fsGroup": 2000}
+        began = time.monotonic()
+        m.api.put(
+            "/api/v1/namespaces/default/pods",
+            pod("web", main, initContainers=[init], volumes=volumes, securityContext=context, hostname="host"),
+        )
+        await m.until(lambda: m.ready("web"))
+        assert time.monotonic() - began < 10
+        assert m.status("web")["podIP"].startswith("10.251.8.")
+
+        status, text = await m.ask("/containerLogs/default/web/main")
+        assert status == 200
+        assert text.decode().splitlines()[:4] == [
+            "1000",
+            "made",
+            "11hushhost",
+            "search default.svc.cluster.local svc.cluster.local cluster.local",
+        ]
+        status, text = await m.ask("/containerLogs/default/web/none")
+        assert (status, text) == (404, b'container "none" not found in pod "web"')
+        assert (await m.ask("/healthz")) == (200, b"ok")
+        assert b'"name":"web"' in (await m.ask("/runningpods/"))[1]
+
+        folder = m.folder / "kubelet/pods/uid-web"
+        assert mounts.mounts_under(folder)
+        m.api.delete_pod("web", grace=5)
+        await m.until(lambda: not m.api.has_pod("web"))
+        await m.until(lambda: not list((m.folder / "logs").glob("*web*")))
+        assert mounts.mounts_under(folder) == []
+        assert not folder.exists()
+        assert await m.runtime.list_containers() == []
+        assert not pod_cgroups()
+
+    machine(scene)
+
+
+def test_a_kubelet_that_comes_back_leaves_containers_alone(machine: Any) -> None:
+    async def scene(m: Machine) -> None:
+        m.api.put("/api/v1/namespaces/default/pods", pod("web", shell("main", WAITS)))
+        await m.until(lambda: m.ready("web"))
+        before = m.status("web")["containerStatuses"][0]
+        await m.stop()
+        await m.start()
+        await m.until(lambda: m.kubelet.status.get("uid-web") is not None)
+        identities = [c.id for c in await m.runtime.list_containers("uid-web")]
+        assert identities == [before["containerID"].rpartition("/")[2]]
+        assert m.status("web")["containerStatuses"][0]["restartCount"] == 0
+        m.api.delete_pod("web", grace=1)
+        await m.until(lambda: not m.api.has_pod("web"))
+
+    machine(scene)
+
+
+def test_the_last_words_of_a_container(machine: Any) -> None:
+    async def scene(m: Machine) -> None:
+        spoken = shell("main", "echo farewell > /dev/termination-log; exit 3")
+        logged = {**shell("main", "echo from the log; exit 1"), "terminationMessagePolicy": "FallbackToLogsOnError"}
+        for name, container in (("spoken", spoken), ("logged", logged)):
+            m.api.put("/api/v1/namespaces/default/pods", pod(name, container, restartPolicy="Never"))
+        await m.until(lambda: all(m.status(n).get("phase") == "Failed" for n in ("spoken", "logged")))
+        ended = {n: m.status(n)["containerStatuses"][0]["state"]["terminated"] for n in ("spoken", "logged")}
+        assert (ended["spoken"]["exitCode"], ended["spoken"]["message"]) == (3, "farewell\n")
+        assert ended["logged"]["message"] == "from the log\n"
+        for name in ("spoken", "logged"):
+            m.api.delete_pod(name, grace=1)
+        await m.until(lambda: not m.api.has_pod("spoken") and not m.api.has_pod("logged"))
+
+    machine(scene)

@@ -1,0 +1,335 @@
+"""Smaller parts: admission, logs, garbage, images' names, the command line, cgroups, static pods."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kubelet.world import container, pod
+from tiphys.kubelet import config
+from tiphys.kubelet.admission import admit
+from tiphys.kubelet.cgroups import Cgroups, pod_limits
+from tiphys.kubelet.command import configuration
+from tiphys.kubelet.gc import dead_containers, dead_sandboxes, unused_images
+from tiphys.kubelet.images import credentials, default_policy, go_duration, registry_of, split_image, with_default_tag
+from tiphys.kubelet.log_rotation import to_remove
+from tiphys.kubelet.logs import LogOptions, parse_line, read_last_lines, read_log
+from tiphys.kubelet.runtime.service import Container, ContainerState, Image, Sandbox
+from tiphys.kubelet.server.auth import subresources, user_of_certificate
+from tiphys.kubelet.server.container_logs import LogRequestError, choose_run, options_of
+from tiphys.kubelet.sources.static import ManifestError, StaticPods, is_mirror_of, mirror_of, read_manifest
+from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.flags import FlagError
+
+LOG = b"""2026-01-01T00:00:01.000000001Z stdout F one
+2026-01-01T00:00:02.000000002Z stderr F two
+2026-01-01T00:00:03.000000003Z stdout P thr
+2026-01-01T00:00:03.000000004Z stdout F ee
+2026-01-01T00:00:04.000000004Z stdout F four
+"""
+
+
+def node(**spec: Any) -> dict[str, Any]:
+    allocatable = {"cpu": "2", "memory": "1Gi", "pods": "3"}
+    labels = {"zone": "a", "number": "5"}
+    return {"metadata": {"name": "node-1", "labels": labels}, "spec": spec, "status": {"allocatable": allocatable}}
+
+
+def affinity(key: str, operator: str, *values: str) -> dict[str, Any]:
+    term = {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+def test_admission() -> None:
+    def reason(wanted: dict[str, Any], *others: dict[str, Any], **spec: Any) -> str:
+        found = admit(wanted, node(**spec), others, apparmor=False)
+        return found.reason if found else ""
+
+    assert reason(pod("web")) == ""
+    big = container("main", resources={"requests": {"memory": "2Gi"}})
+    assert reason(pod("web", big)) == "OutOfmemory"
+    assert reason(pod("web"), *[pod(str(n)) for n in range(3)]) == "OutOfpods"
+    assert reason(pod("web", nodeSelector={"zone": "b"})) == "NodeAffinity"
+    assert reason(pod("web", affinity=affinity("zone", "NotIn", "b"))) == ""
+    assert reason(pod("web", affinity=affinity("number", "Gt", "7"))) == "NodeAffinity"
+    assert reason(pod("web", nodeName="other")) == "NodeName"
+    port = container("main", ports=[{"containerPort": 1, "hostPort": 80}])
+    assert reason(pod("web", port), pod("old", port)) == "NodePorts"
+    taint = {"key": "k", "value": "v", "effect": "NoExecute"}
+    assert reason(pod("web"), taints=[taint]) == "TaintToleration"
+    assert reason(pod("web", tolerations=[{"operator": "Exists"}]), taints=[taint]) == ""
+    assert reason(pod("web"), taints=[{**taint, "effect": "NoSchedule"}]) == ""
+    sysctls = {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}
+    assert reason(pod("web", securityContext=sysctls)) == "SysctlForbidden"
+    unknown = container("main", resources={"requests": {"example.com/gpu": "1"}})
+    assert reason(pod("web", unknown)) == ""
+
+
+def read(path: Path, options: LogOptions) -> bytes:
+    parts: list[bytes] = []
+    asyncio.run(read_log(path, options, parts.append, SystemClock(), lambda: False))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (LogOptions(), b"one\ntwo\nthree\nfour\n"),
+        (LogOptions(tail=1), b"four\n"),
+        (LogOptions(tail=0), b""),
+        (LogOptions(tail=100), b"one\ntwo\nthree\nfour\n"),
+        (LogOptions(limit=5), b"one\nt"),
+        (LogOptions(since=1767225602.5), b"three\nfour\n"),
+        (LogOptions(stream="Stderr"), b"two\n"),
+        (LogOptions(tail=1, timestamps=True), b"2026-01-01T00:00:04.000000004Z four\n"),
+        (LogOptions(follow=True), b"one\ntwo\nthree\nfour\n"),
+    ],
+)
+def test_logs(tmp_path: Path, options: LogOptions, text: bytes) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(LOG)
+    assert read(path, options) == text
+
+
+def test_following_goes_on_over_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(LOG)
+    parts: list[bytes] = []
+    alive = [True]
+
+    class Stepping(SystemClock):
+        """Each wait is one step of the story."""
+
+        steps = 0
+
+        async def sleep(self, seconds: float) -> None:
+            self.steps += 1
+            if self.steps == 1:
+                with path.open("ab") as file:
+                    file.write(b"2026-01-01T00:00:05Z stdout F five\n")
+            elif self.steps == 2:
+                path.rename(tmp_path / "0.log.old")
+                path.write_bytes(b"2026-01-01T00:00:06Z stdout F six\n")
+            else:
+                alive[0] = False
+
+    asyncio.run(read_log(path, LogOptions(follow=True, tail=1), parts.append, Stepping(), lambda: alive[0]))
+    assert b"".join(parts) == b"four\nfive\nsix\n"
+
+
+def test_the_end_of_a_log_as_a_message(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(LOG)
+    assert read_last_lines(path, 2, 100) == "ee\nfour\n"
+    assert read_last_lines(path, 80, 5) == "four\n"
+    assert parse_line(b"nonsense") is None
+
+
+def test_log_requests() -> None:
+    options, previous = options_of({"follow": ["true"], "tailLines": ["5"], "previous": ["1"]}, 100.0)
+    assert (options.follow, options.tail, previous) == (True, 5, True)
+    assert options_of({"sinceSeconds": ["10"]}, 100.0)[0].since == 90.0
+    for query in (
+        {"tailLines": ["-1"]},
+        {"limitBytes": ["0"]},
+        {"sinceSeconds": ["1"], "sinceTime": ["2026-01-01T00:00:00Z"]},
+    ):
+        with pytest.raises(LogRequestError, match="Invalid request"):
+            options_of(query, 0.0)
+    waiting = {"containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "ErrImagePull"}}}]}
+    message = 'container "main" in pod "web" is waiting to start: image can\'t be pulled'
+    with pytest.raises(LogRequestError, match=message):
+        choose_run(waiting, pod("web"), "main", previous=False)
+    running = {"containerStatuses": [{"name": "main", "state": {"running": {}}, "containerID": "containerd://x"}]}
+    assert choose_run(running, pod("web"), "main", previous=False) == "x"
+    with pytest.raises(LogRequestError, match="previous terminated container"):
+        choose_run(running, pod("web"), "main", previous=True)
+
+
+def dead(identity: str, uid: str, created: float, state: ContainerState = ContainerState.EXITED) -> Container:
+    labels = {"io.kubernetes.pod.uid": uid, "io.kubernetes.container.name": "main"}
+    return Container(identity, f"s-{uid}", "main", 0, state, created, labels=labels)
+
+
+def test_what_is_garbage() -> None:
+    containers = [dead(str(n), "a", float(n)) for n in range(4)] + [dead("b", "b", 1.0)]
+    containers.append(dead("run", "a", 9.0, ContainerState.RUNNING))
+    assert sorted(dead_containers(containers, gone=["b"])) == ["0", "1", "b"]
+
+    def sandbox(identity: str, uid: str, created: float, ready: bool) -> Sandbox:
+        return Sandbox(identity, "n", "ns", uid, 0, ready, created)
+
+    sandboxes = [sandbox("old", "a", 1, False), sandbox("s-a", "a", 2, True), sandbox("s-c", "c", 1, False)]
+    assert dead_sandboxes(sandboxes, containers, gone=[]) == ["old"]
+    assert dead_sandboxes(sandboxes, containers, gone=["c"]) == ["old", "s-c"]
+    images = [
+        Image("new", (), (), 1),
+        Image("used", (), (), 1),
+        Image("old", (), (), 1),
+        Image("kept", (), (), 1, pinned=True),
+    ]
+    found = unused_images(images, {"new": 95, "used": 1, "old": 1, "kept": 1}, {"used": 100}, 100, 50)
+    assert [image.id for image in found] == ["old"]
+    assert to_remove(["0.log.2", "0.log.1.gz", "0.log.3"], 2) == ["0.log.1.gz"]
+
+
+def test_names_of_images() -> None:
+    assert split_image("host:5000/a/b") == ("host:5000/a/b", "", "")
+    assert split_image("host:5000/a/b:1@sha256:x") == ("host:5000/a/b", "1", "sha256:x")
+    assert with_default_tag("busybox") == "busybox:latest"
+    assert default_policy("busybox") == "Always"
+    assert default_policy("busybox:1") == "IfNotPresent"
+    assert (registry_of("busybox"), registry_of("gcr.io/x")) == ("index.docker.io", "gcr.io")
+
+
+def test_pull_credentials() -> None:
+    auths = {
+        "https://index.docker.io/v1/": {"auth": base64.b64encode(b"hub:pass").decode()},
+        "gcr.io/team": {"username": "team", "password": "t"},
+        "gcr.io": {"username": "all", "password": "a"},
+        "*.example.com": {"username": "star", "password": "s"},
+    }
+    secret = {"data": {".dockerconfigjson": base64.b64encode(json.dumps({"auths": auths}).encode()).decode()}}
+    assert credentials("busybox:1", [secret]) == [{"username": "hub", "password": "pass"}]
+    assert [auth["username"] for auth in credentials("gcr.io/team/app:1", [secret])] == ["team", "all"]
+    assert [auth["username"] for auth in credentials("gcr.io/other/app:1", [secret])] == ["all"]
+    assert [auth["username"] for auth in credentials("reg.example.com/x", [secret])] == ["star"]
+    assert credentials("quay.io/x", [secret]) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.25, "250ms"), (10, "10s"), (1.5, "1.5s"), (80, "1m20s"), (300, "5m0s"), (3661, "1h1m1s")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert go_duration(seconds) == text
+
+
+def test_flags_win_over_the_file_and_unknown_ones_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "kind: KubeletConfiguration\nmaxPods: 50\nclusterDNS: [10.0.0.10]\nimageMinimumGCAge: 5m\n"
+        "containerLogMaxSize: 5Mi\nauthentication: {anonymous: {enabled: true}}\n"
+        "containerRuntimeEndpoint: unix:///run/x.sock\nsystemReserved: {cpu: 100m}\n"
+    )
+    flags = [
+        "--kubeconfig=/k",
+        f"--config={file}",
+        "--max-pods=60",
+        "--hostname-override",
+        "n1",
+        "--register-node=false",
+    ]
+    found, socket, kubeconfig, _ = configuration(flags)
+    assert (found.node_name, found.max_pods, found.cluster_dns) == ("n1", 60, ("10.0.0.10",))
+    assert (found.image_minimum_age, found.container_log_max_size, found.anonymous) == (300.0, 5 << 20, True)
+    assert (found.register_node, found.reserved, socket, kubeconfig) == (False, {"cpu": "100m"}, "/run/x.sock", "/k")
+    with pytest.raises(FlagError, match=r"flag --feature-gates of the original is not supported"):
+        configuration(["--kubeconfig=/k", "--feature-gates=A=true"])
+    file.write_text("kind: KubeletConfiguration\ntopologyManagerPolicy: none\n")
+    with pytest.raises(FlagError, match="field topologyManagerPolicy of the original is not supported"):
+        configuration(["--kubeconfig=/k", f"--config={file}"])
+
+
+def test_the_nodes_resolver_is_one_that_pods_can_reach(tmp_path: Path) -> None:
+    stub, real = tmp_path / "stub", tmp_path / "real"
+    stub.write_text("nameserver 127.0.0.53\n")
+    assert config.default_resolver_file(str(stub), real) == str(stub)
+    real.write_text("nameserver 9.9.9.9\n")
+    assert config.default_resolver_file(str(stub), real) == str(real)
+    assert config.default_resolver_file(str(real), stub) == str(real)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_cgroups_of_pods(tmp_path: Path, version: int) -> None:
+    both = {"requests": {"cpu": "1", "memory": "1Mi"}, "limits": {"cpu": "1", "memory": "1Mi"}}
+    wanted = pod("web", container("main", resources=both))
+    if version == 2:
+        (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+        (tmp_path / "cgroup.subtree_control").write_text("cpu memory pids")
+        folder = tmp_path / "podx"
+        folder.mkdir()
+        for name in ("cpu.max", "cpu.weight", "memory.max"):
+            (folder / name).write_text("")
+        Cgroups(tmp_path).ensure("/podx", wanted)
+        assert (folder / "cpu.max").read_text() == "100000 100000"
+        assert (folder / "cpu.weight").read_text() == "39"
+        assert (folder / "memory.max").read_text() == str(1 << 20)
+        return
+    for controller in ("cpu", "memory"):
+        (tmp_path / controller / "kubepods" / "podx").mkdir(parents=True)
+    (tmp_path / "cpu/kubepods/podx/cpu.cfs_quota_us").write_text("")
+    Cgroups(tmp_path).ensure("/kubepods/podx", wanted)
+    assert (tmp_path / "cpu/kubepods/podx/cpu.cfs_quota_us").read_text() == "100000"
+    (tmp_path / "cpu/kubepods/podx/cpu.cfs_quota_us").unlink()
+    Cgroups(tmp_path).remove("/kubepods/podx")
+    assert not (tmp_path / "cpu/kubepods/podx").exists()
+
+
+def test_a_pod_with_an_unlimited_container_has_no_limit() -> None:
+    limited = container("a", resources={"limits": {"memory": "1Mi"}})
+    assert pod_limits(pod("web", limited))["memory"] == 1 << 20
+    assert pod_limits(pod("web", limited, container("b")))["memory"] == 0
+
+
+def test_static_pods(tmp_path: Path) -> None:
+    text = "kind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: x}]}\n"
+    made = read_manifest(text, "/m/web.yaml", "Node-1", "2026-01-01T00:00:00Z")
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == ("web-node-1", "default")
+    assert made["spec"]["nodeName"] == "Node-1"
+    again = read_manifest(text, "/m/web.yaml", "Node-1", "2027-01-01T00:00:00Z")
+    assert again["metadata"]["uid"] == made["metadata"]["uid"]
+    other = read_manifest(text.replace("image: x", "image: y"), "/m/web.yaml", "Node-1", "")
+    assert other["metadata"]["uid"] != made["metadata"]["uid"]
+    mirror = mirror_of(made, {"metadata": {"name": "Node-1", "uid": "u"}})
+    assert is_mirror_of(mirror, made)
+    assert not is_mirror_of(mirror, other)
+    with pytest.raises(ManifestError):
+        read_manifest("kind: Service", "f", "n", "")
+
+    told: list[list[str]] = []
+    follower = StaticPods(
+        tmp_path, "n", SystemClock(), lambda found: told.append([p["metadata"]["name"] for p in found])
+    )
+    follower.look()
+    (tmp_path / "web.yaml").write_text(text)
+    (tmp_path / ".hidden").write_text(text)
+    follower.look()
+    follower.look()
+    (tmp_path / "web.yaml").unlink()
+    follower.look()
+    assert told == [[], ["web-n"], []]
+
+
+def test_who_may_ask_for_what() -> None:
+    assert subresources("/pods") == ["pods", "proxy"]
+    assert subresources("/metrics/resource") == ["metrics"]
+    assert subresources("/containerLogs/ns/pod/c") == ["proxy"]
+    assert subresources("/logs/syslog") == ["log"]
+
+
+def test_the_user_of_a_certificate() -> None:
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "system:masters"),
+            x509.NameAttribute(x509.NameOID.COMMON_NAME, "kube-apiserver"),
+        ]
+    )
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(start).not_valid_after(start + datetime.timedelta(days=1))
+    user = user_of_certificate(made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+    assert (user.name, user.groups) == ("kube-apiserver", ("system:masters", "system:authenticated"))
