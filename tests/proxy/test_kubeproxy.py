@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 
 from tests.proxy.lab import PODS, Lab, lab
-from tests.proxy.objects import endpoint, slice_of
+from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICES
 from tiphys.client.rest import Client
-from tiphys.proxy import forward_policy
+from tiphys.proxy import forward_policy, service_route
 from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
+from tiphys.proxy.nft import NftBackend
+from tiphys.proxy.rules import Options
+from tiphys.proxy.state import Place
+from tiphys.proxy.tracker import Tracker
 from tiphys.runtime.clock import SystemClock
 from tiphys.store.memory import MemoryBackend
 from tiphys.wire.inprocess import InProcessTransport
@@ -65,8 +69,13 @@ async def _from_objects_to_packets(net: Lab, sysctls: Path) -> None:
     theirs = Client(InProcessTransport(server.handler, ("system:kube-proxy", ("system:authenticated",))))
     await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}})
     spec = {"type": "NodePort", "ports": [{"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}]}
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}, "spec": spec}
-    cluster_ip = (await client.create(SERVICES, service))["spec"]["clusterIP"]
+    described = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": spec,
+    }
+    cluster_ip = (await client.create(SERVICES, described))["spec"]["clusterIP"]
     config = ProxyConfig(
         "node-1",
         cluster_cidrs=("10.244.0.0/16",),
@@ -122,6 +131,31 @@ async def _check(net: Lab, client: Client, ip: str) -> None:
         return ip not in await net.run(("nft", "list", "map", "ip", "tiphys", "no-endpoint-services"))
 
     await eventually(forgotten)
+
+
+def test_the_node_reaches_services_without_a_default_route(net: Lab) -> None:
+    asyncio.run(_no_default_route(net))
+
+
+async def _no_default_route(net: Lab) -> None:
+    tracker = Tracker("ip", "node-1")
+    backend = NftBackend(Options(place=Place("node-1")), SystemClock(), net.run)
+    tracker.service_changed(service())
+    tracker.slice_changed(slice_of(endpoint(PODS[0])))
+    await backend.sync(tracker.take_changes())
+    await net.run(("ip", "route", "del", "default"))
+    try:
+        with pytest.raises(OSError, match="unreachable"):
+            await asyncio.to_thread(net.ask, net.node, "10.96.0.20", 80)
+        for _ in range(2):
+            await service_route.ensure("ip", ("10.96.0.0/16",), "192.168.50.1", net.run)
+        assert (await asyncio.to_thread(net.ask, net.node, "10.96.0.20", 80))[0] == "pod0"
+        for _ in range(2):
+            await service_route.cleanup("ip", net.run)
+        assert "10.96" not in await net.run(("ip", "route"))
+    finally:
+        await net.run(("ip", "route", "add", "default", "via", "192.168.50.2"))
+        await backend.cleanup()
 
 
 def test_forwarded_packets_pass_where_the_firewall_drops_them(net: Lab) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 from tiphys.cluster.containerd import PodNetwork
 from tiphys.cluster.settings import Settings
-from tiphys.proxy import command_runner, forward_policy, nft
+from tiphys.proxy import command_runner, forward_policy, nft, service_route
 from tiphys.proxy.state import Family
 
 _FAMILIES: tuple[Family, ...] = ("ip", "ip6")
@@ -31,6 +31,7 @@ def remove_service_rules() -> list[str]:
             try:
                 await nft.cleanup(family)
                 await forward_policy.cleanup(family)
+                await service_route.cleanup(family)
             except command_runner.CommandError as error:
                 problems.append(f"cannot remove the {family} rules of Services: {error}")
         return problems

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
-from tiphys.proxy import command_runner, conntrack, forward_policy, host, nft
+from tiphys.proxy import command_runner, conntrack, forward_policy, host, nft, service_route
 from tiphys.proxy.backend import ProxyBackend
 from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.health import Health, HealthHandler, MetricsHandler
@@ -136,6 +136,7 @@ class KubeProxy:
             await backend.cleanup()
         for family in self._backends:
             await forward_policy.cleanup(family, self._tools)
+            await service_route.cleanup(family, self._tools)
 
     # -- what has changed ---------------------------------------------------------------------------------------------
 
@@ -226,13 +227,13 @@ class KubeProxy:
             await self._wake.wait()
 
     async def _keep_in_step(self) -> None:
-        last_policy_check = -self._config.sync_period
+        last_check = -self._config.sync_period
         while True:
             self._wake.clear()
             now = self._clock.monotonic()
-            if self._config.sync_period <= now - last_policy_check and isinstance(self._backends["ip"], NftBackend):
-                last_policy_check = now
-                await self._check_forward_policy()
+            if self._config.sync_period <= now - last_check and isinstance(self._backends["ip"], NftBackend):
+                last_check = now
+                await self._check_host()
             clean = [await self._sync(family) for family in self._backends]
             await self._clock.sleep(self._config.min_sync_period)
             tidy_soon = any(backend.has_stale for backend in self._backends.values())
@@ -277,15 +278,18 @@ class KubeProxy:
             except CommandError as error:
                 log.warning("stale UDP flows stay: %s", error)
 
-    async def _check_forward_policy(self) -> None:
+    async def _check_host(self) -> None:
+        """See to it that the host's firewall and routes let packets pass; others may have changed them."""
+        mark = 1 << self._config.masquerade_bit
         for family in self._backends:
             if not any(self._trackers[family].services()):
                 continue
+            source = next((ip for ip in self._node_ips() if is_family(ip, family)), "")
             try:
-                mark = 1 << self._config.masquerade_bit
                 await forward_policy.ensure(family, mark, self._pod_ranges(family), self._tools)
+                await service_route.ensure(family, self._service_ranges(family), source, self._tools)
             except CommandError as error:
-                log.warning("cannot check whether the firewall lets forwarded packets pass: %s", error)
+                log.warning("cannot check whether the host lets %s packets pass: %s", family, error)
 
     # -- what it tells ------------------------------------------------------------------------------------------------
 
@@ -356,3 +360,4 @@ async def cleanup_node() -> None:
         for family in ("ip", "ip6") if _has_ipv6() else ("ip",):
             await nft.cleanup(family)
             await forward_policy.cleanup(family)
+            await service_route.cleanup(family)
