@@ -47,14 +47,19 @@ def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
 
 def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
     """Metadata is checked for every kind first, and by most kinds' own rules once more; the original counts both."""
-    errs: list[FieldError] = []
-    validate_meta_update(errs, new, old, core=False)
-    return errs + _rules(gvk).update(new, old)
+    rules = _rules(gvk)
+    return _with_metadata(rules, rules.update(new, old), new, old)
 
 
 def validate_status_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
     """An update of the ``status`` subresource. Kinds that say nothing of their own have their metadata looked at."""
     rules = _rules(gvk)
+    return _with_metadata(rules, (rules.status or rules.update)(new, old), new, old)
+
+
+def _with_metadata(rules: Rules, own: list[FieldError], new: Object, old: Object) -> list[FieldError]:
+    if not own and rules.metadata_on_update:
+        return own
     errs: list[FieldError] = []
     validate_meta_update(errs, new, old, core=False)
-    return errs + (rules.status or rules.update)(new, old)
+    return errs + own

@@ -44,8 +44,10 @@ RULES: dict[tuple[str, str, str], Rules] = {
     ("", "", "Binding"): not_stored(replicationcontroller.validate_binding),
     ("", "", "ConfigMap"): Rules(configuration.validate_config_map, configuration.validate_config_map_update),
     ("", "", "Endpoints"): Rules(endpoints.validate_endpoints, endpoints.validate_endpoints_update),
-    ("", "", "Event"): Rules(event.validate_event, event.validate_event_update),
-    ("", "", "LimitRange"): Rules(quota.validate_limit_range, quota.validate_limit_range_update),
+    ("", "", "Event"): Rules(event.validate_event, event.validate_event_update, metadata_on_update=False),
+    ("", "", "LimitRange"): Rules(
+        quota.validate_limit_range, quota.validate_limit_range_update, metadata_on_update=False
+    ),
     ("", "", "Namespace"): Rules(
         namespace.validate_namespace, namespace.validate_namespace_update, namespace.validate_namespace_status_update
     ),
@@ -54,6 +56,7 @@ RULES: dict[tuple[str, str, str], Rules] = {
         persistentvolume.validate_volume,
         persistentvolume.validate_volume_update,
         persistentvolume.validate_volume_status_update,
+        metadata_on_update=False,
     ),
     ("", "", "PersistentVolumeClaim"): Rules(
         persistentvolumeclaim.validate_claim,
@@ -80,24 +83,25 @@ RULES: dict[tuple[str, str, str], Rules] = {
         configuration.validate_service_account, configuration.validate_service_account_update
     ),
     ("admissionregistration.k8s.io", "", "MutatingAdmissionPolicy"): Rules(
-        policies.validate_mutating_policy, policies.validate_mutating_policy_update
+        policies.validate_mutating_policy, policies.validate_mutating_policy_update, metadata_on_update=False
     ),
     ("admissionregistration.k8s.io", "", "MutatingAdmissionPolicyBinding"): Rules(
-        policies.validate_mutating_binding, policies.validate_mutating_binding_update
+        policies.validate_mutating_binding, policies.validate_mutating_binding_update, metadata_on_update=False
     ),
     ("admissionregistration.k8s.io", "", "MutatingWebhookConfiguration"): Rules(
-        webhooks.validate_webhooks, webhooks.validate_webhooks_update
+        webhooks.validate_webhooks, webhooks.validate_webhooks_update, metadata_on_update=False
     ),
     ("admissionregistration.k8s.io", "", "ValidatingAdmissionPolicy"): Rules(
         policies.validate_validating_policy,
         policies.validate_validating_policy_update,
         policies.validate_policy_status_update,
+        metadata_on_update=False,
     ),
     ("admissionregistration.k8s.io", "", "ValidatingAdmissionPolicyBinding"): Rules(
-        policies.validate_validating_binding, policies.validate_validating_binding_update
+        policies.validate_validating_binding, policies.validate_validating_binding_update, metadata_on_update=False
     ),
     ("admissionregistration.k8s.io", "", "ValidatingWebhookConfiguration"): Rules(
-        webhooks.validate_webhooks, webhooks.validate_webhooks_update
+        webhooks.validate_webhooks, webhooks.validate_webhooks_update, metadata_on_update=False
     ),
     ("apiextensions.k8s.io", "", "CustomResourceDefinition"): Rules(
         definition.validate_definition,
@@ -142,15 +146,21 @@ RULES: dict[tuple[str, str, str], Rules] = {
         certificates.validate_csr, certificates.validate_csr_update, certificates.validate_csr_status_update
     ),
     ("coordination.k8s.io", "", "Lease"): Rules(coordination.validate_lease, coordination.validate_lease_update),
-    ("discovery.k8s.io", "", "EndpointSlice"): Rules(discovery.validate_slice, discovery.validate_slice_update),
+    ("discovery.k8s.io", "", "EndpointSlice"): Rules(
+        discovery.validate_slice, discovery.validate_slice_update, metadata_on_update=False
+    ),
     ("events.k8s.io", "", "Event"): Rules(event.validate_new_event, event.validate_new_event_update),
     ("flowcontrol.apiserver.k8s.io", "", "FlowSchema"): Rules(
-        flowcontrol.validate_flow_schema, flowcontrol.validate_flow_schema_update, flowcontrol.validate_status_update
+        flowcontrol.validate_flow_schema,
+        flowcontrol.validate_flow_schema_update,
+        flowcontrol.validate_status_update,
+        metadata_on_update=False,
     ),
     ("flowcontrol.apiserver.k8s.io", "", "PriorityLevelConfiguration"): Rules(
         flowcontrol.validate_priority_level,
         flowcontrol.validate_priority_level_update,
         flowcontrol.validate_status_update,
+        metadata_on_update=False,
     ),
     ("networking.k8s.io", "", "IPAddress"): Rules(
         networking.validate_ip_address, networking.validate_ip_address_update
@@ -178,6 +188,7 @@ RULES: dict[tuple[str, str, str], Rules] = {
         policy.validate_budget_update,
         policy.validate_budget_status_update,
         checks_metadata=False,
+        metadata_on_update=False,
     ),
     ("rbac.authorization.k8s.io", "", "ClusterRole"): Rules(
         rbac.validate_cluster_role, rbac.validate_cluster_role_update
@@ -201,12 +212,16 @@ RULES: dict[tuple[str, str, str], Rules] = {
         scheduling.validate_priority_class, scheduling.validate_priority_class_update
     ),
     ("storage.k8s.io", "", "CSIDriver"): Rules(storage.validate_csi_driver, storage.validate_csi_driver_update),
-    ("storage.k8s.io", "", "CSINode"): Rules(storage.validate_csi_node, storage.validate_csi_node_update),
+    ("storage.k8s.io", "", "CSINode"): Rules(
+        storage.validate_csi_node, storage.validate_csi_node_update, metadata_on_update=False
+    ),
     ("storage.k8s.io", "", "CSIStorageCapacity"): Rules(storage.validate_capacity, storage.validate_capacity_update),
     ("storage.k8s.io", "", "StorageClass"): Rules(
         storage.validate_storage_class, storage.validate_storage_class_update
     ),
-    ("storage.k8s.io", "", "VolumeAttachment"): Rules(storage.validate_attachment, storage.validate_attachment_update),
+    ("storage.k8s.io", "", "VolumeAttachment"): Rules(
+        storage.validate_attachment, storage.validate_attachment_update, metadata_on_update=False
+    ),
     ("storage.k8s.io", "", "VolumeAttributesClass"): Rules(
         storage.validate_attributes_class, storage.validate_attributes_class_update
     ),

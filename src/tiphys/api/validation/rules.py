@@ -21,6 +21,8 @@ class Rules:
     status: Update | None = None
     checks_metadata: bool = True
     """False for the few kinds whose own rules do not look at the metadata on create."""
+    metadata_on_update: bool = True
+    """The same for updates."""
 
 
 def metadata_only(namespaced: bool, name_is_subdomain_only: bool = True) -> Rules:
