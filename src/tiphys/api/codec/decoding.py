@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import errors
+from tiphys.api import errors, protobuf
 from tiphys.api.codec import yamltext
 from tiphys.api.codec.clean import Check, compiled
 from tiphys.api.codec.encoding import ordered
@@ -20,7 +20,7 @@ from tiphys.api.schema import Schema
 from tiphys.api.scheme import GroupVersionKind
 
 JSON, YAML = "application/json", "application/yaml"
-ACCEPTED = (JSON, YAML, "application/vnd.kubernetes.protobuf")
+ACCEPTED = (JSON, YAML, protobuf.CONTENT_TYPE)
 """What the original lists in its refusal."""
 
 FIND_KIND = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
@@ -35,12 +35,10 @@ class Decoded:
 
 
 def media_type(content_type: str) -> str:
-    """``application/json`` or ``application/yaml``. Raises 415."""
-    media = content_type.partition(";")[0].strip().lower()
-    if media in ("", JSON):
-        return JSON
-    if media == YAML:
-        return YAML
+    """One of ``ACCEPTED``. Raises 415."""
+    media = content_type.partition(";")[0].strip().lower() or JSON
+    if media in ACCEPTED:
+        return media
     raise errors.unsupported_media_type(ACCEPTED)
 
 
@@ -59,11 +57,17 @@ def decode(
     """
     body = data
     doubled: list[str] = []
-    if media_type(content_type) == YAML:
+    media = media_type(content_type)
+    if media == YAML:
         try:
             data, doubled = yamltext.to_json(data)
         except yamltext.YAMLError as error:
             raise _unrecognized(str(error), gvk, body) from error
+    elif media == protobuf.CONTENT_TYPE:
+        try:
+            data = orjson.dumps(protobuf.decode(data))
+        except protobuf.ProtobufError as error:
+            raise errors.bad_request(str(error)) from error
     found = None if doubled else _clean(data, gvk, schema)
     if found is not None:
         return Decoded(found)

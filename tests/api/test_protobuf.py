@@ -1,0 +1,80 @@
+"""Objects in protobuf form: the recorded samples, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiphys.api import codec, protobuf
+from tiphys.api.resources import builtin_scheme
+from tiphys.api.schema import schema_for
+from tiphys.api.scheme import GroupVersionKind
+
+WIRE = Path(__file__).parents[3] / "shared" / "reference" / "wire"
+
+
+def message(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def envelope(api_version: bytes, kind: bytes, raw: bytes) -> bytes:
+    return protobuf.MAGIC + message(1, message(1, api_version) + message(2, kind)) + message(2, raw)
+
+
+def config_map(raw_meta: bytes = message(1, b"x")) -> bytes:
+    return envelope(b"v1", b"ConfigMap", message(1, raw_meta) + message(2, message(1, b"k") + message(2, b"v")))
+
+
+def test_a_config_map() -> None:
+    expected = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"k": "v"}}
+    assert protobuf.decode(config_map()) == expected
+
+
+def test_empty_strings_of_go_are_dropped_as_from_json() -> None:
+    meta = message(1, b"x") + message(2, b"") + message(3, b"") + message(8, b"")
+    gvk = GroupVersionKind("", "v1", "ConfigMap")
+    decoded = codec.decode(config_map(meta), protobuf.CONTENT_TYPE, gvk, schema_for(gvk), "Strict").object
+    assert codec.complete(decoded, schema_for(gvk))["metadata"]["name"] == "x"
+    assert "namespace" not in decoded["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{}", "does not appear to be a protobuf message"),
+        (envelope(b"v1", b"Gadget", b""), 'no kind "Gadget" is registered'),
+        (config_map()[:-3], "unexpected EOF"),
+        (envelope(b"v1", b"ConfigMap", b"\x0f"), "illegal wire type 7"),
+        (envelope(b"v1", b"ConfigMap", b"\xff" * 11), "integer overflow"),
+    ],
+)
+def test_what_is_no_object_is_refused(body: bytes, says: str) -> None:
+    with pytest.raises(protobuf.ProtobufError, match=says):
+        protobuf.decode(body)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_noise_is_refused_or_read_and_never_worse(noise: bytes) -> None:
+    try:
+        protobuf.decode(envelope(b"v1", b"Pod", b"")[:-2] + b"\x12" + bytes([len(noise) & 0x7F]) + noise)
+    except protobuf.ProtobufError:
+        return
+
+
+@pytest.mark.skipif(not WIRE.is_dir(), reason="the recorded samples are not here")
+def test_each_served_kind_is_read_as_its_json() -> None:
+    read = 0
+    for resource in builtin_scheme().resources():
+        for version in resource.versions:
+            path = WIRE / f"{resource.group or 'core'}.{version}.{resource.kind}.pb"
+            if path.exists():
+                assert protobuf.decode(path.read_bytes()) == json.loads(path.with_suffix(".json").read_text()), (
+                    path.name
+                )
+                read += 1
+    assert read > 60
