@@ -516,6 +516,13 @@ class Http1Connection(asyncio.Protocol):
         self._pending.append(data)
         self._pending_size += len(data)
 
+    def _queue_piece(self, data: bytes) -> None:
+        """Send a piece of a stream, soon: see ``Server.flush_stream_soon``."""
+        if not self._pending:
+            self._server.flush_stream_soon(self)
+        self._pending.append(data)
+        self._pending_size += len(data)
+
     def flush(self) -> None:
         """Hand over what was queued. While the client is slow it is kept here, where watchers share the bytes."""
         if self._pending and not self._gate.shut:
@@ -578,7 +585,7 @@ class ChunkSink:
 
     def write(self, data: bytes) -> None:
         if data and not self._ended:
-            self._connection._queue_bytes(_framer.frame(data) if self._chunked else data)
+            self._connection._queue_piece(_framer.frame(data) if self._chunked else data)
 
     @property
     def buffered(self) -> int:
