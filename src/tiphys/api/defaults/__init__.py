@@ -1,7 +1,8 @@
 """Defaults: what an object gets before anything else looks at it, in the version it was written in.
 
 Source: the API reference ("Defaults to …") of Kubernetes v1.36. Only defaults that depend on nothing but the object are
-here. Others are added later, and are not made here:
+here, with what the original's conversions make of an object when it is read (``aliases``). Not made here are those
+that are added later:
 
 - by the registry on create: generated names, uid, creationTimestamp, generation; a pod's ``status.phase`` Pending and
   its QoS class; a Service's cluster IPs, IP families and policy, node ports, health check port; a Job's selector and

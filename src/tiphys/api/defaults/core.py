@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api.defaults import aliases
 from tiphys.api.defaults.common import child, if_empty, if_missing, items
 from tiphys.api.defaults.pod import pod_template
 from tiphys.api.defaults.resourcelist import round_up
@@ -47,6 +48,7 @@ def _session_affinity(spec: Object) -> None:
 
 def secret(obj: Object) -> None:
     if_empty(obj, type="Opaque")
+    aliases.string_data(obj)
 
 
 def namespace(obj: Object) -> None:
@@ -57,6 +59,8 @@ def namespace(obj: Object) -> None:
 
 
 def node(obj: Object) -> None:
+    if obj.get("spec"):
+        aliases.node_blocks(obj["spec"])
     status = obj.get("status")
     if not status:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api.defaults import aliases
 from tiphys.api.defaults.common import child, if_empty, if_missing, items
 from tiphys.api.defaults.images import pull_policy
 from tiphys.api.defaults.resourcelist import default_pod_level, requests_from_limits, round_up
@@ -36,10 +37,14 @@ def pod(obj: Object) -> None:
         round_up(spec["resources"], "limits", "requests")
     if obj.get("status"):
         _status(obj["status"])
+    if spec["terminationGracePeriodSeconds"] < 0:
+        spec["terminationGracePeriodSeconds"] = 1
+    aliases.init_annotations(obj)
 
 
 def pod_template(template: Object) -> None:
     pod_spec(child(template, "spec"))
+    aliases.init_annotations(template)
 
 
 def pod_spec(spec: Object) -> None:
@@ -53,6 +58,7 @@ def pod_spec(spec: Object) -> None:
         spec["terminationGracePeriodSeconds"] = 30
     if not spec.get("schedulerName"):
         spec["schedulerName"] = "default-scheduler"
+    aliases.service_account(spec)
     for v in spec.get("volumes") or ():
         volume(v)
     for c in spec.get("initContainers") or ():
@@ -114,6 +120,7 @@ def _host_ports(containers: list[Object]) -> None:
 
 
 def _status(status: Object) -> None:
+    aliases.addresses(status)
     for key in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
         for entry in status.get(key) or ():
             round_up(entry, "allocatedResources")

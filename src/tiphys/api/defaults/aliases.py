@@ -1,0 +1,58 @@
+"""Fields that say the same twice: an older field of which there is a newer one, or the first item of a list.
+
+They are brought into line where an object is read, as the original's conversions between its versions do.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+Object = dict[str, Any]
+
+_INIT_ANNOTATIONS = tuple(
+    f"pod.{stage}.kubernetes.io/init-container{what}" for stage in ("beta", "alpha") for what in ("s", "-statuses")
+)
+
+
+def service_account(spec: Object) -> None:
+    """``serviceAccountName`` wins over its old name."""
+    name = spec.get("serviceAccountName") or spec.get("serviceAccount")
+    if name:
+        spec["serviceAccountName"] = spec["serviceAccount"] = name
+
+
+def addresses(status: Object) -> None:
+    """A pod's only address wins over the list, for kubelets that know only the one."""
+    single, several = status.get("podIP"), status.get("podIPs")
+    if single and (not several or several[0].get("ip") != single):
+        status["podIPs"] = [{"ip": single}]
+    elif several:
+        status["podIP"] = several[0].get("ip") or ""
+
+
+def node_blocks(spec: Object) -> None:
+    """The same for the address blocks of a node."""
+    single, several = spec.get("podCIDR"), spec.get("podCIDRs")
+    if single and (not several or several[0] != single):
+        spec["podCIDRs"] = [single]
+    elif several:
+        spec["podCIDR"] = several[0]
+
+
+def init_annotations(obj: Object) -> None:
+    """Init containers were once written as annotations; nobody reads those any more."""
+    found = (obj.get("metadata") or {}).get("annotations")
+    if found:
+        for key in _INIT_ANNOTATIONS:
+            found.pop(key, None)
+
+
+def string_data(secret: Object) -> None:
+    """Data written as text goes over what there is, and is never shown."""
+    texts = secret.pop("stringData", None)
+    if not texts:
+        return
+    data = secret["data"] = dict(secret.get("data") or {})
+    for key, text in texts.items():
+        data[key] = base64.b64encode((text or "").encode()).decode()
