@@ -80,10 +80,11 @@ def _complain(message: str) -> None:
 
 def _refusal(words: Sequence[str]) -> str:
     """Why a command of the original is not here."""
+    names = [word for word in words if not word.startswith("-")]
     for count in (2, 1):
-        about = _REFUSED.get(" ".join(words[:count]))
+        about = _REFUSED.get(" ".join(names[:count]))
         if about is not None:
-            return f"etcdctl {words[0]} is not supported by tiphys etcdctl, which does not do {about}"
+            return f"etcdctl {names[0]} is not supported by tiphys etcdctl, which does not do {about}"
     return ""
 
 
