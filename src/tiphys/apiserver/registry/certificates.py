@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.api import validation
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.validation.subresources import validate_csr_approval
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 
@@ -45,7 +45,7 @@ class ApprovalRules:
     """``certificatesigningrequests/approval``: writes the conditions and nothing else."""
 
     def __init__(self, registry: Registry) -> None:
-        self._gvk = registry.strategy.gvk
+        pass
 
     def prepare(self, new: Object, old: Object, write: Write) -> None:
         copy_field(new, old, "spec")
@@ -54,7 +54,7 @@ class ApprovalRules:
         _set_conditions(status, status.get("conditions") or [], old, write.now)
 
     def validate(self, new: Object, old: Object) -> list[FieldError]:
-        return validation.validate_status_update(new, old, self._gvk)
+        return validate_csr_approval(new, old)
 
     async def begin(self, new: Object, old: Object, write: Write) -> Finish:
         return keep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import fielderrors as field
-from tiphys.api.meta.quantity import Quantity
+from tiphys.api.pods.qos import qos_class
 from tiphys.api.validation.common import Errors, Object, equal
 from tiphys.api.validation.core.options import waivers
 from tiphys.api.validation.core.pod import MIRROR, pod_metadata_and_spec
@@ -25,7 +25,7 @@ def validate_pod_resize(new: Object, old: Object) -> Errors:
     if (before.get("os") or {}).get("name") == "windows":
         return [field.forbidden("", "windows pods cannot be resized")]
     old_status = old.get("status") or {}
-    if (old_status.get("qosClass") or pod_qos(before)) != pod_qos(after):
+    if (old_status.get("qosClass") or qos_class(before)) != qos_class(after):
         shown = (new.get("status") or {}).get("qosClass") or ""
         errs.append(field.invalid("spec", shown, "Pod QOS Class may not change as a result of resizing"))
     if not _node_can(old_status):
@@ -45,40 +45,6 @@ def validate_pod_resize(new: Object, old: Object) -> Errors:
     if not errs and not equal(munged, before):
         errs.append(field.forbidden("spec", _MUTABLE))
     return errs
-
-
-def pod_qos(spec: Object) -> str:
-    """Guaranteed, Burstable or BestEffort, as the containers' requests and limits make it."""
-    holders = (
-        [spec]
-        if (spec.get("resources") or {}).get("requests") or (spec.get("resources") or {}).get("limits")
-        else [
-            *(spec.get("containers") or ()),
-            *(spec.get("initContainers") or ()),
-        ]
-    )
-    requests: dict[str, Quantity] = {}
-    limits: dict[str, Quantity] = {}
-    guaranteed = True
-    for holder in holders:
-        resources = holder.get("resources") or {}
-        _sum(requests, resources.get("requests") or {})
-        limited = _sum(limits, resources.get("limits") or {})
-        guaranteed = guaranteed and limited == {"cpu", "memory"}
-    if not requests and not limits:
-        return "BestEffort"
-    if guaranteed and len(requests) == len(limits) and all(limits.get(k) == v for k, v in requests.items()):
-        return "Guaranteed"
-    return "Burstable"
-
-
-def _sum(total: dict[str, Quantity], amounts: dict[str, str]) -> set[str]:
-    seen: set[str] = set()
-    for name in ("cpu", "memory"):
-        if name in amounts and Quantity(amounts[name]).nano > 0:
-            seen.add(name)
-            total[name] = total[name] + Quantity(amounts[name]) if name in total else Quantity(amounts[name])
-    return seen
 
 
 def _node_can(status: Object) -> bool:
