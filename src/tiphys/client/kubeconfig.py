@@ -26,8 +26,11 @@ class KubeconfigError(ValueError):
     """The kubeconfig cannot be used; the message names the file and what is wrong with it."""
 
 
-def client_from_file(path: Path, user_agent: str, *, timeout: float = 60) -> Client:
-    """A client of the current context. Needs a running event loop; the caller closes it. Raises ``KubeconfigError``."""
+def client_from_file(path: Path, user_agent: str, *, timeout: float = 60, anonymous: bool = False) -> Client:
+    """A client of the current context. Needs a running event loop; the caller closes it. Raises ``KubeconfigError``.
+
+    ``anonymous`` leaves the user's credentials out, for a client that is to act as somebody else.
+    """
     try:
         config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
@@ -36,7 +39,8 @@ def client_from_file(path: Path, user_agent: str, *, timeout: float = 60) -> Cli
         raise KubeconfigError(f"{path} is not YAML: {error}") from error
     context = _named(config, "contexts", "context", config.get("current-context") or "", path)
     cluster = _named(config, "clusters", "cluster", context.get("cluster", ""), path)
-    user = _named(config, "users", "user", context["user"], path) if context.get("user") else {}
+    known = context.get("user") and not anonymous
+    user = _named(config, "users", "user", context["user"], path) if known else {}
     if unsupported := [name for name in ("exec", "auth-provider", "username", "as") if user.get(name)]:
         raise KubeconfigError(f"{path}: user.{unsupported[0]} is not supported by Tiphys; use a certificate or a token")
     return Client(_transport(cluster, user, path), user_agent=user_agent, token=_token(user, path), timeout=timeout)

@@ -26,6 +26,8 @@ class ControllerManagerConfig:
     """As --controllers: names, ``-name`` to leave one out, ``*`` for all that are on by default."""
     leader_election: LeaderElectionConfig | None = None
     """None: work at once, without a Lease."""
+    health_address: str = ""
+    """``host:port`` of /healthz and /metrics; empty: not served."""
 
     concurrent_deployment_syncs: int = 5
     concurrent_replicaset_syncs: int = 5

@@ -17,10 +17,12 @@ from tiphys.controlkit.leaderelection import LeaderElector
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
 from tiphys.controllers.credentials import ClientFor, ServiceAccountClients
+from tiphys.controllers.health import HealthHandler
 from tiphys.controllers.registry import CONTROLLERS, DISABLED_BY_DEFAULT
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.metrics import Registry
 from tiphys.runtime.tasks import Runner
+from tiphys.wire.server import serve
 
 
 class UnknownController(ValueError):
@@ -65,12 +67,23 @@ class ControllerManager:
     async def run(self) -> None:
         async with Runner(self._clock, "kube-controller-manager ") as runner:
             runner.supervise(self._recorder.run, "events")
-            election = self._config.leader_election
-            if election is None:
-                await self._work()
-            else:
-                elector = LeaderElector(election, self._client, self._clock, recorder=self._recorder, rng=self._rng)
-                await elector.run(self._work)
+            server = None
+            if self._config.health_address:
+                host, _, port = self._config.health_address.rpartition(":")
+                server = await serve(HealthHandler(self._registry), host.strip("[]"), int(port))
+            try:
+                await self._lead()
+            finally:
+                if server is not None:
+                    await server.close()
+
+    async def _lead(self) -> None:
+        election = self._config.leader_election
+        if election is None:
+            await self._work()
+        else:
+            elector = LeaderElector(election, self._client, self._clock, recorder=self._recorder, rng=self._rng)
+            await elector.run(self._work)
 
     async def _work(self) -> None:
         informers = InformerFactory(self._client, self._clock, self._rng)

@@ -1,0 +1,247 @@
+"""`tiphys kube-controller-manager`: the controllers with upstream's flags.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiphys.client.kubeconfig import KubeconfigError, client_from_file
+from tiphys.client.rest import Client
+from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease
+from tiphys.controllers.config import ControllerManagerConfig, KeyPair
+from tiphys.controllers.manager import ControllerManager, UnknownController, select
+from tiphys.controllers.registry import CONTROLLERS
+from tiphys.runtime import logs
+from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.flags import FlagParser, parse_duration
+from tiphys.runtime.metrics import Registry
+from tiphys.runtime.process import run_until_signal
+
+log = logging.getLogger(__name__)
+
+_UNSUPPORTED = """
+contention-profiling profiling enable-leader-migration leader-migration-config cidr-allocator-type cloud-config
+cloud-provider cluster-name configure-cloud-routes controller-shutdown-timeout controller-start-interval
+emulated-version external-cloud-volume-plugin feature-gates kube-api-burst kube-api-content-type kube-api-qps
+min-compatibility-version min-resync-period route-reconciliation-period concurrent-service-syncs cert-dir
+disable-http2-serving http2-max-streams-per-connection permit-address-sharing permit-port-sharing tls-cert-file
+tls-cipher-suites tls-curve-preferences tls-min-version tls-private-key-file tls-sni-cert-key
+authentication-kubeconfig authentication-skip-lookup authentication-token-webhook-cache-ttl
+authentication-tolerate-lookup-failure client-ca-file requestheader-allowed-names requestheader-client-ca-file
+requestheader-extra-headers-prefix requestheader-group-headers requestheader-uid-headers
+requestheader-username-headers authorization-always-allow-paths authorization-kubeconfig
+authorization-webhook-cache-authorized-ttl authorization-webhook-cache-unauthorized-ttl
+attach-detach-reconcile-sync-period disable-attach-detach-reconcile-sync disable-force-detach-on-timeout
+cluster-signing-kube-apiserver-client-cert-file cluster-signing-kube-apiserver-client-key-file
+cluster-signing-kubelet-client-cert-file cluster-signing-kubelet-client-key-file
+cluster-signing-kubelet-serving-cert-file cluster-signing-kubelet-serving-key-file
+cluster-signing-legacy-unknown-cert-file cluster-signing-legacy-unknown-key-file
+concurrent-device-taint-eviction-syncs concurrent-resourceclaim-syncs endpoint-updates-batch-period
+endpointslice-updates-batch-period mirroring-concurrent-service-endpoint-syncs
+mirroring-endpointslice-updates-batch-period mirroring-max-endpoints-per-subset concurrent-ephemeralvolume-syncs
+enable-garbage-collector enable-dynamic-provisioning enable-hostpath-provisioner flex-volume-plugin-dir
+pv-recycler-increment-timeout-nfs pv-recycler-minimum-timeout-hostpath pv-recycler-minimum-timeout-nfs
+pv-recycler-pod-template-filepath-hostpath pv-recycler-pod-template-filepath-nfs
+pv-recycler-timeout-increment-hostpath pvclaimbinder-sync-period node-cidr-mask-size
+concurrent-horizontal-pod-autoscaler-syncs horizontal-pod-autoscaler-cpu-initialization-period
+horizontal-pod-autoscaler-downscale-stabilization horizontal-pod-autoscaler-initial-readiness-delay
+horizontal-pod-autoscaler-sync-period horizontal-pod-autoscaler-tolerance
+legacy-service-account-token-clean-up-period concurrent-validating-admission-policy-status-syncs
+allow-metric-labels allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version
+log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream
+logging-format vmodule master unsupported-kube-api-over-localhost
+"""
+UNSUPPORTED = frozenset(_UNSUPPORTED.split())
+"""Flags of the original that are refused by name."""
+
+_FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+    ("concurrent-deployment-syncs", "concurrent_deployment_syncs", int),
+    ("concurrent-replicaset-syncs", "concurrent_replicaset_syncs", int),
+    ("concurrent-rc-syncs", "concurrent_rc_syncs", int),
+    ("concurrent-endpoint-syncs", "concurrent_endpoint_syncs", int),
+    ("concurrent-service-endpoint-syncs", "concurrent_service_endpoint_syncs", int),
+    ("concurrent-gc-syncs", "concurrent_gc_syncs", int),
+    ("concurrent-namespace-syncs", "concurrent_namespace_syncs", int),
+    ("concurrent-daemonset-syncs", "concurrent_daemonset_syncs", int),
+    ("concurrent-job-syncs", "concurrent_job_syncs", int),
+    ("concurrent-cron-job-syncs", "concurrent_cron_job_syncs", int),
+    ("concurrent-statefulset-syncs", "concurrent_statefulset_syncs", int),
+    ("concurrent-resource-quota-syncs", "concurrent_resource_quota_syncs", int),
+    ("concurrent-serviceaccount-token-syncs", "concurrent_serviceaccount_token_syncs", int),
+    ("concurrent-ttl-after-finished-syncs", "concurrent_ttl_after_finished_syncs", int),
+    ("max-endpoints-per-slice", "max_endpoints_per_slice", int),
+    ("namespace-sync-period", "namespace_sync_period", parse_duration),
+    ("resource-quota-sync-period", "resource_quota_sync_period", parse_duration),
+    ("node-cidr-mask-size-ipv4", "node_cidr_mask_size_ipv4", int),
+    ("node-cidr-mask-size-ipv6", "node_cidr_mask_size_ipv6", int),
+    ("node-monitor-period", "node_monitor_period", parse_duration),
+    ("node-monitor-grace-period", "node_monitor_grace_period", parse_duration),
+    ("node-startup-grace-period", "node_startup_grace_period", parse_duration),
+    ("node-eviction-rate", "node_eviction_rate", float),
+    ("secondary-node-eviction-rate", "secondary_node_eviction_rate", float),
+    ("large-cluster-size-threshold", "large_cluster_size_threshold", int),
+    ("unhealthy-zone-threshold", "unhealthy_zone_threshold", float),
+    ("terminated-pod-gc-threshold", "terminated_pod_gc_threshold", int),
+    ("cluster-signing-duration", "cluster_signing_duration", parse_duration),
+)
+"""Flags that are one field of the configuration each."""
+
+
+class BadFlags(ValueError):
+    """The flags do not fit together, or name a file that cannot be read."""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    flags = parser.parse(argv)
+    try:
+        config = configuration(flags)
+        logs.configure(flags.v)
+        run_until_signal(_run(config, Path(flags.kubeconfig), flags.use_service_account_credentials))
+    except (BadFlags, KubeconfigError, UnknownController) as error:
+        parser.error(str(error))
+    except LostLease as error:
+        log.error("leaderelection lost: %s", error)  # whoever supervises this process starts it again
+        return 1
+    return 0
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser("kube-controller-manager", "Runs the controllers of the control plane.", UNSUPPORTED)
+    add = parser.add_argument
+    add("--kubeconfig", default="", help="how to reach the API server")
+    add("--controllers", default="*", help=f"which to run: *, NAME, -NAME; known: {', '.join(CONTROLLERS)}")
+    parser.add_bool("--use-service-account-credentials", False, "give each controller a service account of its own")
+    add("--bind-address", default="127.0.0.1", help="where /healthz and /metrics are served; loopback only")
+    add("--secure-port", type=int, default=10257, help="their port; 0 turns them off")
+    _add_leader_election(parser)
+    add("--root-ca-file", type=Path, help="CA of the API server, for kube-root-ca.crt and service account secrets")
+    add("--service-account-private-key-file", type=Path, help="key that signs tokens of service account secrets")
+    add("--cluster-signing-cert-file", type=Path, help="CA that signs certificate signing requests")
+    add("--cluster-signing-key-file", type=Path, help="its key")
+    parser.add_bool("--allocate-node-cidrs", False, "give each node a range of pod addresses")
+    add("--cluster-cidr", default="", help="ranges of pod addresses, separated by commas")
+    add("--service-cluster-ip-range", default="", help="ranges of service addresses, separated by commas")
+    defaults = ControllerManagerConfig()
+    for flag, field, kind in _FIELDS:
+        text = field.replace("_", " ")
+        add(f"--{flag}", dest=field, type=kind, default=getattr(defaults, field), help=f"{text} (%(default)s)")
+    add("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
+    return parser
+
+
+def _add_leader_election(parser: FlagParser) -> None:
+    add = parser.add_argument
+    parser.add_bool("--leader-elect", True, "work only while holding a Lease")
+    add("--leader-elect-lease-duration", type=parse_duration, default=15.0, help="after how long others take over")
+    add("--leader-elect-renew-deadline", type=parse_duration, default=10.0, help="when to stop without renewal")
+    add("--leader-elect-retry-period", type=parse_duration, default=2.0, help="between tries")
+    add("--leader-elect-resource-lock", choices=("leases",), default="leases", help="the kind of lock")
+    add("--leader-elect-resource-name", default="kube-controller-manager", help="the Lease's name")
+    add("--leader-elect-resource-namespace", default="kube-system", help="the Lease's namespace")
+
+
+def configuration(flags: argparse.Namespace) -> ControllerManagerConfig:
+    """Raises ``BadFlags`` and ``UnknownController``."""
+    if not flags.kubeconfig:
+        raise BadFlags("--kubeconfig is needed")
+    chosen = tuple(word.strip() for word in flags.controllers.split(",") if word.strip())
+    select(chosen, CONTROLLERS)
+    cluster_cidrs = _networks("cluster-cidr", flags.cluster_cidr)
+    if flags.allocate_node_cidrs and not cluster_cidrs:
+        raise BadFlags("--allocate-node-cidrs needs --cluster-cidr")
+    return ControllerManagerConfig(
+        controllers=chosen,
+        leader_election=_leader_election(flags) if flags.leader_elect else None,
+        health_address=_health_address(flags),
+        root_ca=_read("root-ca-file", flags.root_ca_file),
+        service_account_signing_key=_read("service-account-private-key-file", flags.service_account_private_key_file),
+        cluster_signing=_signing(flags),
+        allocate_node_cidrs=flags.allocate_node_cidrs,
+        cluster_cidrs=cluster_cidrs,
+        service_cluster_ip_ranges=_networks("service-cluster-ip-range", flags.service_cluster_ip_range),
+        **{field: getattr(flags, field) for _, field, _ in _FIELDS},
+    )
+
+
+def _leader_election(flags: argparse.Namespace) -> LeaderElectionConfig:
+    return LeaderElectionConfig(
+        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+        name=flags.leader_elect_resource_name,
+        namespace=flags.leader_elect_resource_namespace,
+        lease_duration=flags.leader_elect_lease_duration,
+        renew_deadline=flags.leader_elect_renew_deadline,
+        retry_period=flags.leader_elect_retry_period,
+    )
+
+
+def _health_address(flags: argparse.Namespace) -> str:
+    if not flags.secure_port:
+        return ""
+    if flags.bind_address not in ("127.0.0.1", "::1", "localhost"):
+        raise BadFlags(f"--bind-address={flags.bind_address}: only loopback is supported, as there is no TLS here")
+    host = f"[{flags.bind_address}]" if ":" in flags.bind_address else flags.bind_address
+    return f"{host}:{flags.secure_port}"
+
+
+def _signing(flags: argparse.Namespace) -> KeyPair | None:
+    certificate, key = flags.cluster_signing_cert_file, flags.cluster_signing_key_file
+    if (certificate is None) != (key is None):
+        raise BadFlags("--cluster-signing-cert-file and --cluster-signing-key-file need each other")
+    if certificate is None:
+        return None
+    return KeyPair(_read("cluster-signing-cert-file", certificate), _read("cluster-signing-key-file", key))
+
+
+def _read(flag: str, path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFlags(f"--{flag}: cannot read {os.fspath(path)}: {error.strerror}") from error
+
+
+def _networks(flag: str, text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for part in found:
+        try:
+            ipaddress.ip_network(part)
+        except ValueError as error:
+            raise BadFlags(f"--{flag}: {error}") from error
+    return found
+
+
+async def _run(config: ControllerManagerConfig, kubeconfig: Path, own_accounts: bool) -> None:
+    client = client_from_file(kubeconfig, "kube-controller-manager")
+    bare = client_from_file(kubeconfig, "kube-controller-manager", anonymous=True) if own_accounts else None
+
+    async def same(account: str) -> Client:
+        return client
+
+    identity = config.leader_election.identity if config.leader_election else ""
+    manager = ControllerManager(
+        config,
+        client,
+        SystemClock(),
+        registry=Registry(),
+        identity=identity,
+        client_for=None if own_accounts else same,
+        bare=bare,
+    )
+    try:
+        await manager.run()
+    finally:
+        await client.close()
+        if bare is not None:
+            await bare.close()
