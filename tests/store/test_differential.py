@@ -207,7 +207,9 @@ def test_the_same_as_etcd(etcd: tuple[asyncio.Runner, EtcdBackend], steps: list[
                 assert await ours.do(step) == await theirs.do(step), step
             compacted = ours.backend.core.compacted - ours.base  # type: ignore[attr-defined]
             newest = await real.current_revision() - ours.base
-            begin = max(min(first, newest + 1), compacted + 1)  # etcd 3.4 drops a deletion at the compacted revision itself
+            begin = max(
+                min(first, newest + 1), compacted + 1
+            )  # etcd 3.4 drops a deletion at the compacted revision itself
             assert await ours.events(begin) == await theirs.events(begin)
 
     runner.run(asyncio.wait_for(scenario(), 10))
