@@ -1,6 +1,6 @@
 """The figures of ``/metrics``, under upstream's names.
 
-Calls are counted in plain dictionaries, which cost well under a microsecond; the exposition format is made when somebody
+Calls are counted in plain dictionaries, which cost under a microsecond; the exposition format is made when somebody
 asks. Source: https://kubernetes.io/docs/reference/instrumentation/metrics/
 """
 

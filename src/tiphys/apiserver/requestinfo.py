@@ -95,7 +95,7 @@ def _refine_verb(info: RequestInfo, parameters: Parameters, by_path: bool) -> No
 def is_true(parameters: Parameters, name: str) -> bool:
     """A boolean query parameter: present and neither ``false`` nor ``0``."""
     values = parameters.get(name)
-    return bool(values) and values[0].lower() not in ("false", "0")
+    return values is not None and values[0].lower() not in ("false", "0")
 
 
 def _exact_name(selector: str) -> str:

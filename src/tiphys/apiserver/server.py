@@ -163,7 +163,8 @@ class APIServer:
 
         inflight = GaugeMetricFamily(
             "apiserver_current_inflight_requests",
-            "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
+            "Maximal number of currently used inflight request limit of this apiserver per request kind in last"
+            " second.",
             labels=("request_kind",),
         )
         inflight.add_metric(("readOnly",), self.in_flight.reading)

@@ -1,4 +1,4 @@
-"""The order in which plugins see a write: first all that may change it, later, on the final object, all that judge it."""
+"""The order in which plugins see a write: first all that may change it; then, on the final object, all that judge."""
 
 from __future__ import annotations
 

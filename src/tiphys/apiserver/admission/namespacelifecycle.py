@@ -38,9 +38,7 @@ class NamespaceLifecycle(Plugin):
                 f"unable to create new content in namespace {namespace} because it is being terminated",
             )
             message = f"namespace {namespace} is being terminated"
-            error.status["details"]["causes"] = [
-                errors.cause("NamespaceTerminating", message, "metadata.namespace")
-            ]
+            error.status["details"]["causes"] = [errors.cause("NamespaceTerminating", message, "metadata.namespace")]
             raise error
 
     async def _find(self, namespace: str) -> Entry:

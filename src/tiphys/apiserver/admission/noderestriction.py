@@ -173,7 +173,9 @@ class NodeRestriction(Plugin):
             raise forbid(attributes, "may only update PVC status")
         new, old = _without_volume_status(attributes.new()), _without_volume_status(attributes.old or {})
         if new != old:
-            reason = f"node {quote(node)} is not allowed to update fields other than status.quantity and status.conditions"
+            reason = (
+                f"node {quote(node)} is not allowed to update fields other than status.quantity and status.conditions"
+            )
             raise forbid(attributes, reason)
 
     async def _account(self, node: str, attributes: Attributes) -> None:

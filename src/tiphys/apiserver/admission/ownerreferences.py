@@ -1,4 +1,4 @@
-"""OwnerReferencesPermissionEnforcement: who blocks an owner's deletion must be allowed to touch the owner's finalizers."""
+"""OwnerReferencesPermissionEnforcement: who blocks an owner's deletion must be allowed to set its finalizers."""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ from tiphys.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from tiphys.apiserver.admission.noderestriction import NodeRestriction
 from tiphys.apiserver.admission.ownerreferences import OwnerReferencesPermissionEnforcement
 from tiphys.apiserver.admission.plugin import Plugin
+from tiphys.apiserver.admission.podresize import PodResizeValidator
+from tiphys.apiserver.admission.podsecurity import PodSecurity
 from tiphys.apiserver.admission.priority import Priority
 from tiphys.apiserver.admission.quota import ResourceQuota
 from tiphys.apiserver.admission.runtimeclass import RuntimeClass
@@ -53,6 +55,7 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("ServiceAccount", lambda c: ServiceAccount(c.registries, c.registries.ids.suffix)),
     ("NodeRestriction", lambda c: NodeRestriction(c.registries)),
     ("TaintNodesByCondition", lambda c: TaintNodesByCondition()),
+    ("PodSecurity", lambda c: PodSecurity(c.registries, c.config.default_pod_security)),
     ("Priority", lambda c: Priority(c.registries)),
     ("DefaultTolerationSeconds", lambda c: DefaultTolerationSeconds()),
     ("DefaultStorageClass", lambda c: DefaultStorageClass(c.registries)),
@@ -67,6 +70,7 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("CertificateSigning", lambda c: CertificateSigning(c.authorizer)),
     ("CertificateSubjectRestriction", lambda c: CertificateSubjectRestriction()),
     ("DefaultIngressClass", lambda c: DefaultIngressClass(c.registries)),
+    ("PodResizeValidator", lambda c: PodResizeValidator(c.registries)),
     ("ResourceQuota", lambda c: ResourceQuota(c.registries)),
 )
 """In the order in which they see a write. The quota is last, as it counts what nobody refuses any more."""

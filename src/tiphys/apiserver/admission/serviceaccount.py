@@ -156,4 +156,3 @@ def _limit_environment(attributes: Attributes, container: Object, who: str, allo
         secret = (source.get("secretRef") or {}).get("name")
         if secret and secret not in allowed:
             raise forbid(attributes, f'{who} with envFrom referencing secret.secretName="{secret}" {end}')
-

@@ -58,7 +58,7 @@ def _is_marked(storage_class: Object) -> bool:
 class StorageObjectInUseProtection(Plugin):
     """Claims and volumes do not go while they are used."""
 
-    resources = frozenset((("", plural) for plural in _PROTECTION))
+    resources = frozenset(("", plural) for plural in _PROTECTION)
     operations = frozenset((CREATE,))
 
     async def admit(self, attributes: Attributes) -> None:

@@ -16,10 +16,11 @@ class DefaultTolerationSeconds(Plugin):
     async def admit(self, attributes: Attributes) -> None:
         spec = attributes.new()["spec"]
         tolerations = spec.get("tolerations") or []
-        added = []
-        for key in _KEYS:
-            if not any(_covers(toleration, key) for toleration in tolerations):
-                added.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _SECONDS})
+        added = [
+            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _SECONDS}
+            for key in _KEYS
+            if not any(_covers(toleration, key) for toleration in tolerations)
+        ]
         if added:
             spec["tolerations"] = [*tolerations, *added]
 

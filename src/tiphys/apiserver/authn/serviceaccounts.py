@@ -23,7 +23,7 @@ Object = dict[str, Any]
 
 PREFIX = "system:serviceaccount:"
 WARN_AFTER = 60 * 60 + 7
-"""The seconds that a pod's token volume asks for; such a token lives longer, so that old clients have time to reload it."""
+"""The seconds that a pod's token volume asks for; the token lives longer, for clients that do not reload it."""
 _LEEWAY = 60.0
 _POD_NAME, _POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
 _NODE_NAME, _NODE_UID = "authentication.kubernetes.io/node-name", "authentication.kubernetes.io/node-uid"
@@ -36,7 +36,7 @@ def username(namespace: str, name: str) -> str:
 
 @dataclass(slots=True)
 class TokenKeys:
-    """``signing`` makes tokens; all of ``keys`` (by id) are believed; ``issuers`` and ``audiences``: the first is used."""
+    """``signing`` makes tokens, for the first issuer and audience; all of ``keys`` (by id) are believed."""
 
     signing: SigningKey
     keys: dict[str, PublicKey]

@@ -137,7 +137,7 @@ class RBAC:
         reference, namespace = binding["roleRef"], binding["metadata"].get("namespace", "")
         place = namespace if reference["kind"] == "Role" else ""
         key = (place, reference["name"])
-        missing = f'{reference["kind"].lower()}.rbac.authorization.k8s.io {quote(reference["name"])} not found'
+        missing = f"{reference['kind'].lower()}.rbac.authorization.k8s.io {quote(reference['name'])} not found"
         table = policy.spaces.setdefault(namespace, {}) if namespace else policy.cluster
         for subject in binding.get("subjects") or ():
             about = _describe(binding, subject)

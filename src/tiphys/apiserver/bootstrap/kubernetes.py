@@ -31,7 +31,9 @@ class KubernetesService:
         self._registries = registries
         self._reconciles = config.endpoint_reconciler
         if ipaddress.ip_address(config.advertise_address).is_loopback:
-            log.warning("%s cannot be reached by pods: the service kubernetes gets no endpoint", config.advertise_address)
+            log.warning(
+                "%s cannot be reached by pods: the service kubernetes gets no endpoint", config.advertise_address
+            )
             self._reconciles = False
 
     async def ensure(self) -> None:

@@ -26,7 +26,6 @@ class ComponentStatuses:
 
     async def __call__(self, call: Call, target: Target) -> Response:
         form = negotiate(call)
-        call.warn("v1 ComponentStatus is deprecated in v1.19+")
         component = await self._component()
         if call.info.verb == "list":
             return show_list(call, target, [component], {"resourceVersion": ""}, form)

@@ -273,10 +273,10 @@ def _container(pod: Object, wanted: str) -> str:
         return escape(wanted)
     if len(spec["containers"]) == 1:
         return escape(spec["containers"][0]["name"])
-    shown = [c["name"] for kind in ("initContainers", "containers", "ephemeralContainers") for c in spec.get(kind) or ()]
-    raise errors.bad_request(
-        f"a container name must be specified for pod {name}, choose one of: [{' '.join(shown)}]"
-    )
+    shown = [
+        c["name"] for kind in ("initContainers", "containers", "ephemeralContainers") for c in spec.get(kind) or ()
+    ]
+    raise errors.bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(shown)}]")
 
 
 def _stream_options(call: Call) -> StreamOptions:

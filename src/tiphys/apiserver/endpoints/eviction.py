@@ -65,7 +65,7 @@ class Evict:
 
     async def _spend_budget(self, pod: Object, write: Write) -> None:
         """Raises 429 where the pod's disruption budget allows no disruption now."""
-        budgets = [budget for budget in await self._budgets_of(pod)]
+        budgets = await self._budgets_of(pod)
         if len(budgets) > 1:
             message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
             raise errors.from_code(500, message)
@@ -124,7 +124,7 @@ def _is_harmless(pod: Object, budget: Object) -> bool:
     status = budget.get("status") or {}
     if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
         return True
-    return status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0
+    return bool(status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0)
 
 
 def spend(budget: Object, pod: str, write: Write) -> Object:

@@ -1,6 +1,7 @@
 """In which form a client wants its answer: JSON or YAML, the object itself, a table or its metadata only.
 
-Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources and RFC 9110 §12.
+Sources: RFC 9110 §12, and
+https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
 """
 
 from __future__ import annotations

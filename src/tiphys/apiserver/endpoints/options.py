@@ -51,7 +51,7 @@ class ListOptions:
 def write_options(call: Call, kind: str, apply: bool = False) -> WriteOptions:
     """``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises 422."""
     parameters = call.parameters
-    if not parameters:
+    if not parameters and not apply:
         return WriteOptions(manager=manager_from_user_agent(call.user_agent))
     dry_run = [value for value in parameters.get("dryRun", []) if value]
     manager = call.parameter("fieldManager")

@@ -75,7 +75,7 @@ def _media(call: Call, target: Target) -> str:
     media = call.request.headers.get("content-type", "").partition(";")[0].strip()
     accepted = _MEDIA if target.resource.builtin else (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
     if media not in accepted:
-        raise errors.unsupported_media_type(accepted)
+        raise errors.StatusError(errors.status(415, "UnsupportedMediaType", "415: Unsupported Media Type", {}))
     return media
 
 
@@ -135,7 +135,9 @@ def _read_applied(call: Call, options: WriteOptions) -> Object:
         raise errors.bad_request(f"error decoding YAML: {error}") from None
     if doubled and options.field_validation == "Strict":
         lines = "".join(f"\n  {line}" for line in doubled)
-        raise errors.bad_request(f"error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}")
+        raise errors.bad_request(
+            f"error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}"
+        )
     if options.field_validation == "Warn":
         for line in doubled:
             call.warn(line)

@@ -83,7 +83,9 @@ def show_list(call: Call, target: Target, objects: list[Object], meta: Object, f
     if form.kind == PARTIAL_LIST:
         api_version = f"meta.k8s.io/{form.version}"
         items = [partial(obj, form) for obj in objects]
-        return show(call, {"kind": form.kind, "apiVersion": api_version, "metadata": meta, "items": items or None}, form)
+        return show(
+            call, {"kind": form.kind, "apiVersion": api_version, "metadata": meta, "items": items or None}, form
+        )
     if target.resource.builtin:
         objects = [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in objects]
     gvk = target.gvk

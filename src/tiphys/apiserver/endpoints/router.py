@@ -12,6 +12,7 @@ from tiphys.apiserver.call import Call, Endpoint
 from tiphys.apiserver.endpoints.create import create
 from tiphys.apiserver.endpoints.delete import delete
 from tiphys.apiserver.endpoints.deletecollection import deletecollection
+from tiphys.apiserver.endpoints.deprecation import WARNINGS
 from tiphys.apiserver.endpoints.get import get
 from tiphys.apiserver.endpoints.list import list_
 from tiphys.apiserver.endpoints.parts import PART_RULES, PartTarget
@@ -71,6 +72,8 @@ class Router:
         if resource is None or info.version not in resource.versions:
             raise errors.no_such_path()
         self._check(call, resource)
+        if (warning := WARNINGS.get((info.group, info.version, info.resource))) is not None:
+            call.warn(warning)
         target = self._target(resource, info.version, info.subresource)
         special = self._special.get((info.group, f"{info.resource}/{info.subresource}".rstrip("/")))
         if special is not None:

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from tiphys.api import errors, fielderrors
+from tiphys.api.apply import Filter
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.selectors import selector_from_labels, selector_from_object
 from tiphys.api.scheme import GroupVersionKind
+from tiphys.apiserver.endpoints.scalemanagers import to_parent, to_scale
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.registry.updating import ObjectRules, Rules
 
@@ -36,6 +38,10 @@ class ScaleTarget(Target):
     def rules(self) -> Rules:
         return ObjectRules(self.registry)
 
+    @cached_property
+    def filters(self) -> dict[str, Filter]:
+        return {}
+
     def show(self, stored: Object) -> Object:
         spec, status = stored.get("spec") or {}, stored.get("status") or {}
         scale: Object = {
@@ -45,6 +51,8 @@ class ScaleTarget(Target):
             "spec": {},
             "status": {"replicas": status.get("replicas", 0)},
         }
+        if entries := to_scale(stored["metadata"].get("managedFields")):
+            scale["metadata"]["managedFields"] = entries
         if spec.get("replicas"):
             scale["spec"]["replicas"] = spec["replicas"]
         if text := _selector(spec.get("selector")):
@@ -61,8 +69,9 @@ class ScaleTarget(Target):
         merged = copy(stored)
         merged["spec"]["replicas"] = replicas
         merged["metadata"]["resourceVersion"] = changed["metadata"].get("resourceVersion", "")
-        if changed["metadata"].get("managedFields") is not None:
-            merged["metadata"]["managedFields"] = changed["metadata"]["managedFields"]
+        api_version = self.resource.gvk(self.version).api_version
+        before = stored["metadata"].get("managedFields")
+        merged["metadata"]["managedFields"] = to_parent(before, changed["metadata"].get("managedFields"), api_version)
         return merged
 
 

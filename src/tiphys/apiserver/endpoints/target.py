@@ -9,10 +9,16 @@ from typing import Any
 from tiphys.api import codec, conversion, errors
 from tiphys.api.apply import Filter, excluding, of_paths
 from tiphys.api.defaults import apply_defaults
-from tiphys.api.meta.selectors import EVERYTHING, FieldSelector, SelectorError, parse_field_selector, parse_label_selector
+from tiphys.api.meta.selectors import (
+    EVERYTHING,
+    FieldSelector,
+    SelectorError,
+    parse_field_selector,
+    parse_label_selector,
+)
 from tiphys.api.meta.timestamps import format_time
-from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.api.schema import Schema, schema_for
+from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import ListOptions, WriteOptions
 from tiphys.apiserver.registry.registry import Registry

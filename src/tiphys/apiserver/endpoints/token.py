@@ -59,6 +59,8 @@ class RequestToken:
         await self._admission.validate(attributes)
         binding = await self._binding(request["spec"].get("boundObjectRef"), namespace, name)
         request["status"] = self._issue(request, account, binding, now, call)
+        # Upstream shows the field, empty, where there is none.
+        request["spec"]["boundObjectRef"] = request["spec"].get("boundObjectRef") or None
         return show(call, request, form, 201)
 
     def _complete(self, request: Object, account: Object) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api import errors
+from tiphys.api.gotext import quote
 from tiphys.api.tables import table_for
+from tiphys.api.tables.tables import IncludeObject
 from tiphys.apiserver.endpoints.negotiation import PARTIAL, Form
 from tiphys.apiserver.endpoints.target import Target
 
@@ -21,9 +24,16 @@ def partial(obj: Object, form: Form) -> Object:
 
 def table(target: Target, objects: list[Object], form: Form, meta: Object, headers: bool = True) -> Object:
     """A Table of objects in the version of the call; ``meta`` is that of the list."""
-    include = form.include
     found = table_for(
-        target.resource, objects, target.registry.clock.now(), list_meta=meta, include=include, headers=headers
+        target.resource, objects, target.registry.clock.now(), list_meta=meta, include=include_of(form), headers=headers
     )
     found["apiVersion"] = f"meta.k8s.io/{form.version}"
     return found
+
+
+def include_of(form: Form) -> IncludeObject:
+    """What the rows of a table hold of their objects. Raises 400 for what is none of the three."""
+    match form.include:
+        case "None" | "Metadata" | "Object":
+            return form.include
+    raise errors.bad_request(f"unrecognized includeObject value: {quote(form.include)}")

@@ -174,7 +174,7 @@ class Paths:
         from tiphys.runtime.metrics import CONTENT_TYPE
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self._metrics)  # type: ignore[arg-type]
+        registry.register(self._metrics)
         return Response(200, {"Content-Type": CONTENT_TYPE}, generate_latest(registry))
 
     async def _openid(self, call: Call) -> Response:
@@ -208,5 +208,3 @@ def _cached(call: Call, body: bytes, media: str, headers: dict[str, str], tag: s
     if call.request.headers.get("if-none-match") == quoted:
         return Response(304, common, b"")
     return Response(200, {"Content-Type": media, **common}, body)
-
-

@@ -20,7 +20,7 @@ def version_info() -> dict[str, str]:
         "minCompatibilityMajor": MAJOR,
         "minCompatibilityMinor": str(int(MINOR) - 1),
         "gitVersion": f"v{MAJOR}.{MINOR}.0+tiphys-{tiphys.__version__}",
-        "gitCommit": "",
+        "gitCommit": f"tiphys-{tiphys.__version__}",
         "gitTreeState": "",
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": python,

@@ -81,6 +81,8 @@ def before_create(registry: Registry, obj: Object, write: Write) -> None:
     strategy.prepare_create(obj, write)
     if found := strategy.validate_create(obj):
         raise errors.invalid(registry.group, registry.resource.kind, obj["metadata"].get("name", ""), found)
+    for warning in strategy.warnings(obj, None):
+        write.warn(warning)
 
 
 async def _store(registry: Registry, obj: Object, write: Write) -> Entry:
@@ -89,7 +91,7 @@ async def _store(registry: Registry, obj: Object, write: Write) -> Entry:
     if write.dry_run:
         if await registry.store.get(write.namespace, meta["name"]) is not None:
             raise Exists(key)
-        return registry.entry(obj)
+        return registry.entry_of(obj)
     return await registry.store.create(key, obj, registry.strategy.ttl)
 
 

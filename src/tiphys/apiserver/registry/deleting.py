@@ -164,14 +164,14 @@ async def _delete(
         return Deleted(entry, False)
     if step is Step.MARK:
         if write.dry_run:
-            return Deleted(registry.entry(marked, entry.revision), False)
+            return Deleted(registry.entry_of(marked, entry.revision), False)
         return Deleted(await registry.store.update(entry.key, entry, marked, registry.strategy.ttl), False)
     return await _remove(registry, entry, marked, write)
 
 
 async def _remove(registry: Registry, entry: Entry, marked: Object, write: Write) -> Deleted:
     if write.dry_run:
-        return Deleted(registry.entry(marked, entry.revision), True)
+        return Deleted(registry.entry_of(marked, entry.revision), True)
     if registry.strategy.graceful and marked != registry.object(entry):
         # Who watches sees first that the grace is over, and then the deletion, as from upstream.
         entry = await registry.store.update(entry.key, entry, marked)

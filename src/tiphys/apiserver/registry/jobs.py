@@ -20,6 +20,10 @@ class JobStrategy(Strategy):
     def prepare_create(self, obj: Object, write: Write) -> None:
         if not obj["spec"].get("manualSelector"):
             generate_selector(obj)
+        template = (obj["spec"]["template"].get("metadata") or {}).get("labels")
+        if template and not obj["metadata"].get("labels"):
+            # A job without labels takes those of its pods, the generated ones included.
+            obj["metadata"]["labels"] = dict(template)
         super().prepare_create(obj, write)
 
 

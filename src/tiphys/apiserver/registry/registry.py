@@ -73,10 +73,10 @@ class Registry:
         await self.store.cacher.ready()
         return list(self.store.cacher.under(self.store.place(namespace)))
 
-    def object(self, entry: Entry) -> Object:
+    def object(self, entry: Entry) -> dict[str, Any]:
         return self.store.codec.object(entry)
 
-    def entry(self, obj: Object, revision: int = 0) -> Entry:
+    def entry_of(self, obj: Object, revision: int = 0) -> Entry:
         """An object that is not in the store, in the form of one that is: what a dry run would have written."""
         meta = obj["metadata"]
         key = self.store.key(meta.get("namespace", ""), meta.get("name", ""))
@@ -89,7 +89,7 @@ class Registry:
     def not_found(self, name: str) -> errors.StatusError:
         return errors.not_found(self.group, self.plural, name)
 
-    def conflict(self, name: str, reason: object = errors.STALE_OBJECT) -> errors.StatusError:
+    def conflict(self, name: str, reason: str = errors.STALE_OBJECT) -> errors.StatusError:
         return errors.conflict(self.group, self.plural, name, reason)
 
     def write(self, **more: Any) -> Write:

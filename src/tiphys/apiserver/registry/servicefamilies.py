@@ -109,7 +109,5 @@ def _check_offered(spec: Object, offered: tuple[str, ...]) -> list[FieldError]:
         found.append(fielderrors.invalid(_POLICY, REQUIRE, text))
     for index, family in enumerate(spec.get("ipFamilies") or ()):
         if family not in offered:
-            found.append(
-                fielderrors.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
-            )
+            found.append(fielderrors.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster"))
     return found

@@ -105,6 +105,10 @@ class Strategy:
     def validate_create(self, obj: Object) -> list[FieldError]:
         return validation.validate_create(obj, self.gvk)
 
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """What is accepted but should not be written; ``old`` is None for a creation."""
+        return validation.warnings(new, old, self.gvk)
+
     # -- update
 
     def prepare_update(self, new: Object, old: Object, write: Write) -> None:
@@ -116,7 +120,7 @@ class Strategy:
     def counted_change(self, new: Object, old: Object) -> bool:
         if any(new.get(name) != old.get(name) for name in self.counts):
             return True
-        return self.counts_annotations and annotations(new) != annotations(old)
+        return self.counts_annotations and annotations_of(new) != annotations_of(old)
 
     async def begin_update(self, new: Object, old: Object, write: Write) -> Finish:
         return keep
@@ -164,5 +168,5 @@ def copy_field(new: Object, old: Object, name: str) -> None:
         new.pop(name, None)
 
 
-def annotations(obj: Object) -> dict[str, str]:
+def annotations_of(obj: Object) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}

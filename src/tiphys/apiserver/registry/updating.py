@@ -112,7 +112,9 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
         await change.validate_create(obj)
         meta.pop("resourceVersion", None)
         key = registry.store.key(change.namespace, change.name)
-        entry = registry.entry(obj) if write.dry_run else await registry.store.create(key, obj, registry.strategy.ttl)
+        entry = (
+            registry.entry_of(obj) if write.dry_run else await registry.store.create(key, obj, registry.strategy.ttl)
+        )
         done = True
         return entry
     finally:
@@ -194,6 +196,9 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
             meta[name] = kept[name]
     if found := rules.validate(new, old):
         raise errors.invalid(registry.group, registry.resource.kind, meta.get("name", ""), found)
+    if not write.subresource:
+        for warning in registry.strategy.warnings(new, old):
+            write.warn(warning)
 
 
 def _restore(meta: Object, kept: Object, name: str) -> None:
@@ -230,13 +235,13 @@ def is_deleted_by(registry: Registry, new: Object, old: Object) -> bool:
 
 async def _delete(registry: Registry, entry: Entry, new: Object, write: Write) -> Entry:
     if write.dry_run:
-        return registry.entry(new, entry.revision)
+        return registry.entry_of(new, entry.revision)
     await registry.store.delete(entry.key, entry)
     await registry.strategy.deleted(new)
-    return registry.entry(new, entry.revision)
+    return registry.entry_of(new, entry.revision)
 
 
 async def _store(registry: Registry, entry: Entry, new: Object, write: Write) -> Entry:
     if write.dry_run:
-        return registry.entry(new, entry.revision)
+        return registry.entry_of(new, entry.revision)
     return await registry.store.update(entry.key, entry, new, registry.strategy.ttl)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiphys.apiserver.registry.strategy import Object, Strategy, Write, annotations, copy_field
+from tiphys.apiserver.registry.strategy import Object, Strategy, Write, annotations_of, copy_field
 
 _TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
@@ -39,7 +39,7 @@ class DaemonSetStrategy(Strategy):
             found[_TEMPLATE_GENERATION] = "1"
 
     def prepare_update(self, new: Object, old: Object, write: Write) -> None:
-        generation = _number(annotations(old))
+        generation = _number(annotations_of(old))
         if new["spec"].get("template") != old["spec"].get("template"):
             generation += 1
         new["metadata"].setdefault("annotations", {})[_TEMPLATE_GENERATION] = str(generation)

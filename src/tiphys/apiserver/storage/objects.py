@@ -1,4 +1,4 @@
-"""``ObjectStore``: one resource's objects in the store. Reads at a revision, and the three writes, each one compare-and-write.
+"""``ObjectStore``: one resource's objects in the store: reads at a revision, and writes, each a compare-and-write.
 
 Expected outcomes are exceptions of this module, as every caller must treat them: ``Exists``, ``Stale``.
 """

@@ -1,0 +1,174 @@
+"""PodSecurity: pods keep to the level of the Pod Security Standards that the labels of their namespace name.
+
+Source: https://kubernetes.io/docs/concepts/security/pod-security-admission/
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.api import errors, fielderrors
+from tiphys.api.gotext import quote
+from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
+from tiphys.apiserver.admission.plugin import Plugin, forbid
+from tiphys.apiserver.admission.podsecuritychecks import Finding, findings
+from tiphys.apiserver.registry.registries import Registries
+
+Object = dict[str, Any]
+
+_PREFIX = "pod-security.kubernetes.io/"
+_LEVELS = ("privileged", "baseline", "restricted")
+_VERSION = re.compile(r"v1\.(0|[1-9][0-9]*)")
+_LATEST = 36
+_TEMPLATES = {
+    ("", "replicationcontrollers"): ("spec", "template"),
+    ("", "podtemplates"): ("template",),
+    ("apps", "daemonsets"): ("spec", "template"),
+    ("apps", "deployments"): ("spec", "template"),
+    ("apps", "replicasets"): ("spec", "template"),
+    ("apps", "statefulsets"): ("spec", "template"),
+    ("batch", "jobs"): ("spec", "template"),
+    ("batch", "cronjobs"): ("spec", "jobTemplate", "spec", "template"),
+}
+_POD_SUBRESOURCES = frozenset(("", "ephemeralcontainers", "resize"))
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    name: str
+    version: str = "latest"
+
+    @property
+    def minor(self) -> int:
+        match = _VERSION.fullmatch(self.version)
+        return min(int(match[1]), _LATEST) if match else _LATEST
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+    def check(self, meta: Object, spec: Object) -> list[Finding]:
+        return findings(self.name, self.minor, meta, spec)
+
+
+class PodSecurity(Plugin):
+    resources = frozenset((("", "pods"), ("", "namespaces"), *_TEMPLATES))
+    operations = frozenset((CREATE, UPDATE))
+    subresources = _POD_SUBRESOURCES
+
+    def __init__(self, registries: Registries, default: str) -> None:
+        self._registries = registries
+        self._default = default
+
+    async def validate(self, attributes: Attributes) -> None:
+        key = (attributes.group, attributes.plural)
+        if key == ("", "namespaces"):
+            return await self._namespace(attributes)
+        labels = await self._labels(attributes.namespace)
+        if not any(name.startswith(_PREFIX) for name in labels) and self._default == "privileged":
+            return None
+        if key == ("", "pods"):
+            return self._pod(attributes, labels)
+        return self._template(attributes, labels, _TEMPLATES[key])
+
+    async def _labels(self, namespace: str) -> dict[str, str]:
+        entry = await self._registries.get("", "namespaces").store.cached("", namespace)
+        return entry.labels if entry is not None else {}
+
+    def _level(self, labels: dict[str, str], mode: str) -> Level:
+        """A label that makes no sense counts as the strictest, or, for a version, as the latest."""
+        name = labels.get(_PREFIX + mode, self._default)
+        version = labels.get(f"{_PREFIX}{mode}-version", "latest")
+        if name not in _LEVELS:
+            name = "restricted" if mode == "enforce" else "privileged"
+        return Level(name, version if _VERSION.fullmatch(version) else "latest")
+
+    # -- pods, and what makes them
+
+    def _pod(self, attributes: Attributes, labels: dict[str, str]) -> None:
+        pod = attributes.new()
+        if attributes.operation == UPDATE and not _is_significant(pod, attributes.old or {}):
+            return
+        enforce = self._level(labels, "enforce")
+        if found := enforce.check(pod["metadata"], pod["spec"]):
+            raise forbid(attributes, f"violates PodSecurity {quote(str(enforce))}: {_details(found)}")
+        self._warn(attributes, labels, pod["metadata"], pod["spec"])
+
+    def _template(self, attributes: Attributes, labels: dict[str, str], path: tuple[str, ...]) -> None:
+        """What makes pods is not refused, but its user is warned."""
+        template: Object = attributes.new()
+        for name in path:
+            template = template.get(name) or {}
+        if template.get("spec"):
+            self._warn(attributes, labels, template.get("metadata") or {}, template["spec"])
+
+    def _warn(self, attributes: Attributes, labels: dict[str, str], meta: Object, spec: Object) -> None:
+        level = self._level(labels, "warn")
+        if found := level.check(meta, spec):
+            attributes.warn(f"would violate PodSecurity {quote(str(level))}: {_details(found)}")
+
+    # -- namespaces
+
+    async def _namespace(self, attributes: Attributes) -> None:
+        if attributes.subresource:
+            return
+        meta = attributes.new()["metadata"]
+        labels = meta.get("labels") or {}
+        before = ((attributes.old or {}).get("metadata") or {}).get("labels") or {}
+        found = _bad_labels(labels)
+        if found and (attributes.operation == CREATE or found != _bad_labels(before)):
+            raise errors.invalid("", "Namespace", meta.get("name", ""), found)
+        if attributes.operation == UPDATE:
+            await self._check_existing(attributes, self._level(labels, "enforce"), self._level(before, "enforce"))
+
+    async def _check_existing(self, attributes: Attributes, new: Level, old: Level) -> None:
+        """A stricter level does not touch pods that are there; its user is told which it would forbid."""
+        if new == old or new.name == "privileged":
+            return
+        if new.version == old.version and _LEVELS.index(new.name) <= _LEVELS.index(old.name):
+            return
+        pods = self._registries.get("", "pods")
+        by_reason: dict[str, list[str]] = {}
+        for entry in await pods.all(attributes.name):
+            pod = pods.object(entry)
+            if found := new.check(pod["metadata"], pod["spec"]):
+                by_reason.setdefault(", ".join(reason for reason, _ in found), []).append(entry.name)
+        if by_reason:
+            name, level = quote(attributes.name), quote(str(new))
+            attributes.warn(f"existing pods in namespace {name} violate the new PodSecurity enforce level {level}")
+        for text in sorted(_told(reason, names) for reason, names in by_reason.items()):
+            attributes.warn(text)
+
+
+def _told(reason: str, names: list[str]) -> str:
+    first, others = min(names), len(names) - 1
+    more = "" if not others else f" (and {others} other {'pod' if others == 1 else 'pods'})"
+    return f"{first}{more}: {reason}"
+
+
+def _details(found: list[Finding]) -> str:
+    return ", ".join(f"{reason} ({detail})" if detail else reason for reason, detail in found)
+
+
+def _bad_labels(labels: dict[str, str]) -> list[fielderrors.FieldError]:
+    found = []
+    for mode in ("enforce", "audit", "warn"):
+        level = labels.get(_PREFIX + mode)
+        if level is not None and level not in _LEVELS:
+            path = f"metadata.labels[{_PREFIX}{mode}]"
+            found.append(fielderrors.invalid(path, level, "must be one of privileged, baseline, restricted"))
+        version = labels.get(f"{_PREFIX}{mode}-version")
+        if version not in (None, "latest") and not _VERSION.fullmatch(str(version)):
+            path = f"metadata.labels[{_PREFIX}{mode}-version]"
+            text = 'must be "latest" or "v1.x"'
+            found.append(fielderrors.invalid(path, version, text))
+    return found
+
+
+def _is_significant(new: Object, old: Object) -> bool:
+    """Whether an update changes anything that a check may look at."""
+    before = old.get("spec") or {}
+    ignored = ("tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds")
+    spec = {key: value for key, value in new["spec"].items() if key not in ignored}
+    return spec != {key: value for key, value in before.items() if key not in ignored}
