@@ -30,6 +30,13 @@ def test_nested_maps_of_lists() -> None:
     assert codec.complete({}, schema_for(gvk)) == {"metadata": {}, "rules": None}
 
 
+def test_pointers_that_are_always_shown() -> None:
+    gvk = GroupVersionKind("apps", "v1", "Deployment")
+    found = codec.complete({}, schema_for(gvk))
+    assert found["spec"]["selector"] is None
+    assert found["spec"]["template"] == {"metadata": {}, "spec": {"containers": None}}
+
+
 def test_service_status() -> None:
     gvk = GroupVersionKind("", "v1", "Service")
     found = codec.complete({"spec": {"ports": [{"port": 1}]}}, schema_for(gvk))

@@ -104,7 +104,7 @@ def _add(plan: Plan, field: Field, useful: set[int]) -> None:
     target = _target(field.schema)
     leads_on = target is not None and id(target[0].fields) in useful
     always = _always(field)
-    if field.schema.kind == OBJECT and always:
+    if field.schema.kind == OBJECT and always and not field.pointer:
         # A new dict each time: what is filled in belongs to one object only.
         assert target is not None
         plan.nested.append((field.name, _ONE, _plans[id(target[0].fields)], True))
@@ -125,7 +125,8 @@ def _always(field: Field) -> bool:
 
 def shown_as_null(field: Field) -> bool:
     """Whether the wire form shows the field as null where it is absent."""
-    return field.schema.kind != OBJECT and _always(field) and (field.pointer or field.schema.kind not in _ZERO)
+    kind = field.schema.kind
+    return _always(field) and (field.pointer or (kind != OBJECT and kind not in _ZERO))
 
 
 def _target(schema: Schema) -> tuple[Schema, int] | None:
