@@ -162,3 +162,17 @@ def test_backoff_doubles_to_its_maximum_and_is_forgotten() -> None:
     assert backoff.remaining("key", now, now + 100) == 200
     backoff.next("key", now + 601 + 300, now + 901)
     assert backoff.delay("key") == 10
+
+
+def test_only_what_the_runtime_reports_is_resized() -> None:
+    wanted = pod("web", container("main"))
+    asked = {"cpu_shares": 512, "cpu_quota": 50_000, "memory_limit_in_bytes": 0}
+
+    def decide(has: dict[str, int] | None) -> list[str]:
+        seen = observed(run("main", resources=has))
+        return [r.name for r in compute_actions(wanted, seen, no_results, lambda *_: asked).resize]
+
+    assert decide(None) == []
+    assert decide({"cpu_shares": 512, "cpu_quota": 50_000}) == []
+    assert decide({"cpu_shares": 2, "cpu_quota": 50_000}) == ["main"]
+    assert decide({"cpu_shares": 512, "cpu_quota": 50_000, "memory_limit_in_bytes": 5}) == [], "limits are not lifted"

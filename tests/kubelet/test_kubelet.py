@@ -391,3 +391,113 @@ def test_fifty_pods_at_once(tmp_path: Path) -> None:
         await world.until(lambda: not any(world.api.has_pod(name) for name in names), 10)
 
     play(tmp_path, scene)
+
+
+def test_resources_of_a_running_container_change_in_place(tmp_path: Path) -> None:
+    def wanting(cpu: str, **more: object) -> dict[str, object]:
+        limits = {"cpu": cpu, "memory": "64Mi"}
+        return pod("web", container("main", resources={"requests": limits, "limits": limits}, **more))
+
+    async def scene(world: World) -> None:
+        first = world.add(wanting("1"))
+        await world.until(lambda: world.ready("web"), 5)
+        identity = world.container("web")["containerID"].rpartition("/")[2]
+
+        def resize(cpu: str) -> None:
+            shown = world.api.pod("web")
+            spec = wanting(cpu, resizePolicy=first["spec"]["containers"][0].get("resizePolicy"))["spec"]
+            world.add({**shown, "spec": spec, "metadata": {**shown["metadata"], "generation": 2}})
+
+        resize("2")
+        await world.until(lambda: world.container("web")["resources"]["limits"]["cpu"] == "2", 5)
+        assert (await world.runtime.container_status(identity)).resources["cpu_quota"] == 200_000  # type: ignore[index]
+        assert world.started("main") == 1
+
+        resize("9")
+        await world.until(lambda: world.condition("web", "PodResizePending") == "True", 5)
+        pending = next(c for c in world.status("web")["conditions"] if c["type"] == "PodResizePending")
+        assert pending["reason"] == "Infeasible"
+        assert pending["message"] == "Node didn't have enough capacity: cpu, requested: 9000, capacity: 4000"
+        assert world.container("web")["resources"]["limits"]["cpu"] == "2"
+        assert (await world.runtime.container_status(identity)).resources["cpu_quota"] == 200_000  # type: ignore[index]
+
+        resize("3")
+        await world.until(lambda: world.container("web")["resources"]["limits"]["cpu"] == "3", 5)
+        assert world.started("main") == 1
+
+    play(tmp_path, scene)
+
+
+def test_a_resize_that_takes_a_restart(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        policy = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+
+        def wanting(cpu: str) -> dict[str, object]:
+            return pod("web", container("main", resources={"limits": {"cpu": cpu}}, resizePolicy=policy))
+
+        world.add(wanting("1"))
+        await world.until(lambda: world.ready("web"), 5)
+        shown = world.api.pod("web")
+        world.add({**shown, "spec": wanting("2")["spec"]})
+        await world.until(lambda: world.container("web")["restartCount"] == 1 and world.ready("web"), 10)
+        assert ("Killing", "Container main resize requires restart, will be restarted") in world.api.events()
+
+    play(tmp_path, scene)
+
+
+def test_a_kubelet_serves_a_cluster(tmp_path: Path) -> None:
+    """Against our own API server, with the rights of a node and no more."""
+    import random
+
+    from tiphys.kubelet.config import KubeletConfig
+    from tiphys.kubelet.kubelet import Kubelet
+    from tiphys.kubelet.node.machine import MachineInfo
+    from tiphys.testing.cluster import Cluster
+
+    with Cluster(nodes=0) as cluster:
+        client = cluster.client_for("kubelet", "system:node:real", ("system:nodes", "system:authenticated"))
+        config = KubeletConfig(
+            "real",
+            root=tmp_path / "kubelet",
+            node_ips=("192.0.2.1",),
+            log_root=str(tmp_path / "logs"),
+            container_log_links="",
+            cgroups_per_qos=False,
+            memory_volumes=False,
+            serve=False,
+        )
+        machine = MachineInfo(4, 8 << 30, 100 << 30, "amd64", "m", "s", "b", "6.1", "Debian")
+        running: list[asyncio.Task[None]] = []
+
+        async def start() -> SimulatedRuntime:
+            runtime = SimulatedRuntime(cluster.clock)
+            kubelet = Kubelet(config, client, runtime, runtime, cluster.clock, machine=machine, rng=random.Random(1))
+            running.append(asyncio.ensure_future(kubelet.run()))
+            return runtime
+
+        runtime = cluster.run(start())
+        authority = {"name": "kube-root-ca.crt", "namespace": "default"}
+        cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": authority, "data": {"ca.crt": "CERT"}})
+        labels = {"app": "web"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "web:1"}]}}
+        spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}
+        meta = {"name": "web", "namespace": "default"}
+        cluster.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})
+
+        def ready() -> int:
+            status = (cluster.get("apps/v1", "Deployment", "web") or {}).get("status") or {}
+            return int(status.get("readyReplicas") or 0)
+
+        cluster.wait_until(lambda: ready() == 3)
+        token = next((tmp_path / "kubelet/pods").glob("*/volumes/kubernetes.io~projected/*/token")).read_text()
+        assert token.count(".") == 2
+        cluster.delete("apps/v1", "Deployment", "web")
+        cluster.wait_until(lambda: not cluster.list("v1", "Pod"), 120)
+        cluster.run_for(1)
+        assert cluster.run(runtime.list_containers()) == []
+
+        async def stop() -> None:
+            running[0].cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+        cluster.run(stop())

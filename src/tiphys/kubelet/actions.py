@@ -14,6 +14,7 @@ from enum import Enum
 from tiphys.kubelet import pods
 from tiphys.kubelet.observed import ObservedContainer, PodStatus
 from tiphys.kubelet.pods import ContainerSpec, Pod
+from tiphys.kubelet.resize import Resize, Wanted, changed_resources, needs_restart
 from tiphys.kubelet.restarts import restarts_after_exit, restarts_after_kill, should_run
 from tiphys.kubelet.runtime.service import ContainerState
 
@@ -57,12 +58,12 @@ class PodActions:
     start_ephemeral: list[int] = field(default_factory=list)
     start_init: list[int] = field(default_factory=list)
     start: list[int] = field(default_factory=list)
+    resize: list[Resize] = field(default_factory=list)
 
     @property
     def nothing(self) -> bool:
-        return not (
-            self.kill_pod or self.kill or self.create_sandbox or self.start_ephemeral or self.start_init or self.start
-        )
+        starts = self.start_ephemeral or self.start_init or self.start
+        return not (self.kill_pod or self.kill or self.create_sandbox or starts or self.resize)
 
 
 def sandbox_changed(pod: Pod, status: PodStatus) -> tuple[bool, int, str]:
@@ -79,8 +80,11 @@ def sandbox_changed(pod: Pod, status: PodStatus) -> tuple[bool, int, str]:
     return False, newest.attempt, newest.id
 
 
-def compute_actions(pod: Pod, status: PodStatus, probe: ProbeResult) -> PodActions:
-    """What brings ``status`` nearer to ``pod``."""
+def compute_actions(pod: Pod, status: PodStatus, probe: ProbeResult, resources: Wanted | None = None) -> PodActions:
+    """What brings ``status`` nearer to ``pod``.
+
+    ``resources`` tells what a container's resources are to be; without it running containers keep what they have.
+    """
     create, attempt, sandbox_id = sandbox_changed(pod, status)
     actions = PodActions(kill_pod=create, create_sandbox=create, sandbox_id=sandbox_id, attempt=attempt)
     if create:
@@ -94,7 +98,11 @@ def compute_actions(pod: Pod, status: PodStatus, probe: ProbeResult) -> PodActio
         return actions
     keep = 0
     for index, container in enumerate(pods.containers(pod)):
-        keep += _regular_container(pod, index, container, status, probe, actions)
+        keep += _regular_container(pod, index, container, status, probe, actions, resources)
+    for container in pods.init_containers(pod):
+        current = status.find(container["name"])
+        if current is not None and current.running and resources is not None and pods.is_sidecar(container):
+            _resize(pod, container, current, actions, resources)
     if keep == 0 and not actions.start:
         # All are done: end the sandbox, and do not let sidecars keep the pod alive.
         actions.kill_pod = True
@@ -136,7 +144,13 @@ def has_created_regular_container(pod: Pod, status: PodStatus) -> bool:
 
 
 def _regular_container(
-    pod: Pod, index: int, container: ContainerSpec, status: PodStatus, probe: ProbeResult, actions: PodActions
+    pod: Pod,
+    index: int,
+    container: ContainerSpec,
+    status: PodStatus,
+    probe: ProbeResult,
+    actions: PodActions,
+    resources: Wanted | None,
 ) -> int:
     """Decide for one container; gives 1 where it is running and stays."""
     name = container["name"]
@@ -156,13 +170,29 @@ def _regular_container(
         message, reason = f"Container {name} failed liveness probe", KillReason.LIVENESS_PROBE
     elif probe(Probe.STARTUP, current.id) is False:
         message, reason = f"Container {name} failed startup probe", KillReason.STARTUP_PROBE
-    else:
+    elif resources is None or not _resize(pod, container, current, actions, resources):
         return 1
+    else:
+        message, restart = f"Container {name} resize requires restart", True
     if restart:
         message = f"{message}, will be restarted"
         actions.start.append(index)
     actions.kill.append(Kill(current.id, name, message, reason))
     return 0
+
+
+def _resize(
+    pod: Pod, container: ContainerSpec, current: ObservedContainer, actions: PodActions, resources: Wanted
+) -> bool:
+    """Note a change of resources, if there is one; gives whether it takes a restart of the container."""
+    wanted = resources(pod, container)
+    changed = changed_resources(wanted, current)
+    if not changed:
+        return False
+    if needs_restart(container, changed):
+        return True
+    actions.resize.append(Resize(current.id, current.name, wanted))
+    return False
 
 
 def definition_changed(container: ContainerSpec, current: ObservedContainer) -> bool:

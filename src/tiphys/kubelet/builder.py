@@ -100,10 +100,14 @@ class ConfigBuilder:
             command=command,
             arguments=arguments,
             mounts=mounts,
-            resources=linux_resources(pod, container, settings.memory_capacity, settings.enforce_cpu_limits),
+            resources=self.resources(pod, container),
             security=security,
             target_id=target_id,
         )
+
+    def resources(self, pod: Pod, container: ContainerSpec) -> dict[str, Any]:
+        """``LinuxContainerResources`` of a container."""
+        return linux_resources(pod, container, self._settings.memory_capacity, self._settings.enforce_cpu_limits)
 
     async def _environment(
         self, pod: Pod, container: ContainerSpec, ips: Sequence[str], volumes: Mapping[str, MountedVolume]

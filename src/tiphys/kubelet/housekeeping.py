@@ -46,6 +46,7 @@ class Housekeeping:
         self._images = images
         self._clock = clock
         self._known = known
+        self._removing: set[str] = set()
 
     def start(self, runner: Runner) -> None:
         runner.supervise(self._clean_up_for_ever, "clean-up")
@@ -54,10 +55,13 @@ class Housekeeping:
 
     async def remove_pod(self, uid: str) -> None:
         """The pod has been deleted: its containers and logs go at once."""
+        self._removing.add(uid)
         try:
             await self._containers.remove_pod(uid)
         except RuntimeFailure as error:
             log.warning("cannot remove the containers of pod %s: %s", uid, error)
+        finally:
+            self._removing.discard(uid)
 
     async def _clean_up_for_ever(self) -> None:
         while True:
@@ -66,7 +70,7 @@ class Housekeeping:
 
     async def clean_up(self) -> None:
         """One round over the runtime and the folders of pods."""
-        known = self._known()
+        known = self._known() | self._removing
         try:
             for uid in self._pleg.running_pods():
                 if uid and uid not in known:

@@ -42,6 +42,7 @@ from tiphys.kubelet.pods import Pod
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.recorder import PodEvents, Recorder
+from tiphys.kubelet.resize import resize_problem
 from tiphys.kubelet.restarts import Backoff
 from tiphys.kubelet.runtime.service import ImageService, RuntimeService
 from tiphys.kubelet.runtime_classes import RuntimeClasses
@@ -177,6 +178,8 @@ class Kubelet:
             backoff=backoff,
             mirrors=self.mirrors,
             network_problem=lambda: self.health.network_problem,
+            resources=builder.resources,
+            resize_problem=lambda pod: resize_problem(pod, self._others(pod), self.settings.allocatable),
             runtime_name=lambda: self.health.version.name or "containerd",
             rng=self._rng,
         )
@@ -350,16 +353,17 @@ class Kubelet:
         node = self.node.node
         if node is None:
             return None
-        others = [
-            other
-            for uid in self.workers.known()
-            if uid != pods.uid_of(pod)
-            and self.workers.could_run(uid)
-            and (other := self.workers.pod(uid)) is not None
-            and not pods.is_terminal(other)
-        ]
         apparmor, unsafe = self.settings.security.apparmor, self.config.allowed_unsafe_sysctls
-        return admit(pod, node, others, apparmor=apparmor, unsafe_sysctls=unsafe)
+        return admit(pod, node, self._others(pod), apparmor=apparmor, unsafe_sysctls=unsafe)
+
+    def _others(self, pod: Pod) -> list[Pod]:
+        """The pods that use resources of the node beside ``pod``."""
+        others = (
+            self.workers.pod(uid)
+            for uid in self.workers.known()
+            if uid != pods.uid_of(pod) and self.workers.could_run(uid)
+        )
+        return [other for other in others if other is not None and not pods.is_terminal(other)]
 
     def _reject(self, pod: Pod, rejection: Rejection) -> None:
         if rejection.reason == "NodeAffinity":

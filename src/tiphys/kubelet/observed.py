@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tiphys.kubelet import labels
-from tiphys.kubelet.runtime.service import ContainerState, ContainerStatus, Sandbox
+from tiphys.kubelet.runtime.service import ContainerState, ContainerStatus, Resources, Sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class ObservedContainer:
     sandbox_id: str = ""
     log_path: str = ""
     user: tuple[int, int, tuple[int, ...]] | None = None
+    resources: Resources | None = None
 
     @property
     def running(self) -> bool:
@@ -87,6 +88,7 @@ def observed_container(
         sandbox_id=sandbox_id,
         log_path=status.log_path,
         user=status.user,
+        resources=status.resources,
     )
 
 

@@ -134,6 +134,9 @@ class PodRuntime:
         """Do what is to be done, in order. Raises ``RuntimeFailure`` and ``SandboxFailure``."""
         applied = Applied()
         await self._kill(actions, work, applied)
+        for resize in actions.resize:
+            await self._runtime.update_container_resources(resize.container_id, dict(resize.resources))
+            applied.changed = True
         sandbox_id, config = await self._sandbox(actions, work, applied)
         if not sandbox_id:
             return applied

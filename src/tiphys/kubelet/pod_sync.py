@@ -25,6 +25,7 @@ from tiphys.kubelet.pod_runtime import Applied, PodRuntime, SandboxFailure, Work
 from tiphys.kubelet.pods import Pod
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.recorder import PodEvents
+from tiphys.kubelet.resize import ResizeProblem, Wanted, changed_resources
 from tiphys.kubelet.restarts import Backoff
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.settings import NodeSettings
@@ -70,6 +71,8 @@ class PodSync:
         backoff: Backoff,
         mirrors: MirrorPods,
         network_problem: Callable[[], str],
+        resources: Wanted,
+        resize_problem: Callable[[Pod], ResizeProblem | None],
         runtime_name: Callable[[], str],
         rng: random.Random | None = None,
     ) -> None:
@@ -88,6 +91,8 @@ class PodSync:
         self._backoff = backoff
         self._mirrors = mirrors
         self._network_problem = network_problem
+        self._resources = resources
+        self._resize_problem = resize_problem
         self._runtime_name = runtime_name
         self._rng = rng or random.Random()
         self._reasons: dict[str, dict[str, Reason]] = {}
@@ -150,7 +155,8 @@ class PodSync:
     async def _run_containers(
         self, pod: Pod, observed: PodStatus, volumes: dict[str, MountedVolume], deadline: float | None
     ) -> Next:
-        actions = compute_actions(pod, observed, self._probes.result)
+        resources = None if self._problem_of_resize(pod, observed) else self._resources
+        actions = compute_actions(pod, observed, self._probes.result, resources)
         if actions.nothing:
             return Next(self._next_look(pod, None, deadline))
         secrets = await self._pull_secrets(pod)
@@ -217,8 +223,19 @@ class PodSync:
             was_ready=lambda name, _: self._was_ready(before, name),
             terminal=terminal,
             eviction=eviction,
+            resized=lambda spec, run: not changed_resources(self._resources(pod, spec), run),
+            resize_problem=self._problem_of_resize(pod, observed),
         )
         return generate_status(pod, observed, context)
+
+    def _problem_of_resize(self, pod: Pod, observed: PodStatus) -> ResizeProblem | None:
+        """Why the resources that running containers are to get cannot be given; None also where none differ."""
+        specs = {spec["name"]: spec for _, spec in pods.all_containers(pod)}
+        differs = any(
+            run.running and run.name in specs and changed_resources(self._resources(pod, specs[run.name]), run)
+            for run in observed.containers
+        )
+        return self._resize_problem(pod) if differs else None
 
     def _was_ready(self, before: Object, name: str) -> bool | None:
         """What the API said of a container that is older than this kubelet, until its first probe says more."""

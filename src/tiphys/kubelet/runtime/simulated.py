@@ -199,7 +199,7 @@ class SimulatedRuntime:
             started_at=0.0,
             finished_at=0.0,
             exit_code=0,
-            image=image,
+            image=config["image"].get("user_specified_image") or image,
             image_ref=image,
             labels=dict(config.get("labels") or {}),
             annotations=dict(config.get("annotations") or {}),
@@ -208,6 +208,7 @@ class SimulatedRuntime:
                 for m in config.get("mounts") or ()
             ),
             log_path=f"{log_directory}/{log_path}" if log_directory and log_path else "",
+            resources=dict((config.get("linux") or {}).get("resources") or {}),
         )
         self._containers[identity] = _Running(status, sandbox_id, config, lasts, code)
         self.calls.append(("create_container", meta["name"]))

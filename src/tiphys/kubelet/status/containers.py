@@ -36,6 +36,9 @@ class Reason:
 Reasons = Mapping[str, Reason]
 """By container name."""
 
+Resized = Callable[[ContainerSpec, ObservedContainer], bool]
+"""Whether a running container has the resources that its spec asks for."""
+
 
 def container_statuses(
     pod: Pod,
@@ -44,6 +47,7 @@ def container_statuses(
     before: Sequence[Object],
     reasons: Reasons,
     runtime_name: str,
+    resized: Resized,
 ) -> list[Object]:
     """The statuses of one kind of the pod's containers, without ``ready`` and ``started``."""
     specs = pods.spec_of(pod).get(kind.value) or []
@@ -54,7 +58,7 @@ def container_statuses(
         runs = [run for run in observed.containers if run.name == name][:2]
         status = _default(pod, spec, old.get(name))
         if runs:
-            status = _from_run(spec, runs[0], old.get(name), runtime_name)
+            status = _from_run(spec, runs[0], old.get(name), runtime_name, resized)
             if len(runs) > 1:
                 status["lastState"] = _state(runs[1], None, runtime_name)
         elif name in old:
@@ -95,7 +99,9 @@ def _volume_mounts(spec: ContainerSpec) -> list[Object]:
     return found
 
 
-def _from_run(spec: ContainerSpec, run: ObservedContainer, old: Object | None, runtime_name: str) -> Object:
+def _from_run(
+    spec: ContainerSpec, run: ObservedContainer, old: Object | None, runtime_name: str, resized: Resized
+) -> Object:
     status: Object = {
         "name": run.name,
         "state": _state(run, old, runtime_name),
@@ -113,14 +119,26 @@ def _from_run(spec: ContainerSpec, run: ObservedContainer, old: Object | None, r
         status["restartCount"] = max(run.restart_count, int(old.get("restartCount") or 0))
         if run.running and old.get("started") is not None:
             status["started"] = old["started"]
-    if resources := spec.get("resources"):
-        status["resources"] = resources
-        if requests := resources.get("requests"):
-            status["allocatedResources"] = requests
+    _set_resources(spec, run, old, status, resized)
     if run.user is not None:
         uid, gid, groups = run.user
         status["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": list(groups)}}
     return status
+
+
+def _set_resources(
+    spec: ContainerSpec, run: ObservedContainer, old: Object | None, status: Object, resized: Resized
+) -> None:
+    """What the container has: what it asks for, or while a resize is under way what it had before."""
+    if run.running and old and old.get("resources") and not resized(spec, run):
+        for name in ("resources", "allocatedResources"):
+            if old.get(name):
+                status[name] = old[name]
+        return
+    if resources := spec.get("resources"):
+        status["resources"] = resources
+        if requests := resources.get("requests"):
+            status["allocatedResources"] = requests
 
 
 def _last_state(run: ObservedContainer, old: Object, runtime_name: str) -> Object:

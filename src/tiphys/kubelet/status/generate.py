@@ -11,9 +11,10 @@ from tiphys.kubelet.actions import ProbeResult
 from tiphys.kubelet.observed import PodStatus
 from tiphys.kubelet.pods import Kind, Pod
 from tiphys.kubelet.qos import qos_class
+from tiphys.kubelet.resize import ResizeProblem
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.status.conditions import OWNED, find, pod_conditions, stamp
-from tiphys.kubelet.status.containers import Reasons, container_statuses, fill_readiness
+from tiphys.kubelet.status.containers import Reasons, Resized, container_statuses, fill_readiness
 from tiphys.kubelet.status.phase import pod_phase
 
 Object = dict[str, Any]
@@ -22,6 +23,10 @@ _TERMINAL = ("Succeeded", "Failed")
 
 def _no_probe(*_: object) -> bool | None:
     return None
+
+
+def _always(*_: object) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class StatusContext:
     """Whether the pod has been stopped, and nothing of it will run again."""
     eviction: tuple[str, str] | None = None
     """Reason and message, where the kubelet has decided that the pod fails."""
+    resized: Resized = _always
+    resize_problem: ResizeProblem | None = None
 
 
 def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Object:
@@ -53,7 +60,9 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
         (Kind.INIT, "initContainerStatuses"),
         (Kind.EPHEMERAL, "ephemeralContainerStatuses"),
     ):
-        found = container_statuses(pod, kind, observed, before.get(name) or [], context.reasons, context.runtime_name)
+        found = container_statuses(
+            pod, kind, observed, before.get(name) or [], context.reasons, context.runtime_name, context.resized
+        )
         if found:
             status[name] = found
     fill_readiness(pod, status, context.probe, context.was_ready)
@@ -62,12 +71,22 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
     others = [c for c in (pod.get("status") or {}).get("conditions") or [] if c["type"] not in OWNED]
     if (disrupted := find(before.get("conditions") or [], "DisruptionTarget")) is not None:
         others = [c for c in others if c["type"] != "DisruptionTarget"] + [disrupted]
-    own = pod_conditions(pod, observed, main, status["phase"], others)
+    own = _resize_conditions(pod, context) + pod_conditions(pod, observed, main, status["phase"], others)
     status["conditions"] = [*others, *stamp(own, before.get("conditions") or [], context.now)]
     _set_addresses(pod, observed, status, context)
     status["qosClass"] = qos_class(pod)
     status["startTime"] = before.get("startTime") or (pod.get("status") or {}).get("startTime") or context.now
     return status
+
+
+def _resize_conditions(pod: Pod, context: StatusContext) -> list[Object]:
+    problem = context.resize_problem
+    if problem is None or context.terminal:
+        return []
+    found: Object = {"type": "PodResizePending", "status": "True", "reason": problem.reason, "message": problem.message}
+    if generation := pod["metadata"].get("generation"):
+        found["observedGeneration"] = generation
+    return [found]
 
 
 def _set_phase(
