@@ -43,7 +43,6 @@ class ControllerManagerConfig:
     concurrent_resource_quota_syncs: int = 5
     concurrent_serviceaccount_token_syncs: int = 5
     concurrent_ttl_after_finished_syncs: int = 5
-    concurrent_horizontal_pod_autoscaler_syncs: int = 5
 
     max_endpoints_per_slice: int = 100
     namespace_sync_period: float = 300.0
@@ -53,7 +52,6 @@ class ControllerManagerConfig:
     """PEM of the CA that signed the API server's certificate, for kube-root-ca.crt and service account secrets."""
     service_account_signing_key: bytes = b""
     """PEM of the private key; without it the tokens of service account secrets are not made."""
-    service_account_issuer: str = "kubernetes/serviceaccount"
     cluster_signing: KeyPair | None = None
     """CA that signs certificate signing requests; without it requests are not signed."""
     cluster_signing_duration: float = 365 * 24 * 3600.0
@@ -73,10 +71,3 @@ class ControllerManagerConfig:
     unhealthy_zone_threshold: float = 0.55
 
     terminated_pod_gc_threshold: int = 12500
-    pv_claim_binder_sync_period: float = 15.0
-    horizontal_pod_autoscaler_sync_period: float = 15.0
-    horizontal_pod_autoscaler_tolerance: float = 0.1
-    horizontal_pod_autoscaler_downscale_stabilization: float = 300.0
-    horizontal_pod_autoscaler_cpu_initialization_period: float = 300.0
-    horizontal_pod_autoscaler_initial_readiness_delay: float = 30.0
-    legacy_service_account_token_clean_up_period: float = 365 * 24 * 3600.0
