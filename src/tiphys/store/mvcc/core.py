@@ -169,7 +169,11 @@ class Core:
 
     def _decide(self, txn: Txn) -> Iterator[bool]:
         """Which branch each transaction takes, outermost first; all by the state before the transaction."""
-        holds = all(reads.holds(self.index, self._rows, compare) for compare in txn.compare)
+        holds = True
+        for compare in txn.compare:
+            if not reads.holds(self.index, self._rows, compare):
+                holds = False
+                break
         yield holds
         for op in txn.success if holds else txn.failure:
             if type(op) is Txn:

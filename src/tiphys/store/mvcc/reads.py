@@ -53,16 +53,11 @@ def _row_ids(index: Index, request: Range, revision: int) -> list[int]:
         row = entry.row_at(revision) if entry is not None else 0
         return [row] if row else []
     bound = (revision + 1) << REVISION_BITS
-    found = []
-    for entry in index.select(request.key, request.end):
-        row = entry.row
-        if row >= bound:
-            row = entry.row_at(revision)
-            if row:
-                found.append(row)
-        elif not row & 1:
-            found.append(row)
-    return found
+    entries = list(index.select(request.key, request.end))
+    rows = [entry.row for entry in entries]
+    if not rows or max(rows) < bound:  # nothing in the range is newer than what is asked for
+        return [row for row in rows if not row & 1]
+    return [row for entry in entries if (row := entry.row_at(revision))]
 
 
 def _filter_and_sort(kvs: Sequence[KeyValue], request: Range) -> list[KeyValue]:
@@ -91,8 +86,12 @@ def history(index: Index, key: bytes, end: bytes | None, first: int, last: int) 
 
 def holds(index: Index, rows: Rows, compare: Compare) -> bool:
     """Whether a comparison holds now. An absent key has numbers 0, and a value that compares false with anything."""
-    entries = [entry for entry in index.select(compare.key, compare.end) if not entry.row & 1]
     test = _OPERATORS[compare.op]
+    if compare.end is None:
+        entry = index.by_key.get(compare.key)
+        entries = [] if entry is None or entry.row & 1 else [entry]
+    else:
+        entries = [entry for entry in index.select(compare.key, compare.end) if not entry.row & 1]
     if not entries:
         return compare.target is not CompareTarget.VALUE and bool(test(0, compare.value))
     if compare.target is CompareTarget.VALUE:
