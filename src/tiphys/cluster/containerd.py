@@ -345,7 +345,35 @@ def remove_leftovers(config: ContainerdConfig, network: PodNetwork | None) -> li
         )
         if done.returncode != 0:
             problems.append(f"cannot remove the masquerade rules: {done.stderr.strip()}")
+        if network.host_ports:
+            remove_portmap_chains()
     return problems
+
+
+_PORTMAP_CHAINS = ("CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK")
+
+
+def remove_portmap_chains() -> None:
+    """Remove the chains that the portmap plugin makes for its first host port and never takes away.
+
+    They are shared by all CNI networks of the machine: while any pod still has a host port, they stay.
+    """
+    for program in ("iptables", "ip6tables"):
+        if shutil.which(program) is None:
+            continue
+        listed = subprocess.run([program, "-t", "nat", "-S"], capture_output=True, text=True, check=False)
+        rules = listed.stdout.splitlines()
+        in_use = any(rule.startswith("-A CNI-HOSTPORT-DNAT ") for rule in rules)
+        if in_use or f"-N {_PORTMAP_CHAINS[0]}" not in rules:
+            continue
+        script = ["*nat"]
+        for rule in rules:
+            if rule.startswith("-A ") and any(f"-j {chain}" in rule for chain in _PORTMAP_CHAINS):
+                script.append("-D" + rule.removeprefix("-A"))
+        present = [chain for chain in _PORTMAP_CHAINS if f"-N {chain}" in rules]
+        script += [f"-F {chain}" for chain in present] + [f"-X {chain}" for chain in present]
+        text = "\n".join([*script, "COMMIT", ""])
+        subprocess.run([f"{program}-restore", "--noflush"], input=text, text=True, capture_output=True, check=False)
 
 
 def _mounts_under(*folders: Path) -> list[str]:

@@ -39,8 +39,10 @@ class Streaming:
         streams = self._streams(request.parameters())
         if not any((streams["stdin"], streams["stdout"], streams["stderr"])):
             return answers.text(400, "you must specify at least 1 of stdin, stdout, stderr")
+        # Whether there is a terminal was settled when the container was made; the caller cannot change it.
+        streams |= {"tty": tty, "stderr": streams["stderr"] and not tty}
         try:
-            url = await self._runtime.attach_url(container_id, **{**streams, "tty": tty})
+            url = await self._runtime.attach_url(container_id, **streams)
         except RuntimeFailure as error:
             return answers.plain(500, error.raw)
         return await self._join(request, url)
