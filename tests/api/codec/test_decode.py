@@ -244,3 +244,25 @@ def variants(obj: Any) -> list[Any]:
         for index, value in enumerate(obj):
             found += [[*obj[:index], inner, *obj[index + 1 :]] for inner in variants(value)[1:]]
     return found
+
+
+def test_schemas_in_definitions_hold_any_value() -> None:
+    gvk = GroupVersionKind("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+    inner = {
+        "type": "object",
+        "default": {"a": None, "b": [1, {"c": 0}]},
+        "enum": [1, "", False],
+        "properties": {
+            "a": {"default": "x", "example": 0, "items": {"type": "string"}, "additionalProperties": False},
+            "b": {"additionalProperties": {"type": "string", "default": ""}, "dependencies": {"q": ["a"], "r": {}}},
+        },
+    }
+    obj = {
+        "kind": gvk.kind,
+        "apiVersion": gvk.api_version,
+        "metadata": {"name": "x"},
+        "spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": inner}}]},
+    }
+    found = decode(obj, gvk)
+    assert found.object["spec"]["versions"][0]["schema"]["openAPIV3Schema"] == inner
+    assert found.warnings == []
