@@ -157,7 +157,10 @@ class StoreFile:
             raise self._damaged(error) from error
 
     def leases(self) -> list[tuple[int, int]]:
-        return self.writer.execute("SELECT id, ttl FROM lease ORDER BY id").fetchall()
+        try:
+            return self.writer.execute("SELECT id, ttl FROM lease ORDER BY id").fetchall()
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
 
     @contextmanager
     def contents(self) -> Iterator[Contents]:
