@@ -501,3 +501,36 @@ def test_a_kubelet_serves_a_cluster(tmp_path: Path) -> None:
             await asyncio.gather(*running, return_exceptions=True)
 
         cluster.run(stop())
+
+
+def test_a_node_short_of_memory_ends_a_pod_and_says_so(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        from tiphys.kubelet.eviction import Signal
+
+        left = [500 << 20]
+        world.kubelet._eviction._signals = lambda: {"memory.available": Signal(left[0], 8 << 30)}
+        modest = container("main", resources={"requests": {"memory": "1Gi"}})
+        world.add(pod("important", modest, priority=1000))
+        world.add(pod("greedy"))
+        await world.until(lambda: world.ready("important") and world.ready("greedy"), 5)
+        left[0] = 50 << 20
+        await world.until(lambda: world.phase("greedy") == "Failed", 30)
+        status = world.status("greedy")
+        assert status["reason"] == "Evicted"
+        text = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 51200Ki. "
+        assert status["message"] == text
+        assert world.condition("greedy", "DisruptionTarget") == "True"
+        left[0] = 500 << 20
+        assert world.ready("important")
+
+        def node_condition() -> str:
+            conditions = world.api.objects["/api/v1/nodes/node-1"]["status"]["conditions"]
+            return str(next(c["status"] for c in conditions if c["type"] == "MemoryPressure"))
+
+        await world.until(lambda: node_condition() == "True", 20)
+        world.add(pod("late"))
+        await world.until(lambda: world.phase("late") == "Failed", 5)
+        assert world.status("late")["message"] == "Pod was rejected: The node had condition: [MemoryPressure]. "
+        await world.until(lambda: node_condition() == "False", 400)
+
+    play(tmp_path, scene)

@@ -333,3 +333,22 @@ def test_the_user_of_a_certificate() -> None:
     made = made.serial_number(1).not_valid_before(start).not_valid_after(start + datetime.timedelta(days=1))
     user = user_of_certificate(made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
     assert (user.name, user.groups) == ("kube-apiserver", ("system:masters", "system:authenticated"))
+
+
+def test_who_is_evicted_first() -> None:
+    from tiphys.kubelet.eviction import Signal, crossed, rank
+
+    signals = {"memory.available": Signal(90 << 20, 1 << 30), "nodefs.available": Signal(20, 100)}
+    assert [c.signal for c in crossed({"memory.available": "100Mi", "nodefs.available": "10%"}, signals)] == [
+        "memory.available"
+    ]
+    assert [c.condition for c in crossed({"nodefs.available": "25%"}, signals)] == ["DiskPressure"]
+
+    def asking(name: str, memory: str, priority: int = 0) -> dict[str, Any]:
+        return pod(name, container("main", resources={"requests": {"memory": memory}}), priority=priority)
+
+    candidates = [asking("within", "100"), asking("over", "10"), asking("far", "10"), asking("dear", "10", 5)]
+    critical = asking("critical", "0", 2_000_000_000)
+    usage = {"uid-within": 50, "uid-over": 20, "uid-far": 90, "uid-dear": 99, "uid-critical": 999}
+    found = [p["metadata"]["name"] for p in rank([*candidates, critical], usage, "memory")]
+    assert found == ["far", "over", "dear", "within"]

@@ -367,9 +367,8 @@ def remove_portmap_chains() -> None:
         if in_use or f"-N {_PORTMAP_CHAINS[0]}" not in rules:
             continue
         script = ["*nat"]
-        for rule in rules:
-            if rule.startswith("-A ") and any(f"-j {chain}" in rule for chain in _PORTMAP_CHAINS):
-                script.append("-D" + rule.removeprefix("-A"))
+        jumps = [r for r in rules if r.startswith("-A ") and any(f"-j {chain}" in r for chain in _PORTMAP_CHAINS)]
+        script += ["-D" + rule.removeprefix("-A") for rule in jumps]
         present = [chain for chain in _PORTMAP_CHAINS if f"-N {chain}" in rules]
         script += [f"-F {chain}" for chain in present] + [f"-X {chain}" for chain in present]
         text = "\n".join([*script, "COMMIT", ""])

@@ -12,6 +12,7 @@ from typing import Any
 
 from tiphys.kubelet import pods
 from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.qos import BEST_EFFORT, qos_class
 from tiphys.kubelet.quantities import milli, value
 from tiphys.kubelet.resources import pod_requests
 from tiphys.kubelet.runtime_config import dotted_sysctl
@@ -203,6 +204,18 @@ def _apparmor(pod: Pod, enabled: bool) -> Rejection | None:
     if any(kind not in (None, "Unconfined") for kind in wanted):
         return Rejection("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
     return None
+
+
+def admit_under_pressure(pod: Pod, pressures: Sequence[str]) -> Rejection | None:
+    """A node under pressure takes critical pods, and under pressure of memory alone those that asked for some."""
+    if not pressures or pods.is_critical(pod):
+        return None
+    if list(pressures) == ["MemoryPressure"]:
+        taint = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
+        tolerations = pod["spec"].get("tolerations") or []
+        if qos_class(pod) != BEST_EFFORT or any(tolerates(t, taint) for t in tolerations):
+            return None
+    return Rejection("Evicted", f"The node had condition: [{' '.join(pressures)}]. ")
 
 
 def _sysctls(pod: Pod, unsafe: Sequence[str]) -> Rejection | None:

@@ -17,6 +17,7 @@ import yaml
 
 from tiphys.client.rest import Client
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.eviction import SIGNALS
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.quantities import value
 from tiphys.runtime import logs
@@ -34,7 +35,6 @@ _UNSUPPORTED = frozenset(
         "cpu-manager-policy",
         "enable-controller-attach-detach",
         "enforce-node-allocatable",
-        "eviction-hard",
         "eviction-soft",
         "eviction-soft-grace-period",
         "experimental-allocatable-ignore-eviction",
@@ -85,7 +85,29 @@ def _path(text: Any) -> Path | None:
     return Path(text) if text else None
 
 
+EVICTION_HARD = {"memory.available": "100Mi", "nodefs.available": "10%"}
+
+
+def _eviction(config: KubeletConfig, given: dict[str, str]) -> None:
+    if unknown := [name for name in given if name not in SIGNALS]:
+        raise ConfigError(f"evictionHard: signal {unknown[0]} is not supported by Tiphys; remove it")
+    config.eviction_hard = {name: text for name, text in given.items() if text not in ("0", "0%")}
+
+
+def parse_thresholds(text: str) -> dict[str, str]:
+    """``memory.available<100Mi,nodefs.available<10%``."""
+    pairs = [part.partition("<") for part in text.split(",") if part]
+    if bad := [name for name, less, _ in pairs if not less]:
+        raise FlagError(f"kubelet: {bad[0]!r} is not a threshold; write memory.available<100Mi")
+    return {name.strip(): least.strip() for name, _, least in pairs}
+
+
+class ConfigError(ValueError):
+    """The configuration file cannot be used."""
+
+
 FIELDS: dict[str, Setter] = {
+    "evictionHard": _eviction,
     "staticPodPath": _set("static_pod_path", _path),
     "address": _set("address"),
     "port": _set("port"),
@@ -116,10 +138,6 @@ FIELDS: dict[str, Setter] = {
     "kubeReserved": lambda config, given: config.reserved.update(given),
 }
 """Fields of KubeletConfiguration that are supported, and what each sets."""
-
-
-class ConfigError(ValueError):
-    """The configuration file cannot be used."""
 
 
 def apply_file(config: KubeletConfig, text: str, source: str) -> str:
@@ -193,6 +211,7 @@ def parser() -> FlagParser:
     found.add_bool("--seccomp-default", None, "confine containers by default")  # type: ignore[arg-type]
     found.add_bool("--serialize-image-pulls", None, "pull one image at a time")  # type: ignore[arg-type]
     add("--allowed-unsafe-sysctls", help="kernel parameters that pods may set beside the safe ones, comma-separated")
+    add("--eviction-hard", type=parse_thresholds, help="thresholds that end pods: memory.available<100Mi,…")
     add("--image-gc-high-threshold", type=int)
     add("--image-gc-low-threshold", type=int)
     add("--container-log-max-files", type=int)
@@ -229,6 +248,7 @@ _FLAGS: dict[str, Setter] = {
     "seccomp_default": _set("seccomp_default"),
     "allowed_unsafe_sysctls": _set("allowed_unsafe_sysctls", lambda text: tuple(text.split(","))),
     "serialize_image_pulls": _set("serialize_image_pulls"),
+    "eviction_hard": _eviction,
     "image_gc_high_threshold": _set("image_gc_high_percent"),
     "image_gc_low_threshold": _set("image_gc_low_percent"),
     "container_log_max_files": _set("container_log_max_files"),
@@ -254,15 +274,19 @@ def configuration(argv: Sequence[str]) -> tuple[KubeletConfig, str, str, int]:
     """The configuration, the runtime's socket, the kubeconfig and the verbosity. Raises ``FlagError``."""
     given = parser().parse(argv)
     config = KubeletConfig(given.hostname_override or default_node_name(), Path(given.root_dir))
+    config.eviction_hard = dict(EVICTION_HARD)
     endpoint = ""
     if given.config:
         try:
             endpoint = apply_file(config, Path(given.config).read_text(), given.config)
         except (ConfigError, OSError) as error:
             raise FlagError(f"kubelet: {error}") from error
-    for name, setter in _FLAGS.items():
-        if (found := getattr(given, name)) is not None:
-            setter(config, found)
+    try:
+        for name, setter in _FLAGS.items():
+            if (found := getattr(given, name)) is not None:
+                setter(config, found)
+    except ConfigError as error:
+        raise FlagError(f"kubelet: {error}") from error
     endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"
     if not endpoint.startswith(("unix://", "/")):
         raise FlagError(f"kubelet: --container-runtime-endpoint {endpoint} is not a Unix socket")

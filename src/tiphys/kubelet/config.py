@@ -47,6 +47,9 @@ class KubeletConfig:
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     serialize_image_pulls: bool = True
     parallel_image_pulls: int = 1
+    eviction_hard: dict[str, str] = field(default_factory=lambda: {"memory.available": "100Mi"})
+    """Thresholds that end pods. The command's default watches the disk too, as upstream's; a cluster on a developer's
+    machine does not, as a disk that is nearly full is nothing unusual there."""
     image_gc_high_percent: int = 85
     image_gc_low_percent: int = 80
     image_minimum_age: float = 120.0
@@ -83,6 +86,7 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "cgroupsPerQOS": config.cgroups_per_qos,
         "cpuCFSQuota": config.cpu_cfs_quota,
         "serializeImagePulls": config.serialize_image_pulls,
+        "evictionHard": dict(config.eviction_hard),
         "imageGCHighThresholdPercent": config.image_gc_high_percent,
         "imageGCLowThresholdPercent": config.image_gc_low_percent,
         "containerLogMaxSize": str(config.container_log_max_size),

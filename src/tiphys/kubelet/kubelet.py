@@ -18,11 +18,12 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet import pods
-from tiphys.kubelet.admission import Rejection, admit
+from tiphys.kubelet.admission import Rejection, admit, admit_under_pressure
 from tiphys.kubelet.api_objects import ApiObjects
 from tiphys.kubelet.builder import ConfigBuilder
 from tiphys.kubelet.cgroups import Cgroups
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.eviction import EvictionManager, read_signals
 from tiphys.kubelet.fields import field_value, resource_value
 from tiphys.kubelet.gc import ContainerGC, ImageGC
 from tiphys.kubelet.health import RuntimeHealth
@@ -98,7 +99,9 @@ class Kubelet:
         self.machine = machine or read_machine(config.root)
         self.settings = self._make_settings()
         self.health = RuntimeHealth(runtime, clock)
-        self._reporter = NodeReporter(config, self.settings, self.machine, self.health, images, self._recorder, clock)
+        self._reporter = NodeReporter(
+            config, self.settings, self.machine, self.health, images, self._recorder, clock, self._pressures
+        )
         self.node = NodeAgent(
             client,
             clock,
@@ -188,6 +191,16 @@ class Kubelet:
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
         image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age)
+        self._eviction = EvictionManager(
+            config.eviction_hard,
+            lambda: read_signals(config.root),
+            self.runtime.list_container_stats,
+            self._active,
+            self._evict,
+            image_gc.collect,
+            clock,
+            self.health.changed.set,
+        )
         self._housekeeping = Housekeeping(
             self.runtime,
             self.pod_runtime,
@@ -232,6 +245,7 @@ class Kubelet:
                 runner.supervise(static.run, "static pods")
             await self.pods.wait_synced()
             self._housekeeping.start(runner)
+            runner.supervise(self._eviction.run, "eviction")
             size, files = self.config.container_log_max_size, self.config.container_log_max_files
             runner.supervise(LogRotation(self.runtime, self.clock, size, files).run, "log rotation")
             await asyncio.Event().wait()
@@ -354,7 +368,21 @@ class Kubelet:
         if node is None:
             return None
         apparmor, unsafe = self.settings.security.apparmor, self.config.allowed_unsafe_sysctls
+        if under_pressure := admit_under_pressure(pod, self._pressures()):
+            return under_pressure
         return admit(pod, node, self._others(pod), apparmor=apparmor, unsafe_sysctls=unsafe)
+
+    def _pressures(self) -> list[str]:
+        return self._eviction.pressures
+
+    def _evict(self, pod: Pod, message: str) -> None:
+        self.events.pod(pod, "Warning", "Evicted", message)
+        self.workers.kill(pod, 1, ("Evicted", message))
+
+    def _active(self) -> list[Pod]:
+        """The pods that may have running containers."""
+        found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.phase(uid) is Phase.SYNC)
+        return [pod for pod in found if pod is not None]
 
     def _others(self, pod: Pod) -> list[Pod]:
         """The pods that use resources of the node beside ``pod``."""

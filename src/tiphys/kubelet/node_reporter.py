@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tiphys.client import errors
@@ -41,7 +42,9 @@ class NodeReporter:
         images: ImageService,
         recorder: Recorder,
         clock: Clock,
+        pressures: Callable[[], Sequence[str]],
     ) -> None:
+        self._pressures = pressures
         self._config = config
         self._settings = settings
         self._machine = machine
@@ -68,7 +71,7 @@ class NodeReporter:
                 images.append({"names": names[:_NAMES_SHOWN], "sizeBytes": image.size})
         except RuntimeFailure as error:
             log.debug("cannot list images: %s", error)
-        version, config = self._health.version, self._config
+        version, config, pressures = self._health.version, self._config, self._pressures()
         facts = NodeFacts(
             name=config.node_name,
             machine=self._machine,
@@ -79,6 +82,9 @@ class NodeReporter:
             reserved=config.reserved,
             images=images,
             not_ready=self._not_ready(),
+            memory_pressure="MemoryPressure" in pressures,
+            disk_pressure="DiskPressure" in pressures,
+            pid_pressure="PIDPressure" in pressures,
         )
         self._settings.allocatable = allocatable(facts)
         return facts

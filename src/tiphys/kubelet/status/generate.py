@@ -71,12 +71,23 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
     others = [c for c in (pod.get("status") or {}).get("conditions") or [] if c["type"] not in OWNED]
     if (disrupted := find(before.get("conditions") or [], "DisruptionTarget")) is not None:
         others = [c for c in others if c["type"] != "DisruptionTarget"] + [disrupted]
+    if context.eviction is not None and context.eviction[0] == "Evicted":
+        others = [c for c in others if c["type"] != "DisruptionTarget"] + [_disrupted(pod, before, context)]
     own = _resize_conditions(pod, context) + pod_conditions(pod, observed, main, status["phase"], others)
     status["conditions"] = [*others, *stamp(own, before.get("conditions") or [], context.now)]
     _set_addresses(pod, observed, status, context)
     status["qosClass"] = qos_class(pod)
     status["startTime"] = before.get("startTime") or (pod.get("status") or {}).get("startTime") or context.now
     return status
+
+
+def _disrupted(pod: Pod, before: Object, context: StatusContext) -> Object:
+    assert context.eviction is not None
+    found: Object = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+    found["message"] = context.eviction[1]
+    if generation := pod["metadata"].get("generation"):
+        found["observedGeneration"] = generation
+    return stamp([found], before.get("conditions") or [], context.now)[0]
 
 
 def _resize_conditions(pod: Pod, context: StatusContext) -> list[Object]:
