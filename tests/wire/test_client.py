@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tiphys.wire.client import Address, SocketTransport, canonical, parse_url
-from tiphys.wire.http import Headers, Request
+from tiphys.wire.http import Headers, Request, Response
+from tiphys.wire.server import serve
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -203,6 +205,27 @@ def test_unix_socket(tmp_path: Path) -> None:
             await transport.close()
         with pytest.raises(ConnectionError, match="connect to unix:"):
             await SocketTransport("localhost", 80, unix_path=str(tmp_path / "none")).send(Request("GET", "/"))
+
+    asyncio.run(main())
+
+
+def test_dead_peers_are_found() -> None:
+    """Both ends of a connection ask the kernel to probe it."""
+
+    async def main() -> None:
+        async def handler(request: Request) -> Response:
+            return Response(200)
+
+        server = await serve(handler, "127.0.0.1", 0)
+        transport = SocketTransport("127.0.0.1", server.port)
+        assert (await transport.send(Request("GET", "/"))).status == 200
+        (near,), (far,) = transport._all, server.connections
+        for connection in (near, far):
+            sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        await transport.close()
+        await server.close(1)
 
     asyncio.run(main())
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from tiphys.wire.client_connection import ClientConnection, SocketResponse
 from tiphys.wire.framing import request_head
 from tiphys.wire.http import Request
+from tiphys.wire.stream import watch_over
 from tiphys.wire.tlslayer import TlsLayer
 
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -148,6 +149,7 @@ class SocketTransport:
             transport, _ = await loop.create_unix_connection(make, self._unix_path)
         else:
             transport, _ = await loop.create_connection(make, self._host, self._port)
+        watch_over(transport.get_extra_info("socket"))
         if self._tls is not None:
             try:
                 await ready

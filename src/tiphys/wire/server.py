@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 
 from tiphys.wire.h1 import Http1Connection
 from tiphys.wire.http import Handler, Request, Response
+from tiphys.wire.stream import watch_over
 from tiphys.wire.tlslayer import TlsLayer
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Server:
         self._pass_ended = self._pass_took = 0.0
         self._pass_timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Server | None = None
+        self._handshaking: set[TlsLayer] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         timeouts = (limits.header_timeout, limits.body_timeout, limits.idle_timeout, limits.stall_timeout)
         self._sweep_every = min(1.0, *(timeout / 4 for timeout in timeouts))
@@ -117,9 +119,11 @@ class Server:
             return Http1Connection(self)
 
         def encrypted() -> asyncio.Protocol:
-            return TlsLayer(cast(ssl.SSLContext, tls), plain, timeout)
+            return TlsLayer(cast(ssl.SSLContext, tls), plain, timeout, pending=self._handshaking)
 
         self._listener = await self.loop.create_server(plain if tls is None else encrypted, backlog=backlog, **where)
+        for listening in self.sockets:
+            watch_over(listening)
 
     # -- what connections call
 
@@ -191,6 +195,8 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         try:
+            for layer in tuple(self._handshaking):
+                layer.abort()
             for connection in tuple(self.connections):
                 connection.shut_down()
             with contextlib.suppress(TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import cast
 
 _HIGH_WATER = 256 * 1024
@@ -125,6 +126,20 @@ class TransportStream:
         self._closed = True
         self._transport.close()
         self._wake()
+
+
+def watch_over(sock: socket.socket | None) -> None:
+    """Have the kernel find out within a minute that the other end is gone, though nothing is sent.
+
+    A watch may be silent for long; without this, one whose other end lost power would be open for ever. Sockets that a
+    listener accepts inherit it.
+    """
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):  # not on every system
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def peer_of(transport: asyncio.BaseTransport) -> tuple[str, int]:

@@ -25,7 +25,8 @@ Data = bytes | bytearray | memoryview
 class TlsLayer(asyncio.Protocol):
     """The protocol of the raw transport. ``make`` gives the inner protocol, once the handshake is done.
 
-    ``ready``, where given, gets None then, or the error with which the handshake failed.
+    ``ready``, where given, gets None then, or the error with which the handshake failed. The layer is in ``pending``
+    while its handshake lasts.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class TlsLayer(asyncio.Protocol):
         "_object",
         "_outgoing",
         "_paused",
+        "_pending",
         "_raw",
         "_ready",
         "_timeout",
@@ -51,6 +53,7 @@ class TlsLayer(asyncio.Protocol):
         *,
         server_hostname: str | None = None,
         ready: asyncio.Future[None] | None = None,
+        pending: set[TlsLayer] | None = None,
     ) -> None:
         """``server_hostname``: on a client's side, the name that the certificate must carry."""
         self._incoming = ssl.MemoryBIO()
@@ -63,6 +66,7 @@ class TlsLayer(asyncio.Protocol):
         )
         self._make = make
         self._ready = ready
+        self._pending = pending
         self._timeout = timeout
         self._timer: asyncio.TimerHandle | None = None
         self._raw: asyncio.Transport = cast(asyncio.Transport, None)
@@ -75,6 +79,8 @@ class TlsLayer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast(asyncio.Transport, transport)
+        if self._pending is not None:
+            self._pending.add(self)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._too_slow)
         if not self._object.server_side:
             self._handshake()
@@ -94,7 +100,7 @@ class TlsLayer(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._stop_timer()
+        self._settled()
         self._closing = True
         if self._inner is not None:
             self._inner.connection_lost(error)
@@ -127,7 +133,7 @@ class TlsLayer(asyncio.Protocol):
             self._raw.close()
             return False
         self._send()
-        self._stop_timer()
+        self._settled()
         self._inner = self._make()
         self._transport = TlsTransport(self)
         self._inner.connection_made(self._transport)
@@ -144,10 +150,12 @@ class TlsLayer(asyncio.Protocol):
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
 
-    def _stop_timer(self) -> None:
+    def _settled(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._pending is not None:
+            self._pending.discard(self)
 
     # -- bytes
 
