@@ -25,7 +25,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.wire.certificates import Authority
 from tiphys.wire import tls
-from tiphys.wire.http import Headers, Request, Response, Sink
+from tiphys.wire.http import Request, Response, Sink
 from tiphys.wire.server import serve
 
 POD = b'{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x","uid":"' + b"u" * 2400 + b'"}}'
