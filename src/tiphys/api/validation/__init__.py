@@ -29,37 +29,47 @@ Object = dict[str, Any]
 def _rules(gvk: GroupVersionKind) -> Rules:
     found = RULES.get((gvk.group, gvk.version, gvk.kind)) or RULES.get((gvk.group, "", gvk.kind))
     if found is None:
-        resource = builtin_scheme().for_kind(gvk.group, gvk.kind)
-        namespaced = resource is not None and resource.namespaced
-        found = RULES[gvk.group, gvk.version, gvk.kind] = metadata_only(namespaced)
+        found = RULES[gvk.group, gvk.version, gvk.kind] = metadata_only(_is_namespaced(gvk))
     return found
+
+
+def _is_namespaced(gvk: GroupVersionKind) -> bool:
+    resource = builtin_scheme().for_kind(gvk.group, gvk.kind)
+    return resource is not None and resource.namespaced
 
 
 def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
     rules = _rules(gvk)
     errs = rules.create(obj)
     if not errs and not rules.checks_metadata:
-        resource = builtin_scheme().for_kind(gvk.group, gvk.kind)
-        namespaced = resource is not None and resource.namespaced
-        validate_meta(errs, obj, namespaced, name_is_path_segment, core=False)
+        validate_meta(errs, obj, _is_namespaced(gvk), name_is_path_segment, core=False)
     return errs
 
 
 def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
     """Metadata is checked for every kind first, and by most kinds' own rules once more; the original counts both."""
     rules = _rules(gvk)
-    return _with_metadata(rules, rules.update(new, old), new, old)
+    return _with_metadata(rules, rules.update(new, old), new, old, gvk)
 
 
 def validate_status_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
     """An update of the ``status`` subresource. Kinds that say nothing of their own have their metadata looked at."""
     rules = _rules(gvk)
-    return _with_metadata(rules, (rules.status or rules.update)(new, old), new, old)
+    return _with_metadata(rules, (rules.status or rules.update)(new, old), new, old, gvk)
 
 
-def _with_metadata(rules: Rules, own: list[FieldError], new: Object, old: Object) -> list[FieldError]:
+_CREATE_ONLY = ("finalizers", "generateName")
+"""Metadata that is only looked at as if it were new."""
+
+
+def _with_metadata(
+    rules: Rules, own: list[FieldError], new: Object, old: Object, gvk: GroupVersionKind
+) -> list[FieldError]:
     if not own and rules.metadata_on_update:
-        return own
+        meta, before = new.get("metadata") or {}, old.get("metadata") or {}
+        if all(meta.get(key) == before.get(key) for key in _CREATE_ONLY):
+            return own
     errs: list[FieldError] = []
+    validate_meta(errs, new, _is_namespaced(gvk), name_is_path_segment, core=False)
     validate_meta_update(errs, new, old, core=False)
     return errs + own

@@ -136,7 +136,7 @@ PodSpec Volumes:[]Volume InitContainers:[]Container Containers:[]Container Ephem
   ImagePullSecrets:[]LocalObjectReference Hostname:s Subdomain:s SetHostnameAsFQDN:*b Affinity:*Affinity
   SchedulerName:s Tolerations:[]Toleration HostAliases:[]HostAlias PriorityClassName:s Priority:*i
   PreemptionPolicy:*s DNSConfig=dnsConfig:*PodDNSConfig ReadinessGates:[]PodReadinessGate RuntimeClassName:*s
-  Overhead:?map EnableServiceLinks:*b TopologySpreadConstraints:[]TopologySpreadConstraint OS=os:*PodOS
+  Overhead:map EnableServiceLinks:*b TopologySpreadConstraints:[]TopologySpreadConstraint OS=os:*PodOS
   SchedulingGates:[]PodSchedulingGate ResourceClaims:[]PodResourceClaim Resources:*ResourceRequirements
   HostnameOverride:*s SchedulingGroup:*PodSchedulingGroup
 PortworxVolumeSource VolumeID:s FSType=fsType:s ReadOnly:b
@@ -153,7 +153,7 @@ RBDVolumeSource CephMonitors=monitors:[]s RBDImage=image:s FSType=fsType:s RBDPo
   SecretRef:*LocalObjectReference ReadOnly:b
 ResourceClaim Name:s Request:s
 ResourceFieldSelector ContainerName:s Resource:s Divisor:q
-ResourceRequirements Limits:?map Requests:?map Claims:[]ResourceClaim
+ResourceRequirements Limits:map Requests:map Claims:[]ResourceClaim
 SELinuxOptions User:s Role:s Type:s Level:s
 ScaleIOPersistentVolumeSource Gateway:s System:s SecretRef:*SecretReference SSLEnabled=sslEnabled:b
   ProtectionDomain:s StoragePool:s StorageMode:s VolumeName:s FSType=fsType:s ReadOnly:b
@@ -189,7 +189,7 @@ VolumeNodeAffinity Required:*NodeSelector
 VolumeProjection Secret:*SecretProjection DownwardAPI:*DownwardAPIProjection ConfigMap:*ConfigMapProjection
   ServiceAccountToken:*ServiceAccountTokenProjection ClusterTrustBundle:*ClusterTrustBundleProjection
   PodCertificate:*PodCertificateProjection
-VolumeResourceRequirements Limits:?map Requests:?map
+VolumeResourceRequirements Limits:map Requests:map
 VolumeSource HostPath:*HostPathVolumeSource EmptyDir:*EmptyDirVolumeSource
   GCEPersistentDisk=gcePersistentDisk:*GCEPersistentDiskVolumeSource
   AWSElasticBlockStore=awsElasticBlockStore:*AWSElasticBlockStoreVolumeSource GitRepo:*GitRepoVolumeSource
