@@ -141,6 +141,7 @@ disabled_plugins = [{disabled}]
   stream_server_port = "0"
   enable_unprivileged_ports = true
   enable_unprivileged_icmp = true
+  netns_mounts_under_state_dir = true
   [{cri}.containerd]
     snapshotter = {quote(config.snapshotter)}
     default_runtime_name = "runc"
