@@ -12,15 +12,15 @@ What the parser refuses (both Content-Length and Transfer-Encoding, bad framing,
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from tiphys.wire import eager
-from tiphys.wire.framing import CONTINUE, LAST_CHUNK, ChunkFramer, field_name, response_head, text
+from tiphys.wire.framing import CONTINUE, LAST_CHUNK, field_name, response_head, text
+from tiphys.wire.h1_exchange import ChunkSink, Exchange, Mode, Stage
 from tiphys.wire.http import Headers, Peer, Request, Response, Stream, Upgrade
 from tiphys.wire.stream import TransportStream, WriteGate, peer_of
 
@@ -34,39 +34,6 @@ _JOIN_LIMIT = 64 * 1024
 _LINGER = 0.5
 """Seconds that a refused client's bytes are still read, so that a reset does not overtake the answer (as Go does)."""
 _METHODS = {name.encode(): name for name in ("GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS")}
-_framer = ChunkFramer()
-
-
-class Stage(enum.Enum):
-    """What the next bytes from the client are."""
-
-    IDLE = enum.auto()
-    HEAD = enum.auto()
-    BODY = enum.auto()
-    UNDECIDED = enum.auto()
-    """An Upgrade was asked for and not yet answered: kept aside."""
-    RAW = enum.auto()
-    """They belong to an Upgrade."""
-    REFUSED = enum.auto()
-    """Read and dropped: the connection ends."""
-
-
-class Mode(enum.Enum):
-    """How a queued request is to be answered."""
-
-    PLAIN = enum.auto()
-    UPGRADE = enum.auto()
-    OVERSIZED = enum.auto()
-    REFUSED = enum.auto()
-    """By the prepared response; the parser has given up."""
-
-
-class Exchange(NamedTuple):
-    request: Request
-    keep_alive: bool
-    http10: bool
-    mode: Mode
-    refusal: Response | None = None
 
 
 class Http1Connection(asyncio.Protocol):
@@ -516,7 +483,7 @@ class Http1Connection(asyncio.Protocol):
         self._pending.append(data)
         self._pending_size += len(data)
 
-    def _queue_piece(self, data: bytes) -> None:
+    def queue_piece(self, data: bytes) -> None:
         """Send a piece of a stream, soon: see ``Server.flush_stream_soon``."""
         if not self._pending:
             self._server.flush_stream_soon(self)
@@ -537,6 +504,15 @@ class Http1Connection(asyncio.Protocol):
         self._pending_size = 0
         if not self._transport.is_closing():
             self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the client has not taken."""
+        return self._pending_size + self._transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        self.flush()
+        await self._gate.passed()
 
     # -- what the server calls
 
@@ -570,51 +546,3 @@ class Http1Connection(asyncio.Protocol):
 
     def tasks(self) -> set[asyncio.Task[None]]:
         return {self._task} if self._task is not None else set()
-
-
-class ChunkSink:
-    """A streamed body's ``Sink``: pieces become chunks, and go out together at the end of the loop's turn."""
-
-    __slots__ = ("_chunked", "_connection", "_ended", "_waiters")
-
-    def __init__(self, connection: Http1Connection, chunked: bool) -> None:
-        self._connection = connection
-        self._chunked = chunked
-        self._ended = False
-        self._waiters: list[asyncio.Future[None]] = []
-
-    def write(self, data: bytes) -> None:
-        if data and not self._ended:
-            self._connection._queue_piece(_framer.frame(data) if self._chunked else data)
-
-    @property
-    def buffered(self) -> int:
-        connection = self._connection
-        return connection._pending_size + connection._transport.get_write_buffer_size()
-
-    async def drain(self) -> None:
-        self._connection.flush()
-        await self._connection._gate.passed()
-
-    @property
-    def closed(self) -> bool:
-        return self._ended
-
-    async def wait_closed(self) -> None:
-        if self._ended:
-            return
-        waiter = self._connection._loop.create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-
-    def end(self) -> None:
-        """The other side is gone, or the server is about to be."""
-        self._ended = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
