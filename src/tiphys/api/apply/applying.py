@@ -99,7 +99,9 @@ def apply(
 
 
 def _check_request(applied: Object, gvk: GroupVersionKind) -> None:
-    kind, api_version = applied.get("kind") or "", applied.get("apiVersion") or ""
+    kind, api_version = (
+        value if isinstance(value, str) else "" for value in (applied.get("kind"), applied.get("apiVersion"))
+    )
     if (kind, api_version) != (gvk.kind, gvk.api_version):
         shown = api_version if "/" in api_version else f"/{api_version}"
         raise errors.bad_request(f"invalid object type: {shown}, Kind={kind}")
@@ -169,7 +171,10 @@ class _Apply:
             before = empty_object(self.gvk, self.schema)
             change = Change(before, self.live, self.gvk.api_version, self.schema, self.convert, self.filters)
             first = Identity.of(BEFORE_FIRST_APPLY, UPDATE, self.gvk.api_version, self.subresource)
-            record(found, change, first, self.now)
+            try:
+                record(found, change, first, self.now)
+            except FieldSetError as error:
+                raise errors.from_code(500, f"failed to create manager for existing fields: {error}") from error
         if not self.schema.name:
             found = reconcile(found, self.schema, self.gvk.api_version, self.convert)
         return found
