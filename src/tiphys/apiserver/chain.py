@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from tiphys.apiserver.authn.authenticator import Authenticator
@@ -74,7 +74,7 @@ def through(filters: Sequence[Filter], endpoint: Endpoint) -> Endpoint:
 
 
 def _behind(filter: Filter, endpoint: Endpoint) -> Endpoint:
-    async def proceed(call: Call) -> Response:
-        return await filter(call, endpoint)
+    def proceed(call: Call) -> Awaitable[Response]:
+        return filter(call, endpoint)
 
     return proceed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -188,10 +187,13 @@ class APIServer:
 
 def make_ids(seed: int | None) -> Ids:
     """Unique ids and name suffixes; reproducible where there is a seed."""
-    generator = random.Random(seed) if seed is not None else random.SystemRandom()
+    generator = random.Random(seed if seed is not None else random.SystemRandom().getrandbits(256))
 
     def uid() -> str:
-        return str(uuid.UUID(int=generator.getrandbits(128), version=4))
+        """A version 4 UUID, which tells objects apart; it is no secret."""
+        text = f"{generator.getrandbits(128):032x}"
+        variant = "89ab"[int(text[16], 16) & 3]
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
     def suffix() -> str:
         return "".join(generator.choices(_SUFFIX, k=5))

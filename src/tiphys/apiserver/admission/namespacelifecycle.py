@@ -9,6 +9,7 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.storage.entry import Entry
 
 _IMMORTAL = frozenset(("default", "kube-system", "kube-public"))
+_DISTRUST_SECONDS = 30.0
 _REVIEWS = frozenset(("localsubjectaccessreviews",))
 
 
@@ -18,12 +19,15 @@ class NamespaceLifecycle(Plugin):
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
+        self._deleted: dict[str, float] = {}
 
     async def admit(self, attributes: Attributes) -> None:
         is_namespace = attributes.plural == "namespaces" and not attributes.group
         if attributes.operation == DELETE:
             if is_namespace and attributes.name in _IMMORTAL:
                 raise errors.forbidden("", "namespaces", attributes.name, "this namespace may not be deleted")
+            if is_namespace:
+                self._remember(attributes.name)
             return
         if is_namespace or not attributes.namespace or attributes.plural in _REVIEWS:
             return
@@ -41,9 +45,17 @@ class NamespaceLifecycle(Plugin):
             error.status["details"]["causes"] = [errors.cause("NamespaceTerminating", message, "metadata.namespace")]
             raise error
 
+    def _remember(self, namespace: str) -> None:
+        """For a while the cache is not believed about a namespace that this server has begun to delete."""
+        now = self._registries.clock.monotonic()
+        self._deleted = {name: until for name, until in self._deleted.items() if until > now}
+        self._deleted[namespace] = now + _DISTRUST_SECONDS
+
     async def _find(self, namespace: str) -> Entry:
         """From the cache; what it does not have may have been made a moment ago."""
         namespaces = self._registries.get("", "namespaces")
+        if namespace in self._deleted:
+            return await namespaces.get("", namespace)
         entry = await namespaces.store.cached("", namespace)
         return entry if entry is not None else await namespaces.get("", namespace)
 

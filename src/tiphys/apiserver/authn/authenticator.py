@@ -68,6 +68,7 @@ class BearerTokens:
         user = await self.user_of(token)
         if user is None:
             raise Rejected("invalid bearer token")
+        user = authenticated(user)
         if len(self._known) > 10_000:
             self._known.clear()
         self._known[token] = (self._clock.monotonic() + self._remember, user)
@@ -94,7 +95,6 @@ class Union:
 
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         self._authenticators = tuple(authenticators)
-        self._complete: dict[User, User] = {}
 
     async def authenticate(self, request: Request) -> User | None:
         reason: Rejected | None = None
@@ -105,18 +105,10 @@ class Union:
                 reason = error
                 continue
             if user is not None:
-                return self.completed(user)
+                return authenticated(user)
         if reason is not None:
             raise reason
         return None
-
-    def completed(self, user: User) -> User:
-        found = self._complete.get(user)
-        if found is None:
-            if len(self._complete) > 10_000:
-                self._complete.clear()
-            found = self._complete[user] = authenticated(user)
-        return found
 
 
 def authenticated(user: User) -> User:

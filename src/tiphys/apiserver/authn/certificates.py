@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
+from tiphys.apiserver.authn.authenticator import authenticated
 from tiphys.apiserver.call import User
 from tiphys.wire.http import Request
 
@@ -32,4 +33,5 @@ def user_of_certificate(der: bytes) -> User | None:
         return None
     groups = tuple(str(a.value) for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
     fingerprint = hashlib.sha256(der).hexdigest()
-    return User(str(names[0].value), groups, extra=((CREDENTIAL_ID, (f"X509SHA256={fingerprint}",)),))
+    user = User(str(names[0].value), groups, extra=((CREDENTIAL_ID, (f"X509SHA256={fingerprint}",)),))
+    return authenticated(user)

@@ -49,7 +49,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
     change = _change(call, target, media, options, write.now)
 
     async def transform(stored: Object | None) -> Object:
-        old = None if stored is None else target.show(stored)
+        old = None if stored is None else target.working(stored)
         new = change(old)
         _check(call, target, old, new, write.namespace)
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)

@@ -51,12 +51,16 @@ class ScaleTarget(Target):
             "spec": {},
             "status": {"replicas": status.get("replicas", 0)},
         }
-        if entries := to_scale(stored["metadata"].get("managedFields")):
-            scale["metadata"]["managedFields"] = entries
         if spec.get("replicas"):
             scale["spec"]["replicas"] = spec["replicas"]
         if text := _selector(spec.get("selector")):
             scale["status"]["selector"] = text
+        return scale
+
+    def working(self, stored: Object) -> Object:
+        scale = self.show(stored)
+        if entries := to_scale(stored["metadata"].get("managedFields")):
+            scale["metadata"]["managedFields"] = entries
         return scale
 
     def merge(self, stored: Object | None, changed: Object) -> Object:

@@ -88,6 +88,10 @@ class Target:
         """A stored object as this path shows it: in its version; for a subresource such as scale, a view of it."""
         return stored if self.is_stored_version else conversion.convert(stored, self.stored, self.gvk)
 
+    def working(self, stored: Object) -> Object:
+        """What a change starts from: what is shown, and who owns which field of it."""
+        return self.show(stored)
+
     def merge(self, stored: Object | None, changed: Object) -> Object:
         """The inverse: what is to be stored when the view has become ``changed``."""
         return changed if self.is_stored_version else conversion.convert(changed, self.gvk, self.stored)

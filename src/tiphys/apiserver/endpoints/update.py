@@ -38,7 +38,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
     dedup_owner_references(sent, call)
 
     async def transform(stored: Object | None) -> Object:
-        old = None if stored is None else target.show(stored)
+        old = None if stored is None else target.working(stored)
         new = manage(target, old, copy(sent), options, write.now)
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old

@@ -83,11 +83,10 @@ class AddressPool:
 
     async def _claim(self, address: str, namespace: str, service: str, dry_run: bool) -> None:
         registry = self._registries.get(GROUP, "ipaddresses")
-        await registry.store.cacher.ready()
         key = registry.store.key("", address)
-        if registry.store.cacher.get(key) is not None:
-            raise AddressTaken(address)
         if dry_run:
+            if await registry.store.get("", address) is not None:
+                raise AddressTaken(address)
             return
         write = registry.write()
         obj = _object(address, self.family, namespace, service)

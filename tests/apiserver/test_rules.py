@@ -1,0 +1,53 @@
+import pytest
+
+from tiphys.apiserver.authz.authorizer import Access
+from tiphys.apiserver.authz.rules import read_rule, read_rules, uncovered
+from tiphys.apiserver.bootstrap.policy import bootstrap_policy
+from tiphys.apiserver.call import User
+
+BOB = User("bob")
+RULE = read_rule({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "*/scale"], "resourceNames": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("access", "allowed"),
+    [
+        (Access(BOB, "get", resource="pods", name="a"), True),
+        (Access(BOB, "get", resource="pods", name="b"), False),
+        (Access(BOB, "get", resource="pods", subresource="log", name="a"), False),
+        (Access(BOB, "get", resource="things", subresource="scale", name="a"), True),
+        (Access(BOB, "list", resource="pods", name="a"), False),
+        (Access(BOB, "get", group="apps", resource="pods", name="a"), False),
+        (Access(BOB, "get", path="/healthz"), False),
+    ],
+)
+def test_rules_of_resources(access, allowed) -> None:
+    assert RULE.allows(access) is allowed
+
+
+def test_rules_of_paths() -> None:
+    rule = read_rule({"verbs": ["get"], "nonResourceURLs": ["/healthz", "/api/*"]})
+    for path, allowed in (("/healthz", True), ("/api/v1", True), ("/apis", False), ("/healthz/etcd", False)):
+        assert rule.allows(Access(BOB, "get", path=path)) is allowed
+
+
+def test_what_somebody_would_gain() -> None:
+    owned = read_rules([{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}])
+    wanted = [{"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["pods", "secrets"]}]
+    assert [(rule["verbs"], rule["resources"]) for rule in uncovered(owned, wanted)] == [
+        (["delete"], ["pods"]),
+        (["get"], ["secrets"]),
+        (["delete"], ["secrets"]),
+    ]
+
+
+def test_the_default_policy_is_whole() -> None:
+    policy = bootstrap_policy()
+    names = {role["metadata"]["name"] for role in policy.clusterroles}
+    assert {"cluster-admin", "admin", "edit", "view", "system:node", "system:controller:job-controller"} <= names
+    assert len(names) == len(policy.clusterroles)
+    for binding in policy.clusterrolebindings:
+        assert binding["roleRef"]["name"] in names
+    local = {(role["metadata"]["namespace"], role["metadata"]["name"]) for role in policy.roles}
+    for binding in policy.rolebindings:
+        assert (binding["metadata"]["namespace"], binding["roleRef"]["name"]) in local
