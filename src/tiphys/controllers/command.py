@@ -48,11 +48,11 @@ cluster-signing-kubelet-serving-cert-file cluster-signing-kubelet-serving-key-fi
 cluster-signing-legacy-unknown-cert-file cluster-signing-legacy-unknown-key-file
 concurrent-device-taint-eviction-syncs concurrent-resourceclaim-syncs endpoint-updates-batch-period
 endpointslice-updates-batch-period mirroring-concurrent-service-endpoint-syncs
-mirroring-endpointslice-updates-batch-period mirroring-max-endpoints-per-subset concurrent-ephemeralvolume-syncs
+mirroring-endpointslice-updates-batch-period mirroring-max-endpoints-per-subset
 enable-garbage-collector enable-dynamic-provisioning enable-hostpath-provisioner flex-volume-plugin-dir
 pv-recycler-increment-timeout-nfs pv-recycler-minimum-timeout-hostpath pv-recycler-minimum-timeout-nfs
 pv-recycler-pod-template-filepath-hostpath pv-recycler-pod-template-filepath-nfs
-pv-recycler-timeout-increment-hostpath pvclaimbinder-sync-period node-cidr-mask-size
+pv-recycler-timeout-increment-hostpath node-cidr-mask-size
 concurrent-horizontal-pod-autoscaler-syncs horizontal-pod-autoscaler-cpu-initialization-period
 horizontal-pod-autoscaler-downscale-stabilization horizontal-pod-autoscaler-initial-readiness-delay
 horizontal-pod-autoscaler-sync-period horizontal-pod-autoscaler-tolerance
@@ -79,6 +79,8 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("concurrent-resource-quota-syncs", "concurrent_resource_quota_syncs", int),
     ("concurrent-serviceaccount-token-syncs", "concurrent_serviceaccount_token_syncs", int),
     ("concurrent-ttl-after-finished-syncs", "concurrent_ttl_after_finished_syncs", int),
+    ("concurrent-ephemeralvolume-syncs", "concurrent_ephemeral_volume_syncs", int),
+    ("pvclaimbinder-sync-period", "pv_claim_binder_sync_period", parse_duration),
     ("max-endpoints-per-slice", "max_endpoints_per_slice", int),
     ("namespace-sync-period", "namespace_sync_period", parse_duration),
     ("resource-quota-sync-period", "resource_quota_sync_period", parse_duration),

@@ -71,3 +71,5 @@ class ControllerManagerConfig:
     unhealthy_zone_threshold: float = 0.55
 
     terminated_pod_gc_threshold: int = 12500
+    pv_claim_binder_sync_period: float = 15.0
+    concurrent_ephemeral_volume_syncs: int = 5

@@ -18,7 +18,7 @@ from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
 from tiphys.controllers.credentials import ClientFor, ServiceAccountClients
 from tiphys.controllers.health import HealthHandler
-from tiphys.controllers.registry import CONTROLLERS, DISABLED_BY_DEFAULT
+from tiphys.controllers.registry import ALIASES, CONTROLLERS, DISABLED_BY_DEFAULT
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.metrics import Registry
 from tiphys.runtime.tasks import Runner
@@ -33,11 +33,16 @@ def select(
     chosen: Iterable[str], known: Iterable[str], off_by_default: Iterable[str] = DISABLED_BY_DEFAULT
 ) -> list[str]:
     """The names that a list such as ``*,-garbage-collector-controller`` chooses. Raises ``UnknownController``."""
-    words, names = list(chosen), list(known)
+    words, names = [_current(word) for word in chosen], list(known)
     if unknown := [word for word in words if word != "*" and word.removeprefix("-") not in names]:
         raise UnknownController(f'"{unknown[0]}" is not in the list of known controllers')
     off = set(off_by_default)
     return [name for name in names if f"-{name}" not in words and (name in words or ("*" in words and name not in off))]
+
+
+def _current(word: str) -> str:
+    name = word.removeprefix("-")
+    return word.removesuffix(name) + ALIASES.get(name, name)
 
 
 class ControllerManager:

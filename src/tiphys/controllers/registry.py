@@ -122,9 +122,53 @@ ROWS = (
         "certificates.cleaning:CertificateCleaner",
         "certificate-controller",
     ),
+    _row("bootstrap-signer-controller", "bootstrap.signer:BootstrapSigner", "bootstrap-signer", off_by_default=True),
+    _row("token-cleaner-controller", "bootstrap.cleaner:TokenCleaner", "token-cleaner", off_by_default=True),
+    _row(
+        "persistentvolume-binder-controller",
+        "persistentvolumes.binder:PersistentVolumeBinder",
+        "persistent-volume-binder",
+    ),
+    _row("ephemeral-volume-controller", "ephemeralvolumes:EphemeralVolumeController"),
     _row("service-cidr-controller", "servicecidrs:ServiceCIDRController", "service-cidrs-controller"),
 )
 
 CONTROLLERS = {row.name: row for row in ROWS}
 
 DISABLED_BY_DEFAULT = frozenset(row.name for row in ROWS if row.off_by_default)
+
+ALIASES = {
+    "serviceaccount-token": "serviceaccount-token-controller",
+    "endpoint": "endpoints-controller",
+    "endpointslice": "endpointslice-controller",
+    "endpointslicemirroring": "endpointslice-mirroring-controller",
+    "replicationcontroller": "replicationcontroller-controller",
+    "podgc": "pod-garbage-collector-controller",
+    "resourcequota": "resourcequota-controller",
+    "namespace": "namespace-controller",
+    "serviceaccount": "serviceaccount-controller",
+    "garbagecollector": "garbage-collector-controller",
+    "daemonset": "daemonset-controller",
+    "job": "job-controller",
+    "deployment": "deployment-controller",
+    "replicaset": "replicaset-controller",
+    "disruption": "disruption-controller",
+    "statefulset": "statefulset-controller",
+    "cronjob": "cronjob-controller",
+    "csrsigning": "certificatesigningrequest-signing-controller",
+    "csrapproving": "certificatesigningrequest-approving-controller",
+    "csrcleaner": "certificatesigningrequest-cleaner-controller",
+    "ttl": "ttl-controller",
+    "bootstrapsigner": "bootstrap-signer-controller",
+    "tokencleaner": "token-cleaner-controller",
+    "nodeipam": "node-ipam-controller",
+    "nodelifecycle": "node-lifecycle-controller",
+    "persistentvolume-binder": "persistentvolume-binder-controller",
+    "ephemeral-volume": "ephemeral-volume-controller",
+    "clusterrole-aggregation": "clusterrole-aggregation-controller",
+    "pvc-protection": "persistentvolumeclaim-protection-controller",
+    "pv-protection": "persistentvolume-protection-controller",
+    "ttl-after-finished": "ttl-after-finished-controller",
+    "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
+}
+"""Older names, which configurations still use: kubeadm writes ``*,bootstrapsigner,tokencleaner``."""

@@ -17,29 +17,14 @@ from tiphys.controlkit.objects import (
     finalizers_of,
     is_deleting,
     key_of,
-    name_of,
-    namespace_of,
     split_key,
     status_of,
 )
 from tiphys.controllers.context import ControllerContext
+from tiphys.controllers.podclaims import BY_CLAIM, claims_of, index_by_claim
 
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
-
-_BY_CLAIM = "claims"
-
-
-def claims_of(pod: Object) -> list[str]:
-    """Keys of the claims that a pod mounts, those of its ephemeral volumes included."""
-    namespace = namespace_of(pod)
-    found = []
-    for volume in pod["spec"].get("volumes") or ():
-        if volume.get("persistentVolumeClaim"):
-            found.append(f"{namespace}/{volume['persistentVolumeClaim']['claimName']}")
-        elif volume.get("ephemeral"):
-            found.append(f"{namespace}/{name_of(pod)}-{volume['name']}")
-    return found
 
 
 def is_used(pods: Iterable[Object]) -> bool:
@@ -52,8 +37,7 @@ class ClaimProtectionController:
         self._client = context.client
         self._claims = context.informers.informer(PERSISTENT_VOLUME_CLAIMS)
         self._pods = context.informers.informer(PODS)
-        if not self._pods.store.has_index(_BY_CLAIM):
-            self._pods.add_index(_BY_CLAIM, claims_of)
+        index_by_claim(self._pods)
         self._controller = context.controller("pvcprotection", self.reconcile)
         self._controller.handles(
             self._claims,
@@ -85,7 +69,7 @@ class ClaimProtectionController:
             return
         protected = CLAIM_FINALIZER in finalizers_of(claim)
         if is_deleting(claim) and protected:
-            if not is_used(self._pods.store.by_index(_BY_CLAIM, key)) and not await self._is_used_live(key):
+            if not is_used(self._pods.store.by_index(BY_CLAIM, key)) and not await self._is_used_live(key):
                 await self._set(claim, [name for name in finalizers_of(claim) if name != CLAIM_FINALIZER])
         elif not is_deleting(claim) and not protected:
             await self._set(claim, [*finalizers_of(claim), CLAIM_FINALIZER])

@@ -1,0 +1,31 @@
+"""Which persistent volume claims a pod mounts."""
+
+from __future__ import annotations
+
+from tiphys.client.informer import Informer
+from tiphys.controlkit.objects import Object, name_of, namespace_of
+
+BY_CLAIM = "claims"
+"""Index of pods by the keys of their claims."""
+
+
+def claims_of(pod: Object) -> list[str]:
+    """Keys of the claims that a pod mounts, those of its ephemeral volumes included."""
+    namespace = namespace_of(pod)
+    found = []
+    for volume in pod["spec"].get("volumes") or ():
+        if volume.get("persistentVolumeClaim"):
+            found.append(f"{namespace}/{volume['persistentVolumeClaim']['claimName']}")
+        elif volume.get("ephemeral"):
+            found.append(f"{namespace}/{ephemeral_claim(pod, volume)}")
+    return found
+
+
+def ephemeral_claim(pod: Object, volume: Object) -> str:
+    """Name of the claim that is made for an ephemeral volume."""
+    return f"{name_of(pod)}-{volume['name']}"
+
+
+def index_by_claim(pods: Informer) -> None:
+    if not pods.store.has_index(BY_CLAIM):
+        pods.add_index(BY_CLAIM, claims_of)
