@@ -57,10 +57,12 @@ class Cluster:
         self.loop = VirtualTimeLoop()
         self.clock = VirtualClock(self.loop, epoch)
         self.rng = random.Random(seed)
+        self._seed = seed
         self._wanted_nodes = nodes
         self._controllers = tuple(controllers)
         self._stack = AsyncExitStack()
         self._scheme: Scheme = builtin_scheme()
+        self._nodes: dict[str, asyncio.Task[None]] = {}
         self._runner: Runner
         self._server: APIServer
         self.client: Client
@@ -80,7 +82,7 @@ class Cluster:
     async def _start(self) -> None:
         backend = MemoryBackend(self.clock)
         self._stack.push_async_callback(backend.close)
-        self._server = APIServer(APIServerConfig(), backend, self.clock)
+        self._server = APIServer(APIServerConfig(seed=self._seed), backend, self.clock)
         await self._server.start()
         self._stack.push_async_callback(self._server.stop)
         self._runner = await self._stack.enter_async_context(Runner(self.clock, "cluster "))
@@ -200,8 +202,14 @@ class Cluster:
     def _spawn_node(self, name: str, **options: Any) -> SimulatedNode:
         client = self.client_for("kubelet", f"system:node:{name}", ("system:nodes", "system:authenticated"))
         node = SimulatedNode(name, client, self.clock, **options)
-        self._runner.spawn(node.run(), name)
+        self._nodes[name] = self._runner.spawn(node.run(), name)
         return node
+
+    def stop_node(self, name: str) -> None:
+        """End a node's kubelet, as a power cut does: the cluster finds out by its silence."""
+        task = self._nodes.pop(name)
+        task.cancel()
+        self.run(_ended(task))
 
     def transport_for(self, user: str, groups: Iterable[str] = ("system:authenticated",)) -> Transport:
         """A transport whose requests come from ``user``: what RBAC allows that user is what it gets."""
@@ -230,3 +238,7 @@ class Cluster:
 
 async def _awaited(work: Awaitable[T]) -> T:
     return await work
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
