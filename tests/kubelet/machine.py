@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ async def private_containerd(folder: Path, bridge: str, subnet: str, cgroup: str
     network = PodNetwork(subnet, bridge=bridge, name=bridge, data_dir=str(folder / "ipam"))
     daemon = Containerd(config, network, folder / "containerd.log")
     await daemon.start()
+    assert f"{bridge}_masquerade" in nft_tables()
     client = CRIClient(str(config.socket))
     try:
         for image in (pause_image(), demo_image()):
@@ -41,7 +43,12 @@ async def private_containerd(folder: Path, bridge: str, subnet: str, cgroup: str
         await daemon.stop()
         assert remove_leftovers(config, network) == []
         remove_cgroups(cgroup)
+    assert f"{bridge}_masquerade" not in nft_tables()
     assert bridge not in dict(map(reversed, socket.if_nameindex())), f"the bridge {bridge} is still there"
+
+
+def nft_tables() -> str:
+    return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
 
 
 def remove_cgroups(name: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.kubelet.world import container, pod
 from tiphys.kubelet.environment import (
-    EnvironmentError_,
+    EnvironmentFailure,
     EnvironmentSources,
     Lookup,
     expand,
@@ -74,7 +74,7 @@ def test_variables_follow_one_another_and_override_sources() -> None:
 def test_missing_sources(source: dict[str, dict[str, str]], message: str) -> None:
     sources = EnvironmentSources(config_maps={"m": {"kind": "ConfigMap", "data": {}}})
     spec = container("main", env=[{"name": "X", "valueFrom": source}])
-    with pytest.raises(EnvironmentError_) as failure:
+    with pytest.raises(EnvironmentFailure) as failure:
         make_environment(pod("web", spec), spec, sources)
     assert str(failure.value) == message
     optional = {kind: {**reference, "optional": True} for kind, reference in source.items()}

@@ -89,6 +89,7 @@ def containerd(settings: Settings) -> Program:
 
     def run(ready: Ready) -> None:
         made.write_files()
+        made.install_masquerade()
         exec_program(made.command(), lambda: accepts_connections(config.socket))(ready)
 
     return Program("containerd", run, before_stop=lambda: stop_pods(settings))

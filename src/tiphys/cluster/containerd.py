@@ -255,6 +255,11 @@ class Containerd:
         if self.network is not None:
             write_atomically(self.config.cni_conf_dir / "10-tiphys.conflist", network_config(self.network))
 
+    def install_masquerade(self) -> None:
+        """Let pods reach the world outside the cluster. Raises ``ContainerdError``; repeats are no error."""
+        if self.network is not None:
+            apply_rules(masquerade_rules(self.network))
+
     def command(self) -> list[str]:
         program = shutil.which("containerd")
         if program is None:
@@ -266,6 +271,7 @@ class Containerd:
     async def start(self, timeout: float = 30) -> None:
         """Start containerd and wait until its CRI answers."""
         self.write_files()
+        self.install_masquerade()
         log = self.log_file.open("ab") if self.log_file is not None else None
         try:
             self.process = await asyncio.create_subprocess_exec(

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiphys.client.resources import CONFIG_MAPS, SECRETS
 from tiphys.kubelet import environment, pods
-from tiphys.kubelet.environment import EnvironmentError_, EnvironmentSources
+from tiphys.kubelet.environment import EnvironmentFailure, EnvironmentSources
 from tiphys.kubelet.network import hostname_and_domain, hosts_file, kernel_hostname, pod_resolver, read_resolver
 from tiphys.kubelet.pods import ContainerSpec, Kind, Pod
 from tiphys.kubelet.resources import linux_resources
@@ -85,7 +85,7 @@ class ConfigBuilder:
             verify_non_root(pod, container, user)
             security = container_security(pod, container, user, settings.security)
             mounts = self._mounts(pod, container, variables, ips, volumes)
-        except (EnvironmentError_, SecurityError, MountFailure) as error:
+        except (EnvironmentFailure, SecurityError, MountFailure) as error:
             raise ConfigFailure(str(error)) from error
         command, arguments = environment.expand_command(container, variables)
         folder = Path(log_directory(settings.log_root, pod)) / container["name"]
@@ -228,11 +228,11 @@ class ConfigBuilder:
 def _read_env_file(volumes: Mapping[str, MountedVolume], volume: str, path: str, key: str) -> str:
     """The value of ``key`` in a file of ``KEY='value'`` lines in a volume (KEP-3721); empty where it is not there."""
     if volume not in volumes:
-        raise EnvironmentError_(f'cannot find the volume "{volume}" referenced by FileKeyRef')
+        raise EnvironmentFailure(f'cannot find the volume "{volume}" referenced by FileKeyRef')
     base = volumes[volume].path.resolve()
     file = (base / path).resolve()
     if base not in file.parents or not file.is_file():
-        raise EnvironmentError_("couldn't parse env file")
+        raise EnvironmentFailure("couldn't parse env file")
     for line in file.read_text().splitlines():
         name, equals, text = line.partition("=")
         if equals and name.strip() == key and not line.lstrip().startswith("#"):

@@ -17,7 +17,7 @@ from tiphys.kubelet.pods import ContainerSpec, Pod, namespace_of
 Object = dict[str, Any]
 
 
-class EnvironmentError_(Exception):
+class EnvironmentFailure(Exception):
     """The environment cannot be made; the message is upstream's, for status and events."""
 
 
@@ -52,7 +52,7 @@ def referenced(container: ContainerSpec) -> tuple[set[str], set[str]]:
 
 
 def make_environment(pod: Pod, container: ContainerSpec, sources: EnvironmentSources) -> dict[str, str]:
-    """The variables of a container. Raises ``EnvironmentError_`` where a source that must exist does not."""
+    """The variables of a container. Raises ``EnvironmentFailure`` where a source that must exist does not."""
     values: dict[str, str] = {}
     for origin in container.get("envFrom") or []:
         values |= _all_of(origin, sources, namespace_of(pod))
@@ -75,7 +75,7 @@ def _all_of(origin: Object, sources: EnvironmentSources, namespace: str) -> dict
             if name not in objects:
                 if reference.get("optional"):
                     return {}
-                raise EnvironmentError_(f'{kind} "{name}" not found')
+                raise EnvironmentFailure(f'{kind} "{name}" not found')
             return {f"{prefix}{k}": text for k, text in texts(objects[name]).items()}
     return {}
 
@@ -101,7 +101,7 @@ def _value_of(
         if selector := source.get("resourceFieldRef"):
             return resource_value(pod, container, selector, sources.allocatable)
     except FieldError as error:
-        raise EnvironmentError_(str(error)) from error
+        raise EnvironmentFailure(str(error)) from error
     if selector := source.get("configMapKeyRef"):
         return _key_of(selector, sources.config_maps, "ConfigMap", namespace_of(pod))
     if selector := source.get("secretKeyRef"):
@@ -116,12 +116,12 @@ def _key_of(selector: Object, objects: Mapping[str, Object], kind: str, namespac
     if name not in objects:
         if optional:
             return None
-        raise EnvironmentError_(f'{kind.lower()} "{name}" not found')
+        raise EnvironmentFailure(f'{kind.lower()} "{name}" not found')
     found = texts(objects[name])
     if key not in found:
         if optional:
             return None
-        raise EnvironmentError_(f"couldn't find key {key} in {kind} {namespace}/{name}")
+        raise EnvironmentFailure(f"couldn't find key {key} in {kind} {namespace}/{name}")
     return found[key]
 
 
@@ -131,7 +131,7 @@ def _file_key(selector: Object, sources: EnvironmentSources) -> str | None:
     if not found:
         if selector.get("optional"):
             return None
-        raise EnvironmentError_(
+        raise EnvironmentFailure(
             f'environment variable key "{selector.get("key")}" not found in file "{selector.get("path")}"'
         )
     return found

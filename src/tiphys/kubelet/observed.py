@@ -30,6 +30,7 @@ class ObservedContainer:
     log_path: str = ""
     user: tuple[int, int, tuple[int, ...]] | None = None
     resources: Resources | None = None
+    stop_signal: int = 0
 
     @property
     def running(self) -> bool:
@@ -89,6 +90,7 @@ def observed_container(
         log_path=status.log_path,
         user=status.user,
         resources=status.resources,
+        stop_signal=status.stop_signal,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from tiphys.controlkit.objects import annotations_of, parse_time
+from tiphys.controlkit.objects import annotations_of
 
 Pod = dict[str, Any]
 ContainerSpec = dict[str, Any]
@@ -94,10 +94,6 @@ def is_sidecar(container: ContainerSpec) -> bool:
     return container.get("restartPolicy") == "Always"
 
 
-def has_sidecar(pod: Pod) -> bool:
-    return any(is_sidecar(container) for container in init_containers(pod))
-
-
 def host_network(pod: Pod) -> bool:
     return bool(pod["spec"].get("hostNetwork"))
 
@@ -108,10 +104,6 @@ def restart_policy(pod: Pod) -> str:
 
 def is_deleting(pod: Pod) -> bool:
     return bool(pod["metadata"].get("deletionTimestamp"))
-
-
-def deletion_time(pod: Pod) -> float | None:
-    return parse_time(pod["metadata"].get("deletionTimestamp"))
 
 
 def deletion_grace(pod: Pod) -> int | None:

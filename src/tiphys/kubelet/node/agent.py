@@ -12,7 +12,7 @@ from typing import Any
 from tiphys.client import errors
 from tiphys.client.resources import LEASES, NODES
 from tiphys.client.rest import STRATEGIC_MERGE, Client
-from tiphys.controlkit.objects import micro_timestamp, parse_time, timestamp
+from tiphys.controlkit.objects import micro_timestamp, timestamp
 from tiphys.kubelet.node.status import NodeFacts, default_labels, new_node, node_status, same_but_for_heartbeats
 from tiphys.runtime.clock import Clock, backoff
 
@@ -150,10 +150,6 @@ class NodeAgent:
             return []
         uid = self.node["metadata"].get("uid")
         return [{"apiVersion": "v1", "kind": "Node", "name": self._name, "uid": uid}]
-
-    def started_before(self, text: str) -> bool:
-        moment = parse_time(text)
-        return moment is not None and moment < self._clock.now()
 
 
 def _patch(before: Object, status: Object) -> Object:

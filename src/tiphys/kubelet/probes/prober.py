@@ -16,7 +16,6 @@ from tiphys.kubelet.runtime.service import RuntimeFailure, RuntimeService, Runti
 
 _AGENT = "kube-probe/1.36"
 _MAX_OUTPUT = 10 * 1024
-_UNAVAILABLE = "service unhealthy (responded with {!r})"
 
 
 class Outcome(Enum):

@@ -123,6 +123,8 @@ def _from_run(
     if run.user is not None:
         uid, gid, groups = run.user
         status["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": list(groups)}}
+    if signal := NAMES.get(run.stop_signal):
+        status["stopSignal"] = signal
     return status
 
 
@@ -266,7 +268,3 @@ def _fill(
     if result is None:
         result = was_ready(spec["name"], runtime_id)
     container["ready"] = bool(result)
-
-
-def stop_signal_name(number: int) -> str | None:
-    return NAMES.get(number)

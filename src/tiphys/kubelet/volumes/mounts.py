@@ -7,10 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-MS_RDONLY = 1
-MS_REMOUNT = 32
 MS_BIND = 4096
-MS_REC = 16384
 MNT_DETACH = 2
 _ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
