@@ -25,10 +25,8 @@ def test_services_get_addresses_and_ports_and_give_them_back() -> None:
         assert address.startswith("10.96.")
         assert 30000 <= port <= 32767
         assert (await client.get(R.IP_ADDRESSES, address))["spec"]["parentRef"]["name"] == "s"
-        for taken in (
-            service("t", clusterIP=address),
-            service("t", type="NodePort", ports=[{"port": 1, "nodePort": port}]),
-        ):
+        same_port = service("t", type="NodePort", ports=[{"port": 1, "nodePort": port}])
+        for taken in (service("t", clusterIP=address), same_port):
             with pytest.raises(Invalid, match="already allocated"):
                 await client.create(R.SERVICES, taken, namespace="a")
         plain = await client.patch(R.SERVICES, "s", {"spec": {"type": "ClusterIP"}}, "a")

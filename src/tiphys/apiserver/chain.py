@@ -11,6 +11,7 @@ from tiphys.apiserver.call import Call, Endpoint, Filter
 from tiphys.apiserver.filters.audit import audit
 from tiphys.apiserver.filters.authentication import authenticate
 from tiphys.apiserver.filters.authorization import authorize
+from tiphys.apiserver.filters.bodylimit import limit_body
 from tiphys.apiserver.filters.failures import answer_failures
 from tiphys.apiserver.filters.impersonation import impersonate
 from tiphys.apiserver.filters.inflight import InFlight
@@ -37,6 +38,7 @@ class Parts:
     authorizer: Authorizer
     anonymous: bool
     request_timeout: float
+    max_body: int
 
 
 def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
@@ -47,6 +49,7 @@ def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
                 measure(parts.metrics, parts.clock),
                 audit(parts.ids.uid),
                 answer_failures,
+                limit_body(parts.max_body),
                 limit_time(parts.request_timeout),
                 authenticate(parts.authenticator, parts.anonymous),
                 impersonate(parts.authorizer),

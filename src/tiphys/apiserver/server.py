@@ -18,8 +18,10 @@ from tiphys.apiserver.bootstrap.objects import Bootstrap
 from tiphys.apiserver.chain import Parts, build_chain
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.endpoints.connect import NodeDialer
+from tiphys.apiserver.endpoints.respond import failure
 from tiphys.apiserver.endpoints.router import Router
 from tiphys.apiserver.endpoints.special import special_endpoints
+from tiphys.apiserver.filters.bodylimit import too_large
 from tiphys.apiserver.filters.inflight import InFlight
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths.health import Health, Unhealthy, ping
@@ -31,7 +33,7 @@ from tiphys.apiserver.storage.feed import Feed
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import Backend, StoreError
-from tiphys.wire.http import Handler
+from tiphys.wire.http import Handler, Request, Response
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -85,7 +87,7 @@ class APIServer:
         self._bootstrap = Bootstrap(config, self.registries, clock)
         special = special_endpoints(config, self.registries, self.authentication, self.authorization,
                                     self.admission, dialer)  # fmt: skip
-        router = Router(self.scheme, self.registries, self.admission, special, self.paths)
+        router = Router(self.scheme, self.registries, self.admission, special, self.paths, config.min_request_timeout)
         parts = Parts(
             clock=clock,
             ids=ids,
@@ -95,8 +97,13 @@ class APIServer:
             authorizer=self.authorization.authorizer,
             anonymous=config.anonymous,
             request_timeout=config.request_timeout,
+            max_body=config.max_body_bytes,
         )
         self.handler: Handler = build_chain(parts, router)
+
+    async def oversized(self, request: Request) -> Response:
+        """The answer to a request whose body is so large that it was not read."""
+        return failure(None, too_large(self.config.max_body_bytes))
 
     # -- life
 

@@ -20,8 +20,8 @@ class StaticTokens:
         return self._users.get(token)
 
 
-def read_tokens(path: Path) -> StaticTokens:
-    """Raises ``ValueError`` for a line that has too few columns, naming it."""
+def read_users(path: Path) -> dict[str, User]:
+    """The bearers of the tokens in a file. Raises ``ValueError`` for a line that has too few columns, naming it."""
     users: dict[str, User] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for number, row in enumerate(csv.reader(file, skipinitialspace=True), 1):
@@ -29,4 +29,4 @@ def read_tokens(path: Path) -> StaticTokens:
                 raise ValueError(f"{path}:{number}: a token line needs a token, a user and a uid")
             groups = tuple(row[3].split(",")) if len(row) > 3 and row[3] else ()
             users[row[0]] = User(row[1], groups, row[2])
-    return StaticTokens(users)
+    return users

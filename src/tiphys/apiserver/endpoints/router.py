@@ -54,12 +54,14 @@ class Router:
         admission: AdmissionChain,
         special: dict[tuple[str, str], Special],
         paths: Endpoint,
+        watch_seconds: float,
     ) -> None:
         self._scheme = scheme
         self._registries = registries
         self._admission = admission
         self._special = special
         self._paths = paths
+        self._watch_seconds = watch_seconds
         self._targets: dict[tuple[str, str, str, str], Target] = {}
 
     async def __call__(self, call: Call) -> Response:
@@ -106,7 +108,7 @@ class Router:
         if found is None or found.resource is not resource:
             registry = self._registries.get(resource.group, resource.plural)
             kind = ScaleTarget if subresource == "scale" else PartTarget if subresource in PART_RULES else Target
-            found = self._targets[key] = kind(resource, version, registry, subresource)
+            found = self._targets[key] = kind(resource, version, registry, subresource, self._watch_seconds)
         return found
 
 

@@ -38,6 +38,8 @@ class Target:
     version: str
     registry: Registry
     subresource: str = ""
+    watch_seconds: float = 1800.0
+    """How long a watch lasts whose client does not say."""
     selections: dict[tuple[str, ...], Selection] = field(default_factory=dict)
 
     @cached_property

@@ -31,7 +31,6 @@ from tiphys.wire.http import Response, Sink
 Object = dict[str, Any]
 
 _CHUNK = 256 * 1024
-_DEFAULT_SECONDS = 1800.0
 _SHORT = 2.0
 """A watch of fewer seconds gets no bookmark at its end."""
 
@@ -80,7 +79,7 @@ async def watch(call: Call, target: Target) -> Response:
         start=await _start(target, options),
         bookmarks=options.bookmarks,
         ends_initial=options.initial_events,
-        seconds=float(options.timeout) if options.timeout else _DEFAULT_SECONDS,
+        seconds=float(options.timeout) if options.timeout else target.watch_seconds,
     )
 
     async def stream(sink: Sink) -> None:

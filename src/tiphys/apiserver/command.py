@@ -1,0 +1,136 @@
+"""``tiphys kube-apiserver``: the API server alone, with upstream's flags.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiphys.apiserver.authn.tokenfile import read_users
+from tiphys.apiserver.config import ISSUER, Config
+from tiphys.apiserver.dialer import SocketDialer
+from tiphys.apiserver.flags import parser
+from tiphys.apiserver.server import APIServer
+from tiphys.runtime import logs
+from tiphys.runtime.clock import Clock, SystemClock
+from tiphys.runtime.flags import FlagParser
+from tiphys.runtime.process import run_until_signal
+from tiphys.store.backend import Backend, StoreError
+from tiphys.wire.server import serve
+from tiphys.wire.tls import client_context, server_context
+
+
+def main(argv: Sequence[str]) -> int:
+    flags_parser = parser()
+    flags = flags_parser.parse(argv)
+    logs.configure(flags.v)
+    try:
+        run_until_signal(_run(flags, configuration(flags, flags_parser)))
+    except (OSError, ValueError, StoreError, ssl.SSLError) as error:
+        flags_parser.error(str(error))
+    return 0
+
+
+async def _run(flags: argparse.Namespace, config: Config) -> None:
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        backend = await open_store(flags, clock)
+        stack.push_async_callback(backend.close)
+        dialer = _dialer(flags)
+        if dialer is not None:
+            stack.push_async_callback(dialer.close)
+        server = APIServer(config, backend, clock, dialer=dialer)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        tls = server_context(flags.tls_cert_file, flags.tls_private_key_file, flags.client_ca_file)
+        listener = await serve(
+            server.handler, flags.bind_address, flags.secure_port, tls=tls, oversized=server.oversized
+        )
+        stack.push_async_callback(listener.close)
+        await asyncio.Event().wait()
+
+
+async def open_store(flags: argparse.Namespace, clock: Clock) -> Backend:
+    """Etcd where its servers are named, otherwise the embedded store."""
+    if flags.etcd_servers:
+        return _etcd(flags, clock)
+    from tiphys.store.sqlite import SQLiteBackend
+
+    return await SQLiteBackend.open(flags.data_dir, clock)
+
+
+def _etcd(flags: argparse.Namespace, clock: Clock) -> Backend:
+    from tiphys.store.etcdchannel import ClientTLS
+    from tiphys.store.etcdclient import EtcdBackend
+
+    tls = ClientTLS(flags.etcd_cafile, flags.etcd_certfile, flags.etcd_keyfile) if flags.etcd_cafile else None
+    return EtcdBackend(flags.etcd_servers.split(","), tls=tls, clock=clock)
+
+
+def _dialer(flags: argparse.Namespace) -> SocketDialer | None:
+    if flags.kubelet_client_certificate is None:
+        return None
+    context = client_context(
+        flags.kubelet_certificate_authority, flags.kubelet_client_certificate, flags.kubelet_client_key
+    )
+    return SocketDialer(context)
+
+
+def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config:
+    """What the flags ask for. Exits where they do not fit together."""
+    if not flags.etcd_servers and flags.data_dir is None:
+        flags_parser.error("--etcd-servers or --data-dir says where the objects are kept; neither is given")
+    if not flags.allow_privileged:
+        flags_parser.error("--allow-privileged=false is not supported; use Pod Security admission")
+    first, _, last = flags.service_node_port_range.partition("-")
+    if not (first.isdigit() and last.isdigit()):
+        flags_parser.error(f"--service-node-port-range {flags.service_node_port_range!r} is not a range FIRST-LAST")
+    issuers = tuple(flags.service_account_issuer) or (ISSUER,)
+    found = Config(
+        advertise_port=flags.secure_port,
+        service_cluster_ip_ranges=_words(flags.service_cluster_ip_range),
+        service_node_ports=(int(first), int(last)),
+        storage_root=flags.etcd_prefix.rstrip("/"),
+        anonymous=flags.anonymous_auth,
+        tokens=read_users(flags.token_auth_file) if flags.token_auth_file else {},
+        bootstrap_tokens=flags.enable_bootstrap_token_auth,
+        service_account_signing_key=_text(flags.service_account_signing_key_file),
+        service_account_keys=tuple(path.read_bytes() for path in flags.service_account_key_file),
+        service_account_issuers=issuers,
+        api_audiences=_words(flags.api_audiences),
+        service_account_max_expiration=int(flags.service_account_max_token_expiration),
+        service_account_extend_expiration=flags.service_account_extend_token_expiration,
+        client_ca=_text(flags.client_ca_file),
+        requestheader_client_ca=_text(flags.requestheader_client_ca_file),
+        authorization_modes=_words(flags.authorization_mode),
+        enable_admission_plugins=_words(flags.enable_admission_plugins),
+        disable_admission_plugins=_words(flags.disable_admission_plugins),
+        request_timeout=flags.request_timeout,
+        min_request_timeout=float(flags.min_request_timeout),
+        max_requests_in_flight=flags.max_requests_inflight,
+        max_mutating_requests_in_flight=flags.max_mutating_requests_inflight,
+        event_ttl=int(flags.event_ttl),
+        shutdown_delay=flags.shutdown_delay_duration,
+        endpoint_reconciler=flags.endpoint_reconciler_type != "none",
+    )
+    if flags.advertise_address:
+        found.advertise_address = flags.advertise_address
+    elif flags.bind_address not in ("0.0.0.0", "::"):
+        found.advertise_address = flags.bind_address
+    else:
+        flags_parser.error("--advertise-address is needed where --bind-address names no address of this machine")
+    return found
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _text(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()

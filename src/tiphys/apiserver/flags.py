@@ -1,0 +1,111 @@
+"""The flags of kube-apiserver: those that are supported, and the names of those that are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiphys.runtime.flags import FlagParser, parse_duration
+
+_UNSUPPORTED = """
+cors-allowed-origins emulated-version emulation-forward-compatible external-hostname feature-gates goaway-chance
+livez-grace-period min-compatibility-version runtime-config-emulation-forward-compatible
+send-retry-after-while-not-ready-once shutdown-send-retry-after shutdown-watch-termination-grace-period
+storage-initialization-timeout strict-transport-security-directives delete-collection-workers
+enable-garbage-collector encryption-provider-config encryption-provider-config-automatic-reload
+etcd-compaction-interval etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout
+etcd-readycheck-timeout etcd-servers-overrides lease-reuse-duration-seconds storage-backend watch-cache
+watch-cache-sizes cert-dir disable-http2-serving http2-max-streams-per-connection permit-address-sharing
+permit-port-sharing tls-cipher-suites tls-curve-preferences tls-min-version tls-sni-cert-key
+audit-log-batch-buffer-size audit-log-batch-max-size audit-log-batch-max-wait audit-log-batch-throttle-burst
+audit-log-batch-throttle-enable audit-log-batch-throttle-qps audit-log-compress audit-log-format audit-log-maxage
+audit-log-maxbackup audit-log-maxsize audit-log-mode audit-log-path audit-log-truncate-enabled
+audit-log-truncate-max-batch-size audit-log-truncate-max-event-size audit-log-version audit-policy-file
+audit-webhook-batch-buffer-size audit-webhook-batch-max-size audit-webhook-batch-max-wait
+audit-webhook-batch-throttle-burst audit-webhook-batch-throttle-enable audit-webhook-batch-throttle-qps
+audit-webhook-config-file audit-webhook-initial-backoff audit-webhook-mode audit-webhook-truncate-enabled
+audit-webhook-truncate-max-batch-size audit-webhook-truncate-max-event-size audit-webhook-version
+contention-profiling debug-socket-path enable-priority-and-fairness profiling authentication-config
+authentication-token-webhook-cache-ttl authentication-token-webhook-config-file
+authentication-token-webhook-version oidc-ca-file oidc-client-id oidc-groups-claim oidc-groups-prefix
+oidc-issuer-url oidc-required-claim oidc-signing-algs oidc-username-claim oidc-username-prefix
+requestheader-allowed-names requestheader-extra-headers-prefix requestheader-group-headers
+requestheader-uid-headers requestheader-username-headers service-account-jwks-uri service-account-lookup
+authorization-config authorization-policy-file authorization-webhook-cache-authorized-ttl
+authorization-webhook-cache-unauthorized-ttl authorization-webhook-config-file authorization-webhook-version
+runtime-config egress-selector-config-file admission-control admission-control-config-file
+default-not-ready-toleration-seconds default-unreachable-toleration-seconds allow-metric-labels
+allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version log-flush-frequency
+log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream logging-format
+vmodule tracing-config-file aggregator-reject-forwarding-redirect coordinated-leadership-lease-duration
+coordinated-leadership-renew-deadline coordinated-leadership-retry-period enable-aggregator-routing
+enable-logs-handler kubelet-preferred-address-types kubelet-timeout kubernetes-service-node-port
+max-connection-bytes-per-sec peer-advertise-ip peer-advertise-port peer-ca-file proxy-client-cert-file
+proxy-client-key-file service-account-signing-endpoint
+"""
+UNSUPPORTED = frozenset(_UNSUPPORTED.split())
+"""Flags of the original that are refused by name."""
+
+
+def parser() -> FlagParser:
+    flags = FlagParser("kube-apiserver", "Serves the Kubernetes API.", UNSUPPORTED)
+    _add_store(flags)
+    _add_serving(flags)
+    _add_access(flags)
+    _add_cluster(flags)
+    flags.add_argument("-v", "--v", type=int, default=0, help="how much is logged, 0 to 10")
+    return flags
+
+
+def _add_store(flags: FlagParser) -> None:
+    add = flags.add_argument
+    add("--etcd-servers", default="", help="URLs of etcd, separated by commas; none for the embedded store")
+    add("--etcd-cafile", type=Path, help="the authority of etcd's certificate")
+    add("--etcd-certfile", type=Path, help="the client certificate for etcd")
+    add("--etcd-keyfile", type=Path, help="its key")
+    add("--etcd-prefix", default="/registry", help="where in the store the objects are")
+    add("--storage-media-type", default="application/json", choices=("application/json",), help="only JSON is written")
+    add("--data-dir", type=Path, help="the folder of the embedded store (no flag of the original)")
+
+
+def _add_serving(flags: FlagParser) -> None:
+    add = flags.add_argument
+    add("--bind-address", default="0.0.0.0", help="where to listen")
+    add("--secure-port", type=int, default=6443, help="the port")
+    add("--advertise-address", default="", help="the address that pods reach this server at")
+    add("--tls-cert-file", type=Path, required=True, help="the server's certificate, with its chain")
+    add("--tls-private-key-file", type=Path, required=True, help="its key")
+    add("--request-timeout", type=parse_duration, default=60.0, help="how long a request may take")
+    add("--min-request-timeout", type=int, default=1800, help="the shortest watch, in seconds")
+    add("--max-requests-inflight", type=int, default=400, help="reading requests at a time; 0 for no limit")
+    add("--max-mutating-requests-inflight", type=int, default=200, help="the same for requests that write")
+    add("--shutdown-delay-duration", type=parse_duration, default=0.0, help="serve on after being told to stop")
+
+
+def _add_access(flags: FlagParser) -> None:
+    add = flags.add_argument
+    add("--client-ca-file", type=Path, help="the authority of client certificates")
+    add("--token-auth-file", type=Path, help="static tokens")
+    add("--requestheader-client-ca-file", type=Path, help="published for extension servers")
+    flags.add_bool("--anonymous-auth", True, "let callers without a credential through to authorization")
+    flags.add_bool("--enable-bootstrap-token-auth", False, "believe bootstrap tokens")
+    add("--api-audiences", default="", help="audiences of tokens, separated by commas")
+    add("--service-account-issuer", action="append", default=[], help="the issuer of tokens; further ones are believed")
+    add("--service-account-signing-key-file", type=Path, help="the private key that signs tokens")
+    add("--service-account-key-file", type=Path, action="append", default=[], help="further keys that are believed")
+    add("--service-account-max-token-expiration", type=parse_duration, default=0.0, help="the longest life of a token")
+    flags.add_bool("--service-account-extend-token-expiration", True, "let tokens of pods live longer than asked")
+    add("--authorization-mode", default="AlwaysAllow", help="Node, RBAC, AlwaysAllow, AlwaysDeny; in order")
+    add("--enable-admission-plugins", default="", help="plugins besides those that are on by default")
+    add("--disable-admission-plugins", default="", help="plugins to leave out")
+
+
+def _add_cluster(flags: FlagParser) -> None:
+    add = flags.add_argument
+    add("--service-cluster-ip-range", default="10.0.0.0/24", help="where cluster IPs come from; two for dual stack")
+    add("--service-node-port-range", default="30000-32767", help="where node ports come from")
+    add("--event-ttl", type=parse_duration, default=3600.0, help="how long events are kept")
+    add("--endpoint-reconciler-type", default="lease", choices=("lease", "none"), help="none: leave kubernetes alone")
+    add("--kubelet-certificate-authority", type=Path, help="the authority of kubelets' certificates")
+    add("--kubelet-client-certificate", type=Path, help="the client certificate for kubelets")
+    add("--kubelet-client-key", type=Path, help="its key")
+    flags.add_bool("--allow-privileged", True, "allow privileged containers")
