@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tiphys.cluster import images
 from tiphys.testing.machine import NODE_IP, Machine, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -87,6 +88,68 @@ def test_kubectl_shows_describes_and_explains(cluster: Machine) -> None:
     assert "Successfully assigned" in cluster.kubectl("describe", "pod", "-n", DEMO, one_pod(cluster))
     assert "maxSurge" in cluster.kubectl("explain", "deployment.spec.strategy", "--recursive")
     assert "pods" in cluster.kubectl("api-resources")
+
+
+def test_kubectl_creates_exposes_waits_and_deletes(cluster: Machine) -> None:
+    """The verbs by which people meet a cluster; `create` sends protobuf."""
+    cluster.kubectl("create", "namespace", "verbs")
+    create = ("create", "deployment", "hello", "-n", "verbs", "--image=tiphys.local/demo:1", "--port=8080")
+    cluster.kubectl(*create, "--", "httpd", "-f", "-p", "8080", "-h", "/etc")
+    cluster.kubectl("expose", "deployment", "hello", "-n", "verbs", "--port=80", "--target-port=8080")
+    cluster.kubectl("wait", "-n", "verbs", "deployment/hello", "--for=condition=Available", "--timeout=60s")
+    address = cluster.get("service", "hello", "-n", "verbs")["spec"]["clusterIP"]
+    wait_for(
+        lambda: "root" in cluster.run("curl", "-s", f"http://{address}/passwd", check=False).stdout, 20, "the page"
+    )
+    cluster.kubectl("label", "deployment", "hello", "-n", "verbs", "tier=front")
+    cluster.kubectl("annotate", "deployment", "hello", "-n", "verbs", "note=kept")
+    patch = '{"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}'
+    cluster.kubectl("patch", "deployment", "hello", "-n", "verbs", "-p", patch)
+    cluster.kubectl("rollout", "status", "-n", "verbs", "deployment/hello", "--timeout=60s")
+    assert "hello" in cluster.kubectl("get", "deployment", "-n", "verbs", "-l", "tier=front", "-o", "name")
+    cluster.kubectl("delete", "namespace", "verbs", "--timeout=60s")
+
+
+def test_images_are_imported_and_listed(cluster: Machine) -> None:
+    archive = cluster.folder / "image.tar"
+    archive.write_bytes(images.build(images.demo_image("example.com/mine:7")))
+    cluster.tiphys("image", "import", str(archive))
+    assert "example.com/mine:7" in cluster.tiphys("image", "list").stdout
+    cluster.kubectl("run", "mine", "--image=example.com/mine:7", "--command", "--", "sleep", "1000")
+    cluster.kubectl("wait", "pod/mine", "--for=condition=Ready", "--timeout=60s")
+    cluster.kubectl("delete", "pod", "mine", "--now")
+
+
+def test_a_pod_speaks_to_the_api_server_as_its_service_account(cluster: Machine) -> None:
+    token = "/var/run/secrets/kubernetes.io/serviceaccount"
+    words = ("exec", "-n", DEMO, one_pod(cluster), "--", "cat")
+    header = f"Authorization: Bearer {cluster.kubectl(*words, f'{token}/token')}"
+    authority = cluster.folder / "ca.crt"
+    authority.write_text(cluster.kubectl(*words, f"{token}/ca.crt"))
+    asked = ("--cacert", str(authority), "-H", header)
+    review = cluster.run("curl", "-s", *asked, f"https://{NODE_IP}:6443/api/v1/namespaces/{DEMO}/pods").stdout
+    assert f'User "system:serviceaccount:{DEMO}:default" cannot list resource' in json.loads(review)["message"]
+    assert cluster.curl("https://10.96.0.1/readyz", *asked) == "ok"
+
+
+PYTHON_CLIENT = """
+from kubernetes import client, config, watch
+config.load_kube_config()
+core = client.CoreV1Api()
+made = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="py"), data={"a": "1"})
+core.create_namespaced_config_map("default", made)
+core.patch_namespaced_config_map("py", "default", {"data": {"b": "2"}})
+assert core.read_namespaced_config_map("py", "default").data == {"a": "1", "b": "2"}
+seen = [e["type"] for e in watch.Watch().stream(core.list_namespaced_config_map, "default", timeout_seconds=1)]
+assert "ADDED" in seen
+assert client.AppsV1Api().list_namespaced_deployment("tiphys-demo").items[0].status.ready_replicas == 3
+core.delete_namespaced_config_map("py", "default")
+print("done")
+"""
+
+
+def test_the_official_python_client(cluster: Machine) -> None:
+    assert cluster.run(sys.executable, "-c", PYTHON_CLIENT).stdout == "done\n"
 
 
 def test_scale_up_and_back(cluster: Machine) -> None:
