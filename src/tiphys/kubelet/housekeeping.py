@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from tiphys.kubelet import labels
 from tiphys.kubelet.gc import ContainerGC, ImageGC
@@ -53,9 +54,12 @@ class Housekeeping:
         runner.supervise(self._collect_for_ever, "container collection")
         runner.supervise(self._collect_images_for_ever, "image collection")
 
-    async def remove_pod(self, uid: str) -> None:
-        """The pod has been deleted: its containers and logs go at once."""
+    def remove_pod(self, uid: str) -> Coroutine[Any, Any, None]:
+        """The pod has been deleted: its containers and logs go at once. From now on nobody takes it for an orphan."""
         self._removing.add(uid)
+        return self._remove_pod(uid)
+
+    async def _remove_pod(self, uid: str) -> None:
         try:
             await self._containers.remove_pod(uid)
         except RuntimeFailure as error:
