@@ -1,12 +1,12 @@
 """Validation of the autoscaling group: HorizontalPodAutoscaler v1 and v2, and Scale.
 
-Autoscalers are checked in the form of v2, which the original keeps internally; of v1 only the fields are looked at that
-it has. A v1 autoscaler's other metrics are in annotations, and get checked when it is converted.
+Autoscalers are checked in the form of v2, which the original keeps internally.
 """
 
 from __future__ import annotations
 
 from tiphys.api import fielderrors as field
+from tiphys.api.conversion.autoscaling import v1_to_v2
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.validation.common import Errors, Object, invalid_all, label, non_negative, path_segment
@@ -37,6 +37,14 @@ def validate_autoscaler_update(new: Object, old: Object) -> Errors:
     validate_meta_update(errs, new, old)
     _spec(errs, new.get("spec") or {}, old.get("spec") or {})
     return errs
+
+
+def validate_autoscaler_v1(obj: Object) -> Errors:
+    return validate_autoscaler(v1_to_v2(obj))
+
+
+def validate_autoscaler_v1_update(new: Object, old: Object) -> Errors:
+    return validate_autoscaler_update(v1_to_v2(new), v1_to_v2(old))
 
 
 def validate_autoscaler_status_update(new: Object, old: Object) -> Errors:

@@ -136,6 +136,11 @@ RULES: dict[tuple[str, str, str], Rules] = {
     ("authorization.k8s.io", "", "LocalSubjectAccessReview"): not_stored(authorization.validate_local_access_review),
     ("authorization.k8s.io", "", "SelfSubjectAccessReview"): not_stored(authorization.validate_self_access_review),
     ("authorization.k8s.io", "", "SubjectAccessReview"): not_stored(authorization.validate_access_review),
+    ("autoscaling", "v1", "HorizontalPodAutoscaler"): Rules(
+        autoscaling.validate_autoscaler_v1,
+        autoscaling.validate_autoscaler_v1_update,
+        autoscaling.validate_autoscaler_status_update,
+    ),
     ("autoscaling", "", "HorizontalPodAutoscaler"): Rules(
         autoscaling.validate_autoscaler,
         autoscaling.validate_autoscaler_update,
