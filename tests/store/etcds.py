@@ -108,7 +108,7 @@ def real_etcd(directory: Path, members: int = 1) -> Iterator[list[RealMember]]:
 @asynccontextmanager
 async def served(store: Embedded) -> AsyncIterator[str]:
     """A store served by gRPC; gives its endpoint."""
-    server = EtcdServer(Member(store, cluster_id=7, member_id=9))
+    server = EtcdServer(Member(store))
     port = await server.listen("127.0.0.1", 0)
     server.pages.member.client_urls = [f"http://127.0.0.1:{port}"]
     try:

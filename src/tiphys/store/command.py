@@ -177,8 +177,6 @@ async def _serve_until(
     member = Member(
         store,
         options.name,
-        store.file.meta["cluster_id"],
-        store.file.meta["member_id"],
         _urls(options.advertise_client_urls),
         _urls(options.initial_advertise_peer_urls),
     )

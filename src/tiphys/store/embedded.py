@@ -59,6 +59,8 @@ class Embedded(ABC):
     """A ``Backend`` in this process. Subclasses say how writes become durable."""
 
     def __init__(self, rows: Rows, clock: Clock, progress_interval: float = 600.0) -> None:
+        self.cluster_id = self.member_id = 1
+        """What etcd's API calls the store; a store on disk has ids of its own."""
         self.lessor = Lessor()
         self.core = Core(rows, self.lessor)
         self.hub = WatchHub(self.core)

@@ -89,6 +89,7 @@ class SQLiteBackend(Embedded):
         super().__init__(rows, clock)
         self.directory = directory
         self.file = file
+        self.cluster_id, self.member_id = file.meta["cluster_id"], file.meta["member_id"]
         self.quota = quota
         self._pending = rows.pending
         self._group = Group()

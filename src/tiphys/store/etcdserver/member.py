@@ -18,10 +18,16 @@ class Member:
 
     store: Embedded
     name: str = "default"
-    cluster_id: int = 1
-    member_id: int = 1
     client_urls: list[str] = field(default_factory=list)
     peer_urls: list[str] = field(default_factory=list)
+
+    @property
+    def cluster_id(self) -> int:
+        return self.store.cluster_id
+
+    @property
+    def member_id(self) -> int:
+        return self.store.member_id
 
     def header(self, revision: int = 0) -> Any:
         """A response's header; without ``revision`` with the store's newest."""
