@@ -28,6 +28,7 @@ from tiphys.apiserver.paths.health import Health, Unhealthy, ping
 from tiphys.apiserver.paths.routes import Paths
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Ids
+from tiphys.apiserver.registry.roles import grant_strategies
 from tiphys.apiserver.registry.setup import make_strategies
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.runtime.clock import Clock
@@ -74,6 +75,7 @@ class APIServer:
 
         self.authentication = authentication.make(config, self.registries, clock, ids)
         self.authorization = authorization.make(config, self.registries)
+        self.registries.strategies.update(grant_strategies(self.authorization.guard))
         self.admission = AdmissionChain(make_plugins(config, self.registries, self.authorization.authorizer))
         self.in_flight = InFlight(config.max_requests_in_flight, config.max_mutating_requests_in_flight)
         self.paths = Paths(

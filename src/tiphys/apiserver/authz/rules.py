@@ -72,11 +72,12 @@ def _breakdown(rule: Object) -> list[Object]:
     """A rule as rules of one verb, group, resource and name, or one verb and path, each."""
     found: list[Object] = []
     names = rule.get("resourceNames") or [None]
-    for group, resource, verb in product(rule.get("apiGroups") or (), rule.get("resources") or (), rule["verbs"] or ()):
+    groups, resources, verbs = (rule.get(name) or () for name in ("apiGroups", "resources", "verbs"))
+    for group, resource, verb in product(groups, resources, verbs):
         for name in names:
             part: Object = {"verbs": [verb], "apiGroups": [group], "resources": [resource]}
             found.append(part if name is None else {**part, "resourceNames": [name]})
-    for verb, url in product(rule["verbs"] or (), rule.get("nonResourceURLs") or ()):
+    for verb, url in product(verbs, rule.get("nonResourceURLs") or ()):
         found.append({"verbs": [verb], "nonResourceURLs": [url]})
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tiphys.apiserver.authz.authorizer import AlwaysAllow, AlwaysDeny, Authorizer, Masters, Union
+from tiphys.apiserver.authz.escalation import EscalationGuard
 from tiphys.apiserver.authz.node import NodeAuthorizer
 from tiphys.apiserver.authz.rbac import RBAC
 from tiphys.apiserver.authz.rules import read_rules
@@ -21,6 +22,7 @@ class Authorization:
 
     authorizer: Authorizer
     rbac: RBAC
+    guard: EscalationGuard
 
 
 def make(config: Config, registries: Registries) -> Authorization:
@@ -39,4 +41,5 @@ def make(config: Config, registries: Registries) -> Authorization:
                 authorizers.append(AlwaysDeny())
             case _:
                 raise ValueError(f"authorization mode {mode!r} is not supported; choose from {', '.join(MODES)}")
-    return Authorization(Union(authorizers), rbac)
+    union = Union(authorizers)
+    return Authorization(union, rbac, EscalationGuard(registries, union, rbac))

@@ -1,0 +1,125 @@
+"""Nobody grants what they do not hold: who writes a role or a binding must have every right that it gives.
+
+The verbs ``escalate`` (on roles) and ``bind`` (on the role that a binding names) lift this, and so does membership of
+``system:masters``.
+Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.gotext import quote
+from tiphys.apiserver.authz.authorizer import MASTERS, Access, Authorizer
+from tiphys.apiserver.authz.rbac import GROUP, RBAC
+from tiphys.apiserver.authz.rules import read_rules, uncovered
+from tiphys.apiserver.call import User
+from tiphys.apiserver.registry.registries import Registries
+
+Object = dict[str, Any]
+
+EVERYTHING: list[Object] = [
+    {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+    {"verbs": ["*"], "nonResourceURLs": ["*"]},
+]
+_NO_AGGREGATION = "must have cluster-admin privileges to use the aggregationRule"
+_PLURALS = {"ClusterRole": "clusterroles", "Role": "roles"}
+
+
+class EscalationGuard:
+    def __init__(self, registries: Registries, authorizer: Authorizer, rbac: RBAC) -> None:
+        self._registries = registries
+        self._authorizer = authorizer
+        self._rbac = rbac
+
+    async def check_role(self, plural: str, new: Object, old: Object | None, user: User, namespace: str) -> None:
+        """Refuse a role that gives its writer's friends more than the writer has."""
+        if MASTERS in user.groups or (old is not None and only_collector_fields(new, old)):
+            return
+        meta = new["metadata"]
+        if await self._may(user, "escalate", plural, "" if old is None else meta["name"], namespace):
+            return
+        if gained := await self._gained(user, namespace, new.get("rules") or []):
+            raise errors.forbidden(GROUP, plural, meta.get("name", ""), gained)
+        if any(_aggregates(role) for role in (new, old or {})) and await self._gained(user, namespace, EVERYTHING):
+            raise errors.forbidden(GROUP, plural, meta.get("name", ""), _NO_AGGREGATION)
+
+    async def check_binding(self, plural: str, new: Object, old: Object | None, user: User, namespace: str) -> None:
+        """Refuse a binding to a role that has more rights than the binding's writer."""
+        if MASTERS in user.groups or (old is not None and only_collector_fields(new, old)):
+            return
+        reference = new.get("roleRef") or {}
+        roles, name = _PLURALS.get(reference.get("kind", ""), ""), reference.get("name", "")
+        if roles and await self._may(user, "bind", roles, name, namespace):
+            return
+        if gained := await self._gained(user, namespace, await self._rules(roles, name, namespace)):
+            raise errors.forbidden(GROUP, plural, new["metadata"].get("name", ""), gained)
+
+    async def _may(self, user: User, verb: str, plural: str, name: str, namespace: str) -> bool:
+        access = Access(user, verb, GROUP, "*", plural, namespace=namespace, name=name)
+        return (await self._authorizer.authorize(access)).allowed
+
+    async def _rules(self, roles: str, name: str, namespace: str) -> list[Object]:
+        """The rules of a role. One of no known kind has none here: validation refuses the binding."""
+        if not roles:
+            return []
+        registry = self._registries.get(GROUP, roles)
+        entry = await registry.store.get(namespace if roles == "roles" else "", name)
+        if entry is None:
+            raise registry.not_found(name)
+        return registry.object(entry).get("rules") or []
+
+    async def _gained(self, user: User, namespace: str, wanted: list[Object]) -> str:
+        """What ``user`` would gain by these rules, in words; empty where that is nothing."""
+        missing = uncovered(read_rules(await self._rbac.rules_of(user, namespace)), wanted)
+        if not missing:
+            return ""
+        lines = "\n".join(sorted({describe(rule) for rule in compact(missing)}))
+        who = f"user {quote(user.name)} (groups={_list(user.groups)})"
+        return f"{who} is attempting to grant RBAC permissions not currently held:\n{lines}"
+
+
+def only_collector_fields(new: Object, old: Object) -> bool:
+    """Whether an update changes nothing but what garbage collection needs to change."""
+    return _without_collector_fields(new) == _without_collector_fields(old)
+
+
+def _without_collector_fields(obj: Object) -> Object:
+    ignored = ("ownerReferences", "finalizers", "managedFields", "selfLink")
+    return {**obj, "metadata": {name: value for name, value in obj["metadata"].items() if name not in ignored}}
+
+
+def _aggregates(role: Object) -> bool:
+    return bool((role.get("aggregationRule") or {}).get("clusterRoleSelectors"))
+
+
+def compact(rules: Iterable[Object]) -> list[Object]:
+    """Rules that differ by their verbs only, as one each; rules about paths stay as they are."""
+    merged: dict[Any, Object] = {}
+    for rule in rules:
+        key = tuple(tuple(rule.get(name, ())) for name in ("apiGroups", "resources", "resourceNames"))
+        if "nonResourceURLs" in rule:
+            key = (*rule["verbs"], *rule["nonResourceURLs"])
+        known = merged.setdefault(key, {**rule, "verbs": []})
+        known["verbs"] = known["verbs"] + rule["verbs"]
+    return list(merged.values())
+
+
+_DESCRIBED = {
+    "APIGroups": "apiGroups",
+    "Resources": "resources",
+    "NonResourceURLs": "nonResourceURLs",
+    "ResourceNames": "resourceNames",
+    "Verbs": "verbs",
+}
+
+
+def describe(rule: Object) -> str:
+    parts = [f"{title}:{_list(rule[name])}" for title, name in _DESCRIBED.items() if rule.get(name)]
+    return "{" + ", ".join(parts) + "}"
+
+
+def _list(items: Iterable[str]) -> str:
+    return f"[{' '.join(quote(item) for item in items)}]"

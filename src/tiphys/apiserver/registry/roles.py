@@ -1,0 +1,41 @@
+"""Roles and bindings: their writers cannot grant what they do not hold (see ``authz.escalation``)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.apiserver.authz.escalation import EscalationGuard
+from tiphys.apiserver.authz.rbac import GROUP
+from tiphys.apiserver.call import User
+from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, keep
+
+Object = dict[str, Any]
+Check = Callable[[str, Object, Object | None, User, str], Awaitable[None]]
+
+
+class GrantStrategy(Strategy):
+    create_on_update = True
+
+    def __init__(self, kind: str, check: Check) -> None:
+        super().__init__(GroupVersionKind(GROUP, "v1", kind))
+        self._plural = f"{kind.lower()}s"
+        self._check = check
+
+    async def begin_create(self, obj: Object, write: Write) -> Finish:
+        await self._check(self._plural, obj, None, write.user, write.namespace)
+        return keep
+
+    async def begin_update(self, new: Object, old: Object, write: Write) -> Finish:
+        await self._check(self._plural, new, old, write.user, write.namespace)
+        return keep
+
+
+def grant_strategies(guard: EscalationGuard) -> dict[tuple[str, str], Strategy]:
+    return {
+        (GROUP, "clusterroles"): GrantStrategy("ClusterRole", guard.check_role),
+        (GROUP, "roles"): GrantStrategy("Role", guard.check_role),
+        (GROUP, "clusterrolebindings"): GrantStrategy("ClusterRoleBinding", guard.check_binding),
+        (GROUP, "rolebindings"): GrantStrategy("RoleBinding", guard.check_binding),
+    }

@@ -1,0 +1,104 @@
+"""Who may write roles and bindings still cannot grant more than they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.apiserver.apiworld import World, run
+from tiphys.apiserver.authz.escalation import compact, describe
+from tiphys.client import resources as R
+from tiphys.client.errors import Forbidden, NotFound
+
+GROUP = "rbac.authorization.k8s.io"
+PODS = {"apiGroups": [""], "verbs": ["get", "list"], "resources": ["pods"]}
+SECRETS = {"apiGroups": [""], "verbs": ["get", "list"], "resources": ["secrets"]}
+
+
+def role(name: str, *rules: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "rules": list(rules)}
+
+
+def binding(name: str, kind: str, to: str, user: str = "bob") -> dict[str, Any]:
+    subjects = [{"kind": "User", "apiGroup": GROUP, "name": user}]
+    return {"metadata": {"name": name}, "roleRef": {"apiGroup": GROUP, "kind": kind, "name": to}, "subjects": subjects}
+
+
+async def writer(world: World, **more: list[str]) -> Any:
+    """Bob, who reads pods in ``a``, writes roles and bindings there, and has further verbs by resource."""
+    await world.namespace("a")
+    writes = {"apiGroups": [GROUP], "verbs": ["*"], "resources": ["rolebindings"]}
+    roles = {"apiGroups": [GROUP], "verbs": ["get", "create", "update", "patch"], "resources": ["roles"]}
+    extra = [{"apiGroups": [GROUP], "verbs": verbs, "resources": [plural]} for plural, verbs in more.items()]
+    await world.admin.create(R.ROLES, role("bobs", PODS, writes, roles, *extra), namespace="a")
+    await world.admin.create(R.ROLES, role("secrets", SECRETS), namespace="a")
+    await world.admin.create(R.ROLE_BINDINGS, binding("bobs", "Role", "bobs"), namespace="a")
+    await world.settle()
+    return world.client_of("bob", ("devs",))
+
+
+def test_a_role_holds_no_more_than_its_writer() -> None:
+    async def work(world: World) -> None:
+        bob = await writer(world)
+        made = await bob.create(R.ROLES, role("r", PODS), namespace="a")
+        with pytest.raises(Forbidden) as refused:
+            await bob.create(R.ROLES, role("s", PODS, SECRETS), namespace="a")
+        assert str(refused.value).endswith(
+            'roles.rbac.authorization.k8s.io "s" is forbidden: user "bob" (groups=["devs" "system:authenticated"]) is '
+            "attempting to grant RBAC permissions not currently held:\n"
+            '{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}'
+        )
+        with pytest.raises(Forbidden, match="not currently held"):
+            await bob.update(R.ROLES, {**made, "rules": [SECRETS]})
+
+    run(work)
+
+
+def test_what_the_garbage_collector_changes_is_no_grant() -> None:
+    async def work(world: World) -> None:
+        bob = await writer(world)
+        secrets = await world.admin.get(R.ROLES, "secrets", "a")
+        secrets["metadata"]["finalizers"] = ["example.com/x"]
+        await bob.update(R.ROLES, secrets)
+
+    run(work)
+
+
+def test_a_binding_gives_no_more_than_its_writer_has() -> None:
+    async def work(world: World) -> None:
+        bob = await writer(world)
+        await bob.create(R.ROLE_BINDINGS, binding("mine", "Role", "bobs", "eve"), namespace="a")
+        with pytest.raises(Forbidden, match="not currently held"):
+            await bob.create(R.ROLE_BINDINGS, binding("more", "Role", "secrets"), namespace="a")
+        with pytest.raises(Forbidden, match=r'"all" is forbidden: user "bob"'):
+            await bob.create(R.ROLE_BINDINGS, binding("all", "ClusterRole", "cluster-admin"), namespace="a")
+        with pytest.raises(NotFound, match=r'roles\.rbac\.authorization\.k8s\.io "none" not found'):
+            await bob.create(R.ROLE_BINDINGS, binding("x", "Role", "none"), namespace="a")
+
+    run(work)
+
+
+def test_the_verbs_escalate_and_bind_lift_the_limit() -> None:
+    async def work(world: World) -> None:
+        bob = await writer(world, roles=["escalate"], clusterroles=["bind"])
+        await bob.create(R.ROLES, role("s", SECRETS), namespace="a")
+        await bob.create(R.ROLE_BINDINGS, binding("all", "ClusterRole", "cluster-admin", "eve"), namespace="a")
+        with pytest.raises(Forbidden, match="not currently held"):
+            await bob.create(R.ROLE_BINDINGS, binding("more", "Role", "secrets"), namespace="a")
+
+    run(work)
+
+
+def test_missing_rights_are_told_shortly() -> None:
+    parts = [
+        {"verbs": ["get"], "apiGroups": ["apps"], "resources": ["deployments"]},
+        {"verbs": ["get"], "nonResourceURLs": ["/x"]},
+        {"verbs": ["list"], "apiGroups": ["apps"], "resources": ["deployments"]},
+        {"verbs": ["get"], "apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["d"]},
+    ]
+    assert [describe(rule) for rule in compact(parts)] == [
+        '{APIGroups:["apps"], Resources:["deployments"], Verbs:["get" "list"]}',
+        '{NonResourceURLs:["/x"], Verbs:["get"]}',
+        '{APIGroups:["apps"], Resources:["deployments"], ResourceNames:["d"], Verbs:["get"]}',
+    ]
