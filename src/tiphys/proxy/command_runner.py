@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 
 Run = Callable[[Sequence[str], str], Awaitable[str]]
@@ -17,19 +18,22 @@ class CommandError(Exception):
 
 
 async def run(arguments: Sequence[str], text: str = "") -> str:
-    """The standard output of a command that is given ``text``."""
+    """The standard output of a command that is given ``text``.
+
+    The text is in a file and no pipe: a tool that ends before it has read a pipe to its end breaks the writer.
+    """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        with tempfile.TemporaryFile() as file:
+            file.write(text.encode())
+            file.seek(0)
+            process = await asyncio.create_subprocess_exec(
+                *arguments, stdin=file, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            )
     except OSError as error:
         raise CommandError(f"cannot run {arguments[0]}: {error.strerror}") from error
     try:
         async with asyncio.timeout(TIMEOUT):
-            output, complaint = await process.communicate(text.encode())
+            output, complaint = await process.communicate()
     except TimeoutError as error:
         raise CommandError(f"{arguments[0]} did not end within {TIMEOUT:.0f} s") from error
     finally:
