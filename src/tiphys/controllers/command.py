@@ -53,9 +53,6 @@ enable-garbage-collector enable-dynamic-provisioning enable-hostpath-provisioner
 pv-recycler-increment-timeout-nfs pv-recycler-minimum-timeout-hostpath pv-recycler-minimum-timeout-nfs
 pv-recycler-pod-template-filepath-hostpath pv-recycler-pod-template-filepath-nfs
 pv-recycler-timeout-increment-hostpath node-cidr-mask-size
-concurrent-horizontal-pod-autoscaler-syncs horizontal-pod-autoscaler-cpu-initialization-period
-horizontal-pod-autoscaler-downscale-stabilization horizontal-pod-autoscaler-initial-readiness-delay
-horizontal-pod-autoscaler-sync-period horizontal-pod-autoscaler-tolerance
 legacy-service-account-token-clean-up-period concurrent-validating-admission-policy-status-syncs
 allow-metric-labels allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version
 log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream
@@ -93,6 +90,24 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("secondary-node-eviction-rate", "secondary_node_eviction_rate", float),
     ("large-cluster-size-threshold", "large_cluster_size_threshold", int),
     ("unhealthy-zone-threshold", "unhealthy_zone_threshold", float),
+    ("concurrent-horizontal-pod-autoscaler-syncs", "concurrent_horizontal_pod_autoscaler_syncs", int),
+    ("horizontal-pod-autoscaler-sync-period", "horizontal_pod_autoscaler_sync_period", parse_duration),
+    ("horizontal-pod-autoscaler-tolerance", "horizontal_pod_autoscaler_tolerance", float),
+    (
+        "horizontal-pod-autoscaler-downscale-stabilization",
+        "horizontal_pod_autoscaler_downscale_stabilization",
+        parse_duration,
+    ),
+    (
+        "horizontal-pod-autoscaler-cpu-initialization-period",
+        "horizontal_pod_autoscaler_cpu_initialization_period",
+        parse_duration,
+    ),
+    (
+        "horizontal-pod-autoscaler-initial-readiness-delay",
+        "horizontal_pod_autoscaler_initial_readiness_delay",
+        parse_duration,
+    ),
     ("terminated-pod-gc-threshold", "terminated_pod_gc_threshold", int),
     ("cluster-signing-duration", "cluster_signing_duration", parse_duration),
 )

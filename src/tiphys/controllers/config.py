@@ -73,3 +73,10 @@ class ControllerManagerConfig:
     terminated_pod_gc_threshold: int = 12500
     pv_claim_binder_sync_period: float = 15.0
     concurrent_ephemeral_volume_syncs: int = 5
+
+    horizontal_pod_autoscaler_sync_period: float = 15.0
+    horizontal_pod_autoscaler_tolerance: float = 0.1
+    horizontal_pod_autoscaler_downscale_stabilization: float = 300.0
+    horizontal_pod_autoscaler_cpu_initialization_period: float = 300.0
+    horizontal_pod_autoscaler_initial_readiness_delay: float = 30.0
+    concurrent_horizontal_pod_autoscaler_syncs: int = 5

@@ -89,7 +89,7 @@ class EphemeralVolumeController:
             try:
                 await self._client.create(PERSISTENT_VOLUME_CLAIMS, claim_for(pod, volume))
             except errors.ApiError as error:
-                return f"create PVC {name}: {error}"
+                return f"create PVC {name}: {error.message}"
             return ""
         if is_for(claim, pod):
             return ""
