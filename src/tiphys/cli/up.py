@@ -72,7 +72,7 @@ def _options() -> argparse.ArgumentParser:
     add("--node-name", help="the node's name (default: this host's)")
     add("--node-ip", help="the node's address (default: that of the default route)")
     add("--pod-cidr", help="addresses of pods (default 10.244.0.0/16)")
-    add("--service-cidr", help="addresses of Services (default 10.96.0.0/12)")
+    add("--service-cidr", help="addresses of Services (default 10.96.0.0/16)")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
     add("-v", "--verbosity", type=int, help="upstream's -v, 0 to 10")

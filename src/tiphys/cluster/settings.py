@@ -33,7 +33,8 @@ class Settings:
     etcd_port: int = 2379
     kubelet_port: int = 10250
     dns_port: int = 10053
-    service_cidr: str = "10.96.0.0/12"
+    service_cidr: str = "10.96.0.0/16"
+    """65,000 Services; kubeadm takes a /12, which more often meets networks of the user's."""
     pod_cidr: str = "10.244.0.0/16"
     cluster_domain: str = "cluster.local"
     cluster_name: str = "tiphys"
