@@ -219,5 +219,10 @@ def test_tables_and_metadata_only() -> None:
         response = await world.raw("GET", "/api/v1/namespaces/a/configmaps/x0", accept="application/yaml")
         assert response.headers["Content-Type"] == "application/yaml"
         assert b"name: x0\n" in response.body
+        review = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        refused = await world.raw("POST", path, review, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+        assert refused.status == 406
+        assert b"only the following media types are accepted" in refused.body
 
     run(work)

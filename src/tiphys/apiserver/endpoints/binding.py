@@ -49,7 +49,7 @@ class BindPod:
         self._admission = admission
 
     async def __call__(self, call: Call, target: Target) -> Response:
-        form = negotiate(call)
+        form = negotiate(call, has_columns=False)
         options = write_options(call, "CreateOptions")
         binding = decode_as(call, _BINDING, options)
         meta = binding["metadata"]

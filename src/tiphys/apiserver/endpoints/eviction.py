@@ -44,7 +44,7 @@ class Evict:
         self._admission = admission
 
     async def __call__(self, call: Call, target: Target) -> Response:
-        form = negotiate(call)
+        form = negotiate(call, has_columns=False)
         options = write_options(call, "CreateOptions")
         eviction = decode_as(call, _EVICTION, options)
         name, namespace = call.info.name, call.info.namespace

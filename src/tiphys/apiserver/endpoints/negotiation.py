@@ -14,10 +14,8 @@ from tiphys.apiserver.call import Call
 
 JSON, YAML = "application/json", "application/yaml"
 TABLE, PARTIAL, PARTIAL_LIST = "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
-_OFFERED = (
-    "application/json, application/yaml, application/vnd.kubernetes.protobuf,"
-    " application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
-)
+_WRITTEN = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+_OFFERED = f"{_WRITTEN}, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 
 
@@ -40,9 +38,9 @@ class Form:
 PLAIN = Form()
 
 
-def negotiate(call: Call, may_transform: bool = True) -> Form:
-    """Raises 406 where nothing that the client accepts can be sent."""
-    media, kind, version = _accepted(call.request.headers.get("accept", ""), may_transform)
+def negotiate(call: Call, has_columns: bool = True) -> Form:
+    """Raises 406 where nothing that the client accepts can be sent; reviews, for one, have no columns of a table."""
+    media, kind, version = _accepted(call.request.headers.get("accept", ""), has_columns)
     pretty = _wants_pretty(call)
     if not (kind or pretty or media != JSON):
         return PLAIN
@@ -56,19 +54,29 @@ def _wants_pretty(call: Call) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _accepted(accept: str, may_transform: bool) -> tuple[str, str, str]:
+def _accepted(accept: str, has_columns: bool) -> tuple[str, str, str]:
     """The first acceptable form, by weight and then in the order given."""
     if not accept:
         return JSON, "", ""
+    refused_form = False
     for media, parameters in _by_weight(accept):
         chosen = _media(media)
+        if chosen is None:
+            continue
         kind = parameters.get("as", "")
-        if chosen is None or (kind and not (may_transform and _is_known(kind, parameters))):
+        if kind and (not _is_known(kind, parameters) or (kind == TABLE and not has_columns)):
+            refused_form = True
             continue
         if parameters.get("stream", "watch") != "watch":
             continue
         return chosen, kind, parameters.get("v", "")
-    raise not_acceptable()
+    raise _form_not_acceptable() if refused_form else not_acceptable()
+
+
+def _form_not_acceptable() -> errors.StatusError:
+    """The media type can be written, only not the kind that it should hold: other words for the same code."""
+    message = f"only the following media types are accepted: {_WRITTEN}"
+    return errors.StatusError(errors.status(406, "NotAcceptable", message))
 
 
 def not_acceptable() -> errors.StatusError:

@@ -34,7 +34,7 @@ class Review:
     managed = True
 
     async def __call__(self, call: Call, target: Target) -> Response:
-        form = negotiate(call)
+        form = negotiate(call, has_columns=False)
         options = write_options(call, "CreateOptions")
         review = target.decode(call, options)
         if self.managed:

@@ -43,7 +43,7 @@ class RequestToken:
         self._admission = admission
 
     async def __call__(self, call: Call, target: Target) -> Response:
-        form = negotiate(call)
+        form = negotiate(call, has_columns=False)
         options = write_options(call, "CreateOptions")
         request = decode_as(call, _REQUEST, options)
         accounts = self._registries.get("", "serviceaccounts")
