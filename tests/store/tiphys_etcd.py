@@ -26,15 +26,20 @@ def start(directory: Path, port: int, *flags: str, scheme: str = "http") -> subp
     )
 
 
+def page(port: int, path: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 def wait_until_healthy(process: subprocess.Popen[bytes], port: int, seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-            connection.request("GET", "/health")
-            body = connection.getresponse().read()
-            connection.close()
-            if b'"true"' in body:
+            if b'"true"' in page(port, "/health"):
                 return
         except OSError:
             if process.poll() is not None:

@@ -197,21 +197,25 @@ class EtcdWatch:
         delays = backoff(0.05, 2, 2.0)
         while not self._closed:
             try:
-                if self._call is None:
-                    await self._open()
                 batch = await self._next_batch()
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 self._break()
                 if not self._closed:
                     await self._clock.sleep(next(delays))
                 continue
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not self._closed or (task is not None and task.cancelling()):
+                    raise
+                break  # not this task was cancelled, but the call, by close()
             if batch is not None:
                 return batch
         raise StopAsyncIteration
 
     async def _open(self) -> None:
         channels, request = self._backend.channels, self._request
-        self._at, self._call = channels.stream(channels.method("Watch", "Watch"))
+        self._at, call = channels.stream(channels.method("Watch", "Watch"))
+        self._call = call
         self._skip = self._delivered
         filters = [number for number, on in enumerate((request.no_put, request.no_delete)) if on]
         create = pb.WatchCreateRequest(
@@ -223,9 +227,9 @@ class EtcdWatch:
             prev_kv=request.prev_kv,
             fragment=request.fragment,
         )
-        await self._call.write(pb.WatchRequest(create_request=create))
+        await call.write(pb.WatchRequest(create_request=create))
         if self._progress_wanted:
-            await self._call.write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+            await call.write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
 
     async def _next_batch(self) -> WatchBatch | None:
         """What the next message holds for the reader. Raises ``Compacted``."""
@@ -247,21 +251,22 @@ class EtcdWatch:
         return self._batch(response)
 
     async def _read(self) -> Any:
-        """The next message. A reader that is cancelled must not end the stream, so reading is a task of its own."""
-        if self._reading is None:
-            self._reading = asyncio.ensure_future(self._call.read())
+        """The next message. A reader that is cancelled must not end the stream, so fetching is a task of its own."""
+        reading = self._reading = self._reading or asyncio.ensure_future(self._fetch())
         try:
-            response = await asyncio.shield(self._reading)
+            response = await asyncio.shield(reading)
         except asyncio.CancelledError:
-            if self._reading.cancelled():
-                self._reading = None
-                raise asyncio.InvalidStateError("the stream was closed") from None
-            raise
+            raise  # what comes, or has come, is for the next reader
         except BaseException:
             self._reading = None
             raise
         self._reading = None
         return response
+
+    async def _fetch(self) -> Any:
+        if self._call is None:
+            await self._open()
+        return await self._call.read()
 
     def _batch(self, response: Any) -> WatchBatch | None:
         revision = response.header.revision
@@ -301,6 +306,8 @@ class EtcdWatch:
             self._call = None
             self._backend.channels.leave(self._at)
         if self._reading is not None:
+            if self._reading.done() and not self._reading.cancelled():
+                self._reading.exception()  # nobody else will ask for it
             self._reading.cancel()
             self._reading = None
 
