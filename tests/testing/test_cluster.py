@@ -80,6 +80,17 @@ def test_a_dead_nodes_pods_move_to_another() -> None:
         )
 
 
+def test_a_node_is_added_with_its_labels() -> None:
+    with Cluster(nodes=0) as cluster:
+        cluster.create(deployment())
+        cluster.run_for(5)
+        assert running(cluster) == []
+        cluster.add_node("late", labels={"disk": "ssd"}, capacity={"cpu": "2", "memory": "4Gi", "pods": "10"})
+        pods = cluster.wait_until(lambda: len(found := running(cluster)) == 3 and found)
+        assert {p["spec"]["nodeName"] for p in pods} == {"late"}
+        assert cluster.list("v1", "Node", label_selector="disk=ssd")[0]["status"]["capacity"]["cpu"] == "2"
+
+
 def test_a_pod_ends_as_its_annotations_say(tiphys_cluster: Cluster) -> None:
     annotations = {"tiphys.dev/run-seconds": "60", "tiphys.dev/exit-code": "3"}
     pod = {

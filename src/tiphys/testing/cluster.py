@@ -197,7 +197,11 @@ class Cluster:
 
     def add_node(self, name: str, **options: Any) -> SimulatedNode:
         """Add a simulated node; ``options`` are ``SimulatedNode``'s, such as ``capacity`` and ``labels``."""
-        return self._spawn_node(name, **options)
+
+        async def spawn() -> SimulatedNode:
+            return self._spawn_node(name, **options)
+
+        return self._spawn_node(name, **options) if self.loop.is_running() else self.run(spawn())
 
     def _spawn_node(self, name: str, **options: Any) -> SimulatedNode:
         client = self.client_for("kubelet", f"system:node:{name}", ("system:nodes", "system:authenticated"))
