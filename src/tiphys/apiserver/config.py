@@ -56,6 +56,7 @@ class Config:
     endpoint_reconciler: bool = True
     """Whether this server keeps its address in the endpoints of the service ``kubernetes``."""
     default_pod_security: str = "privileged"
+    service_repair_interval: float = 180.0
     bookmark_interval: float = 60.0
     seed: int | None = None
     """Makes uids and generated names reproducible, for simulations; None: random."""

@@ -29,6 +29,7 @@ from tiphys.apiserver.paths.routes import Paths
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Ids
 from tiphys.apiserver.registry.roles import grant_strategies
+from tiphys.apiserver.registry.servicerepair import ServiceRepair
 from tiphys.apiserver.registry.setup import make_strategies
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.runtime.clock import Clock
@@ -116,6 +117,7 @@ class APIServer:
         await self._bootstrap.ensure()
         self._runner.supervise(self._bootstrap.keep, "housekeeping")
         self._runner.supervise(self._mark_watches, "bookmarks")
+        self._runner.supervise(self._repair_services, "service repair")
         self._started = True
 
     async def stop(self) -> None:
@@ -129,6 +131,12 @@ class APIServer:
             registry.store.cacher.watchers.cut_off_all()
         await asyncio.sleep(0)
         await self._runner.close()
+
+    async def _repair_services(self) -> None:
+        repair = ServiceRepair(self.registries)
+        while True:
+            await self.clock.sleep(self.config.service_repair_interval)
+            await repair.repair()
 
     async def _mark_watches(self) -> None:
         """Tell watches now and then how far they are, so that they can continue from there."""

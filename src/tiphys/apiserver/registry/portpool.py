@@ -52,12 +52,17 @@ class PortPool:
             if not bits & mask or await self._write(bits & ~mask, revision):
                 return
 
-    async def repair(self, used: set[int]) -> None:
-        """Make the bitmap show ``used`` and nothing else."""
-        bits, revision = await self._read()
-        wanted = sum(1 << (port - self.first) for port in used if self.holds(port))
-        if bits != wanted:
-            await self._write(wanted, revision)
+    async def taken(self) -> set[int]:
+        bits, _ = await self._read()
+        return {self.first + offset for offset in range(bits.bit_length()) if bits >> offset & 1}
+
+    async def mark(self, ports: set[int]) -> None:
+        """These are in use, whether they were allocated or not."""
+        mask = sum(1 << (port - self.first) for port in ports if self.holds(port))
+        for _ in range(_ATTEMPTS):
+            bits, revision = await self._read()
+            if not mask & ~bits or await self._write(bits | mask, revision):
+                return
 
     def _free(self, bits: int) -> int:
         count = self.last - self.first + 1

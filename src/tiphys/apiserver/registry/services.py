@@ -92,7 +92,7 @@ class ServiceStrategy(Strategy):
         return allocation.finish
 
     async def _update_addresses(self, new: Object, old: Object, allocation: Allocation) -> None:
-        before = [ip for ip in old["spec"].get("clusterIPs") or () if ip != "None"]
+        before = cluster_ips(old)
         if new["spec"].get("type") == "ExternalName":
             allocation.dropped += before
             return
@@ -193,15 +193,17 @@ class ServiceStrategy(Strategy):
 
     async def release(self, addresses: list[str], ports: list[int]) -> None:
         for address in addresses:
-            pool = self.pools.get(f"IPv{ipaddress.ip_address(address).version}")
+            pool = self.pool_of(address)
             if pool is not None:
                 await pool.release(address)
         if ports:
             await self.ports.release(ports)
 
+    def pool_of(self, address: str) -> AddressPool | None:
+        return self.pools.get(f"IPv{ipaddress.ip_address(address).version}")
+
     async def deleted(self, obj: Object) -> None:
-        addresses = [ip for ip in obj["spec"].get("clusterIPs") or () if ip != "None"]
-        await self.release(addresses, node_ports(obj))
+        await self.release(cluster_ips(obj), node_ports(obj))
 
 
 def _no_address(obj: Object, reason: str) -> errors.StatusError:
@@ -224,6 +226,10 @@ def _needs_node_ports(service: Object) -> bool:
     if spec.get("type") == "LoadBalancer":
         return bool(spec.get("allocateLoadBalancerNodePorts", True))
     return bool(spec.get("type") == "NodePort")
+
+
+def cluster_ips(service: Object) -> list[str]:
+    return [address for address in service["spec"].get("clusterIPs") or () if address != "None"]
 
 
 def node_ports(service: Object) -> list[int]:
