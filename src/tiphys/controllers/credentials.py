@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from tiphys import KUBERNETES_VERSION
 from tiphys.api.meta.timestamps import parse_seconds
 from tiphys.client.errors import AlreadyExists, ApiError
 from tiphys.client.resources import SERVICE_ACCOUNTS
@@ -24,6 +25,11 @@ FIRST_LIFETIME = 3600
 
 ClientFor = Callable[[str], Awaitable[Client]]
 """Gives the client of the service account called so, in kube-system."""
+
+
+def user_agent(account: str) -> str:
+    """As the original names itself; the part before the slash is the field manager of what is written."""
+    return f"kube-controller-manager/{KUBERNETES_VERSION} system:serviceaccount:{NAMESPACE}:{account}"
 
 
 class ServiceAccountClients:
@@ -45,7 +51,7 @@ class ServiceAccountClients:
         if account not in self._tokens:
             lifetime = await self._ask(account)
             self._runner.supervise(lambda: self._renew(account, lifetime), f"token of {account}")
-        return self._bare.acting_as(account, lambda: self._tokens[account])
+        return self._bare.acting_as(user_agent(account), lambda: self._tokens[account])
 
     async def _renew(self, account: str, lifetime: float) -> None:
         while True:

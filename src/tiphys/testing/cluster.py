@@ -23,6 +23,7 @@ from tiphys.client.errors import NotFound
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
 from tiphys.controllers.config import ControllerManagerConfig
+from tiphys.controllers.credentials import user_agent
 from tiphys.controllers.manager import ControllerManager
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.runtime.tasks import Runner
@@ -104,7 +105,7 @@ class Cluster:
 
     async def _controller_client(self, account: str) -> Client:
         groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
-        return self.client_for(account, f"system:serviceaccount:kube-system:{account}", groups)
+        return self.client_for(user_agent(account), f"system:serviceaccount:kube-system:{account}", groups)
 
     def close(self) -> None:
         """End everything. The cluster's objects are gone with it."""

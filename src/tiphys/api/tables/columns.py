@@ -55,7 +55,7 @@ def _all() -> dict[str, tuple[Column, ...]]:
         elif line and not line.startswith("#"):
             name, type, priority, doc = (part.strip() for part in line.split("|", 3))
             type, _, format = type.partition("/")
-            found[kind] += (Column(name, type, format, int(priority), doc),)
+            found[kind] += (Column(name, type, format, int(priority), doc.replace("\\n", "\n")),)
     return found
 
 
