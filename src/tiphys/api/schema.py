@@ -1,6 +1,6 @@
 """The field tree of every type: what decoding, patching, applying and defaulting need to know about a field.
 
-Built-in types come from the table ``data/types.json.gz`` (see ``build_hooks/gofacts``): the published OpenAPI
+Built-in types come from the table ``data/types.json.gz``: the published OpenAPI
 definitions joined with what they leave out, the Go types' empty-value rules. A tree is built when it is first asked
 for, and shared; types that contain themselves are cycles in it. Custom resources make the same tree from their
 structural schema.
