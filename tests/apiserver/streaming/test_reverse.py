@@ -8,6 +8,7 @@ import gzip
 import pytest
 
 from tiphys.api.errors import StatusError
+from tiphys.apiserver.endpoints.connect import path_behind_proxy
 from tiphys.apiserver.streaming.links import Rewriter
 from tiphys.apiserver.streaming.location import Location
 from tiphys.apiserver.streaming.log import pod_log
@@ -31,6 +32,19 @@ def through(target: Handler, request: Request, path: str) -> tuple[ClientRespons
         return answer, await answer.read()
 
     return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "behind"),
+    [
+        ("/api/v1/namespaces/proxy-1/services/proxy-2:80/proxy/a/proxy/b", "/a/proxy/b"),
+        ("/api/v1/namespaces/a/pods/x/proxy/", "/"),
+        ("/api/v1/namespaces/a/pods/x/proxy", ""),
+        ("/api/v1/nodes/proxy/proxy/metrics", "/metrics"),
+    ],
+)
+def test_the_path_behind_the_proxy(path: str, behind: str) -> None:
+    assert path_behind_proxy(path, "/namespaces/" in path) == behind
 
 
 def test_request_and_answer() -> None:

@@ -193,10 +193,15 @@ def _need(transport: Transport | None) -> Transport:
     return transport
 
 
-def _rest(call: Call) -> str:
+def path_behind_proxy(path: str, namespaced: bool) -> str:
     """The path behind ``…/proxy``, percent-encoded as it came; empty without even a slash."""
-    parts = call.request.path.split("/proxy", 1)
-    return parts[1] if len(parts) > 1 else ""
+    before = 8 if namespaced else 6  # "", "api", "v1", "namespaces", its name, "pods", the pod's name, "proxy"
+    parts = path.split("/", before)
+    return f"/{parts[before]}" if len(parts) > before else ""
+
+
+def _rest(call: Call) -> str:
+    return path_behind_proxy(call.request.path, bool(call.info.namespace))
 
 
 def kubelet_address(node: Object) -> tuple[str, int]:
