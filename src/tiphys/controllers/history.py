@@ -25,8 +25,13 @@ HASH_LABEL = "controller-revision-hash"
 
 
 def template_patch(owner: Object) -> Object:
-    """The revision's data: a strategic merge patch that puts the template in place of another."""
-    return {"spec": {"template": {**copy(owner["spec"]["template"]), "$patch": "replace"}}}
+    """The revision's data: a strategic merge patch that puts the template in place of another.
+
+    Its keys are sorted, as clients written in Go compare revisions byte by byte.
+    """
+    patch = {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
+    found: Object = orjson.loads(orjson.dumps(patch, option=orjson.OPT_SORT_KEYS))
+    return found
 
 
 def same_data(left: Object, right: Object) -> bool:
