@@ -106,6 +106,9 @@ def test_a_group_is_given_the_volume(tmp_path: Path) -> None:
     found = (tmp_path / "inner" / "file").stat()
     assert (found.st_gid, found.st_mode & 0o777) == (4321, 0o664)
     assert (tmp_path / "inner").stat().st_mode & 0o2000
+    (tmp_path / "secret").touch(mode=0o400)
+    give_to_group(tmp_path, 4321, read_only=True)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o440
 
 
 @needs_root

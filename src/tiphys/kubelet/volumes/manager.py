@@ -140,7 +140,7 @@ class VolumeManager:
             self._in_memory(folder, "")
         folder.chmod(0o777)
         group = payloads.fs_group(pod)
-        permissions = None if group is None else lambda path: give_to_group(path, group)
+        permissions = None if group is None else lambda path: give_to_group(path, group, read_only=True)
         write_payload(folder, payload, self._clock.now(), permissions)
         return MountedVolume(folder)
 
