@@ -275,6 +275,7 @@ class GrpcConnection(asyncio.Protocol):
             return
         if len(payload) % 6:
             raise ConnectionLost(FRAME_SIZE_ERROR, "settings of a wrong size")
+        self._write(frame(SETTINGS, ACK, 0))  # before any data that the new settings allow, or it comes too early
         for name, value in struct.iter_unpack(">HI", payload):
             if name == SETTING_WINDOW:
                 if value > 0x7FFFFFFF:
@@ -286,7 +287,6 @@ class GrpcConnection(asyncio.Protocol):
                     self._push(call)
             elif name == SETTING_FRAME:
                 self._max_frame = min(value, 1 << 20)
-        self._write(frame(SETTINGS, ACK, 0))
 
     def _window_update(self, id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -492,6 +492,10 @@ class GrpcConnection(asyncio.Protocol):
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return [stream.task for stream in self._streams.values() if stream.task is not None and not stream.task.done()]
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         self._flush()

@@ -89,9 +89,15 @@ class GrpcServer:
         if tasks and grace > 0:
             await asyncio.wait(tasks, timeout=grace)
         left = [task for connection in self.connections for task in connection.tasks()]
-        for connection in list(self.connections):
-            connection.close()
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        for connection in list(self.connections):
+            connection.close()
         await self._http.close(grace)
+        deadline = self.loop.time() + max(grace, 0.1)
+        while self.connections and self.loop.time() < deadline:  # their last bytes are on their way
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+        await asyncio.sleep(0)
