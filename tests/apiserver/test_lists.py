@@ -12,6 +12,8 @@ from tests.apiserver.apiworld import ADMIN, World, collect, config_map, run
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.apiserver.storage import continuation
+from tiphys.apiserver.storage.compactor import Compactor
+from tiphys.apiserver.storage.feed import Feed
 from tiphys.client import resources as R
 from tiphys.client.errors import ApiError, Gone
 from tiphys.client.rest import Client
@@ -59,6 +61,41 @@ def test_a_page_of_a_compacted_state_is_gone_with_a_way_on() -> None:
         token = caught.value.status["metadata"]["continue"]
         rest = await world.admin.list(R.CONFIG_MAPS, "a", continue_=token)
         assert names(rest) == ["x2", "x3", "y"]
+
+    run(work)
+
+
+def test_the_store_keeps_the_history_of_one_interval() -> None:
+    async def work(world: World) -> None:
+        await fill(world, 4)
+        first = await world.admin.list(R.CONFIG_MAPS, "a", limit=2)
+        token = first["metadata"]["continue"]
+        await world.clock.sleep(310)
+        await world.admin.list(R.CONFIG_MAPS, "a", limit=2, continue_=token)
+        await world.clock.sleep(300)
+        with pytest.raises(Gone) as caught:  # although the cache could still tell
+            await world.admin.list(R.CONFIG_MAPS, "a", limit=2, continue_=token)
+        rest = await world.admin.list(R.CONFIG_MAPS, "a", continue_=caught.value.status["metadata"]["continue"])
+        assert names(rest) == ["x2", "x3"]
+        assert rest["metadata"]["resourceVersion"] != first["metadata"]["resourceVersion"]
+
+    run(work)
+
+
+def test_servers_on_one_store_take_turns_in_compacting_it() -> None:
+    async def work(world: World) -> None:
+        feeds = [Feed(world.backend, world.clock) for _ in range(2)]
+        one, other = (Compactor(feed, world.clock, 300) for feed in feeds)
+        revision = await world.backend.current_revision()
+        for compactor in (one, other):
+            await compactor.compact()
+        assert feeds[0].oldest == 0
+        await one.compact()
+        assert feeds[0].oldest == revision + 1
+        await other.compact()  # learns that the first was there
+        assert feeds[1].oldest == revision + 1
+        await other.compact()
+        assert feeds[1].oldest > revision + 1
 
     run(work)
 

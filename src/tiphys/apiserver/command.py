@@ -118,6 +118,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         event_ttl=int(flags.event_ttl),
         shutdown_delay=flags.shutdown_delay_duration,
         endpoint_reconciler=flags.endpoint_reconciler_type != "none",
+        compaction_interval=flags.etcd_compaction_interval,
     )
     if flags.advertise_address:
         found.advertise_address = flags.advertise_address

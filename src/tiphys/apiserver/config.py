@@ -57,6 +57,8 @@ class Config:
     """Whether this server keeps its address in the endpoints of the service ``kubernetes``."""
     default_pod_security: str = "privileged"
     service_repair_interval: float = 180.0
+    compaction_interval: float = 300.0
+    """How many seconds of history the store keeps; 0: all."""
     bookmark_interval: float = 60.0
     seed: int | None = None
     """Makes uids and generated names reproducible, for simulations; None: random."""

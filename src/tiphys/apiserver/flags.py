@@ -12,7 +12,7 @@ livez-grace-period min-compatibility-version runtime-config-emulation-forward-co
 send-retry-after-while-not-ready-once shutdown-send-retry-after shutdown-watch-termination-grace-period
 storage-initialization-timeout strict-transport-security-directives delete-collection-workers
 enable-garbage-collector encryption-provider-config encryption-provider-config-automatic-reload
-etcd-compaction-interval etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout
+etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout
 etcd-readycheck-timeout etcd-servers-overrides lease-reuse-duration-seconds storage-backend watch-cache
 watch-cache-sizes cert-dir disable-http2-serving http2-max-streams-per-connection permit-address-sharing
 permit-port-sharing tls-cipher-suites tls-curve-preferences tls-min-version tls-sni-cert-key
@@ -63,6 +63,7 @@ def _add_store(flags: FlagParser) -> None:
     add("--etcd-certfile", type=Path, help="the client certificate for etcd")
     add("--etcd-keyfile", type=Path, help="its key")
     add("--etcd-prefix", default="/registry", help="where in the store the objects are")
+    add("--etcd-compaction-interval", type=parse_duration, default=300.0, help="how much history is kept; 0 for all")
     add("--storage-media-type", default="application/json", choices=("application/json",), help="only JSON is written")
     add("--data-dir", type=Path, help="the folder of the embedded store (no flag of the original)")
 

@@ -31,6 +31,7 @@ from tiphys.apiserver.registry.registry import Ids
 from tiphys.apiserver.registry.roles import grant_strategies
 from tiphys.apiserver.registry.servicerepair import ServiceRepair
 from tiphys.apiserver.registry.setup import make_strategies
+from tiphys.apiserver.storage.compactor import Compactor
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
@@ -66,6 +67,7 @@ class APIServer:
         self._backend = backend
         self._runner = Runner(clock, "apiserver ")
         self._feed = Feed(backend, clock)
+        self._compactor = Compactor(self._feed, clock, config.compaction_interval)
         ids = make_ids(config.seed)
         self.registries = Registries(self.scheme, self._feed, clock, self._runner, ids, config.storage_root)
         make_strategies(self.registries, config)
@@ -118,6 +120,8 @@ class APIServer:
         self._runner.supervise(self._bootstrap.keep, "housekeeping")
         self._runner.supervise(self._mark_watches, "bookmarks")
         self._runner.supervise(self._repair_services, "service repair")
+        if self.config.compaction_interval:
+            self._runner.supervise(self._compactor.run, "compaction")
         self._started = True
 
     async def stop(self) -> None:

@@ -179,8 +179,8 @@ class Cacher:
         return [entry for entry in found if selection.matches(entry)]
 
     def shows(self, revision: int) -> bool:
-        """Whether the objects are now as they were at ``revision``."""
-        return self.changed_at <= revision <= self.feed.revision
+        """Whether the objects are now as they were at ``revision``, which is not compacted."""
+        return max(self.changed_at, self.feed.oldest) <= revision <= self.feed.revision
 
     def since(self, revision: int) -> list[Change] | None:
         """The changes after ``revision``; None where some of them are no longer known."""

@@ -48,6 +48,8 @@ class Feed:
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self.backend = backend
         self.revision = 0
+        self.oldest = 0
+        """The oldest revision that can still be read, as far as this server knows."""
         self._clock = clock
         self._listeners: dict[bytes, Listener] = {}
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -59,6 +61,10 @@ class Feed:
 
     def ignore(self, prefix: str) -> None:
         self._listeners.pop(prefix.encode(), None)
+
+    def forget(self, revision: int) -> None:
+        """The history before ``revision`` has been compacted."""
+        self.oldest = max(self.oldest, revision)
 
     async def open(self) -> None:
         """Start watching at the store's revision. Raises ``StoreError`` where the store cannot be reached."""
