@@ -242,3 +242,14 @@ def test_a_terminating_namespace_takes_nothing_new_and_goes_when_finalized() -> 
             await world.admin.get(R.NAMESPACES, "a")
 
     run(work)
+
+
+def test_options_of_what_is_proxied_are_carried_on() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        carried_on = await world.raw("OPTIONS", "/api/v1/namespaces/a/pods/x/proxy/")
+        assert carried_on.status == 404
+        assert b'pods \\"x\\" not found' in carried_on.body
+        assert (await world.raw("OPTIONS", "/api/v1/namespaces/a/pods/x")).status == 405
+
+    run(work)

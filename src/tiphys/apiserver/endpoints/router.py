@@ -97,7 +97,7 @@ class Router:
             if subresource is None:
                 raise errors.no_such_path()
             verbs = subresource.verbs
-        if info.verb not in verbs and info.verb != "proxy":
+        if info.verb not in verbs and info.verb != "proxy" and not _asks_options_of_proxied(call):
             raise errors.method_not_allowed()
         if info.verb in ("create",) and info.name and not info.subresource:
             raise errors.method_not_allowed()
@@ -110,6 +110,11 @@ class Router:
             kind = ScaleTarget if subresource == "scale" else PartTarget if subresource in PART_RULES else Target
             found = self._targets[key] = kind(resource, version, registry, subresource, self._watch_seconds)
         return found
+
+
+def _asks_options_of_proxied(call: Call) -> bool:
+    """The one method without a verb that is carried on: what is proxied answers it."""
+    return call.request.method == "OPTIONS" and call.info.subresource == "proxy"
 
 
 def _may_span(call: Call, resource: Resource) -> bool:
