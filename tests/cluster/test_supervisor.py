@@ -27,13 +27,15 @@ def failing(ready: Ready) -> None:
 
 
 @contextmanager
-def supervised(tmp_path: Path, *programs: Program) -> Iterator[Callable[[], dict[str, Any]]]:
+def supervised(
+    tmp_path: Path, *programs: Program, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[], dict[str, Any]]]:
     """A supervisor in a process of its own; gives a function that reads its state file."""
     state_file = tmp_path / "state.json"
     pid = os.fork()
     if pid == 0:
         try:
-            Supervisor(programs, tmp_path / "logs", state_file).run()
+            Supervisor(programs, tmp_path / "logs", state_file, meanwhile=meanwhile).run()
         finally:
             os._exit(0)
 
@@ -142,3 +144,27 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_what_is_done_meanwhile_comes_after_the_first_starts_and_before_the_others(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    def tell(ready: Ready) -> None:
+        told.write_text(str(done))
+        sleeper(ready)
+
+    done: list[str] = []
+
+    def meanwhile() -> None:
+        wait_for(lambda: (tmp_path / "first").exists())  # it runs already
+        done.append("imports")
+
+    def first(ready: Ready) -> None:
+        (tmp_path / "first").write_text(str(done))
+        sleeper(ready)
+
+    programs = (Program("first", first), Program("second", tell, needs=("first",)))
+    with supervised(tmp_path, *programs, meanwhile=meanwhile) as read:
+        wait_for(lambda: component(read, "second").get("state") == "running")
+    assert (tmp_path / "first").read_text() == "[]"
+    assert told.read_text() == "['imports']"

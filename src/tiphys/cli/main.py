@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from tiphys import KUBERNETES_VERSION, __version__
+from tiphys.cli.importing import uncollected
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("tiphys.cli.up", "Start a one-node cluster on this machine, or say that it runs"),
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tiphys: there is no command {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
     try:
-        status = import_module(entry[0]).main(rest)
+        with uncollected():
+            command = import_module(entry[0])
+        status = command.main(rest)
     except KeyboardInterrupt:
         return 130
     return int(status or 0)

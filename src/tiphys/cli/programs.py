@@ -1,7 +1,7 @@
 """The processes of one node, wired: what `tiphys up` keeps running.
 
 Each function below is the main function of one forked process. Imports of what only one component needs are inside its
-function; what all share is imported by ``preload`` before the fork.
+function; what is shared, or wanted at once, is imported by ``preload_…`` before the fork.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tiphys.cli.connect import bare_client, client_from
+from tiphys.cli.importing import uncollected
 from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
@@ -26,18 +27,32 @@ from tiphys.runtime.tasks import Runner
 Main = Callable[[Ready], Coroutine[Any, Any, None]]
 
 
-def preload() -> None:
-    """Import what most components use, once, before they are forked."""
+@uncollected()
+def preload_apiserver() -> None:
+    """Import what the API server runs, before it is forked."""
+    import jsonschema_rs  # noqa: F401
+    import uvloop  # noqa: F401
+
     import tiphys.api.codec
     import tiphys.api.defaults
     import tiphys.api.resources
     import tiphys.api.validation
+    import tiphys.apiserver.dialer
     import tiphys.apiserver.server
-    import tiphys.controllers.manager
-    import tiphys.proxy.kubeproxy
-    import tiphys.scheduler.scheduler
+    import tiphys.cluster.bootstrap
     import tiphys.store.sqlite
+    import tiphys.wire.inprocess
     import tiphys.wire.server  # noqa: F401
+
+
+@uncollected()
+def preload_others() -> None:
+    """Import what the other components run, while the API server starts, before they are forked."""
+    import tiphys.controllers.manager
+    import tiphys.dns.server
+    import tiphys.kubelet.kubelet
+    import tiphys.proxy.kubeproxy
+    import tiphys.scheduler.scheduler  # noqa: F401
 
 
 def programs(settings: Settings) -> list[Program]:
@@ -79,7 +94,11 @@ async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
 
 
 def containerd(settings: Settings) -> Program:
-    """The private containerd; its pods are stopped in order before it ends, and outlive it where it is killed."""
+    """The private containerd, ready once it has the pause and demo images: work beside the API server's start.
+
+    Its pods are stopped in order before it ends, and outlive it where it is killed.
+    """
+    from tiphys.cluster import images
     from tiphys.cluster.containerd import Containerd, settings_for_machine
     from tiphys.cluster.network import pod_network
     from tiphys.cluster.pods import stop_pods
@@ -87,10 +106,16 @@ def containerd(settings: Settings) -> Program:
     config = settings_for_machine(settings.data_dir, settings.run_dir)
     made = Containerd(config, pod_network(settings))
 
+    def serves() -> bool:
+        if not accepts_connections(config.socket):
+            return False
+        asyncio.run(images.ensure_images(config.socket))
+        return True
+
     def run(ready: Ready) -> None:
         made.write_files()
         made.install_masquerade()
-        exec_program(made.command(), lambda: accepts_connections(config.socket))(ready)
+        exec_program(made.command(), serves)(ready)
 
     return Program("containerd", run, before_stop=lambda: stop_pods(settings))
 
@@ -163,8 +188,7 @@ async def scheduler(settings: Settings, ready: Ready) -> None:
 
 
 async def kubelet(settings: Settings, ready: Ready) -> None:
-    """The kubelet, with the pause and demo images put into containerd first."""
-    from tiphys.cluster import images
+    """The node's agent, over the private containerd."""
     from tiphys.cluster.containerd import settings_for_machine
     from tiphys.controlkit.events import EventRecorder
     from tiphys.kubelet.config import KubeletConfig
@@ -172,7 +196,6 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
     from tiphys.kubelet.runtime.cri import CRIClient
 
     clock, pki = SystemClock(), settings.pki
-    await images.ensure_images(settings.containerd_socket)
     config = KubeletConfig(
         settings.node_name,
         root=settings.kubelet_dir,

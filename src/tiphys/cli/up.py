@@ -19,7 +19,7 @@ from tiphys.cli import status
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
 from tiphys.cli.options import parser
-from tiphys.cli.programs import preload, programs
+from tiphys.cli.programs import preload_apiserver, preload_others, programs
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
@@ -46,9 +46,11 @@ def main(argv: Sequence[str]) -> int:
         found = machine.problems(settings)
     if found:
         fail("this machine cannot run a cluster yet:", *(f"  - {problem}" for problem in found))
-    with console.step("Making certificates and kubeconfigs"):
-        prepare(settings)
-    preload()
+    try:
+        with console.step("Making certificates and kubeconfigs"), lifecycle.beside(lambda: prepare(settings)):
+            preload_apiserver()
+    except lifecycle.Failed:
+        fail("the certificates and kubeconfigs could not be made")
     if arguments.foreground:
         return _foreground(settings)
     try:
@@ -120,9 +122,21 @@ def prepare(settings: Settings) -> None:
 def supervise(settings: Settings) -> None:
     """Run the node's processes until told to end. The caller holds the lock."""
     logs.configure(settings.verbosity)
-    gc.collect()
-    gc.freeze()  # the children share these pages for as long as nobody writes to them
-    Supervisor(programs(settings), settings.logs, settings.state_file).run()
+    _share_memory()
+    Supervisor(programs(settings), settings.logs, settings.state_file, meanwhile=_import_others).run()
+
+
+def _import_others() -> None:
+    preload_others()
+    _share_memory()
+
+
+def _share_memory() -> None:
+    """Children share the pages of what is there now for as long as nobody, a collector included, writes to them.
+
+    Nothing is collected first: imports leave little behind, and the collector would cost every start its time.
+    """
+    gc.freeze()
 
 
 def _foreground(settings: Settings) -> int:

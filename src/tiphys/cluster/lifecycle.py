@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,6 +56,32 @@ def hold_lock(settings: Settings) -> int:
     os.truncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
+
+
+class Failed(Exception):
+    """Work in a process of its own failed; it has said why on standard error."""
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    """Do ``work`` in a process of its own beside the block, and await it at its end. Raises ``Failed``."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:  # noqa: BLE001 - the end of a process: whatever ended it is told
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    try:
+        yield
+    finally:
+        _, status = os.waitpid(pid, 0)
+    if status:
+        raise Failed
 
 
 def start_daemon(settings: Settings, run: Callable[[], None]) -> int:

@@ -103,6 +103,8 @@ class Supervisor:
     programs: Sequence[Program]
     log_dir: Path
     state_file: Path
+    meanwhile: Callable[[], None] = lambda: None
+    """Run once, in this process, when what needs nothing has been started: imports that the others then share."""
     _processes: dict[str, _Process] = field(init=False, default_factory=dict)
     _selector: selectors.BaseSelector = field(init=False, default_factory=selectors.DefaultSelector)
     _stopping: bool = field(init=False, default=False)
@@ -114,6 +116,9 @@ class Supervisor:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         wakeup = self._listen_for_signals()
         try:
+            self._start_what_is_due()
+            self._write_state()
+            self.meanwhile()
             while not self._stopping:
                 self._start_what_is_due()
                 self._write_state()
