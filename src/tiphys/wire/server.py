@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _MAX_PASS_GAP = 0.01
 """Seconds by which a stream's piece may be held back at most."""
+_PASS_RECENT = 0.25
+"""For so many seconds a pass over the streams tells how many of them the next one will find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,14 @@ class Server:
     def flush_stream_soon(self, connection: Connection) -> None:
         """As ``flush_soon``, for a piece of a stream.
 
-        One event goes to hundreds of watchers, at 10 µs each. So passes over the streams are kept as far apart as the
-        last one took, up to a bound: where there are few watchers they follow at once, where there are many, the
-        events that come meanwhile share a write, and requests are not held up behind them.
+        One event goes to hundreds of watchers, at 10 µs each. So where a pass over the streams takes long, the next one
+        is put off, by as long and up to a bound, from its first piece on: the events that come meanwhile share a write,
+        and requests are not held up behind them. It is put off even where the last pass is over for longer than that,
+        as who writes may have been busy reading its events. Where there are few watchers, a pass follows at once.
         """
         if not self._dirty_streams:
-            wait = self._pass_ended + min(self._pass_took, _MAX_PASS_GAP) - time.perf_counter()
+            recent = time.perf_counter() - self._pass_ended < _PASS_RECENT
+            wait = min(self._pass_took, _MAX_PASS_GAP) if recent else 0.0
             if wait > 0.001:
                 self._pass_timer = self.loop.call_later(wait, self._flush_streams)
             else:

@@ -16,6 +16,9 @@ from tiphys.apiserver.storage.selection import FieldTerm, Selection
 
 MAX_BUFFERED = 32 * 1024 * 1024
 """Bytes that may wait for one watcher before it is cut off; it will list and watch again."""
+_LOOK_AFTER = 256 * 1024
+"""How many bytes a group is told before what waits for its members is looked at again: asking every one of hundreds
+after every event costs as much as telling them, and a bound is not missed by more than this."""
 
 Encode = Callable[[str, Entry, Change], bytes]
 """Gives the bytes that tell a watcher about a change: its type, the object to show."""
@@ -43,6 +46,7 @@ class Group:
         self.members: dict[int, Member] = {}
         self.bookmark: Callable[[int], bytes] | None = None
         self._encode = encode
+        self._until_look = 0
 
     def render(self, changes: Iterable[Change]) -> bytes:
         """What a member is to be told about these changes; often nothing."""
@@ -59,9 +63,14 @@ class Group:
         return self._encode(DELETED, change.gone, change) if before else b""
 
     def tell(self, changes: Sequence[Change]) -> None:
-        if data := self.render(changes):
+        if not (data := self.render(changes)):
+            return
+        for member in list(self.members.values()):
+            member.write(data)
+        self._until_look -= len(data)
+        if self._until_look <= 0:
+            self._until_look = _LOOK_AFTER
             for member in list(self.members.values()):
-                member.write(data)
                 if member.buffered > MAX_BUFFERED:
                     member.cut_off()
 
