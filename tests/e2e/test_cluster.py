@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +131,28 @@ def test_a_pod_speaks_to_the_api_server_as_its_service_account(cluster: Machine)
     review = cluster.run("curl", "-s", *asked, f"https://{NODE_IP}:6443/api/v1/namespaces/{DEMO}/pods").stdout
     assert f'User "system:serviceaccount:{DEMO}:default" cannot list resource' in json.loads(review)["message"]
     assert cluster.curl("https://10.96.0.1/readyz", *asked) == "ok"
+
+
+def test_etcdctl_sees_what_kubectl_made(cluster: Machine) -> None:
+    """A runbook's commands, with Debian's etcdctl and with ours, against the store inside the API server."""
+    pki = cluster.folder / "data" / "pki"
+    flags = (
+        f"--endpoints=https://127.0.0.1:2379 --cacert={pki}/etcd/ca.crt "
+        f"--cert={pki}/apiserver-etcd-client.crt --key={pki}/apiserver-etcd-client.key"
+    ).split()
+    key = f"/registry/configmaps/{DEMO}/page"
+    tiphys = str(Path(sys.executable).parent / "tiphys")
+    cluster.environment["ETCDCTL_API"] = "3"
+    for tool in (["etcdctl"], [tiphys, "etcdctl"]):
+        listed = cluster.run(*tool, *flags, "get", "/registry/", "--prefix", "--keys-only").stdout.split()
+        assert key in listed
+        assert "It works" in cluster.run(*tool, *flags, "get", key, "--print-value-only").stdout
+        assert "is healthy" in "".join((done := cluster.run(*tool, *flags, "endpoint", "health")).stdout + done.stderr)
+        snapshot = cluster.folder / f"{Path(tool[0]).name}.db"
+        cluster.run(*tool, *flags, "snapshot", "save", snapshot)
+        assert snapshot.stat().st_size > 10_000
+    refused = cluster.run("etcdctl", flags[0], flags[1], "--dial-timeout=2s", "get", key, check=False)
+    assert refused.returncode != 0
 
 
 PYTHON_CLIENT = """

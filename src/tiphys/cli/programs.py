@@ -125,6 +125,7 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
     from tiphys.apiserver.config import Config
     from tiphys.apiserver.dialer import SocketDialer
     from tiphys.apiserver.server import APIServer
+    from tiphys.cli.storeport import serve_store
     from tiphys.cluster.bootstrap import apply_bootstrap
     from tiphys.store.sqlite import SQLiteBackend
     from tiphys.wire.inprocess import InProcessTransport
@@ -155,6 +156,8 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
         tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
         listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls)
         stack.push_async_callback(listener.close)
+        store = await serve_store(settings, backend)
+        stack.push_async_callback(store.stop)
         ready()
         await asyncio.Event().wait()
 

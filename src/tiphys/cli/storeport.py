@@ -1,0 +1,24 @@
+"""The store's etcd API on loopback, served by the API server's process: for etcdctl and for other API servers.
+
+As kubeadm's etcd it asks for a client certificate of its own authority; `apiserver-etcd-client` in the PKI is one.
+"""
+
+from __future__ import annotations
+
+from tiphys.cluster.settings import Settings
+from tiphys.store.embedded import Embedded
+from tiphys.store.etcdserver.member import Member
+from tiphys.store.etcdserver.server import EtcdServer
+from tiphys.wire.tls import server_context
+
+LOOPBACK = "127.0.0.1"
+
+
+async def serve_store(settings: Settings, store: Embedded) -> EtcdServer:
+    """Listen on the port of the settings. Raises ``OSError`` where it is taken."""
+    pki = settings.pki
+    tls = server_context(pki / "etcd/server.crt", pki / "etcd/server.key", pki / "etcd/ca.crt")
+    member = Member(store, settings.node_name, [f"https://{LOOPBACK}:{settings.etcd_port}"])
+    server = EtcdServer(member)
+    await server.listen(LOOPBACK, settings.etcd_port, tls, need_certificate=True)
+    return server
