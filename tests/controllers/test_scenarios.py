@@ -330,6 +330,16 @@ def test_endpoints_that_a_user_writes_are_mirrored(cluster: Cluster) -> None:
     cluster.wait_until(lambda: mirrored() == {})
 
 
+def test_endpoints_without_a_service_are_left_alone(cluster: Cluster) -> None:
+    subset = {"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 80}]}
+    meta = {"name": "by-hand", "namespace": "default"}
+    cluster.create({"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": [subset]})
+    deploy(cluster, replicas=1)
+    service(cluster)
+    cluster.wait_until(lambda: cluster.get("v1", "Endpoints", "web"))
+    assert cluster.get("v1", "Endpoints", "by-hand") is not None
+
+
 def test_a_service_cidr_is_ready_and_goes_after_its_grace(cluster: Cluster) -> None:
     meta = {"name": "extra"}
     spec = {"cidrs": ["10.200.0.0/24"]}

@@ -9,12 +9,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tiphys.client import errors
-from tiphys.client.informer import Callbacks
 from tiphys.client.resources import ENDPOINTS, PODS, SERVICES
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import Object, annotations_of, copy, equal, key_of, labels_of, name_of, split_key
 from tiphys.controlkit.podcontrol import namespace_is_terminating
+from tiphys.controlkit.queue import WorkQueue
 from tiphys.controllers import endpointscommon as common
 from tiphys.controllers.context import ControllerContext
 
@@ -203,6 +203,23 @@ def _same_subsets(left: Iterable[Object], right: Iterable[Object]) -> bool:
     return equal(canonical(left), canonical(right))
 
 
+class _Leftovers:
+    """Endpoints whose service went away while nobody watched are cleaned up; later ones are left alone."""
+
+    def __init__(self, queue: WorkQueue[str]) -> None:
+        self._queue = queue
+
+    def added(self, endpoints: Object, initial: bool) -> None:
+        if initial and LEADER_ANNOTATION not in annotations_of(endpoints):
+            self._queue.add(key_of(endpoints))
+
+    def updated(self, old: Object, new: Object) -> None:
+        """What others write into Endpoints stays until the service or its pods change."""
+
+    def deleted(self, endpoints: Object) -> None:
+        self._queue.add(key_of(endpoints))
+
+
 class EndpointsController:
     def __init__(self, context: ControllerContext) -> None:
         self._client = context.client
@@ -221,18 +238,10 @@ class EndpointsController:
         )
         self._controller.watches(self._services)
         self._controller.handles(self._pods, common.PodsOfServices(self._services, self._controller.queue))
-        self._controller.handles(self._endpoints, Callbacks(added=self._found, updated=_ignore, deleted=self._gone))
+        self._controller.handles(self._endpoints, _Leftovers(self._controller.queue))
 
     async def run(self) -> None:
         await self._controller.run()
-
-    def _found(self, endpoints: Object) -> None:
-        """Endpoints whose service went away while nobody watched are cleaned up."""
-        if LEADER_ANNOTATION not in annotations_of(endpoints):
-            self._controller.queue.add(key_of(endpoints))
-
-    def _gone(self, endpoints: Object) -> None:
-        self._controller.queue.add(key_of(endpoints))
 
     async def reconcile(self, key: str) -> Result | None:
         namespace, name = split_key(key)
@@ -279,7 +288,3 @@ class EndpointsController:
             verb = f"create endpoint for service {place}" if create else f"update endpoint {place}"
             self._recorder.event(wanted, "Warning", what, f"Failed to {verb}: {error.message}")
             raise
-
-
-def _ignore(old: Object, new: Object) -> None:
-    """Our own writes; what others write to Endpoints stays until the service or a pod changes."""
