@@ -325,6 +325,23 @@ def test_an_image_that_is_nowhere(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_a_pod_deleted_while_its_image_is_pulled_waits_for_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(world: World) -> None:
+        async def stuck(*_: object) -> str:
+            await asyncio.sleep(3600)
+            return ""
+
+        monkeypatch.setattr(world.runtime, "pull_image", stuck)
+        world.add(pod("web", containers=[{"name": "main", "image": "web:latest", "imagePullPolicy": "Always"}]))
+        await world.until(lambda: world.status("web").get("podIP"), 5)
+        world.api.delete_pod("web")
+        await world.until(lambda: not world.api.has_pod("web"), 5)
+
+    play(tmp_path, scene)
+
+
 def test_the_active_deadline_ends_a_pod(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
         world.add(pod("late", activeDeadlineSeconds=30))

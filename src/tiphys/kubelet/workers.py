@@ -127,13 +127,14 @@ class PodWorkers:
             and termination.grace is not None
             and (worker.termination.grace is None or termination.grace < worker.termination.grace)
         )
-        if worker.phase is Phase.SYNC:
+        begins = worker.phase is Phase.SYNC
+        if begins:
             worker.termination = termination
             worker.move(Phase.TERMINATING)
         elif shorter:
             worker.termination.grace = termination.grace
-        if shorter and worker.step is not None:
-            worker.step.cancel()  # stop again, with less grace
+        if (begins or shorter) and worker.step is not None:
+            worker.step.cancel()  # start nothing more, wait for no image; or stop again, with less grace
 
     def poke(self, pod_uid: str) -> None:
         """Something about the pod has changed: take another step now."""
