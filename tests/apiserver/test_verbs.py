@@ -253,3 +253,21 @@ def test_options_of_what_is_proxied_are_carried_on() -> None:
         assert (await world.raw("OPTIONS", "/api/v1/namespaces/a/pods/x")).status == 405
 
     run(work)
+
+
+def test_the_options_of_a_delete_come_in_every_form() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        path = "/api/v1/namespaces/a/configmaps/x"
+        await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+        # DeleteOptions of v1, in the protobuf envelope, with dryRun: [All]
+        body = b"k8s\0" + b"\x0a\x13\x0a\x02v1\x12\x0dDeleteOptions" + b"\x12\x05\x2a\x03All"
+        sent = {"content_type": "application/vnd.kubernetes.protobuf"}
+        assert (await world.raw("DELETE", path, body, **sent)).status == 200
+        assert (await world.raw("DELETE", path, b"no protobuf", **sent)).status == 400
+        assert (await world.raw("DELETE", path, b"dryRun: [", content_type="application/yaml")).status == 400
+        assert (await world.raw("GET", path)).status == 200
+        assert (await world.raw("DELETE", path, b"gracePeriodSeconds: 0", content_type="application/yaml")).status == 200
+        assert (await world.raw("GET", path)).status == 404
+
+    run(work)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import errors, fielderrors
+from tiphys.api import errors, fielderrors, protobuf
 from tiphys.api.fielderrors import FieldError
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.registry.deleting import DeleteOptions
@@ -197,10 +197,19 @@ def _check_propagation(options: DeleteOptions) -> list[FieldError]:
 
 def _options_body(call: Call) -> Object:
     body = call.request.body
-    if "yaml" in call.request.headers.get("content-type", ""):
+    content_type = call.request.headers.get("content-type", "")
+    if "yaml" in content_type:
         import yaml
 
-        found = yaml.load(body, Loader=yaml.CSafeLoader)
+        try:
+            found = yaml.load(body, Loader=yaml.CSafeLoader)
+        except yaml.YAMLError as error:
+            raise errors.bad_request(str(error)) from None
+    elif content_type.startswith(protobuf.CONTENT_TYPE):
+        try:
+            found = protobuf.decode(body)
+        except protobuf.ProtobufError as error:
+            raise errors.bad_request(str(error)) from None
     else:
         try:
             found = orjson.loads(body)
