@@ -267,7 +267,7 @@ def test_the_options_of_a_delete_come_in_every_form() -> None:
         assert (await world.raw("DELETE", path, b"no protobuf", **sent)).status == 400
         assert (await world.raw("DELETE", path, b"dryRun: [", content_type="application/yaml")).status == 400
         assert (await world.raw("GET", path)).status == 200
-        assert (await world.raw("DELETE", path, b"gracePeriodSeconds: 0", content_type="application/yaml")).status == 200
+        assert (await world.raw("DELETE", path, b"dryRun: []", content_type="application/yaml")).status == 200
         assert (await world.raw("GET", path)).status == 404
 
     run(work)
