@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import signal
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -22,6 +21,7 @@ from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.process import run_until_signal
 from tiphys.runtime.tasks import Runner
 
 Main = Callable[[Ready], Coroutine[Any, Any, None]]
@@ -73,24 +73,10 @@ def _component(settings: Settings, main: Main) -> Callable[[Ready], None]:
     """A process whose main coroutine runs until SIGTERM or SIGINT cancels it."""
 
     def run(ready: Ready) -> None:
-        import uvloop
-
         logs.configure(settings.verbosity)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_signal(main(ready)))
+        run_until_signal(main(ready))
 
     return run
-
-
-async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return
 
 
 def containerd(settings: Settings) -> Program:
