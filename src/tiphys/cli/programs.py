@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
-from tiphys.cli.connect import bare_client, client_from
 from tiphys.cli.importing import uncollected
+from tiphys.client.kubeconfig import client_from_file
 from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
@@ -140,7 +140,7 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
         itself = InProcessTransport(server.handler, identity=("system:apiserver", ("system:masters",)))
         await apply_bootstrap(Client(itself, user_agent="tiphys"))
         tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
-        listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls)
+        listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls, oversized=server.oversized)
         stack.push_async_callback(listener.close)
         store = await serve_store(settings, backend)
         stack.push_async_callback(store.stop)
@@ -160,8 +160,8 @@ async def controllers(settings: Settings, ready: Ready) -> None:
         allocate_node_cidrs=True,
         cluster_cidrs=(settings.pod_cidr,),
     )
-    client = client_from(settings, "controller-manager", "kube-controller-manager")
-    bare = bare_client(settings, "kube-controller-manager")
+    client = client_from_file(settings.kubeconfig("controller-manager"), "kube-controller-manager")
+    bare = client_from_file(settings.kubeconfig("controller-manager"), "kube-controller-manager", anonymous=True)
     try:
         await _run_with(client, ControllerManager(config, client, SystemClock(), bare=bare), ready)
     finally:
@@ -172,7 +172,7 @@ async def scheduler(settings: Settings, ready: Ready) -> None:
     from tiphys.scheduler.config import SchedulerConfig
     from tiphys.scheduler.scheduler import Scheduler
 
-    client = client_from(settings, "scheduler", "kube-scheduler")
+    client = client_from_file(settings.kubeconfig("scheduler"), "kube-scheduler")
     await _run_with(client, Scheduler(SchedulerConfig(), client, SystemClock(), random.Random()), ready)
 
 
@@ -201,7 +201,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
         tls_key=pki / "kubelet.key",
         client_ca=pki / "ca.crt",
     )
-    client = client_from(settings, "kubelet", "kubelet")
+    client = client_from_file(settings.kubeconfig("kubelet"), "kubelet")
     runtime = CRIClient(str(settings.containerd_socket))
     recorder = EventRecorder(client, clock, "kubelet", host=settings.node_name)
     async with Runner(clock, "kubelet ") as runner:
@@ -216,7 +216,7 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
 
     config = ProxyConfig(settings.node_name, node_ips=(settings.node_ip,), cluster_cidrs=(settings.pod_cidr,))
-    client = client_from(settings, "kube-proxy", "kube-proxy")
+    client = client_from_file(settings.kubeconfig("kube-proxy"), "kube-proxy")
     await _run_with(client, KubeProxy(config, client, SystemClock()), ready)
 
 
@@ -231,7 +231,7 @@ async def dns(settings: Settings, ready: Ready) -> None:
         cluster_domain=settings.cluster_domain,
         service_ip=settings.dns_ip,
     )
-    client = client_from(settings, "dns", "coredns")
+    client = client_from_file(settings.kubeconfig("dns"), "coredns")
     await _run_with(client, DNSServer(config, client, SystemClock()), ready)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tiphys.api.validation.common import Object
 from tiphys.api.validation.internaltypes import TABLE
+from tiphys.api.validation.objectmeta import META_FIELDS
 
 Field = tuple[str, str, str]
 
@@ -98,30 +99,11 @@ def pod_spec_value(spec: Object) -> dict[str, Any]:
     return shown
 
 
-_META_ORDER = (
-    "name",
-    "generateName",
-    "namespace",
-    "selfLink",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
-)
-
-
 def template_value(template: Object) -> dict[str, Any]:
     """A pod template in its internal form: the metadata's fields stand beside the specification."""
     meta = template.get("metadata") or {}
     shown: dict[str, Any] = {}
-    for key in _META_ORDER:
+    for key in META_FIELDS:
         value = meta.get(key)
         if value:
             shown[key] = {name: value[name] for name in sorted(value)} if isinstance(value, dict) else value

@@ -239,12 +239,12 @@ def template_meta(errs: Errors, meta: Object | None, path: str) -> None:
     found: dict[str, Any] = meta or {}
     validate_annotations(errs, found.get("annotations"), f"{path}.annotations")
     labels(errs, found.get("labels"), f"{path}.labels")
-    for key in _META_FIELDS:
-        if found.get(key):
+    for key in META_FIELDS:
+        if key not in ("labels", "annotations") and found.get(key):
             errs.append(field.forbidden(f"{path}.{_META_PATHS.get(key, key)}", "cannot be set"))
 
 
-_META_FIELDS = (
+META_FIELDS = (
     "name",
     "generateName",
     "namespace",
@@ -255,9 +255,12 @@ _META_FIELDS = (
     "creationTimestamp",
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
     "ownerReferences",
     "finalizers",
     "managedFields",
 )
+"""In the order of the original's struct."""
 # The path is the name of the original's struct field with its first letter in lower case.
 _META_PATHS = {"uid": "uID"}
