@@ -243,6 +243,27 @@ def test_two_servers_on_one_store_agree() -> None:
     run(work)
 
 
+def test_a_server_that_is_killed_leaves_the_endpoints_with_its_lease() -> None:
+    async def work(world: World) -> None:
+        second = APIServer(Config(advertise_address="192.0.2.2"), world.backend, world.clock)
+        await second.start()
+        await second._runner.close()  # as when the process is killed: it says goodbye to nobody
+        await world.clock.sleep(5)
+        assert await addresses(world) == (["192.0.2.1", "192.0.2.2"],) * 2
+        await world.clock.sleep(25)
+        assert await addresses(world) == (["192.0.2.1"],) * 2
+        before = await world.admin.get(R.ENDPOINTS, "kubernetes", "default")
+        await world.clock.sleep(60)
+        assert await world.admin.get(R.ENDPOINTS, "kubernetes", "default") == before  # nothing is written twice
+
+    async def addresses(world: World) -> tuple[list[str], list[str]]:
+        endpoints = await world.admin.get(R.ENDPOINTS, "kubernetes", "default")
+        slices = await world.json("GET", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes")
+        return [a["ip"] for a in endpoints["subsets"][0]["addresses"]], [e["addresses"][0] for e in slices["endpoints"]]
+
+    run(work)
+
+
 def test_tables_and_metadata_only() -> None:
     async def work(world: World) -> None:
         await fill(world, 1)

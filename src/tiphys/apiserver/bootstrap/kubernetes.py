@@ -1,4 +1,4 @@
-"""The service ``default/kubernetes``, by which pods reach the API, and its endpoints: one address per API server."""
+"""The service ``default/kubernetes``, by which pods reach the API, and its endpoints: one address per living server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tiphys.api import codec, errors
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.meta.copying import copy
 from tiphys.api.schema import schema_for
+from tiphys.apiserver.bootstrap.addressleases import AddressLeases
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry import creating, updating
 from tiphys.apiserver.registry.registries import Registries
@@ -29,6 +30,8 @@ class KubernetesService:
     def __init__(self, config: Config, registries: Registries) -> None:
         self._config = config
         self._registries = registries
+        self._leases = AddressLeases(registries.feed.backend, config.storage_root)
+        self._withdrawn = False
         self._reconciles = config.endpoint_reconciler
         if ipaddress.ip_address(config.advertise_address).is_loopback:
             log.warning(
@@ -38,13 +41,16 @@ class KubernetesService:
 
     async def ensure(self) -> None:
         await self._ensure_service()
-        if self._reconciles:
-            await self._write_endpoints({self._config.advertise_address})
+        if self._reconciles and not self._withdrawn:
+            await self._leases.renew(self._config.advertise_address)
+            await self._write_endpoints()
 
     async def withdraw(self) -> None:
-        """Take this server's address out."""
+        """Take this server's address out, for good."""
+        self._withdrawn = True
         if self._reconciles:
-            await self._write_endpoints(set(), {self._config.advertise_address})
+            await self._leases.withdraw(self._config.advertise_address)
+            await self._write_endpoints()
 
     async def _ensure_service(self) -> None:
         registry = self._registries.get("", "services")
@@ -76,29 +82,25 @@ class KubernetesService:
             },
         }
 
-    async def _write_endpoints(self, add: set[str], remove: set[str] | None = None) -> None:
-        """Bring the endpoints, old form and new, to the addresses that they should have."""
-        await self._write(self._registries.get("", "endpoints"), self._endpoints, _endpoint_addresses, add, remove)
-        slices = self._registries.get(_DISCOVERY, "endpointslices")
-        await self._write(slices, self._slice, _slice_addresses, add, remove)
+    async def _write_endpoints(self) -> None:
+        """Bring the endpoints, old form and new, to the addresses of the servers that live."""
+        addresses = await self._leases.addresses()
+        await self._write(self._registries.get("", "endpoints"), self._endpoints(addresses))
+        await self._write(self._registries.get(_DISCOVERY, "endpointslices"), self._slice(addresses))
 
-    async def _write(self, registry: Registry, make: Any, read: Any, add: set[str], remove: set[str] | None) -> None:
+    async def _write(self, registry: Registry, wanted: Object) -> None:
+        wanted = prepared(registry, wanted)
         entry = await registry.store.get(_NAMESPACE, _NAME)
-        current = None if entry is None else registry.object(entry)
-        before = set() if current is None else read(current)
-        after = (before | add) - (remove or set())
-        if current is not None and after == before:
+        if entry is not None and _same(registry.object(entry), wanted):
             return
-        wanted = prepared(registry, make(sorted(after)))
-        write = registry.write(namespace=_NAMESPACE)
 
         async def transform(stored: Object | None) -> Object:
             if stored is None:
                 return copy(wanted)
-            return {**wanted, "metadata": copy(stored["metadata"])}
+            return {**wanted, "metadata": copy(stored["metadata"]) | {"labels": wanted["metadata"]["labels"]}}
 
         change = updating.Update(_NAMESPACE, _NAME, transform, updating.ObjectRules(registry), create=True)
-        await updating.update(registry, change, write)
+        await updating.update(registry, change, registry.write(namespace=_NAMESPACE))
 
     def _endpoints(self, addresses: list[str]) -> Object:
         head = _head("Endpoints", "v1", {"endpointslice.kubernetes.io/skip-mirror": "true"})
@@ -120,12 +122,10 @@ def _head(kind: str, api_version: str, labels: dict[str, str]) -> Object:
     return {"kind": kind, "apiVersion": api_version, "metadata": meta}
 
 
-def _endpoint_addresses(endpoints: Object) -> set[str]:
-    return {a["ip"] for subset in endpoints.get("subsets") or () for a in subset.get("addresses") or ()}
-
-
-def _slice_addresses(slice: Object) -> set[str]:
-    return {address for endpoint in slice.get("endpoints") or () for address in endpoint["addresses"]}
+def _same(current: Object, wanted: Object) -> bool:
+    """Whether they say the same beside what the server itself writes into metadata."""
+    labels = current["metadata"].get("labels") == wanted["metadata"]["labels"]
+    return labels and {**current, "metadata": None} == {**wanted, "metadata": None}
 
 
 def prepared(registry: Registry, obj: Object) -> Object:

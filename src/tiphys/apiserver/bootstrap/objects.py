@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 from tiphys.api import codec
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.meta.copying import copy
 from tiphys.api.schema import schema_for
+from tiphys.apiserver.bootstrap.addressleases import RENEW_SECONDS
 from tiphys.apiserver.bootstrap.kubernetes import KubernetesService
 from tiphys.apiserver.bootstrap.policy import bootstrap_policy
 from tiphys.apiserver.config import Config
@@ -25,7 +27,8 @@ Object = dict[str, Any]
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _RBAC = "rbac.authorization.k8s.io"
-_KEEP_SECONDS = 60.0
+_NAMESPACES_EVERY = 6
+"""Of how many rounds one looks after the namespaces."""
 _PRIORITIES = (
     (
         "system-node-critical",
@@ -57,11 +60,12 @@ class Bootstrap:
         await self._service.ensure()
 
     async def keep(self) -> None:
-        """Repair now and then what somebody may have deleted."""
-        while True:
-            await self._clock.sleep(_KEEP_SECONDS)
-            for name in NAMESPACES:
-                await self._ensure("", "namespaces", namespace(name))
+        """Say that this server lives, and repair now and then what somebody may have deleted."""
+        for number in itertools.count(1):
+            await self._clock.sleep(RENEW_SECONDS)
+            if number % _NAMESPACES_EVERY == 0:
+                for name in NAMESPACES:
+                    await self._ensure("", "namespaces", namespace(name))
             await self._service.ensure()
 
     async def withdraw(self) -> None:
