@@ -271,3 +271,51 @@ def test_the_options_of_a_delete_come_in_every_form() -> None:
         assert (await world.raw("GET", path)).status == 404
 
     run(work)
+
+
+def test_the_order_of_keys_is_no_change() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        made = await world.admin.create(R.CONFIG_MAPS, {**config_map("x"), "data": {"a": "1", "b": "2"}}, namespace="a")
+        same = await world.admin.update(R.CONFIG_MAPS, {**made, "data": {"b": "2", "a": "1"}})
+        assert same["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "body", "told"),
+    [
+        ("PATCH", "", {"metadata": {"resourceVersion": "x"}}, 'strconv.ParseUint: parsing "x": invalid syntax'),
+        ("PATCH", "?fieldManager=a%0a", {}, "invalid character U+000A (at position 1)"),
+        ("PATCH", "?dryRun=", {}, 'dryRun: Unsupported value: [""]: supported values: "All"'),
+    ],
+)
+def test_odd_writes_are_refused(method: str, query: str, body: dict[str, object], told: str) -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+        path = f"/api/v1/namespaces/a/configmaps/x{query}"
+        found = await world.json(method, path, body, content_type="application/merge-patch+json")
+        assert told in found["message"]
+
+    run(work)
+
+
+def test_owners_that_come_twice_are_kept_once() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
+        response = await world.raw(
+            "PATCH",
+            "/api/v1/namespaces/a/configmaps/x",
+            {"metadata": {"ownerReferences": [owner, owner]}},
+            content_type="application/merge-patch+json",
+        )
+        assert response.status == 200
+        assert "duplicate entries after mutating admission happens" in str(response.headers)
+        found = await world.admin.get(R.CONFIG_MAPS, "x", "a")
+        assert found["metadata"]["ownerReferences"] == [owner]
+
+    run(work)

@@ -61,7 +61,9 @@ class Call:
 
     @property
     def user_agent(self) -> str:
-        return self.request.headers.get("user-agent", "")
+        """Headers are bytes; those of a client that says more than ASCII are UTF-8."""
+        agent = self.request.headers.get("user-agent", "")
+        return agent if agent.isascii() else agent.encode("latin-1", "replace").decode("utf-8", "replace")
 
     @property
     def is_long_running(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tiphys.api import codec
-from tiphys.api.apply import apply, decode_applied, excluding, of_paths, update_managed_fields
+from tiphys.api.apply import apply, excluding, of_paths, read_applied, update_managed_fields
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.errors import StatusError
 from tiphys.api.meta import copy
@@ -47,7 +47,7 @@ def decode(step: Object) -> Object:
 def carry_out(step: Object, live: Object | None) -> Object:
     manager, body = step["manager"], step["body"].encode()
     if step["op"] == "apply":
-        applied = decode_applied(body).object
+        applied = read_applied(body)[0]
         return finish(apply(live, applied, manager, step["force"], DEPLOYMENT, SCHEMA, NOW, filters=MAIN))
     if step["op"] == "create":
         return update_managed_fields(None, decode(step), manager, DEPLOYMENT, SCHEMA, NOW, filters=MAIN)

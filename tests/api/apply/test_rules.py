@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tiphys.api import codec
-from tiphys.api.apply import apply, decode_applied, from_scale, to_scale, update_managed_fields
+from tiphys.api.apply import apply, from_scale, read_applied, to_scale, update_managed_fields
 from tiphys.api.apply.managers import ANCIENT, MAX_UPDATE_MANAGERS
 from tiphys.api.errors import StatusError
 from tiphys.api.meta import copy
@@ -181,13 +181,14 @@ def test_what_cannot_be_applied(applied: Object, code: int, message: str) -> Non
 
 
 def test_bodies_are_yaml() -> None:
-    found = decode_applied(b"kind: ConfigMap\ndata:\n  a: '1'\n  a: '2'\n")
-    assert found.object == {"kind": "ConfigMap", "data": {"a": "2"}}
-    assert found.warnings == ['line 4: key "a" already set in map']
+    found, doubled = read_applied(b"kind: ConfigMap\ndata:\n  a: '1'\n  a: '2'\n")
+    assert found == {"kind": "ConfigMap", "data": {"a": "2"}}
+    assert doubled == ['line 4: key "a" already set in map']
+    assert read_applied(b"") == ({}, [])
     with pytest.raises(StatusError, match="error decoding YAML: error unmarshaling JSON: while decoding JSON"):
-        decode_applied(b"[]")
-    with pytest.raises(StatusError, match="error strict decoding YAML"):
-        decode_applied(b"a: 1\na: 2", "Strict")
+        read_applied(b"[]")
+    with pytest.raises(StatusError, match="error decoding YAML: error converting YAML to JSON: yaml: line 1"):
+        read_applied(b"a: [")
 
 
 def test_custom_resources_by_their_schema() -> None:

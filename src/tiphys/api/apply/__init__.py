@@ -1,7 +1,7 @@
 """Server-side apply, and who owns which field after every write. KEP-555."""
 
 from tiphys.api.apply.applying import apply
-from tiphys.api.apply.body import decode_applied
+from tiphys.api.apply.body import read_applied
 from tiphys.api.apply.fieldset import FieldSet, FieldSetError, Filter, excluding, including, of_paths
 from tiphys.api.apply.scale import from_scale, to_scale
 from tiphys.api.apply.updating import update_managed_fields
@@ -13,12 +13,12 @@ __all__ = [
     "FieldSetError",
     "Filter",
     "apply",
-    "decode_applied",
     "excluding",
     "from_scale",
     "including",
     "no_versions",
     "of_paths",
+    "read_applied",
     "to_scale",
     "update_managed_fields",
 ]

@@ -102,6 +102,8 @@ def _check_request(applied: Object, gvk: GroupVersionKind) -> None:
     kind, api_version = (
         value if isinstance(value, str) else "" for value in (applied.get("kind"), applied.get("apiVersion"))
     )
+    if api_version.count("/") > 1:
+        kind = api_version = ""
     if (kind, api_version) != (gvk.kind, gvk.api_version):
         shown = api_version if "/" in api_version else f"/{api_version}"
         raise errors.bad_request(f"invalid object type: {shown}, Kind={kind}")
@@ -158,7 +160,8 @@ class _Apply:
         meta = self.applied.get("metadata")
         meta = meta if isinstance(meta, dict) else {}
         kind = f"{self.gvk.group}/{self.gvk.version}, Kind={self.gvk.kind}"
-        return f"{meta.get('namespace') or ''}/{meta.get('name') or ''}; {kind}"
+        namespace, name = (value if isinstance(value, str) else "" for value in map(meta.get, ("namespace", "name")))
+        return f"{namespace}/{name}; {kind}"
 
     def _managers(self) -> Managers:
         entries = (self.original or {}).get("metadata", {}).get("managedFields")

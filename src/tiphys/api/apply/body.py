@@ -10,14 +10,14 @@ from typing import Any
 import orjson
 
 from tiphys.api import errors
-from tiphys.api.codec.decoding import Decoded
 from tiphys.api.codec.yamltext import YAMLError, to_json
 
+Object = dict[str, Any]
 _MAP = "map[string]interface {}"
 
 
-def decode_applied(body: bytes, field_validation: str = "Warn") -> Decoded:
-    """The applied object as written, and warnings about keys that come twice. Raises ``StatusError`` 400."""
+def read_applied(body: bytes) -> tuple[Object, list[str]]:
+    """The applied object as written, and the keys that came twice, a line each. Raises ``StatusError`` 400."""
     try:
         text, doubled = to_json(body)
     except YAMLError as error:
@@ -30,12 +30,7 @@ def decode_applied(body: bytes, field_validation: str = "Warn") -> Decoded:
             "error decoding YAML: error unmarshaling JSON: while decoding JSON: "
             f"json: cannot unmarshal {_name(found)} into Go value of type {_MAP}"
         )
-    if doubled and field_validation == "Strict":
-        lines = "".join(f"\n  {line}" for line in doubled)
-        raise errors.bad_request(
-            f"error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}"
-        )
-    return Decoded(found, doubled if field_validation == "Warn" else [])
+    return found, doubled
 
 
 def _name(value: Any) -> str:

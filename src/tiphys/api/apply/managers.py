@@ -91,7 +91,8 @@ def read(entries: list[dict[str, Any]] | None, trusted: bool = False) -> Manager
             raise FieldSetError(f"missing fieldsType in managed fields entry {index}")
         if fields_type != "FieldsV1":
             raise FieldSetError(f"invalid fieldsType {quote(fields_type)} in managed fields entry {index}")
-        fields = entry.get("fieldsV1") or {}
+        fields = entry.get("fieldsV1")
+        fields = {} if fields is None else fields
         identity = Identity.of(entry.get("manager", ""), operation, api_version, entry.get("subresource", ""))
         found[identity] = Entry(fields if trusted else canonical(fields), api_version, entry.get("time") or "")
     return found

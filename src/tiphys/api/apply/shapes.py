@@ -13,11 +13,15 @@ from tiphys.api.schema import (
     ANY,
     ARRAY,
     ATOMIC,
+    BOOLEAN,
+    INTEGER,
     MAP,
     OBJECT,
     SCHEMA_OR_ARRAY,
     SCHEMA_OR_BOOL,
     SCHEMA_OR_STRINGS,
+    STRING,
+    Field,
     Schema,
 )
 from tiphys.api.schema import MAP as LIST_OF_TYPE_MAP
@@ -76,9 +80,19 @@ def plan_of(schema: Schema) -> Plan:
             found.items = plan_of(schema.items or ANYTHING)
         if schema.kind == ARRAY and schema.list_type == LIST_OF_TYPE_MAP:
             fields = schema.items.fields if schema.items else {}
-            defaults = {name: field.default for name, field in fields.items()}
+            defaults = {name: _default(field) for name, field in fields.items()}
             found.keys = tuple((name, defaults.get(name)) for name in sorted(schema.list_keys))
     return found  # type: ignore[no-any-return]
+
+
+_ZEROS: dict[str, Any] = {STRING: "", INTEGER: 0, BOOLEAN: False}
+
+
+def _default(field: Field) -> Any:
+    """What an absent key field counts as. Fields that the wire form always shows have the zero value for a default."""
+    if field.default is not None or field.omit_empty or field.pointer:
+        return field.default
+    return _ZEROS.get(field.schema.kind)
 
 
 def shape_of(plan: Plan, value: Any) -> int:

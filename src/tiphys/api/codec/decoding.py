@@ -13,6 +13,7 @@ from tiphys.api.codec.clean import Check, compiled
 from tiphys.api.codec.encoding import ordered
 from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
 from tiphys.api.codec.kinds import go_type, internal_type, scheme_name
+from tiphys.api.codec.restoring import Restorer
 from tiphys.api.codec.typed import DecodeError, TypedDecoder, type_name
 from tiphys.api.errors import StatusError
 from tiphys.api.gotext import quote
@@ -67,7 +68,7 @@ def decode(
         try:
             data = orjson.dumps(protobuf.decode(data))
         except protobuf.ProtobufError as error:
-            raise errors.bad_request(str(error)) from error
+            raise _unrecognized(str(error), gvk, body) from error
     found = None if doubled else _clean(data, gvk, schema)
     if found is not None:
         return Decoded(found)
@@ -75,7 +76,7 @@ def decode(
 
 
 def normalize(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
-    """What decoding makes of an object that did not come as a body: a new one, cleaned and canonical.
+    """What conversion makes of an object in memory: a new one, cleaned and canonical.
 
     Raises ``DecodeError`` with the original's message where a value does not fit its type.
     """
@@ -84,7 +85,7 @@ def normalize(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
     node = read(orjson.dumps(obj))
     if not isinstance(node, Pairs):
         raise DecodeError("not an object")
-    return TypedDecoder().decode(node, schema)
+    return Restorer().decode(node, schema)
 
 
 # -- the fast path

@@ -117,7 +117,7 @@ class TypedDecoder:
         if kind in _SCALARS:
             return _SCALARS[kind](self, node, schema)
         if kind in (ANY, RAW):
-            return plain(node, self._depth)
+            return self._any(node)
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise DecodeError("exceeded max depth")
@@ -131,6 +131,11 @@ class TypedDecoder:
             return self._schema_or(node, schema)
         finally:
             self._depth -= 1
+
+    def _any(self, node: Node) -> Any:
+        if isinstance(node, Number) and real(node.text) is None:
+            raise DecodeError(self._mismatch(f"number {node.text}", "float64"))
+        return plain(node, self._depth)
 
     def _struct_value(self, node: Node, schema: Schema, old: Any) -> Any:
         if isinstance(node, Pairs):

@@ -9,17 +9,18 @@ from typing import Any
 
 from tiphys.api.gotext import value_text
 from tiphys.api.patch.failures import PatchError
+from tiphys.api.patch.gotypes import same_value
 
 
 def index_of(items: list[Any], wanted: Any, merge_key: str) -> int:
     """The place of the item with the same key (or value, without a merge key); -1 where there is none."""
     if not merge_key:
-        return next((i for i, item in enumerate(items) if item == wanted and type(item) is type(wanted)), -1)
+        return next((i for i, item in enumerate(items) if same_value(item, wanted)), -1)
     value = wanted.get(merge_key)
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise PatchError(f"value for key {index} is not a map")
-        if merge_key in item and item[merge_key] == value:
+        if merge_key in item and same_value(item[merge_key], value):
             return index
     return -1
 

@@ -21,12 +21,10 @@ def type_name(value: Any) -> str:
     return "%!s(<nil>)" if value is None else go_name(value)
 
 
-def kind_name(value: Any) -> str:
-    """The kind alone: ``map``, ``slice``."""
-    if isinstance(value, dict):
-        return "map"
-    return "slice" if isinstance(value, list) else go_name(value)
-
-
 def same_type(left: Any, right: Any) -> bool:
     return type(left) is type(right)
+
+
+def same_value(left: Any, right: Any) -> bool:
+    """Equality of values of any type in Go, where 1, 1.0 and true are three values."""
+    return type(left) is type(right) and bool(left == right)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tiphys.api.codec.jsontext import Number
+from tiphys.api.gotext import json_text
 from tiphys.api.meta.copying import copy
 from tiphys.api.patch.failures import PatchError
 
@@ -161,6 +163,9 @@ def _index(items: list[Any], key: str, extra: int = 0) -> int:
 
 
 def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, Number) or isinstance(right, Number):
+        # Numbers are compared as they are written.
+        return _number_text(left) == _number_text(right)
     if type(left) is not type(right):
         return False
     if isinstance(left, dict):
@@ -168,6 +173,12 @@ def _equal(left: Any, right: Any) -> bool:
     if isinstance(left, list):
         return len(left) == len(right) and all(map(_equal, left, right))
     return bool(left == right)
+
+
+def _number_text(value: Any) -> str:
+    if isinstance(value, Number):
+        return value.text
+    return json_text(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
 
 
 def _size(value: Any) -> int:

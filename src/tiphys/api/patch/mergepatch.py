@@ -12,10 +12,10 @@ def merge_patch(obj: Any, patch: Any) -> Any:
 
 def merged(obj: Any, patch: Any, touched: set[int]) -> Any:
     """``touched`` collects the containers that the patch went into, by id: those are written with sorted keys."""
-    if not isinstance(patch, dict):
-        return patch
     if not isinstance(obj, dict):
         return without_nulls(patch, touched)
+    if not isinstance(patch, dict):
+        return patch
     found = dict(obj)
     touched.add(id(found))
     for key, value in patch.items():

@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -14,20 +15,22 @@ from tiphys.api.codec.decoding import FIND_KIND, Decoded, check, may_hold_duplic
 from tiphys.api.codec.encoding import ordered
 from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
 from tiphys.api.codec.kinds import go_type, internal_type, scheme_name
+from tiphys.api.codec.restoring import Restorer
 from tiphys.api.codec.typed import DecodeError, TypedDecoder, plain, type_name
 from tiphys.api.errors import StatusError
 from tiphys.api.gotext import quote, value_text
 from tiphys.api.meta.copying import copy
+from tiphys.api.patch.duplicates import duplicates
 from tiphys.api.patch.failures import BadPatch, PatchError
-from tiphys.api.patch.gojson import duplicates, patched_text
 from tiphys.api.patch.jsonpatch import MAX_OPERATIONS, JSONPatch
 from tiphys.api.patch.mergepatch import merged
-from tiphys.api.patch.restoring import Restorer
 from tiphys.api.patch.strategic import strategic_merge_patch
+from tiphys.api.patch.verbatim import as_node, in_order, node_text, verbatim
 from tiphys.api.schema import ANY, OBJECT, STRING, Field, Schema
 from tiphys.api.scheme import GroupVersionKind
 
 Object = dict[str, Any]
+Refuse = Callable[[str], StatusError]
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -80,34 +83,31 @@ class _Patch:
     # -- the three kinds of patches
 
     def json(self) -> Decoded:
+        operations = self._plain_operations()
+        if operations is not None:
+            found = self._clean(_operated(self.current, operations)[0])
+            if found is not None:
+                return found
         node = self._read("error decoding patch: ")
         strict = self._check_operations(node)
-        operations = plain(node) or []
-        if len(operations) > MAX_OPERATIONS:
+        written = self._verbatim(node) or []
+        if len(written) > MAX_OPERATIONS:
             raise errors.request_entity_too_large(
-                f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
+                f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(written)}"
             )
-        run = JSONPatch(copy(self.current))
-        try:
-            patched = run.run(operations)
-        except PatchError as error:
-            raise _unprocessable() from error
-        return self._decode(patched, run.touched, strict)
+        return self._decode(*_operated(in_order(self.current, self.schema), written), strict)
 
     def merge(self) -> Decoded:
         patch = self._plain_patch()
         if patch is not None:
-            touched: set[int] = set()
-            return self._decode(merged(self.current, patch, touched), touched, [])
-        node = self._read("error decoding patch: ")
-        if node is None:
-            raise errors.bad_request("Invalid JSON Patch")
-        if not isinstance(node, Pairs):
-            message = f"json: cannot unmarshal {type_name(node)} into Go value of type {_MAP}"
-            raise errors.bad_request("Invalid JSON Patch" if self._lax else f"error decoding patch: {message}")
-        touched = set()
+            found = self._clean(merged(self.current, patch, set()))
+            if found is not None:
+                return found
+        node = self._read_merge_patch()
         strict = duplicates(node)
-        return self._decode(merged(self.current, self._plain(node), touched), touched, strict)
+        touched: set[int] = set()
+        current = in_order(self.current, self.schema)
+        return self._decode(merged(current, self._verbatim(node), touched), touched, strict)
 
     def strategic(self) -> Decoded:
         patch, strict = self._plain_patch(), []
@@ -142,6 +142,29 @@ class _Patch:
         except (orjson.JSONDecodeError, TypeError):
             return None
 
+    def _plain_operations(self) -> list[Object] | None:
+        """The operations of a JSON patch, where there is nothing odd about their text."""
+        try:
+            found = orjson.loads(self.body)
+            plain = isinstance(found, list) and len(found) <= MAX_OPERATIONS and all(map(_is_operation, found))
+            return found if plain and not may_hold_duplicates(self.body, found) else None
+        except (orjson.JSONDecodeError, TypeError):
+            return None
+
+    def _read_merge_patch(self) -> Node:
+        """An object, or where nobody asked for more checks, a list, which takes the object's place."""
+        invalid = errors.bad_request("Invalid JSON Patch")
+        try:
+            node = read(self.body)
+        except JSONError as error:
+            raise (invalid if self._lax else errors.bad_request(f"error decoding patch: {error}")) from error
+        if node is None:
+            raise invalid
+        if isinstance(node, Pairs) or (self._lax and isinstance(node, list)):
+            return node
+        reason = f"json: cannot unmarshal {type_name(node)} into Go value of type {_MAP}"
+        raise invalid if self._lax else errors.bad_request(f"error decoding patch: {reason}")
+
     def _read(self, prefix: str) -> Node:
         try:
             return read(self.body)
@@ -151,6 +174,12 @@ class _Patch:
     def _plain(self, node: Node) -> Any:
         try:
             return plain(node)
+        except DecodeError as error:
+            raise errors.bad_request(str(error)) from error
+
+    def _verbatim(self, node: Node) -> Any:
+        try:
+            return verbatim(node)
         except DecodeError as error:
             raise errors.bad_request(str(error)) from error
 
@@ -185,78 +214,104 @@ class _Patch:
 
     # -- the patched object
 
+    def _clean(self, patched: Any) -> Decoded | None:
+        """The patched object, where it needs no repair and there is nothing to say about it."""
+        if not isinstance(patched, dict) or not self.schema.name:
+            return None
+        if patched.get("kind") != self.gvk.kind or patched.get("apiVersion") != self.gvk.api_version:
+            return None
+        try:
+            # What the patch did not touch is still the current object's, which is not the caller's to change.
+            return Decoded(ordered(copy(patched))) if check(self.schema)(patched) else None
+        except (ValueError, TypeError):
+            return None
+
     def _decode(self, patched: Any, touched: set[int], strict: list[str]) -> Decoded:
         """The object of its type, as if the patched text had come as a body."""
-        if not strict and self._is_clean(patched):
-            # What the patch did not touch is still the current object's, which is not the caller's to change.
-            return Decoded(ordered(copy(patched)))
+        node = as_node(patched, touched)
 
         def refuse(reason: str) -> StatusError:
-            return _invalid(patched_text(patched, self.schema, touched), reason)
+            return _invalid(node_text(node), reason)
 
-        if not isinstance(patched, dict):
-            name = "array" if isinstance(patched, list) else "string"
-            reason = f"json: cannot unmarshal {name} into Go value of type {FIND_KIND}"
+        if not isinstance(node, Pairs):
+            reason = f"json: cannot unmarshal {type_name(node)} into Go value of type {FIND_KIND}"
             raise refuse(f"couldn't get version/kind; json parse error: {reason}")
-        self._check_kind(patched, refuse)
+        kind, api_version = self._kind(node, refuse)
         decoder = TypedDecoder()
-        found = self._typed(decoder, patched, refuse)
+        found = self._typed(decoder, node, refuse) if api_version else _without_version(decoder, node)
+        found["kind"], found["apiVersion"] = kind, self.gvk.api_version
         return self._finish(found, [*strict, *decoder.strict_errors], refuse)
 
     def _restore(self, patched: Object, patch: Object, strict: list[str]) -> Decoded:
         """The object of its type, as the original converts maps in memory."""
-        if not strict and self._is_clean(patched):
-            return Decoded(ordered(copy(patched)))
+        clean = None if strict else self._clean(patched)
+        if clean is not None:
+            return clean
 
         def refuse(reason: str) -> StatusError:
             return _invalid(value_text(patch), reason)
 
         decoder = Restorer()
-        found = self._typed(decoder, patched, refuse)
-        found.setdefault("kind", self.gvk.kind)
-        found.setdefault("apiVersion", self.gvk.api_version)
+        node = as_node(patched, set())
+        assert isinstance(node, Pairs)
+        found = self._typed(decoder, node, refuse)
+        found["kind"], found["apiVersion"] = self.gvk.kind, self.gvk.api_version
         return self._finish(found, [*strict, *sorted(decoder.strict_errors)], refuse)
 
-    def _is_clean(self, patched: Any) -> bool:
-        if not isinstance(patched, dict) or not self.schema.name:
-            return False
-        if patched.get("kind") != self.gvk.kind or patched.get("apiVersion") != self.gvk.api_version:
-            return False
+    def _typed(self, decoder: TypedDecoder, node: Pairs, refuse: Refuse) -> Object:
         try:
-            return check(self.schema)(patched)
-        except (ValueError, TypeError):
-            return False
-
-    def _typed(self, decoder: TypedDecoder, patched: Object, refuse: Any) -> Object:
-        if not self.schema.name:
-            return copy(patched)
-        try:
-            node = read(orjson.dumps(patched))
-            assert isinstance(node, Pairs)
+            if not self.schema.name:
+                found: Object = plain(node)
+                return found
             return decoder.decode(node, self.schema)
-        except (DecodeError, TypeError) as error:
+        except DecodeError as error:
             raise refuse(str(error)) from error
 
-    def _check_kind(self, patched: Object, refuse: Any) -> None:
-        kind = patched.get("kind") or self.gvk.kind
-        api_version = patched.get("apiVersion") or self.gvk.api_version
-        if not isinstance(kind, str) or not isinstance(api_version, str):
-            name = "kind" if not isinstance(kind, str) else "apiVersion"
-            reason = f"json: cannot unmarshal number into Go struct field .{name} of type string"
-            raise refuse(f"couldn't get version/kind; json parse error: {reason}")
-        patched["kind"], patched["apiVersion"] = kind, api_version
-        if (kind, api_version) == (self.gvk.kind, self.gvk.api_version) or not self.schema.name:
-            return
+    def _kind(self, node: Pairs, refuse: Refuse) -> tuple[str, str]:
+        """Kind and API version of the patched object, the version empty where there is none."""
+        head = dict(node.pairs)
+        for name in ("kind", "apiVersion"):
+            value = head.get(name)
+            if value is not None and not isinstance(value, str):
+                reason = f"json: cannot unmarshal {type_name(value)} into Go struct field .{name} of type string"
+                raise refuse(f"couldn't get version/kind; json parse error: {reason}")
+        kind, api_version = str(head.get("kind") or self.gvk.kind), str(head.get("apiVersion") or "")
+        if not self.schema.name:
+            return kind, api_version or self.gvk.api_version
+        if api_version.count("/") > 1:
+            raise refuse(f"unexpected GroupVersion string: {api_version}")
+        if kind == self.gvk.kind and api_version in ("", self.gvk.api_version):
+            return kind, api_version
         source = go_type(api_version, kind, self.gvk)
         if source is None:
             shown = f"{quote(kind)} is registered for version {quote(api_version)}"
             raise refuse(f"no kind {shown} in scheme {quote(scheme_name(self.gvk))}")
         raise refuse(f"converting ({source}) to ({internal_type(self.gvk)}): unknown conversion")
 
-    def _finish(self, found: Object, strict: list[str], refuse: Any) -> Decoded:
+    def _finish(self, found: Object, strict: list[str], refuse: Refuse) -> Decoded:
         if strict and self.validation == "Strict":
             raise refuse(f"strict decoding error: {', '.join(strict)}")
         return Decoded(ordered(found), [] if self._lax else strict)
+
+
+def _operated(current: Object, operations: list[Any]) -> tuple[Any, set[int]]:
+    run = JSONPatch(copy(current))
+    try:
+        return run.run(operations), run.touched
+    except PatchError as error:
+        raise _unprocessable() from error
+
+
+def _is_operation(value: Any) -> bool:
+    if not isinstance(value, dict) or not value.keys() <= _OPERATION.fields.keys():
+        return False
+    return all(isinstance(text, str) for name, text in value.items() if name != "value")
+
+
+def _without_version(decoder: TypedDecoder, node: Pairs) -> Object:
+    """An object without an API version is read as the internal type, where nothing has the name that it has here."""
+    decoder.strict_errors += [f"unknown field {quote(name)}" for name, _ in node.pairs if name != "kind"]
+    return {}
 
 
 def _invalid(value: str, reason: str) -> StatusError:

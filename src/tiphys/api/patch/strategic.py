@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.gotext import quote, value_text
-from tiphys.api.meta.copying import copy
 from tiphys.api.patch.elementorder import index_of, normalized, partition
 from tiphys.api.patch.failures import BadPatch, PatchError
-from tiphys.api.patch.gotypes import go_name, same_type, type_name
+from tiphys.api.patch.gotypes import go_name, same_type, same_value, type_name
 from tiphys.api.schema import ARRAY, OBJECT, Field, Schema
 
 Object = dict[str, Any]
@@ -30,12 +29,14 @@ BAD_ORDER = "invalid patch format of setElementOrder list"
 
 
 def strategic_merge_patch(obj: Object, patch: Object, schema: Schema) -> Object:
-    """The patched object; shares unchanged parts with the original. Raises ``PatchError``."""
-    return _merge_map(obj, copy(patch), schema)
+    """The patched object; shares unchanged parts with the original. Raises ``PatchError``.
+
+    ``patch`` is used up: what is left of it is what the original shows in messages.
+    """
+    return _merge_map(obj, patch, schema)
 
 
 def _merge_map(original: Object | None, patch: Object, schema: Schema | None) -> Object:
-    """``patch`` is used up."""
     if DIRECTIVE in patch:
         return _directive(patch)
     found = dict(original or {})
@@ -71,7 +72,9 @@ def _directive(patch: Object) -> Object:
 
 
 def _bad_directive(directive: Any, patch: Object) -> PatchError:
-    shown = directive if isinstance(directive, str) else f"%!s({go_name(directive)}={value_text(directive)})"
+    shown = directive
+    if not isinstance(directive, str):
+        shown = type_name(None) if directive is None else f"%!s({go_name(directive)}={value_text(directive)})"
     return PatchError(f"unknown patch type: {shown} in map: {value_text(patch)}")
 
 
@@ -167,7 +170,7 @@ def _merge_list(original: list[Any], patch: list[Any], items: Schema, merge_key:
         return original
     if not isinstance(_element_type(original, patch), dict):
         if deleting:
-            return [item for item in original if item not in patch]
+            return [item for item in original if not any(same_value(item, gone) for gone in patch)]
         result = _deduplicated([*original, *patch])
         ours, theirs = partition(result, patch, "")
         return normalized(ours, theirs, patch, original, "")
@@ -201,7 +204,7 @@ def _deduplicated(items: list[Any]) -> list[Any]:
     while at < len(items) - 1:
         other = at + 1
         while other < len(items):
-            if items[at] == items[other] and type(items[at]) is type(items[other]):
+            if same_value(items[at], items[other]):
                 items[other] = items[-1]
                 items.pop()
             else:
@@ -237,7 +240,7 @@ def _no_merge_key(item: Object, merge_key: str) -> PatchError:
 
 
 def _without(items: list[Any], merge_key: str, value: Any) -> list[Any]:
-    return [item for item in items if merge_key not in item or item[merge_key] != value]
+    return [item for item in items if merge_key not in item or not same_value(item[merge_key], value)]
 
 
 def _merge_items(original: list[Any], patch: list[Any], merge_key: str, items: Schema) -> list[Any]:
@@ -339,10 +342,10 @@ def _check_order(changes: list[Any], order: list[Any], merge_key: str) -> None:
 
 def _same_key(left: Any, right: Any, merge_key: str) -> bool:
     if not merge_key:
-        return bool(left == right)
+        return same_value(left, right)
     for side in (left, right):
         if not isinstance(side, dict):
             raise PatchError(f"expected a map[string]interface {{}}, but received a {type_name(side)}")
         if merge_key not in side:
             raise _no_merge_key(side, merge_key)
-    return bool(left[merge_key] == right[merge_key])
+    return same_value(left[merge_key], right[merge_key])

@@ -28,6 +28,7 @@ async def create(call: Call, target: Target, admission: AdmissionChain) -> Respo
     if target.is_namespaces:
         attributes.namespace = attributes.name
     await admission.mutate(attributes)
+    dedup_owner_references(attributes.new(), call, admitted=True)
     stored = target.merge(None, attributes.new())
     entry = await creating.create(target.registry, stored, write, validator(call, target, admission, options))
     return show_entry(call, target, entry, form, 201)

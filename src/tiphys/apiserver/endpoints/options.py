@@ -53,7 +53,7 @@ def write_options(call: Call, kind: str, apply: bool = False) -> WriteOptions:
     parameters = call.parameters
     if not parameters and not apply:
         return WriteOptions(manager=manager_from_user_agent(call.user_agent))
-    dry_run = [value for value in parameters.get("dryRun", []) if value]
+    dry_run = parameters.get("dryRun", [])
     manager = call.parameter("fieldManager")
     validation = call.parameter("fieldValidation")
     found: list[FieldError] = []
@@ -77,11 +77,15 @@ def _check_force(parameters: Parameters, manager: str, apply: bool) -> list[Fiel
 
 
 def _check_manager(manager: str) -> list[FieldError]:
-    if len(manager) > _MAX_MANAGER:
-        return [fielderrors.too_long("fieldManager", _MAX_MANAGER)]
-    if not manager.isprintable():
-        return [fielderrors.invalid("fieldManager", manager, "should only contain printable characters")]
-    return []
+    found: list[FieldError] = []
+    if len(manager.encode()) > _MAX_MANAGER:
+        found.append(fielderrors.too_long("fieldManager", _MAX_MANAGER))
+    for index, character in enumerate(manager):
+        if not character.isprintable():
+            at = len(manager[:index].encode())
+            text = f"invalid character U+{ord(character):04X} (at position {at})"
+            found.append(fielderrors.invalid("fieldManager", manager, text))
+    return found
 
 
 def _check_dry_run(values: list[str]) -> list[FieldError]:
@@ -92,8 +96,8 @@ def _check_dry_run(values: list[str]) -> list[FieldError]:
 
 def manager_from_user_agent(agent: str) -> str:
     """The field manager of a client that names none: the product in its user agent."""
-    product = agent.partition("/")[0]
-    return "".join(c for c in product if c.isprintable())[:_MAX_MANAGER] or "unknown"
+    product = "".join(c for c in agent.partition("/")[0] if c.isprintable())
+    return product.encode()[:_MAX_MANAGER].decode(errors="ignore") or "unknown"
 
 
 def list_options(call: Call, watch: bool) -> ListOptions:

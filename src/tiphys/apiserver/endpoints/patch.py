@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from tiphys.api import errors
-from tiphys.api.apply import apply
-from tiphys.api.codec import yamltext
+from tiphys.api.apply import apply, read_applied
 from tiphys.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, patch_object
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -55,7 +52,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
         await admission.mutate(attributes)
-        dedup_owner_references(attributes.new(), call)
+        dedup_owner_references(attributes.new(), call, admitted=True)
         return target.merge(stored, attributes.new())
 
     update = updating.Update(
@@ -106,7 +103,7 @@ def _change(call: Call, target: Target, media: str, options: WriteOptions, now: 
 
 
 def _apply(call: Call, target: Target, options: WriteOptions, now: str) -> Change:
-    applied = _read_applied(call, options)
+    applied, doubled = read_applied(call.request.body)
 
     def change(old: Object | None) -> Object:
         merged = apply(
@@ -121,26 +118,14 @@ def _apply(call: Call, target: Target, options: WriteOptions, now: str) -> Chang
             filters=target.filters,
             convert=target.converter,
         )
+        # Keys that come twice are told of last: what apply has against the object counts more.
+        if doubled and options.field_validation == "Strict":
+            lines = "".join(f"\n  {line}" for line in doubled)
+            raise errors.bad_request(
+                f"error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}"
+            )
+        for line in doubled if options.field_validation == "Warn" else ():
+            call.warn(line)
         return target.prepared(merged)
 
     return change
-
-
-def _read_applied(call: Call, options: WriteOptions) -> Object:
-    """The applied configuration, which is YAML, as JSON is too."""
-    try:
-        text, doubled = yamltext.to_json(call.request.body)
-        found = orjson.loads(text)
-    except yamltext.YAMLError as error:
-        raise errors.bad_request(f"error decoding YAML: {error}") from None
-    if doubled and options.field_validation == "Strict":
-        lines = "".join(f"\n  {line}" for line in doubled)
-        raise errors.bad_request(
-            f"error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}"
-        )
-    if options.field_validation == "Warn":
-        for line in doubled:
-            call.warn(line)
-    if not isinstance(found, dict):
-        raise errors.bad_request("error decoding YAML: the applied configuration must be an object")
-    return found

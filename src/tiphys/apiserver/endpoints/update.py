@@ -43,6 +43,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
         await admission.mutate(attributes)
+        dedup_owner_references(attributes.new(), call, admitted=True)
         return target.merge(stored, attributes.new())
 
     change = updating.Update(

@@ -89,8 +89,8 @@ def check_name(obj: Object, name: str, namespace: str) -> None:
         )
 
 
-def dedup_owner_references(obj: Object, call: Call) -> None:
-    """Owner references that come twice are kept once, with a warning."""
+def dedup_owner_references(obj: Object, call: Call, admitted: bool = False) -> None:
+    """Owner references that come twice are kept once, with a warning; ``admitted`` is after mutating admission."""
     meta = obj["metadata"]
     references = meta.get("ownerReferences")
     if not references or len(references) < 2:
@@ -104,8 +104,9 @@ def dedup_owner_references(obj: Object, call: Call) -> None:
             kept.append(reference)
     if doubled:
         meta["ownerReferences"] = kept
+        after = " after mutating admission happens" if admitted else ""
         call.warn(
-            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may"
-            " reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed:"
+            f".metadata.ownerReferences contains duplicate entries{after}; API server dedups owner references in 1.20+,"
+            " and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed:"
             f" {', '.join(doubled)}"
         )

@@ -56,8 +56,7 @@ def fill_system_fields(registry: Registry, meta: Object, write: Write) -> None:
     """Set what the server alone sets on a new object."""
     meta["uid"] = registry.ids.uid()
     meta["creationTimestamp"] = write.now
-    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
-        meta.pop(name, None)
+    meta.pop("selfLink", None)
     if needs_name(meta):
         meta["name"] = meta["generateName"][:_MAX_GENERATED_BASE] + registry.ids.suffix()
     if registry.resource.namespaced:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.gotext import quote
 from tiphys.apiserver.registry.creating import before_create, fill_system_fields, match_namespace
 from tiphys.apiserver.registry.registry import Registry, Validate, ValidateUpdate, no_validation
 from tiphys.apiserver.registry.strategy import Finish, Write, keep
@@ -104,6 +105,7 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
         raise registry.not_found(change.name)
     obj = await change.transform(None)
     meta = obj["metadata"]
+    check_number(meta.get("resourceVersion", ""))
     fill_system_fields(registry, meta, write)
     finish = await registry.strategy.begin_create(obj, write)
     done = False
@@ -160,20 +162,24 @@ def _check_version(registry: Registry, new: Object, old: Object) -> None:
     """Refuse an update that was made from another version of the object than the stored one."""
     meta, kept = new["metadata"], old["metadata"]
     version = meta.get("resourceVersion", "")
+    check_number(version)
     if version in ("", "0"):
         if not registry.strategy.unconditional_update:
             error = fielderrors.invalid("metadata.resourceVersion", 0, "must be specified for an update")
             raise errors.invalid(registry.group, registry.plural, kept["name"], [error])
         meta["resourceVersion"] = kept["resourceVersion"]
-    elif not version.isdigit():
-        error = fielderrors.invalid("metadata.resourceVersion", version, _not_a_number(version))
-        raise errors.invalid(registry.group, registry.plural, kept["name"], [error])
-    elif version != kept["resourceVersion"]:
+    elif int(version) != int(kept["resourceVersion"]):
         raise registry.conflict(kept["name"])
 
 
-def _not_a_number(version: str) -> str:
-    return f'strconv.ParseUint: parsing "{version}": invalid syntax'
+def check_number(version: str) -> None:
+    """A resource version that is no number is refused in the words of the parser."""
+    if not version:
+        return
+    if not (version.isascii() and version.isdigit()):
+        raise errors.from_code(500, f"strconv.ParseUint: parsing {quote(version)}: invalid syntax")
+    if int(version) >= 2**64:
+        raise errors.from_code(500, f"strconv.ParseUint: parsing {quote(version)}: value out of range")
 
 
 _KEPT_WHEN_DELETING = ("deletionTimestamp", "deletionGracePeriodSeconds")
@@ -186,6 +192,7 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
         match_namespace(meta, write.namespace)
     else:
         meta.pop("namespace", None)
+    meta.pop("selfLink", None)
     _restore(meta, kept, "generation")
     rules.prepare(new, old, write)
     if not meta.get("uid"):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from tiphys.apiserver.storage.cacher import Cacher
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
@@ -96,7 +98,9 @@ class ObjectStore:
         return self.codec.entry(key, draft.value, revision, draft, old.create_revision, lease)
 
     def _unchanged(self, key: str, old: Entry, draft: Draft) -> bool:
-        return self.codec.entry(key, draft.value, old.revision, draft).body == old.body
+        """Whether the object is the same; its keys may have come in another order."""
+        body = self.codec.entry(key, draft.value, old.revision, draft).body
+        return body == old.body or (len(body) == len(old.body) and _value(body) == _value(old.body))
 
     async def _put(self, key: str, draft: Draft, expected: int, lease: int) -> int | None:
         """The new revision, or None where the key's is not the expected one."""
@@ -121,3 +125,8 @@ class ObjectStore:
         if not result.succeeded:
             raise Stale(key)
         return at_revision(old, result.revision)
+
+
+def _value(body: bytes) -> object:
+    """The value of an object's text without its opening brace."""
+    return orjson.loads(b"{" + body)
