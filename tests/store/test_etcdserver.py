@@ -23,7 +23,7 @@ from tiphys.store.etcdserver.member import Member
 from tiphys.store.etcdserver.server import EtcdServer
 from tiphys.store.sqlite import SQLiteBackend
 from tiphys.wire.grpc_connection import DATA, GOAWAY, HEADERS, PREFACE, SETTINGS, frame
-from tiphys.wire.tls import HTTP2_AND_1, server_context
+from tiphys.wire.tls import server_context
 
 Scenario = Callable[[SQLiteBackend, str], Awaitable[None]]
 
@@ -207,7 +207,7 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
 
     ca = write("ca.pem", authority.pem)
     server_cert, server_key = authority.issue("localhost", server=True)
-    context = server_context(server_cert, server_key, authority.pem, alpn=HTTP2_AND_1)
+    context = server_context(server_cert, server_key, authority.pem)
 
     def client(who: Authority | None) -> ClientTLS:
         if who is None:

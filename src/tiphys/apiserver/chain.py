@@ -39,6 +39,7 @@ class Parts:
     anonymous: bool
     request_timeout: float
     max_body: int
+    browsers: Sequence[Filter] = ()
 
 
 def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
@@ -48,6 +49,7 @@ def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
             [
                 measure(parts.metrics, parts.clock),
                 audit(parts.ids.uid),
+                *parts.browsers,
                 answer_failures,
                 limit_body(parts.max_body),
                 limit_time(parts.request_timeout),

@@ -8,22 +8,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ipaddress
+import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
 from tiphys.apiserver.authn.tokenfile import read_users
-from tiphys.apiserver.config import ISSUER, Config
+from tiphys.apiserver.config import ISSUER, Config, FrontProxy
 from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
 from tiphys.apiserver.server import APIServer
+from tiphys.apiserver.serving import serving
 from tiphys.runtime import logs
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.process import run_until_signal
+from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.server import serve
-from tiphys.wire.tls import client_context, server_context
+from tiphys.wire.tls import client_context
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,9 +52,13 @@ async def _run(flags: argparse.Namespace, config: Config) -> None:
         server = APIServer(config, backend, clock, dialer=dialer)
         await server.start()
         stack.push_async_callback(server.stop)
-        tls = server_context(flags.tls_cert_file, flags.tls_private_key_file, flags.client_ca_file)
+        address, port = flags.bind_address, flags.secure_port
+        kubernetes = str(ipaddress.ip_network(config.service_cluster_ip_ranges[0])[1])
+        served = serving(flags, (config.advertise_address, kubernetes), clock)
+        runner = await stack.enter_async_context(Runner(clock, "kube-apiserver "))
+        runner.supervise(served.keep_renewed, "certificates")
         listener = await serve(
-            server.handler, flags.bind_address, flags.secure_port, tls=tls, oversized=server.oversized
+            server.handler, address, port, tls=served.tls, limits=served.limits, oversized=server.oversized
         )
         stack.push_async_callback(listener.close)
         await asyncio.Event().wait()
@@ -91,6 +99,11 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     first, _, last = flags.service_node_port_range.partition("-")
     if not (first.isdigit() and last.isdigit()):
         flags_parser.error(f"--service-node-port-range {flags.service_node_port_range!r} is not a range FIRST-LAST")
+    for pattern in _words(flags.cors_allowed_origins):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            flags_parser.error(f"--cors-allowed-origins: {pattern!r} is not a regular expression: {error}")
     issuers = tuple(flags.service_account_issuer) or (ISSUER,)
     found = Config(
         advertise_port=flags.secure_port,
@@ -103,14 +116,20 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         service_account_signing_key=_text(flags.service_account_signing_key_file),
         service_account_keys=tuple(path.read_bytes() for path in flags.service_account_key_file),
         service_account_issuers=issuers,
+        service_account_jwks_uri=flags.service_account_jwks_uri,
         api_audiences=_words(flags.api_audiences),
         service_account_max_expiration=int(flags.service_account_max_token_expiration),
         service_account_extend_expiration=flags.service_account_extend_token_expiration,
         client_ca=_text(flags.client_ca_file),
-        requestheader_client_ca=_text(flags.requestheader_client_ca_file),
+        front_proxy=_front_proxy(flags),
         authorization_modes=_words(flags.authorization_mode),
         enable_admission_plugins=_words(flags.enable_admission_plugins),
         disable_admission_plugins=_words(flags.disable_admission_plugins),
+        not_ready_toleration_seconds=flags.default_not_ready_toleration_seconds,
+        unreachable_toleration_seconds=flags.default_unreachable_toleration_seconds,
+        kubelet_address_types=_words(flags.kubelet_preferred_address_types),
+        cors_allowed_origins=_words(flags.cors_allowed_origins),
+        strict_transport_security=_words(flags.strict_transport_security_directives),
         request_timeout=flags.request_timeout,
         min_request_timeout=float(flags.min_request_timeout),
         max_requests_in_flight=flags.max_requests_inflight,
@@ -127,6 +146,19 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     else:
         flags_parser.error("--advertise-address is needed where --bind-address names no address of this machine")
     return found
+
+
+def _front_proxy(flags: argparse.Namespace) -> FrontProxy | None:
+    if flags.requestheader_client_ca_file is None:
+        return None
+    return FrontProxy(
+        flags.requestheader_client_ca_file.read_bytes(),
+        _words(flags.requestheader_allowed_names),
+        _words(flags.requestheader_username_headers),
+        _words(flags.requestheader_uid_headers),
+        _words(flags.requestheader_group_headers),
+        _words(flags.requestheader_extra_headers_prefix),
+    )
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -10,6 +10,20 @@ from tiphys.apiserver.call import User
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
+@dataclass(frozen=True, slots=True)
+class FrontProxy:
+    """Proxies that authenticate callers and tell who they are in headers."""
+
+    ca: bytes
+    """Who signs their certificates."""
+    names: tuple[str, ...] = ("front-proxy-client",)
+    """The common names of their certificates; none for any."""
+    username_headers: tuple[str, ...] = ("X-Remote-User",)
+    uid_headers: tuple[str, ...] = ("X-Remote-Uid",)
+    group_headers: tuple[str, ...] = ("X-Remote-Group",)
+    extra_prefixes: tuple[str, ...] = ("X-Remote-Extra-",)
+
+
 @dataclass(slots=True)
 class Config:
     """Keys and certificates are PEM texts; times are in seconds."""
@@ -33,15 +47,27 @@ class Config:
     service_account_keys: tuple[bytes, ...] = ()
     """Further keys whose tokens are believed."""
     service_account_issuers: tuple[str, ...] = (ISSUER,)
+    service_account_jwks_uri: str = ""
+    """Empty: where this server is reached."""
     api_audiences: tuple[str, ...] = ()
     """Empty: the issuers."""
     service_account_max_expiration: int = 0
     service_account_extend_expiration: bool = True
     client_ca: bytes | None = None
     """Published for extension servers, in the ConfigMap ``extension-apiserver-authentication``."""
-    requestheader_client_ca: bytes | None = None
+    front_proxy: FrontProxy | None = None
+    """Published there, too."""
 
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
+    not_ready_toleration_seconds: int = 300
+    unreachable_toleration_seconds: int = 300
+    kubelet_address_types: tuple[str, ...] = ("Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP")
+    """Which of a node's addresses its kubelet is reached at, best first."""
+    cors_allowed_origins: tuple[str, ...] = ()
+    """Regular expressions."""
+    strict_transport_security: tuple[str, ...] = ()
+    """Directives of the header."""
+
     enable_admission_plugins: tuple[str, ...] = ("NodeRestriction",)
     disable_admission_plugins: tuple[str, ...] = ()
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiphys.runtime.flags import FlagParser, parse_duration
+from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
+from tiphys.wire.ciphers import VERSIONS
 
 _UNSUPPORTED = """
-cors-allowed-origins emulated-version emulation-forward-compatible external-hostname feature-gates goaway-chance
-livez-grace-period min-compatibility-version runtime-config-emulation-forward-compatible
-send-retry-after-while-not-ready-once shutdown-send-retry-after shutdown-watch-termination-grace-period
-storage-initialization-timeout strict-transport-security-directives delete-collection-workers
+emulated-version emulation-forward-compatible feature-gates livez-grace-period min-compatibility-version
+runtime-config-emulation-forward-compatible send-retry-after-while-not-ready-once shutdown-send-retry-after
+shutdown-watch-termination-grace-period storage-initialization-timeout delete-collection-workers
 enable-garbage-collector encryption-provider-config encryption-provider-config-automatic-reload
-etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout
-etcd-readycheck-timeout etcd-servers-overrides lease-reuse-duration-seconds storage-backend watch-cache
-watch-cache-sizes cert-dir disable-http2-serving http2-max-streams-per-connection permit-address-sharing
-permit-port-sharing tls-cipher-suites tls-curve-preferences tls-min-version tls-sni-cert-key
+etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout etcd-readycheck-timeout
+etcd-servers-overrides lease-reuse-duration-seconds watch-cache watch-cache-sizes tls-curve-preferences
 audit-log-batch-buffer-size audit-log-batch-max-size audit-log-batch-max-wait audit-log-batch-throttle-burst
 audit-log-batch-throttle-enable audit-log-batch-throttle-qps audit-log-compress audit-log-format audit-log-maxage
 audit-log-maxbackup audit-log-maxsize audit-log-mode audit-log-path audit-log-truncate-enabled
@@ -23,24 +21,21 @@ audit-log-truncate-max-batch-size audit-log-truncate-max-event-size audit-log-ve
 audit-webhook-batch-buffer-size audit-webhook-batch-max-size audit-webhook-batch-max-wait
 audit-webhook-batch-throttle-burst audit-webhook-batch-throttle-enable audit-webhook-batch-throttle-qps
 audit-webhook-config-file audit-webhook-initial-backoff audit-webhook-mode audit-webhook-truncate-enabled
-audit-webhook-truncate-max-batch-size audit-webhook-truncate-max-event-size audit-webhook-version
-contention-profiling debug-socket-path enable-priority-and-fairness profiling authentication-config
-authentication-token-webhook-cache-ttl authentication-token-webhook-config-file
-authentication-token-webhook-version oidc-ca-file oidc-client-id oidc-groups-claim oidc-groups-prefix
-oidc-issuer-url oidc-required-claim oidc-signing-algs oidc-username-claim oidc-username-prefix
-requestheader-allowed-names requestheader-extra-headers-prefix requestheader-group-headers
-requestheader-uid-headers requestheader-username-headers service-account-jwks-uri service-account-lookup
-authorization-config authorization-policy-file authorization-webhook-cache-authorized-ttl
-authorization-webhook-cache-unauthorized-ttl authorization-webhook-config-file authorization-webhook-version
-runtime-config egress-selector-config-file admission-control admission-control-config-file
-default-not-ready-toleration-seconds default-unreachable-toleration-seconds allow-metric-labels
-allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version log-flush-frequency
-log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream logging-format
-vmodule tracing-config-file aggregator-reject-forwarding-redirect coordinated-leadership-lease-duration
-coordinated-leadership-renew-deadline coordinated-leadership-retry-period enable-aggregator-routing
-enable-logs-handler kubelet-preferred-address-types kubelet-timeout kubernetes-service-node-port
-max-connection-bytes-per-sec peer-advertise-ip peer-advertise-port peer-ca-file proxy-client-cert-file
-proxy-client-key-file service-account-signing-endpoint
+audit-webhook-truncate-max-batch-size audit-webhook-truncate-max-event-size audit-webhook-version contention-profiling
+debug-socket-path enable-priority-and-fairness authentication-config authentication-token-webhook-cache-ttl
+authentication-token-webhook-config-file authentication-token-webhook-version oidc-ca-file oidc-client-id
+oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs oidc-username-claim
+oidc-username-prefix service-account-lookup authorization-config authorization-policy-file
+authorization-webhook-cache-authorized-ttl authorization-webhook-cache-unauthorized-ttl
+authorization-webhook-config-file authorization-webhook-version egress-selector-config-file admission-control
+admission-control-config-file allow-metric-labels allow-metric-labels-manifest disabled-metrics
+show-hidden-metrics-for-version log-flush-frequency log-json-info-buffer-size log-json-split-stream
+log-text-info-buffer-size log-text-split-stream logging-format vmodule tracing-config-file
+aggregator-reject-forwarding-redirect coordinated-leadership-lease-duration coordinated-leadership-renew-deadline
+coordinated-leadership-retry-period enable-aggregator-routing enable-logs-handler max-connection-bytes-per-sec
+peer-advertise-ip peer-advertise-port peer-ca-file proxy-client-cert-file proxy-client-key-file
+service-account-signing-endpoint runtime-config goaway-chance kubernetes-service-node-port kubelet-timeout
+permit-port-sharing permit-address-sharing external-hostname
 """
 UNSUPPORTED = frozenset(_UNSUPPORTED.split())
 """Flags of the original that are refused by name."""
@@ -64,6 +59,7 @@ def _add_store(flags: FlagParser) -> None:
     add("--etcd-keyfile", type=Path, help="its key")
     add("--etcd-prefix", default="/registry", help="where in the store the objects are")
     add("--etcd-compaction-interval", type=parse_duration, default=300.0, help="how much history is kept; 0 for all")
+    add("--storage-backend", default="etcd3", choices=("etcd3",), help="the protocol of the store")
     add("--storage-media-type", default="application/json", choices=("application/json",), help="only JSON is written")
     add("--data-dir", type=Path, help="the folder of the embedded store (no flag of the original)")
 
@@ -73,8 +69,22 @@ def _add_serving(flags: FlagParser) -> None:
     add("--bind-address", default="0.0.0.0", help="where to listen")
     add("--secure-port", type=int, default=6443, help="the port")
     add("--advertise-address", default="", help="the address that pods reach this server at")
-    add("--tls-cert-file", type=Path, required=True, help="the server's certificate, with its chain")
-    add("--tls-private-key-file", type=Path, required=True, help="its key")
+    add("--tls-cert-file", type=Path, help="the server's certificate, with its chain; made in --cert-dir without it")
+    add("--tls-private-key-file", type=Path, help="its key")
+    add(
+        "--cert-dir",
+        type=Path,
+        default=Path("/var/run/kubernetes"),
+        help="where a certificate is made where none is given",
+    )
+    add("--tls-sni-cert-key", action="append", default=[], help="CERT,KEY[:NAME,…]: another certificate, for names")
+    add("--tls-min-version", default="VersionTLS12", choices=tuple(VERSIONS), help="the oldest TLS that is agreed to")
+    add("--tls-cipher-suites", default="", help="suites for TLS 1.2, separated by commas")
+    flags.add_bool("--disable-http2-serving", False, "serve HTTP/1.1 only")
+    add("--http2-max-streams-per-connection", type=int, default=0, help="requests at a time on one connection; 0: 250")
+    add("--strict-transport-security-directives", default="", help="what to tell browsers, such as max-age=31536000")
+    add("--cors-allowed-origins", default="", help="regular expressions of the origins whose pages may call")
+    add("--profiling", type=parse_bool, default=False, choices=(False,), help="there is no profiling; only false")
     add("--request-timeout", type=parse_duration, default=60.0, help="how long a request may take")
     add("--min-request-timeout", type=int, default=1800, help="the shortest watch, in seconds")
     add("--max-requests-inflight", type=int, default=400, help="reading requests at a time; 0 for no limit")
@@ -86,11 +96,17 @@ def _add_access(flags: FlagParser) -> None:
     add = flags.add_argument
     add("--client-ca-file", type=Path, help="the authority of client certificates")
     add("--token-auth-file", type=Path, help="static tokens")
-    add("--requestheader-client-ca-file", type=Path, help="published for extension servers")
+    add("--requestheader-client-ca-file", type=Path, help="the authority of proxies that say who the caller is")
+    add("--requestheader-allowed-names", default="", help="common names of such proxies; none for any")
+    add("--requestheader-username-headers", default="", help="the headers with the caller's name")
+    add("--requestheader-uid-headers", default="", help="those with the uid")
+    add("--requestheader-group-headers", default="", help="those with the groups")
+    add("--requestheader-extra-headers-prefix", default="", help="how those with further facts begin")
     flags.add_bool("--anonymous-auth", True, "let callers without a credential through to authorization")
     flags.add_bool("--enable-bootstrap-token-auth", False, "believe bootstrap tokens")
     add("--api-audiences", default="", help="audiences of tokens, separated by commas")
     add("--service-account-issuer", action="append", default=[], help="the issuer of tokens; further ones are believed")
+    add("--service-account-jwks-uri", default="", help="where the keys of tokens are published; this server without it")
     add("--service-account-signing-key-file", type=Path, help="the private key that signs tokens")
     add("--service-account-key-file", type=Path, action="append", default=[], help="further keys that are believed")
     add("--service-account-max-token-expiration", type=parse_duration, default=0.0, help="the longest life of a token")
@@ -98,6 +114,8 @@ def _add_access(flags: FlagParser) -> None:
     add("--authorization-mode", default="AlwaysAllow", help="Node, RBAC, AlwaysAllow, AlwaysDeny; in order")
     add("--enable-admission-plugins", default="", help="plugins besides those that are on by default")
     add("--disable-admission-plugins", default="", help="plugins to leave out")
+    for name in ("not-ready", "unreachable"):
+        add(f"--default-{name}-toleration-seconds", type=int, default=300, help="how long pods stay")
 
 
 def _add_cluster(flags: FlagParser) -> None:
@@ -109,4 +127,6 @@ def _add_cluster(flags: FlagParser) -> None:
     add("--kubelet-certificate-authority", type=Path, help="the authority of kubelets' certificates")
     add("--kubelet-client-certificate", type=Path, help="the client certificate for kubelets")
     add("--kubelet-client-key", type=Path, help="its key")
+    types = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
+    add("--kubelet-preferred-address-types", default=types, help="which of a node's addresses to use, best first")
     flags.add_bool("--allow-privileged", True, "allow privileged containers")

@@ -15,6 +15,7 @@ from tiphys.apiserver.admission.plugins import make_plugins
 from tiphys.apiserver.authn import setup as authentication
 from tiphys.apiserver.authz import setup as authorization
 from tiphys.apiserver.bootstrap.objects import Bootstrap
+from tiphys.apiserver.call import Filter
 from tiphys.apiserver.chain import Parts, build_chain
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.endpoints.connect import NodeDialer
@@ -22,6 +23,7 @@ from tiphys.apiserver.endpoints.respond import failure
 from tiphys.apiserver.endpoints.router import Router
 from tiphys.apiserver.endpoints.special import special_endpoints
 from tiphys.apiserver.filters.bodylimit import too_large
+from tiphys.apiserver.filters.browsers import allow_origins, require_tls
 from tiphys.apiserver.filters.inflight import InFlight
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths.health import Health, Unhealthy, ping
@@ -86,6 +88,7 @@ class APIServer:
             self._health(),
             self.metrics,
             config.service_account_issuers[0],
+            config.service_account_jwks_uri,
             self.authentication.jwks,
             f"{config.advertise_address}:{config.advertise_port}",
         )
@@ -103,6 +106,7 @@ class APIServer:
             anonymous=config.anonymous,
             request_timeout=config.request_timeout,
             max_body=config.max_body_bytes,
+            browsers=_browsers(config),
         )
         self.handler: Handler = build_chain(parts, router)
 
@@ -204,6 +208,16 @@ class APIServer:
             watches.add_metric(("WATCH", registry.group, registry.plural), len(registry.store.cacher.watchers))
         yield objects
         yield watches
+
+
+def _browsers(config: Config) -> list[Filter]:
+    """Filters for browsers, where any are asked for."""
+    found = []
+    if config.strict_transport_security:
+        found.append(require_tls(config.strict_transport_security))
+    if config.cors_allowed_origins:
+        found.append(allow_origins(config.cors_allowed_origins))
+    return found
 
 
 def make_ids(seed: int | None) -> Ids:

@@ -108,7 +108,7 @@ def containerd(settings: Settings) -> Program:
 
 async def apiserver(settings: Settings, ready: Ready) -> None:
     """The API server with the store in its process, and the store's etcd API on loopback."""
-    from tiphys.apiserver.config import Config
+    from tiphys.apiserver.config import Config, FrontProxy
     from tiphys.apiserver.dialer import SocketDialer
     from tiphys.apiserver.server import APIServer
     from tiphys.cli.storeport import serve_store
@@ -129,7 +129,7 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
             service_account_signing_key=(pki / "sa.key").read_bytes(),
             service_account_issuers=(f"https://kubernetes.default.svc.{settings.cluster_domain}",),
             client_ca=(pki / "ca.crt").read_bytes(),
-            requestheader_client_ca=(pki / "front-proxy-ca.crt").read_bytes(),
+            front_proxy=FrontProxy((pki / "front-proxy-ca.crt").read_bytes()),
         )
         client = (pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
         dialer = SocketDialer(client_context(pki / "ca.crt", *client))
@@ -139,7 +139,8 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
         stack.push_async_callback(server.stop)
         itself = InProcessTransport(server.handler, identity=("system:apiserver", ("system:masters",)))
         await apply_bootstrap(Client(itself, user_agent="tiphys"))
-        tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
+        authorities = (pki / "ca.crt", pki / "front-proxy-ca.crt")
+        tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", authorities)
         listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls, oversized=server.oversized)
         stack.push_async_callback(listener.close)
         store = await serve_store(settings, backend)

@@ -25,7 +25,8 @@ from tiphys.runtime.tasks import Runner
 from tiphys.store import autocompact
 from tiphys.store.backend import StoreError
 from tiphys.store.sqlite import SQLiteBackend
-from tiphys.wire.tls import HTTP2_AND_1, ServerContext, server_context
+from tiphys.wire.ciphers import openssl_list
+from tiphys.wire.tls import Policy, ServerContext, keep_renewed, server_context
 
 if TYPE_CHECKING:
     from tiphys.store.etcdserver.server import EtcdServer
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_QUOTA = 2 * 1024**3
 CERTIFICATE_CHECK_SECONDS = 10.0
+_TLS_VERSIONS = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 _NO_EFFECT = {
     "listen-peer-urls": "",
     "peer-cert-file": "",
@@ -55,7 +57,7 @@ _UNSUPPORTED = """
 wal-dir max-snapshots max-wals backend-batch-interval backend-batch-limit max-txn-ops max-request-bytes
 max-concurrent-streams discovery discovery-fallback discovery-proxy discovery-srv discovery-srv-name
 discovery-endpoints discovery-token enable-v2 client-crl-file client-cert-allowed-hostname auto-tls
-peer-auto-tls peer-crl-file peer-cert-allowed-cn peer-cert-allowed-hostname cipher-suites tls-min-version
+peer-auto-tls peer-crl-file peer-cert-allowed-cn peer-cert-allowed-hostname
 tls-max-version cors host-whitelist auth-token bcrypt-cost auth-token-ttl enable-pprof log-outputs proxy
 proxy-failure-wait proxy-refresh-interval proxy-dial-timeout proxy-write-timeout proxy-read-timeout
 force-new-cluster enable-grpc-gateway enable-distributed-tracing corrupt-check-time listen-client-http-urls
@@ -78,6 +80,8 @@ def parser() -> FlagParser:
     add("--cert-file", type=Path, help="the server's certificate")
     add("--key-file", type=Path, help="the certificate's key")
     add("--trusted-ca-file", type=Path, help="the authority of client certificates")
+    add("--cipher-suites", default="", help="suites for TLS 1.2, separated by commas; OpenSSL's choice without it")
+    add("--tls-min-version", choices=list(_TLS_VERSIONS), default="TLS1.2", help="the oldest TLS that is agreed to")
     flags.add_bool("--client-cert-auth", False, "turn clients away who show no certificate")
     add("--quota-backend-bytes", type=int, default=0, help="NOSPACE alarm above this size (0: 2 GiB, below 0: none)")
     add("--auto-compaction-mode", choices=["periodic", "revision"], default="periodic", help="what is kept")
@@ -130,6 +134,10 @@ def _check(flags: FlagParser, options: argparse.Namespace) -> None:
             f"--initial-cluster must name this member ({options.name}) alone: the embedded store has one member; "
             "for several, run etcd itself"
         )
+    try:
+        openssl_list(_names(options.cipher_suites))
+    except ValueError as error:
+        flags.error(f"--cipher-suites: {error}")
     if bool(options.cert_file) != bool(options.key_file):
         flags.error("--cert-file and --key-file belong together")
     if options.client_cert_auth and not options.trusted_ca_file:
@@ -184,9 +192,10 @@ async def _serve_until(
     tls = None
     if options.cert_file:
         ca = options.trusted_ca_file
-        tls = server_context(options.cert_file, options.key_file, ca, alpn=HTTP2_AND_1)
-        files = [path for path in (options.cert_file, options.key_file, ca) if path]
-        runner.supervise(lambda: _renew(tls, files, options, clock), "certificates")
+        policy = Policy(_TLS_VERSIONS[options.tls_min_version], openssl_list(_names(options.cipher_suites)))
+        tls = server_context(options.cert_file, options.key_file, ca, policy=policy)
+        files = (tls, options.cert_file, options.key_file, ca)
+        runner.supervise(lambda: keep_renewed(*files, clock=clock, seconds=CERTIFICATE_CHECK_SECONDS), "certificates")
     try:
         for url in _urls(options.listen_client_urls):
             await _listen(server, url, tls, options.client_cert_auth)
@@ -208,20 +217,8 @@ async def _listen(server: EtcdServer, url: str, tls: ServerContext | None, need_
     await server.listen(parts.hostname or "", parts.port or 2379, secure, need_certificate and secure is not None)
 
 
-async def _renew(tls: ServerContext, files: Sequence[Path], options: argparse.Namespace, clock: Clock) -> None:
-    """Use renewed certificates as soon as their files change."""
-
-    def stamps() -> list[int]:
-        return [path.stat().st_mtime_ns for path in files]
-
-    seen = stamps()
-    while True:
-        await clock.sleep(CERTIFICATE_CHECK_SECONDS)
-        now = stamps()
-        if now != seen:
-            seen = now
-            tls.reload(options.cert_file, options.key_file, options.trusted_ca_file)
-            log.info("certificates were read again")
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _compaction(options: argparse.Namespace) -> autocompact.Periodic | autocompact.Revisions | None:

@@ -89,11 +89,25 @@ class Upgrade:
 
 
 class Headers(dict[str, str]):
-    """Header fields by lower-case name. A field that came several times is joined with ``, ``."""
+    """Header fields by lower-case name. A field that came several times is joined with ``, ``; ``each`` tells apart."""
+
+    _repeated: dict[str, list[str]] | None = None
 
     def add(self, name: str, value: str) -> None:
         name = name.lower()
-        self[name] = f"{self[name]}, {value}" if name in self else value
+        if name not in self:
+            self[name] = value
+            return
+        if self._repeated is None:
+            self._repeated = {}
+        self._repeated.setdefault(name, [self[name]]).append(value)
+        self[name] = f"{self[name]}, {value}"
+
+    def each(self, name: str) -> list[str]:
+        """The values of a field as they came, for those whose values may hold commas."""
+        if name not in self:
+            return []
+        return list((self._repeated or {}).get(name) or [self[name]])
 
 
 @dataclass(slots=True)

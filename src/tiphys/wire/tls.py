@@ -1,5 +1,7 @@
 """TLS contexts for servers and clients: TLS 1.2 and above, certificates from files or from memory, renewable.
 
+``keep_renewed`` follows a server's files while it listens.
+
 A ``ServerContext`` can be given renewed certificates while it listens: connections made from then on use them. It
 swaps the whole inner context at the handshake (in the SNI callback, which OpenSSL calls for every client), as the
 trusted client CAs of one OpenSSL context can only grow.
@@ -8,6 +10,7 @@ trusted client CAs of one OpenSSL context can only grow.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import ssl
 import tempfile
@@ -15,11 +18,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
 Pem = bytes | str | Path
 """PEM text as ``bytes``, or the path of a file that holds it."""
+Authorities = Pem | tuple[Pem, ...] | None
+"""Who signs client certificates; None or none of them: clients are not asked for any."""
 
 HTTP1 = ("http/1.1",)
 HTTP2_AND_1 = ("h2", "http/1.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a server agrees to."""
+
+    minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    ciphers: str = ""
+    """OpenSSL's list of cipher suites for TLS 1.2 (``wire.ciphers`` makes one); empty: OpenSSL's own choice."""
+    alpn: tuple[str, ...] = HTTP2_AND_1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +55,13 @@ class ServerContext(ssl.SSLContext):
 
     _current: ssl.SSLContext
     _by_name: dict[str, ssl.SSLContext]
-    _alpn: tuple[str, ...]
+    _policy: Policy
 
-    def reload(self, cert: Pem, key: Pem, client_ca: Pem | None = None, more: Sequence[KeyPair] = ()) -> None:
+    def reload(self, cert: Pem, key: Pem, client_ca: Authorities = None, more: Sequence[KeyPair] = ()) -> None:
         """Use these from the next handshake on. Raises OSError or ssl.SSLError, and then changes nothing."""
-        current = _inner(cert, key, client_ca, self._alpn)
+        current = _inner(cert, key, client_ca, self._policy)
         by_name = {
-            name.lower(): _inner(pair.cert, pair.key, client_ca, self._alpn) for pair in more for name in pair.names
+            name.lower(): _inner(pair.cert, pair.key, client_ca, self._policy) for pair in more for name in pair.names
         }
         self._current, self._by_name = current, by_name
 
@@ -58,10 +77,10 @@ class ServerContext(ssl.SSLContext):
 def server_context(
     cert: Pem,
     key: Pem,
-    client_ca: Pem | None = None,
+    client_ca: Authorities = None,
     *,
     more: Sequence[KeyPair] = (),
-    alpn: Sequence[str] = HTTP2_AND_1,
+    policy: Policy | None = None,
 ) -> ServerContext:
     """A context for ``wire.server.serve``.
 
@@ -69,11 +88,43 @@ def server_context(
     ``more``: certificates chosen by the name that the client asks for (SNI).
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
-    _set_up(context, cert, key, client_ca, tuple(alpn))
-    context._alpn = tuple(alpn)
+    context._policy = policy or Policy()
+    _set_up(context, cert, key, client_ca, context._policy)
     context.reload(cert, key, client_ca, more)
     context.sni_callback = context._choose
     return context
+
+
+async def keep_renewed(
+    context: ServerContext,
+    cert: Path,
+    key: Path,
+    client_ca: Authorities = None,
+    *,
+    more: Sequence[KeyPair] = (),
+    clock: Clock,
+    seconds: float = 60.0,
+) -> None:
+    """Use renewed files soon after they change, until cancelled. A half-written pair waits for its other half."""
+    pems = [cert, key, *_each(client_ca), *(part for pair in more for part in (pair.cert, pair.key))]
+    paths = [Path(pem) for pem in pems if not isinstance(pem, bytes)]
+    seen = _stamps(paths)
+    while True:
+        await clock.sleep(seconds)
+        now = _stamps(paths)
+        if now == seen:
+            continue
+        try:
+            context.reload(cert, key, client_ca, more)
+        except (OSError, ssl.SSLError) as error:
+            log.warning("the changed certificate files cannot be used, the old ones stay: %s", error)
+            continue
+        seen = now
+        log.info("certificates were read again")
+
+
+def _stamps(paths: Sequence[Path]) -> list[int]:
+    return [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
 
 
 def client_context(
@@ -99,21 +150,29 @@ def client_context(
     return context
 
 
-def _inner(cert: Pem, key: Pem, client_ca: Pem | None, alpn: tuple[str, ...]) -> ssl.SSLContext:
+def _inner(cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _set_up(context, cert, key, client_ca, alpn)
+    _set_up(context, cert, key, client_ca, policy)
     return context
 
 
-def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Pem | None, alpn: tuple[str, ...]) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> None:
+    context.minimum_version = policy.minimum
+    if policy.ciphers:
+        context.set_ciphers(policy.ciphers)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = 0  # a session ticket would outlive a revoked certificate, and costs a record per handshake
-    context.set_alpn_protocols(list(alpn))
+    context.set_alpn_protocols(list(policy.alpn))
     _load(context, cert, key)
-    if client_ca is not None:
+    for ca in _each(client_ca):
         context.verify_mode = ssl.CERT_OPTIONAL
-        _trust(context, client_ca)
+        _trust(context, ca)
+
+
+def _each(authorities: Authorities) -> tuple[Pem, ...]:
+    if authorities is None:
+        return ()
+    return authorities if isinstance(authorities, tuple) else (authorities,)
 
 
 def _trust(context: ssl.SSLContext, ca: Pem) -> None:

@@ -57,7 +57,12 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("TaintNodesByCondition", lambda c: TaintNodesByCondition()),
     ("PodSecurity", lambda c: PodSecurity(c.registries, c.config.default_pod_security)),
     ("Priority", lambda c: Priority(c.registries)),
-    ("DefaultTolerationSeconds", lambda c: DefaultTolerationSeconds()),
+    (
+        "DefaultTolerationSeconds",
+        lambda c: DefaultTolerationSeconds(
+            c.config.not_ready_toleration_seconds, c.config.unreachable_toleration_seconds
+        ),
+    ),
     ("DefaultStorageClass", lambda c: DefaultStorageClass(c.registries)),
     ("StorageObjectInUseProtection", lambda c: StorageObjectInUseProtection()),
     (

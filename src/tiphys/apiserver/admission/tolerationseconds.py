@@ -5,20 +5,20 @@ from __future__ import annotations
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin
 
-_SECONDS = 300
-_KEYS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-
 
 class DefaultTolerationSeconds(Plugin):
     resources = frozenset((("", "pods"),))
     operations = frozenset((CREATE, UPDATE))
 
+    def __init__(self, not_ready: int = 300, unreachable: int = 300) -> None:
+        self._seconds = {"node.kubernetes.io/not-ready": not_ready, "node.kubernetes.io/unreachable": unreachable}
+
     async def admit(self, attributes: Attributes) -> None:
         spec = attributes.new()["spec"]
         tolerations = spec.get("tolerations") or []
         added = [
-            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _SECONDS}
-            for key in _KEYS
+            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
+            for key, seconds in self._seconds.items()
             if not any(_covers(toleration, key) for toleration in tolerations)
         ]
         if added:

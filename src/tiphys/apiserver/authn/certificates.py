@@ -7,19 +7,68 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from tiphys.apiserver.authn.authenticator import authenticated
+from tiphys.apiserver.authn.authenticator import Rejected, authenticated
 from tiphys.apiserver.call import User
 from tiphys.wire.http import Request
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 
 
+class Issuers:
+    """The authorities of one bundle, and which certificates they themselves have signed."""
+
+    def __init__(self, pem: bytes) -> None:
+        self._pem = pem
+        self.signed: Callable[[bytes], bool] = lru_cache(maxsize=4096)(self._signed)
+        """Whether one of them has signed a certificate, given in DER. One by an intermediate that is not in the bundle
+        is not told apart from a stranger's: put intermediates into the bundle."""
+        self._certificates: list[Certificate] | None = None
+
+    def _signed(self, der: bytes) -> bool:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificates
+
+        if self._certificates is None:
+            self._certificates = load_pem_x509_certificates(self._pem)
+        certificate = load_der_x509_certificate(der)
+        for issuer in self._certificates:
+            try:
+                certificate.verify_directly_issued_by(issuer)
+            except (InvalidSignature, ValueError, TypeError):
+                continue
+            return True
+        return False
+
+
 class ClientCertificates:
+    """``issuers`` is needed where the TLS layer trusts another authority, too, whose certificates name no user."""
+
+    def __init__(self, issuers: Issuers | None = None) -> None:
+        self._issuers = issuers
+
     async def authenticate(self, request: Request) -> User | None:
         der = request.peer.certificate
-        return None if der is None else user_of_certificate(der)
+        if der is None:
+            return None
+        if self._issuers is not None and not self._issuers.signed(der):
+            raise Rejected("x509: certificate signed by unknown authority")
+        return user_of_certificate(der)
+
+
+def common_name(der: bytes) -> str:
+    """The subject's common name; empty where it has none."""
+    from cryptography.x509 import load_der_x509_certificate
+    from cryptography.x509.oid import NameOID
+
+    names = load_der_x509_certificate(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
 
 
 @lru_cache(maxsize=4096)

@@ -6,9 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiphys.apiserver.authn.authenticator import BearerTokens, InProcess, TokenAuthenticator, Union
+from tiphys.apiserver.authn.authenticator import (
+    Authenticator,
+    BearerTokens,
+    InProcess,
+    TokenAuthenticator,
+    Union,
+)
 from tiphys.apiserver.authn.bootstraptokens import BootstrapTokens
-from tiphys.apiserver.authn.certificates import ClientCertificates
+from tiphys.apiserver.authn.certificates import ClientCertificates, Issuers
+from tiphys.apiserver.authn.requestheader import RequestHeaders
 from tiphys.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from tiphys.apiserver.authn.tokenfile import StaticTokens
 from tiphys.apiserver.config import Config
@@ -46,8 +53,15 @@ def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Auth
     if config.bootstrap_tokens:
         tokens.append(BootstrapTokens(registries, clock))
     bearers = BearerTokens(tokens, clock)
-    union = Union((InProcess(), ClientCertificates(), bearers))
+    union = Union((InProcess(), *_certificates(config), bearers))
     return Authentication(union, bearers, keys, tuple(audiences), ids)
+
+
+def _certificates(config: Config) -> list[Authenticator]:
+    """Proxies first, as what they say counts for more than who they are themselves."""
+    if config.front_proxy is None:
+        return [ClientCertificates()]
+    return [RequestHeaders(config.front_proxy), ClientCertificates(Issuers(config.client_ca or b""))]
 
 
 def lazy_keys(config: Config, audiences: tuple[str, ...]) -> Callable[[], TokenKeys]:

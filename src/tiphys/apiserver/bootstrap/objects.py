@@ -9,6 +9,8 @@ import asyncio
 import itertools
 from typing import Any
 
+import orjson
+
 from tiphys.api import codec
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.meta.copying import copy
@@ -93,13 +95,13 @@ class Bootstrap:
         data: dict[str, str] = {}
         if self._config.client_ca:
             data["client-ca-file"] = self._config.client_ca.decode()
-        if self._config.requestheader_client_ca:
-            data["requestheader-client-ca-file"] = self._config.requestheader_client_ca.decode()
-            data["requestheader-allowed-names"] = '["front-proxy-client"]'
-            data["requestheader-extra-headers-prefix"] = '["X-Remote-Extra-"]'
-            data["requestheader-group-headers"] = '["X-Remote-Group"]'
-            data["requestheader-uid-headers"] = '["X-Remote-Uid"]'
-            data["requestheader-username-headers"] = '["X-Remote-User"]'
+        if proxy := self._config.front_proxy:
+            data["requestheader-client-ca-file"] = proxy.ca.decode()
+            data["requestheader-allowed-names"] = _json(proxy.names)
+            data["requestheader-extra-headers-prefix"] = _json(proxy.extra_prefixes)
+            data["requestheader-group-headers"] = _json(proxy.group_headers)
+            data["requestheader-uid-headers"] = _json(proxy.uid_headers)
+            data["requestheader-username-headers"] = _json(proxy.username_headers)
         meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
         found: Object = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta}
         return found | ({"data": data} if data else {})
@@ -107,6 +109,10 @@ class Bootstrap:
     async def _ensure(self, group: str, plural: str, obj: Object) -> None:
         registry = self._registries.get(group, plural)
         await make_if_missing(registry, obj)
+
+
+def _json(words: tuple[str, ...]) -> str:
+    return orjson.dumps(words).decode()
 
 
 async def make_if_missing(registry: Registry, wanted: Object) -> None:

@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/tasks/access-application-cluster/access-clust
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 from urllib.parse import quote as escape
 from urllib.parse import urlencode
@@ -39,7 +40,6 @@ _LOG_PARAMETERS = (
     "insecureSkipTLSVerifyBackend",
     "stream",
 )
-_ADDRESS_ORDER = ("Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP")
 _KUBELET_PORT = 10250
 
 
@@ -56,12 +56,22 @@ class NodeDialer(Protocol):
 
 
 class Connector:
-    """The endpoints that need a connection. Without a dialer they are refused."""
+    """The endpoints that need a connection. Without a dialer they are refused.
 
-    def __init__(self, registries: Registries, admission: AdmissionChain, dialer: NodeDialer | None) -> None:
+    ``address_types``: which of a node's addresses to use, best first.
+    """
+
+    def __init__(
+        self,
+        registries: Registries,
+        admission: AdmissionChain,
+        dialer: NodeDialer | None,
+        address_types: Sequence[str],
+    ) -> None:
         self._registries = registries
         self._admission = admission
         self._dialer = dialer
+        self._address_types = address_types
 
     # -- pods
 
@@ -129,7 +139,7 @@ class Connector:
         return node, *self._to_kubelet(node)
 
     def _to_kubelet(self, node: Object) -> tuple[Transport, str]:
-        host, port = kubelet_address(node)
+        host, port = kubelet_address(node, self._address_types)
         dialer = self._dialer
         if dialer is None:
             raise errors.service_unavailable("this API server has no connection to kubelets")
@@ -142,8 +152,8 @@ class Connector:
         _, name, port = split_name(call.info.name)
         node = nodes.object(await nodes.get("", name))
         await self._admit(call, target, node)
-        if port and port != str(kubelet_address(node)[1]):
-            host = kubelet_address(node)[0]
+        host, kubelet_port = kubelet_address(node, self._address_types)
+        if port and port != str(kubelet_port):
             return await self._proxy(call, "http", host, _number(port))
         transport, address = self._to_kubelet(node)
         return await reverse_proxy(call.request, transport, Location(_rest(call), scheme="https", host=address))
@@ -204,12 +214,12 @@ def _rest(call: Call) -> str:
     return path_behind_proxy(call.request.path, bool(call.info.namespace))
 
 
-def kubelet_address(node: Object) -> tuple[str, int]:
-    """Where the kubelet of a node listens. Raises 500 where the node tells no address."""
+def kubelet_address(node: Object, types: Sequence[str]) -> tuple[str, int]:
+    """Where the kubelet of a node listens, at the first of the types of address that the node has. Raises 500."""
     status = node.get("status") or {}
     addresses = {a["type"]: a["address"] for a in reversed(status.get("addresses") or [])}
     port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or _KUBELET_PORT
-    for kind in _ADDRESS_ORDER:
+    for kind in types:
         if addresses.get(kind):
             return addresses[kind], port
     raise errors.from_code(500, f"no preferred addresses found; known addresses: {status.get('addresses') or []}")

@@ -32,7 +32,7 @@ def special_endpoints(
     dialer: NodeDialer | None,
 ) -> dict[tuple[str, str], Special]:
     bind = BindPod(registries, admission)
-    connect = Connector(registries, admission, dialer)
+    connect = Connector(registries, admission, dialer, config.kubelet_address_types)
     access = ReviewAccess(authorization)
     return {
         ("", "bindings"): bind,

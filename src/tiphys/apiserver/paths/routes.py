@@ -35,6 +35,7 @@ class Paths:
         health: list[Health],
         metrics: RequestMetrics,
         issuer: str,
+        jwks_uri: str,
         jwks: Keys,
         address: str,
     ) -> None:
@@ -42,6 +43,7 @@ class Paths:
         self._health = {check.name: check for check in health}
         self._metrics = metrics
         self._issuer = issuer
+        self._jwks_uri = jwks_uri or f"https://{address}/openid/v1/jwks"
         self._jwks = jwks
         self._address = address
         self._exact: dict[str, Callable[[Call], Awaitable[Response]]] = {
@@ -181,7 +183,7 @@ class Paths:
     async def _openid(self, call: Call) -> Response:
         document = {
             "issuer": self._issuer,
-            "jwks_uri": f"{self._issuer}/openid/v1/jwks",
+            "jwks_uri": self._jwks_uri,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": sorted({key["alg"] for key in self._jwks()}),

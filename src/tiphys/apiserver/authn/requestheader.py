@@ -1,0 +1,67 @@
+"""Request headers: a proxy in front that has found out who calls, and shows a certificate of its own authority.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#authenticating-proxy
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import unquote
+
+from tiphys.apiserver.authn.authenticator import Rejected
+from tiphys.apiserver.authn.certificates import Issuers, common_name
+from tiphys.apiserver.call import User
+from tiphys.apiserver.config import FrontProxy
+from tiphys.wire.http import Headers, Request
+
+
+class RequestHeaders:
+    def __init__(self, proxy: FrontProxy) -> None:
+        self._issuers = Issuers(proxy.ca)
+        self._proxy = proxy
+
+    async def authenticate(self, request: Request) -> User | None:
+        certificate = request.peer.certificate
+        if certificate is None or not self._issuers.signed(certificate):
+            return None
+        name = _common_name(certificate)
+        if self._proxy.names and name not in self._proxy.names:
+            raise Rejected(f"x509: subject with cn={name} is not in the allowed list")
+        user = user_of_headers(request.headers, self._proxy)
+        if user is not None:
+            _clear(request.headers, self._proxy)
+        return user
+
+
+_common_name = lru_cache(maxsize=64)(common_name)
+
+
+def user_of_headers(headers: Headers, proxy: FrontProxy) -> User | None:
+    """Whom the proxy speaks for; None where it names nobody."""
+    name = _first(headers, proxy.username_headers)
+    if not name:
+        return None
+    groups = tuple(group for header in proxy.group_headers for group in headers.each(header.lower()))
+    extra: dict[str, tuple[str, ...]] = {}
+    for prefix in _lower(proxy.extra_prefixes):
+        for key in headers:
+            if key.startswith(prefix):
+                fact = unquote(key[len(prefix) :]).lower()
+                extra[fact] = (*extra.get(fact, ()), *headers.each(key))
+    return User(name, groups, _first(headers, proxy.uid_headers), tuple(sorted(extra.items())))
+
+
+def _first(headers: Headers, names: tuple[str, ...]) -> str:
+    """The first of these headers that says something."""
+    return next((headers[name] for name in _lower(names) if headers.get(name)), "")
+
+
+def _clear(headers: Headers, proxy: FrontProxy) -> None:
+    """Nothing behind the authentication may take them for the caller's own."""
+    single = _lower((*proxy.username_headers, *proxy.uid_headers, *proxy.group_headers))
+    for key in [key for key in headers if key in single or key.startswith(_lower(proxy.extra_prefixes))]:
+        del headers[key]
+
+
+def _lower(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in names)

@@ -1,0 +1,68 @@
+"""A certificate that a server signs itself, where it is given none: upstream's ``--cert-dir``.
+
+It is for trying things out: clients cannot check it but by its bytes. Kept, and made anew when it is about to expire.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_DAYS, _RENEW_DAYS = 365, 30
+
+
+def ensure_certificate(folder: Path, names: Sequence[str]) -> tuple[Path, Path]:
+    """``apiserver.crt`` and ``apiserver.key`` in ``folder``, for DNS names and IP addresses. Raises OSError."""
+    certificate, key = folder / "apiserver.crt", folder / "apiserver.key"
+    if not (_usable(certificate) and key.exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        made, private = _make(names)
+        descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(private)
+        certificate.write_bytes(made)
+    return certificate, key
+
+
+def _usable(path: Path) -> bool:
+    try:
+        end = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return False
+    return end - datetime.now(UTC) > timedelta(days=_RENEW_DAYS)
+
+
+def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=_DAYS))
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return certificate.public_bytes(Encoding.PEM), pem
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

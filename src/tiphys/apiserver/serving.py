@@ -1,0 +1,74 @@
+"""How the server listens, as its flags say: certificates, TLS, HTTP/2, and the renewal of files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiphys.runtime.clock import Clock
+from tiphys.wire.ciphers import VERSIONS, openssl_list
+from tiphys.wire.server import Limits
+from tiphys.wire.tls import HTTP1, HTTP2_AND_1, KeyPair, Policy, ServerContext, keep_renewed, server_context
+
+SERVICE_NAMES = ("kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    tls: ServerContext
+    limits: Limits
+    keep_renewed: Callable[[], Awaitable[None]]
+    """Follows the files until it is cancelled."""
+
+
+def serving(flags: argparse.Namespace, addresses: Sequence[str], clock: Clock) -> Serving:
+    """``addresses``: those that a certificate of the server's own is for. Raises OSError, ValueError, ssl.SSLError."""
+    if (flags.tls_cert_file is None) != (flags.tls_private_key_file is None):
+        raise ValueError("--tls-cert-file and --tls-private-key-file belong together; give both or neither")
+    if flags.tls_cert_file is None:
+        from tiphys.apiserver.selfsigned import ensure_certificate
+
+        certificate, key = ensure_certificate(flags.cert_dir, (*addresses, *SERVICE_NAMES))
+    else:
+        certificate, key = flags.tls_cert_file, flags.tls_private_key_file
+    suites = [name.strip() for name in flags.tls_cipher_suites.split(",") if name.strip()]
+    alpn = HTTP1 if flags.disable_http2_serving else HTTP2_AND_1
+    policy = Policy(VERSIONS[flags.tls_min_version], openssl_list(suites), alpn)
+    more = tuple(sni_pair(text) for text in flags.tls_sni_cert_key)
+    authorities = client_authorities(flags.client_ca_file, flags.requestheader_client_ca_file)
+    tls = server_context(certificate, key, authorities, more=more, policy=policy)
+    streams = flags.http2_max_streams_per_connection
+    limits = Limits(streams=streams) if streams else Limits()
+
+    async def renewed() -> None:
+        await keep_renewed(tls, certificate, key, authorities, more=more, clock=clock)
+
+    return Serving(tls, limits, renewed)
+
+
+def client_authorities(*files: Path | None) -> tuple[Path, ...]:
+    """Whose client certificates get through the handshake; which of them means what is the authenticators' matter."""
+    return tuple(dict.fromkeys(path for path in files if path is not None))
+
+
+def sni_pair(text: str) -> KeyPair:
+    """``CERT,KEY`` or ``CERT,KEY:NAME,NAME``; without names, those in the certificate. Raises OSError, ValueError."""
+    files, _, names = text.partition(":")
+    certificate, comma, key = files.partition(",")
+    if not (certificate and comma and key):
+        raise ValueError(f"--tls-sni-cert-key {text!r} is not of the form CERT,KEY or CERT,KEY:NAME,…")
+    wanted = tuple(name.strip() for name in names.split(",") if name.strip())
+    return KeyPair(Path(certificate), Path(key), wanted or _names(Path(certificate)))
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(found.get_values_for_type(x509.DNSName))
