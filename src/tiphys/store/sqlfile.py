@@ -43,11 +43,10 @@ _SELECT = "SELECT key, value, create_revision, row >> 24, version, lease FROM kv
 _SELECT_ALL = "SELECT row, key, value, create_revision, row >> 24, version, lease FROM kv ORDER BY row"
 
 _SELECT_MANY = (
-    "SELECT row, key, value, create_revision, row >> 24, version, lease FROM kv "
-    "WHERE row IN (SELECT value FROM json_each(?))"
+    "SELECT kv.key, kv.value, create_revision, row >> 24, version, lease "
+    "FROM json_each(?) AS wanted CROSS JOIN kv ON row = wanted.value"
 )
-_FEW = 3
-"""Up to how many rows are read one by one; a statement costs as much as four rows of a larger one."""
+"""Rows in the order asked for: SQLite takes the left side of a CROSS JOIN for its outer loop."""
 
 
 class CannotOpen(StoreError):
@@ -258,11 +257,13 @@ class SQLiteRows:
 
     def read(self, rows: Sequence[int]) -> list[KeyValue]:
         pending, execute, make = self.pending, self._execute, KeyValue._make
-        if len(rows) <= _FEW:
+        if len(rows) <= 1:
             return [pending.get(row) or make(execute(_SELECT, (row,)).fetchone()) for row in rows]
         missing = [row for row in rows if row not in pending]
-        found = {row: make(kv) for row, *kv in execute(_SELECT_MANY, (str(missing),))}
-        return [pending.get(row) or found[row] for row in rows]
+        found = map(make, execute(_SELECT_MANY, (str(missing),)))
+        if len(missing) == len(rows):
+            return list(found)
+        return [pending.get(row) or next(found) for row in rows]
 
 
 def _sync_directory(path: Path) -> None:

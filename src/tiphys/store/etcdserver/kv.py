@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.store.backend import DeleteResult, OperationResult, PutResult, RangeResult, TxnResult
-from tiphys.store.etcdpb import pb, read_delete, read_put, read_range, read_txn, write_kv, write_kvs
+from tiphys.store.etcdpb import (
+    encode_range_response,
+    pb,
+    read_delete,
+    read_put,
+    read_range,
+    read_txn,
+    write_kv,
+    write_kvs,
+)
 from tiphys.store.etcdserver.member import Member
 
 
@@ -14,8 +23,10 @@ class KV:
         self._member = member
         self._store = member.store
 
-    async def Range(self, request: Any) -> Any:
-        return self._range(await self._store.range(read_range(request)))
+    async def Range(self, request: Any) -> bytes:
+        result = await self._store.range(read_range(request))
+        header = self._member.header(result.revision)
+        return encode_range_response(header, result.kvs, count=result.count, more=result.more)
 
     async def Put(self, request: Any) -> Any:
         return self._put(await self._store.put(read_put(request)))
@@ -30,9 +41,9 @@ class KV:
         revision = await self._store.compact(request.revision, request.physical)
         return pb.CompactionResponse(header=self._member.header(revision))
 
-    def _range(self, result: RangeResult, nested: bool = False) -> Any:
+    def _range(self, result: RangeResult) -> Any:
         return pb.RangeResponse(
-            header=self._header(result.revision, nested),
+            header=pb.ResponseHeader(revision=result.revision),
             kvs=write_kvs(result.kvs),
             count=result.count,
             more=result.more,
@@ -58,7 +69,7 @@ class KV:
         if isinstance(result, PutResult):
             return pb.ResponseOp(response_put=self._put(result, nested=True))
         if isinstance(result, RangeResult):
-            return pb.ResponseOp(response_range=self._range(result, nested=True))
+            return pb.ResponseOp(response_range=self._range(result))
         if isinstance(result, DeleteResult):
             return pb.ResponseOp(response_delete_range=self._delete(result, nested=True))
         return pb.ResponseOp(response_txn=self._txn(result, nested=True))

@@ -63,10 +63,15 @@ def _rpcs(service: str, implementation: Any) -> dict[str, Rpc]:
     return {
         method.path: Rpc(
             method.request.FromString,
-            method.response.SerializeToString,
+            _encode,
             getattr(implementation, name),
             method.request_stream,
             method.response_stream,
         )
         for name, method in SCHEMA.methods(service).items()
     }
+
+
+def _encode(response: Any) -> bytes:
+    """What a method answers: a message, or its bytes where it has made them itself."""
+    return response if type(response) is bytes else response.SerializeToString()
