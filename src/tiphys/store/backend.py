@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, NamedTuple, Protocol
 
+# Requests and results are not frozen, though nobody changes one: freezing makes them five times as dear to make.
+
 
 class KeyValue(NamedTuple):
     """One key at one revision. A named tuple, as a list makes thousands of them."""
@@ -42,7 +44,7 @@ class CompareTarget(Enum):
     LEASE = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Range:
     """Read ``[key, end)``; ``end=None`` means the one key, ``end=b"\\0"`` everything from ``key`` on."""
 
@@ -63,7 +65,7 @@ class Range:
     """Allow a possibly stale answer from any member; the default is linearizable."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RangeResult:
     """``count`` is the number of keys in the range whatever the limit; ``revision`` the store's when it was read."""
 
@@ -73,7 +75,7 @@ class RangeResult:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Put:
     key: bytes
     value: bytes = b""
@@ -83,7 +85,7 @@ class Put:
     ignore_lease: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delete:
     """Delete ``[key, end)``, as in ``Range``."""
 
@@ -92,20 +94,20 @@ class Delete:
     prev_kv: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PutResult:
     prev_kv: KeyValue | None
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeleteResult:
     deleted: int
     prev_kvs: Sequence[KeyValue]
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Compare:
     """A condition of a transaction: ``key``'s ``target`` ``op`` ``value`` (bytes for VALUE, an int for the others).
 
@@ -120,7 +122,7 @@ class Compare:
     end: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Txn:
     """If every comparison holds do ``success``, otherwise ``failure``: atomically, in one revision."""
 
@@ -132,7 +134,7 @@ class Txn:
 Operation = Range | Put | Delete | Txn
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TxnResult:
     """``responses`` answers the operations of the branch that was taken, in order."""
 

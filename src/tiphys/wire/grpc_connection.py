@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -48,10 +48,17 @@ STREAM_WINDOW = 4 << 20
 CONNECTION_WINDOW = 16 << 20
 MAX_STREAMS = 4096
 MAX_BLOCK = 64 * 1024
+JOINED = 16 * 1024
+"""Messages from this size on are not copied once more to be in one piece with their frames."""
 
 _FRAME = struct.Struct(">IBI")
 _HEAD_BLOCK = b"\x88" + encode([("content-type", "application/grpc")])
 _TRAILER_BLOCK = encode([("grpc-status", "0")])
+_RESPONSE_HEAD = struct.Struct(f">IBI{len(_HEAD_BLOCK)}sIBIBI")
+"""All before the message: a frame of headers, a data frame's head, and gRPC's prefix."""
+_RESPONSE_TAIL = struct.Struct(f">IBI{len(_TRAILER_BLOCK)}s")
+_HEAD = len(_HEAD_BLOCK) << 8 | HEADERS, END_HEADERS
+_TAIL = len(_TRAILER_BLOCK) << 8 | HEADERS, END_HEADERS | END_STREAM
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -84,6 +91,8 @@ class GrpcConnection(asyncio.Protocol):
         self._max_frame = MAX_FRAME
         self._unacknowledged = 0
         self._out: list[bytes] = []
+        self._receiving = False
+        """Whether what is written goes out when the bytes that have come in are dealt with, which is soon."""
         self._paused = False
         self._closing = False
 
@@ -114,14 +123,17 @@ class GrpcConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
+        self._receiving = True
         try:
             at = 0 if self._greeted else self._greet(data)
-            self._rest = data[at + self._frames(data, at) :] if at >= 0 else data
+            self._rest = data[self._frames(data, at) :] if at >= 0 else data
         except (ConnectionLost, HpackError) as error:
             code = error.code if isinstance(error, ConnectionLost) else COMPRESSION_ERROR
             self._write(frame(GOAWAY, 0, 0, struct.pack(">II", self._newest, code) + str(error).encode()))
-            self._flush()
             self.close()
+        finally:
+            self._receiving = False
+            self._flush()
 
     def _greet(self, data: bytes) -> int:
         """Read the preface; returns where frames begin, -1 where it is not complete yet."""
@@ -149,52 +161,37 @@ class GrpcConnection(asyncio.Protocol):
         successor.data_received(data)
 
     def _frames(self, data: bytes, at: int) -> int:
-        """Handle the whole frames from ``at`` on; returns how many bytes they are."""
-        start, end = at, len(data)
-        while end - at >= _FRAME.size and self._transport is not None:
-            head, flags, id = _FRAME.unpack_from(data, at)
-            length = head >> 8
-            if length > MAX_FRAME:
-                raise ConnectionLost(FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            stop = at + _FRAME.size + length
+        """Handle the whole frames from ``at`` on; returns where the rest begins."""
+        end, unpack, head_size = len(data), _FRAME.unpack_from, _FRAME.size
+        while end - at >= head_size and self._transport is not None:
+            head, flags, id = unpack(data, at)
+            start = at + head_size
+            stop = start + (head >> 8)
+            if stop - start > MAX_FRAME:
+                raise ConnectionLost(FRAME_SIZE_ERROR, f"a frame of {stop - start} bytes")
             if stop > end:
                 break
+            at = stop
             kind = head & 0xFF
             if self._block is not None and kind != CONTINUATION:
                 raise ConnectionLost(PROTOCOL_ERROR, "a header block that is interrupted")
-            self._frame(kind, flags, id & 0x7FFFFFFF, data[at + _FRAME.size : stop])
-            at = stop
-        return at - start
-
-    def _frame(self, kind: int, flags: int, id: int, payload: bytes) -> None:
-        if kind == DATA:
-            self._data(id, flags, payload)
-        elif kind == HEADERS:
-            self._headers(id, flags, _unpadded(flags, payload))
-        elif kind == WINDOW_UPDATE:
-            self._window_update(id, payload)
-        elif kind == PING:
-            if not flags & ACK:
-                self._write(frame(PING, ACK, 0, payload))
-        elif kind == SETTINGS:
-            self._settings(flags, payload)
-        elif kind == RST_STREAM:
-            stream = self._streams.get(id)
-            if stream is not None:
-                self._forget(stream)
-        elif kind == CONTINUATION:
-            if self._block is None or self._block[0] != id:
-                raise ConnectionLost(PROTOCOL_ERROR, "a continuation of nothing")
-            self._header_block(id, self._block[1] | flags & END_HEADERS, self._block[2] + payload)
-        elif kind == PUSH_PROMISE:
-            raise ConnectionLost(PROTOCOL_ERROR, "a push from a client")
+            if kind < len(_HANDLERS):
+                _HANDLERS[kind](self, id & 0x7FFFFFFF, flags, data[start:stop])
+        return at
 
     # What the client says
 
     def _headers(self, id: int, flags: int, block: bytes) -> None:
         if not id % 2:
             raise ConnectionLost(PROTOCOL_ERROR, f"a call with the number {id}")
+        if flags & PADDED:
+            block = _unpadded(block)
         self._header_block(id, flags, block[5:] if flags & PRIORITIZED else block)
+
+    def _continuation(self, id: int, flags: int, block: bytes) -> None:
+        if self._block is None or self._block[0] != id:
+            raise ConnectionLost(PROTOCOL_ERROR, "a continuation of nothing")
+        self._header_block(id, self._block[1] | flags & END_HEADERS, self._block[2] + block)
 
     def _header_block(self, id: int, flags: int, block: bytes) -> None:
         if not flags & END_HEADERS:
@@ -241,13 +238,15 @@ class GrpcConnection(asyncio.Protocol):
         stream = self._streams.get(id)
         if stream is None:
             return
-        stream.body += _unpadded(flags, payload)
-        limit = self._server.max_message
-        if len(stream.body) > STREAM_WINDOW:
+        if flags & PADDED:
+            payload = _unpadded(payload)
+        if len(stream.body) + len(payload) > STREAM_WINDOW:
             raise ConnectionLost(FLOW_CONTROL_ERROR, "more data than there was room for")
-        if stream.rpc is not None:
+        if stream.rpc is None:
+            stream.body += payload
+        else:
             try:
-                stream.receive(limit)
+                stream.receive(payload, self._server.max_message)
             except GrpcError as error:
                 self.fail(stream, error.code, str(error))
                 return
@@ -270,7 +269,7 @@ class GrpcConnection(asyncio.Protocol):
         else:
             self._start(stream, self._unary(stream, rpc))
 
-    def _settings(self, flags: int, payload: bytes) -> None:
+    def _settings(self, _: int, flags: int, payload: bytes) -> None:
         if flags & ACK:
             return
         if len(payload) % 6:
@@ -288,18 +287,36 @@ class GrpcConnection(asyncio.Protocol):
             elif name == SETTING_FRAME:
                 self._max_frame = min(value, 1 << 20)
 
-    def _window_update(self, id: int, payload: bytes) -> None:
+    def _window_update(self, id: int, _: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionLost(FRAME_SIZE_ERROR, "a window update of a wrong size")
         amount = int.from_bytes(payload, "big") & 0x7FFFFFFF
         if id == 0:
+            was_shut = self._window <= 0
             self._window += amount
-            for call in list(self._streams.values()):
-                if call.outgoing:
-                    self._push(call)
+            if was_shut:
+                for call in list(self._streams.values()):
+                    if call.outgoing:
+                        self._push(call)
         elif (stream := self._streams.get(id)) is not None:
             stream.window += amount
-            self._push(stream)
+            if stream.outgoing:
+                self._push(stream)
+
+    def _ping(self, _: int, flags: int, payload: bytes) -> None:
+        if not flags & ACK:
+            self._write(frame(PING, ACK, 0, payload))
+
+    def _reset(self, id: int, _: int, __: bytes) -> None:
+        stream = self._streams.get(id)
+        if stream is not None:
+            self._forget(stream)
+
+    def _push_promise(self, _: int, __: int, ___: bytes) -> None:
+        raise ConnectionLost(PROTOCOL_ERROR, "a push from a client")
+
+    def _nothing(self, _: int, __: int, ___: bytes) -> None:
+        """Frames that need no answer."""
 
     # Running calls
 
@@ -308,7 +325,7 @@ class GrpcConnection(asyncio.Protocol):
 
     async def _unary(self, stream: Stream, rpc: Rpc) -> None:
         try:
-            response = await rpc.work(decode(rpc, stream.messages.popleft()))
+            response = await rpc.work(decode(rpc, stream.messages.pop(0)))
         except Exception as error:  # noqa: BLE001 - every call gets an answer; what is not known is logged
             self._fail_with(stream, error)
             return
@@ -318,7 +335,7 @@ class GrpcConnection(asyncio.Protocol):
         request: Any = stream.requests() if rpc.request_stream else None
         try:
             if request is None:
-                request = decode(rpc, stream.messages.popleft())
+                request = decode(rpc, stream.messages.pop(0))
             async with aclosing(rpc.work(request)) as responses:
                 async for response in responses:
                     await stream.send(rpc.encode(response))
@@ -370,20 +387,14 @@ class GrpcConnection(asyncio.Protocol):
         if self._streams.pop(stream.id, None) is None:
             return  # the client has given up
         self._window -= size
-        id, pack = stream.id, _FRAME.pack
-        self._write(
-            b"".join(
-                (
-                    pack(len(_HEAD_BLOCK) << 8 | HEADERS, END_HEADERS, id),
-                    _HEAD_BLOCK,
-                    pack(size << 8 | DATA, 0, id),
-                    (size - 5).to_bytes(5, "big"),
-                    message,
-                    pack(len(_TRAILER_BLOCK) << 8 | HEADERS, END_HEADERS | END_STREAM, id),
-                    _TRAILER_BLOCK,
-                )
-            )
-        )
+        id = stream.id
+        head = _RESPONSE_HEAD.pack(*_HEAD, id, _HEAD_BLOCK, size << 8 | DATA, 0, id, 0, len(message))
+        tail = _RESPONSE_TAIL.pack(*_TAIL, id, _TRAILER_BLOCK)
+        if size < JOINED:
+            self._write(head + message + tail)
+        else:
+            self._write(head)
+            self._out += (message, tail)
 
     def send(self, stream: Stream, message: bytes) -> None:
         """Put one message on its way."""
@@ -472,7 +483,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         """Send at the end of this turn of the loop, together with what else there is."""
-        if not self._out:
+        if not self._out and not self._receiving:
             self._loop.call_soon(self._flush)
         self._out.append(data)
 
@@ -480,7 +491,7 @@ class GrpcConnection(asyncio.Protocol):
         if self._out:
             out, self._out = self._out, []
             if self._transport is not None:
-                self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+                self._transport.writelines(out)
 
     # The end
 
@@ -503,9 +514,22 @@ class GrpcConnection(asyncio.Protocol):
             self._transport.close()
 
 
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    if not flags & PADDED:
-        return payload
+def _unpadded(payload: bytes) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ConnectionLost(PROTOCOL_ERROR, "more padding than payload")
     return payload[1 : len(payload) - payload[0]]
+
+
+_HANDLERS: tuple[Callable[[GrpcConnection, int, int, bytes], None], ...] = (
+    GrpcConnection._data,
+    GrpcConnection._headers,
+    GrpcConnection._nothing,  # a priority
+    GrpcConnection._reset,
+    GrpcConnection._settings,
+    GrpcConnection._push_promise,
+    GrpcConnection._ping,
+    GrpcConnection._nothing,  # the client goes away, when it has its answers
+    GrpcConnection._window_update,
+    GrpcConnection._continuation,
+)
+"""What a frame does, by its kind; other kinds are ignored, as the protocol wants it."""

@@ -6,7 +6,7 @@ Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tiphys.wire.grpc_connection import GrpcConnection
 
-PREFIX = 5
+PREFIX = struct.Struct(">BI")
 """Before each message: whether it is compressed, and its length."""
 BUFFERED = 128 * 1024
 """How many bytes a call may have waiting to go out before its program has to wait."""
@@ -70,7 +70,7 @@ class Stream:
         """None for a request that is no call, but plain HTTP."""
         self.headers = headers
         self.body = bytearray()
-        self.messages: deque[bytes] = deque()
+        self.messages: list[bytes] = []
         self.ended = False
         """Whether the client has said all."""
         self.started = False
@@ -85,19 +85,28 @@ class Stream:
 
     # Requests
 
-    def receive(self, limit: int) -> None:
-        """Take whole messages out of ``body``. Raises ``GrpcError``."""
-        body = self.body
-        while len(body) >= PREFIX:
-            length = int.from_bytes(body[1:PREFIX], "big")
+    def receive(self, data: bytes, limit: int) -> None:
+        """Take whole messages out of what has come in; ``body`` keeps the rest. Raises ``GrpcError``."""
+        body: bytes | bytearray = data
+        if self.body:
+            self.body += data
+            body = self.body
+        at, end = 0, len(body)
+        while end - at >= PREFIX.size:
+            compressed, length = PREFIX.unpack_from(body, at)
             if length > limit:
                 raise GrpcError(RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({length} vs. {limit})")
-            if body[0]:
+            if compressed:
                 raise GrpcError(UNIMPLEMENTED, "grpc: compressed messages are not supported; send identity")
-            if len(body) < PREFIX + length:
-                return
-            self.messages.append(bytes(body[PREFIX : PREFIX + length]))
-            del body[: PREFIX + length]
+            start = at + PREFIX.size
+            if end - start < length:
+                break
+            at = start + length
+            self.messages.append(bytes(body[start:at]))
+        if body is self.body:
+            del self.body[:at]
+        elif at < end:
+            self.body += body[at:]
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -108,8 +117,8 @@ class Stream:
         assert self.rpc is not None
         while True:
             while self.messages:
-                data = self.messages.popleft()
-                self.connection.consumed(self, PREFIX + len(data))
+                data = self.messages.pop(0)
+                self.connection.consumed(self, PREFIX.size + len(data))
                 yield decode(self.rpc, data)
             if self.ended:
                 return
@@ -131,9 +140,7 @@ class Stream:
 
 
 def decode(rpc: Rpc, data: bytes) -> Any:
-    from google.protobuf.message import DecodeError
-
     try:
         return rpc.decode(data)
-    except DecodeError as error:
+    except Exception as error:  # what a decoder raises is its own; it says that the bytes are none of its messages
         raise GrpcError(INTERNAL, f"grpc: error unmarshalling request: {error}") from error
