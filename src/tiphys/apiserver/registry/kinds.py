@@ -80,11 +80,6 @@ FACTS: dict[tuple[str, str], Facts] = {
         "counts": SPEC,
         "unconditional_update": False,
     },
-    ("apiextensions.k8s.io", "customresourcedefinitions"): _status(
-        {"conditions": None, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": None},
-        counts=SPEC,
-        unconditional_update=False,
-    ),
     ("apiregistration.k8s.io", "apiservices"): _status(unconditional_update=False),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.certificates import SigningRequestStrategy
+from tiphys.apiserver.registry.definitions import DefinitionStrategy
 from tiphys.apiserver.registry.events import EventStrategy
 from tiphys.apiserver.registry.jobs import JobStrategy
 from tiphys.apiserver.registry.namespaces import NamespaceStrategy
@@ -31,6 +32,9 @@ def make_strategies(registries: Registries, config: Config) -> None:
         ("", "nodes"): NodeStrategy(gvk("", "Node")),
         ("", "pods"): PodStrategy(gvk("", "Pod")),
         ("", "services"): ServiceStrategy(gvk("", "Service"), config, registries),
+        ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy(
+            gvk("apiextensions.k8s.io", "CustomResourceDefinition")
+        ),
         ("apps", "daemonsets"): DaemonSetStrategy(gvk("apps", "DaemonSet")),
         ("apps", "deployments"): DeploymentStrategy(gvk("apps", "Deployment")),
         ("batch", "jobs"): JobStrategy(gvk("batch", "Job")),
