@@ -6,8 +6,13 @@ Source: the API reference of Kubernetes v1.36 and the API concepts page
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiphys.api.custom.definition import CustomVersion
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,17 +60,48 @@ class Resource:
     """Key prefix in the store under ``/registry/`` as upstream lays it out, such as ``services/specs``."""
     builtin: bool = True
     """False for a custom resource."""
+    custom: dict[str, CustomVersion] = field(default_factory=dict, hash=False, compare=False)
+    """Of a custom resource: what each of its versions brings with it."""
+    terminating: bool = False
+    """Of a custom resource: its definition is being deleted."""
+    conversion: str = "None"
+    """Of a custom resource: how objects get from one version to another."""
+    list_name: str = ""
+    """The kind of lists, where it is not the kind with ``List`` behind it."""
 
     @property
     def name(self) -> str:
         """``deployments.apps``; ``pods`` for the core group. The name in error messages."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
+    @property
+    def list_kind(self) -> str:
+        return self.list_name or f"{self.kind}List"
+
     def gvk(self, version: str) -> GroupVersionKind:
         return GroupVersionKind(self.group, version, self.kind)
 
-    def subresource(self, name: str) -> Subresource | None:
-        return next((s for s in self.subresources if s.name == name), None)
+    def subresources_in(self, version: str) -> tuple[Subresource, ...]:
+        """The subresources of one version; only custom resources differ in them."""
+        return self.custom[version].subresources if self.custom else self.subresources
+
+    def subresource(self, name: str, version: str) -> Subresource | None:
+        return next((s for s in self.subresources_in(version) if s.name == name), None)
+
+
+_KUBE_VERSION = re.compile(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?")
+
+
+def version_priority(name: str) -> tuple[int, int, int, str]:
+    """A sort key: stable versions first, then betas, then alphas, each the newest first; then any other names.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/#version-priority
+    """
+    found = _KUBE_VERSION.fullmatch(name)
+    if found is None:
+        return (3, 0, 0, name)
+    stage = {None: 0, "beta": 1, "alpha": 2}[found[2]]
+    return (stage, -int(found[1]), -int(found[3] or 0), "")
 
 
 class Scheme:
@@ -95,9 +131,11 @@ class Scheme:
         return list(self._by_plural.values())
 
     def groups(self) -> dict[str, list[str]]:
-        """Each group with its served versions, in order of first appearance."""
+        """Each group with its served versions: built-in ones in order of appearance, then others by name."""
         found: dict[str, list[str]] = {}
-        for resource in self._by_plural.values():
+        for resource in sorted(self._by_plural.values(), key=lambda r: "" if r.builtin else r.group):
             versions = found.setdefault(resource.group, [])
             versions.extend(v for v in resource.versions if v not in versions)
+            if resource.custom:
+                versions.sort(key=version_priority)
         return found

@@ -18,6 +18,7 @@ from tiphys.apiserver.bootstrap.objects import Bootstrap
 from tiphys.apiserver.call import Filter
 from tiphys.apiserver.chain import Parts, build_chain
 from tiphys.apiserver.config import Config
+from tiphys.apiserver.crd.controller import DefinitionController
 from tiphys.apiserver.endpoints.connect import NodeDialer
 from tiphys.apiserver.endpoints.respond import failure
 from tiphys.apiserver.endpoints.router import Router
@@ -93,6 +94,7 @@ class APIServer:
             f"{config.advertise_address}:{config.advertise_port}",
         )
         self._bootstrap = Bootstrap(config, self.registries, clock)
+        self._definitions = DefinitionController(self.registries, clock, self.paths.forget_documents)
         special = special_endpoints(config, self.registries, self.authentication, self.authorization,
                                     self.admission, dialer)  # fmt: skip
         router = Router(self.scheme, self.registries, self.admission, special, self.paths, config.min_request_timeout)
@@ -121,6 +123,8 @@ class APIServer:
         await self._feed.open()
         self._runner.spawn(self._feed.run(), "feed")
         await self._bootstrap.ensure()
+        await self._definitions.start()
+        self._runner.supervise(self._definitions.run, "definitions")
         self._runner.supervise(self._bootstrap.keep, "housekeeping")
         self._runner.supervise(self._mark_watches, "bookmarks")
         self._runner.supervise(self._repair_services, "service repair")

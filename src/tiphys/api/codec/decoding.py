@@ -219,11 +219,12 @@ class _Slow:
 
 def _unrecognized(reason: str, gvk: GroupVersionKind, body: bytes) -> StatusError:
     return errors.bad_request(
-        f"the object provided is unrecognized (must be of type {gvk.kind}): {reason} ({_summary(body)})"
+        f"the object provided is unrecognized (must be of type {gvk.kind}): {reason} ({summary(body)})"
     )
 
 
-def _summary(body: bytes) -> str:
+def summary(body: bytes) -> str:
+    """The start of a body, as messages about it show it."""
     if not body:
         return "<empty>"
     start = body[:_SUMMARY]

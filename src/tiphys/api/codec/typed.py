@@ -377,6 +377,18 @@ def plain(node: Node, depth: int = 0) -> Any:
     return node
 
 
+def whole_numbers(value: Any) -> Any:
+    """Numbers such as 1.0 as Go writes them: 1. In place; gives the value."""
+    if isinstance(value, dict):
+        for name in value:
+            value[name] = whole_numbers(value[name])
+    elif isinstance(value, list):
+        value[:] = map(whole_numbers, value)
+    elif isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return int(value)
+    return value
+
+
 def canonical_base64(text: str) -> str:
     """Standard base64 with padding; line ends in it are skipped. Raises ``DecodeError`` as Go tells it."""
     bare = text.replace("\n", "").replace("\r", "")

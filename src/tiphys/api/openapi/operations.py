@@ -137,7 +137,7 @@ def paths_of(resource: Resource, version: str) -> Iterator[Path]:
         yield Path(f"{base}/{resource.plural}", (PRETTY,), (everywhere,))
     if operations := tuple(_single(resource, version)):
         yield Path(f"{prefix}/{resource.plural}/{{name}}", (name, *place), operations)
-    for subresource in resource.subresources:
+    for subresource in resource.subresources_in(version):
         path = f"{prefix}/{resource.plural}/{{name}}/{subresource.name}"
         yield Path(path, (name, *place), tuple(_sub(resource, version, subresource)))
 

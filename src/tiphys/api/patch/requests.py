@@ -16,7 +16,7 @@ from tiphys.api.codec.encoding import ordered
 from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
 from tiphys.api.codec.kinds import go_type, internal_type, scheme_name
 from tiphys.api.codec.restoring import Restorer
-from tiphys.api.codec.typed import DecodeError, TypedDecoder, plain, type_name
+from tiphys.api.codec.typed import DecodeError, TypedDecoder, plain, type_name, whole_numbers
 from tiphys.api.errors import StatusError
 from tiphys.api.gotext import quote, value_text
 from tiphys.api.meta.copying import copy
@@ -31,6 +31,8 @@ from tiphys.api.scheme import GroupVersionKind
 
 Object = dict[str, Any]
 Refuse = Callable[[str], StatusError]
+Shape = Callable[[Object], list[str]]
+"""Brings an object into its shape, in place, and gives messages about unknown fields. Raises ``DecodeError``."""
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -56,13 +58,15 @@ def patch_object(
     gvk: GroupVersionKind,
     schema: Schema,
     field_validation: str = "Warn",
+    shape: Shape | None = None,
 ) -> Decoded:
     """``current``, in the version of ``gvk``, with the patch applied; and what there is to warn about.
 
     The result is clean and canonical like a decoded body; it is yet to be given defaults and completed. ``media_type``
-    is one of the first three above; apply has its own function. Raises ``StatusError``.
+    is one of the first three above; apply has its own function. ``shape`` is how an object without a Go type, a custom
+    resource, is brought into its shape. Raises ``StatusError``.
     """
-    request = _Patch(current, body, gvk, schema, field_validation)
+    request = _Patch(current, body, gvk, schema, field_validation, shape)
     if media_type == JSON_PATCH:
         return request.json()
     if media_type == MERGE_PATCH:
@@ -72,12 +76,19 @@ def patch_object(
 
 class _Patch:
     def __init__(
-        self, current: Object, body: bytes, gvk: GroupVersionKind, schema: Schema, field_validation: str
+        self,
+        current: Object,
+        body: bytes,
+        gvk: GroupVersionKind,
+        schema: Schema,
+        field_validation: str,
+        shape: Shape | None,
     ) -> None:
         self.current = current
         self.body = body
         self.gvk = gvk
         self.schema = schema
+        self.shape = shape
         self.validation = field_validation
 
     # -- the three kinds of patches
@@ -95,7 +106,9 @@ class _Patch:
             raise errors.request_entity_too_large(
                 f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(written)}"
             )
-        return self._decode(*_operated(in_order(self.current, self.schema), written), strict)
+        return self._decode(
+            *_operated(in_order(self.current, self.schema if self.schema.name else None), written), strict
+        )
 
     def merge(self) -> Decoded:
         patch = self._plain_patch()
@@ -106,7 +119,7 @@ class _Patch:
         node = self._read_merge_patch()
         strict = duplicates(node)
         touched: set[int] = set()
-        current = in_order(self.current, self.schema)
+        current = in_order(self.current, self.schema if self.schema.name else None)
         return self._decode(merged(current, self._verbatim(node), touched), touched, strict)
 
     def strategic(self) -> Decoded:
@@ -238,6 +251,8 @@ class _Patch:
             raise refuse(f"couldn't get version/kind; json parse error: {reason}")
         kind, api_version = self._kind(node, refuse)
         decoder = TypedDecoder()
+        if self.shape is not None:
+            return self._finish(self._shaped(decoder, node, refuse), [*strict, *decoder.strict_errors], refuse)
         found = self._typed(decoder, node, refuse) if api_version else _without_version(decoder, node)
         found["kind"], found["apiVersion"] = kind, self.gvk.api_version
         return self._finish(found, [*strict, *decoder.strict_errors], refuse)
@@ -260,12 +275,19 @@ class _Patch:
 
     def _typed(self, decoder: TypedDecoder, node: Pairs, refuse: Refuse) -> Object:
         try:
-            if not self.schema.name:
-                found: Object = plain(node)
-                return found
             return decoder.decode(node, self.schema)
         except DecodeError as error:
             raise refuse(str(error)) from error
+
+    def _shaped(self, decoder: TypedDecoder, node: Pairs, refuse: Refuse) -> Object:
+        """A custom resource: what it says of its kind and version is looked at when it is validated."""
+        assert self.shape is not None
+        try:
+            found: Object = whole_numbers(plain(node))
+            decoder.strict_errors += self.shape(found)
+        except DecodeError as error:
+            raise refuse(str(error)) from error
+        return found
 
     def _kind(self, node: Pairs, refuse: Refuse) -> tuple[str, str]:
         """Kind and API version of the patched object, the version empty where there is none."""

@@ -47,14 +47,29 @@ Compiler = Callable[[Expression], str]
 """Gives what is wrong with the expression; empty where it compiles."""
 
 
+Evaluator = Callable[[dict[str, Any], "dict[str, Any] | None", dict[str, Any]], Errors]
+"""Gives what the rules of a schema find wrong with a custom resource: the new one, the old one, the schema."""
+
+
 class _Seam:
     compiler: Compiler | None = None
+    evaluator: Evaluator | None = None
 
 
 def use_compiler(compiler: Compiler | None) -> None:
     _Seam.compiler = compiler
 
 
-def check(errs: Errors, expression: Expression, path: str) -> None:
+def use_evaluator(evaluator: Evaluator | None) -> None:
+    _Seam.evaluator = evaluator
+
+
+def validate_rules(obj: dict[str, Any], old: dict[str, Any] | None, schema: dict[str, Any]) -> Errors:
+    """Check ``x-kubernetes-validations`` everywhere in the schema of a custom resource."""
+    return [] if _Seam.evaluator is None else _Seam.evaluator(obj, old, schema)
+
+
+def check(errs: Errors, expression: Expression, path: str, shown: Any = None) -> None:
+    """``shown`` is the value that an error tells, where it is not the expression itself."""
     if _Seam.compiler is not None and (problem := _Seam.compiler(expression)):
-        errs.append(fielderrors.invalid(path, expression.text, problem))
+        errs.append(fielderrors.invalid(path, expression.text if shown is None else shown, problem))

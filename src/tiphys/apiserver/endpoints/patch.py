@@ -11,7 +11,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import apply, read_applied
-from tiphys.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, patch_object
+from tiphys.api.patch import APPLY_PATCH
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
@@ -34,8 +34,6 @@ from tiphys.wire.http import Response
 Object = dict[str, Any]
 Change = Callable[[Object | None], Object]
 """From the object as the path shows it (None where there is none) to the changed one, managed fields included."""
-
-_MEDIA = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
 
 
 async def patch(call: Call, target: Target, admission: AdmissionChain) -> Response:
@@ -70,8 +68,9 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
 
 def _media(call: Call, target: Target) -> str:
     media = call.request.headers.get("content-type", "").partition(";")[0].strip()
-    accepted = _MEDIA if target.resource.builtin else (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
-    if media not in accepted:
+    if media not in target.patch_types:
+        if target.resource.custom:
+            raise errors.unsupported_media_type(target.patch_types)
         raise errors.StatusError(errors.status(415, "UnsupportedMediaType", "415: Unsupported Media Type", {}))
     return media
 
@@ -93,8 +92,7 @@ def _change(call: Call, target: Target, media: str, options: WriteOptions, now: 
     def change(old: Object | None) -> Object:
         if old is None:
             raise errors.not_found(target.resource.group, target.resource.plural, call.info.name)
-        body = call.request.body
-        decoded = patch_object(old, body, media, target.gvk, target.schema, options.field_validation)
+        decoded = target.patch(old, call.request.body, media, options.field_validation)
         for warning in decoded.warnings:
             call.warn(warning)
         return manage(target, old, target.prepared(decoded.object), options, now)

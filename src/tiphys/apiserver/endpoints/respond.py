@@ -62,8 +62,8 @@ def show_page(call: Call, target: Target, page: Page, form: Form) -> Response:
 def join(target: Target, meta: Object, entries: Sequence[Entry]) -> bytes:
     """A list as text, from the texts of its items."""
     gvk = target.gvk
-    start = b'{"kind":"%sList","apiVersion":"%s","metadata":%s,"items":[' % (
-        gvk.kind.encode(),
+    start = b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[' % (
+        target.resource.list_kind.encode(),
         gvk.api_version.encode(),
         orjson.dumps(meta),
     )
@@ -89,7 +89,7 @@ def show_list(call: Call, target: Target, objects: list[Object], meta: Object, f
     if target.resource.builtin:
         objects = [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in objects]
     gvk = target.gvk
-    found = {"kind": f"{gvk.kind}List", "apiVersion": gvk.api_version, "metadata": meta, "items": objects}
+    found = {"kind": target.resource.list_kind, "apiVersion": gvk.api_version, "metadata": meta, "items": objects}
     return show(call, found, form)
 
 

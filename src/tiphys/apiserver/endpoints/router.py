@@ -9,6 +9,7 @@ from tiphys.api import errors
 from tiphys.api.scheme import Resource, Scheme
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call, Endpoint
+from tiphys.apiserver.crd.target import custom_target
 from tiphys.apiserver.endpoints.create import create
 from tiphys.apiserver.endpoints.delete import delete
 from tiphys.apiserver.endpoints.deletecollection import deletecollection
@@ -22,6 +23,7 @@ from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.update import update
 from tiphys.apiserver.endpoints.watch import watch
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Registry
 from tiphys.wire.http import Response
 
 Read = Callable[[Call, Target], Awaitable[Response]]
@@ -72,9 +74,11 @@ class Router:
             raise errors.bad_request(info.error)
         resource = self._scheme.resource(info.group, info.resource)
         if resource is None or info.version not in resource.versions:
-            raise errors.no_such_path()
+            return self._nowhere(info.group)
+        if resource.custom and not _is_in_scope(call, resource):
+            return self._nowhere(info.group)
         self._check(call, resource)
-        if (warning := WARNINGS.get((info.group, info.version, info.resource))) is not None:
+        if warning := _warning(resource, info.version):
             call.warn(warning)
         target = self._target(resource, info.version, info.subresource)
         special = self._special.get((info.group, f"{info.resource}/{info.subresource}".rstrip("/")))
@@ -86,20 +90,27 @@ class Router:
             return await read(call, target)
         return await _WRITES[info.verb](call, target, self._admission)
 
+    def _nowhere(self, group: str) -> Response:
+        """Of the groups of the server itself, a Status says that a path leads nowhere; elsewhere a line of text."""
+        if any(resource.builtin for resource in self._scheme.resources() if resource.group == group):
+            raise errors.no_such_path()
+        return Response(404, {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"},
+                        b"404 page not found\n")  # fmt: skip
+
     def _check(self, call: Call, resource: Resource) -> None:
         """Refuse what the resource does not have: a scope, a subresource or a verb."""
         info = call.info
-        if resource.namespaced != bool(info.namespace) and not _may_span(call, resource):
+        if not _is_in_scope(call, resource):
             raise errors.no_such_path() if info.verb != "create" or info.name else errors.method_not_allowed()
         verbs = resource.verbs
         if info.subresource:
-            subresource = resource.subresource(info.subresource)
+            subresource = resource.subresource(info.subresource, info.version)
             if subresource is None:
-                raise errors.no_such_path()
+                raise _no_subresource(resource, info.name)
             verbs = subresource.verbs
         if info.verb not in verbs and info.verb != "proxy" and not _asks_options_of_proxied(call):
             raise errors.method_not_allowed()
-        if info.verb in ("create",) and info.name and not info.subresource:
+        if info.verb == "create" and info.name and not info.subresource and not resource.custom:
             raise errors.method_not_allowed()
 
     def _target(self, resource: Resource, version: str, subresource: str) -> Target:
@@ -107,14 +118,35 @@ class Router:
         found = self._targets.get(key)
         if found is None or found.resource is not resource:
             registry = self._registries.get(resource.group, resource.plural)
-            kind = ScaleTarget if subresource == "scale" else PartTarget if subresource in PART_RULES else Target
-            found = self._targets[key] = kind(resource, version, registry, subresource, self._watch_seconds)
+            make = _target_maker(resource, subresource)
+            found = self._targets[key] = make(resource, version, registry, subresource, self._watch_seconds)
         return found
+
+
+def _target_maker(resource: Resource, subresource: str) -> Callable[[Resource, str, Registry, str, float], Target]:
+    if resource.custom:
+        return custom_target
+    return ScaleTarget if subresource == "scale" else PartTarget if subresource in PART_RULES else Target
+
+
+def _no_subresource(resource: Resource, name: str) -> errors.StatusError:
+    return errors.not_found(resource.group, resource.plural, name) if resource.custom else errors.no_such_path()
+
+
+def _warning(resource: Resource, version: str) -> str:
+    """What is told about the use of a version that is going away."""
+    if resource.custom:
+        return resource.custom[version].warning
+    return WARNINGS.get((resource.group, version, resource.plural), "")
 
 
 def _asks_options_of_proxied(call: Call) -> bool:
     """The one method without a verb that is carried on: what is proxied answers it."""
     return call.request.method == "OPTIONS" and call.info.subresource == "proxy"
+
+
+def _is_in_scope(call: Call, resource: Resource) -> bool:
+    return resource.namespaced == bool(call.info.namespace) or _may_span(call, resource)
 
 
 def _may_span(call: Call, resource: Resource) -> bool:

@@ -13,7 +13,7 @@ from tiphys.api.apply import Filter
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.selectors import selector_from_labels, selector_from_object
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.apiserver.endpoints.scalemanagers import to_parent, to_scale
+from tiphys.apiserver.endpoints.scalemanagers import REPLICAS, Path, to_parent, to_scale
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.registry.updating import ObjectRules, Rules
 
@@ -42,41 +42,54 @@ class ScaleTarget(Target):
     def filters(self) -> dict[str, Filter]:
         return {}
 
+    replicas_path: Path = REPLICAS
+
     def show(self, stored: Object) -> Object:
         spec, status = stored.get("spec") or {}, stored.get("status") or {}
-        scale: Object = {
-            "kind": SCALE.kind,
-            "apiVersion": SCALE.api_version,
-            "metadata": {name: stored["metadata"][name] for name in _SHOWN if name in stored["metadata"]},
-            "spec": {},
-            "status": {"replicas": status.get("replicas", 0)},
-        }
-        if spec.get("replicas"):
-            scale["spec"]["replicas"] = spec["replicas"]
-        if text := _selector(spec.get("selector")):
-            scale["status"]["selector"] = text
-        return scale
+        return scale_of(stored, spec.get("replicas") or 0, status.get("replicas", 0), _selector(spec.get("selector")))
+
+    def starting_point(self, stored: Object) -> Object:
+        """The scale that a change is made to."""
+        return self.show(stored)
 
     def working(self, stored: Object) -> Object:
-        scale = self.show(stored)
-        if entries := to_scale(stored["metadata"].get("managedFields")):
+        scale = self.starting_point(stored)
+        if entries := to_scale(stored["metadata"].get("managedFields"), self.replicas_path):
             scale["metadata"]["managedFields"] = entries
         return scale
 
     def merge(self, stored: Object | None, changed: Object) -> Object:
         assert stored is not None
-        replicas = (changed.get("spec") or {}).get("replicas", 0)
-        if replicas < 0:
-            detail = "must be greater than or equal to 0"
-            error = fielderrors.invalid("spec.replicas", replicas, detail)
-            raise errors.invalid("autoscaling", "Scale", stored["metadata"]["name"], [error])
         merged = copy(stored)
-        merged["spec"]["replicas"] = replicas
+        self.write_replicas(merged, (changed.get("spec") or {}).get("replicas", 0))
         merged["metadata"]["resourceVersion"] = changed["metadata"].get("resourceVersion", "")
         api_version = self.resource.gvk(self.version).api_version
-        before = stored["metadata"].get("managedFields")
-        merged["metadata"]["managedFields"] = to_parent(before, changed["metadata"].get("managedFields"), api_version)
+        before, after = stored["metadata"].get("managedFields"), changed["metadata"].get("managedFields")
+        merged["metadata"]["managedFields"] = to_parent(before, after, api_version, self.replicas_path)
         return merged
+
+    def write_replicas(self, obj: Object, replicas: int) -> None:
+        """Put the number into the workload. Raises 422."""
+        if replicas < 0:
+            error = fielderrors.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
+            raise errors.invalid("autoscaling", "Scale", obj["metadata"]["name"], [error])
+        obj["spec"]["replicas"] = replicas
+
+
+def scale_of(stored: Object, replicas: int, current: int, selector: str) -> Object:
+    """A Scale of a workload."""
+    scale: Object = {
+        "kind": SCALE.kind,
+        "apiVersion": SCALE.api_version,
+        "metadata": {name: stored["metadata"][name] for name in _SHOWN if name in stored["metadata"]},
+        "spec": {},
+        "status": {"replicas": current},
+    }
+    if replicas:
+        scale["spec"]["replicas"] = replicas
+    if selector:
+        scale["status"]["selector"] = selector
+    return scale
 
 
 def _selector(selector: Object | None) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from tiphys.api import codec, conversion, errors
 from tiphys.api.apply import Filter, excluding, of_paths
+from tiphys.api.codec.decoding import Decoded
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.meta.selectors import (
     EVERYTHING,
@@ -17,8 +18,11 @@ from tiphys.api.meta.selectors import (
     parse_label_selector,
 )
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, patch_object
 from tiphys.api.schema import Schema, schema_for
 from tiphys.api.scheme import GroupVersionKind, Resource
+from tiphys.api.tables import table_for
+from tiphys.api.tables.tables import IncludeObject
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import ListOptions, WriteOptions
 from tiphys.apiserver.registry.registry import Registry
@@ -33,6 +37,8 @@ Object = dict[str, Any]
 @dataclass(eq=False)
 class Target:
     """``registry`` keeps the objects; ``resource`` is the row of the path, which may differ in group (events)."""
+
+    patch_types: ClassVar[tuple[str, ...]] = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
 
     resource: Resource
     version: str
@@ -79,6 +85,10 @@ class Target:
         for warning in decoded.warnings:
             call.warn(warning)
         return self.prepared(decoded.object)
+
+    def patch(self, old: Object, body: bytes, media: str, field_validation: str) -> Decoded:
+        """``old`` with the patch in ``body``, yet without defaults. Raises ``StatusError``."""
+        return patch_object(old, body, media, self.gvk, self.schema, field_validation)
 
     def prepared(self, obj: Object) -> Object:
         """Defaults, and what the wire form always shows; in place."""
@@ -141,6 +151,12 @@ class Target:
             version=self.gvk.api_version,
             warnings=call.warnings,
         )
+
+    def table(
+        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
+    ) -> Object:
+        """A Table of objects in the version of the call; ``meta`` is that of the list."""
+        return table_for(self.resource, objects, now, list_meta=meta, include=include, headers=headers)
 
     # -- selections
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
-from tiphys.api.tables import table_for
 from tiphys.api.tables.tables import IncludeObject
 from tiphys.apiserver.endpoints.negotiation import PARTIAL, Form
 from tiphys.apiserver.endpoints.target import Target
@@ -24,9 +23,7 @@ def partial(obj: Object, form: Form) -> Object:
 
 def table(target: Target, objects: list[Object], form: Form, meta: Object, headers: bool = True) -> Object:
     """A Table of objects in the version of the call; ``meta`` is that of the list."""
-    found = table_for(
-        target.resource, objects, target.registry.clock.now(), list_meta=meta, include=include_of(form), headers=headers
-    )
+    found = target.table(objects, target.registry.clock.now(), meta, include_of(form), headers)
     found["apiVersion"] = f"meta.k8s.io/{form.version}"
     return found
 

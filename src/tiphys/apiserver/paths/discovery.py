@@ -74,7 +74,7 @@ def _rows(resource: Resource, version: str) -> Iterator[Object]:
     if "watch" in resource.verbs:
         row["storageVersionHash"] = storage_version_hash(resource)
     yield row
-    for subresource in sorted(resource.subresources, key=lambda s: s.name):
+    for subresource in sorted(resource.subresources_in(version), key=lambda s: s.name):
         yield _subresource_row(resource, subresource, version)
 
 
@@ -109,11 +109,11 @@ def aggregated(scheme: Scheme, core: bool) -> Object:
 
 
 def _version(scheme: Scheme, group: str, version: str) -> Object:
-    resources = [_discovered(resource) for resource in _of_version(scheme, group, version)]
+    resources = [_discovered(resource, version) for resource in _of_version(scheme, group, version)]
     return {"version": version, "resources": resources, "freshness": "Current"}
 
 
-def _discovered(resource: Resource) -> Object:
+def _discovered(resource: Resource, version: str) -> Object:
     found: Object = {
         "resource": resource.plural,
         "responseKind": {"group": "", "version": "", "kind": resource.kind},
@@ -125,8 +125,8 @@ def _discovered(resource: Resource) -> Object:
         found["shortNames"] = list(resource.short_names)
     if resource.categories:
         found["categories"] = list(resource.categories)
-    if resource.subresources:
-        found["subresources"] = [_discovered_part(resource, s) for s in _sorted(resource.subresources)]
+    if subresources := resource.subresources_in(version):
+        found["subresources"] = [_discovered_part(resource, s) for s in _sorted(subresources)]
     return found
 
 

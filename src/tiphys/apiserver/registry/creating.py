@@ -79,7 +79,9 @@ def before_create(registry: Registry, obj: Object, write: Write) -> None:
     strategy = registry.strategy
     strategy.prepare_create(obj, write)
     if found := strategy.validate_create(obj):
-        raise errors.invalid(registry.group, registry.resource.kind, obj["metadata"].get("name", ""), found)
+        raise errors.invalid(
+            registry.group, obj.get("kind") or registry.resource.kind, obj["metadata"].get("name", ""), found
+        )
     for warning in strategy.warnings(obj, None):
         write.warn(warning)
 

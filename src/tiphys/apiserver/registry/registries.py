@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tiphys.api.scheme import Resource, Scheme
+from tiphys.apiserver.crd.stored import CustomCodec
+from tiphys.apiserver.crd.strategy import CustomStrategy
 from tiphys.apiserver.registry.kinds import from_facts
 from tiphys.apiserver.registry.registry import Ids, Registry
 from tiphys.apiserver.registry.strategy import Strategy
@@ -44,15 +46,20 @@ class Registries:
         return found
 
     def _make(self, resource: Resource) -> Registry:
-        gvk = resource.gvk(resource.storage_version)
-        strategy = self.strategies.get((resource.group, resource.plural))
-        if strategy is None:
-            strategy = from_facts(resource.group, resource.plural)(gvk)
-        codec = Codec(resource, selector_of(resource.group, resource.kind))
+        strategy, codec = self._custom(resource) if resource.custom else self._builtin(resource)
         prefix = f"{self._root}/{resource.storage_prefix}/"
         cacher = Cacher(self.feed, codec, prefix, self._runner, self.clock)
         store = ObjectStore(prefix, resource.namespaced, codec, cacher, self._leases)
         return Registry(resource, strategy, store, self.clock, self.ids)
+
+    def _builtin(self, resource: Resource) -> tuple[Strategy, Codec]:
+        strategy = self.strategies.get((resource.group, resource.plural))
+        if strategy is None:
+            strategy = from_facts(resource.group, resource.plural)(resource.gvk(resource.storage_version))
+        return strategy, Codec(resource, selector_of(resource.group, resource.kind))
+
+    def _custom(self, resource: Resource) -> tuple[Strategy, Codec]:
+        return CustomStrategy(resource, resource.storage_version), CustomCodec(resource)
 
     def made(self) -> list[Registry]:
         """Those that have been asked for."""

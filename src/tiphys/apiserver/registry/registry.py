@@ -43,6 +43,10 @@ class Registry:
         self.plural = resource.plural
         self._shared: dict[str, tuple[int, Object]] = {}
 
+    def under(self, strategy: Strategy) -> Registry:
+        """The same objects under other rules: those of another version of a custom resource."""
+        return Registry(self.resource, strategy, self.store, self.clock, self.ids)
+
     async def get(self, namespace: str, name: str) -> Entry:
         """Raises 404."""
         entry = await self.store.get(namespace, name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 
 from tiphys.apiserver.storage.changes import Change
@@ -43,6 +43,8 @@ class Cacher:
         self.prefix = prefix
         self.watchers = Watchers()
         self.generation = 0
+        self.on_change: Callable[[], None] | None = None
+        """Called after every change, for who cannot wait until somebody asks."""
         self.oldest = 0
         self.changed_at = 0
         self._state = State.COLD
@@ -132,6 +134,8 @@ class Cacher:
         while len(self._window) > WINDOW:
             self.oldest = self._window.popleft().revision
         self.watchers.tell(changes)
+        if self.on_change is not None:
+            self.on_change()
 
     def _apply(self, event: Event) -> Change | None:
         kv = event.kv

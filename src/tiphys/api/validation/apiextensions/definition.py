@@ -405,11 +405,10 @@ def _stored_versions(errs: Errors, obj: Object) -> None:
 
 def _approval(errs: Errors, obj: Object, old: Object | None) -> None:
     """Groups of the project itself need its consent, by an annotation."""
-    group = (obj.get("spec") or {}).get("group") or ""
-    if not f".{group}".endswith((".k8s.io", ".kubernetes.io")):
+    if not is_protected(obj):
         return
-    state = _approval_state(obj)
-    if old is not None and _approval_state(old) == state:
+    state = approval_state(obj)
+    if old is not None and approval_state(old) == state:
         return
     at, needed = (
         f"metadata.annotations[{APPROVAL}]",
@@ -423,7 +422,14 @@ def _approval(errs: Errors, obj: Object, old: Object | None) -> None:
         errs.append(field.invalid(at, (obj["metadata"]["annotations"])[APPROVAL], text))
 
 
-def _approval_state(obj: Object) -> str:
+def is_protected(obj: Object) -> bool:
+    """Whether the group is one of the project's own."""
+    group = (obj.get("spec") or {}).get("group") or ""
+    return f".{group}".endswith((".k8s.io", ".kubernetes.io"))
+
+
+def approval_state(obj: Object) -> str:
+    """``missing``, ``bypassed``, ``approved`` or ``invalid``."""
     text = ((obj.get("metadata") or {}).get("annotations") or {}).get(APPROVAL) or ""
     if not text:
         return "missing"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as member
+from typing import Any
 
 from tiphys.api import fielderrors as field
+from tiphys.api.validation.apiextensions.defaults import validate_defaults
 from tiphys.api.validation.apiextensions.structural import (
     EMBEDDED,
     PRESERVE,
     field_path,
-    unknown_defaults,
     unsupported,
     validate_structural,
 )
@@ -67,8 +68,8 @@ def validate_schema(errs: Errors, schema: Object, path: str, has_status: bool, o
             late.append(field.invalid(at, "", problem))
         else:
             wrong = validate_structural(schema, at)
-            if not wrong and options.pruned_defaults:
-                unknown_defaults(wrong, schema, at)
+            if not wrong:
+                wrong = validate_defaults(schema, at, options.pruned_defaults)
             structural = not wrong
             found += wrong
     cel: Errors = []
@@ -98,6 +99,7 @@ def _root_fields(errs: Errors, schema: Object, path: str) -> None:
 def _schema(
     errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place, is_root: bool = False
 ) -> None:
+    before = len(errs)
     _words(errs, schema, path, options, place)
     if schema.get("uniqueItems"):
         text = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
@@ -129,7 +131,7 @@ def _schema(
     if schema.get(PRESERVE) is False:
         errs.append(field.invalid(f"{path}.{PRESERVE}", False, "must be true or undefined"))
     _list_and_map(errs, schema, path, options)
-    _rules(errs, cel, schema, path, options, place)
+    _rules(errs, cel, schema, path, options, place, before)
 
 
 def _logical(errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place) -> None:
@@ -264,11 +266,12 @@ def map_keys(errs: Errors, schema: Object, path: str) -> None:
             errs.append(field.forbidden(f"{at}.nullable", f"{this} cannot be nullable"))
 
 
-def _rules(errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place) -> None:
+def _rules(errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place, before: int) -> None:
+    """``before``: how many errors there were already, outside this part of the schema."""
     rules = schema.get(_RULES) or ()
     for i, rule in enumerate(rules):
         _rule(errs, rule, schema, f"{path}.{_RULES}[{i}]")
-    if errs or not place.structural:
+    if len(errs) > before or not place.structural:
         return
     for i, rule in enumerate(rules):
         at = f"{path}.{_RULES}[{i}]"
@@ -276,7 +279,14 @@ def _rules(errs: Errors, cel: Errors, schema: Object, path: str, options: Option
             text = rule.get(key)
             if text:
                 stored = text in options.stored
-                check(cel, Expression(text, use, stored=stored, schema=schema), f"{at}.{key}")
+                check(cel, Expression(text, use, stored=stored, schema=schema), f"{at}.{key}", _shown(rule))
+
+
+def _shown(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule as messages show it: by the names of its Go fields."""
+    texts = {name: rule.get(name[0].lower() + name[1:]) or "" for name in ("Rule", "Message", "MessageExpression")}
+    path, optional = rule.get("fieldPath") or "", rule.get("optionalOldSelf")
+    return {**texts, "Reason": rule.get("reason"), "FieldPath": path, "OptionalOldSelf": optional}
 
 
 def _has_line_break(text: str) -> bool:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from tiphys.api import fielderrors as field
+from tiphys.api.meta.regexp import problem
 from tiphys.api.validation.common import Errors, Object
 
 _UNSUPPORTED = ("id", "$schema", "$ref", "patternProperties", "dependencies", "additionalItems", "definitions")
 _UNSUPPORTED_NAMES = {"$schema": "schema"}
 _INT_OR_STRING = [{"type": "integer"}, {"type": "string"}]
-_PERL = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9]|\(\?>|(?<!\\)[*+?}]\+")
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 EMBEDDED = "x-kubernetes-embedded-resource"
 INT_OR_STRING = "x-kubernetes-int-or-string"
@@ -167,22 +167,9 @@ def _value_validation(
     if schema.get("not") is not None:
         _nested(errs, schema["not"], f"{path}.not")
     pattern = schema.get("pattern")
-    if pattern and (problem := pattern_problem(pattern)):
-        text = f"must be a valid regular expression, but isn't: {problem}"
+    if pattern and (wrong := problem(pattern)):
+        text = f"must be a valid regular expression, but isn't: {wrong}"
         errs.append(field.invalid(f"{path}.pattern", pattern, text))
-
-
-def pattern_problem(pattern: str) -> str:
-    """What RE2 cannot do of a regular expression."""
-    perl = _PERL.search(pattern)
-    if perl is not None:
-        kind = "invalid escape sequence" if perl[0].startswith("\\") else "invalid or unsupported Perl syntax"
-        return f"error parsing regexp: {kind}: `{perl[0]}`"
-    try:
-        re.compile(pattern.replace(r"\z", r"\Z").replace(r"\pL", r"\w").replace(r"\pN", r"\d"))
-    except re.error as e:
-        return f"error parsing regexp: {e}"
-    return ""
 
 
 _EMPTY, _UNDEFINED, _FALSE = "must be empty to be structural", "must be undefined to be structural", "must be false"

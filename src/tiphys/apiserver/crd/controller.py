@@ -1,0 +1,182 @@
+"""Looks after definitions: gives them their names, says when they are served, and deletes their objects before them.
+
+Every definition is looked at again after any change of any of them: names that one gives back are free for others.
+What is written is status only, as the original's controllers inside the server write it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.apply import excluding, of_paths, update_managed_fields
+from tiphys.api.meta.conditions import is_condition
+from tiphys.api.meta.copying import copy
+from tiphys.api.schema import schema_for
+from tiphys.apiserver.crd.approval import approve
+from tiphys.apiserver.crd.naming import ESTABLISHED, accept_names, establish
+from tiphys.apiserver.crd.serving import Serving
+from tiphys.apiserver.registry import deleting, updating
+from tiphys.apiserver.registry.definitions import CLEANUP, TERMINATING, set_status_condition
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Registry, no_validation
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+Change = Callable[[Object, str], bool]
+"""Changes a definition in place, at a time; whether it did."""
+
+_GROUP, _PLURAL = "apiextensions.k8s.io", "customresourcedefinitions"
+_MANAGER = "kube-apiserver"
+_POLL_SECONDS = 5.0
+_PATIENCE_SECONDS = 60.0
+_RETRY_SECONDS = 1.0
+
+
+class DefinitionController:
+    def __init__(self, registries: Registries, clock: Clock, scheme_changed: Callable[[], None]) -> None:
+        self._registries = registries
+        self._clock = clock
+        self._registry: Registry = registries.get(_GROUP, _PLURAL)
+        self._serving = Serving(registries, self._registry, scheme_changed)
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Serve what is defined; from then on follow every change at once."""
+        cacher = self._registry.store.cacher
+        cacher.on_change = self._changed
+        await cacher.ready()
+        self._changed()
+
+    def _changed(self) -> None:
+        self._serving.update()
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._look_at_all()
+            except errors.StatusError as error:
+                log.warning("a definition could not be written: %s", error)
+                await self._clock.sleep(_RETRY_SECONDS)
+                self._wake.set()
+
+    async def _look_at_all(self) -> None:
+        for entry in await self._registry.all():
+            obj = self._registry.shared_object(entry)
+            if is_terminating(obj):
+                await self._empty(entry.name)
+            else:
+                await self._settle(obj)
+
+    async def _settle(self, obj: Object) -> None:
+        """Names first, then that it is served: who watches sees the two steps, as from the original."""
+        group = obj["spec"]["group"]
+        for change in (approve, lambda new, now: accept_names(new, self._of_group(group), now), establish):
+            await self._write(obj["metadata"]["name"], change)
+
+    def _of_group(self, group: str) -> list[Object]:
+        cacher = self._registry.store.cacher
+        found = [self._registry.shared_object(entry) for entry in cacher.under(cacher.prefix)]
+        return [obj for obj in found if obj["spec"].get("group") == group]
+
+    async def _write(self, name: str, change: Change) -> Object | None:
+        """Write the status of a definition if ``change`` changes it; None where the definition is gone."""
+        registry = self._registry
+        entry = await registry.store.get("", name)
+        if entry is None:
+            return None
+        if not change(current := registry.object(entry), registry.write().now):
+            return current
+        write = registry.write(manager=_MANAGER, subresource="status")
+
+        async def transform(stored: Object | None) -> Object:
+            assert stored is not None
+            new = copy(stored)
+            change(new, write.now)
+            return _managed(stored, new, registry, write.now)
+
+        update = updating.Update("", name, transform, updating.StatusRules(registry))
+        try:
+            written, _ = await updating.update(registry, update, write)
+        except errors.StatusError as error:
+            if error.code == 404:
+                return None
+            raise
+        return registry.object(written)
+
+    # -- deletion
+
+    async def _empty(self, name: str) -> None:
+        """Delete the objects of a definition, and let it go."""
+
+        def begin(obj: Object, now: str) -> bool:
+            text = "CustomResource deletion is in progress"
+            return set_status_condition(obj, TERMINATING, "True", "InstanceDeletionInProgress", text, now)
+
+        obj = await self._write(name, begin)
+        if obj is None:
+            return
+        if is_condition(obj["status"].get("conditions"), ESTABLISHED):
+            reason, text = "InstanceDeletionCompleted", "removed all instances"
+            if not await self._delete_objects(obj):
+                self._wake.set()
+                return
+        else:
+            reason, text = "NeverEstablished", "resource was never established"
+
+        def finish(obj: Object, now: str) -> bool:
+            set_status_condition(obj, TERMINATING, "False", reason, text, now)
+            finalizers = obj["metadata"].get("finalizers") or []
+            obj["metadata"]["finalizers"] = [finalizer for finalizer in finalizers if finalizer != CLEANUP]
+            return True
+
+        await self._write(name, finish)
+
+    async def _delete_objects(self, obj: Object) -> bool:
+        """Whether all objects of a definition are gone."""
+        group, plural = obj["spec"]["group"], obj["status"]["acceptedNames"]["plural"]
+        if self._registries.scheme.resource(group, plural) is None:
+            return True
+        registry = self._registries.get(group, plural)
+        waited = 0.0
+        while True:
+            entries = await registry.all()
+            if not entries:
+                return True
+            for entry in entries:
+                await _delete(registry, entry.namespace, entry.name)
+            if not await registry.all():
+                return True
+            if waited >= _PATIENCE_SECONDS:
+                return False
+            await self._clock.sleep(_POLL_SECONDS)
+            waited += _POLL_SECONDS
+
+
+def is_terminating(obj: Object) -> bool:
+    meta = obj["metadata"]
+    return "deletionTimestamp" in meta and CLEANUP in (meta.get("finalizers") or ())
+
+
+async def _delete(registry: Registry, namespace: str, name: str) -> None:
+    try:
+        write = registry.write(namespace=namespace)
+        await deleting.delete(registry, namespace, name, deleting.DeleteOptions(), write, no_validation)
+    except errors.StatusError as error:
+        if error.code != 404:
+            raise
+
+
+def _managed(old: Object, new: Object, registry: Registry, now: str) -> Object:
+    """The server owns the status that it writes."""
+    gvk = registry.strategy.gvk
+    filters = {gvk.api_version: excluding(of_paths("spec"))}
+    return update_managed_fields(old, new, _MANAGER, gvk, schema_for(gvk), now, "status", filters=filters)

@@ -1,0 +1,61 @@
+"""Which custom resources the server serves: rows of the scheme that come and go with their definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tiphys.api.custom.definition import resource_of
+from tiphys.api.scheme import Resource
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Registry
+
+Object = dict[str, Any]
+
+
+class Serving:
+    """``definitions`` is the registry of definitions; ``changed`` is called when the scheme has changed."""
+
+    def __init__(self, registries: Registries, definitions: Registry, changed: Callable[[], None]) -> None:
+        self._registries = registries
+        self._definitions = definitions
+        self._changed = changed
+        self._served: dict[str, tuple[Object, Resource]] = {}
+
+    def update(self) -> None:
+        """Bring the scheme to what the definitions say now."""
+        cacher = self._definitions.store.cacher
+        found: dict[str, Object] = {}
+        for entry in cacher.under(cacher.prefix):
+            obj = self._definitions.shared_object(entry)
+            found[entry.name] = {"spec": obj.get("spec"), "status": obj.get("status")}
+        changes = [self._put(name, said) for name, said in found.items()]
+        gone = self._served.keys() - found.keys()
+        for name in gone:
+            self._remove(self._served.pop(name)[1])
+        if gone or any(changes):
+            self._changed()
+
+    def _put(self, name: str, said: Object) -> bool:
+        before = self._served.get(name)
+        if before is not None and before[0] == said:
+            return False
+        resource = resource_of(said)
+        if resource is None:
+            if before is not None:
+                self._remove(self._served.pop(name)[1])
+            return before is not None
+        if before is None or _served_part(before[0]) != _served_part(said):
+            self._registries.forget(resource.group, resource.plural)
+        self._served[name] = (said, resource)
+        self._registries.scheme.add(resource)
+        return True
+
+    def _remove(self, resource: Resource) -> None:
+        self._registries.scheme.remove(resource.group, resource.plural)
+        self._registries.forget(resource.group, resource.plural)
+
+
+def _served_part(said: Object) -> Object:
+    """What the caches of objects depend on: while it stays, watches go on."""
+    return {"spec": said["spec"], "names": (said.get("status") or {}).get("acceptedNames")}

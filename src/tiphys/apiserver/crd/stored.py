@@ -1,0 +1,69 @@
+"""How custom resources are kept: in the storage version of their definition as it is now.
+
+What is in the store may have been written under an older definition: it is brought into the present shape when it is
+read, as if it had come anew; and what is written has only what the schema of the storage version knows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from tiphys.api.custom.definition import CustomVersion
+from tiphys.api.custom.shaping import drop_nulls, prune, shape
+from tiphys.api.gotext import value_text
+from tiphys.api.meta.copying import copy
+from tiphys.api.scheme import Resource
+from tiphys.api.validation.custom.objects import dig
+from tiphys.apiserver.storage.entry import Codec, Draft
+
+Object = dict[str, Any]
+
+
+class CustomCodec(Codec):
+    def __init__(self, resource: Resource) -> None:
+        self.selectable = selectable_fields(resource)
+        super().__init__(resource, self._fields_of)
+        self._stored = resource.custom[resource.storage_version]
+        self._differs = len(resource.custom) > 1
+
+    def draft(self, obj: Object) -> Draft:
+        if self._differs:
+            # Only then can it have what this version does not know.
+            obj = copy(obj)
+            meta = obj["metadata"]
+            prune(obj, self._stored.structural)
+            drop_nulls(obj, self._stored.structural)
+            obj["metadata"] = meta
+        return super().draft(obj)
+
+    def _parse(self, value: bytes) -> Object:
+        found: Object = orjson.loads(value)
+        found["kind"], found["apiVersion"] = self._stored.gvk.kind, self._stored.gvk.api_version
+        shape(found, self._stored.structural)
+        meta = found.setdefault("metadata", {})
+        if not meta.get("generation"):
+            meta["generation"] = 1
+        return found
+
+    def _fields_of(self, obj: Object) -> tuple[str, ...]:
+        return tuple(_text(dig(obj, path)[0]) for path in self.selectable)
+
+
+def selectable_fields(resource: Resource) -> list[str]:
+    """The paths that field selectors may name in some version, such as ``.spec.color``."""
+    found = dict.fromkeys(path for version in resource.custom.values() for path in version.selectable)
+    return list(found)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else value_text(value)
+
+
+def in_version(stored: Object, version: CustomVersion) -> Object:
+    """A stored object in another version, to which it is converted by name only."""
+    found = copy(stored)
+    found["apiVersion"] = version.gvk.api_version
+    shape(found, version.structural)
+    return found

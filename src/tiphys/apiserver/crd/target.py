@@ -1,0 +1,174 @@
+"""``CustomTarget``: a custom resource in the version of the path; and its scale, which is found by paths."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.codec.decoding import Decoded
+from tiphys.api.custom import columns
+from tiphys.api.custom.decoding import check_version, coerce, decode
+from tiphys.api.custom.definition import CustomVersion, ScalePaths
+from tiphys.api.custom.shaping import default
+from tiphys.api.patch import JSON_PATCH, MERGE_PATCH, patch_object
+from tiphys.api.schema import Schema
+from tiphys.api.scheme import Resource
+from tiphys.api.tables.tables import IncludeObject, partial_metadata
+from tiphys.api.validation.custom.objects import number_at, text_at
+from tiphys.apiserver.call import Call
+from tiphys.apiserver.crd.stored import CustomCodec, in_version
+from tiphys.apiserver.crd.strategy import CustomStrategy
+from tiphys.apiserver.endpoints.options import WriteOptions
+from tiphys.apiserver.endpoints.scale import ScaleTarget, scale_of
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.storage.selection import NAME, NAMESPACE
+
+Object = dict[str, Any]
+
+
+def custom_target(
+    resource: Resource, version: str, registry: Registry, subresource: str, watch_seconds: float
+) -> Target:
+    """The target of a path, with the registry under the rules of its version."""
+    own = registry.under(CustomStrategy(resource, version))
+    kind = CustomScaleTarget if subresource == "scale" else CustomTarget
+    return kind(resource, version, own, subresource, watch_seconds)
+
+
+class CustomTarget(Target):
+    patch_types = (JSON_PATCH, MERGE_PATCH, "application/apply-patch+yaml")
+
+    @cached_property
+    def custom(self) -> CustomVersion:
+        return self.resource.custom[self.version]
+
+    @cached_property
+    def schema(self) -> Schema:
+        return self.custom.tree
+
+    @cached_property
+    def is_stored_version(self) -> bool:
+        return self.version == self.resource.storage_version
+
+    # -- objects
+
+    def decode(self, call: Call, options: WriteOptions) -> Object:
+        media = call.request.headers.get("content-type", "")
+        decoded = decode(call.request.body, media, self.custom, options.field_validation)
+        for warning in decoded.warnings:
+            call.warn(warning)
+        check_version(decoded.object, self.custom)
+        return self.prepared(decoded.object)
+
+    def patch(self, old: Object, body: bytes, media: str, field_validation: str) -> Decoded:
+        def read(obj: Object) -> list[str]:
+            known = obj.get("apiVersion") == self.gvk.api_version
+            return coerce(obj, self.custom if known else None, self.gvk)
+
+        return patch_object(old, body, media, self.gvk, self.schema, field_validation, read)
+
+    def prepared(self, obj: Object) -> Object:
+        obj.setdefault("metadata", {})
+        default(obj, self.custom.structural)
+        return obj
+
+    def show(self, stored: Object) -> Object:
+        return stored if self.is_stored_version else in_version(self._checked(stored), self.custom)
+
+    def merge(self, stored: Object | None, changed: Object) -> Object:
+        if self.is_stored_version or changed.get("apiVersion") != self.gvk.api_version:
+            return changed
+        return {**self._checked(changed), "apiVersion": self.stored.api_version}
+
+    def _checked(self, obj: Object) -> Object:
+        """Refuse what only a webhook could convert."""
+        if self.resource.conversion == "Webhook":
+            raise errors.from_code(
+                500, "spec.conversion.strategy Webhook of a CustomResourceDefinition is not supported"
+            )
+        return obj
+
+    def converter(self, obj: Object, source: str, target: str) -> tuple[Object, Schema] | None:
+        versions = {version.gvk.api_version: version for version in self.resource.custom.values()}
+        if source not in versions or target not in versions:
+            return None
+        return {**obj, "apiVersion": target}, versions[target].tree
+
+    # -- selections and tables
+
+    def _position(self, name: str) -> int:
+        if name == "metadata.name":
+            return NAME
+        if name == "metadata.namespace" and self.resource.namespaced:
+            return NAMESPACE
+        codec = self.registry.store.codec
+        assert isinstance(codec, CustomCodec)
+        if f".{name}" not in self.custom.selectable:
+            raise errors.bad_request(f"field label not supported: {name}")
+        return codec.selectable.index(f".{name}")
+
+    def table(
+        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
+    ) -> Object:
+        shown = columns.usable(self.custom.columns or columns.default_columns())
+        return {
+            "kind": "Table",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": meta,
+            "columnDefinitions": columns.headers(shown) if headers else None,
+            "rows": [{"cells": columns.cells(shown, obj, now), "object": _of_row(obj, include)} for obj in objects],
+        }
+
+
+def _of_row(obj: Object, include: IncludeObject) -> Object | None:
+    if include == "None":
+        return None
+    return partial_metadata(obj) if include == "Metadata" else obj
+
+
+_UNSET = -(2**31)
+"""Stands for a number of replicas that is not there; no object can have it."""
+
+
+class CustomScaleTarget(ScaleTarget):
+    """The scale of a custom resource, read from and written to where its definition says."""
+
+    @cached_property
+    def paths(self) -> ScalePaths:
+        found = self.resource.custom[self.version].scale
+        assert found is not None
+        return found
+
+    @cached_property
+    def replicas_path(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.paths.spec.removeprefix(".").split("."))
+
+    def show(self, stored: Object) -> Object:
+        scale, found = self._scale(stored)
+        if not found:
+            raise errors.internal(f'the spec replicas field "{self.paths.spec}" does not exist')
+        return scale
+
+    def _scale(self, stored: Object) -> tuple[Object, bool]:
+        replicas, found, problem = number_at(stored, self.paths.spec)
+        current, _, current_problem = number_at(stored, self.paths.status)
+        selector, selector_problem = text_at(stored, self.paths.selector) if self.paths.selector else ("", "")
+        if told := problem or current_problem or selector_problem:
+            raise errors.from_code(500, told)
+        return scale_of(stored, replicas, current, selector), found
+
+    def starting_point(self, stored: Object) -> Object:
+        scale, found = self._scale(stored)
+        if not found:
+            scale["spec"]["replicas"] = _UNSET
+        return scale
+
+    def write_replicas(self, obj: Object, replicas: int) -> None:
+        if replicas == _UNSET:
+            raise errors.bad_request(f'the spec replicas field "{self.paths.spec}" cannot be empty')
+        *parents, last = self.replicas_path
+        for name in parents:
+            obj = obj.setdefault(name, {})
+        obj[last] = replicas
