@@ -27,11 +27,11 @@ CASES: list[tuple[str, str, Object, list[str]]] = [
     (
         "v1",
         "Secret",
-        {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "e"}},
+        {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "LWE="}},
         [
             (
-                "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": invalid character 'ï' "
-                "looking for beginning of value"
+                "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": invalid character 'a' "
+                "in numeric literal"
             )
         ],
     ),
@@ -184,3 +184,16 @@ CASES: list[tuple[str, str, Object, list[str]]] = [
 @pytest.mark.parametrize(("api_version", "kind", "obj", "errors"), CASES)
 def test_create(api_version: str, kind: str, obj: Object, errors: list[str]) -> None:
     assert create(api_version, kind, obj) == errors
+
+
+def test_taints_and_pods_to_avoid_in_annotations() -> None:
+    key = "scheduler.alpha.kubernetes.io/"
+    found = create("v1", "Node", {"metadata": {"annotations": {f"{key}taints": '[{"Key":"a"}]'}}})
+    assert found == [f"metadata.annotations.{key}taints[0].effect: Required value"]
+    found = create("v1", "Node", {"metadata": {"annotations": {f"{key}taints": "{}"}}})
+    assert found == [
+        f'metadata.annotations: Invalid value: "{key}taints": json: cannot unmarshal object into Go value of type '
+        "[]core.Taint"
+    ]
+    found = create("v1", "Node", {"metadata": {"annotations": {f"{key}preferAvoidPods": '{"preferAvoidPods":[{}]}'}}})
+    assert found == [f"metadata.annotations.{key}preferAvoidPods[0].PodSignature: Required value"]

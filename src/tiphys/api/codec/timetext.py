@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from tiphys.api.gotext import quote
 from tiphys.api.meta.timestamps import TimeError, canonical_micro_time, canonical_time
 
 _SECONDS, _MICRO = "2006-01-02T15:04:05Z07:00", "2006-01-02T15:04:05.000000Z07:00"
 _DATE = [("2006", r"\d{4}"), ("-", "-"), ("01", r"\d\d"), ("-", "-"), ("02", r"\d\d"), ("T", "T")]
 _TIME = [("15", r"\d\d?"), (":", ":"), ("04", r"\d\d"), (":", ":"), ("05", r"\d\d")]
 _RANGES = {"01": ("month", 1, 12), "15": ("hour", 0, 23), "04": ("minute", 0, 59), "05": ("second", 0, 59)}
+
+_QUOTED = {byte: f"\\x{byte:02x}" for byte in (*range(32), *range(128, 256))} | {34: '\\"', 92: "\\\\"}
 
 
 class GoTimeError(ValueError):
@@ -37,7 +38,7 @@ def _canonical(text: str, form: object) -> str:
     try:
         return form(text)  # type: ignore[operator, no-any-return]
     except TimeError as error:
-        raise GoTimeError(f"parsing time {quote(text)}: {error}") from error
+        raise GoTimeError(f"parsing time {_quote(text)}: {error}") from error
 
 
 def _check(text: str, layout: str, micro: bool) -> None:
@@ -54,10 +55,10 @@ def _check(text: str, layout: str, micro: bool) -> None:
     if zone is None:
         raise GoTimeError(_unparsed(text, layout, rest, "Z07:00"))
     if zone.end() != len(rest):
-        raise GoTimeError(f"parsing time {quote(text)}: extra text: {quote(rest[zone.end() :])}")
+        raise GoTimeError(f"parsing time {_quote(text)}: extra text: {_quote(rest[zone.end() :])}")
     if zone[1] and (int(zone[1]) > 24 or int(zone[2]) > 60):
         raise GoTimeError(
-            f"parsing time {quote(text)}: time zone offset {'hour' if int(zone[1]) > 24 else 'minute'} out of range"
+            f"parsing time {_quote(text)}: time zone offset {'hour' if int(zone[1]) > 24 else 'minute'} out of range"
         )
     _check_day(text, found)
 
@@ -76,15 +77,20 @@ def _check_range(text: str, element: str, value: str) -> None:
     if element in _RANGES:
         name, low, high = _RANGES[element]
         if not low <= int(value) <= high:
-            raise GoTimeError(f"parsing time {quote(text)}: {name} out of range")
+            raise GoTimeError(f"parsing time {_quote(text)}: {name} out of range")
 
 
 def _check_day(text: str, found: dict[str, str]) -> None:
     try:
         datetime(max(int(found["2006"]), 1), int(found["01"]), int(found["02"]))
     except ValueError:
-        raise GoTimeError(f"parsing time {quote(text)}: day out of range") from None
+        raise GoTimeError(f"parsing time {_quote(text)}: day out of range") from None
 
 
 def _unparsed(text: str, layout: str, rest: str, element: str) -> str:
-    return f"parsing time {quote(text)} as {quote(layout)}: cannot parse {quote(rest)} as {quote(element)}"
+    return f"parsing time {_quote(text)} as {_quote(layout)}: cannot parse {_quote(rest)} as {_quote(element)}"
+
+
+def _quote(text: str) -> str:
+    """As Go's package ``time`` quotes: everything that is not printable ASCII is shown byte by byte."""
+    return '"' + "".join(_QUOTED.get(byte) or chr(byte) for byte in text.encode("utf-8", "replace")) + '"'

@@ -315,7 +315,16 @@ _SCALARS = {
     TIME: TypedDecoder._time,
     MICRO_TIME: TypedDecoder._time,
 }
-_ZERO = {STRING: "", BOOLEAN: False, INTEGER: 0, NUMBER: 0, QUANTITY: "0", INT_OR_STRING: 0, SCHEMA_OR_STRINGS: None}
+_ZERO = {
+    STRING: "",
+    BYTES: "",
+    BOOLEAN: False,
+    INTEGER: 0,
+    NUMBER: 0,
+    QUANTITY: "0",
+    INT_OR_STRING: 0,
+    SCHEMA_OR_STRINGS: None,
+}
 
 
 def zero(schema: Schema) -> Any:

@@ -84,6 +84,11 @@ def max_length_error(length: int) -> str:
     return f"must be no more than {length} characters"
 
 
+def max_bytes_error(length: int) -> str:
+    """The same for label keys and values, of which the original counts bytes."""
+    return f"must be no more than {length} bytes"
+
+
 def regex_error(text: str, pattern: str, *examples: str) -> str:
     if not examples:
         return f"{text} (regex used for validation is '{pattern}')"
@@ -95,6 +100,7 @@ def range_error(low: int, high: int) -> str:
     return f"must be between {low} and {high}, inclusive"
 
 
+_NO_SUBDOMAIN = regex_error(_SUBDOMAIN_TEXT, DNS1123_SUBDOMAIN, "example.com")
 EMPTY_ERROR = "must be non-empty"
 
 
@@ -119,21 +125,27 @@ def qualified_name(value: str) -> list[str]:
         if not parts[0]:
             errors.append(f"prefix part {EMPTY_ERROR}")
         else:
-            errors += [f"prefix part {message}" for message in dns1123_subdomain(parts[0])]
+            errors += [f"prefix part {message}" for message in long_name(parts[0])]
     if not name:
         errors.append(f"name part {EMPTY_ERROR}")
     elif byte_length(name) > LABEL_LENGTH:
-        errors.append(f"name part {max_length_error(LABEL_LENGTH)}")
+        errors.append(f"name part {max_bytes_error(LABEL_LENGTH)}")
     if not _label_key(name):
         errors.append("name part " + regex_error(_LABEL_KEY_TEXT, LABEL_KEY, "MyName", "my.name", "123-abc"))
     return errors
+
+
+def long_name(value: str) -> list[str]:
+    """A subdomain, where the original counts bytes."""
+    errors = [max_bytes_error(SUBDOMAIN_LENGTH)] if byte_length(value) > SUBDOMAIN_LENGTH else []
+    return errors + ([] if _subdomain(value) else [_NO_SUBDOMAIN])
 
 
 label_key = qualified_name
 
 
 def label_value(value: str) -> list[str]:
-    errors = _too_long(value, LABEL_LENGTH)
+    errors = [max_bytes_error(LABEL_LENGTH)] if byte_length(value) > LABEL_LENGTH else []
     if not _label_value(value):
         errors.append(regex_error(_LABEL_VALUE_TEXT, LABEL_VALUE, "MyValue", "my_value", "12345"))
     return errors
@@ -152,7 +164,7 @@ def dns1123_label(value: str) -> list[str]:
 def dns1123_subdomain(value: str) -> list[str]:
     errors = _too_long(value, SUBDOMAIN_LENGTH)
     if not _subdomain(value):
-        errors.append(regex_error(_SUBDOMAIN_TEXT, DNS1123_SUBDOMAIN, "example.com"))
+        errors.append(_NO_SUBDOMAIN)
     return errors
 
 

@@ -14,9 +14,9 @@ from tiphys.api.validation.common import (
     label,
     labels,
     name_is_subdomain,
+    one_of,
     qualified,
 )
-from tiphys.api.validation.core.container import protocol
 from tiphys.api.validation.core.endpoints import endpoint_ip
 from tiphys.api.validation.ip import ip, is_ipv6, legacy_ip
 from tiphys.api.validation.objectmeta import validate_meta
@@ -74,7 +74,10 @@ def _ports(errs: Errors, ports: list[Object]) -> None:
         if name in seen:
             errs.append(field.duplicate(f"{at}.name", name))
         seen.add(name)
-        protocol(errs, port.get("protocol"), f"{at}.protocol")
+        if port.get("protocol") is None:
+            errs.append(field.required(f"{at}.protocol"))
+        else:
+            one_of(errs, port["protocol"], f"{at}.protocol", ("SCTP", "TCP", "UDP"))
         if port.get("appProtocol") is not None:
             qualified(errs, port["appProtocol"], f"{at}.appProtocol")
 

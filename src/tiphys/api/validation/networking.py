@@ -399,7 +399,8 @@ def validate_service_cidr_update(new: Object, old: Object) -> Errors:
     """A second family can be added; nothing else changes."""
     errs: Errors = []
     validate_meta_update(errs, new, old)
-    after, before = (new.get("spec") or {}).get("cidrs") or [], (old.get("spec") or {}).get("cidrs") or []
+    shown = (new.get("spec") or {}).get("cidrs")
+    after, before = shown or [], (old.get("spec") or {}).get("cidrs") or []
     at = "spec.cidrs"
     if len(before) == len(after):
         for i, text in enumerate(before):
@@ -410,7 +411,7 @@ def validate_service_cidr_update(new: Object, old: Object) -> Errors:
             errs.append(field.invalid(f"{at}[0]", after[0], IMMUTABLE))
         _cidrs(errs, after)
     else:
-        errs.append(field.invalid(at, after or None, IMMUTABLE))
+        errs.append(field.invalid(at, shown, IMMUTABLE))
     return errs
 
 

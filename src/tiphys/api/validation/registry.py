@@ -51,7 +51,7 @@ RULES: dict[tuple[str, str, str], Rules] = {
     ("", "", "Namespace"): Rules(
         namespace.validate_namespace, namespace.validate_namespace_update, namespace.validate_namespace_status_update
     ),
-    ("", "", "Node"): Rules(node.validate_node, node.validate_node_update, node.validate_node_update),
+    ("", "", "Node"): Rules(node.validate_node, node.validate_node_update, node.validate_node_status_update),
     ("", "", "PersistentVolume"): Rules(
         persistentvolume.validate_volume,
         persistentvolume.validate_volume_update,

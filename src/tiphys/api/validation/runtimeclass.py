@@ -41,7 +41,7 @@ def _tolerations(errs: Errors, found: list[Object], path: str) -> None:
 
 
 def validate_runtime_class_update(new: Object, old: Object) -> Errors:
-    errs: Errors = []
+    errs = validate_runtime_class(new)
     validate_meta_update(errs, new, old, core=False)
     immutable(errs, new.get("handler") or "", old.get("handler") or "", "handler")
     return errs

@@ -107,10 +107,15 @@ def to_yaml(obj: Object) -> bytes:
     return text.encode()
 
 
+def warning_fields(warnings: list[str]) -> str:
+    """One header field for each warning, as the original sends them: a value with line breaks is several fields."""
+    return "\n".join(f"299 - {quote(text)}" for text in warnings)
+
+
 def body(call: Call, status: int, media: str, data: bytes) -> Response:
     headers = {"Content-Type": media}
     if call.warnings:
-        headers["Warning"] = ", ".join(f"299 - {quote(text)}" for text in call.warnings)
+        headers["Warning"] = warning_fields(call.warnings)
     if len(data) > _GZIP_FROM and "gzip" in call.request.headers.get("accept-encoding", ""):
         compressor = zlib.compressobj(_GZIP_LEVEL, wbits=31)
         data = compressor.compress(data) + compressor.flush()
@@ -123,5 +128,5 @@ def failure(call: Call | None, error: errors.StatusError) -> Response:
     """The answer to a request that failed."""
     headers = {"Content-Type": JSON, **error.headers}
     if call is not None and call.warnings:
-        headers["Warning"] = ", ".join(f"299 - {quote(text)}" for text in call.warnings)
+        headers["Warning"] = warning_fields(call.warnings)
     return Response(error.code, headers, orjson.dumps(error.status))

@@ -13,6 +13,7 @@ Facts = dict[str, Any]
 SPEC = ("spec",)
 _EMPTY: Object = {}
 _WEBHOOKS: Facts = {"counts": ("webhooks",), "unconditional_update": False}
+_STATUS_ALONE: Facts = {"status_leaves_metadata": True, "reset_by_status": ("metadata", "spec")}
 _RETURNED: Facts = {"returns_deleted": True}
 _ON_UPDATE: Facts = {"create_on_update": True}
 
@@ -23,13 +24,11 @@ def _status(initial: Object | None = None, **more: Any) -> Facts:
 
 FACTS: dict[tuple[str, str], Facts] = {
     ("", "endpoints"): _ON_UPDATE,
-    ("", "limitranges"): _ON_UPDATE,
     ("", "persistentvolumeclaims"): _status({"phase": "Pending"}, returns_deleted=True),
     ("", "persistentvolumes"): _status({"phase": "Pending"}, returns_deleted=True),
     ("", "podtemplates"): {"counts": ("template",), "returns_deleted": True},
     ("", "replicationcontrollers"): _status({"replicas": 0}, counts=SPEC, orphans_by_default=True),
     ("", "resourcequotas"): _status(returns_deleted=True),
-    ("", "serviceaccounts"): _RETURNED,
     ("apps", "daemonsets"): _status(
         {
             "currentNumberScheduled": 0,
@@ -47,6 +46,7 @@ FACTS: dict[tuple[str, str], Facts] = {
     ("networking.k8s.io", "ingresses"): _status({"loadBalancer": {}}, counts=SPEC),
     ("networking.k8s.io", "ingressclasses"): {"counts": SPEC},
     ("networking.k8s.io", "networkpolicies"): {"counts": SPEC},
+    ("networking.k8s.io", "servicecidrs"): _status(**_STATUS_ALONE),
     ("policy", "poddisruptionbudgets"): _status(
         {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0},
         counts=SPEC,
@@ -60,17 +60,19 @@ FACTS: dict[tuple[str, str], Facts] = {
     ("storage.k8s.io", "storageclasses"): _RETURNED,
     ("storage.k8s.io", "volumeattributesclasses"): _RETURNED,
     ("storage.k8s.io", "volumeattachments"): _status(
-        {"attached": False}, returns_deleted=True, unconditional_update=False
+        {"attached": False}, returns_deleted=True, unconditional_update=False, **_STATUS_ALONE
     ),
     ("resource.k8s.io", "deviceclasses"): {"counts": SPEC, "returns_deleted": True},
-    ("resource.k8s.io", "resourceclaims"): _status(returns_deleted=True),
+    ("resource.k8s.io", "resourceclaims"): _status(returns_deleted=True, **_STATUS_ALONE),
     ("resource.k8s.io", "resourceclaimtemplates"): _RETURNED,
     ("resource.k8s.io", "resourceslices"): {"counts": SPEC, "returns_deleted": True},
     ("flowcontrol.apiserver.k8s.io", "flowschemas"): _status(counts=SPEC),
     ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): _status(counts=SPEC),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _WEBHOOKS,
-    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): _status(counts=SPEC, unconditional_update=False),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): _status(
+        counts=SPEC, unconditional_update=False, status_leaves_metadata=True
+    ),
     ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): {
         "counts": SPEC,
         "unconditional_update": False,

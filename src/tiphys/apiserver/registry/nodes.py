@@ -6,8 +6,18 @@ from tiphys.apiserver.registry.strategy import Object, Strategy, Write, copy_fie
 
 
 class NodeStrategy(Strategy):
+    """The configuration of kubelets through the API is gone: its fields stay only where they were set before."""
+
     def prepare_create(self, obj: Object, write: Write) -> None:
-        """Everything may be set."""
+        obj.get("spec", {}).pop("configSource", None)
+        obj.get("status", {}).pop("config", None)
 
     def prepare_update(self, new: Object, old: Object, write: Write) -> None:
         copy_field(new, old, "status")
+        if "configSource" not in old.get("spec", {}):
+            new.get("spec", {}).pop("configSource", None)
+
+    def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
+        super().prepare_status_update(new, old, write)
+        if "config" not in old.get("status", {}):
+            new.get("status", {}).pop("config", None)

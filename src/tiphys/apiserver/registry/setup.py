@@ -8,11 +8,13 @@ from tiphys.apiserver.registry.certificates import SigningRequestStrategy
 from tiphys.apiserver.registry.definitions import DefinitionStrategy
 from tiphys.apiserver.registry.events import EventStrategy
 from tiphys.apiserver.registry.jobs import JobStrategy
+from tiphys.apiserver.registry.limitranges import LimitRangeStrategy
 from tiphys.apiserver.registry.namespaces import NamespaceStrategy
 from tiphys.apiserver.registry.nodes import NodeStrategy
 from tiphys.apiserver.registry.pods import PodStrategy
 from tiphys.apiserver.registry.priorityclasses import PriorityClassStrategy
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.serviceaccounts import ServiceAccountStrategy
 from tiphys.apiserver.registry.services import ServiceStrategy
 from tiphys.apiserver.registry.strategy import Strategy
 from tiphys.apiserver.registry.workloads import DaemonSetStrategy, DeploymentStrategy, EndpointSliceStrategy
@@ -28,9 +30,11 @@ def make_strategies(registries: Registries, config: Config) -> None:
     events.ttl = config.event_ttl
     found: dict[tuple[str, str], Strategy] = {
         ("", "events"): events,
+        ("", "limitranges"): LimitRangeStrategy(gvk("", "LimitRange")),
         ("", "namespaces"): NamespaceStrategy(gvk("", "Namespace")),
         ("", "nodes"): NodeStrategy(gvk("", "Node")),
         ("", "pods"): PodStrategy(gvk("", "Pod")),
+        ("", "serviceaccounts"): ServiceAccountStrategy(gvk("", "ServiceAccount")),
         ("", "services"): ServiceStrategy(gvk("", "Service"), config, registries),
         ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy(
             gvk("apiextensions.k8s.io", "CustomResourceDefinition")

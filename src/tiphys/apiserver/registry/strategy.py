@@ -14,6 +14,7 @@ from typing import Any
 from tiphys.api import validation
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.validation.common import equal
 from tiphys.apiserver.call import User
 
 Object = dict[str, Any]
@@ -25,6 +26,7 @@ async def keep(done: bool) -> None:
     """Nothing was allocated."""
 
 
+_METADATA = ("labels", "annotations", "finalizers", "ownerReferences")
 SYSTEM = User("system:apiserver", ("system:masters",))
 
 
@@ -82,6 +84,8 @@ class Strategy:
 
     reset_by_status: tuple[str, ...] = ("spec",)
     """The same for a write of the status."""
+    status_leaves_metadata = False
+    """Whether a write of the status cannot change labels, annotations, finalizers and owners."""
 
     # -- create
 
@@ -118,7 +122,7 @@ class Strategy:
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
     def counted_change(self, new: Object, old: Object) -> bool:
-        if any(new.get(name) != old.get(name) for name in self.counts):
+        if not all(equal(new.get(name), old.get(name)) for name in self.counts):
             return True
         return self.counts_annotations and annotations_of(new) != annotations_of(old)
 
@@ -134,6 +138,9 @@ class Strategy:
         """Take nothing from the caller but the status and, as upstream does, metadata that may change."""
         for name in (new.keys() | old.keys()) - {"status", "metadata", "kind", "apiVersion"}:
             copy_field(new, old, name)
+        if self.status_leaves_metadata:
+            for name in _METADATA:
+                copy_field(new["metadata"], old["metadata"], name)
 
     def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
         return validation.validate_status_update(new, old, self.gvk)

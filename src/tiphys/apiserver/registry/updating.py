@@ -125,7 +125,7 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
 
 async def _replace(registry: Registry, entry: Entry, change: Update, write: Write) -> Entry:
     old = registry.object(entry)
-    _check_preconditions(registry, change, old)
+    _check_preconditions(registry, change, old, write.dry_run)
     new = await change.transform(old)
     _check_version(registry, new, old)
     finish = await change.rules.begin(new, old, write)
@@ -143,7 +143,7 @@ async def _replace(registry: Registry, entry: Entry, change: Update, write: Writ
         await finish(done)
 
 
-def _check_preconditions(registry: Registry, change: Update, old: Object) -> None:
+def _check_preconditions(registry: Registry, change: Update, old: Object, dry_run: bool) -> None:
     meta = old["metadata"]
     for name, wanted, kept in (
         ("UID", change.uid, meta.get("uid", "")),
@@ -152,6 +152,8 @@ def _check_preconditions(registry: Registry, change: Update, old: Object) -> Non
         if wanted and wanted != kept:
             reason = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {kept}"
             key = registry.store.key(change.namespace, change.name)
+            if dry_run:  # the original stops above its store then, where keys lack the root
+                key = key[key.index(f"/{registry.resource.storage_prefix}/") :]
             raise registry.conflict(
                 change.name,
                 f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {reason}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tiphys.api.validation.common import equal, name_is_subdomain
 from tiphys.apiserver.registry.strategy import Object, Strategy, Write, annotations_of, copy_field
 
 _TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
@@ -56,13 +57,31 @@ class EndpointSliceStrategy(Strategy):
 
     def prepare_create(self, obj: Object, write: Write) -> None:
         obj["metadata"]["generation"] = 1
+        _drop_topology(obj, {})
 
     def prepare_update(self, new: Object, old: Object, write: Write) -> None:
-        if _counted(new) != _counted(old):
+        if not equal(_counted(new), _counted(old)):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+        if not equal(new.get("endpoints"), old.get("endpoints")):
+            _drop_topology(new, old)
+
+
+def _drop_topology(new: Object, old: Object) -> None:
+    """A field of former versions; the node's name that it held goes into the field of today."""
+    known = {_topology_node(endpoint) for endpoint in old.get("endpoints") or ()}
+    for endpoint in new.get("endpoints") or ():
+        node = _topology_node(endpoint)
+        if endpoint.get("nodeName") is None and node and node in known and not name_is_subdomain(node):
+            endpoint["nodeName"] = node
+        endpoint.pop("deprecatedTopology", None)
+
+
+def _topology_node(endpoint: Object) -> str:
+    name: str = (endpoint.get("deprecatedTopology") or {}).get("kubernetes.io/hostname", "")
+    return name
 
 
 def _counted(obj: Object) -> Object:
-    found = {key: value for key, value in obj.items() if key != "metadata"}
+    found = {key: value for key, value in obj.items() if key not in ("metadata", "kind", "apiVersion")}
     found["labels"] = obj["metadata"].get("labels") or {}
     return found

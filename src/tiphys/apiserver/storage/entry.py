@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from tiphys.api import codec
+from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
 
 Object = dict[str, Any]
@@ -21,6 +22,8 @@ Fields = tuple[str, ...]
 
 _UID = b'"uid":"'
 _UID_LENGTH = 36
+_KEPT_AS_JSON = ("apiextensions.k8s.io", "apiregistration.k8s.io")
+"""Groups that the original does not store as protobuf, besides custom resources."""
 
 
 class Entry:
@@ -83,9 +86,13 @@ class Codec:
         self._start = self.head + b'"metadata":{'
         self._select = select
         self._escapes = gvk.kind == "ControllerRevision"
+        self._settles = resource.builtin and gvk.group not in _KEPT_AS_JSON
+        self._gvk = gvk
 
     def draft(self, obj: Object) -> Draft:
-        """Encode for the store. The resource version is left out of what is stored."""
+        """Encode for the store, without the resource version. ``obj`` becomes what is read back."""
+        if self._settles:
+            codec.settle(obj, schema_for(self._gvk))
         meta = obj["metadata"]
         value = codec.encode({**obj, "metadata": _in_order(meta)})
         if self._escapes:

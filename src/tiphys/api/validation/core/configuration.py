@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 
 from tiphys.api import fielderrors as field
+from tiphys.api.codec import jsontext
+from tiphys.api.codec.typed import type_name
 from tiphys.api.meta import names
 from tiphys.api.validation.common import Errors, Object, equal, immutable, invalid_all
 from tiphys.api.validation.objectmeta import meta_of, validate_meta, validate_meta_update
@@ -104,18 +104,12 @@ def _docker(errs: Errors, data: dict[str, str], key: str) -> None:
 def _json_problem(text: str) -> str:
     """Why this is not a JSON object, in the words of the original's decoder; never with the content itself."""
     try:
-        found = json.loads(base64.b64decode(text))
-    except (binascii.Error, UnicodeDecodeError):
-        return "invalid character 'ï' looking for beginning of value"
-    except json.JSONDecodeError as error:
-        if error.pos >= len(error.doc.rstrip()):
-            return "unexpected end of JSON input"
-        character = error.doc[error.pos]
-        return f"invalid character '{character}' looking for beginning of value"
-    if isinstance(found, dict) or found is None:
+        found = jsontext.read(base64.b64decode(text))
+    except jsontext.JSONError as error:
+        return str(error)
+    if found is None or isinstance(found, jsontext.Pairs):
         return ""
-    kind = {str: "string", bool: "bool", list: "array"}.get(type(found), "number")
-    return f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+    return f"json: cannot unmarshal {type_name(found)} into Go value of type map[string]interface {{}}"
 
 
 def validate_secret_update(new: Object, old: Object) -> Errors:

@@ -27,7 +27,7 @@ def _finalizer(errs: Errors, name: str, path: str) -> None:
 
 
 def validate_namespace_update(new: Object, old: Object) -> Errors:
-    errs: Errors = []
+    errs = validate_namespace(new)
     validate_meta_update(errs, new, old)
     return errs
 

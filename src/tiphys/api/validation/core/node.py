@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from tiphys.api import fielderrors as field
+from tiphys.api.codec import jsontext
+from tiphys.api.codec.typed import plain, type_name
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.validation.common import (
@@ -19,9 +22,11 @@ from tiphys.api.validation.common import (
 from tiphys.api.validation.core.placement import taint_effect
 from tiphys.api.validation.core.resources import amount
 from tiphys.api.validation.ip import is_ipv6, legacy_cidr, parse_cidr_sloppy
-from tiphys.api.validation.objectmeta import validate_meta, validate_meta_update
+from tiphys.api.validation.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _FEATURE_RE = re.compile(r"[A-Z][a-zA-Z0-9]*(/[a-zA-Z][a-zA-Z0-9]*)*")
+_TAINTS = "scheduler.alpha.kubernetes.io/taints"
+_AVOID = "scheduler.alpha.kubernetes.io/preferAvoidPods"
 _POD_CIDR = 'node updates may not change podCIDR except from "" to valid'
 _PROVIDER = 'node updates may not change providerID except from "" to valid'
 
@@ -29,6 +34,7 @@ _PROVIDER = 'node updates may not change providerID except from "" to valid'
 def validate_node(obj: Object) -> Errors:
     errs: Errors = []
     validate_meta(errs, obj, False)
+    _annotations(errs, meta_of(obj).get("annotations") or {})
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     # The taints are reported under metadata, and always have been.
     taints(errs, spec.get("taints") or [], "metadata.taints")
@@ -39,6 +45,42 @@ def validate_node(obj: Object) -> Errors:
     _features(errs, status.get("declaredFeatures") or [])
     _pod_cidrs(errs, spec.get("podCIDRs") or [])
     return errs
+
+
+def _annotations(errs: Errors, found: dict[str, str]) -> None:
+    """Taints, and pods to keep away from, were once written as annotations."""
+    if found.get(_TAINTS):
+        old_taints = _annotated(errs, found[_TAINTS], list, "[]core.Taint", ("metadata.annotations", _TAINTS))
+        taints(errs, [_lower_keys(taint) for taint in old_taints or ()], f"metadata.annotations.{_TAINTS}")
+    if found.get(_AVOID):
+        place = ("metadata.annotations.AvoidPods", _AVOID)
+        avoid = _annotated(errs, found[_AVOID], dict, "v1.AvoidPods", place)
+        for i, entry in enumerate((avoid or {}).get("preferAvoidPods") or ()):
+            at = f"metadata.annotations.{_AVOID}[{i}].PodSignature"
+            owner = (entry.get("podSignature") or {}).get("podController")
+            if owner is None:
+                errs.append(field.required(at))
+            elif not owner.get("controller"):
+                errs.append(field.invalid(f"{at}.PodController.Controller", False, "must point to a controller"))
+
+
+def _annotated(errs: Errors, text: str, kind: type, go: str, place: tuple[str, str]) -> Any:
+    """The value that is written in an annotation, where it is of the right type."""
+    try:
+        node = jsontext.read(text.encode())
+        found = plain(node)
+    except ValueError as error:
+        errs.append(field.invalid(*place, str(error)))
+        return None
+    if found is None or isinstance(found, kind):
+        return found
+    errs.append(field.invalid(*place, f"json: cannot unmarshal {type_name(node)} into Go value of type {go}"))
+    return None
+
+
+def _lower_keys(found: Object) -> Object:
+    """The original reads this annotation into a type without JSON names, for which case does not count."""
+    return {key[:1].lower() + key[1:]: value for key, value in found.items()}
 
 
 def taints(errs: Errors, found: list[Object], path: str) -> None:
@@ -111,9 +153,13 @@ def _pod_cidrs(errs: Errors, found: list[str]) -> None:
 
 
 def validate_node_update(new: Object, old: Object) -> Errors:
-    """For the status too: one rule serves both."""
+    return validate_node(new) + validate_node_status_update(new, old)
+
+
+def validate_node_status_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
     validate_meta_update(errs, new, old)
+    _annotations(errs, meta_of(new).get("annotations") or {})
     spec, before, status = new.get("spec") or {}, old.get("spec") or {}, new.get("status") or {}
     _amounts(errs, status)
     _features(errs, status.get("declaredFeatures") or [])

@@ -48,7 +48,7 @@ def validate_quota_update(new: Object, old: Object) -> Errors:
     _spec(errs, spec)
     scopes = spec.get("scopes") or []
     if set(scopes) != set((old.get("spec") or {}).get("scopes") or ()):
-        errs.append(field.invalid("spec.scopes", scopes or None, IMMUTABLE))
+        errs.append(field.invalid("spec.scopes", spec.get("scopes"), IMMUTABLE))
     return errs
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tiphys.api import fielderrors as field
-from tiphys.api.validation.common import Errors, Object, non_negative, sorted_map, subdomain
+from tiphys.api.meta import names
+from tiphys.api.validation.common import Errors, Object, invalid_all, non_negative, sorted_map
 from tiphys.api.validation.core.options import TEMPLATE, PodOptions, waivers
 from tiphys.api.validation.core.pod import pod_template_spec
 from tiphys.api.validation.objectmeta import validate_meta, validate_meta_named, validate_meta_update
@@ -13,7 +14,7 @@ _COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplic
 
 def validate_controller(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta_named(errs, obj, True, subdomain)
+    validate_meta_named(errs, obj, True, _name)
     _spec(errs, obj.get("spec") or {}, TEMPLATE)
     return errs
 
@@ -23,6 +24,11 @@ def validate_controller_update(new: Object, old: Object) -> Errors:
     validate_meta_update(errs, new, old)
     _spec(errs, new.get("spec") or {}, waivers((old.get("spec") or {}).get("template"), False))
     return errs
+
+
+def _name(errs: Errors, name: str, path: str) -> None:
+    """A subdomain; the length is told in bytes, as rules are that the original declares with the type."""
+    invalid_all(errs, path, name, names.long_name(name))
 
 
 def _spec(errs: Errors, spec: Object, options: PodOptions) -> None:

@@ -1,0 +1,13 @@
+"""Limit ranges: one without a name gets a unique one."""
+
+from __future__ import annotations
+
+from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+
+
+class LimitRangeStrategy(Strategy):
+    create_on_update = True
+
+    def prepare_create(self, obj: Object, write: Write) -> None:
+        if not obj["metadata"].get("name"):
+            obj["metadata"]["name"] = obj["metadata"]["uid"]

@@ -1,0 +1,102 @@
+"""What the kinds of the core group set, keep and drop of what they are sent."""
+
+from __future__ import annotations
+
+from tests.apiserver.apiworld import World, run
+
+NS = "/api/v1/namespaces/a"
+
+
+def test_empty_lists_that_are_always_shown_are_null_once_stored() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles"
+        made = await world.json("POST", roles, {"metadata": {"name": "r"}, "rules": []})
+        assert made["rules"] is None
+
+    run(work)
+
+
+def test_each_warning_is_a_header_field_of_its_own() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        body = {"metadata": {"name": "e", "more": 1}, "subsets": []}
+        answer = await world.raw("POST", f"{NS}/endpoints", body)
+        assert answer.headers["Warning"].split("\n") == [
+            '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"',
+            '299 - "unknown field \\"metadata.more\\""',
+        ]
+
+    run(work)
+
+
+def test_an_update_of_a_version_that_is_no_number_fails() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.json("POST", f"{NS}/configmaps", {"metadata": {"name": "c"}})
+        body = {"metadata": {"name": "c", "resourceVersion": "x"}}
+        status = await world.json("PUT", f"{NS}/configmaps/c", body)
+        assert (status["code"], status["message"]) == (500, 'strconv.ParseUint: parsing "x": invalid syntax')
+
+    run(work)
+
+
+def test_service_accounts_keep_names_of_secrets_only() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        secrets = [{"name": "s", "namespace": "n", "kind": "Secret"}]
+        body = {"metadata": {"name": "x"}, "secrets": secrets}
+        assert (await world.json("POST", f"{NS}/serviceaccounts", body))["secrets"] == [{"name": "s"}]
+        assert (await world.json("PUT", f"{NS}/serviceaccounts/x", body))["secrets"] == [{"name": "s"}]
+
+    run(work)
+
+
+def test_a_limit_range_without_a_name_gets_its_uid() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        meta = (await world.json("POST", f"{NS}/limitranges", {"spec": {"limits": []}}))["metadata"]
+        assert len(meta["name"]) == 36
+
+    run(work)
+
+
+def test_nodes_are_not_configured_through_the_api_any_more() -> None:
+    async def work(world: World) -> None:
+        source = {"configMap": {"namespace": "n", "name": "x", "kubeletConfigKey": "k"}}
+        node = {"metadata": {"name": "n"}, "spec": {"configSource": source}, "status": {"config": {"error": "e"}}}
+        made = await world.json("POST", "/api/v1/nodes", node)
+        assert "configSource" not in made["spec"]
+        assert "config" not in made["status"]
+        status = await world.json("PUT", "/api/v1/nodes/n/status", {**node, "status": {"config": {"assigned": {}}}})
+        assert "config" not in status["status"]
+
+    run(work)
+
+
+def test_topology_in_slices_becomes_the_name_of_the_node() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        slices = "/apis/discovery.k8s.io/v1/namespaces/a/endpointslices"
+        endpoint = {"addresses": ["1.2.3.4"], "deprecatedTopology": {"x": "y"}}
+        body = {"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [endpoint]}
+        made = await world.json("POST", slices, body)
+        assert made["endpoints"] == [{"addresses": ["1.2.3.4"], "conditions": {}}]
+        same = await world.json("PUT", f"{slices}/s", {**made, "ports": []})
+        assert same["metadata"]["generation"] == 1
+
+    run(work)
+
+
+def test_a_status_that_leaves_metadata_alone() -> None:
+    async def work(world: World) -> None:
+        path = "/apis/networking.k8s.io/v1/servicecidrs"
+        body = {"metadata": {"name": "c", "labels": {"a": "b"}}, "spec": {"cidrs": ["10.7.0.0/24"]}}
+        conditions = [{"type": "Ready", "status": "True", "reason": "R", "message": "", "lastTransitionTime": None}]
+        made = await world.json("POST", path, {**body, "status": {"conditions": conditions}})
+        assert "conditions" not in made["status"]
+        made["metadata"]["labels"] = {"x": "y"}
+        told = await world.json("PUT", f"{path}/c/status", made)
+        assert told["metadata"]["labels"] == {"a": "b"}
+
+    run(work)
