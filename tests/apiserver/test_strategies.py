@@ -100,3 +100,55 @@ def test_a_status_that_leaves_metadata_alone() -> None:
         assert told["metadata"]["labels"] == {"a": "b"}
 
     run(work)
+
+
+def test_events_are_judged_by_the_group_that_they_are_sent_to() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        new = "/apis/events.k8s.io/v1/namespaces/a/events"
+        body = {"metadata": {"name": "e"}, "regarding": {"namespace": "a"}, "deprecatedCount": 2}
+        refused = await world.json("POST", new, body)
+        assert refused["message"].startswith('Event "e" is invalid: [eventTime: Required value, type: Invalid value')
+        old = {"metadata": {"name": "e"}, "involvedObject": {"namespace": "a"}, "count": 2}
+        assert (await world.json("POST", f"{NS}/events", old))["count"] == 2
+        shown = await world.json("GET", f"{new}/e")
+        assert shown["deprecatedCount"] == 2
+        missing = await world.json("GET", f"{new}/none")
+        assert missing["message"] == 'events.events.k8s.io "none" not found'
+
+    run(work)
+
+
+def test_a_volume_tells_since_when_it_is_in_its_phase() -> None:
+    async def work(world: World) -> None:
+        path = "/api/v1/persistentvolumes"
+        spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "nfs": {"server": "s", "path": "/"}}
+        made = await world.json("POST", path, {"metadata": {"name": "v"}, "spec": spec})
+        since = made["status"]["lastPhaseTransitionTime"]
+        await world.clock.sleep(5)
+        made["status"] = {"phase": "Pending"}
+        same = await world.json("PUT", f"{path}/v/status", made)
+        assert same["status"]["lastPhaseTransitionTime"] == since
+        moved = await world.json("PUT", f"{path}/v/status", {**same, "status": {"phase": "Available"}})
+        assert moved["status"]["lastPhaseTransitionTime"] > since
+
+    run(work)
+
+
+def test_a_claim_tells_its_data_source_twice() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        path = f"{NS}/persistentvolumeclaims"
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+
+        async def sources(name: str, **given: object) -> tuple[object, object]:
+            made = (await world.json("POST", path, {"metadata": {"name": name}, "spec": {**spec, **given}}))["spec"]
+            return made.get("dataSource"), made.get("dataSourceRef")
+
+        claim = {"kind": "PersistentVolumeClaim", "name": "c"}
+        other = {"apiGroup": "x.io", "kind": "Other", "name": "o"}
+        assert await sources("a", dataSource=claim) == (claim, claim)
+        assert await sources("b", dataSourceRef=other) == (other, other)
+        assert await sources("c", dataSource=other) == (None, None)
+
+    run(work)

@@ -71,7 +71,22 @@ def _convert(kind: str, value: Any, parent: Object) -> Any:
         return _ZERO[kind] if value is None else value
     if kind == "j":
         return {} if value is None else value
+    if kind == "selector":
+        return _selector(value or {})
     return internal_value(kind, {} if value is None else value, parent)
+
+
+def _selector(value: Object) -> Object:
+    """A label selector, which looks as on the wire."""
+    shown: Object = {}
+    if labels := value.get("matchLabels"):
+        shown["matchLabels"] = {key: labels[key] for key in sorted(labels)}
+    if expressions := value.get("matchExpressions"):
+        shown["matchExpressions"] = [
+            {"key": "", "operator": "", **{key: e[key] for key in ("key", "operator", "values") if e.get(key)}}
+            for e in expressions
+        ]
+    return shown
 
 
 def spec_diff(struct: str, old: Object, new: Object) -> str:

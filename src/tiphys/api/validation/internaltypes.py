@@ -4,8 +4,8 @@ Upstream validates the version-less form of an object, and where an error is abo
 that form as JSON: every field, in the order of its struct, empty ones too. This table has a line for each struct that
 can appear: ``Name:kind`` is a field, ``Name=wire:kind`` one whose name on the wire is not its own with a small first
 letter, ``@Struct`` one that is embedded. Kinds: ``s`` string, ``i`` number, ``b`` boolean, ``q`` quantity, ``t`` time,
-``x`` number or string, ``j`` a value that looks as on the wire, ``map``, another struct; ``*`` before it for a pointer,
-``[]`` for a list.
+``x`` number or string, ``j`` a value that looks as on the wire, ``selector`` a label selector, ``map``, another struct;
+``*`` before it for a pointer, ``[]`` for a list.
 """
 
 TABLE = """
@@ -26,7 +26,7 @@ CephFSPersistentVolumeSource Monitors:[]s Path:s User:s SecretFile:s SecretRef:*
 CephFSVolumeSource Monitors:[]s Path:s User:s SecretFile:s SecretRef:*LocalObjectReference ReadOnly:b
 CinderPersistentVolumeSource VolumeID:s FSType=fsType:s ReadOnly:b SecretRef:*SecretReference
 CinderVolumeSource VolumeID:s FSType=fsType:s ReadOnly:b SecretRef:*LocalObjectReference
-ClusterTrustBundleProjection Name:*s SignerName:*s LabelSelector:*j Optional:*b Path:s
+ClusterTrustBundleProjection Name:*s SignerName:*s LabelSelector:*selector Optional:*b Path:s
 ConfigMapEnvSource @LocalObjectReference Optional:*b
 ConfigMapKeySelector @LocalObjectReference Key:s Optional:*b
 ConfigMapNodeConfigSource Namespace:s Name:s UID=uid:s ResourceVersion:s KubeletConfigKey:s
@@ -56,6 +56,7 @@ EphemeralContainerCommon Name:s Image:s Command:[]s Args:[]s WorkingDir:s Ports:
   LivenessProbe:*Probe ReadinessProbe:*Probe StartupProbe:*Probe Lifecycle:*Lifecycle TerminationMessagePath:s
   TerminationMessagePolicy:s ImagePullPolicy:s SecurityContext:*SecurityContext Stdin:b StdinOnce:b TTY=tty:b
 EphemeralVolumeSource VolumeClaimTemplate:*PersistentVolumeClaimTemplate
+EventSource Component:s Host:s
 ExecAction Command:[]s
 FCVolumeSource TargetWWNs:[]s Lun:*i FSType=fsType:s ReadOnly:b WWIDs=wwids:[]s
 FileKeySelector VolumeName:s Path:s Key:s Optional:*b
@@ -94,7 +95,7 @@ NodeSelectorRequirement Key:s Operator:s Values:[]s
 NodeSelectorTerm MatchExpressions:[]NodeSelectorRequirement MatchFields:[]NodeSelectorRequirement
 ObjectFieldSelector APIVersion=apiVersion:s FieldPath:s
 ObjectReference Kind:s Namespace:s Name:s UID=uid:s APIVersion=apiVersion:s ResourceVersion:s FieldPath:s
-PersistentVolumeClaimSpec AccessModes:[]s Selector:*j Resources:VolumeResourceRequirements VolumeName:s
+PersistentVolumeClaimSpec AccessModes:[]s Selector:*selector Resources:VolumeResourceRequirements VolumeName:s
   StorageClassName:*s VolumeMode:*s DataSource:*TypedLocalObjectReference DataSourceRef:*TypedObjectReference
   VolumeAttributesClassName:*s
 PersistentVolumeClaimTemplate @json Spec:PersistentVolumeClaimSpec
@@ -112,7 +113,7 @@ PersistentVolumeSource GCEPersistentDisk=gcePersistentDisk:*GCEPersistentDiskVol
 PhotonPersistentDiskVolumeSource PdID:s FSType=fsType:s
 PodAffinity RequiredDuringSchedulingIgnoredDuringExecution:[]PodAffinityTerm
   PreferredDuringSchedulingIgnoredDuringExecution:[]WeightedPodAffinityTerm
-PodAffinityTerm LabelSelector:*j Namespaces:[]s TopologyKey:s NamespaceSelector:*j MatchLabelKeys:[]s
+PodAffinityTerm LabelSelector:*selector Namespaces:[]s TopologyKey:s NamespaceSelector:*selector MatchLabelKeys:[]s
   MismatchLabelKeys:[]s
 PodAntiAffinity RequiredDuringSchedulingIgnoredDuringExecution:[]PodAffinityTerm
   PreferredDuringSchedulingIgnoredDuringExecution:[]WeightedPodAffinityTerm
@@ -178,7 +179,7 @@ Sysctl Name:s Value:s
 TCPSocketAction Port:x Host:s
 Taint Key:s Value:s Effect:s TimeAdded:*t
 Toleration Key:s Operator:s Value:s Effect:s TolerationSeconds:*i
-TopologySpreadConstraint MaxSkew:i TopologyKey:s WhenUnsatisfiable:s LabelSelector:*j MinDomains:*i
+TopologySpreadConstraint MaxSkew:i TopologyKey:s WhenUnsatisfiable:s LabelSelector:*selector MinDomains:*i
   NodeAffinityPolicy:*s NodeTaintsPolicy:*s MatchLabelKeys:[]s
 TypedLocalObjectReference APIGroup=apiGroup:*s Kind:s Name:s
 TypedObjectReference APIGroup=apiGroup:*s Kind:s Name:s Namespace:*s

@@ -44,7 +44,9 @@ RULES: dict[tuple[str, str, str], Rules] = {
     ("", "", "Binding"): not_stored(replicationcontroller.validate_binding),
     ("", "", "ConfigMap"): Rules(configuration.validate_config_map, configuration.validate_config_map_update),
     ("", "", "Endpoints"): Rules(endpoints.validate_endpoints, endpoints.validate_endpoints_update),
-    ("", "", "Event"): Rules(event.validate_event, event.validate_event_update, metadata_on_update=False),
+    ("", "", "Event"): Rules(
+        event.validate_event, event.validate_event_update, checks_metadata=False, metadata_on_update=False
+    ),
     ("", "", "LimitRange"): Rules(
         quota.validate_limit_range, quota.validate_limit_range_update, metadata_on_update=False
     ),

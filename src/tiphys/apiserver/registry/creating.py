@@ -80,7 +80,7 @@ def before_create(registry: Registry, obj: Object, write: Write) -> None:
     strategy.prepare_create(obj, write)
     if found := strategy.validate_create(obj):
         raise errors.invalid(
-            registry.group, obj.get("kind") or registry.resource.kind, obj["metadata"].get("name", ""), found
+            registry.resource.group, obj.get("kind") or registry.resource.kind, obj["metadata"].get("name", ""), found
         )
     for warning in strategy.warnings(obj, None):
         write.warn(warning)

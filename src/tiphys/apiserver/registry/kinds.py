@@ -24,8 +24,6 @@ def _status(initial: Object | None = None, **more: Any) -> Facts:
 
 FACTS: dict[tuple[str, str], Facts] = {
     ("", "endpoints"): _ON_UPDATE,
-    ("", "persistentvolumeclaims"): _status({"phase": "Pending"}, returns_deleted=True),
-    ("", "persistentvolumes"): _status({"phase": "Pending"}, returns_deleted=True),
     ("", "podtemplates"): {"counts": ("template",), "returns_deleted": True},
     ("", "replicationcontrollers"): _status({"replicas": 0}, counts=SPEC, orphans_by_default=True),
     ("", "resourcequotas"): _status(returns_deleted=True),

@@ -34,10 +34,15 @@ class Registries:
         self._root = root
         self._leases = Leases(feed.backend, clock)
         self._made: dict[tuple[str, str], Registry] = {}
+        self._views: dict[tuple[str, str], Registry] = {}
 
     def get(self, group: str, plural: str) -> Registry:
         """The registry of a resource that the scheme has."""
-        key = _KEPT_AS.get((group, plural), (group, plural))
+        key = (group, plural)
+        if key in _KEPT_AS:
+            if key not in self._views:
+                self._views[key] = self.get(*_KEPT_AS[key]).under(self.strategies[key], group)
+            return self._views[key]
         found = self._made.get(key)
         if found is None:
             resource = self.scheme.resource(*key)

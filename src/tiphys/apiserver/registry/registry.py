@@ -43,9 +43,12 @@ class Registry:
         self.plural = resource.plural
         self._shared: dict[str, tuple[int, Object]] = {}
 
-    def under(self, strategy: Strategy) -> Registry:
-        """The same objects under other rules: those of another version of a custom resource."""
-        return Registry(self.resource, strategy, self.store, self.clock, self.ids)
+    def under(self, strategy: Strategy, group: str | None = None) -> Registry:
+        """The same objects under other rules: those of another version of a custom resource, or those of another group
+        that shows them, which then is named where something fails."""
+        found = Registry(self.resource, strategy, self.store, self.clock, self.ids)
+        found.group = self.group if group is None else group
+        return found
 
     async def get(self, namespace: str, name: str) -> Entry:
         """Raises 404."""

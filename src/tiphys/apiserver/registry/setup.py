@@ -11,6 +11,8 @@ from tiphys.apiserver.registry.jobs import JobStrategy
 from tiphys.apiserver.registry.limitranges import LimitRangeStrategy
 from tiphys.apiserver.registry.namespaces import NamespaceStrategy
 from tiphys.apiserver.registry.nodes import NodeStrategy
+from tiphys.apiserver.registry.persistentvolumeclaims import PersistentVolumeClaimStrategy
+from tiphys.apiserver.registry.persistentvolumes import PersistentVolumeStrategy
 from tiphys.apiserver.registry.pods import PodStrategy
 from tiphys.apiserver.registry.priorityclasses import PriorityClassStrategy
 from tiphys.apiserver.registry.registries import Registries
@@ -27,12 +29,16 @@ def make_strategies(registries: Registries, config: Config) -> None:
         return GroupVersionKind(group, "v1", kind)
 
     events = EventStrategy(gvk("", "Event"))
-    events.ttl = config.event_ttl
+    new_events = EventStrategy(gvk("events.k8s.io", "Event"))
+    events.ttl = new_events.ttl = config.event_ttl
     found: dict[tuple[str, str], Strategy] = {
         ("", "events"): events,
         ("", "limitranges"): LimitRangeStrategy(gvk("", "LimitRange")),
+        ("events.k8s.io", "events"): new_events,
         ("", "namespaces"): NamespaceStrategy(gvk("", "Namespace")),
         ("", "nodes"): NodeStrategy(gvk("", "Node")),
+        ("", "persistentvolumeclaims"): PersistentVolumeClaimStrategy(gvk("", "PersistentVolumeClaim")),
+        ("", "persistentvolumes"): PersistentVolumeStrategy(gvk("", "PersistentVolume")),
         ("", "pods"): PodStrategy(gvk("", "Pod")),
         ("", "serviceaccounts"): ServiceAccountStrategy(gvk("", "ServiceAccount")),
         ("", "services"): ServiceStrategy(gvk("", "Service"), config, registries),

@@ -204,7 +204,9 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
         if name in kept:
             meta[name] = kept[name]
     if found := rules.validate(new, old):
-        raise errors.invalid(registry.group, new.get("kind") or registry.resource.kind, meta.get("name", ""), found)
+        raise errors.invalid(
+            registry.resource.group, new.get("kind") or registry.resource.kind, meta.get("name", ""), found
+        )
     if not write.subresource:
         for warning in registry.strategy.warnings(new, old):
             write.warn(warning)

@@ -1,7 +1,7 @@
 """Validation of Event, in the core group and in events.k8s.io.
 
-The core group takes what it always took; events.k8s.io wants the new fields and refuses the old ones. Both kinds are
-checked in the form of the core group: ``involvedObject``, ``message``, ``reportingComponent``, ``firstTimestamp``.
+The core group takes what it always took; events.k8s.io wants the new fields and refuses the old ones. Both are checked
+in the form of the core group, in which they are stored: ``involvedObject``, ``message``, ``reportingComponent``.
 """
 
 from __future__ import annotations
@@ -10,22 +10,12 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
-from tiphys.api.validation.common import Errors, Object, immutable, qualified, subdomain
+from tiphys.api.validation.common import IMMUTABLE, Errors, Object, equal, qualified, subdomain
 from tiphys.api.validation.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _LIMIT = 128
 _NOTE_LIMIT = 1024
 _MISMATCH = "does not match event.namespace"
-# The name in events.k8s.io/v1 → the name in the core group.
-_OLD_NAMES = {
-    "regarding": "involvedObject",
-    "note": "message",
-    "reportingController": "reportingComponent",
-    "deprecatedSource": "source",
-    "deprecatedFirstTimestamp": "firstTimestamp",
-    "deprecatedLastTimestamp": "lastTimestamp",
-    "deprecatedCount": "count",
-}
 
 
 def validate_event(obj: Object) -> Errors:
@@ -38,14 +28,9 @@ def validate_event_update(new: Object, old: Object) -> Errors:
     return validate_event(new)
 
 
-def _as_core(obj: Object) -> Object:
-    return {_OLD_NAMES.get(key, key): value for key, value in obj.items()}
-
-
-def validate_new_event(obj: Object) -> Errors:
-    """An event of events.k8s.io/v1."""
+def validate_new_event(event: Object) -> Errors:
+    """What is sent as an event of events.k8s.io/v1."""
     errs: Errors = []
-    event = _as_core(obj)
     _legacy(errs, event, "reportingController")
     validate_meta(errs, event, True)
     _series(errs, event)
@@ -76,29 +61,46 @@ def _series(errs: Errors, event: Object) -> None:
         errs.append(field.required("series.lastObservedTime"))
 
 
-def validate_new_event_update(new_obj: Object, old_obj: Object) -> Errors:
+def validate_new_event_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
-    new, old = _as_core(new_obj), _as_core(old_obj)
     _legacy(errs, new, "reportingController")
     validate_meta_update(errs, new, old)
     if (new.get("series") or None) != (old.get("series") or None):
         _series(errs, new)
-    empty: dict[str, Any] = {"reason": "", "message": "", "count": 0, "type": "", "action": "", "reportingInstance": ""}
-
-    def kept(key: str, shown: str = "") -> None:
-        zero = empty.get(key)
-        immutable(errs, new.get(key, zero), old.get(key, zero), shown or key)
-
-    for key in ("involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "reason"):
-        kept(key)
-    kept("type")
-    if (new.get("eventTime") or "")[:26] != (old.get("eventTime") or "")[:26]:
-        kept("eventTime")
-    kept("action")
-    kept("related")
-    kept("reportingComponent", "reportingController")
-    kept("reportingInstance")
+    for key, zero in _IMMUTABLE:
+        if key == "eventTime" and (new.get(key) or "")[:26] == (old.get(key) or "")[:26]:
+            continue  # more digits than microseconds do not count
+        after, before = new.get(key), old.get(key)
+        if not equal(zero if after is None else after, zero if before is None else before):
+            at = "reportingController" if key == "reportingComponent" else key
+            errs.append(field.invalid(at, _shown(key, zero if after is None else after), IMMUTABLE))
     return errs
+
+
+_IMMUTABLE: list[tuple[str, Any]] = [
+    ("involvedObject", {}),
+    ("reason", ""),
+    ("message", ""),
+    ("source", {}),
+    ("firstTimestamp", None),
+    ("lastTimestamp", None),
+    ("count", 0),
+    ("reason", ""),  # told twice by the original
+    ("type", ""),
+    ("eventTime", None),
+    ("action", ""),
+    ("related", None),
+    ("reportingComponent", ""),
+    ("reportingInstance", ""),
+]
+"""Fields and their empty values, in the order in which a change of them is told."""
+_STRUCTS = {"involvedObject": "ObjectReference", "related": "ObjectReference", "source": "EventSource"}
+
+
+def _shown(key: str, value: Any) -> Any:
+    from tiphys.api.validation.internal import internal_value
+
+    return internal_value(_STRUCTS[key], value) if key in _STRUCTS else value
 
 
 def _legacy(errs: Errors, event: Object, controller_field: str) -> None:

@@ -54,10 +54,38 @@ _BETA_TO_GA = {
 }
 
 
+_MOUNT_OPTIONS = "volume.beta.kubernetes.io/mount-options"
+_MOUNTED_WITH_OPTIONS = (
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "glusterfs",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "iscsi",
+    "cinder",
+    "cephfs",
+    "azureFile",
+    "vsphereVolume",
+    "azureDisk",
+    "photonPersistentDisk",
+)
+
+
 def validate_volume(obj: Object) -> Errors:
     errs: Errors = []
     _volume(errs, obj, False)
+    _mount_options(errs, obj)
     return errs
+
+
+def _mount_options(errs: Errors, obj: Object) -> None:
+    """The annotation that former versions had for mount options; only the volumes of that time know it."""
+    spec = obj.get("spec") or {}
+    found = meta_of(obj).get("annotations") or {}
+    if _MOUNT_OPTIONS in found and not any(spec.get(key) is not None for key in _MOUNTED_WITH_OPTIONS):
+        at = f"metadata.annotations.{_MOUNT_OPTIONS}"
+        errs.append(field.forbidden(at, "may not specify mount options for this volume type"))
 
 
 def _volume(errs: Errors, obj: Object, bad_values: bool) -> None:
@@ -275,7 +303,10 @@ def validate_volume_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
     before, after = old.get("spec") or {}, new.get("spec") or {}
     terms = ((before.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or ()
-    _volume(errs, new, any(selector_has_bad_value(term) for term in terms))
+    bad_values = any(selector_has_bad_value(term) for term in terms)
+    _volume(errs, new, bad_values)
+    _mount_options(errs, new)
+    _volume(errs, new, bad_values)  # the original looks twice, and counts twice
     _source_unchanged(errs, after, before)
     immutable(errs, after.get("volumeMode"), before.get("volumeMode"), "volumeMode")
     if before.get("nodeAffinity") is not None and not _affinity_kept(after.get("nodeAffinity"), before["nodeAffinity"]):
@@ -316,7 +347,7 @@ def _term_kept(new: Object, old: Object) -> bool:
         if len(before) != len(after):
             return False
         for a, b in zip(after, before, strict=True):
-            if a.get("key") != b.get("key") and _BETA_TO_GA.get(b.get("key") or "") != a.get("key"):
+            if a.get("key") != b.get("key") and _BETA_TO_GA.get(b.get("key") or "", "") != (a.get("key") or ""):
                 return False
             if not equal({**a, "key": ""}, {**b, "key": ""}):
                 return False
