@@ -145,7 +145,7 @@ def test_a_claim_tells_its_data_source_twice() -> None:
             made = (await world.json("POST", path, {"metadata": {"name": name}, "spec": {**spec, **given}}))["spec"]
             return made.get("dataSource"), made.get("dataSourceRef")
 
-        claim = {"kind": "PersistentVolumeClaim", "name": "c"}
+        claim = {"apiGroup": None, "kind": "PersistentVolumeClaim", "name": "c"}
         other = {"apiGroup": "x.io", "kind": "Other", "name": "o"}
         assert await sources("a", dataSource=claim) == (claim, claim)
         assert await sources("b", dataSourceRef=other) == (other, other)
