@@ -1,6 +1,6 @@
-"""The seam to the CEL compiler: what is checked of an expression beyond that it is there.
+"""The seam to CEL: what is checked of an expression beyond that it is there.
 
-The server's start sets the compiler with ``use_compiler``; until then every expression passes.
+The compiler is imported when the first expression is met: a server that sees none never pays for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from tiphys.api.validation.common import Errors
 
 
 class Use(Enum):
-    """What an expression is for; it decides about its variables and about the type of its result."""
+    """What an expression is for; it decides about its variables and about the type of its result.
+
+    Rules of custom resources are not among them: see ``apiextensions.rules``.
+    """
 
     MATCH_CONDITION = "matchCondition"
     VALIDATION = "validation"
@@ -24,8 +27,6 @@ class Use(Enum):
     VARIABLE = "variable"
     APPLY_CONFIGURATION = "applyConfiguration"
     JSON_PATCH = "jsonPatch"
-    SCHEMA_RULE = "schemaRule"
-    SCHEMA_MESSAGE = "schemaMessage"
     DEVICE_SELECTOR = "deviceSelector"
 
 
@@ -39,12 +40,6 @@ class Expression:
     """It was stored before: what an older server compiled is accepted."""
     variables: Sequence[tuple[str, str]] = field(default_factory=tuple)
     """Name and expression of the variables declared before it."""
-    schema: Any = None
-    """The structural schema of ``self``, for rules in a schema."""
-
-
-Compiler = Callable[[Expression], str]
-"""Gives what is wrong with the expression; empty where it compiles."""
 
 
 Evaluator = Callable[[dict[str, Any], "dict[str, Any] | None", dict[str, Any]], Errors]
@@ -52,12 +47,7 @@ Evaluator = Callable[[dict[str, Any], "dict[str, Any] | None", dict[str, Any]], 
 
 
 class _Seam:
-    compiler: Compiler | None = None
     evaluator: Evaluator | None = None
-
-
-def use_compiler(compiler: Compiler | None) -> None:
-    _Seam.compiler = compiler
 
 
 def use_evaluator(evaluator: Evaluator | None) -> None:
@@ -69,7 +59,14 @@ def validate_rules(obj: dict[str, Any], old: dict[str, Any] | None, schema: dict
     return [] if _Seam.evaluator is None else _Seam.evaluator(obj, old, schema)
 
 
-def check(errs: Errors, expression: Expression, path: str, shown: Any = None) -> None:
-    """``shown`` is the value that an error tells, where it is not the expression itself."""
-    if _Seam.compiler is not None and (problem := _Seam.compiler(expression)):
-        errs.append(fielderrors.invalid(path, expression.text if shown is None else shown, problem))
+def check(errs: Errors, expression: Expression, path: str) -> None:
+    from tiphys.api.cel import uses
+
+    try:
+        uses.compile(expression)
+    except uses.TooExpensive as wrong:
+        errs.append(fielderrors.forbidden(path, str(wrong)))
+    except uses.NoProgram as wrong:
+        errs.append(fielderrors.internal(path, str(wrong)))
+    except uses.Refused as wrong:
+        errs.append(fielderrors.invalid(path, expression.text, str(wrong)))

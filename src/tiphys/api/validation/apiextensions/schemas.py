@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as member
-from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.validation.apiextensions.defaults import validate_defaults
+from tiphys.api.validation.apiextensions.rules import Place as RulesPlace
+from tiphys.api.validation.apiextensions.rules import Total, check_rules
 from tiphys.api.validation.apiextensions.structural import (
     EMBEDDED,
     PRESERVE,
@@ -17,7 +18,6 @@ from tiphys.api.validation.apiextensions.structural import (
     validate_structural,
 )
 from tiphys.api.validation.common import Errors, Object
-from tiphys.api.validation.expressions import Expression, Use, check
 
 TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
@@ -50,8 +50,14 @@ class _Place:
     no_defaults: str | None = None
     """Why no defaults may be set here."""
     in_meta: bool = False
-    structural: bool = True
+    rules: RulesPlace | None = None
     """Rules are only compiled where the schema is structural."""
+
+    def below(self, parent: Object) -> _Place:
+        return self if self.rules is None else replace(self, rules=self.rules.below(parent))
+
+    def in_list(self, parent: Object, path: str) -> _Place:
+        return self if self.rules is None else replace(self, rules=self.rules.in_list(parent, path))
 
 
 def validate_schema(errs: Errors, schema: Object, path: str, has_status: bool, options: Options) -> None:
@@ -73,8 +79,10 @@ def validate_schema(errs: Errors, schema: Object, path: str, has_status: bool, o
             structural = not wrong
             found += wrong
     cel: Errors = []
-    _schema(found, cel, schema, at, options, _Place(structural=structural), is_root=True)
+    total = Total()
+    _schema(found, cel, schema, at, options, _Place(rules=RulesPlace(total) if structural else None), is_root=True)
     found += cel
+    total.check(found, at)
     errs += found or late
 
 
@@ -110,33 +118,33 @@ def _schema(
             text = "additionalProperties and properties are mutual exclusive"
             errs.append(field.forbidden(f"{path}.additionalProperties", text))
         if isinstance(additional, dict):
-            inner = place
+            inner = place.below(schema)
             if place.in_meta:
-                inner = replace(place, no_defaults=" inside additionalProperties applying to object metadata")
+                inner = replace(inner, no_defaults=" inside additionalProperties applying to object metadata")
             _schema(errs, cel, additional, f"{path}.additionalProperties", options, inner)
     for name, found in properties.items():
-        inner = place
+        inner = place.below(schema)
         if (is_root or schema.get(EMBEDDED)) and name in ("metadata", "kind", "apiVersion"):
             inner = replace(inner, in_meta=True)
             if is_root:
                 inner = replace(inner, no_defaults=f" in top-level {name}")
         _schema(errs, cel, found, f"{path}.properties[{name}]", options, inner)
     _logical(errs, cel, schema, path, options, place)
-    items = schema.get("items")
+    items, inner = schema.get("items"), place.in_list(schema, path)
     if isinstance(items, dict):
-        _schema(errs, cel, items, f"{path}.items", options, place)
+        _schema(errs, cel, items, f"{path}.items", options, inner)
     elif isinstance(items, list):
         for i, found in enumerate(items):
-            _schema(errs, cel, found, f"{path}.items[{i}]", options, place)
+            _schema(errs, cel, found, f"{path}.items[{i}]", options, inner)
     if schema.get(PRESERVE) is False:
         errs.append(field.invalid(f"{path}.{PRESERVE}", False, "must be true or undefined"))
     _list_and_map(errs, schema, path, options)
-    _rules(errs, cel, schema, path, options, place, before)
+    _rules(errs, cel, schema, path, place, before)
 
 
 def _logical(errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place) -> None:
     """Schemas in which rules are not compiled."""
-    inner = replace(place, structural=False)
+    inner = replace(place, rules=None)
     if schema.get("not") is not None:
         _schema(errs, cel, schema["not"], f"{path}.not", options, inner)
     for key in ("allOf", "oneOf", "anyOf"):
@@ -266,27 +274,13 @@ def map_keys(errs: Errors, schema: Object, path: str) -> None:
             errs.append(field.forbidden(f"{at}.nullable", f"{this} cannot be nullable"))
 
 
-def _rules(errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place, before: int) -> None:
+def _rules(errs: Errors, cel: Errors, schema: Object, path: str, place: _Place, before: int) -> None:
     """``before``: how many errors there were already, outside this part of the schema."""
     rules = schema.get(_RULES) or ()
     for i, rule in enumerate(rules):
         _rule(errs, rule, schema, f"{path}.{_RULES}[{i}]")
-    if len(errs) > before or not place.structural:
-        return
-    for i, rule in enumerate(rules):
-        at = f"{path}.{_RULES}[{i}]"
-        for key, use in (("rule", Use.SCHEMA_RULE), ("messageExpression", Use.SCHEMA_MESSAGE)):
-            text = rule.get(key)
-            if text:
-                stored = text in options.stored
-                check(cel, Expression(text, use, stored=stored, schema=schema), f"{at}.{key}", _shown(rule))
-
-
-def _shown(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule as messages show it: by the names of its Go fields."""
-    texts = {name: rule.get(name[0].lower() + name[1:]) or "" for name in ("Rule", "Message", "MessageExpression")}
-    path, optional = rule.get("fieldPath") or "", rule.get("optionalOldSelf")
-    return {**texts, "Reason": rule.get("reason"), "FieldPath": path, "OptionalOldSelf": optional}
+    if rules and len(errs) == before and place.rules is not None:
+        check_rules(cel, schema, path, place.rules)
 
 
 def _has_line_break(text: str) -> bool:

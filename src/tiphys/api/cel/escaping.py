@@ -1,0 +1,43 @@
+"""Property names that are no identifiers of CEL, written so that they are.
+
+Source: "Common Expression Language in Kubernetes", "Escaping".
+"""
+
+from __future__ import annotations
+
+import re
+
+_RESERVED = (
+    "true false null in as break const continue else for function if import let loop package namespace return var void "
+    "while"
+)
+RESERVED = frozenset(_RESERVED.split())
+_WORDS = {"__": "underscores", ".": "dot", "-": "dash", "/": "slash"}
+_ESCAPED = re.compile(r"__|[.\-/]")
+_VALID = re.compile(r"[A-Za-z_./\-][A-Za-z0-9_./\-]*\Z")
+_UNESCAPE = re.compile(r"__[^_]+__")
+_BACK = {word: text for text, word in _WORDS.items()}
+
+
+def escape(name: str) -> str | None:
+    """None where there is no way to write the name."""
+    if name in RESERVED:
+        return f"__{name}__"
+    if not _VALID.match(name):
+        return None
+    return _ESCAPED.sub(lambda found: f"__{_WORDS[found.group()]}__", name)
+
+
+def unescape(name: str) -> str | None:
+    valid = True
+
+    def back(found: re.Match[str]) -> str:
+        nonlocal valid
+        word = found.group()[2:-2]
+        if word in _BACK:
+            return _BACK[word]
+        valid = valid and word in RESERVED and found.group() == name
+        return word
+
+    text = _UNESCAPE.sub(back, name)
+    return text if valid else None
