@@ -194,7 +194,7 @@ def test_what_is_wrong_is_told_with_its_field() -> None:
         ("GET", "/api/v1/namespaces/a/configmaps?labelSelector=a~b", 400, "unable to parse requirement"),
         ("GET", "/api/v1/namespaces/a/configmaps?fieldSelector=x%3Dy", 400, "is not a known field selector"),
         ("GET", "/api/v1/namespaces/a/configmaps?continue=nonsense", 400, "continue key is not valid"),
-        ("GET", "/api/v1/namespaces/a/configmaps?resourceVersion=x", 500, "invalid syntax"),
+        ("GET", "/api/v1/namespaces/a/configmaps?resourceVersion=x", 400, "invalid syntax"),
         ("GET", "/api/v1/namespaces/a/configmaps?resourceVersionMatch=Exact", 422, "resourceVersionMatch is forbidden"),
         ("PATCH", "/api/v1/namespaces/a/configmaps/x", 415, "415: Unsupported Media Type"),
     ],

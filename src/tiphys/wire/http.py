@@ -13,10 +13,11 @@ A response's body is one of:
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,25 @@ class Request:
 
     def parameters(self) -> dict[str, list[str]]:
         """Query parameters, decoded, each with its values in order."""
-        found: dict[str, list[str]] = {}
-        for name, value in parse_qsl(self.query, keep_blank_values=True):
-            found.setdefault(name, []).append(value)
-        return found
+        return parse_query(self.query)
+
+
+_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})").search
+
+
+def parse_query(query: str) -> dict[str, list[str]]:
+    """Go's reading of a query: a parameter with a semicolon or a broken escape in it is left out."""
+    found: dict[str, list[str]] = {}
+    for part in query.split("&"):
+        if not part or ";" in part:
+            continue
+        name, _, value = part.partition("=")
+        if "%" in part or "+" in part:
+            if _BAD_ESCAPE(part):
+                continue
+            name, value = unquote_plus(name), unquote_plus(value)
+        found.setdefault(name, []).append(value)
+    return found
 
 
 @dataclass(slots=True)

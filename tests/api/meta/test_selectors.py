@@ -39,6 +39,9 @@ LABELS = {"a": "1", "b": "2", "n": "10"}
         ("a=", False),
         ("a in ()", False),
         (" a  =  1 , ! c ", True),
+        ("a\0=1", True),
+        ("a=1\0", True),
+        ("a=1,\0b=2", True),
         ("in in (in)", False),
     ],
 )
@@ -73,6 +76,8 @@ def test_bad_keys_and_values_are_told() -> None:
         parse_label_selector("a/b/c=1")
     with pytest.raises(SelectorError, match=r'values\[0\]\[a\]: Invalid value: "-": a valid label must be'):
         parse_label_selector("a=-")
+    with pytest.raises(SelectorError, match="prefix part must be no more than 253 bytes"):
+        parse_label_selector("a" * 254 + "/b")
 
 
 def test_text_form_is_ordered() -> None:
@@ -103,6 +108,7 @@ def test_field_selectors() -> None:
     assert not found.matches({"metadata.name": "a,b", "spec.y": "d", "spec.x": "c"})
     assert str(found) == "metadata.name=a\\,b,spec.x!=c,spec.y=d"
     assert parse_field_selector("").empty
+    assert parse_field_selector("=,!=").empty
 
 
 @pytest.mark.parametrize(

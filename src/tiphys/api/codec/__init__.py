@@ -8,7 +8,19 @@ check; anything else goes through a second reader that repairs, warns and explai
 from tiphys.api.codec.complete import complete
 from tiphys.api.codec.decoding import Decoded, decode, media_type, normalize
 from tiphys.api.codec.encoding import encode, ordered
+from tiphys.api.codec.optionsbody import decode_delete_options
 from tiphys.api.codec.settled import settle
 from tiphys.api.codec.yamltext import from_json as to_yaml
 
-__all__ = ["Decoded", "complete", "decode", "encode", "media_type", "normalize", "ordered", "settle", "to_yaml"]
+__all__ = [
+    "Decoded",
+    "complete",
+    "decode",
+    "decode_delete_options",
+    "encode",
+    "media_type",
+    "normalize",
+    "ordered",
+    "settle",
+    "to_yaml",
+]

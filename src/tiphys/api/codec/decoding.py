@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ ACCEPTED = (JSON, YAML, protobuf.CONTENT_TYPE)
 
 FIND_KIND = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _SUMMARY = 30
+_TOKEN = r"[^\s()<>@,;:\\\"/\[\]?=]+"
+_MEDIA_TYPE = re.compile(rf'\s*({_TOKEN}/{_TOKEN})\s*(?:;\s*{_TOKEN}=(?:{_TOKEN}|"[^"]*")\s*)*;?\s*').fullmatch
 
 
 @dataclass(slots=True)
@@ -37,8 +40,10 @@ class Decoded:
 
 def media_type(content_type: str) -> str:
     """One of ``ACCEPTED``. Raises 415."""
-    media = content_type.partition(";")[0].strip().lower() or JSON
-    if media in ACCEPTED:
+    if not content_type:
+        return JSON
+    form = _MEDIA_TYPE(content_type)
+    if form is not None and (media := form[1].lower()) in ACCEPTED:
         return media
     raise errors.unsupported_media_type(ACCEPTED)
 
@@ -177,20 +182,13 @@ class _Slow:
 
     def _interpret(self, node: Node) -> tuple[str, str]:
         """API version and kind, with what is left out filled in from what is expected."""
-        head = {"apiVersion": "", "kind": ""}
-        if isinstance(node, Pairs):
-            for name, value in node.pairs:
-                if name in head and value is not None:
-                    if not isinstance(value, str):
-                        why = f"json: cannot unmarshal {type_name(value)} into Go struct field .{name} of type string"
-                        raise self._no_kind(why)
-                    head[name] = value
-        elif node is not None:
-            raise self._no_kind(f"json: cannot unmarshal {type_name(node)} into Go value of type {FIND_KIND}")
-        api_version = head["apiVersion"]
+        try:
+            api_version, kind = head_of(node)
+        except JSONError as error:
+            raise self._no_kind(str(error)) from error
         if api_version.count("/") > 1:
             raise _unrecognized(f"unexpected GroupVersion string: {api_version}", self._gvk, self._body)
-        return (api_version.strip("/") and api_version) or self._gvk.api_version, head["kind"] or self._gvk.kind
+        return (api_version.strip("/") and api_version) or self._gvk.api_version, kind or self._gvk.kind
 
     def _known(self, api_version: str, kind: str) -> bool:
         """Whether the body is of the expected kind, in some version. Raises 400 for a kind that nobody knows."""
@@ -215,6 +213,21 @@ class _Slow:
 
     def _no_kind(self, reason: str) -> StatusError:
         return _unrecognized(f"couldn't get version/kind; json parse error: {reason}", self._gvk, self._body)
+
+
+def head_of(node: Node) -> tuple[str, str]:
+    """The API version and the kind that a body names, empty where it does not. Raises ``JSONError``."""
+    head = {"apiVersion": "", "kind": ""}
+    if isinstance(node, Pairs):
+        for name, value in node.pairs:
+            if name in head and value is not None:
+                if not isinstance(value, str):
+                    why = f"json: cannot unmarshal {type_name(value)} into Go struct field .{name} of type string"
+                    raise JSONError(why)
+                head[name] = value
+    elif node is not None:
+        raise JSONError(f"json: cannot unmarshal {type_name(node)} into Go value of type {FIND_KIND}")
+    return head["apiVersion"], head["kind"]
 
 
 def _unrecognized(reason: str, gvk: GroupVersionKind, body: bytes) -> StatusError:

@@ -60,6 +60,8 @@ _ESCAPES = {
 }
 _VALUE = "looking for beginning of value"
 _KEY = "looking for beginning of object key string"
+_IN_WORD = ("in literal", "in numeric", "in exponent", "after decimal point", "in string escape", "in \\u")
+"""Where a text that ends is told like one that goes on with a space, as Go's scanner takes the end for one."""
 
 
 def read(data: bytes) -> Node:
@@ -116,6 +118,8 @@ class _Reader:
 
     def _wrong(self, context: str) -> JSONError:
         if self._at >= len(self._data):
+            if context.startswith(_IN_WORD):
+                return JSONError(f"invalid character ' ' {context}")
             return JSONError("unexpected end of JSON input")
         return JSONError(f"invalid character {_character(self._data[self._at])} {context}")
 

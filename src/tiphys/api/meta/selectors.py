@@ -159,28 +159,31 @@ _END, _IDENTIFIER, _ERROR = "end", "identifier", "error"
 _KEYWORDS = {")", ",", "!", "==", "=", ">", "in", "<", "!=", "notin", "("}
 _SPECIAL = frozenset("=!(),><")
 _SPACE = frozenset(" \t\r\n")
+_DELIMITERS = _SPECIAL | _SPACE | {"\0"}
 Token = tuple[str, str]
 """Kind and text; the kind of a keyword is the keyword itself."""
 
 
 def _tokens(text: str) -> list[Token]:
-    text = text.partition("\0")[0]
+    """A NUL byte ends the text where a token would start, and elsewhere the token before it, as in the original."""
     found: list[Token] = []
     at = 0
     while True:
         while at < len(text) and text[at] in _SPACE:
             at += 1
-        if at == len(text):
+        if at == len(text) or text[at] == "\0":
             return [*found, (_END, "")]
         start = at
         if text[at] in _SPECIAL:
             token, at = _symbol(text, start)
             found.append(token)
-            continue
-        while at < len(text) and text[at] not in _SPECIAL and text[at] not in _SPACE:
+        else:
+            while at < len(text) and text[at] not in _DELIMITERS:
+                at += 1
+            word = text[start:at]
+            found.append((word if word in _KEYWORDS else _IDENTIFIER, word))
+        if text[at : at + 1] == "\0":
             at += 1
-        word = text[start:at]
-        found.append((word if word in _KEYWORDS else _IDENTIFIER, word))
 
 
 def _symbol(text: str, start: int) -> tuple[Token, int]:
@@ -385,8 +388,9 @@ def parse_field_selector(text: str) -> FieldSelector:
         found = re.search("!=|==|=", part)
         if found is None:
             raise SelectorError(f"invalid selector: '{text}'; can't understand '{part}'")
-        value = _unescape(part[found.end() :])
-        terms.append(FieldTerm(part[: found.start()], value, found[0] != "!="))
+        field, value = part[: found.start()], _unescape(part[found.end() :])
+        if field or value:
+            terms.append(FieldTerm(field, value, found[0] != "!="))
     return FieldSelector(tuple(terms))
 
 

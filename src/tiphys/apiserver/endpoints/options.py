@@ -6,23 +6,27 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import orjson
-
-from tiphys.api import errors, fielderrors, protobuf
+from tiphys.api import errors, fielderrors
+from tiphys.api.codec import decode_delete_options
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.gotext import quote
+from tiphys.api.validation.options import validate_delete_options, validate_patch_options, validate_write_options
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.registry.deleting import DeleteOptions
-from tiphys.apiserver.requestinfo import Parameters, is_true
+from tiphys.apiserver.requestinfo import is_true
 
 Object = dict[str, Any]
 
 _GROUP = "meta.k8s.io"
-_FIELD_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
-_PROPAGATIONS = ("Foreground", "Background", "Orphan", "nil")
 _MAX_MANAGER = 128
+_INTEGER = re.compile("[+-]?[0-9]+").fullmatch
+_MAX_DIGITS = 4000
+"""Python refuses to read longer numbers; one cut short is out of range all the same."""
 
 
 @dataclass(slots=True)
@@ -44,7 +48,8 @@ class ListOptions:
     limit: int = 0
     continue_: str = ""
     bookmarks: bool = False
-    initial_events: bool = False
+    initial_events: bool | None = None
+    """None where it was not said, which is not the same as no."""
     timeout: int | None = None
 
 
@@ -53,51 +58,22 @@ def write_options(call: Call, kind: str, apply: bool = False) -> WriteOptions:
     parameters = call.parameters
     if not parameters and not apply:
         return WriteOptions(manager=manager_from_user_agent(call.user_agent))
+    manager, validation = call.parameter("fieldManager"), call.parameter("fieldValidation")
     dry_run = parameters.get("dryRun", [])
-    manager = call.parameter("fieldManager")
-    validation = call.parameter("fieldValidation")
-    found: list[FieldError] = []
-    if kind == "PatchOptions":
-        found += _check_force(parameters, manager, apply)
-    found += _check_manager(manager) + _check_dry_run(dry_run)
-    if validation not in _FIELD_VALIDATIONS:
-        found.append(fielderrors.not_supported("fieldValidation", validation, _FIELD_VALIDATIONS))
-    if found:
+    options: Object = {"fieldManager": manager, "fieldValidation": validation, "dryRun": dry_run}
+    if "force" in parameters:
+        options["force"] = is_true(parameters, "force")
+    check = partial(validate_patch_options, apply=apply) if kind == "PatchOptions" else validate_write_options
+    if found := check(options):
         raise errors.invalid(_GROUP, kind, "", found)
-    force = is_true(parameters, "force")
     named = manager or manager_from_user_agent(call.user_agent)
-    return WriteOptions(bool(dry_run), named, validation or "Warn", force)
-
-
-def _check_force(parameters: Parameters, manager: str, apply: bool) -> list[FieldError]:
-    if not apply:
-        forced = "force" in parameters
-        return [fielderrors.forbidden("force", "may not be specified for non-apply patch")] if forced else []
-    return [] if manager else [fielderrors.required("fieldManager", "is required for apply patch")]
-
-
-def _check_manager(manager: str) -> list[FieldError]:
-    found: list[FieldError] = []
-    if len(manager.encode()) > _MAX_MANAGER:
-        found.append(fielderrors.too_long("fieldManager", _MAX_MANAGER))
-    for index, character in enumerate(manager):
-        if not character.isprintable():
-            at = len(manager[:index].encode())
-            text = f"invalid character U+{ord(character):04X} (at position {at})"
-            found.append(fielderrors.invalid("fieldManager", manager, text))
-    return found
-
-
-def _check_dry_run(values: list[str]) -> list[FieldError]:
-    if set(values) <= {"All"}:
-        return []
-    return [fielderrors.not_supported("dryRun", values, ("All",))]
+    return WriteOptions(bool(dry_run), named, validation or "Warn", options.get("force", False))
 
 
 def manager_from_user_agent(agent: str) -> str:
     """The field manager of a client that names none: the product in its user agent."""
-    product = "".join(c for c in agent.partition("/")[0] if c.isprintable())
-    return product.encode()[:_MAX_MANAGER].decode(errors="ignore") or "unknown"
+    product = agent.partition("/")[0]
+    return "".join(c for c in product if c.isprintable())[:_MAX_MANAGER] or "unknown"
 
 
 def list_options(call: Call, watch: bool) -> ListOptions:
@@ -110,30 +86,31 @@ def list_options(call: Call, watch: bool) -> ListOptions:
         field_selector=call.parameter("fieldSelector"),
         resource_version=call.parameter("resourceVersion"),
         match=call.parameter("resourceVersionMatch"),
-        limit=_integer(call, "limit") or 0,
+        limit=max(_integer(call, "limit") or 0, 0),
         continue_=call.parameter("continue"),
         bookmarks=is_true(parameters, "allowWatchBookmarks"),
-        initial_events=is_true(parameters, "sendInitialEvents"),
+        initial_events=is_true(parameters, "sendInitialEvents") if "sendInitialEvents" in parameters else None,
         timeout=_integer(call, "timeoutSeconds"),
     )
-    sent = "sendInitialEvents" in parameters
-    found = _check_watch(options, sent) if watch else _check_list(options, sent)
+    found = _check_watch(options) if watch else _check_list(options)
     if found:
         raise errors.invalid(_GROUP, "ListOptions", "", found)
     return options
 
 
 def _integer(call: Call, name: str) -> int | None:
-    text = call.parameter(name)
-    if not text:
+    """A whole number of 64 bits. Raises 400."""
+    if name not in call.parameters:
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    text = call.parameter(name)
+    if not _INTEGER(text):
+        raise errors.bad_request(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax")
+    if not -(2**63) <= (value := int(text[:_MAX_DIGITS])) < 2**63:
+        raise errors.bad_request(f"strconv.ParseInt: parsing {quote(text)}: value out of range")
+    return value
 
 
-def _check_list(options: ListOptions, sent: bool) -> list[FieldError]:
+def _check_list(options: ListOptions) -> list[FieldError]:
     found: list[FieldError] = []
     name, match = "resourceVersionMatch", options.match
     if match:
@@ -147,14 +124,15 @@ def _check_list(options: ListOptions, sent: bool) -> list[FieldError]:
         if match == "Exact" and options.resource_version == "0":
             text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
             found.append(fielderrors.forbidden(name, text))
-    if sent:
+    if options.initial_events is not None:
         found.append(fielderrors.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
     return found
 
 
-def _check_watch(options: ListOptions, sent: bool) -> list[FieldError]:
+def _check_watch(options: ListOptions) -> list[FieldError]:
     found: list[FieldError] = []
     name, match = "resourceVersionMatch", options.match
+    sent = options.initial_events is not None
     if sent and match != "NotOlderThan":
         text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
         found.append(fielderrors.forbidden(name, text))
@@ -171,8 +149,15 @@ def _check_watch(options: ListOptions, sent: bool) -> list[FieldError]:
 
 def delete_options(call: Call) -> tuple[DeleteOptions, bool]:
     """The options, and whether it is a dry run; from the body where there is one, otherwise from the query."""
-    body = call.request.body
-    source = _options_body(call) if body else _options_query(call)
+    request = call.request
+    if request.body:
+        source = decode_delete_options(request.body, request.headers.get("content-type", ""))
+    else:
+        source = _options_query(call)
+    # Deleting objects that cannot be read is behind a feature gate that is off.
+    source.pop("ignoreStoreReadErrorWithClusterBreakingPotential", None)
+    if found := validate_delete_options(source):
+        raise errors.invalid(_GROUP, "DeleteOptions", "", found)
     preconditions = source.get("preconditions") or {}
     options = DeleteOptions(
         grace=source.get("gracePeriodSeconds"),
@@ -180,71 +165,18 @@ def delete_options(call: Call) -> tuple[DeleteOptions, bool]:
         orphan=source.get("orphanDependents"),
         uid=preconditions.get("uid") or "",
         resource_version=preconditions.get("resourceVersion") or "",
-        ignore_read_error=bool(source.get("ignoreStoreReadErrorWithClusterBreakingPotential")),
     )
-    dry_run = source.get("dryRun") or []
-    found = _check_propagation(options) + _check_dry_run(dry_run)
-    if found:
-        raise errors.invalid(_GROUP, "DeleteOptions", "", found)
-    return options, bool(dry_run)
-
-
-def _check_propagation(options: DeleteOptions) -> list[FieldError]:
-    found: list[FieldError] = []
-    if options.orphan is not None and options.propagation:
-        text = "orphanDependents and deletionPropagation cannot be both set"
-        found.append(fielderrors.invalid("propagationPolicy", options.propagation, text))
-    if options.propagation not in ("", "Foreground", "Background", "Orphan"):
-        found.append(fielderrors.not_supported("propagationPolicy", options.propagation, _PROPAGATIONS))
-    return found
-
-
-def _options_body(call: Call) -> Object:
-    body = call.request.body
-    content_type = call.request.headers.get("content-type", "")
-    if "yaml" in content_type:
-        import yaml
-
-        try:
-            found = yaml.load(body, Loader=yaml.CSafeLoader)
-        except yaml.YAMLError as error:
-            raise errors.bad_request(str(error)) from None
-    elif content_type.startswith(protobuf.CONTENT_TYPE):
-        try:
-            found = protobuf.decode(body)
-        except protobuf.ProtobufError as error:
-            raise errors.bad_request(str(error)) from None
-    else:
-        try:
-            found = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise errors.bad_request(str(error)) from None
-    if not isinstance(found, dict) or not _well_typed(found):
-        raise errors.bad_request("the body of a delete must be a DeleteOptions object")
-    if found.get("kind", "DeleteOptions") != "DeleteOptions":
-        raise errors.bad_request("decoded object cannot be converted to DeleteOptions")
-    return found
-
-
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "gracePeriodSeconds": int,
-    "propagationPolicy": str,
-    "orphanDependents": bool,
-    "preconditions": dict,
-    "dryRun": list,
-}
-
-
-def _well_typed(options: Object) -> bool:
-    return all(options.get(name) is None or isinstance(options[name], kind) for name, kind in _TYPES.items())
+    return options, bool(source.get("dryRun"))
 
 
 def _options_query(call: Call) -> Object:
     parameters = call.parameters
-    found: Object = {name: parameters[name][0] for name in ("propagationPolicy",) if name in parameters}
+    found: Object = {"dryRun": parameters.get("dryRun", [])}
+    if "propagationPolicy" in parameters:
+        found["propagationPolicy"] = call.parameter("propagationPolicy")
     if "gracePeriodSeconds" in parameters:
         found["gracePeriodSeconds"] = _integer(call, "gracePeriodSeconds")
     if "orphanDependents" in parameters:
         found["orphanDependents"] = is_true(parameters, "orphanDependents")
-    found["dryRun"] = parameters.get("dryRun", [])
+    found["preconditions"] = {name: call.parameter(name) for name in ("uid", "resourceVersion")}
     return found

@@ -28,7 +28,7 @@ from tiphys.apiserver.endpoints.options import ListOptions, WriteOptions
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.registry.updating import ObjectRules, Rules, StatusRules
-from tiphys.apiserver.storage.fields import ALIASES, positions
+from tiphys.apiserver.storage.fields import ALIASES, positions, unsupported
 from tiphys.apiserver.storage.selection import NAME, NAMESPACE, FieldTerm, Selection
 
 Object = dict[str, Any]
@@ -187,19 +187,14 @@ class Target:
     def _position(self, name: str) -> int:
         if name == "metadata.name":
             return NAME
-        if name == "metadata.namespace" and self.resource.namespaced:
-            return NAMESPACE
         aliases = ALIASES.get((self.gvk.group, self.gvk.kind), {})
         at = positions(self.stored.group, self.stored.kind)
+        if name == "metadata.namespace" and (self.resource.namespaced or not at):
+            return NAMESPACE
         if self.gvk.group == self.stored.group:
             found = at.get(aliases.get(name, name))
         else:
             found = at.get(aliases.get(name, ""))
         if found is None:
-            raise errors.bad_request(self._unknown_field(name, bool(at)))
+            raise errors.bad_request(unsupported(self.gvk, name))
         return found
-
-    def _unknown_field(self, name: str, has_own: bool) -> str:
-        if has_own:
-            return f"field label not supported: {name}"
-        return f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"'

@@ -78,7 +78,7 @@ async def watch(call: Call, target: Target) -> Response:
         form=form,
         start=await _start(target, options),
         bookmarks=options.bookmarks,
-        ends_initial=options.initial_events,
+        ends_initial=bool(options.initial_events),
         seconds=float(options.timeout) if options.timeout else target.watch_seconds,
     )
 
@@ -100,9 +100,9 @@ async def _start(target: Target, options: ListOptions) -> int | None:
             await cacher.feed.reached(revision)
         except TooLargeRevision as error:
             raise errors.too_large_resource_version(error.current, error.requested) from None
-    if not revision or options.initial_events:
+    if options.initial_events or (options.initial_events is None and not revision):
         return None
-    return revision
+    return revision or cacher.feed.revision
 
 
 async def _run(plan: Plan, sink: Sink) -> None:

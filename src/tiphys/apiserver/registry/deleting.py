@@ -34,7 +34,6 @@ class DeleteOptions:
     orphan: bool | None = None
     uid: str = ""
     resource_version: str = ""
-    ignore_read_error: bool = False
 
 
 class Step(Enum):

@@ -7,14 +7,28 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-re
 from __future__ import annotations
 
 import base64
-import binascii
 import posixpath
+import re
+from typing import Any
 
 import orjson
 
 from tiphys.api import errors
+from tiphys.api.codec.jsontext import JSONError, Pairs, read
+from tiphys.api.codec.typed import DecodeError, TypedDecoder, type_name
+from tiphys.api.schema import INTEGER, OBJECT, STRING, Field, Schema
 
 _VERSION = "meta.k8s.io/v1"
+_FOREIGN = re.compile(rb"[^A-Za-z0-9_\r\n-]").search
+_TOKEN = Schema(
+    OBJECT,
+    go="storage.continueToken",
+    fields={
+        "v": Field("v", Schema(STRING, go="string"), pointer=False),
+        "rv": Field("rv", Schema(INTEGER, go="int64"), pointer=False),
+        "start": Field("start", Schema(STRING, go="string"), pointer=False),
+    },
+)
 
 
 def encode(key: str, prefix: str, revision: int) -> str:
@@ -26,29 +40,53 @@ def encode(key: str, prefix: str, revision: int) -> str:
 def decode(token: str, prefix: str) -> tuple[str, int]:
     """The key to start from, and the revision. Raises 400 where the token was not made by ``encode``."""
     try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        found = orjson.loads(raw)
-    except (binascii.Error, orjson.JSONDecodeError, ValueError) as error:
-        raise errors.bad_request(f"continue key is not valid: {error}") from None
-    if not isinstance(found, dict) or found.get("v") != _VERSION:
-        version = found.get("v", "") if isinstance(found, dict) else ""
-        raise errors.bad_request(f"continue key is not valid: server does not recognize this encoded version {version}")
-    return prefix + _start(found.get("start")), _revision(found.get("rv"))
+        found = _read(token)
+        return prefix + _start(found), _revision(found)
+    except (JSONError, DecodeError, _InvalidToken) as error:
+        raise errors.bad_request(f"invalid continue token: continue key is not valid: {error}") from None
 
 
-def _revision(value: object) -> int:
-    if not isinstance(value, int) or value == 0:
-        raise errors.bad_request(
-            "continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"
-        )
+class _InvalidToken(ValueError):
+    """The token was not made by ``encode``."""
+
+
+def _read(token: str) -> dict[str, Any]:
+    node = read(_bytes_of(token))
+    if isinstance(node, Pairs):
+        node.pairs = [(name.lower(), value) for name, value in node.pairs]
+    elif node is not None:
+        raise DecodeError(f"json: cannot unmarshal {type_name(node)} into Go value of type {_TOKEN.go}")
+    found = TypedDecoder().decode(node, _TOKEN) if node is not None else {}
+    if (version := found.get("v", "")) != _VERSION:
+        raise _InvalidToken(f"server does not recognize this encoded version {version}")
+    return found
+
+
+def _bytes_of(token: str) -> bytes:
+    """What the token encodes: base64 for URLs, unpadded, in which line ends do not count."""
+    text = token.encode()
+    foreign = _FOREIGN(text)
+    bare = text.translate(None, b"\r\n")
+    if foreign or len(bare) % 4 == 1:
+        at = foreign.start() if foreign else len(text) - 1
+        raise _InvalidToken(f"illegal base64 data at input byte {at}")
+    return base64.urlsafe_b64decode(bare + b"=" * (-len(bare) % 4))
+
+
+def _revision(found: dict[str, Any]) -> int:
+    value: int = found.get("rv", 0)
+    if value == 0:
+        raise _InvalidToken("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
     return value
 
 
-def _start(value: object) -> str:
+def _start(found: dict[str, Any]) -> str:
     """The key behind the prefix; a token must not lead out of it."""
-    if not isinstance(value, str) or not value:
-        raise errors.bad_request("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)")
+    _revision(found)
+    value: str = found.get("start", "")
+    if not value:
+        raise _InvalidToken("encoded start key empty (version meta.k8s.io/v1)")
     path = value if value.startswith("/") else f"/{value}"
-    if posixpath.normpath(path) != path:
-        raise errors.bad_request(f"continue key is not valid: {value}")
+    if path.startswith("//") or posixpath.normpath(path) != path:
+        raise _InvalidToken(value)
     return path[1:]

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tiphys.api.gotext import quote
+from tiphys.api.scheme import GroupVersionKind
+
 Object = dict[str, Any]
 Reader = Callable[[Object], str]
 
@@ -70,7 +73,6 @@ SELECTABLE: dict[tuple[str, str], dict[str, Reader]] = {
         "source": _first("source.component", "reportingComponent"),
         "type": _path("type"),
     },
-    ("apps", "ReplicaSet"): {"status.replicas": _path("status.replicas", "0")},
     ("batch", "Job"): {"status.successful": _path("status.succeeded", "0")},
     ("certificates.k8s.io", "CertificateSigningRequest"): _SIGNER,
     ("certificates.k8s.io", "ClusterTrustBundle"): _SIGNER,
@@ -90,6 +92,22 @@ ALIASES: dict[tuple[str, str], dict[str, str]] = {
     },
 }
 """Names in a kind's field selectors that stand for a field of the stored kind."""
+
+_UNSUPPORTED = "field label not supported: {field}"
+UNSUPPORTED: dict[tuple[str, str], str] = {
+    ("batch", "Job"): 'field label "{field}" not supported for Job',
+    ("resource.k8s.io", "ResourceSlice"): "field label not supported for {group}/{version}, Kind={kind}: {field}",
+}
+"""How kinds with selectable fields of their own refuse another one, where not as all others do."""
+
+
+def unsupported(gvk: GroupVersionKind, field: str) -> str:
+    """Why objects of this kind cannot be selected by ``field``."""
+    key = (gvk.group, gvk.kind)
+    if key not in SELECTABLE and key not in ALIASES:
+        return f'{quote(field)} is not a known field selector: only "metadata.name", "metadata.namespace"'
+    text = UNSUPPORTED.get(key, _UNSUPPORTED)
+    return text.format(field=field, group=gvk.group, version=gvk.version, kind=gvk.kind)
 
 
 def selector_of(group: str, kind: str) -> Callable[[Object], tuple[str, ...]]:

@@ -6,9 +6,10 @@ newest; a page of that state comes from it. Only a page of an older state is rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tiphys.api import errors
+from tiphys.api.gotext import quote
 from tiphys.apiserver.storage import continuation
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import ObjectStore
@@ -16,6 +17,7 @@ from tiphys.apiserver.storage.selection import Selection
 from tiphys.store.backend import Compacted, FutureRevision
 
 _HISTORY_PAGE = 500
+_MAX_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,29 @@ class Page:
     remaining: int | None = None
 
 
-def parse_revision(text: str) -> int:
-    """A resource version as clients send it. Raises the original's odd answer to one that is no number."""
+class NotARevision(ValueError):
+    """The text is no resource version; the message is the original's."""
+
+
+def read_revision(text: str) -> int:
+    """A resource version as clients send it. Raises ``NotARevision``."""
     if not text:
         return 0
-    if not text.isascii() or not text.isdigit():
-        reason = f'strconv.ParseUint: parsing "{text}": invalid syntax'
-        raise errors.from_code(500, f'resourceVersion: Invalid value: "{text}": {reason}')
-    return int(text)
+    why = "invalid syntax"
+    if text.isascii() and text.isdigit():
+        if len(text.lstrip("0")) <= _MAX_DIGITS and (found := int(text)) < 2**64:
+            return found
+        why = "value out of range"
+    value = quote(text)
+    raise NotARevision(f"resourceVersion: Invalid value: {value}: strconv.ParseUint: parsing {value}: {why}")
+
+
+def parse_revision(text: str) -> int:
+    """For a read or a watch. Raises the original's odd answer to one that is no number: lists say 400."""
+    try:
+        return read_revision(text)
+    except NotARevision as error:
+        raise errors.from_code(500, str(error)) from None
 
 
 async def read_page(store: ObjectStore, query: Query) -> Page:
@@ -54,7 +71,10 @@ async def read_page(store: ObjectStore, query: Query) -> Page:
     await store.cacher.ready()
     if query.continue_:
         return await _continue(store, query)
-    revision = parse_revision(query.resource_version)
+    try:
+        revision = read_revision(query.resource_version)
+    except NotARevision as error:
+        raise errors.bad_request(f"invalid resource version: {error}") from None
     feed = store.cacher.feed
     if not query.resource_version:
         await feed.fresh()
@@ -62,13 +82,15 @@ async def read_page(store: ObjectStore, query: Query) -> Page:
         return await _at_revision(store, query, "", revision)
     else:
         await feed.reached(revision)
+    if query.resource_version == "0":
+        query = replace(query, limit=0)  # whoever takes any state gets it in one piece
     return _from_cache(store, query, "", feed.revision)
 
 
 async def _continue(store: ObjectStore, query: Query) -> Page:
+    after, revision = continuation.decode(query.continue_, store.prefix)
     if query.resource_version not in ("", "0"):
         raise errors.bad_request("specifying resource version is not allowed when using continue")
-    after, revision = continuation.decode(query.continue_, store.prefix)
     if revision < 0:
         return _from_cache(store, query, after, await store.cacher.feed.fresh())
     return await _at_revision(store, query, after, revision)
@@ -82,7 +104,7 @@ async def _at_revision(store: ObjectStore, query: Query, after: str, revision: i
     except Compacted:
         raise _expired(query, after, store.prefix) from None
     except FutureRevision:
-        raise errors.too_large_resource_version(store.cacher.feed.revision, revision) from None
+        raise errors.too_large_resource_version(store.cacher.feed.revision, revision, retry_after=0) from None
 
 
 def _from_cache(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
