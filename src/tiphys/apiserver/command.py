@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import re
+import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,6 +108,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     issuers = tuple(flags.service_account_issuer) or (ISSUER,)
     found = Config(
         advertise_port=flags.secure_port,
+        hostname=socket.gethostname(),
         service_cluster_ip_ranges=_words(flags.service_cluster_ip_range),
         service_node_ports=(int(first), int(last)),
         storage_root=flags.etcd_prefix.rstrip("/"),

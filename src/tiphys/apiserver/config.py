@@ -32,6 +32,8 @@ class Config:
     """Where the endpoints of the service ``kubernetes`` point; must not be a loopback address, as pods use it. The
     default is an address of nobody (RFC 5737), for servers that are reached by calls only."""
     advertise_port: int = 6443
+    hostname: str = "localhost"
+    """The name of the machine, by which the server's identity lease is called."""
     service_cluster_ip_ranges: tuple[str, ...] = ("10.96.0.0/16",)
     service_node_ports: tuple[int, int] = (30000, 32767)
     """The first and the last."""

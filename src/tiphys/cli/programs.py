@@ -125,6 +125,7 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
         config = Config(
             advertise_address=settings.node_ip,
             advertise_port=settings.port,
+            hostname=socket.gethostname(),
             service_cluster_ip_ranges=(settings.service_cidr,),
             service_account_signing_key=(pki / "sa.key").read_bytes(),
             service_account_issuers=(f"https://kubernetes.default.svc.{settings.cluster_domain}",),

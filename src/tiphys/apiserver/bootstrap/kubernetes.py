@@ -6,11 +6,10 @@ import ipaddress
 import logging
 from typing import Any
 
-from tiphys.api import codec, errors
-from tiphys.api.defaults import apply_defaults
+from tiphys.api import errors
 from tiphys.api.meta.copying import copy
-from tiphys.api.schema import schema_for
 from tiphys.apiserver.bootstrap.addressleases import AddressLeases
+from tiphys.apiserver.bootstrap.making import owned, prepared
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry import creating, updating
 from tiphys.apiserver.registry.registries import Registries
@@ -59,8 +58,8 @@ class KubernetesService:
         assert isinstance(registry.strategy, ServiceStrategy)
         pool = registry.strategy.pools[registry.strategy.families[0]]
         service = self._service(pool.first())
-        prepared(registry, service)
         write = registry.write(namespace=_NAMESPACE)
+        owned(registry, None, prepared(registry, service), write)
         try:
             await creating.create(registry, service, write, no_validation)
         except errors.StatusError as error:
@@ -94,13 +93,16 @@ class KubernetesService:
         if entry is not None and _same(registry.object(entry), wanted):
             return
 
+        write = registry.write(namespace=_NAMESPACE)
+
         async def transform(stored: Object | None) -> Object:
-            if stored is None:
-                return copy(wanted)
-            return {**wanted, "metadata": copy(stored["metadata"]) | {"labels": wanted["metadata"]["labels"]}}
+            new = copy(wanted)
+            if stored is not None:
+                new["metadata"] = copy(stored["metadata"]) | {"labels": new["metadata"]["labels"]}
+            return owned(registry, stored, new, write)
 
         change = updating.Update(_NAMESPACE, _NAME, transform, updating.ObjectRules(registry), create=True)
-        await updating.update(registry, change, registry.write(namespace=_NAMESPACE))
+        await updating.update(registry, change, write)
 
     def _endpoints(self, addresses: list[str]) -> Object:
         head = _head("Endpoints", "v1", {"endpointslice.kubernetes.io/skip-mirror": "true"})
@@ -126,10 +128,3 @@ def _same(current: Object, wanted: Object) -> bool:
     """Whether they say the same beside what the server itself writes into metadata."""
     labels = current["metadata"].get("labels") == wanted["metadata"]["labels"]
     return labels and {**current, "metadata": None} == {**wanted, "metadata": None}
-
-
-def prepared(registry: Registry, obj: Object) -> Object:
-    """With defaults, as if it had come by a request."""
-    gvk = registry.strategy.gvk
-    apply_defaults(obj, gvk)
-    return codec.complete(obj, schema_for(gvk))

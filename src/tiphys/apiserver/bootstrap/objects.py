@@ -11,12 +11,11 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import codec
-from tiphys.api.defaults import apply_defaults
 from tiphys.api.meta.copying import copy
-from tiphys.api.schema import schema_for
 from tiphys.apiserver.bootstrap.addressleases import RENEW_SECONDS
+from tiphys.apiserver.bootstrap.identity import COLLECT_SECONDS, IdentityLease
 from tiphys.apiserver.bootstrap.kubernetes import KubernetesService
+from tiphys.apiserver.bootstrap.making import owned, prepared
 from tiphys.apiserver.bootstrap.policy import bootstrap_policy
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry import creating
@@ -31,6 +30,8 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _RBAC = "rbac.authorization.k8s.io"
 _NAMESPACES_EVERY = 6
 """Of how many rounds one looks after the namespaces."""
+_COLLECT_EVERY = int(COLLECT_SECONDS / RENEW_SECONDS)
+"""The same for the leases of servers that are gone."""
 _PRIORITIES = (
     (
         "system-node-critical",
@@ -51,6 +52,7 @@ class Bootstrap:
         self._registries = registries
         self._clock = clock
         self._service = KubernetesService(config, registries)
+        self._identity = IdentityLease(config, registries)
 
     async def ensure(self) -> None:
         await asyncio.gather(*(self._ensure("", "namespaces", namespace(name)) for name in NAMESPACES))
@@ -60,18 +62,23 @@ class Bootstrap:
             *(self._ensure(group, plural, obj) for group, plural, obj in self._further()),
         )
         await self._service.ensure()
+        await self._identity.claim()
 
     async def keep(self) -> None:
         """Say that this server lives, and repair now and then what somebody may have deleted."""
-        for number in itertools.count(1):
+        for number in itertools.count():
+            if number % _COLLECT_EVERY == 0:
+                await self._identity.collect()
             await self._clock.sleep(RENEW_SECONDS)
-            if number % _NAMESPACES_EVERY == 0:
+            if number % _NAMESPACES_EVERY == _NAMESPACES_EVERY - 1:
                 for name in NAMESPACES:
                     await self._ensure("", "namespaces", namespace(name))
             await self._service.ensure()
+            await self._identity.renew()
 
     async def withdraw(self) -> None:
         """This server goes away."""
+        await self._identity.withdraw()
         await self._service.withdraw()
 
     async def _ensure_policy(self) -> None:
@@ -125,9 +132,7 @@ async def make_if_missing(registry: Registry, wanted: Object) -> None:
     obj = copy(wanted)
     write = registry.write(namespace=meta.get("namespace", ""))
     creating.fill_system_fields(registry, obj["metadata"], write)
-    gvk = registry.strategy.gvk
-    apply_defaults(obj, gvk)
-    codec.complete(obj, schema_for(gvk))
+    owned(registry, None, prepared(registry, obj), write)
     registry.strategy.prepare_create(obj, write)
     try:
         await registry.store.create(key, obj)
