@@ -319,3 +319,14 @@ def test_owners_that_come_twice_are_kept_once() -> None:
         assert found["metadata"]["ownerReferences"] == [owner]
 
     run(work)
+
+
+def test_an_update_that_changes_nothing_answers_with_the_newest_state() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+        patched = await world.admin.patch(R.CONFIG_MAPS, "x", {"data": {"n": "1"}}, "a")
+        same = await world.admin.patch(R.CONFIG_MAPS, "x", {"metadata": {}}, "a")
+        assert same == patched
+
+    run(work)

@@ -54,7 +54,7 @@ class CustomStrategy(Strategy):
             obj.pop("status", None)
         obj["metadata"]["generation"] = 1
 
-    def validate_create(self, obj: Object) -> list[FieldError]:
+    def validate_create(self, obj: Object, write: Write) -> list[FieldError]:
         return objects.validate_create(self._seen(obj), self.version, self._resource.namespaced)
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
@@ -68,7 +68,7 @@ class CustomStrategy(Strategy):
         if _content(new) != _content(old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
-    def validate_update(self, new: Object, old: Object) -> list[FieldError]:
+    def validate_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return objects.validate_update(self._seen(new), self._seen(old), self.version)
 
     # -- status
@@ -82,7 +82,7 @@ class CustomStrategy(Strategy):
         for name in (new.keys() | old.keys()) - {"status", "metadata"}:
             copy_field(new, old, name)
 
-    def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
+    def validate_status_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return objects.validate_status_update(self._seen(new), self._seen(old), self.version)
 
 

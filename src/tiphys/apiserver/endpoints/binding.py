@@ -36,7 +36,7 @@ class Unvalidated:
     def prepare(self, new: Object, old: Object, write: Write) -> None:
         """Nothing."""
 
-    def validate(self, new: Object, old: Object) -> list[fielderrors.FieldError]:
+    def validate(self, new: Object, old: Object, write: Write) -> list[fielderrors.FieldError]:
         return []
 
     async def begin(self, new: Object, old: Object, write: Write) -> Finish:

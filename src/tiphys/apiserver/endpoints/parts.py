@@ -10,9 +10,9 @@ from tiphys.apiserver.registry.certificates import ApprovalRules
 from tiphys.apiserver.registry.namespaces import FinalizeRules
 from tiphys.apiserver.registry.pods import EphemeralContainersRules, ResizeRules
 from tiphys.apiserver.registry.registry import Registry
-from tiphys.apiserver.registry.updating import Rules
+from tiphys.apiserver.registry.updating import EndpointRules
 
-PART_RULES: dict[str, Callable[[Registry], Rules]] = {
+PART_RULES: dict[str, Callable[[Registry], EndpointRules]] = {
     "approval": ApprovalRules,
     "ephemeralcontainers": EphemeralContainersRules,
     "finalize": FinalizeRules,
@@ -22,5 +22,5 @@ PART_RULES: dict[str, Callable[[Registry], Rules]] = {
 
 class PartTarget(Target):
     @cached_property
-    def rules(self) -> Rules:
+    def rules(self) -> EndpointRules:
         return PART_RULES[self.subresource](self.registry)

@@ -9,17 +9,18 @@ from functools import cached_property
 from typing import Any
 
 from tiphys.api import errors, fielderrors
-from tiphys.api.apply import Filter
+from tiphys.api.apply import Filter, from_scale, to_scale
+from tiphys.api.apply.scale import Paths
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.selectors import selector_from_labels, selector_from_object
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.apiserver.endpoints.scalemanagers import REPLICAS, Path, to_parent, to_scale
 from tiphys.apiserver.endpoints.target import Target
-from tiphys.apiserver.registry.updating import ObjectRules, Rules
+from tiphys.apiserver.registry.updating import EndpointRules, ObjectRules
 
 Object = dict[str, Any]
 
 SCALE = GroupVersionKind("autoscaling", "v1", "Scale")
+_OLD_VERSIONS = {"apps": ("v1beta1", "v1beta2")}
 _SHOWN = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -35,14 +36,21 @@ class ScaleTarget(Target):
         return False
 
     @cached_property
-    def rules(self) -> Rules:
+    def rules(self) -> EndpointRules:
         return ObjectRules(self.registry)
 
     @cached_property
     def filters(self) -> dict[str, Filter]:
         return {}
 
-    replicas_path: Path = REPLICAS
+    replicas_path: tuple[str, ...] = ("spec", "replicas")
+
+    @cached_property
+    def _paths(self) -> Paths:
+        """By API version, where the workload holds its replicas; upstream knows versions that it serves no more."""
+        path = tuple(f"f:{name}" for name in self.replicas_path)
+        versions = {*self.resource.versions, *_OLD_VERSIONS.get(self.resource.group, ())}
+        return {self.resource.gvk(version).api_version: path for version in versions}
 
     def show(self, stored: Object) -> Object:
         spec, status = stored.get("spec") or {}, stored.get("status") or {}
@@ -54,7 +62,7 @@ class ScaleTarget(Target):
 
     def working(self, stored: Object) -> Object:
         scale = self.starting_point(stored)
-        if entries := to_scale(stored["metadata"].get("managedFields"), self.replicas_path):
+        if entries := to_scale(stored["metadata"].get("managedFields"), self._paths):
             scale["metadata"]["managedFields"] = entries
         return scale
 
@@ -65,7 +73,7 @@ class ScaleTarget(Target):
         merged["metadata"]["resourceVersion"] = changed["metadata"].get("resourceVersion", "")
         api_version = self.resource.gvk(self.version).api_version
         before, after = stored["metadata"].get("managedFields"), changed["metadata"].get("managedFields")
-        merged["metadata"]["managedFields"] = to_parent(before, after, api_version, self.replicas_path)
+        merged["metadata"]["managedFields"] = from_scale(before, after, api_version, self._paths)
         return merged
 
     def write_replicas(self, obj: Object, replicas: int) -> None:

@@ -27,7 +27,7 @@ from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import ListOptions, WriteOptions
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Write
-from tiphys.apiserver.registry.updating import ObjectRules, Rules, StatusRules
+from tiphys.apiserver.registry.updating import EndpointRules, ObjectRules, StatusRules
 from tiphys.apiserver.storage.fields import ALIASES, positions, unsupported
 from tiphys.apiserver.storage.selection import NAME, NAMESPACE, FieldTerm, Selection
 
@@ -109,21 +109,18 @@ class Target:
         return changed if self.is_stored_version else conversion.convert(changed, self.gvk, self.stored)
 
     @cached_property
-    def rules(self) -> Rules:
+    def rules(self) -> EndpointRules:
         """What a change by this path may do."""
         return StatusRules(self.registry) if self.subresource == "status" else ObjectRules(self.registry)
 
     @cached_property
     def filters(self) -> dict[str, Filter]:
-        """Which fields a write by this path can own, by API version: not those that the strategy resets."""
-        keep = self._owned()
-        return {} if keep is None else {self.resource.gvk(v).api_version: keep for v in self.resource.versions}
-
-    def _owned(self) -> Filter | None:
-        if self.subresource == "status":
-            return excluding(of_paths(*self.registry.strategy.reset_by_status))
-        reset = self.registry.strategy.reset_fields
-        return excluding(of_paths(*reset)) if reset else None
+        """Which fields a write by this path can own, by API version: not those that go back to what they were."""
+        reset = self.rules.reset
+        if not reset:
+            return {}
+        keep = excluding(of_paths(*reset))
+        return {self.resource.gvk(version).api_version: keep for version in self.resource.versions}
 
     def converter(self, obj: Object, source: str, target: str) -> tuple[Object, Schema] | None:
         """For managed fields: an object of this kind in another of its versions."""

@@ -20,6 +20,8 @@ _APPROVALS = ("Approved", "Denied")
 class SigningRequestStrategy(Strategy):
     has_status = True
     initial_status: Object | None = {}
+    reset_fields = ("spec", "status")
+    reset_by_status = ("spec", "status.conditions")
 
     def prepare_create(self, obj: Object, write: Write) -> None:
         super().prepare_create(obj, write)
@@ -44,6 +46,8 @@ class SigningRequestStrategy(Strategy):
 class ApprovalRules:
     """``certificatesigningrequests/approval``: writes the conditions and nothing else."""
 
+    reset: tuple[str, ...] = ("spec", "status.certificate")
+
     def __init__(self, registry: Registry) -> None:
         pass
 
@@ -53,7 +57,7 @@ class ApprovalRules:
         copy_field(status, kept, "certificate")
         _set_conditions(status, status.get("conditions") or [], old, write.now)
 
-    def validate(self, new: Object, old: Object) -> list[FieldError]:
+    def validate(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return validate_csr_approval(new, old)
 
     async def begin(self, new: Object, old: Object, write: Write) -> Finish:

@@ -43,7 +43,8 @@ async def _create(registry: Registry, obj: Object, write: Write, validate: Valid
     try:
         before_create(registry, obj, write)
         await validate(obj)
-        if meta.pop("resourceVersion", "") not in ("", "0"):
+        version = meta.pop("resourceVersion", "")
+        if version.isdigit() and 0 < int(version) < 2**64:
             raise errors.from_code(500, "resourceVersion should not be set on objects to be created")
         entry = await _store(registry, obj, write)
         done = True
@@ -78,7 +79,7 @@ def match_namespace(meta: Object, namespace: str) -> None:
 def before_create(registry: Registry, obj: Object, write: Write) -> None:
     strategy = registry.strategy
     strategy.prepare_create(obj, write)
-    if found := strategy.validate_create(obj):
+    if found := strategy.validate_create(obj, write):
         raise errors.invalid(
             registry.resource.group, obj.get("kind") or registry.resource.kind, obj["metadata"].get("name", ""), found
         )

@@ -64,12 +64,12 @@ FACTS: dict[tuple[str, str], Facts] = {
     ("resource.k8s.io", "resourceclaims"): _status(returns_deleted=True, **_STATUS_ALONE),
     ("resource.k8s.io", "resourceclaimtemplates"): _RETURNED,
     ("resource.k8s.io", "resourceslices"): {"counts": SPEC, "returns_deleted": True},
-    ("flowcontrol.apiserver.k8s.io", "flowschemas"): _status(counts=SPEC),
-    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): _status(counts=SPEC),
+    ("flowcontrol.apiserver.k8s.io", "flowschemas"): _status(counts=SPEC, **_STATUS_ALONE),
+    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): _status(counts=SPEC, **_STATUS_ALONE),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"): _status(
-        counts=SPEC, unconditional_update=False, status_leaves_metadata=True
+        counts=SPEC, unconditional_update=False, **_STATUS_ALONE
     ),
     ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): {
         "counts": SPEC,
@@ -80,7 +80,7 @@ FACTS: dict[tuple[str, str], Facts] = {
         "counts": SPEC,
         "unconditional_update": False,
     },
-    ("apiregistration.k8s.io", "apiservices"): _status(unconditional_update=False),
+    ("apiregistration.k8s.io", "apiservices"): _status(unconditional_update=False, **_STATUS_ALONE),
 }
 
 Make = Callable[[GroupVersionKind], Strategy]

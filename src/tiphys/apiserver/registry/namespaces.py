@@ -51,13 +51,15 @@ def _label(obj: Object) -> None:
 class FinalizeRules:
     """``namespaces/finalize``: sets ``spec.finalizers``."""
 
+    reset: tuple[str, ...] = ("status",)
+
     def __init__(self, registry: Registry) -> None:
         """The rules are the same for every registry of namespaces."""
 
     def prepare(self, new: Object, old: Object, write: Write) -> None:
         copy_field(new, old, "status")
 
-    def validate(self, new: Object, old: Object) -> list[FieldError]:
+    def validate(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return validate_namespace_finalize(new, old)
 
     async def begin(self, new: Object, old: Object, write: Write) -> Finish:

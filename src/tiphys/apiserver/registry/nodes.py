@@ -8,6 +8,8 @@ from tiphys.apiserver.registry.strategy import Object, Strategy, Write, copy_fie
 class NodeStrategy(Strategy):
     """The configuration of kubelets through the API is gone: its fields stay only where they were set before."""
 
+    reset_fields = ("status",)
+
     def prepare_create(self, obj: Object, write: Write) -> None:
         obj.get("spec", {}).pop("configSource", None)
         obj.get("status", {}).pop("config", None)

@@ -10,7 +10,7 @@ from tiphys.api.pods.qos import qos_class
 from tiphys.api.validation.core.podresize import validate_pod_resize
 from tiphys.api.validation.core.podupdate import validate_ephemeral_containers_update
 from tiphys.apiserver.registry.registry import Registry
-from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
+from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep, keep_metadata
 
 Object = dict[str, Any]
 
@@ -103,6 +103,8 @@ def _merge(term: Object, keys: str, operator: str, labels: dict[str, str]) -> No
 class _PartRules:
     """An update of one part of a pod's spec, by a subresource."""
 
+    reset: tuple[str, ...] = ()
+
     def __init__(self, registry: Registry) -> None:
         """The rules are the same for every registry of pods."""
 
@@ -110,7 +112,7 @@ class _PartRules:
         spec = self.spec(new["spec"], old["spec"])
         for name in (new.keys() | old.keys()) - {"metadata", "kind", "apiVersion", "spec"}:
             copy_field(new, old, name)
-        reset_metadata(new["metadata"], old["metadata"])
+        keep_metadata(new["metadata"], old["metadata"])
         new["spec"] = spec
         if spec != old["spec"]:
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
@@ -130,7 +132,7 @@ class EphemeralContainersRules(_PartRules):
         copy_field(kept, new, "ephemeralContainers")
         return kept
 
-    def validate(self, new: Object, old: Object) -> list[FieldError]:
+    def validate(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return validate_ephemeral_containers_update(new, old)
 
 
@@ -148,7 +150,7 @@ class ResizeRules(_PartRules):
         copy_field(kept, new, "resources")
         return kept
 
-    def validate(self, new: Object, old: Object) -> list[FieldError]:
+    def validate(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return validate_pod_resize(new, old)
 
 
@@ -157,20 +159,3 @@ def _resized(container: Object, before: Object) -> Object:
     for name in ("resources", "resizePolicy"):
         copy_field(found, container, name)
     return found
-
-
-_STATUS_METADATA = (
-    "deletionTimestamp",
-    "generation",
-    "selfLink",
-    "labels",
-    "annotations",
-    "finalizers",
-    "ownerReferences",
-)
-
-
-def reset_metadata(meta: Object, kept: Object) -> None:
-    """What a subresource cannot change of the metadata."""
-    for name in _STATUS_METADATA:
-        copy_field(meta, kept, name)

@@ -26,7 +26,6 @@ async def keep(done: bool) -> None:
     """Nothing was allocated."""
 
 
-_METADATA = ("labels", "annotations", "finalizers", "ownerReferences")
 SYSTEM = User("system:apiserver", ("system:masters",))
 
 
@@ -106,7 +105,7 @@ class Strategy:
         """Allocate what the object needs from shared pools."""
         return keep
 
-    def validate_create(self, obj: Object) -> list[FieldError]:
+    def validate_create(self, obj: Object, write: Write) -> list[FieldError]:
         return validation.validate_create(obj, self.gvk)
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
@@ -129,7 +128,7 @@ class Strategy:
     async def begin_update(self, new: Object, old: Object, write: Write) -> Finish:
         return keep
 
-    def validate_update(self, new: Object, old: Object) -> list[FieldError]:
+    def validate_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return validation.validate_update(new, old, self.gvk)
 
     # -- status
@@ -139,10 +138,9 @@ class Strategy:
         for name in (new.keys() | old.keys()) - {"status", "metadata", "kind", "apiVersion"}:
             copy_field(new, old, name)
         if self.status_leaves_metadata:
-            for name in _METADATA:
-                copy_field(new["metadata"], old["metadata"], name)
+            keep_metadata(new["metadata"], old["metadata"])
 
-    def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
+    def validate_status_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return validation.validate_status_update(new, old, self.gvk)
 
     # -- delete
@@ -173,6 +171,23 @@ def copy_field(new: Object, old: Object, name: str) -> None:
         new[name] = old[name]
     else:
         new.pop(name, None)
+
+
+_KEPT_METADATA = (
+    "deletionTimestamp",
+    "generation",
+    "selfLink",
+    "labels",
+    "annotations",
+    "finalizers",
+    "ownerReferences",
+)
+
+
+def keep_metadata(meta: Object, kept: Object) -> None:
+    """What most subresources cannot change of the metadata."""
+    for name in _KEPT_METADATA:
+        copy_field(meta, kept, name)
 
 
 def annotations_of(obj: Object) -> dict[str, str]:

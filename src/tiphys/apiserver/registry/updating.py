@@ -31,9 +31,16 @@ class Rules(Protocol):
 
     def prepare(self, new: Object, old: Object, write: Write) -> None: ...
 
-    def validate(self, new: Object, old: Object) -> list[FieldError]: ...
+    def validate(self, new: Object, old: Object, write: Write) -> list[FieldError]: ...
 
     async def begin(self, new: Object, old: Object, write: Write) -> Finish: ...
+
+
+class EndpointRules(Rules, Protocol):
+    """Those of a path that clients write to."""
+
+    reset: tuple[str, ...]
+    """Fields that go back to what they were, and are therefore not owned by who writes them."""
 
 
 class ObjectRules:
@@ -41,6 +48,7 @@ class ObjectRules:
 
     def __init__(self, registry: Registry) -> None:
         strategy = registry.strategy
+        self.reset = strategy.reset_fields
         self.prepare = strategy.prepare_update
         self.validate = strategy.validate_update
         self.begin = strategy.begin_update
@@ -51,6 +59,7 @@ class StatusRules:
 
     def __init__(self, registry: Registry) -> None:
         strategy = registry.strategy
+        self.reset = strategy.reset_by_status
         self.prepare = strategy.prepare_status_update
         self.validate = strategy.validate_status_update
 
@@ -75,15 +84,20 @@ class Update:
 
 async def update(registry: Registry, change: Update, write: Write) -> tuple[Entry, bool]:
     """Do an update; gives the object as written, and whether it was created by it."""
-    entry = await registry.store.cached(change.namespace, change.name)
-    sure = False
+    # What is not written is not compared either: a dry run starts from the newest state, and an update that changed
+    # nothing is only believed of that.
+    sure = write.dry_run
+    read = registry.store.get if sure else registry.store.cached
+    entry = await read(change.namespace, change.name)
     for _ in range(_MAX_ATTEMPTS):
         try:
             if entry is None:
                 if sure or change.create:
                     return await _create(registry, change, write), True
             else:
-                return await _replace(registry, entry, change, write), False
+                written = await _replace(registry, entry, change, write)
+                if written is not entry or sure or await _is_newest(registry, entry):
+                    return written, False
         except (Stale, Exists):
             pass
         except errors.StatusError:
@@ -94,7 +108,7 @@ async def update(registry: Registry, change: Update, write: Write) -> tuple[Entr
 
 
 async def _is_newest(registry: Registry, entry: Entry | None) -> bool:
-    """Whether the state that an attempt failed on is the store's, and the failure therefore final."""
+    """Whether the state that an attempt worked on is the store's, and its outcome therefore final."""
     feed = registry.store.cacher.feed
     before = feed.revision
     return await feed.fresh() <= before and (entry is None or registry.store.cacher.get(entry.key) is entry)
@@ -103,6 +117,7 @@ async def _is_newest(registry: Registry, entry: Entry | None) -> bool:
 async def _create(registry: Registry, change: Update, write: Write) -> Entry:
     if not change.create:
         raise registry.not_found(change.name)
+    _check_preconditions(registry, change, {}, write.dry_run)
     obj = await change.transform(None)
     meta = obj["metadata"]
     check_number(meta.get("resourceVersion", ""))
@@ -125,7 +140,7 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
 
 async def _replace(registry: Registry, entry: Entry, change: Update, write: Write) -> Entry:
     old = registry.object(entry)
-    _check_preconditions(registry, change, old, write.dry_run)
+    _check_preconditions(registry, change, old["metadata"], write.dry_run)
     new = await change.transform(old)
     _check_version(registry, new, old)
     finish = await change.rules.begin(new, old, write)
@@ -143,11 +158,11 @@ async def _replace(registry: Registry, entry: Entry, change: Update, write: Writ
         await finish(done)
 
 
-def _check_preconditions(registry: Registry, change: Update, old: Object, dry_run: bool) -> None:
-    meta = old["metadata"]
+def _check_preconditions(registry: Registry, change: Update, meta: Object, dry_run: bool) -> None:
+    """Raise 409 where the object, whose metadata is empty where there is none, is not the one that is meant."""
     for name, wanted, kept in (
         ("UID", change.uid, meta.get("uid", "")),
-        ("ResourceVersion", change.resource_version, meta["resourceVersion"]),
+        ("ResourceVersion", change.resource_version, meta.get("resourceVersion", "")),
     ):
         if wanted and wanted != kept:
             reason = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {kept}"
@@ -184,9 +199,6 @@ def check_number(version: str) -> None:
         raise errors.from_code(500, f"strconv.ParseUint: parsing {quote(version)}: value out of range")
 
 
-_KEPT_WHEN_DELETING = ("deletionTimestamp", "deletionGracePeriodSeconds")
-
-
 def before_update(registry: Registry, new: Object, old: Object, rules: Rules, write: Write) -> None:
     """Restore what an update cannot change, apply the rules, and validate."""
     meta, kept = new["metadata"], old["metadata"]
@@ -200,10 +212,11 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
     if not meta.get("uid"):
         meta["uid"] = kept["uid"]
     meta["creationTimestamp"] = kept["creationTimestamp"]
-    for name in _KEPT_WHEN_DELETING:
-        if name in kept:
-            meta[name] = kept[name]
-    if found := rules.validate(new, old):
+    if "deletionTimestamp" in kept:
+        meta["deletionTimestamp"] = kept["deletionTimestamp"]
+    if "deletionGracePeriodSeconds" in kept:
+        meta.setdefault("deletionGracePeriodSeconds", kept["deletionGracePeriodSeconds"])
+    if found := rules.validate(new, old, write):
         raise errors.invalid(
             registry.resource.group, new.get("kind") or registry.resource.kind, meta.get("name", ""), found
         )

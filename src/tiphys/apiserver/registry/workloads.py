@@ -15,6 +15,7 @@ class DeploymentStrategy(Strategy):
     initial_status: Object | None = {}
     counts = ("spec",)
     counts_annotations = True
+    reset_by_status = ("spec", "metadata.labels")
 
     def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
         super().prepare_status_update(new, old, write)
