@@ -11,6 +11,8 @@ from tiphys.apiserver.config import Config
 from tiphys.client import resources as R
 from tiphys.client.errors import ApiError, Forbidden, Invalid
 
+STAMP = "2026-01-01T00:00:00Z"
+
 
 def service(name: str, **spec) -> dict:
     return {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], **spec}}
@@ -37,6 +39,38 @@ def test_services_get_addresses_and_ports_and_give_them_back() -> None:
         await client.create(R.SERVICES, service("u", clusterIP=address), namespace="a")
 
     run(work)
+
+
+def test_more_ranges_of_service_addresses() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+
+        async def make(name: str, **spec) -> str:
+            made = await world.admin.create(R.SERVICES, service(name, **spec), namespace="a")
+            return str(made["spec"]["clusterIP"])
+
+        default = (await world.admin.get(R.SERVICE_CIDRS, "kubernetes"))["status"]["conditions"][0]
+        assert (default["type"], default["status"]) == ("Ready", "True")
+        assert {await make(f"s{i}") for i in range(5)} == {f"10.96.0.{i}" for i in range(2, 7)}  # .1 is kubernetes
+        with pytest.raises(ApiError, match="range is full"):
+            await make("more")
+        cidr = await world.admin.create(
+            R.SERVICE_CIDRS, {"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/28"]}}
+        )
+        with pytest.raises(Invalid, match="range is full"):
+            await make("more")  # it is not ready yet
+        ready = {"type": "Ready", "status": "True", "reason": "r", "message": "", "lastTransitionTime": STAMP}
+        await world.admin.update_status(R.SERVICE_CIDRS, cidr | {"status": {"conditions": [ready]}})
+        await world.settle()
+        assert (await make("more")).startswith("10.97.0.")
+        assert await make("chosen", clusterIP="10.97.0.14") == "10.97.0.14"
+        await world.admin.delete(R.SERVICES, "chosen", "a")
+        await world.admin.delete(R.SERVICE_CIDRS, "more")
+        await world.settle()
+        with pytest.raises(Invalid, match="does not match the current range"):
+            await make("chosen", clusterIP="10.97.0.14")
+
+    run(work, Config(seed=1, service_cluster_ip_ranges=("10.96.0.0/29",)))
 
 
 def test_a_failed_create_gives_back_what_it_took() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from tiphys.api.meta.copying import copy
+from tiphys.api.meta.timestamps import format_time
 from tiphys.apiserver.bootstrap.addressleases import RENEW_SECONDS
 from tiphys.apiserver.bootstrap.identity import COLLECT_SECONDS, IdentityLease
 from tiphys.apiserver.bootstrap.kubernetes import KubernetesService
@@ -95,7 +96,7 @@ class Bootstrap:
         ranges = list(self._config.service_cluster_ip_ranges)
         return [
             ("", "configmaps", self._authentication_map()),
-            ("networking.k8s.io", "servicecidrs", service_cidr("kubernetes", ranges)),
+            ("networking.k8s.io", "servicecidrs", service_cidr("kubernetes", ranges, format_time(self._clock.now()))),
         ]
 
     def _authentication_map(self) -> Object:
@@ -134,6 +135,8 @@ async def make_if_missing(registry: Registry, wanted: Object) -> None:
     creating.fill_system_fields(registry, obj["metadata"], write)
     owned(registry, None, prepared(registry, obj), write)
     registry.strategy.prepare_create(obj, write)
+    if "status" in wanted:
+        obj["status"] = copy(wanted["status"])
     try:
         await registry.store.create(key, obj)
     except Exists:
@@ -149,6 +152,14 @@ def priority_class(name: str, value: int, description: str) -> Object:
     return head | {"value": value, "description": description}
 
 
-def service_cidr(name: str, ranges: list[str]) -> Object:
+def service_cidr(name: str, ranges: list[str], now: str) -> Object:
+    """The server's own range: services can have addresses of it at once, so it is ready."""
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": now,
+    }
     head = {"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": name}}
-    return head | {"spec": {"cidrs": ranges}}
+    return head | {"spec": {"cidrs": ranges}, "status": {"conditions": [ready]}}

@@ -1,11 +1,14 @@
 """Cluster IPs: an address is taken by creating the IPAddress object that has its name, so that any number of API
-servers can share the range. Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#ip-address-assignment-tracking
+servers can share the range. ServiceCIDR objects add ranges while the cluster runs.
+Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#ip-address-assignment-tracking
 """
 
 from __future__ import annotations
 
 import ipaddress
 import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from tiphys.apiserver.registry import creating
@@ -33,16 +36,42 @@ class NoAddressLeft(Exception):
     """No free address was found."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One range. Its first addresses are left to those who ask for one by name (DNS and the like)."""
+
+    network: Network
+
+    @property
+    def size(self) -> int:
+        """How many addresses can be given."""
+        whole = min(self.network.num_addresses, _MAX_OFFSET)
+        return whole - (2 if self.network.version == 4 else 1)
+
+    @property
+    def reserved(self) -> int:
+        return min(max(16, self.size // 16), 256) if self.size > 32 else 0
+
+    def random(self, generator: random.Random) -> str:
+        """An address that is not one of the first."""
+        free = max(self.size - self.reserved, 1)
+        return str(self.network[1 + self.reserved + generator.randrange(free)])
+
+    def all(self) -> Iterator[str]:
+        """Every address, the reserved ones last."""
+        for offset in (*range(1 + self.reserved, self.size + 1), *range(1, 1 + self.reserved)):
+            yield str(self.network[offset])
+
+
 class AddressPool:
-    """The addresses of one family. The first ones are left to those who ask for one by name (DNS and the like)."""
+    """The addresses of one family: those of the server's own range, and of every other ServiceCIDR that is ready."""
 
     def __init__(self, registries: Registries, network: Network, generator: random.Random) -> None:
         self.network = network
         self.family = f"IPv{network.version}"
+        self._own = Span(network)
         self._registries = registries
         self._random = generator
-        self._size = min(network.num_addresses, _MAX_OFFSET) - (2 if network.version == 4 else 1)
-        self._reserved = min(max(16, self._size // 16), 256) if self._size > 32 else 0
 
     def first(self) -> str:
         """The first usable address: that of the service ``kubernetes``."""
@@ -50,36 +79,46 @@ class AddressPool:
 
     async def allocate(self, namespace: str, service: str, dry_run: bool) -> str:
         """Take any free address. Raises ``NoAddressLeft``."""
-        for _ in range(_ATTEMPTS):
-            offset = 1 + self._reserved + self._random.randrange(max(self._size - self._reserved, 1))
-            address = str(self.network[offset])
-            try:
-                await self._claim(address, namespace, service, dry_run)
-            except AddressTaken:
-                continue
-            return address
-        return await self._search(namespace, service, dry_run)
-
-    async def _search(self, namespace: str, service: str, dry_run: bool) -> str:
-        """The range is nearly full: look at every address, the reserved ones last."""
-        taken = {entry.name for entry in await self._registries.get(GROUP, "ipaddresses").all()}
-        offsets = [*range(1 + self._reserved, self._size + 1), *range(1, 1 + self._reserved)]
-        for offset in offsets:
-            address = str(self.network[offset])
-            if address in taken:
-                continue
-            try:
-                await self._claim(address, namespace, service, dry_run)
-            except AddressTaken:
-                continue
-            return address
+        for span in await self._spans():
+            found = await self._allocate_from(span, namespace, service, dry_run)
+            if found is not None:
+                return found
         raise NoAddressLeft
+
+    async def _allocate_from(self, span: Span, namespace: str, service: str, dry_run: bool) -> str | None:
+        """Try a few at random; where the range is nearly full, look at every one."""
+        for _ in range(_ATTEMPTS):
+            address = span.random(self._random)
+            if await self._claimed(address, namespace, service, dry_run):
+                return address
+        taken = {entry.name for entry in await self._registries.get(GROUP, "ipaddresses").all()}
+        for address in span.all():
+            if address not in taken and await self._claimed(address, namespace, service, dry_run):
+                return address
+        return None
+
+    async def _claimed(self, address: str, namespace: str, service: str, dry_run: bool) -> bool:
+        try:
+            await self._claim(address, namespace, service, dry_run)
+        except AddressTaken:
+            return False
+        return True
 
     async def take(self, address: str, namespace: str, service: str, dry_run: bool) -> None:
         """Take one address. Raises ``OutOfRange``, ``AddressTaken``."""
-        if ipaddress.ip_address(address) not in self.network:
+        wanted = ipaddress.ip_address(address)
+        if not any(wanted in span.network for span in await self._spans()):
             raise OutOfRange(address)
         await self._claim(address, namespace, service, dry_run)
+
+    async def _spans(self) -> list[Span]:
+        registry = self._registries.get(GROUP, "servicecidrs")
+        entries = await registry.all()
+        if len(entries) <= 1:  # the one that stands for the server's own range
+            return [self._own]
+        objects = [registry.object(entry) for entry in entries]
+        networks = [n for n in ready_networks(objects) if n.version == self.network.version and n != self.network]
+        return [self._own, *(Span(network) for network in networks)]
 
     async def _claim(self, address: str, namespace: str, service: str, dry_run: bool) -> None:
         registry = self._registries.get(GROUP, "ipaddresses")
@@ -105,6 +144,17 @@ class AddressPool:
             await registry.store.delete(entry.key, entry)
         except Stale:
             return  # somebody else has changed it: it is theirs now
+
+
+def ready_networks(cidrs: Iterable[Object]) -> list[Network]:
+    """The ranges of the ServiceCIDRs that may be allocated from, each once, in the order of the objects' names."""
+    found: dict[Network, None] = {}
+    for cidr in sorted(cidrs, key=lambda cidr: str(cidr["metadata"]["name"])):
+        conditions = (cidr.get("status") or {}).get("conditions") or ()
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        if ready and not cidr["metadata"].get("deletionTimestamp"):
+            found |= dict.fromkeys(ipaddress.ip_network(text, strict=False) for text in cidr["spec"].get("cidrs") or ())
+    return list(found)
 
 
 def _object(address: str, family: str, namespace: str, service: str) -> Object:
