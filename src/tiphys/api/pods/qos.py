@@ -7,32 +7,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.api.meta.quantity import parse
+from tiphys.api.meta.quantity import Quantity, parse
 
 Object = dict[str, Any]
+Amounts = dict[str, Quantity]
 
 _COUNTED = ("cpu", "memory")
 
 
 def qos_class(spec: Object) -> str:
-    """Guaranteed, Burstable or BestEffort."""
-    if spec.get("resources"):
-        return _class_of([spec["resources"]])
-    containers = (spec.get("containers") or []) + (spec.get("initContainers") or [])
-    return _class_of([container.get("resources") or {} for container in containers])
-
-
-def _class_of(resources: list[Object]) -> str:
-    if not any(_positive(r.get(kind)) for r in resources for kind in ("requests", "limits")):
+    """Guaranteed, Burstable or BestEffort. Resources of the pod as a whole, even empty ones, stand for its containers'."""
+    if spec.get("resources") is not None:
+        parts = [spec["resources"]]
+    else:
+        containers = (spec.get("containers") or []) + (spec.get("initContainers") or [])
+        parts = [container.get("resources") or {} for container in containers]
+    requests, limits = _sum(parts, "requests"), _sum(parts, "limits")
+    if not requests and not limits:
         return "BestEffort"
-    return "Guaranteed" if all(_is_guaranteed(r) for r in resources) else "Burstable"
+    limited = all(len(_positive(part.get("limits"))) == len(_COUNTED) for part in parts)
+    return "Guaranteed" if limited and requests == limits else "Burstable"
 
 
-def _positive(amounts: Object | None) -> dict[str, Any]:
+def _sum(parts: list[Object], kind: str) -> Amounts:
+    total: Amounts = {}
+    for part in parts:
+        for name, amount in _positive(part.get(kind)).items():
+            total[name] = total[name] + amount if name in total else amount
+    return total
+
+
+def _positive(amounts: Object | None) -> Amounts:
     found = {name: parse(str(amounts[name])) for name in _COUNTED if amounts and name in amounts}
     return {name: quantity for name, quantity in found.items() if quantity.sign > 0}
-
-
-def _is_guaranteed(resources: Object) -> bool:
-    limits, requests = _positive(resources.get("limits")), _positive(resources.get("requests"))
-    return set(limits) == set(_COUNTED) and all(limits[name] == value for name, value in requests.items())

@@ -125,7 +125,7 @@ def missing_resources(pod: Object, wanted: set[str]) -> str:
         return ""
     required = wanted & _REQUIRED
     missing: dict[str, set[str]] = {}
-    for container in [*spec["containers"], *(spec.get("initContainers") or ())]:
+    for container in [*(spec["containers"] or ()), *(spec.get("initContainers") or ())]:
         resources = container.get("resources") or {}
         given = _computed(resources.get("requests") or {}, resources.get("limits") or {})
         for name in required - given.keys():

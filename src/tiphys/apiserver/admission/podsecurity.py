@@ -11,6 +11,7 @@ from typing import Any
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.gotext import quote
+from tiphys.api.pods.templates import TEMPLATES, template_of
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.admission.podsecuritychecks import Finding, findings
@@ -22,16 +23,6 @@ _PREFIX = "pod-security.kubernetes.io/"
 _LEVELS = ("privileged", "baseline", "restricted")
 _VERSION = re.compile(r"v1\.(0|[1-9][0-9]*)")
 _LATEST = 36
-_TEMPLATES = {
-    ("", "replicationcontrollers"): ("spec", "template"),
-    ("", "podtemplates"): ("template",),
-    ("apps", "daemonsets"): ("spec", "template"),
-    ("apps", "deployments"): ("spec", "template"),
-    ("apps", "replicasets"): ("spec", "template"),
-    ("apps", "statefulsets"): ("spec", "template"),
-    ("batch", "jobs"): ("spec", "template"),
-    ("batch", "cronjobs"): ("spec", "jobTemplate", "spec", "template"),
-}
 _POD_SUBRESOURCES = frozenset(("", "ephemeralcontainers", "resize"))
 
 
@@ -53,7 +44,7 @@ class Level:
 
 
 class PodSecurity(Plugin):
-    resources = frozenset((("", "pods"), ("", "namespaces"), *_TEMPLATES))
+    resources = frozenset((("", "pods"), ("", "namespaces"), *TEMPLATES))
     operations = frozenset((CREATE, UPDATE))
     subresources = _POD_SUBRESOURCES
 
@@ -70,7 +61,7 @@ class PodSecurity(Plugin):
             return None
         if key == ("", "pods"):
             return self._pod(attributes, labels)
-        return self._template(attributes, labels, _TEMPLATES[key])
+        return self._template(attributes, labels, TEMPLATES[key])
 
     async def _labels(self, namespace: str) -> dict[str, str]:
         entry = await self._registries.get("", "namespaces").store.cached("", namespace)
@@ -97,9 +88,7 @@ class PodSecurity(Plugin):
 
     def _template(self, attributes: Attributes, labels: dict[str, str], path: tuple[str, ...]) -> None:
         """What makes pods is not refused, but its user is warned."""
-        template: Object = attributes.new()
-        for name in path:
-            template = template.get(name) or {}
+        template = template_of(attributes.new(), path)
         if template.get("spec"):
             self._warn(attributes, labels, template.get("metadata") or {}, template["spec"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.pods.disabled import drop_disabled
 from tiphys.apiserver.registry.registry import Registry, Validate
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.storage.entry import Entry
@@ -78,6 +79,7 @@ def match_namespace(meta: Object, namespace: str) -> None:
 
 def before_create(registry: Registry, obj: Object, write: Write) -> None:
     strategy = registry.strategy
+    drop_disabled(registry.group, registry.plural, obj, None)
     strategy.prepare_create(obj, write)
     if found := strategy.validate_create(obj, write):
         raise errors.invalid(

@@ -63,10 +63,13 @@ class PodStrategy(Strategy):
 
 
 def _keep_observed_generations(conditions: list[Object], kept: list[Object]) -> None:
-    """A condition sent without ``observedGeneration`` keeps the one it had."""
-    before = {condition.get("type"): condition.get("observedGeneration") for condition in reversed(kept)}
+    """A condition sent without ``observedGeneration`` keeps the one it had; of several of a type, each its own."""
+    before: dict[str | None, list[int]] = {}
+    for condition in kept:
+        before.setdefault(condition.get("type"), []).append(condition.get("observedGeneration") or 0)
     for condition in conditions:
-        generation = before.get(condition.get("type"))
+        generations = before.get(condition.get("type"))
+        generation = generations.pop(0) if generations else 0
         if generation and not condition.get("observedGeneration"):
             condition["observedGeneration"] = generation
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tiphys.api import errors, fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.gotext import quote
+from tiphys.api.pods.disabled import drop_disabled
 from tiphys.apiserver.registry.creating import before_create, fill_system_fields, match_namespace
 from tiphys.apiserver.registry.registry import Registry, Validate, ValidateUpdate, no_validation
 from tiphys.apiserver.registry.strategy import Finish, Write, keep
@@ -208,6 +209,7 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
         meta.pop("namespace", None)
     meta.pop("selfLink", None)
     _restore(meta, kept, "generation")
+    drop_disabled(registry.group, registry.plural, new, old)
     rules.prepare(new, old, write)
     if not meta.get("uid"):
         meta["uid"] = kept["uid"]

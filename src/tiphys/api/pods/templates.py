@@ -1,0 +1,25 @@
+"""Where the pod template of each workload kind stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Object = dict[str, Any]
+
+TEMPLATES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("", "replicationcontrollers"): ("spec", "template"),
+    ("", "podtemplates"): ("template",),
+    ("apps", "daemonsets"): ("spec", "template"),
+    ("apps", "deployments"): ("spec", "template"),
+    ("apps", "replicasets"): ("spec", "template"),
+    ("apps", "statefulsets"): ("spec", "template"),
+    ("batch", "jobs"): ("spec", "template"),
+    ("batch", "cronjobs"): ("spec", "jobTemplate", "spec", "template"),
+}
+
+
+def template_of(obj: Object | None, path: tuple[str, ...]) -> Object:
+    found = obj or {}
+    for name in path:
+        found = found.get(name) or {}
+    return found
