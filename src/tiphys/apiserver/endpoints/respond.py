@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 
 from tiphys.api import errors
-from tiphys.api.gotext import quote
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import JSON, PARTIAL, PARTIAL_LIST, PLAIN, TABLE, YAML, Form, not_acceptable
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import partial, table
+from tiphys.apiserver.endpoints.warningfields import warning_fields
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.listing import Page
 from tiphys.wire.http import Response
