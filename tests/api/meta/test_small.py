@@ -101,3 +101,10 @@ def test_copy_shares_no_container() -> None:
     found = copy(value)
     found["a"][1]["b"].append(1)  # type: ignore[index, union-attr]
     assert value == {"a": [1, {"b": []}], "c": None}
+
+
+def test_labels_count_their_length_in_bytes_and_say_so() -> None:
+    assert names.label_value("a" * 64) == ["must be no more than 63 bytes"]
+    assert names.qualified_name("a" * 64) == ["name part must be no more than 63 bytes"]
+    assert names.qualified_name("a" * 254 + "/b") == ["prefix part must be no more than 253 bytes"]
+    assert names.dns1123_subdomain("a" * 254) == ["must be no more than 253 characters"]

@@ -90,7 +90,7 @@ def _check_pod(pod: Object, limits: list[Object]) -> Iterator[str]:
     spec = pod["spec"]
     for limit in limits:
         if limit["type"] == "Container":
-            for container in [*spec["containers"], *(spec.get("initContainers") or ())]:
+            for container in [*(spec["containers"] or ()), *(spec.get("initContainers") or ())]:
                 resources = container.get("resources") or {}
                 yield from _bounds(limit, resources.get("requests") or {}, resources.get("limits") or {})
         elif limit["type"] == "Pod":

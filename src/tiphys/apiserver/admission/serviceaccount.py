@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tiphys.api.gotext import quote
+from tiphys.api.meta import names
 from tiphys.api.meta.copying import copy
 from tiphys.apiserver.admission.attributes import CREATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
@@ -84,15 +86,18 @@ class ServiceAccount(Plugin):
                 found = None if entry is None else accounts.object(entry)
             if found is not None:
                 return found
-        reason = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
-        raise forbid(attributes, reason)
+        problems = names.path_segment_name(name)
+        reason = f'serviceaccount "{name}" not found'
+        if problems:
+            reason = f"invalid resource name {quote(name)}: [{' '.join(problems)}]"
+        raise forbid(attributes, f"error looking up service account {namespace}/{name}: {reason}")
 
     def _mount_token(self, spec: Object) -> None:
         volumes = spec.get("volumes") or []
         known = next((v["name"] for v in volumes if v["name"].startswith(_VOLUME)), "")
         name = known or _VOLUME + self._suffix()
         mounted = False
-        for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
+        for container in [*(spec.get("initContainers") or ()), *(spec["containers"] or ())]:
             mounts = container.get("volumeMounts") or []
             if any(mount.get("mountPath") == MOUNT_PATH for mount in mounts):
                 continue

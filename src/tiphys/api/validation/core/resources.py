@@ -203,8 +203,8 @@ def _claim_names(errs: Errors, found: list[Object], pod_claims: Collection[str],
         name, at = claim.get("name") or "", f"{path}[{i}]"
         if not name:
             errs.append(field.required(at))
-        else:
-            _claim_once(errs, claim, name, seen, at)
+            continue
+        _claim_once(errs, claim, name, seen, at)
         if name not in pod_claims:
             text = "must be one of the names in pod.spec.resourceClaims"
             text += ": " + ", ".join(sorted(pod_claims)) if pod_claims else " which is empty"
