@@ -16,7 +16,7 @@ _COUNTED = ("cpu", "memory")
 
 
 def qos_class(spec: Object) -> str:
-    """Guaranteed, Burstable or BestEffort. Resources of the pod as a whole, even empty ones, stand for its containers'."""
+    """Guaranteed, Burstable or BestEffort. Where the pod itself has resources, even empty ones, they alone count."""
     if spec.get("resources") is not None:
         parts = [spec["resources"]]
     else:

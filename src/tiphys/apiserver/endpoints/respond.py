@@ -107,11 +107,6 @@ def to_yaml(obj: Object) -> bytes:
     return text.encode()
 
 
-def warning_fields(warnings: list[str]) -> str:
-    """One header field for each warning, as the original sends them: a value with line breaks is several fields."""
-    return "\n".join(f"299 - {quote(text)}" for text in warnings)
-
-
 def body(call: Call, status: int, media: str, data: bytes) -> Response:
     headers = {"Content-Type": media}
     if call.warnings:
