@@ -23,9 +23,11 @@ from tiphys.apiserver.requestinfo import is_true
 from tiphys.apiserver.streaming.connect import exec_or_attach, port_forward
 from tiphys.apiserver.streaming.location import Location
 from tiphys.apiserver.streaming.log import pod_log
+from tiphys.apiserver.streaming.messages import log_over_websocket
 from tiphys.apiserver.streaming.reverse import reverse_proxy
 from tiphys.apiserver.streaming.translate import StreamOptions
 from tiphys.wire.http import Response, Transport
+from tiphys.wire.websocket import is_websocket
 
 Object = dict[str, Any]
 
@@ -81,12 +83,12 @@ class Connector:
         node, transport, host = await self._kubelet(pod)
         if node is None:
             # Upstream shows nothing for a pod that has no node yet.
-            return Response(200, {"Content-Type": "text/plain"}, b"")
+            return _log(call, Response(200, {"Content-Type": "text/plain"}, b""))
         query = {name: call.parameters[name][0] for name in _LOG_PARAMETERS if name in call.parameters}
         meta = pod["metadata"]
         path = f"/containerLogs/{meta['namespace']}/{meta['name']}/{container}"
         location = Location(path, urlencode(query), "https", host)
-        return await pod_log(_need(transport), location, meta["name"])
+        return _log(call, await pod_log(_need(transport), location, meta["name"]))
 
     async def exec(self, call: Call, target: Target) -> Response:
         return await self._stream(call, target, "exec")
@@ -201,6 +203,10 @@ class Connector:
 def _need(transport: Transport | None) -> Transport:
     assert transport is not None
     return transport
+
+
+def _log(call: Call, response: Response) -> Response:
+    return log_over_websocket(call.request, response) if is_websocket(call.request) else response
 
 
 def path_behind_proxy(path: str, namespaced: bool) -> str:

@@ -27,6 +27,7 @@ from tiphys.apiserver.storage.listing import parse_revision
 from tiphys.apiserver.storage.selection import Selection
 from tiphys.apiserver.storage.watchers import Encode, Group
 from tiphys.wire.http import Response, Sink
+from tiphys.wire.websocket import is_websocket
 
 Object = dict[str, Any]
 
@@ -85,7 +86,12 @@ async def watch(call: Call, target: Target) -> Response:
     async def stream(sink: Sink) -> None:
         await _run(plan, sink)
 
-    return Response(200, {"Content-Type": JSON}, stream)
+    response = Response(200, {"Content-Type": JSON}, stream)
+    if is_websocket(call.request):
+        from tiphys.apiserver.streaming.messages import watch_over_websocket
+
+        return watch_over_websocket(call.request, response)
+    return response
 
 
 async def _start(target: Target, options: ListOptions) -> int | None:

@@ -6,6 +6,7 @@
 - ``reverse``: the proxy subresources of nodes, pods and services
 - ``links``: URLs in what a proxied server answers, rewritten to lead through the proxy
 - ``log``: a container's log
+- ``messages``: logs and watches for WebSocket clients
 
 All take the client's ``Request``, a ``Transport`` to the target, and its ``Location``, and give a ``Response``.
 Sources: KEP-4006 (WebSockets in place of SPDY), and the proxy packages of apimachinery and apiserver.
