@@ -6,7 +6,11 @@ They are brought into line where an object is read, as the original's conversion
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.gotext import quote
 
 Object = dict[str, Any]
 
@@ -56,3 +60,24 @@ def string_data(secret: Object) -> None:
     data = secret["data"] = dict(secret.get("data") or {})
     for key, text in texts.items():
         data[key] = base64.b64encode((text or "").encode()).decode()
+
+
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+"""The annotation that shows a field which ``apps/v1`` no longer has."""
+_NUMBER = re.compile(r"[+-]?[0-9]+")
+
+
+def template_generation(daemon_set: Object) -> None:
+    """A daemon set always shows how often its template changed. Raises 400 for what is no number."""
+    metadata = daemon_set.setdefault("metadata", {})
+    annotations = metadata["annotations"] = metadata.get("annotations") or {}
+    text = annotations.get(TEMPLATE_GENERATION, "0")
+    complaint = "" if _NUMBER.fullmatch(text) else "invalid syntax"
+    if not complaint and not -(2**63) <= int(text) < 2**63:
+        complaint = "value out of range"
+    if complaint:
+        raise errors.bad_request(
+            'DaemonSet in version "v1" cannot be handled as a DaemonSet: '
+            f"strconv.ParseInt: parsing {quote(text)}: {complaint}"
+        )
+    annotations[TEMPLATE_GENERATION] = str(int(text))

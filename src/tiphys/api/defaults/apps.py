@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api.defaults.aliases import template_generation
 from tiphys.api.defaults.common import child, if_empty, if_missing, items
 from tiphys.api.defaults.core import persistent_volume_claim
 from tiphys.api.defaults.pod import pod_template
@@ -22,6 +23,7 @@ def deployment(obj: Object) -> None:
 
 
 def daemon_set(obj: Object) -> None:
+    template_generation(obj)
     spec = child(obj, "spec")
     strategy = child(spec, "updateStrategy")
     if_empty(strategy, type="RollingUpdate")

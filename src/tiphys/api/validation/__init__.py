@@ -14,12 +14,14 @@ from typing import Any
 
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.resources import builtin_scheme
+from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.api.validation.common import name_is_path_segment
 from tiphys.api.validation.objectmeta import validate_meta, validate_meta_update
 from tiphys.api.validation.registry import RULES
 from tiphys.api.validation.rules import Rules, metadata_only
 from tiphys.api.validation.warnings import deprecated_api, warnings
+from tiphys.api.validation.wireorder import in_wire_order
 
 __all__ = ["deprecated_api", "validate_create", "validate_status_update", "validate_update", "warnings"]
 
@@ -43,7 +45,7 @@ def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
     errs = rules.create(obj)
     if not errs and not rules.checks_metadata:
         validate_meta(errs, obj, _is_namespaced(gvk), name_is_path_segment, core=False)
-    return errs
+    return _told(errs, gvk)
 
 
 def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
@@ -72,4 +74,11 @@ def _with_metadata(
     errs: list[FieldError] = []
     validate_meta(errs, new, _is_namespaced(gvk), name_is_path_segment, core=False)
     validate_meta_update(errs, new, old, core=False)
-    return errs + own
+    return _told(errs + own, gvk)
+
+
+def _told(errs: list[FieldError], gvk: GroupVersionKind) -> list[FieldError]:
+    """The errors as messages tell them."""
+    if not errs or builtin_scheme().for_kind(gvk.group, gvk.kind) is None:
+        return errs
+    return in_wire_order(errs, schema_for(gvk))

@@ -58,6 +58,8 @@ class Strategy:
     counts: tuple[str, ...] = ()
     """Top-level fields whose change counts up ``metadata.generation``; empty for kinds that have none."""
     counts_annotations = False
+    gated: tuple[str, ...] = ()
+    """Fields behind feature gates that are off in v1.36: dropped, unless the object has the field already."""
     create_on_update = False
     """Whether PUT makes the object where there is none."""
     unconditional_update = True
@@ -90,6 +92,8 @@ class Strategy:
 
     def prepare_create(self, obj: Object, write: Write) -> None:
         """Set and reset what clients may not set."""
+        for path in self.gated:
+            _drop(obj, path)
         if self.has_status:
             self.reset_status(obj)
         if self.counts:
@@ -115,6 +119,8 @@ class Strategy:
     # -- update
 
     def prepare_update(self, new: Object, old: Object, write: Write) -> None:
+        for path in self.gated:
+            _drop(new, path, old)
         if self.has_status:
             copy_field(new, old, "status")
         if self.counts and self.counted_change(new, old):
@@ -163,6 +169,15 @@ class Strategy:
 
     async def deleted(self, obj: Object) -> None:
         """The object is gone: give back what it held."""
+
+
+def _drop(obj: Object, path: str, old: Object | None = None) -> None:
+    """Take a field out, unless ``old`` has it."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        obj, old = obj.get(parent) or {}, (old or {}).get(parent)
+    if (old or {}).get(name) is None:
+        obj.pop(name, None)
 
 
 def copy_field(new: Object, old: Object, name: str) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from tiphys.api.defaults.aliases import TEMPLATE_GENERATION
 from tiphys.api.validation.common import equal, name_is_subdomain
 from tiphys.apiserver.registry.strategy import Object, Strategy, Write, annotations_of, copy_field
-
-_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
 
 class DeploymentStrategy(Strategy):
@@ -36,21 +35,24 @@ class DaemonSetStrategy(Strategy):
 
     def prepare_create(self, obj: Object, write: Write) -> None:
         super().prepare_create(obj, write)
-        found = obj["metadata"].setdefault("annotations", {})
-        if _number(found) < 1:
-            found[_TEMPLATE_GENERATION] = "1"
+        _set_generation(obj, max(_generation(obj), 1))
 
     def prepare_update(self, new: Object, old: Object, write: Write) -> None:
-        generation = _number(annotations_of(old))
-        if new["spec"].get("template") != old["spec"].get("template"):
-            generation += 1
-        new["metadata"].setdefault("annotations", {})[_TEMPLATE_GENERATION] = str(generation)
+        changed = not equal(new["spec"].get("template"), old["spec"].get("template"))
+        _set_generation(new, _generation(old) + changed)
         super().prepare_update(new, old, write)
 
+    def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
+        super().prepare_status_update(new, old, write)
+        _set_generation(new, _generation(old))
 
-def _number(found: dict[str, str]) -> int:
-    text = found.get(_TEMPLATE_GENERATION, "0")
-    return int(text) if text.isdigit() else 0
+
+def _generation(obj: Object) -> int:
+    return int(annotations_of(obj).get(TEMPLATE_GENERATION, "0"))
+
+
+def _set_generation(obj: Object, generation: int) -> None:
+    obj["metadata"].setdefault("annotations", {})[TEMPLATE_GENERATION] = str(generation)
 
 
 class EndpointSliceStrategy(Strategy):

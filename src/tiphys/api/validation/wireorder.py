@@ -1,0 +1,52 @@
+"""Structures in error messages, with their fields in the order of the type, whatever order the author wrote them in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from tiphys.api.fielderrors import FieldError
+from tiphys.api.schema import ARRAY, MAP, OBJECT, Schema
+
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
+
+
+def in_wire_order(errs: Iterable[FieldError], schema: Schema) -> list[FieldError]:
+    """The errors of an object of the given type."""
+    return [_shown(error, schema) if isinstance(error.value, (dict, list)) else error for error in errs]
+
+
+def _shown(error: FieldError, schema: Schema) -> FieldError:
+    found = _at(error.field, schema)
+    return error if found is None else replace(error, value=_ordered(error.value, found))
+
+
+def _at(path: str, schema: Schema) -> Schema | None:
+    """The type of the field at ``spec.containers[0].name``; None where the path names none."""
+    node: Schema | None = schema
+    for step in _STEP.finditer(path):
+        if node is None:
+            return None
+        if node.kind == OBJECT and step[1] is not None:
+            child = node.fields.get(step[1])
+            node = None if child is None else child.schema
+        else:
+            node = node.items if node.kind in (ARRAY, MAP) else None
+    return node
+
+
+def _ordered(value: Any, schema: Schema) -> Any:
+    if isinstance(value, list):
+        items = schema.items if schema.kind == ARRAY else None
+        return value if items is None else [_ordered(item, items) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if schema.kind == MAP:
+        return {key: value[key] for key in sorted(value)}
+    if schema.kind != OBJECT:
+        return value
+    found = {name: _ordered(value[name], f.schema) for name, f in schema.fields.items() if name in value}
+    # What the type does not know is in its internal form, and in order already.
+    return {**found, **{name: item for name, item in value.items() if name not in found}}
