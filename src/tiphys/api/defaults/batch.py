@@ -45,4 +45,5 @@ def _labels_from_template(obj: Object, spec: Object) -> None:
         return
     metadata = child(obj, "metadata")
     if not metadata.get("labels"):
-        metadata["labels"] = dict(labels)
+        # The same dict: what the server adds to the template's labels shows in the job's as well.
+        metadata["labels"] = labels

@@ -51,13 +51,16 @@ def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
 def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
     """Metadata is checked for every kind first, and by most kinds' own rules once more; the original counts both."""
     rules = _rules(gvk)
-    return _with_metadata(rules, rules.update(new, old), new, old, gvk)
+    return _with_metadata(rules.metadata_on_update, rules.update(new, old), new, old, gvk)
 
 
 def validate_status_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
     """An update of the ``status`` subresource. Kinds that say nothing of their own have their metadata looked at."""
     rules = _rules(gvk)
-    return _with_metadata(rules, (rules.status or rules.update)(new, old), new, old, gvk)
+    if rules.status is None:
+        return validate_update(new, old, gvk)
+    checks = rules.metadata_on_update and rules.metadata_on_status
+    return _with_metadata(checks, rules.status(new, old), new, old, gvk)
 
 
 _CREATE_ONLY = ("finalizers", "generateName")
@@ -65,9 +68,10 @@ _CREATE_ONLY = ("finalizers", "generateName")
 
 
 def _with_metadata(
-    rules: Rules, own: list[FieldError], new: Object, old: Object, gvk: GroupVersionKind
+    checked: bool, own: list[FieldError], new: Object, old: Object, gvk: GroupVersionKind
 ) -> list[FieldError]:
-    if not own and rules.metadata_on_update:
+    """``own`` with what is found wrong with the metadata; ``checked`` tells that the kind's own rules look at it."""
+    if not own and checked:
         meta, before = new.get("metadata") or {}, old.get("metadata") or {}
         if all(meta.get(key) == before.get(key) for key in _CREATE_ONLY):
             return own

@@ -195,7 +195,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def _empty(value: Any) -> bool:
-    return value is None or value == {} or value == []
+    return value is None or value == []
 
 
 def condition(errs: Errors, found: Object, path: str) -> None:

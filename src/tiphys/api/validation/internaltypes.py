@@ -121,6 +121,11 @@ PodCertificateProjection SignerName:s KeyType:s MaxExpirationSeconds:*i Credenti
   CertificateChainPath:s UserAnnotations:map
 PodDNSConfig Nameservers:[]s Searches:[]s Options:[]PodDNSConfigOption
 PodDNSConfigOption Name:s Value:*s
+PodFailurePolicy Rules:[]PodFailurePolicyRule
+PodFailurePolicyOnExitCodesRequirement ContainerName:*s Operator:s Values:[]i
+PodFailurePolicyOnPodConditionsPattern Type:s Status:s
+PodFailurePolicyRule Action:s OnExitCodes:*PodFailurePolicyOnExitCodesRequirement
+  OnPodConditions:[]PodFailurePolicyOnPodConditionsPattern
 PodOS Name:s
 PodReadinessGate ConditionType:s
 PodResourceClaim Name:s ResourceClaimName:*s ResourceClaimTemplateName:*s
@@ -175,6 +180,8 @@ ServiceAccountTokenProjection Audience:s ExpirationSeconds:i Path:s
 SleepAction Seconds:i
 StorageOSPersistentVolumeSource VolumeName:s VolumeNamespace:s FSType=fsType:s ReadOnly:b SecretRef:*ObjectReference
 StorageOSVolumeSource VolumeName:s VolumeNamespace:s FSType=fsType:s ReadOnly:b SecretRef:*LocalObjectReference
+SuccessPolicy Rules:[]SuccessPolicyRule
+SuccessPolicyRule SucceededIndexes:*s SucceededCount:*i
 Sysctl Name:s Value:s
 TCPSocketAction Port:x Host:s
 Taint Key:s Value:s Effect:s TimeAdded:*t

@@ -131,7 +131,10 @@ RULES: dict[tuple[str, str, str], Rules] = {
         apps.validate_stateful_set, apps.validate_stateful_set_update, apps.validate_stateful_set_status_update
     ),
     ("batch", "", "CronJob"): Rules(
-        cronjob.validate_cron_job, cronjob.validate_cron_job_update, cronjob.validate_cron_job_update
+        cronjob.validate_cron_job,
+        cronjob.validate_cron_job_update,
+        cronjob.validate_cron_job_status_update,
+        metadata_on_status=False,
     ),
     ("batch", "", "Job"): Rules(job.validate_job, job.validate_job_update, jobstatus.validate_job_status_update),
     ("authentication.k8s.io", "", "TokenRequest"): not_stored(authentication.validate_token_request),
@@ -150,7 +153,10 @@ RULES: dict[tuple[str, str, str], Rules] = {
     ),
     ("autoscaling", "", "Scale"): not_stored(autoscaling.validate_scale),
     ("certificates.k8s.io", "", "CertificateSigningRequest"): Rules(
-        certificates.validate_csr, certificates.validate_csr_update, certificates.validate_csr_status_update
+        certificates.validate_csr,
+        certificates.validate_csr_update,
+        certificates.validate_csr_status_update,
+        checks_metadata=False,
     ),
     ("coordination.k8s.io", "", "Lease"): Rules(coordination.validate_lease, coordination.validate_lease_update),
     ("discovery.k8s.io", "", "EndpointSlice"): Rules(

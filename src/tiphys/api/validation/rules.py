@@ -23,6 +23,8 @@ class Rules:
     """False for the few kinds whose own rules do not look at the metadata on create."""
     metadata_on_update: bool = True
     """The same for updates."""
+    metadata_on_status: bool = True
+    """The same for updates of the status."""
 
 
 def metadata_only(namespaced: bool, name_is_subdomain_only: bool = True) -> Rules:

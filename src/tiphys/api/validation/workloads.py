@@ -35,10 +35,12 @@ def matches(found: Object | None, labels: dict[str, str] | None) -> bool | None:
     """Whether the selector matches; None if it is no selector at all. No selector matches nothing, an empty one all."""
     if found is None:
         return False
-    expressions = found.get("matchExpressions")
-    if not expressions:
+    wanted = found.get("matchLabels") or {}
+    if any(names.qualified_name(key) or names.label_value(value or "") for key, value in wanted.items()):
+        return None
+    if not found.get("matchExpressions"):
         have = labels or {}
-        return all(have.get(key) == value for key, value in (found.get("matchLabels") or {}).items())
+        return all(have.get(key) == value for key, value in wanted.items())
     try:
         return selector_from_object(found).matches(labels or {})
     except SelectorError:

@@ -18,8 +18,9 @@ Object = dict[str, Any]
 _DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 _PROTECTION = {
-    "persistentvolumeclaims": "kubernetes.io/pvc-protection",
-    "persistentvolumes": "kubernetes.io/pv-protection",
+    ("", "persistentvolumeclaims"): "kubernetes.io/pvc-protection",
+    ("", "persistentvolumes"): "kubernetes.io/pv-protection",
+    ("storage.k8s.io", "volumeattributesclasses"): "kubernetes.io/vac-protection",
 }
 
 
@@ -56,15 +57,15 @@ def _is_marked(storage_class: Object) -> bool:
 
 
 class StorageObjectInUseProtection(Plugin):
-    """Claims and volumes do not go while they are used."""
+    """Claims, volumes and classes of attributes do not go while they are used."""
 
-    resources = frozenset(("", plural) for plural in _PROTECTION)
+    resources = frozenset(_PROTECTION)
     operations = frozenset((CREATE,))
 
     async def admit(self, attributes: Attributes) -> None:
         meta = attributes.new()["metadata"]
         finalizers = meta.get("finalizers") or []
-        protection = _PROTECTION[attributes.plural]
+        protection = _PROTECTION[attributes.resource.group, attributes.plural]
         if protection not in finalizers:
             meta["finalizers"] = [*finalizers, protection]
 

@@ -91,10 +91,15 @@ class Target:
         return patch_object(old, body, media, self.gvk, self.schema, field_validation)
 
     def prepared(self, obj: Object) -> Object:
-        """Defaults, and what the wire form always shows; in place."""
+        """The object with its defaults and what the wire form always shows; changed in place."""
         obj.setdefault("metadata", {})
         apply_defaults(obj, self.gvk)
-        return codec.complete(obj, self.schema)
+        completed = codec.complete(obj, self.schema)
+        if self.is_stored_version or not self.resource.builtin or self.gvk.kind != self.stored.kind:
+            return completed
+        # What is kept is what is left after a conversion: it may add defaults, and annotations that carry the rest.
+        kept = conversion.convert(completed, self.gvk, self.stored)
+        return conversion.convert(kept, self.stored, self.gvk)
 
     def show(self, stored: Object) -> Object:
         """A stored object as this path shows it: in its version; for a subresource such as scale, a view of it."""

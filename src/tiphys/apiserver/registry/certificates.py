@@ -37,10 +37,19 @@ class SigningRequestStrategy(Strategy):
     def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
         """The certificate and conditions other than an approval."""
         super().prepare_status_update(new, old, write)
-        status = new.setdefault("status", {})
-        others = [c for c in status.get("conditions") or [] if c.get("type") not in _APPROVALS]
-        kept = [c for c in (old.get("status") or {}).get("conditions") or [] if c.get("type") in _APPROVALS]
-        _set_conditions(status, kept + others, old, write.now)
+        conditions = _conditions(new)
+        for kind in _APPROVALS:
+            _preserve(conditions, _conditions(old), kind)
+        _fill_times(conditions, _conditions(old), write.now)
+
+
+def _preserve(conditions: list[Object], old: list[Object], kind: str) -> None:
+    """Keep the conditions of a type as they were; where some came or went, validation says so."""
+    kept = [c for c in old if c.get("type") == kind]
+    places = [i for i, c in enumerate(conditions) if c.get("type") == kind]
+    if len(kept) == len(places):
+        for i, condition in zip(places, kept, strict=True):
+            conditions[i] = condition
 
 
 class ApprovalRules:
@@ -53,9 +62,8 @@ class ApprovalRules:
 
     def prepare(self, new: Object, old: Object, write: Write) -> None:
         copy_field(new, old, "spec")
-        status, kept = new.setdefault("status", {}), old.get("status") or {}
-        copy_field(status, kept, "certificate")
-        _set_conditions(status, status.get("conditions") or [], old, write.now)
+        copy_field(new.setdefault("status", {}), old.get("status") or {}, "certificate")
+        _fill_times(_conditions(new), _conditions(old), write.now)
 
     def validate(self, new: Object, old: Object, write: Write) -> list[FieldError]:
         return validate_csr_approval(new, old)
@@ -64,17 +72,16 @@ class ApprovalRules:
         return keep
 
 
-def _set_conditions(status: Object, conditions: list[Object], old: Object, now: str) -> None:
-    """Fill in the times that a client leaves out."""
-    before = {c.get("type"): c for c in (old.get("status") or {}).get("conditions") or []}
+def _conditions(obj: Object) -> list[Object]:
+    return (obj.get("status") or {}).get("conditions") or []
+
+
+def _fill_times(conditions: list[Object], old: list[Object], now: str) -> None:
+    """Fill in the times that a client leaves out: a status that was there before has lasted since then."""
     for condition in conditions:
-        known = before.get(condition.get("type"))
-        same = known is not None and known.get("status") == condition.get("status")
-        if not condition.get("lastTransitionTime"):
-            condition["lastTransitionTime"] = known["lastTransitionTime"] if known is not None and same else now
         if not condition.get("lastUpdateTime"):
             condition["lastUpdateTime"] = now
-    if conditions:
-        status["conditions"] = conditions
-    else:
-        status.pop("conditions", None)
+        if not condition.get("lastTransitionTime"):
+            same = (c for c in old if all(c.get(key) == condition.get(key) for key in ("type", "status")))
+            since = next((c["lastTransitionTime"] for c in same if c.get("lastTransitionTime")), now)
+            condition["lastTransitionTime"] = since

@@ -8,6 +8,7 @@ from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.validation.batch.indexes import IndexesError, count_indexes
 from tiphys.api.validation.common import (
+    IMMUTABLE,
     Errors,
     Object,
     domain_prefixed_path,
@@ -21,7 +22,7 @@ from tiphys.api.validation.common import (
 )
 from tiphys.api.validation.core.options import TEMPLATE, PodOptions, waivers
 from tiphys.api.validation.core.pod import pod_template_spec
-from tiphys.api.validation.internal import pod_spec_value, template_value
+from tiphys.api.validation.internal import internal_value, pod_spec_value, template_value
 from tiphys.api.validation.objectmeta import meta_of, validate_meta, validate_meta_update
 from tiphys.api.validation.workloads import matches, matches_template, template_labels
 
@@ -35,6 +36,14 @@ _MAX_RULES = 20
 _MAX_EXIT_CODES = 255
 _MAX_INDEXES_TEXT = 64 * 1024
 _ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
+_IMMUTABLE = {
+    "completionMode": "",
+    "podFailurePolicy": "PodFailurePolicy",
+    "backoffLimitPerIndex": "",
+    "managedBy": "",
+    "successPolicy": "SuccessPolicy",
+}
+"""Fields that never change, and the struct that a message shows."""
 _COUNTS = (
     "parallelism",
     "completions",
@@ -254,11 +263,8 @@ def _exit_codes(errs: Errors, codes: Object, containers: set[Any], path: str) ->
 def _success_policy(errs: Errors, spec: Object, path: str) -> None:
     rules = spec["successPolicy"].get("rules") or []
     if spec.get("completionMode") != "Indexed":
-        shown = [
-            {"SucceededIndexes": rule.get("succeededIndexes"), "SucceededCount": rule.get("succeededCount")}
-            for rule in rules
-        ]
-        errs.append(field.invalid(path, {"Rules": shown or None}, "requires indexed completion mode"))
+        shown = internal_value("SuccessPolicy", spec["successPolicy"])
+        errs.append(field.invalid(path, shown, "requires indexed completion mode"))
         return
     if not rules:
         text = "at least one rules must be specified when the successPolicy is specified"
@@ -308,8 +314,11 @@ def validate_job_update(new: Object, old: Object) -> Errors:
     _completions(errs, after, before)
     immutable(errs, after.get("selector"), before.get("selector"), "spec.selector")
     _template(errs, after, before, old)
-    for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
-        immutable(errs, after.get(key), before.get(key), f"spec.{key}")
+    for key, struct in _IMMUTABLE.items():
+        value = after.get(key)
+        if not equal(value, before.get(key)):
+            shown = internal_value(struct, value) if struct else value
+            errs.append(field.invalid(f"spec.{key}", shown, IMMUTABLE))
     return errs
 
 

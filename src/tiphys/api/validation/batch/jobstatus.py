@@ -161,7 +161,7 @@ def _pods(errs: Errors, status: Object, change: _Change) -> None:
     terminating, ready = status.get("terminating") or 0, status.get("ready") or 0
     if (change.finished or change.field("terminating")) and terminating > 0 and _is_finished(status):
         errs.append(field.invalid("status.terminating", terminating, "terminating>0 is invalid for finished job"))
-    if change.field("ready", "active") and ready > (status.get("active") or 0):
+    if status.get("ready") is not None and change.field("ready", "active") and ready > (status.get("active") or 0):
         errs.append(field.invalid("status.ready", ready, "cannot set more ready pods than active"))
 
 

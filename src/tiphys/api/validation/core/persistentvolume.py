@@ -118,7 +118,9 @@ def volume_spec(
 
 
 def _inline(errs: Errors, spec: Object, path: str) -> None:
-    errs.extend(field.forbidden(f"{path}.{key}", _INLINE) for key in ("claimRef", "capacity") if spec.get(key))
+    for key, found in (("claimRef", spec.get("claimRef") is not None), ("capacity", bool(spec.get("capacity")))):
+        if found:
+            errs.append(field.forbidden(f"{path}.{key}", _INLINE))
     if spec.get("csi") is None:
         errs.append(field.required(f"{path}.csi", "has to be specified in the context of inline volumes"))
 
@@ -289,7 +291,8 @@ def _classes(errs: Errors, spec: Object, path: str, inline: bool) -> None:
             text = "may not specify volumeMode other than Filesystem in the context of inline volumes"
             errs.append(field.forbidden(f"{path}.volumeMode", text))
     attributes = spec.get("volumeAttributesClassName")
-    if attributes is not None:
+    # Of a volume inside an attachment the original does not look at the class.
+    if attributes is not None and not inline:
         at = f"{path}.volumeAttributesClassName"
         if not attributes:
             errs.append(field.required(at, "an empty string is disallowed"))
