@@ -13,6 +13,7 @@ import pytest
 
 from tests.store.etcds import embedded
 from tiphys.runtime.clock import SystemClock, VirtualClock, VirtualTimeLoop
+from tiphys.store import sqlite as sqlite_store
 from tiphys.store.backend import Delete, NoSpace, Put, Range, Unavailable, WatchRequest
 from tiphys.store.memory import MemoryBackend
 from tiphys.store.sqlfile import FORMAT, CannotOpen
@@ -142,6 +143,28 @@ def test_a_store_that_is_compacted_does_not_grow(tmp_path: Path) -> None:
             assert store.sizes()[0] < 100_000
             assert (tmp_path / "tiphys.db").stat().st_size < 100_000
             assert len(store.core.index.by_key) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("quick", [0.0, 60.0], ids=["commits in the thread", "commits on the loop"])
+def test_the_log_is_carried_over_while_writes_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: float
+) -> None:
+    monkeypatch.setattr(sqlite_store, "CHECKPOINT_BYTES", 1 << 18)
+    monkeypatch.setattr(sqlite_store, "QUICK", quick)
+
+    async def main() -> None:
+        async def writer(store: SQLiteBackend, number: int) -> None:
+            for turn in range(300):
+                await store.put(Put(b"/k/%d/%d" % (number, turn), bytes(8192)))
+
+        async with embedded(tmp_path) as store:
+            await asyncio.gather(*(writer(store, number) for number in range(4)))
+            log = tmp_path / "tiphys.db-wal"
+            assert log.stat().st_size < 1200 * 8192 / 2
+        async with embedded(tmp_path) as store:
+            assert (await store.range(Range(b"/k/", b"/k0", count_only=True))).count == 1200
 
     asyncio.run(main())
 

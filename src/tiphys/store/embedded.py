@@ -54,6 +54,11 @@ class Write:
     compacted: int = 0
     compacted_before: int = 0
 
+    @property
+    def is_special(self) -> bool:
+        """Whether it is more than changes of keys."""
+        return self.granted is not None or self.ended is not None or bool(self.compacted)
+
 
 class Embedded(ABC):
     """A ``Backend`` in this process. Subclasses say how writes become durable."""

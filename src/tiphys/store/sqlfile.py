@@ -14,7 +14,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tiphys.store.backend import KeyValue, StoreError
@@ -124,7 +124,9 @@ class StoreFile:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA wal_autocheckpoint = 2000")
+        db.execute(
+            "PRAGMA wal_autocheckpoint = 0"
+        )  # no commit has to wait for it: ``checkpoint`` is for others to call
         db.execute("PRAGMA journal_size_limit = 67108864")
         if not tables:
             db.execute("BEGIN IMMEDIATE")
@@ -191,11 +193,11 @@ class StoreFile:
     # Writing: within one transaction
 
     def insert(self, changes: Sequence[Change]) -> None:
-        rows = []
-        for change in changes:
-            key, value, create, _, version, lease = change.kv
-            rows.append((change.row, key, create, version, lease, value))
-        self.insert_rows(rows)
+        self.insert_rows([_row(change) for change in changes])
+
+    def insert_alone(self, change: Change) -> None:
+        """One change as a transaction of its own: one statement instead of three."""
+        self.writer.execute(_INSERT, _row(change))
 
     def insert_rows(self, rows: Sequence[tuple[int, bytes, int, int, int, bytes]]) -> None:
         """Row number, key, create revision, version, lease, value."""
@@ -217,6 +219,15 @@ class StoreFile:
 
     def commit(self) -> None:
         self.writer.execute("COMMIT")
+
+    def checkpoint(self) -> None:
+        """Carry the log over into the file: all of it, as nobody writes meanwhile."""
+        self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def checkpoint_beside(self) -> None:
+        """Carry over what the log holds now, in any thread, while others read and write."""
+        with closing(self._connect()) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # Room
 
@@ -264,6 +275,11 @@ class SQLiteRows:
         if len(missing) == len(rows):
             return list(found)
         return [pending.get(row) or next(found) for row in rows]
+
+
+def _row(change: Change) -> tuple[int, bytes, int, int, int, bytes]:
+    key, value, create, _, version, lease = change.kv
+    return change.row, key, create, version, lease, value
 
 
 def _sync_directory(path: Path) -> None:

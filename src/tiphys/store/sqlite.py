@@ -14,14 +14,17 @@ import os
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 from tiphys.runtime.clock import Clock, VirtualTimeLoop
 from tiphys.store.backend import NoSpace, StoreError, Unavailable
 from tiphys.store.contents import Contents
 from tiphys.store.embedded import Embedded, Failure, Write
+from tiphys.store.mvcc import Change
 from tiphys.store.sqlfile import DataDirectory, SQLiteRows, StoreFile
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,14 @@ QUOTA_CHECK_GROUPS = 100
 PAGES_GIVEN_BACK = 500
 """How many free pages one step returns to the file system."""
 
+PAGE = 4096
+CHECKPOINT_BYTES = 2000 * PAGE
+"""How far SQLite's log grows before it is carried over into the file."""
+QUICK = 0.0003
+"""Commits that take less than this, in seconds, are done on the event loop."""
+
 Job = Callable[[], None]
+Done = Callable[[sqlite3.Error | None], None]
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 
 
@@ -45,22 +55,46 @@ class Group:
     dropped: list[int] = field(default_factory=list)
     waiters: list[asyncio.Future[Failure]] = field(default_factory=list)
 
+    def is_plain(self) -> bool:
+        """Whether there is nothing but changes of keys."""
+        return not self.dropped and not any(write.is_special for write in self.writes)
+
 
 class Committer:
-    """Runs jobs one at a time, in a thread or in place, and then calls ``done`` on the event loop."""
+    """Runs jobs one at a time, and then calls ``done`` on the event loop.
 
-    def __init__(self, in_thread: bool) -> None:
+    A job is done in a thread, so that the loop does not wait for the disk, except where the last ones took less time
+    than handing them over does: two threads that wake each other, and wait for the interpreter's lock.
+    """
+
+    def __init__(self, clock: Clock, in_thread: bool) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[tuple[Job, Callable[[sqlite3.Error | None], None]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="store-commit", daemon=True) if in_thread else None
-        if self._thread is not None:
+        self._clock = clock
+        self._seconds: deque[float] = deque([0.0], maxlen=9)
+        """What the last jobs took."""
+        self._jobs: queue.SimpleQueue[tuple[Job, Done] | None] = queue.SimpleQueue()
+        self.in_thread = in_thread
+        self._thread = threading.Thread(target=self._work, name="store-commit", daemon=True)
+        if in_thread:
             self._thread.start()
 
-    def run(self, job: Job, done: Callable[[sqlite3.Error | None], None]) -> None:
-        if self._thread is not None:
+    def run(self, job: Job, done: Done) -> None:
+        if self.in_thread:
             self._jobs.put((job, done))
         else:
             self._loop.call_soon(done, _attempt(job))
+
+    def run_quick(self, job: Job, done: Done) -> None:
+        """A job that is done on the loop where it promises to be quick."""
+        if not self.in_thread or sorted(self._seconds)[len(self._seconds) // 2] > QUICK:
+            self.run(lambda: self._timed(job), done)
+        else:
+            done(_attempt(lambda: self._timed(job)))
+
+    def _timed(self, job: Job) -> None:
+        began = self._clock.monotonic()
+        job()
+        self._seconds.append(self._clock.monotonic() - began)
 
     def _work(self) -> None:
         while (task := self._jobs.get()) is not None:
@@ -68,7 +102,7 @@ class Committer:
             self._loop.call_soon_threadsafe(done, _attempt(job))
 
     async def close(self) -> None:
-        if self._thread is not None:
+        if self.in_thread:
             self._jobs.put(None)
             await self._loop.run_in_executor(None, self._thread.join)
 
@@ -97,12 +131,17 @@ class SQLiteBackend(Embedded):
         """Whether the writing connection is with the committer."""
         self._flush_scheduled = False
         self._errands: list[tuple[Job, asyncio.Future[sqlite3.Error | None]]] = []
+        self._errand_is_due = False
+        """Groups and errands take turns, so that neither waits for ever."""
+        self._logged = 0
+        """About how many bytes the log has grown by since it was carried over."""
+        self._checkpointing: asyncio.Task[None] | None = None
         self._disk_full = False
         self._groups_to_check = QUOTA_CHECK_GROUPS
         self._broken: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._committer = Committer(in_thread=not isinstance(self._loop, VirtualTimeLoop))
+        self._committer = Committer(clock, in_thread=not isinstance(self._loop, VirtualTimeLoop))
 
     @classmethod
     async def open(cls, directory: str | os.PathLike[str], clock: Clock, quota: int = 0) -> SQLiteBackend:
@@ -156,27 +195,36 @@ class SQLiteBackend(Embedded):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Write the gathered group down and have it committed; then run errands that need the connection."""
+        """Write the gathered group down and have it committed, or run an errand that needs the connection."""
         self._flush_scheduled = False
         if self._lent:
             return
         group = self._group
-        if not group.waiters:
+        if self._errands and (self._errand_is_due or not group.waiters):
             self._run_errand()
             return
-        self._group = Group()
-        try:
-            self._write_down(group)
-        except sqlite3.Error as error:
-            self._failed(group, error)
+        if not group.waiters:
             return
+        self._errand_is_due = True
+        self._group = Group()
+        changes = [change for write in group.writes for change in write.changes]
+        job: Job
+        if len(changes) == 1 and group.is_plain():
+            job = partial(self.file.insert_alone, changes[0])
+        else:
+            try:
+                self._write_down(group, changes)
+            except sqlite3.Error as error:
+                self._failed(group, error)
+                return
+            job = self.file.commit
         self._lent = True
-        self._committer.run(self.file.commit, lambda error: self._committed(group, error))
+        self._committer.run_quick(job, lambda error: self._committed(group, error))
 
-    def _write_down(self, group: Group) -> None:
+    def _write_down(self, group: Group, changes: list[Change]) -> None:
         file = self.file
         file.writer.execute("BEGIN IMMEDIATE")
-        file.insert([change for write in group.writes for change in write.changes])
+        file.insert(changes)
         for write in group.writes:
             if write.granted is not None:
                 file.add_lease(*write.granted)
@@ -193,10 +241,13 @@ class SQLiteBackend(Embedded):
             self._failed(group, error)
             return
         self._settle(group.writes)
-        pending = self._pending
+        pending, size = self._pending, PAGE
         for write in group.writes:
             for change in write.changes:
-                del pending[change.row]
+                size += len(pending.pop(change.row).value)
+        self._logged += size
+        if self._logged >= CHECKPOINT_BYTES and self._checkpointing is None:
+            self._checkpointing = self._loop.create_task(self._checkpoint(), name="store checkpoint")
         for waiter in group.waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -271,16 +322,32 @@ class SQLiteBackend(Embedded):
             raise error
 
     def _run_errand(self) -> None:
-        if self._errands:
-            job, waiter = self._errands.pop(0)
-            self._lent = True
-            self._committer.run(job, lambda error: self._errand_done(waiter, error))
+        job, waiter = self._errands.pop(0)
+        self._errand_is_due = False
+        self._lent = True
+        self._committer.run(job, lambda error: self._errand_done(waiter, error))
 
     def _errand_done(self, waiter: asyncio.Future[sqlite3.Error | None], error: sqlite3.Error | None) -> None:
         self._lent = False
         if not waiter.done():
             waiter.set_result(error)
         self._next()
+
+    async def _checkpoint(self) -> None:
+        """Carry the log over into the file, and begin it anew.
+
+        First beside the writes that go on, in a thread and by a connection of its own, then, while writes wait, the
+        little that they have added; SQLite overwrites a log from its beginning only where nothing of it is left.
+        """
+        self._logged = 0
+        try:
+            if self._committer.in_thread:
+                await asyncio.to_thread(self.file.checkpoint_beside)
+            await self._errand(self.file.checkpoint)
+        except sqlite3.Error as error:  # the log goes on growing; most likely there is no room for the file to grow
+            log.warning("the store's log could not be carried over into its file: %s", error)
+        finally:
+            self._checkpointing = None
 
     async def _swept(self) -> None:
         """Return free pages to the file system, a few at a time."""
@@ -314,6 +381,8 @@ class SQLiteBackend(Embedded):
         if self._closed:
             return
         await super().close()
+        if self._checkpointing is not None:
+            await self._checkpointing
         if self._lent or self._group.waiters:
             self._idle = self._loop.create_future()
             await self._idle
