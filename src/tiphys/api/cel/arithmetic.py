@@ -15,6 +15,8 @@ from tiphys.api.cel.values import (
     NUMBERS,
     CelError,
     Duration,
+    MapList,
+    SetList,
     Timestamp,
     Uint,
     compare,
@@ -45,10 +47,12 @@ def _numbers(run: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
 
 def add(a: Any, b: Any) -> Any:
     kind = type(a)
+    if isinstance(a, list) and isinstance(b, list):
+        return a.plus(b) if isinstance(a, SetList | MapList) else list(a) + list(b)
     if kind is type(b):
         if kind is int:
             return _int(a + b)
-        if kind in (str, list, bytes):
+        if kind in (str, bytes):
             return a + b
         if kind is Duration:
             return Duration(a.nanos + b.nanos)

@@ -236,7 +236,7 @@ class _Checker:
         for i, item in enumerate(node.elements):
             self.check(item)
             found = self.maybe_optional(item, i in node.optional)
-            element = self.join(item, element, found)
+            element = self.join(element, found)
         node.type = types.list_of(element or self.type_var())
 
     def map(self, node: MapNode) -> None:
@@ -244,9 +244,9 @@ class _Checker:
         value: Type | None = None
         for entry in node.entries:
             self.check(entry.key)
-            key = self.join(entry.key, key, entry.key.type)
+            key = self.join(key, entry.key.type)
             self.check(entry.value)
-            value = self.join(entry.value, value, self.maybe_optional(entry.value, entry.optional))
+            value = self.join(value, self.maybe_optional(entry.value, entry.optional))
         if key is None or value is None:
             key, value = self.type_var(), self.type_var()
         node.type = types.map_of(key, value)
@@ -343,13 +343,13 @@ class _Checker:
             self.bound = bound
         return bound is not None
 
-    def join(self, node: Node, before: Type | None, found: Type) -> Type:
+    def join(self, before: Type | None, found: Type) -> Type:
+        """The type of elements so far; whether they are alike is the validators' matter."""
         if before is None:
             return found
         if self.fits(before, found):
             return most_general(before, found)
-        self.mismatch(node, before, found)
-        return types.ERROR
+        return types.DYN
 
 
 def _declared(type: Type) -> str:

@@ -111,6 +111,38 @@ class Extension(Protocol):
     def equals(self, other: Any) -> bool: ...
 
 
+class SetList(list[Any]):
+    """A list of the API that is a set: the order does not matter to equality, and adding adds what is not there."""
+
+    def equals(self, other: list[Any]) -> bool:
+        return len(self) == len(other) and all(any(equal(mine, item) for mine in self) for item in other)
+
+    def plus(self, other: list[Any]) -> SetList:
+        return SetList(self + [item for item in other if not any(equal(mine, item) for mine in self)])
+
+
+class MapList(list[Any]):
+    """A list of the API that is a map: items are told apart by some of their fields."""
+
+    def __init__(self, items: list[Any], keys: tuple[str, ...]) -> None:
+        super().__init__(items)
+        self.keys = keys
+
+    def key(self, item: Any) -> tuple[Any, ...]:
+        return tuple(item.get(key) for key in self.keys) if isinstance(item, dict) else ()
+
+    def equals(self, other: list[Any]) -> bool:
+        mine = {self.key(item): item for item in self}
+        return len(self) == len(other) and all(
+            self.key(item) in mine and equal(mine[self.key(item)], item) for item in other
+        )
+
+    def plus(self, other: list[Any]) -> MapList:
+        merged = {self.key(item): item for item in self}
+        merged.update((self.key(item), item) for item in other)
+        return MapList(list(merged.values()), self.keys)
+
+
 class Message:
     """A message literal, such as ``Object.spec{replicas: 1}``."""
 
@@ -129,6 +161,8 @@ _TYPES: dict[type, Type] = {
     bytes: types.BYTES,
     type(None): types.NULL,
     list: types.list_of(types.DYN),
+    SetList: types.list_of(types.DYN),
+    MapList: types.list_of(types.DYN),
     dict: types.map_of(types.DYN, types.DYN),
     Duration: types.DURATION,
     Timestamp: types.TIMESTAMP,
@@ -158,7 +192,7 @@ def size(value: Any) -> int:
         return len(value)
     if kind is Optional:
         return size(value.value) if value.present else 1
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping | list):
         return len(value)
     found: int = getattr(value, "cel_size", 1)
     return found
@@ -172,8 +206,10 @@ def equal(a: Any, b: Any) -> bool:
         return a is b
     if left in NUMBERS:
         return right in NUMBERS and bool(a == b)
-    if left is list:
-        return right is list and len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, SetList | MapList):
+        return isinstance(b, list) and a.equals(b)
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(equal, a, b))
     if isinstance(a, Mapping):
         return isinstance(b, Mapping) and len(a) == len(b) and _equal_maps(a, b)
     if left is Optional:

@@ -5,10 +5,9 @@ The compiler is imported when the first expression is met: a server that sees no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from tiphys.api import fielderrors
 from tiphys.api.validation.common import Errors
@@ -40,23 +39,6 @@ class Expression:
     """It was stored before: what an older server compiled is accepted."""
     variables: Sequence[tuple[str, str]] = field(default_factory=tuple)
     """Name and expression of the variables declared before it."""
-
-
-Evaluator = Callable[[dict[str, Any], "dict[str, Any] | None", dict[str, Any]], Errors]
-"""Gives what the rules of a schema find wrong with a custom resource: the new one, the old one, the schema."""
-
-
-class _Seam:
-    evaluator: Evaluator | None = None
-
-
-def use_evaluator(evaluator: Evaluator | None) -> None:
-    _Seam.evaluator = evaluator
-
-
-def validate_rules(obj: dict[str, Any], old: dict[str, Any] | None, schema: dict[str, Any]) -> Errors:
-    """Check ``x-kubernetes-validations`` everywhere in the schema of a custom resource."""
-    return [] if _Seam.evaluator is None else _Seam.evaluator(obj, old, schema)
 
 
 def check(errs: Errors, expression: Expression, path: str) -> None:

@@ -27,7 +27,7 @@ from tiphys.api.cel.values import MAX_UINT
 
 CHECK_COST = 350_000
 _MAX_FORMAT, _MAX_FORMAT_PATTERN = 64, 128
-_UNIT = frozenset(
+UNIT = frozenset(
     [
         "serviceAccount",
         "path",
@@ -94,7 +94,7 @@ def call_cost(
     found = _list_or_set(estimator, overload, target, args)
     if found is not None:
         return found
-    if function in _UNIT or overload == "cidr_ip":
+    if function in UNIT or overload == "cidr_ip":
         return CallCost(ONE)
     size = estimator.operand_size
     if function == "check":

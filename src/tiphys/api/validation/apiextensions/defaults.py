@@ -17,7 +17,7 @@ from tiphys.api.meta.copying import copy
 from tiphys.api.validation.common import Errors, Object
 from tiphys.api.validation.custom import schemas
 from tiphys.api.validation.custom.objects import embedded_errors
-from tiphys.api.validation.expressions import validate_rules
+from tiphys.api.validation.custom.rules import validate_rules
 
 Surround = Callable[[Any], Any]
 """Puts a value where it would be in its resource, to see what that becomes."""
@@ -70,7 +70,7 @@ def _of_metadata(default: Any, schema: Object, root: Object, surround: Surround,
         return [field.invalid(path, default, f"must result in valid metadata: {error}")]
     if wrong := embedded_errors(obj, root, ""):
         return [field.invalid(path, default, f"must result in valid metadata: {aggregate(wrong)}")]
-    return schemas.validate(default, schema, path) or validate_rules(default, default, schema)
+    return schemas.validate(default, schema, path) or validate_rules(default, default, schema, path)
 
 
 def _of_value(default: Any, schema: Object, path: str, pruned: bool) -> Errors:
@@ -85,5 +85,5 @@ def _of_value(default: Any, schema: Object, path: str, pruned: bool) -> Errors:
     return errs + (
         embedded_errors(value, schema, path)
         or schemas.validate(default, schema, path)
-        or validate_rules(default, default, schema)
+        or validate_rules(default, default, schema, path)
     )

@@ -19,7 +19,7 @@ from tiphys.api.meta import names
 from tiphys.api.validation.common import MAX_INT32, name_is_path_segment
 from tiphys.api.validation.custom import schemas
 from tiphys.api.validation.custom.lists import repeated
-from tiphys.api.validation.expressions import validate_rules
+from tiphys.api.validation.custom.rules import has_rules, validate_rules
 from tiphys.api.validation.objectmeta import validate_meta, validate_meta_update
 
 Object = dict[str, Any]
@@ -95,14 +95,6 @@ def _rules(errs: Errors, obj: Object, old: Object | None, version: CustomVersion
     if any(error.type in _BLOCKING for error in errs):
         return [fielderrors.invalid("<nil>", None, _NOT_CHECKED)] if has_rules(version.structural) else []
     return validate_rules(obj, old, version.structural)
-
-
-def has_rules(schema: Object) -> bool:
-    """Whether there is a rule in CEL anywhere in a structural schema."""
-    if schema.get("x-kubernetes-validations"):
-        return True
-    inner = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    return any(has_rules(found) for found in inner if isinstance(found, dict))
 
 
 # -- scale
