@@ -152,3 +152,70 @@ def test_a_claim_tells_its_data_source_twice() -> None:
         assert await sources("c", dataSource=other) == (None, None)
 
     run(work)
+
+
+def service(name: str, **spec: object) -> dict:
+    return {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], **spec}}
+
+
+def test_what_a_service_drops_when_its_type_changes() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        path = f"{NS}/services"
+        made = await world.json("POST", path, service("s", type="LoadBalancer", externalTrafficPolicy="Local"))
+        health = made["spec"]["healthCheckNodePort"]
+        assert health >= 30000
+        plain = await world.json("PUT", f"{path}/s", {**made, "spec": {**made["spec"], "type": "ClusterIP"}})
+        assert plain["spec"]["clusterIP"] == made["spec"]["clusterIP"]
+        assert not plain["spec"].keys() & {
+            "healthCheckNodePort",
+            "externalTrafficPolicy",
+            "allocateLoadBalancerNodePorts",
+        }
+        spec = service("t", type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=health)
+        assert (await world.json("POST", path, spec))["spec"]["healthCheckNodePort"] == health
+        named = await world.json("PUT", f"{path}/s", service("s", type="ExternalName", externalName="a.b"))
+        assert not named["spec"].keys() & {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}
+
+    run(work)
+
+
+def test_node_ports_that_cannot_be_had() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        path = f"{NS}/services"
+
+        async def refused(*ports: dict, health: int = 0) -> str:
+            more = {"externalTrafficPolicy": "Local", "healthCheckNodePort": health} if health else {}
+            body = service("s", type="LoadBalancer", ports=list(ports), **more)
+            message: str = (await world.json("POST", path, body))["message"]
+            return message
+
+        wrong = await refused({"port": 80, "nodePort": 80})
+        assert wrong.endswith("provided port is not in the valid range. The range of valid ports is 30000-32767")
+        two = ({"name": "a", "port": 1, "nodePort": 30001}, {"name": "b", "port": 2, "nodePort": 30001})
+        assert "spec.ports[1].nodePort: Invalid value: 30001: provided port is already allocated" in await refused(*two)
+        assert "failed to allocate requested HealthCheck NodePort 80" in await refused({"port": 80}, health=80)
+
+    run(work)
+
+
+def test_a_service_takes_its_endpoints_along() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.json("POST", f"{NS}/services", service("s"))
+        await world.json("POST", f"{NS}/endpoints", {"metadata": {"name": "s"}})
+        await world.json("DELETE", f"{NS}/services/s")
+        assert (await world.json("GET", f"{NS}/endpoints/s"))["code"] == 404
+
+    run(work)
+
+
+def test_addresses_at_the_edges_of_the_range_belong_to_nobody() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        for address in ("10.96.0.0", "10.96.255.255", "10.97.0.1"):
+            told = await world.json("POST", f"{NS}/services", service("s", clusterIP=address))
+            assert told["message"].endswith("the provided network does not match the current range")
+
+    run(work)

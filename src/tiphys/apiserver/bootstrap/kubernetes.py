@@ -9,9 +9,9 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.meta.copying import copy
 from tiphys.apiserver.bootstrap.addressleases import AddressLeases
-from tiphys.apiserver.bootstrap.making import owned, prepared
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry import creating, updating
+from tiphys.apiserver.registry.making import owned, prepared
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry, no_validation
 from tiphys.apiserver.registry.services import ServiceStrategy

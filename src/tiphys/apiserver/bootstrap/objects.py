@@ -11,15 +11,17 @@ from typing import Any
 
 import orjson
 
+from tiphys.api.apply import apply, excluding, of_paths
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.schema import schema_for
 from tiphys.apiserver.bootstrap.addressleases import RENEW_SECONDS
 from tiphys.apiserver.bootstrap.identity import COLLECT_SECONDS, IdentityLease
 from tiphys.apiserver.bootstrap.kubernetes import KubernetesService
-from tiphys.apiserver.bootstrap.making import owned, prepared
 from tiphys.apiserver.bootstrap.policy import bootstrap_policy
 from tiphys.apiserver.config import Config
-from tiphys.apiserver.registry import creating
+from tiphys.apiserver.registry import creating, updating
+from tiphys.apiserver.registry.making import owned, prepared
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.objects import Exists
@@ -29,6 +31,7 @@ Object = dict[str, Any]
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _RBAC = "rbac.authorization.k8s.io"
+_RANGE, _RANGE_CONTROLLER = "kubernetes", "kubernetes-service-cidr-controller"
 _NAMESPACES_EVERY = 6
 """Of how many rounds one looks after the namespaces."""
 _COLLECT_EVERY = int(COLLECT_SECONDS / RENEW_SECONDS)
@@ -62,6 +65,7 @@ class Bootstrap:
             *(self._ensure("scheduling.k8s.io", "priorityclasses", priority_class(*row)) for row in _PRIORITIES),
             *(self._ensure(group, plural, obj) for group, plural, obj in self._further()),
         )
+        await self._ready_range()
         await self._service.ensure()
         await self._identity.claim()
 
@@ -96,8 +100,27 @@ class Bootstrap:
         ranges = list(self._config.service_cluster_ip_ranges)
         return [
             ("", "configmaps", self._authentication_map()),
-            ("networking.k8s.io", "servicecidrs", service_cidr("kubernetes", ranges, format_time(self._clock.now()))),
+            ("", "configmaps", token_tracking(format_time(self._clock.now()))),
+            ("networking.k8s.io", "servicecidrs", service_cidr(_RANGE, ranges)),
         ]
+
+    async def _ready_range(self) -> None:
+        """Services can have addresses of the server's own range at once; its status says so, as its controller does."""
+        registry = self._registries.get("networking.k8s.io", "servicecidrs")
+        write = registry.write()
+        entry = await registry.store.get("", _RANGE)
+        if entry is None or registry.object(entry).get("status", {}).get("conditions"):
+            return
+
+        async def transform(stored: Object | None) -> Object:
+            gvk = registry.strategy.gvk
+            filters = {gvk.api_version: excluding(of_paths(*registry.strategy.reset_by_status))}
+            applied = ready_range(write.now)
+            return apply(
+                stored, applied, _RANGE_CONTROLLER, True, gvk, schema_for(gvk), write.now, "status", filters=filters
+            )
+
+        await updating.update(registry, updating.Update("", _RANGE, transform, updating.StatusRules(registry)), write)
 
     def _authentication_map(self) -> Object:
         data: dict[str, str] = {}
@@ -152,14 +175,19 @@ def priority_class(name: str, value: int, description: str) -> Object:
     return head | {"value": value, "description": description}
 
 
-def service_cidr(name: str, ranges: list[str], now: str) -> Object:
-    """The server's own range: services can have addresses of it at once, so it is ready."""
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "",
-        "message": "Kubernetes default Service CIDR is ready",
-        "lastTransitionTime": now,
-    }
+def token_tracking(now: str) -> Object:
+    """Since when the use of tokens in secrets is noted; who cleans them up asks for it."""
+    meta = {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"}
+    return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta, "data": {"since": now[:10]}}
+
+
+def ready_range(now: str) -> Object:
+    head = {"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": _RANGE}}
+    text = "Kubernetes default Service CIDR is ready"
+    ready = {"type": "Ready", "status": "True", "reason": "", "message": text, "lastTransitionTime": now}
+    return head | {"status": {"conditions": [ready]}}
+
+
+def service_cidr(name: str, ranges: list[str]) -> Object:
     head = {"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": name}}
-    return head | {"spec": {"cidrs": ranges}, "status": {"conditions": [ready]}}
+    return head | {"spec": {"cidrs": ranges}}

@@ -57,8 +57,8 @@ class CustomStrategy(Strategy):
     def validate_create(self, obj: Object, write: Write) -> list[FieldError]:
         return objects.validate_create(self._seen(obj), self.version, self._resource.namespaced)
 
-    def warnings(self, new: Object, old: Object | None) -> list[str]:
-        return objects.warnings(new, old)
+    def warnings(self, new: Object, old: Object | None, subresource: str = "") -> list[str]:
+        return [] if subresource else objects.warnings(new, old)
 
     # -- update
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.apiserver.registry import creating
+from tiphys.apiserver.registry.making import owned, prepared
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.storage.objects import Exists, Stale
 
@@ -29,7 +30,7 @@ class AddressTaken(Exception):
 
 
 class OutOfRange(Exception):
-    """The address is in none of the ranges."""
+    """The address is in none of the ranges; the text tells it."""
 
 
 class NoAddressLeft(Exception):
@@ -51,6 +52,11 @@ class Span:
     @property
     def reserved(self) -> int:
         return min(max(16, self.size // 16), 256) if self.size > 32 else 0
+
+    def holds(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        """Whether it can be given: not the range's own address nor, for IPv4, that of all."""
+        last = self.network.broadcast_address if self.network.version == 4 else None
+        return address in self.network and address not in (self.network.network_address, last)
 
     def random(self, generator: random.Random) -> str:
         """An address that is not one of the first."""
@@ -105,11 +111,16 @@ class AddressPool:
         return True
 
     async def take(self, address: str, namespace: str, service: str, dry_run: bool) -> None:
-        """Take one address. Raises ``OutOfRange``, ``AddressTaken``."""
+        """Take one address; a dry run only looks whether it is in range. Raises ``OutOfRange``, ``AddressTaken``."""
         wanted = ipaddress.ip_address(address)
-        if not any(wanted in span.network for span in await self._spans()):
-            raise OutOfRange(address)
-        await self._claim(address, namespace, service, dry_run)
+        if dry_run:
+            if not self._own.holds(wanted):
+                span = f"The range of valid IPs is {self.network}"
+                raise OutOfRange(f"the provided IP ({address}) is not in the valid range. {span}")
+        elif any(span.holds(wanted) for span in await self._spans()):
+            await self._claim(address, namespace, service, dry_run)
+        else:
+            raise OutOfRange("the provided network does not match the current range")
 
     async def _spans(self) -> list[Span]:
         registry = self._registries.get(GROUP, "servicecidrs")
@@ -130,6 +141,7 @@ class AddressPool:
         write = registry.write()
         obj = _object(address, self.family, namespace, service)
         creating.fill_system_fields(registry, obj["metadata"], write)
+        owned(registry, None, prepared(registry, obj), write)
         try:
             await registry.store.create(key, obj)
         except Exists:

@@ -5,39 +5,36 @@ Source: https://kubernetes.io/docs/concepts/services-networking/dual-stack/
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.validation.core.service import cluster_ip_fields
+from tiphys.apiserver.registry.servicefields import is_external_name, is_headless, same_addresses, same_families
 
 Object = dict[str, Any]
 
-SINGLE, REQUIRE = "SingleStack", "RequireDualStack"
+SINGLE, REQUIRE, PREFER = "SingleStack", "RequireDualStack", "PreferDualStack"
 _POLICY = "spec.ipFamilyPolicy"
 _OTHER = {"IPv4": "IPv6", "IPv6": "IPv4"}
 
 
 def family_of(address: str) -> str:
-    return f"IPv{ipaddress.ip_address(address).version}"
-
-
-def is_headless(service: Object) -> bool:
-    return bool(service["spec"].get("clusterIP") == "None")
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def resolve_families(service: Object, old: Object | None, offered: tuple[str, ...]) -> None:
     """Fill in ``ipFamilyPolicy`` and ``ipFamilies``; ``offered`` are the cluster's, its default first. Raises 422."""
     spec = service["spec"]
-    if spec.get("type") == "ExternalName":
+    if is_external_name(service) or (old is not None and keeps_preferred(service, old)):
         return
     headless_alone = is_headless(service) and not spec.get("selector")
-    if not spec.get("ipFamilyPolicy"):
+    if spec.get("ipFamilyPolicy") is None:
         kept = (old or {}).get("spec", {}).get("ipFamilyPolicy")
         spec["ipFamilyPolicy"] = kept or (REQUIRE if headless_alone else SINGLE)
-    if old is not None:
-        _refuse(service, _reduce(spec, old["spec"]))
-    _refuse(service, _check_counts(spec) + _infer(spec, offered))
+    _refuse(service, cluster_ip_fields(spec, (old or {}).get("spec") or {}))
+    found = _reduce(service, old) if old is not None else []
+    _refuse(service, found + _check_counts(spec) + _infer(spec, offered))
     if not headless_alone:
         _refuse(service, _check_offered(spec, offered))
     families = spec.get("ipFamilies") or [offered[0]]
@@ -47,18 +44,32 @@ def resolve_families(service: Object, old: Object | None, offered: tuple[str, ..
     spec["ipFamilies"] = families
 
 
+def keeps_preferred(new: Object, old: Object) -> bool:
+    """Whether a service that prefers two families stays as it is, even if the cluster offers another number now."""
+    kind = new["spec"].get("type")
+    return (
+        kind == old["spec"].get("type")
+        and kind in ("ClusterIP", "NodePort", "LoadBalancer")
+        and new["spec"].get("ipFamilyPolicy") == PREFER
+        and old["spec"].get("ipFamilyPolicy") in (PREFER, None)
+        and same_addresses(new, old)
+        and same_families(new, old)
+    )
+
+
 def _refuse(service: Object, found: list[FieldError]) -> None:
     if found:
         raise errors.invalid("", "Service", service["metadata"].get("name", ""), found)
 
 
-def _reduce(spec: Object, before: Object) -> list[FieldError]:
+def _reduce(service: Object, old: Object) -> list[FieldError]:
     """Going back to a single stack drops the second address; with another policy that is an error."""
     found: list[FieldError] = []
-    for name, what in (("clusterIPs", "cluster IP"), ("ipFamilies", "IP family")):
-        now, then = spec.get(name) or [], before.get(name) or []
+    spec = service["spec"]
+    for name, what, same in (("clusterIPs", "cluster IP", same_addresses), ("ipFamilies", "IP family", same_families)):
+        now, then = spec.get(name) or [], old["spec"].get(name) or []
         if spec["ipFamilyPolicy"] == SINGLE:
-            if now == then and len(now) > 1:
+            if same(service, old) and len(now) > 1:
                 spec[name] = now[:1]
         elif now and len(now) < len(then):
             text = f"must be 'SingleStack' to release the secondary {what}"
@@ -81,25 +92,19 @@ def _infer(spec: Object, offered: tuple[str, ...]) -> list[FieldError]:
     found: list[FieldError] = []
     families = list(spec.get("ipFamilies") or ())
     for index, address in enumerate(spec.get("clusterIPs") or ()):
-        if address == "None" or not _is_address(address):
+        if address == "None":
             break
-        if index >= len(families):
-            family = family_of(address)
-            if family not in offered:
-                text = f"{family} is not configured on this cluster"
-                found.append(fielderrors.invalid(f"spec.clusterIPs[{index}]", spec["clusterIPs"], text))
+        if index < len(families):
+            continue
+        family = family_of(address)
+        if family in offered:
             families.append(family)
+        else:
+            text = f"{family} is not configured on this cluster"
+            found.append(fielderrors.invalid(f"spec.clusterIPs[{index}]", spec["clusterIPs"], text))
     if families:
         spec["ipFamilies"] = families
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_offered(spec: Object, offered: tuple[str, ...]) -> list[FieldError]:

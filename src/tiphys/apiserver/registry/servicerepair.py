@@ -12,7 +12,9 @@ from typing import Any
 
 from tiphys.apiserver.registry.addresspool import GROUP, AddressTaken, OutOfRange
 from tiphys.apiserver.registry.registries import Registries
-from tiphys.apiserver.registry.services import ServiceStrategy, cluster_ips, node_ports
+from tiphys.apiserver.registry.servicefamilies import family_of
+from tiphys.apiserver.registry.servicefields import cluster_ips, held_ports
+from tiphys.apiserver.registry.services import ServiceStrategy
 
 Object = dict[str, Any]
 
@@ -65,7 +67,7 @@ class ServiceRepair:
         return found
 
     async def _repair_ports(self, strategy: ServiceStrategy, services: list[Object]) -> None:
-        used = {port for service in services for port in node_ports(service)}
+        used = {port for service in services for port in held_ports(service)}
         taken = await strategy.ports.taken()
         if missing := used - taken:
             await strategy.ports.mark(missing)
@@ -73,7 +75,7 @@ class ServiceRepair:
 
 
 async def _claim(strategy: ServiceStrategy, address: str, meta: Object) -> None:
-    pool = strategy.pool_of(address)
+    pool = strategy.pools.get(family_of(address))
     if pool is None:
         return
     try:

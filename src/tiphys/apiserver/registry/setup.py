@@ -29,12 +29,11 @@ def make_strategies(registries: Registries, config: Config) -> None:
         return GroupVersionKind(group, "v1", kind)
 
     events = EventStrategy(gvk("", "Event"))
-    new_events = EventStrategy(gvk("events.k8s.io", "Event"))
-    events.ttl = new_events.ttl = config.event_ttl
+    events.ttl = config.event_ttl
     found: dict[tuple[str, str], Strategy] = {
         ("", "events"): events,
         ("", "limitranges"): LimitRangeStrategy(gvk("", "LimitRange")),
-        ("events.k8s.io", "events"): new_events,
+        ("events.k8s.io", "events"): events,
         ("", "namespaces"): NamespaceStrategy(gvk("", "Namespace")),
         ("", "nodes"): NodeStrategy(gvk("", "Node")),
         ("", "persistentvolumeclaims"): PersistentVolumeClaimStrategy(gvk("", "PersistentVolumeClaim")),

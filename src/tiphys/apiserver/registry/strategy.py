@@ -112,9 +112,9 @@ class Strategy:
     def validate_create(self, obj: Object, write: Write) -> list[FieldError]:
         return validation.validate_create(obj, self.gvk)
 
-    def warnings(self, new: Object, old: Object | None) -> list[str]:
+    def warnings(self, new: Object, old: Object | None, subresource: str = "") -> list[str]:
         """What is accepted but should not be written; ``old`` is None for a creation."""
-        return validation.warnings(new, old, self.gvk)
+        return validation.warnings(new, old, self.gvk, subresource)
 
     # -- update
 

@@ -222,9 +222,8 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
         raise errors.invalid(
             registry.resource.group, new.get("kind") or registry.resource.kind, meta.get("name", ""), found
         )
-    if not write.subresource:
-        for warning in registry.strategy.warnings(new, old):
-            write.warn(warning)
+    for warning in registry.strategy.warnings(new, old, write.subresource):
+        write.warn(warning)
 
 
 def _restore(meta: Object, kept: Object, name: str) -> None:

@@ -200,6 +200,14 @@ def _session_affinity(errs: Errors, spec: Object) -> None:
             errs.append(field.invalid(f"{at}.clientIP.timeoutSeconds", seconds, text))
 
 
+def cluster_ip_fields(spec: Object, old: Object) -> Errors:
+    """What of addresses and families can be judged before any are allocated."""
+    errs: Errors = []
+    if spec.get("type") != "ExternalName":
+        _cluster_ips(errs, spec, old, _headless(spec))
+    return errs
+
+
 def _cluster_ips(errs: Errors, spec: Object, old: Object, headless: bool) -> None:
     ips, families, at = spec.get("clusterIPs") or [], spec.get("ipFamilies") or [], "spec.clusterIPs"
     first = spec.get("clusterIP")
