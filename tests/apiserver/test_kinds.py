@@ -57,7 +57,7 @@ def test_more_ranges_of_service_addresses() -> None:
         cidr = await world.admin.create(
             R.SERVICE_CIDRS, {"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/28"]}}
         )
-        with pytest.raises(Invalid, match="range is full"):
+        with pytest.raises(ApiError, match="range is full"):
             await make("more")  # it is not ready yet
         ready = {"type": "Ready", "status": "True", "reason": "r", "message": "", "lastTransitionTime": STAMP}
         await world.admin.update_status(R.SERVICE_CIDRS, cidr | {"status": {"conditions": [ready]}})
