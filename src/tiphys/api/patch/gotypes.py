@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api.schema import ARRAY, OBJECT, Schema
+
 
 def go_name(value: Any) -> str:
     if isinstance(value, bool):
@@ -19,6 +21,11 @@ def go_name(value: Any) -> str:
 
 def type_name(value: Any) -> str:
     return "%!s(<nil>)" if value is None else go_name(value)
+
+
+def kind_name(schema: Schema) -> str:
+    """The kind of a type."""
+    return {OBJECT: "struct", ARRAY: "slice"}.get(schema.kind, schema.kind)
 
 
 def same_type(left: Any, right: Any) -> bool:

@@ -77,7 +77,14 @@ class JSONPatch:
         self._copied += _size(value)
         if self._copied > MAX_COPIED // 32:
             raise PatchError("the copies of a JSON patch may not add up to more than 100 MB")
-        return copy(value)
+        return self._as_written(value)
+
+    def _as_written(self, value: Any) -> Any:
+        """A copy is made by way of text, in which what was touched has its keys sorted."""
+        if isinstance(value, dict):
+            names = sorted(value) if id(value) in self.touched else list(value)
+            return {name: self._as_written(value[name]) for name in names}
+        return [self._as_written(item) for item in value] if isinstance(value, list) else value
 
     def _find(self, path: str) -> tuple[Any, str]:
         """The container that holds what the path names, and the last part of the path."""
@@ -138,6 +145,14 @@ class JSONPatch:
         found = self._get(path) if path else self.document
         if not _equal(None if found is _MISSING else found, value):
             raise PatchError(f"testing value {path} failed: test failed")
+        self._touch(found)
+
+    def _touch(self, value: Any) -> None:
+        """What is compared is read, too, down to its last value."""
+        if isinstance(value, (dict, list)):
+            self.touched.add(id(value))
+            for item in value.values() if isinstance(value, dict) else value:
+                self._touch(item)
 
 
 def _unescape(part: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from tiphys.api.gotext import quote, value_text
 from tiphys.api.patch.elementorder import index_of, normalized, partition
 from tiphys.api.patch.failures import BadPatch, PatchError
-from tiphys.api.patch.gotypes import go_name, same_type, same_value, type_name
+from tiphys.api.patch.gotypes import go_name, kind_name, same_type, same_value, type_name
 from tiphys.api.schema import ARRAY, OBJECT, Field, Schema
 
 Object = dict[str, Any]
@@ -175,7 +175,7 @@ def _merge_list(original: list[Any], patch: list[Any], items: Schema, merge_key:
         ours, theirs = partition(result, patch, "")
         return normalized(ours, theirs, patch, original, "")
     if not merge_key:
-        raise PatchError(f"cannot merge lists without merge key for {items.kind}")
+        raise PatchError(f"cannot merge lists without merge key for {kind_name(items)}")
     original, patch = _special_items(original, patch, merge_key)
     result = _merge_items(original, patch, merge_key, items)
     ours, theirs = partition(result, patch, merge_key)
