@@ -10,7 +10,7 @@ from tiphys.api.resources import builtin_scheme
 from tiphys.api.tables import columns_of, table_for
 from tiphys.api.tables.columns import _all
 from tiphys.api.tables.formats import cut, duration
-from tiphys.api.tables.tables import PRINTERS
+from tiphys.api.tables.tables import PRINTERS, partial_metadata
 
 NOW = 1_767_225_600.0
 SCHEME = builtin_scheme()
@@ -29,7 +29,7 @@ def pod(**status: Any) -> dict[str, Any]:
 def table_of(group: str, kind: str, objects: list[dict[str, Any]], now: float, **options: Any) -> dict[str, Any]:
     resource = SCHEME.for_kind(group, kind)
     assert resource is not None
-    return table_for(resource, objects, now, **options)
+    return table_for(resource.gvk("v1"), objects, now, **options)
 
 
 def cells(group: str, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +153,15 @@ def test_a_deployment_and_a_service() -> None:
     }
     found = table_of("", "Service", [service], NOW)["rows"][0]["cells"]
     assert found == ["web", "LoadBalancer", "10.96.0.7", "<pending>", "80:30080/TCP,53/UDP", "10m", "<none>"]
+
+
+def test_metadata_alone_is_that_of_the_internal_form() -> None:
+    annotations = {"deprecated.daemonset.template.generation": "1", "a": "b"}
+    obj = {"kind": "DaemonSet", "metadata": {"name": "d", "annotations": annotations}}
+    assert partial_metadata(obj)["metadata"] == {"name": "d", "annotations": {"a": "b"}}
+    del annotations["a"]
+    assert partial_metadata(obj)["metadata"] == {"name": "d"}
+    assert partial_metadata({**obj, "kind": "Deployment"})["metadata"] == obj["metadata"]
 
 
 def test_only_the_first_event_of_a_watch_has_headers() -> None:

@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from tests.apiserver.apiworld import World, config_map, run
+from tests.apiserver.apiworld import World, config_map, pod, run
 from tiphys.api import codec
 from tiphys.api.errors import StatusError
 from tiphys.apiserver.filters.timelimit import read_duration
@@ -204,3 +204,37 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read_duration(text)
+
+
+def test_views_of_what_has_none() -> None:
+    async def work(world: World) -> None:
+        await filled(world)
+        table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        found = await world.json("GET", f"{MAPS}/c0?includeObject=x", accept=table)
+        text = "Unable to convert to Table as requested: includeObject: Invalid value: \"x\": must be 'Metadata', "
+        assert (found["code"], found["message"]) == (400, f"{text}'Object', 'None', or empty")
+        await world.admin.create(R.PODS, pod("p"), namespace="a")
+        assert (await world.json("GET", "/api/v1/namespaces/a/pods/p/resize", accept=table))["code"] == 406
+        assert (await world.json("GET", "/api/v1/namespaces/a/pods/p/status", accept=table))["kind"] == "Table"
+
+    run(work)
+
+
+def test_a_deleted_job_leaves_its_pods_and_says_so() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        jobs = "/apis/batch/v1/namespaces/a/jobs"
+        response = await world.raw("DELETE", jobs)
+        assert "child pods are preserved by default" in response.headers["Warning"]
+        response = await world.raw("DELETE", f"{jobs}?propagationPolicy=Background")
+        assert "Warning" not in response.headers
+
+    run(work)
+
+
+def test_a_watch_warns_as_a_list_does() -> None:
+    async def work(world: World) -> None:
+        response = await world.raw("GET", "/api/v1/endpoints?watch=1")
+        assert "v1 Endpoints is deprecated" in response.headers["Warning"]
+
+    run(work)

@@ -105,11 +105,6 @@ def print_csi_driver(obj: Object, now: float) -> Cells:
     ]
 
 
-def print_capacity(obj: Object, now: float) -> Cells:
-    capacity = obj.get("capacity")
-    return [name(obj), obj.get("storageClassName", ""), UNSET if capacity is None else canonical(str(capacity))]
-
-
 def print_resource_claim(obj: Object, now: float) -> Cells:
     status, deleted = obj.get("status", {}), bool(obj["metadata"].get("deletionTimestamp"))
     states = ["deleted"] if deleted else []

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from tiphys.api.meta.timestamps import canonical_time
-from tiphys.api.scheme import Resource
+from tiphys.api.scheme import GroupVersionKind
 from tiphys.api.tables import cluster, network, pods, storage, workloads
 from tiphys.api.tables.columns import columns_of
 from tiphys.api.tables.formats import Cells, Object, Printer
@@ -17,7 +17,6 @@ PRINTERS: dict[str, Printer] = {
     "APIService.apiregistration.k8s.io": cluster.print_api_service,
     "CSIDriver.storage.k8s.io": storage.print_csi_driver,
     "CSINode.storage.k8s.io": storage.print_csi_node,
-    "CSIStorageCapacity.storage.k8s.io": storage.print_capacity,
     "CertificateSigningRequest.certificates.k8s.io": cluster.print_signing_request,
     "ClusterRoleBinding.rbac.authorization.k8s.io": cluster.print_role_binding,
     "ClusterTrustBundle.certificates.k8s.io": cluster.print_trust_bundle,
@@ -84,7 +83,7 @@ PRINTERS: dict[str, Printer] = {
 
 
 def table_for(
-    resource: Resource,
+    kind: GroupVersionKind,
     objects: Iterable[Object],
     now: float,
     *,
@@ -92,19 +91,18 @@ def table_for(
     include: IncludeObject = "Metadata",
     headers: bool = True,
 ) -> dict[str, Any]:
-    """A meta.k8s.io/v1 Table of objects of one resource; ``now`` in Unix seconds.
+    """A meta.k8s.io/v1 Table of objects of one kind; ``now`` in Unix seconds.
 
     ``list_meta`` is the metadata of the list (resourceVersion, continue, remainingItemCount); without ``headers``, as
     in every event of a watch but the first, the columns are left out.
     """
-    group, kind = resource.group, resource.kind
-    columns = [column.definition() for column in columns_of(group, kind)] if headers else None
+    columns = [column.definition() for column in columns_of(kind.group, kind.kind)] if headers else None
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": list_meta or {},
         "columnDefinitions": columns,
-        "rows": [row_of(group, kind, obj, now, include) for obj in objects],
+        "rows": [row_of(kind.group, kind.kind, obj, now, include) for obj in objects],
     }
 
 
@@ -118,9 +116,26 @@ def row_of(group: str, kind: str, obj: Object, now: float, include: IncludeObjec
     return row
 
 
-def partial_metadata(obj: Object) -> dict[str, Any]:
-    """A meta.k8s.io/v1 PartialObjectMetadata."""
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+def partial_metadata(obj: Object, version: str = "v1") -> dict[str, Any]:
+    """A meta.k8s.io PartialObjectMetadata."""
+    meta = obj["metadata"]
+    if (hidden := _FIELDS_IN_ANNOTATIONS.get(obj.get("kind", ""))) and "annotations" in meta:
+        shown = {name: value for name, value in meta["annotations"].items() if name not in hidden}
+        meta = {name: value for name, value in meta.items() if name != "annotations"}
+        if shown:
+            meta["annotations"] = shown
+    return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": meta}
+
+
+_FIELDS_IN_ANNOTATIONS = {
+    "DaemonSet": {"deprecated.daemonset.template.generation"},
+    "Deployment": {"deprecated.deployment.rollback.to"},
+    "HorizontalPodAutoscaler": {
+        f"autoscaling.alpha.kubernetes.io/{name}" for name in ("behavior", "conditions", "current-metrics", "metrics")
+    },
+}
+"""What one version keeps in annotations and others in fields: the original takes the metadata of none of them, but of
+its internal form, where it is a field."""
 
 
 def _print_any(obj: Object, now: float) -> Cells:

@@ -21,8 +21,10 @@ Object = dict[str, Any]
 
 
 async def delete(call: Call, target: Target, admission: AdmissionChain) -> Response:
-    form = negotiate(call)
+    form = negotiate(call, target.has_columns)
     options, dry_run = delete_options(call)
+    if (text := target.registry.strategy.warns_of_orphans) and options.orphan is None and not options.propagation:
+        call.warn(text)
     write_options = WriteOptions(dry_run=dry_run)
     write = target.write(call, write_options)
     validate = delete_validator(call, target, admission, write_options)

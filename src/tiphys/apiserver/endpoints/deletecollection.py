@@ -19,6 +19,8 @@ async def deletecollection(call: Call, target: Target, admission: AdmissionChain
     form = negotiate(call)
     listed = list_options(call, watch=False)
     options, dry_run = delete_options(call)
+    if (text := target.registry.strategy.warns_of_orphans) and options.orphan is None and not options.propagation:
+        call.warn(text)
     write_options = WriteOptions(dry_run=dry_run)
     validate = delete_validator(call, target, admission, write_options)
     selection = target.selection(call.info.namespace, listed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import errors
+from tiphys.api import codec, errors
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import JSON, PARTIAL, PARTIAL_LIST, PLAIN, TABLE, YAML, Form, not_acceptable
 from tiphys.apiserver.endpoints.target import Target
@@ -96,21 +96,19 @@ def show_list(call: Call, target: Target, objects: list[Object], meta: Object, f
 def show(call: Call, obj: Object, form: Form = PLAIN, status: int = 200) -> Response:
     """Any object, as JSON or YAML."""
     if form.media == YAML:
-        return body(call, status, YAML, to_yaml(obj))
+        return body(call, status, YAML, codec.to_yaml(orjson.dumps(obj)))
     return body(call, status, JSON, orjson.dumps(obj, option=orjson.OPT_INDENT_2 if form.pretty else None))
 
 
-def to_yaml(obj: Object) -> bytes:
-    import yaml
-
-    text: str = yaml.dump(obj, Dumper=yaml.CSafeDumper, default_flow_style=False, allow_unicode=True)
-    return text.encode()
-
-
-def body(call: Call, status: int, media: str, data: bytes) -> Response:
+def headers_of(call: Call, media: str) -> dict[str, str]:
     headers = {"Content-Type": media}
     if call.warnings:
         headers["Warning"] = warning_fields(call.warnings)
+    return headers
+
+
+def body(call: Call, status: int, media: str, data: bytes) -> Response:
+    headers = headers_of(call, media)
     if len(data) > _GZIP_FROM and "gzip" in call.request.headers.get("accept-encoding", ""):
         compressor = zlib.compressobj(_GZIP_LEVEL, wbits=31)
         data = compressor.compress(data) + compressor.flush()
@@ -121,7 +119,5 @@ def body(call: Call, status: int, media: str, data: bytes) -> Response:
 
 def failure(call: Call | None, error: errors.StatusError) -> Response:
     """The answer to a request that failed."""
-    headers = {"Content-Type": JSON, **error.headers}
-    if call is not None and call.warnings:
-        headers["Warning"] = warning_fields(call.warnings)
-    return Response(error.code, headers, orjson.dumps(error.status))
+    headers = headers_of(call, JSON) if call is not None else {"Content-Type": JSON}
+    return Response(error.code, headers | error.headers, orjson.dumps(error.status))

@@ -33,6 +33,18 @@ from tiphys.apiserver.storage.selection import NAME, NAMESPACE, FieldTerm, Selec
 
 Object = dict[str, Any]
 
+_WITHOUT_COLUMNS = frozenset(
+    (
+        ("apiservices", "status"),
+        ("certificatesigningrequests", "approval"),
+        ("customresourcedefinitions", "status"),
+        ("pods", "ephemeralcontainers"),
+        ("pods", "resize"),
+        ("resourceclaims", "status"),
+    )
+)
+"""Subresources that show the whole object, of which the original makes no tables."""
+
 
 @dataclass(eq=False)
 class Target:
@@ -137,6 +149,11 @@ class Target:
         return converted, schema_for(wanted)
 
     @property
+    def has_columns(self) -> bool:
+        """Whether there are tables of what is read by this path."""
+        return (self.resource.plural, self.subresource) not in _WITHOUT_COLUMNS
+
+    @property
     def is_namespaces(self) -> bool:
         return self.resource.plural == "namespaces" and not self.resource.group
 
@@ -158,7 +175,7 @@ class Target:
         self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
     ) -> Object:
         """A Table of objects in the version of the call; ``meta`` is that of the list."""
-        return table_for(self.resource, objects, now, list_meta=meta, include=include, headers=headers)
+        return table_for(self.gvk, objects, now, list_meta=meta, include=include, headers=headers)
 
     # -- selections
 

@@ -28,7 +28,7 @@ Object = dict[str, Any]
 
 
 async def update(call: Call, target: Target, admission: AdmissionChain) -> Response:
-    form = negotiate(call)
+    form = negotiate(call, target.has_columns)
     options = write_options(call, "UpdateOptions")
     sent = target.decode(call, options)
     write = target.write(call, options, target.subresource)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.api import errors
-from tiphys.api.gotext import quote
-from tiphys.api.tables.tables import IncludeObject
-from tiphys.apiserver.endpoints.negotiation import PARTIAL, Form
+from tiphys.api import errors, fielderrors
+from tiphys.api.tables.tables import IncludeObject, partial_metadata
+from tiphys.apiserver.endpoints.negotiation import Form
 from tiphys.apiserver.endpoints.target import Target
 
 Object = dict[str, Any]
@@ -18,7 +17,7 @@ Object = dict[str, Any]
 
 def partial(obj: Object, form: Form) -> Object:
     """A PartialObjectMetadata."""
-    return {"kind": PARTIAL, "apiVersion": f"meta.k8s.io/{form.version}", "metadata": obj["metadata"]}
+    return partial_metadata(obj, form.version)
 
 
 def table(target: Target, objects: list[Object], form: Form, meta: Object, headers: bool = True) -> Object:
@@ -33,4 +32,5 @@ def include_of(form: Form) -> IncludeObject:
     match form.include:
         case "None" | "Metadata" | "Object":
             return form.include
-    raise errors.bad_request(f"unrecognized includeObject value: {quote(form.include)}")
+    error = fielderrors.invalid("includeObject", form.include, "must be 'Metadata', 'Object', 'None', or empty")
+    raise errors.bad_request(f"Unable to convert to Table as requested: {error}")

@@ -17,7 +17,7 @@ from tiphys.api import errors
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import JSON, TABLE, YAML, Form, negotiate, not_acceptable
 from tiphys.apiserver.endpoints.options import ListOptions, list_options
-from tiphys.apiserver.endpoints.respond import read_entry
+from tiphys.apiserver.endpoints.respond import headers_of, read_entry
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import partial, table
 from tiphys.apiserver.storage.changes import ADDED, BOOKMARK, ERROR, Change, event_line
@@ -86,7 +86,7 @@ async def watch(call: Call, target: Target) -> Response:
     async def stream(sink: Sink) -> None:
         await _run(plan, sink)
 
-    response = Response(200, {"Content-Type": JSON}, stream)
+    response = Response(200, headers_of(call, JSON), stream)
     if is_websocket(call.request):
         from tiphys.apiserver.streaming.messages import watch_over_websocket
 

@@ -16,6 +16,10 @@ class JobStrategy(Strategy):
     initial_status: Object | None = {}
     counts = ("spec",)
     orphans_by_default = True
+    warns_of_orphans = (
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or "
+        "set propagationPolicy=Orphan to suppress this warning"
+    )
 
     def prepare_create(self, obj: Object, write: Write) -> None:
         if not obj["spec"].get("manualSelector"):

@@ -66,6 +66,8 @@ class Strategy:
     """Whether an update may come without a resource version."""
     orphans_by_default = False
     """Whether dependents stay when the object is deleted, where the caller does not say."""
+    warns_of_orphans = ""
+    """What is told where the caller does not say."""
     collects_garbage = True
     """Whether deletion may wait for dependents at all."""
     returns_deleted = False
