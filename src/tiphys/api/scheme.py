@@ -78,6 +78,13 @@ class Resource:
     def list_kind(self) -> str:
         return self.list_name or f"{self.kind}List"
 
+    @property
+    def verbs_now(self) -> tuple[str, ...]:
+        """What is told to be possible: nothing but reading and deleting where the definition is being deleted."""
+        if not self.terminating:
+            return self.verbs
+        return tuple(verb for verb in self.verbs if verb not in ("create", "patch", "update"))
+
     def gvk(self, version: str) -> GroupVersionKind:
         return GroupVersionKind(self.group, version, self.kind)
 

@@ -38,6 +38,7 @@ def whole(value: Any, plan: Plan) -> FieldSet:
     if not value:
         return {}
     shape = plan.shape
+    _check_type(value, shape)
     if shape == STRUCT:
         leaves, children = plan.leaves, plan.children
         found: FieldSet = {SELF: {}}
@@ -61,6 +62,13 @@ def whole(value: Any, plan: Plan) -> FieldSet:
     if items.shape == LEAF:
         return {SELF: {}, **{f"f:{name}": {} for name in sorted(value)}}
     return {SELF: {}, **{f"f:{name}": whole(value[name], items) for name in sorted(value)}}
+
+
+def _check_type(value: Any, shape: int) -> None:
+    """Custom resources are compared before they are validated: what is of another type has no fields."""
+    wanted = dict if shape in (STRUCT, ENTRIES) else list if shape == ITEMS else object
+    if not isinstance(value, wanted):
+        raise FieldSetError(f"expected {'map' if wanted is dict else 'list'}, got {type(value).__name__}")
 
 
 def _whole_unknown(found: FieldSet, name: str, value: Any, plan: Plan) -> None:
@@ -93,6 +101,9 @@ def _both(old: Any, new: Any, plan: Plan) -> _Triple:
         return _changed_shape(old, new, plan, before)
     if after == LEAF or (not old and not new):
         return (None, {}, None)
+    for value in (old, new):
+        if value is not None:
+            _check_type(value, after)
     if after == ITEMS:
         return _lists(old or [], new or [], plan)
     return _maps(old or {}, new or {}, plan)

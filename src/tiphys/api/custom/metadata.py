@@ -49,12 +49,13 @@ def coerce_embedded(value: Any, schema: Any, path: str, strict: list[str]) -> No
 
 
 def _coerce(obj: Object, path: str, strict: list[str]) -> None:
+    before = f"{path}." if path else ""
     for name in ("apiVersion", "kind"):
         if name in obj and not isinstance(obj[name], str):
-            raise DecodeError(str(fielderrors.invalid(f"{path}.{name}", obj[name], "must be a string")))
+            raise DecodeError(str(fielderrors.invalid(before + name, obj[name], "must be a string")))
     if "metadata" not in obj:
         return
-    at = f"{path}.metadata"
+    at = f"{before}metadata"
     try:
         obj["metadata"], unknown = read_metadata(obj["metadata"], at)
     except DecodeError as error:

@@ -65,7 +65,7 @@ def _rows(resource: Resource, version: str) -> Iterator[Object]:
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "verbs": list(resource.verbs),
+        "verbs": list(resource.verbs_now),
     }
     if resource.short_names:
         row["shortNames"] = list(resource.short_names)
@@ -119,7 +119,7 @@ def _discovered(resource: Resource, version: str) -> Object:
         "responseKind": {"group": "", "version": "", "kind": resource.kind},
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
-        "verbs": list(resource.verbs),
+        "verbs": list(resource.verbs_now),
     }
     if resource.short_names:
         found["shortNames"] = list(resource.short_names)

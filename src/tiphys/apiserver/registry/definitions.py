@@ -26,6 +26,8 @@ class DefinitionStrategy(Strategy):
     has_status = True
     counts = ("spec",)
     unconditional_update = False
+    has_own_deletion = True
+    collects_garbage_at_once = False
 
     def reset_status(self, obj: Object) -> None:
         obj["status"] = empty_status()

@@ -57,6 +57,8 @@ def plan(strategy: Strategy, obj: Object, options: DeleteOptions, now: float) ->
     meta = obj["metadata"]
     marked = strategy.mark_deleted(obj, format_time(now))
     if marked is not None:
+        if not strategy.collects_garbage_at_once:
+            return Step.MARK if marked else Step.NOTHING
         _set_finalizers(meta, wanted_finalizers(strategy, meta.get("finalizers") or [], options))
         return Step.MARK if marked else Step.NOTHING
     graceful, pending = _mark_graceful(strategy, obj, options, now)
@@ -180,20 +182,24 @@ async def _remove(registry: Registry, entry: Entry, marked: Object, write: Write
 
 
 def check_preconditions(registry: Registry, obj: Object, options: DeleteOptions) -> None:
-    meta, kind = obj["metadata"], registry.resource.kind
+    meta = obj["metadata"]
+    if registry.strategy.has_own_deletion:
+        for name, wanted, kept in (
+            ("UID", options.uid, meta["uid"]),
+            ("ResourceVersion", options.resource_version, meta["resourceVersion"]),
+        ):
+            if wanted and wanted != kept:
+                reason = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {kept}"
+                raise registry.conflict(meta["name"], reason)
     if options.uid and options.uid != meta["uid"]:
-        raise errors.conflict(
-            registry.group,
-            kind,
-            meta["name"],
-            f"the UID in the precondition ({options.uid}) does not match the UID in record ({meta['uid']})."
-            " The object might have been deleted and then recreated",
-        )
-    if options.resource_version and options.resource_version != meta["resourceVersion"]:
-        raise errors.conflict(
-            registry.group,
-            kind,
-            meta["name"],
-            f"the ResourceVersion in the precondition ({options.resource_version}) does not match the"
-            f" ResourceVersion in record ({meta['resourceVersion']}). The object might have been modified",
-        )
+        raise _refused(registry, meta, "UID", f"({options.uid})", f"({meta['uid']})", "deleted and then recreated")
+    version = options.resource_version
+    if version and version != meta["resourceVersion"]:
+        raise _refused(registry, meta, "ResourceVersion", f"({version})", f"({meta['resourceVersion']})", "modified")
+
+
+def _refused(registry: Registry, meta: Object, what: str, wanted: str, kept: str, why: str) -> errors.StatusError:
+    reason = f"the {what} in the precondition {wanted} does not match the {what} in record {kept}."
+    return errors.conflict(
+        registry.group, registry.resource.kind, meta["name"], f"{reason} The object might have been {why}"
+    )

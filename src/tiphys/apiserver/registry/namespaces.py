@@ -18,6 +18,7 @@ _NAME_LABEL = "kubernetes.io/metadata.name"
 class NamespaceStrategy(Strategy):
     has_status = True
     returns_deleted = True
+    has_own_deletion = True
 
     def prepare_create(self, obj: Object, write: Write) -> None:
         obj["status"] = {"phase": "Active"}

@@ -70,6 +70,10 @@ class Strategy:
     """What is told where the caller does not say."""
     collects_garbage = True
     """Whether deletion may wait for dependents at all."""
+    collects_garbage_at_once = True
+    """Whether the first step of an own deletion looks at what is to become of dependents."""
+    has_own_deletion = False
+    """Whether deletion begins with ``mark_deleted``."""
     returns_deleted = False
     """Whether a deletion answers with the object; otherwise with a Status."""
     graceful = False

@@ -14,6 +14,7 @@ from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.validation.apiextensions.schemas import TYPES, Options, map_keys, validate_schema
+from tiphys.api.validation.apiextensions.shown import version_shown
 from tiphys.api.validation.apiextensions.structural import (
     all_schemas,
     field_path,
@@ -31,7 +32,6 @@ REVIEW_VERSIONS = ("v1", "v1beta1")
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _SHARED = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
-_VERSION = ("name", "served", "storage", "deprecated", "deprecationWarning", *_SHARED)
 
 
 def validate_definition(obj: Object) -> Errors:
@@ -180,10 +180,10 @@ def _spec(errs: Errors, spec: Object, options: Options, known_review: bool, too_
         _parts(errs, own, at, f"{at}.schema", has_status, options, name in too_many_fields)
     named = [version.get("name") or "" for version in versions]
     if len(set(named)) < len(named):
-        errs.append(field.invalid("spec.versions", _shown(versions, shared), "must contain unique version names"))
+        errs.append(field.invalid("spec.versions", _shown(spec.get("versions"), shared), "must contain unique version names"))
     if sum(bool(version.get("storage")) for version in versions) != 1:
         text = "must have exactly one version marked as storage version"
-        errs.append(field.invalid("spec.versions", _shown(versions, shared), text))
+        errs.append(field.invalid("spec.versions", _shown(spec.get("versions"), shared), text))
     if named and named[0] and (problems := names.dns1035_label(named[0])):
         errs.append(field.invalid("spec.version", named[0], ",".join(problems)))
     found = spec.get("names") or {}
@@ -196,16 +196,8 @@ def _spec(errs: Errors, spec: Object, options: Options, known_review: bool, too_
     _conversion(errs, spec.get("conversion"), preserve, known_review)
 
 
-def _shown(versions: Sequence[Object], shared: Object) -> list[Object]:
-    shown = []
-    for version in versions:
-        found: Object = {}
-        for key in _VERSION:
-            value = None if key in shared else version.get(key)
-            empty = "" if key == "name" else False if key in ("served", "storage", "deprecated") else None
-            found[key[0].upper() + key[1:]] = value or empty
-        shown.append(found)
-    return shown
+def _shown(versions: Sequence[Object] | None, shared: Object) -> list[Object] | None:
+    return None if versions is None else [version_shown(version, shared) for version in versions]
 
 
 def _has_status(version: Object) -> bool:

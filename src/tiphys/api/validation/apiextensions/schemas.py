@@ -10,6 +10,7 @@ from tiphys.api import fielderrors as field
 from tiphys.api.validation.apiextensions.defaults import validate_defaults
 from tiphys.api.validation.apiextensions.rules import Place as RulesPlace
 from tiphys.api.validation.apiextensions.rules import Total, check_rules
+from tiphys.api.validation.apiextensions.shown import schema_shown
 from tiphys.api.validation.apiextensions.structural import (
     EMBEDDED,
     PRESERVE,
@@ -88,7 +89,7 @@ def validate_schema(errs: Errors, schema: Object, path: str, has_status: bool, o
 
 def _root_fields(errs: Errors, schema: Object, path: str) -> None:
     for name, value in schema.items():
-        if value in (None, "", [], {}) or value is False:
+        if value in (None, "", []) or value is False or (value == {} and name != "default"):
             continue
         if name == "type":
             if value != "object":
@@ -100,7 +101,7 @@ def _root_fields(errs: Errors, schema: Object, path: str) -> None:
                 return
         elif name not in _ROOT_WIRE:
             text = f"only [{_ROOT}] fields are allowed at the root of the schema if the status subresource is enabled"
-            errs.append(field.invalid(path, schema, text))
+            errs.append(field.invalid(path, schema_shown(schema), text))
             return
 
 

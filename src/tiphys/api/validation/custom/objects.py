@@ -191,9 +191,10 @@ def embedded_errors(value: Any, schema: Any, path: str) -> Errors:
 
 
 def _resource(obj: Object, path: str) -> Errors:
-    errs = [fielderrors.required(f"{path}.{name}") for name in ("apiVersion", "kind") if name not in obj]
+    before = f"{path}." if path else ""
+    errs = [fielderrors.required(before + name) for name in ("apiVersion", "kind") if name not in obj]
     for name, value in obj.items():
-        at = f"{path}.{name}"
+        at = before + name
         if name in ("apiVersion", "kind"):
             errs += _type_text(name, value, at)
         elif name == "metadata":
