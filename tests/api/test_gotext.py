@@ -16,18 +16,18 @@ from tiphys.api.gotext import json_text, quote, value_text
     [
         (1.0, "1", "1"),
         (-0.0, "-0", "-0"),
-        (1e20, "100000000000000000000", "100000000000000000000"),
+        (1e20, "1e+20", "100000000000000000000"),
         (1e21, "1e+21", "1e+21"),
         (1e-7, "1e-07", "1e-7"),
         (0.00001, "1e-05", "0.00001"),
+        (123456.5, "123456.5", "123456.5"),
         (123456789.5, "1.234567895e+08", "123456789.5"),
         (-2.5e-5, "-2.5e-05", "-0.000025"),
     ],
 )
 def test_floats(value: float, fmt: str, js: str) -> None:
     assert json_text(value) == js
-    if abs(value) != 123456789.5:
-        assert value_text(value) == fmt
+    assert value_text(value) == fmt
 
 
 def test_quote() -> None:

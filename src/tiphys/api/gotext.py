@@ -54,7 +54,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return _float(value, 21)
+        return _float(value)
     if isinstance(value, dict):
         return "map[" + " ".join(f"{k}:{value_text(value[k])}" for k in sorted(value)) + "]"
     if isinstance(value, (list, tuple)):
@@ -104,7 +104,7 @@ def _json_float(value: float) -> str:
     return _decimal(value)
 
 
-def _float(value: float, limit: int) -> str:
+def _float(value: float) -> str:
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -112,7 +112,7 @@ def _float(value: float, limit: int) -> str:
     if value == 0:
         return "-0" if math.copysign(1, value) < 0 else "0"
     exponent = int(f"{value:e}".partition("e")[2])
-    return _exponent(value) if exponent < -4 or exponent >= limit else _decimal(value)
+    return _exponent(value) if exponent < -4 or exponent >= 6 else _decimal(value)
 
 
 def _shortest(value: float) -> tuple[str, str, int]:

@@ -94,7 +94,7 @@ class APIServer:
             f"{config.advertise_address}:{config.advertise_port}",
         )
         self._bootstrap = Bootstrap(config, self.registries, clock)
-        self._definitions = DefinitionController(self.registries, clock, self.paths.forget_documents)
+        self._definitions = DefinitionController(self.registries, clock, self._runner, self.paths.forget_documents)
         special = special_endpoints(config, self.registries, self.authentication, self.authorization,
                                     self.admission, dialer)  # fmt: skip
         router = Router(self.scheme, self.registries, self.admission, special, self.paths, config.min_request_timeout)

@@ -393,7 +393,7 @@ def whole_numbers(value: Any) -> Any:
             value[name] = whole_numbers(value[name])
     elif isinstance(value, list):
         value[:] = map(whole_numbers, value)
-    elif isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+    elif isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
     return value
 

@@ -23,6 +23,22 @@ def default_columns() -> tuple[Object, ...]:
     return ({"name": "Age", "type": "date", "description": text, "jsonPath": ".metadata.creationTimestamp"},)
 
 
+SCALE_COLUMNS: tuple[Object, ...] = (
+    {
+        "name": "Desired",
+        "type": "integer",
+        "description": "Number of desired replicas",
+        "jsonPath": ".spec.replicas",
+    },
+    {
+        "name": "Available",
+        "type": "integer",
+        "description": "Number of actual replicas",
+        "jsonPath": ".status.replicas",
+    },
+)
+
+
 def usable(columns: tuple[Object, ...]) -> tuple[Object, ...]:
     """The columns up to the first one whose path makes no sense."""
     for i, column in enumerate(columns):
@@ -31,6 +47,15 @@ def usable(columns: tuple[Object, ...]) -> tuple[Object, ...]:
         except PathError:
             return columns[:i]
     return columns
+
+
+def table(columns: tuple[Object, ...], objects: list[Object], now: float, with_headers: bool) -> Object:
+    """Column definitions and the cells of each object."""
+    columns = usable(columns)
+    return {
+        "columnDefinitions": headers(columns) if with_headers else None,
+        "rows": [{"cells": cells(columns, obj, now)} for obj in objects],
+    }
 
 
 def headers(columns: tuple[Object, ...]) -> list[Object]:
@@ -67,7 +92,7 @@ def _cell(column: Object, obj: Object, now: float) -> Any:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "null"
+        return "<no value>"
     if isinstance(value, (dict, list)):
         return json_text(_sorted(value))
     return value_text(value)

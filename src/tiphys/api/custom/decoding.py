@@ -5,7 +5,7 @@ Sources: KEP-2885 (server-side field validation), and the pages on pruning and d
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api import errors
@@ -13,7 +13,7 @@ from tiphys.api.codec import yamltext
 from tiphys.api.codec.decoding import FIND_KIND, Decoded, summary
 from tiphys.api.codec.encoding import ordered
 from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
-from tiphys.api.codec.typed import DecodeError, plain, type_name, whole_numbers
+from tiphys.api.codec.typed import DecodeError, plain, type_name
 from tiphys.api.custom.definition import CustomVersion
 from tiphys.api.custom.metadata import coerce_embedded, read_metadata
 from tiphys.api.custom.shaping import IMPLIED, drop_nulls, prune
@@ -22,13 +22,16 @@ from tiphys.api.patch.duplicates import duplicates
 from tiphys.api.scheme import GroupVersionKind
 
 Object = dict[str, Any]
+Versions = Mapping[str, CustomVersion]
+"""The versions of a custom resource by name."""
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
-_FRACTION = re.compile(rb"[0-9][.eE]")
 
 
-def decode(data: bytes, content_type: str, version: CustomVersion, field_validation: str) -> Decoded:
-    """The object in a body, yet without its defaults. Raises 400 and 415."""
+def decode(
+    data: bytes, content_type: str, version: CustomVersion, versions: Versions, field_validation: str
+) -> Decoded:
+    """The object in a body, yet without its defaults. ``version`` is that of the path. Raises 400 and 415."""
     media = content_type.partition(";")[0].strip().lower() or JSON
     if media not in (JSON, YAML):
         raise errors.unsupported_media_type((JSON, YAML, PROTOBUF))
@@ -42,7 +45,7 @@ def decode(data: bytes, content_type: str, version: CustomVersion, field_validat
     kind, api_version = obj["kind"], obj.get("apiVersion") or ""
     known = api_version.rpartition("/")[2]
     try:
-        unknown = coerce(obj, version if api_version == version.gvk.api_version else None, version.gvk)
+        unknown = coerce(obj, versions, version.gvk)
     except DecodeError as error:
         raise _cannot(kind, known, version.gvk, str(error)) from error
     strict += unknown
@@ -62,19 +65,19 @@ def check_version(obj: Object, version: CustomVersion) -> None:
         raise errors.bad_request(text)
 
 
-def coerce(obj: Object, version: CustomVersion | None, gvk: GroupVersionKind) -> list[str]:
+def coerce(obj: Object, versions: Versions, gvk: GroupVersionKind) -> list[str]:
     """Read the metadata, prune, and drop nulls, in place; gives messages about unknown fields.
 
-    Only objects of the kind and group of ``gvk`` are pruned; those of a version that is not known, of all. Raises
-    ``DecodeError``.
+    Only objects of the kind and group of ``gvk`` are pruned, by their own version; of one that is not known, everything
+    goes. Raises ``DecodeError``.
     """
     strict: list[str] = []
     meta = None
     if "metadata" in obj:
         meta, strict = read_metadata(obj["metadata"])
-    group = (obj.get("apiVersion") or "").rpartition("/")[0]
+    group, _, name = (obj.get("apiVersion") or "").rpartition("/")
     if group == gvk.group and obj.get("kind") == gvk.kind:
-        structural = version.structural if version is not None else None
+        structural = versions[name].structural if name in versions else None
         head = {name: obj[name] for name in IMPLIED if name in obj}
         strict += [f"unknown field {quote(path)}" for path in prune(obj, structural)]
         drop_nulls(obj, structural)
@@ -105,8 +108,6 @@ def _read(data: bytes, gvk: GroupVersionKind, body: bytes) -> tuple[Object, list
         obj = plain(node)
     except DecodeError as error:
         raise _unrecognized(str(error), gvk, body) from error
-    if _FRACTION.search(data):
-        whole_numbers(obj)
     return obj, duplicates(node)
 
 

@@ -16,7 +16,7 @@ from tiphys.api.codec.encoding import ordered
 from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
 from tiphys.api.codec.kinds import go_type, internal_type, scheme_name
 from tiphys.api.codec.restoring import Restorer
-from tiphys.api.codec.typed import DecodeError, TypedDecoder, plain, type_name, whole_numbers
+from tiphys.api.codec.typed import DecodeError, TypedDecoder, plain, type_name
 from tiphys.api.errors import StatusError
 from tiphys.api.gotext import quote, value_text
 from tiphys.api.meta.copying import copy
@@ -283,7 +283,7 @@ class _Patch:
         """A custom resource: what it says of its kind and version is looked at when it is validated."""
         assert self.shape is not None
         try:
-            found: Object = whole_numbers(plain(node))
+            found: Object = plain(node)
             decoder.strict_errors += self.shape(found)
         except DecodeError as error:
             raise refuse(str(error)) from error

@@ -24,6 +24,7 @@ from tiphys.apiserver.registry.definitions import CLEANUP, TERMINATING, set_stat
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry, no_validation
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,14 @@ _RETRY_SECONDS = 1.0
 
 
 class DefinitionController:
-    def __init__(self, registries: Registries, clock: Clock, scheme_changed: Callable[[], None]) -> None:
+    def __init__(
+        self, registries: Registries, clock: Clock, runner: Runner, scheme_changed: Callable[[], None]
+    ) -> None:
         self._registries = registries
         self._clock = clock
+        self._runner = runner
+        self._emptying: set[str] = set()
+        """The uids of definitions whose objects are being deleted."""
         self._registry: Registry = registries.get(_GROUP, _PLURAL)
         self._serving = Serving(registries, self._registry, scheme_changed)
         self._wake = asyncio.Event()
@@ -72,7 +78,7 @@ class DefinitionController:
         for entry in await self._registry.all():
             obj = self._registry.shared_object(entry)
             if is_terminating(obj):
-                await self._empty(entry.name)
+                self._start_to_empty(obj)
             else:
                 await self._settle(obj)
 
@@ -114,8 +120,22 @@ class DefinitionController:
 
     # -- deletion
 
-    async def _empty(self, name: str) -> None:
-        """Delete the objects of a definition, and let it go."""
+    def _start_to_empty(self, obj: Object) -> None:
+        """On the side: objects may have finalizers that take their time, and other definitions do not wait for them."""
+        meta = obj["metadata"]
+        if meta["uid"] not in self._emptying:
+            self._emptying.add(meta["uid"])
+            self._runner.spawn(self._empty_until_done(meta["name"], meta["uid"]), f"deletion of {meta['name']}")
+
+    async def _empty_until_done(self, name: str, uid: str) -> None:
+        try:
+            while not await self._empty(name):
+                await self._clock.sleep(_RETRY_SECONDS)
+        finally:
+            self._emptying.discard(uid)
+
+    async def _empty(self, name: str) -> bool:
+        """Delete the objects of a definition, and let it go; whether that is done."""
 
         def begin(obj: Object, now: str) -> bool:
             text = "CustomResource deletion is in progress"
@@ -123,12 +143,11 @@ class DefinitionController:
 
         obj = await self._write(name, begin)
         if obj is None:
-            return
+            return True
         if is_condition(obj["status"].get("conditions"), ESTABLISHED):
             reason, text = "InstanceDeletionCompleted", "removed all instances"
             if not await self._delete_objects(obj):
-                self._wake.set()
-                return
+                return False
         else:
             reason, text = "NeverEstablished", "resource was never established"
 
@@ -139,6 +158,7 @@ class DefinitionController:
             return True
 
         await self._write(name, finish)
+        return True
 
     async def _delete_objects(self, obj: Object) -> bool:
         """Whether all objects of a definition are gone."""

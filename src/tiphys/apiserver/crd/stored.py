@@ -6,12 +6,14 @@ read, as if it had come anew; and what is written has only what the schema of th
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
 
+from tiphys.api.codec.typed import whole_numbers
 from tiphys.api.custom.definition import CustomVersion
-from tiphys.api.custom.shaping import drop_nulls, prune, shape
+from tiphys.api.custom.shaping import default, drop_nulls, prune, shape
 from tiphys.api.gotext import value_text
 from tiphys.api.meta.copying import copy
 from tiphys.api.scheme import Resource
@@ -19,6 +21,9 @@ from tiphys.api.validation.custom.objects import dig
 from tiphys.apiserver.storage.entry import Codec, Draft
 
 Object = dict[str, Any]
+
+_FRACTION = re.compile(rb"[0-9]\.0[,\]}]|[0-9]e[0-9]")
+"""In the text of an object: a number that Go writes without a fraction."""
 
 
 class CustomCodec(Codec):
@@ -35,8 +40,12 @@ class CustomCodec(Codec):
             meta = obj["metadata"]
             prune(obj, self._stored.structural)
             drop_nulls(obj, self._stored.structural)
+            default(obj, self._stored.structural)
             obj["metadata"] = meta
-        return super().draft(obj)
+        draft = super().draft(obj)
+        if _FRACTION.search(draft.value):
+            draft = super().draft(whole_numbers(copy(obj)))
+        return draft
 
     def _parse(self, value: bytes) -> Object:
         found: Object = orjson.loads(value)
@@ -62,8 +71,9 @@ def _text(value: Any) -> str:
 
 
 def in_version(stored: Object, version: CustomVersion) -> Object:
-    """A stored object in another version, to which it is converted by name only."""
+    """A stored object in another version, to which it is converted by name only; only what is written gets defaults."""
     found = copy(stored)
+    prune(found, version.structural)
+    drop_nulls(found, version.structural)
     found["apiVersion"] = version.gvk.api_version
-    shape(found, version.structural)
     return found

@@ -69,7 +69,7 @@ class CustomStrategy(Strategy):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
     def validate_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
-        return objects.validate_update(self._seen(new), self._seen(old), self.version)
+        return objects.validate_update(self._seen(new), self._seen(old), self.version, self._resource.namespaced)
 
     # -- status
 
@@ -83,7 +83,7 @@ class CustomStrategy(Strategy):
             copy_field(new, old, name)
 
     def validate_status_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
-        return objects.validate_status_update(self._seen(new), self._seen(old), self.version)
+        return objects.validate_status_update(self._seen(new), self._seen(old), self.version, self._resource.namespaced)
 
 
 def _content(obj: Object) -> Object:

@@ -56,7 +56,7 @@ class CustomTarget(Target):
 
     def decode(self, call: Call, options: WriteOptions) -> Object:
         media = call.request.headers.get("content-type", "")
-        decoded = decode(call.request.body, media, self.custom, options.field_validation)
+        decoded = decode(call.request.body, media, self.custom, self.resource.custom, options.field_validation)
         for warning in decoded.warnings:
             call.warn(warning)
         check_version(decoded.object, self.custom)
@@ -64,8 +64,7 @@ class CustomTarget(Target):
 
     def patch(self, old: Object, body: bytes, media: str, field_validation: str) -> Decoded:
         def read(obj: Object) -> list[str]:
-            known = obj.get("apiVersion") == self.gvk.api_version
-            return coerce(obj, self.custom if known else None, self.gvk)
+            return coerce(obj, self.resource.custom, self.gvk)
 
         return patch_object(old, body, media, self.gvk, self.schema, field_validation, read)
 
@@ -112,14 +111,16 @@ class CustomTarget(Target):
     def table(
         self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
     ) -> Object:
-        shown = columns.usable(self.custom.columns or columns.default_columns())
-        return {
-            "kind": "Table",
-            "apiVersion": "meta.k8s.io/v1",
-            "metadata": meta,
-            "columnDefinitions": columns.headers(shown) if headers else None,
-            "rows": [{"cells": columns.cells(shown, obj, now), "object": _of_row(obj, include)} for obj in objects],
-        }
+        return _table(self.custom.columns or columns.default_columns(), objects, now, meta, include, headers)
+
+
+def _table(
+    shown: tuple[Object, ...], objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool
+) -> Object:
+    found = columns.table(shown, objects, now, headers)
+    for row, obj in zip(found["rows"], objects, strict=True):
+        row["object"] = _of_row(obj, include)
+    return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, **found}
 
 
 def _of_row(obj: Object, include: IncludeObject) -> Object | None:
@@ -159,6 +160,9 @@ class CustomScaleTarget(ScaleTarget):
             raise errors.from_code(500, told)
         return scale_of(stored, replicas, current, selector), found
 
+    def judged(self, stored: Object) -> Object:
+        return self._scale(stored)[0]
+
     def starting_point(self, stored: Object) -> Object:
         scale, found = self._scale(stored)
         if not found:
@@ -172,3 +176,9 @@ class CustomScaleTarget(ScaleTarget):
         for name in parents:
             obj = obj.setdefault(name, {})
         obj[last] = replicas
+
+    def table(
+        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
+    ) -> Object:
+        shown = columns.SCALE_COLUMNS + columns.default_columns()
+        return _table(shown, objects, now, meta, include, headers)

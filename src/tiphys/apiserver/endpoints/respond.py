@@ -49,7 +49,7 @@ def show_object(call: Call, target: Target, obj: Object, form: Form = PLAIN, sta
 def show_page(call: Call, target: Target, page: Page, form: Form) -> Response:
     """A list of objects of the registry."""
     meta: Object = {"resourceVersion": str(page.revision)}
-    if page.token:
+    if page.token or (target.resource.custom and not form.kind):
         meta["continue"] = page.token
     if page.remaining is not None:
         meta["remainingItemCount"] = page.remaining

@@ -109,6 +109,8 @@ class Router:
                 raise _no_subresource(resource, info.name)
             verbs = subresource.verbs
         if info.verb not in verbs and info.verb != "proxy" and not _asks_options_of_proxied(call):
+            if resource.custom:
+                raise errors.method_not_supported(resource.group, resource.plural, info.verb)
             raise errors.method_not_allowed()
         if info.verb == "create" and info.name and not info.subresource and not resource.custom:
             raise errors.method_not_allowed()

@@ -70,7 +70,8 @@ class ScaleTarget(Target):
         assert stored is not None
         merged = copy(stored)
         self.write_replicas(merged, (changed.get("spec") or {}).get("replicas", 0))
-        merged["metadata"]["resourceVersion"] = changed["metadata"].get("resourceVersion", "")
+        if version := changed["metadata"].get("resourceVersion"):
+            merged["metadata"]["resourceVersion"] = version
         api_version = self.resource.gvk(self.version).api_version
         before, after = stored["metadata"].get("managedFields"), changed["metadata"].get("managedFields")
         merged["metadata"]["managedFields"] = from_scale(before, after, api_version, self._paths)

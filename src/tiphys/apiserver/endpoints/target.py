@@ -117,6 +117,10 @@ class Target:
         """A stored object as this path shows it: in its version; for a subresource such as scale, a view of it."""
         return stored if self.is_stored_version else conversion.convert(stored, self.stored, self.gvk)
 
+    def judged(self, stored: Object) -> Object:
+        """What validating admission sees of a stored object."""
+        return self.show(stored)
+
     def working(self, stored: Object) -> Object:
         """What a change starts from: what is shown, and who owns which field of it."""
         return self.show(stored)

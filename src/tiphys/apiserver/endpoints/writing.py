@@ -53,7 +53,7 @@ def validator(call: Call, target: Target, admission: AdmissionChain, options: Wr
     async def validate(obj: Object) -> None:
         attributes = attributes_of(call, target, CREATE, options)
         attributes.name = obj["metadata"].get("name", "")
-        attributes.object = target.show(obj)
+        attributes.object = target.judged(obj)
         await admission.validate(attributes)
 
     return validate
@@ -62,7 +62,7 @@ def validator(call: Call, target: Target, admission: AdmissionChain, options: Wr
 def update_validator(call: Call, target: Target, admission: AdmissionChain, options: WriteOptions) -> ValidateUpdate:
     async def validate(new: Object, old: Object) -> None:
         attributes = attributes_of(call, target, UPDATE, options)
-        attributes.object, attributes.old = target.show(new), target.show(old)
+        attributes.object, attributes.old = target.judged(new), target.judged(old)
         await admission.validate(attributes)
 
     return validate

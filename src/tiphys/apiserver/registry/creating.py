@@ -82,9 +82,7 @@ def before_create(registry: Registry, obj: Object, write: Write) -> None:
     drop_disabled(registry.group, registry.plural, obj, None)
     strategy.prepare_create(obj, write)
     if found := strategy.validate_create(obj, write):
-        raise errors.invalid(
-            registry.resource.group, obj.get("kind") or registry.resource.kind, obj["metadata"].get("name", ""), found
-        )
+        raise registry.invalid(obj, found)
     for warning in strategy.warnings(obj, None):
         write.warn(warning)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.timestamps import format_time
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.registry.strategy import Strategy, Write
@@ -93,8 +94,20 @@ class Registry:
         body = draft.value[len(self.store.codec.head) :]
         return Entry(key, meta.get("namespace", ""), meta.get("name", ""), draft.labels, draft.fields, body, 0)
 
+    def told_key(self, namespace: str, name: str) -> str:
+        """The key in the store as messages show it: for definitions of custom resources, without its first part."""
+        key = self.store.key(namespace, name)
+        return "/" + key[1:].partition("/")[2] if self.group == "apiextensions.k8s.io" else key
+
     def not_found(self, name: str) -> errors.StatusError:
         return errors.not_found(self.group, self.plural, name)
+
+    def invalid(self, obj: Object, found: list[FieldError]) -> errors.StatusError:
+        """The object is named by what it says itself, as a custom resource may be of a wrong kind."""
+        group, kind = self.resource.group, obj.get("kind") or self.resource.kind
+        if self.resource.custom and obj.get("apiVersion"):
+            group = obj["apiVersion"].rpartition("/")[0]
+        return errors.invalid(group, kind, obj["metadata"].get("name", ""), found)
 
     def conflict(self, name: str, reason: str = errors.STALE_OBJECT) -> errors.StatusError:
         return errors.conflict(self.group, self.plural, name, reason)

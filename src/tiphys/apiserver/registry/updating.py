@@ -167,7 +167,7 @@ def _check_preconditions(registry: Registry, change: Update, meta: Object, dry_r
     ):
         if wanted and wanted != kept:
             reason = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {kept}"
-            key = registry.store.key(change.namespace, change.name)
+            key = registry.told_key(change.namespace, change.name)
             if dry_run:  # the original stops above its store then, where keys lack the root
                 key = key[key.index(f"/{registry.resource.storage_prefix}/") :]
             raise registry.conflict(
@@ -219,9 +219,7 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
     if "deletionGracePeriodSeconds" in kept:
         meta.setdefault("deletionGracePeriodSeconds", kept["deletionGracePeriodSeconds"])
     if found := rules.validate(new, old, write):
-        raise errors.invalid(
-            registry.resource.group, new.get("kind") or registry.resource.kind, meta.get("name", ""), found
-        )
+        raise registry.invalid(new, found)
     for warning in registry.strategy.warnings(new, old, write.subresource):
         write.warn(warning)
 

@@ -180,7 +180,9 @@ def _spec(errs: Errors, spec: Object, options: Options, known_review: bool, too_
         _parts(errs, own, at, f"{at}.schema", has_status, options, name in too_many_fields)
     named = [version.get("name") or "" for version in versions]
     if len(set(named)) < len(named):
-        errs.append(field.invalid("spec.versions", _shown(spec.get("versions"), shared), "must contain unique version names"))
+        errs.append(
+            field.invalid("spec.versions", _shown(spec.get("versions"), shared), "must contain unique version names")
+        )
     if sum(bool(version.get("storage")) for version in versions) != 1:
         text = "must have exactly one version marked as storage version"
         errs.append(field.invalid("spec.versions", _shown(spec.get("versions"), shared), text))

@@ -50,9 +50,10 @@ def validate_create(obj: Object, version: CustomVersion, namespaced: bool) -> Er
     return errs + _rules(errs, obj, None, version)
 
 
-def validate_update(new: Object, old: Object, version: CustomVersion) -> Errors:
-    if errs := _type_meta(new, version):
-        return errs
+def validate_update(new: Object, old: Object, version: CustomVersion, namespaced: bool) -> Errors:
+    errs = _metadata_of_any(new, old, namespaced)
+    if wrong := _type_meta(new, version):
+        return errs + wrong
     validate_meta_update(errs, new, old, core=False)
     errs += schemas.validate(new, version.structural, old=old)
     errs += _scale_spec(new, version.scale) + _scale_status(new, version.scale)
@@ -61,9 +62,10 @@ def validate_update(new: Object, old: Object, version: CustomVersion) -> Errors:
     return errs + _rules(errs, new, old, version)
 
 
-def validate_status_update(new: Object, old: Object, version: CustomVersion) -> Errors:
-    if errs := _type_meta(new, version):
-        return errs
+def validate_status_update(new: Object, old: Object, version: CustomVersion, namespaced: bool) -> Errors:
+    errs = _metadata_of_any(new, old, namespaced)
+    if wrong := _type_meta(new, version):
+        return errs + wrong
     validate_meta_update(errs, new, old, core=False)
     if "status" in new:
         schema = ((version.structural or {}).get("properties") or {}).get("status")
@@ -72,6 +74,14 @@ def validate_status_update(new: Object, old: Object, version: CustomVersion) -> 
     errs += _scale_status(new, version.scale)
     errs += _newly_repeated(new, old, version)
     return errs + _rules(errs, new, old, version)
+
+
+def _metadata_of_any(new: Object, old: Object, namespaced: bool) -> Errors:
+    """Metadata as it is checked for every kind, before a kind's own rules say the same once more."""
+    errs: Errors = []
+    validate_meta(errs, new, namespaced, name_is_path_segment, core=False)
+    validate_meta_update(errs, new, old, core=False)
+    return errs
 
 
 def _type_meta(obj: Object, version: CustomVersion) -> Errors:

@@ -130,7 +130,7 @@ def _type(value: Any, schema: Object, path: str, old: Any = UNKNOWN) -> Result:
     kind, own_form = _kind_of(value)
     fits = (
         kind in types
-        or (kind == "number" and value.is_integer() and "integer" in types)
+        or (kind == "number" and "integer" in types and is_whole(value))
         or (kind == "integer" and "number" in types)
     )
     is_text = kind in ("string", "array")
@@ -217,9 +217,19 @@ def _multiple_of(value: float, factor: float, schema: Object) -> str:
     if isinstance(value, int) and isinstance(factor, int):
         fits = value % factor == 0
     else:
-        ratio = 1 / factor * value if factor < 1 else value / factor
-        fits = abs(ratio - round(ratio)) < 1e-9 * max(1.0, abs(ratio))
+        fits = is_whole(1 / factor * value if factor < 1 else value / factor)
     return "" if fits else f"should be a multiple of {value_text(factor)}"
+
+
+_MAX_WHOLE = 2.0**53 - 1
+
+
+def is_whole(value: float) -> bool:
+    """Whether a float is a whole number that a float holds exactly, but for an error in its last digits."""
+    if not -_MAX_WHOLE <= value <= _MAX_WHOLE:
+        return False
+    difference = abs(value - int(value))
+    return difference == 0 or difference / (abs(value) + abs(int(value))) < 1e-9
 
 
 def _maximum(value: float, limit: float, schema: Object) -> str:
