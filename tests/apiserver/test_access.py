@@ -116,7 +116,7 @@ def test_impersonation_needs_permission_and_then_holds() -> None:
         assert me["status"]["userInfo"] == {"username": "bob", "groups": ["devs", "system:authenticated"]}
         assert (await world.raw("GET", "/api/v1/pods", **bob)).status == 403
         refused = await world.json("POST", path, {}, user=("eve", ()), **bob)
-        assert 'User "eve" cannot impersonate resource "users"' in refused["message"]
+        assert 'User "eve" cannot impersonate-on:user-info:create resource "selfsubjectreviews"' in refused["message"]
 
     run(work)
 
@@ -156,5 +156,19 @@ def test_access_reviews() -> None:
         assert (await world.json("POST", path, review))["status"]["allowed"] is True
         review["spec"]["user"] = "bob"
         assert (await world.json("POST", path, review))["status"] == {"allowed": False}
+
+    run(work)
+
+
+def test_selectors_in_reviews_are_checked_and_what_cannot_be_read_is_told() -> None:
+    async def work(world: World) -> None:
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        wanted = {"verb": "list", "resource": "pods"}
+        empty = await world.json("POST", path, {"spec": {"resourceAttributes": {**wanted, "fieldSelector": {}}}})
+        assert empty["details"]["causes"][0]["field"] == "spec.resourceAttributes.fieldSelector.requirements"
+        several = {"requirements": [{"key": "a", "operator": "In", "values": ["b", "c"]}]}
+        found = await world.json("POST", path, {"spec": {"resourceAttributes": {**wanted, "fieldSelector": several}}})
+        text = "spec.resourceAttributes.fieldSelector ignored due to parse error"
+        assert found["status"]["evaluationError"] == text
 
     run(work)

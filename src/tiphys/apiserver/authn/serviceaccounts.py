@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tiphys.api.meta.names import dns1123_label, dns1123_subdomain
 from tiphys.api.meta.timestamps import parse_seconds
 from tiphys.apiserver.authn.authenticator import Rejected
 from tiphys.apiserver.authn.certificates import CREDENTIAL_ID
@@ -32,6 +33,14 @@ _INVALIDATED = "service account token has been invalidated"
 
 def username(namespace: str, name: str) -> str:
     return f"{PREFIX}{namespace}:{name}"
+
+
+def split_name(user: str) -> tuple[str, str] | None:
+    """Namespace and name of the account whose user this is; None for other users."""
+    namespace, colon, name = user.removeprefix(PREFIX).partition(":")
+    if not user.startswith(PREFIX) or not colon or dns1123_label(namespace) or dns1123_subdomain(name):
+        return None
+    return namespace, name
 
 
 @dataclass(slots=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.api import errors, fielderrors
+from tiphys.api import errors
+from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector, parse_label_selector
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.validation import validate_create
 from tiphys.apiserver.authn.authenticator import Rejected, authenticated
 from tiphys.apiserver.authn.setup import Authentication
 from tiphys.apiserver.authz.authorizer import Access, Verdict
@@ -21,6 +23,7 @@ from tiphys.apiserver.endpoints.options import write_options
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import manage
+from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.wire.http import Response
 
 Object = dict[str, Any]
@@ -93,45 +96,22 @@ class ReviewAccess(Review):
         self._self_review = self_review
 
     async def fill(self, call: Call, target: Target, review: Object) -> None:
+        if target.resource.namespaced:
+            match_namespace(review["metadata"], call.info.namespace)
+        if found := validate_create(review, target.gvk):
+            raise errors.invalid(AUTHORIZATION, "", "", found)
         spec = review.get("spec") or {}
-        _check_spec(spec, target, review, call, self._self_review)
         user = call.user if self._self_review else _user(spec)
-        decision = await self._authorizer.authorize(access(user, spec))
+        question, problems = access(user, spec)
+        decision = await self._authorizer.authorize(question)
         status: Object = {"allowed": decision.allowed}
         if decision.verdict is Verdict.DENY:
             status["denied"] = True
         if decision.reason:
             status["reason"] = decision.reason
+        if problems:
+            status["evaluationError"] = "; ".join(problems)
         review["status"] = status
-
-
-def _check_spec(spec: Object, target: Target, review: Object, call: Call, self_review: bool) -> None:
-    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    found = []
-    if resource is not None and path is not None:
-        text = "cannot be specified in combination with resourceAttributes"
-        found.append(fielderrors.invalid("spec.nonResourceAttributes", path, text))
-    if resource is None and path is None:
-        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        found.append(fielderrors.invalid("spec.resourceAttributes", None, text))
-    if not self_review and not spec.get("user") and not spec.get("groups"):
-        found.append(fielderrors.invalid("spec.user", "", "at least one of user or group must be specified"))
-    if target.resource.namespaced:
-        found += _check_namespace(resource, path, call.info.namespace)
-    if found:
-        raise errors.invalid(AUTHORIZATION, "", "", found)
-
-
-def _check_namespace(resource: Object | None, path: Object | None, namespace: str) -> list[fielderrors.FieldError]:
-    found = []
-    if (resource or {}).get("namespace", "") != namespace:
-        text = "must match metadata.namespace"
-        value = (resource or {}).get("namespace", "")
-        found.append(fielderrors.invalid("spec.resourceAttributes.namespace", value, text))
-    if path is not None:
-        text = "disallowed on this kind of request"
-        found.append(fielderrors.invalid("spec.nonResourceAttributes", path, text))
-    return found
 
 
 def _user(spec: Object) -> User:
@@ -139,13 +119,15 @@ def _user(spec: Object) -> User:
     return User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
 
 
-def access(user: User, spec: Object) -> Access:
-    """The question in a review's spec."""
+def access(user: User, spec: Object) -> tuple[Access, list[str]]:
+    """The question in a review's spec, and what of it could not be read."""
     resource = spec.get("resourceAttributes")
     if resource is None:
         path = spec["nonResourceAttributes"]
-        return Access(user, path.get("verb", ""), path=path.get("path", ""))
-    return Access(
+        return Access(user, path.get("verb", ""), path=path.get("path", "")), []
+    fields, fields_wrong = _fields(resource.get("fieldSelector") or {})
+    labels, labels_wrong = _labels(resource.get("labelSelector") or {})
+    question = Access(
         user=user,
         verb=resource.get("verb", ""),
         group=resource.get("group", ""),
@@ -154,12 +136,50 @@ def access(user: User, spec: Object) -> Access:
         subresource=resource.get("subresource", ""),
         namespace=resource.get("namespace", ""),
         name=resource.get("name", ""),
-        field_selector=(resource.get("fieldSelector") or {}).get("rawSelector", ""),
+        field_selector=fields,
     )
+    problems = [
+        f"spec.resourceAttributes.{key} {'partially ' if some else ''}ignored due to parse error"
+        for key, some, wrong in (("fieldSelector", fields, fields_wrong), ("labelSelector", labels, labels_wrong))
+        if wrong
+    ]
+    return question, problems
+
+
+def _fields(selector: Object) -> tuple[str, bool]:
+    """What is understood of a field selector, and whether some is not."""
+    raw, requirements = selector.get("rawSelector", ""), selector.get("requirements") or []
+    if not requirements:
+        try:
+            return str(parse_field_selector(raw)), False
+        except SelectorError:
+            return "", True
+    terms = [
+        FieldTerm(wanted.get("key", ""), wanted["values"][0], wanted["operator"] == "In")
+        for wanted in requirements
+        if wanted.get("operator") in ("In", "NotIn") and len(wanted.get("values") or ()) == 1
+    ]
+    return ",".join(map(str, terms)), len(terms) < len(requirements)
+
+
+def _labels(selector: Object) -> tuple[bool, bool]:
+    """Whether something of a label selector is understood, and whether something is not."""
+    raw, requirements = selector.get("rawSelector", ""), selector.get("requirements") or []
+    if not requirements:
+        try:
+            parse_label_selector(raw)
+        except SelectorError:
+            return False, True
+        return True, False
+    # Validation has seen to everything but the operator.
+    known = [wanted.get("operator") in ("In", "NotIn", "Exists", "DoesNotExist") for wanted in requirements]
+    return any(known), not all(known)
 
 
 class ReviewRules(Review):
-    """SelfSubjectRulesReview: what may I do in a namespace?"""
+    """SelfSubjectRulesReview: what may I do in a namespace? The answer does not repeat the question."""
+
+    managed = False
 
     def __init__(self, authorization: Authorization) -> None:
         self._rbac = authorization.rbac
@@ -170,6 +190,7 @@ class ReviewRules(Review):
             raise errors.bad_request("no namespace on request")
         rules = await self._rbac.rules_of(call.user, namespace)
         node = node_of(call.user) is not None
+        review["metadata"], review["spec"] = {}, {}
         review["status"] = {
             "resourceRules": [_resource_rule(rule) for rule in rules if rule.get("resources")],
             "nonResourceRules": [

@@ -1,36 +1,43 @@
 """``Impersonate-User`` and its companions: who may act as somebody else does so from here on.
 
-Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
+Source: https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/ and KEP-5284
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 from tiphys.api import errors
-from tiphys.apiserver.authn.authenticator import AUTHENTICATED, UNAUTHENTICATED
-from tiphys.apiserver.authn.serviceaccounts import PREFIX
-from tiphys.apiserver.authz.authorizer import Access, Authorizer
-from tiphys.apiserver.call import ANONYMOUS, Call, Endpoint, Filter, User
+from tiphys.api.gotext import quote
+from tiphys.apiserver.authz.authorizer import Authorizer, access_of
+from tiphys.apiserver.authz.impersonation import MODES, Mode, Refusal, complete, refusal
+from tiphys.apiserver.call import Call, Endpoint, Filter, User
 from tiphys.apiserver.filters.authorization import refuse
 from tiphys.wire.http import Headers, Response
 
 _USER, _GROUP, _UID, _EXTRA = "impersonate-user", "impersonate-group", "impersonate-uid", "impersonate-extra-"
-_AUTHENTICATION = "authentication.k8s.io"
+_MAX_REMEMBERED = 10_000
 
 
 def impersonate(authorizer: Authorizer) -> Filter:
+    remembered: dict[str, Mode] = {}
+    """By caller, the mode that was right last time, which is tried first."""
+
     async def filter(call: Call, proceed: Endpoint) -> Response:
         headers = call.request.headers
-        if _USER not in headers and not any(name.startswith("impersonate-") for name in headers):
+        if not any(name.startswith("impersonate-") for name in headers):
             return await proceed(call)
         wanted = wanted_user(headers)
-        for access in _questions(call.user, wanted):
-            decision = await authorizer.authorize(access)
-            if not decision.allowed:
-                raise refuse(access, decision)
-        call.impersonator, call.user = call.user, complete(wanted)
+        if wanted is None:
+            return await proceed(call)
+        first = remembered.get(call.user.name)
+        modes = MODES if first is None else (first, *(mode for mode in MODES if mode is not first))
+        mode = await _allowed(authorizer, modes, wanted, call)
+        if len(remembered) >= _MAX_REMEMBERED:
+            remembered.clear()
+        remembered[call.user.name] = mode
+        call.impersonator, call.user = call.user, complete(mode, wanted)
         for name in [name for name in headers if name.startswith("impersonate-")]:
             del headers[name]
         return await proceed(call)
@@ -38,42 +45,45 @@ def impersonate(authorizer: Authorizer) -> Filter:
     return filter
 
 
-def wanted_user(headers: Headers) -> User:
-    """Whom the caller wants to be. Raises 500 as upstream does where the user is missing."""
+async def _allowed(authorizer: Authorizer, modes: Sequence[Mode], wanted: User, call: Call) -> Mode:
+    """The first mode that allows it. Raises 403, in the words of the first that does not."""
+    request = access_of(call.user, call.info)
+    first: Refusal | None = None
+    for mode in modes:
+        if not mode.applies(wanted, call.user):
+            continue
+        found = await refusal(authorizer, mode, wanted, request)
+        if found is None:
+            return mode
+        first = first or found
+    assert first is not None, "the last mode applies to everybody"
+    raise refuse(*first)
+
+
+def wanted_user(headers: Headers) -> User | None:
+    """Whom the caller wants to be; None for themselves. Raises 400 where there is everything but a name."""
     name = headers.get(_USER, "")
-    if not name:
-        raise errors.internal("requested impersonation without impersonating a user")
-    groups = tuple(part.strip() for part in headers.get(_GROUP, "").split(",") if part.strip())
-    extra = tuple(
-        (unquote(key[len(_EXTRA) :]).lower(), tuple(part.strip() for part in value.split(",")))
-        for key, value in sorted(headers.items())
-        if key.startswith(_EXTRA)
-    )
-    return User(name, groups, headers.get(_UID, ""), extra)
+    groups = tuple(headers.each(_GROUP))
+    extra: dict[str, tuple[str, ...]] = {}
+    for header in sorted(headers):
+        if header.startswith(_EXTRA):
+            key = unquote(header[len(_EXTRA) :])
+            extra[key] = (*extra.get(key, ()), *headers.each(header))
+    wanted = User(name, groups, headers.get(_UID, ""), tuple(sorted(extra.items())))
+    if name:
+        return wanted
+    if groups or extra or wanted.uid:
+        raise errors.bad_request(f"requested {_in_go(wanted)} without impersonating a user name")
+    return None
 
 
-def _questions(user: User, wanted: User) -> Iterator[Access]:
-    namespace, _, account = wanted.name.removeprefix(PREFIX).partition(":")
-    if wanted.name.startswith(PREFIX) and account:
-        yield Access(user, "impersonate", "", "v1", "serviceaccounts", namespace=namespace, name=account)
-    else:
-        yield Access(user, "impersonate", "", "v1", "users", name=wanted.name)
-    for group in wanted.groups:
-        yield Access(user, "impersonate", "", "v1", "groups", name=group)
-    if wanted.uid:
-        yield Access(user, "impersonate", _AUTHENTICATION, "v1", "uids", name=wanted.uid)
-    for key, values in wanted.extra:
-        for value in values:
-            yield Access(user, "impersonate", _AUTHENTICATION, "v1", "userextras", key, name=value)
+def _in_go(user: User) -> str:
+    """The user as ``%#v`` prints it."""
+    groups = f"[]string{_list(user.groups)}" if user.groups else "[]string(nil)"
+    values = ", ".join(f"{quote(key)}:[]string{_list(found)}" for key, found in user.extra)
+    extra = f"map[string][]string{{{values}}}" if user.extra else "map[string][]string(nil)"
+    return f"&user.DefaultInfo{{Name:{quote(user.name)}, UID:{quote(user.uid)}, Groups:{groups}, Extra:{extra}}}"
 
 
-def complete(user: User) -> User:
-    """Add the groups that everybody of this kind is in."""
-    groups = user.groups
-    if user.name.startswith(PREFIX) and not groups:
-        namespace = user.name[len(PREFIX) :].partition(":")[0]
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-    everybody = UNAUTHENTICATED if user.name == ANONYMOUS.name else AUTHENTICATED
-    if AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
-        groups = (*groups, everybody)
-    return User(user.name, groups, user.uid, user.extra)
+def _list(texts: Sequence[str]) -> str:
+    return "{" + ", ".join(quote(text) for text in texts) + "}"
