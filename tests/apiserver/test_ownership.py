@@ -43,7 +43,10 @@ def test_a_write_of_the_scale_takes_the_replicas() -> None:
     async def work(world: World) -> None:
         await world.namespace("a")
         await _apply(world, f"{DEPLOYMENTS}/x", DEPLOYMENT, "m")
-        await _merge(world, f"{DEPLOYMENTS}/x/scale", {"spec": {"replicas": 3}}, "hpa")
+        scale = f"{DEPLOYMENTS}/x/scale?fieldManager=hpa"
+        replicas = {"spec": {"replicas": 3}}
+        response = await world.raw("PATCH", scale, replicas, content_type="application/merge-patch+json")
+        assert "imagePullSecrets[0].name" in str(response.headers), "the object is warned of, too"
         found = await world.json("GET", f"{DEPLOYMENTS}/x")
         assert "f:replicas" not in _owned(found)["m"]["f:spec"]
         scaled = found["metadata"]["managedFields"][1]

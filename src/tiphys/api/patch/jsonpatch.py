@@ -60,7 +60,9 @@ class JSONPatch:
             self._add(self._text(operation, "path"), None if value is _MISSING else value)
         elif kind == "copy":
             value = self._get(self._text(operation, "from"))
-            self._add(self._text(operation, "path"), None if value is _MISSING else self._copy(value))
+            target = self._text(operation, "path")
+            self._find(target)
+            self._add(target, None if value is _MISSING else self._copy(value))
         elif kind == "test":
             self._test(self._text(operation, "path"), operation.get("value"))
         else:

@@ -220,7 +220,8 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
         meta.setdefault("deletionGracePeriodSeconds", kept["deletionGracePeriodSeconds"])
     if found := rules.validate(new, old, write):
         raise registry.invalid(new, found)
-    for warning in registry.strategy.warnings(new, old, write.subresource):
+    # A write of the scale is one of the object, and is judged like it.
+    for warning in registry.strategy.warnings(new, old, write.subresource.removeprefix("scale")):
         write.warn(warning)
 
 
