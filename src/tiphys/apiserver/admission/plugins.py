@@ -21,6 +21,7 @@ from tiphys.apiserver.admission.ownerreferences import OwnerReferencesPermission
 from tiphys.apiserver.admission.plugin import Plugin
 from tiphys.apiserver.admission.podresize import PodResizeValidator
 from tiphys.apiserver.admission.podsecurity import PodSecurity
+from tiphys.apiserver.admission.policies.validating import ValidatingAdmissionPolicy
 from tiphys.apiserver.admission.priority import Priority
 from tiphys.apiserver.admission.quota import ResourceQuota
 from tiphys.apiserver.admission.runtimeclass import RuntimeClass
@@ -76,6 +77,7 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("CertificateSubjectRestriction", lambda c: CertificateSubjectRestriction()),
     ("DefaultIngressClass", lambda c: DefaultIngressClass(c.registries)),
     ("PodResizeValidator", lambda c: PodResizeValidator(c.registries)),
+    ("ValidatingAdmissionPolicy", lambda c: ValidatingAdmissionPolicy(c.registries, c.authorizer)),
     ("ResourceQuota", lambda c: ResourceQuota(c.registries)),
 )
 """In the order in which they see a write. The quota is last, as it counts what nobody refuses any more."""

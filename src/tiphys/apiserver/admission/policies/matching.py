@@ -1,0 +1,99 @@
+"""Which requests a policy or a binding is about: rules, and selectors of namespaces and objects. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.api.meta.selectors import selector_from_object
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
+
+Match = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """In which version the policy sees the request."""
+
+    kind: GroupVersionKind
+    version: str
+
+
+def match(wanted: Match, attributes: Attributes, namespace_labels: Mapping[str, str]) -> Seen | None:
+    """None where the request is none of the policy's. Without rules every request is."""
+    if not _namespace(wanted, attributes, namespace_labels) or not _object(wanted, attributes):
+        return None
+    policy = wanted.get("matchPolicy")
+    if _rules(wanted.get("excludeResourceRules") or (), policy, attributes):
+        return None
+    rules = wanted.get("resourceRules") or ()
+    if not rules:
+        return Seen(attributes.kind, attributes.kind.version)
+    return _rules(rules, policy, attributes)
+
+
+def _namespace(wanted: Match, attributes: Attributes, labels: Mapping[str, str]) -> bool:
+    if not attributes.namespace and attributes.plural != "namespaces":
+        return True
+    selector = selector_from_object(wanted.get("namespaceSelector") or {})
+    writes = attributes.operation in (CREATE, UPDATE) and not attributes.subresource
+    if attributes.plural == "namespaces" and writes:
+        labels = _labels(attributes.object)
+    return selector.matches(dict(labels))
+
+
+def _object(wanted: Match, attributes: Attributes) -> bool:
+    selector = wanted.get("objectSelector") or {}
+    if not selector:
+        return True
+    matcher = selector_from_object(selector)
+    return any(obj is not None and matcher.matches(_labels(obj)) for obj in (attributes.object, attributes.old))
+
+
+def _labels(obj: Mapping[str, Any] | None) -> dict[str, str]:
+    return dict(((obj or {}).get("metadata") or {}).get("labels") or {})
+
+
+def _rules(rules: Any, policy: str | None, attributes: Attributes) -> Seen | None:
+    for seen in _versions(attributes, equivalent=policy != "Exact" and policy is not None):
+        if any(_rule(rule, attributes, seen.version) for rule in rules):
+            return seen
+    return None
+
+
+def _versions(attributes: Attributes, equivalent: bool) -> Iterator[Seen]:
+    """The version of the request first; then, where any will do, the others that are served."""
+    yield Seen(attributes.kind, attributes.kind.version)
+    if equivalent and not attributes.subresource:
+        for version in attributes.resource.versions:
+            if version != attributes.kind.version:
+                yield Seen(attributes.resource.gvk(version), version)
+
+
+def _rule(rule: Match, attributes: Attributes, version: str) -> bool:
+    names = rule.get("resourceNames") or ()
+    return (
+        _scope(rule.get("scope") or "*", attributes)
+        and _any(rule.get("operations") or (), attributes.operation)
+        and _any(rule.get("apiGroups") or (), attributes.group)
+        and _any(rule.get("apiVersions") or (), version)
+        and any(_resource(found, attributes) for found in rule.get("resources") or ())
+        and (not names or attributes.name in names)
+    )
+
+
+def _any(items: Any, wanted: str) -> bool:
+    return any(item in ("*", wanted) for item in items)
+
+
+def _scope(scope: str, attributes: Attributes) -> bool:
+    is_namespace = attributes.plural == "namespaces" and not attributes.group
+    namespaced = bool(attributes.namespace) and not is_namespace
+    return scope == "*" or (scope == "Namespaced") is namespaced
+
+
+def _resource(wanted: str, attributes: Attributes) -> bool:
+    name, _, sub = wanted.partition("/")
+    return name in ("*", attributes.plural) and sub in ("*", attributes.subresource)
