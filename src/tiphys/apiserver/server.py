@@ -36,6 +36,7 @@ from tiphys.apiserver.registry.servicerepair import ServiceRepair
 from tiphys.apiserver.registry.setup import make_strategies
 from tiphys.apiserver.storage.compactor import Compactor
 from tiphys.apiserver.storage.feed import Feed
+from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import Backend, StoreError
@@ -82,7 +83,10 @@ class APIServer:
         self.authentication = authentication.make(config, self.registries, clock, ids)
         self.authorization = authorization.make(config, self.registries)
         self.registries.strategies.update(grant_strategies(self.authorization.guard))
-        self.admission = AdmissionChain(make_plugins(config, self.registries, self.authorization.authorizer))
+        self.webhooks = WebhookClient(self.registries)
+        self.admission = AdmissionChain(
+            make_plugins(config, self.registries, self.authorization.authorizer, self.webhooks)
+        )
         self.in_flight = InFlight(config.max_requests_in_flight, config.max_mutating_requests_in_flight)
         self.paths = Paths(
             self.scheme,
@@ -142,6 +146,7 @@ class APIServer:
         for registry in self.registries.made():
             registry.store.cacher.watchers.cut_off_all()
         await asyncio.sleep(0)
+        await self.webhooks.close()
         await self._runner.close()
 
     async def _repair_services(self) -> None:

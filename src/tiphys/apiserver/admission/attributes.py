@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,10 @@ Object = dict[str, Any]
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 
 
+def _as_it_is(obj: Object) -> Object:
+    return obj
+
+
 @dataclass(slots=True)
 class Attributes:
     """``object`` is what is to be written, in the version of the request, and may be changed by mutating plugins;
@@ -21,6 +26,9 @@ class Attributes:
     operation: str
     resource: Resource
     kind: GroupVersionKind
+    """Of ``object``; a subresource such as scale has one of its own."""
+    version: str
+    """Of the resource, as in the path."""
     user: User
     namespace: str = ""
     name: str = ""
@@ -30,6 +38,13 @@ class Attributes:
     dry_run: bool = False
     options: Object = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    renew: Callable[[Object], Object] = _as_it_is
+    """Brings an object that came from outside, such as from a webhook, into the form of one that was decoded."""
+    wants_second_run: bool = False
+    """Set by a mutating plugin after whose change the others should look again."""
+    is_second_run: bool = False
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What a plugin keeps from the first run for the second, by its name."""
 
     @property
     def group(self) -> str:

@@ -25,6 +25,10 @@ class AdmissionChain:
             plugins = self._mutating[concern] = tuple(p for p in self.plugins if p.mutates() and p.handles(*concern))
         for plugin in plugins:
             await plugin.admit(attributes)
+        if attributes.wants_second_run:
+            attributes.is_second_run = True
+            for plugin in plugins:
+                await plugin.admit(attributes)
 
     async def validate(self, attributes: Attributes) -> None:
         concern = _concern(attributes)

@@ -33,9 +33,13 @@ from tiphys.apiserver.admission.storage import (
 )
 from tiphys.apiserver.admission.taintnodes import TaintNodesByCondition
 from tiphys.apiserver.admission.tolerationseconds import DefaultTolerationSeconds
+from tiphys.apiserver.admission.webhooks.hooks import Hooks
+from tiphys.apiserver.admission.webhooks.mutating import MutatingAdmissionWebhook
+from tiphys.apiserver.admission.webhooks.validating import ValidatingAdmissionWebhook
 from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.webhooks.client import WebhookCaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Context:
     config: Config
     registries: Registries
     authorizer: Authorizer
+    webhooks: WebhookCaller
 
 
 Make = Callable[[Context], Plugin]
@@ -77,15 +82,25 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("CertificateSubjectRestriction", lambda c: CertificateSubjectRestriction()),
     ("DefaultIngressClass", lambda c: DefaultIngressClass(c.registries)),
     ("PodResizeValidator", lambda c: PodResizeValidator(c.registries)),
+    (
+        "MutatingAdmissionWebhook",
+        lambda c: MutatingAdmissionWebhook(Hooks(c.registries, "mutatingwebhookconfigurations", c.webhooks)),
+    ),
     ("ValidatingAdmissionPolicy", lambda c: ValidatingAdmissionPolicy(c.registries, c.authorizer)),
+    (
+        "ValidatingAdmissionWebhook",
+        lambda c: ValidatingAdmissionWebhook(Hooks(c.registries, "validatingwebhookconfigurations", c.webhooks)),
+    ),
     ("ResourceQuota", lambda c: ResourceQuota(c.registries)),
 )
 """In the order in which they see a write. The quota is last, as it counts what nobody refuses any more."""
 
 
-def make_plugins(config: Config, registries: Registries, authorizer: Authorizer) -> list[Plugin]:
+def make_plugins(
+    config: Config, registries: Registries, authorizer: Authorizer, webhooks: WebhookCaller
+) -> list[Plugin]:
     """Raises ``ValueError`` for the name of a plugin that is not supported."""
-    context = Context(config, registries, authorizer)
+    context = Context(config, registries, authorizer, webhooks)
     known = {name for name, _ in PLUGINS}
     for name in (*config.enable_admission_plugins, *config.disable_admission_plugins):
         if name not in known:

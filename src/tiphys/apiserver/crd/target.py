@@ -7,6 +7,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.codec.decoding import Decoded
+from tiphys.api.codec.typed import DecodeError
 from tiphys.api.custom import columns
 from tiphys.api.custom.decoding import check_version, coerce, decode
 from tiphys.api.custom.definition import CustomVersion, ScalePaths
@@ -72,6 +73,13 @@ class CustomTarget(Target):
         obj.setdefault("metadata", {})
         default(obj, self.custom.structural)
         return obj
+
+    def renew(self, obj: Object) -> Object:
+        try:
+            coerce(obj, self.resource.custom, self.gvk)
+        except DecodeError as error:
+            raise errors.internal(str(error)) from None
+        return self.prepared(obj)
 
     def show(self, stored: Object) -> Object:
         return stored if self.is_stored_version else in_version(self._checked(stored), self.custom)

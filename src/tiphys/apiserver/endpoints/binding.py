@@ -58,7 +58,7 @@ class BindPod:
             raise errors.bad_request("name in URL does not match name in Binding object")
         _check(binding)
         attributes = attributes_of(call, target, CREATE, options)
-        attributes.name, attributes.object = name, binding
+        attributes.name, attributes.kind, attributes.object = name, _BINDING, binding
         await self._admission.mutate(attributes)
         await self._admission.validate(attributes)
         await self._assign(call, target, binding, name, options.dry_run)

@@ -6,12 +6,14 @@ Source: https://kubernetes.io/docs/tasks/access-application-cluster/access-clust
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 from urllib.parse import quote as escape
 from urllib.parse import urlencode
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
+from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CONNECT, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
@@ -26,6 +28,7 @@ from tiphys.apiserver.streaming.log import pod_log
 from tiphys.apiserver.streaming.messages import log_over_websocket
 from tiphys.apiserver.streaming.reverse import reverse_proxy
 from tiphys.apiserver.streaming.translate import StreamOptions
+from tiphys.apiserver.webhooks.client import ready_endpoint
 from tiphys.wire.http import Response, Transport
 from tiphys.wire.websocket import is_websocket
 
@@ -99,11 +102,12 @@ class Connector:
     async def _stream(self, call: Call, target: Target, kind: str) -> Response:
         pod = await self._pod(call)
         container = _container(pod, call.parameter("container"))
-        await self._admit(call, target, pod)
+        options = _stream_options(call)
+        shown = {**asdict(options), "container": container, "command": call.parameters.get("command")}
+        await self._admit(call, target, f"Pod{kind.capitalize()}Options", shown)
         node, transport, host = await self._kubelet(pod)
         if node is None:
             raise errors.bad_request(f"pod {pod['metadata']['name']} does not have a host assigned")
-        options = _stream_options(call)
         meta = pod["metadata"]
         path = f"/{kind}/{meta['namespace']}/{meta['name']}/{container}"
         location = Location(path, _stream_query(call, options, kind), "https", host)
@@ -111,12 +115,14 @@ class Connector:
 
     async def port_forward(self, call: Call, target: Target) -> Response:
         pod = await self._pod(call)
-        await self._admit(call, target, pod)
+        asked = [port for value in call.parameters.get("ports", []) for port in value.split(",")]
+        shown = {"ports": [int(port) for port in asked if port.isdigit()]}
+        await self._admit(call, target, "PodPortForwardOptions", shown)
         node, transport, host = await self._kubelet(pod)
         if node is None:
             raise errors.bad_request(f"pod {pod['metadata']['name']} does not have a host assigned")
         meta = pod["metadata"]
-        ports = ",".join(port for value in call.parameters.get("ports", []) for port in value.split(","))
+        ports = ",".join(asked)
         query = urlencode({"port": ports}) if ports else ""
         location = Location(f"/portForward/{meta['namespace']}/{meta['name']}", query, "https", host)
         return await port_forward(call.request, _need(transport), location, _features(node))
@@ -125,9 +131,12 @@ class Connector:
         pods = self._registries.get("", "pods")
         return pods.object(await pods.get(call.info.namespace, call.info.name))
 
-    async def _admit(self, call: Call, target: Target, obj: Object) -> None:
+    async def _admit(self, call: Call, target: Target, kind: str, options: Object) -> None:
+        """``options`` are the fields of what admission is asked about: an object such as PodExecOptions."""
         attributes: Attributes = attributes_of(call, target, CONNECT, WriteOptions())
-        attributes.old = obj
+        attributes.kind = GroupVersionKind("", "v1", kind)
+        set_ones = {name: value for name, value in options.items() if value}
+        attributes.object = {"kind": kind, "apiVersion": "v1", **set_ones}
         await self._admission.mutate(attributes)
         await self._admission.validate(attributes)
 
@@ -153,7 +162,7 @@ class Connector:
         nodes = self._registries.get("", "nodes")
         _, name, port = split_name(call.info.name)
         node = nodes.object(await nodes.get("", name))
-        await self._admit(call, target, node)
+        await self._admit(call, target, "NodeProxyOptions", {"path": _rest(call)})
         host, kubelet_port = kubelet_address(node, self._address_types)
         if port and port != str(kubelet_port):
             return await self._proxy(call, "http", host, _number(port))
@@ -164,7 +173,7 @@ class Connector:
         pods = self._registries.get("", "pods")
         scheme, name, port = split_name(call.info.name)
         pod = pods.object(await pods.get(call.info.namespace, name))
-        await self._admit(call, target, pod)
+        await self._admit(call, target, "PodProxyOptions", {"path": _rest(call)})
         address = (pod.get("status") or {}).get("podIP", "")
         if not address:
             raise errors.bad_request("address not allowed")
@@ -175,7 +184,7 @@ class Connector:
         services = self._registries.get("", "services")
         scheme, name, port = split_name(call.info.name)
         service = services.object(await services.get(call.info.namespace, name))
-        await self._admit(call, target, service)
+        await self._admit(call, target, "ServiceProxyOptions", {"path": _rest(call)})
         host, number = await self._endpoint_of(service, port)
         return await self._proxy(call, scheme or "http", host, number)
 
@@ -187,7 +196,7 @@ class Connector:
         for entry in await slices.all(meta["namespace"]):
             if entry.labels.get("kubernetes.io/service-name") != meta["name"]:
                 continue
-            found = _ready_address(slices.object(entry), port.get("name") or "")
+            found = ready_endpoint(slices.object(entry), port.get("name") or "")
             if found is not None:
                 return found
         raise errors.service_unavailable(f"no endpoints available for service {quote(meta['name'])}")
@@ -271,16 +280,6 @@ def _service_port(service: Object, wanted: str) -> Object:
         name = service["metadata"]["name"]
         raise errors.service_unavailable(f"no service port {quote(wanted)} found for service {quote(name)}")
     return found[0]
-
-
-def _ready_address(slice: Object, port_name: str) -> tuple[str, int] | None:
-    port = next((p for p in slice.get("ports") or () if (p.get("name") or "") == port_name), None)
-    if port is None:
-        return None
-    for endpoint in slice.get("endpoints") or ():
-        if (endpoint.get("conditions") or {}).get("ready", True):
-            return endpoint["addresses"][0], int(port["port"])
-    return None
 
 
 def _container(pod: Object, wanted: str) -> str:

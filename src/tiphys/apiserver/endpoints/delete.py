@@ -25,7 +25,7 @@ async def delete(call: Call, target: Target, admission: AdmissionChain) -> Respo
     options, dry_run = delete_options(call)
     if (text := target.registry.strategy.warns_of_orphans) and options.orphan is None and not options.propagation:
         call.warn(text)
-    write_options = WriteOptions(dry_run=dry_run)
+    write_options = WriteOptions(dry_run=dry_run, delete=options)
     write = target.write(call, write_options)
     validate = delete_validator(call, target, admission, write_options)
     done = await deleting.delete(target.registry, write.namespace, call.info.name, options, write, validate)

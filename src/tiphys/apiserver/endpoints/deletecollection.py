@@ -21,7 +21,7 @@ async def deletecollection(call: Call, target: Target, admission: AdmissionChain
     options, dry_run = delete_options(call)
     if (text := target.registry.strategy.warns_of_orphans) and options.orphan is None and not options.propagation:
         call.warn(text)
-    write_options = WriteOptions(dry_run=dry_run)
+    write_options = WriteOptions(dry_run=dry_run, delete=options)
     validate = delete_validator(call, target, admission, write_options)
     selection = target.selection(call.info.namespace, listed)
     query = Query(selection, listed.resource_version, listed.match, listed.limit, listed.continue_)

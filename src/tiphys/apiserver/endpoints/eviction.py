@@ -51,7 +51,7 @@ class Evict:
         if eviction["metadata"].get("name", "") != name:
             raise errors.bad_request("name in URL does not match name in Eviction object")
         attributes = attributes_of(call, target, CREATE, options)
-        attributes.object = eviction
+        attributes.kind, attributes.object = _EVICTION, eviction
         await self._admission.mutate(attributes)
         await self._admission.validate(attributes)
         wanted = eviction.get("deleteOptions") or {}

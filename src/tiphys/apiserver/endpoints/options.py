@@ -37,6 +37,8 @@ class WriteOptions:
     manager: str = ""
     field_validation: str = "Warn"
     force: bool = False
+    delete: DeleteOptions | None = None
+    """Of a deletion."""
 
 
 @dataclass(slots=True)

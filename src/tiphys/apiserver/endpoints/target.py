@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from tiphys.api import codec, conversion, errors
 from tiphys.api.apply import Filter, excluding, of_paths
 from tiphys.api.codec.decoding import Decoded
+from tiphys.api.codec.typed import DecodeError
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.meta.selectors import (
     EVERYTHING,
@@ -112,6 +113,13 @@ class Target:
         # What is kept is what is left after a conversion: it may add defaults, and annotations that carry the rest.
         kept = conversion.convert(completed, self.gvk, self.stored)
         return conversion.convert(kept, self.stored, self.gvk)
+
+    def renew(self, obj: Object) -> Object:
+        """An object that a webhook has changed, as if it had come in a body. Raises 500 where a value does not fit."""
+        try:
+            return self.prepared(codec.normalize(obj, self.schema))
+        except DecodeError as error:
+            raise errors.internal(str(error)) from None
 
     def show(self, stored: Object) -> Object:
         """A stored object as this path shows it: in its version; for a subresource such as scale, a view of it."""

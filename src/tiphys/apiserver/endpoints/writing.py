@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import update_managed_fields
-from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
+from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import WriteOptions
@@ -23,13 +23,37 @@ def attributes_of(call: Call, target: Target, operation: str, options: WriteOpti
         operation=operation,
         resource=target.resource,
         kind=target.gvk,
+        version=target.version,
         user=call.user,
         namespace=info.namespace,
         name=info.name,
         subresource=info.subresource,
         dry_run=options.dry_run,
+        options=_operation_options(call, operation, options),
         warnings=call.warnings,
+        renew=target.renew,
     )
+
+
+_OPTIONS = {CREATE: "CreateOptions", UPDATE: "UpdateOptions", DELETE: "DeleteOptions"}
+_PLAIN: dict[str, Object] = {
+    operation: {"kind": kind, "apiVersion": "meta.k8s.io/v1"} for operation, kind in _OPTIONS.items()
+}
+
+
+def _operation_options(call: Call, operation: str, options: WriteOptions) -> Object:
+    """The options of the request, as admission is shown them; connections have none."""
+    plain = _PLAIN.get(operation, {})
+    if not plain or (not call.parameters and options.delete is None):
+        return plain
+    found = dict(plain)
+    if options.delete is not None:
+        found |= options.delete.as_object()
+    if options.dry_run:
+        found["dryRun"] = ["All"]
+    if operation != DELETE:
+        found |= {name: call.parameter(name) for name in ("fieldManager", "fieldValidation") if call.parameter(name)}
+    return found
 
 
 def manage(target: Target, old: Object | None, new: Object, options: WriteOptions, now: str) -> Object:

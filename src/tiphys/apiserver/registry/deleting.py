@@ -35,6 +35,17 @@ class DeleteOptions:
     uid: str = ""
     resource_version: str = ""
 
+    def as_object(self) -> Object:
+        """The fields of a DeleteOptions object that are set."""
+        conditions = {"uid": self.uid, "resourceVersion": self.resource_version}
+        found = {
+            "gracePeriodSeconds": self.grace,
+            "preconditions": {name: value for name, value in conditions.items() if value} or None,
+            "orphanDependents": self.orphan,
+            "propagationPolicy": self.propagation or None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
 
 class Step(Enum):
     """What a deletion does next."""

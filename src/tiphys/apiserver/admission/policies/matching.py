@@ -9,6 +9,7 @@ from typing import Any
 from tiphys.api.meta.selectors import selector_from_object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
+from tiphys.apiserver.admission.matching import object_matches, rule_matches
 
 Match = Mapping[str, Any]
 
@@ -45,11 +46,8 @@ def _namespace(wanted: Match, attributes: Attributes, labels: Mapping[str, str])
 
 
 def _object(wanted: Match, attributes: Attributes) -> bool:
-    selector = wanted.get("objectSelector") or {}
-    if not selector:
-        return True
-    matcher = selector_from_object(selector)
-    return any(obj is not None and matcher.matches(_labels(obj)) for obj in (attributes.object, attributes.old))
+    selector = selector_from_object(wanted.get("objectSelector") or {})
+    return object_matches(selector, attributes.object, attributes.old)
 
 
 def _labels(obj: Mapping[str, Any] | None) -> dict[str, str]:
@@ -74,26 +72,7 @@ def _versions(attributes: Attributes, equivalent: bool) -> Iterator[Seen]:
 
 def _rule(rule: Match, attributes: Attributes, version: str) -> bool:
     names = rule.get("resourceNames") or ()
-    return (
-        _scope(rule.get("scope") or "*", attributes)
-        and _any(rule.get("operations") or (), attributes.operation)
-        and _any(rule.get("apiGroups") or (), attributes.group)
-        and _any(rule.get("apiVersions") or (), version)
-        and any(_resource(found, attributes) for found in rule.get("resources") or ())
-        and (not names or attributes.name in names)
-    )
-
-
-def _any(items: Any, wanted: str) -> bool:
-    return any(item in ("*", wanted) for item in items)
-
-
-def _scope(scope: str, attributes: Attributes) -> bool:
-    is_namespace = attributes.plural == "namespaces" and not attributes.group
-    namespaced = bool(attributes.namespace) and not is_namespace
-    return scope == "*" or (scope == "Namespaced") is namespaced
-
-
-def _resource(wanted: str, attributes: Attributes) -> bool:
-    name, _, sub = wanted.partition("/")
-    return name in ("*", attributes.plural) and sub in ("*", attributes.subresource)
+    if names and attributes.name not in names:
+        return False
+    resource = (attributes.group, version, attributes.plural, attributes.subresource)
+    return rule_matches(rule, attributes.operation, *resource, attributes.namespace)

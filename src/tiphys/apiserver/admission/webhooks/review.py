@@ -1,0 +1,149 @@
+"""The AdmissionReview: what is sent to a webhook, and what its answer means. Pure.
+
+Source: https://kubernetes.io/docs/reference/config-api/apiserver-admission.v1/
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tiphys.api import errors
+from tiphys.api.gotext import quote
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.apiserver.admission.attributes import CONNECT, Attributes
+
+Object = dict[str, Any]
+
+VERSIONS = ("v1", "v1beta1")
+_GROUP = "admission.k8s.io"
+
+
+class InvalidAnswer(Exception):
+    """The webhook's answer is not what the protocol asks for; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A request in the form that a webhook asked to see: its kind and resource, and the objects in that version."""
+
+    kind: GroupVersionKind
+    resource: tuple[str, str, str]
+    """Group, version, and plural."""
+    object: Object | None
+    old: Object | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    allowed: bool
+    status: Object = field(default_factory=dict)
+    """What the webhook says of a refusal."""
+    patch: list[Any] = field(default_factory=list)
+    """JSON patch operations."""
+    warnings: tuple[str, ...] = ()
+
+
+def make_review(attributes: Attributes, seen: Seen, uid: str, version: str) -> Object:
+    own = attributes.kind
+    request: Object = {
+        "uid": uid,
+        "kind": _kind(seen.kind),
+        "resource": _resource(seen.resource),
+        **({"subResource": attributes.subresource} if attributes.subresource else {}),
+        "requestKind": _kind(own),
+        "requestResource": _resource((attributes.group, attributes.version, attributes.plural)),
+        **({"requestSubResource": attributes.subresource} if attributes.subresource else {}),
+        **({"name": attributes.name} if attributes.name else {}),
+        **({"namespace": attributes.namespace} if attributes.namespace else {}),
+        "operation": attributes.operation,
+        "userInfo": attributes.user.as_user_info(),
+        "object": seen.object,
+        "oldObject": None if attributes.operation == CONNECT else seen.old,
+        "dryRun": attributes.dry_run,
+        "options": attributes.options or None,
+    }
+    return {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{version}", "request": request}
+
+
+def _kind(kind: GroupVersionKind) -> Object:
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def _resource(resource: tuple[str, str, str]) -> Object:
+    return dict(zip(("group", "version", "resource"), resource, strict=True))
+
+
+def read_verdict(answer: Object, uid: str, version: str, mutating: bool) -> Verdict:
+    """Raises ``InvalidAnswer``."""
+    response = answer.get("response")
+    if not isinstance(response, dict):
+        raise InvalidAnswer("webhook response was absent")
+    if version == "v1":
+        _check_head(answer, response, uid)
+        _check_patch_fields(response, mutating)
+    return Verdict(
+        allowed=response.get("allowed") is True,
+        status=response.get("status") or {},
+        patch=_patch(response) if mutating else [],
+        warnings=tuple(response.get("warnings") or ()),
+    )
+
+
+def _check_head(answer: Object, response: Object, uid: str) -> None:
+    if response.get("uid") != uid:
+        raise InvalidAnswer(f"expected response.uid={quote(uid)}, got {quote(response.get('uid') or '')}")
+    group, _, version = (answer.get("apiVersion") or "").rpartition("/")
+    if (group, version, answer.get("kind")) != (_GROUP, "v1", "AdmissionReview"):
+        raise InvalidAnswer(
+            f"expected webhook response of {_GROUP}/v1, Kind=AdmissionReview,"
+            f" got {group}/{version}, Kind={answer.get('kind') or ''}"
+        )
+
+
+def _check_patch_fields(response: Object, mutating: bool) -> None:
+    patch, kind = response.get("patch"), response.get("patchType")
+    if not mutating:
+        for name, value in (("patch", patch), ("patchType", kind)):
+            if value:
+                raise InvalidAnswer(f"validating webhook may not return response.{name}")
+        return
+    if patch and kind is None:
+        raise InvalidAnswer("webhook returned response.patch but not response.patchType")
+    if not patch and kind is not None:
+        raise InvalidAnswer("webhook returned response.patchType but not response.patch")
+    if kind == "":
+        raise InvalidAnswer('webhook returned invalid response.patchType of ""')
+    if kind not in (None, "JSONPatch"):
+        raise InvalidAnswer(f"unsupported patch type {quote(kind)}")
+
+
+def _patch(response: Object) -> list[Any]:
+    text = response.get("patch")
+    if not text:
+        return []
+    try:
+        operations = orjson.loads(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise InvalidAnswer(f"received undecodable patch in webhook response: {error}") from None
+    if not isinstance(operations, list):
+        raise InvalidAnswer("received undecodable patch in webhook response: it is not a list")
+    return operations
+
+
+def denied(name: str, status: Object) -> errors.StatusError:
+    """The refusal of a webhook as the client gets it."""
+    by = f"admission webhook {quote(name)} denied the request"
+    found: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, **status}
+    found["status"] = "Failure"
+    code = status.get("code")
+    found["code"] = code if isinstance(code, int) and code >= 400 else 400
+    if said := status.get("message") or status.get("reason"):
+        found["message"] = f"{by}: {said}"
+    else:
+        found["message"] = f"{by} without explanation"
+    return errors.StatusError(found)

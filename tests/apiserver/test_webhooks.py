@@ -1,0 +1,296 @@
+"""Admission webhooks: who is asked, what they are sent, and what their answers do."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.apiserver.apiworld import World, config_map, pod, run
+from tests.wire.certificates import Authority
+from tiphys.apiserver.webhooks.client import CallFailed, WebhookClient
+from tiphys.client import resources as R
+from tiphys.client.errors import ApiError, BadRequest
+from tiphys.client.resources import ResourcePath
+from tiphys.wire import tls
+from tiphys.wire.http import Request, Response
+from tiphys.wire.server import serve
+
+Object = dict[str, Any]
+
+MUTATING = ResourcePath("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", False)
+VALIDATING = ResourcePath("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", False)
+
+
+class Hook:
+    """Stands for the webhooks of a world: ``answer`` makes the response of a request; ``asked`` are the requests."""
+
+    def __init__(self, world: World, answer: Callable[[Object], Object]) -> None:
+        self.asked: list[Object] = []
+        self._answer = answer
+        world.server.webhooks.call = self.call  # type: ignore[method-assign]
+
+    async def call(self, config: Object, body: Object, timeout: float) -> Object:
+        request = json.loads(json.dumps(body["request"])) | {"hook": config["url"].rpartition("/")[2]}
+        self.asked.append(request)
+        response = self._answer(request)
+        return {
+            "kind": "AdmissionReview",
+            "apiVersion": body["apiVersion"],
+            "response": {"uid": request["uid"], "allowed": True, **response},
+        }
+
+
+def webhook(name: str, **more: Any) -> Object:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}
+    return {
+        "name": f"{name}.example.com",
+        "clientConfig": {"url": f"https://127.0.0.1:1/{name}"},
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        **more,
+    }
+
+
+async def register(world: World, resource: ResourcePath, *hooks: Object, name: str = "hooks") -> None:
+    await world.admin.create(resource, {"metadata": {"name": name}, "webhooks": list(hooks)})
+    await world.settle()
+
+
+def patch(*operations: Object) -> Object:
+    return {"patch": base64.b64encode(json.dumps(operations).encode()).decode(), "patchType": "JSONPatch"}
+
+
+def add(path: str, value: Any) -> Object:
+    return {"op": "add", "path": path, "value": value}
+
+
+def test_a_webhook_refuses() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        hook = Hook(world, lambda r: {"allowed": False, "status": {"message": "not on a Friday", "code": 403}})
+        await register(world, VALIDATING, webhook("w"))
+        with pytest.raises(
+            ApiError, match=r'403 : admission webhook "w\.example\.com" denied the request: not on a Friday'
+        ):
+            await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+        (asked,) = hook.asked
+        assert asked["object"]["metadata"]["name"] == "x"
+        told = {key: value for key, value in asked.items() if key not in ("object", "uid", "hook")}
+        kind, resource = {"group": "", "version": "v1", "kind": "ConfigMap"}, {"group": "", "version": "v1"}
+        assert told == {
+            "kind": kind,
+            "requestKind": kind,
+            "resource": resource | {"resource": "configmaps"},
+            "requestResource": resource | {"resource": "configmaps"},
+            "name": "x",
+            "namespace": "a",
+            "operation": "CREATE",
+            "userInfo": {"username": "admin", "groups": ["system:masters", "system:authenticated"]},
+            "oldObject": None,
+            "dryRun": False,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+        }
+
+    run(work)
+
+
+def test_a_webhook_changes_the_object_and_the_rest_of_the_way_sees_it() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        Hook(world, lambda r: patch(add("/spec/containers/-", {"name": "sidecar", "image": "s"})))
+        rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+        await register(world, MUTATING, webhook("w", rules=[rule]))
+        made = await world.admin.create(R.PODS, pod("p"), namespace="a")
+        sidecar = made["spec"]["containers"][1]
+        # Defaults were set, and the built-in plugins ran once more: the token is mounted.
+        assert sidecar["terminationMessagePath"] == "/dev/termination-log"
+        assert sidecar["volumeMounts"][0]["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+        Hook(world, lambda r: patch({"op": "remove", "path": "/spec/containers/0"}))
+        with pytest.raises(ApiError, match=r"spec\.containers: Required value"):
+            await world.admin.create(R.PODS, pod("q"), namespace="a")
+
+    run(work)
+
+
+def test_webhooks_are_called_again_after_a_change_where_they_ask_for_it() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+
+        def answer(request: Object) -> Object:
+            if request["hook"] == "second" and "marked" not in request["object"]["data"]:
+                return patch(add("/data/marked", "yes"))
+            return {}
+
+        hook = Hook(world, answer)
+        again = webhook("first", reinvocationPolicy="IfNeeded")
+        await register(world, MUTATING, again, webhook("second", reinvocationPolicy="IfNeeded"), webhook("third"))
+        made = await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+        assert made["data"]["marked"] == "yes"
+        assert [request["hook"] for request in hook.asked] == ["first", "second", "third", "first"]
+        assert hook.asked[3]["object"]["data"]["marked"] == "yes"
+
+    run(work)
+
+
+def test_who_is_asked() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.admin.patch(R.NAMESPACES, "a", {"metadata": {"labels": {"team": "x"}}})
+        await world.namespace("b")
+        hook = Hook(world, lambda r: {})
+        only = webhook("selected", namespaceSelector={"matchLabels": {"team": "x"}})
+        marked = webhook("marked", objectSelector={"matchExpressions": [{"key": "mark", "operator": "Exists"}]})
+        wide = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["DELETE"], "resources": ["*/*"]}
+        deletes = webhook("deletes", rules=[wide], sideEffects="NoneOnDryRun")
+        await register(world, VALIDATING, only, marked, deletes)
+
+        async def asked(call: Any) -> list[str]:
+            hook.asked.clear()
+            await call
+            return [request["hook"] for request in hook.asked]
+
+        admin = world.admin
+        assert await asked(admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")) == ["selected"]
+        assert await asked(admin.create(R.CONFIG_MAPS, config_map("x"), namespace="b")) == []
+        mark = {"metadata": {"labels": {"mark": "1"}}}
+        assert await asked(admin.patch(R.CONFIG_MAPS, "x", mark, "b")) == ["marked"]
+        unmark = {"metadata": {"labels": {"mark": None}}}
+        assert await asked(admin.patch(R.CONFIG_MAPS, "x", unmark, "b")) == ["marked"]
+        assert await asked(admin.delete(R.CONFIG_MAPS, "x", "b")) == ["deletes"]
+        assert hook.asked[0]["oldObject"]["metadata"]["name"] == "x"
+        assert hook.asked[0]["object"] is None
+        # What a webhook breaks can always be mended.
+        assert await asked(admin.delete(VALIDATING, "hooks")) == []
+
+    run(work)
+
+
+def test_a_webhook_sees_the_version_that_it_asks_for() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        hook = Hook(world, lambda r: patch(add("/spec/maxReplicas", 7)))
+        rule = {"apiGroups": ["autoscaling"], "apiVersions": ["v1"], "operations": ["CREATE"]}
+        rules = [rule | {"resources": ["horizontalpodautoscalers"]}]
+        await register(world, MUTATING, webhook("w", rules=rules), webhook("exact", rules=rules, matchPolicy="Exact"))
+        metric = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}
+        metric["resource"]["target"]["averageUtilization"] = 50
+        target = {"kind": "Deployment", "apiVersion": "apps/v1", "name": "d"}
+        spec = {"scaleTargetRef": target, "maxReplicas": 3, "metrics": [metric]}
+        path = "/apis/autoscaling/v2/namespaces/a/horizontalpodautoscalers"
+        made = await world.json("POST", path, {"metadata": {"name": "h"}, "spec": spec})
+        assert (made["apiVersion"], made["spec"]["maxReplicas"]) == ("autoscaling/v2", 7)
+        assert made["spec"]["metrics"] == [metric]
+        (asked,) = hook.asked
+        assert asked["kind"]["version"] == "v1"
+        assert asked["requestKind"]["version"] == "v2"
+        assert asked["object"]["spec"]["targetCPUUtilizationPercentage"] == 50
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        ({"uid": "other"}, "received invalid webhook response: expected response.uid="),
+        ({"patch": "e30="}, "received invalid webhook response: validating webhook may not return response.patch"),
+    ],
+)
+def test_answers_that_are_wrong(response: Object, message: str) -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        Hook(world, lambda r: response)
+        await register(world, VALIDATING, webhook("w"))
+        with pytest.raises(ApiError, match=message):
+            await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+
+    run(work)
+
+
+def test_a_webhook_that_cannot_be_asked() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+
+        def fail(request: Object) -> Object:
+            raise CallFailed('Post "https://127.0.0.1:1/w?timeout=10s": context deadline exceeded')
+
+        Hook(world, fail)
+        await register(world, VALIDATING, webhook("w", failurePolicy="Ignore"), name="lax")
+        await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+        await register(world, VALIDATING, webhook("w"), name="strict")
+        text = 'failed calling webhook "w.example.com": failed to call webhook: Post .* context deadline exceeded'
+        with pytest.raises(ApiError, match=text):
+            await world.admin.create(R.CONFIG_MAPS, config_map("y"), namespace="a")
+
+    run(work)
+
+
+def test_a_dry_run_is_not_shown_to_webhooks_with_side_effects() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        Hook(world, lambda r: {"warnings": ["mind the gap"]})
+        body = {"metadata": {"name": "x"}}
+        path = "/api/v1/namespaces/a/configmaps?dryRun=All"
+        await register(world, VALIDATING, webhook("w"))
+        response = await world.raw("POST", path, body)
+        assert (response.status, "mind the gap" in response.headers["Warning"]) == (201, True)
+        # v1 of the API allows no other value; older servers have stored them.
+        key = b"/registry/validatingwebhookconfigurations/hooks"
+        from tiphys.store.backend import Put, Range
+
+        (stored,) = (await world.backend.range(Range(key))).kvs
+        value = stored.value.replace(b'"sideEffects":"None"', b'"sideEffects":"Some"')
+        await world.backend.put(Put(key, value))
+        await world.settle()
+        with pytest.raises(BadRequest, match=r"w\.example\.com. does not support dry run"):
+            await world.admin.create(R.CONFIG_MAPS, body, namespace="a", params={"dryRun": "All"})
+
+    run(work)
+
+
+def test_the_client_reaches_urls_by_tls() -> None:
+    authority = Authority()
+
+    async def handler(request: Request) -> Response:
+        if request.path == "/slow":
+            await asyncio.sleep(30)
+        if request.path == "/broken":
+            return Response(503, {}, b"out of order")
+        if request.path == "/text":
+            return Response(200, {}, b"hello")
+        return Response(200, {}, request.body)
+
+    async def main() -> None:
+        server = await serve(
+            handler, "127.0.0.1", 0, tls=tls.server_context(*authority.issue("localhost", server=True))
+        )
+        port = server.port
+        client = WebhookClient(None)  # type: ignore[arg-type]
+        bundle = base64.b64encode(authority.pem).decode()
+
+        async def ask(path: str, bundle: str = bundle, timeout: float = 5) -> Object:
+            config = {"url": f"https://127.0.0.1:{port}{path}", "caBundle": bundle}
+            return await client.call(config, {"a": 1}, timeout)
+
+        assert await ask("/") == {"a": 1}
+        with pytest.raises(CallFailed, match=r"an error on the server \(\"out of order\"\) has prevented"):
+            await ask("/broken")
+        with pytest.raises(CallFailed, match="the answer is not JSON"):
+            await ask("/text")
+        with pytest.raises(
+            CallFailed, match=r'Post "https://127.0.0.1:\d+/slow\?timeout=1s": context deadline exceeded'
+        ):
+            await ask("/slow", timeout=0.2)
+        with pytest.raises(CallFailed, match="certificate"):
+            await ask("/", base64.b64encode(Authority("stranger").pem).decode())
+        await server.close(0)
+        with pytest.raises(CallFailed, match="connect: connection refused"):
+            await ask("/")
+        await client.close()
+
+    asyncio.run(main())
