@@ -14,7 +14,7 @@ from tests.apiserver.apiworld import World, config_map, pod, run
 from tests.wire.certificates import Authority
 from tiphys.apiserver.webhooks.client import CallFailed, WebhookClient
 from tiphys.client import resources as R
-from tiphys.client.errors import ApiError, BadRequest
+from tiphys.client.errors import ApiError, BadRequest, Forbidden
 from tiphys.client.resources import ResourcePath
 from tiphys.wire import tls
 from tiphys.wire.http import Request, Response
@@ -167,6 +167,31 @@ def test_who_is_asked() -> None:
         assert hook.asked[0]["object"] is None
         # What a webhook breaks can always be mended.
         assert await asked(admin.delete(VALIDATING, "hooks")) == []
+
+    run(work)
+
+
+def test_conditions_decide_who_is_asked() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        hook = Hook(world, lambda r: {})
+
+        def condition(text: str) -> Object:
+            return {"matchConditions": [{"name": "c", "expression": text}]}
+
+        await register(
+            world,
+            VALIDATING,
+            webhook("named", **condition("object.metadata.name.startsWith('x')")),
+            webhook("others", **condition("request.userInfo.username != 'admin'")),
+            webhook("allowed", **condition("authorizer.group('').resource('pods').check('create').allowed()")),
+            webhook("lax", failurePolicy="Ignore", **condition("object.data.missing == 'x'")),
+        )
+        await world.admin.create(R.CONFIG_MAPS, config_map("x"), namespace="a")
+        assert [request["hook"] for request in hook.asked] == ["named", "allowed"]
+        await register(world, VALIDATING, webhook("w", **condition("object.data.missing == 'x'")), name="strict")
+        with pytest.raises(Forbidden, match="no such key: missing"):
+            await world.admin.create(R.CONFIG_MAPS, config_map("y"), namespace="a")
 
     run(work)
 

@@ -54,6 +54,11 @@ class Context:
 
 Make = Callable[[Context], Plugin]
 
+
+def _hooks(context: Context, plural: str) -> Hooks:
+    return Hooks(context.registries, plural, context.webhooks, context.authorizer)
+
+
 _DEFAULT_OFF = frozenset(("OwnerReferencesPermissionEnforcement", "NodeRestriction"))
 PLUGINS: tuple[tuple[str, Make], ...] = (
     ("NamespaceLifecycle", lambda c: NamespaceLifecycle(c.registries)),
@@ -84,12 +89,12 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("PodResizeValidator", lambda c: PodResizeValidator(c.registries)),
     (
         "MutatingAdmissionWebhook",
-        lambda c: MutatingAdmissionWebhook(Hooks(c.registries, "mutatingwebhookconfigurations", c.webhooks)),
+        lambda c: MutatingAdmissionWebhook(_hooks(c, "mutatingwebhookconfigurations")),
     ),
     ("ValidatingAdmissionPolicy", lambda c: ValidatingAdmissionPolicy(c.registries, c.authorizer)),
     (
         "ValidatingAdmissionWebhook",
-        lambda c: ValidatingAdmissionWebhook(Hooks(c.registries, "validatingwebhookconfigurations", c.webhooks)),
+        lambda c: ValidatingAdmissionWebhook(_hooks(c, "validatingwebhookconfigurations")),
     ),
     ("ResourceQuota", lambda c: ResourceQuota(c.registries)),
 )

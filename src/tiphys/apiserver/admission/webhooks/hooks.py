@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiphys.api import conversion, errors
 from tiphys.api.gotext import quote
@@ -25,8 +25,12 @@ from tiphys.apiserver.admission.webhooks.review import (
     make_review,
     read_verdict,
 )
+from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.webhooks.client import CallFailed, WebhookCaller
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.admission.policies.expressions import PolicyExpressions
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,12 @@ class Hook:
         return selector_from_object(self.spec.get("objectSelector") or {})
 
     @cached_property
+    def conditions(self) -> PolicyExpressions:
+        from tiphys.apiserver.admission.policies.expressions import PolicyExpressions
+
+        return PolicyExpressions(self.spec)
+
+    @cached_property
     def namespace_selector(self) -> Selector:
         return selector_from_object(self.spec.get("namespaceSelector") or {})
 
@@ -62,8 +72,9 @@ class Hook:
 class Hooks:
     """Those of ``mutatingwebhookconfigurations`` or ``validatingwebhookconfigurations``, in the order of calling."""
 
-    def __init__(self, registries: Registries, plural: str, caller: WebhookCaller) -> None:
+    def __init__(self, registries: Registries, plural: str, caller: WebhookCaller, authorizer: Authorizer) -> None:
         self._registries = registries
+        self._authorizer = authorizer
         self._registry = registries.get(GROUP, plural)
         self._mutating = plural.startswith("mutating")
         self._caller = caller
@@ -96,7 +107,22 @@ class Hooks:
         form = self._form(hook, attributes)
         if form is None or not await self._in_namespace(hook, attributes):
             return None
+        if hook.spec.get("matchConditions") and not await self._conditions_hold(hook, attributes, *form):
+            return None
         return form
+
+    async def _conditions_hold(self, hook: Hook, attributes: Attributes, resource: Resource, version: str) -> bool:
+        """Raises 403 where that cannot be found out, and the webhook is one that must not be missed."""
+        from tiphys.apiserver.admission.policies import matching
+        from tiphys.apiserver.admission.policies.requests import Surroundings
+
+        around = Surroundings(self._registries, self._authorizer)
+        seen = matching.Seen(_kind_of(attributes, resource, version), version)
+        given = await around.given(attributes, seen, None, None)
+        holds, problem = await around.evaluate(hook.conditions.applies, given, attributes.user)
+        if problem:
+            raise errors.forbidden(attributes.group, attributes.plural, attributes.name, problem)
+        return holds
 
     def _form(self, hook: Hook, attributes: Attributes) -> tuple[Resource, str] | None:
         """The first form of the request that a rule names: its own, or, where asked for, an equivalent one."""
