@@ -51,25 +51,29 @@ class EscalationGuard:
         if MASTERS in user.groups or (old is not None and only_collector_fields(new, old)):
             return
         reference = new.get("roleRef") or {}
-        roles, name = _PLURALS.get(reference.get("kind", ""), ""), reference.get("name", "")
-        if roles and await self._may(user, "bind", roles, name, namespace):
+        kind, name = reference.get("kind", ""), reference.get("name", "")
+        roles = _PLURALS.get(kind)
+        if roles is None:
+            raise errors.from_code(500, f"unsupported role reference kind: {quote(kind)}")
+        if await self._may(user, "bind", roles, name, namespace):
             return
-        if gained := await self._gained(user, namespace, await self._rules(roles, name, namespace)):
+        entry = await self._role(roles, name, namespace)
+        if entry is None:
+            # Told of the kind that the request is about, as the original does.
+            raise errors.not_found(GROUP, plural, name)
+        if gained := await self._gained(user, namespace, entry.get("rules") or []):
             raise errors.forbidden(GROUP, plural, new["metadata"].get("name", ""), gained)
 
     async def _may(self, user: User, verb: str, plural: str, name: str, namespace: str) -> bool:
         access = Access(user, verb, GROUP, "*", plural, namespace=namespace, name=name)
         return (await self._authorizer.authorize(access)).allowed
 
-    async def _rules(self, roles: str, name: str, namespace: str) -> list[Object]:
-        """The rules of a role. One of no known kind has none here: validation refuses the binding."""
-        if not roles:
-            return []
+    async def _role(self, roles: str, name: str, namespace: str) -> Object | None:
+        if roles == "roles" and not namespace:
+            raise errors.bad_request("Namespace parameter required.")
         registry = self._registries.get(GROUP, roles)
         entry = await registry.store.get(namespace if roles == "roles" else "", name)
-        if entry is None:
-            raise registry.not_found(name)
-        return registry.object(entry).get("rules") or []
+        return None if entry is None else registry.object(entry)
 
     async def _gained(self, user: User, namespace: str, wanted: list[Object]) -> str:
         """What ``user`` would gain by these rules, in words; empty where that is nothing."""
