@@ -73,7 +73,7 @@ def test_a_binding_gives_no_more_than_its_writer_has() -> None:
             await bob.create(R.ROLE_BINDINGS, binding("more", "Role", "secrets"), namespace="a")
         with pytest.raises(Forbidden, match=r'"all" is forbidden: user "bob"'):
             await bob.create(R.ROLE_BINDINGS, binding("all", "ClusterRole", "cluster-admin"), namespace="a")
-        with pytest.raises(NotFound, match=r'roles\.rbac\.authorization\.k8s\.io "none" not found'):
+        with pytest.raises(NotFound, match=r'rolebindings\.rbac\.authorization\.k8s\.io "none" not found'):
             await bob.create(R.ROLE_BINDINGS, binding("x", "Role", "none"), namespace="a")
 
     run(work)

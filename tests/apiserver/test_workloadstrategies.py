@@ -84,3 +84,43 @@ def test_classes_of_volume_attributes_are_protected() -> None:
         assert made["metadata"]["finalizers"] == ["kubernetes.io/vac-protection"]
 
     run(work)
+
+
+def test_an_empty_list_of_scaling_policies_is_refused_not_defaulted() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+        spec = {"maxReplicas": 2, "scaleTargetRef": target, "behavior": {"scaleUp": {"policies": []}}}
+        path = "/apis/autoscaling/v2/namespaces/a/horizontalpodautoscalers"
+        refused = await world.json("POST", path, {"metadata": {"name": "x"}, "spec": spec})
+        text = "spec.behavior.scaleUp.policies: Required value: must specify at least one Policy"
+        assert refused["message"].endswith(text)
+
+    run(work)
+
+
+def test_rows_of_the_old_version_of_an_autoscaler_show_all_its_metrics() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+        metric = {
+            "type": "Pods",
+            "pods": {"metric": {"name": "m"}, "target": {"type": "AverageValue", "averageValue": "1"}},
+        }
+        spec = {"maxReplicas": 2, "scaleTargetRef": target, "metrics": [metric]}
+        path = "/apis/autoscaling/v2/namespaces/a/horizontalpodautoscalers"
+        await world.json("POST", path, {"metadata": {"name": "x"}, "spec": spec})
+        wanted = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        found = await world.json("GET", f"{path.replace('v2', 'v1')}/x", **wanted)
+        assert found["rows"][0]["cells"][2] == "<unknown>/1"
+
+    run(work)
+
+
+def test_system_priority_classes_stay() -> None:
+    async def work(world: World) -> None:
+        path = "/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical"
+        refused = await world.json("DELETE", path)
+        assert refused["message"].endswith("is forbidden: this is a system priority class and cannot be deleted")
+
+    run(work)

@@ -88,6 +88,8 @@ class Field:
     """Zero values of struct types are left out too."""
     pointer: bool = True
     """Absent and empty are two values."""
+    keeps_empty: bool = False
+    """An empty list is refused where an absent one gets defaults, so it must not be lost on the way there."""
     embedded: str = ""
     """Go's names of the embedded structs that hold the field, as error messages show them: ``VolumeSource``."""
     default: Any = None
@@ -104,6 +106,7 @@ def _table() -> dict[str, Any]:
 
 
 _built: dict[str, Schema] = {}
+_KEEP_EMPTY = {("io.k8s.api.autoscaling.v2.HPAScalingRules", "policies")}
 
 
 def has_schema(name: str) -> bool:
@@ -119,6 +122,7 @@ def schema_of(name: str) -> Schema:
         _built[name] = found
         for field_name, (type_, flags, embedded, extras) in row["fields"].items():
             found.fields[field_name] = _field(field_name, type_, flags, embedded, extras)
+            found.fields[field_name].keeps_empty = (name, field_name) in _KEEP_EMPTY
     return found
 
 

@@ -27,6 +27,8 @@ ACCEPTED = (JSON, YAML, protobuf.CONTENT_TYPE)
 
 FIND_KIND = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _SUMMARY = 30
+_SAME = {("Scale", version) for version in ("apps/v1beta1", "apps/v1beta2", "extensions/v1beta1")}
+"""Kinds of other groups that the original can convert: they are of the wrong version only."""
 _TOKEN = r"[^\s()<>@,;:\\\"/\[\]?=]+"
 _MEDIA_TYPE = re.compile(rf'\s*({_TOKEN}/{_TOKEN})\s*(?:;\s*{_TOKEN}=(?:{_TOKEN}|"[^"]*")\s*)*;?\s*').fullmatch
 
@@ -203,7 +205,7 @@ class _Slow:
                 f"in scheme {quote(scheme_name(self._gvk))}"
             )
             raise self._cannot(api_version, kind, why)
-        return kind == self._gvk.kind and group == self._gvk.group
+        return kind == self._gvk.kind and (group == self._gvk.group or (kind, api_version) in _SAME)
 
     def _cannot(self, api_version: str, kind: str, reason: str) -> StatusError:
         version = api_version.rpartition("/")[2]

@@ -336,6 +336,8 @@ def omitted(value: Any, field: Field) -> bool:
     """Whether the wire form leaves the value out."""
     if field.pointer or not field.omit_empty or field.schema.nullable:
         return False
+    if field.keeps_empty and value == []:
+        return False
     kind = field.schema.kind
     if kind in (STRING, INTEGER, NUMBER, BOOLEAN, BYTES, ARRAY, MAP):
         return not value

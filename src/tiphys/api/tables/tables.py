@@ -90,26 +90,40 @@ def table_for(
     list_meta: dict[str, Any] | None = None,
     include: IncludeObject = "Metadata",
     headers: bool = True,
+    printed: Iterable[Object] | None = None,
 ) -> dict[str, Any]:
     """A meta.k8s.io/v1 Table of objects of one kind; ``now`` in Unix seconds.
+
+    ``printed`` are the same objects in the version that cells are printed from, where that is another one.
 
     ``list_meta`` is the metadata of the list (resourceVersion, continue, remainingItemCount); without ``headers``, as
     in every event of a watch but the first, the columns are left out.
     """
+    objects = list(objects)
     columns = [column.definition() for column in columns_of(kind.group, kind.kind)] if headers else None
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": list_meta or {},
         "columnDefinitions": columns,
-        "rows": [row_of(kind.group, kind.kind, obj, now, include) for obj in objects],
+        "rows": [
+            row_of(kind.group, kind.kind, obj, now, include, shown)
+            for obj, shown in zip(objects, objects if printed is None else printed, strict=True)
+        ],
     }
 
 
-def row_of(group: str, kind: str, obj: Object, now: float, include: IncludeObject = "Metadata") -> dict[str, Any]:
-    """One TableRow."""
+def row_of(
+    group: str,
+    kind: str,
+    obj: Object,
+    now: float,
+    include: IncludeObject = "Metadata",
+    printed: Object | None = None,
+) -> dict[str, Any]:
+    """One TableRow; ``printed`` is the object in the version that its cells are printed from."""
     printer = PRINTERS.get(f"{kind}.{group}" if group else kind, _print_any)
-    row: dict[str, Any] = {"cells": printer(obj, now)}
+    row: dict[str, Any] = {"cells": printer(obj if printed is None else printed, now)}
     if kind == "Pod" and not group and (conditions := pods.row_conditions(obj)):
         row["conditions"] = conditions
     row["object"] = {"None": None, "Metadata": partial_metadata(obj), "Object": obj}[include]

@@ -169,22 +169,12 @@ def print_autoscaler(obj: Object, now: float) -> Cells:
     return [
         name(obj),
         f"{target['kind']}/{target['name']}",
-        _metrics(*_metrics_of(spec, status)),
+        _metrics(spec.get("metrics") or [], status.get("currentMetrics") or []),
         UNSET if minimum is None else str(minimum),
         spec.get("maxReplicas", 0),
         status.get("currentReplicas", 0),
         age(obj, now),
     ]
-
-
-def _metrics_of(spec: Object, status: Object) -> tuple[list[Object], list[Object]]:
-    """Wanted and current metrics; version 1 knows only the processor's use."""
-    wanted = spec.get("targetCPUUtilizationPercentage")
-    if wanted is None:
-        return spec.get("metrics") or [], status.get("currentMetrics") or []
-    cpu = {"name": "cpu", "target": {"averageUtilization": wanted}}
-    now = {"current": {"averageUtilization": status.get("currentCPUUtilizationPercentage")}}
-    return [{"type": "Resource", "resource": cpu}], [{"resource": now}]
 
 
 _METRIC_FIELDS = {

@@ -8,7 +8,7 @@ from tiphys.api.validation.core.pod import preemption_policy
 from tiphys.api.validation.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _HIGHEST = 1_000_000_000
-_SYSTEM = {"system-node-critical": 2 * _HIGHEST + 1000, "system-cluster-critical": 2 * _HIGHEST}
+SYSTEM_CLASSES = {"system-node-critical": 2 * _HIGHEST + 1000, "system-cluster-critical": 2 * _HIGHEST}
 
 
 def validate_priority_class(obj: Object) -> Errors:
@@ -27,10 +27,10 @@ def validate_priority_class(obj: Object) -> Errors:
 
 
 def _system_problem(name: str, value: int, is_default: bool) -> str:
-    if name not in _SYSTEM:
+    if name not in SYSTEM_CLASSES:
         return f"{name} is not a known system priority class"
-    if value != _SYSTEM[name]:
-        return f"value of {name} PriorityClass must be {_SYSTEM[name]}"
+    if value != SYSTEM_CLASSES[name]:
+        return f"value of {name} PriorityClass must be {SYSTEM_CLASSES[name]}"
     return f"globalDefault of {name} PriorityClass must be false" if is_default else ""
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from tiphys.api.gotext import quote
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
+from tiphys.apiserver.admission.certificates import subject
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.admission.serviceaccount import MIRROR
-from tiphys.apiserver.authz.node import node_of
+from tiphys.apiserver.authz.node import NODE_PREFIX, node_of
 from tiphys.apiserver.authz.references import references_of
 from tiphys.apiserver.registry.registries import Registries
 
@@ -35,6 +36,7 @@ _KUBELET_LABELS = frozenset(
         "node.kubernetes.io/windows-build",
     )
 )
+_NODE_SIGNERS = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet")
 _KUBELET_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
@@ -48,6 +50,7 @@ class NodeRestriction(Plugin):
             ("coordination.k8s.io", "leases"),
             ("storage.k8s.io", "csinodes"),
             ("resource.k8s.io", "resourceslices"),
+            ("certificates.k8s.io", "certificatesigningrequests"),
         )
     )
     operations = frozenset((CREATE, UPDATE, DELETE))
@@ -63,6 +66,7 @@ class NodeRestriction(Plugin):
             "leases": self._lease,
             "csinodes": self._csinode,
             "resourceslices": self._slice,
+            "certificatesigningrequests": self._certificate,
         }
 
     async def admit(self, attributes: Attributes) -> None:
@@ -165,6 +169,14 @@ class NodeRestriction(Plugin):
             verb = {CREATE: "create", DELETE: "delete"}.get(attributes.operation, "update")
             reason = f"can only {verb} ResourceSlice with the same NodeName as the requesting node"
             raise forbid(attributes, reason)
+
+    async def _certificate(self, node: str, attributes: Attributes) -> None:
+        """A node asks for certificates in its own name."""
+        spec = attributes.new().get("spec") or {} if attributes.operation == CREATE else {}
+        if spec.get("signerName") not in _NODE_SIGNERS:
+            return
+        if subject(attributes, spec.get("request", ""))[0] != f"{NODE_PREFIX}{node}":
+            raise forbid(attributes, f"can only create a node CSR with CN={NODE_PREFIX}{node}")
 
     # -- what its pods use
 

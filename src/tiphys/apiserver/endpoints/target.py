@@ -187,7 +187,13 @@ class Target:
         self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
     ) -> Object:
         """A Table of objects in the version of the call; ``meta`` is that of the list."""
-        return table_for(self.gvk, objects, now, list_meta=meta, include=include, headers=headers)
+        printed = None
+        if self.resource.builtin and self.gvk.kind == self.stored.kind and not self.is_stored_version:
+            # Cells are the same whatever the version: they are printed from all that is known of the object.
+            printed = [conversion.convert(obj, self.gvk, self.stored) for obj in objects]
+        return table_for(
+            self.gvk, objects, now, list_meta=meta, include=include, headers=headers, printed=printed or objects
+        )
 
     # -- selections
 
