@@ -17,6 +17,7 @@ from tiphys.apiserver.filters.impersonation import impersonate
 from tiphys.apiserver.filters.inflight import InFlight
 from tiphys.apiserver.filters.measure import measure
 from tiphys.apiserver.filters.timelimit import limit_time
+from tiphys.apiserver.filters.unreadable import refuse_unreadable
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.registry.registry import Ids
 from tiphys.apiserver.requestinfo import Parameters, request_info
@@ -50,6 +51,7 @@ def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
                 measure(parts.metrics, parts.clock),
                 audit(parts.ids.uid),
                 *parts.browsers,
+                refuse_unreadable,
                 answer_failures,
                 limit_body(parts.max_body),
                 limit_time(parts.request_timeout),

@@ -46,6 +46,8 @@ def request_info(request: Request, parameters: Parameters) -> RequestInfo:
     """Read a request's path and method. Never fails: what is no API object's path is a path and a lower-case method."""
     path = unquote(request.path) if "%" in request.path else request.path
     info = RequestInfo(request.method.lower(), path)
+    if path.startswith("//"):
+        return info
     parts = path.strip("/").split("/")
     core = parts[0] == "api"
     if len(parts) < (3 if core else 4) or parts[0] not in ("api", "apis"):

@@ -8,6 +8,7 @@ check; anything else goes through a second reader that repairs, warns and explai
 from tiphys.api.codec.complete import complete
 from tiphys.api.codec.decoding import Decoded, decode, media_type, normalize
 from tiphys.api.codec.encoding import encode, ordered
+from tiphys.api.codec.kinds import internal_type
 from tiphys.api.codec.optionsbody import decode_delete_options
 from tiphys.api.codec.settled import settle
 from tiphys.api.codec.yamltext import from_json as to_yaml
@@ -18,6 +19,7 @@ __all__ = [
     "decode",
     "decode_delete_options",
     "encode",
+    "internal_type",
     "media_type",
     "normalize",
     "ordered",

@@ -77,6 +77,9 @@ class ServiceAccount(Plugin):
         """The default account is made by a controller, a moment after its namespace: that is waited for."""
         accounts = self._registries.get("", "serviceaccounts")
         namespace = attributes.namespace
+        looking = f"error looking up service account {namespace}/{name}"
+        if problems := names.path_segment_name(name):
+            raise forbid(attributes, f"{looking}: invalid resource name {quote(name)}: [{' '.join(problems)}]")
         for attempt in range(_ATTEMPTS if name == _DEFAULT else 1):
             if attempt:
                 await accounts.clock.sleep(_WAIT)
@@ -86,11 +89,7 @@ class ServiceAccount(Plugin):
                 found = None if entry is None else accounts.object(entry)
             if found is not None:
                 return found
-        problems = names.path_segment_name(name)
-        reason = f'serviceaccount "{name}" not found'
-        if problems:
-            reason = f"invalid resource name {quote(name)}: [{' '.join(problems)}]"
-        raise forbid(attributes, f"error looking up service account {namespace}/{name}: {reason}")
+        raise forbid(attributes, f'{looking}: serviceaccount "{name}" not found')
 
     def _mount_token(self, spec: Object) -> None:
         volumes = spec.get("volumes") or []

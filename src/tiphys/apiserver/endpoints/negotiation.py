@@ -1,22 +1,26 @@
-"""In which form a client wants its answer: JSON or YAML, the object itself, a table or its metadata only.
-
-Sources: RFC 9110 §12, and
-https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
-"""
+"""In which form a client gets its answer: JSON or YAML, the object itself, a table or its metadata only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tiphys.api import errors
 from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.accept import (
+    JSON,
+    STREAMED,
+    WRITTEN,
+    YAML,
+    choose,
+    is_produced,
+    not_acceptable,
+    not_produced,
+)
 
-JSON, YAML = "application/json", "application/yaml"
 TABLE, PARTIAL, PARTIAL_LIST = "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
-_WRITTEN = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
-_OFFERED = f"{_WRITTEN}, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+_LISTED = (*WRITTEN, *STREAMED)
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
+_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,73 +44,60 @@ PLAIN = Form()
 
 def negotiate(call: Call, has_columns: bool = True) -> Form:
     """Raises 406 where nothing that the client accepts can be sent; reviews, for one, have no columns of a table."""
-    media, kind, version = _accepted(call.request.headers.get("accept", ""), has_columns)
-    pretty = _wants_pretty(call)
+    verb = call.info.verb
+    produced = _LISTED if verb in ("list", "watch") else WRITTEN
+    media, kind, version, asks_pretty = _accepted(call.request.headers.get("accept", ""), produced, has_columns)
+    if media == YAML and verb == "watch":
+        raise not_acceptable(accepted=STREAMED)
+    pretty = wants_pretty(call) or asks_pretty
     if not (kind or pretty or media != JSON):
         return PLAIN
     return Form(media, kind, version, pretty, call.parameter("includeObject") or "Metadata")
 
 
-def _wants_pretty(call: Call) -> bool:
-    if "pretty" in call.parameters:
-        return call.parameter("pretty").lower() not in ("false", "0")
+def negotiate_document(call: Call, produced: tuple[str, ...] = ()) -> Form:
+    """For what has one form only: documents, and lists of what is served. ``produced`` is what the route can write."""
+    accept = call.request.headers.get("accept", "")
+    if produced and not is_produced(accept, produced):
+        raise not_produced(produced)
+    chosen = choose(accept, _itself)
+    if chosen is None:
+        raise not_acceptable()
+    return Form(chosen[0], pretty=wants_pretty(call))
+
+
+def negotiate_failure(call: Call) -> Form:
+    """A failure is told in any case."""
+    chosen = choose(call.request.headers.get("accept", ""), _itself)
+    return Form(chosen[0] if chosen is not None else JSON, pretty=wants_pretty(call))
+
+
+def wants_pretty(call: Call) -> bool:
+    if call.parameters and (asked := call.parameter("pretty")):
+        return asked in _TRUE
     return call.user_agent.startswith(_PRETTY_AGENTS)
 
 
+def _itself(view: tuple[str, str, str] | None) -> bool:
+    return view is None
+
+
 @lru_cache(maxsize=256)
-def _accepted(accept: str, has_columns: bool) -> tuple[str, str, str]:
-    """The first acceptable form, by weight and then in the order given."""
-    if not accept:
-        return JSON, "", ""
-    refused_form = False
-    for media, parameters in _by_weight(accept):
-        chosen = _media(media)
-        if chosen is None:
-            continue
-        kind = parameters.get("as", "")
-        if kind and (not _is_known(kind, parameters) or (kind == TABLE and not has_columns)):
-            refused_form = True
-            continue
-        if parameters.get("stream", "watch") != "watch":
-            continue
-        return chosen, kind, parameters.get("v", "")
-    raise _form_not_acceptable() if refused_form else not_acceptable()
+def _accepted(accept: str, produced: tuple[str, ...], has_columns: bool) -> tuple[str, str, str, bool]:
+    """Media type, kind and version of the view, and whether the clause asks for indentation."""
 
+    def allows(view: tuple[str, str, str] | None) -> bool:
+        if view is None:
+            return True
+        kind, group, version = view
+        known = kind in (PARTIAL, PARTIAL_LIST) or (kind == TABLE and has_columns)
+        return known and group == "meta.k8s.io" and version in ("v1", "v1beta1")
 
-def _form_not_acceptable() -> errors.StatusError:
-    """The media type can be written, only not the kind that it should hold: other words for the same code."""
-    message = f"only the following media types are accepted: {_WRITTEN}"
-    return errors.StatusError(errors.status(406, "NotAcceptable", message))
-
-
-def not_acceptable() -> errors.StatusError:
-    message = f"406: Not Acceptable\n\nAvailable representations: {_OFFERED}"
-    return errors.StatusError(errors.status(406, "NotAcceptable", message, {}))
-
-
-def _media(media: str) -> str | None:
-    if media in ("*/*", "application/*", JSON):
-        return JSON
-    return YAML if media == YAML else None
-
-
-def _is_known(kind: str, parameters: dict[str, str]) -> bool:
-    right = parameters.get("g") == "meta.k8s.io" and parameters.get("v") in ("v1", "v1beta1")
-    return right and kind in (TABLE, PARTIAL, PARTIAL_LIST)
-
-
-def _by_weight(accept: str) -> list[tuple[str, dict[str, str]]]:
-    found: list[tuple[float, str, dict[str, str]]] = []
-    for part in accept.split(","):
-        media, *rest = [word.strip() for word in part.split(";")]
-        parameters = dict(word.partition("=")[::2] for word in rest)
-        found.append((_weight(parameters.pop("q", "1")), media.lower(), parameters))
-    found.sort(key=lambda clause: -clause[0])
-    return [(media, parameters) for weight, media, parameters in found if weight > 0]
-
-
-def _weight(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
+    if not is_produced(accept, produced):
+        raise not_produced(produced)
+    chosen = choose(accept, allows)
+    if chosen is None:
+        raise not_acceptable()
+    media, clause = chosen
+    kind, _, version = clause.view or ("", "", "v1")
+    return media, kind, version, clause.parameters.get("pretty") == "1"

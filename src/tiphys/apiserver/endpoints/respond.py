@@ -10,7 +10,8 @@ import orjson
 
 from tiphys.api import codec, errors
 from tiphys.apiserver.call import Call
-from tiphys.apiserver.endpoints.negotiation import JSON, PARTIAL, PARTIAL_LIST, PLAIN, TABLE, YAML, Form, not_acceptable
+from tiphys.apiserver.endpoints.accept import JSON, YAML, not_acceptable
+from tiphys.apiserver.endpoints.negotiation import PARTIAL, PARTIAL_LIST, PLAIN, TABLE, Form, negotiate_failure
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import partial, table
 from tiphys.apiserver.endpoints.warningfields import warning_fields
@@ -38,11 +39,13 @@ def read_entry(target: Target, entry: Entry) -> Object:
 
 def show_object(call: Call, target: Target, obj: Object, form: Form = PLAIN, status: int = 200) -> Response:
     if form.kind == TABLE:
-        obj = table(target, [obj], form, {"resourceVersion": obj["metadata"].get("resourceVersion", "")})
+        version = obj["metadata"].get("resourceVersion")
+        obj = table(target, [obj], form, {"resourceVersion": version} if version else {})
     elif form.kind == PARTIAL:
         obj = partial(obj, form)
     elif form.kind:
-        raise not_acceptable()
+        asked = f"you requested {form.kind}, but the requested object is not a list"
+        raise not_acceptable(f"{asked} (*{codec.internal_type(target.gvk)})")
     return show(call, obj, form, status)
 
 
@@ -79,7 +82,8 @@ def show_list(call: Call, target: Target, objects: list[Object], meta: Object, f
     if form.kind == TABLE:
         return show(call, table(target, objects, form, meta), form)
     if form.kind == PARTIAL:
-        raise not_acceptable()
+        asked = f"you requested {form.kind}, but the requested object is a list"
+        raise not_acceptable(f"{asked} (*{codec.internal_type(target.gvk)}List)")
     if form.kind == PARTIAL_LIST:
         api_version = f"meta.k8s.io/{form.version}"
         items = [partial(obj, form) for obj in objects]
@@ -119,5 +123,8 @@ def body(call: Call, status: int, media: str, data: bytes) -> Response:
 
 def failure(call: Call | None, error: errors.StatusError) -> Response:
     """The answer to a request that failed."""
-    headers = headers_of(call, JSON) if call is not None else {"Content-Type": JSON}
-    return Response(error.code, headers | error.headers, orjson.dumps(error.status))
+    if call is None:
+        return Response(error.code, {"Content-Type": JSON, **error.headers}, orjson.dumps(error.status))
+    response = show(call, error.status, negotiate_failure(call), error.code)
+    response.headers.update(error.headers)
+    return response

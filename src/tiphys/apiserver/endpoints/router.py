@@ -16,6 +16,7 @@ from tiphys.apiserver.endpoints.deletecollection import deletecollection
 from tiphys.apiserver.endpoints.deprecation import WARNINGS
 from tiphys.apiserver.endpoints.get import get
 from tiphys.apiserver.endpoints.list import list_
+from tiphys.apiserver.endpoints.notfound import not_found
 from tiphys.apiserver.endpoints.parts import PART_RULES, PartTarget
 from tiphys.apiserver.endpoints.patch import patch
 from tiphys.apiserver.endpoints.scale import ScaleTarget
@@ -37,6 +38,7 @@ _WRITES: dict[str, Write] = {
     "delete": delete,
     "deletecollection": deletecollection,
 }
+_CONNECTIONS = frozenset(("attach", "exec", "portforward", "proxy"))
 _OBJECT_SUBRESOURCES = frozenset(("", "status", "scale", *PART_RULES))
 
 
@@ -70,8 +72,8 @@ class Router:
         info = call.info
         if not info.is_resource:
             return await self._paths(call)
-        if info.error:
-            raise errors.bad_request(info.error)
+        if info.verb == "proxy":
+            raise errors.no_such_path()
         resource = self._scheme.resource(info.group, info.resource)
         if resource is None or info.version not in resource.versions:
             return self._nowhere(info.group)
@@ -83,6 +85,8 @@ class Router:
         target = self._target(resource, info.version, info.subresource)
         special = self._special.get((info.group, f"{info.resource}/{info.subresource}".rstrip("/")))
         if special is not None:
+            if info.subresource in _CONNECTIONS and "dryRun" in call.parameters:
+                raise errors.bad_request("dryRun is not supported")
             return await special(call, target)
         if info.subresource not in _OBJECT_SUBRESOURCES:
             raise errors.no_such_path()
@@ -94,25 +98,25 @@ class Router:
         """Of the groups of the server itself, a Status says that a path leads nowhere; elsewhere a line of text."""
         if any(resource.builtin for resource in self._scheme.resources() if resource.group == group):
             raise errors.no_such_path()
-        return Response(404, {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"},
-                        b"404 page not found\n")  # fmt: skip
+        return not_found()
 
     def _check(self, call: Call, resource: Resource) -> None:
         """Refuse what the resource does not have: a scope, a subresource or a verb."""
         info = call.info
         if not _is_in_scope(call, resource):
-            raise errors.no_such_path() if info.verb != "create" or info.name else errors.method_not_allowed()
+            spans = resource.namespaced and "list" in resource.verbs and not info.namespace and not info.name
+            raise errors.method_not_allowed() if spans else errors.no_such_path()
         verbs = resource.verbs
         if info.subresource:
             subresource = resource.subresource(info.subresource, info.version)
             if subresource is None:
                 raise _no_subresource(resource, info.name)
             verbs = subresource.verbs
-        if info.verb not in verbs and info.verb != "proxy" and not _asks_options_of_proxied(call):
+        if info.verb not in verbs and not _asks_options_of_proxied(call):
             if resource.custom:
                 raise errors.method_not_supported(resource.group, resource.plural, info.verb)
             raise errors.method_not_allowed()
-        if info.verb == "create" and info.name and not info.subresource and not resource.custom:
+        if not resource.custom and not _has_route(call):
             raise errors.method_not_allowed()
 
     def _target(self, resource: Resource, version: str, subresource: str) -> Target:
@@ -142,6 +146,16 @@ def _warning(resource: Resource, version: str) -> str:
     return WARNINGS.get((resource.group, version, resource.plural), "")
 
 
+def _has_route(call: Call) -> bool:
+    """Whether there is a route for the method: collections are made in, objects are changed, and nobody asks HEAD."""
+    info = call.info
+    if call.request.method == "HEAD" and info.subresource != "proxy":
+        return False
+    if info.name:
+        return info.verb != "create" or bool(info.subresource)
+    return info.verb not in ("update", "patch", "delete")
+
+
 def _asks_options_of_proxied(call: Call) -> bool:
     """The one method without a verb that is carried on: what is proxied answers it."""
     return call.request.method == "OPTIONS" and call.info.subresource == "proxy"
@@ -155,5 +169,5 @@ def _may_span(call: Call, resource: Resource) -> bool:
     """Lists and watches span all namespaces; a namespace itself is found in its own name's place."""
     info = call.info
     if resource.plural == "namespaces" and not resource.group:
-        return True
-    return resource.namespaced and info.verb in ("list", "watch") and not info.subresource
+        return info.namespace in ("", info.name)
+    return resource.namespaced and info.verb in ("list", "watch") and not info.name and "list" in resource.verbs

@@ -24,6 +24,9 @@ def table(target: Target, objects: list[Object], form: Form, meta: Object, heade
     """A Table of objects in the version of the call; ``meta`` is that of the list."""
     found = target.table(objects, target.registry.clock.now(), meta, include_of(form), headers)
     found["apiVersion"] = f"meta.k8s.io/{form.version}"
+    if form.include == "Metadata":
+        for row in found["rows"]:
+            row["object"]["apiVersion"] = found["apiVersion"]
     return found
 
 

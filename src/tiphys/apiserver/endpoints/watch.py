@@ -15,7 +15,8 @@ import orjson
 
 from tiphys.api import errors
 from tiphys.apiserver.call import Call
-from tiphys.apiserver.endpoints.negotiation import JSON, TABLE, YAML, Form, negotiate, not_acceptable
+from tiphys.apiserver.endpoints.accept import JSON
+from tiphys.apiserver.endpoints.negotiation import TABLE, Form, negotiate
 from tiphys.apiserver.endpoints.options import ListOptions, list_options
 from tiphys.apiserver.endpoints.respond import headers_of, read_entry
 from tiphys.apiserver.endpoints.target import Target
@@ -68,8 +69,6 @@ class Plan:
 
 async def watch(call: Call, target: Target) -> Response:
     form = negotiate(call)
-    if form.media == YAML:
-        raise not_acceptable()
     options = list_options(call, watch=True)
     name = call.info.name if not options.field_selector else ""
     selection = target.selection(call.info.namespace, options, name)

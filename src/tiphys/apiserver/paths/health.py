@@ -50,7 +50,7 @@ class Health:
             await self.checks[name]()
         except Unhealthy as error:
             return Response(500, dict(_TEXT), f"internal server error: {error}\n".encode())
-        return Response(200, dict(_TEXT), b"ok")
+        return Response(200, {"Content-Type": _TEXT["Content-Type"]}, b"ok")
 
     async def _all(self, excluded: set[str]) -> tuple[list[str], bool]:
         lines: list[str] = []

@@ -8,9 +8,12 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import errors
+from tiphys.api import codec, errors
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.accept import JSON, WRITTEN, YAML, choose
+from tiphys.apiserver.endpoints.negotiation import negotiate_document
+from tiphys.apiserver.endpoints.notfound import TEXT, not_found
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths import discovery
@@ -21,9 +24,8 @@ from tiphys.wire.http import Response
 Object = dict[str, Any]
 Keys = Callable[[], list[Object]]
 
-_TEXT = "text/plain; charset=utf-8"
-_NOT_FOUND = b"404 page not found\n"
-_AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_AGGREGATED = ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2")
+_AGGREGATED_PARAMETERS = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
 class Paths:
@@ -46,60 +48,69 @@ class Paths:
         self._jwks_uri = jwks_uri or f"https://{address}/openid/v1/jwks"
         self._jwks = jwks
         self._address = address
-        self._exact: dict[str, Callable[[Call], Awaitable[Response]]] = {
+        self._handlers: dict[str, Callable[[Call], Awaitable[Response]]] = {
             "/": self._index,
-            "/api": self._api,
             "/apis": self._apis,
+            "/apis/": self._apis,
             "/metrics": self._show_metrics,
             "/openapi/v2": self._openapi_v2,
             "/openapi/v3": self._openapi_v3,
+        }
+        """By exact path, for any method: upstream's handlers of these do not look at it."""
+        self._routes: dict[str, Callable[[Call], Awaitable[Response]]] = {
+            "/api": self._api,
             "/openid/v1/jwks": self._show_jwks,
             "/version": self._version,
             "/.well-known/openid-configuration": self._openid,
         }
+        """To be read only, with or without a slash at the end."""
         self._documents: dict[str, tuple[bytes, str]] = {}
 
     async def __call__(self, call: Call) -> Response:
-        path = call.info.path.rstrip("/") or "/"
-        if call.request.method not in ("GET", "HEAD"):
-            if path in self._exact or path.split("/")[1] in self._health:
-                raise errors.method_not_allowed()
-            return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
-        exact = self._exact.get(path)
-        if exact is not None:
-            return await exact(call)
-        first, _, rest = path[1:].partition("/")
-        if first in self._health:
+        path = call.info.path
+        if (handler := self._handlers.get(path)) is not None:
+            return await handler(call)
+        if (route := self._routes.get(path.rstrip("/"))) is not None:
+            _check_method(call)
+            return await route(call)
+        first, slash, rest = path[1:].partition("/")
+        if first in self._health and (rest or not slash):
             return await self._health[first].answer(call, rest)
         if first in ("api", "apis"):
-            return self._discover(call, first, rest)
+            return self._discover(call, first, rest.rstrip("/"))
         if path.startswith("/openapi/v3/"):
             return self._openapi_v3_group(call, path.removeprefix("/openapi/v3/"))
-        return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
+        if first == "version":
+            raise errors.no_such_path()
+        return not_found()
 
     # -- discovery
 
     async def _index(self, call: Call) -> Response:
-        paths = set(self._exact) | {f"/{name}" for name in self._health}
+        paths = set(self._handlers) | set(self._routes) | {f"/{name}" for name in self._health}
         paths |= {f"/{h.name}/{check}" for h in self._health.values() for check in h.checks}
         for group, versions in self._scheme.groups().items():
             base = f"/apis/{group}" if group else "/api"
             paths |= {base, *(f"{base}/{version}" for version in versions)}
-        return show(call, {"paths": sorted(paths - {"/"})})
+        return show(call, {"paths": sorted(paths - {"/", "/apis/"})})
 
     async def _api(self, call: Call) -> Response:
-        if _wants_aggregated(call):
-            return self._aggregated(call, core=True)
-        return show(call, discovery.api_versions(self._address))
+        if (media := _aggregated_form(call)) is not None:
+            return self._aggregated(call, media, core=True)
+        return show(call, discovery.api_versions(self._address), negotiate_document(call, WRITTEN))
 
     async def _apis(self, call: Call) -> Response:
-        if _wants_aggregated(call):
-            return self._aggregated(call, core=False)
-        return show(call, discovery.group_list(self._scheme))
+        if (media := _aggregated_form(call)) is not None:
+            return self._aggregated(call, media, core=False)
+        return show(call, discovery.group_list(self._scheme), negotiate_document(call))
 
-    def _aggregated(self, call: Call, core: bool) -> Response:
+    def _aggregated(self, call: Call, media: str, core: bool) -> Response:
         body = orjson.dumps(discovery.aggregated(self._scheme, core))
-        return _cached(call, body, _AGGREGATED, {"Vary": "Accept"})
+        tag = hashlib.sha512(body).hexdigest().upper()
+        if media == YAML:
+            body = codec.to_yaml(body)
+        headers = {"Vary": "Accept", "Cache-Control": "public"}
+        return _cached(call, body, f"{media};{_AGGREGATED_PARAMETERS}", headers, tag)
 
     def _discover(self, call: Call, root: str, rest: str) -> Response:
         """``/api/VERSION``, ``/apis/GROUP`` and ``/apis/GROUP/VERSION``."""
@@ -107,14 +118,15 @@ class Paths:
         if not slash:
             found = discovery.group(self._scheme, group)
             if found is None:
-                return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
-            return show(call, found)
+                return not_found()
+            return show(call, found, negotiate_document(call))
         found = discovery.resource_list(self._scheme, group, version)
         if found is None:
             if group and group not in self._scheme.groups():
-                return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
+                return not_found()
             raise errors.no_such_path()
-        return show(call, found)
+        _check_method(call)
+        return show(call, found, negotiate_document(call, WRITTEN))
 
     # -- documents
 
@@ -135,14 +147,14 @@ class Paths:
             for path, (group, version) in group_versions(self._scheme).items()
         }
         # Upstream's aggregator leaves the type of this one document to its library, which takes it for text.
-        return Response(200, {"Content-Type": _TEXT}, orjson.dumps({"paths": paths}))
+        return Response(200, {"Content-Type": TEXT}, orjson.dumps({"paths": paths}))
 
     def _openapi_v3_group(self, call: Call, path: str) -> Response:
         from tiphys.api.openapi import group_versions
 
         found = group_versions(self._scheme).get(path)
         if found is None:
-            return Response(404, {"Content-Type": _TEXT}, _NOT_FOUND)
+            return Response(404)
         body, tag = self._document(*found)
         if call.parameter("hash") == tag:
             # The address names the content, so it may be kept for ever.
@@ -169,7 +181,7 @@ class Paths:
     # -- the rest
 
     async def _version(self, call: Call) -> Response:
-        return show(call, version_info())
+        return show(call, version_info(), negotiate_document(call, (JSON,)))
 
     async def _show_metrics(self, call: Call) -> Response:
         from prometheus_client import CollectorRegistry, generate_latest
@@ -196,11 +208,15 @@ class Paths:
         return Response(200, headers, orjson.dumps({"keys": self._jwks()}))
 
 
-def _wants_aggregated(call: Call) -> bool:
-    """Whether the first thing that the client accepts is the aggregated form."""
-    first = call.request.headers.get("accept", "").split(",")[0].replace(" ", "")
-    parameters = set(first.split(";")[1:])
-    return {"g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"} <= parameters
+def _aggregated_form(call: Call) -> str | None:
+    """The media type, where the client accepts the aggregated form at all: it is then preferred to all others."""
+    chosen = choose(call.request.headers.get("accept", ""), lambda view: view == _AGGREGATED)
+    return chosen[0] if chosen is not None else None
+
+
+def _check_method(call: Call) -> None:
+    if call.request.method != "GET":
+        raise errors.method_not_allowed()
 
 
 def _cached(call: Call, body: bytes, media: str, headers: dict[str, str], tag: str = "") -> Response:

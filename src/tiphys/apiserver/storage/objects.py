@@ -9,6 +9,9 @@ from typing import Any
 
 import orjson
 
+from tiphys.api import errors
+from tiphys.api.gotext import quote
+from tiphys.api.meta.names import path_segment_name
 from tiphys.apiserver.storage.cacher import Cacher
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
@@ -47,6 +50,9 @@ class ObjectStore:
         self._backend: Backend = cacher.feed.backend
 
     def key(self, namespace: str, name: str) -> str:
+        """Raises 400 for a name that would lead elsewhere."""
+        if wrong := path_segment_name(name):
+            raise errors.bad_request(f"Name parameter invalid: {quote(name)}: {';'.join(wrong)}")
         return f"{self.prefix}{namespace}/{name}" if self._namespaced else self.prefix + name
 
     def place(self, namespace: str) -> str:
