@@ -219,3 +219,55 @@ def test_addresses_at_the_edges_of_the_range_belong_to_nobody() -> None:
             assert told["message"].endswith("the provided network does not match the current range")
 
     run(work)
+
+
+def test_a_dry_run_does_not_mind_a_resource_version() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        body = {"metadata": {"name": "c", "resourceVersion": "5"}}
+        shown = await world.json("POST", f"{NS}/configmaps?dryRun=All", body)
+        assert shown["metadata"]["resourceVersion"] == "5"
+        assert (await world.json("POST", f"{NS}/configmaps", body))["code"] == 500
+
+    run(work)
+
+
+def test_collections_are_not_updated() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        for method in ("PUT", "PATCH"):
+            told = await world.json(method, f"{NS}/configmaps", {"metadata": {"name": "c"}})
+            assert told["code"] == 405
+
+    run(work)
+
+
+def test_an_address_is_called_just_what_it_is_generated_from() -> None:
+    async def work(world: World) -> None:
+        parent = {"resource": "services", "namespace": "a", "name": "s"}
+        body = {"metadata": {"generateName": "10.9.8.7"}, "spec": {"parentRef": parent}}
+        made = await world.json("POST", "/apis/networking.k8s.io/v1/ipaddresses", body)
+        assert made["metadata"]["name"] == "10.9.8.7"
+
+    run(work)
+
+
+def test_tokens_for_accounts_of_another_namespace_are_refused() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        path = f"{NS}/serviceaccounts/default/token"
+        told = await world.json("POST", path, {"metadata": {"namespace": "b"}, "spec": {}})
+        assert told["message"].startswith("the namespace of the provided object does not match")
+        bound = await world.json("POST", path, {"spec": {"boundObjectRef": {}}})
+        assert bound["message"] == "cannot bind token to object of type /, Kind="
+
+    run(work)
+
+
+def test_component_statuses_are_selected() -> None:
+    async def work(world: World) -> None:
+        path = "/api/v1/componentstatuses"
+        assert (await world.json("GET", f"{path}?labelSelector=a%3Db"))["items"] == []
+        assert (await world.json("GET", f"{path}/x"))["message"] == 'componentstatus "x" not found'
+
+    run(work)

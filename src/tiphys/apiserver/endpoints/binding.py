@@ -54,6 +54,8 @@ class BindPod:
         binding = decode_as(call, _BINDING, options)
         meta = binding["metadata"]
         name = call.info.name or meta.get("name", "")
+        if not name:
+            raise errors.bad_request("Name parameter required.")
         if meta.get("name", "") != name:
             raise errors.bad_request("name in URL does not match name in Binding object")
         _check(binding)

@@ -10,8 +10,10 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import negotiate
+from tiphys.apiserver.endpoints.options import list_options
 from tiphys.apiserver.endpoints.respond import show_list, show_object
 from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.storage.entry import Entry
 from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.http import Response
 
@@ -26,12 +28,13 @@ class ComponentStatuses:
 
     async def __call__(self, call: Call, target: Target) -> Response:
         form = negotiate(call)
-        component = await self._component()
-        if call.info.verb == "list":
-            return show_list(call, target, [component], {"resourceVersion": ""}, form)
-        if call.info.name != _NAME:
-            raise errors.not_found("", "componentstatuses", call.info.name)
-        return show_object(call, target, component, form)
+        if call.info.verb != "list":
+            if call.info.name != _NAME:
+                raise errors.not_found("", "componentstatus", call.info.name)
+            return show_object(call, target, await self._component(), form)
+        selection = target.selection("", list_options(call, watch=False))
+        wanted = selection.matches(Entry("", "", _NAME, {}, (), b"", 0))
+        return show_list(call, target, [await self._component()] if wanted else [], {}, form)
 
     async def _component(self) -> Object:
         try:

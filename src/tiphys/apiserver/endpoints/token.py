@@ -23,6 +23,7 @@ from tiphys.apiserver.endpoints.options import write_options
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import attributes_of
+from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.wire.http import Response
 
@@ -48,6 +49,7 @@ class RequestToken:
         request = decode_as(call, _REQUEST, options)
         accounts = self._registries.get("", "serviceaccounts")
         namespace, name = call.info.namespace, call.info.name
+        match_namespace(request["metadata"], namespace)
         account = accounts.object(await accounts.get(namespace, name))
         self._complete(request, account)
         now = accounts.clock.now()
@@ -60,7 +62,7 @@ class RequestToken:
         binding = await self._binding(request["spec"].get("boundObjectRef"), namespace, name)
         request["status"] = self._issue(request, account, binding, now, call)
         # Upstream shows the field, empty, where there is none.
-        request["spec"]["boundObjectRef"] = request["spec"].get("boundObjectRef") or None
+        request["spec"]["boundObjectRef"] = request["spec"].get("boundObjectRef")
         return show(call, request, form, 201)
 
     def _complete(self, request: Object, account: Object) -> None:
@@ -73,7 +75,7 @@ class RequestToken:
             request["spec"]["audiences"] = list(self._authentication.audiences)
 
     async def _binding(self, reference: Object | None, namespace: str, account: str) -> Binding:
-        if not reference:
+        if reference is None:
             return Binding()
         group, _, version = reference.get("apiVersion", "").rpartition("/")
         kind, name = reference.get("kind", ""), reference.get("name", "")

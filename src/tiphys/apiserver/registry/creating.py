@@ -44,10 +44,10 @@ async def _create(registry: Registry, obj: Object, write: Write, validate: Valid
     try:
         before_create(registry, obj, write)
         await validate(obj)
-        version = meta.pop("resourceVersion", "")
-        if version.isdigit() and 0 < int(version) < 2**64:
+        version = _number(meta.pop("resourceVersion", ""))
+        if version and not write.dry_run:  # a dry run ends before the store could refuse it
             raise errors.from_code(500, "resourceVersion should not be set on objects to be created")
-        entry = await _store(registry, obj, write)
+        entry = await _store(registry, obj, write, version)
         done = True
         return entry
     finally:
@@ -60,11 +60,15 @@ def fill_system_fields(registry: Registry, meta: Object, write: Write) -> None:
     meta["creationTimestamp"] = write.now
     meta.pop("selfLink", None)
     if needs_name(meta):
-        meta["name"] = meta["generateName"][:_MAX_GENERATED_BASE] + registry.ids.suffix()
+        meta["name"] = _generated(registry, meta["generateName"])
     if registry.resource.namespaced:
         match_namespace(meta, write.namespace)
     else:
         meta.pop("namespace", None)
+
+
+def _generated(registry: Registry, base: str) -> str:
+    return base[:_MAX_GENERATED_BASE] + registry.ids.suffix() if registry.strategy.adds_suffix else base
 
 
 def match_namespace(meta: Object, namespace: str) -> None:
@@ -87,13 +91,18 @@ def before_create(registry: Registry, obj: Object, write: Write) -> None:
         write.warn(warning)
 
 
-async def _store(registry: Registry, obj: Object, write: Write) -> Entry:
+def _number(version: str) -> int:
+    number = int(version) if version.isascii() and version.isdigit() else 0
+    return number if number < 2**64 else 0
+
+
+async def _store(registry: Registry, obj: Object, write: Write, version: int) -> Entry:
     meta = obj["metadata"]
     key = registry.store.key(meta.get("namespace", ""), meta["name"])
     if write.dry_run:
         if await registry.store.get(write.namespace, meta["name"]) is not None:
             raise Exists(key)
-        return registry.entry_of(obj)
+        return registry.entry_of(obj, version)
     return await registry.store.create(key, obj, registry.strategy.ttl)
 
 

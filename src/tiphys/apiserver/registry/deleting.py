@@ -212,5 +212,5 @@ def check_preconditions(registry: Registry, obj: Object, options: DeleteOptions)
 def _refused(registry: Registry, meta: Object, what: str, wanted: str, kept: str, why: str) -> errors.StatusError:
     reason = f"the {what} in the precondition {wanted} does not match the {what} in record {kept}."
     return errors.conflict(
-        registry.group, registry.resource.kind, meta["name"], f"{reason} The object might have been {why}"
+        registry.resource.group, registry.resource.kind, meta["name"], f"{reason} The object might have been {why}"
     )

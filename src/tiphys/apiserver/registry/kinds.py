@@ -35,6 +35,7 @@ FACTS: dict[tuple[str, str], Facts] = {
     ),
     ("autoscaling", "horizontalpodautoscalers"): _status({"desiredReplicas": 0, "currentMetrics": None}),
     ("batch", "cronjobs"): _status(counts=SPEC),
+    ("networking.k8s.io", "ipaddresses"): {"adds_suffix": False},
     ("networking.k8s.io", "ingresses"): _status({"loadBalancer": {}}, counts=SPEC),
     ("networking.k8s.io", "ingressclasses"): {"counts": SPEC},
     ("networking.k8s.io", "networkpolicies"): {"counts": SPEC},

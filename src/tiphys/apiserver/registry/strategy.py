@@ -60,6 +60,8 @@ class Strategy:
     counts_annotations = False
     gated: tuple[str, ...] = ()
     """Fields behind feature gates that are off in v1.36: dropped, unless the object has the field already."""
+    adds_suffix = True
+    """Whether a name that is generated is more than what it is generated from."""
     create_on_update = False
     """Whether PUT makes the object where there is none."""
     unconditional_update = True
