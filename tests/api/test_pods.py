@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tiphys.api.pods.apparmor import ANNOTATION, profiles_from_annotations
 from tiphys.api.pods.disabled import drop_disabled
 from tiphys.api.pods.qos import qos_class
 
@@ -95,3 +96,24 @@ ONE: Object = {"cpu": "1", "memory": "1Gi"}
 )
 def test_quality_of_service(spec: Object, expected: str) -> None:
     assert qos_class(spec) == expected
+
+
+def with_profile(annotation: str, **spec: Any) -> tuple[Object, list[str]]:
+    warnings: list[str] = []
+    pod = {"metadata": {"annotations": {ANNOTATION + "c": annotation}}, "spec": spec_of(**spec)}
+    profiles_from_annotations(pod, warnings.append)
+    return pod["spec"], warnings
+
+
+WARNING = f'metadata.annotations[{ANNOTATION}c]: deprecated since v1.30; use the "appArmorProfile" field instead'
+
+
+def test_profiles_in_annotations_become_fields() -> None:
+    made = spec_of(containers=[{"name": "c", "securityContext": {"appArmorProfile": {"type": "Unconfined"}}}])
+    assert with_profile("unconfined") == (made, [WARNING])
+    assert with_profile("localhost/") == (spec_of(), [WARNING])
+    assert with_profile("localhost/ a") == (spec_of(), [WARNING])
+    windows = {"os": {"name": "windows"}}
+    assert with_profile("unconfined", **windows) == (spec_of(**windows), [])
+    same = {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}
+    assert with_profile("runtime/default", **same) == (spec_of(**same), [])

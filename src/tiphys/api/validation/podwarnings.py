@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.pods.apparmor import ANNOTATION, profile_of
 from tiphys.api.validation.common import Object, equal
 from tiphys.api.validation.ip import warn_ip
 
@@ -39,7 +40,6 @@ _VOLUMES = {
 }
 _SECCOMP = "seccomp.security.alpha.kubernetes.io/pod"
 _CONTAINER_SECCOMP = "container.seccomp.security.alpha.kubernetes.io/"
-_APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _NO_SELECTOR = "a null labelSelector results in matching no pod"
@@ -235,7 +235,7 @@ def _duplicates(found: list[str], items: Sequence[Object], key: str, path: str) 
 def _fractions(found: list[str], amounts: Mapping[str, str], path: str, resources: Sequence[str]) -> None:
     for name in resources:
         text = amounts.get(name)
-        if text is None or (isinstance(text, str) and text.isalnum() and not text.endswith("m")):
+        if text is None or (isinstance(text, str) and text.isalnum() and text[-1] not in "mun"):
             continue
         amount = Quantity(text)
         if amount.milli_value() % 1000:
@@ -271,20 +271,11 @@ def _annotations(
     key = _CONTAINER_SECCOMP + name
     if key in annotations and security.get("seccompProfile") is None:
         found.append(f'{path}[{key}]: non-functional in v1.27+; use the "seccompProfile" field instead')
-    key = _APPARMOR + name
+    key = ANNOTATION + name
     if not is_template or key not in annotations or security.get("appArmorProfile") is not None:
         return
-    if pod_profile is None or not equal(pod_profile, _profile(annotations[key])):
+    if pod_profile is None or not equal(pod_profile, profile_of(annotations[key])):
         found.append(f'{path}[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead')
-
-
-def _profile(annotation: str) -> Object | None:
-    if annotation == "unconfined":
-        return {"type": "Unconfined"}
-    if annotation == "runtime/default":
-        return {"type": "RuntimeDefault"}
-    name = annotation.removeprefix("localhost/")
-    return {"type": "Localhost", "localhostProfile": name} if name and name != annotation else None
 
 
 def _env(found: list[str], env: Sequence[Object], path: str) -> None:

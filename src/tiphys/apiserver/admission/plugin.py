@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tiphys.api import errors
+from tiphys.api.gotext import quote
+from tiphys.api.meta import names
 from tiphys.apiserver.admission.attributes import Attributes
 
 
@@ -36,6 +38,14 @@ class Plugin:
 
     def validates(self) -> bool:
         return type(self).validate is not Plugin.validate
+
+
+def lookup_problem(name: str) -> str:
+    """Why no client could ask for an object of this name, in the words of the original's client; empty if one could."""
+    if not name:
+        return "resource name may not be empty"
+    problems = names.path_segment_name(name)
+    return f"invalid resource name {quote(name)}: [{' '.join(problems)}]" if problems else ""
 
 
 def forbid(attributes: Attributes, reason: object) -> errors.StatusError:

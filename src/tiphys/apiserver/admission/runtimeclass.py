@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.copying import copy
 from tiphys.apiserver.admission.attributes import CREATE, Attributes
-from tiphys.apiserver.admission.plugin import Plugin, forbid
+from tiphys.apiserver.admission.plugin import Plugin, forbid, lookup_problem
 from tiphys.apiserver.registry.registries import Registries
 
 Object = dict[str, Any]
@@ -30,6 +31,8 @@ class RuntimeClass(Plugin):
         classes = self._registries.get("node.k8s.io", "runtimeclasses")
         entry = await classes.store.get("", name)
         if entry is None:
+            if problem := lookup_problem(name):
+                raise errors.from_code(500, problem)
             raise forbid(attributes, f"pod rejected: RuntimeClass {quote(name)} not found")
         return classes.object(entry)
 

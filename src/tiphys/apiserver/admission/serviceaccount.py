@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tiphys.api.gotext import quote
-from tiphys.api.meta import names
 from tiphys.api.meta.copying import copy
 from tiphys.apiserver.admission.attributes import CREATE, Attributes
-from tiphys.apiserver.admission.plugin import Plugin, forbid
+from tiphys.apiserver.admission.plugin import Plugin, forbid, lookup_problem
 from tiphys.apiserver.authn.serviceaccounts import WARN_AFTER
 from tiphys.apiserver.authz.references import references_of
 from tiphys.apiserver.registry.registries import Registries
@@ -48,6 +46,7 @@ class ServiceAccount(Plugin):
     async def admit(self, attributes: Attributes) -> None:
         pod = attributes.new()
         if MIRROR in (pod["metadata"].get("annotations") or {}):
+            _check_mirror(attributes, pod)
             return
         spec = pod["spec"]
         if not spec.get("serviceAccountName"):
@@ -78,8 +77,8 @@ class ServiceAccount(Plugin):
         accounts = self._registries.get("", "serviceaccounts")
         namespace = attributes.namespace
         looking = f"error looking up service account {namespace}/{name}"
-        if problems := names.path_segment_name(name):
-            raise forbid(attributes, f"{looking}: invalid resource name {quote(name)}: [{' '.join(problems)}]")
+        if problem := lookup_problem(name):
+            raise forbid(attributes, f"{looking}: {problem}")
         for attempt in range(_ATTEMPTS if name == _DEFAULT else 1):
             if attempt:
                 await accounts.clock.sleep(_WAIT)

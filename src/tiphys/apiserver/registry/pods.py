@@ -6,9 +6,11 @@ from typing import Any
 
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.copying import copy
+from tiphys.api.pods.apparmor import profiles_from_annotations
 from tiphys.api.pods.qos import qos_class
 from tiphys.api.validation.core.podresize import validate_pod_resize
 from tiphys.api.validation.core.podupdate import validate_ephemeral_containers_update
+from tiphys.api.validation.ip import warn_ip
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep, keep_metadata
 
@@ -43,6 +45,7 @@ class PodStrategy(Strategy):
                 "qosClass": obj["status"]["qosClass"],
             }
         merge_label_keys(obj)
+        profiles_from_annotations(obj, write.warn)
 
     def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
         super().prepare_status_update(new, old, write)
@@ -53,6 +56,16 @@ class PodStrategy(Strategy):
             if not status.get(name) and kept.get(name):
                 status[name] = kept[name]
         _keep_observed_generations(status.get("conditions") or [], kept.get("conditions") or [])
+
+    def warnings(self, new: Object, old: Object | None, subresource: str = "") -> list[str]:
+        if subresource != "status":
+            return super().warnings(new, old, subresource)
+        status = new.get("status") or {}
+        found: list[str] = []
+        for kind in ("podIPs", "hostIPs"):
+            for i, entry in enumerate(status.get(kind) or ()):
+                found += warn_ip(f"status.{kind}[{i}].ip", entry.get("ip") or "")
+        return found
 
     def grace_period(self, obj: Object, requested: int | None) -> int:
         spec, phase = obj["spec"], (obj.get("status") or {}).get("phase")

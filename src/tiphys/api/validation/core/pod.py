@@ -220,7 +220,7 @@ def _resource_claims(errs: Errors, claims: list[Object], meta: Object | None, pa
     for i, claim in enumerate(claims):
         at, name = f"{path}[{i}]", claim.get("name") or ""
         if mirror:
-            errs.append(field.forbidden("", "static pods do not support resource claims"))
+            errs.append(field.forbidden("[]", "static pods do not support resource claims"))
             continue
         if not name:
             errs.append(field.required(f"{at}.name"))

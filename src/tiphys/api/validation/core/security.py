@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tiphys.api import fielderrors as field
+from tiphys.api.gotext import json_text
 from tiphys.api.meta import names
 from tiphys.api.validation.common import Errors, Object, invalid_all
 from tiphys.api.validation.core.options import PodOptions, all_containers
@@ -228,7 +229,8 @@ def windows_options(errs: Errors, found: Object | None, path: str) -> None:
             errs.append(field.invalid(f"{path}.gmsaCredentialSpec", spec, text))
     user = found.get("runAsUserName")
     if user is not None:
-        invalid_all(errs, f"{path}.runAsUserName", user, _user_name_problems(user))
+        # The original shows what a pointer points to as JSON.
+        invalid_all(errs, f"{path}.runAsUserName", field.Rendered(json_text(user)), _user_name_problems(user))
 
 
 def _user_name_problems(text: str) -> list[str]:
