@@ -182,7 +182,7 @@ def sorted_map(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Semantic equality: what is missing equals what is empty, and amounts are equal by value."""
+    """Semantic equality: a list that is missing equals an empty one. An empty struct that is there was meant."""
     if a is b:
         return True
     if isinstance(a, dict) and isinstance(b, dict):

@@ -118,7 +118,9 @@ def ephemeral_containers(errs: Errors, spec: Object, path: str, pod: PodContext)
         if target and target not in targets:
             errs.append(field.not_found(f"{at}.targetContainerName", target))
         for key, shown in _NOT_EPHEMERAL:
-            if container.get(key) not in (None, {}, []):
+            value = container.get(key)
+            # The wire form always shows resources; every other empty struct was sent.
+            if value not in (None, []) and not (key == "resources" and value == {}):
                 errs.append(field.forbidden(f"{at}.{shown}", "cannot be set for an Ephemeral Container"))
         for j, mount in enumerate(container.get("volumeMounts") or ()):
             for key in ("subPath", "subPathExpr"):

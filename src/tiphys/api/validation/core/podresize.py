@@ -21,9 +21,9 @@ def validate_pod_resize(new: Object, old: Object) -> Errors:
     pod_metadata_and_spec(errs, new, waivers(old, True))
     after, before = new.get("spec") or {}, old.get("spec") or {}
     if MIRROR in (meta_of(old).get("annotations") or {}):
-        return [field.forbidden("", "static pods cannot be resized")]
+        return [field.forbidden("[]", "static pods cannot be resized")]
     if (before.get("os") or {}).get("name") == "windows":
-        return [field.forbidden("", "windows pods cannot be resized")]
+        return [field.forbidden("[]", "windows pods cannot be resized")]
     old_status = old.get("status") or {}
     if (old_status.get("qosClass") or qos_class(before)) != qos_class(after):
         shown = (new.get("status") or {}).get("qosClass") or ""

@@ -194,7 +194,7 @@ def validate_ephemeral_containers_update(new: Object, old: Object) -> Errors:
     pod_metadata_and_spec(errs, new, options)
     annotation_updates(errs, new, old, options)
     if MIRROR in (meta_of(old).get("annotations") or {}):
-        return [field.forbidden("", "static pods do not support ephemeral containers")]
+        return [field.forbidden("[]", "static pods do not support ephemeral containers")]
     by_name = {c.get("name"): c for c in (new.get("spec") or {}).get("ephemeralContainers") or ()}
     at = "spec.ephemeralContainers"
     for before in (old.get("spec") or {}).get("ephemeralContainers") or ():
