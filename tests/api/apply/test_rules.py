@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from tiphys.api import codec
 from tiphys.api.apply import apply, from_scale, read_applied, to_scale, update_managed_fields
+from tiphys.api.apply.fieldset import ordered
 from tiphys.api.apply.managers import ANCIENT, MAX_UPDATE_MANAGERS
 from tiphys.api.errors import StatusError
 from tiphys.api.meta import copy
@@ -17,6 +19,7 @@ from tiphys.api.structural import schema_from_structural
 
 Object = dict[str, Any]
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
+POD = GroupVersionKind("", "v1", "Pod")
 SCHEMA = schema_for(CONFIG_MAP)
 
 
@@ -260,3 +263,18 @@ def test_scale_shows_who_owns_the_replicas() -> None:
         ("m", "apps/v1", {"f:spec": {"f:paused": {}}}),
         ("hpa", "apps/v1", {"f:spec": {"f:replicas": {}}}),
     ]
+
+
+def test_sets_are_written_in_the_originals_order() -> None:
+    schema = schema_for(POD)
+    containers = [{"name": "z", "image": "i"}, {"name": "a", "image": "i"}]
+    spec = {"restartPolicy": "Never", "nodeSelector": {"b": "1", "a": "2"}, "containers": containers}
+    new = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}, "spec": spec}
+    made = update_managed_fields(None, copy(new), "one", POD, schema, at(0))
+    changed = copy(new)
+    changed["spec"] |= {"restartPolicy": "Always", "activeDeadlineSeconds": 1}
+    changed["metadata"]["managedFields"] = made["metadata"]["managedFields"]
+    changed = update_managed_fields(made, changed, "two", POD, schema, at(0))
+    for entry in (*made["metadata"]["managedFields"], *changed["metadata"]["managedFields"]):
+        fields = entry["fieldsV1"]
+        assert json.dumps(fields) == json.dumps(ordered(fields))

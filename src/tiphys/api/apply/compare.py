@@ -146,7 +146,14 @@ def _maps(old: dict[str, Any], new: dict[str, Any], plan: Plan) -> _Triple:
             known = children.get(name)
             element, below = known if known is not None else (f"f:{name}", items or plan)
             removed[element] = whole(old[name], below)
-    return removed or None, modified or None, added or None
+    return _in_order(removed), _in_order(modified), _in_order(added)
+
+
+def _in_order(node: FieldSet) -> Node:
+    """As the original writes it, as clients compare the text of the sets."""
+    if len(node) > 1:
+        return ordered_level(node)
+    return node or None
 
 
 def _keep(element: str, found: _Triple, removed: FieldSet, modified: FieldSet, added: FieldSet) -> None:
@@ -181,7 +188,7 @@ def _lists(old: list[Any], new: list[Any], plan: Plan) -> _Triple:
             removed[element] = whole(left[0], items)
         else:
             _keep(element, _both(left[0], right[0], items), removed, modified, added)
-    return removed or None, modified or None, added or None
+    return _in_order(removed), _in_order(modified), _in_order(added)
 
 
 def _duplicates(

@@ -114,11 +114,13 @@ def record(managers: Managers, change: Change, identity: Identity, now: str) -> 
     assert own_change is not None
     take_from_others(managers, change)
     own: FieldSet = union(own_change.modified, own_change.added)
+    mixed = bool(own_change.modified and own_change.added)
     keep = change.filters.get(change.api_version)
     own = strip(keep(own) if keep is not None else own)
     if own:
         previous = managers.get(identity)
-        fields = ordered(union(own, previous.fields)) if previous else own
+        fields = union(own, previous.fields) if previous else own
+        fields = ordered(fields) if mixed or previous else fields
         managers[identity] = Entry(fields, change.api_version, now)
     cap(managers)
 
