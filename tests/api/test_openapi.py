@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tiphys.api.openapi import document_v2, document_v3, group_versions
+from tiphys.api.openapi import document_names, document_v2, document_v3
 from tiphys.api.resources import builtin_scheme
 
 SCHEME = builtin_scheme()
@@ -18,7 +18,9 @@ DEFINITIONS = orjson.loads(gzip.decompress(files("tiphys.api").joinpath("data/de
 
 @pytest.fixture(scope="module")
 def apps() -> dict[str, Any]:
-    return document_v3(SCHEME, DEFINITIONS, "apps", "v1")
+    found = document_v3(SCHEME, DEFINITIONS, "apis/apps/v1")
+    assert found is not None
+    return found
 
 
 def references(value: Any) -> set[str]:
@@ -29,8 +31,32 @@ def references(value: Any) -> set[str]:
 
 
 def test_each_served_version_has_a_document() -> None:
-    names = group_versions(SCHEME)
-    assert {"api/v1", "apis/apps/v1", "apis/autoscaling/v2", "apis/resource.k8s.io/v1"} <= names.keys()
+    names = document_names(SCHEME)
+    assert {"api/v1", "apis/apps/v1", "apis/autoscaling/v2", "apis/resource.k8s.io/v1"} <= set(names)
+    assert {"api", "apis", "apis/apps", "version", "openid/v1/jwks"} <= set(names)
+    group = document_v3(SCHEME, DEFINITIONS, "apis/rbac.authorization.k8s.io")
+    assert group is not None
+    assert group["paths"]["/apis/rbac.authorization.k8s.io/"]["get"]["tags"] == ["rbacAuthorization"]
+    assert document_v3(SCHEME, DEFINITIONS, "apis/nope") is None
+
+
+def test_zero_values_are_defaults_of_what_is_always_written() -> None:
+    core = document_v3(SCHEME, DEFINITIONS, "api/v1")
+    assert core is not None
+    schemas = core["components"]["schemas"]
+    port = schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]
+    assert (port["containerPort"]["default"], port["protocol"]["default"]) == (0, "TCP")
+    assert "default" not in port["hostPort"]
+    assert schemas["io.k8s.api.core.v1.Pod"]["properties"]["spec"]["default"] == {}
+    assert schemas["io.k8s.api.core.v1.LocalObjectReference"]["properties"]["name"]["default"] == ""
+
+
+def test_parameters_that_all_operations_have_are_those_of_the_path(apps: dict[str, Any]) -> None:
+    path = apps["paths"]["/apis/apps/v1/deployments"]
+    names = [parameter["name"] for parameter in path["parameters"]]
+    assert names[:2] == ["allowWatchBookmarks", "continue"]
+    assert "pretty" in names
+    assert "parameters" not in path["get"]
 
 
 @pytest.mark.parametrize(

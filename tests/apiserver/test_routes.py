@@ -138,3 +138,18 @@ def test_the_aggregated_form_is_preferred_wherever_it_is_accepted() -> None:
         assert response.headers["Cache-Control"] == "public"
 
     run(work)
+
+
+def test_the_address_of_a_document_names_its_content() -> None:
+    async def work(world: World) -> None:
+        paths = (await world.json("GET", "/openapi/v3"))["paths"]
+        address = paths["apis/node.k8s.io/v1"]["serverRelativeURL"]
+        response = await world.raw("GET", address)
+        assert response.headers["Cache-Control"] == "public, immutable"
+        again = await world.raw("GET", address, if_none_match=response.headers["ETag"])
+        assert again.status == 304
+        other = await world.raw("GET", f"{address}X")
+        assert (other.status, other.headers["Location"]) == (301, address)
+        assert (await world.raw("GET", "/openapi/v3/apis/nope/v1")).status == 404
+
+    run(work)

@@ -5,6 +5,6 @@ from their own schema). Sources: https://spec.openapis.org/oas/v3.0.0, https://s
 (OpenAPI v3), and the `x-kubernetes-*` extensions in the API reference.
 """
 
-from tiphys.api.openapi.documents import document_v2, document_v3, group_versions
+from tiphys.api.openapi.documents import document_names, document_v2, document_v3
 
-__all__ = ["document_v2", "document_v3", "group_versions"]
+__all__ = ["document_names", "document_v2", "document_v3"]

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tiphys import KUBERNETES_VERSION
-from tiphys.api.openapi.operations import META, Operation, Parameter, Path, base_path, paths_of, root_path
+from tiphys.api.openapi.defaults import add_defaults
+from tiphys.api.openapi.operations import (
+    META,
+    Operation,
+    Parameter,
+    Path,
+    base_path,
+    camel_tag,
+    group_path,
+    paths_of,
+    root_path,
+    server_paths,
+)
+from tiphys.api.schema import has_schema, schema_of
 from tiphys.api.scheme import Scheme
 
 Object = dict[str, Any]
@@ -17,19 +31,17 @@ _V3 = "#/components/schemas/"
 _V2 = "#/definitions/"
 
 
-def group_versions(scheme: Scheme) -> dict[str, tuple[str, str]]:
-    """Each document's name under ``/openapi/v3`` (``api/v1``, ``apis/apps/v1``) with its group and version."""
-    found = {}
-    for group, versions in scheme.groups().items():
-        for version in versions:
-            found[base_path(group, version).removeprefix("/")] = (group, version)
-    return found
+def document_names(scheme: Scheme) -> list[str]:
+    """What there is under ``/openapi/v3``: ``api/v1``, ``apis/apps``, ``apis/apps/v1``, ``version``."""
+    return sorted(_documents(scheme))
 
 
-def document_v3(scheme: Scheme, definitions: Definitions, group: str, version: str) -> Object:
-    """The OpenAPI 3.0 document of one group and version."""
-    served = [r for r in scheme.resources() if r.group == group and version in r.versions]
-    paths = [root_path(group, version), *(p for r in served for p in paths_of(r, version))]
+def document_v3(scheme: Scheme, definitions: Definitions, name: str) -> Object | None:
+    """The OpenAPI 3.0 document of one group and version, of a group, or of one of the server's own paths."""
+    paths_in = _documents(scheme).get(name)
+    if paths_in is None:
+        return None
+    paths = paths_in()
     schemas = _closure(_mentioned(paths), definitions, _V3)
     return {
         "openapi": "3.0.0",
@@ -51,8 +63,7 @@ def document_v3(scheme: Scheme, definitions: Definitions, group: str, version: s
 
 def document_v2(scheme: Scheme, definitions: Definitions) -> Object:
     """The Swagger 2.0 document of everything that is served."""
-    roots = [root_path(group, version) for group, version in group_versions(scheme).values()]
-    paths = roots + [p for r in scheme.resources() for version in r.versions for p in paths_of(r, version)]
+    paths = [path for _, paths_in in sorted(_documents(scheme).items()) for path in paths_in()]
     return {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
@@ -70,12 +81,35 @@ def document_v2(scheme: Scheme, definitions: Definitions) -> Object:
     }
 
 
+def _documents(scheme: Scheme) -> dict[str, Callable[[], list[Path]]]:
+    """The paths in each document."""
+    found: dict[str, Callable[[], list[Path]]] = {}
+    for path in server_paths():
+        found[path.path.strip("/")] = partial(list, (path,))
+    for group, versions in scheme.groups().items():
+        if group:
+            found[f"apis/{group}"] = partial(_of_group, group)
+        for version in versions:
+            found[base_path(group, version).removeprefix("/")] = partial(_of_version, scheme, group, version)
+    return found
+
+
+def _of_group(group: str) -> list[Path]:
+    return [group_path(group)]
+
+
+def _of_version(scheme: Scheme, group: str, version: str) -> list[Path]:
+    served = [r for r in scheme.resources() if r.group == group and version in r.versions]
+    return [root_path(group, version), *(p for r in served for p in paths_of(r, version))]
+
+
 # Schemas: the published ones, with this document's references.
 
 
-def _mentioned(paths: Iterable[Path]) -> set[str]:
-    names = {n for path in paths for o in path.operations for n in (o.body, o.answer) if n and n != "string"}
-    return names | {f"{META}.Status"}
+def _mentioned(paths: Sequence[Path]) -> set[str]:
+    operations = [o for path in paths for o in path.operations]
+    names = {n for o in operations for n in (o.body, o.answer) if n and n != "string"}
+    return names | {f"{META}.Status"} if any(o.action for o in operations) else names
 
 
 def _closure(names: set[str], definitions: Definitions, prefix: str) -> Object:
@@ -87,6 +121,8 @@ def _closure(names: set[str], definitions: Definitions, prefix: str) -> Object:
         if name in found or name not in definitions:
             continue
         found[name] = _schema(definitions[name], prefix, todo.append)
+        if prefix == _V3 and has_schema(name):
+            add_defaults(found[name], schema_of(name))
     return dict(sorted(found.items()))
 
 
@@ -121,16 +157,17 @@ def _property(name: str, published: Object, prefix: str, refer: Callable[[str], 
 
 
 def _path_v3(path: Path) -> Object:
-    rendered: Object = {o.method: _operation_v3(o) for o in path.operations}
-    return rendered | {"parameters": [_parameter_v3(p) for p in path.parameters]}
+    common = _common_parameters(path)
+    rendered: Object = {o.method: _operation_v3(o, common) for o in path.operations}
+    return rendered | ({"parameters": [_parameter_v3(p) for p in common]} if common else {})
 
 
-def _operation_v3(operation: Operation) -> Object:
+def _operation_v3(operation: Operation, common: Sequence[Parameter]) -> Object:
     schema = {"type": "string"} if operation.answer == "string" else {"$ref": _V3 + operation.answer}
     content = {kind: {"schema": schema} for kind in operation.produces}
     rendered = _common(operation, {"content": content})
-    if operation.parameters:
-        rendered["parameters"] = [_parameter_v3(p) for p in operation.parameters]
+    if own := [p for p in operation.parameters if p not in common]:
+        rendered["parameters"] = [_parameter_v3(p) for p in own]
     if operation.body:
         body = {"schema": {"$ref": _V3 + operation.body}}
         rendered["requestBody"] = {"content": dict.fromkeys(operation.consumes, body)}
@@ -147,15 +184,16 @@ def _parameter_v3(parameter: Parameter) -> Object:
 
 
 def _path_v2(path: Path) -> Object:
-    rendered: Object = {o.method: _operation_v2(o) for o in path.operations}
-    return rendered | {"parameters": [_parameter_v2(p) for p in path.parameters]}
+    common = _common_parameters(path)
+    rendered: Object = {o.method: _operation_v2(o, common) for o in path.operations}
+    return rendered | ({"parameters": [_parameter_v2(p) for p in common]} if common else {})
 
 
-def _operation_v2(operation: Operation) -> Object:
+def _operation_v2(operation: Operation, common: Sequence[Parameter]) -> Object:
     schema = {"type": "string"} if operation.answer == "string" else {"$ref": _V2 + operation.answer}
     rendered = _common(operation, {"schema": schema})
     rendered |= {"consumes": list(operation.consumes), "produces": list(operation.produces), "schemes": ["https"]}
-    parameters = [_parameter_v2(p) for p in operation.parameters]
+    parameters = [_parameter_v2(p) for p in operation.parameters if p not in common]
     if operation.body:
         body = {"in": "body", "name": "body", "schema": {"$ref": _V2 + operation.body}}
         parameters.insert(0, body if operation.method == "delete" else body | {"required": True})
@@ -171,6 +209,13 @@ def _parameter_v2(parameter: Parameter) -> Object:
 # Common to both
 
 
+def _common_parameters(path: Path) -> list[Parameter]:
+    """The parameters of the path, and those that all its operations have."""
+    first, *others = path.operations
+    shared = [p for p in first.parameters if all(p in other.parameters for other in others)]
+    return sorted([*path.parameters, *shared], key=lambda parameter: parameter.name)
+
+
 def _common(operation: Operation, answer: Object) -> Object:
     responses: Object = {"200": {"description": "OK", **answer}}
     if operation.created:
@@ -181,18 +226,13 @@ def _common(operation: Operation, answer: Object) -> Object:
     rendered = {
         "description": operation.description,
         "operationId": operation.id,
-        "tags": [_tag(gvk.group, gvk.version)],
+        "tags": [operation.tag or f"{camel_tag(gvk.group)}_{gvk.version}"],
         "responses": responses | {"401": {"description": "Unauthorized"}},
     }
     if operation.action:
         rendered["x-kubernetes-action"] = operation.action
         rendered["x-kubernetes-group-version-kind"] = {"group": gvk.group, "kind": gvk.kind, "version": gvk.version}
     return rendered
-
-
-def _tag(group: str, version: str) -> str:
-    name = (group.removesuffix(".k8s.io") or "core").replace(".", "")
-    return f"{name}_{version}"
 
 
 def _described(parameter: Parameter) -> Object:

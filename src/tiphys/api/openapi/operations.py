@@ -11,19 +11,14 @@ from dataclasses import dataclass
 from tiphys.api.scheme import GroupVersionKind, Resource, Subresource
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1"
-PRODUCES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor")
-_STREAMS = (
-    "application/json;stream=watch",
-    "application/vnd.kubernetes.protobuf;stream=watch",
-    "application/cbor-seq",
-)
-PRODUCES_WATCH = (*PRODUCES, *_STREAMS)
+VERSION_INFO = "io.k8s.apimachinery.pkg.version.Info"
+PRODUCES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+PRODUCES_WATCH = (*PRODUCES, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 PATCH_TYPES = (
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
-    "application/apply-patch+cbor",
 )
 CUSTOM_PATCH_TYPES = tuple(t for t in PATCH_TYPES if not t.startswith("application/strategic"))
 
@@ -57,6 +52,8 @@ class Operation:
     """Whether 202 may be answered."""
     consumes: tuple[str, ...] = ("*/*",)
     produces: tuple[str, ...] = PRODUCES
+    tag: str = ""
+    """Under which the operation is shown, where not under its API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +81,7 @@ _SELECTING = (
     Parameter("resourceVersion", "The version of the data that may, or must, be served."),
     Parameter("resourceVersionMatch", "How resourceVersion is meant: `NotOlderThan` or `Exact`."),
     Parameter("sendInitialEvents", "For a watch: begin with what exists, then a bookmark.", "boolean"),
+    Parameter("shardSelector", "Behind a feature gate that is off: restricts the objects to those of a shard."),
     Parameter("timeoutSeconds", "Ends the call after so many seconds, whatever it is doing.", "integer"),
 )
 _WATCHING = (
@@ -94,6 +92,11 @@ _WATCHING = (
 _DELETING = (
     _DRY_RUN,
     Parameter("gracePeriodSeconds", "Seconds that the object has left; 0 deletes at once.", "integer"),
+    Parameter(
+        "ignoreStoreReadErrorWithClusterBreakingPotential",
+        "Behind a feature gate that is off: deletes an object that cannot be read, as if there was nothing to be done.",
+        "boolean",
+    ),
     Parameter("orphanDependents", "Deprecated in favour of propagationPolicy.", "boolean"),
     Parameter("propagationPolicy", "What becomes of dependents: `Orphan`, `Background` or `Foreground`."),
 )
@@ -124,6 +127,57 @@ def root_path(group: str, version: str) -> Path:
     return Path(f"{base_path(group, version)}/", (), (operation,))
 
 
+def group_path(group: str) -> Path:
+    """The path that lists a group's versions."""
+    ident = f"get{camel(group, '')}APIGroup"
+    return _document(f"apis/{group}", ident, "get information of a group", f"{META}.APIGroup", tag=camel_tag(group))
+
+
+def server_paths() -> tuple[Path, ...]:
+    """The paths that say what is served, and by whom."""
+    versions = "get available API versions"
+    json, keys = ("application/json",), ("application/jwk-set+json",)
+    issuer = "get service account issuer OpenID"
+    return (
+        _document("api", "getCoreAPIVersions", versions, f"{META}.APIVersions", "core"),
+        _document("apis", "getAPIVersions", versions, f"{META}.APIGroupList", "apis"),
+        _document(
+            "version", "getCodeVersion", "get the version information for this server", VERSION_INFO, "version", json
+        ),
+        _document(
+            ".well-known/openid-configuration",
+            "getServiceAccountIssuerOpenIDConfiguration",
+            f"{issuer} configuration, also known as the 'OIDC discovery doc'",
+            "string",
+            "WellKnown",
+            json,
+        ),
+        _document(
+            "openid/v1/jwks",
+            "getServiceAccountIssuerOpenIDKeyset",
+            f"{issuer} JSON Web Key Set (contains public token verification keys)",
+            "string",
+            "openid",
+            keys,
+        ),
+    )
+
+
+def _document(
+    name: str, ident: str, description: str, answer: str, tag: str, produces: tuple[str, ...] = PRODUCES
+) -> Path:
+    nothing = GroupVersionKind("", "", "")
+    return Path(
+        f"/{name}/", (), (Operation("get", "", ident, description, nothing, answer=answer, produces=produces, tag=tag),)
+    )
+
+
+def camel_tag(group: str) -> str:
+    """``apps``, ``rbacAuthorization``."""
+    first, *others = (group.removesuffix(".k8s.io") or "core").split(".")
+    return first + "".join(word.capitalize() for word in others)
+
+
 def paths_of(resource: Resource, version: str) -> Iterator[Path]:
     """Every path under which a resource is served in one version."""
     base = base_path(resource.group, version)
@@ -151,7 +205,7 @@ def _collection(resource: Resource, version: str) -> Iterator[Operation]:
             f"delete{camel(resource.group, version)}Collection{noun}",
             f"delete collection of {resource.kind}",
             resource.gvk(version),
-            (*_SELECTING, *_DELETING),
+            tuple(sorted((*_SELECTING, *_DELETING), key=lambda parameter: parameter.name)),
             body=f"{META}.DeleteOptions",
             answer=f"{META}.Status",
         )

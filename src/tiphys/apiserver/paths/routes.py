@@ -140,35 +140,42 @@ class Paths:
         return _cached(call, body, "application/json", {"Vary": "Accept"}, tag)
 
     async def _openapi_v3(self, call: Call) -> Response:
-        from tiphys.api.openapi import group_versions
+        from tiphys.api.openapi import document_names
 
-        paths = {
-            path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={self._document(group, version)[1]}"}
-            for path, (group, version) in group_versions(self._scheme).items()
-        }
+        paths = {name: {"serverRelativeURL": self._address_of(name)} for name in document_names(self._scheme)}
         # Upstream's aggregator leaves the type of this one document to its library, which takes it for text.
         return Response(200, {"Content-Type": TEXT}, orjson.dumps({"paths": paths}))
 
-    def _openapi_v3_group(self, call: Call, path: str) -> Response:
-        from tiphys.api.openapi import group_versions
+    def _address_of(self, name: str) -> str:
+        found = self._document(name)
+        assert found is not None
+        return f"/openapi/v3/{name}?hash={found[1]}"
 
-        found = group_versions(self._scheme).get(path)
+    def _openapi_v3_group(self, call: Call, name: str) -> Response:
+        found = self._document(name)
         if found is None:
             return Response(404)
-        body, tag = self._document(*found)
-        if call.parameter("hash") == tag:
+        body, tag = found
+        headers = {"Vary": "Accept"}
+        if asked := call.parameter("hash"):
+            if asked != tag:
+                location = {"Location": self._address_of(name), "ETag": f'"{tag}"', "Content-Type": JSON}
+                return Response(301, headers | location)
             # The address names the content, so it may be kept for ever.
-            return _cached(call, body, "application/json", {"Cache-Control": "public, immutable"}, tag)
-        return _cached(call, body, "application/json", {}, tag)
+            headers["Cache-Control"] = "public, immutable"
+        return _cached(call, body, JSON, headers, tag)
 
-    def _document(self, group: str, version: str) -> tuple[bytes, str]:
-        name = f"v3 {group}/{version}"
-        if name not in self._documents:
+    def _document(self, name: str) -> tuple[bytes, str] | None:
+        key = f"v3 {name}"
+        if key not in self._documents:
             from tiphys.api.definitions import definitions
             from tiphys.api.openapi import document_v3
 
-            self._keep(name, document_v3(self._scheme, definitions(), group, version))
-        return self._documents[name]
+            document = document_v3(self._scheme, definitions(), name)
+            if document is None:
+                return None
+            self._keep(key, document)
+        return self._documents[key]
 
     def _keep(self, name: str, document: Object) -> None:
         body = orjson.dumps(document)

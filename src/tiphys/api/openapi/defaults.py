@@ -1,0 +1,45 @@
+"""The zero values that the published OpenAPI 3.0 documents give as defaults.
+
+They follow from the Go types: a field that is always written, and every struct that is no pointer, has its zero value
+where the client writes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.schema import BOOLEAN, INTEGER, NUMBER, OBJECT, STRING, Field, Schema
+
+Object = dict[str, Any]
+
+_ZERO: dict[str, Any] = {STRING: "", INTEGER: 0, NUMBER: 0, BOOLEAN: False}
+
+
+def add_defaults(published: Object, schema: Schema) -> None:
+    """Put them into a rendered definition, in place."""
+    properties = published.get("properties", {})
+    for name, field in schema.fields.items():
+        if (shown := properties.get(name)) is not None:
+            _add_to_field(shown, field, schema.go.rpartition(".")[2])
+
+
+def _add_to_field(shown: Object, field: Field, owner: str) -> None:
+    kind = field.schema.kind
+    if "default" in shown:
+        return
+    if field.default is not None:
+        _set(shown, field.default)
+    elif "LocalObjectReference" in (field.embedded, owner) and field.name == "name":
+        _set(shown, "")  # it may be left out for clients of old, and says so
+    if field.pointer:
+        return
+    if kind == OBJECT:
+        _set(shown, {})
+    elif kind in _ZERO and not field.omit_empty:
+        _set(shown, _ZERO[kind])
+
+
+def _set(shown: Object, value: Any) -> None:
+    if "$ref" in shown:
+        shown["allOf"] = [{"$ref": shown.pop("$ref")}]
+    shown["default"] = value
