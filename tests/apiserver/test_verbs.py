@@ -330,3 +330,29 @@ def test_an_update_that_changes_nothing_answers_with_the_newest_state() -> None:
         assert same == patched
 
     run(work)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "accept", "code", "media", "told"),
+    [
+        ("GET", "configmaps/x", "application/yaml", 404, "application/yaml", b"code: 404\n"),
+        ("GET", "configmaps/x", "text/html", 406, "application/json", b'{\n  "kind": "Status"'),
+        ("GET", "configmaps/x?pretty=true", "", 404, "application/json", b'{\n  "kind": "Status"'),
+        ("GET", "configmaps", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", 406, "application/json",
+         b"but the requested object is a list (*core.ConfigMapList)"),
+        ("PATCH", "configmaps", "", 405, "application/json", b"does not allow this method"),
+        ("PUT", "bindings/x", "", 404, "application/json", b"could not find the requested resource"),
+    ],
+)  # fmt: skip
+def test_failures_are_shown_as_the_client_likes(
+    method: str, path: str, accept: str, code: int, media: str, told: bytes
+) -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        sent = {"accept": accept, "content_type": "application/merge-patch+json"}
+        response = await world.raw(method, f"/api/v1/namespaces/a/{path}", {}, **sent)
+        assert (response.status, response.headers["Content-Type"]) == (code, media)
+        assert isinstance(response.body, bytes)
+        assert told in response.body
+
+    run(work)

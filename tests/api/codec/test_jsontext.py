@@ -57,7 +57,7 @@ def test_keeps_what_others_drop() -> None:
         (b"1 x", "invalid character 'x' after top-level value"),
         (b"'", "invalid character '\\'' looking for beginning of value"),
         (b"\xff", "invalid character 'ÿ' looking for beginning of value"),
-        (b"[" * 10001, "exceeded max depth"),
+        (b"[" * 10001, "invalid character '[' exceeded max depth"),
     ],
 )
 def test_messages(text: bytes, message: str) -> None:

@@ -82,7 +82,8 @@ class _Reader:
             value, opened = self._value()
             if opened:
                 if len(stack) >= MAX_DEPTH:
-                    raise JSONError("exceeded max depth")
+                    bracket = "{" if isinstance(value, Pairs) else "["
+                    raise JSONError(f"invalid character '{bracket}' exceeded max depth")
                 if isinstance(value, Pairs):
                     first = self._first_key()
                     if first is not None:

@@ -67,9 +67,11 @@ def negotiate_document(call: Call, produced: tuple[str, ...] = ()) -> Form:
 
 
 def negotiate_failure(call: Call) -> Form:
-    """A failure is told in any case."""
+    """A failure is told in any case, to those who accept nothing of what there is as JSON for the eye."""
     chosen = choose(call.request.headers.get("accept", ""), _itself)
-    return Form(chosen[0] if chosen is not None else JSON, pretty=wants_pretty(call))
+    if chosen is None:
+        return Form(JSON, pretty=True)
+    return Form(chosen[0], pretty=wants_pretty(call))
 
 
 def wants_pretty(call: Call) -> bool:

@@ -112,6 +112,8 @@ class Router:
             if subresource is None:
                 raise _no_subresource(resource, info.name)
             verbs = subresource.verbs
+        elif info.name and not resource.custom and not _NAMED & set(verbs):
+            raise errors.no_such_path()
         if info.verb not in verbs and not _asks_options_of_proxied(call):
             if resource.custom:
                 raise errors.method_not_supported(resource.group, resource.plural, info.verb)
@@ -127,6 +129,10 @@ class Router:
             make = _target_maker(resource, subresource)
             found = self._targets[key] = make(resource, version, registry, subresource, self._watch_seconds)
         return found
+
+
+_NAMED = {"get", "update", "patch", "delete"}
+"""The verbs that have a path with a name."""
 
 
 def _target_maker(resource: Resource, subresource: str) -> Callable[[Resource, str, Registry, str, float], Target]:

@@ -39,7 +39,7 @@ def _config_map(errs: Errors, obj: Object) -> None:
         invalid_all(errs, f"binaryData[{key}]", key, names.config_map_key(key))
         total += _decoded_size(value)
     if total > MAX_SIZE:
-        errs.append(field.too_long("", MAX_SIZE))
+        errs.append(field.too_long("[]", MAX_SIZE))
 
 
 def _decoded_size(text: str | None) -> int:
