@@ -1,12 +1,14 @@
 """What an API server does under load: the rows of the design's budgets, against any server.
 
 Usage: python bench/api.py                         a Tiphys API server of its own, durable store, TLS, one process
-       python bench/api.py --server URL --token T  any API server, such as the Go original, for the ratio
+       python bench/api.py --server URL --token T  any other API server
+       python bench/api.py --against URL --token T both, in turns: the ratio to a running one, such as the Go original
        python bench/api.py --stages                where the time of one pod's creation goes, in this process
 
 The load generator runs in this process and shares the machine with the server, as in the budgets. Each row prints the
-rate, p50 and p99, and the ratio to the budget; quote ratios of one run, not seconds. Load is bounded: `--scale` makes
-it smaller.
+rate, p50 and p99, and the ratio to the budget; quote ratios of one run, not seconds. With two servers, each row is
+measured in `--rounds` alternating rounds, and the ratio is the median of the rounds', so that what else the machine
+does falls on both. Load is bounded: `--scale` makes it smaller.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +61,29 @@ def pod(number: int) -> Object:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
 
+@dataclass(slots=True)
+class Sample:
+    """What one round of one row gave: calls per second, and the seconds that each took."""
+
+    rate: float
+    times: list[float]
+
+
 class Load:
-    """One server under load, each connection a client of its own."""
+    """One server under load, each connection a client of its own. Each method is a row; ``turn`` makes names new."""
 
     def __init__(self, connect: Callable[[], Client], scale: float) -> None:
         self._connect = connect
         self._scale = scale
+        self._pods = self.count(4800)
 
     def count(self, number: int) -> int:
         return max(1, int(number * self._scale))
 
-    async def spread(self, name: str, connections: int, calls: int, make: Callable[[Client], Call]) -> None:
-        """``calls`` calls over ``connections`` connections at once; prints the row."""
+    async def spread(self, connections: int, first: int, calls: int, make: Callable[[Client], Call]) -> Sample:
+        """``calls`` calls, numbered from ``first`` on, over ``connections`` connections at once."""
         clients = [self._connect() for _ in range(connections)]
-        numbers, times = iter(range(calls)), []
+        numbers, times = iter(range(first, first + calls)), []
 
         async def work(client: Client) -> None:
             call = make(client)
@@ -85,35 +97,48 @@ class Load:
         elapsed = time.perf_counter() - started
         for client in clients:
             await client.close()
-        row(name, calls / elapsed, times)
+        return Sample(calls / elapsed, times)
 
-    async def rows(self) -> None:
+    async def begin(self) -> None:
         client = self._connect()
         await clear(client)
         await ready(client)
-        await self.spread(
-            "create a ConfigMap, 16 connections", 16, self.count(10_000), lambda c: creating(c, CONFIG_MAPS, config_map)
-        )
-        pods = self.count(4800)
-        await self.spread("create a Pod, 16 connections", 16, pods, lambda c: creating(c, PODS, pod))
-        await self.spread("read a Pod, 16 connections", 16, self.count(40_000), lambda c: reading(c, pods))
-        await self.spread("list 4,800 pods, 2 connections", 2, self.count(100), listing)
-        await self.fan_out(client)
+        await client.close()
+
+    async def end(self) -> None:
+        client = self._connect()
         await clear(client)
         await client.close()
 
-    async def fan_out(self, client: Client) -> None:
+    async def config_maps(self, turn: int, rounds: int) -> Sample:
+        calls = self.count(10_000 // rounds)
+        return await self.spread(16, turn * calls, calls, lambda client: creating(client, CONFIG_MAPS, config_map))
+
+    async def pods(self, turn: int, rounds: int) -> Sample:
+        calls = self._pods // rounds
+        return await self.spread(16, turn * calls, calls, lambda client: creating(client, PODS, pod))
+
+    async def reads(self, _: int, rounds: int) -> Sample:
+        made = self._pods // rounds * rounds
+        return await self.spread(16, 0, self.count(40_000 // rounds), lambda client: reading(client, made))
+
+    async def lists(self, _: int, rounds: int) -> Sample:
+        return await self.spread(2, 0, self.count(100 // rounds), listing)
+
+    async def fan_out(self, turn: int, rounds: int) -> Sample:
         """Changes of one object, delivered to 500 watchers on connections of their own."""
-        watchers, changes = 500, self.count(400)
+        client = self._connect()
+        watchers, changes = 500, self.count(400 // rounds)
         wanted = watchers * changes
         got, done = 0, asyncio.Event()
         version = (await client.list(CONFIG_MAPS, NAMESPACE, limit=1))["metadata"]["resourceVersion"]
         opened = asyncio.Semaphore(32)
+        name = f"watched-{turn}"
 
         async def follow() -> None:
             nonlocal got
             watcher = self._connect()
-            params = {"watch": "true", "resourceVersion": version, "fieldSelector": "metadata.name=watched"}
+            params = {"watch": "true", "resourceVersion": version, "fieldSelector": f"metadata.name={name}"}
             async with opened:
                 response = await watcher.request("GET", CONFIG_MAPS.path(NAMESPACE), params=params)
             started.release()
@@ -127,15 +152,40 @@ class Load:
         for _ in range(watchers):
             await started.acquire()
         begin = time.perf_counter()
-        await client.create(CONFIG_MAPS, {**config_map(0), "metadata": {"name": "watched"}}, namespace=NAMESPACE)
+        await client.create(CONFIG_MAPS, {**config_map(0), "metadata": {"name": name}}, namespace=NAMESPACE)
         for number in range(changes - 1):
-            await client.patch(CONFIG_MAPS, "watched", {"data": {"n": str(number)}}, NAMESPACE)
+            await client.patch(CONFIG_MAPS, name, {"data": {"n": str(number)}}, NAMESPACE)
         async with asyncio.timeout(120):
             await done.wait()
-        row("deliver events to 500 watchers", wanted / (time.perf_counter() - begin), [])
+        elapsed = time.perf_counter() - begin
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()
+        return Sample(wanted / elapsed, [])
+
+
+ROWS: dict[str, Callable[[Load, int, int], Awaitable[Sample]]] = {
+    "create a ConfigMap, 16 connections": Load.config_maps,
+    "create a Pod, 16 connections": Load.pods,
+    "read a Pod, 16 connections": Load.reads,
+    "list 4,800 pods, 2 connections": Load.lists,
+    "deliver events to 500 watchers": Load.fan_out,
+}
+
+
+async def rows(loads: Sequence[Load], rounds: int) -> None:
+    """Every row, the servers taking turns; prints the first one's rate, and its ratio to the second's."""
+    for load in loads:
+        await load.begin()
+    for name, measure in ROWS.items():
+        taken: list[list[Sample]] = [[] for _ in loads]
+        for turn in range(rounds):
+            for load, samples in zip(loads, taken, strict=True):
+                samples.append(await measure(load, turn, rounds))
+        show(name, taken)
+    for load in loads:
+        await load.end()
 
 
 def creating(client: Client, resource: ResourcePath, make: Callable[[int], Object]) -> Call:
@@ -183,13 +233,18 @@ async def clear(client: Client) -> None:
     await response.read()
 
 
-def row(name: str, rate: float, times: list[float]) -> None:
-    budget = BUDGETS[name]
-    spread = ""
+def show(name: str, taken: Sequence[Sequence[Sample]]) -> None:
+    rates = [statistics.median(sample.rate for sample in samples) for samples in taken]
+    line = f"{name:<38} {rates[0]:10,.1f}/s   budget {BUDGETS[name]:>7,}, ratio {rates[0] / BUDGETS[name]:4.2f}"
+    times = [seconds for sample in taken[0] for seconds in sample.times]
     if len(times) > 1:
         cuts = statistics.quantiles(times, n=100)
-        spread = f"   p50 {cuts[49] * 1000:7.2f} ms   p99 {cuts[98] * 1000:7.2f} ms"
-    print(f"{name:<38} {rate:10,.1f}/s   budget {budget:>7,}, ratio {rate / budget:4.2f}{spread}", flush=True)
+        line += f"   p50 {cuts[49] * 1000:7.2f} ms   p99 {cuts[98] * 1000:7.2f} ms"
+    if len(taken) > 1:
+        ratios = [ours.rate / theirs.rate for ours, theirs in zip(*taken, strict=True)]
+        line += f"   the other {rates[1]:10,.1f}/s, ratio {statistics.median(ratios):5.2f}"
+        line += f" ({min(ratios):.2f}-{max(ratios):.2f})"
+    print(line, flush=True)
 
 
 @contextmanager
@@ -232,32 +287,40 @@ def memory(pid: int) -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-def run(url: str, tls: ssl.SSLContext | None, token: str, scale: float) -> None:
+def connector(url: str, tls: ssl.SSLContext | None, token: str) -> Callable[[], Client]:
     address = parse_url(url)
 
     def connect() -> Client:
         transport = SocketTransport(address.host, address.port, tls=tls)
         return Client(transport, user_agent="bench", token=(lambda: token) if token else None, timeout=120)
 
+    return connect
+
+
+def run(connects: Sequence[Callable[[], Client]], scale: float, rounds: int) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Load(connect, scale).rows())
+        runner.run(rows([Load(connect, scale) for connect in connects], rounds))
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--server", help="URL of a running API server")
-    options.add_argument("--token", default=os.environ.get("TOKEN", ""))
+    options.add_argument("--server", help="URL of a running API server, to be measured alone")
+    options.add_argument("--against", help="URL of a running API server, to be measured in turns with our own")
+    options.add_argument("--token", default=os.environ.get("TOKEN", ""), help="token for the running API server")
     options.add_argument("--scale", type=float, default=1.0, help="factor on the number of requests")
+    options.add_argument("--rounds", type=int, default=5, help="how often two servers take turns at a row")
     options.add_argument("--stages", action="store_true")
     arguments = options.parse_args()
+    other = arguments.server or arguments.against
+    others = [connector(other, client_context(verify=False), arguments.token)] if other else []
     if arguments.stages:
         stages()
     elif arguments.server:
-        run(arguments.server, client_context(verify=False), arguments.token, arguments.scale)
+        run(others, arguments.scale, 1)
     else:
         with own_server() as (url, tls, pid):
             before = memory(pid)
-            run(url, tls, "", arguments.scale)
+            run([connector(url, tls, ""), *others], arguments.scale, arguments.rounds if others else 1)
             print(f"{'memory of store and API server':<38} {before:.0f} MiB at first, {memory(pid):.0f} MiB after")
 
 
