@@ -111,7 +111,6 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
     from tiphys.apiserver.config import Config, FrontProxy
     from tiphys.apiserver.dialer import SocketDialer
     from tiphys.apiserver.server import APIServer
-    from tiphys.cli.storeport import serve_store
     from tiphys.cluster.bootstrap import apply_bootstrap
     from tiphys.store.sqlite import SQLiteBackend
     from tiphys.wire.inprocess import InProcessTransport
@@ -144,10 +143,22 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
         tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", authorities)
         listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls, oversized=server.oversized)
         stack.push_async_callback(listener.close)
+        ready()
+        await asyncio.to_thread(_import_rest)
+        from tiphys.cli.storeport import serve_store
+
         store = await serve_store(settings, backend)
         stack.push_async_callback(store.stop)
-        ready()
         await asyncio.Event().wait()
+
+
+def _import_rest() -> None:
+    """Import what the API server wants soon, but not to be ready: its first requests find it there."""
+    import tiphys.cli.storeport
+    import tiphys.store.etcdpb  # noqa: F401
+    from tiphys.api.validation import registry
+
+    registry.import_all()
 
 
 async def controllers(settings: Settings, ready: Ready) -> None:

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-from tiphys.api.validation import (
-    apiregistration,
-    apps,
-    authentication,
-    authorization,
-    autoscaling,
-    certificates,
-    coordination,
-    discovery,
-    flowcontrol,
-    networking,
-    policy,
-    rbac,
-    runtimeclass,
-    scheduling,
-    storage,
-)
-from tiphys.api.validation.admissionregistration import policies, webhooks
-from tiphys.api.validation.apiextensions import definition
-from tiphys.api.validation.batch import cronjob, job, jobstatus
-from tiphys.api.validation.core import (
-    configuration,
-    endpoints,
-    event,
-    namespace,
-    node,
-    persistentvolume,
-    persistentvolumeclaim,
-    pod,
-    podstatus,
-    podupdate,
-    quota,
-    replicationcontroller,
-    service,
-)
-from tiphys.api.validation.resource import claims, slices
+from importlib import import_module
+
+from tiphys.api.validation.lazily import Function, Module
 from tiphys.api.validation.rules import Rules, not_stored
+
+apiregistration = Module("tiphys.api.validation.apiregistration")
+apps = Module("tiphys.api.validation.apps")
+authentication = Module("tiphys.api.validation.authentication")
+authorization = Module("tiphys.api.validation.authorization")
+autoscaling = Module("tiphys.api.validation.autoscaling")
+certificates = Module("tiphys.api.validation.certificates")
+coordination = Module("tiphys.api.validation.coordination")
+discovery = Module("tiphys.api.validation.discovery")
+flowcontrol = Module("tiphys.api.validation.flowcontrol")
+networking = Module("tiphys.api.validation.networking")
+policy = Module("tiphys.api.validation.policy")
+rbac = Module("tiphys.api.validation.rbac")
+runtimeclass = Module("tiphys.api.validation.runtimeclass")
+scheduling = Module("tiphys.api.validation.scheduling")
+storage = Module("tiphys.api.validation.storage")
+policies = Module("tiphys.api.validation.admissionregistration.policies")
+webhooks = Module("tiphys.api.validation.admissionregistration.webhooks")
+definition = Module("tiphys.api.validation.apiextensions.definition")
+cronjob = Module("tiphys.api.validation.batch.cronjob")
+job = Module("tiphys.api.validation.batch.job")
+jobstatus = Module("tiphys.api.validation.batch.jobstatus")
+configuration = Module("tiphys.api.validation.core.configuration")
+endpoints = Module("tiphys.api.validation.core.endpoints")
+event = Module("tiphys.api.validation.core.event")
+namespace = Module("tiphys.api.validation.core.namespace")
+node = Module("tiphys.api.validation.core.node")
+persistentvolume = Module("tiphys.api.validation.core.persistentvolume")
+persistentvolumeclaim = Module("tiphys.api.validation.core.persistentvolumeclaim")
+pod = Module("tiphys.api.validation.core.pod")
+podstatus = Module("tiphys.api.validation.core.podstatus")
+podupdate = Module("tiphys.api.validation.core.podupdate")
+quota = Module("tiphys.api.validation.core.quota")
+replicationcontroller = Module("tiphys.api.validation.core.replicationcontroller")
+service = Module("tiphys.api.validation.core.service")
+claims = Module("tiphys.api.validation.resource.claims")
+slices = Module("tiphys.api.validation.resource.slices")
 
 RULES: dict[tuple[str, str, str], Rules] = {
     ("", "", "Binding"): not_stored(replicationcontroller.validate_binding),
@@ -239,3 +243,11 @@ RULES: dict[tuple[str, str, str], Rules] = {
         storage.validate_attributes_class, storage.validate_attributes_class_update
     ),
 }
+
+
+def import_all() -> None:
+    """Import the rules of every kind now."""
+    for rules in list(RULES.values()):
+        for function in (rules.create, rules.update, rules.status):
+            if isinstance(function, Function):
+                import_module(function.module)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.fielderrors import FieldError
-from tiphys.api.validation.core.namespace import validate_namespace_finalize
+from tiphys.api.validation.subresources import validate_namespace_finalize
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 

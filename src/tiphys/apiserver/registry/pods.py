@@ -8,9 +8,8 @@ from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.copying import copy
 from tiphys.api.pods.apparmor import profiles_from_annotations
 from tiphys.api.pods.qos import qos_class
-from tiphys.api.validation.core.podresize import validate_pod_resize
-from tiphys.api.validation.core.podupdate import validate_ephemeral_containers_update
 from tiphys.api.validation.ip import warn_ip
+from tiphys.api.validation.subresources import validate_ephemeral_containers_update, validate_pod_resize
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep, keep_metadata
 
