@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.api import errors
+from tiphys.api import errors, fielderrors
+from tiphys.api.apply import update_managed_fields
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.selectors import selector_from_object
-from tiphys.api.meta.timestamps import parse_seconds
+from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.binding import Unvalidated
 from tiphys.apiserver.endpoints.bodies import decode_as
+from tiphys.apiserver.endpoints.budgets import being_processed, protects, spend
 from tiphys.apiserver.endpoints.negotiation import negotiate
-from tiphys.apiserver.endpoints.options import write_options
+from tiphys.apiserver.endpoints.options import checked_delete_options, write_options
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import attributes_of
 from tiphys.apiserver.registry import deleting, updating
+from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.apiserver.registry.deleting import DeleteOptions
-from tiphys.apiserver.registry.podconditions import is_ready, set_pod_condition
+from tiphys.apiserver.registry.podconditions import set_pod_condition
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import no_validation
 from tiphys.apiserver.registry.strategy import Write
@@ -33,8 +36,9 @@ from tiphys.wire.http import Response
 Object = dict[str, Any]
 
 _EVICTION = GroupVersionKind("policy", "v1", "Eviction")
-_MAX_REMEMBERED = 2000
-_SECONDS_TO_DELETE = 120.0
+_MANAGER = "kube-apiserver"
+_UNREADABLE = "ignoreStoreReadErrorWithClusterBreakingPotential"
+_ATTEMPTS = 20
 
 
 class Evict:
@@ -48,52 +52,88 @@ class Evict:
         options = write_options(call, "CreateOptions")
         eviction = decode_as(call, _EVICTION, options)
         name, namespace = call.info.name, call.info.namespace
+        match_namespace(eviction["metadata"], namespace)
+        attributes = attributes_of(call, target, CREATE, options)
+        attributes.object = eviction
+        await self._admission.mutate(attributes)
         if eviction["metadata"].get("name", "") != name:
             raise errors.bad_request("name in URL does not match name in Eviction object")
-        attributes = attributes_of(call, target, CREATE, options)
-        attributes.kind, attributes.object = _EVICTION, eviction
-        await self._admission.mutate(attributes)
-        await self._admission.validate(attributes)
         wanted = eviction.get("deleteOptions") or {}
+        _check_options(wanted, name)
+        await self._admission.validate(attributes)
         dry_run = options.dry_run or bool(wanted.get("dryRun"))
         write = self._pods.write(user=call.user, namespace=namespace, dry_run=dry_run)
-        pod = self._pods.object(await self._pods.get(namespace, name))
-        if not _is_ending(pod):
-            await self._spend_budget(pod, write)
-        await self._delete(pod, delete_options(wanted), write)
+        await self._evict(name, wanted, write)
         return show(call, errors.success(code=201), form, 201)
 
-    async def _spend_budget(self, pod: Object, write: Write) -> None:
-        """Raises 429 where the pod's disruption budget allows no disruption now."""
+    async def _evict(self, name: str, wanted: Object, write: Write) -> None:
+        for _ in range(_ATTEMPTS):
+            pod = self._pods.object(await self._pods.get(write.namespace, name))
+            if not _is_ending(pod):
+                break
+            try:
+                return await self._delete(pod, wanted, write, unchanged=_may_change(pod))
+            except errors.StatusError as error:
+                if error.code != 409 or _version(wanted):
+                    raise
+        protecting = await self._spend_budget(pod, write)
+        try:
+            await self._delete(pod, wanted, write, unchanged=bool(protecting))
+        except errors.StatusError as error:
+            if error.code != 409 or not protecting or _version(wanted):
+                raise
+            # The pod has changed: it may be ready by now, and count.
+            raise being_processed(protecting) from error
+
+    async def _spend_budget(self, pod: Object, write: Write) -> str:
+        """The name of the budget that lets the pod go as it is not ready; nothing where it was spent, or there is none.
+
+        Raises 429 where the pod's disruption budget allows no disruption now.
+        """
         budgets = await self._budgets_of(pod)
         if len(budgets) > 1:
             message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
             raise errors.from_code(500, message)
-        if not budgets or _is_harmless(pod, budgets[0]):
-            return
-        name = budgets[0]["metadata"]["name"]
+        if not budgets:
+            return ""
+        name: str = budgets[0]["metadata"]["name"]
+        if not protects(budgets[0], pod):
+            return name
 
         async def transform(budget: Object | None) -> Object:
             assert budget is not None
-            return spend(budget, pod["metadata"]["name"], write)
+            spent = spend(budget, pod["metadata"]["name"], write.now)
+            gvk = self._budgets.strategy.gvk
+            return update_managed_fields(budget, spent, _MANAGER, gvk, schema_for(gvk), write.now, "status")
 
         change = updating.Update(write.namespace, name, transform, Unvalidated())
         await updating.update(self._budgets, change, write)
+        return ""
 
     async def _budgets_of(self, pod: Object) -> list[Object]:
         labels = pod["metadata"].get("labels") or {}
         found = [self._budgets.object(entry) for entry in await self._budgets.all(pod["metadata"]["namespace"])]
         return [b for b in found if selector_from_object((b.get("spec") or {}).get("selector")).matches(labels)]
 
-    async def _delete(self, pod: Object, options: DeleteOptions, write: Write) -> None:
+    async def _delete(self, pod: Object, wanted: Object, write: Write, unchanged: bool) -> None:
+        """``unchanged``: only as long as the pod is as it was found."""
         name, meta = pod["metadata"]["name"], pod["metadata"]
+        preconditions = wanted.get("preconditions") or {}
+        version = _version(wanted) or (meta["resourceVersion"] if unchanged else "")
         if not write.dry_run:
-            deleting.check_preconditions(self._pods, pod, options)
+            expected = DeleteOptions(uid=preconditions.get("uid") or "", resource_version=version)
+            deleting.check_preconditions(self._pods, pod, expected)
             change = updating.Update(write.namespace, name, _marked(write.now), Unvalidated(), uid=meta["uid"])
+            change.resource_version = version
             entry, _ = await updating.update(self._pods, change, write)
-            if options.resource_version:
-                options.resource_version = str(entry.revision)
+            version = str(entry.revision) if version else ""
+        options = checked_delete_options(wanted)
+        options.resource_version = version
         await deleting.delete(self._pods, write.namespace, name, options, write, no_validation)
+
+
+def _version(options: Object) -> str:
+    return (options.get("preconditions") or {}).get("resourceVersion") or ""
 
 
 def _marked(now: str) -> updating.Transform:
@@ -117,50 +157,13 @@ def _is_ending(pod: Object) -> bool:
     return phase in ("Succeeded", "Failed", "Pending") or "deletionTimestamp" in pod["metadata"]
 
 
-def _is_harmless(pod: Object, budget: Object) -> bool:
-    """Whether the pod is not ready, and its budget does not protect such a one."""
-    if is_ready(pod):
-        return False
-    status = budget.get("status") or {}
-    if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
-        return True
-    return bool(status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0)
+def _may_change(pod: Object) -> bool:
+    """Whether the pod could become ready meanwhile, and be protected by a budget."""
+    return (pod.get("status") or {}).get("phase") == "Pending" and "deletionTimestamp" not in pod["metadata"]
 
 
-def spend(budget: Object, pod: str, write: Write) -> Object:
-    """The budget with one disruption less, and the pod remembered in it. Raises 403 and 429."""
-    meta, status = budget["metadata"], budget.get("status") or {}
-    if status.get("observedGeneration", 0) < meta.get("generation", 0):
-        raise _too_many(f"The disruption budget {meta['name']} is still being processed by the server.")
-    allowed, disrupted = status.get("disruptionsAllowed", 0), status.get("disruptedPods") or {}
-    if allowed < 0:
-        raise errors.forbidden("policy", "poddisruptionbudget", meta["name"], "pdb disruptions allowed is negative")
-    if len(disrupted) > _MAX_REMEMBERED:
-        reason = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
-        raise errors.forbidden("policy", "poddisruptionbudget", meta["name"], reason)
-    if allowed == 0:
-        healthy, desired = status.get("currentHealthy", 0), status.get("desiredHealthy", 0)
-        raise _too_many(
-            f"The disruption budget {meta['name']} needs {desired} healthy pods and has {healthy} currently"
-        )
-    found: Object = copy(budget)
-    recent = {n: t for n, t in disrupted.items() if write.epoch - parse_seconds(t) < _SECONDS_TO_DELETE}
-    found["status"]["disruptionsAllowed"] = allowed - 1
-    found["status"]["disruptedPods"] = recent | {pod: write.now}
-    return found
-
-
-def _too_many(reason: str) -> errors.StatusError:
-    error = errors.too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
-    error.status["details"] = {"causes": [errors.cause("DisruptionBudget", reason)]}
-    return error
-
-
-def delete_options(options: Object) -> DeleteOptions:
-    preconditions = options.get("preconditions") or {}
-    return DeleteOptions(
-        grace=options.get("gracePeriodSeconds"),
-        propagation=options.get("propagationPolicy") or "",
-        uid=preconditions.get("uid") or "",
-        resource_version=preconditions.get("resourceVersion") or "",
-    )
+def _check_options(options: Object, name: str) -> None:
+    if options.get(_UNREADABLE):
+        text = "can not be set for pod eviction, try after removing the option"
+        found = fielderrors.invalid(f"deleteOptions.{_UNREADABLE}", True, text)
+        raise errors.invalid(_EVICTION.group, _EVICTION.kind, name, [found])

@@ -88,11 +88,11 @@ def list_options(call: Call, watch: bool) -> ListOptions:
         field_selector=call.parameter("fieldSelector"),
         resource_version=call.parameter("resourceVersion"),
         match=call.parameter("resourceVersionMatch"),
-        limit=max(_integer(call, "limit") or 0, 0),
+        limit=max(integer_parameter(call, "limit") or 0, 0),
         continue_=call.parameter("continue"),
         bookmarks=is_true(parameters, "allowWatchBookmarks"),
         initial_events=is_true(parameters, "sendInitialEvents") if "sendInitialEvents" in parameters else None,
-        timeout=_integer(call, "timeoutSeconds"),
+        timeout=integer_parameter(call, "timeoutSeconds"),
     )
     found = _check_watch(options) if watch else _check_list(options)
     if found:
@@ -100,7 +100,7 @@ def list_options(call: Call, watch: bool) -> ListOptions:
     return options
 
 
-def _integer(call: Call, name: str) -> int | None:
+def integer_parameter(call: Call, name: str) -> int | None:
     """A whole number of 64 bits. Raises 400."""
     if name not in call.parameters:
         return None
@@ -158,17 +158,21 @@ def delete_options(call: Call) -> tuple[DeleteOptions, bool]:
         source = _options_query(call)
     # Deleting objects that cannot be read is behind a feature gate that is off.
     source.pop("ignoreStoreReadErrorWithClusterBreakingPotential", None)
+    return checked_delete_options(source), bool(source.get("dryRun"))
+
+
+def checked_delete_options(source: Object) -> DeleteOptions:
+    """Raises 422."""
     if found := validate_delete_options(source):
         raise errors.invalid(_GROUP, "DeleteOptions", "", found)
     preconditions = source.get("preconditions") or {}
-    options = DeleteOptions(
+    return DeleteOptions(
         grace=source.get("gracePeriodSeconds"),
         propagation=source.get("propagationPolicy") or "",
         orphan=source.get("orphanDependents"),
         uid=preconditions.get("uid") or "",
         resource_version=preconditions.get("resourceVersion") or "",
     )
-    return options, bool(source.get("dryRun"))
 
 
 def _options_query(call: Call) -> Object:
@@ -177,7 +181,7 @@ def _options_query(call: Call) -> Object:
     if "propagationPolicy" in parameters:
         found["propagationPolicy"] = call.parameter("propagationPolicy")
     if "gracePeriodSeconds" in parameters:
-        found["gracePeriodSeconds"] = _integer(call, "gracePeriodSeconds")
+        found["gracePeriodSeconds"] = integer_parameter(call, "gracePeriodSeconds")
     if "orphanDependents" in parameters:
         found["orphanDependents"] = is_true(parameters, "orphanDependents")
     found["preconditions"] = {name: call.parameter(name) for name in ("uid", "resourceVersion")}
