@@ -54,3 +54,70 @@ def test_an_item_without_its_key_has_the_keys_default() -> None:
         assert 'k:{"name":""}' in made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:imagePullSecrets"]
 
     run(work)
+
+
+LOG = f"{PODS}/p/log"
+REFUSED = [
+    (f"{LOG}?tailLines=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+    (
+        f"{LOG}?tailLines=-1&limitBytes=0&stream=All",
+        422,
+        'PodLogOptions "p" is invalid: [tailLines: Invalid value: -1: must be greater than or equal to 0, '
+        "limitBytes: Invalid value: 0: must be greater than 0, stream: Forbidden: may not be specified]",
+    ),
+    (
+        f"{LOG}?sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+        422,
+        'PodLogOptions "p" is invalid: []: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified',
+    ),
+    (
+        f"{LOG}?sinceTime=x",
+        400,
+        'parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006"',
+    ),
+    (
+        f"{PODS}/p/portforward?ports=80,x",
+        400,
+        'cannot convert to []int32: strconv.ParseUint: parsing "x": invalid syntax',
+    ),
+    (
+        f"{PODS}/p/portforward?ports=70000",
+        400,
+        'cannot convert to []int32: strconv.ParseUint: parsing "70000": value out of range',
+    ),
+    (f"{PODS}/a:b:c:d/proxy", 400, 'invalid pod request "a:b:c:d"'),
+]
+
+
+def test_options_of_connections() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.json("POST", PODS, pod())
+        assert (await world.raw("GET", LOG)).status == 204
+        for path, code, message in REFUSED:
+            found = await world.json("GET", path)
+            assert (found["code"], found["message"]) == (code, message)
+        await world.json("POST", f"{PODS}/p/binding", {"metadata": {"name": "p"}, "target": {"name": "n"}})
+        assert (await world.json("GET", LOG))["message"] == 'pods "n" not found'
+
+    run(work)
+
+
+def test_an_eviction_checks_its_options() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.json("POST", PODS, pod())
+        evict = f"{PODS}/p/eviction"
+
+        async def refused(**more: Any) -> str:
+            found: str = (await world.json("POST", evict, {"metadata": {"name": "p"}, **more}))["message"]
+            return found
+
+        assert "does not match the namespace sent" in await refused(metadata={"name": "p", "namespace": "b"})
+        assert "propagationPolicy: Unsupported value" in await refused(deleteOptions={"propagationPolicy": "x"})
+        reading = {"ignoreStoreReadErrorWithClusterBreakingPotential": True}
+        assert "can not be set for pod eviction" in await refused(deleteOptions=reading)
+        assert (await world.raw("POST", evict, {"metadata": {"name": "p"}})).status == 201
+        assert (await world.raw("GET", f"{PODS}/p")).status == 404
+
+    run(work)

@@ -17,6 +17,7 @@ from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CONNECT, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.connectoptions import log_query, ports_parameter
 from tiphys.apiserver.endpoints.options import WriteOptions
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import attributes_of
@@ -34,17 +35,6 @@ from tiphys.wire.websocket import is_websocket
 
 Object = dict[str, Any]
 
-_LOG_PARAMETERS = (
-    "follow",
-    "previous",
-    "timestamps",
-    "sinceSeconds",
-    "sinceTime",
-    "tailLines",
-    "limitBytes",
-    "insecureSkipTLSVerifyBackend",
-    "stream",
-)
 _KUBELET_PORT = 10250
 
 
@@ -81,16 +71,16 @@ class Connector:
     # -- pods
 
     async def log(self, call: Call, target: Target) -> Response:
+        query = log_query(call)
         pod = await self._pod(call)
         container = _container(pod, call.parameter("container"))
         node, transport, host = await self._kubelet(pod)
         if node is None:
-            # Upstream shows nothing for a pod that has no node yet.
-            return _log(call, Response(200, {"Content-Type": "text/plain"}, b""))
-        query = {name: call.parameters[name][0] for name in _LOG_PARAMETERS if name in call.parameters}
+            # There is nothing to show of a pod that has no node yet.
+            return Response(204, {}, b"")
         meta = pod["metadata"]
         path = f"/containerLogs/{meta['namespace']}/{meta['name']}/{container}"
-        location = Location(path, urlencode(query), "https", host)
+        location = Location(path, query, "https", host)
         return _log(call, await pod_log(_need(transport), location, meta["name"]))
 
     async def exec(self, call: Call, target: Target) -> Response:
@@ -114,16 +104,14 @@ class Connector:
         return await exec_or_attach(call.request, _need(transport), location, options, _features(node))
 
     async def port_forward(self, call: Call, target: Target) -> Response:
+        ports = ports_parameter(call)
         pod = await self._pod(call)
-        asked = [port for value in call.parameters.get("ports", []) for port in value.split(",")]
-        shown = {"ports": [int(port) for port in asked if port.isdigit()]}
-        await self._admit(call, target, "PodPortForwardOptions", shown)
+        await self._admit(call, target, "PodPortForwardOptions", {"ports": ports})
         node, transport, host = await self._kubelet(pod)
         if node is None:
             raise errors.bad_request(f"pod {pod['metadata']['name']} does not have a host assigned")
         meta = pod["metadata"]
-        ports = ",".join(asked)
-        query = urlencode({"port": ports}) if ports else ""
+        query = urlencode({"port": ",".join(map(str, ports))}) if ports else ""
         location = Location(f"/portForward/{meta['namespace']}/{meta['name']}", query, "https", host)
         return await port_forward(call.request, _need(transport), location, _features(node))
 
@@ -146,7 +134,11 @@ class Connector:
         if not name:
             return None, None, ""
         nodes = self._registries.get("", "nodes")
-        node = nodes.object(await nodes.get("", name))
+        entry = await nodes.store.get("", name)
+        if entry is None:
+            # The original looks for the node with the request for the pod in hand, and names its resource.
+            raise errors.not_found("", "pods", name)
+        node = nodes.object(entry)
         return node, *self._to_kubelet(node)
 
     def _to_kubelet(self, node: Object) -> tuple[Transport, str]:
@@ -160,7 +152,7 @@ class Connector:
 
     async def proxy_node(self, call: Call, target: Target) -> Response:
         nodes = self._registries.get("", "nodes")
-        _, name, port = split_name(call.info.name)
+        _, name, port = split_name(call.info.name, "node")
         node = nodes.object(await nodes.get("", name))
         await self._admit(call, target, "NodeProxyOptions", {"path": _rest(call)})
         host, kubelet_port = kubelet_address(node, self._address_types)
@@ -171,7 +163,7 @@ class Connector:
 
     async def proxy_pod(self, call: Call, target: Target) -> Response:
         pods = self._registries.get("", "pods")
-        scheme, name, port = split_name(call.info.name)
+        scheme, name, port = split_name(call.info.name, "pod")
         pod = pods.object(await pods.get(call.info.namespace, name))
         await self._admit(call, target, "PodProxyOptions", {"path": _rest(call)})
         address = (pod.get("status") or {}).get("podIP", "")
@@ -182,7 +174,7 @@ class Connector:
 
     async def proxy_service(self, call: Call, target: Target) -> Response:
         services = self._registries.get("", "services")
-        scheme, name, port = split_name(call.info.name)
+        scheme, name, port = split_name(call.info.name, "service")
         service = services.object(await services.get(call.info.namespace, name))
         await self._admit(call, target, "ServiceProxyOptions", {"path": _rest(call)})
         host, number = await self._endpoint_of(service, port)
@@ -240,8 +232,8 @@ def kubelet_address(node: Object, types: Sequence[str]) -> tuple[str, int]:
     raise errors.from_code(500, f"no preferred addresses found; known addresses: {status.get('addresses') or []}")
 
 
-def split_name(text: str) -> tuple[str, str, str]:
-    """``[scheme:]name[:port]`` as scheme, name and port."""
+def split_name(text: str, kind: str) -> tuple[str, str, str]:
+    """``[scheme:]name[:port]`` as scheme, name and port; ``kind`` is what is named."""
     parts = text.split(":")
     match parts:
         case [name]:
@@ -250,7 +242,7 @@ def split_name(text: str) -> tuple[str, str, str]:
             return "", name, port
         case [scheme, name, port] if scheme in ("", "http", "https"):
             return scheme, name, port
-    raise errors.bad_request(f"invalid request {quote(text)}")
+    raise errors.bad_request(f"invalid {kind} request {quote(text)}")
 
 
 def _number(port: str) -> int:

@@ -54,8 +54,8 @@ def _time_parameter(call: Call, name: str) -> str | None:
         raise errors.bad_request(str(error)) from error
 
 
-def port_query(call: Call) -> str:
-    """The kubelet's query for a port-forward. Raises 400."""
+def ports_parameter(call: Call) -> list[int]:
+    """The ports of a port-forward. Raises 400."""
     ports = [port for value in call.parameters.get("ports", []) for port in value.split(",")]
     for port in ports:
         if not port.isascii() or not port.isdecimal():
@@ -65,4 +65,4 @@ def port_query(call: Call) -> str:
         else:
             continue
         raise errors.bad_request(f"cannot convert to []int32: strconv.ParseUint: parsing {quote(port)}: {problem}")
-    return urlencode({"port": ",".join(str(int(port)) for port in ports)}) if ports else ""
+    return [int(port) for port in ports]
