@@ -59,6 +59,18 @@ def test_ignored_warnings_are_silent() -> None:
     assert "bogus" not in found.object
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "told"), [("kind", 422, "Object 'Kind'"), ("apiVersion", 500, "'apiVersion'")]
+)
+def test_custom_resources_name_their_kind(name: str, code: int, told: str) -> None:
+    live = {"kind": "Foo", "apiVersion": "x.io/v1", "metadata": {"name": "x"}}
+    body = f'{{"{name}":null}}'.encode()
+    gvk, schema = GroupVersionKind("x.io", "v1", "Foo"), schema_from_structural(None)
+    with pytest.raises(StatusError, match=told) as caught:
+        patch_object(live, body, MERGE_PATCH, gvk, schema, shape=lambda _: [])
+    assert caught.value.code == code
+
+
 def test_custom_resources_have_no_strategic_merge() -> None:
     schema = schema_from_structural(None)
     gvk = GroupVersionKind("x.io", "v1", "Foo")

@@ -282,6 +282,11 @@ class _Patch:
     def _shaped(self, decoder: TypedDecoder, node: Pairs, refuse: Refuse) -> Object:
         """A custom resource: what it says of its kind and version is looked at when it is validated."""
         assert self.shape is not None
+        head = dict(node.pairs)
+        if not head.get("kind"):
+            raise refuse(f"Object 'Kind' is missing in '{node_text(node)}'")
+        if not head.get("apiVersion"):
+            raise errors.internal("Object 'apiVersion' is missing in 'object has no apiVersion field'")
         try:
             found: Object = plain(node)
             decoder.strict_errors += self.shape(found)
