@@ -12,19 +12,17 @@ from typing import Any
 import orjson
 
 from tiphys.api.apply import apply, excluding, of_paths
-from tiphys.api.meta.copying import copy
 from tiphys.api.meta.timestamps import format_time
 from tiphys.api.schema import schema_for
+from tiphys.apiserver.bootstrap import apiservices, flowcontrol
 from tiphys.apiserver.bootstrap.addressleases import RENEW_SECONDS
 from tiphys.apiserver.bootstrap.identity import COLLECT_SECONDS, IdentityLease
 from tiphys.apiserver.bootstrap.kubernetes import KubernetesService
 from tiphys.apiserver.bootstrap.policy import bootstrap_policy
 from tiphys.apiserver.config import Config
-from tiphys.apiserver.registry import creating, updating
-from tiphys.apiserver.registry.making import owned, prepared
+from tiphys.apiserver.registry import updating
+from tiphys.apiserver.registry.making import make_if_missing
 from tiphys.apiserver.registry.registries import Registries
-from tiphys.apiserver.registry.registry import Registry
-from tiphys.apiserver.storage.objects import Exists
 from tiphys.runtime.clock import Clock
 
 Object = dict[str, Any]
@@ -65,6 +63,8 @@ class Bootstrap:
             *(self._ensure("scheduling.k8s.io", "priorityclasses", priority_class(*row)) for row in _PRIORITIES),
             *(self._ensure(group, plural, obj) for group, plural, obj in self._further()),
         )
+        await self._ensure_flow_control()
+        await apiservices.make_builtin(self._registries)
         await self._ready_range()
         await self._service.ensure()
         await self._identity.claim()
@@ -78,6 +78,7 @@ class Bootstrap:
             if number % _NAMESPACES_EVERY == _NAMESPACES_EVERY - 1:
                 for name in NAMESPACES:
                     await self._ensure("", "namespaces", namespace(name))
+                await flowcontrol.tell_dangling(self._registries)
             await self._service.ensure()
             await self._identity.renew()
 
@@ -95,6 +96,16 @@ class Bootstrap:
             ("rolebindings", policy.rolebindings),
         )
         await asyncio.gather(*(self._ensure(_RBAC, plural, obj) for plural, objects in rows for obj in objects))
+
+    async def _ensure_flow_control(self) -> None:
+        rows = (
+            ("prioritylevelconfigurations", flowcontrol.priority_levels()),
+            ("flowschemas", flowcontrol.flow_schemas()),
+        )
+        for plural, objects in rows:
+            registry = self._registries.get(flowcontrol.GROUP, plural)
+            await asyncio.gather(*(make_if_missing(registry, obj, flowcontrol.PRODUCER) for obj in objects))
+        await flowcontrol.tell_dangling(self._registries)
 
     def _further(self) -> list[tuple[str, str, Object]]:
         ranges = list(self._config.service_cluster_ip_ranges)
@@ -144,26 +155,6 @@ class Bootstrap:
 
 def _json(words: tuple[str, ...]) -> str:
     return orjson.dumps(words).decode()
-
-
-async def make_if_missing(registry: Registry, wanted: Object) -> None:
-    """Write an object of the server's own, past admission, where there is none of its name."""
-    meta = wanted["metadata"]
-    await registry.store.cacher.ready()
-    key = registry.store.key(meta.get("namespace", ""), meta["name"])
-    if registry.store.cacher.get(key) is not None:
-        return
-    obj = copy(wanted)
-    write = registry.write(namespace=meta.get("namespace", ""))
-    creating.fill_system_fields(registry, obj["metadata"], write)
-    owned(registry, None, prepared(registry, obj), write)
-    registry.strategy.prepare_create(obj, write)
-    if "status" in wanted:
-        obj["status"] = copy(wanted["status"])
-    try:
-        await registry.store.create(key, obj)
-    except Exists:
-        return  # another server was faster
 
 
 def namespace(name: str) -> Object:

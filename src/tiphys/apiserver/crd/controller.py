@@ -16,13 +16,15 @@ from tiphys.api.apply import excluding, of_paths, update_managed_fields
 from tiphys.api.meta.conditions import is_condition
 from tiphys.api.meta.copying import copy
 from tiphys.api.schema import schema_for
+from tiphys.apiserver.bootstrap.apiservices import follow_custom
 from tiphys.apiserver.crd.approval import approve
 from tiphys.apiserver.crd.naming import ESTABLISHED, accept_names, establish
 from tiphys.apiserver.crd.serving import Serving
-from tiphys.apiserver.registry import deleting, updating
+from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.definitions import CLEANUP, TERMINATING, set_status_condition
+from tiphys.apiserver.registry.making import delete_own
 from tiphys.apiserver.registry.registries import Registries
-from tiphys.apiserver.registry.registry import Registry, no_validation
+from tiphys.apiserver.registry.registry import Registry
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 
@@ -69,6 +71,7 @@ class DefinitionController:
             self._wake.clear()
             try:
                 await self._look_at_all()
+                await follow_custom(self._registries)
             except errors.StatusError as error:
                 log.warning("a definition could not be written: %s", error)
                 await self._clock.sleep(_RETRY_SECONDS)
@@ -172,7 +175,7 @@ class DefinitionController:
             if not entries:
                 return True
             for entry in entries:
-                await _delete(registry, entry.namespace, entry.name)
+                await delete_own(registry, entry.namespace, entry.name)
             if not await registry.all():
                 return True
             if waited >= _PATIENCE_SECONDS:
@@ -184,15 +187,6 @@ class DefinitionController:
 def is_terminating(obj: Object) -> bool:
     meta = obj["metadata"]
     return "deletionTimestamp" in meta and CLEANUP in (meta.get("finalizers") or ())
-
-
-async def _delete(registry: Registry, namespace: str, name: str) -> None:
-    try:
-        write = registry.write(namespace=namespace)
-        await deleting.delete(registry, namespace, name, deleting.DeleteOptions(), write, no_validation)
-    except errors.StatusError as error:
-        if error.code != 404:
-            raise
 
 
 def _managed(old: Object, new: Object, registry: Registry, now: str) -> Object:

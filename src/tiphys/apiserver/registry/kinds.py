@@ -79,7 +79,6 @@ FACTS: dict[tuple[str, str], Facts] = {
         "counts": SPEC,
         "unconditional_update": False,
     },
-    ("apiregistration.k8s.io", "apiservices"): _status(unconditional_update=False, **_STATUS_ALONE),
 }
 
 Make = Callable[[GroupVersionKind], Strategy]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.api import codec
+from tiphys.api import codec, errors
 from tiphys.api.apply import excluding, of_paths, update_managed_fields
 from tiphys.api.defaults import apply_defaults
+from tiphys.api.meta.copying import copy
 from tiphys.api.schema import schema_for
-from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.registry import creating, deleting
+from tiphys.apiserver.registry.registry import Registry, no_validation
 from tiphys.apiserver.registry.strategy import Write
+from tiphys.apiserver.storage.objects import Exists
 
 Object = dict[str, Any]
 
@@ -27,4 +30,34 @@ def owned(registry: Registry, old: Object | None, new: Object, write: Write) -> 
     """``new``, which is prepared, with the fields that this write changes managed by the server; in place."""
     gvk, reset = registry.strategy.gvk, registry.strategy.reset_fields
     filters = {gvk.api_version: excluding(of_paths(*reset))} if reset else {}
-    return update_managed_fields(old, new, _MANAGER, gvk, schema_for(gvk), write.now, filters=filters)
+    return update_managed_fields(old, new, write.manager or _MANAGER, gvk, schema_for(gvk), write.now, filters=filters)
+
+
+async def make_if_missing(registry: Registry, wanted: Object, manager: str = "") -> None:
+    """Write an object of the server's own, past admission, where there is none of its name."""
+    meta = wanted["metadata"]
+    await registry.store.cacher.ready()
+    key = registry.store.key(meta.get("namespace", ""), meta["name"])
+    if registry.store.cacher.get(key) is not None:
+        return
+    obj = copy(wanted)
+    write = registry.write(namespace=meta.get("namespace", ""), manager=manager)
+    creating.fill_system_fields(registry, obj["metadata"], write)
+    owned(registry, None, prepared(registry, obj), write)
+    registry.strategy.prepare_create(obj, write)
+    if "status" in wanted:
+        obj["status"] = copy(wanted["status"])
+    try:
+        await registry.store.create(key, obj)
+    except Exists:
+        return  # another server was faster
+
+
+async def delete_own(registry: Registry, namespace: str, name: str) -> None:
+    """Delete an object, past admission; one that is gone is fine."""
+    write = registry.write(namespace=namespace)
+    try:
+        await deleting.delete(registry, namespace, name, deleting.DeleteOptions(), write, no_validation)
+    except errors.StatusError as error:
+        if error.code != 404:
+            raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.config import Config
+from tiphys.apiserver.registry.apiservices import APIServiceStrategy
 from tiphys.apiserver.registry.certificates import SigningRequestStrategy
 from tiphys.apiserver.registry.definitions import DefinitionStrategy
 from tiphys.apiserver.registry.events import EventStrategy
@@ -44,6 +45,7 @@ def make_strategies(registries: Registries, config: Config) -> None:
         ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy(
             gvk("apiextensions.k8s.io", "CustomResourceDefinition")
         ),
+        ("apiregistration.k8s.io", "apiservices"): APIServiceStrategy(gvk("apiregistration.k8s.io", "APIService")),
         ("apps", "daemonsets"): DaemonSetStrategy(gvk("apps", "DaemonSet")),
         ("apps", "deployments"): DeploymentStrategy(gvk("apps", "Deployment")),
         ("batch", "jobs"): JobStrategy(gvk("batch", "Job")),

@@ -1,0 +1,151 @@
+"""The default priority levels and flow schemas, and the condition by which each schema says whether its level is there.
+
+Levels and schemas are rows, as all of them are made of the same few parts. Source:
+https://kubernetes.io/docs/concepts/cluster-administration/flow-control/#defaults
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tiphys.api.apply import apply, excluding, of_paths
+from tiphys.api.meta.conditions import find_condition
+from tiphys.api.schema import schema_for
+from tiphys.apiserver.registry import updating
+from tiphys.apiserver.registry.registries import Registries
+
+Object = dict[str, Any]
+
+GROUP = "flowcontrol.apiserver.k8s.io"
+PRODUCER = "api-priority-and-fairness-config-producer-v1"
+_CONSUMER = "api-priority-and-fairness-config-consumer-v1"
+_ALL = ["*"]
+_EVERYBODY = ("Group:system:unauthenticated", "Group:system:authenticated")
+_SYSTEM_ACCOUNTS = "ServiceAccount:kube-system/*"
+_LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "namespaces": _ALL}
+_EVERY_RESOURCE = {"verbs": _ALL, "apiGroups": _ALL, "resources": _ALL, "clusterScope": True, "namespaces": _ALL}
+_EVERY_PATH = {"verbs": _ALL, "nonResourceURLs": _ALL}
+_ANYTHING: Object = {"resourceRules": [_EVERY_RESOURCE], "nonResourceRules": [_EVERY_PATH]}
+_PROBES: Object = {"nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/readyz", "/livez"]}]}
+_ELECTION: Object = {"resourceRules": [{"verbs": ["get", "create", "update"], **_LEASES}]}
+_NODES = {"verbs": _ALL, "apiGroups": [""], "resources": ["nodes", "nodes/status"], "clusterScope": True}
+_HEARTBEATS: Object = {"resourceRules": [{**_NODES, "namespaces": _ALL}, {"verbs": _ALL, **_LEASES}]}
+
+_LEVELS = (
+    # name, shares, percent that may be lent, queues, hand size
+    ("system", 30, 33, 64, 6),
+    ("node-high", 40, 25, 64, 6),
+    ("leader-election", 10, 0, 16, 4),
+    ("workload-high", 40, 50, 128, 6),
+    ("workload-low", 100, 90, 128, 6),
+    ("global-default", 20, 50, 128, 6),
+    ("catch-all", 5, 0, 0, 0),
+)
+_SCHEMAS: tuple[tuple[str, str, int, str, tuple[str, ...], Object], ...] = (
+    # name, level, precedence, what tells flows apart, subjects, what they ask for
+    ("exempt", "exempt", 1, "", ("Group:system:masters",), _ANYTHING),
+    ("probes", "exempt", 2, "", _EVERYBODY, _PROBES),
+    ("system-leader-election", "leader-election", 100, "ByUser",
+     ("User:system:kube-controller-manager", "User:system:kube-scheduler", _SYSTEM_ACCOUNTS), _ELECTION),
+    ("system-node-high", "node-high", 400, "ByUser", ("Group:system:nodes",), _HEARTBEATS),
+    ("system-nodes", "system", 500, "ByUser", ("Group:system:nodes",), _ANYTHING),
+    ("kube-controller-manager", "workload-high", 800, "ByNamespace",
+     ("User:system:kube-controller-manager",), _ANYTHING),
+    ("kube-scheduler", "workload-high", 800, "ByNamespace", ("User:system:kube-scheduler",), _ANYTHING),
+    ("kube-system-service-accounts", "workload-high", 900, "ByNamespace", (_SYSTEM_ACCOUNTS,), _ANYTHING),
+    ("service-accounts", "workload-low", 9000, "ByUser", ("Group:system:serviceaccounts",), _ANYTHING),
+    ("global-default", "global-default", 9900, "ByUser", _EVERYBODY, _ANYTHING),
+    ("catch-all", "catch-all", 10000, "ByUser", _EVERYBODY, _ANYTHING),
+)  # fmt: skip
+
+
+def priority_levels() -> list[Object]:
+    exempt = {"nominalConcurrencyShares": 0, "lendablePercent": 0}
+    found = [_object("PriorityLevelConfiguration", "exempt", {"type": "Exempt", "exempt": exempt})]
+    for name, shares, lendable, queues, hand in _LEVELS:
+        queuing = {"queues": queues, "handSize": hand, "queueLengthLimit": 50}
+        response: Object = {"type": "Queue", "queuing": queuing} if queues else {"type": "Reject"}
+        limited = {"nominalConcurrencyShares": shares, "limitResponse": response, "lendablePercent": lendable}
+        found.append(_object("PriorityLevelConfiguration", name, {"type": "Limited", "limited": limited}))
+    return found
+
+
+def flow_schemas() -> list[Object]:
+    found = []
+    for name, level, precedence, method, subjects, asked in _SCHEMAS:
+        spec: Object = {"priorityLevelConfiguration": {"name": level}, "matchingPrecedence": precedence}
+        if method:
+            spec["distinguisherMethod"] = {"type": method}
+        spec["rules"] = [{"subjects": [_subject(text) for text in subjects], **asked}]
+        found.append(_object("FlowSchema", name, spec))
+    return found
+
+
+def _object(kind: str, name: str, spec: Object) -> Object:
+    meta = {"name": name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}}
+    return {"kind": kind, "apiVersion": f"{GROUP}/v1", "metadata": meta, "spec": spec}
+
+
+def _subject(text: str) -> Object:
+    kind, _, name = text.partition(":")
+    if kind == "ServiceAccount":
+        namespace, _, own = name.partition("/")
+        return {"kind": kind, "serviceAccount": {"namespace": namespace, "name": own}}
+    return {"kind": kind, kind.lower(): {"name": name}}
+
+
+# -- the condition Dangling
+
+
+def dangling(schema: Object, levels: set[str]) -> Object:
+    """The condition that a flow schema should have, without its time."""
+    level = schema["spec"]["priorityLevelConfiguration"].get("name", "")
+    named = f'This FlowSchema references the PriorityLevelConfiguration object named "{level}"'
+    if level in levels:
+        return {"type": "Dangling", "status": "False", "reason": "Found", "message": f"{named} and it exists"}
+    return {
+        "type": "Dangling",
+        "status": "True",
+        "reason": "NotFound",
+        "message": f"{named} but there is no such object",
+    }
+
+
+async def tell_dangling(registries: Registries) -> None:
+    """Bring the condition of every flow schema up to date."""
+    registry = registries.get(GROUP, "flowschemas")
+    levels = {entry.name for entry in await registries.get(GROUP, "prioritylevelconfigurations").all()}
+    news = []
+    for entry in await registry.all():
+        schema = registry.shared_object(entry)
+        if not _has(schema, wanted := dangling(schema, levels)):
+            news.append(_tell(registries, entry.name, wanted))
+    await asyncio.gather(*news)
+
+
+def _has(schema: Object, wanted: Object) -> bool:
+    found = find_condition((schema.get("status") or {}).get("conditions"), "Dangling") or {}
+    return all(found.get(key) == value for key, value in wanted.items())
+
+
+async def _tell(registries: Registries, name: str, wanted: Object) -> None:
+    registry = registries.get(GROUP, "flowschemas")
+    write = registry.write(subresource="status", manager=_CONSUMER)
+    gvk = registry.strategy.gvk
+    filters = {gvk.api_version: excluding(of_paths(*registry.strategy.reset_by_status))}
+
+    async def transform(stored: Object | None) -> Object:
+        assert stored is not None
+        known = find_condition((stored.get("status") or {}).get("conditions"), "Dangling") or {}
+        same = known.get("status") == wanted["status"]
+        condition = {**wanted, "lastTransitionTime": known["lastTransitionTime"] if same else write.now}
+        applied = {
+            "kind": gvk.kind,
+            "apiVersion": gvk.api_version,
+            "metadata": {"name": name},
+            "status": {"conditions": [condition]},
+        }
+        return apply(stored, applied, _CONSUMER, True, gvk, schema_for(gvk), write.now, "status", filters=filters)
+
+    await updating.update(registry, updating.Update("", name, transform, updating.StatusRules(registry)), write)
