@@ -86,8 +86,9 @@ def _documents(scheme: Scheme) -> dict[str, Callable[[], list[Path]]]:
     found: dict[str, Callable[[], list[Path]]] = {}
     for path in server_paths():
         found[path.path.strip("/")] = partial(list, (path,))
+    builtin = {resource.group for resource in scheme.resources() if resource.builtin}
     for group, versions in scheme.groups().items():
-        if group:
+        if group in builtin and group:
             found[f"apis/{group}"] = partial(_of_group, group)
         for version in versions:
             found[base_path(group, version).removeprefix("/")] = partial(_of_version, scheme, group, version)
@@ -100,7 +101,8 @@ def _of_group(group: str) -> list[Path]:
 
 def _of_version(scheme: Scheme, group: str, version: str) -> list[Path]:
     served = [r for r in scheme.resources() if r.group == group and version in r.versions]
-    return [root_path(group, version), *(p for r in served for p in paths_of(r, version))]
+    roots = [root_path(group, version)] if any(r.builtin for r in served) else []
+    return [*roots, *(p for r in served for p in paths_of(r, version))]
 
 
 # Schemas: the published ones, with this document's references.

@@ -18,6 +18,7 @@ from tiphys.api.tables.formats import (
     duration,
     labels,
     name,
+    selector_in_go,
     since,
 )
 
@@ -227,7 +228,7 @@ def print_policy_binding(obj: Object, now: float) -> Cells:
     if reference.get("name"):
         text = f"{reference.get('namespace') or '*'}/{reference['name']}"
     elif reference.get("selector") is not None:
-        text = labels(reference["selector"].get("matchLabels"))
+        text = selector_in_go(reference["selector"])
     return [name(obj), obj["spec"].get("policyName", ""), text, age(obj, now)]
 
 

@@ -114,13 +114,17 @@ def pod_spec_value(spec: Object) -> dict[str, Any]:
     return shown
 
 
-def template_value(template: Object) -> dict[str, Any]:
-    """A pod template in its internal form: the metadata's fields stand beside the specification."""
+def metadata_shown(template: Object) -> dict[str, Any]:
+    """Metadata in the internal form of a template: its fields stand beside the specification, empty ones do not."""
     meta = template.get("metadata") or {}
     shown: dict[str, Any] = {}
     for key in META_FIELDS:
         value = meta.get(key)
         if value:
             shown[key] = {name: value[name] for name in sorted(value)} if isinstance(value, dict) else value
-    shown["Spec"] = pod_spec_value(template.get("spec") or {})
     return shown
+
+
+def template_value(template: Object) -> dict[str, Any]:
+    """A pod template in its internal form."""
+    return {**metadata_shown(template), "Spec": pod_spec_value(template.get("spec") or {})}

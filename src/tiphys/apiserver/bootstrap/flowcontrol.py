@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tiphys.api import errors
 from tiphys.api.apply import apply, excluding, of_paths
 from tiphys.api.meta.conditions import find_condition
 from tiphys.api.schema import schema_for
@@ -112,6 +113,22 @@ def dangling(schema: Object, levels: set[str]) -> Object:
     }
 
 
+class DanglingFollower:
+    """Brings the conditions up to date after every change of a schema or a level."""
+
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+
+    async def run(self) -> None:
+        changed = asyncio.Event()
+        for plural in ("flowschemas", "prioritylevelconfigurations"):
+            self._registries.get(GROUP, plural).store.cacher.on_change = changed.set
+        while True:
+            await tell_dangling(self._registries)
+            await changed.wait()
+            changed.clear()
+
+
 async def tell_dangling(registries: Registries) -> None:
     """Bring the condition of every flow schema up to date."""
     registry = registries.get(GROUP, "flowschemas")
@@ -148,4 +165,8 @@ async def _tell(registries: Registries, name: str, wanted: Object) -> None:
         }
         return apply(stored, applied, _CONSUMER, True, gvk, schema_for(gvk), write.now, "status", filters=filters)
 
-    await updating.update(registry, updating.Update("", name, transform, updating.StatusRules(registry)), write)
+    try:
+        await updating.update(registry, updating.Update("", name, transform, updating.StatusRules(registry)), write)
+    except errors.StatusError as error:
+        if error.code != 404:
+            raise

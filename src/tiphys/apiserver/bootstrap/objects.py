@@ -78,7 +78,6 @@ class Bootstrap:
             if number % _NAMESPACES_EVERY == _NAMESPACES_EVERY - 1:
                 for name in NAMESPACES:
                     await self._ensure("", "namespaces", namespace(name))
-                await flowcontrol.tell_dangling(self._registries)
             await self._service.ensure()
             await self._identity.renew()
 

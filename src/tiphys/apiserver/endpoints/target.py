@@ -106,7 +106,7 @@ class Target:
     def prepared(self, obj: Object) -> Object:
         """The object with its defaults and what the wire form always shows; changed in place."""
         obj.setdefault("metadata", {})
-        apply_defaults(obj, self.gvk)
+        apply_defaults(obj, self.gvk, format_time(self.registry.clock.now()))
         completed = codec.complete(obj, self.schema)
         if self.is_stored_version or not self.resource.builtin or self.gvk.kind != self.stored.kind:
             return completed

@@ -133,9 +133,10 @@ class Paths:
     async def _openapi_v2(self, call: Call) -> Response:
         if "v2" not in self._documents:
             from tiphys.api.definitions import definitions
-            from tiphys.api.openapi import document_v2
+            from tiphys.api.openapi import custom_definitions, document_v2
 
-            self._keep("v2", document_v2(self._scheme, definitions()))
+            known = {**definitions(), **custom_definitions(self._scheme, for_v2=True)}
+            self._keep("v2", document_v2(self._scheme, known))
         body, tag = self._documents["v2"]
         return _cached(call, body, "application/json", {"Vary": "Accept"}, tag)
 
@@ -169,9 +170,10 @@ class Paths:
         key = f"v3 {name}"
         if key not in self._documents:
             from tiphys.api.definitions import definitions
-            from tiphys.api.openapi import document_v3
+            from tiphys.api.openapi import custom_definitions, document_v3
 
-            document = document_v3(self._scheme, definitions(), name)
+            known = {**definitions(), **custom_definitions(self._scheme, for_v2=False)}
+            document = document_v3(self._scheme, known, name)
             if document is None:
                 return None
             self._keep(key, document)

@@ -60,8 +60,6 @@ FACTS: dict[tuple[str, str], Facts] = {
         {"attached": False}, returns_deleted=True, unconditional_update=False, **_STATUS_ALONE
     ),
     ("resource.k8s.io", "deviceclasses"): {"counts": SPEC, "returns_deleted": True},
-    ("resource.k8s.io", "resourceclaims"): _status(returns_deleted=True, **_STATUS_ALONE),
-    ("resource.k8s.io", "resourceclaimtemplates"): _RETURNED,
     ("resource.k8s.io", "resourceslices"): {"counts": SPEC, "returns_deleted": True},
     ("flowcontrol.apiserver.k8s.io", "flowschemas"): _status(counts=SPEC, **_STATUS_ALONE),
     ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): _status(counts=SPEC, **_STATUS_ALONE),

@@ -6,6 +6,7 @@ from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.apiservices import APIServiceStrategy
 from tiphys.apiserver.registry.certificates import SigningRequestStrategy
+from tiphys.apiserver.registry.claims import ClaimStrategy, ClaimTemplateStrategy
 from tiphys.apiserver.registry.definitions import DefinitionStrategy
 from tiphys.apiserver.registry.events import EventStrategy
 from tiphys.apiserver.registry.jobs import JobStrategy
@@ -53,6 +54,10 @@ def make_strategies(registries: Registries, config: Config) -> None:
             gvk("certificates.k8s.io", "CertificateSigningRequest")
         ),
         ("discovery.k8s.io", "endpointslices"): EndpointSliceStrategy(gvk("discovery.k8s.io", "EndpointSlice")),
+        ("resource.k8s.io", "resourceclaims"): ClaimStrategy(gvk("resource.k8s.io", "ResourceClaim"), registries),
+        ("resource.k8s.io", "resourceclaimtemplates"): ClaimTemplateStrategy(
+            gvk("resource.k8s.io", "ResourceClaimTemplate"), registries
+        ),
         ("scheduling.k8s.io", "priorityclasses"): PriorityClassStrategy(gvk("scheduling.k8s.io", "PriorityClass")),
     }
     registries.strategies.update(found)

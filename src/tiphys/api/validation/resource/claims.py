@@ -20,7 +20,7 @@ from tiphys.api.validation.common import (
 from tiphys.api.validation.core.placement import node_selector
 from tiphys.api.validation.core.resources import is_extended
 from tiphys.api.validation.core.volumes import csi_driver_name
-from tiphys.api.validation.internal import internal_value
+from tiphys.api.validation.internal import internal_value, metadata_shown
 from tiphys.api.validation.objectmeta import template_meta, validate_meta, validate_meta_named, validate_meta_update
 from tiphys.api.validation.resource.devices import (
     MAX_CONFIG,
@@ -76,7 +76,10 @@ def validate_claim_template_update(new: Object, old: Object) -> Errors:
     errs = validate_claim_template(new)
     validate_meta_update(errs, new, old)
     if not equal(new.get("spec") or {}, old.get("spec") or {}):
-        shown = internal_value("ResourceClaimTemplateSpec", new.get("spec") or {})
+        shown = {
+            **metadata_shown(new["spec"]),
+            "Spec": internal_value("ResourceClaimSpec", new["spec"].get("spec") or {}),
+        }
         errs.append(field.invalid("spec", shown, IMMUTABLE))
     return errs
 

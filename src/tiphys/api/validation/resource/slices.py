@@ -14,6 +14,7 @@ from tiphys.api.meta.quantity import Quantity
 from tiphys.api.validation.common import Errors, Object, equal, immutable, invalid_all, label, name_is_subdomain
 from tiphys.api.validation.core.placement import node_selector
 from tiphys.api.validation.core.volumes import csi_driver_name
+from tiphys.api.validation.internal import internal_value
 from tiphys.api.validation.objectmeta import validate_meta, validate_meta_update
 from tiphys.api.validation.resource.devices import (
     MAX_ID,
@@ -109,7 +110,8 @@ def _placement(errs: Errors, spec: Object) -> None:
         terms = selector.get("nodeSelectorTerms") or []
         if len(terms) != 1:
             at, text = "spec.nodeSelector.nodeSelectorTerms", "must have exactly one node selector term"
-            errs.append(field.invalid(at, selector.get("nodeSelectorTerms"), text))
+            shown = (internal_value("NodeSelector", selector) or {})["NodeSelectorTerms"]
+            errs.append(field.invalid(at, shown, text))
     for key in ("allNodes", "perDeviceNodeSelection"):
         _only_true(errs, spec, key, found, "spec")
     choice = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
