@@ -124,3 +124,27 @@ def test_system_priority_classes_stay() -> None:
         assert refused["message"].endswith("is forbidden: this is a system priority class and cannot be deleted")
 
     run(work)
+
+
+def test_a_driver_has_a_generation_from_its_first_change_on() -> None:
+    async def work(world: World) -> None:
+        path = "/apis/storage.k8s.io/v1/csidrivers"
+        made = await world.json("POST", path, {"metadata": {"name": "d"}, "spec": {}})
+        assert "generation" not in made["metadata"]
+        made["spec"]["requiresRepublish"] = True
+        assert (await world.json("PUT", f"{path}/d", made))["metadata"]["generation"] == 1
+
+    run(work)
+
+
+def test_data_of_a_revision_can_be_applied() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        body = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "r"}, "revision": 1}
+        path = f"{APPS}/controllerrevisions/r?fieldManager=m"
+        applied = {"content-type": "application/apply-patch+yaml"}
+        made = await world.json("PATCH", path, {**body, "data": {"a": {"b": 1}}}, **applied)
+        assert made["data"] == {"a": {"b": 1}}
+        assert made["metadata"]["managedFields"][0]["fieldsV1"] == {"f:data": {}, "f:revision": {}}
+
+    run(work)

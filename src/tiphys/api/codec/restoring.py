@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.codec.jsontext import Node, Number, Pairs
-from tiphys.api.codec.typed import DecodeError, TypedDecoder, canonical_base64, real
-from tiphys.api.schema import ARRAY, BYTES, INT_OR_STRING, INTEGER, MAP, OBJECT, Schema
+from tiphys.api.codec.typed import DecodeError, TypedDecoder, canonical_base64, real, type_name
+from tiphys.api.schema import ARRAY, BYTES, INT_OR_STRING, INTEGER, MAP, MICRO_TIME, OBJECT, TIME, Schema
 
 _KINDS = {"boolean": "bool", "number": "float64", "string": "string"}
 
@@ -21,6 +21,8 @@ class Restorer(TypedDecoder):
     def _value(self, node: Node, schema: Schema, old: Any) -> Any:
         if schema.kind == INTEGER and isinstance(node, Number):
             return _converted(node, schema)
+        if schema.kind in (TIME, MICRO_TIME) and node is not None and not isinstance(node, str):
+            raise DecodeError(f"json: cannot unmarshal {type_name(node)} into Go value of type string")
         if schema.kind == INT_OR_STRING:
             # The type reads itself, and knows nothing of the field it is in.
             return TypedDecoder()._int_or_string(node, schema)

@@ -110,6 +110,9 @@ PersistentVolumeSource GCEPersistentDisk=gcePersistentDisk:*GCEPersistentDiskVol
   PhotonPersistentDisk:*PhotonPersistentDiskVolumeSource PortworxVolume:*PortworxVolumeSource
   ScaleIO:*ScaleIOPersistentVolumeSource Local:*LocalVolumeSource
   StorageOS=storageos:*StorageOSPersistentVolumeSource CSI=csi:*CSIPersistentVolumeSource
+PersistentVolumeSpec Capacity:map @PersistentVolumeSource AccessModes:[]s ClaimRef:*ObjectReference
+  PersistentVolumeReclaimPolicy:s StorageClassName:s MountOptions:[]s VolumeMode:*s NodeAffinity:*VolumeNodeAffinity
+  VolumeAttributesClassName:*s
 PhotonPersistentDiskVolumeSource PdID:s FSType=fsType:s
 PodAffinity RequiredDuringSchedulingIgnoredDuringExecution:[]PodAffinityTerm
   PreferredDuringSchedulingIgnoredDuringExecution:[]WeightedPodAffinityTerm

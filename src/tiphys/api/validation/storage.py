@@ -22,6 +22,7 @@ from tiphys.api.validation.common import (
 )
 from tiphys.api.validation.core.persistentvolume import volume_spec
 from tiphys.api.validation.core.volumes import csi_driver_name
+from tiphys.api.validation.internal import internal_value
 from tiphys.api.validation.objectmeta import validate_meta, validate_meta_update
 
 _MAX_PARAMETERS = 512
@@ -188,7 +189,7 @@ def validate_attachment_update(new: Object, old: Object) -> Errors:
             "Attacher": after.get("attacher") or "",
             "Source": {
                 "PersistentVolumeName": source.get("persistentVolumeName"),
-                "InlineVolumeSpec": source.get("inlineVolumeSpec"),
+                "InlineVolumeSpec": internal_value("PersistentVolumeSpec", source.get("inlineVolumeSpec")),
             },
             "NodeName": after.get("nodeName") or "",
         }

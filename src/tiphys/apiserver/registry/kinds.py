@@ -51,6 +51,8 @@ FACTS: dict[tuple[str, str], Facts] = {
         "returns_deleted": True,
         "unconditional_update": False,
         "gated": ("spec.preventPodSchedulingIfMissing",),
+        "counts": SPEC,
+        "first_generation": 0,
     },
     ("storage.k8s.io", "csinodes"): {"returns_deleted": True, "unconditional_update": False},
     ("storage.k8s.io", "csistoragecapacities"): {"unconditional_update": False},

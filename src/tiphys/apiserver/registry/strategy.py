@@ -57,6 +57,8 @@ class Strategy:
     """The status of a new object."""
     counts: tuple[str, ...] = ()
     """Top-level fields whose change counts up ``metadata.generation``; empty for kinds that have none."""
+    first_generation = 1
+    """The generation of a new object, where changes are counted; 0 where it has none before its first change."""
     counts_annotations = False
     gated: tuple[str, ...] = ()
     """Fields behind feature gates that are off in v1.36: dropped, unless the object has the field already."""
@@ -104,8 +106,8 @@ class Strategy:
             _drop(obj, path)
         if self.has_status:
             self.reset_status(obj)
-        if self.counts:
-            obj["metadata"]["generation"] = 1
+        if self.counts and self.first_generation:
+            obj["metadata"]["generation"] = self.first_generation
 
     def reset_status(self, obj: Object) -> None:
         if self.initial_status is None:

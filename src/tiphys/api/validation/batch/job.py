@@ -358,13 +358,18 @@ def _with_directives(old: Object, new: Object) -> Object:
     after, before = new.get("spec") or {}, dict(old.get("spec") or {})
     for key in ("nodeSelector", "tolerations", "schedulingGates"):
         before[key] = after.get(key)
-    affinity = dict(before.get("affinity") or {})
-    affinity["nodeAffinity"] = (after.get("affinity") or {}).get("nodeAffinity")
-    before["affinity"] = affinity if any(value is not None for value in affinity.values()) else None
+    before["affinity"] = _with_node_affinity(before.get("affinity"), after.get("affinity"))
     meta = dict(old.get("metadata") or {})
     for key in ("annotations", "labels"):
         meta[key] = (new.get("metadata") or {}).get(key)
     return {**old, "metadata": meta, "spec": before}
+
+
+def _with_node_affinity(old: Object | None, new: Object | None) -> Object | None:
+    if new is not None:
+        return {**(old or {}), "nodeAffinity": new.get("nodeAffinity")}
+    left = {key: value for key, value in (old or {}).items() if key != "nodeAffinity" and value is not None}
+    return left or None
 
 
 def _with_resources(old: Object, new: Object) -> Object:
