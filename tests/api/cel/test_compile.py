@@ -75,7 +75,7 @@ def test_types(text: str, type: str) -> None:
         ("object.all(x, x, true)", ["15 duplicate variable name: x"]),
         ("has(object)", ["5 invalid argument to has() macro"]),
         ("Nope{a: 1}", ["5 undeclared reference to 'Nope' (in container '')"]),
-        ("JSONPatch{nope: 1}", ["15 undefined field 'nope'"]),
+        ("JSONPatch{nope: 1}", ["15 expected type of field 'nope' is '' but provided type is 'int'"]),
         ("JSONPatch{op: 1}", ["13 expected type of field 'op' is 'string' but provided type is 'int'"]),
         ("cel.bind(x, 1, x)", ["1 undeclared reference to 'cel' (in container '')"]),
         ("for == 1", ["1 reserved identifier: for"]),

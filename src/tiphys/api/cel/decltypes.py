@@ -137,7 +137,7 @@ def is_patch_type(name: str) -> bool:
     return name in ("Object", "JSONPatch") or name.startswith("Object.")
 
 
-def _patch_field(message: str, name: str) -> Type | None:
+def _patch_field(message: str, name: str) -> Type:
     if message != "JSONPatch" or name == "value":
         return types.DYN
-    return types.STRING if name in ("op", "path", "from") else None
+    return types.STRING if name in ("op", "path", "from") else types.UNSPECIFIED

@@ -29,6 +29,8 @@ class Kind(Enum):
     TIMESTAMP = auto()
     TYPE = auto()
     UINT = auto()
+    UNSPECIFIED = auto()
+    """That of a field which a message lets one write, but does not have; it has no name, and nothing fits it."""
 
 
 _SHORT = {
@@ -37,6 +39,7 @@ _SHORT = {
     Kind.ERROR: "!error!",
     Kind.NULL: "null",
     Kind.TIMESTAMP: "timestamp",
+    Kind.UNSPECIFIED: "",
 }
 _DYNAMIC = (Kind.DYN, Kind.ANY)
 
@@ -51,8 +54,8 @@ class Type:
         self._text = self._describe()
 
     def _describe(self) -> str:
-        if short := _SHORT.get(self.kind):
-            return short
+        if self.kind in _SHORT:
+            return _SHORT[self.kind]
         name = f"wrapper({self.name})" if self.nullable and not self.params else self.name
         return f"{name}({', '.join(map(str, self.params))})" if self.params else name
 
@@ -122,6 +125,7 @@ STRING = Type(Kind.STRING, "string")
 TIMESTAMP = Type(Kind.TIMESTAMP, "google.protobuf.Timestamp")
 TYPE = Type(Kind.TYPE, "type")
 UINT = Type(Kind.UINT, "uint")
+UNSPECIFIED = Type(Kind.UNSPECIFIED, "")
 OPTIONAL = "optional_type"
 
 

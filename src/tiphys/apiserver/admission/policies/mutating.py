@@ -1,0 +1,209 @@
+"""The admission plugin that lets MutatingAdmissionPolicies change what is written, each by its bindings.
+
+All policies see the object once, in the order of their names; those that want to see it again when it was changed do so
+once more, at the end.
+Source: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiphys.api import codec, errors
+from tiphys.api.defaults import apply_defaults
+from tiphys.api.schema import Schema, schema_for
+from tiphys.api.scheme import Resource
+from tiphys.apiserver.admission.attributes import CONNECT, CREATE, UPDATE, Attributes
+from tiphys.apiserver.admission.plugin import Plugin, forbid
+from tiphys.apiserver.authz.authorizer import Authorizer
+from tiphys.apiserver.registry.registries import Registries
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.admission.policies.matching import Seen
+    from tiphys.apiserver.admission.policies.mutation import MutatingPolicy, Mutation
+    from tiphys.apiserver.admission.policies.requests import Surroundings
+
+Object = Mapping[str, Any]
+
+_GROUP = "admissionregistration.k8s.io"
+
+
+@dataclass(frozen=True, slots=True)
+class _Invocation:
+    """A policy asked by one of its bindings, with one parameter."""
+
+    policy: MutatingPolicy
+    binding: str
+    seen: Seen
+    param: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    message: str
+    reason: str = ""
+
+
+class MutatingAdmissionPolicy(Plugin):
+    operations = frozenset((CREATE, UPDATE, CONNECT))
+    subresources = None
+
+    def __init__(self, registries: Registries, authorizer: Authorizer) -> None:
+        self._registries, self._authorizer = registries, authorizer
+        self._policies = registries.get(_GROUP, "mutatingadmissionpolicies")
+        self._bindings = registries.get(_GROUP, "mutatingadmissionpolicybindings")
+        self._compiled: dict[str, tuple[int, MutatingPolicy]] = {}
+
+    async def admit(self, attributes: Attributes) -> None:
+        policies = await self._policies.all()
+        if not policies or attributes.object is None:
+            return
+        from tiphys.apiserver.admission.policies.requests import EXCLUDED, Surroundings
+
+        if (attributes.group, attributes.plural) in EXCLUDED:
+            return
+        around = Surroundings(self._registries, self._authorizer)
+        namespace = await around.namespace(attributes.namespace)
+        failures = list[_Failure]()
+        invocations = list[_Invocation]()
+        bindings = await self._bound()
+        for entry in policies:
+            policy = self._compile(entry.name, entry.revision, self._policies.shared_object(entry))
+            found = await self._invocations(attributes, around, policy, bindings.get(entry.name, []), namespace)
+            invocations += found[0]
+            failures += found[1]
+        again = list[_Invocation]()
+        for invocation in invocations:
+            ran = await self._invoke(attributes, around, invocation, namespace, failures)
+            if ran and invocation.policy.again:
+                again.append(invocation)
+        for invocation in again:
+            await self._invoke(attributes, around, invocation, namespace, failures)
+        if failures:
+            self._refuse(attributes, failures)
+
+    async def _bound(self) -> dict[str, list[Object]]:
+        """The bindings, by the name of their policy."""
+        found: dict[str, list[Object]] = {}
+        for entry in await self._bindings.all():
+            binding = self._bindings.shared_object(entry)
+            found.setdefault((binding.get("spec") or {}).get("policyName") or "", []).append(binding)
+        return found
+
+    def _compile(self, name: str, revision: int, obj: Object) -> MutatingPolicy:
+        from tiphys.apiserver.admission.policies.mutation import MutatingPolicy
+
+        known = self._compiled.get(name)
+        if known is None or known[0] != revision:
+            known = self._compiled[name] = revision, MutatingPolicy(obj)
+        return known[1]
+
+    @staticmethod
+    async def _invocations(
+        attributes: Attributes,
+        around: Surroundings,
+        policy: MutatingPolicy,
+        bindings: list[Object],
+        namespace: dict[str, Any] | None,
+    ) -> tuple[list[_Invocation], list[_Failure]]:
+        from tiphys.apiserver.admission.policies.matching import match
+        from tiphys.apiserver.admission.policies.requests import ConfigurationError
+
+        labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
+        seen = match(policy.spec.get("matchConstraints") or {}, attributes, labels)
+        if seen is None:
+            return [], []
+        kind = policy.spec.get("paramKind")
+        try:
+            resource = around.param_resource(kind)
+        except ConfigurationError as wrong:
+            told = f'policy "{policy.name}" denied request: failed to configure policy: {wrong}'
+            return [], [_Failure(told)] if policy.fails else []
+        found, failures = list[_Invocation](), list[_Failure]()
+        for binding in bindings:
+            spec, name = binding.get("spec") or {}, binding["metadata"]["name"]
+            wanted = spec.get("matchResources")
+            if wanted is not None and match(wanted, attributes, labels) is None:
+                continue
+            try:
+                params = await around.params(kind, resource, spec, attributes.namespace)
+            except ConfigurationError as wrong:
+                if policy.fails:
+                    failures.append(_Failure(_denied(policy, name, f"failed to configure binding: {wrong}")))
+                continue
+            found += [_Invocation(policy, name, seen, param) for param in params]
+        return found, failures
+
+    async def _invoke(
+        self,
+        attributes: Attributes,
+        around: Surroundings,
+        invocation: _Invocation,
+        namespace: dict[str, Any] | None,
+        failures: list[_Failure],
+    ) -> bool:
+        """Whether the policy had something to say."""
+        from tiphys.apiserver.admission.policies.mutation import MutationError
+
+        policy, seen = invocation.policy, invocation.seen
+        given = await around.given(attributes, seen, invocation.param, namespace)
+        applies, problem = await around.evaluate(policy.expressions.applies, given, attributes.user)
+        if problem and policy.fails:
+            failures.append(_Failure(_denied(policy, invocation.binding, problem), "Invalid"))
+        if not applies:
+            return False
+        schema = _schema(attributes.resource, seen)
+        for mutation in policy.mutations:
+            given = await around.given(attributes, seen, invocation.param, namespace)
+            try:
+                patched = await self._patched(around, mutation, given, schema, attributes)
+            except MutationError as wrong:
+                if policy.fails:
+                    failures.append(_Failure(_denied(policy, invocation.binding, str(wrong)), "Invalid"))
+                continue
+            attributes.object = _settled(patched, given.object, attributes, around, seen, schema)
+        return True
+
+    @staticmethod
+    async def _patched(
+        around: Surroundings, mutation: Mutation, given: Any, schema: Schema, attributes: Attributes
+    ) -> dict[str, Any]:
+        return await around.evaluate(lambda found: mutation.apply(found, schema), given, attributes.user)
+
+    @staticmethod
+    def _refuse(attributes: Attributes, failures: list[_Failure]) -> None:
+        refusal = forbid(attributes, "admission request denied by policy")
+        refusal.status["message"] = failures[0].message
+        if failures[0].reason:
+            refusal.status["reason"] = failures[0].reason
+        causes = refusal.status["details"].setdefault("causes", [])
+        causes += [{"message": failure.message} for failure in failures]
+        raise refusal
+
+
+def _denied(policy: MutatingPolicy, binding: str, message: str) -> str:
+    return f"policy '{policy.name}' with binding '{binding}' denied request: {message}"
+
+
+def _schema(resource: Resource, seen: Seen) -> Schema:
+    return schema_for(seen.kind) if resource.builtin else resource.custom[seen.version].tree
+
+
+def _settled(
+    patched: dict[str, Any], before: Any, attributes: Attributes, around: Surroundings, seen: Seen, schema: Schema
+) -> dict[str, Any]:
+    """The patched object as if it had been sent so: read again, with defaults, in the version of the request."""
+    if patched is before or not attributes.resource.builtin:
+        return patched
+    body = codec.encode(patched)
+    try:
+        found = codec.decode(body, "application/json", seen.kind, schema, "Strict").object
+    except errors.StatusError as wrong:
+        # Nobody sent it: what is wrong is told without the words for a body.
+        told = wrong.message.partition(f" cannot be handled as a {seen.kind.kind}: ")[2]
+        raise errors.internal(told or wrong.message) from None
+    apply_defaults(found, seen.kind)
+    found = codec.complete(found, schema)
+    return around.shown(found, attributes.resource, attributes.kind)
