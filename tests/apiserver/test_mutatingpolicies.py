@@ -50,11 +50,11 @@ async def policy(world: World, *mutations: Object, name: str = "p", **spec: Any)
 def test_patches() -> None:
     async def work(world: World) -> None:
         await world.namespace("default")
+        empty = "JSONPatch{op: 'add', path: '/metadata/annotations', value: {}}"
         key = "'/metadata/annotations/' + jsonpatch.escapeKey('b/c')"
         await policy(
             world,
-            patch("[JSONPatch{op: 'add', path: '/metadata/annotations', value: {}}]"),
-            patch(f"[JSONPatch{{op: 'add', path: {key}, value: variables.a + '!'}}]"),
+            patch(f"[{empty}, JSONPatch{{op: 'add', path: {key}, value: variables.a + '!'}}]"),
             configuration("Object{metadata: Object.metadata{labels: {'seen': request.operation}}}"),
             patch("[JSONPatch{op: 'test', path: '/data/a', value: 'no'}, JSONPatch{op: 'remove', path: '/data/a'}]"),
             variables=[{"name": "a", "expression": "object.data.a"}],

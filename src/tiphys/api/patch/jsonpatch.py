@@ -7,6 +7,8 @@ As the original's library has it: a negative index counts from the end, ``replac
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tiphys.api.codec.jsontext import Number
@@ -54,15 +56,9 @@ class JSONPatch:
         elif kind == "replace":
             self._replace(self._text(operation, "path"), operation.get("value"))
         elif kind == "move":
-            source = self._text(operation, "from")
-            value = self._get(source)
-            self._remove(source)
-            self._add(self._text(operation, "path"), None if value is _MISSING else value)
+            self._move(self._text(operation, "from"), operation)
         elif kind == "copy":
-            value = self._get(self._text(operation, "from"))
-            target = self._text(operation, "path")
-            self._find(target)
-            self._add(target, None if value is _MISSING else self._copy(value))
+            self._duplicate(self._text(operation, "from"), operation)
         elif kind == "test":
             self._test(self._text(operation, "path"), operation.get("value"))
         else:
@@ -88,16 +84,16 @@ class JSONPatch:
             return {name: self._as_written(value[name]) for name in names}
         return [self._as_written(item) for item in value] if isinstance(value, list) else value
 
-    def _find(self, path: str) -> tuple[Any, str]:
+    def _find(self, path: str, otherwise: str) -> tuple[Any, str]:
         """The container that holds what the path names, and the last part of the path."""
         parts = path.split("/")
         if len(parts) < 2:
-            raise PatchError(f'doc is missing path: "{path}": missing value')
+            raise PatchError(f"{otherwise}: missing value")
         found = self.document
         for part in parts[1:-1]:
             found = self._child(found, _unescape(part))
             if not isinstance(found, (dict, list)):
-                raise PatchError(f'doc is missing path: "{path}": missing value')
+                raise PatchError(f"{otherwise}: missing value")
             self.touched.add(id(found))
         return found, _unescape(parts[-1])
 
@@ -106,29 +102,33 @@ class JSONPatch:
             return container.get(key, _MISSING)
         return container[_position(container, key)] if _in_range(container, key) else _MISSING
 
-    def _get(self, path: str) -> Any:
-        container, key = self._find(path)
-        if isinstance(container, dict):
-            return container.get(key, _MISSING)
-        return container[_index(container, key)]
+    def _move(self, source: str, operation: dict[str, Any]) -> None:
+        container, key = self._find(source, f"move operation does not apply: doc is missing from path: {source}")
+        with _within(f"error in move for path: '{key}'"):
+            value = _get(container, key)
+            _remove(container, key)
+        path = self._text(operation, "path")
+        target, key = self._find(path, f"move operation does not apply: doc is missing destination path: {path}")
+        with _within(f"error in move for path: '{path}'"):
+            _add(target, key, None if value is _MISSING else value)
+
+    def _duplicate(self, source: str, operation: dict[str, Any]) -> None:
+        container, key = self._find(source, f"copy operation does not apply: doc is missing from path: {source}")
+        with _within(f"error in copy for from: '{source}'"):
+            value = _get(container, key)
+        path = self._text(operation, "path")
+        target, key = self._find(path, f"copy operation does not apply: doc is missing destination path: {path}")
+        _add(target, key, None if value is _MISSING else self._copy(value))
 
     def _add(self, path: str, value: Any) -> None:
-        container, key = self._find(path)
-        if isinstance(container, dict):
-            container[key] = value
-        elif key == "-":
-            container.append(value)
-        else:
-            container.insert(_index(container, key, extra=1), value)
+        container, key = self._find(path, f'add operation does not apply: doc is missing path: "{path}"')
+        with _within(f"error in add for path: '{path}'"):
+            _add(container, key, value)
 
     def _remove(self, path: str) -> None:
-        container, key = self._find(path)
-        if isinstance(container, list):
-            del container[_index(container, key)]
-        elif key in container:
-            del container[key]
-        else:
-            raise PatchError(f"Unable to remove nonexistent key: {key}: missing value")
+        container, key = self._find(path, f'remove operation does not apply: doc is missing path: "{path}"')
+        with _within(f"error in remove for path: '{path}'"):
+            _remove(container, key)
 
     def _replace(self, path: str, value: Any) -> None:
         if not path:
@@ -137,14 +137,22 @@ class JSONPatch:
             self.document = value
             self.touched.add(id(value))
             return
-        container, key = self._find(path)
+        container, key = self._find(path, f"replace operation does not apply: doc is missing path: {path}")
         if isinstance(container, dict):
             container[key] = value
-        else:
+            return
+        try:
             container[_index(container, key)] = value
+        except PatchError:
+            told = f"replace operation does not apply: doc is missing key: {path}: missing value"
+            raise PatchError(told) from None
 
     def _test(self, path: str, value: Any) -> None:
-        found = self._get(path) if path else self.document
+        found = self.document
+        if path:
+            container, key = self._find(path, f"test operation does not apply: is missing path: {path}")
+            with _within(f"error in test for path: '{path}'"):
+                found = _get(container, key)
         if not _equal(None if found is _MISSING else found, value):
             raise PatchError(f"testing value {path} failed: test failed")
         self._touch(found)
@@ -155,6 +163,36 @@ class JSONPatch:
             self.touched.add(id(value))
             for item in value.values() if isinstance(value, dict) else value:
                 self._touch(item)
+
+
+@contextmanager
+def _within(told: str) -> Iterator[None]:
+    try:
+        yield
+    except PatchError as wrong:
+        raise PatchError(f"{told}: {wrong}") from None
+
+
+def _get(container: Any, key: str) -> Any:
+    return container.get(key, _MISSING) if isinstance(container, dict) else container[_index(container, key)]
+
+
+def _add(container: Any, key: str, value: Any) -> None:
+    if isinstance(container, dict):
+        container[key] = value
+    elif key == "-":
+        container.append(value)
+    else:
+        container.insert(_index(container, key, extra=1), value)
+
+
+def _remove(container: Any, key: str) -> None:
+    if isinstance(container, list):
+        del container[_index(container, key)]
+    elif key in container:
+        del container[key]
+    else:
+        raise PatchError(f"Unable to remove nonexistent key: {key}: missing value")
 
 
 def _unescape(part: str) -> str:
