@@ -271,3 +271,14 @@ def test_component_statuses_are_selected() -> None:
         assert (await world.json("GET", f"{path}/x"))["message"] == 'componentstatus "x" not found'
 
     run(work)
+
+
+def test_errors_tell_an_empty_value_from_none() -> None:
+    async def work(world: World) -> None:
+        path = "/api/v1/persistentvolumes"
+        spec = {"accessModes": ["ReadWriteOnce"], "nfs": {"server": "s", "path": "/"}}
+        for given, shown in (({}, "null"), ({"capacity": {}}, "{}")):
+            told = await world.json("POST", path, {"metadata": {"name": "v"}, "spec": {**spec, **given}})
+            assert f"spec.capacity: Unsupported value: {shown}: supported values" in told["message"]
+
+    run(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tiphys.apiserver.requestinfo import Parameters, RequestInfo
 from tiphys.wire.http import Request, Response
@@ -49,6 +50,8 @@ class Call:
     impersonator: User | None = None
     audit_id: str = ""
     warnings: list[str] = field(default_factory=list)
+    empties: list[tuple[str, Any]] = field(default_factory=list)
+    """What the body had empty: see ``codec.empties``."""
 
     def parameter(self, name: str, default: str = "") -> str:
         """The first value of a query parameter."""

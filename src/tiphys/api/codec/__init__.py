@@ -7,6 +7,7 @@ check; anything else goes through a second reader that repairs, warns and explai
 
 from tiphys.api.codec.complete import complete
 from tiphys.api.codec.decoding import Decoded, decode, media_type, normalize
+from tiphys.api.codec.empties import with_empties
 from tiphys.api.codec.encoding import encode, ordered
 from tiphys.api.codec.kinds import internal_type
 from tiphys.api.codec.optionsbody import decode_delete_options
@@ -25,4 +26,5 @@ __all__ = [
     "ordered",
     "settle",
     "to_yaml",
+    "with_empties",
 ]

@@ -38,6 +38,8 @@ class Decoded:
     object: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
     """In the words of Warning headers; unknown and duplicate fields where they are not refused."""
+    empties: list[tuple[str, Any]] = field(default_factory=list)
+    """Paths and values of what was sent empty and is left out of the object: see ``empties``."""
 
 
 def media_type(content_type: str) -> str:
@@ -180,7 +182,8 @@ class _Slow:
                 f"the expected API version ({self._gvk.api_version})"
             )
         found["kind"], found["apiVersion"] = kind, api_version
-        return Decoded(ordered(found), [*doubled, *strict] if field_validation == "Warn" else [])
+        warnings = [*doubled, *strict] if field_validation == "Warn" else []
+        return Decoded(ordered(found), warnings, decoder.empties)
 
     def _interpret(self, node: Node) -> tuple[str, str]:
         """API version and kind, with what is left out filled in from what is expected."""

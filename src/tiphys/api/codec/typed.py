@@ -69,6 +69,8 @@ class TypedDecoder:
     def __init__(self, path: str = "") -> None:
         """``path`` stands before the paths of unknown and duplicate fields."""
         self.strict_errors: list[str] = []
+        self.empties: list[tuple[str, Any]] = []
+        """Paths and values of the empty lists and maps that were left out."""
         self._first_error = ""
         self._struct = ""
         self._fields: list[str] = []
@@ -168,6 +170,8 @@ class TypedDecoder:
         self._struct, self._path = struct, path
         for key in seen:
             if key in found and omitted(found[key], schema.fields[key]) and f"{path}.{key}" != _RESET:
+                if schema.fields[key].schema.kind in (ARRAY, MAP):
+                    self.empties.append((f"{path}.{key}" if path else key, found[key]))
                 del found[key]
         return found
 

@@ -252,10 +252,11 @@ class _Patch:
         kind, api_version = self._kind(node, refuse)
         decoder = TypedDecoder()
         if self.shape is not None:
-            return self._finish(self._shaped(decoder, node, refuse), [*strict, *decoder.strict_errors], refuse)
+            shaped = self._shaped(decoder, node, refuse)
+            return self._finish(shaped, [*strict, *decoder.strict_errors], refuse, decoder)
         found = self._typed(decoder, node, refuse) if api_version else _without_version(decoder, node)
         found["kind"], found["apiVersion"] = kind, self.gvk.api_version
-        return self._finish(found, [*strict, *decoder.strict_errors], refuse)
+        return self._finish(found, [*strict, *decoder.strict_errors], refuse, decoder)
 
     def _restore(self, patched: Object, patch: Object, strict: list[str]) -> Decoded:
         """The object of its type, as the original converts maps in memory."""
@@ -271,7 +272,7 @@ class _Patch:
         assert isinstance(node, Pairs)
         found = self._typed(decoder, node, refuse)
         found["kind"], found["apiVersion"] = self.gvk.kind, self.gvk.api_version
-        return self._finish(found, [*strict, *sorted(decoder.strict_errors)], refuse)
+        return self._finish(found, [*strict, *sorted(decoder.strict_errors)], refuse, decoder)
 
     def _typed(self, decoder: TypedDecoder, node: Pairs, refuse: Refuse) -> Object:
         try:
@@ -315,10 +316,10 @@ class _Patch:
             raise refuse(f"no kind {shown} in scheme {quote(scheme_name(self.gvk))}")
         raise refuse(f"converting ({source}) to ({internal_type(self.gvk)}): unknown conversion")
 
-    def _finish(self, found: Object, strict: list[str], refuse: Refuse) -> Decoded:
+    def _finish(self, found: Object, strict: list[str], refuse: Refuse, decoder: TypedDecoder) -> Decoded:
         if strict and self.validation == "Strict":
             raise refuse(f"strict decoding error: {', '.join(strict)}")
-        return Decoded(ordered(found), [] if self._lax else strict)
+        return Decoded(ordered(found), [] if self._lax else strict, decoder.empties)
 
 
 def _operated(current: Object, operations: list[Any]) -> tuple[Any, set[int]]:

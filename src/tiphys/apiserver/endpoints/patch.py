@@ -95,6 +95,7 @@ def _change(call: Call, target: Target, media: str, options: WriteOptions, now: 
         decoded = target.patch(old, call.request.body, media, options.field_validation)
         for warning in decoded.warnings:
             call.warn(warning)
+        call.empties[:] = decoded.empties
         return manage(target, old, target.prepared(decoded.object), options, now)
 
     return change

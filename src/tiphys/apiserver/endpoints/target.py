@@ -97,6 +97,7 @@ class Target:
         decoded = codec.decode(request.body, content_type, self.gvk, self.schema, options.field_validation)
         for warning in decoded.warnings:
             call.warn(warning)
+        call.empties[:] = decoded.empties
         return self.prepared(decoded.object)
 
     def patch(self, old: Object, body: bytes, media: str, field_validation: str) -> Decoded:
@@ -181,6 +182,7 @@ class Target:
             subresource=subresource,
             version=self.gvk.api_version,
             warnings=call.warnings,
+            empties=call.empties,
         )
 
     def table(

@@ -86,7 +86,8 @@ def before_create(registry: Registry, obj: Object, write: Write) -> None:
     drop_disabled(registry.group, registry.plural, obj, None)
     strategy.prepare_create(obj, write)
     if found := strategy.validate_create(obj, write):
-        raise registry.invalid(obj, found)
+        sent = write.as_sent(obj)
+        raise registry.invalid(obj, (sent and strategy.validate_create(sent, write)) or found)
     for warning in strategy.warnings(obj, None):
         write.warn(warning)
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiphys.api import validation
+from tiphys.api import codec, validation
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.api.validation.common import equal
@@ -44,6 +44,12 @@ class Write:
     version: str = ""
     """The API version of the request, such as ``apps/v1``."""
     warnings: list[str] = field(default_factory=list)
+    empties: list[tuple[str, Any]] = field(default_factory=list)
+    """What the request had empty: see ``codec.empties``."""
+
+    def as_sent(self, obj: Object) -> Object | None:
+        """The object as it is to be told in error messages, where that makes a difference."""
+        return codec.with_empties(obj, self.empties) if self.empties else None
 
     def warn(self, text: str) -> None:
         if text not in self.warnings:

@@ -219,7 +219,8 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
     if "deletionGracePeriodSeconds" in kept:
         meta.setdefault("deletionGracePeriodSeconds", kept["deletionGracePeriodSeconds"])
     if found := rules.validate(new, old, write):
-        raise registry.invalid(new, found)
+        sent = write.as_sent(new)
+        raise registry.invalid(new, (sent and rules.validate(sent, old, write)) or found)
     # A write of the scale is one of the object, and is judged like it.
     for warning in registry.strategy.warnings(new, old, write.subresource.removeprefix("scale")):
         write.warn(warning)

@@ -104,7 +104,7 @@ def volume_spec(
         errs.append(field.required(f"{path}.accessModes"))
     access_modes(errs, modes, f"{path}.accessModes")
     if not inline:
-        _capacity(errs, spec.get("capacity") or {}, f"{path}.capacity")
+        _capacity(errs, spec.get("capacity"), f"{path}.capacity")
     _reclaim_policy(errs, spec.get("persistentVolumeReclaimPolicy"), path, inline)
     affinity = spec.get("nodeAffinity")
     if affinity is not None:
@@ -125,11 +125,12 @@ def _inline(errs: Errors, spec: Object, path: str) -> None:
         errs.append(field.required(f"{path}.csi", "has to be specified in the context of inline volumes"))
 
 
-def _capacity(errs: Errors, capacity: dict[str, str], path: str) -> None:
+def _capacity(errs: Errors, shown: dict[str, str] | None, path: str) -> None:
+    capacity = shown or {}
     if not capacity:
         errs.append(field.required(path))
     if "storage" not in capacity or len(capacity) > 1:
-        errs.append(field.not_supported(path, capacity or None, ("storage",)))
+        errs.append(field.not_supported(path, shown, ("storage",)))
     for name, text in capacity.items():
         basic_amount(errs, text, f"{path}[{name}]")
         positive_amount(errs, text, f"{path}[{name}]")
