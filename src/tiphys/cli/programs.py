@@ -154,8 +154,9 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
 
 def _import_rest() -> None:
     """Import what the API server wants soon, but not to be ready: its first requests find it there."""
-    import tiphys.cli.storeport
-    import tiphys.store.etcdpb  # noqa: F401
+    import tiphys.apiserver.crd.approval
+    import tiphys.apiserver.crd.target
+    import tiphys.cli.storeport  # noqa: F401
     from tiphys.api.validation import registry
 
     registry.import_all()

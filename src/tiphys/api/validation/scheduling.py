@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from tiphys.api import fielderrors as field
 from tiphys.api.validation.common import Errors, Object, immutable
-from tiphys.api.validation.core.pod import preemption_policy
 from tiphys.api.validation.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _HIGHEST = 1_000_000_000
 SYSTEM_CLASSES = {"system-node-critical": 2 * _HIGHEST + 1000, "system-cluster-critical": 2 * _HIGHEST}
+
+
+def preemption_policy(errs: Errors, policy: str, path: str) -> None:
+    if policy not in ("PreemptLowerPriority", "Never"):
+        supported = ("PreemptLowerPriority", "Never")
+        errs.append(field.not_supported(path, policy, supported) if policy else field.required(path))
 
 
 def validate_priority_class(obj: Object) -> Errors:

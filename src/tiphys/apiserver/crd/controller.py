@@ -17,7 +17,6 @@ from tiphys.api.meta.conditions import is_condition
 from tiphys.api.meta.copying import copy
 from tiphys.api.schema import schema_for
 from tiphys.apiserver.bootstrap.apiservices import follow_custom
-from tiphys.apiserver.crd.approval import approve
 from tiphys.apiserver.crd.naming import ESTABLISHED, accept_names, establish
 from tiphys.apiserver.crd.serving import Serving
 from tiphys.apiserver.registry import updating
@@ -87,6 +86,8 @@ class DefinitionController:
 
     async def _settle(self, obj: Object) -> None:
         """Names first, then that it is served: who watches sees the two steps, as from the original."""
+        from tiphys.apiserver.crd.approval import approve
+
         group = obj["spec"]["group"]
         for change in (approve, lambda new, now: accept_names(new, self._of_group(group), now), establish):
             await self._write(obj["metadata"]["name"], change)

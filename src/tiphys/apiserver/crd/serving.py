@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tiphys.api.custom.definition import resource_of
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
@@ -40,6 +39,10 @@ class Serving:
         before = self._served.get(name)
         if before is not None and before[0] == said:
             return False
+        from tiphys.api.custom.definition import (
+            resource_of,
+        )  # what custom objects need costs a server nothing till then
+
         resource = resource_of(said)
         if resource is None:
             if before is not None:

@@ -9,7 +9,6 @@ from tiphys.api import errors
 from tiphys.api.scheme import Resource, Scheme
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call, Endpoint
-from tiphys.apiserver.crd.target import custom_target
 from tiphys.apiserver.endpoints.create import create
 from tiphys.apiserver.endpoints.delete import delete
 from tiphys.apiserver.endpoints.deletecollection import deletecollection
@@ -137,6 +136,8 @@ _NAMED = {"get", "update", "patch", "delete"}
 
 def _target_maker(resource: Resource, subresource: str) -> Callable[[Resource, str, Registry, str, float], Target]:
     if resource.custom:
+        from tiphys.apiserver.crd.target import custom_target
+
         return custom_target
     return ScaleTarget if subresource == "scale" else PartTarget if subresource in PART_RULES else Target
 

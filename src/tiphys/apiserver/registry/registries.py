@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from tiphys.api.scheme import Resource, Scheme
-from tiphys.apiserver.crd.stored import CustomCodec
-from tiphys.apiserver.crd.strategy import CustomStrategy
 from tiphys.apiserver.registry.kinds import from_facts
 from tiphys.apiserver.registry.registry import Ids, Registry
 from tiphys.apiserver.registry.strategy import Strategy
@@ -64,6 +62,9 @@ class Registries:
         return strategy, Codec(resource, selector_of(resource.group, resource.kind))
 
     def _custom(self, resource: Resource) -> tuple[Strategy, Codec]:
+        from tiphys.apiserver.crd.stored import CustomCodec
+        from tiphys.apiserver.crd.strategy import CustomStrategy
+
         return CustomStrategy(resource, resource.storage_version), CustomCodec(resource)
 
     def made(self) -> list[Registry]:

@@ -16,7 +16,6 @@ from tiphys.api.validation.core.paths import local_descending, no_backsteps
 from tiphys.api.validation.core.resources import requirements
 from tiphys.api.validation.core.security import container_context
 
-PROTOCOLS = ("SCTP", "TCP", "UDP")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -210,12 +209,7 @@ def _ports(errs: Errors, ports: list[Object], path: str) -> None:
             invalid_all(errs, f"{at}.containerPort", number, names.port_number(number))
         if host := port.get("hostPort"):
             invalid_all(errs, f"{at}.hostPort", host, names.port_number(host))
-        protocol(errs, port.get("protocol"), f"{at}.protocol")
-
-
-def protocol(errs: Errors, found: str | None, path: str) -> None:
-    if found not in PROTOCOLS:
-        errs.append(field.not_supported(path, found, PROTOCOLS) if found else field.required(path))
+        probes.protocol(errs, port.get("protocol"), f"{at}.protocol")
 
 
 def _host_port_conflicts(errs: Errors, found: list[Object], path: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.validation.common import Errors, Object, equal, invalid_all, label, name_is_subdomain, qualified
-from tiphys.api.validation.core.container import protocol
+from tiphys.api.validation.core.probes import protocol
 from tiphys.api.validation.ip import legacy_ip, parse_sloppy
 from tiphys.api.validation.objectmeta import validate_meta, validate_meta_update
 

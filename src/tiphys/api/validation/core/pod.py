@@ -33,6 +33,7 @@ from tiphys.api.validation.core.resources import is_huge_page, pod_resource_name
 from tiphys.api.validation.core.volumes import volumes
 from tiphys.api.validation.ip import legacy_ip
 from tiphys.api.validation.objectmeta import meta_of, validate_annotations, validate_meta
+from tiphys.api.validation.scheduling import preemption_policy
 
 MIRROR = "kubernetes.io/config.mirror"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -198,12 +199,6 @@ def _scheduling(errs: Errors, spec: Object, path: str, options: PodOptions) -> N
     if spec.get("overhead"):
         allow = options.indivisible_huge_pages
         requirements(errs, {"limits": spec["overhead"]}, f"{path}.overhead", allow_indivisible=allow)
-
-
-def preemption_policy(errs: Errors, policy: str, path: str) -> None:
-    if policy not in ("PreemptLowerPriority", "Never"):
-        supported = ("PreemptLowerPriority", "Never")
-        errs.append(field.not_supported(path, policy, supported) if policy else field.required(path))
 
 
 def _scheduling_group(errs: Errors, group: Object, path: str) -> None:

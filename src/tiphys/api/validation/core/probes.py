@@ -1,4 +1,4 @@
-"""Probes and lifecycle hooks of a container, and what they do: exec, HTTP, TCP, gRPC, sleep."""
+"""Probes and lifecycle hooks of a container, and what they do: exec, HTTP, TCP, gRPC, sleep; and what ports are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.validation.common import Errors, Object, invalid_all, non_negative
 
+PROTOCOLS = ("SCTP", "TCP", "UDP")
 _COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 _PLAIN_SIGNALS = (
     "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP "
@@ -114,3 +115,8 @@ def _stop_signal(errs: Errors, signal: str, path: str, os: Object | None) -> Non
     supported = {"windows": _WINDOWS_SIGNALS, "linux": _SIGNALS}.get(os.get("name") or "")
     if supported is not None and signal not in supported:
         errs.append(field.not_supported(path, signal, supported))
+
+
+def protocol(errs: Errors, found: str | None, path: str) -> None:
+    if found not in PROTOCOLS:
+        errs.append(field.not_supported(path, found, PROTOCOLS) if found else field.required(path))

@@ -20,9 +20,8 @@ from tiphys.api.validation.common import (
     qualified,
     subdomain,
 )
-from tiphys.api.validation.core.container import protocol
 from tiphys.api.validation.core.endpoints import endpoint_ip
-from tiphys.api.validation.core.probes import port_number_or_name
+from tiphys.api.validation.core.probes import port_number_or_name, protocol
 from tiphys.api.validation.ip import dual_stack, is_ipv6, legacy_cidr, legacy_ip, parse_sloppy
 from tiphys.api.validation.objectmeta import meta_of, validate_meta, validate_meta_update
 
