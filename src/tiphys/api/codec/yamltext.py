@@ -98,6 +98,8 @@ def _compose(data: bytes) -> Any:
         raise YAMLError(f"yaml: {_alias(error, data) or error.problem}") from error
     except yaml.MarkedYAMLError as error:
         raise YAMLError(f"yaml: {_where(error, yaml)}{error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        raise YAMLError(f"yaml: {error.reason}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise YAMLError(f"yaml: {error}") from error
 
@@ -247,7 +249,9 @@ def _number(text: str) -> Any:
         return value if -(2**63) <= value < 2**64 else float(value)
     if _FLOAT(bare):
         real = float(bare)
-        return text if real in (float("inf"), float("-inf")) else real
+        if real in (float("inf"), float("-inf")):
+            return text
+        return int(real) if real.is_integer() and abs(real) < 2**63 else real
     return text
 
 

@@ -28,7 +28,7 @@ _GZIP_LEVEL = 1
 def show_entry(call: Call, target: Target, entry: Entry, form: Form = PLAIN, status: int = 200) -> Response:
     """One object of the registry."""
     if form.is_plain and target.is_stored_version:
-        return body(call, status, JSON, target.head + entry.body)
+        return body(call, status, JSON, b"%b%b\n" % (target.head, entry.body))
     return show_object(call, target, read_entry(target, entry), form, status)
 
 
@@ -71,10 +71,10 @@ def join(target: Target, meta: Object, entries: Sequence[Entry]) -> bytes:
         orjson.dumps(meta),
     )
     if not entries:
-        return start + b"]}"
+        return start + b"]}\n"
     separator = b"," + target.item_head
     first, *rest = [entry.body for entry in entries]
-    return separator.join([start + target.item_head + first, *rest]) + b"]}"
+    return separator.join([start + target.item_head + first, *rest]) + b"]}\n"
 
 
 def show_list(call: Call, target: Target, objects: list[Object], meta: Object, form: Form) -> Response:
@@ -101,7 +101,8 @@ def show(call: Call, obj: Object, form: Form = PLAIN, status: int = 200) -> Resp
     """Any object, as JSON or YAML."""
     if form.media == YAML:
         return body(call, status, YAML, codec.to_yaml(orjson.dumps(obj)))
-    return body(call, status, JSON, orjson.dumps(obj, option=orjson.OPT_INDENT_2 if form.pretty else None))
+    option = orjson.OPT_INDENT_2 if form.pretty else orjson.OPT_APPEND_NEWLINE
+    return body(call, status, JSON, orjson.dumps(obj, option=option))
 
 
 def headers_of(call: Call, media: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ _broken_escape = re.compile("%(?![0-9A-Fa-f]{2})").search
 
 async def refuse_unreadable(call: Call, proceed: Endpoint) -> Response:
     if "%" in call.request.path and _broken_escape(call.request.path):
-        return Response(400, {"Content-Type": TEXT, "Connection": "close"}, b"400 Bad Request")
+        return Response(400, {"Content-Type": TEXT}, b"400 Bad Request")
     if call.info.error:
         text = f"Internal Server Error: {quote(call.info.path)}: failed to create RequestInfo: {call.info.error}\n"
         return Response(500, {"Content-Type": TEXT, "X-Content-Type-Options": "nosniff"}, text.encode())
