@@ -143,11 +143,13 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
         tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", authorities)
         listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls, oversized=server.oversized)
         stack.push_async_callback(listener.close)
+        store_port = socket.create_server(("127.0.0.1", settings.etcd_port), backlog=512)
+        stack.callback(store_port.close)
         ready()
         await asyncio.to_thread(_import_rest)
         from tiphys.cli.storeport import serve_store
 
-        store = await serve_store(settings, backend)
+        store = await serve_store(settings, backend, store_port)
         stack.push_async_callback(store.stop)
         await asyncio.Event().wait()
 

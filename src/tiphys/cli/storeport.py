@@ -5,6 +5,8 @@ As kubeadm's etcd it asks for a client certificate of its own authority; `apiser
 
 from __future__ import annotations
 
+import socket
+
 from tiphys.cluster.settings import Settings
 from tiphys.store.embedded import Embedded
 from tiphys.store.etcdserver.member import Member
@@ -14,11 +16,11 @@ from tiphys.wire.tls import server_context
 LOOPBACK = "127.0.0.1"
 
 
-async def serve_store(settings: Settings, store: Embedded) -> EtcdServer:
-    """Listen on the port of the settings. Raises ``OSError`` where it is taken."""
+async def serve_store(settings: Settings, store: Embedded, listening: socket.socket) -> EtcdServer:
+    """Serve who connects to a socket that listens already, on the port of the settings."""
     pki = settings.pki
     tls = server_context(pki / "etcd/server.crt", pki / "etcd/server.key", pki / "etcd/ca.crt")
     member = Member(store, settings.node_name, [f"https://{LOOPBACK}:{settings.etcd_port}"])
     server = EtcdServer(member)
-    await server.listen(LOOPBACK, settings.etcd_port, tls, need_certificate=True)
+    await server.listen_on(listening, tls)
     return server

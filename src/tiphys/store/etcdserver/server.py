@@ -6,6 +6,7 @@ status in one place, ``errors.status_of``.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 
@@ -51,6 +52,10 @@ class EtcdServer:
     ) -> int:
         """Listen for clients, ``need_certificate``: for those with one; returns the port. Raises ``OSError``."""
         return await self._server.listen(host, port, tls=tls, need_certificate=need_certificate)
+
+    async def listen_on(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
+        """Serve clients with a certificate on a socket that listens already."""
+        await self._server.listen(sock=sock, tls=tls, need_certificate=True)
 
     async def listen_unix(self, path: str) -> None:
         await self._server.listen_unix(path)
