@@ -177,3 +177,15 @@ def test_a_definition_takes_its_objects_with_it() -> None:
         assert (await world.raw("GET", TOYS)).status == 404
 
     run(work)
+
+
+def test_empty_metadata_of_what_is_applied_is_none() -> None:
+    async def work(world: World) -> None:
+        await define(world)
+        applied = toy("a")
+        applied["metadata"] |= {"labels": {}, "annotations": {}, "ownerReferences": []}
+        query = "?fieldManager=m"
+        found = await world.json("PATCH", f"{TOYS}/a{query}", applied, content_type="application/apply-patch+yaml")
+        assert not {"labels", "annotations", "ownerReferences"} & found["metadata"].keys()
+
+    run(work)

@@ -11,6 +11,7 @@ from tiphys.api.codec.typed import DecodeError
 from tiphys.api.custom import columns
 from tiphys.api.custom.decoding import check_version, coerce, decode
 from tiphys.api.custom.definition import CustomVersion, ScalePaths
+from tiphys.api.custom.metadata import coerce_embedded, read_metadata
 from tiphys.api.custom.shaping import default
 from tiphys.api.patch import JSON_PATCH, MERGE_PATCH, patch_object
 from tiphys.api.schema import Schema
@@ -73,6 +74,15 @@ class CustomTarget(Target):
         obj.setdefault("metadata", {})
         default(obj, self.custom.structural)
         return obj
+
+    def applied(self, obj: Object) -> Object:
+        """Metadata, the one part with a type, gets its canonical form; nulls elsewhere are left to validation."""
+        try:
+            obj["metadata"], _ = read_metadata(obj.get("metadata"))
+            coerce_embedded(obj, self.custom.structural, "", [])
+        except DecodeError as error:
+            raise errors.from_code(500, str(error)) from None
+        return self.prepared(obj)
 
     def renew(self, obj: Object) -> Object:
         try:

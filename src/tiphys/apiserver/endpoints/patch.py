@@ -125,6 +125,6 @@ def _apply(call: Call, target: Target, options: WriteOptions, now: str) -> Chang
             )
         for line in doubled if options.field_validation == "Warn" else ():
             call.warn(line)
-        return target.prepared(merged)
+        return target.applied(merged)
 
     return change

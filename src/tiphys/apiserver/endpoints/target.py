@@ -115,6 +115,10 @@ class Target:
         kept = conversion.convert(completed, self.gvk, self.stored)
         return conversion.convert(kept, self.stored, self.gvk)
 
+    def applied(self, obj: Object) -> Object:
+        """What came of an apply, which has canonical values, prepared."""
+        return self.prepared(obj)
+
     def renew(self, obj: Object) -> Object:
         """An object that a webhook has changed, as if it had come in a body. Raises 500 where a value does not fit."""
         try:
