@@ -75,6 +75,12 @@ class Target:
         return self.gvk == self.stored
 
     @cached_property
+    def is_other_version(self) -> bool:
+        """Whether a built-in kind is asked for in another version of its group than it is kept in."""
+        same_kind = (self.gvk.group, self.gvk.kind) == (self.stored.group, self.stored.kind)
+        return self.resource.builtin and same_kind and not self.is_stored_version
+
+    @cached_property
     def head(self) -> bytes:
         """How the JSON text of an object begins."""
         return b'{"kind":"%s","apiVersion":"%s",' % (self.gvk.kind.encode(), self.gvk.api_version.encode())
@@ -109,7 +115,7 @@ class Target:
         obj.setdefault("metadata", {})
         apply_defaults(obj, self.gvk, format_time(self.registry.clock.now()))
         completed = codec.complete(obj, self.schema)
-        if self.is_stored_version or not self.resource.builtin or self.gvk.kind != self.stored.kind:
+        if not self.is_other_version:
             return completed
         # What is kept is what is left after a conversion: it may add defaults, and annotations that carry the rest.
         kept = conversion.convert(completed, self.gvk, self.stored)
@@ -194,7 +200,7 @@ class Target:
     ) -> Object:
         """A Table of objects in the version of the call; ``meta`` is that of the list."""
         printed = None
-        if self.resource.builtin and self.gvk.kind == self.stored.kind and not self.is_stored_version:
+        if self.is_other_version:
             # Cells are the same whatever the version: they are printed from all that is known of the object.
             printed = [conversion.convert(obj, self.gvk, self.stored) for obj in objects]
         return table_for(
