@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.apiserver.apiworld import World, run
+from tiphys.apiserver.admission.runtimeclass import merge_tolerations
 
 Object = dict[str, Any]
 
@@ -119,5 +120,32 @@ def test_an_eviction_checks_its_options() -> None:
         assert "can not be set for pod eviction" in await refused(deleteOptions=reading)
         assert (await world.raw("POST", evict, {"metadata": {"name": "p"}})).status == 201
         assert (await world.raw("GET", f"{PODS}/p")).status == 404
+
+    run(work)
+
+
+def test_tolerations_of_a_runtime_class_join_the_pods() -> None:
+    own = {"key": "k", "operator": "Exists"}
+    narrow = {"key": "k", "operator": "Equal", "value": "v", "effect": "NoExecute"}
+    other = {"key": "o", "operator": "Equal", "value": "v", "tolerationSeconds": 5}
+    every: Object = {"operator": "Exists"}
+    assert merge_tolerations([own, narrow, other]) == [own, other]
+    assert merge_tolerations([narrow, own, own]) == [own]
+    assert merge_tolerations([other, every]) == [every]
+
+
+def test_the_server_owns_what_it_writes_of_a_quota() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        quotas = "/api/v1/namespaces/a/resourcequotas"
+        await world.json("POST", quotas, {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2"}}})
+        status = {"status": {"hard": {"pods": "2"}, "used": {"pods": "0"}}}
+        merge = {"content_type": "application/merge-patch+json"}
+        await world.json("PATCH", f"{quotas}/q/status", status, **merge)
+        await world.json("POST", PODS, pod())
+        found = await world.json("GET", f"{quotas}/q")
+        assert found["status"]["used"] == {"pods": "1"}
+        owners = {entry["manager"]: entry["fieldsV1"] for entry in found["metadata"]["managedFields"]}
+        assert owners["kube-apiserver"] == {"f:status": {"f:used": {"f:pods": {}}}}
 
     run(work)

@@ -64,3 +64,30 @@ def test_older_versions_of_the_policy_lack_later_checks() -> None:
     spec = {"containers": [{"name": "c", "livenessProbe": {"httpGet": {"host": "1.2.3.4"}}}]}
     assert reasons("baseline", spec, minor=33) == []
     assert reasons("baseline", spec, minor=34) == ["probe or lifecycle host"]
+
+
+@pytest.mark.parametrize(
+    ("change", "since", "reason"),
+    [
+        ({"os": {"name": "windows"}, "containers": [{"name": "c"}]}, 25, "unrestricted capabilities"),
+        ({"hostUsers": False, "securityContext": {**GOOD["securityContext"], "runAsUser": 0}}, 35, "runAsUser=0"),
+        (
+            {"securityContext": {**GOOD["securityContext"], "sysctls": [{"name": "net.ipv4.tcp_rmem"}]}},
+            32,
+            "forbidden sysctls",
+        ),
+        (
+            {"securityContext": {**GOOD["securityContext"], "seLinuxOptions": {"type": "container_engine_t"}}},
+            31,
+            "seLinuxOptions",
+        ),
+    ],
+)
+def test_newer_versions_of_the_policy_allow_more(change, since, reason) -> None:
+    assert reason in reasons("restricted", {**GOOD, **change}, since - 1)
+    assert reason not in reasons("restricted", {**GOOD, **change}, since)
+
+
+def test_restricted_tells_of_a_volume_once() -> None:
+    spec = {**GOOD, "volumes": [{"name": "v", "hostPath": {"path": "/"}}]}
+    assert reasons("restricted", spec) == ["restricted volume types"]

@@ -28,7 +28,8 @@ class LimitRanger(Plugin):
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
 
-    async def _limits(self, attributes: Attributes) -> list[Object]:
+    async def _ranges(self, attributes: Attributes) -> list[list[Object]]:
+        """The limits of each range that counts for the request."""
         is_pod = attributes.plural == "pods"
         if is_pod and attributes.operation == UPDATE and attributes.subresource != "resize":
             return []
@@ -36,14 +37,15 @@ class LimitRanger(Plugin):
             return []
         ranges = self._registries.get("", "limitranges")
         found = [ranges.shared_object(entry) for entry in await ranges.all(attributes.namespace)]
-        return [limit for item in found for limit in item["spec"].get("limits") or ()]
+        return [item["spec"].get("limits") or [] for item in found]
 
     async def admit(self, attributes: Attributes) -> None:
-        if attributes.plural == "pods" and (limits := await self._limits(attributes)):
-            set_defaults(attributes.new(), limits)
+        if attributes.plural == "pods":
+            for limits in await self._ranges(attributes):
+                set_defaults(attributes.new(), limits)
 
     async def validate(self, attributes: Attributes) -> None:
-        limits = await self._limits(attributes)
+        limits = [limit for limits in await self._ranges(attributes) for limit in limits]
         if not limits:
             return
         check = _check_pod if attributes.plural == "pods" else _check_claim
@@ -54,7 +56,7 @@ class LimitRanger(Plugin):
 
 
 def set_defaults(pod: Object, limits: list[Object]) -> None:
-    """Resources that containers leave out, from the limits of type Container."""
+    """Resources that containers leave out, from a range's limits of type Container."""
     requests: Amounts = {}
     bounds: Amounts = {}
     for limit in limits:

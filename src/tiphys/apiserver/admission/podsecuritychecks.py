@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 Object = dict[str, Any]
@@ -185,31 +186,28 @@ def _bad_mount(context: Object) -> bool:
     return context.get("procMount") not in (None, "Default")
 
 
-def proc_mount_baseline(meta: Object, spec: Object) -> Finding | None:
-    return None if _has_own_users(spec) else proc_mount(meta, spec)
+_SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t")
+_SELINUX_TYPES_31 = (*_SELINUX_TYPES, "container_engine_t")
 
 
-_SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
-
-
-def selinux(meta: Object, spec: Object) -> Finding | None:
+def selinux(meta: Object, spec: Object, allowed: tuple[str, ...] = _SELINUX_TYPES) -> Finding | None:
     options = [("", _pod_context(spec).get("seLinuxOptions"))]
     options += [(name, context.get("seLinuxOptions")) for name, _, context in containers(spec)]
-    bad = [(name, found) for name, found in options if found and not _is_allowed_selinux(found)]
+    bad = [(name, found) for name, found in options if found and not _is_allowed_selinux(found, allowed)]
     if not bad:
         return None
     setters = ["pod"] if any(not name for name, _ in bad) else []
     if names := [name for name, _ in bad if name]:
         setters.append(_who(names))
-    types = sorted({f.get("type", "") for _, f in bad} - set(_SELINUX_TYPES))
+    types = sorted({f.get("type", "") for _, f in bad} - set(allowed))
     data = [f"{_plural('type', 'types', len(types))} {quoted(types)}"] if types else []
     data += [f"{what} may not be set" for what in ("user", "role") if any(found.get(what) for _, found in bad)]
     detail = f"{' and '.join(setters)} set forbidden securityContext.seLinuxOptions: {'; '.join(data)}"
     return "seLinuxOptions", detail
 
 
-def _is_allowed_selinux(options: Object) -> bool:
-    return options.get("type", "") in _SELINUX_TYPES and not options.get("user") and not options.get("role")
+def _is_allowed_selinux(options: Object, types: tuple[str, ...]) -> bool:
+    return options.get("type", "") in types and not options.get("user") and not options.get("role")
 
 
 _SECCOMP = ("RuntimeDefault", "Localhost")
@@ -251,19 +249,17 @@ _SYSCTLS = frozenset(
         "net.ipv4.ip_unprivileged_port_start",
         "net.ipv4.ping_group_range",
         "net.ipv4.tcp_syncookies",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_wmem",
     )
 )
+_SYSCTLS_27 = _SYSCTLS | {"net.ipv4.ip_local_reserved_ports"}
+_SYSCTLS_29 = _SYSCTLS_27 | {
+    f"net.ipv4.tcp_{name}" for name in ("keepalive_time", "fin_timeout", "keepalive_intvl", "keepalive_probes")
+}
+_SYSCTLS_32 = _SYSCTLS_29 | {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
 
 
-def sysctls(meta: Object, spec: Object) -> Finding | None:
-    bad = [s["name"] for s in _pod_context(spec).get("sysctls") or () if s["name"] not in _SYSCTLS]
+def sysctls(meta: Object, spec: Object, allowed: frozenset[str] = _SYSCTLS) -> Finding | None:
+    bad = [s["name"] for s in _pod_context(spec).get("sysctls") or () if s["name"] not in allowed]
     return ("forbidden sysctls", ", ".join(bad)) if bad else None
 
 
@@ -281,8 +277,6 @@ def windows_host_process(meta: Object, spec: Object) -> Finding | None:
 
 
 def privilege_escalation(meta: Object, spec: Object) -> Finding | None:
-    if _is_windows(spec):
-        return None
     bad = [name for name, _, context in containers(spec) if context.get("allowPrivilegeEscalation") is not False]
     if not bad:
         return None
@@ -291,8 +285,6 @@ def privilege_escalation(meta: Object, spec: Object) -> Finding | None:
 
 
 def capabilities_restricted(meta: Object, spec: Object) -> Finding | None:
-    if _is_windows(spec):
-        return None
     missing: list[str] = []
     adding: list[str] = []
     added: set[str] = set()
@@ -341,8 +333,6 @@ def restricted_volumes(meta: Object, spec: Object) -> Finding | None:
 
 
 def run_as_non_root(meta: Object, spec: Object) -> Finding | None:
-    if _has_own_users(spec):
-        return None
     reason = "runAsNonRoot != true"
     own = _pod_context(spec).get("runAsNonRoot")
     setters = ["pod"] if own is False else []
@@ -356,8 +346,6 @@ def run_as_non_root(meta: Object, spec: Object) -> Finding | None:
 
 
 def run_as_user(meta: Object, spec: Object) -> Finding | None:
-    if _has_own_users(spec):
-        return None
     setters = ["pod"] if _pod_context(spec).get("runAsUser") == 0 else []
     bad = [name for name, _, context in containers(spec) if context.get("runAsUser") == 0]
     if bad:
@@ -366,8 +354,6 @@ def run_as_user(meta: Object, spec: Object) -> Finding | None:
 
 
 def seccomp_restricted(meta: Object, spec: Object) -> Finding | None:
-    if _is_windows(spec):
-        return None
     setters, values = _profiles(spec, "seccompProfile", lambda t: t in _SECCOMP)
     if setters:
         return _bad_seccomp(setters, values)
@@ -380,6 +366,10 @@ def seccomp_restricted(meta: Object, spec: Object) -> Finding | None:
     return "seccompProfile", f"pod or {_who(unset)} must set securityContext.seccompProfile.type to {wanted}"
 
 
+def _unless(relaxed: Callable[[Object], bool], run: Run) -> Run:
+    return lambda meta, spec: None if relaxed(spec) else run(meta, spec)
+
+
 CHECKS: tuple[Check, ...] = (
     Check("appArmorProfile", False, app_armor),
     Check("capabilities_baseline", False, capabilities_baseline),
@@ -388,26 +378,49 @@ CHECKS: tuple[Check, ...] = (
     Check("hostPorts", False, host_ports),
     Check("hostProbesAndHostLifecycle", False, host_probes, since=34),
     Check("privileged", False, privileged),
-    Check("procMount", False, proc_mount_baseline),
+    Check("procMount", False, proc_mount),
+    Check("procMount", False, _unless(_has_own_users, proc_mount), since=35),
     Check("seLinuxOptions", False, selinux),
+    Check("seLinuxOptions", False, partial(selinux, allowed=_SELINUX_TYPES_31), since=31),
     Check("seccompProfile_baseline", False, seccomp_baseline, since=19),
     Check("sysctls", False, sysctls),
+    Check("sysctls", False, partial(sysctls, allowed=_SYSCTLS_27), since=27),
+    Check("sysctls", False, partial(sysctls, allowed=_SYSCTLS_29), since=29),
+    Check("sysctls", False, partial(sysctls, allowed=_SYSCTLS_32), since=32),
     Check("windowsHostProcess", False, windows_host_process),
     Check("allowPrivilegeEscalation", True, privilege_escalation, since=8),
+    Check("allowPrivilegeEscalation", True, _unless(_is_windows, privilege_escalation), since=25),
     Check("capabilities_restricted", True, capabilities_restricted, since=22, replaces="capabilities_baseline"),
+    Check(
+        "capabilities_restricted",
+        True,
+        _unless(_is_windows, capabilities_restricted),
+        since=25,
+        replaces="capabilities_baseline",
+    ),
     Check("procMount_restricted", True, proc_mount, since=35, replaces="procMount"),
-    Check("restrictedVolumes", True, restricted_volumes),
+    Check("restrictedVolumes", True, restricted_volumes, replaces="hostPathVolumes"),
     Check("runAsNonRoot", True, run_as_non_root),
+    Check("runAsNonRoot", True, _unless(_has_own_users, run_as_non_root), since=35),
     Check("runAsUser", True, run_as_user, since=23),
+    Check("runAsUser", True, _unless(_has_own_users, run_as_user), since=35),
     Check("seccompProfile_restricted", True, seccomp_restricted, since=19, replaces="seccompProfile_baseline"),
+    Check(
+        "seccompProfile_restricted",
+        True,
+        _unless(_is_windows, seccomp_restricted),
+        since=25,
+        replaces="seccompProfile_baseline",
+    ),
 )
-"""In the order in which findings are told."""
+"""In the order in which findings are told. Of several of one id, each replaces the ones before."""
 
 
 def findings(level: str, minor: int, meta: Object, spec: Object) -> list[Finding]:
     """What a pod does that a level, in a version of the policy, forbids."""
     if level == "privileged":
         return []
-    chosen = [c for c in CHECKS if c.since <= minor and (level == "restricted" or not c.restricted)]
-    replaced = {check.replaces for check in chosen}
-    return [found for check in chosen if check.id not in replaced and (found := check.run(meta, spec)) is not None]
+    chosen = {c.id: c for c in CHECKS if c.since <= minor and (level == "restricted" or not c.restricted)}
+    replaced = {check.replaces for check in chosen.values()}
+    told = (check.run(meta, spec) for check in chosen.values() if check.id not in replaced)
+    return [found for found in told if found is not None]

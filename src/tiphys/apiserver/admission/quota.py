@@ -10,9 +10,11 @@ from typing import Any
 
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.api.meta.timestamps import format_time
 from tiphys.api.pods.quotausage import Usage, in_scope, matching, missing_resources, usage_of
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
+from tiphys.apiserver.registry.making import owned_status
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.entry import Entry
@@ -52,7 +54,8 @@ class ResourceQuota(Plugin):
             if used:
                 changed = copy(quota)
                 changed["status"]["used"] = {**(quota["status"].get("used") or {}), **used}
-                changes.append((entry, changed))
+                now = format_time(self._quotas.clock.now())
+                changes.append((entry, owned_status(self._quotas, quota, changed, now)))
         if attributes.dry_run:
             return
         for entry, changed in changes:

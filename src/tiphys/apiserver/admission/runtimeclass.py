@@ -41,19 +41,20 @@ class RuntimeClass(Plugin):
         if found is None:
             return
         spec = attributes.new()["spec"]
-        if overhead := _overhead(found):
+        if found.get("overhead") is not None:
+            overhead = _overhead(found)
             if spec.get("overhead") and spec["overhead"] != overhead:
                 raise _mismatch(attributes)
-            spec["overhead"] = overhead
+            if overhead:
+                spec["overhead"] = overhead
         if scheduling := found.get("scheduling"):
             _set_scheduling(attributes, spec, scheduling)
 
     async def validate(self, attributes: Attributes) -> None:
         found = await self._class(attributes)
         overhead = attributes.new()["spec"].get("overhead")
-        wanted = _overhead(found) if found is not None else None
-        if wanted:
-            if overhead != wanted:
+        if found is not None and found.get("overhead") is not None:
+            if (overhead or None) != (_overhead(found) or None):
                 raise _mismatch(attributes)
         elif overhead is not None:
             reason = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
@@ -81,7 +82,33 @@ def _set_scheduling(attributes: Attributes, spec: Object, scheduling: Object) ->
         selector[key] = value
     if selector:
         spec["nodeSelector"] = selector
-    tolerations = list(spec.get("tolerations") or ())
-    tolerations += [copy(t) for t in scheduling.get("tolerations") or () if t not in tolerations]
+    tolerations = merge_tolerations([*(spec.get("tolerations") or ()), *copy(scheduling.get("tolerations") or [])])
     if tolerations:
         spec["tolerations"] = tolerations
+
+
+def merge_tolerations(every: list[Object]) -> list[Object]:
+    """Those that no other one includes; the first of equal ones."""
+    kept: list[Object] = []
+    for i, toleration in enumerate(every):
+        if any(_includes(other, toleration) for other in kept):
+            continue
+        if not any(other != toleration and _includes(other, toleration) for other in every[i + 1 :]):
+            kept.append(toleration)
+    return kept
+
+
+def _includes(wide: Object, narrow: Object) -> bool:
+    if wide == narrow:
+        return True
+    every_key = not wide.get("key") and wide.get("operator") == "Exists"
+    if narrow.get("key") != wide.get("key") and not every_key:
+        return False
+    if wide.get("effect") and narrow.get("effect") != wide["effect"]:
+        return False
+    limit, wanted = wide.get("tolerationSeconds"), narrow.get("tolerationSeconds")
+    if wide.get("effect") == "NoExecute" and limit is not None and (wanted is None or wanted > limit):
+        return False
+    if wide.get("operator") in (None, "", "Equal"):
+        return narrow.get("operator") == "Equal" and narrow.get("value") == wide.get("value")
+    return wide.get("operator") == "Exists"

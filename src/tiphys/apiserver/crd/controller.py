@@ -12,16 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tiphys.api import errors
-from tiphys.api.apply import excluding, of_paths, update_managed_fields
 from tiphys.api.meta.conditions import is_condition
 from tiphys.api.meta.copying import copy
-from tiphys.api.schema import schema_for
 from tiphys.apiserver.bootstrap.apiservices import follow_custom
 from tiphys.apiserver.crd.naming import ESTABLISHED, accept_names, establish
 from tiphys.apiserver.crd.serving import Serving
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.definitions import CLEANUP, TERMINATING, set_status_condition
-from tiphys.apiserver.registry.making import delete_own
+from tiphys.apiserver.registry.making import delete_own, owned_status
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.runtime.clock import Clock
@@ -111,7 +109,7 @@ class DefinitionController:
             assert stored is not None
             new = copy(stored)
             change(new, write.now)
-            return _managed(stored, new, registry, write.now)
+            return owned_status(registry, stored, new, write.now)
 
         update = updating.Update("", name, transform, updating.StatusRules(registry))
         try:
@@ -188,10 +186,3 @@ class DefinitionController:
 def is_terminating(obj: Object) -> bool:
     meta = obj["metadata"]
     return "deletionTimestamp" in meta and CLEANUP in (meta.get("finalizers") or ())
-
-
-def _managed(old: Object, new: Object, registry: Registry, now: str) -> Object:
-    """The server owns the status that it writes."""
-    gvk = registry.strategy.gvk
-    filters = {gvk.api_version: excluding(of_paths("spec"))}
-    return update_managed_fields(old, new, _MANAGER, gvk, schema_for(gvk), now, "status", filters=filters)

@@ -8,10 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import errors, fielderrors
-from tiphys.api.apply import update_managed_fields
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.selectors import selector_from_object
-from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -27,6 +25,7 @@ from tiphys.apiserver.endpoints.writing import attributes_of
 from tiphys.apiserver.registry import deleting, updating
 from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.apiserver.registry.deleting import DeleteOptions
+from tiphys.apiserver.registry.making import owned_status
 from tiphys.apiserver.registry.podconditions import set_pod_condition
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import no_validation
@@ -36,7 +35,6 @@ from tiphys.wire.http import Response
 Object = dict[str, Any]
 
 _EVICTION = GroupVersionKind("policy", "v1", "Eviction")
-_MANAGER = "kube-apiserver"
 _UNREADABLE = "ignoreStoreReadErrorWithClusterBreakingPotential"
 _ATTEMPTS = 20
 
@@ -103,8 +101,7 @@ class Evict:
         async def transform(budget: Object | None) -> Object:
             assert budget is not None
             spent = spend(budget, pod["metadata"]["name"], write.now)
-            gvk = self._budgets.strategy.gvk
-            return update_managed_fields(budget, spent, _MANAGER, gvk, schema_for(gvk), write.now, "status")
+            return owned_status(self._budgets, budget, spent, write.now)
 
         change = updating.Update(write.namespace, name, transform, Unvalidated())
         await updating.update(self._budgets, change, write)

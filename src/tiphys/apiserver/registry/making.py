@@ -26,6 +26,13 @@ def prepared(registry: Registry, obj: Object) -> Object:
     return codec.complete(obj, schema_for(gvk))
 
 
+def owned_status(registry: Registry, old: Object, new: Object, now: str) -> Object:
+    """``new``, which differs in its status, with what changes of it managed by the server; in place."""
+    gvk = registry.strategy.gvk
+    filters = {gvk.api_version: excluding(of_paths(*registry.strategy.reset_by_status))}
+    return update_managed_fields(old, new, _MANAGER, gvk, schema_for(gvk), now, "status", filters=filters)
+
+
 def owned(registry: Registry, old: Object | None, new: Object, write: Write) -> Object:
     """``new``, which is prepared, with the fields that this write changes managed by the server; in place."""
     gvk, reset = registry.strategy.gvk, registry.strategy.reset_fields
