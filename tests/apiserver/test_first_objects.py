@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.apiserver.apiworld import World, run
+from tiphys.apiserver.bootstrap.availability import availability
 
 Object = dict[str, Any]
 
@@ -78,3 +79,34 @@ def test_devices_as_an_administrator_are_for_namespaces_with_the_label() -> None
         assert (await world.raw("POST", CLAIMS, claim)).status == 201
 
     run(work)
+
+
+def test_an_api_in_a_service_tells_why_it_cannot_be_had() -> None:
+    async def work(world: World) -> None:
+        async def told() -> tuple[str, str]:
+            condition = (await world.json("GET", f"{SERVICES}/v1.example.com"))["status"]["conditions"][0]
+            return condition["reason"], condition["message"]
+
+        spec = {"group": "example.com", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10}
+        reference = {"namespace": "default", "name": "api"}
+        await world.json(
+            "POST", SERVICES, {"metadata": {"name": "v1.example.com"}, "spec": {**spec, "service": reference}}
+        )
+        await world.settle()
+        assert await told() == ("ServiceNotFound", 'service/api in "default" is not present')
+        service = {"metadata": {"name": "api"}, "spec": {"ports": [{"port": 443, "name": "https"}]}}
+        await world.json("POST", "/api/v1/namespaces/default/services", service)
+        await world.settle()
+        assert await told() == ("EndpointsNotFound", 'cannot find endpointslices for service/api in "default"')
+
+    run(work)
+
+
+def test_what_stands_behind_an_api() -> None:
+    reference = {"namespace": "default", "name": "api", "port": 443}
+    service: Object = {"spec": {"type": "ClusterIP", "ports": [{"port": 443, "name": "https"}]}}
+    ready: Object = {"endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"name": "https", "port": 8443}]}
+    waiting: Object = {**ready, "endpoints": [{"conditions": {"ready": False}}]}
+    assert availability({**reference, "port": 80}, service, [ready])["reason"] == "ServicePortError"
+    assert availability(reference, service, [waiting])["reason"] == "MissingEndpoints"
+    assert availability(reference, service, [waiting, ready])["reason"] == "FailedDiscoveryCheck"

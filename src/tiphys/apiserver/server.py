@@ -14,6 +14,7 @@ from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.admission.plugins import make_plugins
 from tiphys.apiserver.authn import setup as authentication
 from tiphys.apiserver.authz import setup as authorization
+from tiphys.apiserver.bootstrap.availability import AvailabilityFollower
 from tiphys.apiserver.bootstrap.flowcontrol import DanglingFollower
 from tiphys.apiserver.bootstrap.objects import Bootstrap
 from tiphys.apiserver.call import Filter
@@ -131,6 +132,7 @@ class APIServer:
         await self._definitions.start()
         self._runner.supervise(self._definitions.run, "definitions")
         self._runner.supervise(DanglingFollower(self.registries).run, "flow schemas")
+        self._runner.supervise(AvailabilityFollower(self.registries).run, "API services")
         self._runner.supervise(self._bootstrap.keep, "housekeeping")
         self._runner.supervise(self._mark_watches, "bookmarks")
         self._runner.supervise(self._repair_services, "service repair")

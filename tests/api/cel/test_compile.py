@@ -25,6 +25,11 @@ def problems(text: str) -> list[str]:
     return [line.split(":", 3)[3].replace(":", "", 1) for line in lines]
 
 
+def test_nothing_at_all_is_told_before_the_first_column() -> None:
+    assert problems("") == [f"0 Syntax error: mismatched input '<EOF>' expecting {OPERAND}"]
+    assert problems(" ") == [f"2 Syntax error: mismatched input '<EOF>' expecting {OPERAND}"]
+
+
 @pytest.mark.parametrize(
     ("text", "type"),
     [

@@ -40,7 +40,7 @@ class Source:
 
     def describe(self, problem: Problem) -> str:
         line, column = self.location(problem.pos)
-        told = f"ERROR: <input>:{line}:{column + 1}: {problem.message}"
+        told = f"ERROR: <input>:{line}:{column + bool(self.text)}: {problem.message}"
         snippet = self.snippet(line)
         if snippet is None or len(snippet.encode("utf-8", "surrogatepass")) > _MAX_SNIPPET:
             return told
