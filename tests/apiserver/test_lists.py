@@ -219,6 +219,24 @@ def test_bookmarks_come_by_themselves() -> None:
     run(work)
 
 
+def test_a_selector_of_names_spans_namespaces() -> None:
+    async def work(world: World) -> None:
+        for namespace in ("a", "b"):
+            await world.namespace(namespace)
+            for name in ("x", "y"):
+                await world.admin.create(R.CONFIG_MAPS, config_map(name), namespace=namespace)
+        selector = "metadata.name=x"
+        listed = await world.admin.list(R.CONFIG_MAPS, field_selector=selector)
+        assert [(i["metadata"]["namespace"], i["metadata"]["name"]) for i in listed["items"]] == [
+            ("a", "x"),
+            ("b", "x"),
+        ]
+        watch = world.admin.watch(R.CONFIG_MAPS, field_selector=selector, bookmarks=False)
+        assert await collect(watch, 2) == [("ADDED", "x"), ("ADDED", "x")]
+
+    run(work)
+
+
 def test_two_servers_on_one_store_agree() -> None:
     async def work(world: World) -> None:
         await world.namespace("a")

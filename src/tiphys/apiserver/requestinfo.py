@@ -30,12 +30,18 @@ class RequestInfo:
     resource: str = ""
     subresource: str = ""
     name: str = ""
+    selects_name: bool = False
+    """Whether ``name`` is what a field selector asks for, and the path is that of a collection."""
     subpath: str = ""
     """What follows the subresource: the path behind ``…/proxy/``."""
     field_selector: str = ""
     label_selector: str = ""
     error: str = ""
     """Why the path makes no sense, if it does not."""
+
+    @property
+    def name_in_path(self) -> str:
+        return "" if self.selects_name else self.name
 
     @property
     def is_resource(self) -> bool:
@@ -87,6 +93,7 @@ def _refine_verb(info: RequestInfo, parameters: Parameters, by_path: bool) -> No
     if not info.name and info.verb == "get":
         info.verb = "watch" if is_true(parameters, "watch") else "list"
         info.name = _exact_name(parameters.get("fieldSelector", [""])[0])
+        info.selects_name = bool(info.name)
     elif not info.name and info.verb == "delete":
         info.verb = "deletecollection"
     if not by_path and info.verb in _SELECTING:

@@ -103,7 +103,7 @@ class Router:
         """Refuse what the resource does not have: a scope, a subresource or a verb."""
         info = call.info
         if not _is_in_scope(call, resource):
-            spans = resource.namespaced and "list" in resource.verbs and not info.namespace and not info.name
+            spans = resource.namespaced and "list" in resource.verbs and not info.namespace and not info.name_in_path
             raise errors.method_not_allowed() if spans else errors.no_such_path()
         verbs = resource.verbs
         if info.subresource:
@@ -111,7 +111,7 @@ class Router:
             if subresource is None:
                 raise _no_subresource(resource, info.name)
             verbs = subresource.verbs
-        elif info.name and not resource.custom and not _NAMED & set(verbs):
+        elif info.name_in_path and not resource.custom and not _NAMED & set(verbs):
             raise errors.no_such_path()
         if info.verb not in verbs and not _asks_options_of_proxied(call):
             if resource.custom:
@@ -158,7 +158,7 @@ def _has_route(call: Call) -> bool:
     info = call.info
     if call.request.method == "HEAD" and info.subresource != "proxy":
         return False
-    if info.name:
+    if info.name_in_path:
         return info.verb != "create" or bool(info.subresource)
     return info.verb not in ("update", "patch", "delete")
 
@@ -177,4 +177,5 @@ def _may_span(call: Call, resource: Resource) -> bool:
     info = call.info
     if resource.plural == "namespaces" and not resource.group:
         return info.namespace in ("", info.name)
-    return resource.namespaced and info.verb in ("list", "watch") and not info.name and "list" in resource.verbs
+    is_collection = info.verb in ("list", "watch") and not info.name_in_path
+    return resource.namespaced and is_collection and "list" in resource.verbs
