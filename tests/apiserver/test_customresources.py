@@ -105,6 +105,27 @@ def test_objects_are_pruned_defaulted_and_validated() -> None:
     run(work)
 
 
+def test_what_breaks_a_later_rule_may_stay_with_a_warning() -> None:
+    async def work(world: World) -> None:
+        found = await define(world)
+        await world.json("POST", TOYS, toy("a", color="red"))
+        rule = {"x-kubernetes-validations": [{"rule": "self != 'red'", "message": "not red"}]}
+        color = SPEC["properties"]["color"] | rule
+        schema = {
+            "type": "object",
+            "properties": {"spec": SPEC | {"properties": SPEC["properties"] | {"color": color}}},
+        }
+        found["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema
+        await world.json("PUT", f"{DEFINITIONS}/toys.example.com", found)
+        await world.settle()
+        patch = await world.raw("PATCH", f"{TOYS}/a", {"spec": {"n": 3}}, content_type=MERGE)
+        assert patch.headers["Warning"] == '299 - "spec.color: Invalid value: \\"red\\": not red"'
+        refused = await world.json("POST", TOYS, toy("b", color="red"))
+        assert refused["message"] == 'Toy.example.com "b" is invalid: spec.color: Invalid value: "red": not red'
+
+    run(work)
+
+
 def test_status_and_scale_are_written_by_themselves() -> None:
     async def work(world: World) -> None:
         await define(world, definition(subresources={"status": {}, "scale": SCALE}))

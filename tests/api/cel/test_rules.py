@@ -50,6 +50,7 @@ def test_types_of_a_schema(schema: dict[str, Any], rule: str) -> None:
         ("self.nope", "compilation failed: ERROR: <input>:1:5: undefined field 'nope'\n | self.nope\n | ....^"),
         ("self.x", "cel expression must evaluate to a bool"),
         ("self.x.find('(') == ''", "program instantiation failed: error parsing regexp: missing closing ): `(`"),
+        ("string(null) == ''", "program instantiation failed: no such overload: string(null_type)"),
     ],
 )
 def test_what_is_wrong(rule: str, told: str) -> None:

@@ -281,7 +281,7 @@ class Estimator:
 
     def _operand(self, node: Node) -> Operand:
         path: list[str] | None = self._path(node)
-        if path and path[0] in (ACCUMULATOR, OLD_ACCUMULATOR):
+        if not path or path[0] in (ACCUMULATOR, OLD_ACCUMULATOR):
             path = None
         return Operand(node, node.type, path, self._size(node))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiphys.api.cel import environments, types, validators
+from tiphys.api.cel import environments, instantiate, types
 from tiphys.api.cel.cost import Estimator, Range
 from tiphys.api.cel.decltypes import DeclType
 from tiphys.api.cel.environment import Compiled, CompileError, Environment
@@ -62,7 +62,7 @@ class Scope:
         if compiled.type is not types.BOOL:
             found.error = "cel expression must evaluate to a bool"
             return found
-        if wrong := validators.first_bad_pattern(compiled.tree):
+        if wrong := instantiate.problem(compiled):
             found.error = f"program instantiation failed: {wrong}"
             return found
         found.rule, found.cost = compiled, self.cost(compiled)
@@ -81,7 +81,7 @@ class Scope:
         if compiled.type is not types.STRING:
             found.message_error = "messageExpression must evaluate to a string"
             return
-        if wrong := validators.first_bad_pattern(compiled.tree):
+        if wrong := instantiate.problem(compiled):
             found.message_error = f"messageExpression instantiation failed: {wrong}"
             return
         found.message, found.message_cost = compiled, self.cost(compiled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from tiphys.api.cel import environments, types, validators
+from tiphys.api.cel import environments, instantiate, types
 from tiphys.api.cel.cost import Estimator, Range
 from tiphys.api.cel.environment import Compiled, CompileError, Environment
 from tiphys.api.cel.library import costs
@@ -50,7 +50,7 @@ def compile(expression: Expression) -> Compiled:
 
 
 def _instantiate(compiled: Compiled) -> None:
-    if wrong := validators.first_bad_pattern(compiled.tree):
+    if wrong := instantiate.problem(compiled):
         raise NoProgram(f"program instantiation failed: {wrong}")
 
 

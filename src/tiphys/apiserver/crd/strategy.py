@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tiphys.api import errors
@@ -13,6 +14,7 @@ from tiphys.api.validation.custom import objects
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 
 Object = dict[str, Any]
+_Validate = Callable[[Object, Object, CustomVersion, bool, list[str]], list[FieldError]]
 
 
 class CustomStrategy(Strategy):
@@ -69,7 +71,7 @@ class CustomStrategy(Strategy):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
     def validate_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
-        return objects.validate_update(self._seen(new), self._seen(old), self.version, self._resource.namespaced)
+        return self._checked(objects.validate_update, new, old, write)
 
     # -- status
 
@@ -83,7 +85,14 @@ class CustomStrategy(Strategy):
             copy_field(new, old, name)
 
     def validate_status_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
-        return objects.validate_status_update(self._seen(new), self._seen(old), self.version, self._resource.namespaced)
+        return self._checked(objects.validate_status_update, new, old, write)
+
+    def _checked(self, validate: _Validate, new: Object, old: Object, write: Write) -> list[FieldError]:
+        warnings: list[str] = []
+        found = validate(self._seen(new), self._seen(old), self.version, self._resource.namespaced, warnings)
+        for warning in warnings:
+            write.warn(warning)
+        return found
 
 
 def _content(obj: Object) -> Object:

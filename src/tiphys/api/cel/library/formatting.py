@@ -180,8 +180,9 @@ def _float(kind: str, precision: int, value: Any) -> str:
         return "∞" if number > 0 else "-∞"
     if kind == "f":
         return f"{number:,.{precision}f}"
-    mantissa, _, power = f"{number:.{precision}e}".partition("e")
-    return f"{mantissa}\u202f×\u202f10{_power(int(power))}"
+    # The original takes the precision here for a width.
+    mantissa, _, power = f"{number:.6e}".partition("e")
+    return f"{mantissa}×10{_power(int(power))}"
 
 
 def _power(power: int) -> str:

@@ -85,11 +85,9 @@ def double_text(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    exponent = 0 if value == 0 else int(f"{value!r:s}" and f"{value:e}".partition("e")[2])
-    if -4 <= exponent < 21:
+    mantissa, _, power = _shortest(value).partition("e")
+    if -4 <= int(power) < 6:
         return values.decimal_text(value)
-    digits = f"{value:.17e}" if float(f"{value:.16e}") != value else _shortest(value)
-    mantissa, _, power = digits.partition("e")
     return f"{mantissa}e{power[0]}{int(power[1:]):02d}"
 
 

@@ -61,9 +61,9 @@ def _parse(text: str) -> tuple[str, _Parts]:
         return "empty url", nothing
     if text == "*":
         return "", ("", "", "*", "")
-    scheme, rest = "", text
-    if found := _SCHEME.match(text):
-        scheme, rest = found.group(1).lower(), text[found.end() :]
+    scheme, rest = "", text.partition("#")[0]
+    if found := _SCHEME.match(rest):
+        scheme, rest = found.group(1).lower(), rest[found.end() :]
     elif text.startswith(":"):
         return "missing protocol scheme", nothing
     elif ":" in text.split("/", 1)[0] and not text.startswith("/"):
@@ -87,6 +87,8 @@ def _parse(text: str) -> tuple[str, _Parts]:
 def _host_problem(host: str) -> str:
     if wrong := _BAD_HOST.search(host):
         return f"invalid character {quote(wrong.group())} in host name"
+    if wrong := _ESCAPE.search(host):
+        return f"invalid URL escape {quote(wrong.group())}"
     if host.startswith("["):
         end = host.rfind("]")
         if end < 0:

@@ -50,7 +50,10 @@ def validate_create(obj: Object, version: CustomVersion, namespaced: bool) -> Er
     return errs + _rules(errs, obj, None, version)
 
 
-def validate_update(new: Object, old: Object, version: CustomVersion, namespaced: bool) -> Errors:
+def validate_update(
+    new: Object, old: Object, version: CustomVersion, namespaced: bool, warnings: list[str] | None = None
+) -> Errors:
+    """``warnings`` takes what the rules find wrong as it was before."""
     errs = _metadata_of_any(new, old, namespaced)
     if wrong := _type_meta(new, version):
         return errs + wrong
@@ -59,10 +62,12 @@ def validate_update(new: Object, old: Object, version: CustomVersion, namespaced
     errs += _scale_spec(new, version.scale) + _scale_status(new, version.scale)
     errs += embedded_errors(new, version.structural, "")
     errs += _newly_repeated(new, old, version)
-    return errs + _rules(errs, new, old, version)
+    return errs + _rules(errs, new, old, version, warnings)
 
 
-def validate_status_update(new: Object, old: Object, version: CustomVersion, namespaced: bool) -> Errors:
+def validate_status_update(
+    new: Object, old: Object, version: CustomVersion, namespaced: bool, warnings: list[str] | None = None
+) -> Errors:
     errs = _metadata_of_any(new, old, namespaced)
     if wrong := _type_meta(new, version):
         return errs + wrong
@@ -73,7 +78,7 @@ def validate_status_update(new: Object, old: Object, version: CustomVersion, nam
         errs += schemas.validate(new["status"], schema, "status", before)
     errs += _scale_status(new, version.scale)
     errs += _newly_repeated(new, old, version)
-    return errs + _rules(errs, new, old, version)
+    return errs + _rules(errs, new, old, version, warnings)
 
 
 def _metadata_of_any(new: Object, old: Object, namespaced: bool) -> Errors:
@@ -99,12 +104,14 @@ def _newly_repeated(new: Object, old: Object, version: CustomVersion) -> Errors:
     return [] if found and repeated(old, version.structural) else found
 
 
-def _rules(errs: Errors, obj: Object, old: Object | None, version: CustomVersion) -> Errors:
+def _rules(
+    errs: Errors, obj: Object, old: Object | None, version: CustomVersion, warnings: list[str] | None = None
+) -> Errors:
     if version.structural is None:
         return []
     if any(error.type in _BLOCKING for error in errs):
         return [fielderrors.invalid("<nil>", None, _NOT_CHECKED)] if has_rules(version.structural) else []
-    return validate_rules(obj, old, version.structural)
+    return validate_rules(obj, old, version.structural, warnings=warnings)
 
 
 # -- scale
