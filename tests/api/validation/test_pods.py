@@ -131,3 +131,19 @@ def test_status_does_not_move_a_pod() -> None:
     assert status_update("v1", "Pod", new, old) == [
         "status.nodeName: Forbidden: may not be changed directly",
     ]
+
+
+def test_a_device_meets_the_last_mount_of_each_volume() -> None:
+    volumes = [{"name": "v", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "c"}}]
+
+    def found(*paths: str) -> list[str]:
+        mounts = [{"name": "v", "mountPath": path} for path in paths]
+        devices = [{"name": "b", "devicePath": "/x"}]
+        container = {**CONTAINER, "volumeMounts": mounts, "volumeDevices": devices}
+        return create("v1", "Pod", pod(containers=[container], volumes=volumes))
+
+    taken = "must not already exist as a path in volume"
+    at = "spec.containers[0]"
+    mount, device = f'{at}.volumeMounts[{{}}].mountPath: Invalid value: "/x": {taken}Devices', f"{at}.volumeDevices[0]"
+    assert found("/a", "/x") == [mount.format(1), f'{device}.devicePath: Invalid value: "/x": {taken}Mounts']
+    assert found("/x", "/a") == [mount.format(0)]

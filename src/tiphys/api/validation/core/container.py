@@ -228,7 +228,7 @@ def _mounts(
     errs: Errors, container: Object, mounts: list[Object], devices: Any, volumes: dict[str, Object], path: str
 ) -> None:
     device_names = {device.get("name") or "" for device in devices}
-    device_paths = {device.get("devicePath") or "" for device in devices}
+    device_paths = {device.get("name") or "": device.get("devicePath") or "" for device in devices}.values()
     points: set[str] = set()
     for i, mount in enumerate(mounts):
         at, name, point = f"{path}[{i}]", mount.get("name") or "", mount.get("mountPath") or ""
@@ -286,7 +286,8 @@ def _recursive_read_only(errs: Errors, mount: Object, recursive: str, path: str)
 
 def _devices(errs: Errors, devices: list[Object], mounts: Any, volumes: dict[str, Object], path: str) -> None:
     mount_names = {mount.get("name") or "" for mount in mounts}
-    mount_paths = {mount.get("mountPath") or "" for mount in mounts}
+    # Of several mounts of one volume the original compares the last one only.
+    mount_paths = {mount.get("name") or "": mount.get("mountPath") or "" for mount in mounts}.values()
     seen_paths: set[str] = set()
     seen_names: set[str] = set()
     for i, device in enumerate(devices):
