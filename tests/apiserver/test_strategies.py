@@ -282,3 +282,13 @@ def test_errors_tell_an_empty_value_from_none() -> None:
             assert f"spec.capacity: Unsupported value: {shown}: supported values" in told["message"]
 
     run(work)
+
+
+def test_bindings_of_another_namespace_are_refused() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        for meta, text in (({"namespace": "b", "name": "p"}, "the namespace of"), ({}, "Name parameter required.")):
+            told = await world.json("POST", f"{NS}/bindings", {"metadata": meta, "target": {"name": "n"}})
+            assert told["message"].startswith(text)
+
+    run(work)

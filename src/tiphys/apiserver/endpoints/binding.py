@@ -20,6 +20,7 @@ from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import attributes_of
 from tiphys.apiserver.registry import updating
+from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.apiserver.registry.podconditions import set_pod_condition
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.strategy import Finish, Write, keep
@@ -53,6 +54,7 @@ class BindPod:
         options = write_options(call, "CreateOptions")
         binding = decode_as(call, _BINDING, options)
         meta = binding["metadata"]
+        match_namespace(meta, call.info.namespace)
         name = call.info.name or meta.get("name", "")
         if not name:
             raise errors.bad_request("Name parameter required.")
