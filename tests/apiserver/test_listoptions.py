@@ -213,6 +213,7 @@ def test_views_of_what_has_none() -> None:
         found = await world.json("GET", f"{MAPS}/c0?includeObject=x", accept=table)
         text = "Unable to convert to Table as requested: includeObject: Invalid value: \"x\": must be 'Metadata', "
         assert (found["code"], found["message"]) == (400, f"{text}'Object', 'None', or empty")
+        assert (await world.json("GET", f"{MAPS}?watch=1&includeObject=x", accept=table))["code"] == 400
         await world.admin.create(R.PODS, pod("p"), namespace="a")
         assert (await world.json("GET", "/api/v1/namespaces/a/pods/p/resize", accept=table))["code"] == 406
         assert (await world.json("GET", "/api/v1/namespaces/a/pods/p/status", accept=table))["kind"] == "Table"

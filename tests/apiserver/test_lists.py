@@ -168,6 +168,17 @@ def test_a_watch_from_the_past_catches_up() -> None:
     run(work)
 
 
+def test_a_watch_may_start_at_the_first_object_of_a_kind() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        first = await world.admin.create(R.LEASES, {"metadata": {"name": "x"}}, namespace="a")
+        await world.admin.create(R.LEASES, {"metadata": {"name": "y"}}, namespace="a")
+        watch = world.admin.watch(R.LEASES, "a", resource_version=first["metadata"]["resourceVersion"])
+        assert await collect(watch, 1) == [("ADDED", "y")]
+
+    run(work)
+
+
 def test_a_watch_from_too_far_back_is_gone() -> None:
     async def work(world: World) -> None:
         await world.namespace("a")

@@ -20,7 +20,7 @@ from tiphys.apiserver.endpoints.negotiation import TABLE, Form, negotiate
 from tiphys.apiserver.endpoints.options import ListOptions, list_options
 from tiphys.apiserver.endpoints.respond import headers_of, read_entry
 from tiphys.apiserver.endpoints.target import Target
-from tiphys.apiserver.endpoints.views import partial, table
+from tiphys.apiserver.endpoints.views import include_of, partial, table
 from tiphys.apiserver.storage.changes import ADDED, BOOKMARK, ERROR, Change, event_line
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.feed import TooLargeRevision
@@ -69,6 +69,8 @@ class Plan:
 
 async def watch(call: Call, target: Target) -> Response:
     form = negotiate(call)
+    if form.kind == TABLE:
+        include_of(form)
     options = list_options(call, watch=True)
     name = call.info.name if not options.field_selector else ""
     selection = target.selection(call.info.namespace, options, name)

@@ -84,7 +84,8 @@ class ObjectStore:
     # -- writes
 
     async def create(self, key: str, obj: Object, ttl: int = 0) -> Entry:
-        """Raises ``Exists``. ``ttl`` in seconds, 0 for ever."""
+        """Raises ``Exists``. ``ttl`` in seconds, 0 for ever. The cache is there first: a watch may start from here."""
+        await self.cacher.ready()
         draft = self.codec.draft(obj)
         lease = await self._leases.lease(ttl) if ttl else 0
         revision = await self._put(key, draft, 0, lease)
