@@ -146,14 +146,19 @@ def _maps(old: dict[str, Any], new: dict[str, Any], plan: Plan) -> _Triple:
             known = children.get(name)
             element, below = known if known is not None else (f"f:{name}", items or plan)
             removed[element] = whole(old[name], below)
-    return _in_order(removed), _in_order(modified), _in_order(added)
+    return _by_name(removed), _by_name(modified), _by_name(added)
+
+
+def _by_name(node: FieldSet) -> Node:
+    """Fields in the order in which the original writes them, as clients compare the text of the sets."""
+    if len(node) > 1:
+        return {element: node[element] for element in sorted(node)}
+    return node or None
 
 
 def _in_order(node: FieldSet) -> Node:
-    """As the original writes it, as clients compare the text of the sets."""
-    if len(node) > 1:
-        return ordered_level(node)
-    return node or None
+    """The same for items of a list."""
+    return ordered_level(node) if len(node) > 1 else node or None
 
 
 def _keep(element: str, found: _Triple, removed: FieldSet, modified: FieldSet, added: FieldSet) -> None:
