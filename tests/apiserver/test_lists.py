@@ -171,9 +171,10 @@ def test_a_watch_from_the_past_catches_up() -> None:
 def test_a_watch_may_start_at_the_first_object_of_a_kind() -> None:
     async def work(world: World) -> None:
         await world.namespace("a")
-        first = await world.admin.create(R.LEASES, {"metadata": {"name": "x"}}, namespace="a")
-        await world.admin.create(R.LEASES, {"metadata": {"name": "y"}}, namespace="a")
-        watch = world.admin.watch(R.LEASES, "a", resource_version=first["metadata"]["resourceVersion"])
+        kind = R.NETWORK_POLICIES  # which nobody has asked for before
+        first = await world.admin.create(kind, {"metadata": {"name": "x"}, "spec": {"podSelector": {}}}, namespace="a")
+        await world.admin.create(kind, {"metadata": {"name": "y"}, "spec": {"podSelector": {}}}, namespace="a")
+        watch = world.admin.watch(kind, "a", resource_version=first["metadata"]["resourceVersion"])
         assert await collect(watch, 1) == [("ADDED", "y")]
 
     run(work)
