@@ -141,3 +141,14 @@ def test_the_grace_of_a_deletion_stays() -> None:
         assert refused["details"]["causes"][0]["field"] == "metadata.deletionGracePeriodSeconds"
 
     run(work)
+
+
+def test_an_emptied_selector_is_shown_as_the_wire_form_has_it() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        await world.json("POST", DEPLOYMENTS, DEPLOYMENT)
+        emptied = {"spec": {"selector": {"matchLabels": {"a": None}}}}
+        refused = await _merge(world, f"{DEPLOYMENTS}/x", emptied, "m")
+        assert "spec.selector: Invalid value: {}: field is immutable" in refused["message"]
+
+    run(work)

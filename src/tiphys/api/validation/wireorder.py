@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tiphys.api.fielderrors import FieldError
-from tiphys.api.schema import ARRAY, MAP, OBJECT, Schema
+from tiphys.api.schema import ARRAY, MAP, OBJECT, Field, Schema
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
 
@@ -47,6 +47,15 @@ def _ordered(value: Any, schema: Schema) -> Any:
         return {key: value[key] for key in sorted(value)}
     if schema.kind != OBJECT:
         return value
-    found = {name: _ordered(value[name], f.schema) for name, f in schema.fields.items() if name in value}
+    found = {
+        name: _ordered(value[name], field.schema)
+        for name, field in schema.fields.items()
+        if name in value and not _left_out(value[name], field)
+    }
     # What the type does not know is in its internal form, and in order already.
-    return {**found, **{name: item for name, item in value.items() if name not in found}}
+    return {**found, **{name: item for name, item in value.items() if name not in schema.fields}}
+
+
+def _left_out(value: Any, field: Field) -> bool:
+    """An empty list or map that was sent is not written."""
+    return field.omit_empty and field.schema.kind in (ARRAY, MAP) and not value
