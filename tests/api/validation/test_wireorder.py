@@ -14,6 +14,15 @@ def test_a_selector_is_shown_in_the_order_of_its_type() -> None:
     assert found[-1] == f"spec.selector: Invalid value: {shown}: invalid label selector"
 
 
+def test_what_the_wire_form_leaves_out_is_not_shown() -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    requirement = {"key": "a", "operator": "In", "values": []}
+    spec = {"selector": {"matchExpressions": [requirement]}, "template": template}
+    found = create("apps/v1", "Deployment", {"spec": spec})
+    shown = '{"matchExpressions":[{"key":"a","operator":"In"}]}'
+    assert found[-1] == f"spec.selector: Invalid value: {shown}: invalid label selector"
+
+
 def test_labels_that_are_wrong_make_no_selector() -> None:
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"selector": {"matchLabels": {"a": "b c"}}, "template": template}
