@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiphys.api import codec, protobuf
+from tiphys.api.definitions import definitions
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
@@ -78,3 +79,11 @@ def test_each_served_kind_is_read_as_its_json() -> None:
                 )
                 read += 1
     assert read > 60
+
+
+def test_fields_have_the_names_that_the_published_definitions_give_them() -> None:
+    known = definitions()
+    for message, fields in protobuf._messages().items():
+        properties = known.get(message, {}).get("properties")
+        if properties:
+            assert {name for name, _, _ in fields.values() if name} <= set(properties), message
