@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -147,11 +148,31 @@ def test_a_store_that_is_compacted_does_not_grow(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_the_log_is_made_long_in_advance_and_what_is_behind_it_is_passed_over(tmp_path: Path) -> None:
+    log, copy = tmp_path / "store" / "tiphys.db-wal", tmp_path / "copy"
+
+    async def main() -> None:
+        async with embedded(tmp_path / "store") as store:
+            await store.put(Put(b"/k/first", bytes(1000)))
+            assert log.stat().st_size < 100_000
+            number = 0
+            while log.stat().st_size < sqlite_store.LOG_BYTES:
+                await store.put(Put(b"/k/%d" % number, bytes(1000)))
+                number += 1
+                assert number < 3000
+            shutil.copytree(tmp_path / "store", copy)  # as a power cut leaves it
+        async with embedded(copy) as store:
+            assert (await store.range(Range(b"/k/", b"/k0", count_only=True))).count == number + 1
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("quick", [0.0, 60.0], ids=["commits in the thread", "commits on the loop"])
 def test_the_log_is_carried_over_while_writes_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: float
 ) -> None:
     monkeypatch.setattr(sqlite_store, "CHECKPOINT_BYTES", 1 << 18)
+    monkeypatch.setattr(sqlite_store, "LOG_BYTES", 1 << 19)
     monkeypatch.setattr(sqlite_store, "QUICK", quick)
 
     async def main() -> None:

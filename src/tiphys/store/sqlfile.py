@@ -229,6 +229,22 @@ class StoreFile:
         with closing(self._connect()) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def lengthen_log(self, size: int, step: int) -> bool:
+        """Write ``step`` more zeros behind the log, up to ``size`` bytes; whether there is more to do.
+
+        A commit into a file that grows waits for the file's length as well as for its bytes. SQLite passes over zeros
+        behind the last commit, as they carry no checksum. Nobody may write meanwhile. Raises OSError.
+        """
+        log = os.open(f"{self.path}-wal", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            end = os.fstat(log).st_size
+            if end < size:
+                os.pwrite(log, bytes(min(step, size - end)), end)
+                os.fdatasync(log)
+            return end + step < size
+        finally:
+            os.close(log)
+
     # Room
 
     def sizes(self) -> tuple[int, int]:

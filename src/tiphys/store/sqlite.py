@@ -39,6 +39,10 @@ PAGES_GIVEN_BACK = 500
 PAGE = 4096
 CHECKPOINT_BYTES = 2000 * PAGE
 """How far SQLite's log grows before it is carried over into the file."""
+LOG_BYTES = 2 * CHECKPOINT_BYTES
+"""How long the log is made in advance, once it is known that the store is written to."""
+LOG_STEP = 256 * PAGE
+LENGTHEN_AFTER = 32 * PAGE
 QUICK = 0.0003
 """Commits that take less than this, in seconds, are done on the event loop."""
 
@@ -142,6 +146,8 @@ class SQLiteBackend(Embedded):
         self._idle: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(clock, in_thread=not isinstance(self._loop, VirtualTimeLoop))
+        self._log_is_long = not self._committer.in_thread
+        """On virtual time no disk makes anybody wait."""
 
     @classmethod
     async def open(cls, directory: str | os.PathLike[str], clock: Clock, quota: int = 0) -> SQLiteBackend:
@@ -246,6 +252,9 @@ class SQLiteBackend(Embedded):
             for change in write.changes:
                 size += len(pending.pop(change.row).value)
         self._logged += size
+        if not self._log_is_long and self._logged >= LENGTHEN_AFTER:
+            self._log_is_long = True
+            self._runner.spawn(self._lengthen_log(), "store log")
         if self._logged >= CHECKPOINT_BYTES and self._checkpointing is None:
             self._checkpointing = self._loop.create_task(self._checkpoint(), name="store checkpoint")
         for waiter in group.waiters:
@@ -348,6 +357,21 @@ class SQLiteBackend(Embedded):
             log.warning("the store's log could not be carried over into its file: %s", error)
         finally:
             self._checkpointing = None
+
+    async def _lengthen_log(self) -> None:
+        """Give the log room in advance, a step between every two groups, where the disk has plenty."""
+        left = True
+
+        def step() -> None:
+            nonlocal left
+            try:
+                left = self.file.lengthen_log(LOG_BYTES, LOG_STEP)
+            except OSError as error:  # commits are slower without, and that is all
+                log.info("the store's log is not made longer in advance: %s", error)
+                left = False
+
+        while left and self.directory.room() > 10 * LOG_BYTES:
+            await self._errand(step)
 
     async def _swept(self) -> None:
         """Return free pages to the file system, a few at a time."""
