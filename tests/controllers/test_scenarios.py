@@ -608,6 +608,22 @@ def test_a_claim_in_use_is_kept(cluster: Cluster) -> None:
     cluster.wait_until(lambda: cluster.get("v1", "PersistentVolumeClaim", "data") is None)
 
 
+def test_a_class_of_attributes_stays_while_a_claim_uses_it(cluster: Cluster) -> None:
+    version = "storage.k8s.io/v1"
+    head = {"apiVersion": version, "kind": "VolumeAttributesClass", "driverName": "d.example.com"}
+    cluster.create(head | {"metadata": {"name": "gold"}, "parameters": {"iops": "100"}})
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
+    meta = {"name": "data", "namespace": "default"}
+    claim = {"metadata": meta, "spec": spec | {"volumeAttributesClassName": "gold"}}
+    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
+    cluster.run_for(1)
+    cluster.delete(version, "VolumeAttributesClass", "gold")
+    cluster.run_for(10)
+    assert cluster.get(version, "VolumeAttributesClass", "gold") is not None
+    cluster.delete("v1", "PersistentVolumeClaim", "data")
+    cluster.wait_until(lambda: cluster.get(version, "VolumeAttributesClass", "gold") is None)
+
+
 # The whole
 
 

@@ -74,4 +74,5 @@ PRIORITY_CLASSES = ResourcePath("scheduling.k8s.io", "v1", "priorityclasses", na
 CSI_DRIVERS = ResourcePath("storage.k8s.io", "v1", "csidrivers", namespaced=False)
 CSI_NODES = ResourcePath("storage.k8s.io", "v1", "csinodes", namespaced=False)
 STORAGE_CLASSES = ResourcePath("storage.k8s.io", "v1", "storageclasses", namespaced=False)
+VOLUME_ATTRIBUTES_CLASSES = ResourcePath("storage.k8s.io", "v1", "volumeattributesclasses", namespaced=False)
 VOLUME_ATTACHMENTS = ResourcePath("storage.k8s.io", "v1", "volumeattachments", namespaced=False)

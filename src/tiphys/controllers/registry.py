@@ -106,6 +106,7 @@ ROWS = (
         "volumeprotection:VolumeProtectionController",
         "pv-protection-controller",
     ),
+    _row("volumeattributesclass-protection-controller", "volumeprotection:AttributesClassProtectionController"),
     _row(
         "endpointslice-mirroring-controller",
         "endpointslicemirroring:EndpointSliceMirroringController",

@@ -1,15 +1,15 @@
-"""Protection of claims and volumes: one that is in use is not removed before its last user is gone.
+"""Protection of claims, volumes, and classes of attributes: one in use is not removed before its last user is gone.
 
 Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
-from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
+from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, VOLUME_ATTRIBUTES_CLASSES
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
     Object,
@@ -25,6 +25,7 @@ from tiphys.controllers.podclaims import BY_CLAIM, claims_of, index_by_claim
 
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+CLASS_FINALIZER = "kubernetes.io/vac-protection"
 
 
 def is_used(pods: Iterable[Object]) -> bool:
@@ -116,5 +117,72 @@ class VolumeProtectionController:
             return
 
 
-def _nothing(claim: Object) -> None:
-    """A claim that is gone needs no protection."""
+def classes_of_claim(claim: Object) -> set[str]:
+    """The VolumeAttributesClasses that a claim asks for, has, or is about to get."""
+    status = status_of(claim)
+    names = (
+        claim["spec"].get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    )
+    return {name for name in names if name}
+
+
+def classes_of_volume(volume: Object) -> set[str]:
+    name = volume["spec"].get("volumeAttributesClassName")
+    return {name} if name else set()
+
+
+class AttributesClassProtectionController:
+    """Source: KEP-3751."""
+
+    def __init__(self, context: ControllerContext) -> None:
+        self._client = context.client
+        self._classes = context.informers.informer(VOLUME_ATTRIBUTES_CLASSES)
+        self._claims = context.informers.informer(PERSISTENT_VOLUME_CLAIMS)
+        self._volumes = context.informers.informer(PERSISTENT_VOLUMES)
+        self._controller = context.controller("vacprotection", self.reconcile)
+        self._controller.watches(self._classes)
+        self._controller.handles(self._claims, self._users(classes_of_claim))
+        self._controller.handles(self._volumes, self._users(classes_of_volume))
+
+    async def run(self) -> None:
+        await self._controller.run()
+
+    def _users(self, classes_of: Callable[[Object], set[str]]) -> Callbacks:
+        """Classes that an object no longer uses may be free to go."""
+
+        def updated(old: Object, new: Object) -> None:
+            freed(classes_of(old) - classes_of(new))
+
+        def freed(names: set[str]) -> None:
+            for name in names:
+                self._controller.queue.add(name)
+
+        return Callbacks(added=_nothing, updated=updated, deleted=lambda obj: freed(classes_of(obj)))
+
+    async def reconcile(self, key: str) -> None:
+        found = self._classes.store.get("", key)
+        if found is None:
+            return
+        protected = CLASS_FINALIZER in finalizers_of(found)
+        wanted = copy(found)
+        if is_deleting(found) and protected and not self._is_used(key):
+            wanted["metadata"]["finalizers"] = [n for n in finalizers_of(found) if n != CLASS_FINALIZER]
+        elif not is_deleting(found) and not protected:
+            wanted["metadata"]["finalizers"] = [*finalizers_of(found), CLASS_FINALIZER]
+        else:
+            return
+        try:
+            await self._client.update(VOLUME_ATTRIBUTES_CLASSES, wanted)
+        except errors.NotFound:
+            return
+
+    def _is_used(self, name: str) -> bool:
+        return any(name in classes_of_volume(volume) for volume in self._volumes.store.list()) or any(
+            name in classes_of_claim(claim) for claim in self._claims.store.list()
+        )
+
+
+def _nothing(obj: Object) -> None:
+    """A claim that is gone needs no protection; one that is new frees nothing."""
