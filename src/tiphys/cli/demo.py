@@ -72,6 +72,7 @@ async def _deploy(settings: Settings) -> int:
             service = await _apply(client)
         with console.step("Waiting for three pods to be Ready"):
             await _wait_available(client, console)
+            await _wait_reachable(settings.node_ip, service["spec"]["ports"][0]["nodePort"])
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         scheduled = await _scheduled_times(client)
@@ -142,6 +143,18 @@ async def _wait_available(client: Client, console: Console) -> None:
             )
         console.live(f"{status.get('readyReplicas', 0)} of {wanted} pods are ready")
         await asyncio.sleep(0.05)
+
+
+async def _wait_reachable(host: str, port: int) -> None:
+    """Until the node's proxy has heard of the ready pods, a moment after the Deployment has; no longer than 10 s."""
+    for _ in range(100):
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(0.1)
+            continue
+        writer.close()
+        return
 
 
 async def _scheduled_times(client: Client) -> dict[str, float]:
