@@ -10,9 +10,10 @@ from tiphys.api import conversion
 from tiphys.api.cel.library.authorizer import Answer, Question
 from tiphys.api.meta.selectors import selector_from_object
 from tiphys.api.scheme import GroupVersionKind, Resource
-from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
+from tiphys.apiserver.admission.attributes import Attributes
 from tiphys.apiserver.admission.policies.expressions import Input, Unanswered
 from tiphys.apiserver.admission.policies.matching import Seen
+from tiphys.apiserver.admission.request import admission_request
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
@@ -36,7 +37,6 @@ EXCLUDED = frozenset(
     )
 )
 """What no policy is asked about: policies themselves, and the questions that authorization is made of."""
-_OPTIONS = {CREATE: "CreateOptions", UPDATE: "UpdateOptions", DELETE: "DeleteOptions"}
 
 
 class ConfigurationError(Exception):
@@ -108,7 +108,10 @@ class Surroundings:
         return Input(
             object=objects[0],
             old=objects[1],
-            request=request_of(attributes, seen),
+            request={
+                "uid": "",
+                **admission_request(attributes, seen.kind, attributes.group, seen.version, attributes.plural),
+            },
             namespace=None if namespace is None or is_namespace else _shown_namespace(namespace),
             params=params,
             resource=Question(
@@ -160,32 +163,3 @@ def _shown_namespace(namespace: Object) -> Object:
     """Only what expressions may see of a namespace."""
     meta = {key: value for key, value in namespace["metadata"].items() if key != "managedFields"}
     return {"metadata": meta, "spec": namespace.get("spec") or {}, "status": namespace.get("status") or {}}
-
-
-def request_of(attributes: Attributes, seen: Seen) -> Object:
-    """The AdmissionRequest that ``request`` is."""
-    resource = {"group": attributes.group, "version": seen.version, "resource": attributes.plural}
-    asked = attributes.kind
-    user = attributes.user.as_user_info()
-    kind = _OPTIONS.get(attributes.operation)
-    options = {"kind": kind, "apiVersion": "meta.k8s.io/v1"} if kind else {}
-    found: Object = {
-        "uid": "",
-        "kind": {"group": seen.kind.group, "version": seen.kind.version, "kind": seen.kind.kind},
-        "resource": resource,
-        "requestKind": {"group": asked.group, "version": asked.version, "kind": asked.kind},
-        "requestResource": {**resource, "version": asked.version},
-        "operation": attributes.operation,
-        "userInfo": {"username": attributes.user.name, **user},
-        "dryRun": attributes.dry_run,
-        "options": {**options, **attributes.options},
-    }
-    for key, value in (
-        ("subResource", attributes.subresource),
-        ("requestSubResource", attributes.subresource),
-        ("name", attributes.name),
-        ("namespace", attributes.namespace),
-    ):
-        if value:
-            found[key] = value
-    return found

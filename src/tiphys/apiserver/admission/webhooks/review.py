@@ -16,6 +16,7 @@ from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CONNECT, Attributes
+from tiphys.apiserver.admission.request import admission_request
 
 Object = dict[str, Any]
 
@@ -49,33 +50,14 @@ class Verdict:
 
 
 def make_review(attributes: Attributes, seen: Seen, uid: str, version: str) -> Object:
-    own = attributes.kind
-    request: Object = {
+    request = {
         "uid": uid,
-        "kind": _kind(seen.kind),
-        "resource": _resource(seen.resource),
-        **({"subResource": attributes.subresource} if attributes.subresource else {}),
-        "requestKind": _kind(own),
-        "requestResource": _resource((attributes.group, attributes.version, attributes.plural)),
-        **({"requestSubResource": attributes.subresource} if attributes.subresource else {}),
-        **({"name": attributes.name} if attributes.name else {}),
-        **({"namespace": attributes.namespace} if attributes.namespace else {}),
-        "operation": attributes.operation,
-        "userInfo": attributes.user.as_user_info(),
+        **admission_request(attributes, seen.kind, *seen.resource),
         "object": seen.object,
         "oldObject": None if attributes.operation == CONNECT else seen.old,
-        "dryRun": attributes.dry_run,
         "options": attributes.options or None,
     }
     return {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{version}", "request": request}
-
-
-def _kind(kind: GroupVersionKind) -> Object:
-    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
-
-
-def _resource(resource: tuple[str, str, str]) -> Object:
-    return dict(zip(("group", "version", "resource"), resource, strict=True))
 
 
 def read_verdict(answer: Object, uid: str, version: str, mutating: bool) -> Verdict:
