@@ -21,6 +21,7 @@ from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.registry.registries import Registries
 
 if TYPE_CHECKING:
+    from tiphys.apiserver.admission.policies.asked import Compiled, Invocation, Misconfigured
     from tiphys.apiserver.admission.policies.matching import Seen
     from tiphys.apiserver.admission.policies.mutation import MutatingPolicy, Mutation
     from tiphys.apiserver.admission.policies.requests import Surroundings
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 
 _GROUP = "admissionregistration.k8s.io"
-
-
-@dataclass(frozen=True, slots=True)
-class _Invocation:
-    """A policy asked by one of its bindings, with one parameter."""
-
-    policy: MutatingPolicy
-    binding: str
-    seen: Seen
-    param: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +44,24 @@ class MutatingAdmissionPolicy(Plugin):
     def __init__(self, registries: Registries, authorizer: Authorizer) -> None:
         self._registries, self._authorizer = registries, authorizer
         self._policies = registries.get(_GROUP, "mutatingadmissionpolicies")
-        self._bindings = registries.get(_GROUP, "mutatingadmissionpolicybindings")
-        self._compiled: dict[str, tuple[int, MutatingPolicy]] = {}
+        self._compiled: Compiled[MutatingPolicy] | None = None
 
     async def admit(self, attributes: Attributes) -> None:
-        policies = await self._policies.all()
-        if not policies or attributes.object is None:
+        if not await self._policies.all() or attributes.object is None:
             return
-        from tiphys.apiserver.admission.policies.requests import EXCLUDED, Surroundings
+        from tiphys.apiserver.admission.policies.asked import Misconfigured
+        from tiphys.apiserver.admission.policies.requests import Surroundings
 
-        if (attributes.group, attributes.plural) in EXCLUDED:
-            return
         around = Surroundings(self._registries, self._authorizer)
         namespace = await around.namespace(attributes.namespace)
         failures = list[_Failure]()
-        invocations = list[_Invocation]()
-        bindings = await self._bound()
-        for entry in policies:
-            policy = self._compile(entry.name, entry.revision, self._policies.shared_object(entry))
-            found = await self._invocations(attributes, around, policy, bindings.get(entry.name, []), namespace)
-            invocations += found[0]
-            failures += found[1]
-        again = list[_Invocation]()
+        invocations: list[Invocation[MutatingPolicy]] = []
+        async for asked in self._all().about(attributes, around, namespace):
+            if isinstance(asked, Misconfigured):
+                failures.append(_Failure(_misconfigured(asked)))
+            else:
+                invocations.append(asked)
+        again: list[Invocation[MutatingPolicy]] = []
         for invocation in invocations:
             ran = await self._invoke(attributes, around, invocation, namespace, failures)
             if ran and invocation.policy.again:
@@ -84,63 +71,21 @@ class MutatingAdmissionPolicy(Plugin):
         if failures:
             self._refuse(attributes, failures)
 
-    async def _bound(self) -> dict[str, list[Object]]:
-        """The bindings, by the name of their policy."""
-        found: dict[str, list[Object]] = {}
-        for entry in await self._bindings.all():
-            binding = self._bindings.shared_object(entry)
-            found.setdefault((binding.get("spec") or {}).get("policyName") or "", []).append(binding)
-        return found
-
-    def _compile(self, name: str, revision: int, obj: Object) -> MutatingPolicy:
+    def _all(self) -> Compiled[MutatingPolicy]:
+        """Made with the first policy, as what compiles expressions is not imported before."""
+        from tiphys.apiserver.admission.policies.asked import Compiled
         from tiphys.apiserver.admission.policies.mutation import MutatingPolicy
 
-        known = self._compiled.get(name)
-        if known is None or known[0] != revision:
-            known = self._compiled[name] = revision, MutatingPolicy(obj)
-        return known[1]
-
-    @staticmethod
-    async def _invocations(
-        attributes: Attributes,
-        around: Surroundings,
-        policy: MutatingPolicy,
-        bindings: list[Object],
-        namespace: dict[str, Any] | None,
-    ) -> tuple[list[_Invocation], list[_Failure]]:
-        from tiphys.apiserver.admission.policies.matching import match
-        from tiphys.apiserver.admission.policies.requests import ConfigurationError
-
-        labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
-        seen = match(policy.spec.get("matchConstraints") or {}, attributes, labels)
-        if seen is None:
-            return [], []
-        kind = policy.spec.get("paramKind")
-        try:
-            resource = around.param_resource(kind)
-        except ConfigurationError as wrong:
-            told = f'policy "{policy.name}" denied request: failed to configure policy: {wrong}'
-            return [], [_Failure(told)] if policy.fails else []
-        found, failures = list[_Invocation](), list[_Failure]()
-        for binding in bindings:
-            spec, name = binding.get("spec") or {}, binding["metadata"]["name"]
-            wanted = spec.get("matchResources")
-            if wanted is not None and match(wanted, attributes, labels) is None:
-                continue
-            try:
-                params = await around.params(kind, resource, spec, attributes.namespace)
-            except ConfigurationError as wrong:
-                if policy.fails:
-                    failures.append(_Failure(_denied(policy, name, f"failed to configure binding: {wrong}")))
-                continue
-            found += [_Invocation(policy, name, seen, param) for param in params]
-        return found, failures
+        if self._compiled is None:
+            bindings = self._registries.get(_GROUP, "mutatingadmissionpolicybindings")
+            self._compiled = Compiled(self._policies, bindings, MutatingPolicy)
+        return self._compiled
 
     async def _invoke(
         self,
         attributes: Attributes,
         around: Surroundings,
-        invocation: _Invocation,
+        invocation: Invocation[MutatingPolicy],
         namespace: dict[str, Any] | None,
         failures: list[_Failure],
     ) -> bool:
@@ -181,6 +126,12 @@ class MutatingAdmissionPolicy(Plugin):
         causes = refusal.status["details"].setdefault("causes", [])
         causes += [{"message": failure.message} for failure in failures]
         raise refusal
+
+
+def _misconfigured(asked: Misconfigured[MutatingPolicy]) -> str:
+    if asked.binding:
+        return _denied(asked.policy, asked.binding, asked.message)
+    return f'policy "{asked.policy.name}" denied request: {asked.message}'
 
 
 def _denied(policy: MutatingPolicy, binding: str, message: str) -> str:

@@ -15,6 +15,7 @@ from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.registry.registries import Registries
 
 if TYPE_CHECKING:
+    from tiphys.apiserver.admission.policies.asked import Compiled
     from tiphys.apiserver.admission.policies.validation import Denial, ValidatingPolicy
 
 Object = Mapping[str, Any]
@@ -37,71 +38,38 @@ class ValidatingAdmissionPolicy(Plugin):
     def __init__(self, registries: Registries, authorizer: Authorizer) -> None:
         self._registries, self._authorizer = registries, authorizer
         self._policies = registries.get(_GROUP, "validatingadmissionpolicies")
-        self._bindings = registries.get(_GROUP, "validatingadmissionpolicybindings")
-        self._compiled: dict[str, tuple[int, ValidatingPolicy]] = {}
+        self._compiled: Compiled[ValidatingPolicy] | None = None
 
     async def validate(self, attributes: Attributes) -> None:
-        policies = await self._policies.all()
-        if not policies:
+        if not await self._policies.all():
             return
-        from tiphys.apiserver.admission.policies.requests import EXCLUDED
-
-        if (attributes.group, attributes.plural) in EXCLUDED:
-            return
-        bindings: dict[str, list[Object]] = {}
-        for entry in await self._bindings.all():
-            binding = self._bindings.shared_object(entry)
-            bindings.setdefault((binding.get("spec") or {}).get("policyName") or "", []).append(binding)
-        denied = list[_Denied]()
-        for entry in policies:
-            policy = self._compile(entry.name, entry.revision, self._policies.shared_object(entry))
-            denied += await self._ask(attributes, policy, bindings.get(entry.name, []))
-        if denied:
-            self._refuse(attributes, denied[0])
-
-    def _compile(self, name: str, revision: int, obj: Object) -> ValidatingPolicy:
-        from tiphys.apiserver.admission.policies.validation import ValidatingPolicy
-
-        known = self._compiled.get(name)
-        if known is None or known[0] != revision:
-            known = self._compiled[name] = revision, ValidatingPolicy(obj)
-        return known[1]
-
-    async def _ask(self, attributes: Attributes, policy: ValidatingPolicy, bindings: list[Object]) -> list[_Denied]:
-        from tiphys.apiserver.admission.policies.matching import match
-        from tiphys.apiserver.admission.policies.requests import ConfigurationError, Surroundings
+        from tiphys.apiserver.admission.policies.asked import Misconfigured
+        from tiphys.apiserver.admission.policies.requests import Surroundings
         from tiphys.apiserver.admission.policies.validation import Denial
 
         around = Surroundings(self._registries, self._authorizer)
         namespace = await around.namespace(attributes.namespace)
-        labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
-        seen = match(policy.spec.get("matchConstraints") or {}, attributes, labels)
-        if seen is None:
-            return []
-        kind = policy.spec.get("paramKind")
-        try:
-            resource = around.param_resource(kind)
-        except ConfigurationError as wrong:
-            # Whether a binding concerns the request is not asked any more.
-            denial = Denial(f"failed to configure policy: {wrong}")
-            return [_Denied(policy.name, "", denial)] if policy.fails else []
-        found = list[_Denied]()
-        for binding in bindings:
-            spec, name = binding.get("spec") or {}, binding["metadata"]["name"]
-            wanted = spec.get("matchResources")
-            if wanted is not None and match(wanted, attributes, labels) is None:
+        denied = list[_Denied]()
+        async for asked in self._all().about(attributes, around, namespace):
+            name = asked.policy.name
+            if isinstance(asked, Misconfigured):
+                denied.append(_Denied(name, asked.binding, Denial(asked.message)))
                 continue
-            try:
-                params = await around.params(kind, resource, spec, attributes.namespace)
-            except ConfigurationError as wrong:
-                if policy.fails:
-                    found.append(_Denied(policy.name, name, Denial(f"failed to configure binding: {wrong}")))
-                continue
-            for param in params:
-                given = await around.given(attributes, seen, param, namespace)
-                denials = await around.evaluate(policy.denials, given, attributes.user)
-                found += self._act(attributes, policy.name, name, spec, denials)
-        return found
+            given = await around.given(attributes, asked.seen, asked.param, namespace)
+            denials = await around.evaluate(asked.policy.denials, given, attributes.user)
+            denied += self._act(attributes, name, asked.binding, asked.spec, denials)
+        if denied:
+            self._refuse(attributes, denied[0])
+
+    def _all(self) -> Compiled[ValidatingPolicy]:
+        """Made with the first policy, as what compiles expressions is not imported before."""
+        from tiphys.apiserver.admission.policies.asked import Compiled
+        from tiphys.apiserver.admission.policies.validation import ValidatingPolicy
+
+        if self._compiled is None:
+            bindings = self._registries.get(_GROUP, "validatingadmissionpolicybindings")
+            self._compiled = Compiled(self._policies, bindings, ValidatingPolicy)
+        return self._compiled
 
     @staticmethod
     def _act(attributes: Attributes, policy: str, binding: str, spec: Object, denials: list[Denial]) -> list[_Denied]:
