@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable
 
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
-from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, VOLUME_ATTRIBUTES_CLASSES
+from tiphys.client.resources import (
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    VOLUME_ATTRIBUTES_CLASSES,
+    ResourcePath,
+)
+from tiphys.client.rest import Client
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
     Object,
@@ -31,6 +38,23 @@ CLASS_FINALIZER = "kubernetes.io/vac-protection"
 def is_used(pods: Iterable[Object]) -> bool:
     """Whether one of the pods that name a claim may have it mounted: it was scheduled and has not ended."""
     return any(podkit.node_of(pod) and not podkit.is_finished(pod) for pod in pods)
+
+
+async def _settle(client: Client, resource: ResourcePath, obj: Object, finalizer: str, used: bool) -> None:
+    """Let an object go that is being deleted and not used; protect one that is not being deleted."""
+    finalizers = finalizers_of(obj)
+    if is_deleting(obj) and finalizer in finalizers and not used:
+        wanted = [name for name in finalizers if name != finalizer]
+    elif not is_deleting(obj) and finalizer not in finalizers:
+        wanted = [*finalizers, finalizer]
+    else:
+        return
+    changed = copy(obj)
+    changed["metadata"]["finalizers"] = wanted
+    try:
+        await client.update(resource, changed)
+    except errors.NotFound:
+        return
 
 
 class ClaimProtectionController:
@@ -68,25 +92,16 @@ class ClaimProtectionController:
         claim = self._claims.store.get(*split_key(key))
         if claim is None:
             return
-        protected = CLAIM_FINALIZER in finalizers_of(claim)
-        if is_deleting(claim) and protected:
-            if not is_used(self._pods.store.by_index(BY_CLAIM, key)) and not await self._is_used_live(key):
-                await self._set(claim, [name for name in finalizers_of(claim) if name != CLAIM_FINALIZER])
-        elif not is_deleting(claim) and not protected:
-            await self._set(claim, [*finalizers_of(claim), CLAIM_FINALIZER])
+        if is_deleting(claim) and CLAIM_FINALIZER in finalizers_of(claim):
+            used = is_used(self._pods.store.by_index(BY_CLAIM, key)) or await self._is_used_live(key)
+        else:
+            used = True
+        await _settle(self._client, PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_FINALIZER, used)
 
     async def _is_used_live(self, key: str) -> bool:
         """The informer may lag: ask before the claim goes for good."""
         pods = (await self._client.list(PODS, split_key(key)[0])).get("items") or ()
         return is_used(pod for pod in pods if key in claims_of(pod))
-
-    async def _set(self, claim: Object, finalizers: list[str]) -> None:
-        wanted = copy(claim)
-        wanted["metadata"]["finalizers"] = finalizers
-        try:
-            await self._client.update(PERSISTENT_VOLUME_CLAIMS, wanted)
-        except errors.NotFound:
-            return
 
 
 class VolumeProtectionController:
@@ -103,18 +118,8 @@ class VolumeProtectionController:
         volume = self._volumes.store.get("", key)
         if volume is None:
             return
-        protected = VOLUME_FINALIZER in finalizers_of(volume)
-        wanted = copy(volume)
-        if is_deleting(volume) and protected and status_of(volume).get("phase") != "Bound":
-            wanted["metadata"]["finalizers"] = [n for n in finalizers_of(volume) if n != VOLUME_FINALIZER]
-        elif not is_deleting(volume) and not protected:
-            wanted["metadata"]["finalizers"] = [*finalizers_of(volume), VOLUME_FINALIZER]
-        else:
-            return
-        try:
-            await self._client.update(PERSISTENT_VOLUMES, wanted)
-        except errors.NotFound:
-            return
+        used = status_of(volume).get("phase") == "Bound"
+        await _settle(self._client, PERSISTENT_VOLUMES, volume, VOLUME_FINALIZER, used)
 
 
 def classes_of_claim(claim: Object) -> set[str]:
@@ -165,18 +170,8 @@ class AttributesClassProtectionController:
         found = self._classes.store.get("", key)
         if found is None:
             return
-        protected = CLASS_FINALIZER in finalizers_of(found)
-        wanted = copy(found)
-        if is_deleting(found) and protected and not self._is_used(key):
-            wanted["metadata"]["finalizers"] = [n for n in finalizers_of(found) if n != CLASS_FINALIZER]
-        elif not is_deleting(found) and not protected:
-            wanted["metadata"]["finalizers"] = [*finalizers_of(found), CLASS_FINALIZER]
-        else:
-            return
-        try:
-            await self._client.update(VOLUME_ATTRIBUTES_CLASSES, wanted)
-        except errors.NotFound:
-            return
+        used = is_deleting(found) and self._is_used(key)
+        await _settle(self._client, VOLUME_ATTRIBUTES_CLASSES, found, CLASS_FINALIZER, used)
 
     def _is_used(self, name: str) -> bool:
         return any(name in classes_of_volume(volume) for volume in self._volumes.store.list()) or any(

@@ -11,6 +11,7 @@ from typing import Any
 
 from tiphys.api.cel import macros, types
 from tiphys.api.cel.arithmetic import MISSING, find
+from tiphys.api.cel.cost import LIST_COST, MAP_COST, MESSAGE_COST
 from tiphys.api.cel.declarations import Overload
 from tiphys.api.cel.environment import Compiled, Environment
 from tiphys.api.cel.escaping import RESERVED
@@ -33,7 +34,6 @@ from tiphys.api.cel.syntax import (
 from tiphys.api.cel.types import Kind
 from tiphys.api.cel.values import NO_OVERLOAD, NONE, CelError, Message, Optional, shown, type_of
 
-_LIST_COST, _MAP_COST, _MESSAGE_COST = 10, 30, 40
 NO_LIMIT = 2**63
 
 
@@ -302,7 +302,7 @@ class _Planner:
 
     def list(self, node: ListNode) -> _Step:
         steps, optional = [self.plan(element) for element in node.elements], node.optional
-        cost = 0 if self.is_constant(node) else _LIST_COST
+        cost = 0 if self.is_constant(node) else LIST_COST
 
         def step(run: _Run) -> Any:
             items = list[Any]()
@@ -323,7 +323,7 @@ class _Planner:
 
     def map(self, node: MapNode) -> _Step:
         steps = [(self.plan(entry.key), self.plan(entry.value), entry.optional) for entry in node.entries]
-        cost = 0 if self.is_constant(node) else _MAP_COST
+        cost = 0 if self.is_constant(node) else MAP_COST
 
         def step(run: _Run) -> Any:
             entries = dict[Any, Any]()
@@ -364,7 +364,7 @@ class _Planner:
                     fields.pop(field, None)
                 else:
                     fields[field] = found
-            run.spend(_MESSAGE_COST)
+            run.spend(MESSAGE_COST)
             return Message(name, fields)
 
         return step
@@ -382,7 +382,7 @@ class _Planner:
 
     def append(self, node: Call, items: ListNode) -> _Step:
         accu = self.plan(node.args[0])
-        element, cost = self.plan(items.elements[0]), 0 if self.is_constant(items) else _LIST_COST
+        element, cost = self.plan(items.elements[0]), 0 if self.is_constant(items) else LIST_COST
 
         def step(run: _Run) -> Any:
             target = accu(run)
