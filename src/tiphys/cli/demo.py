@@ -22,6 +22,7 @@ from tiphys.cluster.settings import Settings
 
 NAMESPACE = "tiphys-demo"
 READY_SECONDS = 120.0
+REACHABLE_SECONDS = 10.0
 _PATHS = {"ConfigMap": CONFIG_MAPS, "Deployment": DEPLOYMENTS, "Service": SERVICES}
 
 Object = dict[str, Any]
@@ -72,7 +73,8 @@ async def _deploy(settings: Settings) -> int:
             service = await _apply(client)
         with console.step("Waiting for three pods to be Ready"):
             await _wait_available(client, console)
-            await _wait_reachable(settings.node_ip, service["spec"]["ports"][0]["nodePort"])
+            port = service["spec"]["ports"][0]["nodePort"]
+            await _wait_reachable(settings.node_ip, port)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         scheduled = await _scheduled_times(client)
@@ -82,7 +84,6 @@ async def _deploy(settings: Settings) -> int:
     for name in witness.complete()[:1]:
         console.say(journey.render(name, journey.journey(witness.pods[name], scheduled.get(name))))
         console.say()
-    port = service["spec"]["ports"][0]["nodePort"]
     console.say("The page, on every address of this machine, and inside the cluster:")
     print(f"http://{settings.node_ip}:{port}/")
     console.say(f"http://{service['spec']['clusterIP']}/   http://web.{NAMESPACE}/\n")
@@ -146,15 +147,21 @@ async def _wait_available(client: Client, console: Console) -> None:
 
 
 async def _wait_reachable(host: str, port: int) -> None:
-    """Until the node's proxy has heard of the ready pods, a moment after the Deployment has; no longer than 10 s."""
-    for _ in range(100):
+    """Until the node's proxy has heard of the ready pods, which it does a moment after the Deployment has."""
+    deadline = time.monotonic() + REACHABLE_SECONDS
+    while True:
         try:
             _, writer = await asyncio.open_connection(host, port)
-        except OSError:
-            await asyncio.sleep(0.1)
-            continue
-        writer.close()
-        return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                fail(
+                    f"the pods are ready, but {host}:{port} does not answer after {REACHABLE_SECONDS:.0f} s: {error}",
+                    "Look at: tiphys logs kube-proxy",
+                )
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
 
 
 async def _scheduled_times(client: Client) -> dict[str, float]:
