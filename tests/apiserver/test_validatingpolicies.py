@@ -181,3 +181,28 @@ def test_parameters() -> None:
         )
 
     run(work)
+
+
+def test_a_rule_names_the_version_of_the_resource_whatever_that_of_its_scale_is() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("default")
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        scale = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+        version = {"name": "v1beta1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+        spec = {"group": "e.com", "scope": "Namespaced", "names": {"plural": "toys", "kind": "Toy"}}
+        spec["versions"] = [version | {"subresources": {"scale": scale}}]
+        crd = {"metadata": {"name": "toys.e.com"}, "spec": spec}
+        await world.json("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+        await world.settle()
+        rule = {"apiGroups": ["e.com"], "apiVersions": ["v1beta1"], "operations": ["*"], "resources": ["toys/scale"]}
+        await policy(world, validation("object.spec.replicas < 5"), rules=[rule])
+        await binding(world)
+        toys = "/apis/e.com/v1beta1/namespaces/default/toys"
+        toy = {"apiVersion": "e.com/v1beta1", "kind": "Toy", "metadata": {"name": "a"}, "spec": {"replicas": 9}}
+        assert (await world.raw("POST", toys, toy)).status == 201, "the rule is about the scale alone"
+        merge = {"content_type": "application/merge-patch+json"}
+        for replicas, code in ((4, 200), (6, 422)):
+            answer = await world.raw("PATCH", f"{toys}/a/scale", {"spec": {"replicas": replicas}}, **merge)
+            assert answer.status == code, answer.body
+
+    run(work)

@@ -31,7 +31,7 @@ def match(wanted: Match, attributes: Attributes, namespace_labels: Mapping[str, 
         return None
     rules = wanted.get("resourceRules") or ()
     if not rules:
-        return Seen(attributes.kind, attributes.kind.version)
+        return Seen(attributes.kind, attributes.version)
     return _rules(rules, policy, attributes)
 
 
@@ -63,10 +63,10 @@ def _rules(rules: Any, policy: str | None, attributes: Attributes) -> Seen | Non
 
 def _versions(attributes: Attributes, equivalent: bool) -> Iterator[Seen]:
     """The version of the request first; then, where any will do, the others that are served."""
-    yield Seen(attributes.kind, attributes.kind.version)
+    yield Seen(attributes.kind, attributes.version)
     if equivalent and not attributes.subresource:
         for version in attributes.resource.versions:
-            if version != attributes.kind.version:
+            if version != attributes.version:
                 yield Seen(attributes.resource.gvk(version), version)
 
 
