@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tiphys.cluster.pki import ensure_pki
+from tiphys.cluster.pki import CLIENT, SERVER, ensure_authority, ensure_pki
 from tiphys.cluster.settings import Settings
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -48,6 +48,17 @@ def test_what_is_about_to_expire_is_made_again_and_the_authority_stays(settings:
     assert after["ca.crt"] == before["ca.crt"]
     assert after["sa.key"] == before["sa.key"]
     assert after["apiserver.crt"] != before["apiserver.crt"]
+
+
+def test_etcds_certificate_is_for_clients_too_and_one_that_is_not_is_made_again(settings: Settings) -> None:
+    path = settings.pki / "etcd" / "server"
+    authority = ensure_authority(settings.pki, "etcd/ca", "etcd-ca", NOW)
+    for_servers = authority.issue("n1", (), ["localhost", "127.0.0.1", "::1", "n1", "10.1.2.3"], usages=SERVER, now=NOW)
+    for end, data in zip(("crt", "key"), for_servers, strict=True):
+        path.with_suffix(f".{end}").write_bytes(data)
+    ensure_pki(settings, NOW)
+    certificate = x509.load_pem_x509_certificate(path.with_suffix(".crt").read_bytes())
+    assert set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == {*SERVER, *CLIENT}
 
 
 def test_a_new_address_gets_into_the_servers_certificate(settings: Settings) -> None:

@@ -151,6 +151,8 @@ def test_etcdctl_sees_what_kubectl_made(cluster: Machine) -> None:
         snapshot = cluster.folder / f"{Path(tool[0]).name}.db"
         cluster.run(*tool, *flags, "snapshot", "save", snapshot)
         assert snapshot.stat().st_size > 10_000
+    own = [*flags[:2], f"--cert={pki}/etcd/server.crt", f"--key={pki}/etcd/server.key"]
+    assert cluster.run("etcdctl", *own, "endpoint", "status", "-w", "json").stdout
     refused = cluster.run("etcdctl", flags[0], flags[1], "--dial-timeout=2s", "get", key, check=False)
     assert refused.returncode != 0
 

@@ -15,7 +15,7 @@ import yaml
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from tiphys.cluster.pki import RENEW_BEFORE_DAYS, Authority, ensure_authority
+from tiphys.cluster.pki import CLIENT, RENEW_BEFORE_DAYS, Authority, ensure_authority
 from tiphys.cluster.settings import Settings, write_private
 
 Config = dict[str, Any]
@@ -42,7 +42,7 @@ def ensure_kubeconfigs(settings: Settings, now: datetime | None = None) -> None:
     for name, (user, groups) in {**USERS, "kubelet": node_user(settings.node_name)}.items():
         path = settings.kubeconfig(name)
         if not _current(path, settings, authority, now):
-            certificate, key = authority.issue(user, groups, (), server=False, now=now)
+            certificate, key = authority.issue(user, groups, (), usages=CLIENT, now=now)
             config = make(settings.cluster_name, settings.server, settings.pki / "ca.crt", user, certificate, key)
             write_private(path, dump(config))
 

@@ -32,6 +32,11 @@ CERTIFICATE_DAYS = 365
 RENEW_BEFORE_DAYS = 30
 
 
+Usages = tuple[x509.ObjectIdentifier, ...]
+SERVER: Usages = (ExtendedKeyUsageOID.SERVER_AUTH,)
+CLIENT: Usages = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+
+
 @dataclass(frozen=True, slots=True)
 class Authority:
     """A certificate authority: who signs."""
@@ -40,16 +45,15 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
 
     def issue(
-        self, common_name: str, organizations: Sequence[str], names: Sequence[str], *, server: bool, now: datetime
+        self, common_name: str, organizations: Sequence[str], names: Sequence[str], *, usages: Usages, now: datetime
     ) -> tuple[bytes, bytes]:
         """A certificate and its key in PEM. ``names`` are DNS names and IP addresses of a server."""
         key = ec.generate_private_key(ec.SECP256R1())
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             _builder(_name(common_name, organizations), self.certificate.subject, key, now, CERTIFICATE_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         if names:
@@ -95,14 +99,14 @@ def ensure_certificate(
     organizations: Sequence[str] = (),
     names: Sequence[str] = (),
     *,
-    server: bool,
+    usages: Usages,
     now: datetime,
 ) -> bool:
     """Make ``stem.crt`` and ``stem.key`` where they are not good; returns whether they were made."""
     certificate, key = folder / f"{stem}.crt", folder / f"{stem}.key"
-    if _good(certificate, key, authority, names, now):
+    if _good(certificate, key, authority, names, usages, now):
         return False
-    certificate_pem, key_pem = authority.issue(common_name, organizations, names, server=server, now=now)
+    certificate_pem, key_pem = authority.issue(common_name, organizations, names, usages=usages, now=now)
     write_private(key, key_pem)
     write_private(certificate, certificate_pem)
     return True
@@ -118,21 +122,22 @@ def ensure_pki(settings: Settings, now: datetime | None = None) -> None:
     local = ["localhost", "127.0.0.1", "::1", settings.node_name, settings.node_ip]
     services = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     api_names = [*local, *services, f"kubernetes.default.svc.{settings.cluster_domain}", settings.kubernetes_ip]
-    ensure_certificate(authority, folder, "apiserver", "kube-apiserver", (), api_names, server=True, now=now)
+    ensure_certificate(authority, folder, "apiserver", "kube-apiserver", (), api_names, usages=SERVER, now=now)
     ensure_certificate(
         authority,
         folder,
         "apiserver-kubelet-client",
         "kube-apiserver-kubelet-client",
         ("kubeadm:cluster-admins",),
-        server=False,
+        usages=CLIENT,
         now=now,
     )
-    ensure_certificate(front, folder, "front-proxy-client", "front-proxy-client", server=False, now=now)
-    ensure_certificate(authority, folder, "kubelet", settings.node_name, (), local, server=True, now=now)
-    ensure_certificate(etcd, folder, "etcd/server", settings.node_name, (), local, server=True, now=now)
-    ensure_certificate(etcd, folder, "apiserver-etcd-client", "kube-apiserver-etcd-client", server=False, now=now)
-    ensure_certificate(etcd, folder, "etcd/healthcheck-client", "kube-etcd-healthcheck-client", server=False, now=now)
+    ensure_certificate(front, folder, "front-proxy-client", "front-proxy-client", usages=CLIENT, now=now)
+    ensure_certificate(authority, folder, "kubelet", settings.node_name, (), local, usages=SERVER, now=now)
+    # Runbooks call etcdctl with the server's own certificate, which kubeadm makes for both.
+    ensure_certificate(etcd, folder, "etcd/server", settings.node_name, (), local, usages=SERVER + CLIENT, now=now)
+    ensure_certificate(etcd, folder, "apiserver-etcd-client", "kube-apiserver-etcd-client", usages=CLIENT, now=now)
+    ensure_certificate(etcd, folder, "etcd/healthcheck-client", "kube-etcd-healthcheck-client", usages=CLIENT, now=now)
     _ensure_signing_key(folder)
 
 
@@ -146,7 +151,9 @@ def _ensure_signing_key(folder: Path) -> None:
         write_private(folder / "sa.pub", public)
 
 
-def _good(certificate: Path, key: Path, authority: Authority, names: Sequence[str], now: datetime) -> bool:
+def _good(
+    certificate: Path, key: Path, authority: Authority, names: Sequence[str], usages: Usages, now: datetime
+) -> bool:
     try:
         found = x509.load_pem_x509_certificate(certificate.read_bytes())
         private = load_pem_private_key(key.read_bytes(), None)
@@ -157,7 +164,14 @@ def _good(certificate: Path, key: Path, authority: Authority, names: Sequence[st
         return False
     if found.not_valid_after_utc - now < timedelta(days=RENEW_BEFORE_DAYS):
         return False
-    return set(names) <= set(_names_of(found))
+    return set(names) <= set(_names_of(found)) and set(usages) <= _usages_of(found)
+
+
+def _usages_of(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
+    try:
+        return set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return set()
 
 
 def _names_of(certificate: x509.Certificate) -> list[str]:
