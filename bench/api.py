@@ -333,7 +333,7 @@ def stages() -> None:
     from tiphys.api.defaults import apply_defaults
     from tiphys.api.schema import schema_for
     from tiphys.api.scheme import GroupVersionKind
-    from tiphys.api.validation import validate_create
+    from tiphys.validation import validate_create
 
     gvk = GroupVersionKind("", "v1", "Pod")
     schema = schema_for(gvk)

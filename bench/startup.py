@@ -14,7 +14,7 @@ import json
 import statistics
 import time
 
-from tiphys.testing.machine import NODE_IP, Machine, machine, wait_for
+from tests.machine import NODE_IP, Machine, machine, wait_for
 
 BUDGETS = {"readyz": 0.5, "node Ready": 2.0, "one pod": 0.5, "in-process": 0.2}
 MEMORY_BUDGET_MIB = 150

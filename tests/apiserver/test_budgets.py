@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tiphys.api.errors import StatusError
-from tiphys.apiserver.endpoints.budgets import protects, spend
+from tiphys.apiserver.endpoints.subresources.budgets import protects, spend
 
 Object = dict[str, Any]
 

@@ -4,8 +4,8 @@ import pytest
 
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.registry.deleting import DeleteOptions, Step, plan, wanted_finalizers
-from tiphys.apiserver.registry.namespaces import NamespaceStrategy
-from tiphys.apiserver.registry.pods import PodStrategy
+from tiphys.apiserver.registry.strategies.namespaces import NamespaceStrategy
+from tiphys.apiserver.registry.strategies.pods import PodStrategy
 from tiphys.apiserver.registry.strategy import Strategy
 
 NOW = 1_000_000_000.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from tests.apiserver.apiworld import World, run
-from tiphys.apiserver.registry.servicerepair import SIGHTINGS, Leaks, ServiceRepair
-from tiphys.apiserver.registry.services import ServiceStrategy
+from tiphys.apiserver.registry.services.repair import SIGHTINGS, Leaks, ServiceRepair
+from tiphys.apiserver.registry.services.services import ServiceStrategy
 from tiphys.client import resources as R
 from tiphys.client.errors import NotFound
 

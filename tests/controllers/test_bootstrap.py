@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tiphys.controlkit.objects import timestamp
-from tiphys.controllers.bootstrap import tokens
-from tiphys.controllers.bootstrap.signer import signed_data
+from tiphys.controllers.access.bootstrap import tokens
+from tiphys.controllers.access.bootstrap.signer import signed_data
 from tiphys.controllers.manager import UnknownController, select
 from tiphys.controllers.registry import ALIASES, CONTROLLERS
 from tiphys.testing import Cluster

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from tiphys.cluster.pki import make_authority, private_pem
 from tiphys.controlkit.objects import timestamp
-from tiphys.controllers.certificates import cleaning, requests, signing
+from tiphys.controllers.access.certificates import cleaning, requests, signing
 from tiphys.controllers.config import KeyPair
 
 Object = dict[str, Any]

@@ -10,22 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiphys.controlkit.objects import timestamp
-from tiphys.controllers import endpoints, nodettl, podgc, servicecidrs
+from tiphys.controllers import podgc
 from tiphys.controllers.command import UNSUPPORTED, BadFlags, _parser, configuration
 from tiphys.controllers.cronjob import times
 from tiphys.controllers.cronjob.schedule import parse
-from tiphys.controllers.endpointslice.plan import plan
 from tiphys.controllers.failedpods import FailedPodBackoff
 from tiphys.controllers.job.indexes import Indexes
 from tiphys.controllers.job.policies import Backoff, judge_failure
 from tiphys.controllers.manager import UnknownController, select
-from tiphys.controllers.nodeipam import CIDRSet, NoFreeCIDR
-from tiphys.controllers.nodelifecycle import health
-from tiphys.controllers.nodelifecycle.health import ZoneState
-from tiphys.controllers.nodelifecycle.tainter import ZoneQueue
+from tiphys.controllers.network import endpoints, servicecidrs
+from tiphys.controllers.network.endpointslice.plan import plan
+from tiphys.controllers.nodes import ttl as nodettl
+from tiphys.controllers.nodes.ipam import CIDRSet, NoFreeCIDR
+from tiphys.controllers.nodes.lifecycle import health
+from tiphys.controllers.nodes.lifecycle.health import ZoneState
+from tiphys.controllers.nodes.lifecycle.tainter import ZoneQueue
+from tiphys.controllers.nodes.taints import eviction_delay, tolerates
 from tiphys.controllers.resourcequota import calculate, kind_of
 from tiphys.controllers.statefulset import claims
-from tiphys.controllers.taints import eviction_delay, tolerates
 
 Object = dict[str, Any]
 NOW = 1_767_225_600.0  # Thursday, 2026-01-01T00:00:00Z

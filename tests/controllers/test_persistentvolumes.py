@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tiphys.controllers.persistentvolumes import changes, matching
+from tiphys.controllers.volumes.persistentvolumes import changes, matching
 from tiphys.testing import Cluster
 
 Object = dict[str, Any]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tiphys.testing.machine import Machine
-from tiphys.testing.machine import machine as new_machine
+from tests.machine import Machine
+from tests.machine import machine as new_machine
 
 
 @pytest.fixture(scope="session")

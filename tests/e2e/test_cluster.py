@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.machine import NODE_IP, Machine, wait_for
 from tiphys.cluster import images
-from tiphys.testing.machine import NODE_IP, Machine, wait_for
 
 pytestmark = pytest.mark.e2e
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.kubelet.world import container, pod
-from tiphys.kubelet import pods
-from tiphys.kubelet.actions import KillReason, Probe, compute_actions
-from tiphys.kubelet.observed import ObservedContainer, PodStatus
-from tiphys.kubelet.restarts import Backoff, matching_rule, restarts_after_exit
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.actions import KillReason, Probe, compute_actions
+from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus
+from tiphys.kubelet.pod.restarts import Backoff, matching_rule, restarts_after_exit
 from tiphys.kubelet.runtime.service import ContainerState, Sandbox
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kubelet.world import container, pod
-from tiphys.kubelet.environment import (
+from tiphys.kubelet.container.environment import (
     EnvironmentFailure,
     EnvironmentSources,
     Lookup,
@@ -15,12 +15,25 @@ from tiphys.kubelet.environment import (
     make_environment,
     service_variables,
 )
-from tiphys.kubelet.fields import FieldError, field_value, resource_value
-from tiphys.kubelet.network import ClusterDNS, Resolver, hostname_and_domain, hosts_file, parse_resolver, pod_resolver
-from tiphys.kubelet.qos import oom_score_adjust, qos_class
-from tiphys.kubelet.resources import linux_resources, pod_requests
-from tiphys.kubelet.runtime_config import sandbox_config
-from tiphys.kubelet.security import HostSecurity, ImageUser, SecurityError, container_security, verify_non_root
+from tiphys.kubelet.container.resources import linux_resources, pod_requests
+from tiphys.kubelet.container.runtime_config import sandbox_config
+from tiphys.kubelet.container.security import (
+    HostSecurity,
+    ImageUser,
+    SecurityError,
+    container_security,
+    verify_non_root,
+)
+from tiphys.kubelet.node.network import (
+    ClusterDNS,
+    Resolver,
+    hostname_and_domain,
+    hosts_file,
+    parse_resolver,
+    pod_resolver,
+)
+from tiphys.kubelet.pod.fields import FieldError, field_value, resource_value
+from tiphys.kubelet.pod.qos import oom_score_adjust, qos_class
 
 
 @pytest.mark.parametrize(

@@ -522,7 +522,7 @@ def test_a_kubelet_serves_a_cluster(tmp_path: Path) -> None:
 
 def test_a_node_short_of_memory_ends_a_pod_and_says_so(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
-        from tiphys.kubelet.eviction import Signal
+        from tiphys.kubelet.node.eviction import Signal
 
         left = [500 << 20]
         world.kubelet._eviction._signals = lambda: {"memory.available": Signal(left[0], 8 << 30)}

@@ -12,13 +12,20 @@ import pytest
 
 from tests.kubelet.world import container, pod
 from tiphys.kubelet import config
-from tiphys.kubelet.admission import admit
-from tiphys.kubelet.cgroups import Cgroups, pod_limits
 from tiphys.kubelet.command import configuration
-from tiphys.kubelet.gc import dead_containers, dead_sandboxes, unused_images
-from tiphys.kubelet.images import credentials, default_policy, go_duration, registry_of, split_image, with_default_tag
-from tiphys.kubelet.log_rotation import to_remove
-from tiphys.kubelet.logs import LogOptions, parse_line, read_last_lines, read_log
+from tiphys.kubelet.container.images import (
+    credentials,
+    default_policy,
+    go_duration,
+    registry_of,
+    split_image,
+    with_default_tag,
+)
+from tiphys.kubelet.container.log_rotation import to_remove
+from tiphys.kubelet.container.logs import LogOptions, parse_line, read_last_lines, read_log
+from tiphys.kubelet.node.cgroups import Cgroups, pod_limits
+from tiphys.kubelet.node.gc import dead_containers, dead_sandboxes, unused_images
+from tiphys.kubelet.pod.admission import admit
 from tiphys.kubelet.runtime.service import Container, ContainerState, Image, Sandbox
 from tiphys.kubelet.server.auth import subresources, user_of_certificate
 from tiphys.kubelet.server.container_logs import LogRequestError, choose_run, options_of
@@ -336,7 +343,7 @@ def test_the_user_of_a_certificate() -> None:
 
 
 def test_who_is_evicted_first() -> None:
-    from tiphys.kubelet.eviction import Signal, crossed, rank
+    from tiphys.kubelet.node.eviction import Signal, crossed, rank
 
     signals = {"memory.available": Signal(90 << 20, 1 << 30), "nodefs.available": Signal(20, 100)}
     assert [c.signal for c in crossed({"memory.available": "100Mi", "nodefs.available": "10%"}, signals)] == [

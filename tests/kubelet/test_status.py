@@ -113,7 +113,7 @@ def test_a_terminal_phase_is_never_left() -> None:
 
 
 def test_a_pod_that_ended_keeps_its_address() -> None:
-    from tiphys.kubelet.observed import PodStatus
+    from tiphys.kubelet.pod.observed import PodStatus
 
     alive = PodStatus("uid-web", ips=("10.0.0.1",), sandboxes=(sandbox(),), containers=(run("main"),))
     before = generate(pod("web"), alive)

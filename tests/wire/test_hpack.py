@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiphys.wire.hpack import Decoder, HpackError, encode, huffman_decode
+from tiphys.wire.grpc.hpack import Decoder, HpackError, encode, huffman_decode
 
 
 def test_the_examples_of_the_rfc() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tiphys.wire.memory import MemoryStream, stream_pair
-from tiphys.wire.spdy import SpdyConnection, SpdyStream
-from tiphys.wire.spdy_frames import (
+from tiphys.wire.spdy.connection import SpdyConnection, SpdyStream
+from tiphys.wire.spdy.frames import (
     DICTIONARY,
     Kind,
     Reader,

@@ -21,10 +21,10 @@ from tiphys.apiserver.call import Filter
 from tiphys.apiserver.chain import Parts, build_chain
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.crd.controller import DefinitionController
-from tiphys.apiserver.endpoints.connect import NodeDialer
 from tiphys.apiserver.endpoints.respond import failure
 from tiphys.apiserver.endpoints.router import Router
 from tiphys.apiserver.endpoints.special import special_endpoints
+from tiphys.apiserver.endpoints.subresources.connect import NodeDialer
 from tiphys.apiserver.filters.bodylimit import too_large
 from tiphys.apiserver.filters.browsers import allow_origins, require_tls
 from tiphys.apiserver.filters.inflight import InFlight
@@ -33,9 +33,9 @@ from tiphys.apiserver.paths.health import Health, Unhealthy, ping
 from tiphys.apiserver.paths.routes import Paths
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Ids
-from tiphys.apiserver.registry.roles import grant_strategies
-from tiphys.apiserver.registry.servicerepair import ServiceRepair
+from tiphys.apiserver.registry.services.repair import ServiceRepair
 from tiphys.apiserver.registry.setup import make_strategies
+from tiphys.apiserver.registry.strategies.roles import grant_strategies
 from tiphys.apiserver.storage.compactor import Compactor
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.apiserver.webhooks.client import WebhookClient

@@ -36,11 +36,11 @@ def preload_apiserver() -> None:
     import tiphys.api.codec
     import tiphys.api.defaults
     import tiphys.api.resources
-    import tiphys.api.validation
     import tiphys.apiserver.dialer
     import tiphys.apiserver.server
     import tiphys.cluster.bootstrap
     import tiphys.store.sqlite
+    import tiphys.validation
     import tiphys.wire.inprocess
     import tiphys.wire.server  # noqa: F401
 
@@ -159,7 +159,7 @@ def _import_rest() -> None:
     import tiphys.apiserver.crd.approval
     import tiphys.apiserver.crd.target
     import tiphys.cli.storeport  # noqa: F401
-    from tiphys.api.validation import registry
+    from tiphys.validation import registry
 
     registry.import_all()
 

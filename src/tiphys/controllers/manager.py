@@ -14,9 +14,9 @@ from tiphys.client.informer import InformerFactory
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElector
+from tiphys.controllers.access.credentials import ClientFor, ServiceAccountClients
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
-from tiphys.controllers.credentials import ClientFor, ServiceAccountClients
 from tiphys.controllers.health import HealthHandler
 from tiphys.controllers.registry import ALIASES, CONTROLLERS, DISABLED_BY_DEFAULT
 from tiphys.runtime.clock import Clock

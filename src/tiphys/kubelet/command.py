@@ -17,7 +17,7 @@ import yaml
 
 from tiphys.client.rest import Client
 from tiphys.kubelet.config import KubeletConfig
-from tiphys.kubelet.eviction import SIGNALS
+from tiphys.kubelet.node.eviction import SIGNALS
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.quantities import value
 from tiphys.runtime import logs

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tiphys.kubelet.network import read_resolver
+from tiphys.kubelet.node.network import read_resolver
 
 SYSTEMD_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
 

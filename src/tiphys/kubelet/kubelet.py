@@ -17,37 +17,38 @@ from tiphys.client.resources import NODES, PODS, SERVICES
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.objects import timestamp
-from tiphys.kubelet import pods
-from tiphys.kubelet.admission import Rejection, admit, admit_under_pressure
 from tiphys.kubelet.api_objects import ApiObjects
-from tiphys.kubelet.builder import ConfigBuilder
-from tiphys.kubelet.cgroups import Cgroups
 from tiphys.kubelet.config import KubeletConfig
-from tiphys.kubelet.eviction import EvictionManager, read_signals
-from tiphys.kubelet.fields import field_value, resource_value
-from tiphys.kubelet.gc import ContainerGC, ImageGC
-from tiphys.kubelet.health import RuntimeHealth
-from tiphys.kubelet.hooks import HookRunner
-from tiphys.kubelet.housekeeping import Housekeeping
-from tiphys.kubelet.images import ImageManager
-from tiphys.kubelet.killer import Killer
-from tiphys.kubelet.log_rotation import LogRotation
-from tiphys.kubelet.network import ClusterDNS
+from tiphys.kubelet.container.builder import ConfigBuilder
+from tiphys.kubelet.container.hooks import HookRunner
+from tiphys.kubelet.container.images import ImageManager
+from tiphys.kubelet.container.killer import Killer
+from tiphys.kubelet.container.log_rotation import LogRotation
+from tiphys.kubelet.container.runtime_classes import RuntimeClasses
+from tiphys.kubelet.container.security import HostSecurity
 from tiphys.kubelet.node.agent import NodeAgent
+from tiphys.kubelet.node.cgroups import Cgroups
+from tiphys.kubelet.node.eviction import EvictionManager, read_signals
+from tiphys.kubelet.node.gc import ContainerGC, ImageGC
+from tiphys.kubelet.node.health import RuntimeHealth
+from tiphys.kubelet.node.housekeeping import Housekeeping
 from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, read_machine
-from tiphys.kubelet.node_reporter import NodeReporter
-from tiphys.kubelet.pleg import PodLifecycle
-from tiphys.kubelet.pod_runtime import PodRuntime
-from tiphys.kubelet.pod_sync import PodSync
-from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.node.network import ClusterDNS
+from tiphys.kubelet.node.node_reporter import NodeReporter
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.admission import Rejection, admit, admit_under_pressure
+from tiphys.kubelet.pod.fields import field_value, resource_value
+from tiphys.kubelet.pod.pleg import PodLifecycle
+from tiphys.kubelet.pod.pod_runtime import PodRuntime
+from tiphys.kubelet.pod.pod_sync import PodSync
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.pod.resize import resize_problem
+from tiphys.kubelet.pod.restarts import Backoff
+from tiphys.kubelet.pod.workers import Phase, PodWorkers
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.recorder import PodEvents, Recorder
-from tiphys.kubelet.resize import resize_problem
-from tiphys.kubelet.restarts import Backoff
 from tiphys.kubelet.runtime.service import ImageService, RuntimeService
-from tiphys.kubelet.runtime_classes import RuntimeClasses
-from tiphys.kubelet.security import HostSecurity
 from tiphys.kubelet.server.handler import KubeletServer
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
@@ -55,7 +56,6 @@ from tiphys.kubelet.status.generate import rejected_status
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.volumes.manager import VolumeManager
-from tiphys.kubelet.workers import Phase, PodWorkers
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.server import serve

@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tiphys.kubelet import pods
-from tiphys.kubelet.pods import ContainerSpec, Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 
 POD_NAME = "io.kubernetes.pod.name"
 POD_NAMESPACE = "io.kubernetes.pod.namespace"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
-from tiphys.kubelet import pods
-from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
 
 EventType = Literal["Normal", "Warning"]
 

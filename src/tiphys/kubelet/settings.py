@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tiphys.kubelet import pods
-from tiphys.kubelet.network import ClusterDNS
-from tiphys.kubelet.pods import Pod
-from tiphys.kubelet.qos import BEST_EFFORT, BURSTABLE, qos_class
-from tiphys.kubelet.security import HostSecurity
+from tiphys.kubelet.container.security import HostSecurity
+from tiphys.kubelet.node.network import ClusterDNS
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.pod.qos import BEST_EFFORT, BURSTABLE, qos_class
 
 
 @dataclass(slots=True)

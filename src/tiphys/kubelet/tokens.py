@@ -13,8 +13,8 @@ from tiphys.client import errors
 from tiphys.client.resources import SERVICE_ACCOUNTS
 from tiphys.client.rest import Client
 from tiphys.controlkit.objects import parse_time
-from tiphys.kubelet import pods
-from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.volumes.payloads import MountFailure, TokenSpec
 from tiphys.runtime.clock import Clock
 

@@ -22,8 +22,8 @@ from tiphys.apiserver.server import APIServer
 from tiphys.client.errors import NotFound
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
+from tiphys.controllers.access.credentials import user_agent
 from tiphys.controllers.config import ControllerManagerConfig
-from tiphys.controllers.credentials import user_agent
 from tiphys.controllers.manager import ControllerManager
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.runtime.tasks import Runner

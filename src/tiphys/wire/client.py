@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tiphys.wire.client_connection import ClientConnection, SocketResponse
-from tiphys.wire.framing import request_head
 from tiphys.wire.http import Request
+from tiphys.wire.http1.client_connection import ClientConnection, SocketResponse
+from tiphys.wire.http1.framing import request_head
 from tiphys.wire.stream import watch_over
 from tiphys.wire.tlslayer import TlsLayer
 

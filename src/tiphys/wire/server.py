@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Protocol, cast
 
-from tiphys.wire.h1 import Http1Connection
 from tiphys.wire.http import Handler, Request, Response
+from tiphys.wire.http1.connection import Http1Connection
 from tiphys.wire.stream import watch_over
 from tiphys.wire.tlslayer import TlsLayer
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tiphys.api.custom.definition import definition_name, resource_of
 from tiphys.api.scheme import GroupVersionKind, version_priority
-from tiphys.api.validation.custom.formats import FORMATS, effective_format
+from tiphys.validation.custom.formats import FORMATS, effective_format
 
 
 def definition(**status: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from tiphys.wire.http import ByteStream, Request, Response, Upgrade
-from tiphys.wire.spdy import SpdyConnection, SpdyStream
+from tiphys.wire.spdy.connection import SpdyConnection, SpdyStream
 from tiphys.wire.upgrade import PROTOCOL_VERSION
 
 Command = Callable[[dict[str, SpdyStream]], Awaitable[bytes]]

@@ -17,7 +17,7 @@ from tiphys.runtime.clock import VirtualTimeLoop
 from tiphys.wire import websocket
 from tiphys.wire.http import ByteStream, Handler, Headers, Peer, Request, Response, Upgrade
 from tiphys.wire.inprocess import InProcessTransport
-from tiphys.wire.spdy import SpdyConnection, SpdyStream
+from tiphys.wire.spdy.connection import SpdyConnection, SpdyStream
 from tiphys.wire.websocket import Channels, Message, WebSocket
 
 TARGET = Location("/exec/default/web/main", "command=sh&input=1", host="10.0.0.1:10250")

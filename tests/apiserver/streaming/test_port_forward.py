@@ -10,7 +10,7 @@ from tiphys.apiserver.streaming.location import Location
 from tiphys.wire import websocket
 from tiphys.wire.http import Handler, Headers, Request, Response
 from tiphys.wire.inprocess import InProcessTransport
-from tiphys.wire.spdy import SpdyConnection, SpdyStream
+from tiphys.wire.spdy.connection import SpdyConnection, SpdyStream
 from tiphys.wire.websocket import TunnelStream, WebSocket
 
 PROTOCOL = "portforward.k8s.io"

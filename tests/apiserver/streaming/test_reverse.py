@@ -8,7 +8,7 @@ import gzip
 import pytest
 
 from tiphys.api.errors import StatusError
-from tiphys.apiserver.endpoints.connect import path_behind_proxy
+from tiphys.apiserver.endpoints.subresources.connect import path_behind_proxy
 from tiphys.apiserver.streaming.links import Rewriter
 from tiphys.apiserver.streaming.location import Location
 from tiphys.apiserver.streaming.log import pod_log

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from tiphys.api.fielderrors import aggregate
 from tiphys.api.gotext import quote
 from tiphys.api.meta.names import dns1123_subdomain
-from tiphys.api.validation.common import Errors, domain_prefixed_path
 from tiphys.apiserver.authn.authenticator import AUTHENTICATED, UNAUTHENTICATED
 from tiphys.apiserver.authn.serviceaccounts import PREFIX, split_name
 from tiphys.apiserver.authz.authorizer import MASTERS, Access, Authorizer, Decision, Verdict
 from tiphys.apiserver.call import ANONYMOUS, User
+from tiphys.validation.shared.common import Errors, domain_prefixed_path
 
 NODE_PREFIX = "system:node:"
 _NODES = "system:nodes"

@@ -14,7 +14,7 @@ from tiphys.apiserver.registry import creating, updating
 from tiphys.apiserver.registry.making import owned, prepared
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry, no_validation
-from tiphys.apiserver.registry.services import ServiceStrategy
+from tiphys.apiserver.registry.services.services import ServiceStrategy
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.gotext import quote
-from tiphys.api.validation.apiextensions.definition import APPROVAL, approval_state, is_protected
-from tiphys.apiserver.registry.definitions import set_status_condition
+from tiphys.apiserver.registry.strategies.definitions import set_status_condition
+from tiphys.validation.apiextensions.definition import APPROVAL, approval_state, is_protected
 
 Object = dict[str, Any]
 

@@ -18,10 +18,10 @@ from tiphys.apiserver.bootstrap.apiservices import follow_custom
 from tiphys.apiserver.crd.naming import ESTABLISHED, accept_names, establish
 from tiphys.apiserver.crd.serving import Serving
 from tiphys.apiserver.registry import updating
-from tiphys.apiserver.registry.definitions import CLEANUP, TERMINATING, set_status_condition
 from tiphys.apiserver.registry.making import delete_own, owned_status
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.registry.strategies.definitions import CLEANUP, TERMINATING, set_status_condition
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 

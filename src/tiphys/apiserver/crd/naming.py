@@ -11,7 +11,7 @@ from typing import Any
 from tiphys.api.fielderrors import aggregate
 from tiphys.api.gotext import quote
 from tiphys.api.meta.conditions import find_condition
-from tiphys.apiserver.registry.definitions import set_status_condition
+from tiphys.apiserver.registry.strategies.definitions import set_status_condition
 
 Object = dict[str, Any]
 

@@ -17,8 +17,8 @@ from tiphys.api.custom.shaping import default, drop_nulls, prune, shape
 from tiphys.api.gotext import value_text
 from tiphys.api.meta.copying import copy
 from tiphys.api.scheme import Resource
-from tiphys.api.validation.custom.objects import dig
 from tiphys.apiserver.storage.entry import Codec, Draft
+from tiphys.validation.custom.objects import dig
 
 Object = dict[str, Any]
 

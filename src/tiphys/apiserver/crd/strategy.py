@@ -10,8 +10,8 @@ from tiphys.api.custom.definition import CustomVersion
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.copying import copy
 from tiphys.api.scheme import Resource
-from tiphys.api.validation.custom import objects
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
+from tiphys.validation.custom import objects
 
 Object = dict[str, Any]
 _Validate = Callable[[Object, Object, CustomVersion, bool, list[str]], list[FieldError]]

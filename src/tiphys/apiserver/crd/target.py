@@ -17,15 +17,15 @@ from tiphys.api.patch import JSON_PATCH, MERGE_PATCH, patch_object
 from tiphys.api.schema import Schema
 from tiphys.api.scheme import Resource
 from tiphys.api.tables.tables import IncludeObject, partial_metadata
-from tiphys.api.validation.custom.objects import number_at, text_at
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.crd.stored import CustomCodec, in_version
 from tiphys.apiserver.crd.strategy import CustomStrategy
 from tiphys.apiserver.endpoints.options import WriteOptions
-from tiphys.apiserver.endpoints.scale import ScaleTarget, scale_of
+from tiphys.apiserver.endpoints.subresources.scale import ScaleTarget, scale_of
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.selection import NAME, NAMESPACE
+from tiphys.validation.custom.objects import number_at, text_at
 
 Object = dict[str, Any]
 

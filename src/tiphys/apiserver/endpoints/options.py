@@ -15,10 +15,10 @@ from tiphys.api import errors, fielderrors
 from tiphys.api.codec import decode_delete_options
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.gotext import quote
-from tiphys.api.validation.options import validate_delete_options, validate_patch_options, validate_write_options
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.registry.deleting import DeleteOptions
 from tiphys.apiserver.requestinfo import is_true
+from tiphys.validation.options import validate_delete_options, validate_patch_options, validate_write_options
 
 Object = dict[str, Any]
 

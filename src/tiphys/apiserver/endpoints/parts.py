@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import cached_property
 
 from tiphys.apiserver.endpoints.target import Target
-from tiphys.apiserver.registry.certificates import ApprovalRules
-from tiphys.apiserver.registry.namespaces import FinalizeRules
-from tiphys.apiserver.registry.pods import EphemeralContainersRules, ResizeRules
 from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.registry.strategies.certificates import ApprovalRules
+from tiphys.apiserver.registry.strategies.namespaces import FinalizeRules
+from tiphys.apiserver.registry.strategies.pods import EphemeralContainersRules, ResizeRules
 from tiphys.apiserver.registry.updating import EndpointRules
 
 PART_RULES: dict[str, Callable[[Registry], EndpointRules]] = {

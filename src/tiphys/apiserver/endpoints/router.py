@@ -18,7 +18,7 @@ from tiphys.apiserver.endpoints.list import list_
 from tiphys.apiserver.endpoints.notfound import not_found
 from tiphys.apiserver.endpoints.parts import PART_RULES, PartTarget
 from tiphys.apiserver.endpoints.patch import patch
-from tiphys.apiserver.endpoints.scale import ScaleTarget
+from tiphys.apiserver.endpoints.subresources.scale import ScaleTarget
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.update import update
 from tiphys.apiserver.endpoints.watch import watch

@@ -6,11 +6,12 @@ from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.authn.setup import Authentication
 from tiphys.apiserver.authz.setup import Authorization
 from tiphys.apiserver.config import Config
-from tiphys.apiserver.endpoints.binding import BindPod
-from tiphys.apiserver.endpoints.componentstatus import ComponentStatuses
-from tiphys.apiserver.endpoints.connect import Connector, NodeDialer
-from tiphys.apiserver.endpoints.eviction import Evict
-from tiphys.apiserver.endpoints.reviews import (
+from tiphys.apiserver.endpoints.router import Special
+from tiphys.apiserver.endpoints.subresources.binding import BindPod
+from tiphys.apiserver.endpoints.subresources.componentstatus import ComponentStatuses
+from tiphys.apiserver.endpoints.subresources.connect import Connector, NodeDialer
+from tiphys.apiserver.endpoints.subresources.eviction import Evict
+from tiphys.apiserver.endpoints.subresources.reviews import (
     AUTHENTICATION,
     AUTHORIZATION,
     ReviewAccess,
@@ -18,8 +19,7 @@ from tiphys.apiserver.endpoints.reviews import (
     ReviewSelf,
     ReviewToken,
 )
-from tiphys.apiserver.endpoints.router import Special
-from tiphys.apiserver.endpoints.token import RequestToken
+from tiphys.apiserver.endpoints.subresources.token import RequestToken
 from tiphys.apiserver.registry.registries import Registries
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.config import Config
-from tiphys.apiserver.registry.apiservices import APIServiceStrategy
-from tiphys.apiserver.registry.certificates import SigningRequestStrategy
-from tiphys.apiserver.registry.claims import ClaimStrategy, ClaimTemplateStrategy
-from tiphys.apiserver.registry.definitions import DefinitionStrategy
-from tiphys.apiserver.registry.events import EventStrategy
-from tiphys.apiserver.registry.jobs import JobStrategy
-from tiphys.apiserver.registry.limitranges import LimitRangeStrategy
-from tiphys.apiserver.registry.namespaces import NamespaceStrategy
-from tiphys.apiserver.registry.nodes import NodeStrategy
-from tiphys.apiserver.registry.persistentvolumeclaims import PersistentVolumeClaimStrategy
-from tiphys.apiserver.registry.persistentvolumes import PersistentVolumeStrategy
-from tiphys.apiserver.registry.pods import PodStrategy
-from tiphys.apiserver.registry.priorityclasses import PriorityClassStrategy
 from tiphys.apiserver.registry.registries import Registries
-from tiphys.apiserver.registry.serviceaccounts import ServiceAccountStrategy
-from tiphys.apiserver.registry.services import ServiceStrategy
+from tiphys.apiserver.registry.services.services import ServiceStrategy
+from tiphys.apiserver.registry.strategies.apiservices import APIServiceStrategy
+from tiphys.apiserver.registry.strategies.certificates import SigningRequestStrategy
+from tiphys.apiserver.registry.strategies.claims import ClaimStrategy, ClaimTemplateStrategy
+from tiphys.apiserver.registry.strategies.definitions import DefinitionStrategy
+from tiphys.apiserver.registry.strategies.events import EventStrategy
+from tiphys.apiserver.registry.strategies.jobs import JobStrategy
+from tiphys.apiserver.registry.strategies.limitranges import LimitRangeStrategy
+from tiphys.apiserver.registry.strategies.namespaces import NamespaceStrategy
+from tiphys.apiserver.registry.strategies.nodes import NodeStrategy
+from tiphys.apiserver.registry.strategies.persistentvolumeclaims import PersistentVolumeClaimStrategy
+from tiphys.apiserver.registry.strategies.persistentvolumes import PersistentVolumeStrategy
+from tiphys.apiserver.registry.strategies.pods import PodStrategy
+from tiphys.apiserver.registry.strategies.priorityclasses import PriorityClassStrategy
+from tiphys.apiserver.registry.strategies.serviceaccounts import ServiceAccountStrategy
+from tiphys.apiserver.registry.strategies.workloads import DaemonSetStrategy, DeploymentStrategy, EndpointSliceStrategy
 from tiphys.apiserver.registry.strategy import Strategy
-from tiphys.apiserver.registry.workloads import DaemonSetStrategy, DeploymentStrategy, EndpointSliceStrategy
 
 
 def make_strategies(registries: Registries, config: Config) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiphys.api import codec, validation
+from tiphys import validation
+from tiphys.api import codec
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.api.validation.common import equal
 from tiphys.apiserver.call import User
+from tiphys.validation.shared.common import equal
 
 Object = dict[str, Any]
 Finish = Callable[[bool], Awaitable[None]]

@@ -28,7 +28,7 @@ from tiphys.api import errors
 from tiphys.apiserver.streaming.location import Location
 from tiphys.wire import websocket
 from tiphys.wire.http import ByteStream, ClientResponse, Headers, Request, Response, Transport, Upgrade
-from tiphys.wire.spdy import SpdyConnection, SpdyStream
+from tiphys.wire.spdy.connection import SpdyConnection, SpdyStream
 from tiphys.wire.upgrade import PROTOCOL_VERSION
 from tiphys.wire.websocket import Channels, HandshakeError, WebSocket
 

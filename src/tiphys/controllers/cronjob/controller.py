@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from tiphys.api.validation.batch.cronjob import zone_exists
-from tiphys.api.validation.batch.schedule import ScheduleError
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import CRON_JOBS, JOBS
@@ -37,6 +35,8 @@ from tiphys.controlkit.objects import (
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.cronjob import times
 from tiphys.controllers.cronjob.schedule import Schedule, parse
+from tiphys.validation.batch.cronjob import zone_exists
+from tiphys.validation.batch.schedule import ScheduleError
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tiphys.api.validation.batch.schedule import ScheduleError, schedule_problem
 from tiphys.runtime.flags import parse_duration
+from tiphys.validation.batch.schedule import ScheduleError, schedule_problem
 
 _MONTHS = {
     name: number

@@ -22,7 +22,7 @@ from tiphys.controlkit.objects import (
     name_of,
 )
 from tiphys.controllers.history import HASH_LABEL
-from tiphys.controllers.taints import tolerates
+from tiphys.controllers.nodes.taints import tolerates
 
 GENERATION_LABEL = "pod-template-generation"
 GENERATION_ANNOTATION = "deprecated.daemonset.template.generation"

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.controlkit.objects import parse_time
-from tiphys.kubelet import pods
-from tiphys.kubelet.actions import Probe
-from tiphys.kubelet.pods import ContainerSpec, Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.actions import Probe
+from tiphys.kubelet.pod.pods import ContainerSpec, Pod
+from tiphys.kubelet.pod.restarts import restarts_after_exit
 from tiphys.kubelet.probes.prober import Outcome, ProbeError, Prober
 from tiphys.kubelet.recorder import PodEvents
-from tiphys.kubelet.restarts import restarts_after_exit
 from tiphys.kubelet.status.containers import container_id
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tiphys.kubelet.environment import Lookup, expand
-from tiphys.kubelet.pods import ContainerSpec
+from tiphys.kubelet.container.environment import Lookup, expand
+from tiphys.kubelet.pod.pods import ContainerSpec
 from tiphys.kubelet.probes import requests
 from tiphys.kubelet.probes.requests import PortError, RequestFailure
 from tiphys.kubelet.runtime.service import RuntimeFailure, RuntimeService, RuntimeTimeout

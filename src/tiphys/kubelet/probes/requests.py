@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from tiphys.kubelet.pods import ContainerSpec
+from tiphys.kubelet.pod.pods import ContainerSpec
 
 MAX_BODY = 10 * 1024
 _MAX_REDIRECTS = 10

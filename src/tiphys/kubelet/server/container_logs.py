@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from tiphys.api.gotext import quote
 from tiphys.controlkit.objects import parse_time
-from tiphys.kubelet import pods
-from tiphys.kubelet.logs import LogOptions, read_log
-from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.container.logs import LogOptions, read_log
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure, RuntimeService
 from tiphys.kubelet.server import answers
 from tiphys.runtime.clock import Clock

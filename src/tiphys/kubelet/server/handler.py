@@ -12,9 +12,9 @@ from urllib.parse import unquote
 
 from tiphys.api.gotext import quote
 from tiphys.client import errors
-from tiphys.kubelet import pods
 from tiphys.kubelet.config import describe
-from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.server import answers
 from tiphys.kubelet.server.auth import Authenticator, Authorizer

@@ -19,8 +19,8 @@ from tiphys.client import errors
 from tiphys.client.resources import PODS
 from tiphys.client.rest import Client
 from tiphys.controlkit.objects import timestamp
-from tiphys.kubelet import pods
-from tiphys.kubelet.pods import CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE, Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE, Pod
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)

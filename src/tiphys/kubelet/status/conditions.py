@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tiphys.kubelet import pods
-from tiphys.kubelet.actions import sandbox_changed
-from tiphys.kubelet.observed import PodStatus
-from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.actions import sandbox_changed
+from tiphys.kubelet.pod.observed import PodStatus
+from tiphys.kubelet.pod.pods import Pod
 
 Object = dict[str, Any]
 

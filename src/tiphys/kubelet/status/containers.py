@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.controlkit.objects import timestamp
-from tiphys.kubelet import pods
-from tiphys.kubelet.actions import Probe, ProbeResult, has_created_regular_container
-from tiphys.kubelet.observed import ObservedContainer, PodStatus
-from tiphys.kubelet.pods import ContainerSpec, Kind, Pod
-from tiphys.kubelet.restarts import should_run
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.actions import Probe, ProbeResult, has_created_regular_container
+from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus
+from tiphys.kubelet.pod.pods import ContainerSpec, Kind, Pod
+from tiphys.kubelet.pod.restarts import should_run
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.runtime.stop_signals import NAMES
 

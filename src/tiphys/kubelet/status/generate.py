@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiphys.kubelet import pods
-from tiphys.kubelet.actions import ProbeResult
-from tiphys.kubelet.observed import PodStatus
-from tiphys.kubelet.pods import Kind, Pod
-from tiphys.kubelet.qos import qos_class
-from tiphys.kubelet.resize import ResizeProblem
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.actions import ProbeResult
+from tiphys.kubelet.pod.observed import PodStatus
+from tiphys.kubelet.pod.pods import Kind, Pod
+from tiphys.kubelet.pod.qos import qos_class
+from tiphys.kubelet.pod.resize import ResizeProblem
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.status.conditions import OWNED, find, pod_conditions, stamp
 from tiphys.kubelet.status.containers import Reasons, Resized, container_statuses, fill_readiness

@@ -15,8 +15,8 @@ from tiphys.client import errors
 from tiphys.client.resources import PODS
 from tiphys.client.rest import STRATEGIC_MERGE, Client
 from tiphys.controlkit.objects import equal
-from tiphys.kubelet import pods
-from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.status.conditions import OWNED
 from tiphys.runtime.clock import Clock, backoff
 from tiphys.runtime.tasks import Runner

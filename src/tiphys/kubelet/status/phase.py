@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tiphys.kubelet import pods
-from tiphys.kubelet.pods import ContainerSpec, Pod
-from tiphys.kubelet.restarts import restarts_after_exit
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import ContainerSpec, Pod
+from tiphys.kubelet.pod.restarts import restarts_after_exit
 
 Object = dict[str, Any]
 

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from tiphys.client import errors
 from tiphys.client.resources import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, SECRETS, ResourcePath
 from tiphys.client.rest import Client
-from tiphys.kubelet import pods
-from tiphys.kubelet.pods import Pod
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import value
 from tiphys.kubelet.volumes import mounts, payloads
 from tiphys.kubelet.volumes.atomic import PathError, write_payload

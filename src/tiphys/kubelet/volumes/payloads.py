@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiphys.kubelet.pods import Pod, namespace_of
+from tiphys.kubelet.pod.pods import Pod, namespace_of
 from tiphys.kubelet.volumes.atomic import FileProjection
 
 Object = dict[str, Any]

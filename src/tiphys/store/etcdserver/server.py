@@ -20,7 +20,7 @@ from tiphys.store.etcdserver.lease import Lease
 from tiphys.store.etcdserver.maintenance import Maintenance
 from tiphys.store.etcdserver.member import Member
 from tiphys.store.etcdserver.watch import Watch
-from tiphys.wire.grpc_server import GrpcServer, Rpc
+from tiphys.wire.grpc.server import GrpcServer, Rpc
 
 MAX_MESSAGE = 2 * 1024 * 1024
 """Bytes of one request: etcd's limit of a write, and something around it."""

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiphys.api.cel import uses
-from tiphys.api.cel.environments import PER_CALL_LIMIT
-from tiphys.api.cel.evaluator import CostExceeded, Program
-from tiphys.api.cel.library.authorizer import Answer, Question, ResourceCheck
-from tiphys.api.cel.library.authorizer import Authorizer as AuthorizerValue
-from tiphys.api.cel.values import CelError
 from tiphys.api.gotext import quote
-from tiphys.api.validation.expressions import Expression, Use
+from tiphys.cel import uses
+from tiphys.cel.environments import PER_CALL_LIMIT
+from tiphys.cel.evaluator import CostExceeded, Program
+from tiphys.cel.expression import Expression, Use
+from tiphys.cel.library.authorizer import Answer, Question, ResourceCheck
+from tiphys.cel.library.authorizer import Authorizer as AuthorizerValue
+from tiphys.cel.values import CelError
 
 Object = dict[str, Any]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tiphys.api import conversion
-from tiphys.api.cel.library.authorizer import Answer, Question
 from tiphys.api.meta.selectors import selector_from_object
 from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.apiserver.admission.attributes import Attributes
@@ -17,6 +16,7 @@ from tiphys.apiserver.admission.request import admission_request
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.cel.library.authorizer import Answer, Question
 
 Object = dict[str, Any]
 _Found = TypeVar("_Found")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiphys.api.validation.expressions import Use
 from tiphys.apiserver.admission.policies.expressions import (
     Compiled,
     Evaluation,
@@ -14,6 +13,7 @@ from tiphys.apiserver.admission.policies.expressions import (
     OutOfBudget,
     PolicyExpressions,
 )
+from tiphys.cel.expression import Use
 
 _MAX_MESSAGE = 5 * 1024
 

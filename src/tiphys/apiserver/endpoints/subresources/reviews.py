@@ -1,0 +1,208 @@
+"""Questions that are asked by creating an object: who is this, may they, what may they.
+
+The object is answered with its ``status`` filled in, and never stored. Source:
+https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector, parse_label_selector
+from tiphys.api.meta.timestamps import format_time
+from tiphys.apiserver.authn.authenticator import Rejected, authenticated
+from tiphys.apiserver.authn.setup import Authentication
+from tiphys.apiserver.authz.authorizer import Access, Verdict
+from tiphys.apiserver.authz.node import node_of
+from tiphys.apiserver.authz.setup import Authorization
+from tiphys.apiserver.call import Call, User
+from tiphys.apiserver.endpoints.negotiation import negotiate
+from tiphys.apiserver.endpoints.options import write_options
+from tiphys.apiserver.endpoints.respond import show
+from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.writing import manage
+from tiphys.apiserver.registry.creating import match_namespace
+from tiphys.validation import validate_create
+from tiphys.wire.http import Response
+
+Object = dict[str, Any]
+
+AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
+
+
+class Review:
+    """The frame of all reviews: decode, answer, show. ``fill`` adds the status."""
+
+    managed = True
+
+    async def __call__(self, call: Call, target: Target) -> Response:
+        form = negotiate(call, has_columns=False)
+        options = write_options(call, "CreateOptions")
+        review = target.decode(call, options)
+        if self.managed:
+            now = format_time(target.registry.clock.now())
+            review = manage(target, None, review, options, now)
+        await self.fill(call, target, review)
+        return show(call, review, form, 201)
+
+    async def fill(self, call: Call, target: Target, review: Object) -> None:
+        raise NotImplementedError
+
+
+class ReviewSelf(Review):
+    """SelfSubjectReview: who am I?"""
+
+    managed = False
+
+    async def fill(self, call: Call, target: Target, review: Object) -> None:
+        now = target.registry.clock.now()
+        review["metadata"]["creationTimestamp"] = format_time(now)
+        review["status"] = {"userInfo": call.user.as_user_info()}
+
+
+class ReviewToken(Review):
+    """TokenReview: whose token is this?"""
+
+    def __init__(self, authentication: Authentication) -> None:
+        self._authentication = authentication
+
+    async def fill(self, call: Call, target: Target, review: Object) -> None:
+        spec = review.get("spec") or {}
+        token = spec.get("token", "")
+        if not token:
+            raise errors.bad_request("token is required for TokenReview in authentication")
+        audiences = tuple(spec.get("audiences") or ())
+        try:
+            user = await self._authentication.bearers.user_of(token, audiences)
+        except Rejected as error:
+            review["status"] = {"user": {}, "error": f"[invalid bearer token, {error}]"}
+            return
+        if user is None:
+            review["status"] = {"user": {}, "error": "invalid bearer token"}
+            return
+        review["status"] = {
+            "authenticated": True,
+            "user": authenticated(user).as_user_info(),
+            "audiences": list(audiences or self._authentication.audiences),
+        }
+
+
+class ReviewAccess(Review):
+    """The SubjectAccessReview family: may a user, or may I, do this?"""
+
+    def __init__(self, authorization: Authorization, self_review: bool = False) -> None:
+        self._authorizer = authorization.authorizer
+        self._self_review = self_review
+
+    async def fill(self, call: Call, target: Target, review: Object) -> None:
+        if target.resource.namespaced:
+            match_namespace(review["metadata"], call.info.namespace)
+        if found := validate_create(review, target.gvk):
+            raise errors.invalid(AUTHORIZATION, "", "", found)
+        spec = review.get("spec") or {}
+        user = call.user if self._self_review else _user(spec)
+        question, problems = access(user, spec)
+        decision = await self._authorizer.authorize(question)
+        status: Object = {"allowed": decision.allowed}
+        if decision.verdict is Verdict.DENY:
+            status["denied"] = True
+        if decision.reason:
+            status["reason"] = decision.reason
+        if problems:
+            status["evaluationError"] = "; ".join(problems)
+        review["status"] = status
+
+
+def _user(spec: Object) -> User:
+    extra = tuple((key, tuple(values)) for key, values in sorted((spec.get("extra") or {}).items()))
+    return User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
+
+
+def access(user: User, spec: Object) -> tuple[Access, list[str]]:
+    """The question in a review's spec, and what of it could not be read."""
+    resource = spec.get("resourceAttributes")
+    if resource is None:
+        path = spec["nonResourceAttributes"]
+        return Access(user, path.get("verb", ""), path=path.get("path", "")), []
+    fields, fields_wrong = _fields(resource.get("fieldSelector") or {})
+    labels, labels_wrong = _labels(resource.get("labelSelector") or {})
+    question = Access(
+        user=user,
+        verb=resource.get("verb", ""),
+        group=resource.get("group", ""),
+        version=resource.get("version", ""),
+        resource=resource.get("resource", ""),
+        subresource=resource.get("subresource", ""),
+        namespace=resource.get("namespace", ""),
+        name=resource.get("name", ""),
+        field_selector=fields,
+    )
+    problems = [
+        f"spec.resourceAttributes.{key} {'partially ' if some else ''}ignored due to parse error"
+        for key, some, wrong in (("fieldSelector", fields, fields_wrong), ("labelSelector", labels, labels_wrong))
+        if wrong
+    ]
+    return question, problems
+
+
+def _fields(selector: Object) -> tuple[str, bool]:
+    """What is understood of a field selector, and whether some is not."""
+    raw, requirements = selector.get("rawSelector", ""), selector.get("requirements") or []
+    if not requirements:
+        try:
+            return str(parse_field_selector(raw)), False
+        except SelectorError:
+            return "", True
+    terms = [
+        FieldTerm(wanted.get("key", ""), wanted["values"][0], wanted["operator"] == "In")
+        for wanted in requirements
+        if wanted.get("operator") in ("In", "NotIn") and len(wanted.get("values") or ()) == 1
+    ]
+    return ",".join(map(str, terms)), len(terms) < len(requirements)
+
+
+def _labels(selector: Object) -> tuple[bool, bool]:
+    """Whether something of a label selector is understood, and whether something is not."""
+    raw, requirements = selector.get("rawSelector", ""), selector.get("requirements") or []
+    if not requirements:
+        try:
+            parse_label_selector(raw)
+        except SelectorError:
+            return False, True
+        return True, False
+    # Validation has seen to everything but the operator.
+    known = [wanted.get("operator") in ("In", "NotIn", "Exists", "DoesNotExist") for wanted in requirements]
+    return any(known), not all(known)
+
+
+class ReviewRules(Review):
+    """SelfSubjectRulesReview: what may I do in a namespace? The answer does not repeat the question."""
+
+    managed = False
+
+    def __init__(self, authorization: Authorization) -> None:
+        self._rbac = authorization.rbac
+
+    async def fill(self, call: Call, target: Target, review: Object) -> None:
+        namespace = (review.get("spec") or {}).get("namespace", "")
+        if not namespace:
+            raise errors.bad_request("no namespace on request")
+        rules = await self._rbac.rules_of(call.user, namespace)
+        node = node_of(call.user) is not None
+        review["metadata"], review["spec"] = {}, {}
+        review["status"] = {
+            "resourceRules": [_resource_rule(rule) for rule in rules if rule.get("resources")],
+            "nonResourceRules": [
+                {"verbs": rule["verbs"], "nonResourceURLs": rule["nonResourceURLs"]}
+                for rule in rules
+                if rule.get("nonResourceURLs")
+            ],
+            "incomplete": node,
+        }
+        if node:
+            review["status"]["evaluationError"] = "node authorizer does not support user rule resolution"
+
+
+def _resource_rule(rule: Object) -> Object:
+    return {key: rule[key] for key in ("verbs", "apiGroups", "resources", "resourceNames") if rule.get(key)}

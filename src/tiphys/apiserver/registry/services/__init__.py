@@ -1,0 +1,1 @@
+"""Services: allocated addresses and ports, defaulted families, and their repair."""

@@ -1,0 +1,88 @@
+"""Keeps what is allocated and what services have the same, after a crash between the two or a meddling hand.
+
+What a service has is allocated at once. What is allocated and belongs to no service is given back only when it was
+seen so several times in a row, as a service in the making has its addresses before it is written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.services.addresspool import GROUP, AddressTaken, OutOfRange
+from tiphys.apiserver.registry.services.families import family_of
+from tiphys.apiserver.registry.services.fields import cluster_ips, held_ports
+from tiphys.apiserver.registry.services.services import ServiceStrategy
+
+Object = dict[str, Any]
+
+SIGHTINGS = 3
+
+
+class Leaks:
+    """Counts how often in a row something was found to belong to nobody."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[Any] = Counter()
+
+    def confirmed(self, found: Iterable[Any]) -> list[Any]:
+        """Those of ``found`` that have been so for long enough; whatever is not in ``found`` is forgotten."""
+        self._seen = Counter({item: self._seen[item] + 1 for item in found})
+        return [item for item, times in self._seen.items() if times >= SIGHTINGS]
+
+
+class ServiceRepair:
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+        self._addresses = Leaks()
+        self._ports = Leaks()
+
+    async def repair(self) -> None:
+        """One look at all services."""
+        registry = self._registries.get("", "services")
+        strategy = registry.strategy
+        assert isinstance(strategy, ServiceStrategy)
+        services = [registry.object(entry) for entry in await registry.all()]
+        await self._repair_addresses(strategy, services)
+        await self._repair_ports(strategy, services)
+
+    async def _repair_addresses(self, strategy: ServiceStrategy, services: list[Object]) -> None:
+        holders = {address: service["metadata"] for service in services for address in cluster_ips(service)}
+        allocated = await self._allocated()
+        for address in holders.keys() - allocated.keys():
+            await _claim(strategy, address, holders[address])
+        stray = [address for address, holder in allocated.items() if _name_of(holders.get(address)) != holder]
+        await strategy.release(self._addresses.confirmed(stray), [])
+
+    async def _allocated(self) -> dict[str, tuple[str, str]]:
+        """The addresses that were allocated for services, and for which."""
+        registry = self._registries.get(GROUP, "ipaddresses")
+        found = {}
+        for entry in await registry.all():
+            parent = registry.object(entry)["spec"].get("parentRef") or {}
+            if parent.get("resource") == "services" and not parent.get("group"):
+                found[entry.name] = (parent.get("namespace", ""), parent.get("name", ""))
+        return found
+
+    async def _repair_ports(self, strategy: ServiceStrategy, services: list[Object]) -> None:
+        used = {port for service in services for port in held_ports(service)}
+        taken = await strategy.ports.taken()
+        if missing := used - taken:
+            await strategy.ports.mark(missing)
+        await strategy.ports.release(self._ports.confirmed(taken - used))
+
+
+async def _claim(strategy: ServiceStrategy, address: str, meta: Object) -> None:
+    pool = strategy.pools.get(family_of(address))
+    if pool is None:
+        return
+    try:
+        await pool.take(address, meta["namespace"], meta["name"], False)
+    except (AddressTaken, OutOfRange):
+        return  # another server has repaired it, or it is of a range that has since been given up
+
+
+def _name_of(meta: Object | None) -> tuple[str, str] | None:
+    return None if meta is None else (meta["namespace"], meta["name"])

@@ -1,0 +1,18 @@
+"""Priority classes: their value never changes, so that they are of generation 1 for ever."""
+
+from __future__ import annotations
+
+from tiphys.api import errors
+from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+from tiphys.validation.scheduling import SYSTEM_CLASSES
+
+
+class PriorityClassStrategy(Strategy):
+    def prepare_create(self, obj: Object, write: Write) -> None:
+        obj["metadata"]["generation"] = 1
+
+    def check_delete(self, obj: Object, write: Write) -> None:
+        name = obj["metadata"]["name"]
+        if name in SYSTEM_CLASSES:
+            reason = "this is a system priority class and cannot be deleted"
+            raise errors.forbidden("scheduling.k8s.io", "priorityclasses", name, reason)

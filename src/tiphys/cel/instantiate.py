@@ -1,0 +1,39 @@
+"""What a program cannot be made for, though it compiles: constants are computed when it is made."""
+
+from __future__ import annotations
+
+from tiphys.cel import validators
+from tiphys.cel.environment import Compiled
+from tiphys.cel.evaluator import Program
+from tiphys.cel.syntax import Call, Literal, Node
+from tiphys.cel.values import CelError
+
+_CONVERSIONS = frozenset(
+    ("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"),
+)
+
+
+def problem(compiled: Compiled) -> str:
+    """A literal that is no pattern or cannot be converted. Empty where there is none."""
+    return validators.first_bad_pattern(compiled.tree) or _first_bad_conversion(compiled, compiled.tree)
+
+
+def _first_bad_conversion(compiled: Compiled, node: Node) -> str:
+    for child in node.children():
+        if found := _first_bad_conversion(compiled, child):
+            return found
+    if not _is_constant(node) or isinstance(node, Literal):
+        return ""
+    try:
+        Program(Compiled(node, compiled.type, compiled.environment)).run({})
+    except CelError as wrong:
+        return str(wrong)
+    return ""
+
+
+def _is_constant(node: Node) -> bool:
+    if isinstance(node, Call):
+        return (
+            node.function in _CONVERSIONS and node.target is None and len(node.args) == 1 and _is_constant(node.args[0])
+        )
+    return isinstance(node, Literal)

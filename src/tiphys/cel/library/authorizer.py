@@ -1,0 +1,154 @@
+"""Asking the server's authorizer: ``authorizer.group('apps').resource('deployments').check('create').allowed()``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from tiphys.api.meta import names
+from tiphys.cel import declarations
+from tiphys.cel.declarations import Library, member
+from tiphys.cel.types import Type
+from tiphys.cel.values import NO_OVERLOAD, CelError
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What may be done: to a resource, or to a path where ``path`` is set; by another one where ``as_account`` is."""
+
+    verb: str = ""
+    path: str = ""
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    field_selector: str = ""
+    label_selector: str = ""
+    as_account: tuple[str, str] | None = None
+    """Namespace and name of a service account that is asked about in place of the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    allowed: bool
+    reason: str = ""
+    error: str = ""
+
+
+Ask = Callable[[Question], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    ask: Ask
+    question: Question
+
+    def equals(self, other: Any) -> bool:
+        raise CelError(NO_OVERLOAD)
+
+
+class Authorizer(_Asking):
+    cel_type: ClassVar[Type] = declarations.AUTHORIZER
+
+
+class PathCheck(_Asking):
+    cel_type: ClassVar[Type] = declarations.PATH_CHECK
+
+
+class GroupCheck(_Asking):
+    cel_type: ClassVar[Type] = declarations.GROUP_CHECK
+
+
+class ResourceCheck(_Asking):
+    cel_type: ClassVar[Type] = declarations.RESOURCE_CHECK
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    cel_type: ClassVar[Type] = declarations.DECISION
+
+    answer: Answer
+
+    def equals(self, other: Any) -> bool:
+        raise CelError(NO_OVERLOAD)
+
+
+def _path(authorizer: Authorizer, path: str) -> PathCheck:
+    if not path.strip():
+        raise CelError("path must not be empty")
+    return PathCheck(authorizer.ask, replace(authorizer.question, path=path))
+
+
+def _group(authorizer: Authorizer, group: str) -> GroupCheck:
+    return GroupCheck(authorizer.ask, replace(authorizer.question, group=group))
+
+
+def _service_account(authorizer: Authorizer, namespace: str, name: str) -> Authorizer:
+    if names.dns1123_subdomain(name):
+        raise CelError("Invalid service account name")
+    if names.dns1123_label(namespace):
+        raise CelError("Invalid service account namespace")
+    return Authorizer(authorizer.ask, Question(as_account=(namespace, name)))
+
+
+def _resource(check: GroupCheck, resource: str) -> ResourceCheck:
+    if not resource.strip():
+        raise CelError("resource must not be empty")
+    return ResourceCheck(check.ask, replace(check.question, resource=resource))
+
+
+def _with(narrow: Callable[[Question, str], Question]) -> Callable[[ResourceCheck, str], ResourceCheck]:
+    def run(check: ResourceCheck, value: str) -> ResourceCheck:
+        return ResourceCheck(check.ask, narrow(check.question, value))
+
+    return run
+
+
+def _check(check: PathCheck | ResourceCheck, verb: str) -> Decision:
+    return Decision(check.ask(replace(check.question, verb=verb)))
+
+
+_NARROWED = "resourceCheck, string -> resourceCheck"
+LIBRARY = Library(
+    [
+        member("authorizer_path", "path", "authorizer, string -> pathCheck", _path),
+        member("authorizer_group", "group", "authorizer, string -> groupCheck", _group),
+        member(
+            "authorizer_serviceaccount", "serviceAccount", "authorizer, string, string -> authorizer", _service_account
+        ),
+        member("groupcheck_resource", "resource", "groupCheck, string -> resourceCheck", _resource),
+        member(
+            "resourcecheck_subresource",
+            "subresource",
+            _NARROWED,
+            _with(lambda asked, value: replace(asked, subresource=value)),
+        ),
+        member(
+            "resourcecheck_namespace",
+            "namespace",
+            _NARROWED,
+            _with(lambda asked, value: replace(asked, namespace=value)),
+        ),
+        member("resourcecheck_name", "name", _NARROWED, _with(lambda asked, value: replace(asked, name=value))),
+        member("pathcheck_check", "check", "pathCheck, string -> decision", _check),
+        member("resourcecheck_check", "check", "resourceCheck, string -> decision", _check),
+        member("decision_errored", "errored", "decision -> bool", lambda found: bool(found.answer.error)),
+        member("decision_error", "error", "decision -> string", lambda found: found.answer.error),
+        member("decision_allowed", "allowed", "decision -> bool", lambda found: found.answer.allowed),
+        member("decision_reason", "reason", "decision -> string", lambda found: found.answer.reason),
+        member(
+            "authorizer_fieldselector",
+            "fieldSelector",
+            _NARROWED,
+            _with(lambda asked, value: replace(asked, field_selector=value)),
+        ),
+        member(
+            "authorizer_labelselector",
+            "labelSelector",
+            _NARROWED,
+            _with(lambda asked, value: replace(asked, label_selector=value)),
+        ),
+    ]
+)

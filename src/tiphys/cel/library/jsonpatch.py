@@ -1,0 +1,17 @@
+"""What JSON patches need: keys in paths."""
+
+from __future__ import annotations
+
+from tiphys.cel.declarations import Library, overload
+
+_ESCAPES = str.maketrans({"/": "~1", "~": "~0"})
+LIBRARY = Library(
+    [
+        overload(
+            "string_jsonpatch_escapeKey_string",
+            "jsonpatch.escapeKey",
+            "string -> string",
+            lambda key: key.translate(_ESCAPES),
+        )
+    ]
+)

@@ -1,0 +1,1 @@
+"""Controllers of volumes: claims bound, protected, and made for pods that ask for one."""

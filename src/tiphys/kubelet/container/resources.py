@@ -1,0 +1,113 @@
+"""Requests and limits as the runtime takes them: processor shares and quota, bytes, huge pages, OOM score. Pure.
+
+Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/ and the kernel's
+cgroup-v1/memory and cpu documents.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.kubelet.pod.pods import ContainerSpec, Pod
+from tiphys.kubelet.pod.qos import oom_score_adjust
+from tiphys.kubelet.quantities import milli, value
+
+QUOTA_PERIOD = 100_000
+"""Microseconds over which a processor limit is counted."""
+MIN_SHARES = 2
+MAX_SHARES = 262_144
+MIN_QUOTA = 1_000
+
+
+def shares(milli_cpu: int) -> int:
+    """cgroup cpu.shares for a request: 1024 for one processor."""
+    return max(MIN_SHARES, min(milli_cpu * 1024 // 1000, MAX_SHARES)) if milli_cpu else MIN_SHARES
+
+
+def quota(milli_cpu: int, period: int = QUOTA_PERIOD) -> int:
+    """Microseconds of processor time in each period for a limit; 0 for none."""
+    return max(milli_cpu * period // 1000, MIN_QUOTA) if milli_cpu else 0
+
+
+def linux_resources(
+    pod: Pod, container: ContainerSpec, memory_capacity: int, enforce_quota: bool = True
+) -> dict[str, Any]:
+    """``LinuxContainerResources`` of a container."""
+    resources = container.get("resources") or {}
+    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+    pod_limits = (pod["spec"].get("resources") or {}).get("limits") or {}
+    cpu_limit = limits.get("cpu") or pod_limits.get("cpu")
+    found: dict[str, Any] = {
+        "cpu_shares": shares(milli(requests.get("cpu", cpu_limit))),
+        "oom_score_adj": oom_score_adjust(pod, container, memory_capacity),
+    }
+    if memory := value(limits.get("memory") or pod_limits.get("memory")):
+        found["memory_limit_in_bytes"] = memory
+    if enforce_quota:
+        found["cpu_period"] = QUOTA_PERIOD
+        found["cpu_quota"] = quota(milli(cpu_limit))
+    pages = [
+        {"page_size": _page_size(name.removeprefix("hugepages-")), "limit": value(limit)}
+        for name, limit in limits.items()
+        if name.startswith("hugepages-")
+    ]
+    if pages:
+        found["hugepage_limits"] = pages
+    return found
+
+
+def _page_size(text: str) -> str:
+    """The kernel's name of a page size: ``2Mi`` is ``2MB``."""
+    size, units = value(text), ["B", "KB", "MB", "GB", "TB"]
+    while size >= 1024 and size % 1024 == 0 and len(units) > 1:
+        size //= 1024
+        units.pop(0)
+    return f"{size}{units[0]}"
+
+
+def pod_requests(pod: Pod) -> dict[str, int]:
+    """What a pod asks of the node: processor in thousandths, the rest in whole units.
+
+    The larger of what its containers ask together, and what any init container asks beside the sidecars that run by
+    then; and its overhead.
+    """
+    total: dict[str, int] = {}
+    sidecars: dict[str, int] = {}
+    peak: dict[str, int] = {}
+    for container in pod["spec"].get("containers") or []:
+        _add(total, _amounts(container, "requests"))
+    for container in pod["spec"].get("initContainers") or []:
+        asked = _amounts(container, "requests")
+        if container.get("restartPolicy") == "Always":
+            _add(sidecars, asked)
+            _maximum(peak, sidecars)
+        else:
+            together = dict(asked)
+            _add(together, sidecars)
+            _maximum(peak, together)
+    _add(total, sidecars)
+    _maximum(total, peak)
+    if pod_level := (pod["spec"].get("resources") or {}).get("requests"):
+        total |= {name: _amount(name, quantity) for name, quantity in pod_level.items()}
+    for name, quantity in (pod["spec"].get("overhead") or {}).items():
+        total[name] = total.get(name, 0) + _amount(name, quantity)
+    return total
+
+
+def _amounts(container: ContainerSpec, side: str) -> dict[str, int]:
+    wanted = (container.get("resources") or {}).get(side) or {}
+    return {name: _amount(name, quantity) for name, quantity in wanted.items()}
+
+
+def _amount(name: str, quantity: str) -> int:
+    return milli(quantity) if name == "cpu" else value(quantity)
+
+
+def _add(total: dict[str, int], more: dict[str, int]) -> None:
+    for name, amount in more.items():
+        total[name] = total.get(name, 0) + amount
+
+
+def _maximum(total: dict[str, int], other: dict[str, int]) -> None:
+    for name, amount in other.items():
+        total[name] = max(total.get(name, 0), amount)

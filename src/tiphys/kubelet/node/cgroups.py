@@ -1,0 +1,123 @@
+"""Cgroups of pods: made before their containers, with the pod's limits, and removed after them.
+
+Version 2 has one hierarchy, version 1 one for each controller. With the systemd driver the slices are made by systemd
+when the runtime asks for them, and nothing is done here. Source: the kernel's cgroup-v1 and cgroup-v2 documents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+
+from tiphys.kubelet.container.resources import QUOTA_PERIOD, pod_requests, quota, shares
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.pod.qos import BEST_EFFORT, qos_class
+from tiphys.kubelet.quantities import milli, value
+
+log = logging.getLogger(__name__)
+
+_V1_CONTROLLERS = ("cpu", "memory", "pids")
+_V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
+
+
+class Cgroups:
+    """``parent`` names given here are paths from the top of the hierarchy, such as ``/kubepods/burstable/pod1``."""
+
+    def __init__(self, mount: Path = Path("/sys/fs/cgroup")) -> None:
+        self._mount = mount
+        self._unified = (mount / "cgroup.controllers").exists()
+
+    def ensure(self, parent: str, pod: Pod) -> None:
+        """Make a pod's cgroup with the pod's limits. Raises ``OSError``."""
+        if not parent or parent.endswith(".slice"):
+            return
+        limits = pod_limits(pod)
+        for folder, controllers in self._folders(parent):
+            self._make(folder, controllers)
+            for name, text in (self._v2_values(limits) if self._unified else self._v1_values(limits)).items():
+                file = folder / name
+                if file.exists() and file.read_text().strip() != text:
+                    with contextlib.suppress(OSError):  # a limit below what is in use now is refused by the kernel
+                        file.write_text(text)
+
+    def _folders(self, parent: str) -> list[tuple[Path, tuple[str, ...]]]:
+        inside = parent.strip("/")
+        if self._unified:
+            return [(self._mount / inside, _V2_CONTROLLERS)]
+        return [(self._mount / c / inside, ()) for c in _V1_CONTROLLERS if (self._mount / c).is_dir()]
+
+    def _make(self, folder: Path, controllers: tuple[str, ...]) -> None:
+        if folder.is_dir():
+            return
+        if folder.parent != self._mount:
+            self._make(folder.parent, controllers)
+        if controllers:
+            available = (folder.parent / "cgroup.controllers").read_text().split()
+            enabled = (folder.parent / "cgroup.subtree_control").read_text().split()
+            for controller in controllers:
+                if controller in available and controller not in enabled:
+                    with contextlib.suppress(OSError):
+                        (folder.parent / "cgroup.subtree_control").write_text(f"+{controller}")
+        folder.mkdir(exist_ok=True)
+
+    def _v1_values(self, limits: dict[str, int]) -> dict[str, str]:
+        found = {"cpu.shares": str(limits["shares"])}
+        if limits["quota"]:
+            found |= {"cpu.cfs_period_us": str(QUOTA_PERIOD), "cpu.cfs_quota_us": str(limits["quota"])}
+        if limits["memory"]:
+            found["memory.limit_in_bytes"] = str(limits["memory"])
+        return found
+
+    def _v2_values(self, limits: dict[str, int]) -> dict[str, str]:
+        weight = 1 + (limits["shares"] - 2) * 9999 // 262142
+        found = {"cpu.weight": str(weight)}
+        if limits["quota"]:
+            found["cpu.max"] = f"{limits['quota']} {QUOTA_PERIOD}"
+        if limits["memory"]:
+            found["memory.max"] = str(limits["memory"])
+        return found
+
+    def remove(self, parent: str) -> None:
+        """Remove a pod's cgroup and what is empty below it. Raises ``OSError`` where a process is left in it."""
+        if not parent or parent.endswith(".slice"):
+            return
+        tops = [self._mount] if self._unified else [entry for entry in self._mount.iterdir() if entry.is_dir()]
+        for top in tops:
+            folder = top / parent.strip("/")
+            if folder.is_dir():
+                for inner in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+                    inner.rmdir()
+                folder.rmdir()
+
+
+def pod_limits(pod: Pod) -> dict[str, int]:
+    """shares, quota and memory of the whole pod; a limit of 0 is none, as when any container has none."""
+    requests = pod_requests(pod)
+    found = {"shares": shares(requests.get("cpu", 0)), "quota": 0, "memory": 0}
+    if qos_class(pod) == BEST_EFFORT:
+        return found | {"shares": 2}
+    spec = pod["spec"]
+    holders = [c.get("resources") or {} for c in spec.get("containers") or []]
+    pod_level = (spec.get("resources") or {}).get("limits") or {}
+    for key, name, convert in (("quota", "cpu", milli), ("memory", "memory", value)):
+        limits = [(holder.get("limits") or {}).get(name) for holder in holders]
+        if pod_level.get(name):
+            total = convert(pod_level[name])
+        elif all(limits):
+            total = max(sum(convert(limit) for limit in limits), _largest_init(pod, name))
+        else:
+            continue
+        found[key] = quota(total) if key == "quota" else total
+    return found
+
+
+def _largest_init(pod: Pod, name: str) -> int:
+    convert = milli if name == "cpu" else value
+    return max(
+        (
+            convert(((c.get("resources") or {}).get("limits") or {}).get(name))
+            for c in pod["spec"].get("initContainers") or []
+        ),
+        default=0,
+    )

@@ -1,0 +1,180 @@
+"""Eviction: when the node runs out of memory, disk or processes, a pod goes before the kernel picks one.
+
+What is measured is read by ``read_signals``; everything else here is pure: which thresholds are crossed, and who goes
+first. Source: https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiphys.kubelet import labels
+from tiphys.kubelet.container.resources import pod_requests
+from tiphys.kubelet.node import machine
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.quantities import value
+from tiphys.kubelet.runtime.service import ContainerStats, RuntimeFailure
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+PERIOD = 10.0
+TRANSITION = 300.0
+"""Seconds that a node stays under pressure after the threshold was last crossed: pods must not come and go."""
+
+_CONDITIONS = {"memory.available": "MemoryPressure", "nodefs.available": "DiskPressure", "pid.available": "PIDPressure"}
+_RESOURCES = {"memory.available": "memory", "nodefs.available": "ephemeral-storage", "pid.available": "pids"}
+SIGNALS = frozenset(_CONDITIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    available: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """A threshold that is crossed. ``threshold`` is as it was written, ``100Mi`` or ``10%``."""
+
+    signal: str
+    threshold: str
+    available: int
+
+    @property
+    def condition(self) -> str:
+        return _CONDITIONS[self.signal]
+
+    @property
+    def resource(self) -> str:
+        return _RESOURCES[self.signal]
+
+
+def read_signals(root: Path) -> dict[str, Signal]:
+    """What the machine has left. ``root`` is the kubelet's folder."""
+    place = next(path for path in (root, *root.parents) if path.exists())
+    disk = shutil.disk_usage(place)
+    limit = int(Path("/proc/sys/kernel/pid_max").read_text())
+    running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    return {
+        "memory.available": Signal(machine.memory_available(), machine.memory_total()),
+        "nodefs.available": Signal(disk.free, disk.total),
+        "pid.available": Signal(limit - running, limit),
+    }
+
+
+def crossed(thresholds: Mapping[str, str], signals: Mapping[str, Signal]) -> list[Crossed]:
+    """The thresholds that are crossed, memory first."""
+    found = []
+    for signal, threshold in sorted(thresholds.items()):
+        measured = signals[signal]
+        if threshold.endswith("%"):
+            least = int(measured.capacity * float(threshold[:-1]) / 100)
+        else:
+            least = value(threshold)
+        if measured.available < least:
+            found.append(Crossed(signal, threshold, measured.available))
+    return found
+
+
+def rank(candidates: Sequence[Pod], usage: Mapping[str, int], resource: str) -> list[Pod]:
+    """Who goes first: those that use more than they asked for, then the less important, then the largest surplus."""
+
+    def key(pod: Pod) -> tuple[bool, int, int]:
+        surplus = usage.get(pods.uid_of(pod), 0) - pod_requests(pod).get(resource, 0)
+        return surplus <= 0, int(pod["spec"].get("priority") or 0), -surplus
+
+    return sorted((pod for pod in candidates if not pods.is_critical(pod)), key=key)
+
+
+def message(reason: Crossed, pod: Pod, usage: Mapping[str, int]) -> str:
+    """Upstream's words: what ran out, and which containers used more than they asked for."""
+    text = f"The node was low on resource: {reason.resource}. "
+    text += f"Threshold quantity: {reason.threshold}, available: {reason.available // 1024}Ki. "
+    for container in pods.containers(pod):
+        name = container["name"]
+        request = ((container.get("resources") or {}).get("requests") or {}).get(reason.resource, "0")
+        if (used := usage.get(name, 0)) > value(request):
+            text += (
+                f"Container {name} was using {used // 1024}Ki, request is {request}, "
+                f"has larger consumption of {reason.resource}. "
+            )
+    return text
+
+
+class EvictionManager:
+    """``active()`` gives the pods that run; ``evict(pod, message)`` ends one; ``reclaim()`` frees disk without that."""
+
+    def __init__(
+        self,
+        thresholds: Mapping[str, str],
+        signals: Callable[[], Mapping[str, Signal]],
+        stats: Callable[[], Awaitable[Sequence[ContainerStats]]],
+        active: Callable[[], Sequence[Pod]],
+        evict: Callable[[Pod, str], None],
+        reclaim: Callable[[], Awaitable[object]],
+        clock: Clock,
+        changed: Callable[[], None],
+    ) -> None:
+        self._thresholds = thresholds
+        self._signals = signals
+        self._stats = stats
+        self._active = active
+        self._evict = evict
+        self._reclaim = reclaim
+        self._clock = clock
+        self._changed = changed
+        self._last_seen: dict[str, float] = {}
+
+    @property
+    def pressures(self) -> list[str]:
+        """The node's conditions that are true now: MemoryPressure, DiskPressure, PIDPressure."""
+        now = self._clock.monotonic()
+        return sorted(name for name, seen in self._last_seen.items() if now - seen < TRANSITION)
+
+    async def run(self) -> None:
+        while True:
+            await self._clock.sleep(PERIOD)
+            try:
+                await self.check()
+            except RuntimeFailure as error:
+                log.warning("cannot measure what pods use: %s", error)
+
+    async def check(self) -> None:
+        """Measure once, and end at most one pod. Raises ``RuntimeFailure``."""
+        before = self.pressures
+        reasons = crossed(self._thresholds, self._signals())
+        for reason in reasons:
+            self._last_seen[reason.condition] = self._clock.monotonic()
+        if self.pressures != before:
+            self._changed()
+        if not reasons:
+            return
+        first = reasons[0]
+        if first.resource == "ephemeral-storage":
+            await self._reclaim()
+            reasons = [r for r in crossed(self._thresholds, self._signals()) if r.signal == first.signal]
+            if not reasons:
+                return
+        by_pod, by_container = self._usage(await self._stats(), first.resource)
+        for pod in rank(self._active(), by_pod, first.resource)[:1]:
+            text = message(first, pod, by_container.get(pods.uid_of(pod), {}))
+            log.warning("evicting pod %s: %s", pods.key_of(pod), text)
+            self._evict(pod, text)
+
+    def _usage(
+        self, stats: Sequence[ContainerStats], resource: str
+    ) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+        by_pod: dict[str, int] = {}
+        by_container: dict[str, dict[str, int]] = {}
+        for found in stats:
+            uid = found.labels.get(labels.POD_UID, "")
+            used = found.memory_working_set if resource == "memory" else found.filesystem_used
+            by_pod[uid] = by_pod.get(uid, 0) + used
+            by_container.setdefault(uid, {})[found.labels.get(labels.CONTAINER_NAME, found.name)] = used
+        return by_pod, by_container

@@ -1,0 +1,121 @@
+"""Ends what runs and belongs to no pod, and removes what pods that are gone have left: folders, containers, images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from tiphys.kubelet import labels
+from tiphys.kubelet.container.killer import Killer
+from tiphys.kubelet.node.gc import ContainerGC, ImageGC
+from tiphys.kubelet.pod.pleg import PodLifecycle
+from tiphys.kubelet.pod.pod_runtime import PodRuntime
+from tiphys.kubelet.runtime.service import RuntimeFailure, RuntimeService
+from tiphys.kubelet.volumes.manager import VolumeManager
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
+
+log = logging.getLogger(__name__)
+
+CLEANUP_PERIOD = 5.0
+GC_PERIOD = 60.0
+IMAGE_GC_PERIOD = 300.0
+
+
+class Housekeeping:
+    """``known()`` gives the uids of all pods that any source or worker has."""
+
+    def __init__(
+        self,
+        runtime: RuntimeService,
+        pod_runtime: PodRuntime,
+        killer: Killer,
+        volumes: VolumeManager,
+        pleg: PodLifecycle,
+        containers: ContainerGC,
+        images: ImageGC,
+        clock: Clock,
+        known: Callable[[], set[str]],
+    ) -> None:
+        self._runtime = runtime
+        self._pod_runtime = pod_runtime
+        self._killer = killer
+        self._volumes = volumes
+        self._pleg = pleg
+        self._containers = containers
+        self._images = images
+        self._clock = clock
+        self._known = known
+        self._removing: set[str] = set()
+
+    def start(self, runner: Runner) -> None:
+        runner.supervise(self._clean_up_for_ever, "clean-up")
+        runner.supervise(self._collect_for_ever, "container collection")
+        runner.supervise(self._collect_images_for_ever, "image collection")
+
+    def remove_pod(self, uid: str) -> Coroutine[Any, Any, None]:
+        """The pod has been deleted: its containers and logs go at once. From now on nobody takes it for an orphan."""
+        self._removing.add(uid)
+        return self._remove_pod(uid)
+
+    async def _remove_pod(self, uid: str) -> None:
+        try:
+            await self._containers.remove_pod(uid)
+        except RuntimeFailure as error:
+            log.warning("cannot remove the containers of pod %s: %s", uid, error)
+        finally:
+            self._removing.discard(uid)
+
+    async def _clean_up_for_ever(self) -> None:
+        while True:
+            await self.clean_up()
+            await self._clock.sleep(CLEANUP_PERIOD)
+
+    async def clean_up(self) -> None:
+        """One round over the runtime and the folders of pods."""
+        known = self._known() | self._removing
+        try:
+            for uid in self._pleg.running_pods():
+                if uid and uid not in known:
+                    await self._end_orphan(uid)
+        except RuntimeFailure as error:
+            log.warning("cannot end pods without a source: %s", error)
+        for uid in self._volumes.known_pods():
+            if uid not in known:
+                try:
+                    self._volumes.unmount(uid)
+                except OSError as error:
+                    log.warning("cannot remove the folder of pod %s: %s", uid, error)
+
+    async def _end_orphan(self, uid: str) -> None:
+        observed = await self._pod_runtime.observe(uid)
+        if not observed.sandboxes and not observed.containers:
+            return
+        log.info("ending pod %s/%s (%s): no source has it", observed.namespace, observed.name, uid)
+        if not observed.idle:
+            found = await self._runtime.list_containers(uid)
+            of = found[0].labels if found else observed.sandboxes[0].labels
+            pod, _ = labels.restore_pod(of, {})
+            await self._killer.kill_pod(pod, observed, 1)
+        await self._containers.remove_pod(uid)
+        await self._pleg.relist()
+
+    async def _collect_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(GC_PERIOD)
+            known = self._known()
+            gone = [uid for uid in self._pleg.running_pods() if uid not in known]
+            try:
+                await self._containers.collect(gone)
+            except RuntimeFailure as error:
+                log.warning("cannot remove dead containers: %s", error)
+
+    async def _collect_images_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(IMAGE_GC_PERIOD)
+            try:
+                if removed := await self._images.collect():
+                    log.info("removed %d unused images", len(removed))
+            except RuntimeFailure as error:
+                log.warning("cannot remove unused images: %s", error)

@@ -1,0 +1,108 @@
+"""What the kubelet tells of its node: the facts for its status, events when conditions change, readiness at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tiphys.client import errors
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.node.agent import NodeAgent
+from tiphys.kubelet.node.health import RuntimeHealth
+from tiphys.kubelet.node.machine import MachineInfo
+from tiphys.kubelet.node.status import NodeFacts, allocatable
+from tiphys.kubelet.recorder import EventType, Recorder
+from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure
+from tiphys.kubelet.settings import NodeSettings
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_TRANSITIONS = {
+    ("Ready", "True"): "NodeReady",
+    ("Ready", "False"): "NodeNotReady",
+    ("MemoryPressure", "False"): "NodeHasSufficientMemory",
+    ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
+    ("DiskPressure", "False"): "NodeHasNoDiskPressure",
+    ("DiskPressure", "True"): "NodeHasDiskPressure",
+    ("PIDPressure", "False"): "NodeHasSufficientPID",
+    ("PIDPressure", "True"): "NodeHasInsufficientPID",
+}
+_NAMES_SHOWN = 5
+
+
+class NodeReporter:
+    def __init__(
+        self,
+        config: KubeletConfig,
+        settings: NodeSettings,
+        machine: MachineInfo,
+        health: RuntimeHealth,
+        images: ImageService,
+        recorder: Recorder,
+        clock: Clock,
+        pressures: Callable[[], Sequence[str]],
+    ) -> None:
+        self._pressures = pressures
+        self._config = config
+        self._settings = settings
+        self._machine = machine
+        self._health = health
+        self._images = images
+        self._recorder = recorder
+        self._clock = clock
+
+    def event(self, type_: EventType, reason: str, message: str) -> None:
+        """An event about the node. Its uid is its name, as with the original: the Node object may not be there yet."""
+        name = self._config.node_name
+        node: dict[str, Any] = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
+        self._recorder.event(node, type_, reason, message)
+
+    def transition(self, condition: str, status: str) -> None:
+        if reason := _TRANSITIONS.get((condition, status)):
+            self.event("Normal", reason, f"Node {self._config.node_name} status is now: {reason}")
+
+    async def facts(self) -> NodeFacts:
+        images = []
+        try:
+            for image in await self._images.list_images():
+                names = [*image.digests, *image.tags] or [image.id]
+                images.append({"names": names[:_NAMES_SHOWN], "sizeBytes": image.size})
+        except RuntimeFailure as error:
+            log.debug("cannot list images: %s", error)
+        version, config, pressures = self._health.version, self._config, self._pressures()
+        facts = NodeFacts(
+            name=config.node_name,
+            machine=self._machine,
+            addresses=[*(("InternalIP", ip) for ip in self._settings.host_ips), ("Hostname", config.node_name)],
+            runtime_version=f"{version.name}://{version.version}",
+            port=config.port,
+            max_pods=config.max_pods,
+            reserved=config.reserved,
+            images=images,
+            not_ready=self._not_ready(),
+            memory_pressure="MemoryPressure" in pressures,
+            disk_pressure="DiskPressure" in pressures,
+            pid_pressure="PIDPressure" in pressures,
+        )
+        self._settings.allocatable = allocatable(facts)
+        return facts
+
+    def _not_ready(self) -> str:
+        problem = self._health.problem
+        return f"[{problem}]" if self._health.runtime_problem and self._health.network_problem else problem
+
+    async def report_changes(self, node: NodeAgent) -> None:
+        """Tell the API server at once when the runtime or its network come or go."""
+        while True:
+            await self._health.changed.wait()
+            self._health.changed.clear()
+            if node.node is None:
+                continue
+            try:
+                await node.report(force=True)
+            except (errors.ApiError, ConnectionError, TimeoutError) as error:
+                log.warning("cannot report the node's readiness: %s", error)
+                self._health.changed.set()
+                await self._clock.sleep(1.0)

@@ -1,0 +1,236 @@
+"""Whether the node takes a pod that was bound to it: what the scheduler should have seen, checked again. Pure.
+
+A pod that is not taken fails for good, with the reason in its status (OutOfcpu, NodeAffinity, …). Source:
+https://kubernetes.io/docs/concepts/scheduling-eviction/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.kubelet.container.resources import pod_requests
+from tiphys.kubelet.container.runtime_config import dotted_sysctl
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.pod.qos import BEST_EFFORT, qos_class
+from tiphys.kubelet.quantities import milli, value
+
+Object = dict[str, Any]
+
+
+SAFE_SYSCTLS = (
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+)
+"""Kernel parameters that concern one pod alone; any pod may set them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    reason: str
+    message: str
+
+
+def admit(
+    pod: Pod, node: Object, others: Sequence[Pod], *, apparmor: bool, unsafe_sysctls: Sequence[str] = ()
+) -> Rejection | None:
+    """Why the node cannot take ``pod`` beside ``others``, or None where it can.
+
+    ``unsafe_sysctls`` are allowed beside the safe ones; a name may end in ``*``.
+    """
+    return (
+        _operating_system(pod, node)
+        or _resources(pod, node, others)
+        or _node_affinity(pod, node)
+        or _node_name(pod, node)
+        or _ports(pod, others)
+        or _taints(pod, node)
+        or _sysctls(pod, unsafe_sysctls)
+        or _apparmor(pod, apparmor)
+    )
+
+
+def _operating_system(pod: Pod, node: Object) -> Rejection | None:
+    wanted = (pod["metadata"].get("labels") or {}).get("kubernetes.io/os")
+    if wanted and wanted != "linux":
+        message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return Rejection("PodOSSelectorNodeLabelDoesNotMatch", message)
+    name = (pod["spec"].get("os") or {}).get("name")
+    if name and name != "linux":
+        return Rejection("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    policy = (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy")
+    features = (node.get("status") or {}).get("features") or {}
+    if policy == "Strict" and not features.get("supplementalGroupsPolicy"):
+        message = "SupplementalGroupsPolicy=Strict is not supported in this node"
+        return Rejection("SupplementalGroupsPolicyNotSupported", message)
+    return None
+
+
+def _resources(pod: Pod, node: Object, others: Sequence[Pod]) -> Rejection | None:
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    limit = value(allocatable.get("pods"))
+    if len(others) + 1 > limit:
+        return _insufficient("pods", 1, len(others), limit)
+    used: dict[str, int] = {}
+    for other in others:
+        for name, amount in pod_requests(other).items():
+            used[name] = used.get(name, 0) + amount
+    for name, amount in pod_requests(pod).items():
+        known = name in ("cpu", "memory", "ephemeral-storage")
+        if amount == 0 or (not known and name not in allocatable):
+            continue  # resources that no node has are the cluster's own affair
+        capacity = milli(allocatable.get(name)) if name == "cpu" else value(allocatable.get(name))
+        if used.get(name, 0) + amount > capacity:
+            return _insufficient(name, amount, used.get(name, 0), capacity)
+    return None
+
+
+def _insufficient(name: str, requested: int, used: int, capacity: int) -> Rejection:
+    return Rejection(
+        f"OutOf{name}",
+        f"Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}",
+    )
+
+
+def _predicate(name: str, why: str) -> Rejection:
+    return Rejection(name, f"Predicate {name} failed: {why}")
+
+
+def _node_affinity(pod: Pod, node: Object) -> Rejection | None:
+    labels = node["metadata"].get("labels") or {}
+    selector = pod["spec"].get("nodeSelector") or {}
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    fits = all(labels.get(key) == text for key, text in selector.items())
+    if fits and required is not None:
+        fits = any(_term_matches(term, node, labels) for term in required.get("nodeSelectorTerms") or [])
+    return None if fits else _predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+
+
+def _term_matches(term: Object, node: Object, labels: dict[str, str]) -> bool:
+    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
+    if not expressions and not fields:
+        return False
+    names = {"metadata.name": node["metadata"]["name"]}
+    return all(_matches(e, labels) for e in expressions) and all(_matches(f, names) for f in fields)
+
+
+def _matches(expression: Object, labels: dict[str, str]) -> bool:
+    key, values = expression["key"], expression.get("values") or []
+    present, found = key in labels, labels.get(key, "")
+    match expression["operator"]:
+        case "In":
+            return present and found in values
+        case "NotIn":
+            return not present or found not in values
+        case "Exists":
+            return present
+        case "DoesNotExist":
+            return not present
+        case "Gt" | "Lt" as operator:
+            if not (present and found.lstrip("-").isdigit() and values and values[0].lstrip("-").isdigit()):
+                return False
+            return int(found) > int(values[0]) if operator == "Gt" else int(found) < int(values[0])
+    return False
+
+
+def _node_name(pod: Pod, node: Object) -> Rejection | None:
+    wanted = pod["spec"].get("nodeName")
+    if wanted and wanted != node["metadata"]["name"]:
+        return _predicate("NodeName", "node(s) didn't match the requested node name")
+    return None
+
+
+def _host_ports(pod: Pod) -> set[tuple[str, str, int]]:
+    return {
+        (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", int(port["hostPort"]))
+        for _, container in pods.all_containers(pod)
+        for port in container.get("ports") or []
+        if port.get("hostPort")
+    }
+
+
+def _ports(pod: Pod, others: Sequence[Pod]) -> Rejection | None:
+    wanted = _host_ports(pod)
+    if not wanted:
+        return None
+    for other in others:
+        for ip, protocol, port in _host_ports(other):
+            for own_ip, own_protocol, own_port in wanted:
+                same_address = ip == own_ip or "0.0.0.0" in (ip, own_ip)
+                if same_address and (protocol, port) == (own_protocol, own_port):
+                    return _predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+    return None
+
+
+def _taints(pod: Pod, node: Object) -> Rejection | None:
+    if pods.is_static(pod):
+        return None
+    for taint in node["spec"].get("taints") or []:
+        if taint.get("effect") == "NoExecute" and not any(
+            tolerates(toleration, taint) for toleration in pod["spec"].get("tolerations") or []
+        ):
+            return _predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+    return None
+
+
+def tolerates(toleration: Object, taint: Object) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("key") and toleration["key"] != taint.get("key"):
+        return False
+    if (toleration.get("operator") or "Equal") == "Exists":
+        return True
+    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+def _apparmor(pod: Pod, enabled: bool) -> Rejection | None:
+    if enabled or pods.phase_of(pod) not in ("", "Pending"):
+        return None
+    holders = [pod["spec"], *(container for _, container in pods.all_containers(pod))]
+    wanted = [((h.get("securityContext") or {}).get("appArmorProfile") or {}).get("type") for h in holders]
+    if any(kind not in (None, "Unconfined") for kind in wanted):
+        return Rejection("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+    return None
+
+
+def admit_under_pressure(pod: Pod, pressures: Sequence[str]) -> Rejection | None:
+    """A node under pressure takes critical pods, and under pressure of memory alone those that asked for some."""
+    if not pressures or pods.is_critical(pod):
+        return None
+    if list(pressures) == ["MemoryPressure"]:
+        taint = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
+        tolerations = pod["spec"].get("tolerations") or []
+        if qos_class(pod) != BEST_EFFORT or any(tolerates(t, taint) for t in tolerations):
+            return None
+    return Rejection("Evicted", f"The node had condition: [{' '.join(pressures)}]. ")
+
+
+def _sysctls(pod: Pod, unsafe: Sequence[str]) -> Rejection | None:
+    spec = pod["spec"]
+    for item in (spec.get("securityContext") or {}).get("sysctls") or []:
+        name = dotted_sysctl(item["name"])
+        problem = ""
+        if not any(
+            name == known or (known.endswith("*") and name.startswith(known[:-1])) for known in (*SAFE_SYSCTLS, *unsafe)
+        ):
+            problem = "not allowlisted"
+        elif name.startswith("net.") and spec.get("hostNetwork"):
+            problem = "not allowed with host net enabled"
+        elif not name.startswith("net.") and spec.get("hostIPC"):
+            problem = "not allowed with host ipc enabled"
+        if problem:
+            return Rejection("SysctlForbidden", f'forbidden sysctl: "{name}" {problem}')
+    return None

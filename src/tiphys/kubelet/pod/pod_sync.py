@@ -1,0 +1,302 @@
+"""What a pod worker does: one pass over a pod, from its status to its containers. Each pass may be repeated.
+
+``sync`` reads like the life of a pod on its node: status, network, cgroups, folders, volumes, credentials, probes,
+containers. Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tiphys.client import errors
+from tiphys.client.resources import SECRETS
+from tiphys.controlkit.objects import parse_time, timestamp
+from tiphys.kubelet.api_objects import ApiObjects
+from tiphys.kubelet.container.images import ImageManager
+from tiphys.kubelet.container.killer import Killer
+from tiphys.kubelet.node.cgroups import Cgroups
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.actions import compute_actions
+from tiphys.kubelet.pod.observed import PodStatus
+from tiphys.kubelet.pod.pod_runtime import Applied, PodRuntime, SandboxFailure, Work
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.pod.resize import ResizeProblem, Wanted, changed_resources
+from tiphys.kubelet.pod.restarts import Backoff
+from tiphys.kubelet.pod.workers import Next, Termination
+from tiphys.kubelet.probes.manager import ProbeManager
+from tiphys.kubelet.recorder import PodEvents
+from tiphys.kubelet.runtime.service import RuntimeFailure
+from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.status.containers import Reason
+from tiphys.kubelet.status.generate import StatusContext, generate_status
+from tiphys.kubelet.status.manager import StatusManager
+from tiphys.kubelet.tokens import TokenManager
+from tiphys.kubelet.volumes.manager import MountedVolume, VolumeFailure, VolumeManager
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+RESYNC = 60.0
+_RETRY = 10.0
+_RETRY_SOON = 1.0
+NETWORK_NOT_READY = "network is not ready"
+
+
+class MirrorPods(Protocol):
+    async def ensure(self, pod: Pod) -> None: ...
+
+
+class PodSync:
+    """Implements ``workers.PodSyncer``. ``network_problem`` tells why pods cannot have a network now, or ``""``."""
+
+    def __init__(
+        self,
+        *,
+        settings: NodeSettings,
+        clock: Clock,
+        events: PodEvents,
+        runtime: PodRuntime,
+        killer: Killer,
+        images: ImageManager,
+        volumes: VolumeManager,
+        objects: ApiObjects,
+        tokens: TokenManager,
+        cgroups: Cgroups,
+        probes: ProbeManager,
+        status: StatusManager,
+        backoff: Backoff,
+        mirrors: MirrorPods,
+        network_problem: Callable[[], str],
+        resources: Wanted,
+        resize_problem: Callable[[Pod], ResizeProblem | None],
+        runtime_name: Callable[[], str],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._events = events
+        self._runtime = runtime
+        self._killer = killer
+        self._images = images
+        self._volumes = volumes
+        self._objects = objects
+        self._tokens = tokens
+        self._cgroups = cgroups
+        self._probes = probes
+        self._status = status
+        self._backoff = backoff
+        self._mirrors = mirrors
+        self._network_problem = network_problem
+        self._resources = resources
+        self._resize_problem = resize_problem
+        self._runtime_name = runtime_name
+        self._rng = rng or random.Random()
+        self._reasons: dict[str, dict[str, Reason]] = {}
+        self._mount_failures: dict[str, int] = {}
+
+    # A pod that is to run.
+
+    async def sync(self, pod: Pod) -> Next:
+        try:
+            observed = await self._runtime.observe(pods.uid_of(pod))
+        except RuntimeFailure as error:
+            self._events.pod(pod, "Warning", "FailedSync", f"error determining status: {error.raw}")
+            return Next(_RETRY_SOON)
+        deadline = self._deadline(pod)
+        status = self._generate(pod, observed, expired=deadline is not None and deadline <= 0)
+        self._status.set(pod, status)
+        if status["phase"] in ("Succeeded", "Failed"):
+            return Next(done=True)
+        if not pods.host_network(pod) and (problem := self._network_problem()):
+            self._events.pod(pod, "Warning", "NetworkNotReady", f"{NETWORK_NOT_READY}: {problem}")
+            return Next(_RETRY_SOON)
+        if pods.is_static(pod):
+            await self._mirrors.ensure(pod)
+        volumes = await self._prepare(pod)
+        if volumes is None:
+            return Next(self._mount_retry(pod))
+        self._probes.add(pod)
+        self._probes.trigger(pods.uid_of(pod))
+        return await self._run_containers(pod, observed, volumes, deadline)
+
+    async def _prepare(self, pod: Pod) -> dict[str, MountedVolume] | None:
+        """Cgroup, folders and volumes; None where they are not to be had yet, and the events tell why."""
+        uid = pods.uid_of(pod)
+        try:
+            self._cgroups.ensure(self._settings.cgroup_parent(pod), pod)
+        except OSError as error:
+            message = f"unable to ensure pod container exists: {error}"
+            self._events.pod(pod, "Warning", "FailedCreatePodContainer", message)
+            return None
+        try:
+            self._settings.pod_dir(uid).mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            self._events.pod(pod, "Warning", "Failed", f"error making pod data directories: {error}")
+            return None
+        try:
+            volumes = await self._volumes.mount(pod)
+        except VolumeFailure as failure:
+            for message in failure.failures.values():
+                self._events.pod(pod, "Warning", "FailedMount", message)
+            return None
+        self._mount_failures.pop(uid, None)
+        return volumes
+
+    def _mount_retry(self, pod: Pod) -> float:
+        """Half a second, doubled up to two minutes."""
+        uid = pods.uid_of(pod)
+        count = self._mount_failures[uid] = self._mount_failures.get(uid, -1) + 1
+        return min(0.5 * 2.0**count, 122.0)
+
+    async def _run_containers(
+        self, pod: Pod, observed: PodStatus, volumes: dict[str, MountedVolume], deadline: float | None
+    ) -> Next:
+        resources = None if self._problem_of_resize(pod, observed) else self._resources
+        actions = compute_actions(pod, observed, self._probes.result, resources)
+        if actions.nothing:
+            return Next(self._next_look(pod, None, deadline))
+        secrets = await self._pull_secrets(pod)
+        work = Work(pod, observed, volumes, secrets, self._sandbox_ready)
+        try:
+            applied = await self._runtime.apply(actions, work)
+        except (RuntimeFailure, SandboxFailure) as error:
+            log.warning("pod %s: %s", pods.key_of(pod), error)
+            return Next(_RETRY)
+        self._note(pod, applied)
+        if applied.changed:
+            return Next(0)  # look at once at what has come of it
+        self._status.set(pod, self._generate(pod, work.observed))
+        return Next(self._next_look(pod, applied.retry_after, deadline))
+
+    def _note(self, pod: Pod, applied: Applied) -> None:
+        reasons = self._reasons.setdefault(pods.uid_of(pod), {})
+        for name, reason in applied.reasons.items():
+            if reason is None:
+                reasons.pop(name, None)
+            else:
+                reasons[name] = reason
+
+    def _next_look(self, pod: Pod, retry: float | None, deadline: float | None) -> float:
+        times = [RESYNC * (1 + 0.5 * self._rng.random())]
+        if retry is not None:
+            times.append(max(retry, 0.01))
+        if deadline is not None:
+            times.append(max(deadline, 0.01))
+        if (renewal := self._tokens.next_renewal(pods.uid_of(pod))) is not None:
+            times.append(max(renewal - self._clock.now(), 1.0))
+        return min(times)
+
+    def _deadline(self, pod: Pod) -> float | None:
+        """Seconds until activeDeadlineSeconds is over, counted from the pod's start; None where there is no limit."""
+        limit = pods.spec_of(pod).get("activeDeadlineSeconds")
+        if limit is None:
+            return None
+        known = self._status.get(pods.uid_of(pod)) or pod.get("status") or {}
+        started = parse_time(known.get("startTime"))
+        return float(limit) - (self._clock.now() - started if started is not None else 0.0)
+
+    def _sandbox_ready(self, pod: Pod, observed: PodStatus) -> None:
+        self._status.set(pod, self._generate(pod, observed))
+
+    def _generate(self, pod: Pod, observed: PodStatus, *, terminal: bool = False, expired: bool = False) -> Object:
+        return self._make(
+            pod,
+            observed,
+            terminal,
+            ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline") if expired else None,
+        )
+
+    def _make(self, pod: Pod, observed: PodStatus, terminal: bool, eviction: tuple[str, str] | None) -> Object:
+        uid = pods.uid_of(pod)
+        before = self._status.get(uid) or pod.get("status") or {}
+        context = StatusContext(
+            before=before,
+            now=timestamp(self._clock.now()),
+            host_ips=self._settings.host_ips,
+            runtime_name=self._runtime_name(),
+            reasons=self._reasons.get(uid, {}),
+            probe=self._probes.result,
+            was_ready=lambda name, _: self._was_ready(before, name),
+            terminal=terminal,
+            eviction=eviction,
+            resized=lambda spec, run: not changed_resources(self._resources(pod, spec), run),
+            resize_problem=self._problem_of_resize(pod, observed),
+        )
+        return generate_status(pod, observed, context)
+
+    def _problem_of_resize(self, pod: Pod, observed: PodStatus) -> ResizeProblem | None:
+        """Why the resources that running containers are to get cannot be given; None also where none differ."""
+        specs = {spec["name"]: spec for _, spec in pods.all_containers(pod)}
+        differs = any(
+            run.running and run.name in specs and changed_resources(self._resources(pod, specs[run.name]), run)
+            for run in observed.containers
+        )
+        return self._resize_problem(pod) if differs else None
+
+    def _was_ready(self, before: Object, name: str) -> bool | None:
+        """What the API said of a container that is older than this kubelet, until its first probe says more."""
+        for status in (*(before.get("containerStatuses") or []), *(before.get("initContainerStatuses") or [])):
+            running = (status.get("state") or {}).get("running")
+            if status["name"] == name and running and self._probes.older_than_kubelet(running.get("startedAt") or ""):
+                return bool(status.get("ready"))
+        return None
+
+    async def _pull_secrets(self, pod: Pod) -> list[Object]:
+        found = []
+        for reference in pods.spec_of(pod).get("imagePullSecrets") or []:
+            name = reference.get("name", "")
+            try:
+                secret = await self._objects.get(pods.uid_of(pod), SECRETS, pods.namespace_of(pod), name)
+            except (errors.ApiError, ConnectionError, TimeoutError) as error:
+                log.warning("cannot read the image pull secret %s/%s: %s", pods.namespace_of(pod), name, error)
+                continue
+            if secret is not None:
+                found.append(secret)
+            else:
+                hint = "attempting to pull the image may not succeed."
+                message = f"Unable to retrieve some image pull secrets ({name}); {hint}"
+                self._events.pod(pod, "Warning", "FailedToRetrieveImagePullSecret", message)
+        return found
+
+    # A pod that is to end.
+
+    async def sync_terminating(self, pod: Pod, termination: Termination) -> Next:
+        uid = pods.uid_of(pod)
+        try:
+            observed = await self._runtime.observe(uid)
+            self._status.set(pod, self._make(pod, observed, False, termination.eviction))
+            self._probes.stop_liveness_and_startup(uid)
+            await self._killer.kill_pod(pod, observed, termination.grace)
+            self._probes.remove(uid)
+            after = await self._runtime.observe(uid)
+        except RuntimeFailure as error:
+            self._events.pod(pod, "Warning", "FailedKillPod", f"error killing pod: {error.raw}")
+            return Next(_RETRY_SOON)
+        if after.running:
+            log.warning("pod %s: containers still run after they were stopped", pods.key_of(pod))
+            return Next(_RETRY_SOON)
+        stopped = PodStatus(uid, after.name, after.namespace, observed.ips, after.sandboxes, after.containers)
+        self._status.set(pod, self._make(pod, stopped, True, termination.eviction))
+        return Next(done=True)
+
+    async def sync_terminated(self, pod: Pod) -> Next:
+        """Nothing runs any more: take away volumes and cgroups, and let the pod be deleted."""
+        uid = pods.uid_of(pod)
+        try:
+            self._volumes.unmount(uid)
+            self._cgroups.remove(self._settings.cgroup_parent(pod))
+        except OSError as error:
+            log.warning("pod %s: cannot clean up yet: %s", pods.key_of(pod), error)
+            return Next(_RETRY_SOON)
+        self._objects.release(uid)
+        self._tokens.release(uid)
+        self._images.release(uid)
+        self._backoff.forget(uid)
+        self._reasons.pop(uid, None)
+        self._mount_failures.pop(uid, None)
+        self._status.finish(pod)
+        return Next(done=True)

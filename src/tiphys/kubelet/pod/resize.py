@@ -1,0 +1,77 @@
+"""Changing a running container's processor and memory in place: what differs, and what it takes. Pure.
+
+Nothing is remembered: what a container has is what the runtime reports, and that is compared with what it asks for.
+Source: https://kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources/ (KEP-1287)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.kubelet.container.resources import pod_requests
+from tiphys.kubelet.pod.observed import ObservedContainer
+from tiphys.kubelet.pod.pods import ContainerSpec, Pod
+from tiphys.kubelet.quantities import milli, value
+
+Wanted = Callable[[Pod, ContainerSpec], dict[str, Any]]
+"""What the runtime is to be told of a container: the shape of ``LinuxContainerResources``."""
+
+_FIELDS = {"cpu": ("cpu_shares", "cpu_quota"), "memory": ("memory_limit_in_bytes",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    container_id: str
+    name: str
+    resources: Mapping[str, Any]
+
+
+def changed_resources(wanted: Mapping[str, Any], current: ObservedContainer) -> list[str]:
+    """Which of cpu and memory differ. Empty where the runtime does not report what the container has."""
+    has = current.resources
+    if not has or not any(has.get(field) for fields in _FIELDS.values() for field in fields):
+        return []
+    found = []
+    for name, fields in _FIELDS.items():
+        # A limit that was taken away cannot be lifted from a running container: 0 means "leave it".
+        if any(wanted.get(field) and wanted[field] != (has.get(field) or 0) for field in fields):
+            found.append(name)
+    return found
+
+
+def needs_restart(container: ContainerSpec, changed: list[str]) -> bool:
+    policies = {p["resourceName"]: p.get("restartPolicy") for p in container.get("resizePolicy") or []}
+    return any(policies.get(name) == "RestartContainer" for name in changed)
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeProblem:
+    """Why a resize cannot be done now: the reason and message of the condition PodResizePending."""
+
+    reason: str
+    """``Infeasible`` where the node is too small, ``Deferred`` where it is too full."""
+    message: str
+
+
+def resize_problem(pod: Pod, others: list[Pod], allocatable: Mapping[str, str]) -> ResizeProblem | None:
+    """Whether the node can give a pod what it now asks for, beside the other pods."""
+    used: dict[str, int] = {}
+    for other in others:
+        for name, amount in pod_requests(other).items():
+            used[name] = used.get(name, 0) + amount
+    for name, amount in pod_requests(pod).items():
+        if name not in ("cpu", "memory"):
+            continue
+        capacity = milli(allocatable.get(name)) if name == "cpu" else value(allocatable.get(name))
+        if amount > capacity:
+            message = f"Node didn't have enough capacity: {name}, requested: {amount}, capacity: {capacity}"
+            return ResizeProblem("Infeasible", message)
+        if used.get(name, 0) + amount > capacity:
+            message = (
+                f"Node didn't have enough resource: {name}, requested: {amount}, "
+                f"used: {used.get(name, 0)}, capacity: {capacity}"
+            )
+            return ResizeProblem("Deferred", message)
+    return None

@@ -1,0 +1,88 @@
+"""Semantic validation: what an object must be beyond its schema, and what of it may change.
+
+The functions take an object in the version it was written in, after defaulting, and give the errors in the order in
+which the original reports them; ``api.errors.invalid`` makes a Status of the list. Missing and ``null`` are the same.
+
+Checks that need other objects or settings of the server are elsewhere: whether a cluster IP or a node port is free and
+in range (allocators), whether a service account or a priority class exists (admission), what the caller may do
+(authorization).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.api.fielderrors import FieldError
+from tiphys.api.resources import builtin_scheme
+from tiphys.api.schema import schema_for
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.validation.registry import RULES
+from tiphys.validation.shared.common import name_is_path_segment
+from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
+from tiphys.validation.shared.rules import Rules, metadata_only
+from tiphys.validation.shared.wireorder import in_wire_order
+from tiphys.validation.warnings import deprecated_api, warnings
+
+__all__ = ["deprecated_api", "validate_create", "validate_status_update", "validate_update", "warnings"]
+
+Object = dict[str, Any]
+
+
+def _rules(gvk: GroupVersionKind) -> Rules:
+    found = RULES.get((gvk.group, gvk.version, gvk.kind)) or RULES.get((gvk.group, "", gvk.kind))
+    if found is None:
+        found = RULES[gvk.group, gvk.version, gvk.kind] = metadata_only(_is_namespaced(gvk))
+    return found
+
+
+def _is_namespaced(gvk: GroupVersionKind) -> bool:
+    resource = builtin_scheme().for_kind(gvk.group, gvk.kind)
+    return resource is not None and resource.namespaced
+
+
+def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
+    rules = _rules(gvk)
+    errs = rules.create(obj)
+    if not errs and not rules.checks_metadata:
+        validate_meta(errs, obj, _is_namespaced(gvk), name_is_path_segment, core=False)
+    return _told(errs, gvk)
+
+
+def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
+    """Metadata is checked for every kind first, and by most kinds' own rules once more; the original counts both."""
+    rules = _rules(gvk)
+    return _with_metadata(rules.metadata_on_update, rules.update(new, old), new, old, gvk)
+
+
+def validate_status_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
+    """An update of the ``status`` subresource. Kinds that say nothing of their own have their metadata looked at."""
+    rules = _rules(gvk)
+    if rules.status is None:
+        return validate_update(new, old, gvk)
+    checks = rules.metadata_on_update and rules.metadata_on_status
+    return _with_metadata(checks, rules.status(new, old), new, old, gvk)
+
+
+_CREATE_ONLY = ("finalizers", "generateName")
+"""Metadata that is only looked at as if it were new."""
+
+
+def _with_metadata(
+    checked: bool, own: list[FieldError], new: Object, old: Object, gvk: GroupVersionKind
+) -> list[FieldError]:
+    """``own`` with what is found wrong with the metadata; ``checked`` tells that the kind's own rules look at it."""
+    if not own and checked:
+        meta, before = new.get("metadata") or {}, old.get("metadata") or {}
+        if all(meta.get(key) == before.get(key) for key in _CREATE_ONLY):
+            return own
+    errs: list[FieldError] = []
+    validate_meta(errs, new, _is_namespaced(gvk), name_is_path_segment, core=False)
+    validate_meta_update(errs, new, old, core=False)
+    return _told(errs + own, gvk)
+
+
+def _told(errs: list[FieldError], gvk: GroupVersionKind) -> list[FieldError]:
+    """The errors as messages tell them."""
+    if not errs or builtin_scheme().for_kind(gvk.group, gvk.kind) is None:
+        return errs
+    return in_wire_order(errs, schema_for(gvk))

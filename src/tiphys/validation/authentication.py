@@ -1,0 +1,17 @@
+"""Validation of the authentication.k8s.io group, v1."""
+
+from __future__ import annotations
+
+from tiphys.api import fielderrors as field
+from tiphys.validation.shared.common import Errors, Object
+
+
+def validate_token_request(obj: Object) -> Errors:
+    """The ``token`` subresource of a service account."""
+    errs: Errors = []
+    seconds, at = (obj.get("spec") or {}).get("expirationSeconds") or 0, "spec.expirationSeconds"
+    if seconds < 600:
+        errs.append(field.invalid(at, seconds, "may not specify a duration less than 10 minutes"))
+    if seconds > 1 << 32:
+        errs.append(field.invalid(at, seconds, "may not specify a duration larger than 2^32 seconds"))
+    return errs

@@ -1,0 +1,59 @@
+"""Whether a custom resource keeps the rules in CEL of its schema (``x-kubernetes-validations``).
+
+A rule is evaluated for each value that its schema describes. One that needs the old value is left out where there is
+none. On an update, what fails but has not changed only warns. All rules together may cost so much.
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from tiphys.api.fielderrors import FieldError
+
+if TYPE_CHECKING:
+    from tiphys.validation.custom.ruleplan import RulePlan
+
+Object = dict[str, Any]
+Errors = list[FieldError]
+
+RULES = "x-kubernetes-validations"
+_plans: OrderedDict[int, tuple[Object, bool, RulePlan | None]] = OrderedDict()
+_MAX_PLANS = 256
+
+
+def has_rules(schema: Object) -> bool:
+    """Whether there is a rule anywhere in a structural schema."""
+    if schema.get(RULES):
+        return True
+    inner = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    inner += schema.get("allOf") or ()
+    return any(has_rules(found) for found in inner if isinstance(found, dict))
+
+
+def validate_rules(obj: Any, old: Any, schema: Object, path: str = "", warnings: list[str] | None = None) -> Errors:
+    """What the rules find wrong; ``warnings`` takes what is wrong as it was before. Without a path it is a resource."""
+    plan = _plan(schema, not path)
+    if plan is None:
+        return []
+    from tiphys.validation.custom.ruleplan import Checking
+
+    return Checking(warnings).check(plan, obj, old, path)
+
+
+def _plan(schema: Object, is_resource: bool) -> RulePlan | None:
+    """The compiled rules of a schema. A schema is never changed, and kept as long as its plan."""
+    known = _plans.get(id(schema))
+    if known is not None and known[0] is schema and known[1] is is_resource:
+        _plans.move_to_end(id(schema))
+        return known[2]
+    plan: RulePlan | None = None
+    if has_rules(schema):
+        from tiphys.validation.custom.ruleplan import make_plan
+
+        plan = make_plan(schema, schema, is_resource)
+    _plans[id(schema)] = schema, is_resource, plan
+    if len(_plans) > _MAX_PLANS:
+        _plans.popitem(last=False)
+    return plan

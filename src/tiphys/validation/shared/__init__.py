@@ -1,0 +1,1 @@
+"""Rules and wording that several API groups share."""

@@ -1,0 +1,535 @@
+"""One connection of a gRPC server: HTTP/2 frames in and out (RFC 9113), flow control, and the life of its calls.
+
+The common call, a small request and a small response, costs one decoded block, one eager coroutine and one write of
+three frames that are ready but for their numbers. A connection that does not begin with HTTP/2's preface is handed to
+an HTTP/1.1 protocol; an HTTP/2 request that is no gRPC call goes to the same ``Handler`` as that one's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+from tiphys.wire import eager
+from tiphys.wire.grpc.hpack import Decoder, HpackError, encode
+from tiphys.wire.grpc.stream import (
+    BUFFERED,
+    INTERNAL,
+    UNIMPLEMENTED,
+    UNKNOWN,
+    GrpcError,
+    Rpc,
+    Stream,
+    decode,
+)
+from tiphys.wire.http import Headers, Request
+
+if TYPE_CHECKING:
+    from tiphys.wire.grpc.server import GrpcServer
+
+log = logging.getLogger(__name__)
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+END_STREAM = ACK = 0x1
+END_HEADERS, PADDED, PRIORITIZED = 0x4, 0x8, 0x20
+NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, CANCEL, COMPRESSION_ERROR = 0, 1, 3, 6, 8, 9
+SETTING_STREAMS, SETTING_WINDOW, SETTING_FRAME = 3, 4, 5
+
+MAX_FRAME = 16384
+DEFAULT_WINDOW = 65535
+STREAM_WINDOW = 4 << 20
+"""What a client may send ahead on one call; more than a whole request, so that unary calls need no updates."""
+CONNECTION_WINDOW = 16 << 20
+MAX_STREAMS = 4096
+MAX_BLOCK = 64 * 1024
+JOINED = 16 * 1024
+"""Messages from this size on are not copied once more to be in one piece with their frames."""
+
+_FRAME = struct.Struct(">IBI")
+_HEAD_BLOCK = b"\x88" + encode([("content-type", "application/grpc")])
+_TRAILER_BLOCK = encode([("grpc-status", "0")])
+_RESPONSE_HEAD = struct.Struct(f">IBI{len(_HEAD_BLOCK)}sIBIBI")
+"""All before the message: a frame of headers, a data frame's head, and gRPC's prefix."""
+_RESPONSE_TAIL = struct.Struct(f">IBI{len(_TRAILER_BLOCK)}s")
+_HEAD = len(_HEAD_BLOCK) << 8 | HEADERS, END_HEADERS
+_TAIL = len(_TRAILER_BLOCK) << 8 | HEADERS, END_HEADERS | END_STREAM
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return _FRAME.pack(len(payload) << 8 | kind, flags, stream) + payload
+
+
+class ConnectionLost(Exception):
+    """The peer broke the protocol; ``code`` is HTTP/2's."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class GrpcConnection(asyncio.Protocol):
+    def __init__(self, server: GrpcServer, need_certificate: bool = False) -> None:
+        self.initial_window = DEFAULT_WINDOW
+        self._server = server
+        self._need_certificate = need_certificate
+        self._loop = server.loop
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+        self._greeted = False
+        self._decoder = Decoder()
+        self._streams: dict[int, Stream] = {}
+        self._newest = 0
+        self._block: tuple[int, int, bytes] | None = None
+        """A header block that is not complete: its stream, flags, and bytes so far."""
+        self._window = DEFAULT_WINDOW
+        self._max_frame = MAX_FRAME
+        self._unacknowledged = 0
+        self._out: list[bytes] = []
+        self._receiving = False
+        """Whether what is written goes out when the bytes that have come in are dealt with, which is soon."""
+        self._paused = False
+        self._closing = False
+
+    # The transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
+        self._server.connections.add(self)
+        tls = transport.get_extra_info("ssl_object")
+        if self._need_certificate and (tls is None or tls.getpeercert(binary_form=True) is None):
+            log.warning("a client without a certificate was turned away")
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.connections.discard(self)
+        self._transport = None
+        for stream in list(self._streams.values()):
+            self._forget(stream)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        for stream in list(self._streams.values()):
+            self._release(stream)
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+        self._receiving = True
+        try:
+            at = 0 if self._greeted else self._greet(data)
+            self._rest = data[self._frames(data, at) :] if at >= 0 else data
+        except (ConnectionLost, HpackError) as error:
+            code = error.code if isinstance(error, ConnectionLost) else COMPRESSION_ERROR
+            self._write(frame(GOAWAY, 0, 0, struct.pack(">II", self._newest, code) + str(error).encode()))
+            self.close()
+        finally:
+            self._receiving = False
+            self._flush()
+
+    def _greet(self, data: bytes) -> int:
+        """Read the preface; returns where frames begin, -1 where it is not complete yet."""
+        if not PREFACE.startswith(data[: len(PREFACE)]):
+            self._hand_over(data)
+            return -1
+        if len(data) < len(PREFACE):
+            return -1
+        self._greeted = True
+        settings = ((SETTING_STREAMS, MAX_STREAMS), (SETTING_WINDOW, STREAM_WINDOW))
+        self._write(frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *setting) for setting in settings)))
+        self._write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", CONNECTION_WINDOW - DEFAULT_WINDOW)))
+        return len(PREFACE)
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let the HTTP/1.1 protocol have the connection."""
+        transport = self._transport
+        assert transport is not None
+        self._server.connections.discard(self)
+        self._transport = None
+        self._rest = b""
+        successor = self._server.http1()
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        successor.data_received(data)
+
+    def _frames(self, data: bytes, at: int) -> int:
+        """Handle the whole frames from ``at`` on; returns where the rest begins."""
+        end, unpack, head_size = len(data), _FRAME.unpack_from, _FRAME.size
+        while end - at >= head_size and self._transport is not None:
+            head, flags, id = unpack(data, at)
+            start = at + head_size
+            stop = start + (head >> 8)
+            if stop - start > MAX_FRAME:
+                raise ConnectionLost(FRAME_SIZE_ERROR, f"a frame of {stop - start} bytes")
+            if stop > end:
+                break
+            at = stop
+            kind = head & 0xFF
+            if self._block is not None and kind != CONTINUATION:
+                raise ConnectionLost(PROTOCOL_ERROR, "a header block that is interrupted")
+            if kind < len(_HANDLERS):
+                _HANDLERS[kind](self, id & 0x7FFFFFFF, flags, data[start:stop])
+        return at
+
+    # What the client says
+
+    def _headers(self, id: int, flags: int, block: bytes) -> None:
+        if not id % 2:
+            raise ConnectionLost(PROTOCOL_ERROR, f"a call with the number {id}")
+        if flags & PADDED:
+            block = _unpadded(block)
+        self._header_block(id, flags, block[5:] if flags & PRIORITIZED else block)
+
+    def _continuation(self, id: int, flags: int, block: bytes) -> None:
+        if self._block is None or self._block[0] != id:
+            raise ConnectionLost(PROTOCOL_ERROR, "a continuation of nothing")
+        self._header_block(id, self._block[1] | flags & END_HEADERS, self._block[2] + block)
+
+    def _header_block(self, id: int, flags: int, block: bytes) -> None:
+        if not flags & END_HEADERS:
+            if len(block) > MAX_BLOCK:
+                raise ConnectionLost(PROTOCOL_ERROR, "a header block that is too long")
+            self._block = id, flags, block
+            return
+        self._block = None
+        fields = self._decoder.decode(block)
+        stream = self._streams.get(id)
+        if stream is None:
+            if id <= self._newest:
+                return  # of a call that has ended
+            self._newest = id
+            stream = self._open(id, fields)
+        if flags & END_STREAM and stream is not None:
+            self._client_ended(stream)
+
+    def _open(self, id: int, fields: list[tuple[str, str]]) -> Stream | None:
+        if len(self._streams) >= MAX_STREAMS or self._closing:
+            self._write(frame(RST_STREAM, 0, id, struct.pack(">I", 7)))  # refused: the client may try again
+            return None
+        path = kind = ""
+        for name, value in fields:
+            if name == ":path":
+                path = value
+            elif name == "content-type":
+                kind = value
+        is_call = kind.startswith("application/grpc")
+        rpc = self._server.rpcs.get(path) if is_call else None
+        stream = self._streams[id] = Stream(self, id, rpc, fields)
+        if is_call and rpc is None:
+            self.fail(stream, UNIMPLEMENTED, f"unknown method {path}")
+            return None
+        if rpc is not None and rpc.request_stream:
+            self._start(stream, self._streaming(stream, rpc))
+        return stream
+
+    def _data(self, id: int, flags: int, payload: bytes) -> None:
+        self._unacknowledged += len(payload)
+        if self._unacknowledged > CONNECTION_WINDOW // 4:
+            self._write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", self._unacknowledged)))
+            self._unacknowledged = 0
+        stream = self._streams.get(id)
+        if stream is None:
+            return
+        if flags & PADDED:
+            payload = _unpadded(payload)
+        if len(stream.body) + len(payload) > STREAM_WINDOW:
+            raise ConnectionLost(FLOW_CONTROL_ERROR, "more data than there was room for")
+        if stream.rpc is None:
+            stream.body += payload
+        else:
+            try:
+                stream.receive(payload, self._server.max_message)
+            except GrpcError as error:
+                self.fail(stream, error.code, str(error))
+                return
+            if stream.rpc.request_stream:
+                stream.wake()
+        if flags & END_STREAM:
+            self._client_ended(stream)
+
+    def _client_ended(self, stream: Stream) -> None:
+        stream.ended = True
+        rpc = stream.rpc
+        if rpc is None:
+            self._start(stream, self._plain(stream))
+        elif rpc.request_stream:
+            stream.wake()
+        elif len(stream.messages) != 1:
+            self.fail(stream, INTERNAL, "grpc: a unary call needs one request")
+        elif rpc.response_stream:
+            self._start(stream, self._streaming(stream, rpc))
+        else:
+            self._start(stream, self._unary(stream, rpc))
+
+    def _settings(self, _: int, flags: int, payload: bytes) -> None:
+        if flags & ACK:
+            return
+        if len(payload) % 6:
+            raise ConnectionLost(FRAME_SIZE_ERROR, "settings of a wrong size")
+        self._write(frame(SETTINGS, ACK, 0))  # before any data that the new settings allow, or it comes too early
+        for name, value in struct.iter_unpack(">HI", payload):
+            if name == SETTING_WINDOW:
+                if value > 0x7FFFFFFF:
+                    raise ConnectionLost(FLOW_CONTROL_ERROR, "a window that is too large")
+                change = value - self.initial_window
+                self.initial_window = value
+                for call in list(self._streams.values()):
+                    call.window += change
+                    self._push(call)
+            elif name == SETTING_FRAME:
+                self._max_frame = min(value, 1 << 20)
+
+    def _window_update(self, id: int, _: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionLost(FRAME_SIZE_ERROR, "a window update of a wrong size")
+        amount = int.from_bytes(payload, "big") & 0x7FFFFFFF
+        if id == 0:
+            was_shut = self._window <= 0
+            self._window += amount
+            if was_shut:
+                for call in list(self._streams.values()):
+                    if call.outgoing:
+                        self._push(call)
+        elif (stream := self._streams.get(id)) is not None:
+            stream.window += amount
+            if stream.outgoing:
+                self._push(stream)
+
+    def _ping(self, _: int, flags: int, payload: bytes) -> None:
+        if not flags & ACK:
+            self._write(frame(PING, ACK, 0, payload))
+
+    def _reset(self, id: int, _: int, __: bytes) -> None:
+        stream = self._streams.get(id)
+        if stream is not None:
+            self._forget(stream)
+
+    def _push_promise(self, _: int, __: int, ___: bytes) -> None:
+        raise ConnectionLost(PROTOCOL_ERROR, "a push from a client")
+
+    def _nothing(self, _: int, __: int, ___: bytes) -> None:
+        """Frames that need no answer."""
+
+    # Running calls
+
+    def _start(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
+        stream.task = eager.start(self._loop, work)
+
+    async def _unary(self, stream: Stream, rpc: Rpc) -> None:
+        try:
+            response = await rpc.work(decode(rpc, stream.messages.pop(0)))
+        except Exception as error:  # noqa: BLE001 - every call gets an answer; what is not known is logged
+            self._fail_with(stream, error)
+            return
+        self._respond(stream, rpc.encode(response))
+
+    async def _streaming(self, stream: Stream, rpc: Rpc) -> None:
+        request: Any = stream.requests() if rpc.request_stream else None
+        try:
+            if request is None:
+                request = decode(rpc, stream.messages.pop(0))
+            async with aclosing(rpc.work(request)) as responses:
+                async for response in responses:
+                    await stream.send(rpc.encode(response))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail_with(stream, error)
+            return
+        self._finish(stream, _TRAILER_BLOCK)
+
+    async def _plain(self, stream: Stream) -> None:
+        """A request without gRPC: the HTTP handler's."""
+        fields = dict(stream.headers)
+        path, _, query = fields.get(":path", "/").partition("?")
+        headers = Headers({name: value for name, value in stream.headers if not name.startswith(":")})
+        request = Request(fields.get(":method", "GET"), path, query, headers, bytes(stream.body))
+        response = await self._server.handler(request)
+        body = response.body if isinstance(response.body, bytes) else b""
+        block = encode(
+            [
+                (":status", str(response.status)),
+                ("content-length", str(len(body))),
+                *((name.lower(), value) for name, value in response.headers.items()),
+            ]
+        )
+        stream.started = True
+        self._write(frame(HEADERS, END_HEADERS if body else END_HEADERS | END_STREAM, stream.id, block))
+        if body:
+            stream.outgoing += body
+            stream.trailers = b""
+            self._push(stream)
+        else:
+            self._done(stream)
+
+    def _fail_with(self, stream: Stream, error: Exception) -> None:
+        status = (error.code, str(error)) if isinstance(error, GrpcError) else self._server.status_of(error)
+        if status is None:
+            log.error("a gRPC call failed", exc_info=error)
+            status = UNKNOWN, "internal error"
+        self.fail(stream, *status)
+
+    # What goes out
+
+    def _respond(self, stream: Stream, message: bytes) -> None:
+        """The response of a unary call, all at once where it fits."""
+        size = len(message) + 5
+        if size > stream.window or size > self._window or size > self._max_frame:
+            self.send(stream, message)
+            self._finish(stream, _TRAILER_BLOCK)
+            return
+        if self._streams.pop(stream.id, None) is None:
+            return  # the client has given up
+        self._window -= size
+        id = stream.id
+        head = _RESPONSE_HEAD.pack(*_HEAD, id, _HEAD_BLOCK, size << 8 | DATA, 0, id, 0, len(message))
+        tail = _RESPONSE_TAIL.pack(*_TAIL, id, _TRAILER_BLOCK)
+        if size < JOINED:
+            self._write(head + message + tail)
+        else:
+            self._write(head)
+            self._out += (message, tail)
+
+    def send(self, stream: Stream, message: bytes) -> None:
+        """Put one message on its way."""
+        if stream.id not in self._streams:
+            return
+        if not stream.started:
+            stream.started = True
+            self._write(frame(HEADERS, END_HEADERS, stream.id, _HEAD_BLOCK))
+        stream.outgoing += len(message).to_bytes(5, "big")
+        stream.outgoing += message
+        self._push(stream)
+
+    async def drained(self, stream: Stream) -> None:
+        """Wait until the call may send more."""
+        while stream.id in self._streams and (self._paused or len(stream.outgoing) > BUFFERED):
+            waiter = self._loop.create_future()
+            stream.writers.append(waiter)
+            await waiter
+
+    def fail(self, stream: Stream, code: int, message: str) -> None:
+        """End a call with a status that is not OK."""
+        fields = [("grpc-status", str(code)), ("grpc-message", quote(message, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"))]
+        if stream.started:
+            self._finish(stream, encode(fields))
+        elif self._streams.pop(stream.id, None) is not None:
+            self._write(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, _HEAD_BLOCK + encode(fields)))
+            self._reset_rest(stream)
+
+    def _finish(self, stream: Stream, trailers: bytes) -> None:
+        if not stream.started:
+            stream.started = True
+            self._write(frame(HEADERS, END_HEADERS, stream.id, _HEAD_BLOCK))
+        stream.trailers = trailers
+        self._push(stream)
+
+    def _push(self, stream: Stream) -> None:
+        """Send as much of a call's outgoing bytes as flow control allows, and its trailers after them."""
+        outgoing = stream.outgoing
+        while outgoing:
+            size = min(len(outgoing), self._max_frame, self._window, stream.window)
+            if size <= 0:
+                return
+            last = stream.trailers == b"" and size == len(outgoing)  # plain HTTP has no trailers
+            self._write(frame(DATA, END_STREAM if last else 0, stream.id, bytes(outgoing[:size])))
+            del outgoing[:size]
+            self._window -= size
+            stream.window -= size
+        if stream.trailers is not None and stream.id in self._streams:
+            if stream.trailers:
+                self._write(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, stream.trailers))
+            self._done(stream)
+        self._release(stream)
+
+    def _release(self, stream: Stream) -> None:
+        """Let those go on who wait to send."""
+        if stream.writers and not self._paused and len(stream.outgoing) <= BUFFERED:
+            writers, stream.writers = stream.writers, []
+            for waiter in writers:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _done(self, stream: Stream) -> None:
+        """The server has said all."""
+        self._streams.pop(stream.id, None)
+        self._reset_rest(stream)
+
+    def _reset_rest(self, stream: Stream) -> None:
+        """Tell a client that is still sending that nobody listens."""
+        if not stream.ended:
+            self._write(frame(RST_STREAM, 0, stream.id, struct.pack(">I", NO_ERROR)))
+            stream.ended = True
+            stream.wake()
+
+    def _forget(self, stream: Stream) -> None:
+        """The client has given the call up, or is gone."""
+        self._streams.pop(stream.id, None)
+        if stream.task is not None:
+            stream.task.cancel()
+
+    def consumed(self, stream: Stream, size: int) -> None:
+        """The program has read a message; give the client room for more."""
+        stream.unacknowledged += size
+        if stream.unacknowledged > STREAM_WINDOW // 4 and not stream.ended:
+            self._write(frame(WINDOW_UPDATE, 0, stream.id, struct.pack(">I", stream.unacknowledged)))
+            stream.unacknowledged = 0
+
+    def _write(self, data: bytes) -> None:
+        """Send at the end of this turn of the loop, together with what else there is."""
+        if not self._out and not self._receiving:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        if self._out:
+            out, self._out = self._out, []
+            if self._transport is not None:
+                self._transport.writelines(out)
+
+    # The end
+
+    def shut_down(self) -> None:
+        """Take no more calls."""
+        self._closing = True
+        if self._greeted:
+            self._write(frame(GOAWAY, 0, 0, struct.pack(">II", self._newest, NO_ERROR)))
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [stream.task for stream in self._streams.values() if stream.task is not None and not stream.task.done()]
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _unpadded(payload: bytes) -> bytes:
+    if not payload or payload[0] >= len(payload):
+        raise ConnectionLost(PROTOCOL_ERROR, "more padding than payload")
+    return payload[1 : len(payload) - payload[0]]
+
+
+_HANDLERS: tuple[Callable[[GrpcConnection, int, int, bytes], None], ...] = (
+    GrpcConnection._data,
+    GrpcConnection._headers,
+    GrpcConnection._nothing,  # a priority
+    GrpcConnection._reset,
+    GrpcConnection._settings,
+    GrpcConnection._push_promise,
+    GrpcConnection._ping,
+    GrpcConnection._nothing,  # the client goes away, when it has its answers
+    GrpcConnection._window_update,
+    GrpcConnection._continuation,
+)
+"""What a frame does, by its kind; other kinds are ignored, as the protocol wants it."""

@@ -1,0 +1,25 @@
+"""The table of kinds names functions; every name must be one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from tiphys.validation import subresources
+from tiphys.validation.lazily import Function
+from tiphys.validation.registry import RULES
+
+NAMED = sorted(
+    {
+        (function.module, function.name)
+        for rules in RULES.values()
+        for function in (rules.create, rules.update, rules.status, *vars(subresources).values())
+        if isinstance(function, Function)
+    }
+)
+
+
+@pytest.mark.parametrize(("module", "name"), NAMED)
+def test_every_rule_is_there(module: str, name: str) -> None:
+    assert callable(getattr(import_module(module), name))
