@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.recorded.conversations import wire_samples
 from tiphys.api import codec, protobuf
 from tiphys.api.definitions import definitions
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
-
-WIRE = Path(__file__).parents[3] / "shared" / "reference" / "wire"
 
 
 def message(number: int, data: bytes) -> bytes:
@@ -67,16 +65,14 @@ def test_noise_is_refused_or_read_and_never_worse(noise: bytes) -> None:
         return
 
 
-@pytest.mark.skipif(not WIRE.is_dir(), reason="the recorded samples are not here")
 def test_each_served_kind_is_read_as_its_json() -> None:
+    samples = wire_samples()
     read = 0
     for resource in builtin_scheme().resources():
         for version in resource.versions:
-            path = WIRE / f"{resource.group or 'core'}.{version}.{resource.kind}.pb"
-            if path.exists():
-                assert protobuf.decode(path.read_bytes()) == json.loads(path.with_suffix(".json").read_text()), (
-                    path.name
-                )
+            name = f"{resource.group or 'core'}.{version}.{resource.kind}"
+            if f"{name}.pb" in samples:
+                assert protobuf.decode(samples[f"{name}.pb"]) == json.loads(samples[f"{name}.json"]), name
                 read += 1
     assert read > 60
 

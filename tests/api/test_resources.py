@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.recorded.conversations import cases
 from tiphys.api.definitions import definitions
 from tiphys.api.resources import builtin_scheme, stored_kind
 
-REFERENCE = Path(__file__).parents[2] / "../shared/reference/cases/discovery.json"
-
 
 def recorded() -> list[tuple[str, str, dict[str, Any]]]:
-    if not REFERENCE.exists():
-        return []
     found = []
-    for case in json.loads(REFERENCE.read_text()):
+    for case in cases("discovery"):
         body = case["answers"][0]["body"]
         if isinstance(body, dict) and body.get("kind") == "APIResourceList":
             group, _, version = body["groupVersion"].rpartition("/")

@@ -1,4 +1,4 @@
-"""Validation against what a v1.36 server answered. Needs the recorded cases beside the repository.
+"""Validation against what a v1.36 server answered.
 
 Every POST is validated as the server does after its registry, which for most kinds adds nothing that matters. Updates
 are replayed: merge patches onto the object that the server had answered with.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import copy
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.recorded.conversations import cases
 from tiphys.api import errors
 from tiphys.api.codec import complete
 from tiphys.api.defaults import apply_defaults
@@ -25,7 +25,6 @@ from tiphys.validation import validate_create, validate_status_update, validate_
 
 Object = dict[str, Any]
 
-CASES = Path(__file__).parents[3] / "shared/reference/cases"
 FILES = ("validation", "defaults", "lifecycle", "patch", "list", "apply", "crd")
 SCHEME = builtin_scheme()
 
@@ -43,13 +42,11 @@ ELSEWHERE = {
 
 
 def _cases() -> list[Any]:
-    found = []
+    kept = []
     for file in FILES:
-        path = CASES / f"{file}.json"
-        if path.exists():
-            text = path.read_text().replace("RUNID", "r12").replace("<suffix>", "abcde")
-            found += [case for case in json.loads(text) if case["name"] not in ELSEWHERE]
-    return [pytest.param(case, id=case["name"]) for case in found]
+        text = json.dumps(cases(file)).replace("RUNID", "r12").replace("<suffix>", "abcde")
+        kept += [case for case in json.loads(text) if case["name"] not in ELSEWHERE]
+    return [pytest.param(case, id=case["name"]) for case in kept]
 
 
 def _gvk(obj: Object) -> GroupVersionKind:

@@ -1,19 +1,16 @@
-"""Defaults against what a v1.36 server made of the same bodies. Needs the recorded cases beside the repository."""
+"""Defaults against what a v1.36 server made of the same bodies."""
 
 from __future__ import annotations
 
 import copy
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.recorded.conversations import cases
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.scheme import GroupVersionKind
-
-CASES = Path(__file__).parents[4] / "shared/reference/cases/defaults.json"
 
 LATER = re.compile(
     r"""
@@ -30,11 +27,9 @@ LATER = re.compile(
 
 
 def _created() -> list[Any]:
-    if not CASES.exists():
-        return []
     return [
         pytest.param(step["body"], answer["body"], id=f"{case['name']}-{i}")
-        for case in json.loads(CASES.read_text())
+        for case in cases("defaults")
         for i, (step, answer) in enumerate(zip(case["steps"], case["answers"], strict=True))
         if step["method"] == "POST" and not step.get("compare") and answer["status"] == 201
     ]
