@@ -11,7 +11,6 @@ from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.adoption import Claim, claim
 from tiphys.controlkit.eventcorrelation import Correlator, Happening
 from tiphys.controlkit.expectations import Expectations
-from tiphys.controlkit.nodeaffinity import matches
 from tiphys.controlkit.objects import equal, key_of, split_key
 from tiphys.controlkit.podcontrol import slow_start
 
@@ -246,31 +245,3 @@ def test_slow_start_stops_after_the_batch_that_fails() -> None:
     assert sorted(started) == list(range(7))  # 1 + 2 + 4
     assert succeeded == 4
     assert isinstance(failure, ValueError)
-
-
-# Node affinity
-
-
-@pytest.mark.parametrize(
-    ("spec", "fits"),
-    [
-        ({}, True),
-        ({"nodeSelector": {"disk": "ssd"}}, True),
-        ({"nodeSelector": {"disk": "hdd"}}, False),
-        ([{"key": "disk", "operator": "In", "values": ["ssd", "nvme"]}], True),
-        ([{"key": "disk", "operator": "NotIn", "values": ["ssd"]}], False),
-        ([{"key": "gpu", "operator": "NotIn", "values": ["x"]}], True),
-        ([{"key": "gpu", "operator": "DoesNotExist"}], True),
-        ([{"key": "disk", "operator": "Exists"}], True),
-        ([{"key": "cores", "operator": "Gt", "values": ["4"]}], True),
-        ([{"key": "cores", "operator": "Lt", "values": ["4"]}], False),
-        ([{"key": "disk", "operator": "Gt", "values": ["4"]}], False),
-        ([], False),
-    ],
-)
-def test_node_affinity(spec: Any, fits: bool) -> None:
-    node = {"metadata": {"name": "n", "labels": {"disk": "ssd", "cores": "8"}}}
-    if isinstance(spec, list):
-        terms = {"nodeSelectorTerms": [{"matchExpressions": spec}]}
-        spec = {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
-    assert matches(spec, node) is fits

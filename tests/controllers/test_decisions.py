@@ -25,7 +25,7 @@ from tiphys.controllers.nodes.ipam import CIDRSet, NoFreeCIDR
 from tiphys.controllers.nodes.lifecycle import health
 from tiphys.controllers.nodes.lifecycle.health import ZoneState
 from tiphys.controllers.nodes.lifecycle.tainter import ZoneQueue
-from tiphys.controllers.nodes.taints import eviction_delay, tolerates
+from tiphys.controllers.nodes.taints import eviction_delay
 from tiphys.controllers.resourcequota import calculate, kind_of
 from tiphys.controllers.statefulset import claims
 
@@ -255,21 +255,6 @@ def test_nodes_are_tainted_at_the_zones_rate() -> None:
 
 
 NO_EXECUTE = {"key": "k", "value": "v", "effect": "NoExecute"}
-
-
-@pytest.mark.parametrize(
-    ("toleration", "tolerated"),
-    [
-        ({"operator": "Exists"}, True),
-        ({"key": "k", "operator": "Exists"}, True),
-        ({"key": "k", "value": "v"}, True),
-        ({"key": "k", "value": "w"}, False),
-        ({"key": "k", "operator": "Exists", "effect": "NoSchedule"}, False),
-        ({"key": "other", "operator": "Exists"}, False),
-    ],
-)
-def test_tolerations(toleration: Object, tolerated: bool) -> None:
-    assert tolerates(toleration, NO_EXECUTE) is tolerated
 
 
 @pytest.mark.parametrize(

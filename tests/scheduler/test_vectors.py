@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tests.scheduler.world import World, affinity, anti_affinity, node, pod, preferred, spread
+from tiphys.api.scheduling.nodeselector import takes_node
+from tiphys.api.scheduling.taints import HARD, taints_of, tolerations_of, untolerated
 from tiphys.scheduler import table
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.podinfo import PodInfo
@@ -21,7 +23,7 @@ def random_node(rng: random.Random, i: int) -> dict[str, Any]:
     more: dict[str, Any] = {"labels": {"disk": rng.choice(("ssd", "hdd"))}}
     if rng.random() < 0.2:
         effect = rng.choice(("NoSchedule", "PreferNoSchedule", "NoExecute"))
-        more["taints"] = [{"key": "k", "value": "v", "effect": effect}]
+        more["taints"] = [{"key": "k", "value": rng.choice(("v", "w")), "effect": effect}]
     if rng.random() < 0.1:
         more["unschedulable"] = True
     if rng.random() < 0.5:
@@ -40,7 +42,8 @@ def random_pod(rng: random.Random, i: int) -> dict[str, Any]:
     if roll() < 0.3:
         more["nodeSelector"] = {"disk": rng.choice(("ssd", "hdd"))}
     if roll() < 0.3:
-        more["tolerations"] = [{"key": "k", "operator": "Exists", "effect": rng.choice(("", "NoSchedule"))}]
+        meant = rng.choice(({"operator": "Exists"}, {"key": "k", "operator": "Exists"}, {"key": "k", "value": "v"}))
+        more["tolerations"] = [{**meant, "effect": rng.choice(("", "NoSchedule"))}]
     if roll() < 0.2:
         more["ports"] = [rng.choice((80, 81))]
     if roll() < 0.2:
@@ -97,6 +100,28 @@ def test_both_forms_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
             _compare_scores(vector, single, info, state, rows, monkeypatch, seed)
         if expected:
             _place_in_both(rng, worlds, info, rng.choice(sorted(expected)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_vector_forms_mean_what_the_shared_definitions_say(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taints and node selectors for all nodes at once, against one question for each node."""
+    monkeypatch.setattr(table, "VECTOR_THRESHOLD", 1)
+    rng = random.Random(seed)
+    nodes = {described["metadata"]["name"]: described for described in (random_node(rng, i) for i in range(30))}
+    world = World(list(nodes.values()))
+    plugins = {plugin.name: plugin for plugin in world.framework.profile.filter}
+    for i in range(40):
+        described = random_pod(rng, i)
+        info, state = PodInfo(described), CycleState()
+        tolerations = tolerations_of(described["spec"])
+        meant = {
+            "TaintToleration": lambda node: not untolerated(taints_of(node), tolerations, HARD),  # noqa: B023
+            "NodeAffinity": lambda node: takes_node(described["spec"], node),  # noqa: B023
+        }
+        for name, fits in meant.items():
+            mask = plugins[name].filter_all(state, info)
+            rows = {world.cache.table.node(row).name for row in range(len(nodes)) if mask is None or mask[row]}
+            assert rows == {name for name, node in nodes.items() if fits(node)}, (seed, described)
 
 
 def _compare_scores(

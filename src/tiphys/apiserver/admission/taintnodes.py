@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tiphys.api.scheduling.taints import NOT_READY
 from tiphys.apiserver.admission.attributes import CREATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin
 
-_TAINT = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+_TAINT = {"key": NOT_READY, "effect": "NoSchedule"}
 
 
 class TaintNodesByCondition(Plugin):

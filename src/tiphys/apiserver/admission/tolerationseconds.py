@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tiphys.api.scheduling.taints import NOT_READY, UNREACHABLE
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin
 
@@ -11,7 +12,7 @@ class DefaultTolerationSeconds(Plugin):
     operations = frozenset((CREATE, UPDATE))
 
     def __init__(self, not_ready: int = 300, unreachable: int = 300) -> None:
-        self._seconds = {"node.kubernetes.io/not-ready": not_ready, "node.kubernetes.io/unreachable": unreachable}
+        self._seconds = {NOT_READY: not_ready, UNREACHABLE: unreachable}
 
     async def admit(self, attributes: Attributes) -> None:
         spec = attributes.new()["spec"]

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.api.meta.intorstring import scaled_value
-from tiphys.controlkit import nodeaffinity
+from tiphys.api.scheduling.nodeselector import takes_node
+from tiphys.api.scheduling.taints import EVICTING, HARD, taints_of, tolerations_of, untolerated
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
     Object,
@@ -22,7 +23,6 @@ from tiphys.controlkit.objects import (
     name_of,
 )
 from tiphys.controllers.history import HASH_LABEL
-from tiphys.controllers.nodes.taints import tolerates
 
 GENERATION_LABEL = "pod-template-generation"
 GENERATION_ANNOTATION = "deprecated.daemonset.template.generation"
@@ -109,18 +109,11 @@ def target_node(pod: Object) -> str | None:
 def should_run(node: Object, daemon_set: Object) -> tuple[bool, bool]:
     """Whether a daemon pod is to be on the node, and whether one that is there may stay."""
     spec = daemon_set["spec"]["template"]["spec"]
-    if spec.get("nodeName") not in (None, "", name_of(node)) or not nodeaffinity.matches(spec, node):
+    if spec.get("nodeName") not in (None, "", name_of(node)) or not takes_node(spec, node):
         return False, False
-    tolerations = with_tolerations(spec)["tolerations"]
-
-    def untolerated(effects: tuple[str, ...]) -> bool:
-        return any(
-            taint["effect"] in effects and not any(tolerates(toleration, taint) for toleration in tolerations)
-            for taint in node["spec"].get("taints") or ()
-        )
-
-    if untolerated(("NoExecute", "NoSchedule")):
-        return False, not untolerated(("NoExecute",))
+    tolerations = tolerations_of(with_tolerations(spec))
+    if taints := untolerated(taints_of(node), tolerations, HARD):
+        return False, not untolerated(taints, tolerations, EVICTING)
     return True, True
 
 

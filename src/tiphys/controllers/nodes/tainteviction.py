@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tiphys.api.scheduling.taints import NO_EXECUTE
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import NODES, PODS
@@ -25,7 +26,7 @@ from tiphys.controlkit.objects import (
     uid_of,
 )
 from tiphys.controllers.context import ControllerContext
-from tiphys.controllers.nodes.taints import NO_EXECUTE, eviction_delay, taints_of
+from tiphys.controllers.nodes.taints import eviction_delay, taints_of
 
 NAME = "taint-eviction-controller"
 

@@ -7,18 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tiphys.api.scheduling import taints as taints_api
 from tiphys.client import errors
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
 from tiphys.controlkit.objects import Object, timestamp
 from tiphys.runtime.clock import Clock
-
-NO_SCHEDULE = "NoSchedule"
-NO_EXECUTE = "NoExecute"
-
-NOT_READY = "node.kubernetes.io/not-ready"
-UNREACHABLE = "node.kubernetes.io/unreachable"
-UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 
 Taint = tuple[str, str]
 """Key and effect, which identify a taint."""
@@ -69,38 +63,14 @@ async def swap_taints(
             return
 
 
-def tolerates(toleration: Object, taint: Object) -> bool:
-    """Whether one toleration covers one taint."""
-    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    operator = toleration.get("operator") or "Equal"
-    if operator == "Exists":
-        return True
-    if operator == "Equal":
-        return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
-    return _compares(operator, toleration.get("value") or "", taint.get("value") or "")
-
-
-def _compares(operator: str, toleration: str, taint: str) -> bool:
-    """``Lt`` and ``Gt`` compare integers."""
-    try:
-        wanted, found = int(toleration), int(taint)
-    except ValueError:
-        return False
-    if operator == "Lt":
-        return found < wanted
-    return operator == "Gt" and found > wanted
-
-
-def eviction_delay(taints: Iterable[Object], tolerations: Sequence[Object]) -> float | None:
+def eviction_delay(taints: Iterable[Object], tolerations: Iterable[Object]) -> float | None:
     """Seconds for which a pod may stay on a node with these NoExecute taints; None: for ever."""
+    read = tuple(map(taints_api.toleration, tolerations))
     used = []
-    for taint in taints:
-        found = next((toleration for toleration in tolerations if tolerates(toleration, taint)), None)
-        if found is None:
+    for taint in map(taints_api.taint, taints):
+        covering = next((toleration for toleration in read if taints_api.tolerates(toleration, taint)), None)
+        if covering is None:
             return 0.0
-        used.append(found)
-    limits = [int(t["tolerationSeconds"]) for t in used if t.get("tolerationSeconds") is not None]
+        used.append(covering)
+    limits = [toleration.seconds for toleration in used if toleration.seconds is not None]
     return float(max(min(limits), 0)) if limits else None

@@ -10,6 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tiphys.api.scheduling.nodeselector import takes_node
+from tiphys.api.scheduling.taints import (
+    EVICTING,
+    MEMORY_PRESSURE,
+    NO_SCHEDULE,
+    Taint,
+    taints_of,
+    tolerates,
+    tolerations_of,
+    untolerated,
+)
 from tiphys.kubelet.container.resources import pod_requests
 from tiphys.kubelet.container.runtime_config import dotted_sysctl
 from tiphys.kubelet.pod import pods
@@ -109,41 +120,9 @@ def _predicate(name: str, why: str) -> Rejection:
 
 
 def _node_affinity(pod: Pod, node: Object) -> Rejection | None:
-    labels = node["metadata"].get("labels") or {}
-    selector = pod["spec"].get("nodeSelector") or {}
-    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    fits = all(labels.get(key) == text for key, text in selector.items())
-    if fits and required is not None:
-        fits = any(_term_matches(term, node, labels) for term in required.get("nodeSelectorTerms") or [])
-    return None if fits else _predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
-
-
-def _term_matches(term: Object, node: Object, labels: dict[str, str]) -> bool:
-    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
-    if not expressions and not fields:
-        return False
-    names = {"metadata.name": node["metadata"]["name"]}
-    return all(_matches(e, labels) for e in expressions) and all(_matches(f, names) for f in fields)
-
-
-def _matches(expression: Object, labels: dict[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values") or []
-    present, found = key in labels, labels.get(key, "")
-    match expression["operator"]:
-        case "In":
-            return present and found in values
-        case "NotIn":
-            return not present or found not in values
-        case "Exists":
-            return present
-        case "DoesNotExist":
-            return not present
-        case "Gt" | "Lt" as operator:
-            if not (present and found.lstrip("-").isdigit() and values and values[0].lstrip("-").isdigit()):
-                return False
-            return int(found) > int(values[0]) if operator == "Gt" else int(found) < int(values[0])
-    return False
+    if takes_node(pod["spec"], node):
+        return None
+    return _predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
 
 
 def _node_name(pod: Pod, node: Object) -> Rejection | None:
@@ -176,24 +155,9 @@ def _ports(pod: Pod, others: Sequence[Pod]) -> Rejection | None:
 
 
 def _taints(pod: Pod, node: Object) -> Rejection | None:
-    if pods.is_static(pod):
+    if pods.is_static(pod) or not untolerated(taints_of(node), tolerations_of(pod["spec"]), EVICTING):
         return None
-    for taint in node["spec"].get("taints") or []:
-        if taint.get("effect") == "NoExecute" and not any(
-            tolerates(toleration, taint) for toleration in pod["spec"].get("tolerations") or []
-        ):
-            return _predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
-    return None
-
-
-def tolerates(toleration: Object, taint: Object) -> bool:
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint.get("key"):
-        return False
-    if (toleration.get("operator") or "Equal") == "Exists":
-        return True
-    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
+    return _predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
 
 
 def _apparmor(pod: Pod, enabled: bool) -> Rejection | None:
@@ -211,9 +175,8 @@ def admit_under_pressure(pod: Pod, pressures: Sequence[str]) -> Rejection | None
     if not pressures or pods.is_critical(pod):
         return None
     if list(pressures) == ["MemoryPressure"]:
-        taint = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
-        tolerations = pod["spec"].get("tolerations") or []
-        if qos_class(pod) != BEST_EFFORT or any(tolerates(t, taint) for t in tolerations):
+        taint = Taint(MEMORY_PRESSURE, "", NO_SCHEDULE)
+        if qos_class(pod) != BEST_EFFORT or any(tolerates(t, taint) for t in tolerations_of(pod["spec"])):
             return None
     return Rejection("Evicted", f"The node had condition: [{' '.join(pressures)}]. ")
 

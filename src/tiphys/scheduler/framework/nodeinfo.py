@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tiphys.api.scheduling.taints import Taint, taints_of
 from tiphys.scheduler.framework.podinfo import HostPort, PodInfo, with_tag
 from tiphys.scheduler.framework.resources import PODS, Amounts, amounts
-from tiphys.scheduler.framework.taints import Taint, taint
 
 Object = dict[str, Any]
 
@@ -46,7 +46,7 @@ class NodeInfo:
         self.labels: Mapping[str, str] = obj["metadata"].get("labels") or {}
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         self.unschedulable: bool = bool(spec.get("unschedulable"))
-        self.taints: tuple[Taint, ...] = tuple(taint(t) for t in spec.get("taints") or ())
+        self.taints: tuple[Taint, ...] = taints_of(obj)
         self.allocatable: Amounts = amounts(status.get("allocatable"))
         self.images: dict[str, int] = {
             with_tag(name): image.get("sizeBytes", 0)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from tiphys.api.scheduling import nodeselector
+from tiphys.api.scheduling.taints import Toleration, tolerations_of
 from tiphys.scheduler.framework import terms
 from tiphys.scheduler.framework.resources import Amounts, pod_requests
-from tiphys.scheduler.framework.taints import Toleration, toleration
 
 Object = dict[str, Any]
 HostPort = tuple[str, str, int]
@@ -109,7 +110,7 @@ class PodInfo:
 
     @lazy
     def tolerations(self) -> tuple[Toleration, ...]:
-        return tuple(toleration(t) for t in self.spec.get("tolerations") or ())
+        return tolerations_of(self.spec)
 
     @lazy
     def host_ports(self) -> tuple[HostPort, ...]:
@@ -137,18 +138,13 @@ class PodInfo:
         return self.spec.get("affinity") or {}
 
     @lazy
-    def required_nodes(self) -> terms.RequiredNodes | None:
-        selector = self.spec.get("nodeSelector")
-        required = (self._affinity.get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
-        if not selector and required is None:
-            return None
-        parsed = tuple(map(terms.node_term, required["nodeSelectorTerms"])) if required is not None else None
-        return terms.RequiredNodes(tuple(sorted((selector or {}).items())), parsed)
+    def required_nodes(self) -> nodeselector.RequiredNodes | None:
+        return nodeselector.required_nodes(self.spec)
 
     @lazy
-    def preferred_nodes(self) -> tuple[tuple[terms.NodeTerm, int], ...]:
+    def preferred_nodes(self) -> tuple[tuple[nodeselector.NodeTerm, int], ...]:
         preferred = (self._affinity.get("nodeAffinity") or {}).get("preferredDuringSchedulingIgnoredDuringExecution")
-        return tuple((terms.node_term(entry["preference"]), entry["weight"]) for entry in preferred or ())
+        return tuple((nodeselector.node_term(entry["preference"]), entry["weight"]) for entry in preferred or ())
 
     @lazy
     def required_affinity(self) -> tuple[terms.AffinityTerm, ...]:

@@ -1,4 +1,4 @@
-"""Affinity terms and node selectors, parsed once and then asked often.
+"""Affinity terms of pods, parsed once and then asked often.
 
 Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/
 """
@@ -14,60 +14,6 @@ from tiphys.api.meta.selectors import EVERYTHING, NOTHING, Requirement, Selector
 
 Object = dict[str, Any]
 Labels = Mapping[str, str]
-
-_OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": "gt", "Lt": "lt"}
-
-
-@dataclass(frozen=True, slots=True)
-class NodeTerm:
-    """One term of a node selector: all of it must hold. An empty one matches nothing."""
-
-    labels: tuple[Requirement, ...]
-    fields: tuple[Requirement, ...]
-
-    def matches(self, name: str, labels: Labels) -> bool:
-        if not self.labels and not self.fields:
-            return False
-        return all(r.matches(labels) for r in self.labels) and all(
-            r.matches({"metadata.name": name}) for r in self.fields
-        )
-
-
-def node_term(term: Object) -> NodeTerm:
-    return NodeTerm(_requirements(term.get("matchExpressions")), _requirements(term.get("matchFields")))
-
-
-def _requirements(expressions: list[Object] | None) -> tuple[Requirement, ...]:
-    return tuple(
-        Requirement(e["key"], _OPERATORS[e["operator"]], tuple(e.get("values") or ())) for e in expressions or ()
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class RequiredNodes:
-    """What ``nodeSelector`` and required node affinity ask of a node."""
-
-    selector: tuple[tuple[str, str], ...]
-    terms: tuple[NodeTerm, ...] | None
-    """Any of them; None where the pod has no required node affinity."""
-
-    def matches(self, name: str, labels: Labels) -> bool:
-        if any(labels.get(key) != value for key, value in self.selector):
-            return False
-        return self.terms is None or any(term.matches(name, labels) for term in self.terms)
-
-    @property
-    def names(self) -> frozenset[str] | None:
-        """The only nodes that can match, where every term names some; None otherwise."""
-        if not self.terms:
-            return None
-        found: set[str] = set()
-        for term in self.terms:
-            named = [set(r.values) for r in term.fields if r.key == "metadata.name" and r.operator == "in"]
-            if not named:
-                return None
-            found |= set.intersection(*named)
-        return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)

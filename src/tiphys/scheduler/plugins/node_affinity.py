@@ -9,13 +9,13 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tiphys.api.scheduling.nodeselector import NodeTerm, RequiredNodes
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
 from tiphys.scheduler.framework.interface import PreFilterResult
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
 from tiphys.scheduler.framework.podinfo import PodInfo
 from tiphys.scheduler.framework.status import SKIP, Status, unresolvable
-from tiphys.scheduler.framework.terms import NodeTerm, RequiredNodes
 from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.plugins.scores import normalize, normalize_all
 

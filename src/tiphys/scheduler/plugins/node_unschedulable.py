@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tiphys.api.scheduling.taints import NO_SCHEDULE, UNSCHEDULABLE, Taint, tolerates
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
 from tiphys.scheduler.framework.podinfo import PodInfo
 from tiphys.scheduler.framework.status import Status, unresolvable
-from tiphys.scheduler.framework.taints import NO_SCHEDULE, UNSCHEDULABLE, Taint
 from tiphys.scheduler.handle import Handle
 
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ class NodeUnschedulable:
 
     @staticmethod
     def _tolerated(pod: PodInfo) -> bool:
-        return any(toleration.tolerates(_TAINT) for toleration in pod.tolerations)
+        return any(tolerates(toleration, _TAINT) for toleration in pod.tolerations)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiphys.api.meta.selectors import NOTHING, Selector
+from tiphys.api.scheduling.taints import HARD, untolerated
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.domains import Sums, eligible_sums, sums_all
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
@@ -21,7 +22,6 @@ from tiphys.scheduler.framework.interface import MAX_SCORE, PreFilterResult
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
 from tiphys.scheduler.framework.podinfo import PodInfo
 from tiphys.scheduler.framework.status import SKIP, Status, unresolvable, unschedulable
-from tiphys.scheduler.framework.taints import HARD, untolerated
 from tiphys.scheduler.framework.terms import selector_of, with_labels
 from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.plugins.default_selector import default_selector

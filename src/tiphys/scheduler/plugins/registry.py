@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tiphys.api.scheduling.nodeselector import NodeTerm, RequiredNodes, node_term
 from tiphys.scheduler.config import PluginSet, ProfileConfig
 from tiphys.scheduler.framework.resources import CPU, MEMORY
 from tiphys.scheduler.framework.runtime import Framework, Profile
-from tiphys.scheduler.framework.terms import NodeTerm, RequiredNodes, node_term
 from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.plugins.balanced_allocation import NodeResourcesBalancedAllocation
 from tiphys.scheduler.plugins.default_binder import DefaultBinder

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tiphys.api.scheduling.taints import HARD, PREFER_NO_SCHEDULE, SOFT, Toleration, untolerated
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
 from tiphys.scheduler.framework.podinfo import PodInfo
 from tiphys.scheduler.framework.status import Status, unresolvable
-from tiphys.scheduler.framework.taints import HARD, PREFER_NO_SCHEDULE, SOFT, Toleration, untolerated
 from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.plugins.scores import normalize, normalize_all
 
@@ -40,7 +40,7 @@ class TaintToleration:
         return None if counts is None else counts == 0
 
     def score(self, state: CycleState, pod: PodInfo, node: NodeInfo) -> int:
-        return untolerated(node.taints, _soft(pod), SOFT) if node.taints else 0
+        return len(untolerated(node.taints, _soft(pod), SOFT)) if node.taints else 0
 
     def normalize(self, state: CycleState, pod: PodInfo, scores: list[int], nodes: Sequence[NodeInfo]) -> None:
         normalize(scores, reverse=True)
@@ -52,7 +52,7 @@ class TaintToleration:
     def _by_row(self, tolerations: Iterable[Toleration], effects: frozenset[str]) -> np.ndarray[Any, Any] | None:
         """Each row's number of untolerated taints; None where no node has any. Asked once per set of taints."""
         tolerations = tuple(tolerations)
-        counts = [untolerated(taints, tolerations, effects) for taints in self._table.taint_sets()]
+        counts = [len(untolerated(taints, tolerations, effects)) for taints in self._table.taint_sets()]
         if not any(counts):
             return None
         import numpy as np

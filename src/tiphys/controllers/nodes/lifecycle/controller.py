@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from tiphys.api.scheduling.taints import NO_EXECUTE, NOT_READY, UNREACHABLE
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import LEASES, NODES, PODS
@@ -27,7 +28,7 @@ from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.nodes.lifecycle import health
 from tiphys.controllers.nodes.lifecycle.health import Health, ZoneState
 from tiphys.controllers.nodes.lifecycle.tainter import Tainter
-from tiphys.controllers.nodes.taints import NO_EXECUTE, NOT_READY, UNREACHABLE, Taint, has_taint, swap_taints
+from tiphys.controllers.nodes.taints import Taint, has_taint, swap_taints
 from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
