@@ -1,42 +1,54 @@
-"""`tiphys test`: the whole suite: format, lint, import rules, types, and the tests, end-to-end ones included."""
+"""`tiphys test`: the whole suite: what `tiphys check` checks, and the tests, end-to-end ones included."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
-from tiphys.cli.console import fail
+from tiphys.cli.check import checkout, failed_checks, run
 
-CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ruff format", ("ruff", "format", "--check", "-q", ".")),
-    ("ruff", ("ruff", "check", "-q", ".")),
-    ("import rules", ("lint-imports", "--no-cache")),
-    ("mypy", ("mypy", "--no-error-summary")),
+LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("tests", ("-m", "not e2e", "-n", "auto", "--dist", "loadfile")),
+    ("end-to-end tests", ("-m", "e2e")),
 )
+"""Real clusters want the machine for themselves; all other tests share its processors."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Arguments go to pytest; with any, only the tests run."""
-    root = Path(__file__).parents[3]
-    if not (root / "tests").is_dir():
-        fail("the test suite is in the project's repository, not in the installed package; run it in a checkout")
-    failed = [] if argv else [name for name, command in CHECKS if not _run(name, root, command)]
-    if not _run("pytest", root, ("pytest", *argv)):
-        failed.append("pytest")
+    """Arguments go to pytest; with any, only the tests run. Exit status 1 if a check or a test fails."""
+    root = checkout()
+    if argv:
+        return 0 if run("pytest", root, ("pytest", *argv)) else 1
+    failed = failed_checks(root)
+    with tempfile.TemporaryDirectory(prefix="tiphys-test-") as folder:
+        reports = []
+        for name, options in LANES:
+            reports.append(Path(folder) / f"{name}.xml")
+            if not run(name, root, ("pytest", f"--junitxml={reports[-1]}", *options)):
+                failed.append(name)
+        print(skipped_table(skips(reports)))
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _run(name: str, root: Path, command: Sequence[str]) -> bool:
-    started = time.monotonic()
-    print(f"── {name}", flush=True)
-    tools = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{tools}:{os.environ.get('PATH', '')}"}
-    done = subprocess.run([tools / command[0], *command[1:]], cwd=root, env=environment, check=False)
-    print(f"── {name}: {'ok' if done.returncode == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
-    return done.returncode == 0
+def skips(reports: Iterable[Path]) -> Counter[tuple[str, str]]:
+    """How many tests of which file were skipped for which reason, from JUnit reports; one that is missing adds none."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for report in reports:
+        if report.exists():
+            for case in ElementTree.parse(report).iter("testcase"):
+                for skipped in case.iter("skipped"):
+                    counted[case.get("classname", "").replace(".", "/") + ".py", skipped.get("message", "")] += 1
+    return counted
+
+
+def skipped_table(counted: Counter[tuple[str, str]]) -> str:
+    if not counted:
+        return "── skipped: nothing"
+    rows = [f"{count:6}  {file}: {reason}" for (file, reason), count in sorted(counted.items())]
+    return "\n".join([f"── skipped: {counted.total()}", *rows])
