@@ -516,6 +516,26 @@ def test_a_cron_job_starts_jobs_and_keeps_the_last_ones(cluster: Cluster) -> Non
     assert {"SuccessfulCreate", "SawCompletedJob", "SuccessfulDelete"} <= set(told)
 
 
+def test_a_cron_job_whose_schedule_never_comes_says_so(cluster: Cluster) -> None:
+    meta = {"name": "never", "namespace": "default"}
+    spec = {"schedule": "59 23 31 2 *", "jobTemplate": {"spec": job("never")["spec"]}}
+    cluster.create({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta, "spec": spec})
+    message = "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second"
+    assert cluster.wait_until(lambda: events(cluster, "CronJob", "never")) == [("InvalidSchedule", message)]
+    cluster.run_for(600)
+    assert len(events(cluster, "CronJob", "never")) == 1
+
+
+def test_a_cron_job_that_changes_to_a_schedule_that_never_comes_says_so(cluster: Cluster) -> None:
+    meta = {"name": "once", "namespace": "default"}
+    spec = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job("once")["spec"]}}
+    cluster.create({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta, "spec": spec})
+    cluster.run_for(5)
+    cluster.patch("batch/v1", "CronJob", "once", {"spec": {"schedule": "0 0 30 2 *"}})
+    told = cluster.wait_until(lambda: events(cluster, "CronJob", "once"))
+    assert [reason for reason, _ in told] == ["InvalidSchedule"]
+
+
 def test_a_finished_job_is_deleted_after_its_ttl(cluster: Cluster) -> None:
     cluster.create(job("short", ttlSecondsAfterFinished=100))
     cluster.wait_until(lambda: finished(cluster, "short"))

@@ -111,8 +111,7 @@ class CronJobController:
             self._recorder.event(new, "Warning", "UnParseableCronJobSchedule", message)
             return
         wait = times.wait_for_next(new, schedule, self._clock.now())
-        if wait is not None:
-            self._controller.queue.add_after(key_of(new), wait)
+        self._controller.queue.add_after(key_of(new), wait if wait is not None else 0)
 
     async def reconcile(self, key: str) -> Result | None:
         shared = self._cron_jobs.store.get(*split_key(key))

@@ -2,16 +2,22 @@
 
 The syntax is that of the API (five fields with names, lists, ranges and steps, ``?`` for ``*``, descriptors such as
 ``@hourly`` and ``@every 5m``). Where both the day of the month and the day of the week are restricted, one match is
-enough. Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#schedule-syntax and crontab(5).
+enough. Around a clock change the answers are those of the library that upstream uses (github.com/robfig/cron), the odd
+ones included: users of the two see the same Jobs. `clock.py` has the arithmetic of the wall clock.
+
+Every search ends: a step goes forward on the absolute time line, and none starts later than five years ahead.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#schedule-syntax and crontab(5).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, tzinfo
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tiphys.controllers.cronjob.clock import HOUR, MINUTE, Wall, WallClock
 from tiphys.runtime.flags import parse_duration
 from tiphys.validation.batch.schedule import ScheduleError, schedule_problem
 
@@ -33,11 +39,17 @@ _DESCRIPTORS = {
 }
 _YEARS = 5
 """How far ahead a time is searched for: 30 February never comes."""
+_WALKED = 200
+"""How many times one after another ``latest`` walks through: the minutes of a month would be 40,000."""
 
 
 class Schedule(Protocol):
     def next(self, after: float) -> float | None:
-        """The first time later than ``after``, in Unix seconds; None where there is none in five years."""
+        """The first time later than ``after``, in Unix seconds; None if five years bring none."""
+        ...
+
+    def latest(self, after: float, until: float) -> float | None:
+        """The last time that is later than ``after`` and not later than ``until``; None if no time is between."""
         ...
 
 
@@ -49,6 +61,10 @@ class Every:
 
     def next(self, after: float) -> float | None:
         return float(int(after)) + self.seconds
+
+    def latest(self, after: float, until: float) -> float | None:
+        times = (until - int(after)) // self.seconds
+        return int(after) + times * self.seconds if times >= 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,38 +85,112 @@ class Cron:
     zone: tzinfo
 
     def next(self, after: float) -> float | None:
-        moment = datetime.fromtimestamp(int(after) + 1, self.zone)
-        if moment.second:
-            moment = self._plus(moment.replace(second=0), 60)
-        limit = moment.year + _YEARS
-        while moment.year <= limit:
-            if moment.month not in self.month.values:
-                first = moment.replace(day=1, hour=0, minute=0)
-                moment = self._at((first + timedelta(days=32)).replace(day=1))
-            elif not self._is_day(moment):
-                moment = self._at(moment.replace(hour=0, minute=0) + timedelta(days=1))
-            elif moment.hour not in self.hour.values:
-                moment = self._plus(moment.replace(minute=0), 3600)
-            elif moment.minute not in self.minute.values:
-                moment = self._plus(moment, 60)
-            else:
-                return moment.timestamp()
-        return None
+        if not (self.minute.values and self.hour.values and self.month.values):
+            return None
+        return _Search(self, WallClock(self.zone)).run(int(after) + 1)
 
-    def _is_day(self, moment: datetime) -> bool:
-        day = moment.day in self.day.values
-        weekday = moment.isoweekday() % 7 in self.weekday.values
+    def latest(self, after: float, until: float) -> float | None:
+        """Walks from time to time if they are few, as upstream does; halves the span if they are many."""
+        latest = None
+        for _ in range(_WALKED):
+            candidate = self.next(latest if latest is not None else after)
+            if candidate is None or candidate > until:
+                return latest
+            latest = candidate
+        return self._halved(latest, until) if latest is not None else None
+
+    def _halved(self, latest: float, until: float) -> float:
+        """The last time up to ``until``, of which ``latest`` is one."""
+        while until - latest >= MINUTE:
+            middle = (latest + until) // 2
+            candidate = self.next(middle)
+            if candidate is not None and candidate <= until:
+                latest = candidate
+            else:
+                until = middle
+        return latest
+
+    def is_day(self, wall: Wall) -> bool:
+        day = wall.day in self.day.values
+        weekday = wall.isoweekday() % 7 in self.weekday.values
         if self.day.star or self.weekday.star:
             return day and weekday
         return day or weekday
 
-    def _plus(self, moment: datetime, seconds: int) -> datetime:
-        """``seconds`` later on the absolute time line, which is not always so on the wall clock."""
-        return datetime.fromtimestamp(moment.timestamp() + seconds, self.zone)
 
-    def _at(self, moment: datetime) -> datetime:
-        """A wall-clock time; one that daylight saving leaves out becomes the one after."""
-        return datetime.fromtimestamp(moment.timestamp(), self.zone)
+class _Search:
+    """One search for the next time: ``at`` is where it is (Unix seconds), ``wall`` what the wall clock shows there.
+
+    The month, the day, the hour and the minute are looked for in turn, each from where the one before it ended. If one
+    of them runs over into the next of the larger unit, the search starts over with the month.
+    """
+
+    def __init__(self, cron: Cron, clock: WallClock) -> None:
+        self._cron, self._clock = cron, clock
+        self._moved = False
+        """Whether a unit has been changed: from then on the smaller ones are at their beginnings."""
+
+    def run(self, start: int) -> float | None:
+        if not self._clock.holds(start, _YEARS):
+            return None
+        self._go(start)
+        last_year = self.wall.year + _YEARS
+        while self.wall.year <= last_year:
+            if self._month() and self._day() and self._hour() and self._minute() and self._second():
+                return float(self.at)
+        return None
+
+    def _go(self, at: int) -> None:
+        self.at, self.wall = at, self._clock.wall(at)
+
+    def _begin(self, at: int) -> None:
+        """At the first change, the smaller units start from their beginnings."""
+        if not self._moved:
+            self._moved = True
+            self._go(at)
+
+    def _month(self) -> bool:
+        """Each of these five returns False if it ran over."""
+        while self.wall.month not in self._cron.month.values:
+            self._begin(self._clock.unix(self.wall.year, self.wall.month, 1))
+            self._go(self._clock.next_month(self.wall))
+            if self.wall.month == 1:
+                return False
+        return True
+
+    def _day(self) -> bool:
+        while not self._cron.is_day(self.wall):
+            self._begin(self._clock.unix(self.wall.year, self.wall.month, self.wall.day))
+            self._go(self._clock.next_day(self.wall))
+            if hour := self.wall.hour:  # a day that begins later than midnight, or one that ended an hour early
+                self._go(self.at + (24 - hour if hour > 12 else -hour) * HOUR)
+            if self.wall.day == 1:
+                return False
+        return True
+
+    def _hour(self) -> bool:
+        while self.wall.hour not in self._cron.hour.values:
+            self._begin(self._clock.unix(self.wall.year, self.wall.month, self.wall.day, self.wall.hour))
+            self._go(self.at + HOUR)
+            if self.wall.hour == 0:
+                return False
+        return True
+
+    def _minute(self) -> bool:
+        while self.wall.minute not in self._cron.minute.values:
+            self._begin(self.at - self.at % MINUTE)
+            self._go(self.at + MINUTE)
+            if self.wall.minute == 0:
+                return False
+        return True
+
+    def _second(self) -> bool:
+        while self.wall.second:
+            self._moved = True
+            self._go(self.at + 1)
+            if self.wall.second == 0:
+                return False
+        return True
 
 
 def parse(text: str, zone: str | None = None) -> Schedule:

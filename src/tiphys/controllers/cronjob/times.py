@@ -16,7 +16,10 @@ MANY_MISSED = 100
 
 
 class ImpossibleSchedule(ValueError):
-    """The schedule has two times less than a second apart."""
+    """The schedule never comes, or has two times less than a second apart."""
+
+    def __init__(self) -> None:
+        super().__init__("time difference between two schedules is less than 1 second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +41,24 @@ def most_recent(cron_job: Object, schedule: Schedule, now: float, *, with_deadli
     if with_deadline and deadline is not None:
         earliest = max(earliest, now - int(deadline))
     first = schedule.next(earliest)
-    if first is None or now < first:
+    if first is None:
+        raise ImpossibleSchedule
+    if now < first:
         return Due(earliest, None, 0)
     second = schedule.next(first)
-    if second is None or now < second:
+    if second is None:
+        raise ImpossibleSchedule
+    if now < second:
         return Due(earliest, first, 0)
     between = round(second - first)
     if between < 1:
-        raise ImpossibleSchedule("time difference between two schedules is less than 1 second")
+        raise ImpossibleSchedule
     missed = int(now - first) // between + 1
-    found = None
-    candidate = schedule.next(first + (missed - 2) * between)
-    while candidate is not None and candidate <= now:
-        found, candidate = candidate, schedule.next(candidate)
-    return Due(earliest, found, missed)
+    return Due(earliest, schedule.latest(first + (missed - 2) * between, now), missed)
 
 
 def wait_for_next(cron_job: Object, schedule: Schedule, now: float) -> float | None:
-    """Seconds until just after the next scheduled time; None where there is none."""
+    """Seconds until just after the next scheduled time; None if no time comes."""
     try:
         due = most_recent(cron_job, schedule, now, with_deadline=False)
     except ImpossibleSchedule:
