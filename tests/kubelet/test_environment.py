@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kubelet.world import container, pod
+from tiphys.api.pods.qos import qos_of
 from tiphys.kubelet.container.environment import (
     EnvironmentFailure,
     EnvironmentSources,
@@ -15,7 +16,7 @@ from tiphys.kubelet.container.environment import (
     make_environment,
     service_variables,
 )
-from tiphys.kubelet.container.resources import linux_resources, pod_requests
+from tiphys.kubelet.container.resources import linux_resources
 from tiphys.kubelet.container.runtime_config import sandbox_config
 from tiphys.kubelet.container.security import (
     HostSecurity,
@@ -33,7 +34,7 @@ from tiphys.kubelet.node.network import (
     pod_resolver,
 )
 from tiphys.kubelet.pod.fields import FieldError, field_value, resource_value
-from tiphys.kubelet.pod.qos import oom_score_adjust, qos_class
+from tiphys.kubelet.pod.qos import oom_score_adjust
 
 
 @pytest.mark.parametrize(
@@ -157,19 +158,10 @@ def test_cgroup_values() -> None:
 def test_quality_of_service() -> None:
     both = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
     guaranteed = pod("web", container("main", resources=both))
-    assert qos_class(guaranteed) == "Guaranteed"
+    assert qos_of(guaranteed) == "Guaranteed"
     assert oom_score_adjust(guaranteed, guaranteed["spec"]["containers"][0], 10 << 30) == -997
-    assert qos_class(pod("web", container("main", resources={"requests": {"cpu": "1"}}))) == "Burstable"
-    assert qos_class(pod("web")) == "BestEffort"
-
-
-def test_what_a_pod_asks_for() -> None:
-    def asking(name: str, cpu: str, **more: object) -> dict[str, object]:
-        return container(name, resources={"requests": {"cpu": cpu}}, **more)
-
-    inits = [asking("side", "100m", restartPolicy="Always"), asking("setup", "2")]
-    wanted = pod("web", asking("a", "500m"), asking("b", "500m"), initContainers=inits, overhead={"cpu": "50m"})
-    assert pod_requests(wanted) == {"cpu": 2150}
+    assert qos_of(pod("web", container("main", resources={"requests": {"cpu": "1"}}))) == "Burstable"
+    assert qos_of(pod("web")) == "BestEffort"
 
 
 def test_names_on_the_network() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tiphys.api.pods.qos import BEST_EFFORT, BURSTABLE, qos_of
 from tiphys.kubelet.container.security import HostSecurity
 from tiphys.kubelet.node.network import ClusterDNS
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
-from tiphys.kubelet.pod.qos import BEST_EFFORT, BURSTABLE, qos_class
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class NodeSettings:
         """The cgroup of a pod, in the way of the cgroup driver; empty where pods have no cgroups of their own."""
         if not self.cgroups_per_qos:
             return ""
-        quality, uid = qos_class(pod), pods.uid_of(pod)
+        quality, uid = qos_of(pod), pods.uid_of(pod)
         middle = {BURSTABLE: "burstable", BEST_EFFORT: "besteffort"}.get(quality, "")
         if self.cgroup_driver == "systemd":
             return "-".join(part for part in ("kubepods", middle, f"pod{uid.replace('-', '_')}") if part) + ".slice"

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.pods.resources import HUGE_PAGES, container_sum, is_pod_level
 
 Object = dict[str, Any]
-
-HUGE_PAGES = "hugepages-"
-POD_LEVEL = ("cpu", "memory")
 
 
 def round_up(holder: Object | None, *keys: str) -> None:
@@ -39,10 +37,6 @@ def requests_from_limits(container: Object) -> None:
         requests.setdefault(name, amount)
 
 
-def pod_level_resource(name: str) -> bool:
-    return name in POD_LEVEL or name.startswith(HUGE_PAGES)
-
-
 def default_pod_level(spec: Object) -> None:
     """Complete ``spec.resources`` from the containers; only where the author wrote some of it."""
     resources = spec.get("resources")
@@ -57,7 +51,7 @@ def _huge_page_limits(spec: Object, resources: Object) -> None:
         return
     limits = resources.get("limits") or {}
     requested = resources.get("requests") or {}
-    for name, amount in aggregate(spec, "limits").items():
+    for name, amount in container_sum(spec, "limits").items():
         if name.startswith(HUGE_PAGES) and name not in requested:
             limits.setdefault(name, str(amount))
     if limits:
@@ -69,51 +63,12 @@ def _requests(spec: Object, resources: Object) -> None:
     if not limits:
         return
     requests = resources.get("requests") or {}
-    for name, amount in aggregate(spec, "requests").items():
+    for name, amount in container_sum(spec, "requests").items():
         # Huge pages cannot be overcommitted, so their request always comes from the limit.
-        if name in POD_LEVEL:
+        if is_pod_level(name) and not name.startswith(HUGE_PAGES):
             requests.setdefault(name, str(amount))
     for name, amount in limits.items():
-        if pod_level_resource(name):
+        if is_pod_level(name):
             requests.setdefault(name, amount)
     if requests:
         resources["requests"] = requests
-
-
-def aggregate(spec: Object, which: str) -> dict[str, Quantity]:
-    """What all containers need together: the running ones' sum, or the most that any init container needs.
-
-    A restartable init container (a sidecar) runs on, so it counts with those that start after it.
-    """
-    total: dict[str, Quantity] = {}
-    for container in spec.get("containers") or []:
-        _add(total, _amounts(container, which))
-    sidecars: dict[str, Quantity] = {}
-    peak: dict[str, Quantity] = {}
-    for container in spec.get("initContainers") or []:
-        amounts = _amounts(container, which)
-        if container.get("restartPolicy") == "Always":
-            _add(total, amounts)
-            _add(sidecars, amounts)
-            amounts = dict(sidecars)
-        else:
-            _add(amounts, sidecars)
-        _raise_to(peak, amounts)
-    _raise_to(total, peak)
-    return total
-
-
-def _amounts(container: Object, which: str) -> dict[str, Quantity]:
-    amounts = (container.get("resources") or {}).get(which) or {}
-    return {name: Quantity(amount) for name, amount in amounts.items()}
-
-
-def _add(total: dict[str, Quantity], more: dict[str, Quantity]) -> None:
-    for name, amount in more.items():
-        total[name] = total[name] + amount if name in total else amount
-
-
-def _raise_to(total: dict[str, Quantity], floor: dict[str, Quantity]) -> None:
-    for name, amount in floor.items():
-        if name not in total or amount > total[name]:
-            total[name] = amount

@@ -12,11 +12,19 @@ from tiphys.api.meta.quantity import Quantity, parse
 Object = dict[str, Any]
 Amounts = dict[str, Quantity]
 
+GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
+
 _COUNTED = ("cpu", "memory")
 
 
+def qos_of(pod: Object) -> str:
+    """The class in a pod's status if it is set, as it never changes; else what its spec says."""
+    return str((pod.get("status") or {}).get("qosClass") or "") or qos_class(pod.get("spec") or {})
+
+
 def qos_class(spec: Object) -> str:
-    """Guaranteed, Burstable or BestEffort. Where the pod itself has resources, even empty ones, they alone count."""
+    """The class that follows from a pod's spec. If the pod itself has resources, only those count, and ``{}``, which
+    requests nothing, makes it BestEffort."""
     if spec.get("resources") is not None:
         parts = [spec["resources"]]
     else:
@@ -24,9 +32,9 @@ def qos_class(spec: Object) -> str:
         parts = [container.get("resources") or {} for container in containers]
     requests, limits = _sum(parts, "requests"), _sum(parts, "limits")
     if not requests and not limits:
-        return "BestEffort"
+        return BEST_EFFORT
     limited = all(len(_positive(part.get("limits"))) == len(_COUNTED) for part in parts)
-    return "Guaranteed" if limited and requests == limits else "Burstable"
+    return GUARANTEED if limited and requests == limits else BURSTABLE
 
 
 def _sum(parts: list[Object], kind: str) -> Amounts:

@@ -9,8 +9,8 @@ from typing import Any
 
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.meta.timestamps import parse_seconds
-from tiphys.api.pods.qos import qos_class
-from tiphys.api.pods.resources import pod_limits, pod_requests
+from tiphys.api.pods.qos import BEST_EFFORT, qos_of
+from tiphys.api.pods.resources import HUGE_PAGES, amounts, has_pod_level, pod_limits, pod_requests
 
 Object = dict[str, Any]
 Usage = dict[str, Quantity]
@@ -61,21 +61,21 @@ def _is_alive(pod: Object, now: float) -> bool:
 
 
 def _pod(pod: Object) -> Usage:
-    return {"pods": _ONE} | _computed(pod_requests(pod["spec"]), pod_limits(pod["spec"]))
+    return {"pods": _ONE} | _computed(pod_requests(pod, resizing=True), pod_limits(pod, resizing=True))
 
 
-def _computed(requests: dict[str, Any], limits: dict[str, Any]) -> Usage:
+def _computed(requests: Usage, limits: Usage) -> Usage:
     usage: Usage = {}
     for name in _COMPUTE:
         if name in requests:
-            usage[name] = usage[f"requests.{name}"] = parse(str(requests[name]))
+            usage[name] = usage[f"requests.{name}"] = requests[name]
         if name in limits:
-            usage[f"limits.{name}"] = parse(str(limits[name]))
+            usage[f"limits.{name}"] = limits[name]
     for name, value in requests.items():
-        if name.startswith("hugepages-"):
-            usage[name] = usage[f"requests.{name}"] = parse(str(value))
+        if name.startswith(HUGE_PAGES):
+            usage[name] = usage[f"requests.{name}"] = value
         elif "/" in name:
-            usage[f"requests.{name}"] = parse(str(value))
+            usage[f"requests.{name}"] = value
     return usage
 
 
@@ -121,13 +121,13 @@ def _is_claims(plural: str, name: str) -> bool:
 def missing_resources(pod: Object, wanted: set[str]) -> str:
     """A quota on cpu or memory demands that every container says what it wants; gives the complaint, or nothing."""
     spec = pod["spec"]
-    if spec.get("resources"):
+    if has_pod_level(spec):
         return ""
     required = wanted & _REQUIRED
     missing: dict[str, set[str]] = {}
     for container in [*(spec["containers"] or ()), *(spec.get("initContainers") or ())]:
         resources = container.get("resources") or {}
-        given = _computed(resources.get("requests") or {}, resources.get("limits") or {})
+        given = _computed(amounts(resources.get("requests")), amounts(resources.get("limits")))
         for name in required - given.keys():
             missing.setdefault(name, set()).add(container["name"])
     parts = [f"{name} for: {','.join(sorted(missing[name]))}" for name in sorted(missing)]
@@ -155,9 +155,9 @@ def _matches(selector: Object, pod: Object) -> bool:
         case "NotTerminating":
             return spec.get("activeDeadlineSeconds") is None
         case "BestEffort":
-            return qos_class(spec) == "BestEffort"
+            return qos_of(pod) == BEST_EFFORT
         case "NotBestEffort":
-            return qos_class(spec) != "BestEffort"
+            return qos_of(pod) != BEST_EFFORT
         case "PriorityClass":
             return _matches_class(selector, spec.get("priorityClassName", ""))
         case "CrossNamespacePodAffinity":

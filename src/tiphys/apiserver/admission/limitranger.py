@@ -96,7 +96,7 @@ def _check_pod(pod: Object, limits: list[Object]) -> Iterator[str]:
                 resources = container.get("resources") or {}
                 yield from _bounds(limit, resources.get("requests") or {}, resources.get("limits") or {})
         elif limit["type"] == "Pod":
-            yield from _bounds(limit, pod_requests(spec), pod_limits(spec))
+            yield from _bounds(limit, pod_requests(pod, overhead=False), pod_limits(pod, overhead=False))
 
 
 def _bounds(limit: Object, requests: Amounts, limits: Amounts) -> Iterator[str]:

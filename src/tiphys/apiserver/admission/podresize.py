@@ -10,7 +10,7 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.quantity import Quantity, parse
-from tiphys.api.pods.resources import pod_requests
+from tiphys.api.pods.resources import Amounts, pod_requests
 from tiphys.apiserver.admission.attributes import UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.registry.registries import Registries
@@ -43,7 +43,7 @@ class PodResizeValidator(Plugin):
 
 def _check_fit(attributes: Attributes, pod: Object, node: Object) -> None:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
-    requests = pod_requests(pod["spec"])
+    requests = pod_requests(pod)
     found = []
     cpu, cpu_there = _both(requests, allocatable, "cpu")
     if cpu_there < cpu:
@@ -56,8 +56,8 @@ def _check_fit(attributes: Attributes, pod: Object, node: Object) -> None:
         raise _refused(attributes, reason, "NodeCapacity")
 
 
-def _both(requests: Object, allocatable: Object, name: str) -> tuple[Quantity, Quantity]:
-    return parse(str(requests.get(name, "0"))), parse(str(allocatable.get(name, "0")))
+def _both(requests: Amounts, allocatable: Object, name: str) -> tuple[Quantity, Quantity]:
+    return requests.get(name, parse("0")), parse(str(allocatable.get(name, "0")))
 
 
 def _refused(attributes: Attributes, reason: str, cause: str) -> errors.StatusError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tiphys.api.meta.quantity import Quantity
-from tiphys.api.pods.resources import pod_requests
+from tiphys.api.pods.resources import has_pod_level_requests, pod_requests
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import Object, condition, is_deleting, name_of, parse_time, status_of
 
@@ -105,11 +105,11 @@ def requests_of(pods: Iterable[Object], container: str, resource: str) -> dict[s
 
 def _request(pod: Object, container: str, resource: str) -> int:
     spec = pod["spec"]
-    if not container and (spec.get("resources") or {}).get("requests"):
-        found = pod_requests(spec).get(resource)
-        if found is None:
+    if not container and has_pod_level_requests(spec):
+        request = pod_requests(pod).get(resource)
+        if request is None:
             raise CannotCompute(f"missing pod-level request for {resource} in Pod {name_of(pod)}")
-        return Quantity(str(found)).milli_value()
+        return request.milli_value()
     sidecars = [init for init in spec.get("initContainers") or () if init.get("restartPolicy") == "Always"]
     chosen = [one for one in [*spec["containers"], *sidecars] if container in ("", one["name"])]
     if not chosen and container:

@@ -10,10 +10,11 @@ import contextlib
 import logging
 from pathlib import Path
 
-from tiphys.kubelet.container.resources import QUOTA_PERIOD, pod_requests, quota, shares
+from tiphys.api.pods import resources as pod_resources
+from tiphys.api.pods.qos import BEST_EFFORT, qos_of
+from tiphys.api.pods.resources import whole
+from tiphys.kubelet.container.resources import QUOTA_PERIOD, quota, shares
 from tiphys.kubelet.pod.pods import Pod
-from tiphys.kubelet.pod.qos import BEST_EFFORT, qos_class
-from tiphys.kubelet.quantities import milli, value
 
 log = logging.getLogger(__name__)
 
@@ -93,31 +94,14 @@ class Cgroups:
 
 def pod_limits(pod: Pod) -> dict[str, int]:
     """shares, quota and memory of the whole pod; a limit of 0 is none, as when any container has none."""
-    requests = pod_requests(pod)
+    requests = whole(pod_resources.pod_requests(pod))
     found = {"shares": shares(requests.get("cpu", 0)), "quota": 0, "memory": 0}
-    if qos_class(pod) == BEST_EFFORT:
+    if qos_of(pod) == BEST_EFFORT:
         return found | {"shares": 2}
-    spec = pod["spec"]
-    holders = [c.get("resources") or {} for c in spec.get("containers") or []]
-    pod_level = (spec.get("resources") or {}).get("limits") or {}
-    for key, name, convert in (("quota", "cpu", milli), ("memory", "memory", value)):
-        limits = [(holder.get("limits") or {}).get(name) for holder in holders]
-        if pod_level.get(name):
-            total = convert(pod_level[name])
-        elif all(limits):
-            total = max(sum(convert(limit) for limit in limits), _largest_init(pod, name))
-        else:
-            continue
-        found[key] = quota(total) if key == "quota" else total
+    each: list[pod_resources.Amounts] = []
+    limits = whole(pod_resources.pod_limits(pod, each=each.append))
+    pod_level = pod_resources.amounts((pod["spec"].get("resources") or {}).get("limits"))
+    for key, name in (("quota", "cpu"), ("memory", "memory")):
+        if pod_level.get(name) or all(container.get(name) for container in each):
+            found[key] = quota(limits.get(name, 0)) if key == "quota" else limits.get(name, 0)
     return found
-
-
-def _largest_init(pod: Pod, name: str) -> int:
-    convert = milli if name == "cpu" else value
-    return max(
-        (
-            convert(((c.get("resources") or {}).get("limits") or {}).get(name))
-            for c in pod["spec"].get("initContainers") or []
-        ),
-        default=0,
-    )

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiphys.api.pods.resources import request_for
 from tiphys.kubelet import labels
-from tiphys.kubelet.container.resources import pod_requests
 from tiphys.kubelet.node import machine
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
@@ -86,7 +86,7 @@ def rank(candidates: Sequence[Pod], usage: Mapping[str, int], resource: str) -> 
     """Who goes first: those that use more than they asked for, then the less important, then the largest surplus."""
 
     def key(pod: Pod) -> tuple[bool, int, int]:
-        surplus = usage.get(pods.uid_of(pod), 0) - pod_requests(pod).get(resource, 0)
+        surplus = usage.get(pods.uid_of(pod), 0) - request_for(pod, resource)
         return surplus <= 0, int(pod["spec"].get("priority") or 0), -surplus
 
     return sorted((pod for pod in candidates if not pods.is_critical(pod)), key=key)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tiphys.api.pods.qos import BEST_EFFORT, qos_of
+from tiphys.api.pods.resources import pod_requests, whole
 from tiphys.api.scheduling.nodeselector import takes_node
 from tiphys.api.scheduling.taints import (
     EVICTING,
@@ -21,11 +23,9 @@ from tiphys.api.scheduling.taints import (
     tolerations_of,
     untolerated,
 )
-from tiphys.kubelet.container.resources import pod_requests
 from tiphys.kubelet.container.runtime_config import dotted_sysctl
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
-from tiphys.kubelet.pod.qos import BEST_EFFORT, qos_class
 from tiphys.kubelet.quantities import milli, value
 
 Object = dict[str, Any]
@@ -96,9 +96,9 @@ def _resources(pod: Pod, node: Object, others: Sequence[Pod]) -> Rejection | Non
         return _insufficient("pods", 1, len(others), limit)
     used: dict[str, int] = {}
     for other in others:
-        for name, amount in pod_requests(other).items():
+        for name, amount in whole(pod_requests(other)).items():
             used[name] = used.get(name, 0) + amount
-    for name, amount in pod_requests(pod).items():
+    for name, amount in whole(pod_requests(pod)).items():
         known = name in ("cpu", "memory", "ephemeral-storage")
         if amount == 0 or (not known and name not in allocatable):
             continue  # resources that no node has are the cluster's own affair
@@ -176,7 +176,7 @@ def admit_under_pressure(pod: Pod, pressures: Sequence[str]) -> Rejection | None
         return None
     if list(pressures) == ["MemoryPressure"]:
         taint = Taint(MEMORY_PRESSURE, "", NO_SCHEDULE)
-        if qos_class(pod) != BEST_EFFORT or any(tolerates(t, taint) for t in tolerations_of(pod["spec"])):
+        if qos_of(pod) != BEST_EFFORT or any(tolerates(t, taint) for t in tolerations_of(pod["spec"])):
             return None
     return Rejection("Evicted", f"The node had condition: [{' '.join(pressures)}]. ")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiphys.kubelet.container.resources import pod_requests
+from tiphys.api.pods.resources import pod_requests, whole
 from tiphys.kubelet.pod.observed import ObservedContainer
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.quantities import milli, value
@@ -59,9 +59,9 @@ def resize_problem(pod: Pod, others: list[Pod], allocatable: Mapping[str, str]) 
     """Whether the node can give a pod what it now asks for, beside the other pods."""
     used: dict[str, int] = {}
     for other in others:
-        for name, amount in pod_requests(other).items():
+        for name, amount in whole(pod_requests(other)).items():
             used[name] = used.get(name, 0) + amount
-    for name, amount in pod_requests(pod).items():
+    for name, amount in whole(pod_requests(pod)).items():
         if name not in ("cpu", "memory"):
             continue
         capacity = milli(allocatable.get(name)) if name == "cpu" else value(allocatable.get(name))

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.api.pods.qos import qos_of
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import ProbeResult
 from tiphys.kubelet.pod.observed import PodStatus
 from tiphys.kubelet.pod.pods import Kind, Pod
-from tiphys.kubelet.pod.qos import qos_class
 from tiphys.kubelet.pod.resize import ResizeProblem
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.status.conditions import OWNED, find, pod_conditions, stamp
@@ -76,7 +76,7 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
     own = _resize_conditions(pod, context) + pod_conditions(pod, observed, main, status["phase"], others)
     status["conditions"] = [*others, *stamp(own, before.get("conditions") or [], context.now)]
     _set_addresses(pod, observed, status, context)
-    status["qosClass"] = qos_class(pod)
+    status["qosClass"] = qos_of(pod)
     status["startTime"] = before.get("startTime") or (pod.get("status") or {}).get("startTime") or context.now
     return status
 
@@ -152,7 +152,7 @@ def rejected_status(pod: Pod, reason: str, message: str, now: str) -> Object:
         "phase": "Failed",
         "reason": reason,
         "message": f"Pod was rejected: {message}",
-        "qosClass": qos_class(pod),
+        "qosClass": qos_of(pod),
         "startTime": now,
     }
     if generation := pod["metadata"].get("generation"):

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from tiphys.api.scheduling import nodeselector
 from tiphys.api.scheduling.taints import Toleration, tolerations_of
 from tiphys.scheduler.framework import terms
-from tiphys.scheduler.framework.resources import Amounts, pod_requests
+from tiphys.scheduler.framework.resources import Amounts, counted_requests
 
 Object = dict[str, Any]
 HostPort = tuple[str, str, int]
@@ -94,7 +94,7 @@ class PodInfo:
 
     @lazy
     def _requests(self) -> tuple[Amounts, int, int]:
-        return pod_requests(self.obj)
+        return counted_requests(self.obj)
 
     @property
     def requests(self) -> Amounts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.pods.resources import container_sum
 from tiphys.validation.pods import placement, security
 from tiphys.validation.pods.container import (
     PodContext,
@@ -256,14 +257,12 @@ def _pod_resources(errs: Errors, spec: Object, path: str, context: PodContext) -
 
 
 def _pod_resources_fit(errs: Errors, spec: Object, found: Object, path: str) -> None:
-    from tiphys.api.defaults.resourcelist import aggregate
-
     requests, limits = found.get("requests") or {}, found.get("limits") or {}
-    for name, wanted in aggregate(spec, "requests").items():
+    for name, wanted in container_sum(spec, "requests").items():
         if name in requests and wanted > Quantity(requests[name]):
             text = f"must be greater than or equal to aggregate container requests of {wanted}"
             errs.append(field.invalid(f"{path}.requests[{name}]", str(Quantity(requests[name])), text))
-    for name, wanted in aggregate(spec, "limits").items():
+    for name, wanted in container_sum(spec, "limits").items():
         if is_huge_page(name) and name in limits and wanted > Quantity(limits[name]):
             text = f"must be greater than or equal to aggregate container limits of {wanted}"
             errs.append(field.invalid(f"{path}.limits[{name}]", str(Quantity(limits[name])), text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import fielderrors as field
-from tiphys.api.pods.qos import qos_class
+from tiphys.api.pods.qos import qos_class, qos_of
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import MIRROR, pod_metadata_and_spec
 from tiphys.validation.shared.common import Errors, Object, equal
@@ -25,7 +25,7 @@ def validate_pod_resize(new: Object, old: Object) -> Errors:
     if (before.get("os") or {}).get("name") == "windows":
         return [field.forbidden("[]", "windows pods cannot be resized")]
     old_status = old.get("status") or {}
-    if (old_status.get("qosClass") or qos_class(before)) != qos_class(after):
+    if qos_of(old) != qos_class(after):
         shown = (new.get("status") or {}).get("qosClass") or ""
         errs.append(field.invalid("spec", shown, "Pod QOS Class may not change as a result of resizing"))
     if not _node_can(old_status):
