@@ -150,3 +150,16 @@ def test_yaml_is_applied_and_the_server_tracks_who_set_what(tiphys_cluster: Clus
 def test_a_kind_that_is_not_served_is_named(tiphys_cluster: Cluster) -> None:
     with pytest.raises(LookupError, match="'Gadget'"):
         tiphys_cluster.get("v1", "Gadget", "x")
+
+
+def test_a_timeout_shows_what_is_not_ready_and_the_last_events() -> None:
+    with Cluster(nodes=0) as cluster:
+        cluster.create(deployment(1))
+        with pytest.raises(TimedOut) as timed_out:
+            cluster.wait_until(lambda: running(cluster), timeout=5)
+        assert "it last gave []" in str(timed_out.value)
+        assert "PodScheduled: no nodes available to schedule pods" in str(timed_out.value)
+        assert "event Deployment web: ScalingReplicaSet: Scaled up replica set" in str(timed_out.value)
+        made = cluster.get("apps/v1", "Deployment", "web")
+        assert made is not None
+        assert [event["reason"] for event in cluster.events(made)] == ["ScalingReplicaSet"]

@@ -15,6 +15,8 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiphys.apiserver.admission import external
+from tiphys.apiserver.admission.plugins import PLUGINS
 from tiphys.apiserver.authn.tokenfile import read_users
 from tiphys.apiserver.config import ISSUER, Config, FrontProxy
 from tiphys.apiserver.dialer import SocketDialer
@@ -127,6 +129,9 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         authorization_modes=_words(flags.authorization_mode),
         enable_admission_plugins=_words(flags.enable_admission_plugins),
         disable_admission_plugins=_words(flags.disable_admission_plugins),
+        external_admission_plugins=external.load(
+            flags.admission_plugin, _words(flags.enable_admission_plugins), (name for name, _ in PLUGINS)
+        ),
         not_ready_toleration_seconds=flags.default_not_ready_toleration_seconds,
         unreachable_toleration_seconds=flags.default_unreachable_toleration_seconds,
         kubelet_address_types=_words(flags.kubelet_preferred_address_types),

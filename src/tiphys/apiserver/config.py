@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tiphys.apiserver.call import User
 
@@ -72,6 +73,8 @@ class Config:
 
     enable_admission_plugins: tuple[str, ...] = ("NodeRestriction",)
     disable_admission_plugins: tuple[str, ...] = ()
+    external_admission_plugins: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    """Users' own plugins by name, all of them on; each is called with the ``Context`` of ``admission.plugins``."""
 
     request_timeout: float = 60.0
     min_request_timeout: float = 1800.0

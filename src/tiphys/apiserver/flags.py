@@ -114,6 +114,7 @@ def _add_access(flags: FlagParser) -> None:
     add("--authorization-mode", default="AlwaysAllow", help="Node, RBAC, AlwaysAllow, AlwaysDeny; in order")
     add("--enable-admission-plugins", default="", help="plugins besides those that are on by default")
     add("--disable-admission-plugins", default="", help="plugins to leave out")
+    add("--admission-plugin", action="append", default=[], help="module:Class of a plugin of your own; may be repeated")
     for name in ("not-ready", "unreachable"):
         add(f"--default-{name}-toleration-seconds", type=int, default=300, help="how long pods stay")
 

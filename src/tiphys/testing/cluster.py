@@ -9,28 +9,35 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import yaml
 
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Scheme
+from tiphys.apiserver.admission.plugin import Plugin
 from tiphys.apiserver.config import Config as APIServerConfig
 from tiphys.apiserver.server import APIServer
 from tiphys.client.errors import NotFound
+from tiphys.client.informer import InformerFactory
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
+from tiphys.controlkit.events import EventRecorder
 from tiphys.controllers.access.credentials import user_agent
 from tiphys.controllers.config import ControllerManagerConfig
+from tiphys.controllers.context import ControllerContext, Runnable
 from tiphys.controllers.manager import ControllerManager
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.runtime.tasks import Runner
 from tiphys.scheduler.config import SchedulerConfig
+from tiphys.scheduler.plugins.registry import Factory
 from tiphys.scheduler.scheduler import Scheduler
 from tiphys.store.memory import MemoryBackend
 from tiphys.testing.simnode import SimulatedNode
+from tiphys.testing.situation import situation
 from tiphys.wire.http import Transport
 from tiphys.wire.inprocess import InProcessTransport
 
@@ -50,17 +57,33 @@ class Cluster:
 
     ``seed`` makes every random choice of the cluster's own reproducible. ``controllers`` chooses controllers as
     kube-controller-manager's ``--controllers`` does. ``epoch`` is the wall-clock time at the start, in Unix seconds.
+    ``admission`` adds admission plugins; ``scheduler_plugins`` adds scheduler plugins by name, which ``scheduler``, the
+    scheduler's configuration, puts into a profile. ``apiserver`` replaces the API server's configuration.
     """
 
     def __init__(
-        self, *, nodes: int = 1, seed: int = 0, controllers: Iterable[str] = ("*",), epoch: float = 1_767_225_600.0
+        self,
+        *,
+        nodes: int = 1,
+        seed: int = 0,
+        controllers: Iterable[str] = ("*",),
+        epoch: float = 1_767_225_600.0,
+        admission: Iterable[type[Plugin]] = (),
+        scheduler: SchedulerConfig | None = None,
+        scheduler_plugins: Mapping[str, Factory] | None = None,
+        apiserver: APIServerConfig | None = None,
     ) -> None:
         self.loop = VirtualTimeLoop()
         self.clock = VirtualClock(self.loop, epoch)
         self.rng = random.Random(seed)
-        self._seed = seed
         self._wanted_nodes = nodes
         self._controllers = tuple(controllers)
+        self._scheduler = scheduler or SchedulerConfig()
+        self._scheduler_plugins = scheduler_plugins
+        self._apiserver = apiserver or APIServerConfig(seed=seed)
+        plugins = {plugin.name or plugin.__name__: plugin for plugin in admission}
+        if plugins:
+            self._apiserver = replace(self._apiserver, external_admission_plugins=plugins)
         self._stack = AsyncExitStack()
         self._scheme: Scheme = builtin_scheme()
         self._nodes: dict[str, asyncio.Task[None]] = {}
@@ -83,7 +106,7 @@ class Cluster:
     async def _start(self) -> None:
         backend = MemoryBackend(self.clock)
         self._stack.push_async_callback(backend.close)
-        self._server = APIServer(APIServerConfig(seed=self._seed), backend, self.clock)
+        self._server = APIServer(self._apiserver, backend, self.clock)
         await self._server.start()
         self._stack.push_async_callback(self._server.stop)
         self._runner = await self._stack.enter_async_context(Runner(self.clock, "cluster "))
@@ -97,7 +120,14 @@ class Cluster:
         client = self.client_for("kube-controller-manager", "system:kube-controller-manager")
         manager = ControllerManager(config, client, self.clock, rng=self.rng, client_for=self._controller_client)
         client = self.client_for("kube-scheduler", "system:kube-scheduler")
-        scheduler = Scheduler(SchedulerConfig(), client, self.clock, self.rng)
+        scheduler = Scheduler(self._scheduler, client, self.clock, self.rng, self._scheduler_plugins)
+        self._informers = InformerFactory(self.client, self.clock, self.rng)
+        self._recorder = EventRecorder(self.client, self.clock, "tiphys-testing", rng=self.rng)
+        self._context = ControllerContext(
+            self.client, self._informers, self.clock, self._recorder, config, rng=self.rng
+        )
+        self._runner.spawn(self._informers.run(), "informers")
+        self._runner.spawn(self._recorder.run(), "events")
         self._runner.spawn(manager.run(), "controller manager")
         self._runner.spawn(scheduler.run(), "scheduler")
         for number in range(self._wanted_nodes):
@@ -106,6 +136,18 @@ class Cluster:
     async def _controller_client(self, account: str) -> Client:
         groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
         return self.client_for(user_agent(account), f"system:serviceaccount:kube-system:{account}", groups)
+
+    def start_controller(self, make: Callable[[ControllerContext], Runnable]) -> None:
+        """Run a controller of your own in the cluster until its end, with an administrator's rights.
+
+        ``make`` takes a ``ControllerContext``; a class whose constructor does is such a function.
+        """
+
+        async def start() -> None:
+            controller = make(self._context)
+            self._runner.spawn(controller.run(), type(controller).__name__)
+
+        self.run(start())
 
     def close(self) -> None:
         """End everything. The cluster's objects are gone with it."""
@@ -140,7 +182,10 @@ class Cluster:
             if found:
                 return found
             if self.clock.monotonic() > deadline:
-                raise TimedOut(f"the condition did not come true within {timeout} s of cluster time")
+                raise TimedOut(
+                    f"the condition did not come true within {timeout} s of cluster time; it last gave {found!r}\n"
+                    + self.run(situation(self.client))
+                )
             self.run_for(POLL_SECONDS)
 
     # Objects, by apiVersion and kind.
@@ -184,6 +229,11 @@ class Cluster:
         )
         items: list[Object] = answer["items"]
         return [o for o in items if not phase or o.get("status", {}).get("phase") == phase]
+
+    def events(self, obj: Object) -> Sequence[Object]:
+        """The events about an object, oldest first."""
+        about = self.list("v1", "Event", field_selector=f"involvedObject.uid={obj['metadata']['uid']}")
+        return sorted(about, key=lambda event: event["metadata"]["creationTimestamp"])
 
     def patch(self, api_version: str, kind: str, name: str, patch: Object, namespace: str = "default") -> Object:
         """A JSON merge patch."""

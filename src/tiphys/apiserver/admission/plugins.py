@@ -100,7 +100,8 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ),
     ("ResourceQuota", lambda c: ResourceQuota(c.registries)),
 )
-"""In the order in which they see a write. The quota is last, as it counts what nobody refuses any more."""
+"""In the order in which they see a write. Users' plugins stand before the quota, which is last as it counts
+what nobody refuses any more."""
 
 
 def make_plugins(
@@ -108,9 +109,11 @@ def make_plugins(
 ) -> list[Plugin]:
     """Raises ``ValueError`` for the name of a plugin that is not supported."""
     context = Context(config, registries, authorizer, webhooks)
-    known = {name for name, _ in PLUGINS}
+    external = config.external_admission_plugins
+    rows = (*PLUGINS[:-1], *external.items(), *PLUGINS[-1:])
+    known = {name for name, _ in rows}
     for name in (*config.enable_admission_plugins, *config.disable_admission_plugins):
         if name not in known:
             raise ValueError(f"admission plugin {name!r} is not supported; choose from {', '.join(sorted(known))}")
     wanted = (known - _DEFAULT_OFF - set(config.disable_admission_plugins)) | set(config.enable_admission_plugins)
-    return [make(context) for name, make in PLUGINS if name in wanted]
+    return [make(context) for name, make in rows if name in wanted]

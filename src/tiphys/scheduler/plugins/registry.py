@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tiphys.api.scheduling.nodeselector import NodeTerm, RequiredNodes, node_term
+from tiphys.runtime import extensions
 from tiphys.scheduler.config import PluginSet, ProfileConfig
 from tiphys.scheduler.framework.resources import CPU, MEMORY
 from tiphys.scheduler.framework.runtime import Framework, Profile
@@ -133,6 +134,9 @@ PLUGINS: dict[str, Factory] = {
 WEIGHTS = {"TaintToleration": 3, "NodeAffinity": 2, "PodTopologySpread": 2, "InterPodAffinity": 2}
 """Of scores; 1 where it is not named."""
 
+ENTRY_POINTS = "tiphys.scheduler"
+"""The entry-point group of plugins of installed packages: name to factory, ``(handle, arguments) -> plugin``."""
+
 POINTS = {
     "preEnqueue": "pre_enqueue",
     "queueSort": "key",
@@ -181,10 +185,9 @@ def _chosen(
     """The plugins of one extension point with their weights: the defaults less what is disabled, then the enabled."""
 
     def plugin(name: str) -> Any:
-        if name not in known:
-            raise ConfigError(f"profile {config.name}: plugin {name} does not exist in Tiphys")
         if name not in made:
-            made[name] = known[name](handle, dict(config.arguments.get(name) or {}))
+            factory = known.get(name) or _entry_point(config, name)
+            made[name] = factory(handle, dict(config.arguments.get(name) or {}))
         return made[name]
 
     everywhere = config.plugins.get("multiPoint", PluginSet())
@@ -202,3 +205,16 @@ def _chosen(
             raise ConfigError(f"profile {config.name}: plugin {name} does not extend {point}")
         found[name] = weight or found.get(name) or WEIGHTS.get(name, 1)
     return [(plugin(name), weight) for name, weight in found.items() if hasattr(plugin(name), method)]
+
+
+def _entry_point(config: ProfileConfig, name: str) -> Factory:
+    """A plugin that an installed package offers. Raises ``ConfigError`` if none does."""
+    try:
+        offered: Factory | None = extensions.entry_point(ENTRY_POINTS, name)
+    except extensions.ExtensionError as error:
+        raise ConfigError(f"profile {config.name}: plugin {name}: {error}") from error
+    if offered is None:
+        raise ConfigError(
+            f"profile {config.name}: plugin {name} is neither part of Tiphys nor an entry point of {ENTRY_POINTS}"
+        )
+    return offered
