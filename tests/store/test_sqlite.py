@@ -15,7 +15,7 @@ import pytest
 from tests.store.etcds import embedded
 from tiphys.runtime.clock import SystemClock, VirtualClock, VirtualTimeLoop
 from tiphys.store import sqlite as sqlite_store
-from tiphys.store.backend import Delete, NoSpace, Put, Range, Unavailable, WatchRequest
+from tiphys.store.backend import Delete, NoSpace, Put, Range, Txn, Unavailable, WatchRequest
 from tiphys.store.memory import MemoryBackend
 from tiphys.store.sqlfile import FORMAT, CannotOpen
 from tiphys.store.sqlite import SQLiteBackend
@@ -329,3 +329,27 @@ def test_on_virtual_time(kind: str, tmp_path: Path) -> None:
         assert loop.run_until_complete(main()) == pytest.approx(6600, abs=1)
     finally:
         loop.close()
+
+
+def test_the_quota_counts_before_a_write(tmp_path: Path) -> None:
+    """As etcd: a write that would outgrow it is refused, whatever many are under way, and so is its larger branch."""
+
+    async def main() -> None:
+        store = await SQLiteBackend.open(tmp_path, SystemClock(), quota=4 << 20)
+        value = bytes(533_000)
+        answers = await asyncio.gather(
+            *(store.put(Put(b"q%d" % number, value)) for number in range(40)), return_exceptions=True
+        )
+        taken = sum(not isinstance(answer, BaseException) for answer in answers)
+        assert taken == 7
+        assert all(isinstance(answer, NoSpace) for answer in answers[taken:])
+        assert store.no_space()
+        assert store.sizes()[1] < 4 << 20
+        store.set_no_space(False)
+        with pytest.raises(NoSpace):
+            await store.txn(Txn((), [Delete(b"q1")], [Put(b"q1", value)]))
+        store.set_no_space(False)
+        await store.put(Put(b"small"))
+        await store.close()
+
+    asyncio.run(main())

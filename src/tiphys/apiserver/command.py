@@ -73,7 +73,7 @@ async def open_store(flags: argparse.Namespace, clock: Clock) -> Backend:
         return _etcd(flags, clock)
     from tiphys.store.sqlite import SQLiteBackend
 
-    return await SQLiteBackend.open(flags.data_dir, clock)
+    return await SQLiteBackend.open(flags.data_dir, clock, accept_loss=flags.accept_data_loss)
 
 
 def _etcd(flags: argparse.Namespace, clock: Clock) -> Backend:

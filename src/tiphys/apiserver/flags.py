@@ -62,6 +62,9 @@ def _add_store(flags: FlagParser) -> None:
     add("--storage-backend", default="etcd3", choices=("etcd3",), help="the protocol of the store")
     add("--storage-media-type", default="application/json", choices=("application/json",), help="only JSON is written")
     add("--data-dir", type=Path, help="the folder of the embedded store (no flag of the original)")
+    flags.add_bool(
+        "--accept-data-loss", False, "open a damaged store with what is left of it (no flag of the original)"
+    )
 
 
 def _add_serving(flags: FlagParser) -> None:

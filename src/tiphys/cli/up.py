@@ -28,6 +28,7 @@ from tiphys.cluster.pki import ensure_pki
 from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
 from tiphys.cluster.supervisor import Supervisor
 from tiphys.runtime import logs
+from tiphys.runtime.clock import SystemClock
 
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.03
@@ -51,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
             preload_apiserver()
     except lifecycle.Failed:
         fail("the certificates and kubeconfigs could not be made")
+    if arguments.accept_data_loss:
+        asyncio.run(accept_loss(settings))
     if arguments.foreground:
         return _foreground(settings)
     try:
@@ -79,6 +82,7 @@ def _options() -> argparse.ArgumentParser:
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
     add("-v", "--verbosity", type=int, help="upstream's -v, 0 to 10")
     add("--foreground", action="store_true", help="stay, log to this terminal, and stop at Ctrl-C")
+    add("--accept-data-loss", action="store_true", help="go on with what is left of a store that is damaged")
     add("--no-kubeconfig", action="store_true", help="leave ~/.kube/config alone")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     return options
@@ -117,6 +121,19 @@ def prepare(settings: Settings) -> None:
     settings.save()
     ensure_pki(settings)
     kubeconfig.ensure_kubeconfigs(settings)
+
+
+async def accept_loss(settings: Settings) -> None:
+    """Open the store once with what is left of it, so that it opens by itself from then on."""
+    from tiphys.store.backend import StoreError
+    from tiphys.store.sqlite import SQLiteBackend
+
+    logs.configure(settings.verbosity)
+    try:
+        store = await SQLiteBackend.open(settings.store, SystemClock(), accept_loss=True)
+    except StoreError as error:
+        fail(error)
+    await store.close()
 
 
 def supervise(settings: Settings) -> None:

@@ -72,6 +72,9 @@ def parser() -> FlagParser:
     add = flags.add_argument
     add("--name", default="default", help="this member's name")
     add("--data-dir", default="", help="where the data is kept (default NAME.etcd)")
+    flags.add_bool(
+        "--accept-data-loss", False, "open a damaged store with what is left of it (no flag of the original)"
+    )
     add("--listen-client-urls", default="http://localhost:2379", help="where to listen, separated by commas")
     add("--advertise-client-urls", default="http://localhost:2379", help="the URLs that the member list tells")
     add("--listen-metrics-urls", default="", help="where to serve /metrics and /health besides")
@@ -162,7 +165,7 @@ async def serve(options: argparse.Namespace, clock: Clock) -> None:
         loop.add_signal_handler(number, stop.set)
     quota = DEFAULT_QUOTA if options.quota_backend_bytes == 0 else max(0, options.quota_backend_bytes)
     directory = options.data_dir or f"{options.name}.etcd"
-    store = await SQLiteBackend.open(directory, clock, quota)
+    store = await SQLiteBackend.open(directory, clock, quota, accept_loss=options.accept_data_loss)
     try:
         store.progress_interval = options.progress
         if options.initial_corrupt_check or options.experimental_initial_corrupt_check:

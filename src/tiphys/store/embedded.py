@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
+from tiphys.store import quota
 from tiphys.store.backend import (
     Delete,
     DeleteResult,
@@ -79,6 +80,8 @@ class Embedded(ABC):
         self._sweeping: asyncio.Task[None] | None = None
         self._closed = False
         self._no_space_alarm = False
+        self.bounded = False
+        """Whether writes are counted against a quota."""
 
     @abstractmethod
     def _submit(self, write: Write) -> asyncio.Future[Failure] | None:
@@ -98,6 +101,10 @@ class Embedded(ABC):
         if adds and self._no_space_alarm:
             raise NoSpace
 
+    def _reserve(self, size: int) -> None:
+        """Raise ``NoSpace`` where a write of so many bytes does not fit; no store but one on disk is bounded."""
+        return
+
     # Keys
 
     async def range(self, request: Range) -> RangeResult:
@@ -105,6 +112,8 @@ class Embedded(ABC):
 
     async def put(self, request: Put) -> PutResult:
         self._check_writable(adds=True)
+        if self.bounded:
+            self._reserve(quota.cost(request))
         result, changes = self.core.put(request)
         await self._durable(Write(changes))
         return result
@@ -117,6 +126,8 @@ class Embedded(ABC):
 
     async def txn(self, request: Txn) -> TxnResult:
         self._check_writable(adds=any_put(request))
+        if self.bounded:
+            self._reserve(quota.cost(request))
         result, changes = self.core.txn(request)
         await self._durable(Write(changes))
         return result
@@ -206,6 +217,7 @@ class Embedded(ABC):
 
     async def lease_grant(self, ttl: int, id: int = 0) -> LeaseStatus:
         self._check_writable(adds=True)
+        self._reserve(quota.LEASE_COST)
         if not id:
             id = self._new_lease_id()
         ttl = self.lessor.check(id, ttl)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tiphys.store import snapshot
 from tiphys.store.backend import KeyValue
+from tiphys.store.newest import NewestRevision
+from tiphys.store.seals import Row
 from tiphys.store.sqlfile import CannotOpen, DataDirectory, StoreFile
 
 _ROWS_AT_ONCE = 5000
@@ -38,10 +40,11 @@ def restore(path: Path, directory: Path, skip_hash: bool = False) -> tuple[int, 
             file.commit()
         finally:
             file.close()
+        NewestRevision(directory, contents.revision).close()
     finally:
         place.release()
     return count, contents.revision
 
 
-def _columns(row: int, kv: KeyValue) -> tuple[int, bytes, int, int, int, bytes]:
+def _columns(row: int, kv: KeyValue) -> Row:
     return row, kv.key, kv.create_revision, kv.version, kv.lease, kv.value

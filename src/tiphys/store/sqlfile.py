@@ -1,6 +1,7 @@
 """The store's file: a data directory with one SQLite database, and the tables in it.
 
-    kv     one row for each change: the row number (``mvcc.index``), the key, and what it held; deletions have version 0
+    kv     one row for each change: the row number (``mvcc.index``), the key, what it held (deletions have version 0),
+           and its seal (``seals``)
     lease  the granted leases
     meta   the compacted revision, and the ids of the store
 
@@ -10,6 +11,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import sqlite3
@@ -20,9 +22,13 @@ from pathlib import Path
 from tiphys.store.backend import KeyValue, StoreError
 from tiphys.store.contents import Contents
 from tiphys.store.mvcc import Change, revision_of
+from tiphys.store.seals import UNSEALED, Row, broken, seal
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x54695068
-FORMAT = 1
+FORMAT = 2
+"""1: without seals."""
 FILE_NAME = "tiphys.db"
 
 _SCHEMA = """
@@ -32,15 +38,21 @@ CREATE TABLE kv (
     create_revision INTEGER NOT NULL,
     version INTEGER NOT NULL,
     lease INTEGER NOT NULL,
-    value BLOB NOT NULL
+    value BLOB NOT NULL,
+    seal INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL) STRICT;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
-_INSERT = "INSERT INTO kv (row, key, create_revision, version, lease, value) VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_SEALS = f"ALTER TABLE kv ADD COLUMN seal INTEGER NOT NULL DEFAULT {UNSEALED}"
+_INSERT = "INSERT INTO kv (row, key, create_revision, version, lease, value, seal) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SELECT = "SELECT key, value, create_revision, row >> 24, version, lease FROM kv WHERE row = ?"
 
 _SELECT_ALL = "SELECT row, key, value, create_revision, row >> 24, version, lease FROM kv ORDER BY row"
+
+_SELECT_SEALED = (
+    "SELECT row, key, create_revision, version, lease, value, seal FROM kv WHERE row >= ? ORDER BY row LIMIT ?"
+)
 
 _SELECT_MANY = (
     "SELECT kv.key, kv.value, create_revision, row >> 24, version, lease "
@@ -65,12 +77,21 @@ class DataDirectory:
                 f"{self.path} holds the data of an etcd member, which Tiphys does not read: save a snapshot of it with "
                 "`etcdctl snapshot save`, and restore it into another directory with `tiphys etcdctl snapshot restore`"
             )
+        self._directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            self._take()
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self) -> None:
+        """Lock the directory itself, as a file in it can be deleted by mistake, and the file, which names the owner."""
+        try:
+            _lock(self._directory)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(self._lock, 32).decode(errors="replace").strip() or "unknown"
-            os.close(self._lock)
             raise CannotOpen(
                 f"the data directory {self.path} is in use by process {owner}: "
                 "stop that process, or choose another directory"
@@ -85,6 +106,17 @@ class DataDirectory:
 
     def release(self) -> None:
         os.close(self._lock)
+        os.close(self._directory)
+
+
+def _lock(directory: int) -> None:
+    """Raises ``BlockingIOError`` when another process has it. File systems over a network lock no directories."""
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        log.info("the data directory is locked by the file in it alone: %s", error)
 
 
 class StoreFile:
@@ -92,12 +124,15 @@ class StoreFile:
 
     def __init__(self, directory: DataDirectory) -> None:
         self.path = directory.file
+        self.checked_to = 0
+        """The last row that was held against its seal when the store was opened; 0: all were."""
         try:
             self.writer = self._connect()
             self._prepare(self.writer)
             self.reader = self._connect()
             self.reader.execute("PRAGMA query_only = 1")
             self.meta: dict[str, int] = dict(self.writer.execute("SELECT name, value FROM meta"))
+            self._committed = self._seal = self._newest_seal()
         except sqlite3.Error as error:
             raise self._damaged(error) from error
 
@@ -139,6 +174,21 @@ class StoreFile:
             db.execute("COMMIT")
             _sync_directory(self.path.parent)
 
+        elif version < FORMAT:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(_ADD_SEALS)
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+            db.execute("COMMIT")
+
+    def _newest_seal(self) -> int:
+        newest = self.writer.execute("SELECT seal FROM kv ORDER BY row DESC LIMIT 1").fetchone()
+        return 0 if newest is None else max(0, newest[0])
+
+    def revision(self) -> int:
+        """The newest revision that is in the database."""
+        (newest,) = self.reader.execute("SELECT coalesce(max(row), 0) FROM kv").fetchone()
+        return max(1, revision_of(newest), self.meta.get("compacted", 0))
+
     def _damaged(self, error: Exception | str) -> CannotOpen:
         return CannotOpen(
             f"the store's file {self.path} is damaged or cannot be read ({error}): restore the last snapshot with "
@@ -156,6 +206,40 @@ class StoreFile:
             connection.close()
         if found != ["ok"]:
             raise self._damaged("; ".join(found))
+
+    def check_rows(self, first: int = 0, limit: int = -1) -> tuple[int, list[tuple[int, str]]]:
+        """Hold up to ``limit`` rows from row number ``first`` on against their seals, on a connection of its own.
+
+        Returns the last row looked at (0: there are no more than the first), and what is wrong: row and sentence.
+        """
+        last = 0
+
+        def rows() -> Iterator[tuple[int, bytes, int, int, int, bytes, int]]:
+            nonlocal last
+            for row in connection.execute(_SELECT_SEALED, (first, limit)):
+                last = row[0]
+                yield row
+
+        with closing(self._connect()) as connection:
+            try:
+                connection.execute("BEGIN")
+                meta = dict(connection.execute("SELECT name, value FROM meta"))
+                wrong = list(broken(rows(), meta.get("compacted", 0)))
+            except sqlite3.Error as error:
+                raise self._damaged(error) from error
+        return last if last > first else 0, wrong
+
+    def accept(self, unsealed: Iterable[int], revision: int) -> None:
+        """Go on with what is left: rows that hold something else than was written, and no history of before.
+
+        No revision is given twice, and who watches from a revision that is lost is sent to read everything again, as
+        the past up to ``revision`` counts as compacted.
+        """
+        self.writer.execute("BEGIN IMMEDIATE")
+        self.writer.executemany(f"UPDATE kv SET seal = {UNSEALED} WHERE row = ?", ((row,) for row in unsealed))
+        self.set_meta("compacted", revision)
+        self.writer.execute("COMMIT")
+        self.meta["compacted"] = revision
 
     def index(self) -> Iterator[tuple[int, bytes, int, int, int]]:
         """Every row without its value, oldest first."""
@@ -197,11 +281,18 @@ class StoreFile:
 
     def insert_alone(self, change: Change) -> None:
         """One change as a transaction of its own: one statement instead of three."""
-        self.writer.execute(_INSERT, _row(change))
+        row = _row(change)
+        sealed = seal(row, self._committed)
+        self.writer.execute(_INSERT, (*row, sealed))
+        self._committed = self._seal = sealed
 
-    def insert_rows(self, rows: Sequence[tuple[int, bytes, int, int, int, bytes]]) -> None:
-        """Row number, key, create revision, version, lease, value."""
-        self.writer.executemany(_INSERT, rows)
+    def insert_rows(self, rows: Sequence[Row]) -> None:
+        sealed, before = [], self._seal
+        for row in rows:
+            before = seal(row, before)
+            sealed.append((*row, before))
+        self.writer.executemany(_INSERT, sealed)
+        self._seal = before
 
     def delete_rows(self, rows: Iterable[int]) -> None:
         self.writer.executemany("DELETE FROM kv WHERE row = ?", ((row,) for row in rows))
@@ -219,6 +310,13 @@ class StoreFile:
 
     def commit(self) -> None:
         self.writer.execute("COMMIT")
+        self._committed = self._seal
+
+    def roll_back(self) -> None:
+        """Forget a transaction that was begun, if one was."""
+        if self.writer.in_transaction:
+            self.writer.execute("ROLLBACK")
+        self._seal = self._committed
 
     def checkpoint(self) -> None:
         """Carry the log over into the file: all of it, as nobody writes meanwhile."""
@@ -293,7 +391,7 @@ class SQLiteRows:
         return [pending.get(row) or next(found) for row in rows]
 
 
-def _row(change: Change) -> tuple[int, bytes, int, int, int, bytes]:
+def _row(change: Change) -> Row:
     key, value, create, _, version, lease = change.kv
     return change.row, key, create, version, lease, value
 

@@ -21,18 +21,19 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tiphys.runtime.clock import Clock, VirtualTimeLoop
+from tiphys.store import losses
 from tiphys.store.backend import NoSpace, StoreError, Unavailable
 from tiphys.store.contents import Contents
 from tiphys.store.embedded import Embedded, Failure, Write
 from tiphys.store.mvcc import Change
-from tiphys.store.sqlfile import DataDirectory, SQLiteRows, StoreFile
+from tiphys.store.newest import NewestRevision
+from tiphys.store.quota import Quota
+from tiphys.store.sqlfile import CannotOpen, DataDirectory, SQLiteRows, StoreFile
 
 log = logging.getLogger(__name__)
 
 ROOM_TO_GO_ON = 16 << 20
 """After the disk was full: how many free bytes it takes before writes are tried again."""
-QUOTA_CHECK_GROUPS = 100
-"""The quota is checked every so many commits."""
 PAGES_GIVEN_BACK = 500
 """How many free pages one step returns to the file system."""
 
@@ -43,6 +44,9 @@ LOG_BYTES = 2 * CHECKPOINT_BYTES
 """How long the log is made in advance, once it is known that the store is written to."""
 LOG_STEP = 256 * PAGE
 LENGTHEN_AFTER = 32 * PAGE
+CHECK_ROWS = 500
+CHECK_PAUSE = 0.05
+"""How many rows of a large store are held against their seals at a time, and the pause after, in seconds."""
 QUICK = 0.0003
 """Commits that take less than this, in seconds, are done on the event loop."""
 
@@ -58,6 +62,8 @@ class Group:
     writes: list[Write] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     waiters: list[asyncio.Future[Failure]] = field(default_factory=list)
+    reserved: int = 0
+    """What the quota had counted when the group was closed."""
 
     def is_plain(self) -> bool:
         """Whether there is nothing but changes of keys."""
@@ -122,13 +128,17 @@ def _attempt(job: Job) -> sqlite3.Error | None:
 class SQLiteBackend(Embedded):
     """Open with ``await SQLiteBackend.open(directory, clock)``."""
 
-    def __init__(self, directory: DataDirectory, file: StoreFile, clock: Clock, quota: int) -> None:
+    def __init__(
+        self, directory: DataDirectory, file: StoreFile, newest: NewestRevision, *, clock: Clock, quota: int
+    ) -> None:
         rows = SQLiteRows(file)
         super().__init__(rows, clock)
         self.directory = directory
         self.file = file
         self.cluster_id, self.member_id = file.meta["cluster_id"], file.meta["member_id"]
-        self.quota = quota
+        self._newest = newest
+        self._quota = Quota(quota, lambda: file.sizes()[1])
+        self.bounded = quota > 0
         self._pending = rows.pending
         self._group = Group()
         self._lent = False
@@ -141,7 +151,6 @@ class SQLiteBackend(Embedded):
         """About how many bytes the log has grown by since it was carried over."""
         self._checkpointing: asyncio.Task[None] | None = None
         self._disk_full = False
-        self._groups_to_check = QUOTA_CHECK_GROUPS
         self._broken: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -150,16 +159,26 @@ class SQLiteBackend(Embedded):
         """On virtual time no disk makes anybody wait."""
 
     @classmethod
-    async def open(cls, directory: str | os.PathLike[str], clock: Clock, quota: int = 0) -> SQLiteBackend:
+    async def open(
+        cls, directory: str | os.PathLike[str], clock: Clock, quota: int = 0, *, accept_loss: bool = False
+    ) -> SQLiteBackend:
         """Open or create the store in ``directory``; ``quota`` bounds its size in bytes (0: only the disk does).
 
-        Raises ``CannotOpen`` where the directory is in use, or its file is damaged or of a newer format.
+        Raises ``CannotOpen`` where the directory is in use, or its file is of a newer format or damaged. With
+        ``accept_loss`` a store that has lost something is opened with what is left of it.
         """
         place = DataDirectory(directory)
         try:
+            before = losses.look(place, accept_loss)
             file = StoreFile(place)
-            backend = cls(place, file, clock, quota)
         except BaseException:
+            place.release()
+            raise
+        try:
+            losses.check(place, file, before, accept_loss)
+            backend = cls(place, file, NewestRevision(place.path, file.revision()), clock=clock, quota=quota)
+        except BaseException:
+            file.close()
             place.release()
             raise
         try:
@@ -177,6 +196,23 @@ class SQLiteBackend(Embedded):
         self._schedule_expiry()
         if self.core.compacted:  # the work of the last compaction may have been cut off
             self._sweeping = self._runner.spawn(self._sweep(), "compaction")
+        if self._committer.in_thread:
+            self._runner.spawn(self._check_rows(), "check of the rows")
+
+    async def _check_rows(self) -> None:
+        """Hold the rows that were not looked at when the store was opened against their seals, bit by bit."""
+        last = self.file.checked_to
+        while last:
+            await self._clock.sleep(CHECK_PAUSE)
+            last, wrong = await asyncio.to_thread(self.file.check_rows, last, CHECK_ROWS)
+            if wrong:
+                self._stop_writing(losses.refusal(self.directory.path, [sentence for _, sentence in wrong]))
+                return
+
+    def _stop_writing(self, reason: str) -> None:
+        """Take no more writes until the store is opened again; health says why."""
+        self._broken = reason
+        log.error("%s", reason)
 
     # Group commit
 
@@ -213,6 +249,7 @@ class SQLiteBackend(Embedded):
             return
         self._errand_is_due = True
         self._group = Group()
+        group.reserved = self._quota.reserved
         changes = [change for write in group.writes for change in write.changes]
         job: Job
         if len(changes) == 1 and group.is_plain():
@@ -224,8 +261,14 @@ class SQLiteBackend(Embedded):
                 self._failed(group, error)
                 return
             job = self.file.commit
+        if changes:
+            job = partial(self._commit_revision, job, changes[-1].kv.mod_revision)
         self._lent = True
         self._committer.run_quick(job, lambda error: self._committed(group, error))
+
+    def _commit_revision(self, commit: Job, revision: int) -> None:
+        commit()
+        self._newest.write(revision)
 
     def _write_down(self, group: Group, changes: list[Change]) -> None:
         file = self.file
@@ -243,6 +286,7 @@ class SQLiteBackend(Embedded):
 
     def _committed(self, group: Group, error: sqlite3.Error | None) -> None:
         self._lent = False
+        self._quota.committed = group.reserved
         if error is not None:
             self._failed(group, error)
             return
@@ -260,10 +304,6 @@ class SQLiteBackend(Embedded):
         for waiter in group.waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if self.quota:
-            self._groups_to_check -= 1
-            if self._groups_to_check <= 0:
-                self._check_quota()
         self._next()
 
     def _next(self) -> None:
@@ -275,8 +315,7 @@ class SQLiteBackend(Embedded):
 
     def _failed(self, group: Group, error: sqlite3.Error) -> None:
         """A group could not be made durable: undo it, and what has been built on it."""
-        if self.file.writer.in_transaction:
-            self.file.writer.execute("ROLLBACK")
+        self.file.roll_back()
         later, self._group = self._group, Group()
         self._undo(group.writes + later.writes)
         self._group.dropped = group.dropped + later.dropped  # the index has forgotten them already
@@ -284,8 +323,7 @@ class SQLiteBackend(Embedded):
             self._disk_full = True
             log.error("the disk is full: writes are refused until there is room in %s", self.directory.path)
         else:
-            self._broken = f"the store's file {self.file.path} cannot be written: {error}"
-            log.error("%s", self._broken)
+            self._stop_writing(f"the store's file {self.file.path} cannot be written: {error}")
         for waiter in group.waiters + later.waiters:
             if not waiter.done():
                 waiter.set_result(self._refusal())
@@ -307,12 +345,12 @@ class SQLiteBackend(Embedded):
             log.info("there is room again in %s: writes are taken", self.directory.path)
         return self._disk_full or super().no_space()
 
-    def _check_quota(self) -> None:
-        """Raise the alarm where the store has outgrown its quota; an operator takes it back, as in etcd."""
-        self._groups_to_check = QUOTA_CHECK_GROUPS
-        if self.sizes()[1] > self.quota and not self._no_space_alarm:
+    def _reserve(self, size: int) -> None:
+        """Raise the alarm where the store would outgrow its quota; an operator takes it back, as in etcd."""
+        if self.bounded and not self._quota.reserve(size):
             self._no_space_alarm = True
-            log.error("the store has outgrown its quota of %d bytes: compact it, then disarm the alarm", self.quota)
+            log.error("the store is at its quota of %d bytes: compact it, then disarm the alarm", self._quota.limit)
+            raise NoSpace
 
     def contents(self) -> AbstractContextManager[Contents]:
         return self.file.contents()
@@ -353,6 +391,7 @@ class SQLiteBackend(Embedded):
             if self._committer.in_thread:
                 await asyncio.to_thread(self.file.checkpoint_beside)
             await self._errand(self.file.checkpoint)
+            await self._errand(self._newest.sync)
         except sqlite3.Error as error:  # the log goes on growing; most likely there is no room for the file to grow
             log.warning("the store's log could not be carried over into its file: %s", error)
         finally:
@@ -391,8 +430,11 @@ class SQLiteBackend(Embedded):
                 return
 
     async def check_file(self) -> None:
-        """Read the whole file and check its structure. Raises ``CannotOpen``."""
+        """Read the whole file, and check its structure and the rows' seals. Raises ``CannotOpen``."""
         await asyncio.to_thread(self.file.check)
+        _, wrong = await asyncio.to_thread(self.file.check_rows)
+        if wrong:
+            raise CannotOpen(losses.refusal(self.directory.path, [sentence for _, sentence in wrong]))
 
     async def defragment(self) -> None:
         """Write the file anew without holes. Writes wait meanwhile, reads do not."""
@@ -412,4 +454,5 @@ class SQLiteBackend(Embedded):
             await self._idle
         await self._committer.close()
         self.file.close()
+        self._newest.close()
         self.directory.release()
