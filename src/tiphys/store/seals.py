@@ -30,7 +30,7 @@ Row = tuple[int, bytes, int, int, int, bytes]
 def seal(row: Row, before: int) -> int:
     """The seal of a row that is written after one with the seal ``before``."""
     number, key, create, version, lease, value = row
-    total = crc32c(b"".join((_numbers(number, create, version, lease), key, value)))
+    total: int = crc32c(b"".join((_numbers(number, create, version, lease), key, value)))
     return _link(before, total) << _SUM_BITS | total
 
 

@@ -33,7 +33,12 @@ def replicas_of(obj: Object) -> int:
 
 
 def available_of(replica_set: Object) -> int:
-    return int(status_of(replica_set).get("availableReplicas") or 0)
+    """How many of its replicas will be available once it has as many as it is to have now.
+
+    Right after a ReplicaSet was made smaller its status still counts the pods that are going; who relied on them would
+    make it smaller by as many again.
+    """
+    return min(int(status_of(replica_set).get("availableReplicas") or 0), replicas_of(replica_set))
 
 
 def total(sets: Iterable[Object]) -> int:
@@ -124,7 +129,7 @@ def shrink_old(deployment: Object, new: Object, old: Sequence[Object]) -> list[S
     if removable <= 0:
         return []
     sizes = _without_unhealthy(old, removable)
-    surplus = total_status(old, "availableReplicas") + available_of(new) - minimum
+    surplus = sum(map(available_of, [*old, new])) - minimum
     for number, size in enumerate(sizes):
         taken = min(size, max(surplus, 0))
         sizes[number] -= taken
