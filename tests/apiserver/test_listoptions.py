@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 
 import pytest
 
 from tests.apiserver.apiworld import World, config_map, pod, run
 from tiphys.api import codec
 from tiphys.api.errors import StatusError
-from tiphys.apiserver.filters.timelimit import read_duration
 from tiphys.apiserver.storage import continuation
 from tiphys.client import resources as R
 from tiphys.wire.http import parse_query
@@ -180,30 +178,6 @@ def test_bodies_of_deletes_that_are_taken() -> None:
 def test_queries_are_read_as_go_reads_them() -> None:
     assert parse_query("a=1&a=2&b&&c=x+y%2B&=z") == {"a": ["1", "2"], "b": [""], "c": ["x y+"], "": ["z"]}
     assert parse_query("a=1;b=2&c=%zz&%&d=%20") == {"d": [" "]}
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("1s", 1), ("1h2m3s", 3723), ("-1.5s", -1.5), (".5s", 0.5), ("0", 0), ("1µs", 1e-6)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert read_duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("abc", 'time: invalid duration "abc"'),
-        ("", 'time: invalid duration ""'),
-        ("-", 'time: invalid duration "-"'),
-        ("1", 'time: missing unit in duration "1"'),
-        ("1x", 'time: unknown unit "x" in duration "1x"'),
-        (".s", 'time: invalid duration ".s"'),
-        ("9999999999h", 'time: invalid duration "9999999999h"'),
-    ],
-)
-def test_what_is_no_duration(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        read_duration(text)
 
 
 def test_views_of_what_has_none() -> None:

@@ -16,7 +16,6 @@ from tiphys.kubelet.command import configuration
 from tiphys.kubelet.container.images import (
     credentials,
     default_policy,
-    go_duration,
     registry_of,
     split_image,
     with_default_tag,
@@ -207,14 +206,6 @@ def test_pull_credentials() -> None:
     assert [auth["username"] for auth in credentials("gcr.io/other/app:1", [secret])] == ["all"]
     assert [auth["username"] for auth in credentials("reg.example.com/x", [secret])] == ["star"]
     assert credentials("quay.io/x", [secret]) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0s"), (0.25, "250ms"), (10, "10s"), (1.5, "1.5s"), (80, "1m20s"), (300, "5m0s"), (3661, "1h1m1s")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert go_duration(seconds) == text
 
 
 def test_flags_win_over_the_file_and_unknown_ones_are_refused(tmp_path: Path) -> None:

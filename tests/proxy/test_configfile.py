@@ -42,7 +42,7 @@ def test_the_file_that_kubeadm_writes() -> None:
         ({"ipvs": {"scheduler": "rr"}}, "field ipvs"),
         ({"oomScoreAdj": -999}, "field oomScoreAdj"),
         ({"detectLocalMode": "Nope"}, "detectLocalMode Nope"),
-        ({"nftables": {"syncPeriod": "soon"}}, "nftables.syncPeriod: 'soon' is not a duration"),
+        ({"nftables": {"syncPeriod": "soon"}}, 'nftables.syncPeriod: time: invalid duration "soon"'),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(fields: dict[str, object], message: str) -> None:

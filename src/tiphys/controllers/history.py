@@ -20,6 +20,7 @@ from tiphys.controlkit.objects import (
     namespace_of,
 )
 from tiphys.controllers.templates import safe_encode
+from tiphys.runtime.fnv import fnv32
 
 HASH_LABEL = "controller-revision-hash"
 
@@ -45,13 +46,6 @@ def _bare(data: Object) -> Object:
     return {**template, "metadata": meta or None}
 
 
-def _fnv32(data: bytes) -> int:
-    value = 2166136261
-    for byte in data:
-        value = (value * 16777619 & 0xFFFFFFFF) ^ byte
-    return value
-
-
 def hash_of(data: Object, collision_count: int | None) -> str:
     """As the original: FNV-32 over the patch as Go writes JSON."""
     raw = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
@@ -59,7 +53,7 @@ def hash_of(data: Object, collision_count: int | None) -> str:
         raw = raw.replace(plain, escaped)
     if collision_count is not None:
         raw += str(collision_count).encode()
-    return safe_encode(str(_fnv32(raw)))
+    return safe_encode(str(fnv32(raw)))
 
 
 def revision_name(owner: str, digest: str) -> str:

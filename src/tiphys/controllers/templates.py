@@ -10,18 +10,11 @@ from __future__ import annotations
 import orjson
 
 from tiphys.controlkit.objects import Object, copy, equal
+from tiphys.runtime.fnv import fnv32a
 
 HASH_LABEL = "pod-template-hash"
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-
-
-def fnv32a(data: bytes) -> int:
-    """Source: http://www.isthe.com/chongo/tech/comp/fnv/"""
-    value = 2166136261
-    for byte in data:
-        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
-    return value
 
 
 def safe_encode(text: str) -> str:

@@ -5,13 +5,12 @@ Source: https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alph
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from typing import Any
 
 from tiphys.proxy.host import ConntrackSettings
 from tiphys.proxy.kubeproxy import ProxyConfig
-from tiphys.runtime.flags import parse_duration
+from tiphys.runtime import durations
 
 Object = dict[str, Any]
 
@@ -96,8 +95,8 @@ class _Fields:
     def seconds(self, name: str, default: str) -> float:
         text = str(self.take(name, default))
         try:
-            return parse_duration(text)
-        except ArgumentTypeError as error:
+            return durations.seconds(text)
+        except durations.DurationError as error:
             raise ConfigError(f"{self._path}{name}: {error}") from error
 
     def part(self, name: str) -> _Fields:

@@ -9,6 +9,8 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
+from tiphys.runtime import durations
+
 
 class FlagError(SystemExit):
     """A flag that cannot be used; exits with status 2 after printing why."""
@@ -49,26 +51,12 @@ def parse_bool(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is not a boolean; use true or false")
 
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def parse_duration(text: str) -> float:
     """Go's time.ParseDuration (``1h15m``, ``500ms``), in seconds."""
-    if text == "0":
-        return 0.0
-    rest, total, sign = text, 0.0, 1.0
-    if rest[:1] in "+-":
-        sign, rest = (-1.0 if rest[0] == "-" else 1.0), rest[1:]
-    if not rest:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write for example 30s, 5m or 1h30m")
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next((u for u in ("ns", "us", "µs", "ms", "s", "m", "h") if rest[digits:].startswith(u)), None)
-        if digits == 0 or unit is None:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write for example 30s, 5m or 1h30m")
-        total += float(rest[:digits]) * _UNITS[unit]
-        rest = rest[digits + len(unit) :]
-    return sign * total
+    try:
+        return durations.seconds(text)
+    except durations.DurationError as error:
+        raise argparse.ArgumentTypeError(f"{error}; write for example 30s, 5m or 1h30m") from None
 
 
 def parse_map(text: str) -> dict[str, str]:

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from tiphys.runtime.fnv import fnv64a
+
 PAGE_SIZE = 4096
 MAGIC = 0xED0CDAED
 VERSION = 2
@@ -34,14 +36,6 @@ Pair = tuple[bytes, bytes]
 
 class BadFile(Exception):
     """The file is not a bbolt database that can be read; the message says what is wrong."""
-
-
-def fnv64a(data: bytes) -> int:
-    """The checksum of a meta page."""
-    value = 0xCBF29CE484222325
-    for byte in data:
-        value = (value ^ byte) * 0x100000001B3 % (1 << 64)
-    return value
 
 
 # Writing: leaves in order, then the branches above them, so the file is written from front to back.

@@ -6,8 +6,8 @@ import asyncio
 import re
 
 from tiphys.api import errors
-from tiphys.api.gotext import quote
 from tiphys.apiserver.call import Call, Endpoint, Filter
+from tiphys.runtime import durations
 from tiphys.wire.http import Response
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -39,29 +39,7 @@ def _wanted(call: Call, most: float) -> float:
     if not text:
         return most
     try:
-        wanted = read_duration(text)
+        wanted = durations.seconds(text)
     except ValueError as error:
         raise errors.bad_request(f"invalid timeout specified in the request URL - {error}") from None
     return min(wanted, most) if wanted > 0 else most
-
-
-def read_duration(text: str) -> float:
-    """Seconds, from Go's form of a duration. Raises ``ValueError`` in Go's words."""
-    wrong = ValueError(f"time: invalid duration {quote(text)}")
-    rest = text[1:] if text[:1] in ("-", "+") else text
-    if rest == "0":
-        return 0.0
-    total, at = 0.0, 0
-    while at < len(rest) or not rest:
-        part = _PART.match(rest, at)
-        if part is None or not (part[1] or part[2]):
-            raise wrong
-        if not part[3]:
-            raise ValueError(f"time: missing unit in duration {quote(text)}")
-        if part[3] not in _UNITS:
-            raise ValueError(f"time: unknown unit {quote(part[3])} in duration {quote(text)}")
-        total += float(f"{part[1] or 0}.{part[2] or 0}") * _UNITS[part[3]]
-        if total > _MAX_SECONDS:
-            raise wrong
-        at = part.end()
-    return -total if text[0] == "-" else total

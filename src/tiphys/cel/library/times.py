@@ -9,20 +9,10 @@ from typing import Any
 
 from tiphys.cel.declarations import Library, Overload, member
 from tiphys.cel.values import CelError, Duration, Timestamp, type_of
+from tiphys.runtime import durations
+from tiphys.runtime.durations import DurationError
 
 _NANO = 10**9
-_UNITS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "μs": 10**3,
-    "ms": 10**6,
-    "s": _NANO,
-    "m": 60 * _NANO,
-    "h": 3600 * _NANO,
-}
-_DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)\Z")
-_PART = re.compile(r"([0-9]*)\.?([0-9]*)(ns|us|µs|μs|ms|s|m|h)")
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))\Z", re.ASCII
 )
@@ -36,16 +26,11 @@ def _wrong(value: Any, wanted: str) -> CelError:
 def to_duration(value: Any) -> Duration:
     if isinstance(value, Duration):
         return value
-    if not isinstance(value, str) or not _DURATION.match(value):
+    if not isinstance(value, str):
         raise _wrong(value, "Duration")
-    nanos = 0
-    for whole, fraction, unit in _PART.findall(value):
-        nanos += int(whole or 0) * _UNITS[unit]
-        if fraction:
-            nanos += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
     try:
-        return Duration(-nanos if value.startswith("-") else nanos)
-    except CelError:
+        return Duration(durations.parse(value))
+    except (DurationError, CelError):
         raise _wrong(value, "Duration") from None
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tiphys.controllers.cronjob.clock import HOUR, MINUTE, Wall, WallClock
-from tiphys.runtime.flags import parse_duration
+from tiphys.runtime import durations
 from tiphys.validation.batch.schedule import ScheduleError, schedule_problem
 
 _MONTHS = {
@@ -207,7 +207,7 @@ def parse(text: str, zone: str | None = None) -> Schedule:
     if problem := schedule_problem(text):
         raise ScheduleError(problem)
     if text.startswith("@every "):
-        return Every(float(max(1, int(parse_duration(text.removeprefix("@every "))))))
+        return Every(float(max(1, int(durations.seconds(text.removeprefix("@every "))))))
     minute, hour, day, month, weekday = _DESCRIPTORS.get(text, text).split()
     return Cron(
         _field(minute, 0, 59, {}),

@@ -18,6 +18,7 @@ from tiphys.kubelet.pod.restarts import Backoff
 from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure, SandboxConfig
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.durations import MILLISECOND, seconds_text
 
 Auth = dict[str, str]
 
@@ -98,7 +99,8 @@ class ImageManager:
                 self._last_failure[key] = f"{failure.reason}: {failure.message}"
                 raise failure from error
         size = await self._size(image)
-        took, waited = go_duration(self._clock.now() - began), go_duration(self._clock.now() - now)
+        took = seconds_text(self._clock.now() - began, MILLISECOND)
+        waited = seconds_text(self._clock.now() - now, MILLISECOND)
         message = (
             f'Successfully pulled image "{wanted}" in {took} ({waited} including waiting). Image size: {size} bytes.'
         )
@@ -141,17 +143,6 @@ def _explain(image: str, error: RuntimeFailure) -> ImageFailure:
             rest = text.removeprefix(reason)
             return ImageFailure(reason, f"image pull failed for {image} because {words}{rest}")
     return ImageFailure("ErrImagePull", error.raw)
-
-
-def go_duration(seconds: float) -> str:
-    """A duration as Go prints it, cut to milliseconds."""
-    millis = int(seconds * 1000)
-    if millis < 1000:
-        return f"{millis}ms" if millis else "0s"
-    minutes, rest = divmod(millis, 60_000)
-    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or hours else "") + text
 
 
 def split_image(image: str) -> tuple[str, str, str]:

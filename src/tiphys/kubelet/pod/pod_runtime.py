@@ -13,7 +13,7 @@ from typing import Any
 
 from tiphys.kubelet.container.builder import ConfigBuilder, ConfigFailure
 from tiphys.kubelet.container.hooks import HookFailure, HookRunner
-from tiphys.kubelet.container.images import ImageFailure, ImageManager, go_duration
+from tiphys.kubelet.container.images import ImageFailure, ImageManager
 from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.container.messages import termination_message
 from tiphys.kubelet.container.runtime_classes import HandlerFailure, RuntimeClasses
@@ -37,6 +37,7 @@ from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.status.containers import Reason
 from tiphys.kubelet.volumes.manager import MountedVolume
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.durations import seconds_text
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +250,7 @@ class PodRuntime:
             who = pods.describe(pod)
             message = f"Back-off restarting failed container {name} in pod {who}"
             self._events.container(pod, name, "Warning", "BackOff", message)
-            delay = go_duration(self._backoff.delay(key))
+            delay = seconds_text(self._backoff.delay(key))
             text = f"back-off {delay} restarting failed container={name} pod={who}"
             raise StartFailure("CrashLoopBackOff", text, left)
         self._backoff.next(key, ended.finished_at, now)

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from tiphys.controlkit.objects import annotations_of
+from tiphys.runtime.fnv import fnv32a
 
 Pod = dict[str, Any]
 ContainerSpec = dict[str, Any]
@@ -152,7 +153,4 @@ def container_hash(container: ContainerSpec) -> str:
     FNV-1a of 32 bits, as hexadecimal text. Two kubelets that follow each other on one node compare these.
     """
     text = json.dumps({"image": container.get("image", ""), "name": container["name"]}, separators=(",", ":"))
-    value = 0x811C9DC5
-    for byte in text.encode():
-        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return f"{value:x}"
+    return f"{fnv32a(text.encode()):x}"

@@ -51,18 +51,6 @@ def size(count: int) -> str:
     return f"{value:.1f} {units[unit]}" if value < 10 else f"{value:.0f} {units[unit]}"
 
 
-def duration(seconds: float) -> str:
-    """Go's ``time.Duration.String`` for durations below a minute."""
-    nanoseconds = round(seconds * 1e9)
-    for unit, factor in (("s", 10**9), ("ms", 10**6), ("µs", 10**3)):
-        if nanoseconds >= factor:
-            whole, rest = divmod(nanoseconds, factor)
-            digits = len(str(factor)) - 1
-            fraction = f"{rest:0{digits}d}".rstrip("0")
-            return f"{whole}.{fraction}{unit}" if fraction else f"{whole}{unit}"
-    return f"{nanoseconds}ns"
-
-
 def to_json(value: Any) -> str:
     """Go's ``json.Marshal``: no spaces, ``<``, ``>`` and ``&`` escaped."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)

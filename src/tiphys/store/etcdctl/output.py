@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from tiphys.runtime.durations import seconds_text
 from tiphys.store.etcdctl.flags import BAD_FEATURE, UsageError
-from tiphys.store.etcdctl.gotext import duration, plain, quote, size, to_json
+from tiphys.store.etcdctl.gotext import plain, quote, size, to_json
 from tiphys.store.snapshot import Status
 
 PUT, DELETE = 0, 1
@@ -184,7 +185,7 @@ class Simple(Output):
             if each.error:
                 text = f"{each.endpoint} is unhealthy: failed to commit proposal: {each.error}"
             else:
-                text = f"{each.endpoint} is healthy: successfully committed proposal: took = {duration(each.took)}"
+                text = f"{each.endpoint} is healthy: successfully committed proposal: took = {seconds_text(each.took)}"
             print(text, file=sys.stderr)
 
     def snapshot_status(self, status: Status) -> None:
@@ -242,7 +243,7 @@ class Json(Output):
             row: dict[str, Any] = {
                 "endpoint": each.endpoint,
                 "health": not each.error,
-                "took": duration(each.took),
+                "took": seconds_text(each.took),
             }
             rows.append(row | ({"error": each.error} if each.error else {}))
         self.say(to_json(rows))
@@ -388,7 +389,7 @@ class Fields(Output):
         for each in found:
             self._field("Endpoint", quote(each.endpoint))
             self._field("Health", str(not each.error).lower())
-            self._field("Took", duration(each.took))
+            self._field("Took", seconds_text(each.took))
             self._field("Error", each.error)
             self.say("")
 
@@ -427,7 +428,7 @@ class Table(Output):
         self._table(["endpoint", "hash"], [(endpoint, str(response.hash)) for endpoint, response in found])
 
     def health(self, found: Sequence[Health]) -> None:
-        rows = [(each.endpoint, str(not each.error).lower(), duration(each.took), each.error) for each in found]
+        rows = [(each.endpoint, str(not each.error).lower(), seconds_text(each.took), each.error) for each in found]
         self._table(["endpoint", "health", "took", "error"], rows)
 
     def snapshot_status(self, status: Status) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from tiphys.api.gotext import quote
+from tiphys.runtime import durations
 
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: i for i, name in enumerate(_MONTH_NAMES, 1)}
@@ -22,7 +23,6 @@ _FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
 )
 _DESCRIPTORS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _NUMBER_RE = re.compile(r"[+-]?[0-9]+")
-_DURATION_RE = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h)")
 _MAX_INT64 = 2**63 - 1
 
 
@@ -68,27 +68,12 @@ def _descriptor(text: str) -> None:
     if text in _DESCRIPTORS:
         return
     if text.startswith("@every "):
-        duration = text.removeprefix("@every ")
-        plain = duration[1:] if duration[:1] in "+-" else duration
-        if not plain:
-            raise ScheduleError(f"failed to parse duration {text}: time: invalid duration {quote(duration)}")
-        if plain != "0" and re.sub(_DURATION_RE, "", plain):
-            raise ScheduleError(f"failed to parse duration {text}: time: {_duration_problem(plain, duration)}")
+        try:
+            durations.parse(text.removeprefix("@every "))
+        except durations.DurationError as error:
+            raise ScheduleError(f"failed to parse duration {text}: {error}") from None
         return
     raise ScheduleError(f"unrecognized descriptor: {text}")
-
-
-def _duration_problem(plain: str, duration: str) -> str:
-    rest = plain
-    while match := _DURATION_RE.match(rest):
-        rest = rest[match.end() :]
-    number = re.match(r"[0-9]*\.?[0-9]*", rest)
-    unit = re.match(r"[^0-9.]*", rest[number.end() :] if number else rest)
-    if number and number.group() not in ("", ".") and unit is not None:
-        if not unit.group():
-            return f"missing unit in duration {quote(duration)}"
-        return f"unknown unit {quote(unit.group())} in duration {quote(duration)}"
-    return f"invalid duration {quote(duration)}"
 
 
 def _range(text: str, low: int, high: int, names: dict[str, int]) -> None:

@@ -14,6 +14,7 @@ from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
+from tiphys.runtime import durations
 from tiphys.validation.shared.ip import parse_sloppy
 
 Object = dict[str, Any]
@@ -37,9 +38,6 @@ _HOST = (
     r"([a-zA-Z\p{L}]){2,63})$"
 )
 _CLOCK = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2})(.[0-9]+)?(z|([+-][0-9]{2}:[0-9]{2}))")
-_GO_DURATION = re.compile(
-    r"[-+]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*"
-)
 _SPOKEN_DURATION = re.compile("([0-9]+)\\s*([A-Za-zµ]+)")
 _UNITS = ("ns", "us", "µs", "ms", "s", "m", "h", "hr", "d", "w", "wk")
 _UNIT_STEMS = ("nano", "micro", "milli", "sec", "min", "hour", "day", "week")
@@ -75,7 +73,11 @@ def is_datetime(text: str) -> bool:
 
 def is_duration(text: str) -> bool:
     """As Go writes it (``1h30m``), or spoken (``22 seconds``)."""
-    if _GO_DURATION.fullmatch(text):
+    try:
+        durations.parse(text)
+    except durations.DurationError:
+        pass
+    else:
         return True
     units = [unit.lower() for _, unit in _SPOKEN_DURATION.findall(text)]
     return any(unit in _UNITS or unit.startswith(_UNIT_STEMS) for unit in units)
