@@ -6,6 +6,7 @@ Source: https://etcd.io/docs/v3.6/learning/client-design/
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import grpc.aio
 
 from tiphys.runtime.clock import Clock, SystemClock, backoff
+from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import (
     Compacted,
     Delete,
@@ -45,8 +47,14 @@ from tiphys.store.etcdpb import (
     write_txn,
 )
 
+log = logging.getLogger(__name__)
+
 NO_SPACE = 1
 NO_WATCH = -1
+WAITING_BATCHES = 100
+"""How many messages wait for a watch's reader before the next one is read from the stream."""
+SILENT_SECONDS = 5.0
+"""A stream on which nothing arrives for so long after progress was asked for is dead."""
 
 
 class EtcdBackend:
@@ -62,6 +70,7 @@ class EtcdBackend:
     ) -> None:
         self.channels = Channels(endpoints, tls, timeout)
         self._clock = clock or SystemClock()
+        self._runner = Runner(self._clock, "etcd ")
         self._watches: set[EtcdWatch] = set()
         self._exact_progress: bool | None = None
         method = self.channels.method
@@ -97,7 +106,7 @@ class EtcdBackend:
 
     async def watch(self, request: WatchRequest) -> EtcdWatch:
         start = request.start_revision or await self.current_revision() + 1
-        watch = EtcdWatch(self, request, start, self._clock)
+        watch = EtcdWatch(self, request, start, self._clock, self._runner)
         self._watches.add(watch)
         return watch
 
@@ -167,114 +176,166 @@ class EtcdBackend:
     async def close(self) -> None:
         for watch in list(self._watches):
             await watch.close()
+        await self._runner.close()
         await self.channels.close()
 
 
 class EtcdWatch:
-    """One watch, on a stream of its own, which is opened again, where it left off, when it breaks."""
+    """One watch, on a stream of its own, which is opened again, where it left off, when it breaks or falls silent.
 
-    def __init__(self, backend: EtcdBackend, request: WatchRequest, start: int, clock: Clock) -> None:
+    gRPC ends a whole stream if one read or write of it is cancelled. So only tasks of the watch touch the stream:
+    ``_follow`` reads it, ``_write_requests`` writes to it; readers and those that want progress leave word and wait.
+    """
+
+    def __init__(
+        self, backend: EtcdBackend, request: WatchRequest, start: int, clock: Clock, runner: Runner
+    ) -> None:
         self._backend = backend
         self._request = request
         self._clock = clock
+        self._runner = runner
         self._next = start
         """The first revision of which not all events have been delivered."""
         self._delivered = 0
         """How many events of that revision have been delivered, as fragments."""
         self._skip = 0
-        self._at = 0
-        self._call: Any = None
-        self._progress_wanted = False
         self._exact_progress = False
-        self._reading: asyncio.Task[Any] | None = None
+        self._progress_wanted = asyncio.Event()
+        self._heard = asyncio.Event()
         self._batches: deque[WatchBatch] = deque()
-        self._closed = False
+        self._changed = asyncio.Event()
+        """A batch was added or taken, or the watch ended."""
+        self._ended = False
+        self._failure: StoreError | None = None
+        self._owner = runner.spawn(self._follow(), "watch")
+
+    # The reader's side
 
     def __aiter__(self) -> AsyncIterator[WatchBatch]:
         return self
 
     async def __anext__(self) -> WatchBatch:
-        delays = backoff(0.05, 2, 2.0)
-        while not self._closed:
-            try:
-                batch = await self._next_batch()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                self._break()
-                if not self._closed:
-                    await self._clock.sleep(next(delays))
-                continue
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if not self._closed or (task is not None and task.cancelling()):
-                    raise
-                break  # not this task was cancelled, but the call, by close()
-            if batch is not None:
-                return batch
-        raise StopAsyncIteration
+        while not self._batches:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        self._changed.set()
+        return self._batches.popleft()
 
-    async def _open(self) -> None:
-        channels, request = self._backend.channels, self._request
-        self._at, call = channels.stream(channels.method("Watch", "Watch"))
-        self._call = call
-        self._skip = self._delivered
-        filters = [number for number, on in enumerate((request.no_put, request.no_delete)) if on]
-        create = pb.WatchCreateRequest(
+    async def request_progress(self) -> None:
+        self._progress_wanted.set()
+
+    async def close(self) -> None:
+        self._batches.clear()
+        self._end()
+        self._owner.cancel()
+        self._backend.forget(self)
+
+    def _end(self, failure: StoreError | None = None) -> None:
+        self._ended = True
+        self._failure = failure
+        self._changed.set()
+
+    # The owner's side
+
+    async def _follow(self) -> None:
+        """Read one stream after another, until the watch is closed or refused."""
+        delays = backoff(0.05, 2, 2.0)
+        try:
+            while not self._ended:
+                try:
+                    await self._read_stream()
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                    log.debug("a stream of a watch broke: %s", error)
+                except asyncio.CancelledError:
+                    if (task := asyncio.current_task()) is None or task.cancelling():
+                        raise
+                    log.debug("a stream of a watch was given up, as it was silent")
+                if self._heard.is_set():
+                    delays = backoff(0.05, 2, 2.0)
+                await self._clock.sleep(next(delays))
+        except StoreError as error:
+            self._end(error)
+        except Exception as error:
+            log.exception("a watch failed")
+            self._end(StoreError(f"the watch failed: {error}"))
+
+    async def _read_stream(self) -> None:
+        """Open a stream and queue what it brings, until it ends. Raises ``Compacted``, ``StoreError``, gRPC's errors."""
+        channels = self._backend.channels
+        at, call = channels.stream(channels.method("Watch", "Watch"))
+        writer: asyncio.Task[None] | None = None
+        try:
+            self._heard.clear()
+            self._skip = self._delivered
+            await call.write(pb.WatchRequest(create_request=self._create_request()))
+            writer = self._runner.spawn(self._write_requests(call), "watch requests")
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self._heard.set()
+                if response.canceled:
+                    self._refused(response)
+                    return
+                batch = None if response.created else self._batch(response)
+                if batch is not None:
+                    await self._queue(batch)
+        finally:
+            if writer is not None:
+                writer.cancel()
+            call.cancel()
+            channels.leave(at)
+
+    def _create_request(self) -> Any:
+        request = self._request
+        return pb.WatchCreateRequest(
             key=request.key,
             range_end=request.end or b"",
             start_revision=self._next,
             progress_notify=request.progress_notify,
-            filters=filters,
+            filters=[number for number, on in enumerate((request.no_put, request.no_delete)) if on],
             prev_kv=request.prev_kv,
             fragment=request.fragment,
         )
-        await call.write(pb.WatchRequest(create_request=create))
-        if self._progress_wanted:
-            await call.write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
 
-    async def _next_batch(self) -> WatchBatch | None:
-        """What the next message holds for the reader. Raises ``Compacted``."""
-        response = await self._read()
-        if response is grpc.aio.EOF:
-            self._break()
-            return None
-        if response.canceled:
-            if response.compact_revision or response.cancel_reason == str(Compacted(0)):
-                self._break()
-                raise Compacted(response.compact_revision)
-            if response.created:
-                self._break()
-                raise StoreError(response.cancel_reason or "the watch was refused")
-            self._break()
-            return None
+    async def _write_requests(self, call: Any) -> None:
+        """Ask for progress whenever somebody wants it; give the stream up if nothing at all arrives then."""
+        while True:
+            await self._progress_wanted.wait()
+            try:
+                self._exact_progress = await self._backend.exact_progress()
+                self._heard.clear()
+                self._progress_wanted.clear()
+                await call.write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+                async with asyncio.timeout(SILENT_SECONDS):
+                    await self._heard.wait()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, StoreError, TimeoutError):
+                self._progress_wanted.set()  # to be asked again, on the next stream
+                call.cancel()
+                return
+
+    async def _queue(self, batch: WatchBatch) -> None:
+        """Keep a batch for the reader; wait while it has many left to read."""
+        self._batches.append(batch)
+        self._changed.set()
+        while len(self._batches) >= WAITING_BATCHES:
+            self._changed.clear()
+            await self._changed.wait()
+
+    @staticmethod
+    def _refused(response: Any) -> None:
+        """The member ended the watch. Raises unless another member may take it."""
+        if response.compact_revision or response.cancel_reason == str(Compacted(0)):
+            raise Compacted(response.compact_revision)
         if response.created:
-            return None
-        return self._batch(response)
-
-    async def _read(self) -> Any:
-        """The next message. A reader that is cancelled must not end the stream, so fetching is a task of its own."""
-        reading = self._reading = self._reading or asyncio.ensure_future(self._fetch())
-        try:
-            response = await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            raise  # what comes, or has come, is for the next reader
-        except BaseException:
-            self._reading = None
-            raise
-        self._reading = None
-        return response
-
-    async def _fetch(self) -> Any:
-        if self._call is None:
-            await self._open()
-        return await self._call.read()
+            raise StoreError(response.cancel_reason or "the watch was refused")
 
     def _batch(self, response: Any) -> WatchBatch | None:
         revision = response.header.revision
         if not response.events:
-            if response.watch_id == NO_WATCH:
-                self._progress_wanted = False
-                if not self._exact_progress:
-                    return WatchBatch(min(revision, self._next - 1))
+            if response.watch_id == NO_WATCH and not self._exact_progress:
+                return WatchBatch(min(revision, self._next - 1))
             if revision < self._next - 1:
                 return None  # from a member that is behind
             self._advance(revision + 1)
@@ -298,30 +359,3 @@ class EtcdWatch:
     def _advance(self, revision: int) -> None:
         self._next = max(self._next, revision)
         self._delivered = self._skip = 0
-
-    def _break(self) -> None:
-        """Give the stream up; the next one goes to another member."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-            self._backend.channels.leave(self._at)
-        if self._reading is not None:
-            if self._reading.done() and not self._reading.cancelled():
-                self._reading.exception()  # nobody else will ask for it
-            self._reading.cancel()
-            self._reading = None
-
-    async def request_progress(self) -> None:
-        self._exact_progress = await self._backend.exact_progress()
-        self._progress_wanted = True
-        if self._call is not None:
-            try:
-                await self._call.write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the stream is broken: asked again on the next one
-
-    async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._break()
-            self._backend.forget(self)
