@@ -37,7 +37,7 @@ from tiphys.apiserver.registry.services.repair import ServiceRepair
 from tiphys.apiserver.registry.setup import make_strategies
 from tiphys.apiserver.registry.strategies.roles import grant_strategies
 from tiphys.apiserver.storage.compactor import Compactor
-from tiphys.apiserver.storage.feed import Feed
+from tiphys.apiserver.storage.feed import Feed, TooLargeRevision
 from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MENDS_ITSELF_SECONDS = 60.0
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -127,7 +128,7 @@ class APIServer:
     async def start(self) -> None:
         """Begin to follow the store and make sure of what every cluster has. Raises ``StoreError``."""
         await self._feed.open()
-        self._runner.spawn(self._feed.run(), "feed")
+        self._runner.supervise(self._feed.run, "feed")
         await self._bootstrap.ensure()
         await self._definitions.start()
         self._runner.supervise(self._definitions.run, "definitions")
@@ -174,12 +175,33 @@ class APIServer:
                  "poststarthook/rbac/bootstrap-roles": self._check_started,
                  "poststarthook/scheduling/bootstrap-system-priority-classes": self._check_started,
                  "poststarthook/start-system-namespaces-controller": self._check_started}  # fmt: skip
-        ready = {"ping": ping, "log": ping, "etcd": self._check_store, "etcd-readiness": self._check_store}
+        shared = {"watch-cache": self._check_caches, "background-tasks": self._check_tasks}
+        ready = {"ping": ping, "log": ping, "etcd": self._check_store, "etcd-readiness": self._check_store, **shared}
+        alive = {**base, **hooks, "background-tasks": self._check_tasks_for_long}
         return [
-            Health("healthz", {**base, **hooks}),
-            Health("livez", {**base, **hooks}),
+            Health("healthz", {**base, **hooks, **shared}),
+            Health("livez", alive),
             Health("readyz", {**ready, "informer-sync": self._check_started, **hooks, "shutdown": self._check_running}),
         ]
+
+    async def _check_caches(self) -> None:
+        """Whether reads that must see every write are served."""
+        if not self._started:
+            raise Unhealthy("not finished")
+        try:
+            await self._feed.fresh()
+        except TooLargeRevision as error:
+            raise Unhealthy(f"the caches do not follow the store: {error}") from error
+        except StoreError as error:
+            raise Unhealthy(str(error)) from error
+
+    async def _check_tasks(self, since: float = 0.0) -> None:
+        if troubles := self._runner.troubles(since):
+            raise Unhealthy("; ".join(f"{name}: {error}" for name, error in troubles.items()))
+
+    async def _check_tasks_for_long(self) -> None:
+        """For those who start the server again: only what does not mend itself."""
+        await self._check_tasks(_MENDS_ITSELF_SECONDS)
 
     async def _check_store(self) -> None:
         try:

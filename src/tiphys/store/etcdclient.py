@@ -187,9 +187,7 @@ class EtcdWatch:
     ``_follow`` reads it, ``_write_requests`` writes to it; readers and those that want progress leave word and wait.
     """
 
-    def __init__(
-        self, backend: EtcdBackend, request: WatchRequest, start: int, clock: Clock, runner: Runner
-    ) -> None:
+    def __init__(self, backend: EtcdBackend, request: WatchRequest, start: int, clock: Clock, runner: Runner) -> None:
         self._backend = backend
         self._request = request
         self._clock = clock
@@ -264,7 +262,7 @@ class EtcdWatch:
             self._end(StoreError(f"the watch failed: {error}"))
 
     async def _read_stream(self) -> None:
-        """Open a stream and queue what it brings, until it ends. Raises ``Compacted``, ``StoreError``, gRPC's errors."""
+        """Open a stream and queue what it brings, until it ends. Raises ``StoreError`` and gRPC's errors."""
         channels = self._backend.channels
         at, call = channels.stream(channels.method("Watch", "Watch"))
         writer: asyncio.Task[None] | None = None

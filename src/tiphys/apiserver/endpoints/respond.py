@@ -50,7 +50,9 @@ def show_object(call: Call, target: Target, obj: Object, form: Form = PLAIN, sta
 
 
 def show_page(call: Call, target: Target, page: Page, form: Form) -> Response:
-    """A list of objects of the registry."""
+    """A list of objects of the registry, with a warning for each that cannot be read."""
+    for hidden in page.hidden:
+        call.warn(f'object "{hidden.key}" cannot be read and is left out: {hidden.why}')
     meta: Object = {"resourceVersion": str(page.revision)}
     if page.token or (target.resource.custom and not form.kind):
         meta["continue"] = page.token

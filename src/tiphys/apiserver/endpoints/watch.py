@@ -8,6 +8,8 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from tiphys.apiserver.endpoints.options import ListOptions, list_options
 from tiphys.apiserver.endpoints.respond import headers_of, read_entry
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import include_of, partial, table
+from tiphys.apiserver.storage.cacher import READY_SECONDS
 from tiphys.apiserver.storage.changes import ADDED, BOOKMARK, ERROR, Change, event_line
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.feed import TooLargeRevision
@@ -30,6 +33,8 @@ from tiphys.apiserver.storage.watchers import Encode, Group
 from tiphys.wire.http import Response, Sink
 from tiphys.wire.websocket import is_websocket
 
+log = logging.getLogger(__name__)
+
 Object = dict[str, Any]
 
 _CHUNK = 256 * 1024
@@ -37,11 +42,15 @@ _SHORT = 2.0
 """A watch of fewer seconds gets no bookmark at its end."""
 
 
+def _drop(data: bytes) -> None:
+    """Where writes go once a watch has had its last event."""
+
+
 class OpenWatch:
     """One open watch, from the side of the cache. ``ended`` is done when the server wants it to end."""
 
     def __init__(self, sink: Sink) -> None:
-        self.write = sink.write
+        self.write: Callable[[bytes], None] = sink.write
         self._sink = sink
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -52,6 +61,12 @@ class OpenWatch:
     def cut_off(self) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self.ended.done():
+            self.write(failure_line(error))
+            self.write = _drop  # that was the last event
+            self.cut_off()
 
 
 @dataclass(slots=True)
@@ -98,7 +113,7 @@ async def watch(call: Call, target: Target) -> Response:
 async def _start(target: Target, options: ListOptions) -> int | None:
     """The revision to start after, or None to start with what exists."""
     cacher = target.registry.store.cacher
-    await cacher.ready()
+    await cacher.ready(READY_SECONDS)
     revision = parse_revision(options.resource_version)
     if not options.resource_version:
         await cacher.feed.fresh()
@@ -113,6 +128,15 @@ async def _start(target: Target, options: ListOptions) -> int | None:
 
 
 async def _run(plan: Plan, sink: Sink) -> None:
+    """Show what the plan says, until the end of the watch; a failure is its last event."""
+    try:
+        await _show(plan, sink)
+    except Exception as error:  # noqa: BLE001 - failure_line logs what nobody expected
+        sink.write(failure_line(error))
+    await sink.drain()
+
+
+async def _show(plan: Plan, sink: Sink) -> None:
     watch, encode = OpenWatch(sink), encoder(plan)
     cacher = plan.target.registry.store.cacher
     closed = asyncio.ensure_future(sink.wait_closed())
@@ -129,12 +153,11 @@ async def _run(plan: Plan, sink: Sink) -> None:
         try:
             await _until_end(watch, closed, deadline)
             if plan.bookmarks and plan.seconds > _SHORT:
-                sink.write(bookmark(plan.target, plan.form, cacher.feed.revision))
+                watch.write(bookmark(plan.target, plan.form, cacher.feed.revision))
         finally:
             cacher.watchers.leave(watch, group)
     finally:
         closed.cancel()
-    await sink.drain()
 
 
 async def _send_existing(plan: Plan, sink: Sink, encode: Encode) -> int:
@@ -237,6 +260,14 @@ def bookmark(target: Target, form: Form, revision: int, annotations: dict[str, s
     if form.kind:
         return _line(BOOKMARK, partial({"metadata": meta}, form))
     return event_line(BOOKMARK, target.head, b'"metadata":%b}' % orjson.dumps(meta))
+
+
+def failure_line(error: Exception) -> bytes:
+    """The event that ends a watch that cannot go on."""
+    if isinstance(error, errors.StatusError):
+        return error_line(error)
+    log.error("a watch failed", exc_info=error)
+    return error_line(errors.internal(error))
 
 
 def error_line(error: errors.StatusError) -> bytes:

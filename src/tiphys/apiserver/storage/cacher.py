@@ -3,35 +3,59 @@
 It is started by the first request for its resource: what nobody touches costs nothing. It lists its keys at one
 revision and from then on follows the feed. Reads come from it, and watches are served from its window of recent
 changes; a revision older than the window is answered with 410, as upstream does.
+
+A value that cannot be read is that object's error alone: a read of it says so and names its key, lists leave it out
+with a warning, and open watches go on showing what it was. The cache is told again if it fails in following changes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
+from tiphys.api import errors
 from tiphys.apiserver.storage.changes import Change
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.apiserver.storage.selection import Selection
 from tiphys.apiserver.storage.watchers import Watchers
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.tasks import Runner
-from tiphys.store.backend import Event, EventType, Range, StoreError, prefix_end
+from tiphys.runtime.tasks import Runner, contain
+from tiphys.store.backend import Event, EventType, KeyValue, Range, StoreError, prefix_end
+
+log = logging.getLogger(__name__)
 
 WINDOW = 2000
 """Changes that are kept for watches that start in the past."""
-_PAGE = 1000
+_PAGE = 500
 _RETRY_SECONDS = 0.5
+READY_SECONDS = 3.0
+"""How long a request waits for a cache that is being filled; upstream's requests wait as long for theirs."""
 
 
 class State(Enum):
     COLD = "cold"
     LOADING = "loading"
     READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A key whose value cannot be read, at a revision. ``last`` is what watches have seen of it before."""
+
+    key: str
+    revision: int
+    why: str
+    last: Entry | None
+
+    def error(self) -> errors.StatusError:
+        """What a read of the object is answered."""
+        return errors.internal(f'object "{self.key}" in the store cannot be read: {self.why}')
 
 
 class Cacher:
@@ -51,6 +75,8 @@ class Cacher:
         self._runner = runner
         self._clock = clock
         self._entries: dict[str, Entry] = {}
+        self.unreadable: dict[str, Unreadable] = {}
+        """By key."""
         self._keys: list[str] = []
         self._window: deque[Change] = deque()
         self._drafts: dict[str, Draft] = {}
@@ -59,57 +85,111 @@ class Cacher:
 
     # -- life
 
-    async def ready(self) -> None:
-        """Wait until the cache shows the store; starts it where it is cold."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether reads can be served without waiting."""
+        return self._state is State.READY
+
+    async def ready(self, timeout: float | None = None) -> None:
+        """Wait until the cache shows the store; starts it if it is cold.
+
+        Raises 429 after ``timeout`` seconds, and 500 if filling it failed; the next call tries again.
+        """
         if self._state is State.READY:
             return
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.is_ready:
+                    await self._loaded()
+        except TimeoutError:
+            raise errors.too_many_requests("storage is (re)initializing", 1) from None
+
+    async def _loaded(self) -> None:
+        """Wait for one attempt to fill the cache, which all share: neither end of the wait touches the other."""
         if self._loading is None:
-            self._loading = self._runner.spawn(self._load(), f"cache {self.prefix}")
-        await asyncio.shield(self._loading)
+            self._load_soon()
+        loading = self._loading
+        assert loading is not None
+        await asyncio.wait((loading,))
+        if not loading.cancelled() and (error := loading.exception()) is not None:
+            raise errors.internal(f"the cache of {self.prefix} cannot be filled: {error}") from error
 
     def lost(self) -> None:
-        """The feed has a gap: read everything anew. Open watches end, as they cannot be continued."""
+        """The feed has a gap: read everything again. Open watches end, as they cannot be continued."""
         if self._state is State.COLD:
             return
         self._state = State.COLD
         self.watchers.cut_off_all()
         if self._loading is not None:
             self._loading.cancel()
-        self._loading = self._runner.spawn(self._load(), f"cache {self.prefix}")
+        self._load_soon()
+
+    def _load_soon(self) -> None:
+        self._state = State.LOADING
+        loading = self._loading = self._runner.spawn(self._load(), f"cache {self.prefix}")
+        loading.add_done_callback(self._load_ended)
+
+    def _load_ended(self, loading: asyncio.Task[None]) -> None:
+        if loading is self._loading:
+            self._loading = None
+            if self._state is State.LOADING:
+                self._state = State.COLD
 
     async def _load(self) -> None:
-        self._state = State.LOADING
         self._missed = []
         self.feed.listen(self.prefix, self)
         while True:
             try:
-                entries, revision = await self._read_all()
+                entries, unreadable, revision = await self._read_all()
                 break
-            except StoreError:
+            except StoreError as error:
+                log.warning("the objects under %s could not be read: %s", self.prefix, error)
                 await self._clock.sleep(_RETRY_SECONDS)
         if revision > self.feed.revision:
             await self.feed.reached(revision, timeout=60)
-        self._entries = {entry.key: entry for entry in entries}
+        self._entries, self.unreadable = entries, unreadable
         self._keys = sorted(self._entries)
         self._window.clear()
         self.oldest = self.changed_at = revision
         self.generation += 1
         self._state = State.READY
-        self._loading = None
-        self.changed([event for event in self._missed if event.kv.mod_revision > revision], self.feed.revision)
-        self._missed = []
+        missed, self._missed = self._missed, []
+        self.changed([event for event in missed if event.kv.mod_revision > revision], self.feed.revision)
+        self._notify()
 
-    async def _read_all(self) -> tuple[list[Entry], int]:
-        entries: list[Entry] = []
+    async def _read_all(self) -> tuple[dict[str, Entry], dict[str, Unreadable], int]:
+        entries: dict[str, Entry] = {}
+        unreadable: dict[str, Unreadable] = {}
         start, end, revision = self.prefix.encode(), prefix_end(self.prefix.encode()), 0
         while True:
             page = await self.feed.backend.range(Range(start, end, revision=revision, limit=_PAGE))
             revision = revision or page.revision
-            entries += [self.codec.entry(kv.key.decode(), kv.value, kv.mod_revision, None, kv.create_revision, kv.lease)
-                        for kv in page.kvs]  # fmt: skip
+            for kv in page.kvs:
+                read = self.parse(kv)
+                if isinstance(read, Entry):
+                    entries[read.key] = read
+                else:
+                    unreadable[read.key] = read
             if not page.more:
-                return entries, revision
+                return entries, unreadable, revision
             start = page.kvs[-1].key + b"\0"
+            await asyncio.sleep(0)  # a store in this process answers without ever giving the loop back
+
+    def read(self, kv: KeyValue) -> Entry:
+        """The entry of a value. Raises 500, with the key, if it cannot be read."""
+        entry = self.parse(kv)
+        if isinstance(entry, Unreadable):
+            raise entry.error()
+        return entry
+
+    def parse(self, kv: KeyValue, draft: Draft | None = None, last: Entry | None = None) -> Entry | Unreadable:
+        """The entry of a value, or that there can be none. ``last`` is what watches know of its key."""
+        key = kv.key.decode(errors="backslashreplace")
+        try:
+            return self.codec.entry(key, kv.value, kv.mod_revision, draft, kv.create_revision, kv.lease)
+        except Exception as error:  # noqa: BLE001 - a traceback an object would fill the log
+            log.error("object %s in the store cannot be read: %s: %s", key, type(error).__name__, error)
+            return Unreadable(key, kv.mod_revision, str(error) or type(error).__name__, last)
 
     # -- changes
 
@@ -117,9 +197,10 @@ class Cacher:
         """A write of this process is on its way; what was read from its object need not be read from it again."""
         self._drafts[key] = draft
 
-    def forget(self, key: str) -> None:
-        """The write failed."""
-        self._drafts.pop(key, None)
+    def forget(self, key: str, draft: Draft) -> None:
+        """The write failed, or nobody knows how it ended."""
+        if self._drafts.get(key) is draft:
+            del self._drafts[key]
 
     def changed(self, events: Sequence[Event], revision: int) -> None:
         if self._state is not State.READY:
@@ -134,34 +215,68 @@ class Cacher:
         while len(self._window) > WINDOW:
             self.oldest = self._window.popleft().revision
         self.watchers.tell(changes)
+        self._notify()
+
+    def _notify(self) -> None:
         if self.on_change is not None:
-            self.on_change()
+            contain(f"the follower of {self.prefix}", self.on_change)
 
     def _apply(self, event: Event) -> Change | None:
+        """Take one change; what is no change, as it is known already or cannot be read, gives None.
+
+        A draft that ``expect`` left saves reading the value, if it is what was written.
+        """
         kv = event.kv
-        key = kv.key.decode()
-        previous = self._entries.get(key)
+        if kv.mod_revision < self.changed_at:
+            return None  # told again, after the feed went back to where it was
+        key = kv.key.decode(errors="backslashreplace")
+        known = self._entries.get(key)
+        hidden = self.unreadable.pop(key, None) if self.unreadable else None
+        previous = hidden.last if hidden is not None else known
         if event.type is EventType.DELETE:
-            if previous is None:
-                return None
-            del self._entries[key]
-            del self._keys[bisect_left(self._keys, key)]
-            return Change(kv.mod_revision, None, previous)
+            if known is not None:
+                self._remove(key)
+            return Change(kv.mod_revision, None, previous) if previous is not None else None
+        if known is not None and known.revision == kv.mod_revision:
+            return None
         draft = self._drafts.get(key)
         if draft is not None and draft.value == kv.value:
             del self._drafts[key]
         else:
             draft = None
-        entry = self.codec.entry(key, kv.value, kv.mod_revision, draft, kv.create_revision, kv.lease)
-        if previous is None:
+        entry = self.parse(kv, draft, previous)
+        if isinstance(entry, Unreadable):
+            self.unreadable[key] = entry
+            self.generation += 1
+            if known is not None:
+                self._remove(key)
+            return None
+        if known is None:
             insort(self._keys, key)
         self._entries[key] = entry
         return Change(kv.mod_revision, entry, previous)
 
+    def _remove(self, key: str) -> None:
+        del self._entries[key]
+        del self._keys[bisect_left(self._keys, key)]
+
     # -- reads; all of them after ``ready``
 
     def get(self, key: str) -> Entry | None:
-        return self._entries.get(key)
+        """Raises 500 if the key's value cannot be read."""
+        entry = self._entries.get(key)
+        if entry is None and (hidden := self.unreadable.get(key)) is not None:
+            raise hidden.error()
+        return entry
+
+    def hidden(self, prefix: str) -> list[Unreadable]:
+        """What is left out of ``under(prefix)``, as it cannot be read."""
+        return [self.unreadable[key] for key in sorted(self.unreadable) if key.startswith(prefix)]
+
+    def check_readable(self) -> None:
+        """Raises 500 if some object cannot be read: for those who must not act as if it were not there."""
+        for hidden in self.unreadable.values():
+            raise hidden.error()
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -6,12 +6,15 @@ newest; a page of that state comes from it. Only a page of an older state is rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.apiserver.storage import continuation
+from tiphys.apiserver.storage.cacher import READY_SECONDS, Unreadable
 from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.feed import TooLargeRevision
 from tiphys.apiserver.storage.objects import ObjectStore
 from tiphys.apiserver.storage.selection import Selection
 from tiphys.store.backend import Compacted, FutureRevision
@@ -33,12 +36,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """``remaining`` is how many objects follow, where that is known; ``token`` leads to them."""
+    """``remaining`` is how many objects follow, where that is known; ``token`` leads to them. ``hidden`` is what cannot
+    be read and is left out."""
 
     entries: list[Entry]
     revision: int
     token: str = ""
     remaining: int | None = None
+    hidden: Sequence[Unreadable] = ()
 
 
 class NotARevision(ValueError):
@@ -68,7 +73,7 @@ def parse_revision(text: str) -> int:
 
 async def read_page(store: ObjectStore, query: Query) -> Page:
     """Raises 400, 410 and 504 as documented."""
-    await store.cacher.ready()
+    await store.cacher.ready(READY_SECONDS)
     if query.continue_:
         return await _continue(store, query)
     try:
@@ -77,7 +82,10 @@ async def read_page(store: ObjectStore, query: Query) -> Page:
         raise errors.bad_request(f"invalid resource version: {error}") from None
     feed = store.cacher.feed
     if not query.resource_version:
-        await feed.fresh()
+        try:
+            await feed.fresh()
+        except TooLargeRevision as error:  # the cache does not keep up: the store has it
+            return await _from_history(store, query, "", error.requested)
     elif query.match == "Exact" or (query.limit and not query.match and revision):
         return await _at_revision(store, query, "", revision)
     else:
@@ -109,31 +117,36 @@ async def _at_revision(store: ObjectStore, query: Query, after: str, revision: i
 
 def _from_cache(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
     found = store.cacher.select(query.selection, after)
+    hidden = store.cacher.hidden(query.selection.prefix) if store.cacher.unreadable else ()
     if not query.limit or len(found) <= query.limit:
-        return Page(found, revision)
+        return Page(found, revision, hidden=hidden)
     shown = found[: query.limit]
     token = continuation.encode(shown[-1].key, store.prefix, revision)
     remaining = len(found) - query.limit if query.selection.is_everything else None
-    return Page(shown, revision, token, remaining)
+    return Page(shown, revision, token, remaining, hidden)
 
 
 async def _from_history(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
     """Read the state of a revision in pieces until there are enough matches."""
     selection, limit = query.selection, query.limit
     found: list[Entry] = []
+    hidden: list[Unreadable] = []
     while True:
         size = limit - len(found) if limit and selection.is_everything else _HISTORY_PAGE
         entries, count, more, _ = await store.page(selection.prefix, after, revision, size)
         for index, entry in enumerate(entries):
+            if isinstance(entry, Unreadable):
+                hidden.append(entry)
+                continue
             if not selection.matches(entry):
                 continue
             found.append(entry)
             if limit and len(found) == limit and (more or index + 1 < len(entries)):
                 token = continuation.encode(entry.key, store.prefix, revision)
                 remaining = count - len(entries) if selection.is_everything else None
-                return Page(found, revision, token, remaining)
+                return Page(found, revision, token, remaining, hidden)
         if not more:
-            return Page(found, revision)
+            return Page(found, revision, hidden=hidden)
         after = entries[-1].key + "\0"
 
 

@@ -12,19 +12,18 @@ import orjson
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.names import path_segment_name
-from tiphys.apiserver.storage.cacher import Cacher
+from tiphys.apiserver.storage.cacher import READY_SECONDS, Cacher, Unreadable
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
+from tiphys.apiserver.storage.feed import TooLargeRevision
 from tiphys.apiserver.storage.leases import Leases
 from tiphys.store.backend import (
     Backend,
     Compare,
     CompareTarget,
     Delete,
-    KeyValue,
     Put,
     Range,
-    StoreError,
     Txn,
     prefix_end,
 )
@@ -63,29 +62,37 @@ class ObjectStore:
 
     async def get(self, namespace: str, name: str) -> Entry | None:
         """The object as of now: every write that returned before the call is seen."""
-        await self.cacher.ready()
-        await self.cacher.feed.fresh()
-        return self.cacher.get(self.key(namespace, name))
+        key = self.key(namespace, name)
+        await self.cacher.ready(READY_SECONDS)
+        try:
+            await self.cacher.feed.fresh()
+        except TooLargeRevision:
+            return await self._stored(key)
+        return self.cacher.get(key)
+
+    async def _stored(self, key: str) -> Entry | None:
+        """The object as the store has it, past a cache that does not keep up. Raises 500 if it cannot be read."""
+        answer = await self._backend.range(Range(key.encode()))
+        return self.cacher.read(answer.kvs[0]) if answer.kvs else None
 
     async def cached(self, namespace: str, name: str) -> Entry | None:
         """The object as far as the cache knows it; possibly a moment old."""
-        await self.cacher.ready()
+        await self.cacher.ready(READY_SECONDS)
         return self.cacher.get(self.key(namespace, name))
 
-    async def page(self, prefix: str, after: str, revision: int, limit: int) -> tuple[list[Entry], int, bool, int]:
+    async def page(
+        self, prefix: str, after: str, revision: int, limit: int
+    ) -> tuple[list[Entry | Unreadable], int, bool, int]:
         """Read from the store's history: entries, how many there are from ``after`` on, whether more, the revision."""
         start = max(prefix, after).encode()
         found = await self._backend.range(Range(start, prefix_end(prefix.encode()), revision=revision, limit=limit))
-        return [self._entry(kv) for kv in found.kvs], found.count, found.more, found.revision
-
-    def _entry(self, kv: KeyValue) -> Entry:
-        return self.codec.entry(kv.key.decode(), kv.value, kv.mod_revision, None, kv.create_revision, kv.lease)
+        return [self.cacher.parse(kv) for kv in found.kvs], found.count, found.more, found.revision
 
     # -- writes
 
     async def create(self, key: str, obj: Object, ttl: int = 0) -> Entry:
         """Raises ``Exists``. ``ttl`` in seconds, 0 for ever. The cache is there first: a watch may start from here."""
-        await self.cacher.ready()
+        await self.cacher.ready(READY_SECONDS)
         draft = self.codec.draft(obj)
         lease = await self._leases.lease(ttl) if ttl else 0
         revision = await self._put(key, draft, 0, lease)
@@ -116,12 +123,12 @@ class ObjectStore:
         self.cacher.expect(key, draft)
         try:
             result = await self._backend.txn(Txn((compare,), (Put(raw, draft.value, lease),)))
-        except StoreError:
-            self.cacher.forget(key)
+        except BaseException:  # also a cancellation: nobody knows whether it was written
+            self.cacher.forget(key, draft)
             raise
         if result.succeeded:
             return result.revision
-        self.cacher.forget(key)
+        self.cacher.forget(key, draft)
         return None
 
     async def delete(self, key: str, old: Entry) -> Entry:

@@ -3,16 +3,23 @@
 Watches that ask for the same thing in the same form are one ``Group``: an event is selected and encoded once per group
 and the same bytes are written to every member. Groups whose selection names one value of a field (a node's pods, one
 object, one namespace) are found by that value, so that ten thousand of them cost nothing to the others.
+
+A group whose change cannot be selected or encoded, as no webhook converts it for one, ends with that error for its
+members; a member that cannot be written to is cut off. The other groups and members are told as if nothing had been.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from tiphys.apiserver.storage.changes import ADDED, DELETED, MODIFIED, Change
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.selection import FieldTerm, Selection
+from tiphys.runtime.tasks import contain
+
+log = logging.getLogger(__name__)
 
 MAX_BUFFERED = 32 * 1024 * 1024
 """Bytes that may wait for one watcher before it is cut off; it will list and watch again."""
@@ -34,6 +41,10 @@ class Member(Protocol):
 
     def cut_off(self) -> None:
         """End the watch, as its reader is too slow or the cache has lost the thread."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """End the watch, after an event that says why."""
         ...
 
 
@@ -63,16 +74,38 @@ class Group:
         return self._encode(DELETED, change.gone, change) if before else b""
 
     def tell(self, changes: Sequence[Change]) -> None:
-        if not (data := self.render(changes)):
+        try:
+            data = self.render(changes)
+        except Exception as error:  # noqa: BLE001 - its members are told, and log it
+            self._fail(error)
             return
-        for member in list(self.members.values()):
-            member.write(data)
+        if not data:
+            return
+        self.write(data)
         self._until_look -= len(data)
         if self._until_look <= 0:
             self._until_look = _LOOK_AFTER
             for member in list(self.members.values()):
                 if member.buffered > MAX_BUFFERED:
                     member.cut_off()
+
+    def write(self, data: bytes) -> None:
+        """Give every member the same bytes."""
+        for member in list(self.members.values()):
+            try:
+                member.write(data)
+            except Exception:
+                log.exception("a watcher cannot be written to and is cut off")
+                member.cut_off()
+
+    def mark(self, revision: int) -> None:
+        if self.bookmark is not None:
+            self.write(self.bookmark(revision))
+
+    def _fail(self, error: Exception) -> None:
+        log.warning("%d watches of %s end: %s", len(self.members), self.selection.prefix, error)
+        for member in list(self.members.values()):
+            contain("ending a watch", member.fail, error)
 
 
 class Watchers:
@@ -132,12 +165,9 @@ class Watchers:
     def mark(self, revision: int) -> None:
         """Tell everybody who asked for bookmarks how far the cache is."""
         for group in list(self._groups.values()):
-            if group.bookmark is not None:
-                data = group.bookmark(revision)
-                for member in list(group.members.values()):
-                    member.write(data)
+            contain("marking a watch", group.mark, revision)
 
     def cut_off_all(self) -> None:
         for group in list(self._groups.values()):
             for member in list(group.members.values()):
-                member.cut_off()
+                contain("ending a watch", member.cut_off)
