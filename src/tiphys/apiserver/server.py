@@ -73,7 +73,7 @@ class APIServer:
         self.clock = clock
         self._backend = backend
         self._runner = Runner(clock, "apiserver ")
-        self._feed = Feed(backend, clock)
+        self._feed = Feed(backend, clock, config.storage_root)
         self._compactor = Compactor(self._feed, clock, config.compaction_interval)
         ids = make_ids(config.seed)
         self.registries = Registries(self.scheme, self._feed, clock, self._runner, ids, config.storage_root)

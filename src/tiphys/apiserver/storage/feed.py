@@ -24,7 +24,6 @@ from tiphys.store.backend import Backend, Compacted, Event, StoreError, Watch, W
 log = logging.getLogger(__name__)
 
 EVERYTHING = b"\0"
-_ROOT = len(b"/registry/")
 _RETRY_SECONDS = 1.0
 _FRESH_SECONDS = 3.0
 _FEW_WAITING = 64
@@ -52,8 +51,11 @@ class TooLargeRevision(Exception):
 
 
 class Feed:
-    def __init__(self, backend: Backend, clock: Clock) -> None:
+    """``root`` is the key under which all objects are, without a slash at its end."""
+
+    def __init__(self, backend: Backend, clock: Clock, root: str = "/registry") -> None:
         self.backend = backend
+        self._within = len(root.encode()) + 1
         self.revision = 0
         self.oldest = 0
         """The oldest revision that can still be read, as far as this server knows."""
@@ -147,8 +149,8 @@ class Feed:
         return list(found.values())
 
     def _listener_of(self, key: bytes) -> Listener | None:
-        """Keys are ``/registry/RESOURCE/…`` or ``/registry/GROUP/RESOURCE/…``."""
-        end = key.find(b"/", _ROOT) + 1
+        """Keys are ``ROOT/RESOURCE/…`` or ``ROOT/GROUP/RESOURCE/…``."""
+        end = key.find(b"/", self._within) + 1
         listener = self._listeners.get(key[:end])
         if listener is None:
             listener = self._listeners.get(key[: key.find(b"/", end) + 1])
