@@ -97,8 +97,7 @@ def machine(tmp_path: Path) -> Callable[[Callable[[Machine], Awaitable[None]]], 
         try:
             asyncio.run(main())
         finally:
-            for mount in mounts.mounts_under(tmp_path):
-                mounts.unmount(mount)
+            assert mounts.unmount_below(tmp_path) == []
 
     return run
 
@@ -161,11 +160,11 @@ def test_a_pod_with_everything(machine: Any) -> None:
         assert b'"name":"web"' in (await m.ask("/runningpods/"))[1]
 
         folder = m.folder / "kubelet/pods/uid-web"
-        assert mounts.mounts_under(folder)
+        assert mounts.mounts_below(folder)
         m.api.delete_pod("web", grace=5)
         await m.until(lambda: not m.api.has_pod("web"))
         await m.until(lambda: not list((m.folder / "logs").glob("*web*")))
-        assert mounts.mounts_under(folder) == []
+        assert mounts.mounts_below(folder) == []
         assert not folder.exists()
         assert await m.runtime.list_containers() == []
         assert not pod_cgroups()

@@ -132,6 +132,5 @@ def test_a_subpath_stays_in_its_volume(tmp_path: Path) -> None:
         (volume / "plain").symlink_to("/etc/passwd")
         assert (target / "2").read_text() == "a file"
     finally:
-        for mount in mounts.mounts_under(target):
-            mounts.unmount(mount)
-    assert mounts.mounts_under(tmp_path) == []
+        assert mounts.unmount_below(tmp_path) == []
+    assert mounts.mounts_below(tmp_path) == []

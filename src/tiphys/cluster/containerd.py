@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiphys.cluster.images import PAUSE_IMAGE
+from tiphys.kubelet.volumes.mounts import unmount_below
 
 _CAP_SYS_RESOURCE = 24
 _UNUSED_PLUGINS = (
@@ -341,10 +342,8 @@ def remove_leftovers(config: ContainerdConfig, network: PodNetwork | None) -> li
     for pid in _shims(config):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    for mount in sorted(_mounts_under(config.state, config.root), reverse=True):
-        done = subprocess.run(["umount", "-l", mount], capture_output=True, text=True, check=False)
-        if done.returncode != 0 and mount in _mounts_under(config.state, config.root):
-            problems.append(f"cannot unmount {mount}: {done.stderr.strip()}")
+    still_mounted = (*unmount_below(config.state), *unmount_below(config.root))
+    problems += [f"cannot unmount {mount.path}: {mount.error.strerror}" for mount in still_mounted]
     if network is not None:
         subprocess.run(["ip", "link", "delete", network.bridge], capture_output=True, check=False)
         done = subprocess.run(
@@ -380,12 +379,6 @@ def remove_portmap_chains() -> None:
         script += [f"-F {chain}" for chain in present] + [f"-X {chain}" for chain in present]
         text = "\n".join([*script, "COMMIT", ""])
         subprocess.run([f"{program}-restore", "--noflush"], input=text, text=True, capture_output=True, check=False)
-
-
-def _mounts_under(*folders: Path) -> list[str]:
-    prefixes = tuple(f"{folder}/" for folder in folders)
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [mount for mount in mounts if mount.startswith(prefixes)]
 
 
 def _shims(config: ContainerdConfig) -> list[int]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 from pathlib import Path
 
 from tiphys.cluster import kubeconfig, network, pods
 from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_machine
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.service import RuntimeFailure
+from tiphys.kubelet.volumes.mounts import unmount_below
+from tiphys.runtime.folders import remove_tree
 
 
 def remove_everything(settings: Settings) -> list[str]:
@@ -36,15 +36,9 @@ def remove_everything(settings: Settings) -> list[str]:
 
 
 def _unmount(*folders: Path) -> list[str]:
-    """Unmount what is mounted under the folders: secrets and memory volumes of pods."""
-    prefixes = tuple(f"{folder}/" for folder in folders)
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    problems = []
-    for mount in sorted((line.split()[4] for line in lines if line.split()[4].startswith(prefixes)), reverse=True):
-        done = subprocess.run(["umount", "-l", mount], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            problems.append(f"cannot unmount {mount}: {done.stderr.strip()}")
-    return problems
+    """Unmount what is mounted under the folders: secrets, memory volumes and subPaths of pods."""
+    left = (mount for folder in folders for mount in unmount_below(folder))
+    return [f"cannot unmount {mount.path}: {mount.error.strerror}" for mount in left]
 
 
 def _remove_context(settings: Settings, problems: list[str]) -> None:
@@ -56,7 +50,7 @@ def _remove_context(settings: Settings, problems: list[str]) -> None:
 
 def _remove_folder(folder: Path) -> list[str]:
     try:
-        shutil.rmtree(folder)
+        remove_tree(folder)
     except FileNotFoundError:
         return []
     except OSError as error:

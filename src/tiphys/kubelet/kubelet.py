@@ -151,7 +151,15 @@ class Kubelet:
         backoff = Backoff()
         pulls = 1 if config.serialize_image_pulls else config.parallel_image_pulls
         images = ImageManager(self.image_service, clock, events, pulls)
-        builder = ConfigBuilder(self.settings, objects, self.image_service, self.services.store.list)
+        classes = RuntimeClasses(objects)
+        builder = ConfigBuilder(
+            self.settings,
+            objects,
+            self.image_service,
+            self.services.store.list,
+            classes=classes,
+            recursive_handlers=lambda: self.health.recursive_read_only,
+        )
         self.pod_runtime = PodRuntime(
             self.runtime,
             images,
@@ -162,7 +170,7 @@ class Kubelet:
             events,
             self.settings,
             backoff,
-            RuntimeClasses(objects),
+            classes,
         )
         self.mirrors = MirrorPodClient(self.client, lambda: self.node.node, self.pods.store.get)
         self._sync = PodSync(

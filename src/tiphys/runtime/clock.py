@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -44,12 +44,18 @@ class SystemClock:
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that never waits while a timer is pending: it moves the loop's clock instead."""
+    """A selector that never waits while a timer is pending: it moves the loop's clock instead.
+
+    While a thread works for the loop (``threads``), time stands still: what it does takes no virtual time.
+    """
 
     virtual_time = 0.0
+    threads = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:  # nothing is scheduled: only real I/O (a thread's wake-up) can make progress
+        if timeout is None or (
+            timeout > 0 and self.threads > 0
+        ):  # only real I/O (a thread's wake-up) can make progress
             return super().select(None)
         ready = super().select(0)
         if not ready and timeout > 0:
@@ -67,6 +73,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.virtual_time
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        self._jumping.threads += 1
+        work = super().run_in_executor(executor, func, *args)
+        work.add_done_callback(lambda _: self._finished())
+        return work
+
+    def _finished(self) -> None:
+        self._jumping.threads -= 1
 
 
 class VirtualClock:

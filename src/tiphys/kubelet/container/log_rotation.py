@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import os
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiphys.kubelet.container.logs import log_folder_of
 from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure, RuntimeService
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.folders import Folder
 
 log = logging.getLogger(__name__)
 
@@ -58,44 +61,48 @@ class LogRotation:
 
     async def _rotate(self, container_id: str, path: Path) -> None:
         try:
-            await asyncio.to_thread(self._clean, path)
-            aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S', time.gmtime(self._clock.now()))}")
-            _move(path, aside)
-            try:
-                await self._runtime.reopen_container_log(container_id)
-            except RuntimeFailure:
-                _move(aside, path)
-                raise
+            with log_folder_of(path) as folder:
+                await asyncio.to_thread(clean, folder, path.name, self._max_files)
+                aside = f"{path.name}.{time.strftime('%Y%m%d-%H%M%S', time.gmtime(self._clock.now()))}"
+                folder.rename(path.name, aside)
+                try:
+                    await self._runtime.reopen_container_log(container_id)
+                except RuntimeFailure:
+                    folder.rename(aside, path.name)
+                    raise
         except OSError as error:
             log.warning("cannot rotate %s: %s", path, error.strerror)
 
-    def _clean(self, path: Path) -> None:
-        """Remove the oldest, and compress all but the newest: the runtime may still be writing to that one."""
-        rotated = [entry for entry in path.parent.glob(f"{path.name}.*") if not entry.name.endswith(_TEMPORARY)]
-        doomed = set(to_remove([entry.name for entry in rotated], self._max_files - 2))
-        left = sorted(entry for entry in rotated if entry.name not in doomed)
-        for entry in rotated:
-            if entry.name in doomed:
-                entry.unlink(missing_ok=True)
-        for entry in left[:-1]:
-            if not entry.name.endswith(_COMPRESSED):
-                _compress(entry)
 
-
-def _move(path: Path, target: Path) -> None:
-    path.rename(target)
+def clean(folder: Folder, name: str, max_files: int) -> None:
+    """Remove the oldest, and compress all but the newest: the runtime may still be writing to that one."""
+    rotated = sorted(entry for entry in folder.names() if entry.startswith(f"{name}."))
+    for entry in rotated:
+        if entry.endswith(_TEMPORARY):  # a compression that was cut short
+            folder.unlink(entry)
+    rotated = [entry for entry in rotated if not entry.endswith(_TEMPORARY)]
+    doomed = set(to_remove(rotated, max_files - 2))
+    for entry in doomed:
+        folder.unlink(entry)
+    for entry in [entry for entry in rotated if entry not in doomed][:-1]:
+        if not entry.endswith(_COMPRESSED):
+            _compress(folder, entry)
 
 
 def _size(path: str) -> int:
     try:
-        return Path(path).stat().st_size
-    except FileNotFoundError:
+        with log_folder_of(Path(path)) as folder:
+            return folder.stat(Path(path).name).st_size
+    except OSError:
         return 0
 
 
-def _compress(path: Path) -> None:
-    temporary = path.with_name(f"{path.name}{_COMPRESSED}{_TEMPORARY}")
-    with path.open("rb") as source, gzip.open(temporary, "wb") as target:
+def _compress(folder: Folder, name: str) -> None:
+    with (
+        os.fdopen(folder.open_regular(name), "rb") as source,
+        os.fdopen(folder.make_file(f"{name}{_COMPRESSED}{_TEMPORARY}", 0o640), "wb") as file,
+        gzip.GzipFile(fileobj=file, mode="wb") as target,
+    ):
         shutil.copyfileobj(source, target)
-    temporary.rename(path.with_name(f"{path.name}{_COMPRESSED}"))
-    path.unlink()
+    folder.rename(f"{name}{_COMPRESSED}{_TEMPORARY}", f"{name}{_COMPRESSED}")
+    folder.unlink(name)

@@ -11,9 +11,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tiphys.controlkit.objects import parse_time
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.folders import Folder
 
 _BLOCK = 64 * 1024
 _POLL = 0.1
@@ -49,37 +51,51 @@ def parse_line(raw: bytes) -> LogLine | None:
     return LogLine(parts[0], parts[1], text if partial else text + b"\n", partial)
 
 
-def tail_offset(path: Path, lines: int) -> int:
+def log_folder_of(path: Path) -> Folder:
+    """The folder of a container's logs, ``<root>/<pod>/<container>/<run>.log``. Raises ``OSError``.
+
+    A pod may have the folder of all logs mounted: nothing below the root is followed that is a link.
+    """
+    with Folder.at(path.parents[2]) as root:
+        return root.folder("/".join(path.parts[-3:-1]))
+
+
+def open_log(path: Path) -> BinaryIO:
+    """A container's log, open for reading. What is no file, a link say, is refused with ``OSError``."""
+    with log_folder_of(path) as folder:
+        return os.fdopen(folder.open_regular(path.name), "rb")
+
+
+def tail_offset(stream: BinaryIO, lines: int) -> int:
     """Where the last ``lines`` lines of a file begin."""
-    if lines <= 0:
-        return path.stat().st_size
-    with path.open("rb") as stream:
-        position = stream.seek(0, os.SEEK_END)
-        if position == 0:
-            return 0
-        stream.seek(position - 1)
-        wanted = lines + (stream.read(1) == b"\n")
-        while position > 0:
-            size = min(_BLOCK, position)
-            position -= size
-            stream.seek(position)
-            block = stream.read(size)
-            count = block.count(b"\n")
-            if count >= wanted:
-                at = len(block)
-                for _ in range(wanted):
-                    at = block.rindex(b"\n", 0, at)
-                return position + at + 1
-            wanted -= count
+    position = stream.seek(0, os.SEEK_END)
+    if lines <= 0 or position == 0:
+        return position
+    stream.seek(position - 1)
+    wanted = lines + (stream.read(1) == b"\n")
+    while position > 0:
+        size = min(_BLOCK, position)
+        position -= size
+        stream.seek(position)
+        block = stream.read(size)
+        count = block.count(b"\n")
+        if count >= wanted:
+            at = len(block)
+            for _ in range(wanted):
+                at = block.rindex(b"\n", 0, at)
+            return position + at + 1
+        wanted -= count
     return 0
 
 
 def read_last_lines(path: Path, lines: int, limit: int) -> str:
     """The end of a log as text: at most ``lines`` lines and ``limit`` bytes."""
-    if not path.exists():
+    try:
+        stream = open_log(path)
+    except FileNotFoundError:
         return ""
-    with path.open("rb") as stream:
-        stream.seek(tail_offset(path, lines))
+    with stream:
+        stream.seek(tail_offset(stream, lines))
         found = b"".join(line.text for raw in stream.read().split(b"\n") if raw and (line := parse_line(raw)))
     return found[-limit:].decode("utf-8", "replace")
 
@@ -133,11 +149,10 @@ async def read_log(
 ) -> None:
     """Write a log; with ``follow``, go on until the container has ended (``running``), across rotations of the file."""
     writer = LogWriter(options, write)
-    offset = tail_offset(path, options.tail) if options.tail is not None else 0
     rest = b""
-    stream = path.open("rb")
+    stream = open_log(path)
     try:
-        stream.seek(offset)
+        stream.seek(tail_offset(stream, options.tail) if options.tail is not None else 0)
         while not writer.full:
             alive = running()  # asked before reading: what was written by its end is then read
             block = stream.read(_BLOCK)
@@ -156,7 +171,7 @@ async def read_log(
                 break
             if _rotated(path, stream.fileno()):
                 stream.close()
-                stream = path.open("rb")
+                stream = open_log(path)
                 continue
             if not alive:
                 break

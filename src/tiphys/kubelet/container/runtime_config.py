@@ -25,11 +25,17 @@ class MountPoint:
     host_path: str
     read_only: bool = False
     propagation: str | None = None
+    recursive_read_only: bool = False
+
+
+def log_folder(pod: Pod) -> str:
+    """The name of the folder of a pod's logs: ``<namespace>_<name>_<uid>``."""
+    return f"{pods.namespace_of(pod)}_{pods.name_of(pod)}_{pods.uid_of(pod)}"
 
 
 def log_directory(root: str, pod: Pod) -> str:
-    """Where the logs of a pod are: ``<root>/<namespace>_<name>_<uid>``."""
-    return f"{root}/{pods.namespace_of(pod)}_{pods.name_of(pod)}_{pods.uid_of(pod)}"
+    """Where the logs of a pod are."""
+    return f"{root}/{log_folder(pod)}"
 
 
 def log_path(container: str, restarts: int) -> str:
@@ -141,4 +147,5 @@ def _mount(mount: MountPoint) -> dict[str, Any]:
         "host_path": mount.host_path,
         "readonly": mount.read_only,
         "propagation": _PROPAGATION[mount.propagation],
+        "recursive_read_only": mount.recursive_read_only,
     }

@@ -5,11 +5,12 @@ Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#con
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tiphys.kubelet import labels
@@ -24,6 +25,7 @@ from tiphys.kubelet.runtime.service import (
     Sandbox,
 )
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.folders import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +33,15 @@ KEEP_DEAD = 1
 """Dead runs of each container that are kept, for `kubectl logs --previous`."""
 
 
-def dead_containers(containers: Sequence[Container], gone: Collection[str]) -> list[str]:
-    """Ids of the containers to remove: all that belong to pods that are ``gone``, and all but the newest dead run."""
+def dead_containers(containers: Sequence[Container], is_gone: Callable[[str], bool]) -> list[str]:
+    """Ids of the containers to remove: all that belong to pods that are gone, and all but the newest dead run."""
     found: list[str] = []
     kept: dict[tuple[str, str], int] = {}
     for container in sorted(containers, key=lambda c: (c.created_at, c.attempt), reverse=True):
         uid = container.labels.get(labels.POD_UID, "")
         if container.state is ContainerState.RUNNING:
             continue
-        if uid in gone:
+        if is_gone(uid):
             found.append(container.id)
             continue
         key = (uid, container.labels.get(labels.CONTAINER_NAME, container.name))
@@ -50,8 +52,10 @@ def dead_containers(containers: Sequence[Container], gone: Collection[str]) -> l
     return found
 
 
-def dead_sandboxes(sandboxes: Sequence[Sandbox], containers: Iterable[Container], gone: Collection[str]) -> list[str]:
-    """Ids of the sandboxes to remove: those of pods that are ``gone``, and old ones that hold no container."""
+def dead_sandboxes(
+    sandboxes: Sequence[Sandbox], containers: Iterable[Container], is_gone: Callable[[str], bool]
+) -> list[str]:
+    """Ids of the sandboxes to remove: those of pods that are gone, and old ones that hold no container."""
     used = {container.sandbox_id for container in containers}
     newest: dict[str, Sandbox] = {}
     for sandbox in sandboxes:
@@ -62,7 +66,7 @@ def dead_sandboxes(sandboxes: Sequence[Sandbox], containers: Iterable[Container]
         for sandbox in sandboxes
         if not sandbox.ready
         and sandbox.id not in used
-        and (sandbox.uid in gone or newest[sandbox.uid].id != sandbox.id)
+        and (is_gone(sandbox.uid) or newest[sandbox.uid].id != sandbox.id)
     ]
 
 
@@ -72,13 +76,13 @@ class ContainerGC:
         self._log_root = Path(log_root)
         self._log_links = Path(log_links) if log_links else None
 
-    async def collect(self, gone: Collection[str]) -> None:
-        """One round. Raises ``RuntimeFailure``."""
+    async def collect(self, is_gone: Callable[[str], bool]) -> None:
+        """One round; ``is_gone`` says whether the pod of a uid is no longer known now. Raises ``RuntimeFailure``."""
         containers = await self._runtime.list_containers()
-        doomed = dead_containers(containers, gone)
+        doomed = set(dead_containers(containers, is_gone))
         await self._remove_containers(doomed)
-        left = [container for container in containers if container.id not in set(doomed)]
-        for sandbox_id in dead_sandboxes(await self._runtime.list_sandboxes(), left, gone):
+        left = [container for container in containers if container.id not in doomed]
+        for sandbox_id in dead_sandboxes(await self._runtime.list_sandboxes(), left, is_gone):
             with contextlib.suppress(RuntimeNotFound):
                 await self._runtime.remove_sandbox(sandbox_id)
         self._remove_dead_links()
@@ -92,7 +96,7 @@ class ContainerGC:
                 await self._runtime.remove_sandbox(sandbox.id)
         if self._log_root.is_dir():
             for folder in self._log_root.glob(f"*_{uid}"):
-                shutil.rmtree(folder, ignore_errors=True)
+                await asyncio.to_thread(_remove_logs, folder)
         self._remove_dead_links()
 
     async def _remove_containers(self, ids: Iterable[str]) -> None:
@@ -106,6 +110,13 @@ class ContainerGC:
         for link in self._log_links.glob("*.log"):
             if link.is_symlink() and str(self._log_root) in os.readlink(link) and not link.exists():
                 link.unlink(missing_ok=True)
+
+
+def _remove_logs(folder: Path) -> None:
+    try:
+        remove_tree(folder)
+    except OSError as error:
+        log.warning("cannot remove the logs in %s: %s", folder, error.strerror)
 
 
 class ImageGC:

@@ -21,6 +21,8 @@ class RuntimeHealth:
         self.version = RuntimeVersion("", "", "")
         self.runtime_problem = "container runtime status check may not have completed yet"
         self.network_problem = ""
+        self.recursive_read_only: frozenset[str] = frozenset()
+        """The runtime's handlers that can mount read-only recursively."""
         self.changed = asyncio.Event()
         """Set when a problem has come or gone; whoever waits clears it."""
 
@@ -34,10 +36,12 @@ class RuntimeHealth:
         try:
             if not self.version.name:
                 self.version = await self._runtime.version()
-            conditions = {condition.type: condition for condition in await self._runtime.status()}
+            status = await self._runtime.status()
         except RuntimeFailure as error:
             self.runtime_problem = f"container runtime is down: {error}"
         else:
+            self.recursive_read_only = status.recursive_read_only
+            conditions = {condition.type: condition for condition in status.conditions}
             ready = conditions.get("RuntimeReady")
             self.runtime_problem = "" if ready and ready.status else "container runtime is down"
             network = conditions.get("NetworkReady")

@@ -74,19 +74,22 @@ class Housekeeping:
 
     async def clean_up(self) -> None:
         """One round over the runtime and the folders of pods."""
-        known = self._known() | self._removing
         try:
             for uid in self._pleg.running_pods():
-                if uid and uid not in known:
+                if uid and self._is_orphan(uid):
                     await self._end_orphan(uid)
         except RuntimeFailure as error:
             log.warning("cannot end pods without a source: %s", error)
         for uid in self._volumes.known_pods():
-            if uid not in known:
+            if self._is_orphan(uid):
                 try:
-                    self._volumes.unmount(uid)
+                    await self._volumes.unmount(uid)
                 except OSError as error:
                     log.warning("cannot remove the folder of pod %s: %s", uid, error)
+
+    def _is_orphan(self, uid: str) -> bool:
+        """Whether nothing has this pod, at this moment: what was so before an ``await`` does not count after it."""
+        return uid not in self._known() and uid not in self._removing
 
     async def _end_orphan(self, uid: str) -> None:
         observed = await self._pod_runtime.observe(uid)
@@ -104,10 +107,8 @@ class Housekeeping:
     async def _collect_for_ever(self) -> None:
         while True:
             await self._clock.sleep(GC_PERIOD)
-            known = self._known()
-            gone = [uid for uid in self._pleg.running_pods() if uid not in known]
             try:
-                await self._containers.collect(gone)
+                await self._containers.collect(lambda uid: uid not in self._known())
             except RuntimeFailure as error:
                 log.warning("cannot remove dead containers: %s", error)
 

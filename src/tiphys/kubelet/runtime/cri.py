@@ -90,9 +90,11 @@ class CRIClient:
         answer = await self._call("Version", version="v1")
         return service.RuntimeVersion(answer.runtime_name, answer.runtime_version, answer.runtime_api_version)
 
-    async def status(self) -> list[service.Condition]:
+    async def status(self) -> service.RuntimeStatus:
         answer = await self._call("Status")
-        return [service.Condition(c.type, c.status, c.reason, c.message) for c in answer.status.conditions]
+        conditions = (service.Condition(c.type, c.status, c.reason, c.message) for c in answer.status.conditions)
+        recursive = (h.name for h in answer.runtime_handlers if h.features.recursive_read_only_mounts)
+        return service.RuntimeStatus(tuple(conditions), frozenset(recursive))
 
     async def update_pod_cidr(self, pod_cidr: str) -> None:
         await self._call("UpdateRuntimeConfig", runtime_config={"network_config": {"pod_cidr": pod_cidr}})

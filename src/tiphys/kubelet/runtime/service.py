@@ -81,6 +81,14 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeStatus:
+    """How the runtime is. ``recursive_read_only`` are its handlers ("" is the default) that can mount so."""
+
+    conditions: tuple[Condition, ...]
+    recursive_read_only: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Sandbox:
     """A pod's sandbox. ``ips`` is known only from ``sandbox_status``."""
 
@@ -228,7 +236,7 @@ class RuntimeService(Protocol):
 
     async def version(self) -> RuntimeVersion: ...
 
-    async def status(self) -> list[Condition]: ...
+    async def status(self) -> RuntimeStatus: ...
 
     async def update_pod_cidr(self, pod_cidr: str) -> None: ...
 

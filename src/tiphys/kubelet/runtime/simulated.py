@@ -32,6 +32,7 @@ from tiphys.kubelet.runtime.service import (
     RuntimeEvent,
     RuntimeFailure,
     RuntimeNotFound,
+    RuntimeStatus,
     RuntimeTimeout,
     RuntimeUnsupported,
     RuntimeVersion,
@@ -108,8 +109,8 @@ class SimulatedRuntime:
     async def version(self) -> RuntimeVersion:
         return RuntimeVersion("simulated", "1.0", "v1")
 
-    async def status(self) -> list[Condition]:
-        return list(self.conditions)
+    async def status(self) -> RuntimeStatus:
+        return RuntimeStatus(tuple(self.conditions))
 
     async def update_pod_cidr(self, pod_cidr: str) -> None:
         self._prefix = pod_cidr.rpartition(".")[0]

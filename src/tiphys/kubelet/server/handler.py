@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from tiphys.kubelet.server import answers
 from tiphys.kubelet.server.auth import Authenticator, Authorizer
 from tiphys.kubelet.server.container_logs import ContainerLogs
 from tiphys.kubelet.server.metrics import Metrics
+from tiphys.kubelet.server.node_logs import node_logs
 from tiphys.kubelet.server.stats import summary
 from tiphys.kubelet.server.streaming import Streaming
 from tiphys.wire.http import Request, Response
@@ -131,17 +131,7 @@ class KubeletServer:
             return answers.plain(500, error.raw)
 
     async def _node_logs(self, request: Request, path: dict[str, str]) -> Response:
-        """Files under /var/log, and nothing else."""
-        wanted = (_NODE_LOGS / path["path"].lstrip("/")).resolve()
-        if wanted != _NODE_LOGS and _NODE_LOGS not in wanted.parents:
-            return answers.text(403, "403 Forbidden")
-        if wanted.is_dir():
-            names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(wanted))
-            lines = "".join(f'<a href="{name}">{name}</a>\n' for name in names)
-            return Response(200, {"Content-Type": "text/html; charset=utf-8"}, f"<pre>\n{lines}</pre>\n".encode())
-        if not wanted.is_file():
-            return answers.text(404, "404 page not found")
-        return Response(200, {"Content-Type": "text/plain; charset=utf-8"}, wanted.read_bytes())
+        return node_logs(_NODE_LOGS, path["path"] or "")
 
     # Containers.
 

@@ -7,9 +7,7 @@ tokens are written to memory (tmpfs), never to disk.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.ownership import already_given, give_to_group
 from tiphys.kubelet.volumes.payloads import Material, MountFailure, TokenSpec
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.folders import Folder, remove_tree
 
 Object = dict[str, Any]
 
@@ -55,6 +54,20 @@ class ObjectSource(Protocol):
 
 class TokenSource(Protocol):
     async def token(self, pod: Pod, spec: TokenSpec) -> str: ...
+
+
+def remove_mounted_tree(folder: Path) -> None:
+    """Unmount what is mounted below a folder, and remove it. What cannot be unmounted is left as it is: ``OSError``."""
+    if left := mounts.unmount_below(folder):
+        raise OSError(left[0].error.errno, left[0].error.strerror, left[0].path)
+    remove_tree(folder)
+
+
+def _set_mode(folder: Path, mode: int) -> None:
+    """The top of a volume: its folder is the kubelet's own, but a container may change the mode."""
+    with Folder.at(folder.parent) as parent, parent.folder(folder.name) as top:
+        if os.fstat(top.descriptor).st_mode & 0o777 != mode:
+            os.fchmod(top.descriptor, mode)
 
 
 FieldReader = Callable[[Pod, Object], str]
@@ -115,7 +128,7 @@ class VolumeManager:
         if payloads.is_projection(volume):
             return await self._mount_projection(pod, volume)
         if (empty := volume.get("emptyDir")) is not None:
-            return self._mount_empty_dir(pod, volume["name"], empty)
+            return await self._mount_empty_dir(pod, volume["name"], empty)
         if host := volume.get("hostPath"):
             return MountedVolume(prepare_host_path(host["path"], host.get("type") or ""))
         if claim := volume.get("persistentVolumeClaim"):
@@ -124,7 +137,7 @@ class VolumeManager:
             return await self._mount_claim(pod, f"{pods.name_of(pod)}-{volume['name']}", False)
         kind = next((key for key in volume if key != "name"), "emptyDir")
         if kind == "emptyDir":
-            return self._mount_empty_dir(pod, volume["name"], {})
+            return await self._mount_empty_dir(pod, volume["name"], {})
         raise MountFailure(f"volume type {kind} is not supported by this kubelet")
 
     def _folder(self, pod: Pod, plugin: str, name: str) -> Path:
@@ -138,11 +151,11 @@ class VolumeManager:
         folder = self._folder(pod, _PLUGINS[kind], volume["name"])
         if kind != "configMap":
             self._in_memory(folder, "")
-        folder.chmod(0o777)
+        _set_mode(folder, 0o777)
         group = payloads.fs_group(pod)
         permissions = None if group is None else lambda path: give_to_group(path, group, read_only=True)
         write_payload(folder, payload, self._clock.now(), permissions)
-        return MountedVolume(folder)
+        return MountedVolume(folder, read_only=True)
 
     async def _fetch(self, pod: Pod, volume: Object) -> Material:
         needs = payloads.needs(volume)
@@ -169,7 +182,7 @@ class VolumeManager:
         found = await asyncio.gather(*(self._objects.get(pod_uid, resource, namespace, name) for name in ordered))
         return {name: obj for name, obj in zip(ordered, found, strict=True) if obj is not None}
 
-    def _mount_empty_dir(self, pod: Pod, name: str, empty: Object) -> MountedVolume:
+    async def _mount_empty_dir(self, pod: Pod, name: str, empty: Object) -> MountedVolume:
         folder = self._folder(pod, "empty-dir", name)
         medium = empty.get("medium") or ""
         if medium.startswith("HugePages"):
@@ -178,15 +191,17 @@ class VolumeManager:
             size = value(empty.get("sizeLimit"))
             self._in_memory(folder, f"size={size}" if size else "")
         group = payloads.fs_group(pod)
-        if folder.stat().st_mode & 0o777 != 0o777:
-            folder.chmod(0o777)
+        _set_mode(folder, 0o777)
         if group is not None and not already_given(folder, group):
-            give_to_group(folder, group)
+            await asyncio.to_thread(give_to_group, folder, group)
         return MountedVolume(folder)
 
     def _in_memory(self, folder: Path, options: str) -> None:
-        if self._memory and not os.path.ismount(folder):
-            mounts.mount_tmpfs(folder, options)
+        if not self._memory:
+            return
+        with Folder.at(folder.parent) as parent:
+            if not mounts.is_mounted(parent, folder.name):
+                mounts.mount_tmpfs(parent, folder.name, options)
 
     async def _mount_claim(self, pod: Pod, name: str, read_only: bool) -> MountedVolume:
         claim = await self._client.get(PERSISTENT_VOLUME_CLAIMS, name, pods.namespace_of(pod))
@@ -199,28 +214,26 @@ class VolumeManager:
             path = prepare_host_path(host["path"], host.get("type") or "")
         elif local := spec.get("local"):
             path = prepare_host_path(local["path"], "Directory")
-            self._own(pod, path)
+            await self._own(pod, path)
         else:
             kind = next((key for key in ("csi", "nfs", "iscsi", "fc") if key in spec), "unknown")
             raise MountFailure(f"persistent volumes of type {kind} are not supported by this kubelet")
         return MountedVolume(path, read_only)
 
-    def _own(self, pod: Pod, folder: Path) -> None:
+    async def _own(self, pod: Pod, folder: Path) -> None:
         group = payloads.fs_group(pod)
         if group is None:
             return
         policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy")
         if policy != "OnRootMismatch" or not already_given(folder, group):
-            give_to_group(folder, group)
+            await asyncio.to_thread(give_to_group, folder, group)
 
-    def unmount(self, pod_uid: str) -> None:
-        """Take away the pod's volumes and its folder. Raises ``OSError`` where something is still in use."""
-        folder = self.pod_dir(pod_uid)
-        for mount in mounts.mounts_under(folder):
-            mounts.unmount(mount)
-        if left := mounts.mounts_under(folder):
-            raise OSError(errno.EBUSY, "still mounted", left[0])
-        shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
+    async def unmount(self, pod_uid: str) -> None:
+        """Take away the pod's volumes and its folder. Raises ``OSError`` where something is still in use.
+
+        A pod may have left any number of files, so this is done off the loop.
+        """
+        await asyncio.to_thread(remove_mounted_tree, self.pod_dir(pod_uid))
 
     def known_pods(self) -> list[str]:
         """Uids of the pods that have a folder on this node."""

@@ -5,8 +5,12 @@ Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-contex
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
+
+from tiphys.runtime.folders import O_PATH, Folder, walk
 
 _READ_WRITE = 0o660
 _READ_ONLY = 0o440
@@ -15,11 +19,15 @@ _SET_GROUP_ID = 0o2000
 
 
 def give_to_group(folder: Path, group: int, read_only: bool = False) -> None:
-    """Give ``folder`` and all in it to ``group``; folders pass the group on to what is made in them."""
-    for parent, _, names in os.walk(folder):
-        _give(parent, group, read_only)
-        for name in names:
-            _give(os.path.join(parent, name), group, read_only)
+    """Give ``folder`` and all in it to ``group``; folders pass the group on to what is made in them.
+
+    A container may change the volume meanwhile: each file is changed through a descriptor that is no link.
+    """
+    with Folder.at(folder) as top:
+        _give(top.descriptor, ".", group, read_only)
+        for parent, name, _ in walk(top.descriptor):
+            with contextlib.suppress(FileNotFoundError):
+                _give(parent, name, group, read_only)
 
 
 def already_given(folder: Path, group: int) -> bool:
@@ -29,12 +37,18 @@ def already_given(folder: Path, group: int) -> bool:
     return found.st_gid == group and found.st_mode & wanted == wanted
 
 
-def _give(path: str, group: int, read_only: bool) -> None:
-    found = os.lstat(path)
-    os.lchown(path, -1, group)
-    if os.path.islink(path):
-        return
-    mode = _READ_ONLY if read_only else _READ_WRITE
-    if os.path.isdir(path):
-        mode |= _ENTER | _SET_GROUP_ID
-    os.chmod(path, (found.st_mode & 0o7777) | mode)
+def _give(parent: int, name: str, group: int, read_only: bool) -> None:
+    file = os.open(name, O_PATH | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        found = os.fstat(file)
+        if stat.S_ISLNK(found.st_mode):
+            os.chown(name, -1, group, dir_fd=parent, follow_symlinks=False)
+            return
+        exact = f"/proc/self/fd/{file}"
+        os.chown(exact, -1, group)
+        mode = _READ_ONLY if read_only else _READ_WRITE
+        if stat.S_ISDIR(found.st_mode):
+            mode |= _ENTER | _SET_GROUP_ID
+        os.chmod(exact, stat.S_IMODE(found.st_mode) | mode)
+    finally:
+        os.close(file)

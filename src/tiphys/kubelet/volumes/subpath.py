@@ -1,19 +1,24 @@
 """subPath: a part of a volume, mounted without letting a symbolic link lead out of the volume.
 
-The path is resolved once, checked to lie in the volume, opened part by part without following links, and the open file
-is bound into the pod's own folder: what a container does to the volume afterwards cannot change what is mounted.
-Source: the advisory for CVE-2017-1002101.
+The path is resolved once, below the volume, to an open file, and that file is bound into the pod's own folder: what a
+container does to the volume meanwhile or afterwards cannot change what is mounted. Source: the advisories for
+CVE-2017-1002101 and CVE-2021-25741.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path, PurePosixPath
 
-from tiphys.kubelet.volumes.mounts import bind, mount_points
+from tiphys.kubelet.volumes.mounts import bind, is_bound, is_mounted, unmount
 from tiphys.kubelet.volumes.payloads import MountFailure
+from tiphys.runtime.folders import O_PATH, Folder
 
-_O_PATH = getattr(os, "O_PATH", 0o10000000)
+
+class SubPathNotMade(MountFailure):
+    """A folder that the subPath names is missing and cannot be made."""
 
 
 def check_subpath(path: str) -> None:
@@ -23,62 +28,63 @@ def check_subpath(path: str) -> None:
         raise MountFailure(f"unable to provision SubPath `{path}`: must not contain '..'")
 
 
-def bind_subpath(volume: Path, path: str, target: Path, read_only_volume: bool = False) -> Path:
-    """Bind ``path`` of ``volume`` at ``target`` (a folder is made where it is missing); gives ``target``."""
+def bind_subpath(volume: Path, path: str, target: Path) -> Path:
+    """Bind ``path`` of ``volume`` at ``target``; gives ``target``. A folder is made where it is missing.
+
+    What is bound there already stays if it is the same file, and is replaced if the volume has another by now. Raises
+    ``MountFailure``.
+    """
     check_subpath(path)
-    base = volume.resolve()
-    wanted = base / path
-    if not wanted.exists() and not read_only_volume:
-        _make_folder(base, path)
-    resolved = wanted.resolve()
-    if resolved != base and base not in resolved.parents:
-        raise MountFailure(f"failed to prepare subPath {path}: it leads out of its volume")
-    descriptor = _open_inside(base, resolved.relative_to(base))
     try:
-        if str(target) in mount_points():
-            return target
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
-            target.mkdir(parents=True, exist_ok=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-        bind(f"/proc/self/fd/{descriptor}", target)
-    finally:
-        os.close(descriptor)
+        with Folder.at(volume) as base:
+            source = _open_or_make(base, path)
+        try:
+            _bind(source, target)
+        finally:
+            os.close(source)
+    except OSError as error:
+        why = "it leads out of its volume" if error.errno == errno.EXDEV else error.strerror
+        raise MountFailure(f"failed to prepare subPath {path}: {why}") from error
     return target
 
 
-def _make_folder(base: Path, path: str) -> None:
-    """Make the folders of ``path`` with the volume's own mode, never through a link."""
-    mode = base.stat().st_mode & 0o7777
-    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+def _open_or_make(base: Folder, path: str) -> int:
+    """``path`` below the volume, links in it followed; what is missing becomes folders with the volume's mode."""
     try:
-        for part in PurePosixPath(path).parts:
-            try:
-                os.mkdir(part, dir_fd=descriptor)
-                os.chmod(part, mode, dir_fd=descriptor)
-            except FileExistsError:
-                pass
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-    except OSError as error:
-        raise MountFailure(f"failed to create subPath directory {path}: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
+        return base.open(path, O_PATH, follow=True)
+    except FileNotFoundError:
+        mode = stat.S_IMODE(os.fstat(base.descriptor).st_mode)
+        try:
+            made = base.make_folders(path, mode, follow=True)
+        except OSError as error:
+            raise SubPathNotMade(f"failed to create subPath directory {path}: {error.strerror}") from error
+        with made:
+            return made.open(".", O_PATH)
 
 
-def _open_inside(base: Path, inside: Path) -> int:
-    descriptor = os.open(base, _O_PATH | os.O_NOFOLLOW)
+def _bind(source: int, target: Path) -> None:
+    """The folders above ``target`` are the kubelet's own."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Folder.at(target.parent) as folder:
+        while is_mounted(folder, target.name):
+            if is_bound(source, folder, target.name):
+                return
+            unmount(folder, target.name)
+        _make_target(folder, target.name, is_folder=stat.S_ISDIR(os.fstat(source).st_mode))
+        bind(source, folder, target.name)
+
+
+def _make_target(folder: Folder, name: str, *, is_folder: bool) -> None:
+    """A folder or file to mount on; one of the other kind was left by another version of the volume."""
     try:
-        for part in inside.parts:
-            inner = os.open(part, _O_PATH | os.O_NOFOLLOW, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-    except OSError as error:
-        os.close(descriptor)
-        raise MountFailure(f"failed to open subPath {inside}: {error.strerror}") from error
-    if os.path.islink(f"/proc/self/fd/{descriptor}") and not os.path.exists(f"/proc/self/fd/{descriptor}"):
-        os.close(descriptor)
-        raise MountFailure(f"failed to open subPath {inside}: it was removed")
-    return descriptor
+        found = folder.stat(name)
+    except FileNotFoundError:
+        pass
+    else:
+        if stat.S_ISDIR(found.st_mode) == is_folder and not stat.S_ISLNK(found.st_mode):
+            return
+        os.rmdir(name, dir_fd=folder.descriptor) if stat.S_ISDIR(found.st_mode) else folder.unlink(name)
+    if is_folder:
+        os.mkdir(name, 0o755, dir_fd=folder.descriptor)
+    else:
+        os.close(folder.make_file(name, 0o640))
