@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.recorded.conversations import wire_samples
 from tiphys.api import codec, protobuf
 from tiphys.api.definitions import definitions
+from tiphys.api.protobuf.messages import messages
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
@@ -79,7 +80,41 @@ def test_each_served_kind_is_read_as_its_json() -> None:
 
 def test_fields_have_the_names_that_the_published_definitions_give_them() -> None:
     known = definitions()
-    for message, fields in protobuf._messages().items():
+    for message, fields in messages().items():
         properties = known.get(message, {}).get("properties")
         if properties:
-            assert {name for name, _, _ in fields.values() if name} <= set(properties), message
+            assert {field.name for field in fields if field.name} <= set(properties), message
+
+
+def _samples() -> list[str]:
+    """Names of the samples of kinds that have a protobuf form here: those that are served, and options."""
+    objects = {name.removesuffix(".json"): json.loads(text) for name, text in wire_samples().items() if "json" in name}
+    return sorted(n for n, o in objects.items() if "kind" in o and protobuf.has_message(o["apiVersion"], o["kind"]))
+
+
+@pytest.mark.parametrize("name", _samples())
+def test_each_sample_is_written_byte_for_byte(name: str) -> None:
+    assert protobuf.encode(json.loads(wire_samples()[f"{name}.json"])) == wire_samples()[f"{name}.pb"]
+
+
+def test_enough_samples() -> None:
+    assert len(_samples()) > 90
+
+
+def test_a_watch_event_is_framed() -> None:
+    body = protobuf.encode({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}})
+    event = b"\n\x05ADDED\x12" + bytes([len(body) + 2]) + b"\n" + bytes([len(body)]) + body
+    assert protobuf.watch_event("ADDED", body) == len(event).to_bytes(4, "big") + event
+
+
+@given(st.integers(0, 3), st.text(max_size=300))
+def test_a_list_is_joined_from_the_messages_of_its_items(count: int, text: str) -> None:
+    items = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{number}"}, "data": {"k": text}}
+        for number in range(count)
+    ]
+    meta = {"resourceVersion": "7", "remainingItemCount": 300}
+    pieces = protobuf.join("v1", "ConfigMapList", meta, [protobuf.unwrap(protobuf.encode(item)) for item in items])
+    bare = [{key: value for key, value in item.items() if key not in ("apiVersion", "kind")} for item in items]
+    whole = {"apiVersion": "v1", "kind": "ConfigMapList", "metadata": meta, "items": bare}
+    assert b"".join(pieces) == protobuf.encode(whole)

@@ -1,45 +1,36 @@
-"""Objects in the protobuf form of the Kubernetes API, read into the dicts that JSON gives.
+"""Reading the protobuf form.
 
-Typed clients of the Go library send built-in kinds so (``application/vnd.kubernetes.protobuf``). A body is the four
-bytes ``k8s\\0`` and a ``runtime.Unknown``: API version, kind, and the object's own message. Field numbers are the
-published ones, in data/protobuf.json.gz: per message its fields with number, JSON name (empty for a struct that JSON
-has inline), ``o``ptional, ``r``epeated or ``m``ap, and type.
-
-Go's messages carry empty strings, zeros and false where JSON leaves a field out; ``codec`` drops them as it drops them
-from JSON. Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
+Go messages carry empty strings, zeros and false in fields that JSON leaves out; ``codec`` drops them as it drops them
+from JSON.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import struct
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from importlib.resources import files
+from functools import cache
 from typing import Any
 
 import orjson
 
 from tiphys.api.meta.timestamps import format_time
-from tiphys.api.resources import definition_name
-from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.protobuf.messages import (
+    CONTENT_TYPE,
+    MAGIC,
+    MAP,
+    REPEATED,
+    Field,
+    Object,
+    ProtobufError,
+    message_name,
+    messages,
+)
 
-CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
-MAGIC = b"k8s\0"
-
-Object = dict[str, Any]
-Field = tuple[str, str, str]
-"""JSON name, cardinality (``o``, ``r`` or ``m``) and type."""
 Value = int | bytes
 Reader = Callable[[Value], Any]
 
-_META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _MAX_DEPTH = 100
-
-
-class ProtobufError(ValueError):
-    """The bytes are no object in protobuf form."""
 
 
 def decode(data: bytes) -> Object:
@@ -51,23 +42,13 @@ def decode(data: bytes) -> Object:
     api_version, kind = (_text(type_meta.get(number, b"")) for number in (1, 2))
     if _bytes(envelope.get(3, b"")) or _text(envelope.get(4, b"")) not in ("", CONTENT_TYPE):
         raise ProtobufError("the object within the protobuf message is encoded in another way")
-    message = _message_name(api_version, kind)
-    if message not in _messages():
-        raise ProtobufError(f'no kind "{kind}" is registered for version "{api_version}"')
+    message = message_name(api_version, kind)
     return {"apiVersion": api_version, "kind": kind, **_read_message(message, _bytes(envelope.get(2, b"")), 0)}
 
 
-def _message_name(api_version: str, kind: str) -> str:
-    group, _, version = api_version.rpartition("/")
-    name = definition_name(GroupVersionKind(group, version, kind))
-    return name if name in _messages() else _META + kind
-
-
-@lru_cache(maxsize=1)
-def _messages() -> dict[str, dict[int, Field]]:
-    packed = files("tiphys.api").joinpath("data/protobuf.json.gz").read_bytes()
-    table = orjson.loads(gzip.decompress(packed))
-    return {message: {row[0]: (row[1], row[2], row[3]) for row in rows} for message, rows in table.items()}
+@cache
+def _fields_of(message: str) -> dict[int, Field]:
+    return {field.number: field for field in messages()[message]}
 
 
 def _read_message(message: str, data: bytes, depth: int) -> Any:
@@ -76,16 +57,16 @@ def _read_message(message: str, data: bytes, depth: int) -> Any:
         return special(data)
     if depth > _MAX_DEPTH:
         raise ProtobufError(f"the object is nested more than {_MAX_DEPTH} deep")
-    fields = _messages()[message]
+    fields = _fields_of(message)
     found: Object = {}
     for number, value in _fields(data):
-        if number not in fields:  # a newer client's field: the original passes over it, too
+        if number not in fields:  # a newer client's field: upstream passes over it, too
             continue
-        name, cardinality, type = fields[number]
-        if cardinality == "m":
+        _, name, presence, type = fields[number]
+        if presence == MAP:
             key, item = _read_entry(type, _bytes(value), depth)
             found.setdefault(name, {})[key] = item
-        elif cardinality == "r":
+        elif presence == REPEATED:
             found.setdefault(name, []).extend(_read_items(type, value, depth))
         elif name:
             found[name] = _read(type, value, depth)
