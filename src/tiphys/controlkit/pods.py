@@ -10,6 +10,8 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from tiphys.api.meta.objects import phase_of as phase_of
+from tiphys.api.pods.conditions import is_ready as is_ready
 from tiphys.client.informer import Informer
 from tiphys.controlkit.objects import (
     Object,
@@ -29,10 +31,6 @@ NODE_INDEX = "spec.nodeName"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
-def phase_of(pod: Object) -> str:
-    return str(status_of(pod).get("phase") or "")
-
-
 def node_of(pod: Object) -> str:
     return str((pod.get("spec") or {}).get("nodeName") or "")
 
@@ -49,11 +47,6 @@ def is_active(pod: Object) -> bool:
 def is_terminating(pod: Object) -> bool:
     """Being deleted and not yet finished."""
     return is_deleting(pod) and not is_finished(pod)
-
-
-def is_ready(pod: Object) -> bool:
-    found = condition(pod, "Ready")
-    return found is not None and found.get("status") == "True"
 
 
 def ready_since(pod: Object) -> float | None:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tiphys.api.meta.conditions import find_condition
+from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.client import errors
 from tiphys.client.informer import Informer, without_managed_fields
 from tiphys.client.resources import (
@@ -270,9 +270,8 @@ class Scheduler:
         if "generation" in pod.obj["metadata"]:
             condition["observedGeneration"] = pod.obj["metadata"]["generation"]
         if old is None or any(old.get(key) != value for key, value in condition.items()):
-            since = (old or {}).get("lastTransitionTime") if (old or {}).get("status") == "False" else None
             condition["lastProbeTime"] = None
-            condition["lastTransitionTime"] = since or timestamp(self._clock.now())
+            condition["lastTransitionTime"] = transition_time(old, "False", timestamp(self._clock.now()))
             patch["conditions"] = [condition]
         return patch
 

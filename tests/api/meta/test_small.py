@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tiphys.api.meta import conditions, copy, intorstring, names, owners, timestamps
+from tiphys.api.meta.equality import equal
+from tiphys.api.pods.conditions import is_ready, set_pod_condition
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,9 @@ def test_int_or_string() -> None:
 
 def test_owners() -> None:
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "r", "uid": "u"}}
-    owned = {"metadata": {"ownerReferences": [{"uid": "v"}, owners.owner_reference(owner)]}}
+    owned = {
+        "metadata": {"ownerReferences": [{"uid": "v"}, owners.controller_reference(owner, "apps/v1", "ReplicaSet")]}
+    }
     assert owners.controller_of(owned) == {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
@@ -79,7 +83,6 @@ def test_owners() -> None:
         "blockOwnerDeletion": True,
     }
     assert owners.is_controlled_by(owned, owner)
-    assert owners.is_owned_by(owned, "v")
     assert owners.controller_of({}) is None
 
 
@@ -92,8 +95,84 @@ def test_conditions_move_their_time_only_with_their_status() -> None:
     assert conditions.set_condition(found, {"type": "Ready", "status": "False"}, "t4")
     assert conditions.is_condition(found, "Ready", "False")
     assert found[0]["lastTransitionTime"] == "t4"
-    assert conditions.remove_condition(found, "Ready")
-    assert not conditions.remove_condition(found, "Ready")
+    assert found[0]["reason"] == ""  # what the new one does not say is not kept
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"status": "True"}, {"status": "True", "observedGeneration": 2}, {"status": "True", "observedGeneration": 2}),
+        ({"status": "True", "observedGeneration": 2}, {"status": "True"}, {"status": "True"}),
+        ({"status": "True", "message": "m"}, {"status": "True"}, {"status": "True", "message": ""}),
+        ({"status": "True"}, {"status": "True", "lastTransitionTime": "t9"}, {"status": "True"}),
+        (
+            {"status": "True"},
+            {"status": "Unknown", "lastTransitionTime": "t9"},
+            {"status": "Unknown", "lastTransitionTime": "t9"},
+        ),
+        (
+            {"status": "True"},
+            {"status": "False", "lastTransitionTime": ""},
+            {"status": "False", "lastTransitionTime": "t2"},
+        ),
+    ],
+)
+def test_setting_a_condition(old: dict[str, object], new: dict[str, object], expected: dict[str, object]) -> None:
+    found = [{"type": "Ready", "lastTransitionTime": "t1", **old}]
+    changed = conditions.set_condition(found, {"type": "Ready", **new}, "t2")
+    assert found == [{"type": "Ready", "lastTransitionTime": "t1", **expected}]
+    assert changed is (expected != old)
+
+
+@pytest.mark.parametrize(
+    ("old", "since"),
+    [
+        (None, "now"),
+        ({"status": "True", "lastTransitionTime": "t1"}, "t1"),
+        ({"status": "True"}, "now"),
+        ({"status": "True", "lastTransitionTime": None}, "now"),
+        ({"status": "False", "lastTransitionTime": "t1"}, "now"),
+    ],
+)
+def test_since_when_a_condition_has_its_status(old: dict[str, object] | None, since: str) -> None:
+    assert conditions.transition_time(old, "True", "now") == since
+
+
+def test_conditions_of_pods_are_whole_and_replace_each_other() -> None:
+    status: dict[str, object] = {}
+    set_pod_condition(status, {"type": "PodScheduled", "status": "True", "message": "m"}, "t1")
+    set_pod_condition(status, {"type": "Ready", "status": "False", "reason": "r"}, "t1")
+    set_pod_condition(status, {"type": "PodScheduled", "status": "True", "lastTransitionTime": "t9"}, "t2")
+    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": "t1"}
+    ready = {"type": "Ready", "status": "False", "lastProbeTime": None, "lastTransitionTime": "t1", "reason": "r"}
+    assert status == {"conditions": [scheduled, ready]}
+    assert not is_ready({"status": status})
+    set_pod_condition(status, {"type": "Ready", "status": "True"}, "t2")
+    assert is_ready({"status": status})
+    assert not is_ready({})
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ({}, {"a": None}, True),
+        ({"a": []}, {}, True),
+        ({"a": [{}]}, {"a": [{"b": []}]}, True),
+        ({"a": [1, 2]}, {"a": [2, 1]}, False),
+        ({"a": {}}, {}, False),  # an empty struct was meant
+        ({"labels": {}}, {}, True),  # an empty map of strings was not
+        ({"metadata": {"labels": {}}}, {"metadata": {}}, True),
+        ({"labels": {"a": ""}}, {"labels": {}}, False),
+        ({"a": ""}, {}, False),
+        ({"a": 0}, {}, False),
+        ({"a": False}, {}, False),
+        (None, [], True),
+        ([], {}, False),
+    ],
+)
+def test_semantic_equality(left: object, right: object, same: bool) -> None:
+    assert equal(left, right) is same
+    assert equal(right, left) is same
 
 
 def test_copy_shares_no_container() -> None:

@@ -5,41 +5,46 @@ Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Condition = dict[str, Any]
 
 
-def find_condition(conditions: list[Condition] | None, type: str) -> Condition | None:
+def find_condition(conditions: Sequence[Condition] | None, type: str) -> Condition | None:
     return next((c for c in conditions or () if c.get("type") == type), None)
 
 
-def is_condition(conditions: list[Condition] | None, type: str, status: str = "True") -> bool:
+def is_condition(conditions: Sequence[Condition] | None, type: str, status: str = "True") -> bool:
     found = find_condition(conditions, type)
     return found is not None and found.get("status") == status
 
 
+def transition_time(old: Condition | None, status: str, now: str) -> str:
+    """Since when a condition has the status that it gets: what the old one says if it has it already, else now."""
+    if old is None or old.get("status") != status:
+        return now
+    return old.get("lastTransitionTime") or now
+
+
 def set_condition(conditions: list[Condition], new: Condition, now: str) -> bool:
-    """Set or add ``new`` in place; the transition time moves only where the status does. Whether anything changed."""
+    """Set or add a ``metav1.Condition`` in place; whether anything changed.
+
+    The transition time moves only if the status does. What ``new`` does not say is not kept.
+    """
     old = find_condition(conditions, new["type"])
     if old is None:
-        conditions.append({"lastTransitionTime": now, **new})
+        conditions.append({**new, "lastTransitionTime": new.get("lastTransitionTime") or now})
         return True
     changed = False
     if old.get("status") != new.get("status"):
         old["status"] = new.get("status")
-        old["lastTransitionTime"] = new.get("lastTransitionTime", now)
+        old["lastTransitionTime"] = new.get("lastTransitionTime") or now
         changed = True
-    for key, value in new.items():
-        if key not in ("type", "status", "lastTransitionTime") and old.get(key) != value:
-            old[key] = value
+    for key, empty in (("reason", ""), ("message", ""), ("observedGeneration", 0)):
+        if (old.get(key) or empty) != (new.get(key) or empty):
+            old[key] = new.get(key) or empty
             changed = True
-    return changed
-
-
-def remove_condition(conditions: list[Condition], type: str) -> bool:
-    """Remove in place; whether it was there."""
-    kept = [c for c in conditions if c.get("type") != type]
-    changed = len(kept) != len(conditions)
-    conditions[:] = kept
+    if not old.get("observedGeneration"):
+        old.pop("observedGeneration", None)
     return changed

@@ -11,7 +11,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import apply, excluding, of_paths
-from tiphys.api.meta.conditions import find_condition
+from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.api.schema import schema_for
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.registries import Registries
@@ -154,9 +154,8 @@ async def _tell(registries: Registries, name: str, wanted: Object) -> None:
 
     async def transform(stored: Object | None) -> Object:
         assert stored is not None
-        known = find_condition((stored.get("status") or {}).get("conditions"), "Dangling") or {}
-        same = known.get("status") == wanted["status"]
-        condition = {**wanted, "lastTransitionTime": known["lastTransitionTime"] if same else write.now}
+        known = find_condition((stored.get("status") or {}).get("conditions"), "Dangling")
+        condition = {**wanted, "lastTransitionTime": transition_time(known, wanted["status"], write.now)}
         applied = {
             "kind": gvk.kind,
             "apiVersion": gvk.api_version,

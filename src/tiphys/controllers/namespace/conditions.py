@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tiphys.controlkit.objects import Object, find_condition, timestamp
+from tiphys.api.meta.conditions import set_condition
+from tiphys.controlkit.objects import Object, timestamp
 
 _OK = {
     "NamespaceDeletionDiscoveryFailure": ("ResourcesDiscovered", "All resources successfully discovered"),
@@ -69,11 +70,5 @@ def update_conditions(conditions: list[Object], progress: Progress, now: float, 
     for type_, okay in _OK.items():
         status = "True" if type_ in failures else "False"
         reason, message = failures.get(type_, okay)
-        current = find_condition(result, type_)
-        if current is None:
-            result.append({"type": type_, "status": status, "lastTransitionTime": timestamp(now)})
-            current = result[-1]
-        elif current["status"] != status:
-            current["lastTransitionTime"] = timestamp(now)
-        current |= {"status": status, "reason": reason, "message": message}
+        set_condition(result, {"type": type_, "status": status, "reason": reason, "message": message}, timestamp(now))
     return result

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys import KUBERNETES_VERSION
+from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.kubelet.node.machine import MachineInfo
 from tiphys.kubelet.quantities import milli, value
 
@@ -128,13 +129,11 @@ def conditions(facts: NodeFacts, before: Sequence[Object], now: str) -> list[Obj
         ),
         _ready(facts.not_ready),
     ]
-    known = {condition["type"]: condition for condition in before}
     foreign = [c for c in before if c["type"] not in {w["type"] for w in wanted}]
     for condition in wanted:
-        old = known.get(condition["type"])
-        same = old is not None and old.get("status") == condition["status"] and old.get("lastTransitionTime")
         condition["lastHeartbeatTime"] = now
-        condition["lastTransitionTime"] = old["lastTransitionTime"] if old is not None and same else now
+        old = find_condition(before, condition["type"])
+        condition["lastTransitionTime"] = transition_time(old, condition["status"], now)
     return [*foreign, *wanted]
 
 

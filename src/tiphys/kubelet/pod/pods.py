@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from tiphys.controlkit.objects import annotations_of
+from tiphys.api.meta.objects import annotations_of
+from tiphys.api.meta.objects import is_deleting as is_deleting
+from tiphys.api.meta.objects import key_of as key_of
+from tiphys.api.meta.objects import name_of as name_of
+from tiphys.api.meta.objects import namespace_of as namespace_of
+from tiphys.api.meta.objects import phase_of as phase_of
+from tiphys.api.meta.objects import uid_of as uid_of
 from tiphys.runtime.fnv import fnv32a
 
 Pod = dict[str, Any]
@@ -30,22 +36,6 @@ class Kind(Enum):
     INIT = "initContainers"
     REGULAR = "containers"
     EPHEMERAL = "ephemeralContainers"
-
-
-def uid_of(pod: Pod) -> str:
-    return str(pod["metadata"]["uid"])
-
-
-def name_of(pod: Pod) -> str:
-    return str(pod["metadata"]["name"])
-
-
-def namespace_of(pod: Pod) -> str:
-    return str(pod["metadata"].get("namespace", ""))
-
-
-def key_of(pod: Pod) -> str:
-    return f"{namespace_of(pod)}/{name_of(pod)}"
 
 
 def describe(pod: Pod) -> str:
@@ -103,10 +93,6 @@ def restart_policy(pod: Pod) -> str:
     return str(pod["spec"].get("restartPolicy") or "Always")
 
 
-def is_deleting(pod: Pod) -> bool:
-    return bool(pod["metadata"].get("deletionTimestamp"))
-
-
 def deletion_grace(pod: Pod) -> int | None:
     """Seconds of grace of the deletion that is under way."""
     grace = pod["metadata"].get("deletionGracePeriodSeconds")
@@ -116,10 +102,6 @@ def deletion_grace(pod: Pod) -> int | None:
 def termination_grace(pod: Pod) -> int:
     grace = pod["spec"].get("terminationGracePeriodSeconds")
     return 30 if grace is None else int(grace)
-
-
-def phase_of(pod: Pod) -> str:
-    return str((pod.get("status") or {}).get("phase") or "")
 
 
 def is_terminal(pod: Pod) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import sandbox_changed
 from tiphys.kubelet.pod.observed import PodStatus
@@ -28,10 +29,6 @@ OWNED = frozenset(
     )
 )
 """Conditions that the kubelet alone writes."""
-
-
-def find(conditions: Sequence[Object], type_: str) -> Object | None:
-    return next((condition for condition in conditions if condition["type"] == type_), None)
 
 
 def pod_conditions(
@@ -90,7 +87,7 @@ def _ready(pod: Pod, containers_ready: Object, others: Sequence[Object]) -> Obje
     problems = []
     for gate in pods.spec_of(pod).get("readinessGates") or []:
         name = gate["conditionType"]
-        condition = find(others, name)
+        condition = find_condition(others, name)
         if condition is None:
             problems.append(f'corresponding condition of pod readiness gate "{name}" does not exist.')
         elif condition.get("status") != "True":
@@ -140,8 +137,6 @@ def stamp(conditions: Sequence[Object], before: Sequence[Object], now: str) -> l
     """Give each condition the time of its last change of status."""
     found = []
     for condition in conditions:
-        old = find(before, condition["type"])
-        same = old is not None and old.get("status") == condition["status"] and old.get("lastTransitionTime")
-        changed = old["lastTransitionTime"] if old is not None and same else now
-        found.append({**condition, "lastProbeTime": None, "lastTransitionTime": changed})
+        since = transition_time(find_condition(before, condition["type"]), condition["status"], now)
+        found.append({**condition, "lastProbeTime": None, "lastTransitionTime": since})
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.api.meta.conditions import find_condition
 from tiphys.api.pods.qos import qos_of
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import ProbeResult
@@ -13,7 +14,7 @@ from tiphys.kubelet.pod.observed import PodStatus
 from tiphys.kubelet.pod.pods import Kind, Pod
 from tiphys.kubelet.pod.resize import ResizeProblem
 from tiphys.kubelet.runtime.service import ContainerState
-from tiphys.kubelet.status.conditions import OWNED, find, pod_conditions, stamp
+from tiphys.kubelet.status.conditions import OWNED, pod_conditions, stamp
 from tiphys.kubelet.status.containers import Reasons, Resized, container_statuses, fill_readiness
 from tiphys.kubelet.status.phase import pod_phase
 
@@ -69,7 +70,7 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
     main = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     _set_phase(pod, observed, status, main, context)
     others = [c for c in (pod.get("status") or {}).get("conditions") or [] if c["type"] not in OWNED]
-    if (disrupted := find(before.get("conditions") or [], "DisruptionTarget")) is not None:
+    if (disrupted := find_condition(before.get("conditions") or [], "DisruptionTarget")) is not None:
         others = [c for c in others if c["type"] != "DisruptionTarget"] + [disrupted]
     if context.eviction is not None and context.eviction[0] == "Evicted":
         others = [c for c in others if c["type"] != "DisruptionTarget"] + [_disrupted(pod, before, context)]

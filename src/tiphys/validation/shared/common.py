@@ -13,6 +13,7 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta import names
+from tiphys.api.meta.equality import equal as equal
 
 Object = dict[str, Any]
 Errors = list[FieldError]
@@ -179,23 +180,6 @@ def selector_has_bad_value(selector: Object | None) -> bool:
 def sorted_map(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A map as JSON shows it, in the order of its keys; None where it is missing."""
     return {key: value[key] for key in sorted(value)} if value is not None else None
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Semantic equality: a list that is missing equals an empty one. An empty struct that is there was meant."""
-    if a is b:
-        return True
-    if isinstance(a, dict) and isinstance(b, dict):
-        if a == b:
-            return True
-        return all(equal(a.get(key), b.get(key)) for key in a.keys() | b.keys())
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return all(equal(x, y) for x, y in zip(a, b, strict=True))
-    return a == b or (_empty(a) and _empty(b))
-
-
-def _empty(value: Any) -> bool:
-    return value is None or value == []
 
 
 def condition(errs: Errors, found: Object, path: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.meta.copying import copy
+from tiphys.api.pods.conditions import set_pod_condition
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -22,7 +23,6 @@ from tiphys.apiserver.endpoints.writing import attributes_of
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.apiserver.registry.registries import Registries
-from tiphys.apiserver.registry.strategies.podconditions import set_pod_condition
 from tiphys.apiserver.registry.strategy import Finish, Write, keep
 from tiphys.wire.http import Response
 

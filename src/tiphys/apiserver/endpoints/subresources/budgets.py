@@ -10,7 +10,7 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.meta.conditions import find_condition, set_condition
 from tiphys.api.meta.copying import copy
-from tiphys.apiserver.registry.strategies.podconditions import is_ready
+from tiphys.api.pods.conditions import is_ready
 
 Object = dict[str, Any]
 

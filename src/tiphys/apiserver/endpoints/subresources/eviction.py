@@ -10,6 +10,7 @@ from typing import Any
 from tiphys.api import errors, fielderrors
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.selectors import selector_from_object
+from tiphys.api.pods.conditions import set_pod_condition
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -28,7 +29,6 @@ from tiphys.apiserver.registry.deleting import DeleteOptions
 from tiphys.apiserver.registry.making import owned_status
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import no_validation
-from tiphys.apiserver.registry.strategies.podconditions import set_pod_condition
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.wire.http import Response
 
