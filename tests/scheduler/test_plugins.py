@@ -214,7 +214,7 @@ def test_match_label_keys_narrow_to_one_revision() -> None:
 def test_profiles_disable_and_reweigh() -> None:
     disabled = ProfileConfig(plugins={"filter": PluginSet(disabled=frozenset({"NodeUnschedulable"}))})
     assert World([node("a", unschedulable=True)], profile=disabled).place(pod("p")) == "a"
-    with pytest.raises(ConfigError, match="plugin Nope does not exist"):
+    with pytest.raises(ConfigError, match="plugin Nope is neither part of Tiphys nor an entry point"):
         World(profile=ProfileConfig(plugins={"score": PluginSet(enabled=(("Nope", 1),))}))
     with pytest.raises(ConfigError, match="NodeName does not extend score"):
         World(profile=ProfileConfig(plugins={"score": PluginSet(enabled=(("NodeName", 1),))}))
