@@ -18,7 +18,7 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.runtime.clock import Clock
 
 if TYPE_CHECKING:
-    from tiphys.apiserver.authn.jwt import PublicKey, SigningKey
+    from tiphys.api.jwt import PublicKey, SigningKey
 
 Object = dict[str, Any]
 
@@ -95,7 +95,7 @@ class ServiceAccountTokens:
         self._clock = clock
 
     async def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
-        from tiphys.apiserver.authn import jwt
+        from tiphys.api import jwt
 
         if token.count(".") != 2:
             return None

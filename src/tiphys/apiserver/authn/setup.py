@@ -38,7 +38,7 @@ class Authentication:
     ids: Ids
 
     def jwks(self) -> list[Object]:
-        from tiphys.apiserver.authn.jwt import jwk
+        from tiphys.api.jwt import jwk
 
         return [jwk(key) for key in self.keys().keys.values()]
 
@@ -77,7 +77,7 @@ def lazy_keys(config: Config, audiences: tuple[str, ...]) -> Callable[[], TokenK
 
 
 def _read_keys(config: Config, audiences: tuple[str, ...]) -> TokenKeys:
-    from tiphys.apiserver.authn import jwt
+    from tiphys.api import jwt
     from tiphys.apiserver.authn.serviceaccounts import TokenKeys
 
     pem = config.service_account_signing_key or jwt.new_key()

@@ -7,9 +7,8 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts
 from __future__ import annotations
 
 import base64
-import hashlib
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tiphys.client import errors
 from tiphys.client.resources import SECRETS, SERVICE_ACCOUNTS
@@ -24,6 +23,9 @@ from tiphys.controlkit.objects import (
     uid_of,
 )
 from tiphys.controllers.context import ControllerContext
+
+if TYPE_CHECKING:
+    from tiphys.api.jwt import SigningKey
 
 TOKEN_TYPE = "kubernetes.io/service-account-token"
 ACCOUNT_NAME = "kubernetes.io/service-account.name"
@@ -44,38 +46,6 @@ def legacy_claims(account: Object, secret: Object) -> dict[str, str]:
     }
 
 
-class TokenSigner:
-    """Signs with a private key in PEM: RS256 for RSA, ES256, ES384 or ES512 for elliptic curves."""
-
-    def __init__(self, pem: bytes) -> None:
-        self._pem = pem
-
-    @cached_property
-    def _key(self) -> tuple[Any, str, str]:
-        """The key, its algorithm and its id: the digest of the public key, as upstream derives it."""
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ec, rsa
-        from joserfc.jwk import ECKey, RSAKey
-
-        private = serialization.load_pem_private_key(self._pem, None)
-        public = private.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        key_id = base64.urlsafe_b64encode(hashlib.sha256(public).digest()).rstrip(b"=").decode()
-        if isinstance(private, rsa.RSAPrivateKey):
-            return RSAKey.import_key(self._pem), "RS256", key_id
-        if isinstance(private, ec.EllipticCurvePrivateKey):
-            algorithm = {256: "ES256", 384: "ES384", 521: "ES512"}[private.curve.key_size]
-            return ECKey.import_key(self._pem), algorithm, key_id
-        raise ValueError("the service account signing key must be an RSA or an elliptic curve key")
-
-    def sign(self, claims: dict[str, str]) -> str:
-        from joserfc import jwt
-
-        key, algorithm, key_id = self._key
-        return str(jwt.encode({"alg": algorithm, "kid": key_id}, claims, key, algorithms=[algorithm]))
-
-
 def missing_data(secret: Object, root_ca: bytes) -> dict[str, str]:
     """What of ``ca.crt`` and ``namespace`` the secret lacks, in base64."""
     data = secret.get("data") or {}
@@ -91,8 +61,7 @@ def missing_data(secret: Object, root_ca: bytes) -> dict[str, str]:
 class TokensController:
     def __init__(self, context: ControllerContext) -> None:
         self._client, self._root_ca = context.client, context.config.root_ca
-        key = context.config.service_account_signing_key
-        self._signer = TokenSigner(key) if key else None
+        self._key_pem = context.config.service_account_signing_key
         self._accounts = context.informers.informer(SERVICE_ACCOUNTS)
         self._secrets = context.informers.informer(SECRETS, field_selector=f"type={TOKEN_TYPE}")
         self._controller = context.controller(
@@ -105,8 +74,14 @@ class TokensController:
         self._controller.watches(self._accounts, self._secrets_of)
 
     async def run(self) -> None:
-        if self._signer is not None:
+        if self._key_pem:
             await self._controller.run()
+
+    @cached_property
+    def _signing_key(self) -> SigningKey:
+        from tiphys.api import jwt
+
+        return jwt.signing_key(self._key_pem)
 
     def _secrets_of(self, account: Object) -> list[str]:
         return [
@@ -142,13 +117,12 @@ class TokensController:
             return  # gone, or another one by now
 
     async def _fill(self, cached: Object, account: Object) -> None:
-        assert self._signer is not None
         live = await self._client.get(SECRETS, name_of(cached), namespace_of(cached))
         if live["metadata"].get("resourceVersion") != cached["metadata"].get("resourceVersion"):
             return  # the informer will show the newer one soon
         data = {**(live.get("data") or {}), **missing_data(live, self._root_ca)}
         if not data.get("token"):
-            data["token"] = base64.b64encode(self._signer.sign(legacy_claims(account, live)).encode()).decode()
+            data["token"] = base64.b64encode(self._signing_key.sign(legacy_claims(account, live)).encode()).decode()
         live["data"] = data
         set_annotation(live, ACCOUNT_NAME, name_of(account))
         set_annotation(live, ACCOUNT_UID, uid_of(account))

@@ -1,7 +1,8 @@
-"""JSON Web Tokens as the API server issues and reads them: RS256 and ES256, keys by the hash of their public part.
+"""JSON Web Tokens of service accounts, signed and read: RS256, ES256, ES384 and ES512, keys by the hash of their
+public part.
 
-Two functions over ``cryptography``: a JOSE library costs 100 ms to import, more than the API server's whole start.
-Source: RFC 7515, RFC 7518 §3.3 and §3.4, RFC 7517, RFC 7519.
+A few functions over ``cryptography``: a JOSE library costs 100 ms to import, more than the API server's whole start.
+Source: RFC 7515, RFC 7518 §3.3, §3.4 and §6.2, RFC 7517, RFC 7519.
 """
 
 from __future__ import annotations
@@ -22,7 +23,25 @@ Claims = dict[str, Any]
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
-_P256_BYTES = 32
+_KEYS = "a service account key must be an RSA key, or an EC key on P-256, P-384 or P-521"
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """How the keys of one elliptic curve sign."""
+
+    name: str
+    algorithm: str
+    size: int
+    """Bytes of a coordinate, and of each half of a signature."""
+    hash: hashes.HashAlgorithm
+
+
+_CURVES = {
+    "secp256r1": _Curve("P-256", "ES256", 32, hashes.SHA256()),
+    "secp384r1": _Curve("P-384", "ES384", 48, hashes.SHA384()),
+    "secp521r1": _Curve("P-521", "ES512", 66, hashes.SHA512()),
+}
 
 
 class BadToken(Exception):
@@ -46,8 +65,9 @@ class SigningKey:
     def _signature(self, data: bytes) -> bytes:
         if isinstance(self.private, rsa.RSAPrivateKey):
             return self.private.sign(data, padding.PKCS1v15(), hashes.SHA256())
-        r, s = decode_dss_signature(self.private.sign(data, ec.ECDSA(hashes.SHA256())))
-        return r.to_bytes(_P256_BYTES, "big") + s.to_bytes(_P256_BYTES, "big")
+        curve = _CURVES[self.private.curve.name]
+        r, s = decode_dss_signature(self.private.sign(data, ec.ECDSA(curve.hash)))
+        return r.to_bytes(curve.size, "big") + s.to_bytes(curve.size, "big")
 
 
 def new_key() -> bytes:
@@ -58,10 +78,10 @@ def new_key() -> bytes:
 
 
 def signing_key(pem: bytes) -> SigningKey:
-    """Raises ``ValueError`` for a key that is neither RSA nor P-256."""
+    """The key of a PEM text. Raises ``ValueError`` for one of a kind that tokens are not signed with."""
     private = serialization.load_pem_private_key(pem, None)
     if not isinstance(private, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
-        raise ValueError("a service account key must be an RSA or an EC P-256 key")
+        raise ValueError(_KEYS)
     return SigningKey(private, key_id(_checked(private.public_key())))
 
 
@@ -79,9 +99,9 @@ def public_key(pem: bytes) -> PublicKey:
 def _checked(key: object) -> PublicKey:
     if isinstance(key, rsa.RSAPublicKey):
         return key
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1":
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
         return key
-    raise ValueError("a service account key must be an RSA or an EC P-256 key")
+    raise ValueError(_KEYS)
 
 
 def key_id(key: PublicKey) -> str:
@@ -90,7 +110,7 @@ def key_id(key: PublicKey) -> str:
 
 
 def algorithm(key: PublicKey) -> str:
-    return "RS256" if isinstance(key, rsa.RSAPublicKey) else "ES256"
+    return "RS256" if isinstance(key, rsa.RSAPublicKey) else _CURVES[key.curve.name].algorithm
 
 
 def verify(token: str, keys: dict[str, PublicKey]) -> Claims:
@@ -127,11 +147,12 @@ def _is_signed_by(key: PublicKey, signature: bytes, signed: bytes) -> bool:
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
         else:
-            if len(signature) != 2 * _P256_BYTES:
+            curve = _CURVES[key.curve.name]
+            if len(signature) != 2 * curve.size:
                 return False
-            r, s = signature[:_P256_BYTES], signature[_P256_BYTES:]
+            r, s = signature[: curve.size], signature[curve.size :]
             der = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-            key.verify(der, signed, ec.ECDSA(hashes.SHA256()))
+            key.verify(der, signed, ec.ECDSA(curve.hash))
     except InvalidSignature:
         return False
     return True
@@ -143,9 +164,9 @@ def jwk(key: PublicKey) -> Claims:
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
         return {"kty": "RSA", **common, "n": _number(numbers.n), "e": _number(numbers.e)}
-    point = key.public_numbers()
-    x, y = (value.to_bytes(_P256_BYTES, "big") for value in (point.x, point.y))
-    return {"kty": "EC", **common, "crv": "P-256", "x": _encode(x), "y": _encode(y)}
+    curve, point = _CURVES[key.curve.name], key.public_numbers()
+    x, y = (value.to_bytes(curve.size, "big") for value in (point.x, point.y))
+    return {"kty": "EC", **common, "crv": curve.name, "x": _encode(x), "y": _encode(y)}
 
 
 def _number(value: int) -> str:
@@ -157,4 +178,6 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
+    if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
+        raise ValueError("not in base64url without padding")
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
