@@ -36,6 +36,14 @@ class User:
 
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
+Refusal = Callable[[str], Awaitable[str | None]]
+"""Whether a caller may do another verb, too, on the object of their call: None if so, else why not (maybe nothing)."""
+
+
+async def _never_asked(verb: str) -> str:
+    """Nobody has authorized the call: it has no rights at all."""
+    return "no authorizer provided"
+
 
 @dataclass(slots=True)
 class Call:
@@ -48,6 +56,8 @@ class Call:
     deadline: float = 0.0
     user: User = ANONYMOUS
     impersonator: User | None = None
+    refusal: Refusal = _never_asked
+    """For requests that have the effect of another verb than their own."""
     audit_id: str = ""
     warnings: list[str] = field(default_factory=list)
     empties: list[tuple[str, Any]] = field(default_factory=list)

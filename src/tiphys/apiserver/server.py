@@ -35,6 +35,8 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Ids
 from tiphys.apiserver.registry.services.repair import ServiceRepair
 from tiphys.apiserver.registry.setup import make_strategies
+from tiphys.apiserver.registry.strategies.claims import device_strategies
+from tiphys.apiserver.registry.strategies.policies import policy_strategies
 from tiphys.apiserver.registry.strategies.roles import grant_strategies
 from tiphys.apiserver.storage.compactor import Compactor
 from tiphys.apiserver.storage.feed import Feed, TooLargeRevision
@@ -85,7 +87,11 @@ class APIServer:
 
         self.authentication = authentication.make(config, self.registries, clock, ids)
         self.authorization = authorization.make(config, self.registries)
-        self.registries.strategies.update(grant_strategies(self.authorization.guard))
+        self.registries.strategies.update(
+            grant_strategies(self.authorization.guard)
+            | policy_strategies(self.registries, self.authorization.authorizer)
+            | device_strategies(self.registries, self.authorization.authorizer)
+        )
         self.webhooks = WebhookClient(self.registries)
         self.admission = AdmissionChain(
             make_plugins(config, self.registries, self.authorization.authorizer, self.webhooks)

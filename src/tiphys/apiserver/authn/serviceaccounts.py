@@ -27,7 +27,7 @@ WARN_AFTER = 60 * 60 + 7
 """The seconds that a pod's token volume asks for; the token lives longer, for clients that do not reload it."""
 _LEEWAY = 60.0
 _POD_NAME, _POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
-_NODE_NAME, _NODE_UID = "authentication.kubernetes.io/node-name", "authentication.kubernetes.io/node-uid"
+NODE_NAME, _NODE_UID = "authentication.kubernetes.io/node-name", "authentication.kubernetes.io/node-uid"
 _INVALIDATED = "service account token has been invalidated"
 
 
@@ -153,7 +153,7 @@ class ServiceAccountTokens:
         if node:
             if not pod:
                 await self._check_bound("nodes", "", node)
-            extra[_NODE_NAME] = (node["name"],)
+            extra[NODE_NAME] = (node["name"],)
             if node.get("uid"):
                 extra[_NODE_UID] = (node["uid"],)
         return extra

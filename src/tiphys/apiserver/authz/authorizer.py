@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from tiphys.api import errors
 from tiphys.apiserver.call import User
 from tiphys.apiserver.requestinfo import RequestInfo
 
@@ -67,6 +68,21 @@ class Decision:
 
 ALLOWED = Decision(Verdict.ALLOW)
 NO_OPINION = Decision(Verdict.NO_OPINION)
+
+
+def refuse(access: Access, decision: Decision) -> errors.StatusError:
+    """A request that was not allowed, as an error."""
+    return errors.not_authorized(
+        access.user.name,
+        access.verb,
+        path=access.path,
+        group=access.group,
+        resource=access.resource,
+        subresource=access.subresource,
+        namespace=access.namespace,
+        name=access.name,
+        reason=decision.reason,
+    )
 
 
 class Authorizer(Protocol):

@@ -15,14 +15,13 @@ from tiphys.api.fielderrors import aggregate
 from tiphys.api.gotext import quote
 from tiphys.api.meta.names import dns1123_subdomain
 from tiphys.apiserver.authn.authenticator import AUTHENTICATED, UNAUTHENTICATED
-from tiphys.apiserver.authn.serviceaccounts import PREFIX, split_name
+from tiphys.apiserver.authn.serviceaccounts import NODE_NAME, PREFIX, split_name
 from tiphys.apiserver.authz.authorizer import MASTERS, Access, Authorizer, Decision, Verdict
 from tiphys.apiserver.call import ANONYMOUS, User
 from tiphys.validation.shared.common import Errors, domain_prefixed_path
 
 NODE_PREFIX = "system:node:"
 _NODES = "system:nodes"
-_NODE_NAME = "authentication.kubernetes.io/node-name"
 _NODE_KEYS = "authentication.kubernetes.io/associated-node-keys"
 _AUTHENTICATION = "authentication.k8s.io"
 _MANY = 4
@@ -59,7 +58,7 @@ def _bare(wanted: User) -> bool:
 
 
 def _own_node(wanted: User, caller: User) -> bool:
-    values = caller.extra_values(_NODE_NAME)
+    values = caller.extra_values(NODE_NAME)
     name = node_name(wanted.name)
     return bool(name) and _bare(wanted) and split_name(caller.name) is not None and values == (name,)
 

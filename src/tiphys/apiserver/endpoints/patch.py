@@ -22,10 +22,10 @@ from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import (
     attributes_of,
     check_name,
+    creation_validator,
     dedup_owner_references,
     manage,
     update_validator,
-    validator,
 )
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.creating import match_namespace
@@ -59,7 +59,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
         transform=transform,
         rules=target.rules,
         validate=update_validator(call, target, admission, options),
-        validate_create=validator(call, target, admission, options),
+        validate_create=creation_validator(call, target, admission, options),
         create=media == APPLY_PATCH and not target.subresource,
     )
     entry, created = await updating.update(target.registry, update, write)

@@ -193,6 +193,7 @@ class Target:
             version=self.gvk.api_version,
             warnings=call.warnings,
             empties=call.empties,
+            verb=call.info.verb,
         )
 
     def table(

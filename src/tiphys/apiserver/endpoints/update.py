@@ -15,10 +15,10 @@ from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import (
     attributes_of,
     check_name,
+    creation_validator,
     dedup_owner_references,
     manage,
     update_validator,
-    validator,
 )
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.creating import match_namespace
@@ -52,7 +52,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
         transform=transform,
         rules=target.rules,
         validate=update_validator(call, target, admission, options),
-        validate_create=validator(call, target, admission, options),
+        validate_create=creation_validator(call, target, admission, options),
         create=target.registry.strategy.create_on_update and not target.subresource,
         uid=sent["metadata"].get("uid", ""),
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import update_managed_fields
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.authz.authorizer import Decision, Verdict, access_of, refuse
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import WriteOptions
 from tiphys.apiserver.endpoints.target import Target
@@ -79,6 +81,20 @@ def validator(call: Call, target: Target, admission: AdmissionChain, options: Wr
         attributes.name = obj["metadata"].get("name", "")
         attributes.object = target.judged(obj)
         await admission.validate(attributes)
+
+    return validate
+
+
+def creation_validator(call: Call, target: Target, admission: AdmissionChain, options: WriteOptions) -> Validate:
+    """The same for a write that makes its object although its verb is another: it needs the right to create, too."""
+    admit = validator(call, target, admission, options)
+
+    async def validate(obj: Object) -> None:
+        reason = await call.refusal("create")
+        if reason is not None:
+            access = replace(access_of(call.user, call.info), verb="create")
+            raise refuse(access, Decision(Verdict.NO_OPINION, reason))
+        await admit(obj)
 
     return validate
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tiphys.api import errors
-from tiphys.apiserver.authz.authorizer import Access, Authorizer, Decision, access_of
+from dataclasses import replace
+from functools import partial
+
+from tiphys.apiserver.authz.authorizer import Access, Authorizer, access_of, refuse
 from tiphys.apiserver.call import Call, Endpoint, Filter
 from tiphys.wire.http import Response
 
@@ -14,20 +16,12 @@ def authorize(authorizer: Authorizer) -> Filter:
         decision = await authorizer.authorize(access)
         if not decision.allowed:
             raise refuse(access, decision)
+        call.refusal = partial(_refusal, authorizer, access)
         return await proceed(call)
 
     return filter
 
 
-def refuse(access: Access, decision: Decision) -> errors.StatusError:
-    return errors.not_authorized(
-        access.user.name,
-        access.verb,
-        path=access.path,
-        group=access.group,
-        resource=access.resource,
-        subresource=access.subresource,
-        namespace=access.namespace,
-        name=access.name,
-        reason=decision.reason,
-    )
+async def _refusal(authorizer: Authorizer, access: Access, verb: str) -> str | None:
+    decision = await authorizer.authorize(replace(access, verb=verb))
+    return None if decision.allowed else decision.reason

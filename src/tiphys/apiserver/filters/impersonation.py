@@ -10,10 +10,9 @@ from urllib.parse import unquote
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
-from tiphys.apiserver.authz.authorizer import Authorizer, access_of
+from tiphys.apiserver.authz.authorizer import Authorizer, access_of, refuse
 from tiphys.apiserver.authz.impersonation import MODES, Mode, Refusal, complete, refusal
 from tiphys.apiserver.call import Call, Endpoint, Filter, User
-from tiphys.apiserver.filters.authorization import refuse
 from tiphys.wire.http import Headers, Response
 
 _USER, _GROUP, _UID, _EXTRA = "impersonate-user", "impersonate-group", "impersonate-uid", "impersonate-extra-"

@@ -8,7 +8,6 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.services.services import ServiceStrategy
 from tiphys.apiserver.registry.strategies.apiservices import APIServiceStrategy
 from tiphys.apiserver.registry.strategies.certificates import SigningRequestStrategy
-from tiphys.apiserver.registry.strategies.claims import ClaimStrategy, ClaimTemplateStrategy
 from tiphys.apiserver.registry.strategies.definitions import DefinitionStrategy
 from tiphys.apiserver.registry.strategies.events import EventStrategy
 from tiphys.apiserver.registry.strategies.jobs import JobStrategy
@@ -54,10 +53,6 @@ def make_strategies(registries: Registries, config: Config) -> None:
             gvk("certificates.k8s.io", "CertificateSigningRequest")
         ),
         ("discovery.k8s.io", "endpointslices"): EndpointSliceStrategy(gvk("discovery.k8s.io", "EndpointSlice")),
-        ("resource.k8s.io", "resourceclaims"): ClaimStrategy(gvk("resource.k8s.io", "ResourceClaim"), registries),
-        ("resource.k8s.io", "resourceclaimtemplates"): ClaimTemplateStrategy(
-            gvk("resource.k8s.io", "ResourceClaimTemplate"), registries
-        ),
         ("scheduling.k8s.io", "priorityclasses"): PriorityClassStrategy(gvk("scheduling.k8s.io", "PriorityClass")),
     }
     registries.strategies.update(found)

@@ -47,6 +47,10 @@ class Write:
     warnings: list[str] = field(default_factory=list)
     empties: list[tuple[str, Any]] = field(default_factory=list)
     """What the request had empty: see ``codec.empties``."""
+    verb: str = ""
+    """That of the request."""
+    denied: list[FieldError] = field(default_factory=list)
+    """What the authorizer said no to when the write began, for validation to report."""
 
     def as_sent(self, obj: Object) -> Object | None:
         """The object as it is to be told in error messages, where that makes a difference."""
@@ -155,6 +159,9 @@ class Strategy:
         return validation.validate_update(new, old, self.gvk)
 
     # -- status
+
+    async def begin_status_update(self, new: Object, old: Object, write: Write) -> Finish:
+        return keep
 
     def prepare_status_update(self, new: Object, old: Object, write: Write) -> None:
         """Take nothing from the caller but the status and, as upstream does, metadata that may change."""

@@ -16,7 +16,7 @@ from tiphys.api.gotext import quote
 from tiphys.api.pods.disabled import drop_disabled
 from tiphys.apiserver.registry.creating import before_create, fill_system_fields, match_namespace
 from tiphys.apiserver.registry.registry import Registry, Validate, ValidateUpdate, no_validation
-from tiphys.apiserver.registry.strategy import Finish, Write, keep
+from tiphys.apiserver.registry.strategy import Finish, Write
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import Exists, Stale
 
@@ -63,9 +63,7 @@ class StatusRules:
         self.reset = strategy.reset_by_status
         self.prepare = strategy.prepare_status_update
         self.validate = strategy.validate_status_update
-
-    async def begin(self, new: Object, old: Object, write: Write) -> Finish:
-        return keep
+        self.begin = strategy.begin_status_update
 
 
 @dataclass(slots=True)

@@ -90,9 +90,10 @@ class Connector:
         return await self._stream(call, target, "attach")
 
     async def _stream(self, call: Call, target: Target, kind: str) -> Response:
+        options = _stream_options(call)
+        await _need_create(call)
         pod = await self._pod(call)
         container = _container(pod, call.parameter("container"))
-        options = _stream_options(call)
         shown = {**asdict(options), "container": container, "command": call.parameters.get("command")}
         await self._admit(call, target, f"Pod{kind.capitalize()}Options", shown)
         node, transport, host = await self._kubelet(pod)
@@ -105,6 +106,7 @@ class Connector:
 
     async def port_forward(self, call: Call, target: Target) -> Response:
         ports = ports_parameter(call)
+        await _need_create(call)
         pod = await self._pod(call)
         await self._admit(call, target, "PodPortForwardOptions", {"ports": ports})
         node, transport, host = await self._kubelet(pod)
@@ -199,6 +201,16 @@ class Connector:
         transport = self._dialer.address(scheme, host, port)
         location = Location(_rest(call), scheme=scheme, host=f"{host}:{port}")
         return await reverse_proxy(call.request, transport, location)
+
+
+async def _need_create(call: Call) -> None:
+    """Streams to a pod need ``create`` by whatever method: WebSocket clients GET them, which is the verb ``get``."""
+    info = call.info
+    if info.verb == "create":
+        return
+    reason = await call.refusal("create")
+    if reason is not None:
+        raise errors.forbidden(info.group, info.resource, info.name, reason)
 
 
 def _need(transport: Transport | None) -> Transport:
