@@ -177,7 +177,10 @@ def _merge(old: Any, patch: Any) -> Any:
         elif key == "conditions":
             known = {c["type"]: c for c in found.get(key) or []}
             for condition in value:
-                known[condition["type"]] = _merge(known.get(condition["type"]), condition)
+                if condition.get("$patch") == "delete":
+                    known.pop(condition["type"], None)
+                else:
+                    known[condition["type"]] = _merge(known.get(condition["type"]), condition)
             found[key] = list(known.values())
         elif isinstance(value, list):
             found[key] = [item for item in value if not (isinstance(item, dict) and "$patch" in item)]

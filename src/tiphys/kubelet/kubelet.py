@@ -37,12 +37,14 @@ from tiphys.kubelet.node.network import ClusterDNS
 from tiphys.kubelet.node.node_reporter import NodeReporter
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.admission import Rejection, admit, admit_under_pressure
+from tiphys.kubelet.pod.allocation import Allocations
 from tiphys.kubelet.pod.fields import field_value, resource_value
 from tiphys.kubelet.pod.pleg import PodLifecycle
 from tiphys.kubelet.pod.pod_runtime import PodRuntime
 from tiphys.kubelet.pod.pod_sync import PodSync
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.resize import resize_problem
+from tiphys.kubelet.pod.resizer import Resizer
 from tiphys.kubelet.pod.restarts import Backoff
 from tiphys.kubelet.pod.workers import Phase, PodWorkers
 from tiphys.kubelet.probes.manager import ProbeManager
@@ -173,6 +175,12 @@ class Kubelet:
             classes,
         )
         self.mirrors = MirrorPodClient(self.client, lambda: self.node.node, self.pods.store.get)
+        self.allocations = Allocations(config.root)
+        self._resizer = Resizer(
+            self.allocations,
+            lambda pod: resize_problem(pod, self._others(pod), self.settings.allocatable),
+            events,
+        )
         self._sync = PodSync(
             settings=self.settings,
             clock=clock,
@@ -190,7 +198,8 @@ class Kubelet:
             mirrors=self.mirrors,
             network_problem=lambda: self.health.network_problem,
             resources=builder.resources,
-            resize_problem=lambda pod: resize_problem(pod, self._others(pod), self.settings.allocatable),
+            resizer=self._resizer,
+            allocations=self.allocations,
             runtime_name=lambda: self.health.version.name or "containerd",
             rng=self._rng,
         )
@@ -302,6 +311,7 @@ class Kubelet:
             if rejection is not None:
                 self._reject(pod, rejection)
                 return
+            self._take_in(pod)
         self.workers.update(pod)
         self.status.api_changed(uid)
 
@@ -339,6 +349,8 @@ class Kubelet:
             self.workers.kill(pod, pods.deletion_grace(pod))
 
     def _finished(self, uid: str) -> None:
+        for waiting in self._resizer.waiting():  # there may be room now
+            self.workers.poke(waiting)
         if self._known(uid) is None:
             self._forget(uid)
 
@@ -378,7 +390,15 @@ class Kubelet:
         apparmor, unsafe = self.settings.security.apparmor, self.config.allowed_unsafe_sysctls
         if under_pressure := admit_under_pressure(pod, self._pressures()):
             return under_pressure
-        return admit(pod, node, self._others(pod), apparmor=apparmor, unsafe_sysctls=unsafe)
+        given = self.allocations.applied(pod)
+        return admit(given, node, self._others(pod), apparmor=apparmor, unsafe_sysctls=unsafe)
+
+    def _take_in(self, pod: Pod) -> None:
+        """Record what an admitted pod is given. One that was admitted before keeps what it was given then."""
+        try:
+            self.allocations.admit(pod)
+        except OSError as error:
+            log.warning("cannot record what pod %s is given: %s", pods.key_of(pod), error)
 
     def _pressures(self) -> list[str]:
         return self._eviction.pressures
@@ -393,13 +413,14 @@ class Kubelet:
         return [pod for pod in found if pod is not None]
 
     def _others(self, pod: Pod) -> list[Pod]:
-        """The pods that use resources of the node beside ``pod``."""
+        """The pods that use resources of the node beside ``pod``, with what they were given."""
         others = (
             self.workers.pod(uid)
             for uid in self.workers.known()
             if uid != pods.uid_of(pod) and self.workers.could_run(uid)
         )
-        return [other for other in others if other is not None and not pods.is_terminal(other)]
+        active = [other for other in others if other is not None and not pods.is_terminal(other)]
+        return [self.allocations.applied(other) for other in active]
 
     def _reject(self, pod: Pod, rejection: Rejection) -> None:
         if rejection.reason == "NodeAffinity":
@@ -415,6 +436,7 @@ class Kubelet:
             log.warning("cannot read node %s: %s", self.config.node_name, error)
         again = self._admit(pod)
         if again is None:
+            self._take_in(pod)
             self.workers.update(pod)
         else:
             self._turn_away(pod, again)

@@ -55,6 +55,10 @@ class SandboxFailure(Exception):
     """The sandbox could not be made."""
 
 
+class ResizeFailure(Exception):
+    """The runtime did not change a running container's resources."""
+
+
 @dataclass(slots=True)
 class Work:
     """What carrying out a pod's actions needs beside the actions."""
@@ -132,11 +136,14 @@ class PodRuntime:
         return observed_container(status, container.sandbox_id, termination_message(status))
 
     async def apply(self, actions: PodActions, work: Work) -> Applied:
-        """Do what is to be done, in order. Raises ``RuntimeFailure`` and ``SandboxFailure``."""
+        """Do what is to be done, in order. Raises ``RuntimeFailure``, ``SandboxFailure`` and ``ResizeFailure``."""
         applied = Applied()
         await self._kill(actions, work, applied)
         for resize in actions.resize:
-            await self._runtime.update_container_resources(resize.container_id, dict(resize.resources))
+            try:
+                await self._runtime.update_container_resources(resize.container_id, dict(resize.resources))
+            except RuntimeFailure as error:
+                raise ResizeFailure(f'failed to resize container "{resize.name}": {error.raw}') from error
             applied.changed = True
         sandbox_id, config = await self._sandbox(actions, work, applied)
         if not sandbox_id:

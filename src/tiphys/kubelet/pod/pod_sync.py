@@ -20,10 +20,12 @@ from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import compute_actions
+from tiphys.kubelet.pod.allocation import Allocations
 from tiphys.kubelet.pod.observed import PodStatus
-from tiphys.kubelet.pod.pod_runtime import Applied, PodRuntime, SandboxFailure, Work
+from tiphys.kubelet.pod.pod_runtime import Applied, PodRuntime, ResizeFailure, SandboxFailure, Work
 from tiphys.kubelet.pod.pods import Pod
-from tiphys.kubelet.pod.resize import ResizeProblem, Wanted, changed_resources
+from tiphys.kubelet.pod.resize import Wanted, changed_resources
+from tiphys.kubelet.pod.resizer import Resizer
 from tiphys.kubelet.pod.restarts import Backoff
 from tiphys.kubelet.pod.workers import Next, Termination
 from tiphys.kubelet.probes.manager import ProbeManager
@@ -44,6 +46,8 @@ RESYNC = 60.0
 _RETRY = 10.0
 _RETRY_SOON = 1.0
 NETWORK_NOT_READY = "network is not ready"
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+_PAST_DEADLINE = "Pod was active on the node longer than the specified deadline"
 
 
 class MirrorPods(Protocol):
@@ -72,7 +76,8 @@ class PodSync:
         mirrors: MirrorPods,
         network_problem: Callable[[], str],
         resources: Wanted,
-        resize_problem: Callable[[Pod], ResizeProblem | None],
+        resizer: Resizer,
+        allocations: Allocations,
         runtime_name: Callable[[], str],
         rng: random.Random | None = None,
     ) -> None:
@@ -92,7 +97,8 @@ class PodSync:
         self._mirrors = mirrors
         self._network_problem = network_problem
         self._resources = resources
-        self._resize_problem = resize_problem
+        self._resizer = resizer
+        self._allocations = allocations
         self._runtime_name = runtime_name
         self._rng = rng or random.Random()
         self._reasons: dict[str, dict[str, Reason]] = {}
@@ -106,8 +112,10 @@ class PodSync:
         except RuntimeFailure as error:
             self._events.pod(pod, "Warning", "FailedSync", f"error determining status: {error.raw}")
             return Next(_RETRY_SOON)
+        pod = self._resizer.settle(pod)
+        self._resizer.observe(pod, differs=self._differs(pod, observed), before=self._before(pod))
         deadline = self._deadline(pod)
-        status = self._generate(pod, observed, expired=deadline is not None and deadline <= 0)
+        status = self._generate(pod, observed)
         self._status.set(pod, status)
         if status["phase"] in ("Succeeded", "Failed"):
             return Next(done=True)
@@ -155,14 +163,17 @@ class PodSync:
     async def _run_containers(
         self, pod: Pod, observed: PodStatus, volumes: dict[str, MountedVolume], deadline: float | None
     ) -> Next:
-        resources = None if self._problem_of_resize(pod, observed) else self._resources
-        actions = compute_actions(pod, observed, self._probes.result, resources)
+        actions = compute_actions(pod, observed, self._probes.result, self._resources)
         if actions.nothing:
             return Next(self._next_look(pod, None, deadline))
         secrets = await self._pull_secrets(pod)
         work = Work(pod, observed, volumes, secrets, self._sandbox_ready)
         try:
             applied = await self._runtime.apply(actions, work)
+        except ResizeFailure as error:
+            self._resizer.failed(pod, str(error))
+            self._status.set(pod, self._generate(pod, work.observed))
+            return Next(_RETRY)
         except (RuntimeFailure, SandboxFailure) as error:
             log.warning("pod %s: %s", pods.key_of(pod), error)
             return Next(_RETRY)
@@ -195,24 +206,27 @@ class PodSync:
         limit = pods.spec_of(pod).get("activeDeadlineSeconds")
         if limit is None:
             return None
-        known = self._status.get(pods.uid_of(pod)) or pod.get("status") or {}
-        started = parse_time(known.get("startTime"))
+        started = parse_time(self._before(pod).get("startTime"))
         return float(limit) - (self._clock.now() - started if started is not None else 0.0)
 
     def _sandbox_ready(self, pod: Pod, observed: PodStatus) -> None:
         self._status.set(pod, self._generate(pod, observed))
 
-    def _generate(self, pod: Pod, observed: PodStatus, *, terminal: bool = False, expired: bool = False) -> Object:
-        return self._make(
-            pod,
-            observed,
-            terminal,
-            ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline") if expired else None,
-        )
+    def _before(self, pod: Pod) -> Object:
+        """The status last known: ours, or what the API has."""
+        return self._status.get(pods.uid_of(pod)) or pod.get("status") or {}
 
-    def _make(self, pod: Pod, observed: PodStatus, terminal: bool, eviction: tuple[str, str] | None) -> Object:
-        uid = pods.uid_of(pod)
-        before = self._status.get(uid) or pod.get("status") or {}
+    def _expired(self, pod: Pod) -> tuple[str, str] | None:
+        """The pod fails by its deadline, however its containers end then. One that had ended before does not."""
+        deadline, before = self._deadline(pod), self._before(pod)
+        ended = before.get("phase") in ("Succeeded", "Failed") and before.get("reason") != DEADLINE_EXCEEDED
+        return (DEADLINE_EXCEEDED, _PAST_DEADLINE) if deadline is not None and deadline <= 0 and not ended else None
+
+    def _generate(
+        self, pod: Pod, observed: PodStatus, *, terminal: bool = False, eviction: tuple[str, str] | None = None
+    ) -> Object:
+        uid, before = pods.uid_of(pod), self._before(pod)
+        eviction = eviction or self._expired(pod)
         context = StatusContext(
             before=before,
             now=timestamp(self._clock.now()),
@@ -224,18 +238,17 @@ class PodSync:
             terminal=terminal,
             eviction=eviction,
             resized=lambda spec, run: not changed_resources(self._resources(pod, spec), run),
-            resize_problem=self._problem_of_resize(pod, observed),
+            resize=self._resizer.state(uid),
         )
         return generate_status(pod, observed, context)
 
-    def _problem_of_resize(self, pod: Pod, observed: PodStatus) -> ResizeProblem | None:
-        """Why the resources that running containers are to get cannot be given; None also where none differ."""
+    def _differs(self, pod: Pod, observed: PodStatus) -> bool:
+        """Whether a running container has other resources than the pod was given."""
         specs = {spec["name"]: spec for _, spec in pods.all_containers(pod)}
-        differs = any(
+        return any(
             run.running and run.name in specs and changed_resources(self._resources(pod, specs[run.name]), run)
             for run in observed.containers
         )
-        return self._resize_problem(pod) if differs else None
 
     def _was_ready(self, before: Object, name: str) -> bool | None:
         """What the API said of a container that is older than this kubelet, until its first probe says more."""
@@ -265,10 +278,10 @@ class PodSync:
     # A pod that is to end.
 
     async def sync_terminating(self, pod: Pod, termination: Termination) -> Next:
-        uid = pods.uid_of(pod)
+        uid, pod = pods.uid_of(pod), self._allocations.applied(pod)
         try:
             observed = await self._runtime.observe(uid)
-            self._status.set(pod, self._make(pod, observed, False, termination.eviction))
+            self._status.set(pod, self._generate(pod, observed, eviction=termination.eviction))
             self._probes.stop_liveness_and_startup(uid)
             await self._killer.kill_pod(pod, observed, termination.grace)
             self._probes.remove(uid)
@@ -280,7 +293,7 @@ class PodSync:
             log.warning("pod %s: containers still run after they were stopped", pods.key_of(pod))
             return Next(_RETRY_SOON)
         stopped = PodStatus(uid, after.name, after.namespace, observed.ips, after.sandboxes, after.containers)
-        self._status.set(pod, self._make(pod, stopped, True, termination.eviction))
+        self._status.set(pod, self._generate(pod, stopped, terminal=True, eviction=termination.eviction))
         return Next(done=True)
 
     async def sync_terminated(self, pod: Pod) -> Next:
@@ -296,6 +309,7 @@ class PodSync:
         self._tokens.release(uid)
         self._images.release(uid)
         self._backoff.forget(uid)
+        self._resizer.forget(uid)
         self._reasons.pop(uid, None)
         self._mount_failures.pop(uid, None)
         self._status.finish(pod)

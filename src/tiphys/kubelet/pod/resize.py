@@ -1,6 +1,6 @@
 """Changing a running container's processor and memory in place: what differs, and what it takes. Pure.
 
-Nothing is remembered: what a container has is what the runtime reports, and that is compared with what it asks for.
+What a container has is what the runtime reports; that is compared with what its pod was given (see allocation.py).
 Source: https://kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources/ (KEP-1287)
 """
 

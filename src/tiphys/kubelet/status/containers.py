@@ -131,16 +131,14 @@ def _from_run(
 def _set_resources(
     spec: ContainerSpec, run: ObservedContainer, old: Object | None, status: Object, resized: Resized
 ) -> None:
-    """What the container has: what it asks for, or while a resize is under way what it had before."""
+    """What the container was given, and what it has: the same, but while a resize is under way."""
+    resources = spec.get("resources") or {}
+    if requests := resources.get("requests"):
+        status["allocatedResources"] = requests
     if run.running and old and old.get("resources") and not resized(spec, run):
-        for name in ("resources", "allocatedResources"):
-            if old.get(name):
-                status[name] = old[name]
-        return
-    if resources := spec.get("resources"):
+        status["resources"] = old["resources"]
+    elif resources:
         status["resources"] = resources
-        if requests := resources.get("requests"):
-            status["allocatedResources"] = requests
 
 
 def _last_state(run: ObservedContainer, old: Object, runtime_name: str) -> Object:

@@ -12,7 +12,7 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import ProbeResult
 from tiphys.kubelet.pod.observed import PodStatus
 from tiphys.kubelet.pod.pods import Kind, Pod
-from tiphys.kubelet.pod.resize import ResizeProblem
+from tiphys.kubelet.pod.resizer import ResizeState
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.status.conditions import OWNED, pod_conditions, stamp
 from tiphys.kubelet.status.containers import Reasons, Resized, container_statuses, fill_readiness
@@ -47,7 +47,7 @@ class StatusContext:
     eviction: tuple[str, str] | None = None
     """Reason and message, where the kubelet has decided that the pod fails."""
     resized: Resized = _always
-    resize_problem: ResizeProblem | None = None
+    resize: ResizeState = field(default_factory=ResizeState)
 
 
 def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Object:
@@ -92,13 +92,20 @@ def _disrupted(pod: Pod, before: Object, context: StatusContext) -> Object:
 
 
 def _resize_conditions(pod: Pod, context: StatusContext) -> list[Object]:
-    problem = context.resize_problem
-    if problem is None or context.terminal:
+    if context.terminal:
         return []
-    found: Object = {"type": "PodResizePending", "status": "True", "reason": problem.reason, "message": problem.message}
-    if generation := pod["metadata"].get("generation"):
-        found["observedGeneration"] = generation
-    return [found]
+    found: list[Object] = []
+    generation = pod["metadata"].get("generation")
+    if (problem := context.resize.problem) is not None:
+        pending = {"type": "PodResizePending", "status": "True", "reason": problem.reason, "message": problem.message}
+        found.append(pending | ({"observedGeneration": generation} if generation else {}))
+    if context.resize.in_progress:
+        running = {"type": "PodResizeInProgress", "status": "True"}
+        if context.resize.error:
+            running |= {"reason": "Error", "message": context.resize.error}
+        began = context.resize.generation
+        found.append(running | ({"observedGeneration": began} if began else {}))
+    return found
 
 
 def _set_phase(
