@@ -30,6 +30,7 @@ from tiphys.apiserver.filters.browsers import allow_origins, require_tls
 from tiphys.apiserver.filters.inflight import InFlight
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths.health import Health, Unhealthy, ping
+from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.routes import Paths
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Ids
@@ -97,6 +98,7 @@ class APIServer:
             make_plugins(config, self.registries, self.authorization.authorizer, self.webhooks)
         )
         self.in_flight = InFlight(config.max_requests_in_flight, config.max_mutating_requests_in_flight)
+        documents = Documents(self.scheme, clock)
         self.paths = Paths(
             self.scheme,
             self._health(),
@@ -105,9 +107,10 @@ class APIServer:
             config.service_account_jwks_uri,
             self.authentication.jwks,
             f"{config.advertise_address}:{config.advertise_port}",
+            documents,
         )
         self._bootstrap = Bootstrap(config, self.registries, clock)
-        self._definitions = DefinitionController(self.registries, clock, self._runner, self.paths.forget_documents)
+        self._definitions = DefinitionController(self.registries, clock, self._runner, documents.forget)
         special = special_endpoints(config, self.registries, self.authentication, self.authorization,
                                     self.admission, dialer)  # fmt: skip
         router = Router(self.scheme, self.registries, self.admission, special, self.paths, config.min_request_timeout)

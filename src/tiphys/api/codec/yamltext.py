@@ -49,12 +49,17 @@ def to_json(data: bytes) -> tuple[bytes, list[str]]:
         raise YAMLError(f"yaml: {error}") from error
 
 
-def from_json(data: bytes) -> bytes:
+def from_json(data: bytes, *, sort: bool = True) -> bytes:
     """JSON as YAML, keys sorted: how the API answers where YAML is asked for."""
     import yaml
 
     text: bytes = yaml.dump(
-        orjson.loads(data), Dumper=_dumper(), default_flow_style=False, allow_unicode=True, encoding="utf-8"
+        orjson.loads(data),
+        Dumper=_dumper(),
+        default_flow_style=False,
+        allow_unicode=True,
+        encoding="utf-8",
+        sort_keys=sort,
     )
     return text
 

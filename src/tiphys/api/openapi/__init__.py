@@ -5,7 +5,8 @@ from their own schema). Sources: https://spec.openapis.org/oas/v3.0.0, https://s
 (OpenAPI v3), and the `x-kubernetes-*` extensions in the API reference.
 """
 
+from tiphys.api.openapi.binary import pieces_v2, pieces_v3
 from tiphys.api.openapi.custom import custom_definitions
 from tiphys.api.openapi.documents import document_names, document_v2, document_v3
 
-__all__ = ["custom_definitions", "document_names", "document_v2", "document_v3"]
+__all__ = ["custom_definitions", "document_names", "document_v2", "document_v3", "pieces_v2", "pieces_v3"]

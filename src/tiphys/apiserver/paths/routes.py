@@ -13,11 +13,12 @@ from tiphys.api.scheme import Scheme
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, WRITTEN, YAML, choose
 from tiphys.apiserver.endpoints.negotiation import negotiate_document
-from tiphys.apiserver.endpoints.notfound import TEXT, not_found
+from tiphys.apiserver.endpoints.notfound import not_found
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths import discovery
 from tiphys.apiserver.paths.health import Health
+from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.version import version_info
 from tiphys.wire.http import Response
 
@@ -40,8 +41,10 @@ class Paths:
         jwks_uri: str,
         jwks: Keys,
         address: str,
+        documents: Documents,
     ) -> None:
         self._scheme = scheme
+        self._documents = documents
         self._health = {check.name: check for check in health}
         self._metrics = metrics
         self._issuer = issuer
@@ -53,8 +56,8 @@ class Paths:
             "/apis": self._apis,
             "/apis/": self._apis,
             "/metrics": self._show_metrics,
-            "/openapi/v2": self._openapi_v2,
-            "/openapi/v3": self._openapi_v3,
+            "/openapi/v2": documents.show_v2,
+            "/openapi/v3": documents.index_v3,
         }
         """By exact path, for any method: upstream's handlers of these do not look at it."""
         self._routes: dict[str, Callable[[Call], Awaitable[Response]]] = {
@@ -64,7 +67,6 @@ class Paths:
             "/.well-known/openid-configuration": self._openid,
         }
         """To be read only, with or without a slash at the end."""
-        self._documents: dict[str, tuple[bytes, str]] = {}
 
     async def __call__(self, call: Call) -> Response:
         path = call.info.path
@@ -79,7 +81,7 @@ class Paths:
         if first in ("api", "apis"):
             return self._discover(call, first, rest.rstrip("/"))
         if path.startswith("/openapi/v3/"):
-            return self._openapi_v3_group(call, path.removeprefix("/openapi/v3/"))
+            return await self._documents.show_v3(call, path.removeprefix("/openapi/v3/"))
         if first == "version":
             raise errors.no_such_path()
         return not_found()
@@ -127,65 +129,6 @@ class Paths:
             raise errors.no_such_path()
         _check_method(call)
         return show(call, found, negotiate_document(call, WRITTEN))
-
-    # -- documents
-
-    async def _openapi_v2(self, call: Call) -> Response:
-        if "v2" not in self._documents:
-            from tiphys.api.definitions import definitions
-            from tiphys.api.openapi import custom_definitions, document_v2
-
-            known = {**definitions(), **custom_definitions(self._scheme, for_v2=True)}
-            self._keep("v2", document_v2(self._scheme, known))
-        body, tag = self._documents["v2"]
-        return _cached(call, body, "application/json", {"Vary": "Accept"}, tag)
-
-    async def _openapi_v3(self, call: Call) -> Response:
-        from tiphys.api.openapi import document_names
-
-        paths = {name: {"serverRelativeURL": self._address_of(name)} for name in document_names(self._scheme)}
-        # Upstream's aggregator leaves the type of this one document to its library, which takes it for text.
-        return Response(200, {"Content-Type": TEXT}, orjson.dumps({"paths": paths}))
-
-    def _address_of(self, name: str) -> str:
-        found = self._document(name)
-        assert found is not None
-        return f"/openapi/v3/{name}?hash={found[1]}"
-
-    def _openapi_v3_group(self, call: Call, name: str) -> Response:
-        found = self._document(name)
-        if found is None:
-            return Response(404)
-        body, tag = found
-        headers = {"Vary": "Accept"}
-        if asked := call.parameter("hash"):
-            if asked != tag:
-                location = {"Location": self._address_of(name), "ETag": f'"{tag}"', "Content-Type": JSON}
-                return Response(301, headers | location)
-            # The address names the content, so it may be kept for ever.
-            headers["Cache-Control"] = "public, immutable"
-        return _cached(call, body, JSON, headers, tag)
-
-    def _document(self, name: str) -> tuple[bytes, str] | None:
-        key = f"v3 {name}"
-        if key not in self._documents:
-            from tiphys.api.definitions import definitions
-            from tiphys.api.openapi import custom_definitions, document_v3
-
-            known = {**definitions(), **custom_definitions(self._scheme, for_v2=False)}
-            document = document_v3(self._scheme, known, name)
-            if document is None:
-                return None
-            self._keep(key, document)
-        return self._documents[key]
-
-    def _keep(self, name: str, document: Object) -> None:
-        body = orjson.dumps(document)
-        self._documents[name] = (body, hashlib.sha512(body).hexdigest().upper())
-
-    def forget_documents(self) -> None:
-        """The scheme has changed."""
-        self._documents.clear()
 
     # -- the rest
 
