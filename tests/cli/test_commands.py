@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tiphys import KUBERNETES_VERSION
+from tiphys.apiserver import flags as apiserver_flags
 from tiphys.cli import down, logs, status, up
 from tiphys.cli import main as cli
 from tiphys.cli.console import Console, table
 from tiphys.cluster.machine import Problem
 from tiphys.cluster.settings import Settings, SettingsError
+from tiphys.runtime import version
+from tiphys.runtime.flags import FlagParser
 
 
 def resolve(*words: str) -> Settings:
@@ -31,6 +36,64 @@ def test_help_and_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None
     assert "there is no command 'upp'" in capsys.readouterr().err
     assert cli.main(["version"]) == 0
     assert "Kubernetes v1.36" in capsys.readouterr().out
+
+
+@pytest.fixture
+def reported() -> Iterator[None]:
+    """The reported version is the process's: put it back."""
+    yield
+    version.report(KUBERNETES_VERSION)
+
+
+COMPONENTS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "dns"]
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_component_tells_its_version(component: str, capsys: pytest.CaptureFixture[str], reported: None) -> None:
+    for words in (["--version"], ["--version=true"], ["--version=raw"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([component, *words])
+        assert ended.value.code == 0
+    plain, same, raw = capsys.readouterr().out.splitlines()
+    assert plain == same == "Kubernetes v1.36.0"
+    assert raw.startswith('version.Info{Major:"1", Minor:"36"')
+    with pytest.raises(SystemExit, match="must match major/minor/patch"):
+        cli.main([component, "--version=v1.35.0"])
+    with pytest.raises(SystemExit, match="could not parse"):
+        cli.main([component, "--version=vague"])
+
+
+def test_the_store_tells_the_version_of_etcd(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["etcd", "--version"])
+    assert capsys.readouterr().out.startswith("etcd Version: 3.")
+
+
+def test_a_version_of_ones_own_is_reported(reported: None) -> None:
+    flags = FlagParser("kube-apiserver", "")
+    flags.parse(["--version=v1.36.0-custom"])
+    assert version.version_info()["gitVersion"] == "v1.36.0-custom"
+    flags.parse(["--version=false"])
+    assert version.version_info()["gitVersion"] == "v1.36.0-custom"
+
+
+def test_clients_of_the_release_match_the_servers_version() -> None:
+    info = version.version_info()
+    assert (info["gitVersion"], info["gitCommit"], info["gitTreeState"]) == ("v1.36.0", "0" * 40, "clean")
+
+
+@pytest.mark.parametrize("component", COMPONENTS[:5])
+def test_of_feature_gates_only_the_empty_list_is_taken(component: str) -> None:
+    with pytest.raises(SystemExit, match="feature gates cannot be set"):
+        cli.main([component, "--feature-gates=X=true"])
+
+
+def test_the_flags_of_the_originals_command_tests_are_taken() -> None:
+    words = ["--feature-gates=", "--runtime-config=api/v1", "--storage-media-type=", "--service-account-lookup=true"]
+    assert apiserver_flags.parser().parse(words).runtime_config == {"api/v1": True}
+    for word in ("--runtime-config=api/v1=false", "--runtime-config=nope/v1", "--service-account-lookup=false"):
+        with pytest.raises(SystemExit, match=word.split("=")[0]):
+            apiserver_flags.parser().parse([word])
 
 
 @pytest.mark.parametrize("command", ["down", "status", "logs", "demo", "reset"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,8 @@ from tiphys.controllers.nodes.lifecycle import health
 from tiphys.controllers.nodes.lifecycle.health import ZoneState
 from tiphys.controllers.nodes.lifecycle.tainter import ZoneQueue
 from tiphys.controllers.nodes.taints import eviction_delay
+from tiphys.controllers.nodes.taints import eviction_delay, tolerates
+from tiphys.controllers.registry import CONTROLLERS
 from tiphys.controllers.resourcequota import calculate, kind_of
 from tiphys.controllers.statefulset import claims
 
@@ -526,6 +529,27 @@ def test_choosing_controllers() -> None:
         select(["x"], known, [])
 
 
+@pytest.mark.parametrize(
+    ("cluster", "authority"),
+    [
+        ({"certificate-authority-data": "cGVt"}, b"pem"),
+        ({"certificate-authority": "ca.crt"}, b"from the file"),
+        ({"insecure-skip-tls-verify": True}, b""),
+    ],
+)
+def test_pods_trust_whom_the_kubeconfig_trusts(tmp_path: Any, cluster: dict[str, Any], authority: bytes) -> None:
+    (tmp_path / "ca.crt").write_bytes(b"from the file")
+    kubeconfig = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "https://127.0.0.1", **cluster}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    config = configuration(_parser().parse([f"--kubeconfig={tmp_path}/kubeconfig", "--leader-elect=false"]))
+    assert config.root_ca == authority
+    assert CONTROLLERS["root-ca-certificate-publisher-controller"].needed(config)
+
+
 def test_flags(tmp_path: Any) -> None:
     (tmp_path / "ca.crt").write_bytes(b"pem")
     words = ["--kubeconfig=k", "--concurrent-gc-syncs=3", "--node-monitor-grace-period=1m10s", "--leader-elect=false"]
@@ -540,6 +564,9 @@ def test_flags(tmp_path: Any) -> None:
         configuration(_parser().parse(["--kubeconfig=k", "--allocate-node-cidrs"]))
     with pytest.raises(BadFlags, match="loopback"):
         configuration(_parser().parse(["--kubeconfig=k", "--bind-address=0.0.0.0"]))
-    with pytest.raises(SystemExit, match="--feature-gates of the original is not supported"):
+    with pytest.raises(SystemExit, match="feature gates cannot be set"):
         _parser().parse(["--feature-gates=A=true"])
+    assert _parser().parse(["--feature-gates=", "--kube-api-content-type="]).feature_gates == ""
+    with pytest.raises(SystemExit, match="kube-api-content-type"):
+        _parser().parse(["--kube-api-content-type=application/vnd.kubernetes.protobuf"])
     assert not UNSUPPORTED & {action.dest.replace("_", "-") for action in _parser()._actions}

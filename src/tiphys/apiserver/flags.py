@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
 from tiphys.wire.ciphers import VERSIONS
 
 _UNSUPPORTED = """
-emulated-version emulation-forward-compatible feature-gates livez-grace-period min-compatibility-version
+emulated-version emulation-forward-compatible livez-grace-period min-compatibility-version
 runtime-config-emulation-forward-compatible send-retry-after-while-not-ready-once shutdown-send-retry-after
 shutdown-watch-termination-grace-period storage-initialization-timeout delete-collection-workers
 enable-garbage-collector encryption-provider-config encryption-provider-config-automatic-reload
@@ -25,7 +26,7 @@ audit-webhook-truncate-max-batch-size audit-webhook-truncate-max-event-size audi
 debug-socket-path enable-priority-and-fairness authentication-config authentication-token-webhook-cache-ttl
 authentication-token-webhook-config-file authentication-token-webhook-version oidc-ca-file oidc-client-id
 oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs oidc-username-claim
-oidc-username-prefix service-account-lookup authorization-config authorization-policy-file
+oidc-username-prefix authorization-config authorization-policy-file
 authorization-webhook-cache-authorized-ttl authorization-webhook-cache-unauthorized-ttl
 authorization-webhook-config-file authorization-webhook-version egress-selector-config-file admission-control
 admission-control-config-file allow-metric-labels allow-metric-labels-manifest disabled-metrics
@@ -34,7 +35,7 @@ log-text-info-buffer-size log-text-split-stream logging-format vmodule tracing-c
 aggregator-reject-forwarding-redirect coordinated-leadership-lease-duration coordinated-leadership-renew-deadline
 coordinated-leadership-retry-period enable-aggregator-routing enable-logs-handler max-connection-bytes-per-sec
 peer-advertise-ip peer-advertise-port peer-ca-file proxy-client-cert-file proxy-client-key-file
-service-account-signing-endpoint runtime-config goaway-chance kubernetes-service-node-port kubelet-timeout
+service-account-signing-endpoint goaway-chance kubernetes-service-node-port kubelet-timeout
 permit-port-sharing permit-address-sharing external-hostname
 """
 UNSUPPORTED = frozenset(_UNSUPPORTED.split())
@@ -47,6 +48,7 @@ def parser() -> FlagParser:
     _add_serving(flags)
     _add_access(flags)
     _add_cluster(flags)
+    flags.add_feature_gates()
     flags.add_argument("-v", "--v", type=int, default=0, help="how much is logged, 0 to 10")
     return flags
 
@@ -60,7 +62,12 @@ def _add_store(flags: FlagParser) -> None:
     add("--etcd-prefix", default="/registry", help="where in the store the objects are")
     add("--etcd-compaction-interval", type=parse_duration, default=300.0, help="how much history is kept; 0 for all")
     add("--storage-backend", default="etcd3", choices=("etcd3",), help="the protocol of the store")
-    add("--storage-media-type", default="application/json", choices=("application/json",), help="only JSON is written")
+    add(
+        "--storage-media-type",
+        default="application/json",
+        choices=("application/json", ""),
+        help="only JSON is written",
+    )
     add("--data-dir", type=Path, help="the folder of the embedded store (no flag of the original)")
     flags.add_bool(
         "--accept-data-loss", False, "open a damaged store with what is left of it (no flag of the original)"
@@ -112,6 +119,8 @@ def _add_access(flags: FlagParser) -> None:
     add("--service-account-jwks-uri", default="", help="where the keys of tokens are published; this server without it")
     add("--service-account-signing-key-file", type=Path, help="the private key that signs tokens")
     add("--service-account-key-file", type=Path, action="append", default=[], help="further keys that are believed")
+    add("--service-account-lookup", type=parse_bool, nargs="?", const=True, default=True, choices=(True,),
+        help="tokens of service accounts that are gone are refused; only true")  # fmt: skip
     add("--service-account-max-token-expiration", type=parse_duration, default=0.0, help="the longest life of a token")
     flags.add_bool("--service-account-extend-token-expiration", True, "let tokens of pods live longer than asked")
     add("--authorization-mode", default="AlwaysAllow", help="Node, RBAC, AlwaysAllow, AlwaysDeny; in order")
@@ -124,6 +133,9 @@ def _add_access(flags: FlagParser) -> None:
 
 def _add_cluster(flags: FlagParser) -> None:
     add = flags.add_argument
+    add(
+        "--runtime-config", type=parse_runtime_config, default={}, help="GROUP/VERSION=true of versions that are served"
+    )
     add("--service-cluster-ip-range", default="10.0.0.0/24", help="where cluster IPs come from; two for dual stack")
     add("--service-node-port-range", default="30000-32767", help="where node ports come from")
     add("--event-ttl", type=parse_duration, default=3600.0, help="how long events are kept")
@@ -134,3 +146,23 @@ def _add_cluster(flags: FlagParser) -> None:
     types = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
     add("--kubelet-preferred-address-types", default=types, help="which of a node's addresses to use, best first")
     flags.add_bool("--allow-privileged", True, "allow privileged containers")
+
+
+def parse_runtime_config(text: str) -> dict[str, bool]:
+    """``api/v1=true,apps/v1``: what is served may be named; no version can be turned on or off."""
+    pairs = (part.strip().partition("=") for part in text.split(",") if part.strip())
+    found = {name: parse_bool(value) if equals else True for name, equals, value in pairs}
+    for name, wanted in found.items():
+        if name not in _served():
+            raise argparse.ArgumentTypeError(f"{name!r} is not served; leave it out")
+        if not wanted:
+            raise argparse.ArgumentTypeError(f"{name!r} cannot be turned off; leave it out")
+    return found
+
+
+def _served() -> set[str]:
+    from tiphys.api.resources import builtin_scheme
+
+    groups = builtin_scheme().groups().items()
+    versions = {f"{group or 'api'}/{version}" for group, versions in groups for version in versions}
+    return versions | {"v1", "api/ga"}

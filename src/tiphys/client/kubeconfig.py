@@ -31,19 +31,46 @@ def client_from_file(path: Path, user_agent: str, *, timeout: float = 60, anonym
 
     ``anonymous`` leaves the user's credentials out, for a client that is to act as somebody else.
     """
-    try:
-        config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise KubeconfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise KubeconfigError(f"{path} is not YAML: {error}") from error
-    context = _named(config, "contexts", "context", config.get("current-context") or "", path)
-    cluster = _named(config, "clusters", "cluster", context.get("cluster", ""), path)
+    config = _read(path)
+    context, cluster = _current(config, path)
     known = context.get("user") and not anonymous
     user = _named(config, "users", "user", context["user"], path) if known else {}
     if unsupported := [name for name in ("exec", "auth-provider", "username", "as") if user.get(name)]:
         raise KubeconfigError(f"{path}: user.{unsupported[0]} is not supported by Tiphys; use a certificate or a token")
     return Client(_transport(cluster, user, path), user_agent=user_agent, token=_token(user, path), timeout=timeout)
+
+
+def authority_from_file(path: Path) -> bytes:
+    """The certificates that the current context's cluster is checked by, PEM; empty where the file has none.
+
+    Raises ``KubeconfigError``.
+    """
+    _, cluster = _current(_read(path), path)
+    match _pem(cluster, "certificate-authority", path):
+        case Path() as file:
+            try:
+                return file.read_bytes()
+            except OSError as error:
+                raise KubeconfigError(f"{path}: cannot read {file}: {error.strerror}") from error
+        case bytes() as data:
+            return data
+    return b""
+
+
+def _read(path: Path) -> Config:
+    try:
+        config: Config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise KubeconfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise KubeconfigError(f"{path} is not YAML: {error}") from error
+    return config
+
+
+def _current(config: Config, path: Path) -> tuple[Config, Config]:
+    """The current context and its cluster."""
+    context = _named(config, "contexts", "context", config.get("current-context") or "", path)
+    return context, _named(config, "clusters", "cluster", context.get("cluster", ""), path)
 
 
 def _named(config: Config, part: str, key: str, name: str, path: Path) -> Config:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiphys.client.kubeconfig import KubeconfigError, client_from_file
+from tiphys.client.kubeconfig import KubeconfigError, authority_from_file, client_from_file
 from tiphys.client.rest import Client
 from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease
 from tiphys.controllers.config import ControllerManagerConfig, KeyPair
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _UNSUPPORTED = """
 contention-profiling profiling enable-leader-migration leader-migration-config cidr-allocator-type cloud-config
 cloud-provider cluster-name configure-cloud-routes controller-shutdown-timeout controller-start-interval
-emulated-version external-cloud-volume-plugin feature-gates kube-api-burst kube-api-content-type kube-api-qps
+emulated-version external-cloud-volume-plugin kube-api-burst kube-api-qps
 min-compatibility-version min-resync-period route-reconciliation-period concurrent-service-syncs cert-dir
 disable-http2-serving http2-max-streams-per-connection permit-address-sharing permit-port-sharing tls-cert-file
 tls-cipher-suites tls-curve-preferences tls-min-version tls-private-key-file tls-sni-cert-key
@@ -137,12 +137,18 @@ def _parser() -> FlagParser:
     parser = FlagParser("kube-controller-manager", "Runs the controllers of the control plane.", UNSUPPORTED)
     add = parser.add_argument
     add("--kubeconfig", default="", help="how to reach the API server")
+    parser.add_feature_gates()
+    add("--kube-api-content-type", default="", choices=("", "application/json"), help="only JSON is spoken")
     add("--controllers", default="*", help=f"which to run: *, NAME, -NAME; known: {', '.join(CONTROLLERS)}")
     parser.add_bool("--use-service-account-credentials", False, "give each controller a service account of its own")
     add("--bind-address", default="127.0.0.1", help="where /healthz and /metrics are served; loopback only")
     add("--secure-port", type=int, default=10257, help="their port; 0 turns them off")
     _add_leader_election(parser)
-    add("--root-ca-file", type=Path, help="CA of the API server, for kube-root-ca.crt and service account secrets")
+    add(
+        "--root-ca-file",
+        type=Path,
+        help="CA of the API server, for kube-root-ca.crt and secrets; the kubeconfig's without it",
+    )
     add("--service-account-private-key-file", type=Path, help="key that signs tokens of service account secrets")
     add("--cluster-signing-cert-file", type=Path, help="CA that signs certificate signing requests")
     add("--cluster-signing-key-file", type=Path, help="its key")
@@ -181,7 +187,7 @@ def configuration(flags: argparse.Namespace) -> ControllerManagerConfig:
         controllers=chosen,
         leader_election=_leader_election(flags) if flags.leader_elect else None,
         health_address=_health_address(flags),
-        root_ca=_read("root-ca-file", flags.root_ca_file),
+        root_ca=_root_ca(flags),
         service_account_signing_key=_read("service-account-private-key-file", flags.service_account_private_key_file),
         cluster_signing=_signing(flags),
         allocate_node_cidrs=flags.allocate_node_cidrs,
@@ -189,6 +195,13 @@ def configuration(flags: argparse.Namespace) -> ControllerManagerConfig:
         service_cluster_ip_ranges=_networks("service-cluster-ip-range", flags.service_cluster_ip_range),
         **{field: getattr(flags, field) for _, field, _ in _FIELDS},
     )
+
+
+def _root_ca(flags: argparse.Namespace) -> bytes:
+    """Who signs the API server's certificate: if no flag says so, whom the kubeconfig trusts."""
+    if flags.root_ca_file is not None:
+        return _read("root-ca-file", flags.root_ca_file)
+    return authority_from_file(Path(flags.kubeconfig))
 
 
 def _leader_election(flags: argparse.Namespace) -> LeaderElectionConfig:

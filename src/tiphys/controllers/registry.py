@@ -55,10 +55,6 @@ def _has_signing_key(config: ControllerManagerConfig) -> bool:
     return bool(config.service_account_signing_key)
 
 
-def _has_root_ca(config: ControllerManagerConfig) -> bool:
-    return bool(config.root_ca)
-
-
 def _can_sign(config: ControllerManagerConfig) -> bool:
     return config.cluster_signing is not None
 
@@ -91,12 +87,7 @@ ROWS = (
     _row("node-lifecycle-controller", "nodes.lifecycle.controller:NodeLifecycleController", "node-controller"),
     _row("taint-eviction-controller", "nodes.tainteviction:TaintEvictionController", "node-controller"),
     _row("ttl-after-finished-controller", "ttlafterfinished:TTLAfterFinishedController"),
-    _row(
-        "root-ca-certificate-publisher-controller",
-        "access.rootca:RootCAPublisher",
-        "root-ca-cert-publisher",
-        _has_root_ca,
-    ),
+    _row("root-ca-certificate-publisher-controller", "access.rootca:RootCAPublisher", "root-ca-cert-publisher"),
     _row("resourcequota-controller", "resourcequota:ResourceQuotaController"),
     _row("disruption-controller", "disruption:DisruptionController"),
     _row("ttl-controller", "nodes.ttl:NodeTTLController"),

@@ -38,7 +38,6 @@ _UNSUPPORTED = frozenset(
         "eviction-soft",
         "eviction-soft-grace-period",
         "experimental-allocatable-ignore-eviction",
-        "feature-gates",
         "image-credential-provider-bin-dir",
         "image-credential-provider-config",
         "image-service-endpoint",
@@ -180,6 +179,7 @@ def _authentication(config: KubeletConfig, given: dict[str, Any], source: str) -
 
 def parser() -> FlagParser:
     found = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.", _UNSUPPORTED)
+    found.add_feature_gates()
     add = found.add_argument
     add("--config", help="file with a KubeletConfiguration")
     add("--kubeconfig", help="how to reach the API server", required=True)

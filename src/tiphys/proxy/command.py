@@ -21,7 +21,7 @@ from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.process import run_until_signal
 
 _UNSUPPORTED = """
-write-config-to feature-gates master kube-api-content-type kube-api-burst kube-api-qps profiling
+write-config-to master kube-api-content-type kube-api-burst kube-api-qps profiling
 show-hidden-metrics-for-version init-only iptables-localhost-nodeports ipvs-sync-period ipvs-min-sync-period
 ipvs-scheduler ipvs-exclude-cidrs ipvs-strict-arp ipvs-tcp-timeout ipvs-tcpfin-timeout ipvs-udp-timeout
 oom-score-adj config-sync-period healthz-port metrics-port log-flush-frequency log-json-info-buffer-size
@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> FlagParser:
     parser = FlagParser("kube-proxy", "Carries packets for services to their endpoints.", UNSUPPORTED)
+    parser.add_feature_gates()
     add = parser.add_argument
     add("--config", type=Path, help="a KubeProxyConfiguration; flags that it covers are then not looked at")
     add("--kubeconfig", default="", help="how to reach the API server")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from tiphys.runtime import version
 
 from tiphys.runtime import durations
 
@@ -19,9 +21,13 @@ class FlagError(SystemExit):
 class FlagParser(argparse.ArgumentParser):
     """An argument parser for one component: ``unsupported`` names upstream's flags that are refused by name."""
 
-    def __init__(self, prog: str, description: str, unsupported: Iterable[str] = ()) -> None:
+    def __init__(self, prog: str, description: str, unsupported: Iterable[str] = (), *, release: str = "") -> None:
+        """``release`` is what ``--version`` prints where that is not the version of Kubernetes."""
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self._unsupported = frozenset(unsupported)
+        self._release = release
+        help = "print the version and exit; with vX.Y.Z…, report that version"
+        self.add_argument("--version", action=_Version, nargs="?", const="true", metavar="true|raw|vX.Y.Z…", help=help)
 
     def error(self, message: str) -> NoReturn:
         raise FlagError(f"{self.prog}: {message}")
@@ -35,11 +41,45 @@ class FlagParser(argparse.ArgumentParser):
             self.error(f"unknown flag or argument: {name}")
         return known
 
+    def obey_version(self, asked: str) -> None:
+        """Print the version and exit, or report another one from now on."""
+        try:
+            if asked.startswith("v"):
+                version.report(asked)
+            elif asked == "raw":
+                print(version.raw_text())
+                self.exit(0)
+            elif parse_bool(asked):
+                print(self._release or f"Kubernetes {version.git_version()}")
+                self.exit(0)
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            self.error(f'invalid argument "{asked}" for "--version" flag: {error}')
+
     def add_bool(self, name: str, default: bool, help: str) -> None:
         """A Go boolean flag: ``--name``, ``--name=true``, ``--name=false``."""
         self.add_argument(
             name, nargs="?", const=True, default=default, type=parse_bool, help=help, metavar="true|false"
         )
+
+    def add_feature_gates(self) -> None:
+        """``--feature-gates``, of which only the empty list is supported: features are on or off as upstream's are."""
+        self.add_argument("--feature-gates", type=_no_gates, default="", help="not supported; only the empty list")
+
+
+class _Version(argparse.Action):
+    """Obeyed as soon as it is read: flags that are required may be missing beside it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *words: Any) -> None:
+        assert isinstance(parser, FlagParser)
+        parser.obey_version(words[1])
+
+
+def _no_gates(text: str) -> str:
+    if text:
+        raise argparse.ArgumentTypeError(
+            f"feature gates cannot be set; features have upstream's defaults: leave {text!r} out"
+        )
+    return text
 
 
 def parse_bool(text: str) -> bool:

@@ -29,7 +29,7 @@ client-ca-file requestheader-allowed-names requestheader-client-ca-file requesth
 requestheader-group-headers requestheader-uid-headers requestheader-username-headers
 authorization-always-allow-paths authorization-kubeconfig authorization-webhook-cache-authorized-ttl
 authorization-webhook-cache-unauthorized-ttl contention-profiling kube-api-burst kube-api-content-type kube-api-qps
-pod-max-in-unschedulable-pods-duration profiling emulated-version feature-gates min-compatibility-version
+pod-max-in-unschedulable-pods-duration profiling emulated-version min-compatibility-version
 allow-metric-labels allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version
 log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream
 logging-format vmodule
@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> FlagParser:
     parser = FlagParser("kube-scheduler", "Chooses a node for each pod.", UNSUPPORTED)
+    parser.add_feature_gates()
     add = parser.add_argument
     add("--config", type=Path, help="a KubeSchedulerConfiguration; flags that it covers are then not looked at")
     add("--kubeconfig", default="", help="how to reach the API server")

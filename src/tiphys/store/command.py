@@ -24,6 +24,7 @@ from tiphys.runtime.flags import FlagParser, parse_duration
 from tiphys.runtime.tasks import Runner
 from tiphys.store import autocompact
 from tiphys.store.backend import StoreError
+from tiphys.store.etcdserver import VERSION
 from tiphys.store.sqlite import SQLiteBackend
 from tiphys.wire.ciphers import openssl_list
 from tiphys.wire.tls import Policy, ServerContext, keep_renewed, server_context
@@ -68,7 +69,8 @@ grpc-keepalive-min-time grpc-keepalive-interval grpc-keepalive-timeout unsafe-no
 
 
 def parser() -> FlagParser:
-    flags = FlagParser("tiphys etcd", "A store that serves etcd's API, of one member.", _UNSUPPORTED.split())
+    flags = FlagParser("tiphys etcd", "A store that serves etcd's API, of one member.", _UNSUPPORTED.split(),
+                       release=f"etcd Version: {VERSION}")  # fmt: skip
     add = flags.add_argument
     add("--name", default="default", help="this member's name")
     add("--data-dir", default="", help="where the data is kept (default NAME.etcd)")

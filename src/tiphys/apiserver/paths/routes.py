@@ -19,7 +19,7 @@ from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths import discovery
 from tiphys.apiserver.paths.health import Health
 from tiphys.apiserver.paths.openapi import Documents
-from tiphys.apiserver.paths.version import version_info
+from tiphys.runtime.version import version_info
 from tiphys.wire.http import Response
 
 Object = dict[str, Any]

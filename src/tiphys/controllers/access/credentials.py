@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from tiphys import KUBERNETES_VERSION
 from tiphys.api.meta.timestamps import parse_seconds
 from tiphys.client.errors import AlreadyExists, ApiError
 from tiphys.client.resources import SERVICE_ACCOUNTS
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock, backoff
 from tiphys.runtime.tasks import Runner
+from tiphys.runtime.version import git_version
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ ClientFor = Callable[[str], Awaitable[Client]]
 
 def user_agent(account: str) -> str:
     """As the original names itself; the part before the slash is the field manager of what is written."""
-    return f"kube-controller-manager/{KUBERNETES_VERSION} system:serviceaccount:{NAMESPACE}:{account}"
+    return f"kube-controller-manager/{git_version()} system:serviceaccount:{NAMESPACE}:{account}"
 
 
 class ServiceAccountClients:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiphys import KUBERNETES_VERSION
 from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.kubelet.node.machine import MachineInfo
 from tiphys.kubelet.quantities import milli, value
+from tiphys.runtime.version import git_version
 
 Object = dict[str, Any]
 _MAX_IMAGES = 50
@@ -99,7 +99,7 @@ def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
             "containerRuntimeVersion": facts.runtime_version,
             "kernelVersion": machine.kernel_version,
             "kubeProxyVersion": "",
-            "kubeletVersion": KUBERNETES_VERSION,
+            "kubeletVersion": git_version(),
             "machineID": machine.machine_id,
             "operatingSystem": "linux",
             "osImage": machine.os_image,
