@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import stat
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tests.wire.certificates import Authority
+from tiphys.apiserver import command
 from tiphys.apiserver.command import configuration
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.flags import parser
@@ -120,6 +122,38 @@ def test_certificates_for_names(tmp_path: Path) -> None:
         await transport.close()
 
     with_server(made(tmp_path, f"--tls-sni-cert-key={certificate},{key}"), ask)
+
+
+def test_a_certificate_that_is_there_is_used_however_soon_it_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "certs"
+    folder.mkdir()
+    authority = Authority()
+    pair = authority.issue("localhost", server=True)  # which ends in an hour
+    for name, data in zip(("apiserver.crt", "apiserver.key"), pair, strict=True):
+        (folder / name).write_bytes(data)
+    with_server(made(tmp_path), agreed(client_context(authority.pem, None, None)))
+    assert ((folder / "apiserver.crt").read_bytes(), (folder / "apiserver.key").read_bytes()) == pair
+
+
+@pytest.mark.parametrize("name", ["apiserver.crt", "apiserver.key"])
+def test_half_a_pair_is_refused(name: str, tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "certs" / name).unlink()
+    with pytest.raises(ValueError, match=rf"{name}, certificate and key must be supplied as a pair"):
+        made(tmp_path)
+
+
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_pods_are_sent_to_an_address_that_is_not_loopback(
+    bound: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "host_address", lambda family: "10.1.2.3" if family == socket.AF_INET else None)
+    flags = parser()
+    words = ["--data-dir", str(tmp_path), f"--bind-address={bound}"]
+    assert configuration(flags.parse(words), flags).advertise_address == "10.1.2.3"
+    monkeypatch.setattr(command, "host_address", lambda family: None)
+    with pytest.raises(SystemExit, match="--advertise-address"):
+        configuration(flags.parse(words), flags)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ from tiphys.controllers.nodes.lifecycle import health
 from tiphys.controllers.nodes.lifecycle.health import ZoneState
 from tiphys.controllers.nodes.lifecycle.tainter import ZoneQueue
 from tiphys.controllers.nodes.taints import eviction_delay
-from tiphys.controllers.nodes.taints import eviction_delay, tolerates
 from tiphys.controllers.registry import CONTROLLERS
 from tiphys.controllers.resourcequota import calculate, kind_of
 from tiphys.controllers.statefulset import claims

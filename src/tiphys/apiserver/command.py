@@ -29,6 +29,7 @@ from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.process import run_until_signal
 from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import Backend, StoreError
+from tiphys.wire.hostaddress import host_address
 from tiphys.wire.server import serve
 from tiphys.wire.tls import client_context
 
@@ -57,7 +58,8 @@ async def _run(flags: argparse.Namespace, config: Config) -> None:
         stack.push_async_callback(server.stop)
         address, port = flags.bind_address, flags.secure_port
         kubernetes = str(ipaddress.ip_network(config.service_cluster_ip_ranges[0])[1])
-        served = serving(flags, (config.advertise_address, kubernetes), clock)
+        bound = "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
+        served = serving(flags, tuple(dict.fromkeys((config.advertise_address, kubernetes, bound))), clock)
         runner = await stack.enter_async_context(Runner(clock, "kube-apiserver "))
         runner.supervise(served.keep_renewed, "certificates")
         listener = await serve(
@@ -148,11 +150,21 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     )
     if flags.advertise_address:
         found.advertise_address = flags.advertise_address
-    elif flags.bind_address not in ("0.0.0.0", "::"):
-        found.advertise_address = flags.bind_address
     else:
-        flags_parser.error("--advertise-address is needed where --bind-address names no address of this machine")
+        found.advertise_address = _reachable(flags.bind_address, flags_parser)
     return found
+
+
+def _reachable(bound: str, flags_parser: FlagParser) -> str:
+    """The address that pods reach this server at: that of the machine where the server listens on all, or loopback."""
+    address = ipaddress.ip_address(bound)
+    if not (address.is_unspecified or address.is_loopback):
+        return bound
+    families = (socket.AF_INET6, socket.AF_INET) if address.version == 6 else (socket.AF_INET, socket.AF_INET6)
+    reachable = next((found for family in families if (found := host_address(family))), None)
+    if reachable is None:
+        flags_parser.error("this machine has no address but loopback; name the one that pods use: --advertise-address")
+    return reachable
 
 
 def _front_proxy(flags: argparse.Namespace) -> FrontProxy | None:

@@ -1,6 +1,7 @@
 """A certificate that a server signs itself, where it is given none: upstream's ``--cert-dir``.
 
-It is for trying things out: clients cannot check it but by its bytes. Kept, and made anew when it is about to expire.
+It is for trying things out: clients cannot check it but by its bytes. A pair that is there is used as it is, however
+soon it ends: whoever put it there (envtest, a script) has clients that trust that very certificate.
 """
 
 from __future__ import annotations
@@ -17,28 +18,33 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_DAYS, _RENEW_DAYS = 365, 30
+_DAYS = 365
 
 
 def ensure_certificate(folder: Path, names: Sequence[str]) -> tuple[Path, Path]:
-    """``apiserver.crt`` and ``apiserver.key`` in ``folder``, for DNS names and IP addresses. Raises OSError."""
+    """``apiserver.crt`` and ``apiserver.key`` in ``folder``, for DNS names and IP addresses.
+
+    Raises OSError, and ValueError if only one of the two is there.
+    """
     certificate, key = folder / "apiserver.crt", folder / "apiserver.key"
-    if not (_usable(certificate) and key.exists()):
+    missing = [path for path in (certificate, key) if not path.exists()]
+    if len(missing) == 1:
+        raise ValueError(f"error reading {missing[0]}, certificate and key must be supplied as a pair")
+    if missing:
         folder.mkdir(parents=True, exist_ok=True)
         made, private = _make(names)
-        descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(private)
-        certificate.write_bytes(made)
+        _write(key, private, 0o600)
+        _write(certificate, made, 0o644)
     return certificate, key
 
 
-def _usable(path: Path) -> bool:
-    try:
-        end = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError):
-        return False
-    return end - datetime.now(UTC) > timedelta(days=_RENEW_DAYS)
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Whole or not at all: a file that a crash cut short would be taken for one that was given."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+    beside.replace(path)
 
 
 def _make(names: Sequence[str]) -> tuple[bytes, bytes]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.cluster.settings import Settings, SettingsError
+from tiphys.wire.hostaddress import host_address
 
 PACKAGES: dict[str, str] = {
     "containerd": "containerd",
@@ -138,33 +139,9 @@ def node_address() -> str:
 
     Raises ``SettingsError`` where there is none but loopback.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # chooses a route; a datagram socket sends nothing by it
-            return str(probe.getsockname()[0])
-        except OSError:
-            pass
-    if address := _first_interface_address():
+    if address := host_address():
         return address
     raise SettingsError("this machine has no address but loopback; set up an interface, or name one with --node-ip")
-
-
-def _first_interface_address() -> str | None:
-    import fcntl
-    import struct
-
-    siocgifaddr = 0x8915
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            request = struct.pack("256s", name.encode()[:15])
-            try:
-                answer = fcntl.ioctl(probe.fileno(), siocgifaddr, request)
-            except OSError:
-                continue
-            address = socket.inet_ntoa(answer[20:24])
-            if not address.startswith("127."):
-                return address
-    return None
 
 
 def node_name() -> str:
