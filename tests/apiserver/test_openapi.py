@@ -8,6 +8,8 @@ import orjson
 import pytest
 
 from tests.apiserver.apiworld import World, run
+from tiphys.api.openapi.operations import RETURNED
+from tiphys.api.resources import builtin_scheme
 from tiphys.wire.http import Response
 
 V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -44,30 +46,31 @@ def body_of(response: Response) -> bytes:
     return response.body
 
 
-@pytest.mark.parametrize(
-    ("path", "accept", "media"),
-    [
-        ("/openapi/v2", None, "application/json"),
-        ("/openapi/v2", "*/*", "application/json"),
-        ("/openapi/v2", "application/*", "application/json"),
-        ("/openapi/v2", V2, V2),
-        ("/openapi/v2", V2.replace(".v1.0", "@v1.0"), V2),
-        ("/openapi/v2", f"application/json;q=0.5, {V2}", V2),
-        ("/openapi/v2", f"text/html, {V2};q=0.1", V2),
-        ("/openapi/v2", V3, None),
-        ("/openapi/v2", "application/yaml", None),
-        ("/openapi/v3/api/v1", "application/json", "application/json"),
-        ("/openapi/v3/api/v1", V3.replace(".v1.0", "@v1.0"), V3),
-        ("/openapi/v3/api/v1", V3, V3),
-        ("/openapi/v3/api/v1", "application/yaml", None),
-    ],
-)
-def test_a_document_is_in_the_form_asked_for_or_refused(path: str, accept: str | None, media: str | None) -> None:
+FORMS: list[tuple[str, str | None, str | None]] = [
+    ("/openapi/v2", None, "application/json"),
+    ("/openapi/v2", "*/*", "application/json"),
+    ("/openapi/v2", "application/*", "application/json"),
+    ("/openapi/v2", V2, V2),
+    ("/openapi/v2", V2.replace(".v1.0", "@v1.0"), V2),
+    ("/openapi/v2", f"application/json;q=0.5, {V2}", V2),
+    ("/openapi/v2", f"text/html, {V2};q=0.1", V2),
+    ("/openapi/v2", V3, None),
+    ("/openapi/v2", "application/yaml", None),
+    ("/openapi/v3/api/v1", "application/json", "application/json"),
+    ("/openapi/v3/api/v1", V3.replace(".v1.0", "@v1.0"), V3),
+    ("/openapi/v3/api/v1", V3, V3),
+    ("/openapi/v3/api/v1", "application/yaml", None),
+]
+"""A path, what is accepted, and the form of the answer; None where it is refused."""
+
+
+def test_a_document_is_in_the_form_asked_for_or_refused() -> None:
     async def work(world: World) -> None:
-        response = await world.raw("GET", path, **({"accept": accept} if accept else {}))
-        assert response.status == (200 if media else 406)
-        assert response.headers.get("Content-Type") == media
-        assert body_of(response)[:1] == (b"{" if media == "application/json" else b"\n" if media else b"")
+        for path, accept, media in FORMS:
+            response = await world.raw("GET", path, **({"accept": accept} if accept else {}))
+            start = b"{" if media == "application/json" else b"\n" if media else b""
+            given = (response.status, response.headers.get("Content-Type"), body_of(response)[:1])
+            assert given == (200 if media else 406, media, start), (path, accept)
 
     run(work)
 
@@ -109,5 +112,16 @@ def test_a_definition_makes_new_documents() -> None:
         assert after.headers["ETag"] != before.headers["ETag"]
         assert (b"test.parts.v1.Wheel" in body_of(after), b"test.parts.v1.Wheel" in body_of(before)) == (True, False)
         assert "test.parts.v1.Wheel" in orjson.loads(body_of(await world.raw("GET", "/openapi/v2")))["definitions"]
+
+    run(work)
+
+
+def test_deletions_are_described_as_they_are_answered() -> None:
+    async def work(world: World) -> None:
+        for resource in builtin_scheme().resources():
+            if "delete" in resource.verbs and (resource.group, resource.plural) != ("", "namespaces"):
+                strategy = world.server.registries.get(resource.group, resource.plural).strategy
+                described = (resource.group, resource.plural) in RETURNED
+                assert strategy.returns_deleted == described, resource.plural
 
     run(work)

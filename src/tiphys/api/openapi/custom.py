@@ -55,7 +55,11 @@ def _kind(resource: Resource, version: str, for_v2: bool) -> Object:
 
 
 def _marked(kind: str, resource: Resource, version: str) -> Object:
-    return {"x-kubernetes-group-version-kind": [{"group": resource.group, "version": version, "kind": kind}]}
+    """What stands beside the schema of a kind or its list: what it is of, and what it can be selected by."""
+    marks: Object = {"x-kubernetes-group-version-kind": [{"group": resource.group, "version": version, "kind": kind}]}
+    if selectable := resource.custom[version].selectable:
+        marks["x-kubernetes-selectable-fields"] = [{"fieldPath": path.removeprefix(".")} for path in selectable]
+    return marks
 
 
 def _implied(described: str, metadata: str) -> Object:

@@ -15,6 +15,26 @@ Object = dict[str, Any]
 _ZERO: dict[str, Any] = {STRING: "", INTEGER: 0, NUMBER: 0, BOOLEAN: False}
 
 
+_CORE = "io.k8s.api.core.v1."
+_STATED: dict[str, dict[str, Any]] = {
+    f"{_CORE}AzureDiskVolumeSource": {"readOnly": False},
+    f"{_CORE}FileKeySelector": {"optional": False},
+    f"{_CORE}GRPCAction": {"service": ""},
+    f"{_CORE}ReplicationControllerSpec": {"minReadySeconds": 0},
+    "io.k8s.api.autoscaling.v1.ScaleSpec": {"replicas": 0},
+    "io.k8s.apimachinery.pkg.version.Info": dict.fromkeys(
+        ("buildDate", "compiler", "gitCommit", "gitTreeState", "gitVersion", "goVersion", "major", "minor", "platform"),
+        "",
+    ),
+}
+"""Zero values that are stated, though the client may leave the field out."""
+
+
+def add_stated_defaults(published: Object, name: str) -> None:
+    for field, value in _STATED.get(name, {}).items():
+        published["properties"][field].setdefault("default", value)
+
+
 def add_defaults(published: Object, schema: Schema) -> None:
     """Put them into a rendered definition, in place."""
     properties = published.get("properties", {})

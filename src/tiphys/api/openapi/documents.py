@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from tiphys import KUBERNETES_VERSION
-from tiphys.api.openapi.defaults import add_defaults
 from tiphys.api.openapi.operations import (
-    META,
     Operation,
-    Parameter,
     Path,
     base_path,
-    camel_tag,
     group_path,
     paths_of,
     root_path,
     server_paths,
+    tag_of,
 )
-from tiphys.api.schema import has_schema, schema_of
+from tiphys.api.openapi.parameters import Parameter
+from tiphys.api.openapi.published import V2 as _V2
+from tiphys.api.openapi.published import V3 as _V3
+from tiphys.api.openapi.published import Definitions, schemas_v2, schemas_v3
+from tiphys.api.openapi.shared import share_parameters
 from tiphys.api.scheme import Scheme
+from tiphys.runtime.version import MAJOR, MINOR
 
 Object = dict[str, Any]
-Definitions = Mapping[str, Object]
-"""Published schemas by name; references in them are ``#/$defs/NAME``."""
 
-_V3 = "#/components/schemas/"
-_V2 = "#/definitions/"
+_INFO = {"title": "Kubernetes", "version": f"{MAJOR}.{MINOR}"}
+_CUSTOM_INFO = {"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}
+_SECURITY = {
+    "BearerToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "authorization",
+        "description": "Bearer Token authentication",
+    }
+}
 
 
 def document_names(scheme: Scheme) -> list[str]:
@@ -42,41 +49,39 @@ def document_v3(scheme: Scheme, definitions: Definitions, name: str) -> Object |
     if paths_in is None:
         return None
     paths = paths_in()
-    schemas = _closure(_mentioned(paths), definitions, _V3)
+    custom = _is_custom(scheme, name)
+    schemas = schemas_v3(_mentioned(paths), definitions, None if custom else _api(name))
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
+        "info": _CUSTOM_INFO if custom else _INFO,
         "paths": {path.path: _path_v3(path) for path in paths},
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {
-                "BearerToken": {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": "authorization",
-                    "description": "Bearer Token authentication",
-                }
-            },
-        },
+        "components": ({"schemas": schemas} if schemas else {}) | ({} if custom else {"securitySchemes": _SECURITY}),
     }
+
+
+def _is_custom(scheme: Scheme, name: str) -> bool:
+    api = _api(name)
+    return api is not None and all(r.custom for r in scheme.resources() if r.group == api[0])
+
+
+def _api(name: str) -> tuple[str, str] | None:
+    """Group and version of a document, if it is that of a version."""
+    first, _, rest = name.partition("/")
+    group, _, version = rest.rpartition("/")
+    return (group, version) if first in ("api", "apis") and version.startswith("v") else None
 
 
 def document_v2(scheme: Scheme, definitions: Definitions) -> Object:
     """The Swagger 2.0 document of everything that is served."""
-    paths = [path for _, paths_in in sorted(_documents(scheme).items()) for path in paths_in()]
+    described = [path for _, paths_in in sorted(_documents(scheme).items()) for path in paths_in()]
+    paths = {path.path: _path_v2(path) for path in described}
     return {
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
-        "paths": {path.path: _path_v2(path) for path in paths},
-        "definitions": _closure(_mentioned(paths), definitions, _V2),
-        "securityDefinitions": {
-            "BearerToken": {
-                "type": "apiKey",
-                "in": "header",
-                "name": "authorization",
-                "description": "Bearer Token authentication",
-            }
-        },
+        "info": _INFO,
+        "paths": paths,
+        "definitions": schemas_v2(_mentioned(described), definitions),
+        "parameters": share_parameters(paths),
+        "securityDefinitions": _SECURITY,
         "security": [{"BearerToken": []}],
     }
 
@@ -105,54 +110,9 @@ def _of_version(scheme: Scheme, group: str, version: str) -> list[Path]:
     return [*roots, *(p for r in served for p in paths_of(r, version))]
 
 
-# Schemas: the published ones, with this document's references.
-
-
 def _mentioned(paths: Sequence[Path]) -> set[str]:
     operations = [o for path in paths for o in path.operations]
-    names = {n for o in operations for n in (o.body, o.answer) if n and n != "string"}
-    return names | {f"{META}.Status"} if any(o.action for o in operations) else names
-
-
-def _closure(names: set[str], definitions: Definitions, prefix: str) -> Object:
-    """The schemas called ``names`` and all that they refer to, by name."""
-    found: Object = {}
-    todo = sorted(names)
-    while todo:
-        name = todo.pop()
-        if name in found or name not in definitions:
-            continue
-        found[name] = _schema(definitions[name], prefix, todo.append)
-        if prefix == _V3 and has_schema(name):
-            add_defaults(found[name], schema_of(name))
-    return dict(sorted(found.items()))
-
-
-def _schema(published: Object, prefix: str, refer: Callable[[str], None]) -> Object:
-    """A published schema without what only its publisher added: nulls among the types, and constants."""
-    schema: Object = {}
-    for key, value in published.items():
-        if key == "$ref":
-            refer(value.rpartition("/")[2])
-            schema["$ref"] = prefix + value.rpartition("/")[2]
-        elif key == "type":
-            schema["type"] = next(t for t in value if t != "null") if isinstance(value, list) else value
-        elif key == "properties":
-            schema["properties"] = {n: _property(n, p, prefix, refer) for n, p in value.items()}
-        elif key in ("items", "additionalProperties") and isinstance(value, dict):
-            schema[key] = _property("", value, prefix, refer)
-        else:
-            schema[key] = value
-    return schema
-
-
-def _property(name: str, published: Object, prefix: str, refer: Callable[[str], None]) -> Object:
-    schema = _schema(published, prefix, refer)
-    if name in ("kind", "apiVersion"):
-        schema.pop("enum", None)
-    if prefix == _V3 and "$ref" in schema and len(schema) > 1:  # in 3.0 a reference may have no siblings
-        schema = {"allOf": [{"$ref": schema.pop("$ref")}], **schema}
-    return schema
+    return {n for o in operations for n in (o.body, o.answer) if n and n != "string"}
 
 
 # OpenAPI 3.0
@@ -194,7 +154,8 @@ def _path_v2(path: Path) -> Object:
 def _operation_v2(operation: Operation, common: Sequence[Parameter]) -> Object:
     schema = {"type": "string"} if operation.answer == "string" else {"$ref": _V2 + operation.answer}
     rendered = _common(operation, {"schema": schema})
-    rendered |= {"consumes": list(operation.consumes), "produces": list(operation.produces), "schemes": ["https"]}
+    rendered |= {"consumes": list(operation.consumes)} if operation.consumes else {}
+    rendered |= {"produces": list(operation.produces), "schemes": ["https"]}
     parameters = [_parameter_v2(p) for p in operation.parameters if p not in common]
     if operation.body:
         body = {"in": "body", "name": "body", "schema": {"$ref": _V2 + operation.body}}
@@ -228,7 +189,7 @@ def _common(operation: Operation, answer: Object) -> Object:
     rendered = {
         "description": operation.description,
         "operationId": operation.id,
-        "tags": [operation.tag or f"{camel_tag(gvk.group)}_{gvk.version}"],
+        "tags": [operation.tag or tag_of(gvk.group, gvk.version)],
         "responses": responses | {"401": {"description": "Unauthorized"}},
     }
     if operation.action:

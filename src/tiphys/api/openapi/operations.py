@@ -8,6 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tiphys.api.openapi.parameters import (
+    CONNECTING,
+    DELETING,
+    LOG,
+    NAMESPACE,
+    PATCHING,
+    PATH,
+    PRETTY,
+    RESOURCE_VERSION,
+    SELECTING,
+    WATCHING,
+    WRITING,
+    Parameter,
+)
 from tiphys.api.scheme import GroupVersionKind, Resource, Subresource
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1"
@@ -21,16 +35,16 @@ PATCH_TYPES = (
     "application/apply-patch+yaml",
 )
 CUSTOM_PATCH_TYPES = tuple(t for t in PATCH_TYPES if not t.startswith("application/strategic"))
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A parameter of the query or the path."""
-
-    name: str
-    description: str
-    type: str = "string"
-    place: str = "query"
+CUSTOM = ("application/json", "application/yaml")
+"""What custom resources are written in."""
+RETURNED = frozenset(
+    [("", plural) for plural in ("persistentvolumeclaims", "persistentvolumes", "pods", "podtemplates")]
+    + [("", plural) for plural in ("resourcequotas", "serviceaccounts", "services")]
+    + [("resource.k8s.io", f"{plural}s") for plural in ("resourceclaim", "resourceclaimtemplate", "resourceslice")]
+    + [("resource.k8s.io", "deviceclasses"), ("storage.k8s.io", "csidrivers"), ("storage.k8s.io", "csinodes")]
+    + [("storage.k8s.io", plural) for plural in ("storageclasses", "volumeattachments", "volumeattributesclasses")]
+)
+"""Resources whose deletion answers with the object, by group and plural; that of others answers with a Status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,46 +77,6 @@ class Path:
     operations: tuple[Operation, ...]
 
 
-PRETTY = Parameter("pretty", "Whether to indent the answer; on by default for browsers, curl and wget.")
-NAMESPACE = Parameter("namespace", "object name and auth scope, such as for teams and projects", place="path")
-_DRY_RUN = Parameter("dryRun", "`All` runs every stage of the request and stores nothing.")
-_MANAGER = Parameter(
-    "fieldManager", "The name that owns what this request sets, of at most 128 printable characters; apply needs it."
-)
-_FIELD_VALIDATION = Parameter(
-    "fieldValidation", "What to do about unknown and duplicate fields: `Ignore`, `Warn` (the default) or `Strict`."
-)
-_FORCE = Parameter("force", "For apply: take fields over that other managers own.", "boolean")
-_SELECTING = (
-    Parameter("continue", "The token of the next page, from the list before."),
-    Parameter("fieldSelector", "Restricts the objects to those whose fields match."),
-    Parameter("labelSelector", "Restricts the objects to those whose labels match."),
-    Parameter("limit", "The most objects that one answer is to hold.", "integer"),
-    Parameter("resourceVersion", "The version of the data that may, or must, be served."),
-    Parameter("resourceVersionMatch", "How resourceVersion is meant: `NotOlderThan` or `Exact`."),
-    Parameter("sendInitialEvents", "For a watch: begin with what exists, then a bookmark.", "boolean"),
-    Parameter("shardSelector", "Behind a feature gate that is off: restricts the objects to those of a shard."),
-    Parameter("timeoutSeconds", "Ends the call after so many seconds, whatever it is doing.", "integer"),
-)
-_WATCHING = (
-    Parameter("allowWatchBookmarks", "For a watch: allow events of type BOOKMARK.", "boolean"),
-    *_SELECTING,
-    Parameter("watch", "Follow the changes instead of answering once.", "boolean"),
-)
-_DELETING = (
-    _DRY_RUN,
-    Parameter("gracePeriodSeconds", "Seconds that the object has left; 0 deletes at once.", "integer"),
-    Parameter(
-        "ignoreStoreReadErrorWithClusterBreakingPotential",
-        "Behind a feature gate that is off: deletes an object that cannot be read, as if there was nothing to be done.",
-        "boolean",
-    ),
-    Parameter("orphanDependents", "Deprecated in favour of propagationPolicy.", "boolean"),
-    Parameter("propagationPolicy", "What becomes of dependents: `Orphan`, `Background` or `Foreground`."),
-)
-_WRITING = (_DRY_RUN, _MANAGER, _FIELD_VALIDATION)
-
-
 def base_path(group: str, version: str) -> str:
     return f"/apis/{group}/{version}" if group else f"/api/{version}"
 
@@ -123,6 +97,7 @@ def root_path(group: str, version: str) -> Path:
         GroupVersionKind(group, version, "APIResourceList"),
         answer=f"{META}.APIResourceList",
         produces=PRODUCES,
+        consumes=PRODUCES,
     )
     return Path(f"{base_path(group, version)}/", (), (operation,))
 
@@ -151,6 +126,7 @@ def server_paths() -> tuple[Path, ...]:
             "string",
             "WellKnown",
             json,
+            (),
         ),
         _document(
             "openid/v1/jwks",
@@ -159,17 +135,27 @@ def server_paths() -> tuple[Path, ...]:
             "string",
             "openid",
             keys,
+            (),
         ),
     )
 
 
 def _document(
-    name: str, ident: str, description: str, answer: str, tag: str, produces: tuple[str, ...] = PRODUCES
+    name: str,
+    ident: str,
+    description: str,
+    answer: str,
+    tag: str,
+    produces: tuple[str, ...] = PRODUCES,
+    consumes: tuple[str, ...] | None = None,
 ) -> Path:
-    nothing = GroupVersionKind("", "", "")
-    return Path(
-        f"/{name}/", (), (Operation("get", "", ident, description, nothing, answer=answer, produces=produces, tag=tag),)
-    )
+    """``consumes`` is what is produced if nothing is said of it."""
+    consumes = produces if consumes is None else consumes
+    operation = Operation(
+        "get", "", ident, description, GroupVersionKind("", "", ""),
+        answer=answer, produces=produces, consumes=consumes, tag=tag,
+    )  # fmt: skip
+    return Path(f"/{name}/", (), (operation,))
 
 
 def camel_tag(group: str) -> str:
@@ -183,7 +169,7 @@ def paths_of(resource: Resource, version: str) -> Iterator[Path]:
     base = base_path(resource.group, version)
     prefix = f"{base}/namespaces/{{namespace}}" if resource.namespaced else base
     place = (NAMESPACE, PRETTY) if resource.namespaced else (PRETTY,)
-    name = Parameter("name", f"name of the {resource.kind}", place="path")
+    name = _name_of(resource.kind)
     if operations := tuple(_collection(resource, version)):
         yield Path(f"{prefix}/{resource.plural}", place, operations)
     if resource.namespaced and "list" in resource.verbs:
@@ -193,7 +179,56 @@ def paths_of(resource: Resource, version: str) -> Iterator[Path]:
         yield Path(f"{prefix}/{resource.plural}/{{name}}", (name, *place), operations)
     for subresource in resource.subresources_in(version):
         path = f"{prefix}/{resource.plural}/{{name}}/{subresource.name}"
-        yield Path(path, (name, *place), tuple(_sub(resource, version, subresource)))
+        yield from _parts(path, place, resource, version, subresource)
+    if "watch" in resource.verbs and resource.builtin:
+        yield from _watches(base, place, resource, version)
+
+
+def _name_of(kind: str) -> Parameter:
+    return Parameter("name", f"name of the {kind}", place="path")
+
+
+def _parts(
+    path: str, place: tuple[Parameter, ...], resource: Resource, version: str, sub: Subresource
+) -> Iterator[Path]:
+    """The path of a subresource; what is proxied has those below it, too."""
+    kind = sub.kind.kind if sub.kind else resource.kind
+    if not kind.endswith("Options"):
+        more = LOG if sub.name == "log" else ()
+        yield Path(path, (_name_of(kind), *place, *more), tuple(_sub(resource, version, sub)))
+        return
+    parameters = (_name_of(kind), *(p for p in place if p is not PRETTY), *CONNECTING[kind])
+    yield Path(path, parameters, tuple(_connect(resource, version, sub)))
+    if sub.name == "proxy":
+        below = tuple(_connect(resource, version, sub, "WithPath"))
+        yield Path(f"{path}/{{path}}", (*parameters, PATH), below)
+
+
+def _watches(base: str, place: tuple[Parameter, ...], resource: Resource, version: str) -> Iterator[Path]:
+    """The older way to watch: by the path."""
+    plural, kind = resource.plural, resource.kind
+    if resource.namespaced:
+        everywhere = _watch(resource, version, f"{kind}ListForAllNamespaces", "watchlist")
+        yield Path(f"{base}/watch/{plural}", (PRETTY, *WATCHING), (everywhere,))
+    prefix = f"{base}/watch/namespaces/{{namespace}}" if resource.namespaced else f"{base}/watch"
+    listed = _watch(resource, version, f"{_noun(resource)}List", "watchlist")
+    yield Path(f"{prefix}/{plural}", (*place, *WATCHING), (listed,))
+    if "get" in resource.verbs:
+        single = _watch(resource, version, _noun(resource), "watch")
+        yield Path(f"{prefix}/{plural}/{{name}}", (_name_of(kind), *place, *WATCHING), (single,))
+
+
+def _watch(resource: Resource, version: str, noun: str, action: str) -> Operation:
+    what = f"one {resource.kind}" if action == "watch" else f"objects of kind {resource.kind}"
+    return Operation(
+        "get",
+        action,
+        f"watch{camel(resource.group, version)}{noun}",
+        f"watch {what}; deprecated: list with the parameter 'watch' and, for one object, 'fieldSelector'",
+        resource.gvk(version),
+        answer=f"{META}.WatchEvent",
+        produces=PRODUCES_WATCH,
+    )
 
 
 def _collection(resource: Resource, version: str) -> Iterator[Operation]:
@@ -205,9 +240,11 @@ def _collection(resource: Resource, version: str) -> Iterator[Operation]:
             f"delete{camel(resource.group, version)}Collection{noun}",
             f"delete collection of {resource.kind}",
             resource.gvk(version),
-            tuple(sorted((*_SELECTING, *_DELETING), key=lambda parameter: parameter.name)),
-            body=f"{META}.DeleteOptions",
+            tuple(sorted((*SELECTING, *DELETING), key=lambda p: p.name)) if resource.builtin else WATCHING,
+            body=f"{META}.DeleteOptions" if resource.builtin else "",
             answer=f"{META}.Status",
+            produces=_media(resource),
+            consumes=_read(resource),
         )
     if "list" in resource.verbs:
         yield _list(resource, version, noun)
@@ -218,11 +255,13 @@ def _collection(resource: Resource, version: str) -> Iterator[Operation]:
             f"create{camel(resource.group, version)}{noun}",
             f"create {_article(resource.kind)} {resource.kind}",
             resource.gvk(version),
-            _WRITING,
+            WRITING,
             body=resource.definitions[version],
             answer=resource.definitions[version],
             created=True,
             accepted=True,
+            produces=_media(resource),
+            consumes=_read(resource),
         )
 
 
@@ -233,22 +272,22 @@ def _list(resource: Resource, version: str, noun: str) -> Operation:
         f"list{camel(resource.group, version)}{noun}",
         f"list or watch objects of kind {resource.kind}",
         resource.gvk(version),
-        _WATCHING,
+        WATCHING,
         answer=f"{resource.definitions[version]}List",
-        produces=PRODUCES_WATCH,
+        produces=PRODUCES_WATCH if resource.builtin else CUSTOM,
+        consumes=_read(resource),
     )
 
 
 def _single(resource: Resource, version: str) -> Iterator[Operation]:
     ident, noun, gvk = camel(resource.group, version), _noun(resource), resource.gvk(version)
-    kind = resource.definitions[version]
+    kind, media = resource.definitions[version], _media(resource)
     if "get" in resource.verbs:
-        yield Operation("get", "get", f"read{ident}{noun}", f"read the specified {resource.kind}", gvk, answer=kind)
+        yield _get(resource, f"read{ident}{noun}", f"read the specified {resource.kind}", gvk, kind)
     if "update" in resource.verbs:
-        yield _put(f"replace{ident}{noun}", f"replace the specified {resource.kind}", gvk, kind)
+        yield _put(resource, f"replace{ident}{noun}", f"replace the specified {resource.kind}", gvk, kind)
     if "patch" in resource.verbs:
-        patching = f"partially update the specified {resource.kind}"
-        yield _patch(f"patch{ident}{noun}", patching, gvk, kind, resource.builtin)
+        yield _patch(resource, f"patch{ident}{noun}", f"partially update the specified {resource.kind}", gvk, kind)
     if "delete" in resource.verbs:
         yield Operation(
             "delete",
@@ -256,58 +295,100 @@ def _single(resource: Resource, version: str) -> Iterator[Operation]:
             f"delete{ident}{noun}",
             f"delete {_article(resource.kind)} {resource.kind}",
             gvk,
-            _DELETING,
+            DELETING,
             body=f"{META}.DeleteOptions",
-            answer=f"{META}.Status",
+            answer=kind if (resource.group, resource.plural) in RETURNED else f"{META}.Status",
             accepted=True,
+            produces=media,
+            consumes=_read(resource),
         )
+
+
+def _media(resource: Resource) -> tuple[str, ...]:
+    return PRODUCES if resource.builtin else CUSTOM
+
+
+def _read(resource: Resource) -> tuple[str, ...]:
+    """What bodies are read in; built-in kinds leave it open."""
+    return ("*/*",) if resource.builtin else CUSTOM
 
 
 def _sub(resource: Resource, version: str, sub: Subresource) -> Iterator[Operation]:
     ident, noun = camel(resource.group, version), _noun(resource) + sub.name[:1].upper() + sub.name[1:]
-    gvk = sub.kind or resource.gvk(version)
+    gvk = sub.kind if sub.kind and resource.builtin else resource.gvk(version)
     kind = _definition(sub.kind) if sub.kind else resource.definitions[version]
-    what = f"{sub.name} of the specified {resource.kind}"
-    if sub.kind and sub.kind.kind.endswith(("Options",)):
-        yield from _connect(ident, noun, sub, resource, gvk)
+    what, tag = f"{sub.name} of the specified {resource.kind}", tag_of(resource.group, version)
+    if sub.name == "log":
+        yield Operation(
+            "get", "get", f"read{ident}{noun}", f"read {what}", gvk,
+            answer="string", produces=("text/plain", *PRODUCES), tag=tag,
+        )  # fmt: skip
         return
     if "get" in sub.verbs:
-        yield Operation("get", "get", f"read{ident}{noun}", f"read {what}", gvk, answer=kind)
+        yield _get(resource, f"read{ident}{noun}", f"read {what}", gvk, kind, tag)
     if "update" in sub.verbs:
-        yield _put(f"replace{ident}{noun}", f"replace {what}", gvk, kind)
+        yield _put(resource, f"replace{ident}{noun}", f"replace {what}", gvk, kind, tag)
     if "patch" in sub.verbs:
-        yield _patch(f"patch{ident}{noun}", f"partially update {what}", gvk, kind, resource.builtin)
+        yield _patch(resource, f"patch{ident}{noun}", f"partially update {what}", gvk, kind, tag)
     if "create" in sub.verbs:
-        creating = (f"create{ident}{noun}", f"create {what}", gvk, _WRITING)
-        yield Operation("post", "post", *creating, body=kind, answer=kind, created=True, accepted=True)
+        yield Operation(
+            "post", "post", f"create{ident}{noun}", f"create {what}", gvk, WRITING,
+            body=kind, answer=kind, created=True, accepted=True, tag=tag,
+        )  # fmt: skip
 
 
-def _connect(ident: str, noun: str, sub: Subresource, resource: Resource, gvk: GroupVersionKind) -> Iterator[Operation]:
-    methods = {"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
-    for verb in sub.verbs:
-        method = methods[verb]
+_METHODS = {"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
+
+
+def _connect(resource: Resource, version: str, sub: Subresource, suffix: str = "") -> Iterator[Operation]:
+    ident, noun = camel(resource.group, version), _noun(resource) + sub.name[:1].upper() + sub.name[1:]
+    methods = [_METHODS[verb] for verb in sub.verbs] + (["head", "options"] if sub.name == "proxy" else [])
+    for method in methods:
         yield Operation(
             method,
             "connect",
-            f"connect{ident}{method.capitalize()}{noun}",
+            f"connect{ident}{method.capitalize()}{noun}{suffix}",
             f"connect {method.upper()} requests to {sub.name} of {resource.kind}",
-            gvk,
+            sub.kind or resource.gvk(version),
             answer="string",
             produces=("*/*",),
+            tag=tag_of(resource.group, version),
         )
 
 
-def _put(ident: str, description: str, gvk: GroupVersionKind, kind: str) -> Operation:
-    return Operation("put", "put", ident, description, gvk, _WRITING, body=kind, answer=kind, created=True)
-
-
-def _patch(ident: str, description: str, gvk: GroupVersionKind, kind: str, builtin: bool) -> Operation:
-    types = PATCH_TYPES if builtin else CUSTOM_PATCH_TYPES
-    parameters = (*_WRITING, _FORCE)
-    patch = f"{META}.Patch"
+def _get(
+    resource: Resource, ident: str, description: str, gvk: GroupVersionKind, kind: str, tag: str = ""
+) -> Operation:
+    parameters = () if resource.builtin else (RESOURCE_VERSION,)
     return Operation(
-        "patch", "patch", ident, description, gvk, parameters, body=patch, answer=kind, created=True, consumes=types
-    )
+        "get", "get", ident, description, gvk, parameters, answer=kind, produces=_media(resource), tag=tag,
+        consumes=_read(resource),
+    )  # fmt: skip
+
+
+def _put(
+    resource: Resource, ident: str, description: str, gvk: GroupVersionKind, kind: str, tag: str = ""
+) -> Operation:
+    media = _media(resource)
+    return Operation(
+        "put", "put", ident, description, gvk, WRITING, body=kind, answer=kind, created=True, produces=media,
+        consumes=_read(resource), tag=tag,
+    )  # fmt: skip
+
+
+def _patch(
+    resource: Resource, ident: str, description: str, gvk: GroupVersionKind, kind: str, tag: str = ""
+) -> Operation:
+    types = PATCH_TYPES if resource.builtin else CUSTOM_PATCH_TYPES
+    return Operation(
+        "patch", "patch", ident, description, gvk, PATCHING, body=f"{META}.Patch", answer=kind,
+        created=resource.builtin, consumes=types, produces=_media(resource), tag=tag,
+    )  # fmt: skip
+
+
+def tag_of(group: str, version: str) -> str:
+    """Under what the operations of an API are shown: ``core_v1``."""
+    return f"{camel_tag(group)}_{version}"
 
 
 def _definition(gvk: GroupVersionKind) -> str:
