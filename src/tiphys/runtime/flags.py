@@ -9,9 +9,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from tiphys.runtime import version
-
-from tiphys.runtime import durations
+from tiphys.runtime import durations, version
 
 
 class FlagError(SystemExit):
