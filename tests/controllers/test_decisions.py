@@ -15,7 +15,6 @@ from tiphys.controllers import podgc
 from tiphys.controllers.command import UNSUPPORTED, BadFlags, _parser, configuration
 from tiphys.controllers.cronjob import times
 from tiphys.controllers.cronjob.schedule import parse
-from tiphys.controllers.failedpods import FailedPodBackoff
 from tiphys.controllers.job.indexes import Indexes
 from tiphys.controllers.job.policies import Backoff, judge_failure
 from tiphys.controllers.manager import UnknownController, select
@@ -478,29 +477,6 @@ def test_claim_owners_follow_the_retention_policy(deleted: str, scaled: str, ord
     assert [reference["kind"] for reference in wanted["metadata"]["ownerReferences"]] == owners
     assert claims.is_current(wanted, owner, member)
     assert claims.is_current(claim, owner, member) is (not owners)
-
-
-def test_failed_daemon_pods_are_replaced_slower_and_slower() -> None:
-    class Time:
-        now_ = 0.0
-
-        def now(self) -> float:
-            return self.now_
-
-        monotonic = now
-
-        async def sleep(self, seconds: float) -> None: ...
-
-    clock = Time()
-    backoff = FailedPodBackoff(clock)
-    assert backoff.failed("k") is None
-    assert backoff.failed("k") == 1
-    clock.now_ = 1
-    assert backoff.failed("k") is None
-    assert backoff.failed("k") == 2
-    clock.now_ = 10_000
-    assert backoff.failed("k") is None
-    assert backoff.failed("k") == 1
 
 
 def test_a_service_cidr_may_go_when_no_address_is_left_alone() -> None:

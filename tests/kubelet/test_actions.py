@@ -10,7 +10,7 @@ from tests.kubelet.world import container, pod
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import KillReason, Probe, compute_actions
 from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus
-from tiphys.kubelet.pod.restarts import Backoff, matching_rule, restarts_after_exit
+from tiphys.kubelet.pod.restarts import matching_rule, restarts_after_exit
 from tiphys.kubelet.runtime.service import ContainerState, Sandbox
 
 
@@ -147,21 +147,6 @@ def test_a_pod_that_is_being_deleted_starts_nothing() -> None:
     wanted = pod("web")
     wanted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert compute_actions(wanted, observed(run("main", EXITED, 1)), no_results).start == []
-
-
-def test_backoff_doubles_to_its_maximum_and_is_forgotten() -> None:
-    backoff = Backoff(10, 300)
-    assert backoff.remaining("key", 0, 0) == 0
-    delays = []
-    now = 0.0
-    for _ in range(7):
-        backoff.next("key", now, now)
-        delays.append(backoff.delay("key"))
-        now += backoff.delay("key")
-    assert delays == [10, 20, 40, 80, 160, 300, 300]
-    assert backoff.remaining("key", now, now + 100) == 200
-    backoff.next("key", now + 601 + 300, now + 901)
-    assert backoff.delay("key") == 10
 
 
 def test_only_what_the_runtime_reports_is_resized() -> None:

@@ -45,7 +45,6 @@ from tiphys.kubelet.pod.pod_sync import PodSync
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.resize import resize_problem
 from tiphys.kubelet.pod.resizer import Resizer
-from tiphys.kubelet.pod.restarts import Backoff
 from tiphys.kubelet.pod.workers import Phase, PodWorkers
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.probes.prober import Prober
@@ -58,6 +57,7 @@ from tiphys.kubelet.status.generate import rejected_status
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.volumes.manager import VolumeManager
+from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.server import serve
@@ -150,7 +150,7 @@ class Kubelet:
         self.probes = ProbeManager(Prober(self.runtime), clock, runner, events, self.status.get, self._poke, self._rng)
         hooks = HookRunner(self.runtime, clock)
         killer = Killer(self.runtime, hooks, clock, events)
-        backoff = Backoff()
+        backoff = KeyedBackoff(10.0, 300.0)
         pulls = 1 if config.serialize_image_pulls else config.parallel_image_pulls
         images = ImageManager(self.image_service, clock, events, pulls)
         classes = RuntimeClasses(objects)

@@ -35,11 +35,14 @@ from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.daemonset import plan as planning
 from tiphys.controllers.daemonset.plan import Plan
 from tiphys.controllers.daemonset.revisions import Revisions
-from tiphys.controllers.failedpods import FailedPodBackoff
 from tiphys.controllers.history import HASH_LABEL
 from tiphys.controllers.ownedpods import OwnedPodHandler
+from tiphys.runtime.backoff import KeyedBackoff
 
 BURST = 250
+
+FIRST_REPLACEMENT, SLOWEST_REPLACEMENT = 1.0, 900.0
+"""Seconds between failed pods of a node."""
 
 
 class DaemonSetController:
@@ -48,7 +51,7 @@ class DaemonSetController:
         self._recorder = context.recorder.named("daemonset-controller")
         self._control = PodControl(context.client, self._recorder)
         self._expectations = Expectations(context.clock)
-        self._backoff = FailedPodBackoff(context.clock)
+        self._backoff = KeyedBackoff(FIRST_REPLACEMENT, SLOWEST_REPLACEMENT)
         self._sets = context.informers.informer(DAEMON_SETS)
         self._pods = context.informers.informer(PODS)
         self._nodes = context.informers.informer(NODES)
@@ -132,10 +135,13 @@ class DaemonSetController:
         prefix = f"{uid_of(daemon_set)}/{status_of(daemon_set).get('observedGeneration', 0)}/"
 
         def may_replace(node: str) -> bool:
-            wait = self._backoff.failed(prefix + node)
-            if wait is not None:
-                self._controller.queue.add_after(key, wait)
-            return wait is None
+            """A failed pod is replaced at once, the next one on the node after a while."""
+            pod_key, moment = prefix + node, self._clock.monotonic()
+            if waits := self._backoff.waits(pod_key, moment):
+                self._controller.queue.add_after(key, self._backoff.delay(pod_key))
+            else:
+                self._backoff.next(pod_key, moment, moment)
+            return not waits
 
         now = self._clock.now()
         plan = planning.manage(daemon_set, nodes, by_node, digest, now, may_replace)

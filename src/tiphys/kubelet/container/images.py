@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
-from tiphys.kubelet.pod.restarts import Backoff
 from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure, SandboxConfig
+from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.durations import MILLISECOND, seconds_text
 
@@ -40,7 +40,7 @@ class ImageManager:
         self._service = service
         self._clock = clock
         self._events = events
-        self._backoff = Backoff(10.0, 300.0)
+        self._backoff = KeyedBackoff(10.0, 300.0)
         self._last_failure: dict[str, str] = {}
         self._failed_at: dict[str, float] = {}
         self._slots = asyncio.Semaphore(parallel)

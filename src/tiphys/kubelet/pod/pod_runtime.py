@@ -21,7 +21,7 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import PodActions
 from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus, newest_first, observed_container
 from tiphys.kubelet.pod.pods import ContainerSpec, Kind, Pod
-from tiphys.kubelet.pod.restarts import Backoff, backoff_key
+from tiphys.kubelet.pod.restarts import backoff_key
 from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.runtime.service import (
     Container,
@@ -36,6 +36,7 @@ from tiphys.kubelet.runtime.service import (
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.status.containers import Reason
 from tiphys.kubelet.volumes.manager import MountedVolume
+from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.durations import seconds_text
 
@@ -94,7 +95,7 @@ class PodRuntime:
         clock: Clock,
         events: PodEvents,
         settings: NodeSettings,
-        backoff: Backoff,
+        backoff: KeyedBackoff,
         classes: RuntimeClasses,
     ) -> None:
         self._classes = classes

@@ -26,7 +26,6 @@ from tiphys.kubelet.pod.pod_runtime import Applied, PodRuntime, ResizeFailure, S
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.resize import Wanted, changed_resources
 from tiphys.kubelet.pod.resizer import Resizer
-from tiphys.kubelet.pod.restarts import Backoff
 from tiphys.kubelet.pod.workers import Next, Termination
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.recorder import PodEvents
@@ -37,6 +36,7 @@ from tiphys.kubelet.status.generate import StatusContext, generate_status
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.volumes.manager import MountedVolume, VolumeFailure, VolumeManager
+from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class PodSync:
         cgroups: Cgroups,
         probes: ProbeManager,
         status: StatusManager,
-        backoff: Backoff,
+        backoff: KeyedBackoff,
         mirrors: MirrorPods,
         network_problem: Callable[[], str],
         resources: Wanted,

@@ -5,7 +5,6 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from tiphys.kubelet.pod import pods
@@ -51,49 +50,6 @@ def should_run(pod: Pod, container: ContainerSpec, status: PodStatus) -> bool:
     if last is None or last.state in (ContainerState.UNKNOWN, ContainerState.CREATED):
         return True
     return not last.running and restarts_after_exit(pod, container, last.exit_code)
-
-
-@dataclass(slots=True)
-class _Entry:
-    delay: float
-    updated: float
-
-
-class Backoff:
-    """Delays per key that double from ``initial`` to ``maximum`` seconds, and are forgotten after twice the maximum."""
-
-    def __init__(self, initial: float = 10.0, maximum: float = 300.0) -> None:
-        self._initial = initial
-        self._maximum = maximum
-        self._entries: dict[str, _Entry] = {}
-
-    def remaining(self, key: str, since: float, now: float) -> float:
-        """Seconds still to wait after an event at ``since``; 0 where there is nothing to wait for."""
-        entry = self._entries.get(key)
-        if entry is None or self._expired(entry, since):
-            return 0.0
-        return max(0.0, entry.delay - (now - since))
-
-    def delay(self, key: str) -> float:
-        entry = self._entries.get(key)
-        return entry.delay if entry else 0.0
-
-    def next(self, key: str, event: float, now: float) -> None:
-        """Note another failure that happened at ``event``."""
-        entry = self._entries.get(key)
-        if entry is None or self._expired(entry, event):
-            self._entries[key] = _Entry(self._initial, now)
-        else:
-            entry.delay = min(entry.delay * 2, self._maximum)
-            entry.updated = now
-
-    def forget(self, prefix: str) -> None:
-        """Drop every key that starts with ``prefix`` (a pod's uid)."""
-        for key in [key for key in self._entries if key.startswith(prefix)]:
-            del self._entries[key]
-
-    def _expired(self, entry: _Entry, event: float) -> bool:
-        return event - entry.updated > 2 * self._maximum
 
 
 def backoff_key(pod: Pod, container: ContainerSpec) -> str:
