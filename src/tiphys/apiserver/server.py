@@ -43,7 +43,7 @@ from tiphys.apiserver.storage.compactor import Compactor
 from tiphys.apiserver.storage.feed import Feed, TooLargeRevision
 from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.tasks import Runner
+from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
 from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.http import Handler, Request, Response
 
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MENDS_ITSELF_SECONDS = 60.0
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -210,7 +209,7 @@ class APIServer:
 
     async def _check_tasks_for_long(self) -> None:
         """For those who start the server again: only what does not mend itself."""
-        await self._check_tasks(_MENDS_ITSELF_SECONDS)
+        await self._check_tasks(MENDS_ITSELF_SECONDS)
 
     async def _check_store(self) -> None:
         try:

@@ -17,7 +17,7 @@ from tiphys.client import errors
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock, backoff
-from tiphys.runtime.tasks import Runner
+from tiphys.runtime.tasks import Runner, contain
 
 log = logging.getLogger(__name__)
 
@@ -179,10 +179,11 @@ class Informer:
         self.store.add_index(name, keys)
 
     def add_handler(self, handler: Handler) -> None:
-        """Tell ``handler`` of every change from now on, and first of what is there."""
+        """Tell ``handler`` of every change from now on, and first of what is there. What it raises is logged; the other
+        handlers are told all the same."""
         self._handlers.append(handler)
         for obj in self.store.list():
-            handler.added(obj, True)
+            contain(f"a handler of {self.resource.plural}", handler.added, obj, True)
 
     @property
     def synced(self) -> bool:
@@ -228,7 +229,7 @@ class Informer:
             obj.setdefault("kind", self._type["kind"])
             obj.setdefault("apiVersion", self._type["apiVersion"])
             gone.discard(key_of(obj))
-            self._put(self._transform(obj), initial=not self.synced)
+            self._take(obj, initial=not self.synced)
         for key in gone:
             self._remove(key, None)
         self._synced.set()
@@ -261,24 +262,38 @@ class Informer:
             obj = event.object
             self._version = obj["metadata"].get("resourceVersion", self._version)
             if event.type in ("ADDED", "MODIFIED"):
-                self._put(self._transform(obj), initial=False)
+                self._take(obj, initial=False)
             elif event.type == "DELETED":
-                self._remove(key_of(obj), self._transform(obj))
+                self._remove(key_of(obj), self._transformed(obj))
+
+    def _take(self, obj: Object, initial: bool) -> None:
+        """An object as the server shows it. One that the transform or an index fails on is left as it was known."""
+        transformed = self._transformed(obj)
+        if transformed is not None:
+            contain(f"taking {self.resource.plural} {key_of(obj)}", self._put, transformed, initial)
+
+    def _transformed(self, obj: Object) -> Object | None:
+        try:
+            return self._transform(obj)
+        except Exception:
+            log.exception("%s %s cannot be read, and is left out", self.resource.plural, key_of(obj))
+            return None
 
     def _put(self, obj: Object, initial: bool) -> None:
         old = self.store.put(obj)
+        what = f"a handler of {self.resource.plural}"
         if old is None:
             for handler in self._handlers:
-                handler.added(obj, initial)
+                contain(what, handler.added, obj, initial)
         elif old["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
             for handler in self._handlers:
-                handler.updated(old, obj)
+                contain(what, handler.updated, old, obj)
 
     def _remove(self, key: Key, final: Object | None) -> None:
         old = self.store.remove(key)
         if old is not None:
             for handler in self._handlers:
-                handler.deleted(final or old)
+                contain(f"a handler of {self.resource.plural}", handler.deleted, final or old)
 
 
 class InformerFactory:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 Loop = Callable[[], Awaitable[None]]
 
+MENDS_ITSELF_SECONDS = 60.0
+"""A loop that has been failing for so long does not mend itself: liveness says so."""
 _STEADY_SECONDS = 1.0
 """A loop that has run for so long since its last failure is well again."""
 _RESET_SECONDS = 60.0

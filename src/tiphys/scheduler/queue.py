@@ -11,6 +11,7 @@ Time is passed in: the queue has no clock and no tasks, and ``next_wakeup`` tell
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +21,8 @@ from typing import Any
 from tiphys.scheduler.framework.events import ClusterEvent, Registration, Resource
 from tiphys.scheduler.framework.podinfo import PodInfo, QueuedPod
 from tiphys.scheduler.framework.status import Status
+
+log = logging.getLogger(__name__)
 
 LEFTOVER_AFTER = 300.0
 LEFTOVER_EVERY = 30.0
@@ -105,7 +108,14 @@ class SchedulingQueue:
 
     def _enqueue(self, queued: QueuedPod, now: float) -> None:
         """Make it active, unless a plugin keeps it out."""
-        status = self._pre_enqueue(queued.pod)
+        try:
+            status = self._pre_enqueue(queued.pod)
+        except Exception:
+            log.exception("a plugin failed on pod %s/%s; it is tried again", *queued.pod.key)
+            queued.timestamp = now
+            queued.error_count += 1
+            self._put(queued, Place.BACKOFF)
+            return
         if status is not None:
             queued.gated_by = status.plugin
             queued.unschedulable_plugins.add(status.plugin)
@@ -135,8 +145,9 @@ class SchedulingQueue:
             entry = self._head(self._backoff, Place.BACKOFF)
             if entry is None or entry.queued.error_count:
                 return None
-            if self._pre_enqueue(entry.queued.pod) is not None:
-                self._enqueue(entry.queued, now)
+            self._enqueue(entry.queued, now)
+            entry = self._head(self._active, Place.ACTIVE)
+            if entry is None:
                 return None
         queued = entry.queued
         self._remove(queued.uid)
@@ -198,7 +209,7 @@ class SchedulingQueue:
         if queued.gated_by and not isinstance(new, PodInfo):
             return False
         return any(
-            registration.event.concerns(event) and registration.hint(queued.pod, old, new)
+            registration.event.concerns(event) and _hints(registration, queued.pod, old, new)
             for plugin in queued.unschedulable_plugins
             for registration in self._registrations.get(plugin, ())
         )
@@ -240,3 +251,12 @@ class SchedulingQueue:
         if entry is not None:
             return min(self._backoff_ends(entry.queued), self._next_leftovers)
         return self._next_leftovers if self._unschedulable else None
+
+
+def _hints(registration: Registration, pod: PodInfo, old: Any, new: Any) -> bool:
+    """What a plugin's hint says; if it fails, the pod is tried, as it may have become schedulable."""
+    try:
+        return bool(registration.hint(pod, old, new))
+    except Exception:
+        log.exception("a plugin's hint failed on pod %s/%s; it is tried", *pod.key)
+        return True

@@ -31,7 +31,7 @@ from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElector
 from tiphys.controlkit.objects import timestamp
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.tasks import Runner
+from tiphys.runtime.tasks import Runner, contain
 from tiphys.scheduler import cycle
 from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.cycle import Failure, Placement
@@ -74,6 +74,7 @@ class Scheduler:
         self._frameworks = {p.name: make_framework(p, self.handle, plugins) for p in config.profiles}
         self.queue = self._make_queue()
         self.figures = Figures(lambda: {place.value: self.queue.size(place) for place in Place})
+        self._leading: Runner | None = None
         self._wake = asyncio.Event()
         self._bindings = asyncio.Semaphore(config.concurrent_bindings)
         self._informers = self._make_informers()
@@ -119,12 +120,14 @@ class Scheduler:
             server = None
             if self._config.health_address:
                 host, _, port = self._config.health_address.rpartition(":")
-                server = await serve(HealthHandler(self.figures, self._is_ready), host.strip("[]"), int(port))
+                server = await serve(
+                    HealthHandler(self.figures, self._is_ready, self._troubles), host.strip("[]"), int(port)
+                )
             try:
                 for informer in self._informers.values():
                     runner.supervise(informer.run, f"informer {informer.resource.plural}")
                 if self._config.leader_election is None:
-                    await self._lead()
+                    await runner.supervise(self._lead, "scheduling")
                 else:
                     elector = LeaderElector(
                         self._config.leader_election,
@@ -133,20 +136,32 @@ class Scheduler:
                         recorder=self._recorder,
                         rng=self._rng,
                     )
-                    await elector.run(self._lead)
+                    await elector.run(self._lead_supervised)
             finally:
                 if server is not None:
                     await server.close(grace=0.5)
 
+    async def _lead_supervised(self) -> None:
+        async with Runner(self._clock, "scheduler ") as leading:
+            self._leading = leading
+            await leading.supervise(self._lead, "scheduling")
+
     def _is_ready(self) -> bool:
-        return all(informer.synced for informer in self._informers.values())
+        return all(informer.synced for informer in self._informers.values()) and not self._troubles()
+
+    def _troubles(self, since: float = 0.0) -> dict[str, str]:
+        return {**self._runner.troubles(since), **(self._leading.troubles(since) if self._leading else {})}
 
     async def _lead(self) -> None:
         for informer in self._informers.values():
             await informer.wait_synced()
         while True:
             await self._bindings.acquire()
-            queued = await self._next()
+            try:
+                queued = await self._next()
+            except BaseException:
+                self._bindings.release()
+                raise
             self._schedule_one(queued)
             await asyncio.sleep(0)  # what has arrived meanwhile comes first
 
@@ -176,17 +191,36 @@ class Scheduler:
                 note = f"skip schedule deleting pod: {pod.namespace}/{pod.name}"
                 self._event(framework, pod, "Warning", "FailedScheduling", note, "Scheduling")
             return
-        outcome = cycle.schedule(framework, pod, self._rng)
+        outcome = self._decide(framework, queued)
         if isinstance(outcome, Placement):
-            failure = self._assume(framework, queued, outcome)
-            if failure is None:
-                assumed = pod.assumed_on(outcome.node)
-                work = self._bind(framework, queued, assumed, outcome, started)
-                self._runner.spawn(work, f"binding {pod.namespace}/{pod.name}")
-                return
-            outcome = failure
+            assumed = pod.assumed_on(outcome.node)
+            work = self._bind(framework, queued, assumed, outcome, started)
+            self._runner.spawn(work, f"binding {pod.namespace}/{pod.name}")
+            return
         self._bindings.release()
-        self._failed(framework, queued, outcome, started)
+        if not contain(
+            f"saying why {pod.namespace}/{pod.name} waits", self._failed, framework, queued, outcome, started
+        ):
+            self._try_again(queued)
+
+    def _decide(self, framework: Framework, queued: QueuedPod) -> Placement | Failure:
+        """The node on which the pod counts from now on. What a plugin raises is this pod's failure alone."""
+        try:
+            outcome = cycle.schedule(framework, queued.pod, self._rng)
+            if isinstance(outcome, Placement):
+                return self._assume(framework, queued, outcome) or outcome
+        except Exception as error:
+            log.exception("scheduling pod %s/%s failed", *queued.pod.key)
+            if self.cache.is_assumed(queued.uid) and (assumed := self.cache.get_pod(queued.uid)) is not None:
+                self.cache.forget(assumed)
+            return _error(error)
+        return outcome
+
+    def _try_again(self, queued: QueuedPod) -> None:
+        """Nobody has said what the pod waits for: it is tried again after a while."""
+        queued.unschedulable_plugins = set()
+        self.queue.add_unschedulable(queued, self._clock.monotonic())
+        self._wake.set()
 
     def _assume(self, framework: Framework, queued: QueuedPod, placement: Placement) -> Failure | None:
         assumed = queued.pod.assumed_on(placement.node)
@@ -211,6 +245,9 @@ class Scheduler:
                 status = await framework.pre_bind(state, pod, node)
             if status is None:
                 status = await framework.bind(state, pod, node)
+        except Exception as error:
+            log.exception("binding pod %s/%s failed", *pod.key)
+            status = _error(error).status
         finally:
             self._bindings.release()
         if status is not None:
@@ -324,6 +361,12 @@ class Scheduler:
     def _happened(self, event: ClusterEvent, old: Any, new: Any) -> None:
         if self.queue.happened(event, old, new, self._clock.monotonic()):
             self._wake.set()
+
+
+def _error(error: Exception) -> Failure:
+    """A failure by what a plugin raised: the pod is tried again."""
+    text = f"{type(error).__name__}: {error}"
+    return Failure(Status(Code.ERROR, (text,)), text)
 
 
 _NO_NODES = "no nodes"
