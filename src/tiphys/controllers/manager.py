@@ -68,19 +68,25 @@ class ControllerManager:
         self._client_for, self._bare = client_for, bare or client
         self.enabled = select(config.controllers, CONTROLLERS)
         self.informers: InformerFactory | None = None
+        self._runners: list[Runner] = []
 
     async def run(self) -> None:
         async with Runner(self._clock, "kube-controller-manager ") as runner:
+            self._runners = [runner]
             runner.supervise(self._recorder.run, "events")
             server = None
             if self._config.health_address:
                 host, _, port = self._config.health_address.rpartition(":")
-                server = await serve(HealthHandler(self._registry), host.strip("[]"), int(port))
+                server = await serve(HealthHandler(self._registry, self.troubles), host.strip("[]"), int(port))
             try:
                 await self._lead()
             finally:
                 if server is not None:
                     await server.close()
+
+    def troubles(self, since: float = 0.0) -> dict[str, str]:
+        """The loops that have been failing for ``since`` seconds at least, by name."""
+        return {name: error for runner in self._runners for name, error in runner.troubles(since).items()}
 
     async def _lead(self) -> None:
         election = self._config.leader_election
@@ -97,6 +103,7 @@ class ControllerManager:
         )
         self.informers = informers
         async with Runner(self._clock, "controller ") as runner:
+            self._runners.append(runner)
             runner.supervise(informers.run, "informers")
             controllers = await self._make_controllers(context, runner)
             for name, controller in controllers.items():

@@ -91,7 +91,12 @@ class DNSServer:
 
     def received(self, data: bytes, client: Any, transport: asyncio.DatagramTransport) -> None:
         """A datagram: answered at once where that can be done without asking others."""
-        if (kept := self._look_up(data, tcp=False)) is not None:
+        try:
+            kept = self._look_up(data, tcp=False)
+        except Exception:  # an exception that reached the loop would close the socket
+            log.exception("looking up an answer failed")
+            return
+        if kept is not None:
             transport.sendto(kept, client)
             return
         if len(self._in_flight) >= IN_FLIGHT:
@@ -101,7 +106,11 @@ class DNSServer:
         task.add_done_callback(self._in_flight.discard)
 
     async def _answer_udp(self, data: bytes, client: Any, transport: asyncio.DatagramTransport) -> None:
-        answer = await self.resolve(data, tcp=False)
+        try:
+            answer = await self.resolve(data, tcp=False)
+        except Exception:
+            log.exception("answering a question failed")
+            return
         if answer is not None and not transport.is_closing():
             transport.sendto(answer, client)
 

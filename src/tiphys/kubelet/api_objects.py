@@ -76,7 +76,7 @@ class ApiObjects:
             informer = Informer(
                 self._client, resource, self._clock, namespace=namespace, field_selector=f"metadata.name={name}"
             )
-            task = self._runner.spawn(informer.run(), f"watch {resource.plural} {namespace}/{name}")
+            task = self._runner.supervise(informer.run, f"watch {resource.plural} {namespace}/{name}")
             watched = self._watched[key] = _Watched(informer, task)
 
             def note(_: Object) -> None:

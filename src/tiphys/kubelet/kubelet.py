@@ -59,7 +59,7 @@ from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.tasks import Runner
+from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
 from tiphys.wire.server import serve
 from tiphys.wire.tls import server_context
 
@@ -295,7 +295,8 @@ class Kubelet:
         listed = self.pleg.relisted_at
         if listed is not None and self.clock.monotonic() - listed > 180:
             return f"pleg was last seen active {self.clock.monotonic() - listed:.0f}s ago; threshold is 3m0s"
-        return ""
+        failing = self._runner.troubles(MENDS_ITSELF_SECONDS)
+        return "; ".join(f"{loop} fails again and again: {error}" for loop, error in failing.items())
 
     # Pods from the API server.
 

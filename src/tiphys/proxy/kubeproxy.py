@@ -124,7 +124,7 @@ class KubeProxy:
                 await self._wait_for_node_range()
                 mode = await self._set_up()
                 servers = await self._serve(mode)
-                await self._keep_in_step()
+                await runner.supervise(self._keep_in_step, "sync")
             finally:
                 for server in servers:
                     await server.close(grace=0.5)
@@ -259,12 +259,28 @@ class KubeProxy:
             log.error("cannot bring the %s rules up to date; trying again: %s", family, error)
             self._count("kubeproxy_sync_proxy_rules_nftables_sync_failures", family)
             return False
+        except Exception:
+            log.exception("cannot bring the %s rules up to date; trying service by service", family)
+            self._count("kubeproxy_sync_proxy_rules_nftables_sync_failures", family)
+            await self._sync_each(family)
+            return False
         done, self._undone[family] = undone, {}
         self.health.updated(family)
         log.debug("synced %d services of %s in %.0f ms", len(done), family, 1e3 * (self._clock.monotonic() - started))
         self._observe(family, self._clock.monotonic() - started)
         await self._after_sync(family, done)
         return True
+
+    async def _sync_each(self, family: Family) -> None:
+        """One service must not keep the others from being served: what fails alone stays undone."""
+        undone = self._undone[family]
+        for key, state in list(undone.items()):
+            try:
+                await self._backends[family].sync({key: state})
+            except Exception:
+                log.exception("cannot bring the %s rules of service %s/%s up to date", family, *key)
+            else:
+                del undone[key]
 
     async def _after_sync(self, family: Family, done: Mapping[ServiceKey, ServiceState]) -> None:
         if family == "ip":

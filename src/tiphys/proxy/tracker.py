@@ -8,10 +8,13 @@ anew from all its slices. Sources: https://kubernetes.io/docs/reference/networki
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from tiphys.proxy.state import Backends, Endpoint, Family, ServiceKey, ServicePort, ServiceState
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -75,8 +78,13 @@ class Tracker:
 
     def take_changes(self) -> dict[ServiceKey, ServiceState]:
         """The services that changed since the last call, as they are now; gone ones are empty."""
-        changes = {key: self.state(key) for key in self._changed}
-        self._changed.clear()
+        changed, self._changed = self._changed, set()
+        changes = {}
+        for key in changed:
+            try:
+                changes[key] = self.state(key)
+            except Exception:
+                log.exception("service %s/%s cannot be read; its rules stay as they are", *key)
         return changes
 
     def touch_all(self) -> None:

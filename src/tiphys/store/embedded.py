@@ -8,6 +8,7 @@ undone in the core, together with all that came after it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -35,6 +36,8 @@ from tiphys.store.backend import (
 from tiphys.store.contents import Contents
 from tiphys.store.mvcc import Change, Core, Lessor, Rows
 from tiphys.store.watching import StoreWatch, WatchHub
+
+log = logging.getLogger(__name__)
 
 SWEEP_KEYS = 500
 """How many keys one step of a compaction looks at; other requests are served between two steps."""
@@ -275,6 +278,9 @@ class Embedded(ABC):
                 except LeaseNotFound:
                     continue  # revoked by its owner in the meantime
                 except StoreError:  # no room to write a deletion: try again later
+                    await self._clock.sleep(1.0)
+                except Exception:
+                    log.exception("lease %x cannot be ended; trying again", id)
                     await self._clock.sleep(1.0)
 
     # What a server's operator asks for

@@ -13,13 +13,17 @@ Source: https://etcd.io/docs/v3.6/learning/api/#watch-api
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 
+from tiphys.runtime.tasks import contain
 from tiphys.store.backend import Compacted, Event, EventType, KeyValue, WatchBatch, WatchRequest
 from tiphys.store.mvcc import Change, Core, revision_of
+
+log = logging.getLogger(__name__)
 
 BUFFERED_EVENTS = 10_000
 """How many events a watch may be behind before it reads them from the store instead."""
@@ -132,6 +136,24 @@ class WatchHub:
         self.revision = revision
         if not self._groups:
             return
+        try:
+            touched = self._gather(changes)
+        except Exception:
+            log.exception("changes up to revision %d cannot be shown at once; watches read them again", revision)
+            for group in self._groups.values():
+                group.events = []
+            for watch in self.watches:
+                watch.fall_behind()
+            return
+        for group in touched:
+            batch = WatchBatch(revision, group.events)
+            group.events = []
+            for watch in group.watches:
+                if not contain("offering changes to a watch", watch.offer, batch):
+                    watch.fall_behind()
+
+    def _gather(self, changes: Sequence[Change]) -> list[Group]:
+        """Put each change into the groups that watch its key; gives those groups."""
         touched: list[Group] = []
         groups_of = self._spans.of
         for change in changes:
@@ -147,11 +169,7 @@ class WatchHub:
                 if not group.events:
                     touched.append(group)
                 group.events.append(event)
-        for group in touched:
-            batch = WatchBatch(revision, group.events)
-            group.events = []
-            for watch in group.watches:
-                watch.offer(batch)
+        return touched
 
     def _before(self, change: Change) -> KeyValue | None:
         row = change.previous_row
@@ -234,6 +252,12 @@ class StoreWatch:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def fall_behind(self) -> None:
+        """What it has not been offered it reads from the history."""
+        if self._state is State.LIVE:
+            self._state = State.BEHIND
+            self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

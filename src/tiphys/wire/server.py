@@ -13,6 +13,7 @@ import logging
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Protocol, cast
@@ -175,20 +176,29 @@ class Server:
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
-            connection.flush()
+            self._each(connection, connection.flush)
 
     def _flush_streams(self) -> None:
         started = time.perf_counter()
         dirty, self._dirty_streams = self._dirty_streams, []
         for connection in dirty:
-            connection.flush()
+            self._each(connection, connection.flush)
         self._pass_ended = time.perf_counter()
         self._pass_took = self._pass_ended - started
+
+    @staticmethod
+    def _each(connection: Connection, action: Callable[..., None], *args: object) -> None:
+        """A step of a pass over all connections: one that fails is cut, and the others have their turn."""
+        try:
+            action(*args)
+        except Exception:
+            log.exception("a connection failed and is cut")
+            connection.abort()
 
     def _sweep(self) -> None:
         self.now = now = self.loop.time()
         for connection in tuple(self.connections):
-            connection.sweep(now)
+            self._each(connection, connection.sweep, now)
         self._sweeper = self.loop.call_later(self._sweep_every, self._sweep) if self.connections else None
 
     # -- the end

@@ -36,7 +36,7 @@ class LimitRanger(Plugin):
         if attributes.old is not None and "deletionTimestamp" in attributes.old["metadata"]:
             return []
         ranges = self._registries.get("", "limitranges")
-        found = [ranges.shared_object(entry) for entry in await ranges.all(attributes.namespace)]
+        found = [ranges.shared_object(entry) for entry in await ranges.every(attributes.namespace)]
         return [item["spec"].get("limits") or [] for item in found]
 
     async def admit(self, attributes: Attributes) -> None:

@@ -36,11 +36,11 @@ class ResourceQuota(Plugin):
         namespace = attributes.namespace
         if not namespace or not attributes.resource.namespaced or attributes.plural == "resourcequotas":
             return None
-        if not await self._quotas.all(namespace):
+        if not await self._quotas.every(namespace):
             return None
         for _ in range(_ATTEMPTS):
             try:
-                return await self._charge(attributes, await self._quotas.all(namespace))
+                return await self._charge(attributes, await self._quotas.every(namespace))
             except Stale:
                 await self._quotas.store.cacher.feed.fresh()
         raise self._quotas.conflict(namespace)

@@ -17,6 +17,7 @@ from tiphys.apiserver.authz.rules import Rule, read_rules
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
+from tiphys.runtime.tasks import contain
 
 Object = dict[str, Any]
 
@@ -110,9 +111,9 @@ class RBAC:
             await registry.store.cacher.ready()
         generations = tuple([registry.store.cacher.generation for registry in self._sources])
         if generations != self._generations:
-            self._generations = generations
-            self._decisions.clear()
             self._policy = self._build()
+            self._decisions.clear()
+            self._generations = generations
 
     def _build(self) -> Policy:
         cluster_bindings, cluster_roles, bindings, roles = (self._objects(registry) for registry in self._sources)
@@ -120,10 +121,16 @@ class RBAC:
         for role in roles:
             meta = role["metadata"]
             by_role[meta["namespace"], meta["name"]] = role.get("rules") or []
-        rules = {key: read_rules(found) for key, found in by_role.items()}
+        rules: dict[tuple[str, str], tuple[Rule, ...]] = {}
+
+        def read(key: tuple[str, str], found: list[Object]) -> None:
+            rules[key] = read_rules(found)
+
+        for key, found in by_role.items():
+            contain(f"reading role {key}", read, key, found)
         policy = Policy()
         for order, binding in enumerate(cluster_bindings + bindings):
-            self._index(policy, order, binding, by_role, rules)
+            contain("reading a binding", self._index, policy, order, binding, by_role, rules)
         return policy
 
     def _index(

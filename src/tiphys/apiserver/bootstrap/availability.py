@@ -8,6 +8,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/ap
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from tiphys.api.schema import schema_for
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.storage.entry import Entry
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -77,9 +80,14 @@ class AvailabilityFollower:
 
     async def _look_at_all(self) -> None:
         for entry in await self._registry.all():
-            reference = self._registry.shared_object(entry)["spec"].get("service")
-            if reference is None:
-                continue
+            try:
+                await self._look_at(entry)
+            except Exception:
+                log.exception("the availability of API service %s could not be told", entry.name)
+
+    async def _look_at(self, entry: Entry) -> None:
+        reference = self._registry.shared_object(entry)["spec"].get("service")
+        if reference is not None:
             condition = availability(reference, await self._service(reference), await self._slices(reference))
             await self._tell(entry, condition)
 

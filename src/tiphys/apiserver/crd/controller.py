@@ -66,21 +66,30 @@ class DefinitionController:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            try:
-                await self._look_at_all()
-                await follow_custom(self._registries)
-            except errors.StatusError as error:
-                log.warning("a definition could not be written: %s", error)
+            if not await self._look_at_all():
                 await self._clock.sleep(_RETRY_SECONDS)
                 self._wake.set()
+            await follow_custom(self._registries)
 
-    async def _look_at_all(self) -> None:
+    async def _look_at_all(self) -> bool:
+        """Whether every definition could be seen to; one that could not does not keep the next ones waiting."""
+        well = True
         for entry in await self._registry.all():
-            obj = self._registry.shared_object(entry)
-            if is_terminating(obj):
-                self._start_to_empty(obj)
-            else:
-                await self._settle(obj)
+            try:
+                await self._look_at(self._registry.shared_object(entry))
+            except errors.StatusError as error:
+                log.warning("definition %s could not be written: %s", entry.name, error)
+                well = False
+            except Exception:
+                log.exception("definition %s could not be looked after", entry.name)
+                well = False
+        return well
+
+    async def _look_at(self, obj: Object) -> None:
+        if is_terminating(obj):
+            self._start_to_empty(obj)
+        else:
+            await self._settle(obj)
 
     async def _settle(self, obj: Object) -> None:
         """Names first, then that it is served: who watches sees the two steps, as from the original."""
@@ -131,10 +140,18 @@ class DefinitionController:
 
     async def _empty_until_done(self, name: str, uid: str) -> None:
         try:
-            while not await self._empty(name):
+            while not await self._empty_contained(name):
                 await self._clock.sleep(_RETRY_SECONDS)
         finally:
             self._emptying.discard(uid)
+
+    async def _empty_contained(self, name: str) -> bool:
+        """One round; one that failed is made again."""
+        try:
+            return await self._empty(name)
+        except Exception:
+            log.exception("the objects of definition %s could not be deleted", name)
+            return False
 
     async def _empty(self, name: str) -> bool:
         """Delete the objects of a definition, and let it go; whether that is done."""

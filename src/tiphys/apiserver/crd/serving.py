@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -28,12 +31,21 @@ class Serving:
         for entry in cacher.under(cacher.prefix):
             obj = self._definitions.shared_object(entry)
             found[entry.name] = {"spec": obj.get("spec"), "status": obj.get("status")}
-        changes = [self._put(name, said) for name, said in found.items()]
-        gone = self._served.keys() - found.keys()
+        changes = [self._put_contained(name, said) for name, said in found.items()]
+        unknown = {_name_of(key) for key in cacher.unreadable}
+        gone = self._served.keys() - found.keys() - unknown
         for name in gone:
             self._remove(self._served.pop(name)[1])
         if gone or any(changes):
             self._changed()
+
+    def _put_contained(self, name: str, said: Object) -> bool:
+        """One definition that cannot be served leaves the others, and what is served of it, as they are."""
+        try:
+            return self._put(name, said)
+        except Exception:
+            log.exception("the custom resource %s cannot be served as it is defined now", name)
+            return False
 
     def _put(self, name: str, said: Object) -> bool:
         before = self._served.get(name)
@@ -57,6 +69,10 @@ class Serving:
     def _remove(self, resource: Resource) -> None:
         self._registries.scheme.remove(resource.group, resource.plural)
         self._registries.forget(resource.group, resource.plural)
+
+
+def _name_of(key: str) -> str:
+    return key.rpartition("/")[2]
 
 
 def _served_part(said: Object) -> Object:

@@ -273,9 +273,9 @@ class Cacher:
         """What is left out of ``under(prefix)``, as it cannot be read."""
         return [self.unreadable[key] for key in sorted(self.unreadable) if key.startswith(prefix)]
 
-    def check_readable(self) -> None:
+    def check_readable(self, prefix: str) -> None:
         """Raises 500 if some object cannot be read: for those who must not act as if it were not there."""
-        for hidden in self.unreadable.values():
+        for hidden in self.hidden(prefix) if self.unreadable else ():
             raise hidden.error()
 
     def __len__(self) -> int:

@@ -74,12 +74,12 @@ class Housekeeping:
 
     async def clean_up(self) -> None:
         """One round over the runtime and the folders of pods."""
-        try:
-            for uid in self._pleg.running_pods():
-                if uid and self._is_orphan(uid):
+        for uid in self._pleg.running_pods():
+            if uid and self._is_orphan(uid):
+                try:
                     await self._end_orphan(uid)
-        except RuntimeFailure as error:
-            log.warning("cannot end pods without a source: %s", error)
+                except RuntimeFailure as error:
+                    log.warning("cannot end pod %s, which has no source: %s", uid, error)
         for uid in self._volumes.known_pods():
             if self._is_orphan(uid):
                 try:

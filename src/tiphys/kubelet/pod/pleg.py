@@ -21,7 +21,7 @@ from tiphys.kubelet.runtime.service import (
     RuntimeUnsupported,
 )
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.tasks import Runner
+from tiphys.runtime.tasks import Runner, contain
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +42,14 @@ class PodLifecycle:
         self._seen: dict[str, dict[str, object]] = {}
         self._owner: dict[str, str] = {}
         self._following = False
+        self._events_followed = False
         self.relisted_at: float | None = None
         """When the last list succeeded, by the monotonic clock; None before the first."""
 
     async def run(self) -> None:
-        self._runner.supervise(self._follow, "runtime events")
+        if not self._events_followed:  # this loop may have been started again
+            self._events_followed = True
+            self._runner.supervise(self._follow, "runtime events")
         while True:
             try:
                 await self.relist()
@@ -71,7 +74,7 @@ class PodLifecycle:
         self.relisted_at = self._clock.monotonic()
         for uid in before.keys() | now.keys():
             if before.get(uid) != now.get(uid):
-                self._changed(uid)
+                contain(f"looking at pod {uid}", self._changed, uid)
 
     def running_pods(self) -> list[str]:
         """Uids of the pods of which the runtime had anything at the last list."""

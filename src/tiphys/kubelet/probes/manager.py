@@ -161,7 +161,7 @@ class _Worker:
         if manager._clock.now() - manager._started < self._period and self._runs_already():
             # A kubelet that has just started finds many containers: spread their probes.
             await manager._clock.sleep(manager._rng.random() * self._period)
-        while await self._once():
+        while await self._once_contained():
             self.wake.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._wait()):
@@ -186,6 +186,14 @@ class _Worker:
         status = self._manager._status(pods.uid_of(self.pod)) or {}
         statuses = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
         return next((s for s in statuses if s["name"] == self._container["name"] and s.get("containerID")), None)
+
+    async def _once_contained(self) -> bool:
+        """A probe that fails by an error of our own leaves the standing result, and is made again."""
+        try:
+            return await self._once()
+        except Exception:
+            log.exception("the %s probe of %s failed to be made", self.probe.value, pods.key_of(self.pod))
+            return True
 
     async def _once(self) -> bool:
         """Probe once, if it is time; gives whether to go on."""

@@ -115,6 +115,10 @@ class StatusManager:
                     log.warning("cannot send the status of pod %s: %s", pods.key_of(entry.pod), error)
                     await self._clock.sleep(next(delays))
                     continue
+                except Exception:
+                    log.exception("sending the status of pod %s failed", pods.key_of(entry.pod))
+                    await self._clock.sleep(next(delays))
+                    continue
                 entry.sent = version
                 if entry.version == version and entry.finished == finished:
                     return

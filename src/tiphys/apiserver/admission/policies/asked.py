@@ -65,10 +65,10 @@ class Compiled(Generic[P]):
         if (attributes.group, attributes.plural) in EXCLUDED:
             return
         bindings: dict[str, list[Object]] = {}
-        for entry in await self._bindings.all():
+        for entry in await self._bindings.every():
             binding = self._bindings.shared_object(entry)
             bindings.setdefault((binding.get("spec") or {}).get("policyName") or "", []).append(binding)
-        for entry in await self._policies.all():
+        for entry in await self._policies.every():
             policy = self._compiled(entry.name, entry.revision, self._policies.shared_object(entry))
             async for found in _of_policy(policy, bindings.get(entry.name, []), attributes, around, namespace):
                 yield found

@@ -47,7 +47,7 @@ class MutatingAdmissionPolicy(Plugin):
         self._compiled: Compiled[MutatingPolicy] | None = None
 
     async def admit(self, attributes: Attributes) -> None:
-        if not await self._policies.all() or attributes.object is None:
+        if not await self._policies.every() or attributes.object is None:
             return
         from tiphys.apiserver.admission.policies.asked import Misconfigured
         from tiphys.apiserver.admission.policies.requests import Surroundings

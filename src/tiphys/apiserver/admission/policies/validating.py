@@ -41,7 +41,7 @@ class ValidatingAdmissionPolicy(Plugin):
         self._compiled: Compiled[ValidatingPolicy] | None = None
 
     async def validate(self, attributes: Attributes) -> None:
-        if not await self._policies.all():
+        if not await self._policies.every():
             return
         from tiphys.apiserver.admission.policies.asked import Misconfigured
         from tiphys.apiserver.admission.policies.requests import Surroundings

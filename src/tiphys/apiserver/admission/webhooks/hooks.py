@@ -96,9 +96,10 @@ class Hooks:
     async def _current(self) -> tuple[Hook, ...]:
         cacher = self._registry.store.cacher
         if cacher.generation != self._generation:
-            await cacher.ready()
-            self._generation = cacher.generation
-            self._hooks = tuple(_hooks([self._registry.object(entry) for entry in await self._registry.all()]))
+            entries = await self._registry.every()  # what one that cannot be read would refuse must not pass
+            generation = cacher.generation
+            self._hooks = tuple(_hooks([self._registry.object(entry) for entry in entries]))
+            self._generation = generation
         return self._hooks
 
     async def _concerned(self, hook: Hook, attributes: Attributes) -> tuple[Resource, str] | None:

@@ -6,6 +6,7 @@ seen so several times in a row, as a service in the making has its addresses bef
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,8 @@ from tiphys.apiserver.registry.services.addresspool import GROUP, AddressTaken, 
 from tiphys.apiserver.registry.services.families import family_of
 from tiphys.apiserver.registry.services.fields import cluster_ips, held_ports
 from tiphys.apiserver.registry.services.services import ServiceStrategy
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -44,6 +47,11 @@ class ServiceRepair:
         registry = self._registries.get("", "services")
         strategy = registry.strategy
         assert isinstance(strategy, ServiceStrategy)
+        addresses = self._registries.get(GROUP, "ipaddresses")
+        await addresses.all()
+        if registry.store.cacher.unreadable or addresses.store.cacher.unreadable:
+            log.warning("addresses and ports are not repaired while some service cannot be read")
+            return
         services = [registry.object(entry) for entry in await registry.all()]
         await self._repair_addresses(strategy, services)
         await self._repair_ports(strategy, services)
