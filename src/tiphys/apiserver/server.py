@@ -120,7 +120,7 @@ class APIServer:
             in_flight=self.in_flight,
             authenticator=self.authentication.authenticator,
             authorizer=self.authorization.authorizer,
-            anonymous=config.anonymous,
+            anonymous=_lets_anonymous_in(config),
             request_timeout=config.request_timeout,
             max_body=config.max_body_bytes,
             browsers=_browsers(config),
@@ -277,3 +277,11 @@ def make_ids(seed: int | None) -> Ids:
         return "".join(generator.choices(_SUFFIX, k=5))
 
     return Ids(uid, suffix)
+
+
+def _lets_anonymous_in(config: Config) -> bool:
+    """Strangers are never let in where everybody may do everything."""
+    if config.anonymous and "AlwaysAllow" in config.authorization_modes:
+        log.warning("anonymous callers are refused, as the authorization mode AlwaysAllow lets everybody do everything")
+        return False
+    return config.anonymous

@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tiphys.apiserver.call import User
@@ -26,10 +26,45 @@ class Authenticator(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Whose token it is; ``audiences`` are those of the ones asked for that the token is for."""
+
+    user: User
+    audiences: tuple[str, ...]
+
+
 class TokenAuthenticator(Protocol):
-    async def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
-        """The bearer of a token; None where it is not of this kind. Raises ``Rejected``."""
+    async def bearer_of(self, token: str, audiences: Sequence[str]) -> Bearer | None:
+        """The bearer of a token that is for one of ``audiences``; None for a token of another kind. Raises
+        ``Rejected``."""
         ...
+
+
+class PlainTokens(Protocol):
+    """Tokens that name no audience."""
+
+    async def user_of(self, token: str) -> User | None:
+        """Raises ``Rejected``."""
+        ...
+
+
+class ForTheServer:
+    """Tokens without an audience are for the API server, and nobody else."""
+
+    def __init__(self, tokens: PlainTokens, audiences: Sequence[str]) -> None:
+        self._tokens = tokens
+        self._audiences = audiences
+
+    async def bearer_of(self, token: str, audiences: Sequence[str]) -> Bearer | None:
+        shared = common(self._audiences, audiences)
+        user = await self._tokens.user_of(token) if shared else None
+        return None if user is None else Bearer(user, shared)
+
+
+def common(own: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """The audiences that are in both, as they are wanted."""
+    return tuple(audience for audience in wanted if audience in own)
 
 
 class InProcess:
@@ -40,51 +75,74 @@ class InProcess:
         return None if identity is None else User(identity[0], identity[1])
 
 
+def token_of(request: Request) -> str:
+    """The token in the header ``Authorization``: the word that follows one space behind ``Bearer``; empty without one.
+    Of a repeated header the first counts, and of more words the first."""
+    return token_in(_authorization(request))
+
+
+def token_in(header: str) -> str:
+    scheme, _, rest = header.strip().partition(" ")
+    return rest.partition(" ")[0] if scheme.lower() == "bearer" else ""
+
+
+def has_space_before_token(request: Request) -> bool:
+    """Whether a bearer token is ignored because of a further space before it."""
+    scheme, _, rest = _authorization(request).partition(" ")
+    return scheme.lower() == "bearer" and rest.startswith(" ")
+
+
+def _authorization(request: Request) -> str:
+    return next(iter(request.headers.each("authorization")), "").strip()
+
+
 class BearerTokens:
-    """``Authorization: Bearer``, and the WebSocket subprotocol by which browsers send a token.
+    """``Authorization: Bearer``. ``audiences`` are the server's.
 
     A bearer's identity is believed for ``remember`` seconds, as upstream does it.
     """
 
-    def __init__(self, tokens: Sequence[TokenAuthenticator], clock: Clock, remember: float = 10.0) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[TokenAuthenticator],
+        audiences: Sequence[str],
+        clock: Clock,
+        remember: float = 10.0,
+    ) -> None:
         self._tokens = tokens
+        self._audiences = audiences
         self._clock = clock
         self._remember = remember
         self._known: dict[str, tuple[float, User]] = {}
 
     async def authenticate(self, request: Request) -> User | None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        token = token.strip()
-        if not token:
-            return None
+        token = token_of(request)
+        return await self.user_of(token) if token else None
+
+    async def user_of(self, token: str) -> User:
+        """The bearer of a token for this server. Raises ``Rejected``."""
         known = self._known.get(token)
         if known is not None and known[0] > self._clock.monotonic():
             return known[1]
-        return await self._ask(token)
-
-    async def _ask(self, token: str) -> User:
-        user = await self.user_of(token)
-        if user is None:
+        bearer = await self.bearer_of(token, self._audiences)
+        if bearer is None:
             raise Rejected("invalid bearer token")
-        user = authenticated(user)
         if len(self._known) > 10_000:
             self._known.clear()
-        self._known[token] = (self._clock.monotonic() + self._remember, user)
-        return user
+        self._known[token] = (self._clock.monotonic() + self._remember, bearer.user)
+        return bearer.user
 
-    async def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
-        """The bearer, by the first kind of token that knows it; a reason only where none does."""
+    async def bearer_of(self, token: str, audiences: Sequence[str]) -> Bearer | None:
+        """The bearer, by the first kind of token that knows it; a reason only if none does."""
         reason: Rejected | None = None
         for tokens in self._tokens:
             try:
-                user = await tokens.user_of(token, audiences)
+                bearer = await tokens.bearer_of(token, audiences)
             except Rejected as error:
                 reason = error
                 continue
-            if user is not None:
-                return user
+            if bearer is not None:
+                return replace(bearer, user=authenticated(bearer.user))
         if reason is not None:
             raise reason
         return None

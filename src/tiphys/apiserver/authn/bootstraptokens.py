@@ -9,7 +9,6 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import Sequence
 
 from tiphys.api.meta.timestamps import TimeError, parse_seconds
 from tiphys.apiserver.authn.authenticator import Rejected
@@ -27,7 +26,7 @@ class BootstrapTokens:
         self._registries = registries
         self._clock = clock
 
-    async def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
+    async def user_of(self, token: str) -> User | None:
         match = _TOKEN.fullmatch(token)
         if match is None:
             return None

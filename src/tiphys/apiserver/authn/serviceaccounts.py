@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tiphys.api.gotext import quote
 from tiphys.api.meta.names import dns1123_label, dns1123_subdomain
 from tiphys.api.meta.timestamps import parse_seconds
-from tiphys.apiserver.authn.authenticator import Rejected
+from tiphys.apiserver.authn.authenticator import Bearer, Rejected, common
 from tiphys.apiserver.authn.certificates import CREDENTIAL_ID
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
@@ -86,6 +87,22 @@ def claims_for(
     }
 
 
+def common_audiences(claims: Object, own: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Those of the wanted audiences that a token is for; one that names none is for the API server, ``own``.
+    Raises ``Rejected`` for a token that is for none of them."""
+    named = claims.get("aud") or ()
+    named = tuple(own) if not named else (named,) if isinstance(named, str) else named
+    shared = common(named, wanted)
+    if not shared:
+        raise Rejected(f"token audiences {in_go(named)} is invalid for the target audiences {in_go(wanted)}")
+    return shared
+
+
+def in_go(texts: Sequence[str]) -> str:
+    """Texts as ``%q`` prints them."""
+    return f"[{' '.join(quote(text) for text in texts)}]"
+
+
 class ServiceAccountTokens:
     """Believes tokens whose account, and the objects that they are bound to, still exist."""
 
@@ -94,23 +111,14 @@ class ServiceAccountTokens:
         self._registries = registries
         self._clock = clock
 
-    async def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
-        from tiphys.api import jwt
-
-        if token.count(".") != 2:
-            return None
+    async def bearer_of(self, token: str, audiences: Sequence[str]) -> Bearer | None:
         keys = self._lazy_keys()
-        try:
-            if jwt.unverified_claims(token).get("iss") not in keys.issuers:
-                return None
-            claims = jwt.verify(token, keys.keys)
-        except jwt.BadToken as error:
-            if str(error) == "invalid signature":
-                raise Rejected(str(error)) from None
+        claims = verified(token, keys.keys, keys.issuers)
+        if claims is None:
             return None
         self._check_times(claims)
-        self._check_audience(claims, audiences or keys.audiences)
-        return await self._user(claims)
+        shared = common_audiences(claims, keys.audiences, audiences)
+        return Bearer(await self._user(claims), shared)
 
     def _check_times(self, claims: Object) -> None:
         now = self._clock.now()
@@ -118,12 +126,8 @@ class ServiceAccountTokens:
             raise Rejected("service account token has expired")
         if now + _LEEWAY < float(claims.get("nbf", 0)):
             raise Rejected("service account token is not valid yet")
-
-    def _check_audience(self, claims: Object, wanted: Sequence[str]) -> None:
-        found = claims.get("aud") or []
-        found = [found] if isinstance(found, str) else found
-        if not set(found) & set(wanted):
-            raise Rejected(f'token audiences ["{" ".join(found)}"] is invalid for the target audiences {list(wanted)}')
+        if now + _LEEWAY < float(claims.get("iat", 0)):
+            raise Rejected("service account token is issued in the future")
 
     async def _user(self, claims: Object) -> User:
         private = claims.get("kubernetes.io") or {}
@@ -135,6 +139,8 @@ class ServiceAccountTokens:
             raise Rejected(
                 f"service account UID ({found['metadata']['uid']}) does not match claim ({account.get('uid')})"
             )
+        if self._is_gone(found["metadata"]):
+            raise Rejected(f"service account {namespace}/{account['name']} has been deleted")
         extra = await self._check_bindings(namespace, private)
         if id := claims.get("jti"):
             extra[CREDENTIAL_ID] = (f"JTI={id}",)
@@ -168,15 +174,40 @@ class ServiceAccountTokens:
             raise Rejected(
                 f"{kind} UID ({meta['uid']}) does not match service account {kind} ref claim ({reference.get('uid')})"
             )
-        deleted = meta.get("deletionTimestamp")
-        if deleted and parse_seconds(deleted) < self._clock.now() - _LEEWAY:
+        if self._is_gone(meta):
             raise Rejected(_INVALIDATED)
 
+    def _is_gone(self, meta: Object) -> bool:
+        """Whether the object was deleted some time ago, though a finalizer may hold it."""
+        deleted = meta.get("deletionTimestamp")
+        return deleted is not None and parse_seconds(deleted) < self._clock.now() - _LEEWAY
+
     async def _find(self, plural: str, namespace: str, name: str) -> Object | None:
-        """From the cache; what is not there yet may have been made a moment ago, so the store is asked."""
-        registry = self._registries.get("", plural)
-        found = await registry.find(namespace, name)
-        if found is None:
-            entry = await registry.store.get(namespace, name)
-            found = None if entry is None else registry.object(entry)
-        return found
+        return await find_newest(self._registries, plural, namespace, name)
+
+
+async def find_newest(registries: Registries, plural: str, namespace: str, name: str) -> Object | None:
+    """From the cache; what is not there yet may have been made a moment ago, so the store is asked."""
+    registry = registries.get("", plural)
+    known = await registry.find(namespace, name)
+    if known is not None:
+        return known
+    entry = await registry.store.get(namespace, name)
+    return None if entry is None else registry.object(entry)
+
+
+def verified(token: str, keys: dict[str, PublicKey], issuers: Sequence[str]) -> Object | None:
+    """The claims of a token of one of ``issuers``; None for any other text. Raises ``Rejected`` for a signature by none
+    of ``keys``."""
+    from tiphys.api import jwt
+
+    if token.count(".") != 2:
+        return None
+    try:
+        if jwt.unverified_claims(token).get("iss") not in issuers:
+            return None
+        return jwt.verify(token, keys)
+    except jwt.BadToken as error:
+        if str(error) == "invalid signature":
+            raise Rejected(str(error)) from None
+        return None

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 from tiphys.apiserver.authn.authenticator import (
     Authenticator,
     BearerTokens,
+    ForTheServer,
     InProcess,
     TokenAuthenticator,
     Union,
 )
 from tiphys.apiserver.authn.bootstraptokens import BootstrapTokens
 from tiphys.apiserver.authn.certificates import ClientCertificates, Issuers
+from tiphys.apiserver.authn.legacytokens import LegacyTokens
 from tiphys.apiserver.authn.requestheader import RequestHeaders
 from tiphys.apiserver.authn.serviceaccounts import ServiceAccountTokens
+from tiphys.apiserver.authn.subprotocol import SubprotocolTokens
 from tiphys.apiserver.authn.tokenfile import StaticTokens
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.registries import Registries
@@ -48,12 +51,13 @@ def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Auth
     keys = lazy_keys(config, audiences)
     tokens: list[TokenAuthenticator] = []
     if config.tokens:
-        tokens.append(StaticTokens(config.tokens))
+        tokens.append(ForTheServer(StaticTokens(config.tokens), audiences))
+    tokens.append(LegacyTokens(keys, registries))
     tokens.append(ServiceAccountTokens(keys, registries, clock))
     if config.bootstrap_tokens:
-        tokens.append(BootstrapTokens(registries, clock))
-    bearers = BearerTokens(tokens, clock)
-    union = Union((InProcess(), *_certificates(config), bearers))
+        tokens.append(ForTheServer(BootstrapTokens(registries, clock), audiences))
+    bearers = BearerTokens(tokens, audiences, clock)
+    union = Union((InProcess(), *_certificates(config), bearers, SubprotocolTokens(bearers)))
     return Authentication(union, bearers, keys, tuple(audiences), ids)
 
 

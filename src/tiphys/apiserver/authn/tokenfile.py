@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tiphys.apiserver.call import User
@@ -16,7 +16,7 @@ class StaticTokens:
     def __init__(self, users: Mapping[str, User]) -> None:
         self._users = dict(users)
 
-    async def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
+    async def user_of(self, token: str) -> User | None:
         return self._users.get(token)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from tiphys.api import errors
-from tiphys.apiserver.authn.authenticator import Authenticator, Rejected
+from tiphys.apiserver.authn.authenticator import Authenticator, Rejected, has_space_before_token
 from tiphys.apiserver.call import ANONYMOUS, Call, Endpoint, Filter
 from tiphys.wire.http import Response
 
@@ -17,9 +17,11 @@ def authenticate(authenticator: Authenticator, anonymous: bool) -> Filter:
         try:
             user = await authenticator.authenticate(call.request)
         except Rejected as error:
+            _warn_of_space(call)
             log.info("unable to authenticate the request: %s", error)
             raise errors.unauthorized() from None
         if user is None:
+            _warn_of_space(call)
             if not anonymous:
                 raise errors.unauthorized()
             user = ANONYMOUS
@@ -29,3 +31,8 @@ def authenticate(authenticator: Authenticator, anonymous: bool) -> Filter:
         return await proceed(call)
 
     return filter
+
+
+def _warn_of_space(call: Call) -> None:
+    if has_space_before_token(call.request):
+        call.warn("the provided Authorization header contains extra space before the bearer token, and is ignored")

@@ -11,7 +11,7 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector, parse_label_selector
 from tiphys.api.meta.timestamps import format_time
-from tiphys.apiserver.authn.authenticator import Rejected, authenticated
+from tiphys.apiserver.authn.authenticator import Rejected, token_in
 from tiphys.apiserver.authn.setup import Authentication
 from tiphys.apiserver.authz.authorizer import Access, Verdict
 from tiphys.apiserver.authz.node import node_of
@@ -72,19 +72,23 @@ class ReviewToken(Review):
         token = spec.get("token", "")
         if not token:
             raise errors.bad_request("token is required for TokenReview in authentication")
-        audiences = tuple(spec.get("audiences") or ())
+        audiences = tuple(spec.get("audiences") or ()) or self._authentication.audiences
+        token = token_in(f"Bearer {token}")
+        if not token:
+            review["status"] = {"user": {}}
+            return
         try:
-            user = await self._authentication.bearers.user_of(token, audiences)
+            bearer = await self._authentication.bearers.bearer_of(token, audiences)
         except Rejected as error:
             review["status"] = {"user": {}, "error": f"[invalid bearer token, {error}]"}
             return
-        if user is None:
+        if bearer is None:
             review["status"] = {"user": {}, "error": "invalid bearer token"}
             return
         review["status"] = {
             "authenticated": True,
-            "user": authenticated(user).as_user_info(),
-            "audiences": list(audiences or self._authentication.audiences),
+            "user": bearer.user.as_user_info(),
+            "audiences": list(bearer.audiences),
         }
 
 
