@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tiphys.api.fielderrors import FieldError, aggregate
+from tiphys.api.fielderrors import FieldError, aggregate, shown
 from tiphys.api.gotext import quote
 
 Cause = dict[str, str]
@@ -198,11 +198,15 @@ def unsupported_media_type(accepted: Sequence[str]) -> StatusError:
 
 
 def invalid(group: str, kind: str, name: str, errors: Iterable[FieldError]) -> StatusError:
-    found = list(errors)
+    every = list(errors)
+    first = shown(every)
+    texts = [f"{error.field}: {body}" for error, body in first]
+    if left_out := len(every) - len(first):
+        texts.append(f"and {left_out} more errors")
     message = f"{qualified(group, kind)} {quote(name)} is invalid"
-    if found:
-        message += f": {aggregate(found)}"
-    causes = [cause(e.type.value, e.body, e.field) for e in found]
+    if texts:
+        message += f": {aggregate(texts)}"
+    causes = [cause(error.type.value, body, error.field) for error, body in first]
     return _failure(422, "Invalid", message, details(name, group, kind, causes))
 
 

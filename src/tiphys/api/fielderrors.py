@@ -7,7 +7,7 @@ Paths are text: ``spec.containers[0].name``, ``metadata.labels[key]``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -95,6 +95,23 @@ def _value(value: Any) -> str:
     if isinstance(value, (bool, int, float)):
         return value_text(value)
     return json_text(value)
+
+
+MOST = 1000
+"""As many errors are shown. A validation of which one value gives many errors needs to find no more than these."""
+MOST_TEXT = 1 << 20
+"""So many characters of them are shown: each of the items of a list may show the whole list."""
+
+
+def shown(errors: Sequence[FieldError]) -> list[tuple[FieldError, str]]:
+    """The first errors, as many as an answer holds, each with its body."""
+    room, bodies = MOST_TEXT, []
+    for error in errors[:MOST]:
+        bodies.append((error, error.body))
+        room -= len(bodies[-1][1]) + len(error.field)
+        if room <= 0:
+            break
+    return bodies
 
 
 def aggregate(errors: Iterable[object]) -> str:

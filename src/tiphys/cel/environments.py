@@ -128,10 +128,9 @@ def admission(has_params: bool, has_authorizer: bool, patches: bool) -> Environm
 VARIABLES = "kubernetes.variables"
 
 
-def with_variables(environment: Environment, known: dict[str, types.Type]) -> Environment:
-    """With ``variables``, of which these are known so far."""
-    fields = {name: DeclType("variable", found) for name, found in known.items()}
-    holder = object_type(VARIABLES, fields)
+def with_variables(environment: Environment, known: dict[str, DeclType]) -> Environment:
+    """With ``variables``, whose fields are what is in ``known`` when an expression is compiled."""
+    holder = object_type(VARIABLES, known)
     return environment.extend({"variables": holder.type}, (holder,))
 
 

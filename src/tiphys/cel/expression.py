@@ -5,9 +5,9 @@ Plain data, so that validation can describe an expression without importing the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 
 class Use(Enum):
@@ -26,6 +26,23 @@ class Use(Enum):
     DEVICE_SELECTOR = "deviceSelector"
 
 
+@dataclass(eq=False, slots=True)
+class Scope:
+    """The variables that a policy has declared so far, name and expression of each; it grows with every declaration.
+
+    The compiler keeps here what it knows of them, so that each is compiled once however many expressions follow.
+    """
+
+    declared: list[tuple[str, str]] = field(default_factory=list)
+    known: dict[str, Any] = field(default_factory=dict, repr=False)
+    environments: dict[Any, Any] = field(default_factory=dict, repr=False)
+    settled: int = 0
+    """How many of the declared ones are known."""
+
+    def declare(self, name: str, text: str) -> None:
+        self.declared.append((name, text))
+
+
 @dataclass(frozen=True, slots=True)
 class Expression:
     text: str
@@ -34,5 +51,5 @@ class Expression:
     has_authorizer: bool = True
     stored: bool = False
     """It was stored before: what an older server compiled is accepted."""
-    variables: Sequence[tuple[str, str]] = field(default_factory=tuple)
-    """Name and expression of the variables declared before it."""
+    scope: Scope | None = None
+    """What is declared before it; absent if the policy has no variables."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from tiphys.cel import environments, instantiate, types
 from tiphys.cel.cost import Estimator, Range
+from tiphys.cel.decltypes import DeclType
 from tiphys.cel.environment import Compiled, CompileError, Environment
-from tiphys.cel.expression import Expression, Use
+from tiphys.cel.expression import Expression, Scope, Use
 from tiphys.cel.library import costs
 from tiphys.cel.types import Type
 
@@ -71,27 +71,36 @@ def environment(expression: Expression) -> Environment:
     """What an expression of an admission policy or a match condition may refer to."""
     use = expression.use
     patches = use in (Use.APPLY_CONFIGURATION, Use.JSON_PATCH)
-    composed = expression.variables or patches or use is Use.VARIABLE
+    scope = expression.scope
+    composed = (scope is not None and scope.declared) or patches or use is Use.VARIABLE
     if use is Use.MATCH_CONDITION or not composed:
         return environments.admission(expression.has_params, expression.has_authorizer, patches)
-    return _composed(expression.has_params, expression.has_authorizer, patches, tuple(expression.variables))
+    scope = scope if scope is not None else Scope()
+    _settle(scope, expression.has_params)
+    return _composed(scope, expression.has_params, expression.has_authorizer, patches)
 
 
-@lru_cache(maxsize=256)
-def _composed(
-    has_params: bool, has_authorizer: bool, patches: bool, variables: tuple[tuple[str, str], ...]
-) -> Environment:
-    """With the variables declared so far; one that does not compile may be anything."""
-    plain = environments.admission(has_params, has_authorizer, patches)
-    known = dict[str, Type]()
-    for i, (name, text) in enumerate(variables):
+def _settle(scope: Scope, has_params: bool) -> None:
+    """Find the types of the variables that were declared since; one that does not compile may be anything."""
+    for name, text in scope.declared[scope.settled :]:
         try:
-            compiled = _composed(has_params, True, False, variables[:i]).compile(text)
+            compiled = _composed(scope, has_params, has_authorizer=True, patches=False).compile(text)
         except CompileError:
-            known[name] = types.DYN
+            type = types.DYN
         else:
-            known[name] = environments.variable_type(compiled.type)
-    return environments.with_variables(plain, known)
+            type = environments.variable_type(compiled.type)
+        scope.known[name] = DeclType("variable", type)
+        scope.settled += 1
+
+
+def _composed(scope: Scope, has_params: bool, has_authorizer: bool, patches: bool) -> Environment:
+    """With the variables that are known by now; it learns of later ones as the scope grows."""
+    key = (has_params, has_authorizer, patches)
+    composed: Environment | None = scope.environments.get(key)
+    if composed is None:
+        plain = environments.admission(has_params, has_authorizer, patches)
+        composed = scope.environments[key] = environments.with_variables(plain, scope.known)
+    return composed
 
 
 def _device_selector(text: str) -> Compiled:

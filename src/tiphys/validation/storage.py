@@ -70,7 +70,7 @@ def _parameters(errs: Errors, found: dict[str, str]) -> None:
 
 
 def _topologies(errs: Errors, terms: list[Object]) -> None:
-    seen: list[dict[str, set[str]]] = []
+    seen: dict[frozenset[tuple[str, frozenset[str]]], int] = {}
     for i, term in enumerate(terms):
         at = f"allowedTopologies[{i}].matchLabelExpressions"
         found: dict[str, set[str]] = {}
@@ -81,9 +81,12 @@ def _topologies(errs: Errors, terms: list[Object]) -> None:
             if key in found:
                 errs.append(field.duplicate(f"{at}[{j}].key", key))
             found[key] = set(values)
-        # A term without expressions equals the empty places that the original keeps in its list.
-        errs.extend(field.duplicate(at, "") for other in [*([{}] * len(terms)), *seen] if other == found)
-        seen.append(found)
+        content = frozenset((key, frozenset(values)) for key, values in found.items())
+        equal_ones = seen.get(content, 0)
+        seen[content] = equal_ones + 1
+        # A term without expressions equals the empty places that upstream keeps in its list.
+        equal_ones += 0 if found else len(terms)
+        errs.extend([field.duplicate(at, "")] * min(equal_ones, max(0, field.MOST - len(errs))))
 
 
 def _topology_values(errs: Errors, values: list[str], path: str) -> None:

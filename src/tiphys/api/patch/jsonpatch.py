@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
+
 from tiphys.api.codec.jsontext import Number
 from tiphys.api.gotext import json_text
 from tiphys.api.meta.copying import copy
 from tiphys.api.patch.failures import PatchError
 
 MAX_OPERATIONS = 10_000
-MAX_COPIED = 100 * 1024 * 1024
+MAX_COPIED = 3 * 1024 * 1024
+"""So many bytes may the copies of one patch add up to, as in upstream: what is copied again and again doubles."""
 
 _INDEX = re.compile(r"[+-]?[0-9]{1,9}").fullmatch
 
@@ -71,10 +74,15 @@ class JSONPatch:
         return value
 
     def _copy(self, value: Any) -> Any:
-        # What is copied again and again doubles each time; the original has no limit here, and grows.
-        self._copied += _size(value)
-        if self._copied > MAX_COPIED // 32:
-            raise PatchError("the copies of a JSON patch may not add up to more than 100 MB")
+        if not isinstance(value, (dict, list)):
+            self._copied += len(value) + 2 if isinstance(value, str) else 4
+        else:
+            self._copied += _text_size(value)
+        if self._copied > MAX_COPIED:
+            raise PatchError(
+                f"Unable to complete the copy, the accumulated size increase of copy is {self._copied}, "
+                f"exceeding the limit {MAX_COPIED}"
+            )
         return self._as_written(value)
 
     def _as_written(self, value: Any) -> Any:
@@ -236,8 +244,12 @@ def _number_text(value: Any) -> str:
     return json_text(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
 
 
-def _size(value: Any) -> int:
-    """The number of values in a value."""
-    if isinstance(value, dict):
-        return 1 + sum(_size(item) for item in value.values())
-    return 1 + sum(_size(item) for item in value) if isinstance(value, list) else 1
+def _text_size(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value, default=_written_number))
+    except TypeError:
+        raise PatchError("exceeded max depth") from None
+
+
+def _written_number(value: Any) -> orjson.Fragment:
+    return orjson.Fragment(_number_text(value).encode())

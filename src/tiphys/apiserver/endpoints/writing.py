@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from tiphys.api import errors
 from tiphys.api.apply import update_managed_fields
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
@@ -135,15 +137,14 @@ def dedup_owner_references(obj: Object, call: Call, admitted: bool = False) -> N
     references = meta.get("ownerReferences")
     if not references or len(references) < 2:
         return
-    kept: list[Object] = []
-    doubled: list[str] = []
-    for reference in references:
-        if reference in kept:
-            doubled.append(reference.get("uid", ""))
-        else:
-            kept.append(reference)
+    kept: dict[bytes, Object] = {}
+    doubled: list[str] = [
+        reference.get("uid", "")
+        for reference in references
+        if kept.setdefault(orjson.dumps(reference, option=orjson.OPT_SORT_KEYS), reference) is not reference
+    ]
     if doubled:
-        meta["ownerReferences"] = kept
+        meta["ownerReferences"] = list(kept.values())
         after = " after mutating admission happens" if admitted else ""
         call.warn(
             f".metadata.ownerReferences contains duplicate entries{after}; API server dedups owner references in 1.20+,"

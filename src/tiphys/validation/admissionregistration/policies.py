@@ -10,7 +10,7 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
-from tiphys.cel.expression import Expression, Use
+from tiphys.cel.expression import Expression, Scope, Use
 from tiphys.validation.admissionregistration.matching import (
     FAILURE_POLICIES,
     REINVOCATION_POLICIES,
@@ -50,12 +50,12 @@ class _Policy:
     """The parts of a policy that its expressions depend on."""
 
     has_params: bool = False
-    variables: Sequence[tuple[str, str]] = ()
+    scope: Scope = member(default_factory=Scope)
     stored: Collection[str] = member(default_factory=frozenset)
 
     def expression(self, text: str, use: Use, authorizer: bool = True) -> Expression:
         stored = text in self.stored
-        return Expression(text, use, self.has_params, authorizer, stored, self.variables)
+        return Expression(text, use, self.has_params, authorizer, stored, self.scope)
 
 
 def validate_validating_policy(obj: Object) -> Errors:
@@ -173,8 +173,7 @@ def _param_kind(errs: Errors, kind: Object, path: str) -> None:
 
 
 def _variables(errs: Errors, spec: Object, stored: frozenset[str]) -> _Policy:
-    policy = _Policy(spec.get("paramKind") is not None, (), stored)
-    declared: list[tuple[str, str]] = []
+    policy = _Policy(spec.get("paramKind") is not None, stored=stored)
     for i, variable in enumerate(spec.get("variables") or ()):
         at, name = f"spec.variables[{i}]", variable.get("name") or ""
         text = variable.get("expression") or ""
@@ -186,8 +185,7 @@ def _variables(errs: Errors, spec: Object, stored: frozenset[str]) -> _Policy:
             errs.append(field.required(f"{at}.expression", "expression is not specified"))
         else:
             check(errs, policy.expression(text, Use.VARIABLE), f"{at}.expression")
-        declared.append((name, text))
-        policy = _Policy(policy.has_params, tuple(declared), stored)
+        policy.scope.declare(name, text)
     return policy
 
 

@@ -77,20 +77,23 @@ def _spec(errs: Errors, spec: Object) -> None:
     _hard(errs, spec.get("hard"), "spec.hard")
     limited = [name for name in sorted(spec.get("hard") or ()) if is_standard_quota(name)]
     scopes = spec.get("scopes") or []
+    unfit = {scope: _unfit(scope, limited) for scope in set(scopes)}
     for scope in scopes:
         if scope not in _SCOPE_RESOURCES:
             errs.append(field.invalid("spec.scopes", scopes, "unsupported scope"))
-        for name in limited:
-            if not _applies(scope, name):
-                errs.append(field.invalid("spec.scopes", scopes, "unsupported scope applied to resource"))
+        wrong = field.invalid("spec.scopes", scopes, "unsupported scope applied to resource")
+        errs.extend([wrong] * min(unfit[scope], max(0, field.MOST - len(errs))))
     _conflicts(errs, set(scopes), scopes, "spec.scopes")
     selector = spec.get("scopeSelector")
     if selector is not None:
         _scope_selector(errs, selector, limited, scopes)
 
 
-def _applies(scope: str, name: str) -> bool:
-    return scope not in _SCOPE_RESOURCES or name in _SCOPE_RESOURCES[scope]
+def _unfit(scope: str, limited: list[str]) -> int:
+    """To how many of the limited resources the scope cannot be applied."""
+    if scope not in _SCOPE_RESOURCES:
+        return 0
+    return sum(name not in _SCOPE_RESOURCES[scope] for name in limited)
 
 
 def _conflicts(errs: Errors, found: set[str], shown: list[str], path: str) -> None:
@@ -101,15 +104,16 @@ def _scope_selector(errs: Errors, selector: Object, limited: list[str], scopes: 
     from tiphys.validation.shared.internal import internal_value
 
     at, found = "spec.scopeSelector.matchExpressions", set()
+    shown, unfit = internal_value("ScopeSelector", selector), dict[str, int]()
     for requirement in selector.get("matchExpressions") or ():
         scope, operator = requirement.get("scopeName") or "", requirement.get("operator") or ""
         values = requirement.get("values") or []
         if scope not in _SCOPE_RESOURCES:
             errs.append(field.invalid(f"{at}.scopeName", scope, "unsupported scope"))
-        for name in limited:
-            if not _applies(scope, name):
-                shown = internal_value("ScopeSelector", selector)
-                errs.append(field.invalid(at, shown, "unsupported scope applied to resource"))
+        if scope not in unfit:
+            unfit[scope] = _unfit(scope, limited)
+        wrong = field.invalid(at, shown, "unsupported scope applied to resource")
+        errs.extend([wrong] * min(unfit[scope], max(0, field.MOST - len(errs))))
         if scope in _EXISTS_ONLY and operator != "Exists":
             text = (
                 "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, "

@@ -14,7 +14,7 @@ from tiphys.api.gotext import quote
 from tiphys.cel import uses
 from tiphys.cel.environments import PER_CALL_LIMIT
 from tiphys.cel.evaluator import CostExceeded, Program
-from tiphys.cel.expression import Expression, Use
+from tiphys.cel.expression import Expression, Scope, Use
 from tiphys.cel.library.authorizer import Answer, Question, ResourceCheck
 from tiphys.cel.library.authorizer import Authorizer as AuthorizerValue
 from tiphys.cel.values import CelError
@@ -167,25 +167,19 @@ class PolicyExpressions:
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self.has_params = spec.get("paramKind") is not None
         self.fails = spec.get("failurePolicy") != "Ignore"
-        declared = tuple((variable["name"], variable["expression"]) for variable in spec.get("variables") or ())
-        self.names = declared
-        self.variables = {
-            name: self.compile(text, Use.VARIABLE, before=declared[:i]) for i, (name, text) in enumerate(declared)
-        }
+        self._scope = Scope()
+        self.variables = dict[str, Compiled]()
+        for variable in spec.get("variables") or ():
+            name, text = variable["name"], variable["expression"]
+            self.variables[name] = self.compile(text, Use.VARIABLE)
+            self._scope.declare(name, text)
         self.conditions = [
             self.compile(condition["expression"], Use.MATCH_CONDITION)
             for condition in spec.get("matchConditions") or ()
         ]
 
-    def compile(
-        self,
-        text: str,
-        use: Use,
-        authorizer: bool = True,
-        before: tuple[tuple[str, str], ...] | None = None,
-    ) -> Compiled:
-        variables = self.names if before is None else before
-        return compile_expression(Expression(text, use, self.has_params, authorizer, True, variables))
+    def compile(self, text: str, use: Use, authorizer: bool = True) -> Compiled:
+        return compile_expression(Expression(text, use, self.has_params, authorizer, True, self._scope))
 
     def evaluation(self, given: Input, with_authorizer: bool, budget: int = BUDGET) -> Evaluation:
         return Evaluation(self.variables, given.variables(with_authorizer), budget)
