@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from pathlib import Path
 from typing import Any
 
 from tiphys.client import errors
@@ -35,9 +36,11 @@ from tiphys.kubelet.node.housekeeping import Housekeeping
 from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, read_machine
 from tiphys.kubelet.node.network import ClusterDNS
 from tiphys.kubelet.node.node_reporter import NodeReporter
+from tiphys.kubelet.node.storage import StorageMeter
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.admission import Rejection, admit, admit_under_pressure
 from tiphys.kubelet.pod.allocation import Allocations
+from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.fields import field_value, resource_value
 from tiphys.kubelet.pod.pleg import PodLifecycle
 from tiphys.kubelet.pod.pod_runtime import PodRuntime
@@ -57,6 +60,7 @@ from tiphys.kubelet.status.generate import rejected_status
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.volumes.manager import VolumeManager
+from tiphys.kubelet.volumes.sizes import memory_size
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
@@ -144,7 +148,14 @@ class Kubelet:
         objects = ApiObjects(self.client, clock, runner, self._objects_changed)
         tokens = TokenManager(self.client, clock)
         self.volumes = VolumeManager(
-            config.root, self.client, clock, objects, tokens, self._field, memory=config.memory_volumes
+            config.root,
+            self.client,
+            clock,
+            objects,
+            tokens,
+            self._field,
+            memory=config.memory_volumes,
+            memory_size=lambda pod, limit: memory_size(pod, limit, self.settings.allocatable.get("memory")),
         )
         self.status = StatusManager(self.client, clock, runner, self._shown, lambda uid: self.workers.could_run(uid))
         self.probes = ProbeManager(Prober(self.runtime), clock, runner, events, self.status.get, self._poke, self._rng)
@@ -208,6 +219,7 @@ class Kubelet:
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
         image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age)
+        self.storage = StorageMeter(config.root, Path(config.log_root), clock)
         self._eviction = EvictionManager(
             config.eviction_hard,
             lambda: read_signals(config.root),
@@ -217,6 +229,7 @@ class Kubelet:
             image_gc.collect,
             clock,
             self.health.changed.set,
+            self.storage,
         )
         self._housekeeping = Housekeeping(
             self.runtime,
@@ -357,6 +370,7 @@ class Kubelet:
 
     def _forget(self, uid: str) -> None:
         self.workers.forget(uid)
+        self.storage.forget(uid)
         self.status.forget(uid)
         self._runner.spawn(self._housekeeping.remove_pod(uid), "removal")
 
@@ -404,9 +418,9 @@ class Kubelet:
     def _pressures(self) -> list[str]:
         return self._eviction.pressures
 
-    def _evict(self, pod: Pod, message: str) -> None:
+    def _evict(self, pod: Pod, message: str, *, disrupted: bool) -> None:
         self.events.pod(pod, "Warning", "Evicted", message)
-        self.workers.kill(pod, 1, ("Evicted", message))
+        self.workers.kill(pod, 1, Ending("Evicted", message, disrupted))
 
     def _active(self) -> list[Pod]:
         """The pods that may have running containers."""

@@ -11,10 +11,13 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tiphys.api.pods.resources import request_for
 from tiphys.kubelet import labels
 from tiphys.kubelet.node import machine
+from tiphys.kubelet.node.storage import DiskUse, StorageMeter
+from tiphys.kubelet.node.storage_limits import exceeded, is_limited
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import value
@@ -107,8 +110,23 @@ def message(reason: Crossed, pod: Pod, usage: Mapping[str, int]) -> str:
     return text
 
 
+def layers_of(stats: Sequence[ContainerStats]) -> dict[str, dict[str, DiskUse]]:
+    """What each container has written beside its volumes, by pod uid and name."""
+    found: dict[str, dict[str, DiskUse]] = {}
+    for one in stats:
+        name = one.labels.get(labels.CONTAINER_NAME, one.name)
+        use = DiskUse(one.filesystem_used, one.filesystem_inodes)
+        found.setdefault(one.labels.get(labels.POD_UID, ""), {})[name] = use
+    return found
+
+
+class Evict(Protocol):
+    def __call__(self, pod: Pod, message: str, *, disrupted: bool) -> None:
+        """End a pod. ``disrupted``: it did nothing wrong, but the node needs what it has."""
+
+
 class EvictionManager:
-    """``active()`` gives the pods that run; ``evict(pod, message)`` ends one; ``reclaim()`` frees disk without that."""
+    """``active()`` gives the pods that run; ``evict`` ends one; ``reclaim()`` frees disk without that."""
 
     def __init__(
         self,
@@ -116,11 +134,13 @@ class EvictionManager:
         signals: Callable[[], Mapping[str, Signal]],
         stats: Callable[[], Awaitable[Sequence[ContainerStats]]],
         active: Callable[[], Sequence[Pod]],
-        evict: Callable[[Pod, str], None],
+        evict: Evict,
         reclaim: Callable[[], Awaitable[object]],
         clock: Clock,
         changed: Callable[[], None],
+        storage: StorageMeter,
     ) -> None:
+        self._storage = storage
         self._thresholds = thresholds
         self._signals = signals
         self._stats = stats
@@ -141,9 +161,28 @@ class EvictionManager:
         while True:
             await self._clock.sleep(PERIOD)
             try:
-                await self.check()
+                if not await self.check_limits():
+                    await self.check()
             except RuntimeFailure as error:
                 log.warning("cannot measure what pods use: %s", error)
+
+    async def check_limits(self) -> bool:
+        """End every pod that stores more than it may; returns whether any does. Raises ``RuntimeFailure``."""
+        limited = [pod for pod in self._active() if is_limited(pod)]
+        if not limited:
+            return False
+        layers = layers_of(await self._stats())
+        stored = await self._storage.measure(limited, PERIOD / 2)
+        ended = False
+        for pod in self._active():  # only those that still run
+            uid = pods.uid_of(pod)
+            if uid not in stored or pods.is_critical(pod):
+                continue
+            if text := exceeded(pod, stored[uid], layers.get(uid, {})):
+                log.warning("evicting pod %s: %s", pods.key_of(pod), text)
+                self._evict(pod, text, disrupted=False)
+                ended = True
+        return ended
 
     async def check(self) -> None:
         """Measure once, and end at most one pod. Raises ``RuntimeFailure``."""
@@ -165,7 +204,7 @@ class EvictionManager:
         for pod in rank(self._active(), by_pod, first.resource)[:1]:
             text = message(first, pod, by_container.get(pods.uid_of(pod), {}))
             log.warning("evicting pod %s: %s", pods.key_of(pod), text)
-            self._evict(pod, text)
+            self._evict(pod, text, disrupted=True)
 
     def _usage(
         self, stats: Sequence[ContainerStats], resource: str

@@ -21,6 +21,7 @@ from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import compute_actions
 from tiphys.kubelet.pod.allocation import Allocations
+from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.observed import PodStatus
 from tiphys.kubelet.pod.pod_runtime import Applied, PodRuntime, ResizeFailure, SandboxFailure, Work
 from tiphys.kubelet.pod.pods import Pod
@@ -216,17 +217,19 @@ class PodSync:
         """The status last known: ours, or what the API has."""
         return self._status.get(pods.uid_of(pod)) or pod.get("status") or {}
 
-    def _expired(self, pod: Pod) -> tuple[str, str] | None:
+    def _expired(self, pod: Pod) -> Ending | None:
         """The pod fails by its deadline, however its containers end then. One that had ended before does not."""
         deadline, before = self._deadline(pod), self._before(pod)
         ended = before.get("phase") in ("Succeeded", "Failed") and before.get("reason") != DEADLINE_EXCEEDED
-        return (DEADLINE_EXCEEDED, _PAST_DEADLINE) if deadline is not None and deadline <= 0 and not ended else None
+        return (
+            Ending(DEADLINE_EXCEEDED, _PAST_DEADLINE) if deadline is not None and deadline <= 0 and not ended else None
+        )
 
     def _generate(
-        self, pod: Pod, observed: PodStatus, *, terminal: bool = False, eviction: tuple[str, str] | None = None
+        self, pod: Pod, observed: PodStatus, *, terminal: bool = False, ending: Ending | None = None
     ) -> Object:
         uid, before = pods.uid_of(pod), self._before(pod)
-        eviction = eviction or self._expired(pod)
+        ending = ending or self._expired(pod)
         context = StatusContext(
             before=before,
             now=timestamp(self._clock.now()),
@@ -236,7 +239,7 @@ class PodSync:
             probe=self._probes.result,
             was_ready=lambda name, _: self._was_ready(before, name),
             terminal=terminal,
-            eviction=eviction,
+            ending=ending,
             resized=lambda spec, run: not changed_resources(self._resources(pod, spec), run),
             resize=self._resizer.state(uid),
         )
@@ -281,7 +284,7 @@ class PodSync:
         uid, pod = pods.uid_of(pod), self._allocations.applied(pod)
         try:
             observed = await self._runtime.observe(uid)
-            self._status.set(pod, self._generate(pod, observed, eviction=termination.eviction))
+            self._status.set(pod, self._generate(pod, observed, ending=termination.ending))
             self._probes.stop_liveness_and_startup(uid)
             await self._killer.kill_pod(pod, observed, termination.grace)
             self._probes.remove(uid)
@@ -293,7 +296,7 @@ class PodSync:
             log.warning("pod %s: containers still run after they were stopped", pods.key_of(pod))
             return Next(_RETRY_SOON)
         stopped = PodStatus(uid, after.name, after.namespace, observed.ips, after.sandboxes, after.containers)
-        self._status.set(pod, self._generate(pod, stopped, terminal=True, eviction=termination.eviction))
+        self._status.set(pod, self._generate(pod, stopped, terminal=True, ending=termination.ending))
         return Next(done=True)
 
     async def sync_terminated(self, pod: Pod) -> Next:

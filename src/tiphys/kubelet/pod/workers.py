@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
@@ -51,10 +52,10 @@ class Next:
 
 @dataclass(slots=True)
 class Termination:
-    """Why and how a pod is stopped. ``eviction`` is reason and message of a pod that the kubelet fails itself."""
+    """Why and how a pod is stopped. ``ending`` is of a pod that the kubelet fails itself."""
 
     grace: int | None = None
-    eviction: tuple[str, str] | None = None
+    ending: Ending | None = None
 
 
 class PodSyncer(Protocol):
@@ -114,12 +115,12 @@ class PodWorkers:
         if (worker := self._workers.get(pods.uid_of(pod))) is not None:
             worker.pod = pod
 
-    def kill(self, pod: Pod, grace: int | None = None, eviction: tuple[str, str] | None = None) -> None:
+    def kill(self, pod: Pod, grace: int | None = None, ending: Ending | None = None) -> None:
         """Stop a pod, whatever the API says of it."""
         uid = pods.uid_of(pod)
         if uid not in self._workers:
             self.update(pod)
-        self._terminate(self._workers[uid], Termination(grace, eviction))
+        self._terminate(self._workers[uid], Termination(grace, ending))
 
     def _terminate(self, worker: _Worker, termination: Termination) -> None:
         shorter = (

@@ -10,6 +10,7 @@ from tiphys.api.meta.conditions import find_condition
 from tiphys.api.pods.qos import qos_of
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import ProbeResult
+from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.observed import PodStatus
 from tiphys.kubelet.pod.pods import Kind, Pod
 from tiphys.kubelet.pod.resizer import ResizeState
@@ -44,8 +45,8 @@ class StatusContext:
     was_ready: Callable[[str, str], bool | None] = _no_probe
     terminal: bool = False
     """Whether the pod has been stopped, and nothing of it will run again."""
-    eviction: tuple[str, str] | None = None
-    """Reason and message, where the kubelet has decided that the pod fails."""
+    ending: Ending | None = None
+    """Set if the kubelet has decided that the pod fails."""
     resized: Resized = _always
     resize: ResizeState = field(default_factory=ResizeState)
 
@@ -72,7 +73,7 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
     others = [c for c in (pod.get("status") or {}).get("conditions") or [] if c["type"] not in OWNED]
     if (disrupted := find_condition(before.get("conditions") or [], "DisruptionTarget")) is not None:
         others = [c for c in others if c["type"] != "DisruptionTarget"] + [disrupted]
-    if context.eviction is not None and context.eviction[0] == "Evicted":
+    if context.ending is not None and context.ending.disrupted:
         others = [c for c in others if c["type"] != "DisruptionTarget"] + [_disrupted(pod, before, context)]
     own = _resize_conditions(pod, context) + pod_conditions(pod, observed, main, status["phase"], others)
     status["conditions"] = [*others, *stamp(own, before.get("conditions") or [], context.now)]
@@ -83,9 +84,9 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
 
 
 def _disrupted(pod: Pod, before: Object, context: StatusContext) -> Object:
-    assert context.eviction is not None
+    assert context.ending is not None
     found: Object = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
-    found["message"] = context.eviction[1]
+    found["message"] = context.ending.message
     if generation := pod["metadata"].get("generation"):
         found["observedGeneration"] = generation
     return stamp([found], before.get("conditions") or [], context.now)[0]
@@ -121,8 +122,8 @@ def _set_phase(
             if text := context.before.get(name) or (pod.get("status") or {}).get(name):
                 status[name] = text
     status["phase"] = phase
-    if context.eviction is not None:
-        status["phase"], status["reason"], status["message"] = "Failed", *context.eviction
+    if (ending := context.ending) is not None:
+        status |= {"phase": "Failed", "reason": ending.reason, "message": ending.message}
 
 
 def _was_initialized(pod: Pod, observed: PodStatus) -> bool:

@@ -75,7 +75,10 @@ FieldReader = Callable[[Pod, Object], str]
 
 
 class VolumeManager:
-    """``memory`` is off where tmpfs cannot be mounted (not root): tests only, as secrets then touch the disk."""
+    """``memory_size(pod, size limit)`` gives the bytes that a volume in memory may take.
+
+    ``memory`` is off where tmpfs cannot be mounted (not root): tests only, as secrets then touch the disk.
+    """
 
     def __init__(
         self,
@@ -87,7 +90,9 @@ class VolumeManager:
         field: FieldReader,
         *,
         memory: bool = True,
+        memory_size: Callable[[Pod, str | None], int] = lambda pod, limit: value(limit),
     ) -> None:
+        self._memory_size = memory_size
         self._root = root
         self._client = client
         self._clock = clock
@@ -150,7 +155,7 @@ class VolumeManager:
         payload = payloads.make_payload(pod, volume, await self._fetch(pod, volume))
         folder = self._folder(pod, _PLUGINS[kind], volume["name"])
         if kind != "configMap":
-            self._in_memory(folder, "")
+            self._in_memory(folder, self._memory_size(pod, None))
         _set_mode(folder, 0o777)
         group = payloads.fs_group(pod)
         permissions = None if group is None else lambda path: give_to_group(path, group, read_only=True)
@@ -188,20 +193,20 @@ class VolumeManager:
         if medium.startswith("HugePages"):
             raise MountFailure(f"emptyDir medium {medium} is not supported by this kubelet")
         if medium == "Memory":
-            size = value(empty.get("sizeLimit"))
-            self._in_memory(folder, f"size={size}" if size else "")
+            self._in_memory(folder, self._memory_size(pod, empty.get("sizeLimit")))
         group = payloads.fs_group(pod)
         _set_mode(folder, 0o777)
         if group is not None and not already_given(folder, group):
             await asyncio.to_thread(give_to_group, folder, group)
         return MountedVolume(folder)
 
-    def _in_memory(self, folder: Path, options: str) -> None:
+    def _in_memory(self, folder: Path, size: int) -> None:
+        """Mount memory on a folder, at most ``size`` bytes of it; 0 for the kernel's default."""
         if not self._memory:
             return
         with Folder.at(folder.parent) as parent:
             if not mounts.is_mounted(parent, folder.name):
-                mounts.mount_tmpfs(parent, folder.name, options)
+                mounts.mount_tmpfs(parent, folder.name, f"size={size}" if size else "")
 
     async def _mount_claim(self, pod: Pod, name: str, read_only: bool) -> MountedVolume:
         claim = await self._client.get(PERSISTENT_VOLUME_CLAIMS, name, pods.namespace_of(pod))

@@ -38,7 +38,10 @@ def mount_tmpfs(folder: Folder, name: str, options: str = "") -> None:
     target = folder.open(name, O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY)
     try:
         place = os.fsencode(f"/proc/self/fd/{target}")
-        _check(_libc().mount(b"tmpfs", place, b"tmpfs", 0, options.encode()), name)
+        # "noswap" keeps secrets out of swap, on kernels that have it (6.4).
+        wanted = ",".join(part for part in (options, "noswap") if part)
+        if _libc().mount(b"tmpfs", place, b"tmpfs", 0, wanted.encode()) != 0:
+            _check(_libc().mount(b"tmpfs", place, b"tmpfs", 0, options.encode()), name)
     finally:
         os.close(target)
     if not is_mounted(folder, name):

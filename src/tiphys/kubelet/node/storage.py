@@ -1,0 +1,149 @@
+"""What pods use of the node's disks: measured off the loop, and seldom where it takes long.
+
+Files are counted as ``du`` does: by the blocks that they take, each inode once. A pod may write its volumes meanwhile,
+so they are walked through descriptors. Source: the summary API, and
+https://kubernetes.io/docs/concepts/storage/ephemeral-storage/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tiphys.kubelet.container.runtime_config import log_folder
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.folders import Folder, walk
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 512
+_SHARE = 10
+"""A measurement that took a second is not done again for this many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Bytes and inodes that are in use."""
+
+    bytes: int = 0
+    inodes: int = 0
+
+    def __add__(self, other: DiskUse) -> DiskUse:
+        return DiskUse(self.bytes + other.bytes, self.inodes + other.inodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """A whole filesystem, in bytes and inodes."""
+
+    capacity: int
+    available: int
+    inodes: int
+    inodes_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUse:
+    use: DiskUse
+    filesystem: Filesystem
+
+
+@dataclass(frozen=True, slots=True)
+class PodStorage:
+    """``volumes`` by name, ``logs`` by container; ``other`` is what the kubelet keeps of the pod (/etc/hosts)."""
+
+    volumes: Mapping[str, VolumeUse] = field(default_factory=dict)
+    logs: Mapping[str, DiskUse] = field(default_factory=dict)
+    other: DiskUse = DiskUse()
+    measured_at: float = 0.0
+
+
+def filesystem_of(path: Path | str | int) -> Filesystem:
+    found = os.statvfs(path)
+    return Filesystem(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, found.f_files, found.f_ffree)
+
+
+def disk_use(folder: Folder) -> DiskUse:
+    """The folder and all below it on the same mount. Raises ``OSError``."""
+    blocks, inodes = os.fstat(folder.descriptor).st_blocks, 1
+    linked: set[tuple[int, int]] = set()
+    for _, _, found in walk(folder.descriptor):
+        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+            if (found.st_dev, found.st_ino) in linked:
+                continue
+            linked.add((found.st_dev, found.st_ino))
+        blocks += found.st_blocks
+        inodes += 1
+    return DiskUse(blocks * _BLOCK, inodes)
+
+
+def measure_pod(root: Path, log_root: Path, pod: Pod, now: float) -> PodStorage:
+    """Everything that the node keeps for a pod beside its containers' own layers. Blocks while it is measured."""
+    own = root / "pods" / pods.uid_of(pod)
+    volumes = {}
+    for plugin in _folders(own / "volumes"):
+        for volume in _folders(plugin):
+            with Folder.at(volume) as folder:
+                volumes[volume.name] = VolumeUse(disk_use(folder), filesystem_of(folder.descriptor))
+    logs = {}
+    for container in _folders(log_root / log_folder(pod)):
+        with Folder.at(container) as folder:
+            logs[container.name] = disk_use(folder)
+    hosts = own / "etc-hosts"
+    other = DiskUse(os.lstat(hosts).st_blocks * _BLOCK, 1) if hosts.exists() else DiskUse()
+    return PodStorage(volumes, logs, other, now)
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+
+
+class StorageMeter:
+    """Keeps the last measurement of each pod. ``root`` is the kubelet's folder, ``log_root`` that of pods' logs."""
+
+    def __init__(self, root: Path, log_root: Path, clock: Clock) -> None:
+        self._root = root
+        self._log_root = log_root
+        self._clock = clock
+        self._known: dict[str, PodStorage] = {}
+        self._not_before: dict[str, float] = {}
+        self._one = asyncio.Lock()
+
+    async def measure(self, wanted: Iterable[Pod], max_age: float) -> dict[str, PodStorage]:
+        """By uid; what is younger than ``max_age`` seconds is not measured again. A pod that cannot be is left out."""
+        found = {}
+        for pod in wanted:
+            uid = pods.uid_of(pod)
+            async with self._one:  # one walk at a time: they are no hurry, and share the disk with the pods
+                if self._is_due(uid, max_age):
+                    await self._measure(pod)
+            if uid in self._known:
+                found[uid] = self._known[uid]
+        return found
+
+    def _is_due(self, uid: str, max_age: float) -> bool:
+        now, known = self._clock.monotonic(), self._known.get(uid)
+        return now >= self._not_before.get(uid, now) and (known is None or now - known.measured_at >= max_age)
+
+    async def _measure(self, pod: Pod) -> None:
+        uid, began = pods.uid_of(pod), self._clock.monotonic()
+        try:
+            self._known[uid] = await asyncio.to_thread(measure_pod, self._root, self._log_root, pod, began)
+        except OSError as error:
+            log.warning("cannot measure what pod %s stores: %s", pods.key_of(pod), error)
+        now = self._clock.monotonic()
+        self._not_before[uid] = now + _SHARE * (now - began)
+
+    def forget(self, uid: str) -> None:
+        self._known.pop(uid, None)
+        self._not_before.pop(uid, None)
