@@ -22,10 +22,7 @@ def der(authority: Authority, name: str) -> bytes:
 
 
 def sent(*fields: tuple[str, str]) -> Headers:
-    headers = Headers()
-    for name, value in fields:
-        headers.add(name, value)
-    return headers
+    return Headers.of([(name.lower(), value) for name, value in fields])
 
 
 def test_what_the_headers_say() -> None:

@@ -96,9 +96,7 @@ def test_parts_of_a_user_without_a_name_are_refused() -> None:
 
 
 def test_groups_are_as_many_as_there_are_headers() -> None:
-    headers = Headers({"impersonate-user": "bob"})
-    headers.add("impersonate-group", "a, b")
-    headers.add("impersonate-group", "c")
+    headers = Headers.of([("impersonate-user", "bob"), ("impersonate-group", "a, b"), ("impersonate-group", "c")])
     wanted = wanted_user(headers)
     assert wanted is not None
     assert wanted.groups == ("a, b", "c")

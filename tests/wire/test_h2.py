@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import h2.errors
 import h2.settings
+import hpack
 import pytest
 import uvloop
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from tests.wire.certificates import Authority
 from tests.wire.h2client import Answer, Http2Client
-from tiphys.wire import tls
-from tiphys.wire.http import Handler, Request, Response, Sink
+from tiphys.wire import http, tls
+from tiphys.wire.http import Handler, Headers, Request, Response, Sink
+from tiphys.wire.http2.connection import Http2Connection
 from tiphys.wire.server import Limits, Server, serve
 
 AUTHORITY = Authority()
@@ -289,3 +304,226 @@ def test_client_certificate_reaches_the_handler() -> None:
         await server.close(1)
 
     asyncio.run(main())
+
+
+# -- what a client without credentials may try
+
+
+class Raw:
+    """A client that sends what frames it likes, and reads only if told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize())
+
+    @classmethod
+    async def connect(cls, port: int) -> Raw:
+        context = tls.client_context(AUTHORITY.pem)
+        context.set_alpn_protocols(["h2"])
+        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost"))
+
+    def headers(self, stream: int, block: bytes, *, end: bool = True, whole: bool = True) -> None:
+        frame = HeadersFrame(stream, block)
+        frame.flags |= {flag for flag, on in (("END_HEADERS", whole), ("END_STREAM", end)) if on}
+        self.writer.write(frame.serialize())
+
+    async def frames(self) -> list[Frame]:
+        """All that the server sends until it closes."""
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := await self.reader.read(65536):
+                data += piece
+        frames, at = [], 0
+        while at + 9 <= len(data):
+            frame, length = Frame.parse_frame_header(memoryview(data)[at : at + 9])
+            frame.parse_body(memoryview(data)[at + 9 : at + 9 + length])
+            frames.append(frame)
+            at += 9 + length
+        return frames
+
+
+def block(*fields: tuple[str, str | bytes], method: str = "GET") -> bytes:
+    pseudo = ((":method", method), (":path", "/"), (":scheme", "https"), (":authority", "localhost"))
+    return hpack.Encoder().encode([*pseudo, *fields], huffman=False)
+
+
+async def attacked(handler: Handler, use: Callable[[Raw, Server], Awaitable[None]], limits: Limits | None = None):
+    server = await serve(handler, "127.0.0.1", 0, tls=tls.server_context(*SERVER_PAIR), limits=limits)
+    raw = await Raw.connect(server.port)
+    async with asyncio.timeout(10):
+        await use(raw, server)
+        raw.writer.transport.abort()
+        healthy = await Http2Client.connect(server.port, tls.client_context(AUTHORITY.pem))
+        assert (await healthy.get("/")).status == 200
+        healthy.close()
+        await server.close(1)
+
+
+def test_references_to_one_large_entry_are_not_expanded_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    lists: list[int] = []
+
+    async def handler(request: Request) -> Response:
+        lists.append(sum(map(len, request.headers.values())))
+        return Response(200)
+
+    async def use(raw: Raw, server: Server) -> None:
+        entry = b"\x40" + b"\x01x" + b"\x7f\xd5\x1e" + b"v" * 4052  # an entry that fills the table
+        raw.headers(1, block() + entry)
+        references = b"\x82\x84\x87" + b"\x41\x09localhost" + b"\x40\x01x\x7f\x80\x1e" + b"v" * 3967 + b"\xbe" * 250
+        raw.headers(3, references)
+        for stream in range(5, 605, 2):
+            raw.headers(stream, b"\x82\x84\x87" + b"\xbe" * 250)
+        frames = await raw.frames()
+        assert any(isinstance(frame, GoAwayFrame) for frame in frames)
+
+    with caplog.at_level("ERROR"):
+        asyncio.run(attacked(handler, use))
+    assert sum(lists) < 4 * 1024 * 1024, "bytes of fields that reached the handler"
+    assert not caplog.records
+
+
+def test_repeated_fields_are_joined_in_linear_time() -> None:
+    def copied(count: int) -> int:
+        """Bytes that joining makes."""
+        made = 0
+
+        class Counting(str):
+            def join(self, parts: list[str]) -> str:  # type: ignore[override]
+                nonlocal made
+                text = str.join(self, parts)
+                made += len(text)
+                return text
+
+        http._JOINED_BY["x-counted"] = Counting(", ")
+        try:
+            headers = Headers.of([("x-counted", "value")] * count)
+        finally:
+            del http._JOINED_BY["x-counted"]
+        assert headers.each("x-counted") == ["value"] * count
+        return made
+
+    assert copied(4000) <= 2.1 * copied(2000)
+
+
+def test_repeated_fields_come_as_several_values() -> None:
+    headers = Headers.of([("a", "1"), ("b", "x, y"), ("a", "2, 3"), ("cookie", "c=1"), ("cookie", "d=2")])
+    assert (headers["a"], headers["cookie"]) == ("1, 2, 3", "c=1; d=2")
+    assert headers.each("a") == headers.copy().each("a") == ["1", "2, 3"]
+    assert headers.each("b") == ["x, y"]
+    headers["a"] = "other"
+    assert headers.each("a") == ["other"]
+    del headers["a"]
+    assert headers.each("a") == []
+
+
+def test_heads_of_requests_that_never_end_are_bounded() -> None:
+    async def use(raw: Raw, server: Server) -> None:
+        for stream in range(1, 401, 2):
+            whole = block(("x-long", "v" * 60_000), method="POST")
+            parts = [whole[at : at + 16_384] for at in range(0, len(whole), 16_384)]
+            raw.headers(stream, parts[0], end=False, whole=False)
+            for part in parts[1:]:
+                frame = ContinuationFrame(stream, part)
+                if part is parts[-1]:
+                    frame.flags.add("END_HEADERS")
+                raw.writer.write(frame.serialize())
+            await raw.writer.drain()
+        raw.writer.write(PingFrame(0, b"12345678").serialize())
+        data = b""
+        while b"12345678" not in data:
+            data += await raw.reader.read(65536)
+        (connection,) = server.connections
+        assert connection._heads <= 4 * 1024 * 1024  # type: ignore[attr-defined]
+        assert 0 < len(connection._streams) < 100  # type: ignore[attr-defined]
+
+    async def handler(request: Request) -> Response:
+        return Response(200)
+
+    asyncio.run(attacked(handler, use))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        PingFrame(0, b"12345678"),
+        SettingsFrame(0, {4: 65535}),
+        PriorityFrame(1, depends_on=3, stream_weight=5),
+        WindowUpdateFrame(0, window_increment=1),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+def test_floods_end_the_connection_and_are_not_answered_into_memory(frame: Frame, monkeypatch) -> None:
+    handled: list[object] = []
+    monkeypatch.setattr(
+        Http2Connection,
+        "_handle",
+        lambda self, event, real=Http2Connection._handle: (handled.append(event), real(self, event)),
+    )
+
+    async def use(raw: Raw, server: Server) -> None:
+        flood = frame.serialize() * 1000
+        with contextlib.suppress(ConnectionError):
+            for _ in range(200):
+                raw.writer.write(flood)
+                await raw.writer.drain()  # nothing is read
+        for connection in server.connections:
+            await asyncio.sleep(0)
+            assert connection._transport.get_write_buffer_size() < 1_000_000  # type: ignore[attr-defined]
+        await raw.frames()
+
+    async def handler(request: Request) -> Response:
+        return Response(200)
+
+    asyncio.run(attacked(handler, use, Limits(idle_timeout=1000)))
+    assert len(handled) < 60_000  # of 200,000: the rest is never looked at
+
+
+def test_tiny_pieces_of_a_body_and_continuations_end_the_connection() -> None:
+    async def tiny(raw: Raw, server: Server) -> None:
+        raw.headers(1, block(method="POST"), end=False)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                raw.writer.write(DataFrame(1, b"").serialize() * 1000)
+                await raw.writer.drain()
+        assert len(await raw.frames()) < 100
+
+    async def continued(raw: Raw, server: Server) -> None:
+        raw.headers(1, block(), whole=False)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(200):
+                raw.writer.write(ContinuationFrame(1, b"").serialize())
+                await raw.writer.drain()
+        assert any(isinstance(frame, GoAwayFrame) for frame in await raw.frames())
+
+    async def handler(request: Request) -> Response:
+        return Response(200)
+
+    for use in (tiny, continued):
+        asyncio.run(attacked(handler, use))
+
+
+def test_malformed_lengths_and_values_that_are_no_utf8(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+
+    async def handler(request: Request) -> Response:
+        seen.append(request.headers.get("x-name", ""))
+        return Response(200)
+
+    async def use(raw: Raw, server: Server) -> None:
+        raw.headers(1, block(("content-length", "5"), ("content-length", "6"), method="POST"), end=False)
+        raw.headers(3, block(("x-name", b"\xff\xfe")))
+        raw.headers(5, block(("content-length", "0"), ("content-length", "0")))
+        raw.headers(7, block(("x-name", "gr\u00fc\u00df")))
+        raw.headers(9, block(("content-length", "+5"), method="POST"), end=False)
+        raw.writer.write(PingFrame(0, b"12345678").serialize())
+        data = b""
+        while b"12345678" not in data:
+            data += await raw.reader.read(65536)
+        assert all(RstStreamFrame(stream, 1).serialize() in data for stream in (1, 9))
+        raw.headers(11, block(("content-length", "five"), method="POST"), end=False)
+        assert any(isinstance(frame, GoAwayFrame) for frame in await raw.frames())
+
+    with caplog.at_level("ERROR"):
+        asyncio.run(attacked(handler, use))
+    assert [name for name in seen if name] == ["\xff\xfe", "gr\u00fc\u00df"]
+    assert not caplog.records

@@ -111,7 +111,12 @@ BAD = {
     "two lengths": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400),
     "negative length": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: -5\r\n\r\n", 400),
     "length overflow": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999999\r\n\r\n", 400),
-    "other coding": (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n", 400),
+    "other coding": (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+    "two codings": (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "coding twice": (
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
     "chunk size": (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
     "chunk end": (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", 400),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
@@ -145,6 +150,21 @@ def test_bad_requests_are_refused_and_the_connection_ends(run, name: str) -> Non
         assert refusal.count(b"HTTP/1.1 ") == 1  # what follows is not taken for a request
 
     run(echo, use, Limits(body=100_000, headers=65536))
+
+
+def test_repeated_fields_are_several_values(run) -> None:
+    seen: list[list[str]] = []
+
+    async def handler(request: Request) -> Response:
+        seen.extend(request.headers.each(name) for name in ("impersonate-group", "x-remote-group", "cookie"))
+        return Response(200)
+
+    async def use(server: Server) -> None:
+        fields = b"Impersonate-Group: a, b\r\nX-Remote-Group: x\r\nimpersonate-group: c\r\nCookie: d\r\nCookie: e\r\n"
+        await talk(server, b"GET / HTTP/1.1\r\n" + HOST + fields + b"Connection: close\r\n\r\n")
+
+    run(handler, use)
+    assert seen == [["a, b", "c"], ["x"], ["d", "e"]]
 
 
 def test_clients_that_say_nothing_or_too_slowly_are_cut(run) -> None:

@@ -101,7 +101,8 @@ class SocketTransport:
         return await connection.exchange(request.method, message)
 
     def _render(self, request: Request) -> bytes:
-        fields = {canonical(name): value for name, value in request.headers.items()}
+        headers = request.headers
+        fields = {canonical(name): "\n".join(headers.each(name)) for name in headers}  # a line break: one more field
         rest = "" if "Host" in fields else f"Host: {self._host_field}\r\n"
         if (request.body or request.method in _BODY_EXPECTED) and "Content-Length" not in fields:
             rest += f"Content-Length: {len(request.body)}\r\n"

@@ -14,7 +14,7 @@ A response's body is one of:
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote_plus
@@ -89,26 +89,45 @@ class Upgrade:
     run: Callable[[ByteStream], Awaitable[None]]
 
 
+_JOINED_BY = {"cookie": "; ", "set-cookie": "\n"}
+"""What joins the values of fields that a comma does not join (RFC 9110, section 5.3; RFC 9113, section 8.2.3)."""
+
+
 class Headers(dict[str, str]):
     """Header fields by lower-case name. A field that came several times is joined with ``, ``; ``each`` tells apart."""
 
-    _repeated: dict[str, list[str]] | None = None
+    _repeated: dict[str, tuple[str, list[str]]] | None = None
+    """Fields that came several times: what they are joined to, and the values."""
 
-    def add(self, name: str, value: str) -> None:
-        name = name.lower()
-        if name not in self:
-            self[name] = value
-            return
-        if self._repeated is None:
-            self._repeated = {}
-        self._repeated.setdefault(name, [self[name]]).append(value)
-        self[name] = f"{self[name]}, {value}"
+    @classmethod
+    def of(cls, fields: Sequence[tuple[str, str]]) -> Headers:
+        """A message's fields as they came, names in lower case. In linear time, whatever is repeated."""
+        headers = cls(fields)
+        if len(headers) == len(fields):
+            return headers
+        every: dict[str, list[str]] = {}
+        for name, value in fields:
+            every.setdefault(name, []).append(value)
+        headers._repeated = {}
+        for name, values in every.items():
+            if len(values) > 1:
+                headers[name] = joined = _JOINED_BY.get(name, ", ").join(values)
+                headers._repeated[name] = joined, values
+        return headers
+
+    def copy(self) -> Headers:
+        """The same fields, those that came several times too."""
+        headers = Headers(self)
+        headers._repeated = None if self._repeated is None else dict(self._repeated)
+        return headers
 
     def each(self, name: str) -> list[str]:
         """The values of a field as they came, for those whose values may hold commas."""
-        if name not in self:
+        value = self.get(name)
+        if value is None:
             return []
-        return list((self._repeated or {}).get(name) or [self[name]])
+        joined, values = (self._repeated or {}).get(name, ("", []))
+        return list(values) if values and joined == value else [value]
 
 
 @dataclass(slots=True)

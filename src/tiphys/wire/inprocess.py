@@ -32,7 +32,7 @@ class InProcessTransport:
         """See ``http.Transport``."""
         if self._closed:
             raise ConnectionError("the transport is closed")
-        headers = Headers(request.headers)
+        headers = request.headers.copy()
         headers.setdefault("host", _HOST)
         call = Request(request.method, request.path, request.query, headers, request.body, self._peer)
         if timeout is None:

@@ -14,14 +14,16 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from tiphys.wire.http import Handler, Request, Response
 from tiphys.wire.http1.connection import Http1Connection
+from tiphys.wire.listening import Connection, Limits
 from tiphys.wire.stream import watch_over
 from tiphys.wire.tlslayer import TlsLayer
+
+__all__ = ["Limits", "Server", "refuse_body", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -29,45 +31,6 @@ _MAX_PASS_GAP = 0.01
 """Seconds by which a stream's piece may be held back at most."""
 _PASS_RECENT = 0.25
 """For so many seconds a pass over the streams tells how many of them the next one will find."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on what one client may use. Sizes in bytes, times in seconds; upstream's values where it has one."""
-
-    body: int = 3 * 1024 * 1024 + 64 * 1024
-    """A request's body; the API's own limit of 3 MiB is below, so that it answers with a Status."""
-    headers: int = 1024 * 1024
-    fields: int = 1000
-    """Number of header fields."""
-    pipeline: int = 32
-    """Requests that wait on one connection; after that its bytes stay in the kernel."""
-    handshake_timeout: float = 10.0
-    header_timeout: float = 32.0
-    body_timeout: float = 60.0
-    idle_timeout: float = 90.0
-    stall_timeout: float = 60.0
-    """How long a client may take no byte of a whole body (a list, not a watch)."""
-    streams: int = 250
-    """Concurrent streams of one HTTP/2 connection."""
-
-
-class Connection(Protocol):
-    """What the server asks of a connection, whatever its protocol."""
-
-    def flush(self) -> None: ...
-
-    def sweep(self, now: float) -> None:
-        """Close if a timeout has passed."""
-        ...
-
-    def shut_down(self) -> None:
-        """Close if idle, else as soon as what is in flight is done; streams are told."""
-        ...
-
-    def abort(self) -> None: ...
-
-    def tasks(self) -> set[asyncio.Task[None]]: ...
 
 
 async def refuse_body(request: Request) -> Response:

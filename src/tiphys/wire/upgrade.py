@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tiphys.wire.client import canonical
 from tiphys.wire.http import ByteStream, ClientResponse, Headers, Request, Response, Sink, Transport, Upgrade
 from tiphys.wire.relay import relay
@@ -30,12 +28,12 @@ def is_upgrade(request: Request) -> bool:
     return "upgrade" in request.headers.get("connection", "").lower()
 
 
-def upgrade_headers(headers: Mapping[str, str]) -> Headers:
+def upgrade_headers(headers: Headers) -> Headers:
     """A request's headers as they may be passed on with its Upgrade.
 
     The stream protocol's versions go one to a field: servers as old as containerd 1.6 do not split a list.
     """
-    passed = Headers(headers)
+    passed = headers.copy()
     passed.pop("content-length", None)
     if PROTOCOL_VERSION in passed:
         passed[PROTOCOL_VERSION] = "\n".join(part.strip() for part in passed[PROTOCOL_VERSION].split(","))

@@ -20,10 +20,11 @@ class Location:
 
 def forwarded_headers(request: Request) -> Headers:
     """The client's headers without its credentials for the API server, and with its address in X-Forwarded-For."""
-    headers = Headers(request.headers)
+    headers = request.headers.copy()
     for name in tuple(headers):
         if name in ("authorization", "proxy-authorization") or name.startswith("impersonate-"):
             del headers[name]
     if request.peer.address:
-        headers.add("x-forwarded-for", request.peer.address)
+        known = headers.get("x-forwarded-for")
+        headers["x-forwarded-for"] = f"{known}, {request.peer.address}" if known else request.peer.address
     return headers

@@ -348,7 +348,7 @@ class GrpcConnection(asyncio.Protocol):
         """A request without gRPC: the HTTP handler's."""
         fields = dict(stream.headers)
         path, _, query = fields.get(":path", "/").partition("?")
-        headers = Headers({name: value for name, value in stream.headers if not name.startswith(":")})
+        headers = Headers.of([field for field in stream.headers if not field[0].startswith(":")])
         request = Request(fields.get(":method", "GET"), path, query, headers, bytes(stream.body))
         response = await self._server.handler(request)
         body = response.body if isinstance(response.body, bytes) else b""

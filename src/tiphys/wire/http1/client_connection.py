@@ -29,7 +29,7 @@ class ClientConnection(asyncio.Protocol):
         self._gate = WriteGate()
         self._parser = HttpResponseParser(self)
         self._method = ""
-        self._headers = Headers()
+        self._fields: list[tuple[str, str]] = []
         self._head: asyncio.Future[SocketResponse] | None = None
         self._response: SocketResponse | None = None
         self._raw: TransportStream | None = None
@@ -130,16 +130,12 @@ class ClientConnection(asyncio.Protocol):
     # -- parsing
 
     def on_message_begin(self) -> None:
-        self._headers = Headers()
+        self._fields = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._response is not None:  # a trailer
             return
-        key = field_name(name)
-        if key in self._headers:
-            self._headers[key] += ("\n" if key == "set-cookie" else ", ") + text(value)
-        else:
-            self._headers[key] = text(value)
+        self._fields.append((field_name(name), text(value)))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -148,7 +144,7 @@ class ClientConnection(asyncio.Protocol):
         head, self._head = self._head, None
         if head is None or head.done():
             raise HttpParserError("a response that nobody waits for")
-        headers = self._headers
+        headers = Headers.of(self._fields)
         self._keep_alive = self._parser.should_keep_alive()
         self._to_end = "content-length" not in headers and "transfer-encoding" not in headers
         self._response = response = SocketResponse(status, headers, self)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -22,10 +22,8 @@ from tiphys.wire import eager
 from tiphys.wire.http import Headers, Peer, Request, Response, Stream, Upgrade
 from tiphys.wire.http1.exchange import ChunkSink, Exchange, Mode, Stage
 from tiphys.wire.http1.framing import CONTINUE, LAST_CHUNK, field_name, response_head, text
+from tiphys.wire.listening import Host
 from tiphys.wire.stream import TransportStream, WriteGate, peer_of
-
-if TYPE_CHECKING:
-    from tiphys.wire.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +44,7 @@ class Http1Connection(asyncio.Protocol):
         "_ended",
         "_field_count",
         "_field_size",
+        "_fields",
         "_gate",
         "_head_size",
         "_headers",
@@ -72,7 +71,7 @@ class Http1Connection(asyncio.Protocol):
         "_url",
     )
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Host) -> None:
         self._server = server
         self._loop = server.loop
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -93,6 +92,7 @@ class Http1Connection(asyncio.Protocol):
         # the request being parsed
         self._method = ""
         self._url = b""
+        self._fields: list[tuple[str, str]] = []
         self._headers = Headers()
         self._body: bytes | list[bytes] = b""
         self._body_size = self._head_size = self._field_size = self._field_count = 0
@@ -218,7 +218,7 @@ class Http1Connection(asyncio.Protocol):
         self._stage = Stage.HEAD
         self._since = self._server.now
         self._url = b""
-        self._headers = Headers()
+        self._fields = []
         self._body = b""
         self._body_size = self._head_size = self._field_size = self._field_count = 0
         self._upgrade = False
@@ -237,28 +237,22 @@ class Http1Connection(asyncio.Protocol):
         if self._field_count > limits.fields or self._field_size > limits.headers:
             self._refuse(431, "431 Request Header Fields Too Large")
             raise HttpParserError("too large a head")
-        key = field_name(name)
-        headers = self._headers
-        if key in headers:
-            if key == "host":
-                self._refuse(400, "400 Bad Request: too many Host headers")
-                raise HttpParserError("two Host fields")
-            headers[key] += ("; " if key == "cookie" else ", ") + text(value)
-        else:
-            headers[key] = text(value)
+        self._fields.append((field_name(name), text(value)))
 
     def on_headers_complete(self) -> None:
         if self._stage is not Stage.HEAD:
             return
-        parser, headers = self._parser, self._headers
+        parser = self._parser
+        self._headers = headers = Headers.of(self._fields)
+        self._fields = []
         method = parser.get_method()
         self._method = _METHODS.get(method) or text(method)
         self._keep_alive = keep_alive = parser.should_keep_alive()
         self._http10 = (not keep_alive or "connection" in headers) and parser.get_http_version() == "1.0"
         self._stage = Stage.BODY
-        if "host" not in headers and not self._http10:
-            self._refuse(400, "400 Bad Request: missing required Host header")
-            raise HttpParserError("no Host")
+        if problem := self._problem(headers):
+            self._refuse(*problem)
+            raise HttpParserError(problem[1])
         length = headers.get("content-length")
         if parser.should_upgrade():
             self._upgrade = length in (None, "0") and "transfer-encoding" not in headers
@@ -266,6 +260,16 @@ class Http1Connection(asyncio.Protocol):
             self._oversized()
         elif "expect" in headers:
             self._expect(headers["expect"])
+
+    def _problem(self, headers: Headers) -> tuple[int, str] | None:
+        """Status and text of the refusal of a head that the parser has no objections to, in Go's words."""
+        if "host" not in headers:
+            return None if self._http10 else (400, "400 Bad Request: missing required Host header")
+        if "transfer-encoding" in headers and headers["transfer-encoding"].lower() != "chunked" and not self._http10:
+            return 501, "501 Not Implemented: Unsupported transfer encoding"
+        if len(headers.each("host")) > 1:
+            return 400, "400 Bad Request: too many Host headers"
+        return None
 
     def _expect(self, expectation: str) -> None:
         if expectation.lower() != "100-continue":

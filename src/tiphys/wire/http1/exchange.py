@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from tiphys.wire.http import Request, Response
 from tiphys.wire.http1.framing import ChunkFramer
-
-if TYPE_CHECKING:
-    from tiphys.wire.http1.connection import Http1Connection
 
 _framer = ChunkFramer()
 
@@ -47,12 +44,23 @@ class Exchange(NamedTuple):
     refusal: Response | None = None
 
 
+class Pieces(Protocol):
+    """Where a sink's pieces go: the connection, as far as a sink knows it."""
+
+    @property
+    def buffered(self) -> int: ...
+
+    def queue_piece(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+
 class ChunkSink:
     """A streamed body's ``Sink``: pieces become chunks, and go out together at the end of the loop's turn."""
 
     __slots__ = ("_chunked", "_connection", "_ended", "_waiters")
 
-    def __init__(self, connection: Http1Connection, chunked: bool) -> None:
+    def __init__(self, connection: Pieces, chunked: bool) -> None:
         self._connection = connection
         self._chunked = chunked
         self._ended = False

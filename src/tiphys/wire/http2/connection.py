@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import h2.config
 import h2.connection
@@ -22,26 +22,28 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from tiphys.wire.http import Headers, Peer, Request, Response
+from tiphys.wire.http1.framing import field_name, text
+from tiphys.wire.http2.guard import BODIES, HEADS, BlockDecoder, Guard
 from tiphys.wire.http2.stream import ServedStream
+from tiphys.wire.listening import Host
 from tiphys.wire.stream import WriteGate, peer_of
 
-if TYPE_CHECKING:
-    from tiphys.wire.server import Server
-
 log = logging.getLogger(__name__)
-logging.getLogger("hpack").setLevel(logging.WARNING)  # below, it shows header fields, tokens and all
 
 _WINDOW = 1024 * 1024
-_MAX_RECEIVING = 64 * 1024 * 1024
 _WRITE_SIZE = 64 * 1024
-_RESETS_PER_SWEEP = 500
-"""Streams that a client may open and take back between two sweeps, before it is taken for an attacker."""
+_READ_SLICE = 16 * 1024
+"""So many bytes are parsed before the guard is asked again."""
+
+
+_SMALL_PIECE = 256
+_COLON = ord(":")
+_LENGTH_DIGITS = 18
 
 
 class Http2Connection(asyncio.Protocol):
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Host) -> None:
         self._server = server
-        self._loop = server.loop
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._gate = WriteGate()
         self._peer = Peer()
@@ -49,15 +51,15 @@ class Http2Connection(asyncio.Protocol):
         self._sending: deque[ServedStream] = deque()
         self._dirty = False
         self._since = server.now
-        self._resets = 0
+        self._guard = Guard()
         self._answered_early: list[int] = []
         self._receiving = 0
         """Bytes of bodies that are not complete yet."""
+        self._heads = 0
+        """Bytes of the heads of all requests that are not done with."""
         self._last_stream = 0
         self._leaving = False
-        self._protocol = h2.connection.H2Connection(
-            h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
-        )
+        self._protocol = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
         self._protocol.local_settings = Settings(
             client=False,
             initial_values={
@@ -66,7 +68,7 @@ class Http2Connection(asyncio.Protocol):
                 SettingCodes.MAX_HEADER_LIST_SIZE: server.limits.headers,
             },
         )
-        self._protocol.decoder.max_header_list_size = server.limits.headers
+        self._protocol.decoder = self._decoder = BlockDecoder(server.limits.headers, server.limits.fields + 1000)
 
     # -- asyncio.Protocol
 
@@ -85,9 +87,11 @@ class Http2Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._since = self._server.now
         try:
-            events = self._protocol.receive_data(data)
-            for event in events:
-                self._handle(event)
+            for at in range(0, len(data), _READ_SLICE):
+                for event in self._protocol.receive_data(data[at : at + _READ_SLICE]):
+                    self._handle(event)
+                if self._transport.is_closing():
+                    return
         except h2.exceptions.ProtocolError as error:
             log.debug("HTTP/2 from %s: %s", self._peer.address, error)
             self._write()
@@ -103,10 +107,13 @@ class Http2Connection(asyncio.Protocol):
         self._leave_if_done()
 
     def pause_writing(self) -> None:
+        """The client does not read: what more it asks for waits in the kernel, or its answers would pile up here."""
         self._gate.shut = True
+        self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._gate.open()
+        self._transport.resume_reading()
         self.flush_soon()
 
     # -- what comes
@@ -117,13 +124,11 @@ class Http2Connection(asyncio.Protocol):
         elif isinstance(event, h2.events.DataReceived):
             self._body(event)
         elif isinstance(event, h2.events.StreamEnded):
-            if (stream := self._streams.get(event.stream_id)) is not None and not stream.refused:
+            if (stream := self._streams.get(event.stream_id)) is not None and stream.takes_body:
                 stream.serve()
         elif isinstance(event, h2.events.StreamReset):
-            self._resets += 1
-            if self._resets == _RESETS_PER_SWEEP:
-                log.warning("HTTP/2 client %s opens and resets streams without end", self._peer.address)
-                self._transport.abort()
+            if self._guard.reset():
+                self._turn_away("opens and resets streams without end")
             if (stream := self._streams.get(event.stream_id)) is not None:
                 stream.lose()
         elif isinstance(event, h2.events.ConnectionTerminated):  # h2 sends nothing more after it
@@ -131,44 +136,67 @@ class Http2Connection(asyncio.Protocol):
             for stream in tuple(self._streams.values()):
                 stream.lose()
             self._leave_if_done()
+        elif self._guard.idle():
+            self._turn_away("sends frames without end that ask for nothing")
+
+    def _turn_away(self, why: str) -> None:
+        if not self._transport.is_closing():
+            log.warning("HTTP/2 client %s %s", self._peer.address, why)
+            self._transport.abort()
 
     def _open(self, event: h2.events.RequestReceived) -> None:
         self._last_stream = number = event.stream_id
         if self._leaving or len(self._streams) >= self._server.limits.streams:
             self._protocol.reset_stream(number, ErrorCodes.REFUSED_STREAM)
             return
-        pseudo: dict[str, str] = {}
-        headers = Headers()
-        for name, value in cast("list[tuple[str, str]]", event.headers):
-            if name[0] == ":":
-                pseudo[name] = value
-            elif name == "cookie" and name in headers:
-                headers[name] += f"; {value}"
-            else:
-                headers.add(name, value)
-        if ":authority" in pseudo:
-            headers["host"] = pseudo[":authority"]
-        path, _, query = pseudo.get(":path", "/").partition("?")
-        request = Request(pseudo.get(":method", ""), path, query, headers, b"", self._peer)
+        request, size = self._request(event.headers)
+        if self._heads + size > HEADS:
+            self._protocol.reset_stream(number, ErrorCodes.ENHANCE_YOUR_CALM)
+            return
+        lengths = set(request.headers.each("content-length"))
+        if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
+            self._protocol.reset_stream(number, ErrorCodes.PROTOCOL_ERROR)  # malformed: RFC 9110, section 8.6
+            return
         stream = self._streams[number] = ServedStream(self, number, request)
-        if len(headers) > self._server.limits.fields:
+        stream.head_size = size
+        self._heads += size
+        if len(event.headers) > self._server.limits.fields:
             stream.refuse(Response(431))
-        elif int(headers.get("content-length", "0")) > self._server.limits.body:
+        elif lengths and _number(lengths.pop()) > self._server.limits.body:
             stream.refuse_body()
-        elif headers.get("expect", "").lower() == "100-continue" and event.stream_ended is None:
+        elif request.headers.get("expect", "").lower() == "100-continue" and event.stream_ended is None:
             self._protocol.send_headers(number, [(":status", "100")])
+
+    def _request(self, fields: list[tuple[bytes, bytes]]) -> tuple[Request, int]:
+        """The request that a head makes, and the head's size in bytes."""
+        pseudo: dict[bytes, str] = {}
+        others: list[tuple[str, str]] = []
+        size = 0
+        for name, value in fields:
+            size += len(name) + len(value) + 32
+            if name[0] == _COLON:
+                pseudo[name] = text(value)
+            else:
+                others.append((field_name(name), text(value)))
+        headers = Headers.of(others)
+        if b":authority" in pseudo:
+            headers["host"] = pseudo[b":authority"]
+        path, _, query = pseudo.get(b":path", "/").partition("?")
+        return Request(pseudo.get(b":method", ""), path, query, headers, b"", self._peer), size
 
     def _body(self, event: h2.events.DataReceived) -> None:
         self._protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         stream = self._streams.get(event.stream_id)
-        if stream is None or stream.refused:
+        if len(event.data) < _SMALL_PIECE and event.stream_ended is None and self._guard.idle():
+            self._turn_away("sends bodies in tiny pieces without end")
+        if stream is None or not stream.takes_body:
             return
         stream.body.append(event.data)
         stream.size += len(event.data)
         self._receiving += len(event.data)
         if stream.size > self._server.limits.body:
             stream.refuse_body()
-        elif self._receiving > _MAX_RECEIVING:
+        elif self._receiving > BODIES:
             self.reset(stream.number, ErrorCodes.ENHANCE_YOUR_CALM)
             stream.lose()
 
@@ -209,6 +237,7 @@ class Http2Connection(asyncio.Protocol):
                 self._sending.append(stream)
             else:
                 stream.queued = False
+            self._guard.earned()
             unwritten += self._protocol.max_outbound_frame_size
             if unwritten > _WRITE_SIZE:
                 unwritten = 0
@@ -244,7 +273,8 @@ class Http2Connection(asyncio.Protocol):
 
     def forget(self, stream: ServedStream) -> None:
         self.received(stream)
-        self._streams.pop(stream.number, None)
+        if self._streams.pop(stream.number, None) is not None:
+            self._heads -= stream.head_size
         self._since = self._server.now
         self._leave_if_done()
 
@@ -262,7 +292,7 @@ class Http2Connection(asyncio.Protocol):
         await self._gate.passed()
 
     @property
-    def server(self) -> Server:
+    def host(self) -> Host:
         return self._server
 
     @property
@@ -273,7 +303,8 @@ class Http2Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         limits = self._server.limits
-        self._resets = 0
+        self._guard.sweep()
+        self._decoder.refill()
         answered, self._answered_early = self._answered_early, []
         for number in answered:
             self.reset(number, ErrorCodes.NO_ERROR)
@@ -297,3 +328,8 @@ class Http2Connection(asyncio.Protocol):
 
     def tasks(self) -> set[asyncio.Task[None]]:
         return {stream.task for stream in self._streams.values() if stream.task is not None}
+
+
+def _number(digits: str) -> int:
+    """A length in bytes; one with more digits than anything has is as large as anything."""
+    return int(digits) if len(digits) <= _LENGTH_DIGITS else 10**_LENGTH_DIGITS

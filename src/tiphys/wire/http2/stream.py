@@ -1,11 +1,17 @@
-"""One request on an HTTP/2 connection, and its answer, which waits here until the client's windows have room."""
+"""One request on an HTTP/2 connection, and its answer, which waits here until the client's windows have room.
+
+Three tables say where a stream stands (RFC 9113, section 5.1, from the server's side): what has come of the request
+(``Asked``), whether the handler has run (``Work``), and what has gone out of the answer (``Told``).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
 import h2.connection
 import h2.exceptions
@@ -13,10 +19,9 @@ from h2.errors import ErrorCodes
 
 from tiphys.wire import eager
 from tiphys.wire.http import Request, Response, Upgrade
+from tiphys.wire.listening import Host
 from tiphys.wire.memory import Signal
-
-if TYPE_CHECKING:
-    from tiphys.wire.http2.connection import Http2Connection
+from tiphys.wire.states import States
 
 log = logging.getLogger(__name__)
 
@@ -24,50 +29,138 @@ _LOW_WATER = 64 * 1024
 _CONNECTION_FIELDS = frozenset(("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"))
 
 
+class Asked(enum.Enum):
+    """The request."""
+
+    COMING = enum.auto()
+    WHOLE = enum.auto()
+    DROPPED = enum.auto()
+    """Too large: what still comes of it is not kept."""
+
+
+class Work(enum.Enum):
+    """The handler."""
+
+    BEFORE = enum.auto()
+    RUNNING = enum.auto()
+    OVER = enum.auto()
+
+
+class Told(enum.Enum):
+    """The answer."""
+
+    NOTHING = enum.auto()
+    HEAD = enum.auto()
+    """More may be written."""
+    ALL = enum.auto()
+    """Nothing more is written; what is queued waits for the windows."""
+    SENT = enum.auto()
+    LOST = enum.auto()
+    """Reset by either side, or the connection is gone."""
+
+
+class Did(enum.Enum):
+    SEND_HEAD = enum.auto()
+    SEND_HEAD_ALONE = enum.auto()
+    """With END_STREAM: no body follows."""
+    WRITE_ALL = enum.auto()
+    SEND_LAST = enum.auto()
+    CUT = enum.auto()
+
+
+TOLD: Mapping[Told, Mapping[Did, Told]] = {
+    Told.NOTHING: {Did.SEND_HEAD: Told.HEAD, Did.SEND_HEAD_ALONE: Told.SENT, Did.CUT: Told.LOST},
+    Told.HEAD: {Did.WRITE_ALL: Told.ALL, Did.CUT: Told.LOST},
+    Told.ALL: {Did.SEND_LAST: Told.SENT, Did.CUT: Told.LOST},
+    Told.SENT: {Did.CUT: Told.LOST},
+    Told.LOST: {Did.CUT: Told.LOST},
+}
+
+
+class Carrier(Protocol):
+    """What a stream asks of its connection."""
+
+    @property
+    def host(self) -> Host: ...
+
+    @property
+    def transport_buffered(self) -> int: ...
+
+    def send_head(self, number: int, fields: list[tuple[str, str]], end: bool) -> None: ...
+
+    def send_soon(self, stream: ServedStream) -> None: ...
+
+    def reset(self, number: int, code: ErrorCodes) -> None: ...
+
+    def stop_later(self, number: int) -> None: ...
+
+    def received(self, stream: ServedStream) -> None: ...
+
+    def forget(self, stream: ServedStream) -> None: ...
+
+    async def passed(self) -> None: ...
+
+
 class ServedStream:
     """One request and its answer; also the ``Sink`` of a streamed answer."""
 
-    def __init__(self, connection: Http2Connection, number: int, request: Request) -> None:
+    def __init__(self, connection: Carrier, number: int, request: Request) -> None:
         self.number = number
         self.request = request
         self.body: list[bytes] = []
         self.size = 0
-        self.refused = False
+        self.head_size = 0
+        """Bytes of the request's head, as the connection counts them."""
         self.queued = False
+        """In the connection's queue of streams with output."""
         self.task: asyncio.Task[None] | None = None
         self._connection = connection
+        self._asked = Asked.COMING
+        self._work = Work.BEFORE
+        self._told = States(TOLD, Told.NOTHING)
         self._out: deque[bytes] = deque()
         self._out_size = 0
-        self._ended = False
-        self._finished = False
-        self._lost = False
-        self._closed = False
-        self._whole = False
+        self._sink_ended = False
+        self._answers_whole = False
         self._changed = Signal()
-        self._since = connection.server.now
+        self._since = connection.host.now
         self._stalled_at = -1
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether what comes of the request is still wanted."""
+        return self._asked is Asked.COMING and self._told.now is not Told.LOST
+
+    @property
+    def _writable(self) -> bool:
+        return self._told.now in (Told.NOTHING, Told.HEAD)
 
     # -- serving
 
     def serve(self) -> None:
+        """The request is whole."""
+        self._asked = Asked.WHOLE
         self.request.body = b"".join(self.body)
         self._connection.received(self)
         self._run(self.request)
 
     def refuse(self, response: Response) -> None:
         """Answer before the request is complete, and ask for no more of it."""
-        self.refused = self._finished = True
+        self._asked = Asked.DROPPED
+        self._work = Work.OVER
         self.respond(response, b"", end=True)
         self._forget_if_over()
 
     def refuse_body(self) -> None:
-        self.refused = True
+        self._asked = Asked.DROPPED
         self._connection.received(self)
         self._run(self.request)
 
     def _run(self, request: Request) -> None:
-        self.task = eager.start(self._connection.server.loop, self._serve(request))
-        if self.task is None or self._finished:
+        self._work = Work.RUNNING
+        self.task = eager.start(self._connection.host.loop, self._serve(request))
+        if self.task is None or self._work is Work.OVER:
+            self.task = None
             self._forget_if_over()
 
     async def _serve(self, request: Request) -> None:
@@ -81,8 +174,8 @@ class ServedStream:
                 self._reset(ErrorCodes.HTTP_1_1_REQUIRED)
             else:
                 self.respond(response, b"", end=request.method == "HEAD" or response.status in (204, 304))
-                if not self._ended and not self._lost:
-                    if self._connection.server.closing:
+                if self._told.now is Told.HEAD:
+                    if self._connection.host.closing:
                         self.end_sink()
                     await body(self)
                     self._end()
@@ -96,38 +189,37 @@ class ServedStream:
             log.exception("%s %s failed in its stream", request.method, request.path)
             self._reset(ErrorCodes.INTERNAL_ERROR)
         finally:
-            self._finished = True
+            self._work = Work.OVER
             self.task = None
             self._forget_if_over()
 
     async def _answer(self, request: Request) -> Response:
-        server = self._connection.server
+        host = self._connection.host
         try:
-            return await (server.oversized(request) if self.refused else server.handler(request))
+            return await (host.oversized(request) if self._asked is Asked.DROPPED else host.handler(request))
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             return Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"Internal Server Error\n")
 
     def respond(self, response: Response, body: bytes, *, end: bool) -> None:
         """Send the head, and with ``end`` all of the body."""
-        if self._lost:
+        if self._told.now is Told.LOST:
             return
-        self._whole = isinstance(response.body, bytes)
+        self._answers_whole = isinstance(response.body, bytes)
         bodiless = response.status in (204, 304)
         fields = [(":status", str(response.status))]
         for name, value in response.headers.items():
             lower = name.lower()
             if lower not in _CONNECTION_FIELDS:
                 fields += [(lower, part) for part in value.splitlines() or [""]]
-        if self._whole and not bodiless and "Content-Length" not in response.headers:
+        if self._answers_whole and not bodiless and "Content-Length" not in response.headers:
             fields.append(("content-length", str(len(body))))
         if "Date" not in response.headers:
-            fields.append(("date", self._connection.server.date()[6:-2].decode()))
+            fields.append(("date", self._connection.host.date()[6:-2].decode()))
         empty = end and (not body or bodiless or self.request.method == "HEAD")
         self._connection.send_head(self.number, fields, empty)
-        if empty:
-            self._ended = True
-        elif end:
+        self._told.step(Did.SEND_HEAD_ALONE if empty else Did.SEND_HEAD)
+        if end and not empty:
             self._queue(body)
             self._end()
 
@@ -137,38 +229,38 @@ class ServedStream:
         self._connection.send_soon(self)
 
     def _end(self) -> None:
-        if not self._lost:
-            self._ended = True
+        if self._told.may(Did.WRITE_ALL):
+            self._told.step(Did.WRITE_ALL)
             self._connection.send_soon(self)
 
     def _reset(self, code: ErrorCodes) -> None:
-        if not self._lost:
+        if self._told.now not in (Told.SENT, Told.LOST):
             self._connection.reset(self.number, code)
             self.lose()
 
     def send_some(self, protocol: h2.connection.H2Connection) -> bool | None:
-        """Send one frame: whether there is more; None where the client's windows are full."""
-        if self._lost:
+        """Send one frame: whether there is more; None if the client's windows are full."""
+        if self._told.now not in (Told.HEAD, Told.ALL):
             return False
         if self._out:
             room = min(protocol.local_flow_control_window(self.number), protocol.max_outbound_frame_size)
             if room <= 0:
                 return None
             piece = self._gather(room)
-            last = self._ended and not self._out
+            last = self._told.now is Told.ALL and not self._out
             protocol.send_data(self.number, piece, end_stream=last)
             if self._out_size <= _LOW_WATER:
                 self._changed.notify()
         else:
-            last = self._ended
+            last = self._told.now is Told.ALL
             if last:
                 protocol.end_stream(self.number)
         if last:
-            self._lost = True
-            if self.refused:
+            self._told.step(Did.SEND_LAST)
+            if self._asked is Asked.DROPPED:
                 self._connection.stop_later(self.number)
             self._forget_if_over()
-        return bool(self._out) or (self._ended and not last)
+        return bool(self._out) or (self._told.now is Told.ALL)
 
     def _gather(self, room: int) -> bytes:
         """Up to ``room`` bytes of output: small pieces share a frame."""
@@ -188,37 +280,36 @@ class ServedStream:
 
     def lose(self) -> None:
         """The client has reset the stream, or the connection is gone."""
-        if self._lost and self._finished:
+        if self._told.step(Did.CUT) is Told.LOST and self._work is Work.OVER:
             return
-        self._lost = True
         self._out.clear()
         self._out_size = 0
         self.end_sink()
         if self.task is not None:
             self.task.cancel()
         else:
-            self._finished = True
+            self._work = Work.OVER
         self._forget_if_over()
 
     def end_sink(self) -> None:
-        self._closed = True
+        """Let whoever writes the body know that they are to stop."""
+        self._sink_ended = True
         self._changed.notify()
 
     def _forget_if_over(self) -> None:
-        sent = self._ended and not self._out and not self.queued
-        if self._finished and self.task is None and (self._lost or sent):
+        if self._work is Work.OVER and self.task is None and self._told.now in (Told.SENT, Told.LOST):
             self._connection.forget(self)
 
     def sweep(self, now: float) -> None:
-        limits = self._connection.server.limits
+        limits = self._connection.host.limits
         if self.task is not None:
             return
-        if not self._finished:
+        if self._asked is Asked.COMING:
             expired = now - self._since > limits.body_timeout
         else:
             if self._out_size != self._stalled_at:
                 self._stalled_at, self._since = self._out_size, now
-            expired = self._whole and now - self._since > limits.stall_timeout
+            expired = self._answers_whole and now - self._since > limits.stall_timeout
         if expired:
             self._connection.reset(self.number, ErrorCodes.CANCEL)
             self.lose()
@@ -226,7 +317,7 @@ class ServedStream:
     # -- Sink
 
     def write(self, data: bytes) -> None:
-        if data and not self._closed and not self._lost:
+        if data and not self._sink_ended and self._writable:
             self._queue(data)
 
     @property
@@ -234,14 +325,14 @@ class ServedStream:
         return self._out_size + self._connection.transport_buffered
 
     async def drain(self) -> None:
-        while self._out_size > _LOW_WATER and not self._lost:
+        while self._out_size > _LOW_WATER and self._told.now is not Told.LOST:
             await self._changed.wait()
         await self._connection.passed()
 
     @property
     def closed(self) -> bool:
-        return self._closed
+        return self._sink_ended
 
     async def wait_closed(self) -> None:
-        while not self._closed:
+        while not self._sink_ended:
             await self._changed.wait()
