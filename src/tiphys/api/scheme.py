@@ -7,12 +7,12 @@ Source: the API reference of Kubernetes v1.36 and the API concepts page
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from tiphys.api.custom.definition import CustomVersion
+    from tiphys.api.fieldtree import Schema
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,6 +34,49 @@ class Subresource:
     name: str
     verbs: tuple[str, ...]
     kind: GroupVersionKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where the parts of a scale are in an object, as names on the way there."""
+
+    spec: str
+    status: str
+    selector: str = ""
+
+
+class CustomVersion(Protocol):
+    """What one version of a custom resource brings with it. ``tiphys.api.custom.definition`` reads it."""
+
+    @property
+    def gvk(self) -> GroupVersionKind: ...
+
+    @property
+    def structural(self) -> dict[str, Any] | None:
+        """Its schema, as the definition has it."""
+
+    @property
+    def has_status(self) -> bool: ...
+
+    @property
+    def scale(self) -> ScalePaths | None: ...
+
+    @property
+    def columns(self) -> tuple[dict[str, Any], ...]: ...
+
+    @property
+    def selectable(self) -> tuple[str, ...]: ...
+
+    @property
+    def warning(self) -> str:
+        """What the user of a deprecated version reads."""
+
+    @property
+    def subresources(self) -> tuple[Subresource, ...]: ...
+
+    @property
+    def tree(self) -> Schema:
+        """The fields, for patch and apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +103,7 @@ class Resource:
     """Key prefix in the store under ``/registry/`` as upstream lays it out, such as ``services/specs``."""
     builtin: bool = True
     """False for a custom resource."""
-    custom: dict[str, CustomVersion] = field(default_factory=dict, hash=False, compare=False)
+    custom: Mapping[str, CustomVersion] = field(default_factory=dict, hash=False, compare=False)
     """Of a custom resource: what each of its versions brings with it."""
     terminating: bool = False
     """Of a custom resource: its definition is being deleted."""

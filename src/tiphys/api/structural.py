@@ -28,6 +28,10 @@ from tiphys.api.schema import (
 _SCALARS = {"string": STRING, "integer": INTEGER, "number": NUMBER, "boolean": BOOLEAN}
 
 
+RULES = "x-kubernetes-validations"
+"""Where a structural schema has its rules in CEL."""
+
+
 def schema_from_structural(schema: dict[str, Any] | None) -> Schema:
     """The tree of a resource; without a schema everything is kept, and owned by what it is."""
     if not schema:

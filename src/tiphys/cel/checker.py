@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tiphys.cel import types
-from tiphys.cel.declarations import Overload
+from tiphys.cel.declarations import Names, Overload
 from tiphys.cel.parsing.source import Problems
 from tiphys.cel.syntax import (
     AND,
@@ -29,9 +28,6 @@ from tiphys.cel.types import Kind, Type
 from tiphys.cel.unify import Bindings, assignable, most_general, substitute
 from tiphys.cel.values import type_of
 
-if TYPE_CHECKING:
-    from tiphys.cel.environment import Environment
-
 _MESSAGE_NAMES = {
     Kind.ANY: "google.protobuf.Any",
     Kind.BOOL: "google.protobuf.BoolValue",
@@ -49,7 +45,7 @@ _MESSAGE_NAMES = {
 }
 
 
-def check(tree: Node, environment: Environment, problems: Problems) -> Type:
+def check(tree: Node, environment: Names, problems: Problems) -> Type:
     """The type of the whole; every node gets its own."""
     checker = _Checker(environment, problems)
     checker.check(tree)
@@ -59,7 +55,7 @@ def check(tree: Node, environment: Environment, problems: Problems) -> Type:
 
 
 class _Checker:
-    def __init__(self, environment: Environment, problems: Problems) -> None:
+    def __init__(self, environment: Names, problems: Problems) -> None:
         self.environment, self.problems = environment, problems
         self.bound: Bindings = {}
         self.scopes: list[dict[str, Type]] = []

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from tiphys.cel import types
 from tiphys.cel.parsing.parser import Macro
@@ -74,6 +74,19 @@ class Library:
     macros: Mapping[tuple[str, int, bool], Macro] = field(default_factory=dict)
     types: Sequence[Type] = ()
     """Types that may be named in an expression."""
+
+
+class Names(Protocol):
+    """What an environment knows about the names in an expression, as far as the checker asks."""
+
+    @property
+    def functions(self) -> Mapping[str, tuple[Overload, ...]]: ...
+
+    def identifier(self, name: str) -> Type | None: ...
+
+    def has_message(self, name: str) -> bool: ...
+
+    def field_type(self, message: str, name: str) -> Type | None: ...
 
 
 def member(id: str, function: str, signature: str, run: Run | None = None) -> Overload:

@@ -106,7 +106,7 @@ class Environment:
             raise CompileError(str(problems))
         type = check(tree, self, problems)
         if not problems:
-            validators.validate(tree, self, problems)
+            validators.validate(tree, problems)
         if problems:
             raise CompileError(str(problems))
         return Compiled(tree, type, self)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tiphys.api.meta import regexp
 from tiphys.cel import types
 from tiphys.cel.library import formatting, times
@@ -12,11 +10,8 @@ from tiphys.cel.syntax import Call, ListNode, Literal, MapNode, Node, walk
 from tiphys.cel.types import Type
 from tiphys.cel.values import CelError, Timestamp
 
-if TYPE_CHECKING:
-    from tiphys.cel.environment import Environment
 
-
-def validate(tree: Node, _environment: Environment, problems: Problems) -> None:
+def validate(tree: Node, problems: Problems) -> None:
     calls = [node for node in walk(tree) if isinstance(node, Call)]
     for name, works in (("duration", _is_duration), ("timestamp", _is_timestamp), ("matches", _is_pattern)):
         for call in calls:

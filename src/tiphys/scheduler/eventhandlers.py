@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tiphys.scheduler.cache import Cache
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Resource
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
 from tiphys.scheduler.framework.podinfo import PodInfo
-
-if TYPE_CHECKING:
-    from tiphys.scheduler.scheduler import Scheduler
+from tiphys.scheduler.queue import SchedulingQueue
 
 Object = dict[str, Any]
 
@@ -50,10 +48,27 @@ class NamespaceHandler:
         self._cache.index.set_namespace(obj["metadata"]["name"], None)
 
 
+class Intake(Protocol):
+    """What a scheduler offers for pods that come, change and leave."""
+
+    cache: Cache
+    queue: SchedulingQueue
+
+    def responsible_for(self, pod: PodInfo) -> bool: ...
+
+    def enqueue(self, pod: PodInfo) -> None: ...
+
+    def requeue(self, pod: PodInfo, events: list[ClusterEvent]) -> None: ...
+
+    def dequeue(self, pod: PodInfo) -> None: ...
+
+    def pod_happened(self, action: Action, old: PodInfo | None, new: PodInfo | None) -> None: ...
+
+
 class PodHandler:
     """A pod either waits for a node (in the queue, if its scheduler is this one) or has one (in the cache)."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Intake) -> None:
         self._scheduler = scheduler
         self._cache = scheduler.cache
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from tiphys.api import fielderrors as field
 from tiphys.validation.core.persistentvolumeclaim import claim_spec
 from tiphys.validation.core.replicationcontroller import restarts_always
-from tiphys.validation.pods.options import TEMPLATE, PodOptions, waivers
+from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import pod_annotations, pod_template_spec
+from tiphys.validation.pods.podoptions import TEMPLATE, PodOptions
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,

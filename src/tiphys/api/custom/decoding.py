@@ -14,12 +14,11 @@ from tiphys.api.codec.decoding import FIND_KIND, Decoded, summary
 from tiphys.api.codec.encoding import ordered
 from tiphys.api.codec.jsontext import JSONError, Node, Pairs, read
 from tiphys.api.codec.typed import DecodeError, plain, type_name
-from tiphys.api.custom.definition import CustomVersion
 from tiphys.api.custom.metadata import coerce_embedded, read_metadata
 from tiphys.api.custom.shaping import IMPLIED, drop_nulls, prune
 from tiphys.api.gotext import quote
 from tiphys.api.patch.duplicates import duplicates
-from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.scheme import CustomVersion, GroupVersionKind
 
 Object = dict[str, Any]
 Versions = Mapping[str, CustomVersion]

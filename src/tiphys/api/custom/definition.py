@@ -1,7 +1,7 @@
 """From a CustomResourceDefinition to a row of the scheme: custom resources are data like built-in ones.
 
 What a built-in kind has in tables (fields, subresources, columns, selectable fields) a version of a custom resource
-brings in its definition: ``CustomVersion``.
+brings in its definition: ``DefinedVersion``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from tiphys.api.meta.conditions import is_condition
 from tiphys.api.schema import Schema
-from tiphys.api.scheme import GroupVersionKind, Resource, Subresource, version_priority
+from tiphys.api.scheme import GroupVersionKind, Resource, ScalePaths, Subresource, version_priority
 from tiphys.api.structural import schema_from_structural
 
 Object = dict[str, Any]
@@ -23,17 +23,8 @@ _PART_VERBS = ("get", "patch", "update")
 _SCALE = GroupVersionKind("autoscaling", "v1", "Scale")
 
 
-@dataclass(frozen=True, slots=True)
-class ScalePaths:
-    """Where the parts of a scale are in an object, as names on the way there."""
-
-    spec: str
-    status: str
-    selector: str = ""
-
-
 @dataclass(frozen=True)
-class CustomVersion:
+class DefinedVersion:
     """One version of a custom resource. ``structural`` is its schema as the definition has it."""
 
     gvk: GroupVersionKind
@@ -91,10 +82,10 @@ def resource_of(obj: Object) -> Resource | None:
     )
 
 
-def _version(version: Object, spec: Object, kind: str) -> CustomVersion:
+def _version(version: Object, spec: Object, kind: str) -> DefinedVersion:
     parts = version.get("subresources") or {}
     scale = parts.get("scale")
-    return CustomVersion(
+    return DefinedVersion(
         gvk=GroupVersionKind(spec["group"], version["name"], kind),
         structural=(version.get("schema") or {}).get("openAPIV3Schema"),
         has_status=parts.get("status") is not None,
@@ -109,7 +100,7 @@ def _scale(scale: Object) -> ScalePaths:
     return ScalePaths(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or "")
 
 
-def _all_subresources(versions: Iterable[CustomVersion]) -> tuple[Subresource, ...]:
+def _all_subresources(versions: Iterable[DefinedVersion]) -> tuple[Subresource, ...]:
     return tuple({part.name: part for version in versions for part in version.subresources}.values())
 
 

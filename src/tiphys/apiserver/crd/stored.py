@@ -12,11 +12,10 @@ from typing import Any
 import orjson
 
 from tiphys.api.codec.typed import whole_numbers
-from tiphys.api.custom.definition import CustomVersion
 from tiphys.api.custom.shaping import default, drop_nulls, prune, shape
 from tiphys.api.gotext import value_text
 from tiphys.api.meta.copying import copy
-from tiphys.api.scheme import Resource
+from tiphys.api.scheme import CustomVersion, Resource
 from tiphys.apiserver.storage.entry import Codec, Draft
 from tiphys.validation.custom.objects import dig
 

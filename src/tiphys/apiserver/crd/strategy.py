@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tiphys.api import errors
-from tiphys.api.custom.definition import CustomVersion
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.copying import copy
-from tiphys.api.scheme import Resource
+from tiphys.api.scheme import CustomVersion, Resource
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 from tiphys.validation.custom import objects
 

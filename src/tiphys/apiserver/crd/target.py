@@ -10,12 +10,11 @@ from tiphys.api.codec.decoding import Decoded
 from tiphys.api.codec.typed import DecodeError
 from tiphys.api.custom import columns
 from tiphys.api.custom.decoding import check_version, coerce, decode
-from tiphys.api.custom.definition import CustomVersion, ScalePaths
 from tiphys.api.custom.metadata import coerce_embedded, read_metadata
 from tiphys.api.custom.shaping import default
 from tiphys.api.patch import JSON_PATCH, MERGE_PATCH, patch_object
 from tiphys.api.schema import Schema
-from tiphys.api.scheme import Resource
+from tiphys.api.scheme import CustomVersion, Resource, ScalePaths
 from tiphys.api.tables.tables import IncludeObject, partial_metadata
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.crd.stored import CustomCodec, in_version

@@ -35,8 +35,7 @@ from tiphys.controlkit.objects import (
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.cronjob import times
 from tiphys.controllers.cronjob.schedule import Schedule, parse
-from tiphys.validation.batch.cronjob import zone_exists
-from tiphys.validation.batch.schedule import ScheduleError
+from tiphys.validation.batch.schedule import ScheduleError, zone_exists
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from tiphys.kubelet.probes.prober import Outcome, ProbeOutcome
+from tiphys.kubelet.probes.outcome import Outcome, ProbeOutcome
 from tiphys.wire.protobuf import Schema
 
 _SCHEMA = """

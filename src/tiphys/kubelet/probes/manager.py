@@ -20,7 +20,8 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import Probe
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.pod.restarts import restarts_after_exit
-from tiphys.kubelet.probes.prober import Outcome, ProbeError, Prober
+from tiphys.kubelet.probes.outcome import Outcome, ProbeError
+from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.status.containers import container_id
 from tiphys.runtime.clock import Clock

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from tiphys.kubelet.container.environment import Lookup, expand
 from tiphys.kubelet.pod.pods import ContainerSpec
 from tiphys.kubelet.probes import requests
+from tiphys.kubelet.probes.outcome import Outcome, ProbeError, ProbeOutcome
 from tiphys.kubelet.probes.requests import PortError, RequestFailure
 from tiphys.kubelet.runtime.service import RuntimeFailure, RuntimeService, RuntimeTimeout
 
 _AGENT = "kube-probe/1.36"
 _MAX_OUTPUT = 10 * 1024
-
-
-class Outcome(Enum):
-    SUCCESS = "success"
-    WARNING = "warning"
-    FAILURE = "failure"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeOutcome:
-    outcome: Outcome
-    output: str = ""
-
-
-class ProbeError(Exception):
-    """The probe could not be carried out; its result does not count."""
 
 
 class Prober:

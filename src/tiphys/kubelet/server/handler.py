@@ -25,7 +25,7 @@ from tiphys.kubelet.server.streaming import Streaming
 from tiphys.wire.http import Request, Response
 
 if TYPE_CHECKING:
-    from tiphys.kubelet.kubelet import Kubelet
+    from tiphys.kubelet.server.node import Node
 
 Route = Callable[[Request, dict[str, str]], Awaitable[Response]]
 _NODE_LOGS = Path("/var/log")
@@ -35,7 +35,7 @@ _OPEN = frozenset(("/healthz/ping",))
 class KubeletServer:
     """``handle`` is a ``wire.http.Handler``."""
 
-    def __init__(self, kubelet: Kubelet) -> None:
+    def __init__(self, kubelet: Node) -> None:
         self._kubelet = kubelet
         config, client, clock = kubelet.config, kubelet.client, kubelet.clock
         self._authenticator = Authenticator(client, clock, anonymous=config.anonymous, tokens=config.token_webhook)

@@ -13,11 +13,11 @@ from tiphys.runtime.metrics import CONTENT_TYPE, Registry
 from tiphys.wire.http import Response
 
 if TYPE_CHECKING:
-    from tiphys.kubelet.kubelet import Kubelet
+    from tiphys.kubelet.server.node import Node
 
 
 class Metrics:
-    def __init__(self, kubelet: Kubelet) -> None:
+    def __init__(self, kubelet: Node) -> None:
         self._kubelet = kubelet
         self._registry: Registry | None = None
 

@@ -16,12 +16,12 @@ from tiphys.kubelet.node import machine
 from tiphys.kubelet.runtime.service import ContainerStats, SandboxStats
 
 if TYPE_CHECKING:
-    from tiphys.kubelet.kubelet import Kubelet
+    from tiphys.kubelet.server.node import Node
 
 Object = dict[str, Any]
 
 
-async def summary(kubelet: Kubelet) -> Object:
+async def summary(kubelet: Node) -> Object:
     """The Summary. Raises ``RuntimeFailure``."""
     containers = await kubelet.runtime.list_container_stats()
     sandboxes = {s.labels.get(labels.POD_UID, ""): s for s in await kubelet.runtime.list_sandbox_stats()}
@@ -35,7 +35,7 @@ async def summary(kubelet: Kubelet) -> Object:
     }
 
 
-def node_stats(kubelet: Kubelet, now: str) -> Object:
+def node_stats(kubelet: Node, now: str) -> Object:
     total, available = machine.memory_total(), machine.memory_available()
     place = next(path for path in (kubelet.config.root, *kubelet.config.root.parents) if path.exists())
     disk = shutil.disk_usage(place)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.validation.batch.job import job_spec
-from tiphys.validation.batch.schedule import schedule_problem
-from tiphys.validation.pods.options import TEMPLATE, PodOptions, waivers
+from tiphys.validation.batch.schedule import schedule_problem, zone_exists
+from tiphys.validation.pods.options import waivers
+from tiphys.validation.pods.podoptions import TEMPLATE, PodOptions
 from tiphys.validation.shared.common import Errors, Object, non_negative
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
@@ -93,11 +93,3 @@ def _time_zone(errs: Errors, zone: str, path: str) -> None:
         errs.append(field.invalid(path, zone, text))
     if zone != "Local" and not zone_exists(zone):
         errs.append(field.invalid(path, zone, f"unknown time zone {zone}"))
-
-
-def zone_exists(zone: str) -> bool:
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True

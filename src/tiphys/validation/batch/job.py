@@ -7,8 +7,9 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.validation.batch.indexes import IndexesError, count_indexes
-from tiphys.validation.pods.options import TEMPLATE, PodOptions, waivers
+from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import pod_template_spec
+from tiphys.validation.pods.podoptions import TEMPLATE, PodOptions
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,

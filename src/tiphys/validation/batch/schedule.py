@@ -7,6 +7,7 @@ that the API has always used (github.com/robfig/cron).
 from __future__ import annotations
 
 import re
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tiphys.api.gotext import quote
 from tiphys.runtime import durations
@@ -39,9 +40,15 @@ def schedule_problem(text: str) -> str:
     return ""
 
 
-def _check(text: str) -> None:
-    from tiphys.validation.batch.cronjob import zone_exists
+def zone_exists(zone: str) -> bool:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
+
+def _check(text: str) -> None:
     if text.startswith(("TZ=", "CRON_TZ=")):
         head, space, rest = text.partition(" ")
         zone = head.partition("=")[2]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
-from tiphys.validation.pods.options import TEMPLATE, PodOptions, waivers
+from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import pod_template_spec
+from tiphys.validation.pods.podoptions import TEMPLATE, PodOptions
 from tiphys.validation.shared.common import Errors, Object, invalid_all, non_negative, sorted_map
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_named, validate_meta_update
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from tiphys.api import fielderrors
 from tiphys.api.codec.typed import DecodeError
-from tiphys.api.custom.definition import CustomVersion, ScalePaths
 from tiphys.api.custom.metadata import read_metadata
 from tiphys.api.custom.shaping import EMBEDDED
 from tiphys.api.fielderrors import FieldError, FieldErrorType
 from tiphys.api.gotext import quote, value_text
 from tiphys.api.meta import names
+from tiphys.api.scheme import CustomVersion, ScalePaths
 from tiphys.validation.custom import schemas
 from tiphys.validation.custom.lists import repeated
 from tiphys.validation.custom.rules import has_rules, validate_rules

@@ -10,6 +10,7 @@ from typing import Any
 from tiphys.api import fielderrors
 from tiphys.api.fielderrors import OMITTED, FieldError
 from tiphys.api.gotext import quote
+from tiphys.api.structural import RULES
 from tiphys.cel.environments import PER_CALL_LIMIT
 from tiphys.cel.evaluator import CostExceeded, Program
 from tiphys.cel.rules import OLD_SELF, SELF, CompiledRule, Scope
@@ -17,7 +18,6 @@ from tiphys.cel.schematypes import decl_type
 from tiphys.cel.schemavalues import Convert, converter
 from tiphys.cel.values import NONE, CelError, Optional
 from tiphys.validation.apiextensions.structural import field_path
-from tiphys.validation.custom.rules import RULES
 
 Object = dict[str, Any]
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.structural import RULES
 
 if TYPE_CHECKING:
     from tiphys.validation.custom.ruleplan import RulePlan
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 Errors = list[FieldError]
 
-RULES = "x-kubernetes-validations"
 _plans: OrderedDict[int, tuple[Object, bool, RulePlan | None]] = OrderedDict()
 _MAX_PLANS = 256
 

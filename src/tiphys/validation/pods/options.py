@@ -7,36 +7,15 @@ rule is waived where the old object breaks it already. On create nothing is waiv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity
+from tiphys.validation.core.paths import local_non_reserved
+from tiphys.validation.pods.placement import match_label_keys
+from tiphys.validation.pods.podoptions import POD, TEMPLATE, PodOptions, all_containers
 from tiphys.validation.pods.resources import is_divisible, is_huge_page
+from tiphys.validation.pods.security import host_sysctl
 from tiphys.validation.shared.common import Errors, Object, label_selector, selector_has_bad_value
-
-
-@dataclass(frozen=True, slots=True)
-class PodOptions:
-    """``is_pod`` tells a pod from a template; every other field waives one rule."""
-
-    is_pod: bool = False
-    deletion_cost: bool = False
-    selector_values: bool = False
-    indivisible_huge_pages: bool = False
-    spread_selector: bool = False
-    spread_match_label_keys: bool = False
-    token_path: bool = False
-    host_sysctls: bool = False
-    node_affinity_values: bool = False
-    restart_on_resize: bool = False
-    devices_in_user_namespace: bool = False
-    host_network_in_user_namespace: bool = False
-    compare_tolerations: bool = False
-    selinux_mount_option: bool = False
-
-
-POD = PodOptions(is_pod=True)
-TEMPLATE = PodOptions()
 
 
 def waivers(old: Object | None, is_pod: bool) -> PodOptions:
@@ -62,13 +41,6 @@ def bad_deletion_cost(annotations: dict[str, str]) -> bool:
     if not text.startswith("-") and text[0] == "0" and text != "0":
         return True
     return not -(2**31) <= int(text) < 2**31
-
-
-def all_containers(spec: Object) -> Iterator[tuple[Object, str]]:
-    """Every container of a pod with the path that follows the specification's, in the order in which they start."""
-    for key in ("initContainers", "containers", "ephemeralContainers"):
-        for i, container in enumerate(spec.get(key) or ()):
-            yield container, f"{key}[{i}]"
 
 
 def affinity_terms(spec: Object) -> Iterator[Object]:
@@ -108,8 +80,6 @@ def _spread_selector(spec: Object) -> bool:
 
 
 def _spread_keys(spec: Object) -> bool:
-    from tiphys.validation.pods.placement import match_label_keys
-
     errs: Errors = []
     for constraint in spec.get("topologySpreadConstraints") or ():
         match_label_keys(errs, constraint, "")
@@ -117,8 +87,6 @@ def _spread_keys(spec: Object) -> bool:
 
 
 def _token_path(spec: Object) -> bool:
-    from tiphys.validation.core.paths import local_non_reserved
-
     errs: Errors = []
     for volume in spec.get("volumes") or ():
         for source in (volume.get("projected") or {}).get("sources") or ():
@@ -128,8 +96,6 @@ def _token_path(spec: Object) -> bool:
 
 
 def _host_sysctls(spec: Object) -> bool:
-    from tiphys.validation.pods.security import host_sysctl
-
     sysctls = (spec.get("securityContext") or {}).get("sysctls") or ()
     return any(host_sysctl(s.get("name") or "", spec) for s in sysctls)
 

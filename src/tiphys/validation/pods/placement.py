@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
-from tiphys.validation.pods.options import PodOptions
+from tiphys.validation.pods.podoptions import PodOptions
 from tiphys.validation.shared.common import (
     Errors,
     Object,

@@ -18,7 +18,8 @@ from tiphys.validation.pods.container import (
     init_containers,
     only_for_pod,
 )
-from tiphys.validation.pods.options import POD, TEMPLATE, PodOptions, all_containers, bad_deletion_cost
+from tiphys.validation.pods.options import bad_deletion_cost
+from tiphys.validation.pods.podoptions import POD, TEMPLATE, PodOptions, all_containers
 from tiphys.validation.pods.resources import is_huge_page, pod_resource_name, requirements
 from tiphys.validation.pods.volumes import volumes
 from tiphys.validation.scheduling import preemption_policy

@@ -10,7 +10,7 @@ from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.validation.core.paths import file_mode, local_non_reserved
 from tiphys.validation.pods.env import field_ref, resource_field_ref
-from tiphys.validation.pods.options import PodOptions
+from tiphys.validation.pods.podoptions import PodOptions
 from tiphys.validation.shared.common import Errors, Object, invalid_all, label_selector, name_is_subdomain
 from tiphys.validation.shared.objectmeta import ANNOTATIONS_MAX
 

@@ -9,7 +9,7 @@ from tiphys.api import fielderrors as field
 from tiphys.api.gotext import json_text
 from tiphys.api.meta import names
 from tiphys.validation.core.paths import local_descending
-from tiphys.validation.pods.options import PodOptions, all_containers
+from tiphys.validation.pods.podoptions import PodOptions, all_containers
 from tiphys.validation.shared.common import Errors, Object, invalid_all
 
 SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"

@@ -10,7 +10,7 @@ from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
 from tiphys.validation.core.paths import file_mode, no_backsteps
-from tiphys.validation.pods.options import PodOptions
+from tiphys.validation.pods.podoptions import PodOptions
 from tiphys.validation.pods.projected import downward_api_file, key_to_path, projected
 from tiphys.validation.shared.common import Errors, Object, invalid_all, label, name_is_label, name_is_subdomain
 
