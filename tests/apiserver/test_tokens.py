@@ -9,7 +9,8 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tiphys.api import jwt
-from tiphys.apiserver.authn.authenticator import has_space_before_token, token_of
+from tiphys.api.credentials import bearer_token, has_space_before_token
+from tiphys.apiserver.authn.authenticator import authorization
 from tiphys.apiserver.call import User
 from tiphys.apiserver.config import Config
 from tiphys.client import resources as R
@@ -87,15 +88,14 @@ def test_static_tokens_are_for_the_server_alone() -> None:
     ],
 )
 def test_the_header_is_read_as_upstream_reads_it(header: str, token: str, warns: bool) -> None:
-    request = Request("GET", "/", headers=Headers({"authorization": header}))
-    assert (token_of(request), has_space_before_token(request)) == (token, warns)
+    assert (bearer_token(header), has_space_before_token(header)) == (token, warns)
 
 
 def test_of_several_headers_the_first_counts() -> None:
     headers = Headers()
     headers.add("Authorization", "Bearer one")
     headers.add("Authorization", "Bearer two")
-    assert token_of(Request("GET", "/", headers=headers)) == "one"
+    assert bearer_token(authorization(Request("GET", "/", headers=headers))) == "one"
 
 
 def test_a_token_behind_two_spaces_is_ignored_with_a_warning() -> None:

@@ -27,7 +27,7 @@ SERVER = ("digital signature", "server auth")
 def csr(name: str = "system:node:a", organizations: tuple[str, ...] = ("system:nodes",), names: Any = ()) -> Any:
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, found) for found in organizations]
-    attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, name))
+    attributes += [x509.NameAttribute(NameOID.COMMON_NAME, part) for part in name.split("+")]
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(attributes))
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -41,6 +41,7 @@ def request(made: Any, signer: str, usages: tuple[str, ...], **status: Any) -> O
 
 
 USAGES = "usages did not match [client auth digital signature key encipherment]"
+SEVERAL = "subject has several common names"
 DNS = (x509.DNSName("a.example.com"),)
 
 
@@ -64,6 +65,10 @@ DNS = (x509.DNSName("a.example.com"),)
         (csr("bob", ()), requests.API_CLIENT, SERVER, "invalid usage for client certificate: server auth"),
         (csr("bob", ()), requests.API_CLIENT, CLIENT[:1], "missing required usage for client certificate: client auth"),
         (csr("any", ("thing",), DNS), requests.LEGACY_UNKNOWN, SERVER, ""),
+        (csr("system:node:a+system:node:b"), requests.KUBELET_CLIENT, CLIENT, SEVERAL),
+        (csr("bob+system:node:b", names=DNS), requests.KUBELET_SERVING, SERVER, SEVERAL),
+        (csr("bob+system:kube-scheduler", ()), requests.API_CLIENT, CLIENT, SEVERAL),
+        (csr("bob+jane", ()), requests.API_CLIENT, CLIENT, ""),
     ],
 )
 def test_what_signers_sign(made: Any, signer: str, usages: tuple[str, ...], problem: str) -> None:
@@ -134,3 +139,27 @@ def decided(type_: str, ago: float) -> Object:
 def test_what_is_cleaned_up(created_ago: float, status: Object, over: bool) -> None:
     asked = {"metadata": {"creationTimestamp": timestamp(NOW - created_ago)}, "status": status}
     assert cleaning.is_over(asked, NOW) is over
+
+
+def new_signer() -> signing.Signer:
+    authority = make_authority("ca", datetime.fromtimestamp(NOW, UTC))
+    certificate = authority.certificate.public_bytes(serialization.Encoding.PEM)
+    return signing.Signer(KeyPair(certificate, private_pem(authority.key)), DAY)
+
+
+def test_usages_of_extended_kinds_alone_leave_the_key_free() -> None:
+    """A key usage that allows nothing would be refused by OpenSSL, and by our own servers."""
+    signer = new_signer()
+    made = x509.load_pem_x509_certificate(signer.sign(csr("bob", ()), ["client auth"], None, NOW))
+    with pytest.raises(x509.ExtensionNotFound):
+        made.extensions.get_extension_for_class(x509.KeyUsage)
+    with pytest.raises(requests.BadRequest, match=r'unrecognized usage values: \["other" "some"\]'):
+        signing.key_usage(["some", "client auth", "other"])
+
+
+def test_the_signer_takes_over_the_names_that_go_does() -> None:
+    signer = new_signer()
+    other = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "system:node:b")]))
+    made = x509.load_pem_x509_certificate(signer.sign(csr("bob", (), (*DNS, other)), list(CLIENT), None, NOW))
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(names) == list(DNS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from tiphys.api.credentials import Subject, subject_of
 from tiphys.api.gotext import quote
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
@@ -18,6 +19,7 @@ Object = dict[str, Any]
 GROUP = "certificates.k8s.io"
 _REQUESTS = frozenset(((GROUP, "certificatesigningrequests"),))
 _API_CLIENT = "kubernetes.io/kube-apiserver-client"
+_OWN_SIGNERS = "kubernetes.io/"
 _MASTERS = "system:masters"
 
 
@@ -68,33 +70,30 @@ def _signed(request: Object) -> tuple[Any, list[Object]]:
 
 
 class CertificateSubjectRestriction(Plugin):
-    """No client certificate makes its owner an administrator."""
+    """No client certificate makes its owner an administrator, and none names a component and somebody else."""
 
     resources = _REQUESTS
     operations = frozenset((CREATE,))
 
     async def validate(self, attributes: Attributes) -> None:
         spec = attributes.new()["spec"]
-        if spec.get("signerName") != _API_CLIENT:
+        if not spec.get("signerName", "").startswith(_OWN_SIGNERS):
             return
-        if _MASTERS in subject(attributes, spec.get("request", ""))[1]:
+        named = subject(attributes, spec.get("request", ""))
+        if named.is_ambiguous:
+            raise forbid(attributes, f"subject has several common names: {', '.join(named.common_names)}")
+        if spec["signerName"] == _API_CLIENT and _MASTERS in named.organizations:
             raise forbid(
                 attributes,
                 f"use of {_API_CLIENT} signer with system:masters group is not allowed",
             )
 
 
-def subject(attributes: Attributes, request: str) -> tuple[str, list[str]]:
-    """Whom a request names: common name and organizations. Raises 403 where it cannot be read."""
+def subject(attributes: Attributes, request: str) -> Subject:
+    """Whom a request names. Raises 403 if it cannot be read."""
     from cryptography.x509 import load_pem_x509_csr
-    from cryptography.x509.oid import NameOID
 
     try:
-        found = load_pem_x509_csr(base64.b64decode(request)).subject
+        return subject_of(load_pem_x509_csr(base64.b64decode(request)).subject)
     except ValueError as error:
         raise forbid(attributes, f"unable to parse csr: {error}") from None
-    names, organizations = (
-        [str(a.value) for a in found.get_attributes_for_oid(oid)]
-        for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
-    )
-    return names[-1] if names else "", organizations

@@ -175,7 +175,7 @@ class NodeRestriction(Plugin):
         spec = attributes.new().get("spec") or {} if attributes.operation == CREATE else {}
         if spec.get("signerName") not in _NODE_SIGNERS:
             return
-        if subject(attributes, spec.get("request", ""))[0] != f"{NODE_PREFIX}{node}":
+        if subject(attributes, spec.get("request", "")).common_names != (f"{NODE_PREFIX}{node}",):
             raise forbid(attributes, f"can only create a node CSR with CN={NODE_PREFIX}{node}")
 
     # -- what its pods use

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from tiphys.api.credentials import bearer_token
 from tiphys.apiserver.call import User
 from tiphys.runtime.clock import Clock
 from tiphys.wire.http import Request
@@ -75,25 +76,9 @@ class InProcess:
         return None if identity is None else User(identity[0], identity[1])
 
 
-def token_of(request: Request) -> str:
-    """The token in the header ``Authorization``: the word that follows one space behind ``Bearer``; empty without one.
-    Of a repeated header the first counts, and of more words the first."""
-    return token_in(_authorization(request))
-
-
-def token_in(header: str) -> str:
-    scheme, _, rest = header.strip().partition(" ")
-    return rest.partition(" ")[0] if scheme.lower() == "bearer" else ""
-
-
-def has_space_before_token(request: Request) -> bool:
-    """Whether a bearer token is ignored because of a further space before it."""
-    scheme, _, rest = _authorization(request).partition(" ")
-    return scheme.lower() == "bearer" and rest.startswith(" ")
-
-
-def _authorization(request: Request) -> str:
-    return next(iter(request.headers.each("authorization")), "").strip()
+def authorization(request: Request) -> str:
+    """The header; the first one of several."""
+    return next(iter(request.headers.each("authorization")), "")
 
 
 class BearerTokens:
@@ -116,7 +101,7 @@ class BearerTokens:
         self._known: dict[str, tuple[float, User]] = {}
 
     async def authenticate(self, request: Request) -> User | None:
-        token = token_of(request)
+        token = bearer_token(authorization(request))
         return await self.user_of(token) if token else None
 
     async def user_of(self, token: str) -> User:

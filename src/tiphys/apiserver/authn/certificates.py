@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from tiphys.api.credentials import Subject, subject_of
 from tiphys.apiserver.authn.authenticator import Rejected, authenticated
 from tiphys.apiserver.call import User
 from tiphys.wire.http import Request
@@ -63,24 +64,27 @@ class ClientCertificates:
 
 
 def common_name(der: bytes) -> str:
-    """The subject's common name; empty where it has none."""
-    from cryptography.x509 import load_der_x509_certificate
-    from cryptography.x509.oid import NameOID
-
-    names = load_der_x509_certificate(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else ""
+    """The subject's common name; empty if it has none."""
+    return _subject(der).common_name
 
 
 @lru_cache(maxsize=4096)
 def user_of_certificate(der: bytes) -> User | None:
-    from cryptography.x509 import load_der_x509_certificate
-    from cryptography.x509.oid import NameOID
-
-    subject = load_der_x509_certificate(der).subject
-    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if not names or not names[0].value:
+    """Raises ``Rejected`` for a subject that readers could take for different users."""
+    subject = _subject(der)
+    if not subject.common_name:
         return None
-    groups = tuple(str(a.value) for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
-    fingerprint = hashlib.sha256(der).hexdigest()
-    user = User(str(names[0].value), groups, extra=((CREDENTIAL_ID, (f"X509SHA256={fingerprint}",)),))
-    return authenticated(user)
+    if subject.is_ambiguous:
+        raise Rejected(f"x509: subject with several common names: {', '.join(subject.common_names)}")
+    try:
+        uid = subject.uid()
+    except ValueError as error:
+        raise Rejected(str(error)) from None
+    extra = ((CREDENTIAL_ID, (f"X509SHA256={hashlib.sha256(der).hexdigest()}",)),)
+    return authenticated(User(subject.common_name, subject.organizations, uid, extra))
+
+
+def _subject(der: bytes) -> Subject:
+    from cryptography.x509 import load_der_x509_certificate
+
+    return subject_of(load_der_x509_certificate(der).subject)

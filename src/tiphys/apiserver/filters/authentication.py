@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from tiphys.api import errors
-from tiphys.apiserver.authn.authenticator import Authenticator, Rejected, has_space_before_token
+from tiphys.api.credentials import has_space_before_token
+from tiphys.apiserver.authn.authenticator import Authenticator, Rejected, authorization
 from tiphys.apiserver.call import ANONYMOUS, Call, Endpoint, Filter
 from tiphys.wire.http import Response
 
@@ -34,5 +35,5 @@ def authenticate(authenticator: Authenticator, anonymous: bool) -> Filter:
 
 
 def _warn_of_space(call: Call) -> None:
-    if has_space_before_token(call.request):
+    if has_space_before_token(authorization(call.request)):
         call.warn("the provided Authorization header contains extra space before the bearer token, and is ignored")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tiphys.api.credentials import bearer_token, subject_of
 from tiphys.client.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
@@ -30,15 +31,15 @@ class User:
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
-def user_of_certificate(der: bytes) -> User:
-    """The user that a client certificate names: common name, and organizations as groups."""
+def user_of_certificate(der: bytes) -> User | None:
+    """The user that a client certificate names: common name, and organizations as groups; None if it names nobody, or
+    nobody clearly."""
     from cryptography import x509
-    from cryptography.x509.oid import NameOID
 
-    subject = x509.load_der_x509_certificate(der).subject
-    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    groups = tuple(str(a.value) for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
-    return User(str(names[0].value) if names else "", (*groups, "system:authenticated"))
+    subject = subject_of(x509.load_der_x509_certificate(der).subject)
+    if not subject.common_name or subject.is_ambiguous:
+        return None
+    return User(subject.common_name, (*subject.organizations, "system:authenticated"))
 
 
 class Authenticator:
@@ -53,11 +54,11 @@ class Authenticator:
         """The caller, or None where nobody knows them. Raises ``ApiError`` and ``ConnectionError``."""
         if request.peer.identity is not None:
             return User(request.peer.identity[0], request.peer.identity[1])
-        if request.peer.certificate is not None:
-            return user_of_certificate(request.peer.certificate)
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and token and self._tokens:
-            return await self._user_of_token(token.strip())
+        if request.peer.certificate is not None and (user := user_of_certificate(request.peer.certificate)) is not None:
+            return user
+        token = bearer_token(next(iter(request.headers.each("authorization")), ""))
+        if token and self._tokens:
+            return await self._user_of_token(token)
         return ANONYMOUS if self._anonymous else None
 
     async def _user_of_token(self, token: str) -> User | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.credentials import bearer_token
 from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector, parse_label_selector
 from tiphys.api.meta.timestamps import format_time
-from tiphys.apiserver.authn.authenticator import Rejected, token_in
+from tiphys.apiserver.authn.authenticator import Rejected
 from tiphys.apiserver.authn.setup import Authentication
 from tiphys.apiserver.authz.authorizer import Access, Verdict
 from tiphys.apiserver.authz.node import node_of
@@ -73,7 +74,7 @@ class ReviewToken(Review):
         if not token:
             raise errors.bad_request("token is required for TokenReview in authentication")
         audiences = tuple(spec.get("audiences") or ()) or self._authentication.audiences
-        token = token_in(f"Bearer {token}")
+        token = bearer_token(f"Bearer {token}")
         if not token:
             review["status"] = {"user": {}}
             return

@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-boot
 
 from __future__ import annotations
 
+from tiphys.api.credentials import subject_of
 from tiphys.client.resources import CERTIFICATE_SIGNING_REQUESTS, SUBJECT_ACCESS_REVIEWS
 from tiphys.controlkit.objects import Object, copy, status_of, timestamp
 from tiphys.controlkit.queue import RateLimiter
@@ -36,7 +37,7 @@ class CertificateApprovingController:
             requests.check_kubelet_client(csr, frozenset(request["spec"].get("usages") or ()))
         except requests.BadRequest:
             return
-        own = request["spec"].get("username") == requests.common_name(csr)
+        own = request["spec"].get("username") == subject_of(csr.subject).common_name
         if own and await self._may(request, "selfnodeclient"):
             await self._approve(request, "Auto approving self kubelet client certificate after SubjectAccessReview.")
         elif await self._may(request, "nodeclient"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from tiphys.api.credentials import subject_of
 from tiphys.controlkit.objects import Object, status_of
 
 if TYPE_CHECKING:
@@ -44,38 +46,32 @@ def parse(request: Object) -> x509.CertificateSigningRequest:
         raise BadRequest("PEM block type must be CERTIFICATE REQUEST") from error
 
 
-def common_name(csr: x509.CertificateSigningRequest) -> str:
-    from cryptography.x509.oid import NameOID
-
-    return "".join(str(attribute.value) for attribute in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
-
-
-def organizations(csr: x509.CertificateSigningRequest) -> list[str]:
-    from cryptography.x509.oid import NameOID
-
-    return [str(attribute.value) for attribute in csr.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-
-
-def _alternatives(csr: x509.CertificateSigningRequest) -> dict[str, int]:
-    """How many subject alternative names there are of each sort."""
+def alternative_names(csr: x509.CertificateSigningRequest) -> list[x509.GeneralName]:
+    """The subject alternative names that a signer takes over: hosts, addresses, mailboxes and URIs."""
     from cryptography import x509
 
     try:
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return {}
-    return {
-        "DNS": len(names.get_values_for_type(x509.DNSName)),
-        "IP": len(names.get_values_for_type(x509.IPAddress)),
-        "Email": len(names.get_values_for_type(x509.RFC822Name)),
-        "URI": len(names.get_values_for_type(x509.UniformResourceIdentifier)),
-    }
+        return []
+    kinds = (x509.DNSName, x509.IPAddress, x509.RFC822Name, x509.UniformResourceIdentifier)
+    return [name for name in names if isinstance(name, kinds)]
+
+
+_SORTS = {"DNSName": "DNS", "IPAddress": "IP", "RFC822Name": "Email", "UniformResourceIdentifier": "URI"}
+
+
+def _alternatives(csr: x509.CertificateSigningRequest) -> dict[str, int]:
+    """How many subject alternative names there are of each sort."""
+    return Counter(_SORTS[type(name).__name__] for name in alternative_names(csr))
 
 
 def check(request: Object, csr: x509.CertificateSigningRequest) -> None:
     """Whether the request's signer signs it. Raises ``BadRequest``."""
     usages = frozenset(request["spec"].get("usages") or ())
     signer = request["spec"]["signerName"]
+    if subject_of(csr.subject).is_ambiguous:
+        raise BadRequest("subject has several common names")
     if signer == KUBELET_SERVING:
         _check_kubelet_serving(csr, usages)
     elif signer == KUBELET_CLIENT:
@@ -85,12 +81,12 @@ def check(request: Object, csr: x509.CertificateSigningRequest) -> None:
 
 
 def _check_node(csr: x509.CertificateSigningRequest) -> None:
-    if organizations(csr) != ["system:nodes"]:
+    if subject_of(csr.subject).organizations != ("system:nodes",):
         raise BadRequest("subject organization is not system:nodes")
 
 
 def _check_node_name(csr: x509.CertificateSigningRequest) -> None:
-    if not common_name(csr).startswith("system:node:"):
+    if not subject_of(csr.subject).common_name.startswith("system:node:"):
         raise BadRequest("subject common name does not begin with system:node:")
 
 
@@ -111,7 +107,9 @@ def _check_kubelet_serving(csr: x509.CertificateSigningRequest, usages: frozense
 
 
 def check_kubelet_client(csr: x509.CertificateSigningRequest, usages: frozenset[str]) -> None:
-    """Raises ``BadRequest`` where it is not a kubelet's client certificate that is asked for."""
+    """Raises ``BadRequest`` if it is not a kubelet's client certificate that is asked for."""
+    if subject_of(csr.subject).is_ambiguous:
+        raise BadRequest("subject has several common names")
     _check_node(csr)
     _refuse_alternatives(_alternatives(csr), ("DNS", "Email", "IP", "URI"))
     _check_node_name(csr)

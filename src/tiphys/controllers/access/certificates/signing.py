@@ -9,6 +9,7 @@ import base64
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from tiphys.api.gotext import quote
 from tiphys.client.resources import CERTIFICATE_SIGNING_REQUESTS
 from tiphys.controlkit.objects import Object, copy, status_of, timestamp
 from tiphys.controlkit.queue import RateLimiter
@@ -109,27 +110,31 @@ class Signer:
     ) -> list[tuple[x509.ExtensionType, bool]]:
         from cryptography import x509
 
-        found: list[tuple[x509.ExtensionType, bool]] = [(_key_usage(usages), True)]
+        found: list[tuple[x509.ExtensionType, bool]] = []
+        if (usage := key_usage(usages)) is not None:
+            found.append((usage, True))
         extended = sorted({_EXTENDED[usage] for usage in usages if usage in _EXTENDED})
         if extended:
             found.append((x509.ExtendedKeyUsage(map(x509.ObjectIdentifier, extended)), False))
         found.append((x509.BasicConstraints(ca=False, path_length=None), True))
         issuer = self._certificate.public_key()
         found.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False))  # type: ignore[arg-type]
-        try:
-            names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-            found.append((names.value, names.critical))
-        except x509.ExtensionNotFound:
-            return found
+        if names := requests.alternative_names(csr):
+            is_critical = not list(csr.subject)
+            found.append((x509.SubjectAlternativeName(names), is_critical))
         return found
 
 
-def _key_usage(usages: list[str]) -> x509.KeyUsage:
+def key_usage(usages: list[str]) -> x509.KeyUsage | None:
+    """None if no usage is one of the key itself: an extension that allows nothing would forbid everything.
+    Raises ``BadRequest``."""
     from cryptography import x509
 
     if unknown := [usage for usage in usages if usage not in _USAGES and usage not in _EXTENDED]:
-        raise requests.BadRequest(f"unrecognized usage values: {unknown}")
+        raise requests.BadRequest(f"unrecognized usage values: [{' '.join(map(quote, sorted(set(unknown))))}]")
     wanted = {_USAGES[usage] for usage in usages if usage in _USAGES}
+    if not wanted:
+        return None
     names = dict.fromkeys(_USAGES.values(), False)
     if "key_agreement" not in wanted:
         wanted -= {"encipher_only", "decipher_only"}
