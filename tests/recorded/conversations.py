@@ -61,6 +61,8 @@ _MASKS = (
     (re.compile(r"\bkube-api-access-[a-z0-9]{5}\b"), "kube-api-access-<suffix>"),
     (re.compile(r"in record \(\d+\)"), "in record (<resourceVersion>)"),
 )
+_AGE = re.compile(r"\d+s").fullmatch
+"""An age in a table, of an object made a moment ago."""
 _EARLIER_ANSWER = re.compile(r"\$\{(\d+):([^}]+)\}")
 """``${0:metadata.uid}`` in a request is that value of the first step's answer."""
 
@@ -204,5 +206,5 @@ def _differences(recorded: Any, got: Any, path: str = "") -> Iterator[str]:
     elif isinstance(recorded, list) and isinstance(got, list) and len(recorded) == len(got):
         for index, (one, other) in enumerate(zip(recorded, got, strict=True)):
             yield from _differences(one, other, f"{path}[{index}]")
-    elif recorded != got:
+    elif recorded != got and not (".cells[" in path and _AGE(str(recorded)) and _AGE(str(got))):
         yield f"{path}: v1.36 gave {json.dumps(recorded)[:400]}, this server {json.dumps(got)[:400]}"

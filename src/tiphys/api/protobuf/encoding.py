@@ -38,7 +38,7 @@ _LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
 
 def encode(obj: Object) -> bytes:
     """A body: the object with its envelope. Raises ``ProtobufError`` if its kind has no protobuf form."""
-    api_version, kind = obj["apiVersion"], obj["kind"]
+    api_version, kind = obj.get("apiVersion", ""), obj["kind"]
     return wrap(api_version, kind, message_of(message_name(api_version, kind), obj))
 
 
@@ -87,17 +87,25 @@ def frame(message: bytes) -> bytes:
 # The wire.
 
 
-def varint(number: int) -> bytes:
-    if number < 0:
-        number += 1 << 64
-    if number < 0x80:
-        return bytes((number,))
+def _varint(number: int) -> bytes:
     encoded = bytearray()
     while number >= 0x80:
         encoded.append(number & 0x7F | 0x80)
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+_SMALL_END = 4096
+_SMALL = [_varint(number) for number in range(_SMALL_END)]
+"""Most numbers are lengths, and short."""
+
+
+def varint(number: int) -> bytes:
+    """Negative numbers are written in two's complement, of 64 bits."""
+    if 0 <= number < _SMALL_END:
+        return _SMALL[number]
+    return _varint(number if number >= 0 else number + (1 << 64))
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -185,8 +193,8 @@ def _value_writer(field: Field) -> Writer:
 
     def write(parts: Parts, value: Any) -> None:
         content = encode_value(value)
-        parts.append(tag + varint(len(content)))
-        parts.append(content)
+        size = len(content)
+        parts.append(tag + (_SMALL[size] if size < _SMALL_END else _varint(size)) + content)
 
     return write
 
@@ -195,13 +203,12 @@ def _map_writer(field: Field) -> Writer:
     tag = _tag(field.number, _DELIMITED)
     value_field = field._replace(number=2, presence=ALWAYS)
     write_value = _value_writer(value_field)
-    null = b"" if field.type == "bytes" else _absent(value_field)
 
     def write(parts: Parts, values: Any) -> None:
         for key in sorted(values, key=str.encode):
             entry: Parts = [_delimited(1, key.encode())]
             if values[key] is None:
-                entry.append(null)
+                entry.append(b"" if field.type == "bytes" else _absent(value_field))
             else:
                 write_value(entry, values[key])
             parts.append(tag + varint(sum(map(len, entry))))
@@ -211,7 +218,7 @@ def _map_writer(field: Field) -> Writer:
 
 
 _NUMBERS = frozenset(("bool", "int32", "int64"))
-_TEXTS: dict[str, Encoder] = {"string": lambda value: value.encode(), "bytes": base64.b64decode}
+_TEXTS: dict[str, Encoder] = {"string": str.encode, "bytes": base64.b64decode}
 
 
 # Types that JSON writes in a way of their own.

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 
 from tiphys.api import errors
 
-JSON, YAML = "application/json", "application/yaml"
-_PROTOBUF = "application/vnd.kubernetes.protobuf"
-WRITTEN = (JSON, YAML, _PROTOBUF)
-"""What the original can write; protobuf is not written here: who accepts only that is refused."""
-STREAMED = (f"{JSON};stream=watch", f"{_PROTOBUF};stream=watch")
+JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+WRITTEN = (JSON, YAML, PROTOBUF)
+STREAMED = (f"{JSON};stream=watch", f"{PROTOBUF};stream=watch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Clause:
             return JSON
         if self.type != "application":
             return None
-        return next((media for media in (JSON, YAML) if self.subtype in ("*", media.partition("/")[2])), None)
+        return next((media for media in WRITTEN if self.subtype in ("*", media.partition("/")[2])), None)
 
     @property
     def view(self) -> tuple[str, str, str] | None:
@@ -46,8 +44,8 @@ class Clause:
         return found.get("as", ""), found.get("g", ""), found.get("v", "")
 
 
-Allows = Callable[[tuple[str, str, str] | None], bool]
-"""Whether an endpoint has the view that a clause asks for."""
+Allows = Callable[[str, tuple[str, str, str] | None], bool]
+"""Whether an endpoint writes a media type in the view that a clause asks for."""
 
 
 def is_produced(accept: str, produced: tuple[str, ...]) -> bool:
@@ -59,10 +57,10 @@ def is_produced(accept: str, produced: tuple[str, ...]) -> bool:
 def choose(accept: str, allows: Allows) -> tuple[str, Clause] | None:
     """The second step: what is written, and the clause that asks for it."""
     if not accept:
-        return (JSON, Clause("*", "*")) if allows(None) else None
+        return (JSON, Clause("*", "*")) if allows(JSON, None) else None
     for clause in read_accept(accept):
         media = clause.match()
-        if media is None or not allows(clause.view):
+        if media is None or not allows(media, clause.view):
             continue
         if clause.parameters.get("stream", "watch") not in ("", "watch") or clause.parameters.get("sv"):
             continue

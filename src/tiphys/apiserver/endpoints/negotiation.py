@@ -1,4 +1,4 @@
-"""In which form a client gets its answer: JSON or YAML, the object itself, a table or its metadata only."""
+"""In which form a client gets its answer: JSON, YAML or protobuf; the object itself, a table or its metadata only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import (
     JSON,
+    PROTOBUF,
     STREAMED,
     WRITTEN,
     YAML,
@@ -35,6 +36,11 @@ class Form:
     """What a table's rows hold of their objects: None, Metadata or Object."""
 
     @property
+    def is_protobuf(self) -> bool:
+        """The object itself, in protobuf."""
+        return self.media == PROTOBUF and not self.kind
+
+    @property
     def is_plain(self) -> bool:
         return self.media == JSON and not self.kind and not self.pretty
 
@@ -42,11 +48,16 @@ class Form:
 PLAIN = Form()
 
 
-def negotiate(call: Call, has_columns: bool = True) -> Form:
-    """Raises 406 where nothing that the client accepts can be sent; reviews, for one, have no columns of a table."""
+def negotiate(call: Call, has_columns: bool = True, has_protobuf: bool = True) -> Form:
+    """Raises 406 if nothing that the client accepts can be sent.
+
+    Reviews, for one, have no columns of a table; custom resources have no protobuf form, but for their metadata.
+    """
     verb = call.info.verb
     produced = _LISTED if verb in ("list", "watch") else WRITTEN
-    media, kind, version, asks_pretty = _accepted(call.request.headers.get("accept", ""), produced, has_columns)
+    media, kind, version, asks_pretty = _accepted(
+        call.request.headers.get("accept", ""), produced, has_columns, has_protobuf
+    )
     if media == YAML and verb == "watch":
         raise not_acceptable(accepted=STREAMED)
     pretty = wants_pretty(call) or asks_pretty
@@ -80,19 +91,21 @@ def wants_pretty(call: Call) -> bool:
     return call.user_agent.startswith(_PRETTY_AGENTS)
 
 
-def _itself(view: tuple[str, str, str] | None) -> bool:
+def _itself(media: str, view: tuple[str, str, str] | None) -> bool:
     return view is None
 
 
 @lru_cache(maxsize=256)
-def _accepted(accept: str, produced: tuple[str, ...], has_columns: bool) -> tuple[str, str, str, bool]:
+def _accepted(
+    accept: str, produced: tuple[str, ...], has_columns: bool, has_protobuf: bool
+) -> tuple[str, str, str, bool]:
     """Media type, kind and version of the view, and whether the clause asks for indentation."""
 
-    def allows(view: tuple[str, str, str] | None) -> bool:
+    def allows(media: str, view: tuple[str, str, str] | None) -> bool:
         if view is None:
-            return True
+            return has_protobuf or media != PROTOBUF
         kind, group, version = view
-        known = kind in (PARTIAL, PARTIAL_LIST) or (kind == TABLE and has_columns)
+        known = kind in (PARTIAL, PARTIAL_LIST) or (kind == TABLE and has_columns and media != PROTOBUF)
         return known and group == "meta.k8s.io" and version in ("v1", "v1beta1")
 
     if not is_produced(accept, produced):

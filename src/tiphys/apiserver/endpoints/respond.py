@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import codec, errors
+from tiphys.api import codec, errors, protobuf
 from tiphys.apiserver.call import Call
-from tiphys.apiserver.endpoints.accept import JSON, YAML, not_acceptable
+from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, YAML, not_acceptable
 from tiphys.apiserver.endpoints.negotiation import PARTIAL, PARTIAL_LIST, PLAIN, TABLE, Form, negotiate_failure
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import partial, table
@@ -29,12 +29,24 @@ def show_entry(call: Call, target: Target, entry: Entry, form: Form = PLAIN, sta
     """One object of the registry."""
     if form.is_plain and target.is_stored_version:
         return body(call, status, JSON, b"%b%b\n" % (target.head, entry.body))
+    if form.is_protobuf:
+        gvk = target.gvk
+        return body(call, status, PROTOBUF, protobuf.wrap(gvk.api_version, gvk.kind, entry_message(target, entry)))
     return show_object(call, target, read_entry(target, entry), form, status)
 
 
 def read_entry(target: Target, entry: Entry) -> Object:
     """The object in the version of the call."""
     return target.show(target.registry.object(entry))
+
+
+def entry_message(target: Target, entry: Entry) -> bytes:
+    """The object as a protobuf message in the version of the call; of the stored version it is kept."""
+    if not target.is_stored_version:
+        return protobuf.message_of(target.message, read_entry(target, entry))
+    if entry.message is None:
+        entry.message = protobuf.message_of(target.message, target.registry.object(entry))
+    return entry.message
 
 
 def show_object(call: Call, target: Target, obj: Object, form: Form = PLAIN, status: int = 200) -> Response:
@@ -60,6 +72,10 @@ def show_page(call: Call, target: Target, page: Page, form: Form) -> Response:
         meta["remainingItemCount"] = page.remaining
     if form.is_plain and target.is_stored_version:
         return body(call, 200, JSON, join(target, meta, page.entries))
+    if form.is_protobuf:
+        messages = [entry_message(target, entry) for entry in page.entries]
+        kind = target.resource.list_kind
+        return body(call, 200, PROTOBUF, b"".join(protobuf.join(target.gvk.api_version, kind, meta, messages)))
     objects = [read_entry(target, entry) for entry in page.entries]
     return show_list(call, target, objects, meta, form)
 
@@ -100,7 +116,9 @@ def show_list(call: Call, target: Target, objects: list[Object], meta: Object, f
 
 
 def show(call: Call, obj: Object, form: Form = PLAIN, status: int = 200) -> Response:
-    """Any object, as JSON or YAML."""
+    """Any object, as JSON, YAML or protobuf."""
+    if form.media == PROTOBUF:
+        return body(call, status, PROTOBUF, protobuf.encode(obj))
     if form.media == YAML:
         return body(call, status, YAML, codec.to_yaml(orjson.dumps(obj)))
     option = orjson.OPT_INDENT_2 if form.pretty else orjson.OPT_APPEND_NEWLINE

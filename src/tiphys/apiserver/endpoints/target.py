@@ -20,6 +20,7 @@ from tiphys.api.meta.selectors import (
 )
 from tiphys.api.meta.timestamps import format_time
 from tiphys.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, patch_object
+from tiphys.api.protobuf.messages import message_name
 from tiphys.api.schema import Schema, schema_for
 from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.api.tables import table_for
@@ -175,6 +176,16 @@ class Target:
     def has_columns(self) -> bool:
         """Whether there are tables of what is read by this path."""
         return (self.resource.plural, self.subresource) not in _WITHOUT_COLUMNS
+
+    @property
+    def has_protobuf(self) -> bool:
+        """Whether objects have a protobuf form: those of custom resources have none."""
+        return self.resource.builtin
+
+    @cached_property
+    def message(self) -> str:
+        """The name of the objects' protobuf message."""
+        return message_name(self.gvk.api_version, self.gvk.kind)
 
     @property
     def is_namespaces(self) -> bool:

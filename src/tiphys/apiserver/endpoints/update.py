@@ -28,7 +28,7 @@ Object = dict[str, Any]
 
 
 async def update(call: Call, target: Target, admission: AdmissionChain) -> Response:
-    form = negotiate(call, target.has_columns)
+    form = negotiate(call, target.has_columns, target.has_protobuf)
     options = write_options(call, "UpdateOptions")
     sent = target.decode(call, options)
     write = target.write(call, options, target.subresource)

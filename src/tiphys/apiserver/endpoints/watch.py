@@ -8,34 +8,25 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from tiphys.api import errors
 from tiphys.apiserver.call import Call
-from tiphys.apiserver.endpoints.accept import JSON
 from tiphys.apiserver.endpoints.negotiation import TABLE, Form, negotiate
 from tiphys.apiserver.endpoints.options import ListOptions, list_options
-from tiphys.apiserver.endpoints.respond import headers_of, read_entry
+from tiphys.apiserver.endpoints.respond import headers_of
 from tiphys.apiserver.endpoints.target import Target
-from tiphys.apiserver.endpoints.views import include_of, partial, table
+from tiphys.apiserver.endpoints.views import include_of
+from tiphys.apiserver.endpoints.watchevents import bookmark, encoder, error_event, failure_event, media_of
 from tiphys.apiserver.storage.cacher import READY_SECONDS
-from tiphys.apiserver.storage.changes import ADDED, BOOKMARK, ERROR, Change, event_line
-from tiphys.apiserver.storage.entry import Entry
+from tiphys.apiserver.storage.changes import ADDED, Change
 from tiphys.apiserver.storage.feed import TooLargeRevision
 from tiphys.apiserver.storage.listing import parse_revision
 from tiphys.apiserver.storage.selection import Selection
 from tiphys.apiserver.storage.watchers import Encode, Group
 from tiphys.wire.http import Response, Sink
 from tiphys.wire.websocket import is_websocket
-
-log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 _CHUNK = 256 * 1024
 _SHORT = 2.0
@@ -49,7 +40,8 @@ def _drop(data: bytes) -> None:
 class OpenWatch:
     """One open watch, from the side of the cache. ``ended`` is done when the server wants it to end."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, form: Form) -> None:
+        self._form = form
         self.write: Callable[[bytes], None] = sink.write
         self._sink = sink
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -64,7 +56,7 @@ class OpenWatch:
 
     def fail(self, error: Exception) -> None:
         if not self.ended.done():
-            self.write(failure_line(error))
+            self.write(failure_event(self._form, error))
             self.write = _drop  # that was the last event
             self.cut_off()
 
@@ -83,7 +75,7 @@ class Plan:
 
 
 async def watch(call: Call, target: Target) -> Response:
-    form = negotiate(call)
+    form = negotiate(call, has_protobuf=target.has_protobuf and not is_websocket(call.request))
     if form.kind == TABLE:
         include_of(form)
     options = list_options(call, watch=True)
@@ -102,7 +94,7 @@ async def watch(call: Call, target: Target) -> Response:
     async def stream(sink: Sink) -> None:
         await _run(plan, sink)
 
-    response = Response(200, headers_of(call, JSON), stream)
+    response = Response(200, headers_of(call, media_of(form)), stream)
     if is_websocket(call.request):
         from tiphys.apiserver.streaming.messages import watch_over_websocket
 
@@ -131,13 +123,14 @@ async def _run(plan: Plan, sink: Sink) -> None:
     """Show what the plan says, until the end of the watch; a failure is its last event."""
     try:
         await _show(plan, sink)
-    except Exception as error:  # noqa: BLE001 - failure_line logs what nobody expected
-        sink.write(failure_line(error))
+    except Exception as error:  # noqa: BLE001 - failure_event logs what nobody expected
+        sink.write(failure_event(plan.form, error))
     await sink.drain()
 
 
 async def _show(plan: Plan, sink: Sink) -> None:
-    watch, encode = OpenWatch(sink), encoder(plan)
+    watch = OpenWatch(sink, plan.form)
+    encode = encoder(plan.target, plan.form)
     cacher = plan.target.registry.store.cacher
     closed = asyncio.ensure_future(sink.wait_closed())
     deadline = asyncio.get_running_loop().time() + plan.seconds
@@ -194,7 +187,7 @@ def _catch_up(plan: Plan, watch: OpenWatch, sink: Sink, encode: Encode, revision
     missed = cacher.since(revision)
     if missed is None:
         message = f"too old resource version: {revision} ({cacher.oldest})"
-        sink.write(error_line(errors.expired(message)))
+        sink.write(error_event(plan.form, errors.expired(message)))
         return None
     group = cacher.watchers.join(watch, plan.selection, form_key(plan, watch), encode)
     if plan.bookmarks and group.bookmark is None:
@@ -209,66 +202,8 @@ async def _until_end(watch: OpenWatch, closed: asyncio.Future[None], deadline: f
     await asyncio.wait((watch.ended, closed), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
-# -- forms
-
-
 def form_key(plan: Plan, watch: OpenWatch) -> tuple[object, ...]:
     """Watches with equal keys get the same bytes. A table's first event has the columns, so tables are not shared."""
     own = id(watch) if plan.form.kind == TABLE else 0
     gvk = plan.target.gvk
     return (gvk.group, gvk.version, plan.form, plan.bookmarks, own)
-
-
-def encoder(plan: Plan) -> Encode:
-    """How an event is written in the form of a watch."""
-    target, form = plan.target, plan.form
-    if form.is_plain and target.is_stored_version:
-        head = target.head
-        return lambda type, entry, change: change.line(type, entry, head)
-    if form.kind == TABLE:
-        return _table_encoder(target, form)
-
-    def encode(type: str, entry: Entry, change: Change) -> bytes:
-        obj = read_entry(target, entry)
-        return _line(type, partial(obj, form) if form.kind else obj)
-
-    return encode
-
-
-def _table_encoder(target: Target, form: Form) -> Encode:
-    sent_columns = False
-
-    def encode(type: str, entry: Entry, change: Change) -> bytes:
-        nonlocal sent_columns
-        meta = {"resourceVersion": str(entry.revision)}
-        found = table(target, [read_entry(target, entry)], form, meta, headers=not sent_columns)
-        sent_columns = True
-        return _line(type, found)
-
-    return encode
-
-
-def _line(type: str, obj: Object) -> bytes:
-    return orjson.dumps({"type": type, "object": obj}) + b"\n"
-
-
-def bookmark(target: Target, form: Form, revision: int, annotations: dict[str, str] | None = None) -> bytes:
-    """The event that tells how far a watch is."""
-    meta: Object = {"resourceVersion": str(revision)}
-    if annotations:
-        meta["annotations"] = annotations
-    if form.kind:
-        return _line(BOOKMARK, partial({"metadata": meta}, form))
-    return event_line(BOOKMARK, target.head, b'"metadata":%b}' % orjson.dumps(meta))
-
-
-def failure_line(error: Exception) -> bytes:
-    """The event that ends a watch that cannot go on."""
-    if isinstance(error, errors.StatusError):
-        return error_line(error)
-    log.error("a watch failed", exc_info=error)
-    return error_line(errors.internal(error))
-
-
-def error_line(error: errors.StatusError) -> bytes:
-    return _line(ERROR, error.status)

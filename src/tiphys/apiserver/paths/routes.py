@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import codec, errors
+from tiphys.api import codec, errors, protobuf
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.call import Call
-from tiphys.apiserver.endpoints.accept import JSON, WRITTEN, YAML, choose
+from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, WRITTEN, YAML, choose
 from tiphys.apiserver.endpoints.negotiation import negotiate_document
 from tiphys.apiserver.endpoints.notfound import not_found
 from tiphys.apiserver.endpoints.respond import show
@@ -107,10 +107,13 @@ class Paths:
         return show(call, discovery.group_list(self._scheme), negotiate_document(call))
 
     def _aggregated(self, call: Call, media: str, core: bool) -> Response:
-        body = orjson.dumps(discovery.aggregated(self._scheme, core))
+        document = discovery.aggregated(self._scheme, core)
+        body = orjson.dumps(document)
         tag = hashlib.sha512(body).hexdigest().upper()
         if media == YAML:
             body = codec.to_yaml(body)
+        elif media == PROTOBUF:
+            body = protobuf.encode(document)
         headers = {"Vary": "Accept", "Cache-Control": "public"}
         return _cached(call, body, f"{media};{_AGGREGATED_PARAMETERS}", headers, tag)
 
@@ -162,7 +165,7 @@ class Paths:
 
 def _aggregated_form(call: Call) -> str | None:
     """The media type, where the client accepts the aggregated form at all: it is then preferred to all others."""
-    chosen = choose(call.request.headers.get("accept", ""), lambda view: view == _AGGREGATED)
+    chosen = choose(call.request.headers.get("accept", ""), lambda media, view: view == _AGGREGATED)
     return chosen[0] if chosen is not None else None
 
 

@@ -27,9 +27,21 @@ _KEPT_AS_JSON = ("apiextensions.k8s.io", "apiregistration.k8s.io")
 
 
 class Entry:
-    """One object at one revision. ``body`` is the JSON text behind ``{"kind":…,"apiVersion":…,``."""
+    """One object at one revision. ``body`` is the JSON text behind ``{"kind":…,"apiVersion":…,``; ``message`` its
+    protobuf message, once somebody asked for it."""
 
-    __slots__ = ("body", "create_revision", "fields", "key", "labels", "lease", "name", "namespace", "revision")
+    __slots__ = (
+        "body",
+        "create_revision",
+        "fields",
+        "key",
+        "labels",
+        "lease",
+        "message",
+        "name",
+        "namespace",
+        "revision",
+    )
 
     def __init__(
         self,
@@ -52,6 +64,7 @@ class Entry:
         self.revision = revision
         self.create_revision = create_revision
         self.lease = lease
+        self.message: bytes | None = None
 
 
 class Draft:
