@@ -114,7 +114,7 @@ def test_it_says_that_it_is_ready(run: Run) -> None:
         version = await runtime.version()
         assert version.name
         assert version.api_version == "v1"
-        conditions = {c.type: c.status for c in await runtime.status()}
+        conditions = {c.type: c.status for c in (await runtime.status()).conditions}
         assert conditions == {"RuntimeReady": True, "NetworkReady": True}
 
     run(body)
