@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
-
 from tiphys.api.codec.typed import whole_numbers
 from tiphys.api.custom.shaping import default, drop_nulls, prune, shape
 from tiphys.api.gotext import value_text
 from tiphys.api.meta.copying import copy
 from tiphys.api.scheme import CustomVersion, Resource
 from tiphys.apiserver.storage.entry import Codec, Draft
+from tiphys.apiserver.storage.foreign import read_value
 from tiphys.validation.custom.objects import dig
 
 Object = dict[str, Any]
@@ -47,7 +46,7 @@ class CustomCodec(Codec):
         return draft
 
     def _parse(self, value: bytes) -> Object:
-        found: Object = orjson.loads(value)
+        found = read_value(value)
         found["kind"], found["apiVersion"] = self._stored.gvk.kind, self._stored.gvk.api_version
         shape(found, self._stored.structural)
         meta = found.setdefault("metadata", {})

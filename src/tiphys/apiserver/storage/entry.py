@@ -16,6 +16,7 @@ import orjson
 from tiphys.api import codec
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
+from tiphys.apiserver.storage.foreign import in_version, read_value
 
 Object = dict[str, Any]
 Fields = tuple[str, ...]
@@ -139,8 +140,16 @@ class Codec:
         return self.head + entry.body
 
     def _parse(self, value: bytes) -> Object:
-        found = orjson.loads(value)
-        return {"kind": self._kind, "apiVersion": self._api_version, "metadata": found.get("metadata", {}), **found}
+        """The object in a value that this process has not written. Raises ``CannotRead``."""
+        if value.startswith(self._start):
+            found: Object = orjson.loads(value)
+            return found
+        return self._shaped(read_value(value))
+
+    def _shaped(self, obj: Object) -> Object:
+        """An object that another server has written, in the shape in which this one keeps it."""
+        head = {"kind": self._kind, "apiVersion": self._api_version}
+        return in_version({**head, "metadata": {}, **obj}, self._gvk)
 
     def _splice(self, value: bytes, revision: int) -> bytes:
         """The value without its head, and with the resource version behind the uid, where upstream has it."""

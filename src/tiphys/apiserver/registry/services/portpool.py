@@ -1,5 +1,6 @@
 """Node ports: which of them are taken is one bitmap in the store, changed by compare-and-write, so that any number of
-API servers can share it. Its form and key are upstream's (``/registry/ranges/servicenodeports``).
+API servers can share it. Its form and key are upstream's (``/registry/ranges/servicenodeports``), whose servers write
+it as protobuf.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import random
 
 import orjson
 
+from tiphys.api import errors
+from tiphys.apiserver.storage.foreign import CannotRead, read_value
 from tiphys.store.backend import Backend, Compare, CompareTarget, Put, Range, Txn
 
 _ATTEMPTS = 50
@@ -77,7 +80,10 @@ class PortPool:
         found = await self._backend.range(Range(self._key))
         if not found.kvs:
             return 0, 0
-        data = orjson.loads(found.kvs[0].value).get("data") or ""
+        try:
+            data = read_value(found.kvs[0].value).get("data") or ""
+        except CannotRead as error:
+            raise errors.internal(f'"{self._key.decode()}" in the store cannot be read: {error}') from None
         return int.from_bytes(base64.b64decode(data), "big"), found.kvs[0].mod_revision
 
     async def _write(self, bits: int, revision: int) -> bool:
