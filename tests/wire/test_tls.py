@@ -120,3 +120,30 @@ def test_plain_http_on_a_tls_port_and_silence_end() -> None:
         await server.close(0)
 
     asyncio.run(main())
+
+
+def first_flight(context: ssl.SSLContext) -> bytes:
+    """What a server answers to a hello, which TLS 1.2 leaves readable."""
+    client = tls.client_context(verify=False)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    hello, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+    read = ssl.MemoryBIO()
+    read.write(hello.read())
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(read, answer, server_side=True).do_handshake()
+    return answer.read()
+
+
+def test_clients_are_told_whose_certificates_are_believed(tmp_path: Path) -> None:
+    server, one, other, renewed = (Authority(name) for name in ("server", "one", "other", "renewed"))
+    names = [authority.certificate.subject.public_bytes() for authority in (one, other, renewed)]
+    (tmp_path / "ca.crt").write_bytes(one.pem)
+    pair = server.issue("localhost", server=True)
+    context = tls.server_context(*pair, client_ca=(tmp_path / "ca.crt", other.pem))
+    assert [name in first_flight(context) for name in names] == [True, True, False]
+    context.reload(*pair, client_ca=renewed.pem)
+    assert [name in first_flight(context) for name in names] == [False, False, True]
+    context.reload(*pair)
+    assert not any(name in first_flight(context) for name in names)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.runtime.clock import Clock
+from tiphys.wire.clientauthorities import name_authorities
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +168,8 @@ def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities
     for ca in _each(client_ca):
         context.verify_mode = ssl.CERT_OPTIONAL
         _trust(context, ca)
+    with contextlib.ExitStack() as stack:
+        name_authorities(context, [stack.enter_context(_as_path(ca)) for ca in _each(client_ca)])
 
 
 def _each(authorities: Authorities) -> tuple[Pem, ...]:

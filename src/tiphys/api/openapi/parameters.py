@@ -29,8 +29,8 @@ _FORCE = Parameter("force", "For apply: take fields over that other managers own
 RESOURCE_VERSION = Parameter("resourceVersion", "The version of the data that may, or must, be served.")
 SELECTING = (
     Parameter("continue", "The token of the next page, from the list before."),
-    Parameter("fieldSelector", "Restricts the objects to those whose fields match."),
-    Parameter("labelSelector", "Restricts the objects to those whose labels match."),
+    Parameter("fieldSelector", "Restricts the list of returned objects to those whose fields match."),
+    Parameter("labelSelector", "Restricts the list of returned objects to those whose labels match."),
     Parameter("limit", "The most objects that one answer is to hold.", "integer"),
     RESOURCE_VERSION,
     Parameter("resourceVersionMatch", "How resourceVersion is meant: `NotOlderThan` or `Exact`."),
@@ -41,7 +41,7 @@ SELECTING = (
 WATCHING = (
     Parameter("allowWatchBookmarks", "For a watch: allow events of type BOOKMARK.", "boolean"),
     *SELECTING,
-    Parameter("watch", "Follow the changes instead of answering once.", "boolean"),
+    Parameter("watch", "Watch for changes to the described resources instead of answering once.", "boolean"),
 )
 DELETING = (
     _DRY_RUN,
