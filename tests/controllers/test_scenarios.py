@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from tiphys.apiserver.config import Config as APIServerConfig
 from tiphys.client.errors import NotFound
 from tiphys.client.resources import DEPLOYMENTS, NAMESPACES, SECRETS
+from tiphys.controllers.nodes.lifecycle.tainter import ZoneQueue
 from tiphys.testing import Cluster
 
 Object = dict[str, Any]
@@ -391,6 +393,25 @@ def test_pods_leave_a_dead_node_after_five_minutes(cluster: Cluster) -> None:
     cluster.delete("v1", "Node", "doomed")
     cluster.wait_until(lambda: rolled_out(cluster, "web"), timeout=90)  # the pod collector removes what was left
     assert all(p["spec"]["nodeName"] != "doomed" for p in cluster.list("v1", "Pod", "default"))
+
+
+def test_where_all_nodes_are_silent_no_pod_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a node queued for the taint that evicts, as the queue is served while the zones are looked at."""
+    queued: list[str] = []
+    monkeypatch.setattr(ZoneQueue, "add", lambda self, name: queued.append(name))
+    without_tolerations = APIServerConfig(disable_admission_plugins=("DefaultTolerationSeconds",))
+    with Cluster(nodes=0, apiserver=without_tolerations) as cluster:
+        cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "silent"}})
+        spec = {"nodeName": "silent", "containers": [{"name": "c", "image": "i"}]}
+        cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stays"}, "spec": spec})
+        cluster.wait_until(lambda: condition(cluster.get("v1", "Node", "silent"), "Ready"), timeout=120)
+        cluster.run_for(60)
+        pod = cluster.get("v1", "Pod", "stays")
+        assert pod is not None
+        assert "deletionTimestamp" not in pod["metadata"]
+        assert queued == []
+        add_node(cluster, "lively")
+        cluster.wait_until(lambda: queued == ["silent"] * len(queued) and queued, timeout=30)
 
 
 def test_every_node_has_its_own_pod_addresses(cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import re
 import socket
 import ssl
@@ -32,6 +33,8 @@ from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.hostaddress import host_address
 from tiphys.wire.server import serve
 from tiphys.wire.tls import client_context
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -116,7 +119,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         service_cluster_ip_ranges=_words(flags.service_cluster_ip_range),
         service_node_ports=(int(first), int(last)),
         storage_root=flags.etcd_prefix.rstrip("/"),
-        anonymous=flags.anonymous_auth,
+        anonymous=_anonymous(flags),
         tokens=read_users(flags.token_auth_file) if flags.token_auth_file else {},
         bootstrap_tokens=flags.enable_bootstrap_token_auth,
         service_account_signing_key=_text(flags.service_account_signing_key_file),
@@ -153,6 +156,14 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     else:
         found.advertise_address = _reachable(flags.bind_address, flags_parser)
     return found
+
+
+def _anonymous(flags: argparse.Namespace) -> bool:
+    """Nobody in particular gets through to authorization only if that looks at who is calling."""
+    if flags.anonymous_auth and "AlwaysAllow" in _words(flags.authorization_mode):
+        log.warning("--anonymous-auth is off: with the authorization mode AlwaysAllow, anybody could do anything")
+        return False
+    return bool(flags.anonymous_auth)
 
 
 def _reachable(bound: str, flags_parser: FlagParser) -> str:

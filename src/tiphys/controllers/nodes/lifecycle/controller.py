@@ -125,6 +125,11 @@ class NodeLifecycleController:
         await self._register(nodes)
         await asyncio.gather(*map(self._check, nodes))
         await self._handle_disruption(nodes)
+        if not self._all_down():
+            await asyncio.gather(*map(self._taint, nodes))
+
+    def _all_down(self) -> bool:
+        return all(state is ZoneState.FULL for state in self._zones.values())
 
     async def _register(self, nodes: list[Object]) -> None:
         names = {name_of(node) for node in nodes}
@@ -147,7 +152,6 @@ class NodeLifecycleController:
             if judgement.current is None:
                 return
             self._ready[name] = judgement.current
-            await self._taint(node, judgement.current)
             became_unready = judgement.current != "True" and judgement.observed == "True"
             if became_unready:
                 message = f"Node {name} status is now: NodeNotReady"
@@ -181,14 +185,27 @@ class NodeLifecycleController:
         self._health[name] = judgement.health
         return judgement
 
-    async def _taint(self, node: Object, ready: str) -> None:
+    async def _taint(self, node: Object) -> None:
+        """Mark a node for the taint that its state asks for. What fails is done again in the next round.
+
+        Only after the zones have been looked at: where all are down, no node is tainted, not even for a moment.
+        """
         name = name_of(node)
-        if ready == "True":
-            await self._untaint(node)
-            return
-        wanted, other = (
-            (NOT_READY_TAINT, UNREACHABLE_TAINT) if ready == "False" else (UNREACHABLE_TAINT, NOT_READY_TAINT)
-        )
+        try:
+            match self._ready.get(name):
+                case None:
+                    return
+                case "True":
+                    await self._untaint(node)
+                case "False":
+                    await self._want_taint(node, NOT_READY_TAINT, UNREACHABLE_TAINT)
+                case _:
+                    await self._want_taint(node, UNREACHABLE_TAINT, NOT_READY_TAINT)
+        except (errors.ApiError, ConnectionError, TimeoutError) as error:
+            log.warning("taints of node %s: %s", name, error)
+
+    async def _want_taint(self, node: Object, wanted: Taint, other: Taint) -> None:
+        name = name_of(node)
         if has_taint(node, other):
             await swap_taints(self._client, self._clock, name, [wanted], [other])
         elif not has_taint(node, wanted):
@@ -231,9 +248,9 @@ class NodeLifecycleController:
         for zone in self._zones.keys() - zones.keys():
             del self._zones[zone]
         before = {zone: self._zones.get(zone, ZoneState.INITIAL) for zone in zones}
-        all_down = all(state is ZoneState.FULL for state in states.values())
         were_down = all(state is ZoneState.FULL for state in before.values())
         self._zones |= states
+        all_down = self._all_down()
         if all_down and were_down:
             return
         if all_down:
