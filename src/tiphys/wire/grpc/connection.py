@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import quote
 
 from tiphys.wire import eager
@@ -27,10 +27,7 @@ from tiphys.wire.grpc.stream import (
     Stream,
     decode,
 )
-from tiphys.wire.http import Headers, Request
-
-if TYPE_CHECKING:
-    from tiphys.wire.grpc.server import GrpcServer
+from tiphys.wire.http import Handler, Headers, Request
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +70,24 @@ class ConnectionLost(Exception):
         self.code = code
 
 
+class Services(Protocol):
+    """The server of a connection: what it serves, and what it keeps."""
+
+    rpcs: Mapping[str, Rpc]
+    handler: Handler
+    """For plain HTTP."""
+    max_message: int
+    loop: asyncio.AbstractEventLoop
+    connections: set[GrpcConnection]
+
+    @property
+    def status_of(self) -> Callable[[Exception], tuple[int, str] | None]: ...
+
+    def http1(self) -> asyncio.Protocol: ...
+
+
 class GrpcConnection(asyncio.Protocol):
-    def __init__(self, server: GrpcServer, need_certificate: bool = False) -> None:
+    def __init__(self, server: Services, need_certificate: bool = False) -> None:
         self.initial_window = DEFAULT_WINDOW
         self._server = server
         self._need_certificate = need_certificate

@@ -9,10 +9,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tiphys.wire.grpc.connection import GrpcConnection
+from typing import Any, Protocol
 
 PREFIX = struct.Struct(">BI")
 """Before each message: whether it is compressed, and its length."""
@@ -42,6 +39,19 @@ class GrpcError(Exception):
 OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 1, 2, 3, 8, 12, 13
 
 
+class Carrier(Protocol):
+    """The connection of a call, as far as the call uses it."""
+
+    initial_window: int
+    """Bytes that a new call may send before the client gives it more room."""
+
+    def send(self, stream: Stream, message: bytes) -> None: ...
+
+    async def drained(self, stream: Stream) -> None: ...
+
+    def consumed(self, stream: Stream, size: int) -> None: ...
+
+
 class Stream:
     """The state of one call. ``outgoing`` holds framed messages that flow control does not let go yet."""
 
@@ -63,7 +73,7 @@ class Stream:
         "writers",
     )
 
-    def __init__(self, connection: GrpcConnection, id: int, rpc: Rpc | None, headers: list[tuple[str, str]]) -> None:
+    def __init__(self, connection: Carrier, id: int, rpc: Rpc | None, headers: list[tuple[str, str]]) -> None:
         self.connection = connection
         self.id = id
         self.rpc = rpc

@@ -9,8 +9,8 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from tiphys.wire.fieldtext import field_name, text
 from tiphys.wire.http import Headers
-from tiphys.wire.http1.framing import field_name, text
 from tiphys.wire.stream import TransportStream, WriteGate
 
 _HIGH_WATER = 512 * 1024

@@ -19,9 +19,10 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from tiphys.wire import eager
+from tiphys.wire.fieldtext import field_name, text
 from tiphys.wire.http import Headers, Peer, Request, Response, Stream, Upgrade
 from tiphys.wire.http1.exchange import ChunkSink, Exchange, Mode, Stage
-from tiphys.wire.http1.framing import CONTINUE, LAST_CHUNK, field_name, response_head, text
+from tiphys.wire.http1.framing import CONTINUE, LAST_CHUNK, response_head
 from tiphys.wire.listening import Host
 from tiphys.wire.stream import TransportStream, WriteGate, peer_of
 

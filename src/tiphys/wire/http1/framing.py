@@ -12,30 +12,6 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 # Go's names, where they differ from Python's.
 _STATUS_LINES |= {413: "HTTP/1.1 413 Request Entity Too Large\r\n", 422: "HTTP/1.1 422 Unprocessable Entity\r\n"}
 
-_KNOWN_FIELDS = (
-    "Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Content-Encoding Content-Length "
-    "Content-Type Date ETag Expect Host If-None-Match Origin Sec-WebSocket-Extensions Sec-WebSocket-Key "
-    "Sec-WebSocket-Protocol Sec-WebSocket-Version Transfer-Encoding Upgrade User-Agent Vary X-Forwarded-For "
-    "X-Stream-Protocol-Version Impersonate-User Impersonate-Group Kubectl-Command Kubectl-Session Audit-Id Warning "
-    "X-Kubernetes-PF-FlowSchema-UID X-Kubernetes-PF-PriorityLevel-UID"
-)
-_FIELD_NAMES: dict[bytes, str] = {}
-for _name in _KNOWN_FIELDS.split():
-    _FIELD_NAMES[_name.encode()] = _FIELD_NAMES[_name.lower().encode()] = _name.lower()
-
-
-def text(data: bytes) -> str:
-    """Bytes of a head as text: UTF-8 where they are, else Latin-1, so that every byte sequence has one."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def field_name(data: bytes) -> str:
-    """A field's name in lower case."""
-    return _FIELD_NAMES.get(data) or text(data).lower()
-
 
 def response_head(status: int, headers: Mapping[str, str], rest: str, date: bytes) -> bytes:
     """Status line and header fields with the empty line; ``rest`` is further fields, as lines."""

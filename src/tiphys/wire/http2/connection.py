@@ -21,8 +21,8 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
+from tiphys.wire.fieldtext import field_name, text
 from tiphys.wire.http import Headers, Peer, Request, Response
-from tiphys.wire.http1.framing import field_name, text
 from tiphys.wire.http2.guard import BODIES, HEADS, BlockDecoder, Guard
 from tiphys.wire.http2.stream import ServedStream
 from tiphys.wire.listening import Host
