@@ -227,7 +227,7 @@ def test_flags_win_over_the_file_and_unknown_ones_are_refused(tmp_path: Path) ->
     assert (found.node_name, found.max_pods, found.cluster_dns) == ("n1", 60, ("10.0.0.10",))
     assert (found.image_minimum_age, found.container_log_max_size, found.anonymous) == (300.0, 5 << 20, True)
     assert (found.register_node, found.reserved, socket, kubeconfig) == (False, {"cpu": "100m"}, "/run/x.sock", "/k")
-    with pytest.raises(FlagError, match=r"flag --feature-gates of the original is not supported"):
+    with pytest.raises(FlagError, match=r"feature gates cannot be set"):
         configuration(["--kubeconfig=/k", "--feature-gates=A=true"])
     file.write_text("kind: KubeletConfiguration\ntopologyManagerPolicy: none\n")
     with pytest.raises(FlagError, match="field topologyManagerPolicy of the original is not supported"):
