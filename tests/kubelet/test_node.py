@@ -17,8 +17,6 @@ from tiphys.kubelet.container.images import (
     credentials,
     default_policy,
     registry_of,
-    split_image,
-    with_default_tag,
 )
 from tiphys.kubelet.container.log_rotation import to_remove
 from tiphys.kubelet.container.logs import LogOptions, parse_line, read_last_lines, read_log
@@ -185,9 +183,6 @@ def test_what_is_garbage() -> None:
 
 
 def test_names_of_images() -> None:
-    assert split_image("host:5000/a/b") == ("host:5000/a/b", "", "")
-    assert split_image("host:5000/a/b:1@sha256:x") == ("host:5000/a/b", "1", "sha256:x")
-    assert with_default_tag("busybox") == "busybox:latest"
     assert default_policy("busybox") == "Always"
     assert default_policy("busybox:1") == "IfNotPresent"
     assert (registry_of("busybox"), registry_of("gcr.io/x")) == ("index.docker.io", "gcr.io")

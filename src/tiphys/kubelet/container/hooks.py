@@ -61,7 +61,6 @@ class HookRunner:
         try:
             port = requests.resolve_port(action["port"], container)
             scheme, host = (action.get("scheme") or "HTTP").lower(), action.get("host") or pod_ip
-            target = path if path.startswith("/") else f"/{path}"
-            await requests.get(scheme, host, port, target, requests.headers_for(action, _AGENT), _HTTP_TIMEOUT)
+            await requests.get(scheme, host, port, path, requests.headers_for(action, _AGENT), _HTTP_TIMEOUT)
         except (requests.RequestFailure, requests.PortError) as error:
             raise HookFailure(f"HTTP lifecycle hook ({path}) for {who} failed - error: {error}") from error

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from tiphys.api.gotext import quote
+from tiphys.kubelet.container.image_names import ImageNameError, parse_image, with_default_tag
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.recorder import PodEvents
@@ -51,7 +53,12 @@ class ImageManager:
         """The reference of the image to start the container from. Raises ``ImageFailure``."""
         wanted = container.get("image", "")
         policy = container.get("imagePullPolicy") or default_policy(wanted)
-        image = with_default_tag(wanted)
+        try:
+            image = with_default_tag(wanted)
+        except ImageNameError as error:
+            message = f"Failed to apply default image tag {quote(wanted)}: {error}"
+            self._events.container(pod, container["name"], "Warning", "InspectFailed", message)
+            raise ImageFailure("InvalidImageName", message) from error
         if policy != "Always":
             present = await self._present(pod, container, image)
             if present:
@@ -145,23 +152,13 @@ def _explain(image: str, error: RuntimeFailure) -> ImageFailure:
     return ImageFailure("ErrImagePull", error.raw)
 
 
-def split_image(image: str) -> tuple[str, str, str]:
-    """Repository, tag and digest of an image's name."""
-    name, _, digest = image.partition("@")
-    head, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:
-        return name, "", digest
-    return head, tag, digest
-
-
-def with_default_tag(image: str) -> str:
-    _, tag, digest = split_image(image)
-    return image if tag or digest else f"{image}:latest"
-
-
 def default_policy(image: str) -> str:
-    _, tag, digest = split_image(image)
-    return "Always" if not digest and tag in ("", "latest") else "IfNotPresent"
+    """What the API server would have set: for the newest of an image, whatever that is, the registry is asked."""
+    try:
+        parsed = parse_image(image)
+    except ImageNameError:
+        return "IfNotPresent"
+    return "Always" if not parsed.digest and parsed.tag in ("", "latest") else "IfNotPresent"
 
 
 def registry_of(image: str) -> str:

@@ -64,7 +64,6 @@ class Prober:
         port = requests.resolve_port(action["port"], container)
         host, scheme = action.get("host") or pod_ip, (action.get("scheme") or "HTTP").lower()
         path = action.get("path") or "/"
-        path = path if path.startswith("/") else f"/{path}"
         try:
             answer = await requests.get(scheme, host, port, path, requests.headers_for(action, _AGENT), timeout)
         except RequestFailure as error:

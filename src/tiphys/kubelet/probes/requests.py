@@ -11,9 +11,9 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from tiphys.kubelet.pod.pods import ContainerSpec
+from tiphys.kubelet.probes.urls import REDIRECTS, Url, UrlError, probe_url, redirected
 
 MAX_BODY = 10 * 1024
 _MAX_REDIRECTS = 10
@@ -66,34 +66,31 @@ async def get(
     scheme: str, host: str, port: int, path: str, headers: Sequence[tuple[str, str]], timeout: float
 ) -> Answer:
     """GET, following redirects on the same host. Raises ``RequestFailure``."""
-    url = f"{scheme}://{_host_port(host, port)}{path}"
+    url = probe_url(scheme, host, port, path)
     try:
         async with asyncio.timeout(timeout):
             for _ in range(_MAX_REDIRECTS):
-                answer = await _get_once(scheme, host, port, path, headers)
-                target = urlsplit(answer.location)
-                if not (300 <= answer.status < 400 and answer.location):
+                answer = await _get_once(url, headers)
+                if answer.status not in REDIRECTS or not answer.location:
                     return answer
-                if target.hostname not in (None, host):
+                target = redirected(url, answer.location)
+                if target.host.lower() != url.host.lower():
                     return answer
-                scheme, port = target.scheme or scheme, target.port or port
-                path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+                url = target
             raise RequestFailure(f'Get "{url}": stopped after {_MAX_REDIRECTS} redirects')
+    except UrlError as error:
+        raise RequestFailure(f'Get "{url}": {error}') from error
     except TimeoutError:
         raise RequestFailure(
             f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
         ) from None
     except ConnectionRefusedError:
-        raise RequestFailure(f'Get "{url}": dial tcp {_host_port(host, port)}: connect: connection refused') from None
+        raise RequestFailure(f'Get "{url}": dial tcp {url.authority}: connect: connection refused') from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise RequestFailure(f'Get "{url}": dial tcp {_host_port(host, port)}: connect: {reason}') from error
+        raise RequestFailure(f'Get "{url}": dial tcp {url.authority}: connect: {reason}') from error
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
         raise RequestFailure(f'Get "{url}": EOF') from error
-
-
-def _host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _insecure_context() -> ssl.SSLContext:
@@ -104,12 +101,12 @@ def _insecure_context() -> ssl.SSLContext:
     return context
 
 
-async def _get_once(scheme: str, host: str, port: int, path: str, headers: Sequence[tuple[str, str]]) -> Answer:
-    tls = _insecure_context() if scheme.lower() == "https" else None
-    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+async def _get_once(url: Url, headers: Sequence[tuple[str, str]]) -> Answer:
+    tls = _insecure_context() if url.scheme == "https" else None
+    reader, writer = await asyncio.open_connection(url.host, url.port, ssl=tls)
     try:
-        own_host = next((value for name, value in headers if name.lower() == "host"), _host_port(host, port))
-        lines = [f"GET {quote(path, safe='/?&=:%+,;@$!*()~')} HTTP/1.1", f"Host: {own_host}", "Connection: close"]
+        own_host = next((value for name, value in headers if name.lower() == "host"), url.authority)
+        lines = [f"GET {url.target} HTTP/1.1", f"Host: {own_host}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers if name.lower() != "host"]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

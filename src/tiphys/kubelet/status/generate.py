@@ -20,7 +20,13 @@ from tiphys.kubelet.status.containers import Reasons, Resized, container_statuse
 from tiphys.kubelet.status.phase import pod_phase
 
 Object = dict[str, Any]
+MAX_MESSAGES = 12 << 10
 _TERMINAL = ("Succeeded", "Failed")
+_STATUSES = {
+    Kind.REGULAR: "containerStatuses",
+    Kind.INIT: "initContainerStatuses",
+    Kind.EPHEMERAL: "ephemeralContainerStatuses",
+}
 
 
 def _no_probe(*_: object) -> bool | None:
@@ -57,17 +63,14 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
     status: Object = {}
     if generation := pod["metadata"].get("generation"):
         status["observedGeneration"] = generation
-    for kind, name in (
-        (Kind.REGULAR, "containerStatuses"),
-        (Kind.INIT, "initContainerStatuses"),
-        (Kind.EPHEMERAL, "ephemeralContainerStatuses"),
-    ):
+    for kind, name in _STATUSES.items():
         found = container_statuses(
             pod, kind, observed, before.get(name) or [], context.reasons, context.runtime_name, context.resized
         )
         if found:
             status[name] = found
     fill_readiness(pod, status, context.probe, context.was_ready)
+    _shorten_messages(pod, status)
     main = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     _set_phase(pod, observed, status, main, context)
     others = [c for c in (pod.get("status") or {}).get("conditions") or [] if c["type"] not in OWNED]
@@ -81,6 +84,19 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
     status["qosClass"] = qos_of(pod)
     status["startTime"] = before.get("startTime") or (pod.get("status") or {}).get("startTime") or context.now
     return status
+
+
+def _shorten_messages(pod: Pod, status: Object) -> None:
+    """The last words of all containers of a pod share 12 KiB: each has its part, whatever the others say."""
+    limit = MAX_MESSAGES // max(1, sum(1 for _ in pods.all_containers(pod)))
+    for name in _STATUSES.values():
+        for container in status.get(name) or []:
+            for state in ("state", "lastState"):
+                ended = (container.get(state) or {}).get("terminated") or {}
+                text = str(ended.get("message") or "")
+                if len(text) > limit // 4 and len(data := text.encode()) > limit:
+                    shorter = {**ended, "message": data[:limit].decode(errors="replace")}
+                    container[state] = {"terminated": shorter}
 
 
 def _disrupted(pod: Pod, before: Object, context: StatusContext) -> Object:

@@ -134,11 +134,11 @@ class VolumeManager:
             return await self._mount_projection(pod, volume)
         if (empty := volume.get("emptyDir")) is not None:
             return await self._mount_empty_dir(pod, volume["name"], empty)
-        if host := volume.get("hostPath"):
+        if (host := volume.get("hostPath")) is not None:
             return MountedVolume(prepare_host_path(host["path"], host.get("type") or ""))
-        if claim := volume.get("persistentVolumeClaim"):
+        if (claim := volume.get("persistentVolumeClaim")) is not None:
             return await self._mount_claim(pod, claim["claimName"], bool(claim.get("readOnly")))
-        if volume.get("ephemeral"):
+        if volume.get("ephemeral") is not None:
             return await self._mount_claim(pod, f"{pods.name_of(pod)}-{volume['name']}", False)
         kind = next((key for key in volume if key != "name"), "emptyDir")
         if kind == "emptyDir":
@@ -151,14 +151,14 @@ class VolumeManager:
         return folder
 
     async def _mount_projection(self, pod: Pod, volume: Object) -> MountedVolume:
-        kind = next(key for key in _PLUGINS if volume.get(key))
+        kind = next(key for key in _PLUGINS if volume.get(key) is not None)
         payload = payloads.make_payload(pod, volume, await self._fetch(pod, volume))
         folder = self._folder(pod, _PLUGINS[kind], volume["name"])
         if kind != "configMap":
             self._in_memory(folder, self._memory_size(pod, None))
         _set_mode(folder, 0o777)
         group = payloads.fs_group(pod)
-        permissions = None if group is None else lambda path: give_to_group(path, group, read_only=True)
+        permissions = None if group is None else lambda _: give_to_group(folder, group, read_only=True)
         write_payload(folder, payload, self._clock.now(), permissions)
         return MountedVolume(folder, read_only=True)
 

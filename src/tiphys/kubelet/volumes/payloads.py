@@ -54,10 +54,10 @@ class Material:
 def projections(volume: Object) -> Iterator[tuple[str, Object, int]]:
     """(kind, source, default mode) of each part of a volume that is made of API data."""
     for kind, name in (("configMap", "configMap"), ("secret", "secret"), ("downwardAPI", "downwardAPI")):
-        if source := volume.get(name):
+        if (source := volume.get(name)) is not None:
             mode = source.get("defaultMode")
             yield kind, source, DEFAULT_MODE if mode is None else mode
-    if projected := volume.get("projected"):
+    if (projected := volume.get("projected")) is not None:
         mode = projected.get("defaultMode")
         for part in projected.get("sources") or []:
             for kind, source in part.items():
@@ -66,7 +66,7 @@ def projections(volume: Object) -> Iterator[tuple[str, Object, int]]:
 
 
 def is_projection(volume: Object) -> bool:
-    return any(volume.get(name) for name in ("configMap", "secret", "downwardAPI", "projected"))
+    return any(volume.get(name) is not None for name in ("configMap", "secret", "downwardAPI", "projected"))
 
 
 def object_name(kind: str, source: Object) -> str:
@@ -104,7 +104,9 @@ def make_payload(pod: Pod, volume: Object, material: Material) -> dict[str, File
                 files |= _from_object("secret", object_name(kind, source), source, material.secrets, mode, pod)
             case "downwardAPI":
                 for item in source.get("items") or []:
-                    files[item["path"]] = FileProjection(material.field(item).encode(), item.get("mode") or mode)
+                    own = item.get("mode")
+                    text = material.field(item).encode()
+                    files[item["path"]] = FileProjection(text, mode if own is None else own)
             case "serviceAccountToken":
                 token = material.tokens[token_spec(source)].encode()
                 token_mode = 0o600 if material.token_mode_private else mode
