@@ -80,10 +80,12 @@ class Call:
 
     @property
     def is_long_running(self) -> bool:
-        """Whether the answer may last: watches and connections."""
+        """Whether the answer may last: watches, connections and, as upstream has it, profiles."""
         info = self.info
         if info.verb in ("watch", "proxy"):
             return True
+        if not info.is_resource:
+            return info.path.startswith("/debug/pprof/")
         return info.subresource in ("attach", "exec", "log", "portforward", "proxy")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from tiphys.api import errors
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.biglists import show_list_page
 from tiphys.apiserver.endpoints.delete import delete_validator
 from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import WriteOptions, delete_options, list_options
-from tiphys.apiserver.endpoints.respond import show_page
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.registry import deleting
 from tiphys.apiserver.storage.listing import Query, read_page
@@ -34,4 +34,4 @@ async def deletecollection(call: Call, target: Target, admission: AdmissionChain
         except errors.StatusError as error:
             if error.code != 404:
                 raise
-    return show_page(call, target, page, form)
+    return await show_list_page(call, target, page, form)

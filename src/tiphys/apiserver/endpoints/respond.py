@@ -22,7 +22,7 @@ from tiphys.wire.http import Response
 Object = dict[str, Any]
 
 _GZIP_FROM = 128 * 1024
-_GZIP_LEVEL = 1
+GZIP_LEVEL = 1
 
 
 def show_entry(call: Call, target: Target, entry: Entry, form: Form = PLAIN, status: int = 200) -> Response:
@@ -63,13 +63,7 @@ def show_object(call: Call, target: Target, obj: Object, form: Form = PLAIN, sta
 
 def show_page(call: Call, target: Target, page: Page, form: Form) -> Response:
     """A list of objects of the registry, with a warning for each that cannot be read."""
-    for hidden in page.hidden:
-        call.warn(f'object "{hidden.key}" cannot be read and is left out: {hidden.why}')
-    meta: Object = {"resourceVersion": str(page.revision)}
-    if page.token or (target.resource.custom and not form.kind):
-        meta["continue"] = page.token
-    if page.remaining is not None:
-        meta["remainingItemCount"] = page.remaining
+    meta = list_meta(call, target, page, form)
     if form.is_plain and target.is_stored_version:
         return body(call, 200, JSON, join(target, meta, page.entries))
     if form.is_protobuf:
@@ -80,14 +74,27 @@ def show_page(call: Call, target: Target, page: Page, form: Form) -> Response:
     return show_list(call, target, objects, meta, form)
 
 
+def list_meta(call: Call, target: Target, page: Page, form: Form) -> Object:
+    """The metadata of a page; warns of what is left out."""
+    for hidden in page.hidden:
+        call.warn(f'object "{hidden.key}" cannot be read and is left out: {hidden.why}')
+    meta: Object = {"resourceVersion": str(page.revision)}
+    if page.token or (target.resource.custom and not form.kind):
+        meta["continue"] = page.token
+    if page.remaining is not None:
+        meta["remainingItemCount"] = page.remaining
+    return meta
+
+
+def start_of_list(target: Target, meta: Object) -> bytes:
+    """The text of a list up to its first item."""
+    kind, version = target.resource.list_kind.encode(), target.gvk.api_version.encode()
+    return b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (kind, version, orjson.dumps(meta))
+
+
 def join(target: Target, meta: Object, entries: Sequence[Entry]) -> bytes:
     """A list as text, from the texts of its items."""
-    gvk = target.gvk
-    start = b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[' % (
-        target.resource.list_kind.encode(),
-        gvk.api_version.encode(),
-        orjson.dumps(meta),
-    )
+    start = start_of_list(target, meta)
     if not entries:
         return start + b"]}\n"
     separator = b"," + target.item_head
@@ -125,6 +132,11 @@ def show(call: Call, obj: Object, form: Form = PLAIN, status: int = 200) -> Resp
     return body(call, status, JSON, orjson.dumps(obj, option=option))
 
 
+def wants_gzip(call: Call) -> bool:
+    """Whether the client accepts an answer that is compressed."""
+    return "gzip" in call.request.headers.get("accept-encoding", "")
+
+
 def headers_of(call: Call, media: str) -> dict[str, str]:
     headers = {"Content-Type": media}
     if call.warnings:
@@ -134,8 +146,8 @@ def headers_of(call: Call, media: str) -> dict[str, str]:
 
 def body(call: Call, status: int, media: str, data: bytes) -> Response:
     headers = headers_of(call, media)
-    if len(data) > _GZIP_FROM and "gzip" in call.request.headers.get("accept-encoding", ""):
-        compressor = zlib.compressobj(_GZIP_LEVEL, wbits=31)
+    if len(data) > _GZIP_FROM and wants_gzip(call):
+        compressor = zlib.compressobj(GZIP_LEVEL, wbits=31)
         data = compressor.compress(data) + compressor.flush()
         headers["Content-Encoding"] = "gzip"
         headers["Vary"] = "Accept-Encoding"

@@ -165,6 +165,7 @@ async def _send_existing(plan: Plan, sink: Sink, encode: Encode) -> int:
         size += len(line)
         if size > _CHUNK:
             await sink.drain()
+            await asyncio.sleep(0)  # a reader that keeps up must not keep others waiting
             size = 0
     if plan.ends_initial and plan.bookmarks:
         sink.write(bookmark(plan.target, plan.form, revision, {"k8s.io/initial-events-end": "true"}))

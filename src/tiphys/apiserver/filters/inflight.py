@@ -1,17 +1,21 @@
 """No more calls at a time than the server can carry: those that read and those that write are counted apart.
 
+A call holds its place until its answer is written, so that readers who take their time count. As upstream, watches and
+connections are not counted; members of ``system:masters`` get through, uncounted, when every place is taken.
 Source: the flags ``--max-requests-inflight`` and ``--max-mutating-requests-inflight`` of kube-apiserver.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tiphys.api import errors
 from tiphys.apiserver.call import Call, Endpoint
-from tiphys.wire.http import Response
+from tiphys.wire.http import Response, Sink, Stream, Upgrade
 
 _READING = frozenset(("get", "list"))
+_PRIVILEGED = "system:masters"
 
 
 @dataclass(slots=True)
@@ -27,27 +31,60 @@ class InFlight:
         if call.is_long_running:
             return await proceed(call)
         if call.info.verb in _READING:
-            return await self._reading(call, proceed)
-        return await self._mutating(call, proceed)
-
-    async def _reading(self, call: Call, proceed: Endpoint) -> Response:
-        _check(self.reading, self.max_reading, call)
-        self.reading += 1
-        try:
-            return await proceed(call)
-        finally:
-            self.reading -= 1
-
-    async def _mutating(self, call: Call, proceed: Endpoint) -> Response:
-        _check(self.mutating, self.max_mutating, call)
+            if self.max_reading and self.reading >= self.max_reading:
+                return await _past(call, proceed)
+            self.reading += 1
+            return await _holding(call, proceed, self._read)
+        if self.max_mutating and self.mutating >= self.max_mutating:
+            return await _past(call, proceed)
         self.mutating += 1
+        return await _holding(call, proceed, self._mutated)
+
+    def _read(self) -> None:
+        self.reading -= 1
+
+    def _mutated(self) -> None:
+        self.mutating -= 1
+
+
+async def _past(call: Call, proceed: Endpoint) -> Response:
+    """Every place is taken: administrators get through, so that they can mend an overloaded cluster. Raises 429."""
+    if _PRIVILEGED in call.user.groups:
+        return await proceed(call)
+    raise errors.too_many_requests("Too many requests, please try again later.", 1)
+
+
+async def _holding(call: Call, proceed: Endpoint, leave: Callable[[], None]) -> Response:
+    """``leave`` the place when the answer is made, or, if it is streamed, written."""
+    held = False
+    try:
+        response = await proceed(call)
+        if isinstance(response.body, bytes | Upgrade) or call.request.method == "HEAD":
+            return response
+        response.body, held = _Held(response.body, leave), True
+        return response
+    finally:
+        if not held:
+            leave()
+
+
+class _Held:
+    """A streamed body with a place, which it leaves once: at its end, or when nobody is left who could run it."""
+
+    def __init__(self, stream: Stream, leave: Callable[[], None]) -> None:
+        self._stream = stream
+        self._leave: Callable[[], None] | None = leave
+
+    async def __call__(self, sink: Sink) -> None:
         try:
-            return await proceed(call)
+            await self._stream(sink)
         finally:
-            self.mutating -= 1
+            self._end()
 
+    def __del__(self) -> None:
+        self._end()
 
-def _check(count: int, limit: int, call: Call) -> None:
-    """Administrators always get through, so that they can mend an overloaded cluster."""
-    if limit and count >= limit and "system:masters" not in call.user.groups:
-        raise errors.too_many_requests("Too many requests, please try again later.", 1)
+    def _end(self) -> None:
+        if self._leave is not None:
+            leave, self._leave = self._leave, None
+            leave()

@@ -8,7 +8,7 @@ import re
 from tiphys.api import errors
 from tiphys.apiserver.call import Call, Endpoint, Filter
 from tiphys.runtime import durations
-from tiphys.wire.http import Response
+from tiphys.wire.http import Response, Sink, Upgrade
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)")
@@ -22,7 +22,8 @@ def limit_time(seconds: float) -> Filter:
         limit = asyncio.timeout(_wanted(call, seconds) if call.parameters else seconds)
         try:
             async with limit:
-                return await proceed(call)
+                response = await proceed(call)
+            return _within(response, limit.when())
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -31,6 +32,23 @@ def limit_time(seconds: float) -> Filter:
             ) from None
 
     return filter
+
+
+def _within(response: Response, when: float | None) -> Response:
+    """The answer, whose streamed body is cut off at the loop's time ``when``."""
+    body = response.body
+    if isinstance(body, bytes | Upgrade):
+        return response
+
+    async def write(sink: Sink) -> None:
+        try:
+            async with asyncio.timeout_at(when):
+                await body(sink)
+        except TimeoutError as error:
+            raise ConnectionAbortedError("the request's time was over before its answer was read") from error
+
+    response.body = write
+    return response
 
 
 def _wanted(call: Call, most: float) -> float:
