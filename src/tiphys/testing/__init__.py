@@ -21,12 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tiphys.testing.cluster import Cluster, TimedOut
+    from tiphys.testing.latenews import LateNews
 
-__all__ = ["Cluster", "TimedOut"]
+__all__ = ["Cluster", "LateNews", "TimedOut"]
 
 
 def __getattr__(name: str) -> Any:
     """The classes are imported when they are used: pytest loads this package in every run, for its plugin."""
+    if name == "LateNews":
+        from tiphys.testing.latenews import LateNews
+
+        return LateNews
     if name in __all__:
         from tiphys.testing import cluster
 

@@ -36,6 +36,7 @@ from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.plugins.registry import Factory
 from tiphys.scheduler.scheduler import Scheduler
 from tiphys.store.memory import MemoryBackend
+from tiphys.testing.latenews import LateClient, LateNews
 from tiphys.testing.simnode import SimulatedNode
 from tiphys.testing.situation import situation
 from tiphys.wire.http import Transport
@@ -57,6 +58,7 @@ class Cluster:
 
     ``seed`` makes every random choice of the cluster's own reproducible. ``controllers`` chooses controllers as
     kube-controller-manager's ``--controllers`` does. ``epoch`` is the wall-clock time at the start, in Unix seconds.
+    With ``late_news`` controllers and scheduler learn of changes late, as it says.
     ``admission`` adds admission plugins; ``scheduler_plugins`` adds scheduler plugins by name, which ``scheduler``, the
     scheduler's configuration, puts into a profile. ``apiserver`` replaces the API server's configuration.
     """
@@ -72,12 +74,14 @@ class Cluster:
         scheduler: SchedulerConfig | None = None,
         scheduler_plugins: Mapping[str, Factory] | None = None,
         apiserver: APIServerConfig | None = None,
+        late_news: LateNews | None = None,
     ) -> None:
         self.loop = VirtualTimeLoop()
         self.clock = VirtualClock(self.loop, epoch)
         self.rng = random.Random(seed)
         self._wanted_nodes = nodes
         self._controllers = tuple(controllers)
+        self._late_news = late_news
         self._scheduler = scheduler or SchedulerConfig()
         self._scheduler_plugins = scheduler_plugins
         self._apiserver = apiserver or APIServerConfig(seed=seed)
@@ -117,9 +121,9 @@ class Cluster:
         config = ControllerManagerConfig(
             controllers=self._controllers, allocate_node_cidrs=True, cluster_cidrs=("10.244.0.0/16",)
         )
-        client = self.client_for("kube-controller-manager", "system:kube-controller-manager")
+        client = self._component_client("kube-controller-manager", "system:kube-controller-manager")
         manager = ControllerManager(config, client, self.clock, rng=self.rng, client_for=self._controller_client)
-        client = self.client_for("kube-scheduler", "system:kube-scheduler")
+        client = self._component_client("kube-scheduler", "system:kube-scheduler")
         scheduler = Scheduler(self._scheduler, client, self.clock, self.rng, self._scheduler_plugins)
         self._informers = InformerFactory(self.client, self.clock, self.rng)
         self._recorder = EventRecorder(self.client, self.clock, "tiphys-testing", rng=self.rng)
@@ -133,9 +137,17 @@ class Cluster:
         for number in range(self._wanted_nodes):
             self._spawn_node(f"node-{number}")
 
+    def _component_client(
+        self, user_agent: str, user: str, groups: Iterable[str] = ("system:authenticated",)
+    ) -> Client:
+        if self._late_news is None:
+            return self.client_for(user_agent, user, groups)
+        transport = self.transport_for(user, groups)
+        return LateClient(transport, self._late_news, clock=self.clock, rng=self.rng, user_agent=user_agent)
+
     async def _controller_client(self, account: str) -> Client:
         groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
-        return self.client_for(user_agent(account), f"system:serviceaccount:kube-system:{account}", groups)
+        return self._component_client(user_agent(account), f"system:serviceaccount:kube-system:{account}", groups)
 
     def start_controller(self, make: Callable[[ControllerContext], Runnable]) -> None:
         """Run a controller of your own in the cluster until its end, with an administrator's rights.

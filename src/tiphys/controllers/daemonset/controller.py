@@ -107,11 +107,13 @@ class DaemonSetController:
             return None
         if is_deleting(daemon_set):
             return None
+        # Before the pods are read: what is observed after that, the pods that were read do not show.
+        may_manage = self._expectations.satisfied(key)
         pods = await self._claim(daemon_set)
         current, old = await self._revisions.construct(daemon_set, pods)
         digest = labels_of(current).get(HASH_LABEL, "")
         nodes = self._nodes.store.list()
-        if not self._expectations.satisfied(key):
+        if not may_manage:
             return await self._update_status(daemon_set, nodes, pods, digest, observed=False)
         failure = await self._update(key, daemon_set, nodes, pods, digest)
         if failure is None:
@@ -148,6 +150,8 @@ class DaemonSetController:
         self._tell_ended(daemon_set, plan)
         failure = await self._carry_out(key, daemon_set, plan, digest)
         if failure is None and planning.is_rolling(daemon_set) and self._expectations.satisfied(key):
+            if plan.create or plan.delete:
+                by_node = planning.by_node(await self._claim(daemon_set))
             plan = planning.rolling_update(daemon_set, nodes, by_node, digest, now)
             failure = await self._carry_out(key, daemon_set, plan, digest)
         return failure

@@ -148,7 +148,10 @@ class JobController:
             return None
         job = copy(shared)
         job.setdefault("status", {}).setdefault("uncountedTerminatedPods", {})
-        return await _Sync(self, key, job).run(await self._claim(job))
+        # Both before the pods are read: what is observed after that, the pods that were read do not show.
+        satisfied = self._expectations.satisfied(key)
+        removed = frozenset(self._removed.get(key, ()))
+        return await _Sync(self, key, job).run(await self._claim(job), removed, satisfied=satisfied)
 
     async def _claim(self, job: Object) -> list[Object]:
         matches = label_selector(job["spec"].get("selector"))
@@ -171,10 +174,9 @@ class _Sync:
         self._expectations = owner._expectations
         self._result: Result | None = None
 
-    async def run(self, pods: list[Object]) -> Result | None:
-        satisfied = self._expectations.satisfied(self._key)
+    async def run(self, pods: list[Object], removed: frozenset[str], *, satisfied: bool) -> Result | None:
+        """``removed``: pods whose finalizer was removed; ``satisfied``: whether all that was created is in ``pods``."""
         now = self._clock.now()
-        removed = frozenset(self._owner._removed.get(self._key, ()))
         tally = Tally(self._job, pods, removed, now)
         if not self._job["status"].get("startTime") and not is_suspended(self._job):
             self._job["status"]["startTime"] = timestamp(now)

@@ -123,8 +123,8 @@ class NodeLifecycleController:
         """Look at every node once."""
         nodes = self._nodes.store.list()
         await self._register(nodes)
-        await asyncio.gather(*map(self._check, nodes))
-        await self._handle_disruption(nodes)
+        states = await asyncio.gather(*map(self._check, nodes))
+        await self._handle_disruption(nodes, states)
         if not self._all_down():
             await asyncio.gather(*map(self._taint, nodes))
 
@@ -144,13 +144,18 @@ class NodeLifecycleController:
             self._ready.pop(name, None)
             self._tainter.remove(name)
 
-    async def _check(self, node: Object) -> None:
-        """Judge one node and act on it; what fails is done again in the next round."""
+    async def _check(self, node: Object) -> bool | None:
+        """Judge one node and act on it; what fails is done again in the next round.
+
+        Returns whether the node is ready, which one that has never said so is not; None when that is not known.
+        """
         name = name_of(node)
+        ready = None
         try:
             judgement = await self._judge(node)
+            ready = judgement.current == "True"
             if judgement.current is None:
-                return
+                return ready
             self._ready[name] = judgement.current
             became_unready = judgement.current != "True" and judgement.observed == "True"
             if became_unready:
@@ -162,6 +167,7 @@ class NodeLifecycleController:
             self._retry.discard(name)
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
             log.warning("health of node %s: %s", name, error)
+        return ready
 
     async def _judge(self, node: Object) -> health.Judgement:
         name, config = name_of(node), self._config
@@ -236,13 +242,12 @@ class NodeLifecycleController:
 
     # Zones
 
-    async def _handle_disruption(self, nodes: list[Object]) -> None:
+    async def _handle_disruption(self, nodes: list[Object], readiness: list[bool | None]) -> None:
         """Where every zone is down, rather this controller is cut off: taint nobody, and start afresh afterwards."""
         zones: dict[str, list[bool]] = {}
-        for node in nodes:
-            if EXCLUDED not in labels_of(node) and name_of(node) in self._ready:
-                flags = zones.setdefault(health.zone_of(node), [])
-                flags.append(self._ready[name_of(node)] == "True")
+        for node, ready in zip(nodes, readiness, strict=True):
+            if EXCLUDED not in labels_of(node) and ready is not None:
+                zones.setdefault(health.zone_of(node), []).append(ready)
         threshold = self._config.unhealthy_zone_threshold
         states = {zone: health.zone_state(flags, threshold) for zone, flags in zones.items()}
         for zone in self._zones.keys() - zones.keys():
