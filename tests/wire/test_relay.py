@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tiphys.runtime.clock import VirtualTimeLoop
 from tiphys.wire.memory import stream_pair
 from tiphys.wire.relay import relay
 
@@ -86,3 +87,48 @@ def test_a_slow_reader_holds_the_writer_back() -> None:
         await asyncio.gather(sending, joined)
 
     asyncio.run(main())
+
+
+def test_what_is_under_way_arrives_although_the_other_direction_has_ended() -> None:
+    async def main() -> None:
+        client, left = stream_pair()
+        right, server = stream_pair()
+        joined = asyncio.create_task(relay(left, right))
+        client.write_eof()
+        assert await server.read() == b""
+        received = b""
+
+        async def receive() -> None:
+            nonlocal received
+            while data := await client.read():
+                received += data
+
+        receiving = asyncio.create_task(receive())
+        for number in range(20):
+            server.write(bytes((number,)) * 50_000)
+            await server.drain()
+            await asyncio.sleep(4)  # slow, but never silent for long
+        server.write_eof()
+        await receiving
+        assert received == b"".join(bytes((number,)) * 50_000 for number in range(20))
+        await joined
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+
+
+def test_a_session_whose_client_has_left_ends_soon_though_the_other_side_never_does() -> None:
+    async def main() -> None:
+        client, left = stream_pair()
+        right, server = stream_pair()
+        joined = asyncio.create_task(relay(left, right))
+        client.write_eof()
+        started = asyncio.get_running_loop().time()
+        await joined
+        assert asyncio.get_running_loop().time() - started < 10
+        assert await server.read() == b""
+        with pytest.raises(ConnectionError):
+            await server.drain()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())

@@ -73,10 +73,12 @@ class ByteStream(Protocol):
     async def drain(self) -> None: ...
 
     def write_eof(self) -> bool:
-        """Half-close, where the transport can; otherwise nothing. Whether it could (TLS cannot)."""
+        """Half-close: nothing more is written, the other side may go on. Whether the transport could."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Read and write no more; what was written still arrives."""
+        ...
 
 
 Stream = Callable[[Sink], Awaitable[None]]

@@ -6,6 +6,8 @@ import asyncio
 import socket
 from typing import cast
 
+from tiphys.wire.parting import part, unread
+
 _HIGH_WATER = 256 * 1024
 _LOW_WATER = 64 * 1024
 
@@ -65,6 +67,8 @@ class TransportStream:
     # -- what the protocol calls
 
     def feed(self, data: bytes) -> None:
+        if self._closed:
+            return
         self._buffer += data
         if len(self._buffer) > _HIGH_WATER and not self._paused and not self._eof:
             self._paused = True
@@ -73,7 +77,11 @@ class TransportStream:
 
     def feed_eof(self, error: Exception | None = None) -> None:
         """No more bytes come; with ``error``, the connection broke."""
+        if error is not None and not self._eof:
+            self.feed(unread(self._transport))
         self._eof = True
+        if self._closed and error is None:
+            self._transport.close()
         self._error = self._error or error
         self._wake()
 
@@ -122,10 +130,19 @@ class TransportStream:
         return True
 
     def close(self) -> None:
-        """Send what was written, then close."""
+        """Send what was written, and close when it has arrived; nothing is read any more."""
+        if self._closed:
+            return
         self._closed = True
-        self._transport.close()
+        self._buffer.clear()
         self._wake()
+        if self._eof:
+            self._transport.close()
+            return
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+        part(self._transport)
 
 
 def watch_over(sock: socket.socket | None) -> None:

@@ -14,6 +14,8 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from tiphys.wire.parting import unread
+
 log = logging.getLogger(__name__)
 
 _READ_SIZE = 256 * 1024
@@ -31,6 +33,8 @@ class TlsLayer(asyncio.Protocol):
 
     __slots__ = (
         "_closing",
+        "_heard_goodbye",
+        "_held",
         "_incoming",
         "_inner",
         "_make",
@@ -40,6 +44,7 @@ class TlsLayer(asyncio.Protocol):
         "_pending",
         "_raw",
         "_ready",
+        "_said_goodbye",
         "_timeout",
         "_timer",
         "_transport",
@@ -74,6 +79,9 @@ class TlsLayer(asyncio.Protocol):
         self._transport: TlsTransport | None = None
         self._closing = False
         self._paused = False
+        self._held: list[bytes] = []
+        """Read before this side's goodbye, and not delivered while reading is paused."""
+        self._said_goodbye = self._heard_goodbye = False
 
     # -- asyncio.Protocol
 
@@ -94,13 +102,16 @@ class TlsLayer(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._inner is None:
             self._fail(ConnectionResetError("connection closed in the TLS handshake"))
-        elif not self._closing:
-            self._inner.eof_received()  # whatever it wants: TLS has no half-closed connections
-            self.close()
-        return False
+        elif not self._closing and not self._paused:
+            self._hear_goodbye()
+        return not self._closing and self._inner is not None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._settled()
+        if error is not None and self._inner is not None and not self._heard_goodbye:
+            self._paused = False
+            self._incoming.write(unread(self._raw))
+            self._read()
         self._closing = True
         if self._inner is not None:
             self._inner.connection_lost(error)
@@ -160,29 +171,56 @@ class TlsLayer(asyncio.Protocol):
     # -- bytes
 
     def _read(self) -> None:
+        while self._held and not self._paused:
+            cast(asyncio.Protocol, self._inner).data_received(self._held.pop(0))
         while self._incoming.pending and not self._paused and not self._closing:
             try:
                 data = self._object.read(_READ_SIZE)
             except ssl.SSLWantReadError:
                 break  # part of a record
+            except ssl.SSLZeroReturnError:
+                data = b""
             except ssl.SSLError as error:
                 log.debug("TLS: %s", error)
                 self._send()
                 self._raw.abort()
                 return
             if not data:  # the other side's goodbye
-                self.eof_received()
+                self._hear_goodbye()
                 return
             cast(asyncio.Protocol, self._inner).data_received(data)
         if self._outgoing.pending:  # an answer of the protocol itself
             self._send()
+
+    def _hear_goodbye(self) -> None:
+        """The other side has sent all. The inner protocol may want to go on writing."""
+        if self._heard_goodbye:
+            return
+        self._heard_goodbye = True
+        if not cast(asyncio.Protocol, self._inner).eof_received():
+            self.close()
+
+    def say_goodbye(self) -> None:
+        """Send no more; what the other side still sends is read on."""
+        if self._said_goodbye or self._closing:
+            return
+        self._said_goodbye = True
+        with contextlib.suppress(ssl.SSLError):  # OpenSSL takes what lies unread before a goodbye for an attack
+            while self._incoming.pending and (data := self._object.read(_READ_SIZE)):
+                self._held.append(data)
+        with contextlib.suppress(ssl.SSLError):  # the other side's goodbye is not there yet, as expected
+            self._object.unwrap()
+        self._send()
+        self._raw.write_eof()
+        if self._held:
+            asyncio.get_running_loop().call_soon(self._read)
 
     def _send(self) -> None:
         if self._outgoing.pending and not self._raw.is_closing():
             self._raw.write(self._outgoing.read())
 
     def write(self, data: Data) -> None:
-        if self._closing or not data:
+        if self._closing or self._said_goodbye or not data:
             return
         try:
             if len(data) <= _WRITE_SIZE:
@@ -224,9 +262,10 @@ class TlsLayer(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
-        with contextlib.suppress(ssl.SSLError):  # its goodbye is not there yet, as expected
-            self._object.unwrap()
-        self._send()
+        if not self._said_goodbye:
+            with contextlib.suppress(ssl.SSLError):  # its goodbye is not there yet, as expected
+                self._object.unwrap()
+            self._send()
         self._raw.close()
 
     def abort(self) -> None:
@@ -291,7 +330,7 @@ class TlsTransport(asyncio.Transport):
         return self._layer.raw.get_write_buffer_size()
 
     def can_write_eof(self) -> bool:
-        return False
+        return True
 
     def write_eof(self) -> None:
-        raise NotImplementedError("TLS connections cannot be half-closed")
+        self._layer.say_goodbye()

@@ -169,13 +169,17 @@ class WebSocket:
             self._protocol.send_ping(b"")
             self._flush()
 
-    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
-        """Send the close frame and close the connection."""
+    def finish(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
+        """Send the close frame: nothing more is sent; what the other side still says is received."""
         from websockets.protocol import OPEN
 
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason)
             self._flush()
+
+    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
+        """Send the close frame and close the connection."""
+        self.finish(code, reason)
         self._over = True
         self._stream.close()
 
@@ -258,7 +262,8 @@ class TunnelStream:
         await self._socket.drain()
 
     def write_eof(self) -> bool:
-        return False
+        self._socket.finish()
+        return True
 
     def close(self) -> None:
         self._socket.close()

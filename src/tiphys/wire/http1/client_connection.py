@@ -11,6 +11,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from tiphys.wire.fieldtext import field_name, text
 from tiphys.wire.http import Headers
+from tiphys.wire.parting import unread
 from tiphys.wire.stream import TransportStream, WriteGate
 
 _HIGH_WATER = 512 * 1024
@@ -103,13 +104,15 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._raw is not None:
             self._raw.feed_eof()
-            return self._transport.get_extra_info("ssl_object") is None
+            return True
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gate.lose()
         if self._raw is not None:
             self._raw.feed_eof(error)
+        elif error is not None and self._response is not None:
+            self.data_received(unread(self._transport))
         if self._response is not None and self._to_end and error is None:
             self._response.complete()
             self._response = None

@@ -24,14 +24,13 @@ from tiphys.wire.http import Headers, Peer, Request, Response, Stream, Upgrade
 from tiphys.wire.http1.exchange import ChunkSink, Exchange, Mode, Stage
 from tiphys.wire.http1.framing import CONTINUE, LAST_CHUNK, response_head
 from tiphys.wire.listening import Host
+from tiphys.wire.parting import part
 from tiphys.wire.stream import TransportStream, WriteGate, peer_of
 
 log = logging.getLogger(__name__)
 
 _JOIN_LIMIT = 64 * 1024
 """Up to here, copying head and body together is cheaper than a second record and system call."""
-_LINGER = 0.5
-"""Seconds that a refused client's bytes are still read, so that a reset does not overtake the answer (as Go does)."""
 _METHODS = {name.encode(): name for name in ("GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS")}
 
 
@@ -138,7 +137,7 @@ class Http1Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._raw is not None:
             self._raw.feed_eof()
-            return not self._server.secure
+            return True
         # Only half-closed, or gone? As in Go, what still waits for something is given up, what is ready is delivered.
         self._flush_now()
         self._ended = bool(self._queue) and not self._busy and not self._server.secure
@@ -377,7 +376,7 @@ class Http1Connection(asyncio.Protocol):
                 self._server.remove(self)
             return
         if not keep_alive or (self._ended and not self._queue):
-            self._finish(linger=exchange.mode in (Mode.OVERSIZED, Mode.REFUSED))
+            self._finish()
             return
         if exchange.mode is Mode.UPGRADE:  # declined: what follows is HTTP
             self._stage = Stage.IDLE
@@ -391,16 +390,20 @@ class Http1Connection(asyncio.Protocol):
             self._continue_due = False
             self._queue_bytes(CONTINUE)
 
-    def _finish(self, linger: bool) -> None:
+    def _finish(self) -> None:
         self._flush_now()
-        self._stage = Stage.REFUSED
         self._queue.clear()
-        if linger:
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-            self._loop.call_later(_LINGER, self._transport.close)
-        else:
+        if self._raw is not None:
+            self._raw.close()
+            return
+        self._stage = Stage.REFUSED
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        if self._ended:
             self._transport.close()
+        else:
+            part(self._transport)
 
     def _send(self, exchange: Exchange, response: Response, body: bytes, keep_alive: bool) -> None:
         status, headers = response.status, response.headers
