@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from tiphys.api import gotext
 from tiphys.client.rest import Client
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.manager import ControllerManager
 from tiphys.controllers.podautoscaler import replicas
 from tiphys.controllers.podautoscaler.behavior import Bounds, Decision, History, decide
-from tiphys.controllers.podautoscaler.metrics import described, seconds, used
+from tiphys.controllers.podautoscaler.metrics import seconds, used
 from tiphys.controllers.podautoscaler.replicas import CannotCompute, PodMetric, Startup, Tolerance
 from tiphys.testing import Cluster
 from tiphys.wire.http import ClientResponse, Request
@@ -124,7 +125,15 @@ def test_reading_pod_metrics() -> None:
     assert used(item, "memory", "") is None
     assert used(item, "cpu", "x") is None
     assert [seconds(text) for text in ("30s", "1m30.5s", "0", "500ms")] == [30, 90.5, 0, 0.5]
-    assert described({"name": "m"}) == "nil"
+    assert gotext.label_selector(None) == "nil"
+    selector = {
+        "matchLabels": {"b": "2", "a": "1"},
+        "matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}],
+    }
+    assert gotext.label_selector(selector) == (
+        "&LabelSelector{MatchLabels:map[string]string{a: 1,b: 2,},"
+        "MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},},}"
+    )
 
 
 # How fast it is followed

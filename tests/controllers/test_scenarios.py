@@ -569,6 +569,54 @@ def test_a_finished_job_is_deleted_after_its_ttl(cluster: Cluster) -> None:
 # Budgets, quotas, roles, claims
 
 
+def test_revisions_carry_the_hash_label_of_their_kind(cluster: Cluster) -> None:
+    cluster.create(workload("StatefulSet", "db", replicas=0, serviceName="db"))
+    cluster.create(workload("DaemonSet", "agent"))
+    cluster.wait_until(lambda: len(cluster.list("apps/v1", "ControllerRevision", "default")) == 2)
+    labels = {
+        o["metadata"]["name"]: o["metadata"]["labels"] for o in cluster.list("apps/v1", "ControllerRevision", "default")
+    }
+    digests = {name.rpartition("-")[0]: name.rpartition("-")[2] for name in labels}
+    assert sorted(labels.values(), key=str) == [
+        {"app": "agent", "controller-revision-hash": digests["agent"]},
+        {"app": "db", "controller.kubernetes.io/hash": digests["db"]},
+    ]
+
+
+def test_pods_without_a_controller_are_told_of_as_upstream_does(cluster: Cluster) -> None:
+    selector = {"matchLabels": {"app": "bare"}}
+    spec = {"selector": selector, "maxUnavailable": 1}
+    cluster.create({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"}, "spec": spec})
+    pod = template("bare")
+    cluster.create(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", **pod["metadata"]}, "spec": pod["spec"]}
+    )
+    told = cluster.wait_until(lambda: dict(events(cluster, "PodDisruptionBudget", "b")).get("UnmanagedPods"))
+    printed = "&LabelSelector{MatchLabels:map[string]string{app: bare,},MatchExpressions:[]LabelSelectorRequirement{},}"
+    assert told.startswith(
+        f"Pods selected by this PodDisruptionBudget (selector: {printed}) were found to be unmanaged."
+    )
+
+
+def test_autoscalers_of_the_same_pods_are_named(cluster: Cluster) -> None:
+    deploy(cluster, replicas=1)
+    for name in ("a", "b"):
+        metric = {
+            "type": "Resource",
+            "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
+        }
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+        spec = {"scaleTargetRef": target, "maxReplicas": 3, "metrics": [metric]}
+        kind = "HorizontalPodAutoscaler"
+        cluster.create({"apiVersion": "autoscaling/v2", "kind": kind, "metadata": {"name": name}, "spec": spec})
+
+    def told() -> str | None:
+        every = [*events(cluster, kind, "a"), *events(cluster, kind, "b")]
+        return next((message for reason, message in every if reason == "AmbiguousSelector"), None)
+
+    assert cluster.wait_until(told) == "pods by selector app=web are controlled by multiple HPAs: [default/a default/b]"
+
+
 def test_a_disruption_budget_counts_healthy_pods(cluster: Cluster) -> None:
     meta = {"name": "web", "namespace": "default"}
     spec = {"maxUnavailable": "34%", "selector": {"matchLabels": {"app": "web"}}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _ESCAPES = {
@@ -142,3 +143,18 @@ def _decimal(value: float) -> str:
     if len(digits) <= exponent + 1:
         return sign + digits + "0" * (exponent + 1 - len(digits))
     return f"{sign}{digits[: exponent + 1]}.{digits[exponent + 1 :]}"
+
+
+def label_selector(value: Mapping[str, Any] | None) -> str:
+    """A LabelSelector as Go prints the structure; one that is absent as a nil pointer."""
+    if value is None:
+        return "nil"
+    matching = value.get("matchLabels") or {}
+    pairs = "".join(f"{key}: {matching[key]}," for key in sorted(matching))
+    expressions = "".join(
+        f"LabelSelectorRequirement{{Key:{e.get('key', '')},Operator:{e.get('operator', '')},"
+        f"Values:[{' '.join(e.get('values') or ())}],}},"
+        for e in value.get("matchExpressions") or ()
+    )
+    labels = f"map[string]string{{{pairs}}}"
+    return f"&LabelSelector{{MatchLabels:{labels},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"

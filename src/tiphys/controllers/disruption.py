@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from tiphys.api import gotext
 from tiphys.api.meta.conditions import set_condition
 from tiphys.api.meta.intorstring import ScaleError, scaled_value
 from tiphys.client import errors
@@ -237,8 +238,9 @@ class DisruptionController:
 
     def _warn_unmanaged(self, budget: Object, wanted: Expected) -> None:
         if wanted.unmanaged:
+            selector = gotext.label_selector(budget["spec"].get("selector"))
             message = (
-                f"Pods selected by this PodDisruptionBudget (selector: {budget['spec'].get('selector')}) were found to "
+                f"Pods selected by this PodDisruptionBudget (selector: {selector}) were found to "
                 "be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in "
                 'undefined behavior. To account for these pods please set ".spec.minAvailable" field of the PDB to an '
                 "integer value."

@@ -23,6 +23,9 @@ from tiphys.controllers.templates import safe_encode
 from tiphys.runtime.fnv import fnv32
 
 HASH_LABEL = "controller-revision-hash"
+"""On pods: the revision that they have. On revisions of a DaemonSet: their hash."""
+REVISION_HASH_LABEL = "controller.kubernetes.io/hash"
+"""On revisions of a StatefulSet."""
 
 
 def template_patch(owner: Object) -> Object:
@@ -60,12 +63,12 @@ def revision_name(owner: str, digest: str) -> str:
     return f"{owner[:223]}-{digest}"
 
 
-def new_revision(owner: Object, kind: str, revision: int, collision_count: int | None) -> Object:
-    """The revision of the owner's template as it is now."""
+def new_revision(owner: Object, kind: str, revision: int, collision_count: int | None, label: str) -> Object:
+    """The revision of the owner's template as it is now, with its hash in ``label``."""
     data = template_patch(owner)
     digest = hash_of(data, collision_count)
     labels = dict((owner["spec"]["template"].get("metadata") or {}).get("labels") or {})
-    labels[HASH_LABEL] = digest
+    labels[label] = digest
     return {
         "kind": "ControllerRevision",
         "apiVersion": "apps/v1",

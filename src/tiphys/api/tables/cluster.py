@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiphys.api import gotext
 from tiphys.api.meta.quantity import canonical
 from tiphys.api.tables.formats import (
     NONE,
@@ -18,7 +19,6 @@ from tiphys.api.tables.formats import (
     duration,
     labels,
     name,
-    selector_in_go,
     since,
 )
 
@@ -228,7 +228,7 @@ def print_policy_binding(obj: Object, now: float) -> Cells:
     if reference.get("name"):
         text = f"{reference.get('namespace') or '*'}/{reference['name']}"
     elif reference.get("selector") is not None:
-        text = selector_in_go(reference["selector"])
+        text = gotext.label_selector(reference["selector"])
     return [name(obj), obj["spec"].get("policyName", ""), text, age(obj, now)]
 
 

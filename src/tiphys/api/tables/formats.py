@@ -83,19 +83,6 @@ def selector(value: Mapping[str, Any] | None, empty: str = NONE, broken: str = "
         return broken
 
 
-def selector_in_go(value: Mapping[str, Any]) -> str:
-    """A LabelSelector as Go prints the structure."""
-    matching = value.get("matchLabels") or {}
-    pairs = "".join(f"{key}: {matching[key]}," for key in sorted(matching))
-    expressions = "".join(
-        f"LabelSelectorRequirement{{Key:{e.get('key', '')},Operator:{e.get('operator', '')},"
-        f"Values:[{' '.join(e.get('values') or ())}],}},"
-        for e in value.get("matchExpressions") or ()
-    )
-    labels = f"map[string]string{{{pairs}}}"
-    return f"&LabelSelector{{MatchLabels:{labels},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
-
-
 def containers(pod_spec: Mapping[str, Any] | None) -> list[str]:
     """Names and images of a pod template's containers."""
     found = (pod_spec or {}).get("containers") or []

@@ -55,7 +55,7 @@ class Revisions:
         return await self._client.update(CONTROLLER_REVISIONS, wanted)
 
     async def _create(self, daemon_set: Object, data: Object, number: int) -> Object:
-        wanted = history.new_revision(daemon_set, "DaemonSet", number, None)
+        wanted = history.new_revision(daemon_set, "DaemonSet", number, None, history.HASH_LABEL)
         digest = compute_hash(daemon_set["spec"]["template"], status_of(daemon_set).get("collisionCount"))
         wanted["metadata"]["name"] = f"{name_of(daemon_set)}-{digest}"
         wanted["metadata"]["labels"][history.HASH_LABEL] = digest

@@ -182,7 +182,7 @@ class HorizontalPodAutoscalerController:
         pods = [pod for pod in self._pods.store.list(namespace_of(look.hpa)) if selector.matches(labels_of(pod))]
         rivals = self._rivals(namespace_of(look.hpa), pods)
         if len(rivals) > 1:
-            named = " ".join(f"{{{name} {namespace_of(look.hpa)}}}" for name in rivals)
+            named = " ".join(f"{namespace_of(look.hpa)}/{name}" for name in rivals)
             told = f"pods by selector {text} are controlled by multiple HPAs: [{named}]"
             raise self._bad_selector(look, "AmbiguousSelector", told)
         return Target(look.current, int(status.get("replicas") or 0), text, pods)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tiphys.api import gotext
 from tiphys.api.meta.quantity import Format, Quantity
 from tiphys.controlkit.discovery import Discovered
 from tiphys.controlkit.objects import Object, namespace_of
 from tiphys.controllers.podautoscaler import replicas
-from tiphys.controllers.podautoscaler.metrics import Metrics, described
+from tiphys.controllers.podautoscaler.metrics import Metrics
 from tiphys.controllers.podautoscaler.replicas import CannotCompute, Proposal, Startup, Tolerance
 
 
@@ -127,7 +128,7 @@ class Evaluation:
                 proposal, current = await self._total(read, target)
             except CannotCompute as error:
                 raise CannotCompute(f"failed to get {metric['name']} object metric: {error}") from error
-            title = f"external metric {metric['name']}({described(metric)})"
+            title = f"external metric {metric['name']}({gotext.label_selector(metric.get('selector'))})"
         status = {"type": "Object", "object": {"metric": metric, "describedObject": thing, "current": current}}
         return Evaluated(proposal.replicas, title, status)
 
@@ -148,7 +149,11 @@ class Evaluation:
             what = f"{metric['name']} external metric" if average else f"external metric {metric['name']}"
             raise CannotCompute(f"failed to get {what}: {error}") from error
         status = {"type": "External", "external": {"metric": metric, "current": current}}
-        return Evaluated(proposal.replicas, f"external metric {metric['name']}({described(metric)})", status)
+        return Evaluated(
+            proposal.replicas,
+            f"external metric {metric['name']}({gotext.label_selector(metric.get('selector'))})",
+            status,
+        )
 
     async def _total(self, read: Callable[[], Awaitable[int]], target: Object) -> tuple[Proposal, Object]:
         """The proposal for a value that all pods serve together, and how the status shows the value."""

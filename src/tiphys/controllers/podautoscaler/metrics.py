@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from tiphys.api import gotext
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.meta.selectors import SelectorError, selector_from_object
 from tiphys.client import errors
@@ -92,7 +93,8 @@ class Metrics:
     async def external(self, namespace: str, metric: Object) -> int:
         """The sum of all series that match."""
         asked = {"labelSelector": _selector(metric)} if metric.get("selector") else {}
-        trouble = f"unable to get external metric {namespace}/{metric['name']}/{described(metric)}"
+        selector = gotext.label_selector(metric.get("selector"))
+        trouble = f"unable to get external metric {namespace}/{metric['name']}/{selector}"
         try:
             items = await self._items(f"{_EXTERNAL}/namespaces/{namespace}/{metric['name']}", asked)
         except errors.ApiError as error:
@@ -134,19 +136,6 @@ def seconds(text: str) -> float:
 
 def no_match(group: str, kind: str) -> str:
     return f'no matches for kind "{kind}" in group "{group}"'
-
-
-def described(metric: Object) -> str:
-    """A metric's selector, as messages print it."""
-    selector = metric.get("selector")
-    if selector is None:
-        return "nil"
-    labels = " ".join(f"{key}:{value}" for key, value in sorted((selector.get("matchLabels") or {}).items()))
-    wanted = selector.get("matchExpressions") or ()
-    expressions = " ".join(
-        f"{{{one['key']} {one['operator']} [{' '.join(one.get('values') or ())}]}}" for one in wanted
-    )
-    return f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[{expressions}],}}"
 
 
 def _is_not_served(error: errors.ApiError) -> bool:

@@ -52,7 +52,7 @@ class Revisions:
         if same:
             return await self._client.update(CONTROLLER_REVISIONS, {**same[-1], "revision": number}), collisions
         while True:
-            wanted = history.new_revision(stateful_set, "StatefulSet", number, collisions)
+            wanted = history.new_revision(stateful_set, "StatefulSet", number, collisions, history.REVISION_HASH_LABEL)
             try:
                 return await self._client.create(CONTROLLER_REVISIONS, wanted), collisions
             except errors.AlreadyExists:
