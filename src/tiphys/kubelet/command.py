@@ -23,6 +23,7 @@ from tiphys.kubelet.quantities import value
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.flags import FlagError, FlagParser, parse_duration, parse_map
+from tiphys.runtime.watchdog import Watchdog
 
 _UNSUPPORTED = frozenset(
     (
@@ -317,7 +318,8 @@ async def _serve(config: KubeletConfig, socket: str, kubeconfig: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     try:
-        await task
+        with Watchdog():
+            await task
     except asyncio.CancelledError:
         return
     finally:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiphys.runtime.watchdog import HOLDS
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -23,6 +25,7 @@ class Registry:
         self.collectors: CollectorRegistry = CollectorRegistry()
         ProcessCollector(registry=self.collectors)
         PlatformCollector(registry=self.collectors)
+        self.collectors.register(HOLDS)
         self._made: dict[str, Counter | Gauge | Histogram] = {}
 
     def counter(self, name: str, help: str, labels: tuple[str, ...] = ()) -> Counter:

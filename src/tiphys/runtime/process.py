@@ -1,4 +1,4 @@
-"""One component as a process of its own: an event loop that SIGTERM and SIGINT end in order."""
+"""One component as a process of its own: an event loop that SIGTERM and SIGINT end in order, and that is watched."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import gc
 import signal
 from collections.abc import Coroutine
 from typing import Any
+
+from tiphys.runtime.watchdog import Watchdog
 
 COLLECTED_AFTER = 5000, 20, 20
 """When the collector looks for cycles: one request of an API server makes some hundred objects, and hardly a cycle.
@@ -37,7 +39,8 @@ async def _until_signal(main: Coroutine[Any, Any, None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
-        await task
+        with Watchdog():
+            await task
     except asyncio.CancelledError:
         if not stopping:
             raise

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.runtime.watchdog import HOLDS
+
 BUCKETS = tuple(0.001 * 2**i for i in range(15))
 
 
@@ -56,6 +58,7 @@ class Figures:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(self)
+        registry.register(HOLDS)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Any]:

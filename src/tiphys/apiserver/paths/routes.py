@@ -142,9 +142,11 @@ class Paths:
         from prometheus_client import CollectorRegistry, generate_latest
 
         from tiphys.runtime.metrics import CONTENT_TYPE
+        from tiphys.runtime.watchdog import HOLDS
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self._metrics)
+        registry.register(HOLDS)
         return Response(200, {"Content-Type": CONTENT_TYPE}, generate_latest(registry))
 
     async def _openid(self, call: Call) -> Response:
