@@ -92,9 +92,7 @@ def test_the_header_is_read_as_upstream_reads_it(header: str, token: str, warns:
 
 
 def test_of_several_headers_the_first_counts() -> None:
-    headers = Headers()
-    headers.add("Authorization", "Bearer one")
-    headers.add("Authorization", "Bearer two")
+    headers = Headers.of([("authorization", "Bearer one"), ("authorization", "Bearer two")])
     assert bearer_token(authorization(Request("GET", "/", headers=headers))) == "one"
 
 

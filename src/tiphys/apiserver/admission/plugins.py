@@ -16,7 +16,7 @@ from tiphys.apiserver.admission.certificates import (
 from tiphys.apiserver.admission.ingressclass import DefaultIngressClass
 from tiphys.apiserver.admission.limitranger import LimitRanger
 from tiphys.apiserver.admission.namespacelifecycle import NamespaceLifecycle
-from tiphys.apiserver.admission.noderestriction import NodeRestriction
+from tiphys.apiserver.admission.noderestriction.plugin import NodeRestriction
 from tiphys.apiserver.admission.ownerreferences import OwnerReferencesPermissionEnforcement
 from tiphys.apiserver.admission.plugin import Plugin
 from tiphys.apiserver.admission.podresize import PodResizeValidator
@@ -65,7 +65,7 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("NamespaceLifecycle", lambda c: NamespaceLifecycle(c.registries)),
     ("LimitRanger", lambda c: LimitRanger(c.registries)),
     ("ServiceAccount", lambda c: ServiceAccount(c.registries, c.registries.ids.suffix)),
-    ("NodeRestriction", lambda c: NodeRestriction(c.registries)),
+    ("NodeRestriction", lambda c: NodeRestriction(c.registries, c.authorizer)),
     ("TaintNodesByCondition", lambda c: TaintNodesByCondition()),
     ("PodSecurity", lambda c: PodSecurity(c.registries, c.config.default_pod_security)),
     ("Priority", lambda c: Priority(c.registries)),

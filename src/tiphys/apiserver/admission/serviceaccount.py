@@ -12,13 +12,12 @@ from tiphys.api.meta.copying import copy
 from tiphys.apiserver.admission.attributes import CREATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid, lookup_problem
 from tiphys.apiserver.authn.serviceaccounts import WARN_AFTER
-from tiphys.apiserver.authz.references import references_of
+from tiphys.apiserver.authz.references import is_mirror, references_of
 from tiphys.apiserver.registry.registries import Registries
 
 Object = dict[str, Any]
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
-MIRROR = "kubernetes.io/config.mirror"
 _VOLUME = "kube-api-access-"
 _ENFORCE = "kubernetes.io/enforce-mountable-secrets"
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
@@ -45,7 +44,7 @@ class ServiceAccount(Plugin):
 
     async def admit(self, attributes: Attributes) -> None:
         pod = attributes.new()
-        if MIRROR in (pod["metadata"].get("annotations") or {}):
+        if is_mirror(pod):
             _check_mirror(attributes, pod)
             return
         spec = pod["spec"]
@@ -60,7 +59,7 @@ class ServiceAccount(Plugin):
 
     async def validate(self, attributes: Attributes) -> None:
         pod = attributes.new()
-        if MIRROR in (pod["metadata"].get("annotations") or {}):
+        if is_mirror(pod):
             _check_mirror(attributes, pod)
             return
         name = pod["spec"].get("serviceAccountName")

@@ -1,17 +1,17 @@
 """The node authorizer: a node reads what its pods need, and writes what is about itself and its pods.
 
-What a node's pods refer to is found when a node asks: from the pods that are bound to it, in the cache. Source:
+What a node has to do with is told by the pods that are bound to it (``relations``), as the caches show them. Source:
 https://kubernetes.io/docs/reference/access-authn-authz/node/
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector
 from tiphys.apiserver.authz.authorizer import ALLOWED, NO_OPINION, Access, Decision, Verdict
-from tiphys.apiserver.authz.references import references_of
+from tiphys.apiserver.authz.relations import ClaimsOfSecrets, PodsOfNodes, claim_of
 from tiphys.apiserver.authz.rules import Rule
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
@@ -19,6 +19,7 @@ from tiphys.apiserver.registry.registries import Registries
 Object = dict[str, Any]
 
 NODES, NODE_PREFIX = "system:nodes", "system:node:"
+_SLICE_VERBS = "get, watch, list, create, update, patch, delete, deletecollection"
 _OWN_VERBS = frozenset(("get", "create", "update", "patch", "delete"))
 
 
@@ -33,19 +34,14 @@ def no(reason: str = "") -> Decision:
     return Decision(Verdict.NO_OPINION, reason)
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    pods: tuple[int, ...]
-    references: frozenset[tuple[str, str, str]]
-
-
 class NodeAuthorizer:
     """``rules`` is what every node may do with resources that are not told apart by node."""
 
     def __init__(self, registries: Registries, rules: tuple[Rule, ...]) -> None:
         self._registries = registries
         self._rules = rules
-        self._known: dict[str, _Known] = {}
+        self._pods = PodsOfNodes(registries.get("", "pods"))
+        self._secrets = ClaimsOfSecrets(registries.get("", "persistentvolumes"))
         self._special: dict[tuple[str, str], Callable[[str, Access], Awaitable[Decision]]] = {
             ("", "secrets"): self._read,
             ("", "configmaps"): self._read,
@@ -109,9 +105,32 @@ class NodeAuthorizer:
     async def _related(self, node: str, access: Access) -> Decision:
         if not access.name:
             return no("No Object name found")
-        if (access.resource, access.namespace, access.name) in await self._references(node):
+        if await self._is_related(node, access):
             return ALLOWED
         return no(f"no relationship found between node '{node}' and this object")
+
+    async def _is_related(self, node: str, access: Access) -> bool:
+        match access.resource:
+            case "persistentvolumes":
+                volume = await self._registries.get("", "persistentvolumes").find("", access.name)
+                claim = None if volume is None else claim_of(volume["spec"])
+                return claim is not None and await self._pods.refer(node, ("persistentvolumeclaims", *claim))
+            case "volumeattachments":
+                attachment = await self._registries.get(access.group, access.resource).find("", access.name)
+                return attachment is not None and attachment["spec"].get("nodeName") == node
+            case "resourceslices":
+                entry = await self._registries.get(access.group, access.resource).store.cached("", access.name)
+                return entry is not None and entry.fields[:1] == (node,)
+        if await self._pods.refer(node, (access.resource, access.namespace, access.name)):
+            return True
+        return access.resource == "secrets" and await self._mounts(node, (access.namespace, access.name))
+
+    async def _mounts(self, node: str, secret: tuple[str, str]) -> bool:
+        """Whether a pod of the node uses a volume that is mounted with a secret."""
+        for claim in await self._secrets.claims_of(secret):
+            if await self._pods.refer(node, ("persistentvolumeclaims", *claim)):
+                return True
+        return False
 
     # -- kinds that a node has one of
 
@@ -139,22 +158,25 @@ class NodeAuthorizer:
         if access.verb == "create":
             return ALLOWED
         if access.verb in ("get", "update", "patch", "delete"):
-            entry = await self._registries.get(access.group, access.resource).store.cached("", access.name)
-            own = entry is not None and entry.fields[:1] == (node,)
-            return ALLOWED if own else no(f"no relationship found between node '{node}' and this object")
+            return await self._related(node, access)
+        if access.verb not in ("list", "watch", "deletecollection"):
+            return no(f"only the following verbs are allowed for a ResourceSlice: {_SLICE_VERBS}")
         if _selects(access, "spec.nodeName", node):
             return ALLOWED
         return no("can only list/watch/deletecollection resourceslices with nodeName field selector")
 
     async def _node(self, node: str, access: Access) -> Decision:
-        if access.subresource == "status":
-            return ALLOWED if access.verb in ("update", "patch") else NO_OPINION
-        if access.subresource:
-            return NO_OPINION
-        if access.verb in ("create", "update", "patch") or access.name == node:
-            return ALLOWED if access.verb in ("create", "update", "patch", "get", "list", "watch") else NO_OPINION
-        if access.verb not in ("get", "list", "watch"):
-            return NO_OPINION
+        """Writes are limited further by the NodeRestriction admission plugin."""
+        match access.subresource, access.verb:
+            case ("", "create" | "update" | "patch") | ("status", "update" | "patch"):
+                return ALLOWED
+            case "", "get" | "list" | "watch":
+                return self._read_node(node, access)
+        return NO_OPINION
+
+    def _read_node(self, node: str, access: Access) -> Decision:
+        if access.name == node:
+            return ALLOWED
         if not access.name:
             return no(f"node '{node}' cannot read all nodes, only its own Node object")
         return no(f"node '{node}' cannot read '{access.name}', only its own Node object")
@@ -174,50 +196,13 @@ class NodeAuthorizer:
                 return ALLOWED
         return NO_OPINION
 
-    # -- what pods refer to
-
-    async def _references(self, node: str) -> frozenset[tuple[str, str, str]]:
-        """(resource, namespace, name) of everything that the pods of a node refer to."""
-        registry = self._registries.get("", "pods")
-        entries = [entry for entry in await registry.all() if entry.fields[0] == node]
-        revisions = tuple(entry.revision for entry in entries)
-        known = self._known.get(node)
-        if known is None or known.pods != revisions:
-            found: set[tuple[str, str, str]] = set()
-            for entry in entries:
-                found.update(references_of(registry.object(entry)))
-                found.add(("pods", entry.namespace, entry.name))
-            known = self._known[node] = _Known(revisions, frozenset(found))
-        return known.references | frozenset([found async for found in self._through_volumes(node, known)])
-
-    async def _through_volumes(self, node: str, known: _Known) -> Any:
-        """Volumes behind claims, secrets behind volumes, and attachments to the node."""
-        for resource, namespace, name in known.references:
-            if resource != "persistentvolumeclaims":
-                continue
-            claim = await self._registries.get("", "persistentvolumeclaims").find(namespace, name)
-            volume_name = (claim or {}).get("spec", {}).get("volumeName", "")
-            if volume_name:
-                yield ("persistentvolumes", "", volume_name)
-                volume = await self._registries.get("", "persistentvolumes").find("", volume_name)
-                for found in _volume_secrets((volume or {}).get("spec", {}), namespace):
-                    yield found
-        attachments = self._registries.get("storage.k8s.io", "volumeattachments")
-        for entry in await attachments.all():
-            if attachments.object(entry)["spec"].get("nodeName") == node:
-                yield ("volumeattachments", "", entry.name)
-
-
-def _volume_secrets(spec: Object, namespace: str) -> Iterator[tuple[str, str, str]]:
-    csi = spec.get("csi") or {}
-    for key in ("nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef"):
-        if reference := csi.get(key):
-            yield ("secrets", reference.get("namespace") or namespace, reference.get("name", ""))
-    for source in ("azureFile", "cephfs", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos"):
-        if reference := (spec.get(source) or {}).get("secretRef"):
-            yield ("secrets", reference.get("namespace") or namespace, reference.get("name", ""))
-
 
 def _selects(access: Access, field: str, value: str) -> bool:
-    wanted = (f"{field}={value}", f"{field}=={value}")
-    return any(term.strip() in wanted for term in access.field_selector.split(","))
+    """Whether the request is limited to objects with this value by its field selector."""
+    if not access.field_selector:
+        return False
+    try:
+        terms = parse_field_selector(access.field_selector).terms
+    except SelectorError:
+        return False
+    return FieldTerm(field, value, equal=True) in terms

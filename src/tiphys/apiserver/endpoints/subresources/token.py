@@ -50,14 +50,16 @@ class RequestToken:
         accounts = self._registries.get("", "serviceaccounts")
         namespace, name = call.info.namespace, call.info.name
         match_namespace(request["metadata"], namespace)
+        attributes = attributes_of(call, target, CREATE, options)
+        attributes.object = request
+        await self._admission.mutate(attributes)  # which sees the request as it was sent: nothing is filled in yet
+        request = attributes.new()
         account = accounts.object(await accounts.get(namespace, name))
         self._complete(request, account)
         now = accounts.clock.now()
         request["metadata"]["creationTimestamp"] = format_time(now)
         _check(request)
-        attributes = attributes_of(call, target, CREATE, options)
         attributes.object = request
-        await self._admission.mutate(attributes)
         await self._admission.validate(attributes)
         binding = await self._binding(request["spec"].get("boundObjectRef"), namespace, name)
         request["status"] = self._issue(request, account, binding, now, call)

@@ -11,33 +11,19 @@ from typing import Any
 from tiphys.api.gotext import quote
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.certificates import subject
+from tiphys.apiserver.admission.noderestriction.audiences import Audiences
+from tiphys.apiserver.admission.noderestriction.labels import forbidden_labels
+from tiphys.apiserver.admission.noderestriction.mirrorpods import UnknownSource, api_objects
 from tiphys.apiserver.admission.plugin import Plugin, forbid
-from tiphys.apiserver.admission.serviceaccount import MIRROR
+from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.authz.node import NODE_PREFIX, node_of
-from tiphys.apiserver.authz.references import references_of
+from tiphys.apiserver.authz.references import MIRROR
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.validation.shared.common import equal
 
 Object = dict[str, Any]
 
-_RESTRICTED = "node-restriction.kubernetes.io"
-_KUBELET_LABELS = frozenset(
-    (
-        "kubernetes.io/hostname",
-        "topology.kubernetes.io/zone",
-        "topology.kubernetes.io/region",
-        "failure-domain.beta.kubernetes.io/zone",
-        "failure-domain.beta.kubernetes.io/region",
-        "node.kubernetes.io/instance-type",
-        "beta.kubernetes.io/instance-type",
-        "kubernetes.io/os",
-        "kubernetes.io/arch",
-        "beta.kubernetes.io/os",
-        "beta.kubernetes.io/arch",
-        "node.kubernetes.io/windows-build",
-    )
-)
 _NODE_SIGNERS = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet")
-_KUBELET_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
 class NodeRestriction(Plugin):
@@ -56,8 +42,9 @@ class NodeRestriction(Plugin):
     operations = frozenset((CREATE, UPDATE, DELETE))
     subresources = None
 
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, registries: Registries, authorizer: Authorizer) -> None:
         self._registries = registries
+        self._audiences = Audiences(registries, authorizer)
         self._checks: dict[str, Callable[[str, Attributes], Awaitable[None]]] = {
             "pods": self._pod,
             "nodes": self._node,
@@ -92,14 +79,25 @@ class NodeRestriction(Plugin):
                     reason = f"unexpected operation {quote(operation)}, {who} can only create and delete mirror pods"
                     raise forbid(attributes, reason)
             case "status":
+                if operation != UPDATE:
+                    raise forbid(attributes, f"unexpected operation {quote(operation)}")
                 if _node_name(attributes.old) != node:
                     reason = f"{who} can only update pod status for pods with spec.nodeName set to itself"
                     raise forbid(attributes, reason)
                 if _labels(attributes.object) != _labels(attributes.old):
                     raise forbid(attributes, f"{who} cannot update labels through pod status")
+                if _status(attributes.object, "resourceClaimStatuses") != _status(
+                    attributes.old, "resourceClaimStatuses"
+                ):
+                    raise forbid(attributes, f"{who} cannot update resource claim statues")
+                if _status(attributes.object, "extendedResourceClaimStatus") != _status(
+                    attributes.old, "extendedResourceClaimStatus"
+                ):
+                    raise forbid(attributes, f"{who} cannot update extended resource claim status")
             case "eviction":
-                pod = await self._registries.get("", "pods").find(attributes.namespace, attributes.name)
-                if pod is not None and _node_name(pod) != node:
+                pods = self._registries.get("", "pods")
+                pod = pods.object(await pods.get(attributes.namespace, attributes.name))
+                if _node_name(pod) != node:
                     raise forbid(attributes, f"node {node} can only evict pods with spec.nodeName set to itself")
             case other:
                 reason = f"unexpected pod subresource {quote(other)}, only 'status' and 'eviction' are allowed"
@@ -115,8 +113,11 @@ class NodeRestriction(Plugin):
         if _node_name(pod) != node:
             raise forbid(attributes, f"{who} can only create pods with spec.nodeName set to itself")
         await self._check_owner(node, attributes, meta.get("ownerReferences") or [])
-        place = {**pod, "metadata": {**meta, "namespace": attributes.namespace}}
-        for resource, _, _ in references_of(place):
+        try:
+            resource = api_objects(pod)
+        except UnknownSource as error:
+            raise forbid(attributes, f"error checking mirror pod for API references: {error}") from None
+        if resource:
             raise forbid(attributes, f"{who} can not create pods that reference {resource}")
 
     async def _check_owner(self, node: str, attributes: Attributes, owners: list[Object]) -> None:
@@ -143,30 +144,39 @@ class NodeRestriction(Plugin):
         if attributes.name != node:
             raise forbid(attributes, f"{who} is not allowed to modify node {quote(attributes.name)}")
         if attributes.operation == CREATE:
-            if found := _forbidden(_labels(attributes.object), {}):
+            if (attributes.new().get("spec") or {}).get("configSource") is not None:
+                raise forbid(attributes, f"{who} is not allowed to create pods with a non-nil configSource")
+            if found := forbidden_labels(_labels(attributes.object), {}):
                 raise forbid(attributes, f"{who} is not allowed to set the following labels: {', '.join(found)}")
         elif attributes.operation == UPDATE:
             new, old = attributes.new(), attributes.old or {}
+            source = (new.get("spec") or {}).get("configSource")
+            if source is not None and source != (old.get("spec") or {}).get("configSource"):
+                raise forbid(attributes, f"{who} is not allowed to update configSource to a new non-nil configSource")
             if (new.get("spec") or {}).get("taints") != (old.get("spec") or {}).get("taints"):
                 raise forbid(attributes, f"{who} is not allowed to modify taints")
             if new["metadata"].get("ownerReferences") != old["metadata"].get("ownerReferences"):
                 raise forbid(attributes, f"{who} is not allowed to modify ownerReferences")
-            if found := _forbidden(_labels(new), _labels(old)):
+            if found := forbidden_labels(_labels(new), _labels(old)):
                 raise forbid(attributes, f"is not allowed to modify labels: {', '.join(found)}")
 
     async def _lease(self, node: str, attributes: Attributes) -> None:
-        if attributes.name != node and attributes.operation != DELETE:
+        if attributes.namespace != "kube-node-lease":
+            raise forbid(attributes, 'can only access leases in the "kube-node-lease" system namespace')
+        if _object_name(attributes) != node:
             reason = "can only access node lease with the same name as the requesting node"
             raise forbid(attributes, reason)
 
     async def _csinode(self, node: str, attributes: Attributes) -> None:
-        if attributes.name != node and attributes.operation != DELETE:
+        if _object_name(attributes) != node:
             raise forbid(attributes, "can only access CSINode with the same name as the requesting node")
 
     async def _slice(self, node: str, attributes: Attributes) -> None:
+        if attributes.operation == UPDATE:
+            return  # the authorizer has looked at the stored object
         found = attributes.object if attributes.operation == CREATE else attributes.old
         if ((found or {}).get("spec") or {}).get("nodeName", "") != node:
-            verb = {CREATE: "create", DELETE: "delete"}.get(attributes.operation, "update")
+            verb = attributes.operation.lower()
             reason = f"can only {verb} ResourceSlice with the same NodeName as the requesting node"
             raise forbid(attributes, reason)
 
@@ -183,8 +193,10 @@ class NodeRestriction(Plugin):
     async def _claim(self, node: str, attributes: Attributes) -> None:
         if attributes.subresource != "status":
             raise forbid(attributes, "may only update PVC status")
+        if attributes.operation != UPDATE:
+            raise forbid(attributes, f"unexpected operation {quote(attributes.operation)}")
         new, old = _without_volume_status(attributes.new()), _without_volume_status(attributes.old or {})
-        if new != old:
+        if not equal(new, old):
             reason = (
                 f"node {quote(node)} is not allowed to update fields other than status.quantity and status.conditions"
             )
@@ -210,10 +222,23 @@ class NodeRestriction(Plugin):
             )
         if _node_name(pod) != node:
             raise forbid(attributes, "node requested token bound to a pod scheduled on a different node")
+        if problem := await self._audiences.problem(attributes.user, attributes.name, attributes.new(), pod):
+            raise forbid(attributes, problem)
 
 
 def _node_name(pod: Object | None) -> str:
     return str(((pod or {}).get("spec") or {}).get("nodeName", ""))
+
+
+def _object_name(attributes: Attributes) -> str:
+    """The name of the object that is written; that of a new one is in the object itself."""
+    if attributes.operation == CREATE and attributes.object is not None:
+        return str(attributes.object["metadata"].get("name", ""))
+    return attributes.name
+
+
+def _status(pod: Object | None, field: str) -> Any:
+    return ((pod or {}).get("status") or {}).get(field) or None
 
 
 def _labels(obj: Object | None) -> dict[str, str]:
@@ -225,22 +250,3 @@ def _without_volume_status(claim: Object) -> Object:
     changing = ("capacity", "conditions", "allocatedResources", "allocatedResourceStatuses")
     status = {k: v for k, v in (claim.get("status") or {}).items() if k not in changing}
     return {**claim, "metadata": meta, "status": status}
-
-
-def _forbidden(new: dict[str, str], old: dict[str, str]) -> list[str]:
-    """The labels that changed and that are not a node's to change."""
-    changed = {key for key in new.keys() | old.keys() if new.get(key) != old.get(key)}
-    return sorted(key for key in changed if _is_forbidden(key))
-
-
-def _is_forbidden(key: str) -> bool:
-    namespace = key.rpartition("/")[0]
-    if _in_domain(namespace, _RESTRICTED):
-        return True
-    if not (_in_domain(namespace, "kubernetes.io") or _in_domain(namespace, "k8s.io")):
-        return False
-    return key not in _KUBELET_LABELS and not any(_in_domain(namespace, prefix) for prefix in _KUBELET_PREFIXES)
-
-
-def _in_domain(namespace: str, domain: str) -> bool:
-    return namespace == domain or namespace.endswith(f".{domain}")
