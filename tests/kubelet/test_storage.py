@@ -25,6 +25,7 @@ from tiphys.kubelet.volumes import mounts
 from tiphys.kubelet.volumes.sizes import memory_size
 from tiphys.runtime.clock import VirtualClock
 from tiphys.runtime.folders import Folder
+from tiphys.runtime.tasks import Runner
 
 MIB = 1 << 20
 _DISK = Filesystem(100 * MIB, 50 * MIB, 1000, 500)
@@ -124,10 +125,11 @@ def test_what_takes_long_to_measure_is_measured_seldom(tmp_path: Path, monkeypat
         monkeypatch.setattr(storage, "measure_pod", slow)
 
         async def scene() -> None:
-            meter = StorageMeter(tmp_path, tmp_path, clock)
-            for _ in range(60):
-                assert "uid-web" in await meter.measure([pod("web")], 5)
-                await asyncio.sleep(1)
+            async with Runner(clock, "test ") as runner:
+                meter = StorageMeter(tmp_path, tmp_path, clock, runner)
+                for _ in range(60):
+                    assert "uid-web" in await meter.measure([pod("web")], 5, patience=9)
+                    await asyncio.sleep(1)
 
         loop.run_until_complete(scene())
     assert measured == [0.0, 33.0]

@@ -213,6 +213,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
         if settings_for_machine(settings.data_dir, settings.run_dir).systemd_cgroup
         else "cgroupfs",
         port=settings.kubelet_port,
+        runtime_socket=str(settings.containerd_socket),
         tls_cert=pki / "kubelet.crt",
         tls_key=pki / "kubelet.key",
         client_ca=pki / "ca.crt",

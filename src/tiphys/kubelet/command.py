@@ -291,7 +291,8 @@ def configuration(argv: Sequence[str]) -> tuple[KubeletConfig, str, str, int]:
     endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"
     if not endpoint.startswith(("unix://", "/")):
         raise FlagError(f"kubelet: --container-runtime-endpoint {endpoint} is not a Unix socket")
-    return config, endpoint.removeprefix("unix://"), given.kubeconfig, given.v
+    config.runtime_socket = endpoint.removeprefix("unix://")
+    return config, config.runtime_socket, given.kubeconfig, given.v
 
 
 def main(argv: Sequence[str]) -> int:

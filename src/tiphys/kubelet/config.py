@@ -67,35 +67,5 @@ class KubeletConfig:
     authorization: str = "Webhook"
     """``Webhook`` asks the API server, ``AlwaysAllow`` lets every known caller do everything."""
     memory_volumes: bool = True
-
-
-def describe(config: KubeletConfig) -> dict[str, Any]:
-    """The configuration in use, in the shape of KubeletConfiguration."""
-    return {
-        "kind": "KubeletConfiguration",
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "address": config.address,
-        "port": config.port,
-        "staticPodPath": str(config.static_pod_path or ""),
-        "clusterDNS": list(config.cluster_dns),
-        "clusterDomain": config.cluster_domain,
-        "resolvConf": config.resolver_file,
-        "maxPods": config.max_pods,
-        "podLogsDir": config.log_root,
-        "cgroupDriver": config.cgroup_driver,
-        "cgroupsPerQOS": config.cgroups_per_qos,
-        "cpuCFSQuota": config.cpu_cfs_quota,
-        "serializeImagePulls": config.serialize_image_pulls,
-        "evictionHard": dict(config.eviction_hard),
-        "imageGCHighThresholdPercent": config.image_gc_high_percent,
-        "imageGCLowThresholdPercent": config.image_gc_low_percent,
-        "containerLogMaxSize": str(config.container_log_max_size),
-        "containerLogMaxFiles": config.container_log_max_files,
-        "seccompDefault": config.seccomp_default,
-        "authentication": {
-            "anonymous": {"enabled": config.anonymous},
-            "webhook": {"enabled": config.token_webhook},
-            "x509": {"clientCAFile": str(config.client_ca or "")},
-        },
-        "authorization": {"mode": config.authorization},
-    }
+    runtime_socket: str = ""
+    """The path of the runtime's socket, for figures of its process; empty: none is known."""

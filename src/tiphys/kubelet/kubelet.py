@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.recorder import PodEvents, Recorder
 from tiphys.kubelet.runtime.service import ImageService, RuntimeService
 from tiphys.kubelet.server.handler import KubeletServer
+from tiphys.kubelet.server.snapshot import SnapshotTaker
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
 from tiphys.kubelet.status.generate import rejected_status
@@ -219,7 +221,19 @@ class Kubelet:
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
         image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age)
-        self.storage = StorageMeter(config.root, Path(config.log_root), clock)
+        self.storage = StorageMeter(config.root, Path(config.log_root), clock, runner)
+        self.snapshots = SnapshotTaker(
+            node_name=config.node_name,
+            root=str(next(path for path in (config.root, *config.root.parents) if path.exists())),
+            runtime=self.runtime,
+            images=self.image_service,
+            storage=self.storage,
+            clock=clock,
+            known=self._running,
+            runtime_socket=config.runtime_socket,
+            pods_cgroup=self.settings.pods_cgroup,
+            own_pid=os.getpid(),
+        )
         self._eviction = EvictionManager(
             config.eviction_hard,
             lambda: read_signals(config.root),
@@ -423,8 +437,13 @@ class Kubelet:
         self.workers.kill(pod, 1, Ending("Evicted", message, disrupted))
 
     def _active(self) -> list[Pod]:
-        """The pods that may have running containers."""
+        """The pods that are to run."""
         found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.phase(uid) is Phase.SYNC)
+        return [pod for pod in found if pod is not None]
+
+    def _running(self) -> list[Pod]:
+        """The pods that may have running containers, those that are being stopped included."""
+        found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.could_run(uid))
         return [pod for pod in found if pod is not None]
 
     def _others(self, pod: Pod) -> list[Pod]:

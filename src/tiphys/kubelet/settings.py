@@ -33,6 +33,12 @@ class NodeSettings:
     def pod_dir(self, pod_uid: str) -> Path:
         return self.root / "pods" / pod_uid
 
+    @property
+    def pods_cgroup(self) -> str:
+        """The cgroup of all pods, from the top of the hierarchy."""
+        top = "kubepods.slice" if self.cgroup_driver == "systemd" else "kubepods"
+        return "/".join(part for part in (self.cgroup_root.strip("/"), top) if part)
+
     def cgroup_parent(self, pod: Pod) -> str:
         """The cgroup of a pod, in the way of the cgroup driver; empty where pods have no cgroups of their own."""
         if not self.cgroups_per_qos:

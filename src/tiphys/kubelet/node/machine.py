@@ -60,7 +60,7 @@ def _first_line(*paths: str) -> str:
     return ""
 
 
-def _meminfo() -> dict[str, int]:
+def meminfo() -> dict[str, int]:
     """/proc/meminfo in bytes."""
     found = {}
     for line in Path("/proc/meminfo").read_text().splitlines():
@@ -71,11 +71,11 @@ def _meminfo() -> dict[str, int]:
 
 
 def memory_total() -> int:
-    return _meminfo()["MemTotal"]
+    return meminfo()["MemTotal"]
 
 
 def memory_available() -> int:
-    return _meminfo()["MemAvailable"]
+    return meminfo()["MemAvailable"]
 
 
 def _os_image() -> str:

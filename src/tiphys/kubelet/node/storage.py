@@ -20,10 +20,12 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.folders import Folder, walk
+from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 512
+_AT_ONCE = 2
 _SHARE = 10
 """A measurement that took a second is not done again for this many seconds."""
 
@@ -109,41 +111,57 @@ def _folders(path: Path) -> list[Path]:
 
 
 class StorageMeter:
-    """Keeps the last measurement of each pod. ``root`` is the kubelet's folder, ``log_root`` that of pods' logs."""
+    """Keeps the last measurement of each pod. ``root`` is the kubelet's folder, ``log_root`` that of pods' logs.
 
-    def __init__(self, root: Path, log_root: Path, clock: Clock) -> None:
+    A pod with very many files takes long: whoever asks waits for it a while and then has what is known.
+    """
+
+    def __init__(self, root: Path, log_root: Path, clock: Clock, runner: Runner) -> None:
         self._root = root
         self._log_root = log_root
         self._clock = clock
+        self._runner = runner
         self._known: dict[str, PodStorage] = {}
         self._not_before: dict[str, float] = {}
-        self._one = asyncio.Lock()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def measure(self, wanted: Iterable[Pod], max_age: float) -> dict[str, PodStorage]:
-        """By uid; what is younger than ``max_age`` seconds is not measured again. A pod that cannot be is left out."""
-        found = {}
+    async def measure(self, wanted: Iterable[Pod], max_age: float, patience: float = 2.0) -> dict[str, PodStorage]:
+        """By uid; what is younger than ``max_age`` seconds is not measured again. What is not known yet is left out.
+
+        Returns after ``patience`` seconds at the latest.
+        """
+        uids = []
         for pod in wanted:
             uid = pods.uid_of(pod)
-            async with self._one:  # one walk at a time: they are no hurry, and share the disk with the pods
-                if self._is_due(uid, max_age):
-                    await self._measure(pod)
-            if uid in self._known:
-                found[uid] = self._known[uid]
-        return found
+            uids.append(uid)
+            if uid not in self._running and self._is_due(uid, max_age):
+                self._running[uid] = self._runner.spawn(self._measure(pod), f"storage of pod {pods.key_of(pod)}")
+        tasks = [self._running[uid] for uid in uids if uid in self._running]
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience)
+        return {uid: self._known[uid] for uid in uids if uid in self._known}
 
     def _is_due(self, uid: str, max_age: float) -> bool:
         now, known = self._clock.monotonic(), self._known.get(uid)
         return now >= self._not_before.get(uid, now) and (known is None or now - known.measured_at >= max_age)
 
     async def _measure(self, pod: Pod) -> None:
-        uid, began = pods.uid_of(pod), self._clock.monotonic()
+        uid = pods.uid_of(pod)
         try:
-            self._known[uid] = await asyncio.to_thread(measure_pod, self._root, self._log_root, pod, began)
+            async with self._slots:
+                began = self._clock.monotonic()
+                measured = await asyncio.to_thread(measure_pod, self._root, self._log_root, pod, began)
+                now = self._clock.monotonic()
         except OSError as error:
             log.warning("cannot measure what pod %s stores: %s", pods.key_of(pod), error)
-        now = self._clock.monotonic()
-        self._not_before[uid] = now + _SHARE * (now - began)
+        else:
+            if uid in self._running:  # not forgotten meanwhile
+                self._known[uid] = measured
+                self._not_before[uid] = now + _SHARE * (now - began)
+        finally:
+            self._running.pop(uid, None)
 
     def forget(self, uid: str) -> None:
-        self._known.pop(uid, None)
-        self._not_before.pop(uid, None)
+        for table in (self._known, self._not_before, self._running):
+            table.pop(uid, None)

@@ -325,19 +325,28 @@ def _container_stats(found: Any) -> service.ContainerStats:
         filesystem_used=layer.used_bytes.value,
         filesystem_inodes=layer.inodes_used.value,
         labels=dict(found.attributes.labels),
+        swap_usage=found.swap.swap_usage_bytes.value,
+        swap_available=found.swap.swap_available_bytes.value,
     )
 
 
 def _sandbox_stats(found: Any) -> service.SandboxStats:
-    net = found.linux.network.default_interface
+    network = found.linux.network
     return service.SandboxStats(
         id=found.attributes.id,
-        rx_bytes=net.rx_bytes.value,
-        rx_errors=net.rx_errors.value,
-        tx_bytes=net.tx_bytes.value,
-        tx_errors=net.tx_errors.value,
+        interfaces=tuple(_interface(one) for one in (network.default_interface, *network.interfaces)),
         processes=found.linux.process.process_count.value,
         labels=dict(found.attributes.labels),
+    )
+
+
+def _interface(found: Any) -> service.InterfaceStats:
+    return service.InterfaceStats(
+        name=found.name or "eth0",
+        rx_bytes=found.rx_bytes.value,
+        rx_errors=found.rx_errors.value,
+        tx_bytes=found.tx_bytes.value,
+        tx_errors=found.tx_errors.value,
     )
 
 

@@ -198,17 +198,27 @@ class ContainerStats:
     filesystem_used: int
     filesystem_inodes: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    swap_usage: int = 0
+    swap_available: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxStats:
-    """Use of one pod's network: bytes and errors in and out, and its processes."""
+class InterfaceStats:
+    """Bytes and errors in and out."""
 
-    id: str
+    name: str = "eth0"
     rx_bytes: int = 0
     rx_errors: int = 0
     tx_bytes: int = 0
     tx_errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxStats:
+    """Use of one pod's network, the default interface first, and its processes."""
+
+    id: str
+    interfaces: tuple[InterfaceStats, ...] = (InterfaceStats(),)
     processes: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from tiphys.api.gotext import quote
 from tiphys.client import errors
-from tiphys.kubelet.config import describe
+from tiphys.kubelet.configz import describe
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.runtime.service import RuntimeFailure
@@ -126,9 +126,11 @@ class KubeletServer:
 
     async def _summary(self, request: Request, _: dict[str, str]) -> Response:
         try:
-            return answers.json(await summary(self._kubelet))
+            return answers.json(summary(await self._kubelet.snapshots.take()))
         except RuntimeFailure as error:
             return answers.plain(500, error.raw)
+        except OSError as error:
+            return answers.plain(500, f"cannot measure the node: {error}")
 
     async def _node_logs(self, request: Request, path: dict[str, str]) -> Response:
         return node_logs(_NODE_LOGS, path["path"] or "")

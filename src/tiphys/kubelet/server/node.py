@@ -6,10 +6,12 @@ from typing import Protocol
 
 from tiphys.client.rest import Client
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.node.machine import MachineInfo
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.workers import PodWorkers
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.runtime.service import RuntimeService
+from tiphys.kubelet.server.snapshot import SnapshotTaker
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.runtime.clock import Clock
 
@@ -22,6 +24,8 @@ class Node(Protocol):
     status: StatusManager
     workers: PodWorkers
     probes: ProbeManager
+    machine: MachineInfo
+    snapshots: SnapshotTaker
 
     def all_pods(self) -> list[Pod]: ...
 

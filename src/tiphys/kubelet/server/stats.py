@@ -1,129 +1,178 @@
-"""GET /stats/summary: what the node and its pods use, as the metrics server and `kubectl top` read it.
+"""GET /stats/summary: what the node and its pods use, as the metrics server and `kubectl top` read it. Pure.
 
+Consumers in Go follow the pointers in it without looking: every figure is there that a node of this kind has.
 Source: k8s.io/kubelet/pkg/apis/stats/v1alpha1 (the Summary type).
 """
 
 from __future__ import annotations
 
-import shutil
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tiphys.controlkit.objects import timestamp
-from tiphys.kubelet import labels
-from tiphys.kubelet.node import machine
-from tiphys.kubelet.runtime.service import ContainerStats, SandboxStats
-
-if TYPE_CHECKING:
-    from tiphys.kubelet.server.node import Node
+from tiphys.kubelet.node.measures import Machine, Pressure, Use
+from tiphys.kubelet.node.storage import DiskUse, Filesystem
+from tiphys.kubelet.node.storage_limits import ephemeral_use
+from tiphys.kubelet.runtime.service import ContainerStats, InterfaceStats
+from tiphys.kubelet.server.snapshot import RunningContainer, RunningPod, Snapshot, SystemContainer
 
 Object = dict[str, Any]
 
 
-async def summary(kubelet: Node) -> Object:
-    """The Summary. Raises ``RuntimeFailure``."""
-    containers = await kubelet.runtime.list_container_stats()
-    sandboxes = {s.labels.get(labels.POD_UID, ""): s for s in await kubelet.runtime.list_sandbox_stats()}
-    by_pod: dict[str, list[ContainerStats]] = {}
-    for container in containers:
-        by_pod.setdefault(container.labels.get(labels.POD_UID, ""), []).append(container)
-    now = timestamp(kubelet.clock.now())
-    return {
-        "node": node_stats(kubelet, now),
-        "pods": [_pod_stats(uid, found, sandboxes.get(uid), now) for uid, found in by_pod.items() if uid],
-    }
+def summary(snapshot: Snapshot) -> Object:
+    return {"node": _node(snapshot), "pods": [_pod(pod, snapshot) for pod in snapshot.pods]}
 
 
-def node_stats(kubelet: Node, now: str) -> Object:
-    total, available = machine.memory_total(), machine.memory_available()
-    place = next(path for path in (kubelet.config.root, *kubelet.config.root.parents) if path.exists())
-    disk = shutil.disk_usage(place)
-    file_system = {
-        "time": now,
-        "availableBytes": disk.free,
-        "capacityBytes": disk.total,
-        "usedBytes": disk.used,
-    }
-    return {
-        "nodeName": kubelet.config.node_name,
-        "startTime": timestamp(kubelet.clock.now() - time.clock_gettime(time.CLOCK_BOOTTIME)),
-        "cpu": {"time": now, "usageCoreNanoSeconds": machine_cpu_ns()},
-        "memory": {
-            "time": now,
-            "availableBytes": available,
-            "usageBytes": total - available,
-            "workingSetBytes": total - available,
-        },
-        "fs": file_system,
-        "runtime": {"imageFs": file_system, "containerFs": file_system},
-    }
-
-
-def machine_cpu_ns() -> int:
-    """Processor time that the machine has spent on anything but waiting, in nanoseconds."""
-    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    user, nice, system, _, _, irq, soft, *rest = (int(word) for word in words)
-    steal = rest[0] if rest else 0
-    return (user + nice + system + irq + soft + steal) * 10_000_000
-
-
-def _pod_stats(uid: str, containers: list[ContainerStats], sandbox: SandboxStats | None, now: str) -> Object:
-    first = containers[0].labels
+def _node(snapshot: Snapshot) -> Object:
+    machine, now = snapshot.machine, timestamp(snapshot.now)
+    disk, image = snapshot.disk, snapshot.image_disk
+    layers = sum(c.stats.filesystem_used for pod in snapshot.pods for c in pod.containers)
+    inodes = sum(c.stats.filesystem_inodes for pod in snapshot.pods for c in pod.containers)
     found: Object = {
-        "podRef": {
-            "name": first.get(labels.POD_NAME, ""),
-            "namespace": first.get(labels.POD_NAMESPACE, ""),
-            "uid": uid,
+        "nodeName": snapshot.node_name,
+        "systemContainers": [_system(container, machine, now) for container in snapshot.system],
+        "startTime": timestamp(machine.booted_at),
+        "cpu": _cpu(now, machine.use.cpu_ns, snapshot.machine_nano_cores),
+        "memory": _memory(now, machine.use, machine.memory_capacity),
+        "network": _network(now, _with_default_first(machine.interfaces, machine.default_interface)),
+        "fs": _disk(now, disk, DiskUse(disk.capacity - disk.available, disk.inodes - disk.inodes_free)),
+        "runtime": {
+            "imageFs": _disk(now, image, DiskUse(snapshot.image_bytes, snapshot.image_inodes)),
+            "containerFs": _disk(now, image, DiskUse(layers, inodes)),
         },
-        "startTime": now,
-        "containers": [_container_stats(container) for container in containers],
-        "cpu": {
-            "time": now,
-            "usageNanoCores": sum(c.cpu_nano_cores for c in containers),
-            "usageCoreNanoSeconds": sum(c.cpu_ns for c in containers),
-        },
-        "memory": {
-            "time": now,
-            "usageBytes": sum(c.memory_usage for c in containers),
-            "workingSetBytes": sum(c.memory_working_set for c in containers),
-            "rssBytes": sum(c.memory_rss for c in containers),
-        },
+        "rlimit": {"time": now, "maxpid": machine.max_pid, "curproc": machine.processes},
+        "swap": _swap(now, machine.use.swap, machine.swap_total - machine.use.swap),
     }
-    if sandbox is not None:
-        interface = {
-            "name": "eth0",
-            "rxBytes": sandbox.rx_bytes,
-            "rxErrors": sandbox.rx_errors,
-            "txBytes": sandbox.tx_bytes,
-            "txErrors": sandbox.tx_errors,
-        }
-        found["network"] = {"time": now, **interface, "interfaces": [interface]}
-        found["process_stats"] = {"process_count": sandbox.processes}
+    for resource, (some, full) in machine.pressure.items():
+        found.setdefault(resource, {"time": now})["psi"] = {"full": _pressure(full), "some": _pressure(some)}
     return found
 
 
-def _container_stats(container: ContainerStats) -> Object:
-    moment = timestamp(container.timestamp)
+def _pressure(found: Pressure) -> Object:
+    return {"total": found.total, "avg10": found.avg10, "avg60": found.avg60, "avg300": found.avg300}
+
+
+def _system(container: SystemContainer, machine: Machine, now: str) -> Object:
     return {
-        "name": container.labels.get(labels.CONTAINER_NAME, container.name),
-        "startTime": moment,
-        "cpu": {
-            "time": moment,
-            "usageNanoCores": container.cpu_nano_cores,
-            "usageCoreNanoSeconds": container.cpu_ns,
-        },
-        "memory": {
-            "time": moment,
-            "usageBytes": container.memory_usage,
-            "workingSetBytes": container.memory_working_set,
-            "rssBytes": container.memory_rss,
-            "pageFaults": container.page_faults,
-            "majorPageFaults": container.major_page_faults,
-        },
-        "rootfs": {
-            "time": moment,
-            "usedBytes": container.filesystem_used,
-            "inodesUsed": container.filesystem_inodes,
-        },
+        "name": container.name,
+        "startTime": timestamp(container.started_at),
+        "cpu": _cpu(now, container.use.cpu_ns, container.nano_cores),
+        "memory": _memory(now, container.use, container.use.limit or machine.memory_capacity),
+        "swap": _swap(now, container.use.swap, machine.swap_total - machine.use.swap),
+    }
+
+
+def _cpu(time: str, counter_ns: int, nano_cores: int) -> Object:
+    return {"time": time, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": counter_ns}
+
+
+def _memory(time: str, use: Use, capacity: int) -> Object:
+    return {
+        "time": time,
+        "availableBytes": max(0, capacity - use.working_set),
+        "usageBytes": use.memory_usage,
+        "workingSetBytes": use.working_set,
+        "rssBytes": use.rss,
+        "pageFaults": use.page_faults,
+        "majorPageFaults": use.major_page_faults,
+    }
+
+
+def _swap(time: str, usage: int, available: int) -> Object:
+    return {"time": time, "swapAvailableBytes": max(0, available), "swapUsageBytes": usage}
+
+
+def _disk(time: str, filesystem: Filesystem, use: DiskUse) -> Object:
+    return {
+        "time": time,
+        "availableBytes": filesystem.available,
+        "capacityBytes": filesystem.capacity,
+        "usedBytes": use.bytes,
+        "inodesFree": filesystem.inodes_free,
+        "inodes": filesystem.inodes,
+        "inodesUsed": use.inodes,
+    }
+
+
+def _interface(found: InterfaceStats) -> Object:
+    return {
+        "name": found.name,
+        "rxBytes": found.rx_bytes,
+        "rxErrors": found.rx_errors,
+        "txBytes": found.tx_bytes,
+        "txErrors": found.tx_errors,
+    }
+
+
+def _with_default_first(interfaces: Iterable[InterfaceStats], default: str) -> list[InterfaceStats]:
+    return sorted(interfaces, key=lambda one: one.name != default)
+
+
+def _network(time: str, interfaces: Sequence[InterfaceStats]) -> Object:
+    """The first interface is the one that packets to the outside take."""
+    each = {one.name: _interface(one) for one in reversed(interfaces)}
+    first = interfaces[0] if interfaces else InterfaceStats("")
+    return {"time": time, **_interface(first), "interfaces": list(each.values())}
+
+
+def _pod(running: RunningPod, snapshot: Snapshot) -> Object:
+    now = timestamp(snapshot.now)
+    containers, sandbox = running.containers, running.sandbox
+    found: Object = {
+        "podRef": {"name": sandbox.name, "namespace": sandbox.namespace, "uid": sandbox.uid},
+        "startTime": timestamp(sandbox.created_at),
+        "containers": [_container(container, running, snapshot) for container in containers],
+        "cpu": _cpu(now, sum(c.stats.cpu_ns for c in containers), sum(c.nano_cores for c in containers)),
+        "memory": _memory(now, _together(c.stats for c in containers), snapshot.machine.memory_capacity),
+        "volume": [
+            {**_disk(now, volume.filesystem, volume.use), "name": name}
+            for name, volume in sorted(running.storage.volumes.items())
+        ],
+        "process_stats": {"process_count": running.stats.processes},
+        "swap": _swap(
+            now, sum(c.stats.swap_usage for c in containers), sum(c.stats.swap_available for c in containers)
+        ),
+    }
+    if not sandbox.host_network:
+        found["network"] = _network(now, running.stats.interfaces)
+    if running.pod is not None:
+        layers = {c.name: DiskUse(c.stats.filesystem_used, c.stats.filesystem_inodes) for c in containers}
+        found["ephemeral-storage"] = _disk(now, snapshot.disk, ephemeral_use(running.pod, running.storage, layers))
+    return found
+
+
+def _together(stats: Iterable[ContainerStats]) -> Use:
+    each = [_use(one) for one in stats]
+    return Use(
+        cpu_ns=sum(one.cpu_ns for one in each),
+        memory_usage=sum(one.memory_usage for one in each),
+        working_set=sum(one.working_set for one in each),
+        rss=sum(one.rss for one in each),
+        page_faults=sum(one.page_faults for one in each),
+        major_page_faults=sum(one.major_page_faults for one in each),
+    )
+
+
+def _use(found: ContainerStats) -> Use:
+    return Use(
+        cpu_ns=found.cpu_ns,
+        memory_usage=found.memory_usage,
+        working_set=found.memory_working_set,
+        rss=found.memory_rss,
+        page_faults=found.page_faults,
+        major_page_faults=found.major_page_faults,
+    )
+
+
+def _container(running: RunningContainer, pod: RunningPod, snapshot: Snapshot) -> Object:
+    stats, moment = running.stats, timestamp(running.stats.timestamp)
+    layer = DiskUse(stats.filesystem_used, stats.filesystem_inodes)
+    return {
+        "name": running.name,
+        "startTime": timestamp(running.container.created_at),
+        "cpu": _cpu(moment, stats.cpu_ns, running.nano_cores),
+        "memory": _memory(moment, _use(stats), snapshot.machine.memory_capacity),
+        "rootfs": _disk(moment, snapshot.image_disk, layer),
+        "logs": _disk(moment, snapshot.disk, pod.storage.logs.get(running.name, DiskUse())),
+        "swap": _swap(moment, stats.swap_usage, stats.swap_available),
     }

@@ -1,0 +1,127 @@
+"""GET /configz: the configuration in use as a whole KubeletConfiguration.
+
+Consumers in Go follow its pointers without looking, so every field with a default is there: what can be set here as it
+is set, and what cannot as this kubelet behaves. Source:
+https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.node.eviction import TRANSITION
+from tiphys.runtime.durations import seconds_text
+
+_FIXED: dict[str, Any] = {
+    "configMapAndSecretChangeDetectionStrategy": "Watch",
+    "containerLogMaxWorkers": 1,
+    "containerLogMonitorInterval": "10s",
+    "contentType": "application/json",
+    "cpuCFSQuotaPeriod": "100ms",
+    "cpuManagerPolicy": "none",
+    "cpuManagerReconcilePeriod": "10s",
+    "crashLoopBackOff": {"maxContainerRestartPeriod": "5m0s"},
+    "enableControllerAttachDetach": True,
+    "enableDebugFlagsHandler": False,
+    "enableDebuggingHandlers": True,
+    "enableProfilingHandler": False,
+    "enableServer": True,
+    "enableSystemLogHandler": True,
+    "enableSystemLogQuery": False,
+    "enforceNodeAllocatable": ["none"],
+    "eventBurst": 100,
+    "eventRecordQPS": 50,
+    "failCgroupV1": False,
+    "failSwapOn": False,
+    "fileCheckFrequency": "20s",
+    "hairpinMode": "promiscuous-bridge",
+    "healthzBindAddress": "127.0.0.1",
+    "healthzPort": 0,
+    "httpCheckFrequency": "20s",
+    "imageMaximumGCAge": "0s",
+    "imagePullCredentialsVerificationPolicy": "NeverVerify",
+    "iptablesDropBit": 15,
+    "iptablesMasqueradeBit": 14,
+    "kubeAPIBurst": 100,
+    "kubeAPIQPS": 50,
+    "localStorageCapacityIsolation": True,
+    "logging": {
+        "flushFrequency": "5s",
+        "format": "text",
+        "options": {"json": {"infoBufferSize": "0"}, "text": {"infoBufferSize": "0"}},
+        "verbosity": 0,
+    },
+    "makeIPTablesUtilChains": False,
+    "maxOpenFiles": 1_000_000,
+    "memoryManagerPolicy": "None",
+    "memoryReservationPolicy": "None",
+    "memorySwap": {},
+    "memoryThrottlingFactor": 0.9,
+    "mergeDefaultEvictionSettings": False,
+    "nodeLeaseDurationSeconds": 40,
+    "nodeStatusMaxImages": 50,
+    "nodeStatusReportFrequency": "5m0s",
+    "nodeStatusUpdateFrequency": "10s",
+    "oomScoreAdj": -999,
+    "podPidsLimit": -1,
+    "registryBurst": 10,
+    "registryPullQPS": 5,
+    "runtimeRequestTimeout": "2m0s",
+    "shutdownGracePeriod": "0s",
+    "shutdownGracePeriodCriticalPods": "0s",
+    "streamingConnectionIdleTimeout": "4h0m0s",
+    "syncFrequency": "1m0s",
+    "topologyManagerPolicy": "none",
+    "topologyManagerScope": "container",
+    "volumePluginDir": "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/",
+    "volumeStatsAggPeriod": "1m0s",
+}
+
+
+def describe(config: KubeletConfig) -> dict[str, Any]:
+    """The configuration in use, in the shape of KubeletConfiguration."""
+    return {
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        **_FIXED,
+        "address": config.address,
+        "allowedUnsafeSysctls": list(config.allowed_unsafe_sysctls),
+        "authentication": {
+            "anonymous": {"enabled": config.anonymous},
+            "webhook": {"cacheTTL": "2m0s", "enabled": config.token_webhook},
+            "x509": {"clientCAFile": str(config.client_ca or "")},
+        },
+        "authorization": {
+            "mode": config.authorization,
+            "webhook": {"cacheAuthorizedTTL": "5m0s", "cacheUnauthorizedTTL": "30s"},
+        },
+        "cgroupDriver": config.cgroup_driver,
+        "cgroupRoot": config.cgroup_root,
+        "cgroupsPerQOS": config.cgroups_per_qos,
+        "clusterDNS": list(config.cluster_dns),
+        "clusterDomain": config.cluster_domain,
+        "containerLogMaxFiles": config.container_log_max_files,
+        "containerLogMaxSize": str(config.container_log_max_size),
+        "containerRuntimeEndpoint": f"unix://{config.runtime_socket}",
+        "cpuCFSQuota": config.cpu_cfs_quota,
+        "evictionHard": dict(config.eviction_hard),
+        "evictionPressureTransitionPeriod": seconds_text(TRANSITION),
+        "imageGCHighThresholdPercent": config.image_gc_high_percent,
+        "imageGCLowThresholdPercent": config.image_gc_low_percent,
+        "imageMinimumGCAge": seconds_text(config.image_minimum_age),
+        "maxParallelImagePulls": config.parallel_image_pulls,
+        "maxPods": config.max_pods,
+        "podCIDR": config.pod_cidr,
+        "podLogsDir": config.log_root,
+        "port": config.port,
+        "registerNode": config.register_node,
+        "registerWithTaints": list(config.taints),
+        "resolvConf": config.resolver_file,
+        "seccompDefault": config.seccomp_default,
+        "serializeImagePulls": config.serialize_image_pulls,
+        "staticPodPath": str(config.static_pod_path or ""),
+        "systemReserved": dict(config.reserved),
+        "tlsCertFile": str(config.tls_cert or ""),
+        "tlsPrivateKeyFile": str(config.tls_key or ""),
+    }

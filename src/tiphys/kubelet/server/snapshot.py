@@ -1,0 +1,212 @@
+"""One look at all that runs on the node and what it uses: what every answer with figures is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tiphys.kubelet import labels
+from tiphys.kubelet.node.measures import Machine, Use, cgroup_use, pid_behind, process_use, read_node
+from tiphys.kubelet.node.storage import Filesystem, PodStorage, StorageMeter, filesystem_of
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.runtime.service import (
+    Container,
+    ContainerState,
+    ContainerStats,
+    ImageService,
+    RuntimeService,
+    Sandbox,
+    SandboxStats,
+)
+from tiphys.runtime.clock import Clock
+
+_APART = 0.5
+_STORAGE_AGE = 60.0
+
+
+class Rates:
+    """Billionths of a processor in use, from two readings of a counter."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[float, int, int]] = {}
+
+    def known(self, key: str) -> bool:
+        return key in self._last
+
+    def rate(self, key: str, at: float, counter_ns: int) -> int:
+        """The rate since the reading before; 0 at the first one. Readings less than a moment apart keep the rate."""
+        before = self._last.get(key)
+        if before is None or counter_ns < before[1]:
+            self._last[key] = (at, counter_ns, 0)
+            return 0
+        if at - before[0] < _APART / 2:
+            return before[2]
+        rate = int((counter_ns - before[1]) / (at - before[0]))
+        self._last[key] = (at, counter_ns, rate)
+        return rate
+
+    def keep(self, keys: set[str]) -> None:
+        for key in self._last.keys() - keys:
+            del self._last[key]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningContainer:
+    container: Container
+    stats: ContainerStats
+    nano_cores: int
+
+    @property
+    def name(self) -> str:
+        return self.container.labels.get(labels.CONTAINER_NAME, self.container.name)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPod:
+    sandbox: Sandbox
+    pod: Pod | None
+    """The pod as the kubelet knows it; None for one that no source has."""
+    containers: tuple[RunningContainer, ...]
+    stats: SandboxStats
+    storage: PodStorage
+
+
+@dataclass(frozen=True, slots=True)
+class SystemContainer:
+    name: str
+    started_at: float
+    use: Use
+    nano_cores: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """``now`` and all times in Unix seconds."""
+
+    now: float
+    node_name: str
+    machine: Machine
+    machine_nano_cores: int
+    disk: Filesystem
+    image_disk: Filesystem
+    image_bytes: int
+    image_inodes: int
+    system: tuple[SystemContainer, ...] = ()
+    pods: tuple[RunningPod, ...] = field(default_factory=tuple)
+
+
+class SnapshotTaker:
+    """``known()`` gives the kubelet's pods; ``root`` is its folder, ``socket`` the runtime's, if it has one."""
+
+    def __init__(
+        self,
+        *,
+        node_name: str,
+        root: str,
+        runtime: RuntimeService,
+        images: ImageService,
+        storage: StorageMeter,
+        clock: Clock,
+        known: Callable[[], Iterable[Pod]],
+        runtime_socket: str = "",
+        pods_cgroup: str = "kubepods",
+        own_pid: int = 0,
+    ) -> None:
+        self._node_name = node_name
+        self._root = root
+        self._runtime = runtime
+        self._images = images
+        self._storage = storage
+        self._clock = clock
+        self._known = known
+        self._runtime_socket = runtime_socket
+        self._pods_cgroup = pods_cgroup
+        self._own_pid = own_pid
+        self._rates = Rates()
+
+    async def take(self) -> Snapshot:
+        """Raises ``RuntimeFailure`` and ``OSError``."""
+        containers, sandboxes, stats, sandbox_stats = await asyncio.gather(
+            self._runtime.list_containers(),
+            self._runtime.list_sandboxes(),
+            self._stats(),
+            self._runtime.list_sandbox_stats(),
+        )
+        filesystems = await self._images.image_filesystems()
+        by_uid = {pods.uid_of(pod): pod for pod in self._known()}
+        storage = await self._storage.measure(by_uid.values(), _STORAGE_AGE)
+        now = self._clock.now()
+        machine = read_node(now)
+        disk = filesystem_of(self._root)
+        image_fs = filesystems[0] if filesystems else None
+        return Snapshot(
+            now=now,
+            node_name=self._node_name,
+            machine=machine,
+            machine_nano_cores=self._rates.rate("node", now, machine.use.cpu_ns),
+            disk=disk,
+            image_disk=_filesystem_or(image_fs.mountpoint if image_fs else "", disk),
+            image_bytes=image_fs.used_bytes if image_fs else 0,
+            image_inodes=image_fs.inodes_used if image_fs else 0,
+            system=tuple(self._system(machine, now)),
+            pods=tuple(
+                RunningPod(
+                    sandbox,
+                    by_uid.get(sandbox.uid),
+                    tuple(self._of_sandbox(sandbox, containers, {one.id: one for one in stats})),
+                    next((s for s in sandbox_stats if s.id == sandbox.id), SandboxStats(sandbox.id)),
+                    storage.get(sandbox.uid, PodStorage()),
+                )
+                for sandbox in sandboxes
+                if sandbox.ready
+            ),
+        )
+
+    async def _stats(self) -> Sequence[ContainerStats]:
+        """The containers' figures; if some are new, after a second look, so that each has a rate."""
+        stats = await self._runtime.list_container_stats()
+        new = not self._rates.known("node") or any(not self._rates.known(one.id) for one in stats)
+        for one in stats:
+            self._rates.rate(one.id, one.timestamp, one.cpu_ns)
+        if new:
+            machine = read_node(self._clock.now())
+            self._rates.rate("node", self._clock.now(), machine.use.cpu_ns)
+            list(self._system(machine, self._clock.now()))
+            await self._clock.sleep(_APART)
+            stats = await self._runtime.list_container_stats()
+        self._rates.keep({one.id for one in stats} | {"node", "kubelet", "runtime", "pods"})
+        return stats
+
+    def _of_sandbox(
+        self, sandbox: Sandbox, containers: Sequence[Container], stats: Mapping[str, ContainerStats]
+    ) -> Iterable[RunningContainer]:
+        for container in containers:
+            found = stats.get(container.id)
+            if container.sandbox_id != sandbox.id or container.state is not ContainerState.RUNNING or found is None:
+                continue
+            rate = found.cpu_nano_cores or self._rates.rate(found.id, found.timestamp, found.cpu_ns)
+            yield RunningContainer(container, found, rate)
+
+    def _system(self, machine: Machine, now: float) -> Iterable[SystemContainer]:
+        """The kubelet's own process, the runtime's, and all pods together."""
+        processes = {"kubelet": self._own_pid}
+        if self._runtime_socket:
+            processes["runtime"] = pid_behind(self._runtime_socket) or 0
+        for name, pid in processes.items():
+            if pid and (found := process_use(pid)) is not None:
+                started, use = found
+                yield self._system_container(name, machine.booted_at + started, use, now)
+        if (use_of_pods := cgroup_use(self._pods_cgroup)) is not None:
+            yield self._system_container("pods", machine.booted_at, use_of_pods, now)
+
+    def _system_container(self, name: str, started: float, use: Use, now: float) -> SystemContainer:
+        return SystemContainer(name, started, use, self._rates.rate(name, now, use.cpu_ns))
+
+
+def _filesystem_or(mountpoint: str, other: Filesystem) -> Filesystem:
+    try:
+        return filesystem_of(mountpoint) if mountpoint else other
+    except OSError:
+        return other
