@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tiphys.apiserver.requestinfo import Parameters, RequestInfo
 from tiphys.wire.http import Request, Response
@@ -45,6 +45,16 @@ async def _never_asked(verb: str) -> str:
     return "no authorizer provided"
 
 
+class Trail(Protocol):
+    """What the audit log records of a request."""
+
+    def annotate(self, key: str, value: str) -> None: ...
+
+    def impersonate(self, user: User) -> None: ...
+
+    def request_object(self, obj: dict[str, Any]) -> None: ...
+
+
 @dataclass(slots=True)
 class Call:
     """``received`` and ``deadline`` are monotonic seconds; ``deadline`` 0 means that the call may last."""
@@ -59,6 +69,10 @@ class Call:
     refusal: Refusal = _never_asked
     """For requests that have the effect of another verb than their own."""
     audit_id: str = ""
+    audited: bool = False
+    """Whether the audit policy has been asked about the request."""
+    trail: Trail | None = None
+    """What the audit log records of it; None if it records nothing."""
     warnings: list[str] = field(default_factory=list)
     empties: list[tuple[str, Any]] = field(default_factory=list)
     """What the body had empty: see ``codec.empties``."""
@@ -67,6 +81,11 @@ class Call:
         """The first value of a query parameter."""
         values = self.parameters.get(name)
         return values[0] if values else default
+
+    def annotate(self, key: str, value: str) -> None:
+        """Add an annotation to the audit event, if there is one."""
+        if self.trail is not None:
+            self.trail.annotate(key, value)
 
     def warn(self, text: str) -> None:
         if text not in self.warnings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tiphys.apiserver.authn.authenticator import Authenticator
 from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.call import Call, Endpoint, Filter
-from tiphys.apiserver.filters.audit import audit
+from tiphys.apiserver.filters.auditid import identify
 from tiphys.apiserver.filters.authentication import authenticate
 from tiphys.apiserver.filters.authorization import authorize
 from tiphys.apiserver.filters.bodylimit import limit_body
@@ -41,6 +41,9 @@ class Parts:
     request_timeout: float
     max_body: int
     browsers: Sequence[Filter] = ()
+    unauthenticated: Sequence[Filter] = ()
+    """See each request before its caller is known."""
+    audit: Sequence[Filter] = ()
 
 
 def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
@@ -49,13 +52,15 @@ def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
         through(
             [
                 measure(parts.metrics, parts.clock),
-                audit(parts.ids.uid),
+                identify(parts.ids.uid),
                 *parts.browsers,
                 refuse_unreadable,
                 answer_failures,
                 limit_body(parts.max_body),
                 limit_time(parts.request_timeout),
+                *parts.unauthenticated,
                 authenticate(parts.authenticator, parts.anonymous),
+                *parts.audit,
                 impersonate(parts.authorizer),
                 parts.in_flight.filter,
                 authorize(parts.authorizer),

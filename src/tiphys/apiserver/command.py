@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tiphys.apiserver.admission import external
 from tiphys.apiserver.admission.plugins import PLUGINS
+from tiphys.apiserver.audit import flags as audit
 from tiphys.apiserver.authn.tokenfile import read_users
 from tiphys.apiserver.config import ISSUER, Config, FrontProxy
 from tiphys.apiserver.dialer import SocketDialer
@@ -137,6 +138,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         external_admission_plugins=external.load(
             flags.admission_plugin, _words(flags.enable_admission_plugins), (name for name, _ in PLUGINS)
         ),
+        audit=audit.configuration(flags, flags_parser),
         not_ready_toleration_seconds=flags.default_not_ready_toleration_seconds,
         unreachable_toleration_seconds=flags.default_unreachable_toleration_seconds,
         kubelet_address_types=_words(flags.kubelet_preferred_address_types),

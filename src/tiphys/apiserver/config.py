@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.apiserver.audit.config import AuditConfig
 from tiphys.apiserver.call import User
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -75,6 +76,9 @@ class Config:
     disable_admission_plugins: tuple[str, ...] = ()
     external_admission_plugins: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     """Users' own plugins by name, all of them on; each is called with the ``Context`` of ``admission.plugins``."""
+
+    audit: AuditConfig | None = None
+    """None: nothing is recorded."""
 
     request_timeout: float = 60.0
     min_request_timeout: float = 1800.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tiphys.apiserver.audit import flags as audit
 from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
 from tiphys.wire.ciphers import VERSIONS
 
@@ -15,14 +16,7 @@ shutdown-watch-termination-grace-period storage-initialization-timeout delete-co
 enable-garbage-collector encryption-provider-config encryption-provider-config-automatic-reload
 etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout etcd-readycheck-timeout
 etcd-servers-overrides lease-reuse-duration-seconds watch-cache watch-cache-sizes tls-curve-preferences
-audit-log-batch-buffer-size audit-log-batch-max-size audit-log-batch-max-wait audit-log-batch-throttle-burst
-audit-log-batch-throttle-enable audit-log-batch-throttle-qps audit-log-compress audit-log-format audit-log-maxage
-audit-log-maxbackup audit-log-maxsize audit-log-mode audit-log-path audit-log-truncate-enabled
-audit-log-truncate-max-batch-size audit-log-truncate-max-event-size audit-log-version audit-policy-file
-audit-webhook-batch-buffer-size audit-webhook-batch-max-size audit-webhook-batch-max-wait
-audit-webhook-batch-throttle-burst audit-webhook-batch-throttle-enable audit-webhook-batch-throttle-qps
-audit-webhook-config-file audit-webhook-initial-backoff audit-webhook-mode audit-webhook-truncate-enabled
-audit-webhook-truncate-max-batch-size audit-webhook-truncate-max-event-size audit-webhook-version contention-profiling
+contention-profiling
 debug-socket-path enable-priority-and-fairness authentication-config authentication-token-webhook-cache-ttl
 authentication-token-webhook-config-file authentication-token-webhook-version oidc-ca-file oidc-client-id
 oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs oidc-username-claim
@@ -48,6 +42,7 @@ def parser() -> FlagParser:
     _add_serving(flags)
     _add_access(flags)
     _add_cluster(flags)
+    audit.add_flags(flags)
     flags.add_feature_gates()
     flags.add_argument("-v", "--v", type=int, default=0, help="how much is logged, 0 to 10")
     return flags

@@ -12,6 +12,7 @@ from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.admission.plugins import make_plugins
+from tiphys.apiserver.audit.config import AuditConfig
 from tiphys.apiserver.authn import setup as authentication
 from tiphys.apiserver.authz import setup as authorization
 from tiphys.apiserver.bootstrap.availability import AvailabilityFollower
@@ -49,6 +50,8 @@ from tiphys.wire.http import Handler, Request, Response
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+    from tiphys.apiserver.filters.audit import Auditing
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +101,7 @@ class APIServer:
         )
         self.in_flight = InFlight(config.max_requests_in_flight, config.max_mutating_requests_in_flight)
         documents = Documents(self.scheme, clock)
+        self._audit = None if config.audit is None else _auditing(config.audit, clock)
         self.paths = Paths(
             self.scheme,
             self._health(),
@@ -118,6 +122,8 @@ class APIServer:
             ids=ids,
             metrics=self.metrics,
             in_flight=self.in_flight,
+            unauthenticated=() if self._audit is None else (self._audit.refused,),
+            audit=() if self._audit is None else (self._audit.filter,),
             authenticator=self.authentication.authenticator,
             authorizer=self.authorization.authorizer,
             anonymous=_lets_anonymous_in(config),
@@ -135,6 +141,9 @@ class APIServer:
 
     async def start(self) -> None:
         """Begin to follow the store and make sure of what every cluster has. Raises ``StoreError``."""
+        if self._audit is not None:
+            self._audit.sink.start(self._runner)
+            self.metrics.add_source(self._audit.sink.figures)
         await self._feed.open()
         self._runner.supervise(self._feed.run, "feed")
         await self._bootstrap.ensure()
@@ -161,6 +170,8 @@ class APIServer:
         await asyncio.sleep(0)
         await self.webhooks.close()
         await self._runner.close()
+        if self._audit is not None:
+            await self._audit.sink.stop()
 
     async def _repair_services(self) -> None:
         repair = ServiceRepair(self.registries)
@@ -285,3 +296,9 @@ def _lets_anonymous_in(config: Config) -> bool:
         log.warning("anonymous callers are refused, as the authorization mode AlwaysAllow lets everybody do everything")
         return False
     return config.anonymous
+
+
+def _auditing(config: AuditConfig, clock: Clock) -> Auditing:
+    from tiphys.apiserver.filters.audit import Auditing
+
+    return Auditing(config, clock)

@@ -57,6 +57,12 @@ def authority_from_file(path: Path) -> bytes:
     return b""
 
 
+def server_path(path: Path) -> str:
+    """The path in the URL of the current context's server, ``/`` without one. Raises ``KubeconfigError``."""
+    _, cluster = _current(_read(path), path)
+    return urlsplit(cluster.get("server") or "").path or "/"
+
+
 def _read(path: Path) -> Config:
     try:
         config: Config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -14,6 +14,10 @@ Object = dict[str, Any]
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 
 
+def _not_recorded(key: str, value: str) -> None:
+    """Nobody records the request."""
+
+
 def _as_it_is(obj: Object) -> Object:
     return obj
 
@@ -38,6 +42,8 @@ class Attributes:
     dry_run: bool = False
     options: Object = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    annotate: Callable[[str, str], None] = _not_recorded
+    """Adds an annotation, key and value, to the request's audit event."""
     renew: Callable[[Object], Object] = _as_it_is
     """Brings an object that came from outside, such as from a webhook, into the form of one that was decoded."""
     wants_second_run: bool = False

@@ -82,6 +82,7 @@ class PodSecurity(Plugin):
         if attributes.operation == UPDATE and not _is_significant(pod, attributes.old or {}):
             return
         enforce = self._level(labels, "enforce")
+        attributes.annotate(_PREFIX + "enforce-policy", str(enforce))
         if found := enforce.check(pod["metadata"], pod["spec"]):
             raise forbid(attributes, f"violates PodSecurity {quote(str(enforce))}: {_details(found)}")
         self._warn(attributes, labels, pod["metadata"], pod["spec"])
@@ -93,6 +94,10 @@ class PodSecurity(Plugin):
             self._warn(attributes, labels, template.get("metadata") or {}, template["spec"])
 
     def _warn(self, attributes: Attributes, labels: dict[str, str], meta: Object, spec: Object) -> None:
+        audit = self._level(labels, "audit")
+        if found := audit.check(meta, spec):
+            violations = f"would violate PodSecurity {quote(str(audit))}: {_details(found)}"
+            attributes.annotate(_PREFIX + "audit-violations", violations)
         level = self._level(labels, "warn")
         if found := level.check(meta, spec):
             attributes.warn(f"would violate PodSecurity {quote(str(level))}: {_details(found)}")

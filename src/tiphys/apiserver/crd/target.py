@@ -61,7 +61,10 @@ class CustomTarget(Target):
         for warning in decoded.warnings:
             call.warn(warning)
         check_version(decoded.object, self.custom)
-        return self.prepared(decoded.object)
+        prepared = self.prepared(decoded.object)
+        if call.trail is not None:
+            call.trail.request_object(prepared)
+        return prepared
 
     def patch(self, old: Object, body: bytes, media: str, field_validation: str) -> Decoded:
         def read(obj: Object) -> list[str]:

@@ -105,7 +105,10 @@ class Target:
         for warning in decoded.warnings:
             call.warn(warning)
         call.empties[:] = decoded.empties
-        return self.prepared(decoded.object)
+        prepared = self.prepared(decoded.object)
+        if call.trail is not None:
+            call.trail.request_object(prepared)
+        return prepared
 
     def patch(self, old: Object, body: bytes, media: str, field_validation: str) -> Decoded:
         """``old`` with the patch in ``body``, yet without defaults. Raises ``StatusError``."""

@@ -35,6 +35,7 @@ def attributes_of(call: Call, target: Target, operation: str, options: WriteOpti
         dry_run=options.dry_run,
         options=_operation_options(call, operation, options),
         warnings=call.warnings,
+        annotate=call.annotate,
         renew=target.renew,
     )
 

@@ -14,6 +14,8 @@ def authorize(authorizer: Authorizer) -> Filter:
     async def filter(call: Call, proceed: Endpoint) -> Response:
         access = access_of(call.user, call.info)
         decision = await authorizer.authorize(access)
+        call.annotate("authorization.k8s.io/decision", "allow" if decision.allowed else "forbid")
+        call.annotate("authorization.k8s.io/reason", decision.reason)
         if not decision.allowed:
             raise refuse(access, decision)
         call.refusal = partial(_refusal, authorizer, access)

@@ -18,14 +18,23 @@ async def answer_failures(call: Call, proceed: Endpoint) -> Response:
     """A failure that nobody expected is logged with its traceback; the client is told only that it happened."""
     try:
         return await proceed(call)
-    except errors.StatusError as error:
-        return failure(call, error)
-    except TooLargeRevision as error:
-        return failure(call, errors.too_large_resource_version(error.current, error.requested))
-    except StoreError as error:
-        log.warning("%s %s: %s", call.info.verb, call.info.path, error)
-        return failure(call, errors.from_code(500, str(error)))
-    except Exception:
-        log.exception("%s %s failed", call.info.verb, call.info.path)
-        message = "This request caused apiserver to panic. Look in the logs for details."
-        return failure(call, errors.internal(message))
+    except Exception as error:
+        known = status_error(error)
+        if known is None:
+            log.exception("%s %s failed", call.info.verb, call.info.path)
+            known = errors.internal("This request caused apiserver to panic. Look in the logs for details.")
+        elif isinstance(error, StoreError):
+            log.warning("%s %s: %s", call.info.verb, call.info.path, error)
+        return failure(call, known)
+
+
+def status_error(error: Exception) -> errors.StatusError | None:
+    """A failure as the client sees it; None for one that nobody expected."""
+    match error:
+        case errors.StatusError():
+            return error
+        case TooLargeRevision():
+            return errors.too_large_resource_version(error.current, error.requested)
+        case StoreError():
+            return errors.from_code(500, str(error))
+    return None

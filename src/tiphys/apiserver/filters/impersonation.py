@@ -37,6 +37,8 @@ def impersonate(authorizer: Authorizer) -> Filter:
             remembered.clear()
         remembered[call.user.name] = mode
         call.impersonator, call.user = call.user, complete(mode, wanted)
+        if call.trail is not None:
+            call.trail.impersonate(call.user)
         for name in [name for name in headers if name.startswith("impersonate-")]:
             del headers[name]
         return await proceed(call)

@@ -1,0 +1,66 @@
+"""What auditing can be set to: the flags of it, once read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.audit.policy import Policy
+
+API_VERSION = "audit.k8s.io/v1"
+BATCH, BLOCKING, STRICT = "batch", "blocking", "blocking-strict"
+MODES = (BATCH, BLOCKING, STRICT)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConfig:
+    """Upstream's defaults for webhooks. ``wait`` in seconds, ``qps`` in batches a second."""
+
+    buffer: int = 10_000
+    size: int = 400
+    wait: float = 30.0
+    throttle: bool = True
+    qps: float = 10.0
+    burst: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateConfig:
+    """Bytes."""
+
+    max_event: int = 102_400
+    max_batch: int = 10_485_760
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """``path`` ``-`` is standard output. ``max_size`` in bytes (0: no rotation), ``max_age`` in days (0: no end)."""
+
+    path: str
+    format: str = "json"
+    max_size: int = 0
+    max_age: int = 0
+    max_backups: int = 0
+    compress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How events reach a backend. With mode ``blocking-strict`` a request whose first event is not taken is refused."""
+
+    mode: str
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    truncate: TruncateConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    policy: Policy
+    log: LogConfig | None = None
+    log_delivery: Delivery = field(default_factory=lambda: Delivery(BLOCKING))
+    webhook: Path | None = None
+    """The kubeconfig that names the server."""
+    webhook_delivery: Delivery = field(default_factory=lambda: Delivery(BATCH))
+    webhook_backoff: float = 10.0

@@ -1,0 +1,68 @@
+"""The webhook backend: posts batches of events, as an EventList, to the server that a kubeconfig names."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tiphys.apiserver.audit.backend import Failed
+from tiphys.apiserver.audit.config import API_VERSION
+from tiphys.client.errors import ApiError
+from tiphys.client.kubeconfig import client_from_file, server_path
+from tiphys.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+_TRIES = 5
+_FACTOR = 1.5
+
+
+class WebhookBackend:
+    """Tries a batch five times, with growing pauses of ``backoff`` seconds at first; then it is lost and counted."""
+
+    name = "webhook"
+
+    def __init__(self, kubeconfig: Path, backoff: float, clock: Clock, failed: Failed) -> None:
+        """Raises ``KubeconfigError``."""
+        self._client = client_from_file(kubeconfig, "kube-apiserver-audit", timeout=30)
+        self._path = server_path(kubeconfig)
+        self._backoff = backoff
+        self._clock = clock
+        self._failed = failed
+
+    async def process(self, events: Sequence[Object]) -> bool:
+        body = orjson.dumps({"kind": "EventList", "apiVersion": API_VERSION, "metadata": {}, "items": list(events)})
+        pause = self._backoff
+        for attempt in range(_TRIES):
+            try:
+                response = await self._client.request(
+                    "POST", self._path, body=body, headers={"content-type": "application/json"}
+                )
+                await response.read()
+                return True
+            except (ApiError, ConnectionError, OSError, TimeoutError) as error:
+                if attempt == _TRIES - 1 or not _may_pass(error):
+                    log.error("%d audit events cannot be sent: %s", len(events), error)
+                    break
+            await self._clock.sleep(pause)
+            pause *= _FACTOR
+        self._failed(self.name, len(events))
+        return False
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether trying again may help: a server that is busy or out of reach, not one that refuses."""
+    return not isinstance(error, ApiError) or error.code >= 500 or error.code == 429
