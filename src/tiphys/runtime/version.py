@@ -51,7 +51,7 @@ def version_info() -> dict[str, str]:
         "minCompatibilityMinor": str(int(MINOR) - 1),
         "gitVersion": git_version(),
         "gitCommit": _NO_COMMIT,
-        "gitTreeState": "clean",
+        "gitTreeState": "",
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": f"python{platform.python_version()}",
         "compiler": f"tiphys-{tiphys.__version__}",
