@@ -63,6 +63,7 @@ class DefinitionController:
         self._wake.set()
 
     async def run(self) -> None:
+        self._wake.set()  # what made this loop fail, if it did, has not been looked at
         while True:
             await self._wake.wait()
             self._wake.clear()
