@@ -120,6 +120,9 @@ class LeaderElector:
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
             log.debug("lease %s: %s", self._config.name, error)
             return False
+        except Exception:
+            log.exception("lease %s cannot be read or written", self._config.name)
+            return False
 
     async def _acquire_or_renew(self) -> bool:
         config = self._config

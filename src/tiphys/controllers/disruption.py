@@ -5,7 +5,6 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ from tiphys.controlkit.objects import (
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controlkit.selectors import label_selector
 from tiphys.controllers.context import ControllerContext
+from tiphys.runtime.tasks import run_all
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class DisruptionController:
             self._controller.handles(informer, Callbacks(updated=self._scaled, deleted=lambda obj: None))
 
     async def run(self) -> None:
-        await asyncio.gather(self._controller.run(), self._stale.run())
+        await run_all(self._controller.run, self._stale.run)
 
     # Events
 

@@ -75,6 +75,11 @@ class QuotaInformers:
         self._discovered = Discovered((), {})
         self.runner: Runner | None = None
 
+    def start(self, runner: Runner) -> None:
+        """Run informers with ``runner``; those of a run that failed have ended with it."""
+        self.runner = runner
+        self._informers.clear()
+
     async def get(self, kind: Kind) -> Informer | None:
         """None where the kind is not served."""
         if kind not in self._informers:
@@ -144,7 +149,7 @@ class ResourceQuotaController:
 
     async def run(self) -> None:
         async with Runner(self._clock, "resource quota ") as runner:
-            self._informers.runner = runner
+            self._informers.start(runner)
             runner.supervise(self._controller.run, "controller")
             while True:
                 await self._clock.sleep(self._period)

@@ -38,6 +38,17 @@ def contain(what: str, action: Callable[..., object], *args: object) -> bool:
     return True
 
 
+async def run_all(*loops: Loop) -> None:
+    """Run loops that belong together: if one ends by an exception the others are cancelled, and it is raised."""
+    tasks = [asyncio.ensure_future(loop()) for loop in loops]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @dataclass(slots=True)
 class _Supervised:
     """How a supervised loop is. ``error`` is its last failure, until it has run steadily since."""

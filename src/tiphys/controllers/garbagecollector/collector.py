@@ -65,6 +65,7 @@ class GarbageCollector:
         )
 
     async def run(self) -> None:
+        self._monitors.stop_all()  # those of a run that failed have ended with it
         async with Runner(self._clock, "garbage collector ") as runner:
             await self._resync(runner)
             await self._monitors.wait_synced()

@@ -94,6 +94,10 @@ class Monitors:
             Callbacks(added=changed, updated=lambda old, new: changed(new, old), deleted=deleted)
         )
 
+    def stop_all(self) -> None:
+        for path in list(self._monitors):
+            self._stop(path)
+
     def _stop(self, path: ResourcePath) -> None:
         monitor = self._monitors.pop(path)
         monitor.stopped = True

@@ -47,6 +47,7 @@ from tiphys.controllers.job.podstate import (
 )
 from tiphys.controllers.job.podtemplate import new_pod
 from tiphys.controllers.job.state import Tally, make_condition
+from tiphys.runtime.tasks import run_all
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class JobController:
         self._controller.handles(self._pods, _PodHandler(self))
 
     async def run(self) -> None:
-        await asyncio.gather(self._controller.run(), self._orphans.run())
+        await run_all(self._controller.run, self._orphans.run)
 
     # Events
 

@@ -106,3 +106,6 @@ class NodeReporter:
                 log.warning("cannot report the node's readiness: %s", error)
                 self._health.changed.set()
                 await self._clock.sleep(1.0)
+            except Exception:
+                self._health.changed.set()  # this loop is started again
+                raise

@@ -167,6 +167,8 @@ class NodeLifecycleController:
             self._retry.discard(name)
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
             log.warning("health of node %s: %s", name, error)
+        except Exception:
+            log.exception("health of node %s cannot be judged", name)
         return ready
 
     async def _judge(self, node: Object) -> health.Judgement:
