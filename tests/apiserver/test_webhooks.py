@@ -17,7 +17,7 @@ from tiphys.client import resources as R
 from tiphys.client.errors import ApiError, BadRequest, Forbidden
 from tiphys.client.resources import ResourcePath
 from tiphys.wire import tls
-from tiphys.wire.http import Request, Response
+from tiphys.wire.http import Request, Response, Sink
 from tiphys.wire.server import serve
 
 Object = dict[str, Any]
@@ -288,7 +288,18 @@ def test_the_client_reaches_urls_by_tls() -> None:
             return Response(503, {}, b"out of order")
         if request.path == "/text":
             return Response(200, {}, b"hello")
+        if request.path == "/endless":
+            return Response(200, {}, endless)
         return Response(200, {}, request.body)
+
+    sent = 0
+
+    async def endless(sink: Sink) -> None:
+        nonlocal sent
+        while not sink.closed:
+            sink.write(bytes(1 << 20))
+            sent += 1 << 20
+            await sink.drain()
 
     async def main() -> None:
         server = await serve(
@@ -307,6 +318,9 @@ def test_the_client_reaches_urls_by_tls() -> None:
             await ask("/broken")
         with pytest.raises(CallFailed, match="the answer is not JSON"):
             await ask("/text")
+        with pytest.raises(CallFailed, match="the body is larger than 16777216 bytes"):
+            await ask("/endless")
+        assert sent < 64 << 20
         with pytest.raises(
             CallFailed, match=r'Post "https://127.0.0.1:\d+/slow\?timeout=1s": context deadline exceeded'
         ):

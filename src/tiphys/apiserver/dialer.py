@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import ssl
 
+from tiphys.apiserver.streaming.addresses import NOT_ALLOWED, is_allowed
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Transport
+from tiphys.wire.transports import Transports
+
+Key = tuple[str, str, int]
 
 
 class SocketDialer:
-    """Keeps a transport per address. ``kubelet_tls`` carries the client certificate that kubelets know."""
+    """Keeps a transport per address. ``kubelet_tls`` carries the client certificate that kubelets know.
 
-    def __init__(self, kubelet_tls: ssl.SSLContext | None) -> None:
+    ``own_kubelet``: address and port of the kubelet on the API server's own machine, which may be on loopback.
+    """
+
+    def __init__(self, kubelet_tls: ssl.SSLContext | None, own_kubelet: tuple[str, int] | None = None) -> None:
         self._kubelet_tls = kubelet_tls
-        self._transports: dict[tuple[str, str, int], SocketTransport] = {}
+        self._own_kubelet = own_kubelet
+        self._transports: Transports[Key] = Transports(self._make)
+
+    async def refuses(self, host: str, port: int) -> str:
+        """Why nobody may be connected to ``host``, an address or a name; ``""`` if they may."""
+        if (host, port) == self._own_kubelet:
+            return ""
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return await self._refuses_name(host, port)
+        return "" if is_allowed(host) else NOT_ALLOWED
+
+    async def _refuses_name(self, host: str, port: int) -> str:
+        try:
+            entries = await asyncio.get_running_loop().getaddrinfo(host, port)
+        except OSError:
+            return f"lookup {host}: no such host"
+        return "" if all(is_allowed(str(entry[4][0])) for entry in entries) else NOT_ALLOWED
 
     def kubelet(self, node: str, host: str, port: int) -> Transport:
-        return self._transport("kubelet", host, port, self._kubelet_tls)
+        return self._transports.get(("kubelet", host, port))
 
     def address(self, scheme: str, host: str, port: int) -> Transport:
         """Pods and services show certificates that no authority of the cluster has signed, so they are not checked."""
-        return self._transport(scheme, host, port, _unverified() if scheme == "https" else None)
+        return self._transports.get((scheme, host, port))
 
-    def _transport(self, kind: str, host: str, port: int, tls: ssl.SSLContext | None) -> SocketTransport:
-        key = (kind, host, port)
-        found = self._transports.get(key)
-        if found is None:
-            found = self._transports[key] = SocketTransport(host, port, tls=tls)
-        return found
+    def _make(self, key: Key) -> SocketTransport:
+        kind, host, port = key
+        tls = self._kubelet_tls if kind == "kubelet" else _unverified() if kind == "https" else None
+        own = kind == "kubelet" and (host, port) == self._own_kubelet
+        # Asked again of the very address that is connected to: a name may say something else the second time.
+        return SocketTransport(host, port, tls=tls, allowed=None if own else is_allowed)
 
     async def close(self) -> None:
-        for transport in self._transports.values():
-            await transport.close()
+        await self._transports.close()
 
 
 def _unverified() -> ssl.SSLContext:

@@ -125,6 +125,7 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
             advertise_address=settings.node_ip,
             advertise_port=settings.port,
             hostname=socket.gethostname(),
+            kubelet_address_types=("InternalIP", "ExternalIP", "Hostname"),
             service_cluster_ip_ranges=(settings.service_cidr,),
             service_account_signing_key=(pki / "sa.key").read_bytes(),
             service_account_issuers=(f"https://kubernetes.default.svc.{settings.cluster_domain}",),
@@ -132,7 +133,7 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
             front_proxy=FrontProxy((pki / "front-proxy-ca.crt").read_bytes()),
         )
         client = (pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
-        dialer = SocketDialer(client_context(pki / "ca.crt", *client))
+        dialer = SocketDialer(client_context(pki / "ca.crt", *client), (settings.node_ip, settings.kubelet_port))
         stack.push_async_callback(dialer.close)
         server = APIServer(config, backend, clock, dialer=dialer)
         await server.start()

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import socket
 import ssl
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tiphys.wire.http import Request
@@ -59,19 +60,22 @@ class SocketTransport:
         server_hostname: str | None = None,
         *,
         unix_path: str | None = None,
+        allowed: Callable[[str], bool] | None = None,
         connect_timeout: float = 30.0,
         idle_timeout: float = 60.0,
         max_idle: int = 64,
     ) -> None:
         """``server_hostname``: the name that the certificate must carry, where it is not ``host``.
 
-        ``unix_path``: connect there; host and port then only make the Host field.
+        ``unix_path``: connect there; host and port then only make the Host field. ``allowed`` is asked of each address
+        that the host has; with one that is not, no connection is made.
         """
         self._host = host
         self._port = port
         self._tls = tls
         self._server_hostname = (server_hostname or host) if tls is not None else None
         self._unix_path = unix_path
+        self._allowed = allowed
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._max_idle = max_idle
@@ -148,8 +152,10 @@ class SocketTransport:
         transport: asyncio.Transport
         if self._unix_path is not None:
             transport, _ = await loop.create_unix_connection(make, self._unix_path)
-        else:
+        elif self._allowed is None:
             transport, _ = await loop.create_connection(make, self._host, self._port)
+        else:
+            transport = await self._open_allowed(make, self._allowed)
         watch_over(transport.get_extra_info("socket"))
         if self._tls is not None:
             try:
@@ -159,6 +165,23 @@ class SocketTransport:
                 raise
         self._all.add(connection)
         return connection
+
+    async def _open_allowed(self, make: Callable[[], asyncio.Protocol], allowed: Callable[[str], bool]) -> Any:
+        loop = asyncio.get_running_loop()
+        entries = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+        if not all(allowed(address) for address in addresses):
+            raise ConnectionRefusedError("address not allowed")
+        for address in addresses[:-1]:
+            with contextlib.suppress(OSError):
+                return (await loop.create_connection(make, address, self._port))[0]
+        return (await loop.create_connection(make, addresses[-1], self._port))[0]
+
+    def retire(self) -> None:
+        """Keep no connection any more; requests under way are carried to their end."""
+        self._max_idle = 0
+        while self._idle:
+            self._idle.pop().close()
 
     def _release(self, connection: ClientConnection) -> None:
         """Take a connection back whose response is complete."""

@@ -178,8 +178,8 @@ class Response:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class BodyTooLarge(Exception):
-    """The request's body is larger than the server's limit."""
+class BodyTooLarge(ConnectionError):
+    """A body is larger than whoever reads it allows."""
 
 
 class ClientResponse(Protocol):
@@ -193,8 +193,11 @@ class ClientResponse(Protocol):
         """By lower-case name."""
         ...
 
-    async def read(self) -> bytes:
-        """The whole body. Raises ``ConnectionError`` where it ends early."""
+    async def read(self, limit: int | None = None) -> bytes:
+        """The whole body. Raises ``ConnectionError`` if it ends early, ``BodyTooLarge`` if it has over ``limit`` bytes.
+
+        What comes from outside the cluster's own components is read with a limit, or in pieces.
+        """
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -208,6 +211,19 @@ class ClientResponse(Protocol):
     async def close(self) -> None:
         """Give the connection back, or close it where the body was not read to its end."""
         ...
+
+
+async def read_whole(answer: ClientResponse, limit: int | None) -> bytes:
+    """``ClientResponse.read`` by its ``chunks``; what is too large is not read to its end."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in answer.chunks():
+        pieces.append(piece)
+        size += len(piece)
+        if limit is not None and size > limit:
+            await answer.close()
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+    return b"".join(pieces)
 
 
 class Transport(Protocol):

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from tiphys.wire.http import ByteStream, Handler, Headers, Peer, Request, Response, Stream, Upgrade
+from tiphys.wire.http import ByteStream, Handler, Headers, Peer, Request, Response, Stream, Upgrade, read_whole
 from tiphys.wire.memory import MemorySink, stream_pair
 
 log = logging.getLogger(__name__)
@@ -123,11 +123,8 @@ class InProcessResponse:
         self._stream = stream
         self._task = task
 
-    async def read(self) -> bytes:
-        if self._sink is None:
-            data, self._data = self._data, b""
-            return data
-        return b"".join([piece async for piece in self._sink.take()])
+    async def read(self, limit: int | None = None) -> bytes:
+        return await read_whole(self, limit)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         if self._sink is not None:

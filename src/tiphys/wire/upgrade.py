@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tiphys.wire.client import canonical
 from tiphys.wire.http import ByteStream, ClientResponse, Headers, Request, Response, Sink, Transport, Upgrade
 from tiphys.wire.relay import relay
@@ -57,13 +59,33 @@ async def forward_upgrade(request: Request, transport: Transport, timeout: float
     return Response(101, headers, Upgrade(join))
 
 
-def pass_on(request: Request, answer: ClientResponse, drop: frozenset[str] = frozenset()) -> Response:
-    """Another server's answer as one of ours: its body is streamed as it comes, its hop-by-hop fields are dropped."""
+async def beginning(answer: ClientResponse, limit: int) -> bytes:
+    """The first ``limit`` bytes of an answer's body; the rest is not read."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in answer.chunks():
+        pieces.append(piece)
+        size += len(piece)
+        if size >= limit:
+            break
+    await answer.close()
+    return b"".join(pieces)[:limit]
+
+
+def pass_on(
+    request: Request, answer: ClientResponse, drop: frozenset[str] = frozenset(), already: Sequence[bytes] = ()
+) -> Response:
+    """Another server's answer as one of ours: its body is streamed as it comes, its hop-by-hop fields are dropped.
+
+    ``already``: what was read of the body before.
+    """
     dropped = HOP_BY_HOP | drop | {part.strip().lower() for part in answer.headers.get("connection", "").split(",")}
     headers = {canonical(name): value for name, value in answer.headers.items() if name not in dropped}
 
     async def stream(sink: Sink) -> None:
         try:
+            for piece in already:
+                sink.write(piece)
             async for piece in answer.chunks():
                 sink.write(piece)
                 await sink.drain()

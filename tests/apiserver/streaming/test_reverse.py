@@ -204,3 +204,41 @@ def test_log() -> None:
         assert found.value.status["details"] == {"name": "web", "kind": "pods/log"}
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_pages_that_are_too_large_to_rewrite_are_passed_on_as_they_come(encoding: str) -> None:
+    """400 MB of HTML without a length must not be held; a gzip bomb neither."""
+    written = most_ahead = taken = 0
+
+    async def target(request: Request) -> Response:
+        async def page(sink: Sink) -> None:
+            nonlocal written, most_ahead
+            for _ in range(400):
+                sink.write(b"<a href=/x>" + bytes(100_000 - 11))
+                written += 100_000
+                most_ahead = max(most_ahead, written - taken)
+                await sink.drain()
+
+        headers = {"Content-Type": "text/html"}
+        if encoding:
+            return Response(200, {**headers, "Content-Encoding": "gzip"}, gzip.compress(bytes(50_000_000)))
+        return Response(200, headers, page)
+
+    async def main() -> None:
+        nonlocal taken
+        backend = InProcessTransport(target)
+
+        async def proxy(request: Request) -> Response:
+            return await reverse_proxy(request, backend, Location("/p", scheme="http", host="10.1.1.1:80"))
+
+        answer = await InProcessTransport(proxy).send(Request("GET", f"{PREFIX}/p"))
+        beginning = b""
+        async for piece in answer.chunks():
+            taken += len(piece)
+            beginning = beginning or piece[:11]
+        assert beginning.startswith(b"\x1f\x8b" if encoding else b"<a href=/x>")
+        assert taken == (written or len(gzip.compress(bytes(50_000_000))))
+        assert most_ahead < 5_000_000
+
+    asyncio.run(main())

@@ -6,7 +6,7 @@ from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.apiserver.streaming.location import Location
 from tiphys.wire.http import Headers, Request, Response, Transport
-from tiphys.wire.upgrade import pass_on
+from tiphys.wire.upgrade import beginning, pass_on
 
 _MAX_REFUSAL = 50_000
 
@@ -24,7 +24,7 @@ async def pod_log(transport: Transport, location: Location, name: str, timeout: 
         response = pass_on(request, answer)
         response.headers["Content-Type"] = "text/plain"
         return response
-    text = (await answer.read())[:_MAX_REFUSAL].decode("utf-8", "replace")
+    text = (await beginning(answer, _MAX_REFUSAL)).decode("utf-8", "replace")
     if answer.status == 500:
         raise errors.internal(text)
     if answer.status == 400:

@@ -21,8 +21,9 @@ from tiphys.wire.upgrade import HOP_BY_HOP, is_upgrade, pass_on
 log = logging.getLogger(__name__)
 
 _CORS = frozenset(f"access-control-allow-{what}" for what in ("credentials", "headers", "methods", "origin"))
-_MAX_PAGE = 16 * 1024 * 1024
-_UNCOMPRESSED_LIMIT = 64 * 1024 * 1024
+_MAX_PAGE = 2 * 1024 * 1024
+"""Bytes of a page whose links are rewritten; a larger one is passed on as it comes."""
+_UNCOMPRESSED_LIMIT = 8 * 1024 * 1024
 
 
 async def reverse_proxy(
@@ -84,32 +85,37 @@ async def _answer(request: Request, answer: ClientResponse, rewriter: Rewriter) 
     encoding = answer.headers.get("content-encoding", "")
     if media != "text/html" or request.method == "HEAD" or encoding not in ("", "gzip", "deflate"):
         return pass_on(request, answer, _CORS)
-    if int(answer.headers.get("content-length", "0") or 0) > _MAX_PAGE:
-        return pass_on(request, answer, _CORS)
-    return await _page(answer, encoding, rewriter)
+    return await _page(request, answer, encoding, rewriter)
 
 
-async def _page(answer: ClientResponse, encoding: str, rewriter: Rewriter) -> Response:
-    """An HTML page, with its links rewritten."""
+async def _page(request: Request, answer: ClientResponse, encoding: str, rewriter: Rewriter) -> Response:
+    """An HTML page, with its links rewritten; as it came if it is too large for that."""
+    read: list[bytes] = []
+    size = 0
     try:
-        body = await answer.read()
-        page = _decode(body, encoding)
-    except (ConnectionError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        async for piece in answer.chunks():
+            read.append(piece)
+            size += len(piece)
+            if size > _MAX_PAGE:
+                return pass_on(request, answer, _CORS, read)
+        page = _decode(b"".join(read), encoding)
+    except (ConnectionError, zlib.error) as error:
         raise errors.service_unavailable(f"error trying to reach service: {error}") from error
+    if page is None:
+        return pass_on(request, answer, _CORS, read)
     rewritten = rewriter.page(page.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     dropped = HOP_BY_HOP | _CORS | {"content-length"}
     headers = {canonical(name): value for name, value in answer.headers.items() if name not in dropped}
     return Response(answer.status, headers, _encode(rewritten, encoding))
 
 
-def _decode(body: bytes, encoding: str) -> bytes:
+def _decode(body: bytes, encoding: str) -> bytes | None:
+    """None: it becomes too large. Raises ``zlib.error``."""
     if not encoding:
         return body
     decompressor = zlib.decompressobj(31 if encoding == "gzip" else -15)
     page = decompressor.decompress(body, _UNCOMPRESSED_LIMIT)
-    if decompressor.unconsumed_tail:
-        raise EOFError("the page is too large")
-    return page
+    return None if decompressor.unconsumed_tail else page
 
 
 def _encode(page: bytes, encoding: str) -> bytes:

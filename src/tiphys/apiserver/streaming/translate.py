@@ -29,7 +29,7 @@ from tiphys.apiserver.streaming.location import Location
 from tiphys.wire import websocket
 from tiphys.wire.http import ByteStream, ClientResponse, Headers, Request, Response, Transport, Upgrade
 from tiphys.wire.spdy.connection import SpdyConnection, SpdyStream
-from tiphys.wire.upgrade import PROTOCOL_VERSION
+from tiphys.wire.upgrade import PROTOCOL_VERSION, beginning
 from tiphys.wire.websocket import Channels, HandshakeError, WebSocket
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ async def _connect(transport: Transport, location: Location) -> ClientResponse:
         answer = await transport.send(Request("POST", location.path, location.query, headers), timeout=30)
         if answer.status == 101 and answer.headers.get("upgrade", "").lower() == "spdy/3.1":
             return answer
-        refusal = await answer.read()
+        refusal = await beginning(answer, _MAX_STATUS)
     except (ConnectionError, TimeoutError) as error:
         raise _CannotConnect(f"error sending request: {error or 'timed out'}") from error
     raise _CannotConnect(f"unable to upgrade connection: {_message(refusal)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -17,12 +17,14 @@ import orjson
 from tiphys.api.gotext import quote
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.wire.client import SocketTransport
-from tiphys.wire.http import Headers, Request, Transport
+from tiphys.wire.http import BodyTooLarge, Headers, Request
 from tiphys.wire.tls import client_context
+from tiphys.wire.transports import Transports
 
 Object = dict[str, Any]
 
-_MAX_TRANSPORTS = 200
+_MAX_ANSWER = 16 * 1024 * 1024
+"""Bytes of an answer; more if what was asked about is large itself, as lists that are converted are."""
 _DISCOVERY = "discovery.k8s.io"
 
 
@@ -52,21 +54,23 @@ class WebhookClient:
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
-        self._transports: OrderedDict[tuple[str, int, str, str], Transport] = OrderedDict()
+        self._transports: Transports[tuple[str, int, str, str]] = Transports(_transport)
 
     async def call(self, config: Object, body: Object, timeout: float) -> Object:
         seconds = max(1, round(timeout))
         place = await self._place(config)
         shown = f'Post "{place.url}?timeout={seconds}s"'
-        transport = self._transport(place, config.get("caBundle") or "")
+        transport = self._transports.get((place.host, place.port, place.name, config.get("caBundle") or ""))
         headers = Headers({"content-type": "application/json", "accept": "application/json, */*"})
         request = Request("POST", place.path or "/", f"timeout={seconds}s", headers, orjson.dumps(body))
         try:
             async with asyncio.timeout(timeout):
                 response = await transport.send(request)
-                answer = await response.read()
+                answer = await response.read(max(_MAX_ANSWER, 4 * len(request.body)))
         except TimeoutError:
             raise CallFailed(f"{shown}: context deadline exceeded") from None
+        except BodyTooLarge as error:
+            raise CallFailed(f"{shown}: {error}") from None
         except (ConnectionError, OSError, ssl.SSLError) as error:
             raise CallFailed(f"{shown}: dial tcp {place.host}:{place.port}: {reason(error)}") from None
         if not 200 <= response.status < 300:
@@ -80,20 +84,7 @@ class WebhookClient:
         return found
 
     async def close(self) -> None:
-        for transport in self._transports.values():
-            await transport.close()
-
-    def _transport(self, place: Place, bundle: str) -> Transport:
-        key = (place.host, place.port, place.name, bundle)
-        found = self._transports.get(key)
-        if found is None:
-            tls = client_context(base64.b64decode(bundle) if bundle else None)
-            found = SocketTransport(place.host, place.port, tls, place.name)
-            self._transports[key] = found
-            if len(self._transports) > _MAX_TRANSPORTS:
-                self._transports.popitem(last=False)
-        self._transports.move_to_end(key)
-        return found
+        await self._transports.close()
 
     async def _place(self, config: Object) -> Place:
         if url := config.get("url"):
@@ -124,21 +115,24 @@ class WebhookClient:
         for entry in await slices.all(namespace):
             slice = slices.shared_object(entry)
             if (slice["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name:
-                found = ready_endpoint(slice, wanted.get("name") or "")
-                if found is not None:
-                    return found
+                for _, address, target in ready_endpoints(slice, wanted.get("name") or ""):
+                    return address, target
         raise CallFailed(f"no endpoints available for service {quote(name)}")
 
 
-def ready_endpoint(slice: Object, port_name: str) -> tuple[str, int] | None:
-    """Address and port of an endpoint that takes connections; None where the slice has none."""
+def _transport(key: tuple[str, int, str, str]) -> SocketTransport:
+    host, port, name, bundle = key
+    return SocketTransport(host, port, client_context(base64.b64decode(bundle) if bundle else None), name)
+
+
+def ready_endpoints(slice: Object, port_name: str) -> Iterator[tuple[Object, str, int]]:
+    """What stands behind each endpoint that takes connections (``targetRef``), its address and its port."""
     port = next((p for p in slice.get("ports") or () if (p.get("name") or "") == port_name), None)
     if port is None:
-        return None
+        return
     for endpoint in slice.get("endpoints") or ():
         if (endpoint.get("conditions") or {}).get("ready", True):
-            return endpoint["addresses"][0], int(port["port"])
-    return None
+            yield endpoint.get("targetRef") or {}, endpoint["addresses"][0], int(port["port"])
 
 
 def reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from tiphys.wire.fieldtext import field_name, text
-from tiphys.wire.http import Headers
+from tiphys.wire.http import Headers, read_whole
 from tiphys.wire.parting import unread
 from tiphys.wire.stream import TransportStream, WriteGate
 
@@ -254,8 +254,8 @@ class SocketResponse:
 
     # -- ClientResponse
 
-    async def read(self) -> bytes:
-        return b"".join([piece async for piece in self.chunks()])
+    async def read(self, limit: int | None = None) -> bytes:
+        return await read_whole(self, limit)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while True:

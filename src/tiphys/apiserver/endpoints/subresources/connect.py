@@ -23,13 +23,14 @@ from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import attributes_of
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.requestinfo import is_true
+from tiphys.apiserver.streaming.addresses import NOT_ALLOWED, is_allowed
 from tiphys.apiserver.streaming.connect import exec_or_attach, port_forward
 from tiphys.apiserver.streaming.location import Location
 from tiphys.apiserver.streaming.log import pod_log
 from tiphys.apiserver.streaming.messages import log_over_websocket
 from tiphys.apiserver.streaming.reverse import reverse_proxy
 from tiphys.apiserver.streaming.translate import StreamOptions
-from tiphys.apiserver.webhooks.client import ready_endpoint
+from tiphys.apiserver.webhooks.client import ready_endpoints
 from tiphys.wire.http import Response, Transport
 from tiphys.wire.websocket import is_websocket
 
@@ -40,6 +41,10 @@ _KUBELET_PORT = 10250
 
 class NodeDialer(Protocol):
     """Reaches kubelets, and, for the proxy subresources, pods and services by their addresses."""
+
+    async def refuses(self, host: str, port: int) -> str:
+        """Why nobody may be connected to ``host``, an address or a name; ``""`` if they may."""
+        ...
 
     def kubelet(self, node: str, host: str, port: int) -> Transport:
         """A transport to the kubelet of a node, authenticated as the API server."""
@@ -141,13 +146,14 @@ class Connector:
             # The original looks for the node with the request for the pod in hand, and names its resource.
             raise errors.not_found("", "pods", name)
         node = nodes.object(entry)
-        return node, *self._to_kubelet(node)
+        return node, *await self._to_kubelet(node)
 
-    def _to_kubelet(self, node: Object) -> tuple[Transport, str]:
+    async def _to_kubelet(self, node: Object) -> tuple[Transport, str]:
         host, port = kubelet_address(node, self._address_types)
         dialer = self._dialer
         if dialer is None:
             raise errors.service_unavailable("this API server has no connection to kubelets")
+        await _allow(dialer, host, port)
         return dialer.kubelet(node["metadata"]["name"], host, port), f"{host}:{port}"
 
     # -- proxies
@@ -160,7 +166,7 @@ class Connector:
         host, kubelet_port = kubelet_address(node, self._address_types)
         if port and port != str(kubelet_port):
             return await self._proxy(call, "http", host, _number(port))
-        transport, address = self._to_kubelet(node)
+        transport, address = await self._to_kubelet(node)
         return await reverse_proxy(call.request, transport, Location(_rest(call), scheme="https", host=address))
 
     async def proxy_pod(self, call: Call, target: Target) -> Response:
@@ -169,8 +175,8 @@ class Connector:
         pod = pods.object(await pods.get(call.info.namespace, name))
         await self._admit(call, target, "PodProxyOptions", {"path": _rest(call)})
         address = (pod.get("status") or {}).get("podIP", "")
-        if not address:
-            raise errors.bad_request("address not allowed")
+        if not is_allowed(address):
+            raise errors.bad_request(NOT_ALLOWED)
         number = _port_of(pod, port)
         return await self._proxy(call, scheme or "http", address, number)
 
@@ -183,21 +189,33 @@ class Connector:
         return await self._proxy(call, scheme or "http", host, number)
 
     async def _endpoint_of(self, service: Object, wanted: str) -> tuple[str, int]:
-        """The address and port of one ready endpoint of a service."""
+        """The address and port of one ready endpoint of a service that is a pod, as its status says too.
+
+        Others are nobody's to reach: whoever may write endpoints could name any address.
+        """
         meta = service["metadata"]
         port = _service_port(service, wanted)
         slices = self._registries.get("discovery.k8s.io", "endpointslices")
         for entry in await slices.all(meta["namespace"]):
             if entry.labels.get("kubernetes.io/service-name") != meta["name"]:
                 continue
-            found = ready_endpoint(slices.object(entry), port.get("name") or "")
-            if found is not None:
-                return found
+            for target, address, number in ready_endpoints(slices.shared_object(entry), port.get("name") or ""):
+                if is_allowed(address) and await self._is_pod(meta["namespace"], target, address):
+                    return address, number
         raise errors.service_unavailable(f"no endpoints available for service {quote(meta['name'])}")
+
+    async def _is_pod(self, namespace: str, target: Object, address: str) -> bool:
+        if target.get("namespace") != namespace or not target.get("name"):
+            return False
+        pods = self._registries.get("", "pods")
+        entry = await pods.store.cached(namespace, target["name"])
+        status = (pods.shared_object(entry).get("status") or {}) if entry is not None else {}
+        return address in [status.get("podIP"), *(each.get("ip") for each in status.get("podIPs") or ())]
 
     async def _proxy(self, call: Call, scheme: str, host: str, port: int) -> Response:
         if self._dialer is None:
             raise errors.service_unavailable("this API server has no connection to the cluster's network")
+        await _allow(self._dialer, host, port)
         transport = self._dialer.address(scheme, host, port)
         location = Location(_rest(call), scheme=scheme, host=f"{host}:{port}")
         return await reverse_proxy(call.request, transport, location)
@@ -211,6 +229,12 @@ async def _need_create(call: Call) -> None:
     reason = await call.refusal("create")
     if reason is not None:
         raise errors.forbidden(info.group, info.resource, info.name, reason)
+
+
+async def _allow(dialer: NodeDialer, host: str, port: int) -> None:
+    """Raises 400 for an address that the API server does not connect to."""
+    if problem := await dialer.refuses(host, port):
+        raise errors.bad_request(problem)
 
 
 def _need(transport: Transport | None) -> Transport:
