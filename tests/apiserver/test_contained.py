@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import pytest
 
 from tests.apiserver.apiworld import World, config_map, run
+from tests.faults import Fault, Injected
 from tiphys.apiserver.storage.watchers import Group
 from tiphys.wire.memory import MemorySink
 
@@ -20,31 +20,6 @@ ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 DEFINED = ("apiextensions.k8s.io", "customresourcedefinitions")
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
-
-
-class Injected(Exception):
-    """What a callback raises, once."""
-
-
-@dataclass
-class Fault:
-    """Makes a method raise: at its next call, or at each."""
-
-    owner: Any
-    name: str
-    always: bool = False
-    hits: int = 0
-
-    def __post_init__(self) -> None:
-        original = getattr(self.owner, self.name)
-
-        def raising(*args: Any, **more: Any) -> Any:
-            if self.hits and not self.always:
-                return original(*args, **more)
-            self.hits += 1
-            raise Injected(self.name)
-
-        setattr(self.owner, self.name, raising)
 
 
 class Watching:
