@@ -5,8 +5,10 @@ Source: https://kubernetes.io/docs/concepts/security/pod-security-admission/
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from tiphys.api import errors, fielderrors
@@ -16,6 +18,7 @@ from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.admission.podsecuritychecks import Finding, findings
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.storage.entry import Entry
 
 Object = dict[str, Any]
 
@@ -23,6 +26,10 @@ _PREFIX = "pod-security.kubernetes.io/"
 _LEVELS = ("privileged", "baseline", "restricted")
 _VERSION = re.compile(r"v1\.(0|[1-9][0-9]*)")
 _LATEST = 36
+_MOST_PODS, _MOST_SECONDS = 3000, 1.0
+"""Of the pods that are there when the level of a namespace changes: how many are looked at, and for how long."""
+_SLICE = 50
+"""So many between two turns of the loop."""
 _POD_SUBRESOURCES = frozenset(("", "ephemeralcontainers", "resize"))
 
 
@@ -122,17 +129,46 @@ class PodSecurity(Plugin):
             return
         if new.version == old.version and _LEVELS.index(new.name) <= _LEVELS.index(old.name):
             return
-        pods = self._registries.get("", "pods")
-        by_reason: dict[str, list[str]] = {}
-        for entry in await pods.all(attributes.name):
-            pod = pods.object(entry)
-            if found := new.check(pod["metadata"], pod["spec"]):
-                by_reason.setdefault(", ".join(reason for reason, _ in found), []).append(entry.name)
+        by_reason, checked, total = await self._violations(attributes.name, new)
+        if checked < total:
+            text = f"only checked against the first {checked} of {total} existing pods"
+            attributes.warn(f"new PodSecurity enforce level {text}")
         if by_reason:
             name, level = quote(attributes.name), quote(str(new))
             attributes.warn(f"existing pods in namespace {name} violate the new PodSecurity enforce level {level}")
         for text in sorted(_told(reason, names) for reason, names in by_reason.items()):
             attributes.warn(text)
+
+    async def _violations(self, namespace: str, level: Level) -> tuple[dict[str, list[str]], int, int]:
+        """The pods that a level forbids, by the reasons; how many were looked at, and how many there are. Every
+        request has a bound: a namespace may have more pods than can be looked at while its user waits."""
+        pods = self._registries.get("", "pods")
+        entries, more = await pods.all(namespace), list[Entry]()
+        ends, owners, checked = pods.clock.monotonic() + _MOST_SECONDS, set[str](), 0
+        by_reason: dict[str, list[str]] = {}
+        for number, entry in enumerate(chain(entries, more)):
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+                if pods.clock.monotonic() > ends:
+                    break
+            pod = pods.object(entry)
+            owner = controller_of(pod)
+            if owner in owners and number < len(entries):
+                more.append(entry)  # one pod of each owner is looked at first
+                continue
+            owners |= {owner} if owner else set()
+            if found := level.check(pod["metadata"], pod["spec"]):
+                by_reason.setdefault(", ".join(reason for reason, _ in found), []).append(entry.name)
+            checked += 1
+            if checked == _MOST_PODS:
+                break
+        return by_reason, checked, len(entries)
+
+
+def controller_of(pod: Object) -> str:
+    """The uid of what made the pod; empty for a pod of nobody."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return next((owner.get("uid", "") for owner in owners if owner.get("controller")), "")
 
 
 def _told(reason: str, names: list[str]) -> str:
@@ -161,8 +197,18 @@ def _bad_labels(labels: dict[str, str]) -> list[fielderrors.FieldError]:
 
 
 def _is_significant(new: Object, old: Object) -> bool:
-    """Whether an update changes anything that a check may look at."""
-    before = old.get("spec") or {}
-    ignored = ("tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds")
-    spec = {key: value for key, value in new["spec"].items() if key not in ignored}
-    return spec != {key: value for key, value in before.items() if key not in ignored}
+    """Whether an update may change what the checks see: more containers, or other images in them. Nothing else that
+    they look at can be changed."""
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    return any(_images(spec, kind) != _images(before, kind) for kind in ("containers", "initContainers")) or bool(
+        _debuggers(spec) - _debuggers(before)
+    )
+
+
+def _images(spec: Object, kind: str) -> list[str]:
+    return [container.get("image", "") for container in spec.get(kind) or ()]
+
+
+def _debuggers(spec: Object) -> set[tuple[str, str]]:
+    """Name and image of each."""
+    return {(container["name"], container.get("image", "")) for container in spec.get("ephemeralContainers") or ()}

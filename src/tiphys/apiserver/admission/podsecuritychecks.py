@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tiphys.api.gotext import quote
+
 Object = dict[str, Any]
 Finding = tuple[str, str]
 Run = Callable[[Object, Object], Finding | None]
@@ -67,9 +69,8 @@ def _has_own_users(spec: Object) -> bool:
 def app_armor(meta: Object, spec: Object) -> Finding | None:
     allowed = ("RuntimeDefault", "Localhost")
     setters, values = _profiles(spec, "appArmorProfile", lambda t: t in allowed)
-    shown = [quoted(sorted(values))] if values else []
     bad = [
-        f"{key}={quoted([value])}"
+        f"{key}={quote(value)}"
         for key, value in sorted((meta.get("annotations") or {}).items())
         if key.startswith("container.apparmor.security.beta.kubernetes.io/") and not _is_allowed_app_armor(value)
     ]
@@ -80,7 +81,7 @@ def app_armor(meta: Object, spec: Object) -> Finding | None:
         return None
     reason = _plural("forbidden AppArmor profile", "forbidden AppArmor profiles", len(found))
     verb = "must not set AppArmor profile type to"
-    return reason, f"{' and '.join(setters)} {verb} {', '.join([*shown, *bad])}"
+    return reason, f"{' and '.join(setters)} {verb} {quoted(found)}"
 
 
 def _is_allowed_app_armor(value: str) -> bool:
@@ -126,7 +127,7 @@ def host_namespaces(meta: Object, spec: Object) -> Finding | None:
 
 
 def host_path_volumes(meta: Object, spec: Object) -> Finding | None:
-    found = [volume["name"] for volume in spec.get("volumes") or () if volume.get("hostPath")]
+    found = [volume["name"] for volume in spec.get("volumes") or () if volume.get("hostPath") is not None]
     return ("hostPath volumes", f"{_plural('volume', 'volumes', len(found))} {quoted(found)}") if found else None
 
 
@@ -145,6 +146,7 @@ def host_ports(meta: Object, spec: Object) -> Finding | None:
 
 
 def host_probes(meta: Object, spec: Object) -> Finding | None:
+    """Any host: a probe to another one makes the kubelet send requests where the pod wants them."""
     bad: list[str] = []
     hosts: set[str] = set()
     for name, container, _ in containers(spec):
@@ -159,13 +161,13 @@ def host_probes(meta: Object, spec: Object) -> Finding | None:
         return None
     uses = _plural("uses", "use", len(bad))
     what = _plural("probe or lifecycle host", "probe or lifecycle hosts", len(hosts))
-    return "probe or lifecycle host", f"{_who(bad)} {uses} {what} {quoted(sorted(hosts))}"
+    return "probe or lifecycle host", f"{_who(sorted(bad))} {uses} {what} {quoted(sorted(hosts))}"
 
 
 def _hosts(handler: Object) -> Iterator[str]:
     for kind in ("httpGet", "tcpSocket"):
         host = (handler.get(kind) or {}).get("host")
-        if host and host not in ("127.0.0.1", "::1"):
+        if host:
             yield host
 
 
@@ -210,6 +212,24 @@ def _is_allowed_selinux(options: Object, types: tuple[str, ...]) -> bool:
     return options.get("type", "") in types and not options.get("user") and not options.get("role")
 
 
+_SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
+_SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
+
+
+def seccomp_annotations(meta: Object, spec: Object) -> Finding | None:
+    """How profiles were chosen before there was a field for them."""
+    annotations = meta.get("annotations") or {}
+    keys = {_SECCOMP_POD, *(f"{_SECCOMP_CONTAINER}{name}" for name, _, _ in containers(spec))} & annotations.keys()
+    bad = [f"{key}={quote(annotations[key])}" for key in sorted(keys) if not _is_allowed_seccomp(annotations[key])]
+    if not bad:
+        return None
+    return "seccompProfile", f"forbidden {_plural('annotation', 'annotations', len(bad))} {', '.join(bad)}"
+
+
+def _is_allowed_seccomp(value: str) -> bool:
+    return value in ("runtime/default", "docker/default") or value.startswith("localhost/")
+
+
 _SECCOMP = ("RuntimeDefault", "Localhost")
 
 
@@ -227,19 +247,25 @@ def _profiles(spec: Object, field: str, allowed: Callable[[str], bool]) -> tuple
     """Who sets a profile of a type that is not allowed, and the types."""
     setters: list[str] = []
     values: set[str] = set()
-    own = (_pod_context(spec).get(field) or {}).get("type")
+    own = _type_of(_pod_context(spec), field)
     if own is not None and not allowed(own):
         setters.append("pod")
         values.add(own)
     bad = []
     for name, _, context in containers(spec):
-        type = (context.get(field) or {}).get("type")
+        type = _type_of(context, field)
         if type is not None and not allowed(type):
             bad.append(name)
             values.add(type)
     if bad:
         setters.append(_who(bad))
     return setters, values
+
+
+def _type_of(context: Object, field: str) -> str | None:
+    """None without a profile; a profile without a type has an empty one."""
+    profile = context.get(field)
+    return None if profile is None else str(profile.get("type", ""))
 
 
 _SYSCTLS = frozenset(
@@ -321,7 +347,7 @@ _VOLUMES = frozenset(
 
 
 def restricted_volumes(meta: Object, spec: Object) -> Finding | None:
-    bad = [(v["name"], set(v) - _VOLUMES - {"name"}) for v in spec.get("volumes") or () if set(v) - _VOLUMES - {"name"}]
+    bad = [(v["name"], set(v) - {"name"} or {"unknown"}) for v in spec.get("volumes") or () if not set(v) & _VOLUMES]
     if not bad:
         return None
     names = [name for name, _ in bad]
@@ -359,7 +385,7 @@ def seccomp_restricted(meta: Object, spec: Object) -> Finding | None:
         return _bad_seccomp(setters, values)
     if (_pod_context(spec).get("seccompProfile") or {}).get("type"):
         return None
-    unset = [name for name, _, context in containers(spec) if not context.get("seccompProfile")]
+    unset = [name for name, _, context in containers(spec) if context.get("seccompProfile") is None]
     if not unset:
         return None
     wanted = '"RuntimeDefault" or "Localhost"'
@@ -382,6 +408,7 @@ CHECKS: tuple[Check, ...] = (
     Check("procMount", False, _unless(_has_own_users, proc_mount), since=35),
     Check("seLinuxOptions", False, selinux),
     Check("seLinuxOptions", False, partial(selinux, allowed=_SELINUX_TYPES_31), since=31),
+    Check("seccompProfile_baseline", False, seccomp_annotations),
     Check("seccompProfile_baseline", False, seccomp_baseline, since=19),
     Check("sysctls", False, sysctls),
     Check("sysctls", False, partial(sysctls, allowed=_SYSCTLS_27), since=27),
