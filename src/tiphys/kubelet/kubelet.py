@@ -15,10 +15,9 @@ from typing import Any
 
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks, Informer
-from tiphys.client.resources import NODES, PODS, SERVICES
+from tiphys.client.resources import PODS, SERVICES
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
-from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet.api_objects import ApiObjects
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
@@ -39,10 +38,10 @@ from tiphys.kubelet.node.network import ClusterDNS
 from tiphys.kubelet.node.node_reporter import NodeReporter
 from tiphys.kubelet.node.storage import StorageMeter
 from tiphys.kubelet.pod import pods
-from tiphys.kubelet.pod.admission import Rejection, admit, admit_under_pressure
 from tiphys.kubelet.pod.allocation import Allocations
 from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.fields import field_value, resource_value
+from tiphys.kubelet.pod.intake import PodIntake
 from tiphys.kubelet.pod.pleg import PodLifecycle
 from tiphys.kubelet.pod.pod_runtime import PodRuntime
 from tiphys.kubelet.pod.pod_sync import PodSync
@@ -58,7 +57,6 @@ from tiphys.kubelet.server.handler import KubeletServer
 from tiphys.kubelet.server.snapshot import SnapshotTaker
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
-from tiphys.kubelet.status.generate import rejected_status
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.volumes.manager import VolumeManager
@@ -118,6 +116,7 @@ class Kubelet:
             labels=config.labels,
             taints=config.taints,
             transition=self._reporter.transition,
+            event=self._reporter.event,
         )
         self.pods = Informer(client, PODS, clock, field_selector=f"spec.nodeName={config.node_name}", rng=self._rng)
         self.services = Informer(client, SERVICES, clock, rng=self._rng)
@@ -191,7 +190,7 @@ class Kubelet:
         self.allocations = Allocations(config.root)
         self._resizer = Resizer(
             self.allocations,
-            lambda pod: resize_problem(pod, self._others(pod), self.settings.allocatable),
+            lambda pod: resize_problem(pod, self._intake.others(pod), self.settings.allocatable),
             events,
         )
         self._sync = PodSync(
@@ -217,10 +216,26 @@ class Kubelet:
             rng=self._rng,
         )
         self.workers = PodWorkers(self._sync, clock, runner, self._finished)
+        self._intake = PodIntake(
+            client=self.client,
+            clock=clock,
+            runner=runner,
+            node=self.node,
+            node_name=config.node_name,
+            workers=self.workers,
+            status=self.status,
+            events=events,
+            allocations=self.allocations,
+            pressures=self._pressures,
+            current=self._known,
+            apparmor=self.settings.security.apparmor,
+            unsafe_sysctls=config.allowed_unsafe_sysctls,
+        )
         self.pleg = PodLifecycle(self.runtime, clock, runner, self._poke)
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
-        image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age)
+        tell = self._reporter.event
+        image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age, event=tell)
         self.storage = StorageMeter(config.root, Path(config.log_root), clock, runner)
         self.snapshots = SnapshotTaker(
             node_name=config.node_name,
@@ -255,6 +270,7 @@ class Kubelet:
             image_gc,
             clock,
             self._all_known,
+            tell,
         )
 
     async def run(self) -> None:
@@ -269,7 +285,7 @@ class Kubelet:
             if self.config.pod_cidr:
                 await self.runtime.update_pod_cidr(self.config.pod_cidr)
             runner.supervise(self.services.run, "services")
-            self._reporter.event("Normal", "Starting", "Starting kubelet.")
+            self._reporter.starting()
             await self.health.check()
             if self.config.register_node:
                 await self.node.register()
@@ -333,13 +349,9 @@ class Kubelet:
             return
         uid = pods.uid_of(pod)
         if self.workers.phase(uid) is None and not pods.is_deleting(pod) and not pods.is_terminal(pod):
-            if self.status.get(uid) is not None:  # turned away before, and not yet seen to be Failed
-                return
-            rejection = self._admit(pod)
-            if rejection is not None:
-                self._reject(pod, rejection)
-                return
-            self._take_in(pod)
+            if self.status.get(uid) is None:  # else: turned away before, and not yet seen to be Failed
+                self._intake.offer(pod)
+            return
         self.workers.update(pod)
         self.status.api_changed(uid)
 
@@ -377,6 +389,7 @@ class Kubelet:
             self.workers.kill(pod, pods.deletion_grace(pod))
 
     def _finished(self, uid: str) -> None:
+        self._intake.freed()
         for waiting in self._resizer.waiting():  # there may be room now
             self.workers.poke(waiting)
         if self._known(uid) is None:
@@ -412,29 +425,12 @@ class Kubelet:
 
     # Admission.
 
-    def _admit(self, pod: Pod) -> Rejection | None:
-        node = self.node.node
-        if node is None:
-            return None
-        apparmor, unsafe = self.settings.security.apparmor, self.config.allowed_unsafe_sysctls
-        if under_pressure := admit_under_pressure(pod, self._pressures()):
-            return under_pressure
-        given = self.allocations.applied(pod)
-        return admit(given, node, self._others(pod), apparmor=apparmor, unsafe_sysctls=unsafe)
-
-    def _take_in(self, pod: Pod) -> None:
-        """Record what an admitted pod is given. One that was admitted before keeps what it was given then."""
-        try:
-            self.allocations.admit(pod)
-        except OSError as error:
-            log.warning("cannot record what pod %s is given: %s", pods.key_of(pod), error)
-
     def _pressures(self) -> list[str]:
         return self._eviction.pressures
 
     def _evict(self, pod: Pod, message: str, *, disrupted: bool) -> None:
         self.events.pod(pod, "Warning", "Evicted", message)
-        self.workers.kill(pod, 1, Ending("Evicted", message, disrupted))
+        self.workers.kill(pod, 1, Ending("Evicted", message, message if disrupted else ""))
 
     def _active(self) -> list[Pod]:
         """The pods that are to run."""
@@ -445,40 +441,6 @@ class Kubelet:
         """The pods that may have running containers, those that are being stopped included."""
         found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.could_run(uid))
         return [pod for pod in found if pod is not None]
-
-    def _others(self, pod: Pod) -> list[Pod]:
-        """The pods that use resources of the node beside ``pod``, with what they were given."""
-        others = (
-            self.workers.pod(uid)
-            for uid in self.workers.known()
-            if uid != pods.uid_of(pod) and self.workers.could_run(uid)
-        )
-        active = [other for other in others if other is not None and not pods.is_terminal(other)]
-        return [self.allocations.applied(other) for other in active]
-
-    def _reject(self, pod: Pod, rejection: Rejection) -> None:
-        if rejection.reason == "NodeAffinity":
-            self._runner.spawn(self._reconsider(pod, rejection), "admission")
-            return
-        self._turn_away(pod, rejection)
-
-    async def _reconsider(self, pod: Pod, rejection: Rejection) -> None:
-        """The node's labels may be newer than what is known here: read them before failing the pod."""
-        try:
-            self.node.node = await self.client.get(NODES, self.config.node_name)
-        except (errors.ApiError, ConnectionError, TimeoutError) as error:
-            log.warning("cannot read node %s: %s", self.config.node_name, error)
-        again = self._admit(pod)
-        if again is None:
-            self._take_in(pod)
-            self.workers.update(pod)
-        else:
-            self._turn_away(pod, again)
-
-    def _turn_away(self, pod: Pod, rejection: Rejection) -> None:
-        self.events.pod(pod, "Warning", rejection.reason, rejection.message)
-        now = timestamp(self.clock.now())
-        self.status.set(pod, rejected_status(pod, rejection.reason, rejection.message, now))
 
     # Static pods.
 

@@ -14,6 +14,7 @@ from tiphys.client.resources import LEASES, NODES
 from tiphys.client.rest import STRATEGIC_MERGE, Client
 from tiphys.controlkit.objects import micro_timestamp, timestamp
 from tiphys.kubelet.node.status import NodeFacts, default_labels, new_node, node_status, same_but_for_heartbeats
+from tiphys.kubelet.recorder import EventType
 from tiphys.runtime.clock import Clock, backoff
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,10 @@ REPORT_PERIOD = 300.0
 
 
 class NodeAgent:
-    """``facts()`` gives what the node is like now; ``transition(old, new)`` is called with conditions that changed."""
+    """``facts()`` gives what the node is like now.
+
+    ``transition(condition, status)`` is called with conditions that changed, ``event`` with all else to be told of it.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,10 @@ class NodeAgent:
         labels: Mapping[str, str],
         taints: Sequence[Object] = (),
         transition: Callable[[str, str], None] = lambda *_: None,
+        event: Callable[[EventType, str, str], None] = lambda *_: None,
     ) -> None:
+        self._event = event
+        self._unschedulable = False
         self._client = client
         self._clock = clock
         self._name = name
@@ -87,15 +94,29 @@ class NodeAgent:
         status = node_status(facts, before, timestamp(now))
         if not force and same_but_for_heartbeats(before, status) and now - self._reported < REPORT_PERIOD:
             self.node = node
+            self._note_schedulable()
             return
         self.node = await self._client.patch(
             NODES, self._name, {"status": _patch(before, status)}, type=STRATEGIC_MERGE, subresource="status"
         )
         self._reported = now
+        boot = (before.get("nodeInfo") or {}).get("bootID")
+        if boot and boot != facts.machine.boot_id:
+            self._event("Warning", "Rebooted", f"Node {self._name} has been rebooted, boot id: {facts.machine.boot_id}")
+        self._note_schedulable()
         old = {c["type"]: c["status"] for c in before.get("conditions") or []}
         for condition in status["conditions"]:
             if old.get(condition["type"]) != condition["status"]:
                 self._transition(condition["type"], condition["status"])
+
+    def _note_schedulable(self) -> None:
+        """Someone has cordoned the node, or lifted that."""
+        assert self.node is not None
+        unschedulable = bool((self.node.get("spec") or {}).get("unschedulable"))
+        if unschedulable != self._unschedulable:
+            reason = "NodeNotSchedulable" if unschedulable else "NodeSchedulable"
+            self._event("Normal", reason, f"Node {self._name} status is now: {reason}")
+        self._unschedulable = unschedulable
 
     async def run_status(self) -> None:
         """Look every 10 s; a report that fails is tried again at the next look."""

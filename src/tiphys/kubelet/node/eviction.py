@@ -16,6 +16,7 @@ from typing import Protocol
 from tiphys.api.pods.resources import request_for
 from tiphys.kubelet import labels
 from tiphys.kubelet.node import machine
+from tiphys.kubelet.node.gc import ImageGCFailure
 from tiphys.kubelet.node.storage import DiskUse, StorageMeter
 from tiphys.kubelet.node.storage_limits import exceeded, is_limited
 from tiphys.kubelet.pod import pods
@@ -196,7 +197,10 @@ class EvictionManager:
             return
         first = reasons[0]
         if first.resource == "ephemeral-storage":
-            await self._reclaim()
+            try:
+                await self._reclaim()
+            except ImageGCFailure as error:
+                log.warning("cannot free the disk without ending pods: %s", error)
             reasons = [r for r in crossed(self._thresholds, self._signals()) if r.signal == first.signal]
             if not reasons:
                 return

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tiphys.kubelet import labels
+from tiphys.kubelet.recorder import EventType
 from tiphys.kubelet.runtime.service import (
     Container,
     ContainerState,
@@ -119,12 +120,34 @@ def _remove_logs(folder: Path) -> None:
         log.warning("cannot remove the logs in %s: %s", folder, error.strerror)
 
 
+def _size(amount: int) -> str:
+    """Bytes as people read them: ``9.5Gi``."""
+    size, units = float(amount), ["", "Ki", "Mi", "Gi", "Ti"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size:.1f}".removesuffix(".0") + units[0]
+
+
+class ImageGCFailure(Exception):
+    """The disk stays fuller than it may be."""
+
+
 class ImageGC:
     """Removes images that no container uses, the longest unused first, when the disk is fuller than it may be."""
 
     def __init__(
-        self, images: ImageService, runtime: RuntimeService, clock: Clock, high: int, low: int, minimum_age: float
+        self,
+        images: ImageService,
+        runtime: RuntimeService,
+        clock: Clock,
+        high: int,
+        low: int,
+        minimum_age: float,
+        *,
+        event: Callable[[EventType, str, str], None],
     ) -> None:
+        self._event = event
         self._images = images
         self._runtime = runtime
         self._clock = clock
@@ -135,7 +158,7 @@ class ImageGC:
         self._last_used: dict[str, float] = {}
 
     async def collect(self) -> list[str]:
-        """One round; gives what was removed. Raises ``RuntimeFailure``."""
+        """One round; gives what was removed. Raises ``RuntimeFailure``, and ``ImageGCFailure`` if it is not enough."""
         images = await self._note_use()
         filesystems = await self._images.image_filesystems()
         if not filesystems or self._high >= 100:
@@ -143,13 +166,18 @@ class ImageGC:
         mountpoint = Path(filesystems[0].mountpoint)
         place = next(path for path in (mountpoint, *mountpoint.parents) if path.exists())
         usage = shutil.disk_usage(place)
-        used = 100 * (usage.total - usage.free) // max(usage.total, 1)
+        if usage.total == 0:
+            message = "invalid capacity 0 on image filesystem"
+            self._event("Warning", "InvalidDiskCapacity", message)
+            raise ImageGCFailure(message)
+        used = 100 * (usage.total - usage.free) // usage.total
         if used < self._high:
             return []
         excess = usage.total - usage.free - usage.total * self._low // 100
         removed: list[str] = []
+        freed = 0
         for image in unused_images(images, self._first_seen, self._last_used, self._clock.now(), self._minimum_age):
-            if excess <= 0:
+            if freed >= excess:
                 break
             try:
                 await self._images.remove_image(image.id)
@@ -157,7 +185,15 @@ class ImageGC:
                 log.warning("cannot remove image %s: %s", image.id, error)
                 continue
             removed.append(image.id)
-            excess -= image.size
+            freed += image.size
+        if freed < excess:
+            message = (
+                f"Insufficient free disk space on the node's image filesystem ({used}% of {_size(usage.total)} used). "
+                f"Failed to free sufficient space by deleting unused images (freed {freed} bytes). "
+                "Investigate disk usage, as it could be used by active images, logs, volumes, or other data."
+            )
+            self._event("Warning", "FreeDiskSpaceFailed", message)
+            raise ImageGCFailure(message)
         return removed
 
     async def _note_use(self) -> list[Image]:

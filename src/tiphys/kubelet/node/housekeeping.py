@@ -8,9 +8,10 @@ from typing import Any
 
 from tiphys.kubelet import labels
 from tiphys.kubelet.container.killer import Killer
-from tiphys.kubelet.node.gc import ContainerGC, ImageGC
+from tiphys.kubelet.node.gc import ContainerGC, ImageGC, ImageGCFailure
 from tiphys.kubelet.pod.pleg import PodLifecycle
 from tiphys.kubelet.pod.pod_runtime import PodRuntime
+from tiphys.kubelet.recorder import EventType
 from tiphys.kubelet.runtime.service import RuntimeFailure, RuntimeService
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.runtime.clock import Clock
@@ -24,7 +25,7 @@ IMAGE_GC_PERIOD = 300.0
 
 
 class Housekeeping:
-    """``known()`` gives the uids of all pods that any source or worker has."""
+    """``known()`` gives the uids of all pods that any source or worker has; ``event`` records one about the node."""
 
     def __init__(
         self,
@@ -37,7 +38,9 @@ class Housekeeping:
         images: ImageGC,
         clock: Clock,
         known: Callable[[], set[str]],
+        event: Callable[[EventType, str, str], None],
     ) -> None:
+        self._event = event
         self._runtime = runtime
         self._pod_runtime = pod_runtime
         self._killer = killer
@@ -111,12 +114,19 @@ class Housekeeping:
                 await self._containers.collect(lambda uid: uid not in self._known())
             except RuntimeFailure as error:
                 log.warning("cannot remove dead containers: %s", error)
+                self._event("Warning", "ContainerGCFailed", error.raw)
 
     async def _collect_images_for_ever(self) -> None:
+        failed = False
         while True:
             await self._clock.sleep(IMAGE_GC_PERIOD)
             try:
                 if removed := await self._images.collect():
                     log.info("removed %d unused images", len(removed))
-            except RuntimeFailure as error:
+            except (RuntimeFailure, ImageGCFailure) as error:
                 log.warning("cannot remove unused images: %s", error)
+                if failed:  # once may be chance
+                    self._event("Warning", "ImageGCFailed", str(error))
+                failed = True
+            else:
+                failed = False

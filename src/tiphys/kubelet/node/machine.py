@@ -78,6 +78,13 @@ def memory_available() -> int:
     return meminfo()["MemAvailable"]
 
 
+def swaps_memory_volumes(swaps: Path = Path("/proc/swaps"), release: str = "") -> bool:
+    """Whether what is written to memory may be swapped to a disk: there is swap, and tmpfs cannot do without (6.4)."""
+    numbers = (release or platform.release()).split("-")[0].split(".")
+    version = tuple(int(number) for number in numbers[:2] if number.isdigit())
+    return len(swaps.read_text().splitlines()) > 1 and version < (6, 4)
+
+
 def _os_image() -> str:
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")

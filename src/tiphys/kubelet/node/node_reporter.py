@@ -10,7 +10,7 @@ from tiphys.client import errors
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.node.agent import NodeAgent
 from tiphys.kubelet.node.health import RuntimeHealth
-from tiphys.kubelet.node.machine import MachineInfo
+from tiphys.kubelet.node.machine import MachineInfo, swaps_memory_volumes
 from tiphys.kubelet.node.status import NodeFacts, allocatable
 from tiphys.kubelet.recorder import EventType, Recorder
 from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure
@@ -58,6 +58,15 @@ class NodeReporter:
         name = self._config.node_name
         node: dict[str, Any] = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
         self._recorder.event(node, type_, reason, message)
+
+    def starting(self) -> None:
+        self.event("Normal", "Starting", "Starting kubelet.")
+        if swaps_memory_volumes():
+            message = (
+                "The tmpfs noswap option is not supported. Memory-backed volumes (e.g. secrets, emptyDirs, etc.) "
+                "might be swapped to disk and should no longer be considered secure."
+            )
+            self.event("Warning", "PossibleMemoryBackedVolumesOnDisk", message)
 
     def transition(self, condition: str, status: str) -> None:
         if reason := _TRANSITIONS.get((condition, status)):

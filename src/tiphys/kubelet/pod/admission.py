@@ -6,8 +6,8 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.api.pods.qos import BEST_EFFORT, qos_of
@@ -50,8 +50,11 @@ SAFE_SYSCTLS = (
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
+    """``shortage`` is what the node lacks, by resource, if that is why; empty otherwise."""
+
     reason: str
     message: str
+    shortage: Mapping[str, int] = field(default_factory=dict)
 
 
 def admit(
@@ -59,17 +62,20 @@ def admit(
 ) -> Rejection | None:
     """Why the node cannot take ``pod`` beside ``others``, or None where it can.
 
-    ``unsafe_sysctls`` are allowed beside the safe ones; a name may end in ``*``.
+    ``unsafe_sysctls`` are allowed beside the safe ones; a name may end in ``*``. Room can be made for a critical pod:
+    that it is short of resources is told only if nothing else is in the way.
     """
+    short, critical = _resources(pod, node, others), pods.is_critical(pod)
     return (
         _operating_system(pod, node)
-        or _resources(pod, node, others)
+        or (None if critical else short)
         or _node_affinity(pod, node)
         or _node_name(pod, node)
         or _ports(pod, others)
         or _taints(pod, node)
         or _sysctls(pod, unsafe_sysctls)
         or _apparmor(pod, apparmor)
+        or short
     )
 
 
@@ -92,8 +98,9 @@ def _operating_system(pod: Pod, node: Object) -> Rejection | None:
 def _resources(pod: Pod, node: Object, others: Sequence[Pod]) -> Rejection | None:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
     limit = value(allocatable.get("pods"))
+    found: list[tuple[str, int, int, int]] = []
     if len(others) + 1 > limit:
-        return _insufficient("pods", 1, len(others), limit)
+        found.append(("pods", 1, len(others), limit))
     used: dict[str, int] = {}
     for other in others:
         for name, amount in whole(pod_requests(other)).items():
@@ -104,14 +111,17 @@ def _resources(pod: Pod, node: Object, others: Sequence[Pod]) -> Rejection | Non
             continue  # resources that no node has are the cluster's own affair
         capacity = milli(allocatable.get(name)) if name == "cpu" else value(allocatable.get(name))
         if used.get(name, 0) + amount > capacity:
-            return _insufficient(name, amount, used.get(name, 0), capacity)
-    return None
+            found.append((name, amount, used.get(name, 0), capacity))
+    return _insufficient(found) if found else None
 
 
-def _insufficient(name: str, requested: int, used: int, capacity: int) -> Rejection:
+def _insufficient(short: Sequence[tuple[str, int, int, int]]) -> Rejection:
+    """The first of (resource, requested, used, capacity) is named; all of them count."""
+    name, requested, used, capacity = short[0]
     return Rejection(
         f"OutOf{name}",
         f"Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}",
+        {name: requested + used - capacity for name, requested, used, capacity in short},
     )
 
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Reason and message of a pod that the kubelet fails. ``disrupted``: its conditions say that it was in the way."""
+    """Reason and message of a pod that the kubelet fails.
+
+    ``disrupted`` is the message of its condition DisruptionTarget: of one that goes for others, not for what it did.
+    """
 
     reason: str
     message: str
-    disrupted: bool = False
+    disrupted: str = ""

@@ -6,6 +6,7 @@ containers. Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifec
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -46,6 +47,7 @@ Object = dict[str, Any]
 RESYNC = 60.0
 _RETRY = 10.0
 _RETRY_SOON = 1.0
+_LEAST_PATIENCE = 10.0
 NETWORK_NOT_READY = "network is not ready"
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 _PAST_DEADLINE = "Pod was active on the node longer than the specified deadline"
@@ -286,7 +288,7 @@ class PodSync:
             observed = await self._runtime.observe(uid)
             self._status.set(pod, self._generate(pod, observed, ending=termination.ending))
             self._probes.stop_liveness_and_startup(uid)
-            await self._killer.kill_pod(pod, observed, termination.grace)
+            await self._kill(pod, observed, termination)
             self._probes.remove(uid)
             after = await self._runtime.observe(uid)
         except RuntimeFailure as error:
@@ -298,6 +300,25 @@ class PodSync:
         stopped = PodStatus(uid, after.name, after.namespace, observed.ips, after.sandboxes, after.containers)
         self._status.set(pod, self._generate(pod, stopped, terminal=True, ending=termination.ending))
         return Next(done=True)
+
+    async def _kill(self, pod: Pod, observed: PodStatus, termination: Termination) -> None:
+        """Stop the pod; if the kubelet ends it itself and that takes far longer than its grace, say so."""
+        if termination.ending is None:
+            await self._killer.kill_pod(pod, observed, termination.grace)
+            return
+        grace = pods.termination_grace(pod) if termination.grace is None else termination.grace
+        late = asyncio.ensure_future(self._clock.sleep(max(grace * 1.5, _LEAST_PATIENCE)))
+        killing = asyncio.ensure_future(self._killer.kill_pod(pod, observed, termination.grace))
+        try:
+            await asyncio.wait((late, killing), return_when=asyncio.FIRST_COMPLETED)
+            if not killing.done():
+                message = "Container runtime did not kill the pod within specified grace period."
+                self._events.pod(pod, "Warning", "ExceededGracePeriod", message)
+            await killing
+        finally:
+            for task in (late, killing):
+                task.cancel()
+            await asyncio.gather(late, killing, return_exceptions=True)
 
     async def sync_terminated(self, pod: Pod) -> Next:
         """Nothing runs any more: take away volumes and cgroups, and let the pod be deleted."""

@@ -102,7 +102,7 @@ def _shorten_messages(pod: Pod, status: Object) -> None:
 def _disrupted(pod: Pod, before: Object, context: StatusContext) -> Object:
     assert context.ending is not None
     found: Object = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
-    found["message"] = context.ending.message
+    found["message"] = context.ending.disrupted
     if generation := pod["metadata"].get("generation"):
         found["observedGeneration"] = generation
     return stamp([found], before.get("conditions") or [], context.now)[0]

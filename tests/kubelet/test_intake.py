@@ -1,0 +1,204 @@
+"""Taking pods in, making room for critical ones, and what the kubelet tells of its node and of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from tests.kubelet.world import NODE, Object, World, container, play, pod
+from tiphys.kubelet.node import gc
+from tiphys.kubelet.node.gc import ImageGC, ImageGCFailure
+from tiphys.kubelet.node.machine import swaps_memory_volumes
+from tiphys.kubelet.pod.admission import admit
+from tiphys.kubelet.pod.preemption import NoRoom, pods_to_preempt
+from tiphys.kubelet.runtime.service import RuntimeFailure
+
+CRITICAL = {"priority": 2_000_001_000, "priorityClassName": "system-node-critical"}
+
+
+def asking(name: str, cpu: str = "", memory: str = "", *, limits: bool = False, **spec: object) -> Object:
+    amounts = {key: text for key, text in (("cpu", cpu), ("memory", memory)) if text}
+    resources = {"requests": amounts, **({"limits": amounts} if limits else {})} if amounts else {}
+    return pod(name, container("main", resources=resources), **spec)
+
+
+BEST = asking("best")
+SMALL, LARGE = asking("small", "200m", "100Mi"), asking("large", "1", "1Gi")
+SURE = asking("sure", "1", "1Gi", limits=True)
+
+
+@pytest.mark.parametrize(
+    ("shortage", "names"),
+    [
+        ({"cpu": 100}, ["small"]),
+        ({"cpu": 500}, ["large"]),
+        ({"cpu": 1100}, ["large", "small"]),
+        ({"cpu": 1300}, ["large", "sure"]),
+        ({"memory": 200 << 20}, ["large"]),
+        ({"pods": 1}, ["best"]),
+        ({"pods": 1, "cpu": 100}, ["small"]),
+        ({"cpu": 2200}, ["large", "small", "sure"]),
+    ],
+)
+def test_the_fewest_and_least_of_pods_go(shortage: dict[str, int], names: list[str]) -> None:
+    critical = asking("needed", "1", **CRITICAL)
+    chosen = pods_to_preempt(critical, [SURE, LARGE, BEST, SMALL], shortage)
+    assert sorted(one["metadata"]["name"] for one in chosen) == names
+
+
+def test_no_room_for_what_no_pod_frees() -> None:
+    critical = asking("needed", "1", **CRITICAL)
+    with pytest.raises(NoRoom, match=r"reclaim resources: \[\(res: cpu, q: 800\), \]"):
+        pods_to_preempt(critical, [SURE, LARGE, BEST, SMALL], {"cpu": 3000})
+    with pytest.raises(NoRoom):
+        pods_to_preempt(critical, [asking("peer", "1", **CRITICAL)], {"cpu": 500})
+    with pytest.raises(NoRoom):
+        pods_to_preempt(asking("usual", "1", priority=5), [LARGE], {"cpu": 500})
+
+
+def test_a_critical_pod_hears_of_resources_last() -> None:
+    node = {
+        "metadata": {"name": NODE, "labels": {}},
+        "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "10"}},
+    }
+    wanted = asking("needed", "2", "2Gi", nodeSelector={"a": "b"}, **CRITICAL)
+    rejection = admit(wanted, node, [], apparmor=True)
+    assert rejection is not None
+    assert rejection.reason == "NodeAffinity"
+    rejection = admit(asking("needed", "2", "2Gi", **CRITICAL), node, [], apparmor=True)
+    assert rejection is not None
+    assert (rejection.reason, dict(rejection.shortage)) == ("OutOfcpu", {"cpu": 1000, "memory": 1 << 30})
+
+
+def test_room_is_made_for_a_critical_pod(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(asking("one", "2"))
+        world.add(asking("two", "1500m"))
+        await world.until(lambda: world.ready("one") and world.ready("two"), 5)
+        world.add(asking("needed", "2", **CRITICAL))
+        await world.until(lambda: world.ready("needed"), 60)
+        assert (world.phase("two"), world.phase("one")) == ("Failed", "Running")
+        status = world.status("two")
+        assert (status["reason"], status["message"]) == ("Preempting", "Preempted in order to admit critical pod")
+        disrupted = next(c for c in status["conditions"] if c["type"] == "DisruptionTarget")
+        assert disrupted["message"] == "Pod was preempted by Kubelet to accommodate a critical pod."
+        assert ("Preempting", "Preempted in order to admit critical pod") in world.api.events()
+        world.add(asking("huge", "40", **CRITICAL))
+        await world.until(lambda: world.phase("huge") == "Failed", 5)
+        assert world.status("huge")["reason"] == "UnexpectedAdmissionError"
+        assert world.phase("one") == "Running"
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_pod_deleted_while_the_node_is_read_never_starts(tmp_path: Path, deleted: bool) -> None:
+    async def scene(world: World) -> None:
+        node_path = f"/api/v1/nodes/{NODE}"
+        read, asked = world.kubelet.client.get, asyncio.Event()
+        answer = asyncio.Event()
+
+        async def slow(resource: object, name: str, *more: object, **options: object) -> Object:
+            if name == NODE and not options:
+                asked.set()
+                await answer.wait()
+            return await read(resource, name, *more, **options)  # type: ignore[arg-type, return-value]
+
+        world.kubelet.client.get = slow  # type: ignore[method-assign, assignment]
+        world.add(pod("picky", nodeSelector={"kind": "new"}))
+        await asyncio.wait_for(asked.wait(), 5)
+        shown = world.api.objects[node_path]
+        labels = {**shown["metadata"]["labels"], "kind": "new"}
+        world.api.put("/api/v1/nodes", {**shown, "metadata": {**shown["metadata"], "labels": labels}})
+        if deleted:
+            world.api.delete_pod("picky", 0)
+        answer.set()
+        await world.clock.sleep(5)
+        assert world.started("main") == (0 if deleted else 1)
+        assert ("uid-picky" in world.kubelet.workers.known()) is not deleted
+
+    play(tmp_path, scene)
+
+
+def test_a_node_tells_when_it_is_cordoned_and_when_it_was_rebooted(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        path = f"/api/v1/nodes/{NODE}"
+
+        def reasons() -> list[str]:
+            return [reason for reason, _ in world.api.events() if reason in ("NodeNotSchedulable", "NodeSchedulable")]
+
+        for unschedulable in (True, False):
+            shown = world.api.objects[path]
+            world.api.put("/api/v1/nodes", {**shown, "spec": {"unschedulable": unschedulable}})
+            await world.clock.sleep(25)
+        assert reasons() == ["NodeNotSchedulable", "NodeSchedulable"]
+        assert "Rebooted" not in [reason for reason, _ in world.api.events()]
+        await world.stop()
+        shown = world.api.objects[path]
+        before = {**shown["status"], "nodeInfo": {**shown["status"]["nodeInfo"], "bootID": "another"}}
+        world.api.put("/api/v1/nodes", {**shown, "status": before})
+        world.kubelet = world.new_kubelet()
+        await world.start()
+        await world.until(lambda: ("Rebooted", f"Node {NODE} has been rebooted, boot id: b") in world.api.events(), 30)
+
+    play(tmp_path, scene)
+
+
+def test_a_pod_that_outlives_its_grace_is_told_of(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("stuck"))
+        await world.until(lambda: world.ready("stuck"), 5)
+        stop = world.runtime.stop_container
+
+        async def slow(container_id: str, grace: int) -> None:
+            await world.clock.sleep(30)
+            await stop(container_id, grace)
+
+        world.runtime.stop_container = slow  # type: ignore[method-assign]
+        world.kubelet._evict(world.api.pod("stuck"), "no room", disrupted=True)
+        await world.until(lambda: world.phase("stuck") == "Failed", 60)
+        text = "Container runtime did not kill the pod within specified grace period."
+        assert world.api.events().count(("ExceededGracePeriod", text)) == 1
+
+    play(tmp_path, scene)
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_that_stays_full_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    async def scene(world: World) -> None:
+        collector = ImageGC(
+            world.runtime, world.runtime, world.clock, 85, 80, 0.0, event=lambda *event: told.append(event)
+        )
+        monkeypatch.setattr(gc.shutil, "disk_usage", lambda _: Usage(10 << 30, 9 << 30, 1 << 30))
+        with pytest.raises(ImageGCFailure):
+            await collector.collect()
+        assert told.pop()[:2] == ("Warning", "FreeDiskSpaceFailed")
+        monkeypatch.setattr(gc.shutil, "disk_usage", lambda _: Usage(0, 0, 0))
+        with pytest.raises(ImageGCFailure):
+            await collector.collect()
+        assert told.pop() == ("Warning", "InvalidDiskCapacity", "invalid capacity 0 on image filesystem")
+
+        async def broken() -> list[object]:
+            raise RuntimeFailure("gone")
+
+        world.runtime.list_images = broken  # type: ignore[method-assign, assignment]
+        await world.clock.sleep(1000)
+        assert [reason for reason, _ in world.api.events()].count("ImageGCFailed") >= 1
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    ("swaps", "release", "answer"),
+    [("head\n", "5.10.0", False), ("head\n/dev/sda\n", "5.10.0-1-amd64", True), ("head\n/dev/sda\n", "6.4.0", False)],
+)
+def test_swap_under_volumes_in_memory(tmp_path: Path, swaps: str, release: str, answer: bool) -> None:
+    (tmp_path / "swaps").write_text(swaps)
+    assert swaps_memory_volumes(tmp_path / "swaps", release) is answer
