@@ -157,21 +157,6 @@ def test_pods_are_sent_to_an_address_that_is_not_loopback(
 
 
 @pytest.mark.parametrize(
-    ("words", "anonymous"),
-    [
-        ([], False),
-        (["--authorization-mode=RBAC,AlwaysAllow", "--anonymous-auth=true"], False),
-        (["--authorization-mode=Node,RBAC"], True),
-        (["--authorization-mode=RBAC", "--anonymous-auth=false"], False),
-    ],
-)
-def test_nobody_is_let_in_where_everything_is_allowed(words: list[str], anonymous: bool, tmp_path: Path) -> None:
-    flags = parser()
-    words = ["--data-dir", str(tmp_path), "--advertise-address=192.0.2.1", *words]
-    assert configuration(flags.parse(words), flags).anonymous is anonymous
-
-
-@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--goaway-chance=0.1"], "flag --goaway-chance of the original is not supported"),

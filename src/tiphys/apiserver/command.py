@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
-import logging
 import re
 import socket
 import ssl
@@ -23,6 +22,7 @@ from tiphys.apiserver.authn.tokenfile import read_users
 from tiphys.apiserver.config import ISSUER, Config, FrontProxy
 from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
+from tiphys.apiserver.paths.zpages import flag_values
 from tiphys.apiserver.server import APIServer
 from tiphys.apiserver.serving import serving
 from tiphys.runtime import logs
@@ -34,8 +34,6 @@ from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.hostaddress import host_address
 from tiphys.wire.server import serve
 from tiphys.wire.tls import client_context
-
-log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -115,12 +113,13 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
             flags_parser.error(f"--cors-allowed-origins: {pattern!r} is not a regular expression: {error}")
     issuers = tuple(flags.service_account_issuer) or (ISSUER,)
     found = Config(
+        flags=flag_values(vars(flags)),
         advertise_port=flags.secure_port,
         hostname=socket.gethostname(),
         service_cluster_ip_ranges=_words(flags.service_cluster_ip_range),
         service_node_ports=(int(first), int(last)),
         storage_root=flags.etcd_prefix.rstrip("/"),
-        anonymous=_anonymous(flags),
+        anonymous=flags.anonymous_auth,
         tokens=read_users(flags.token_auth_file) if flags.token_auth_file else {},
         bootstrap_tokens=flags.enable_bootstrap_token_auth,
         service_account_signing_key=_text(flags.service_account_signing_key_file),
@@ -158,14 +157,6 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     else:
         found.advertise_address = _reachable(flags.bind_address, flags_parser)
     return found
-
-
-def _anonymous(flags: argparse.Namespace) -> bool:
-    """Nobody in particular gets through to authorization only if that looks at who is calling."""
-    if flags.anonymous_auth and "AlwaysAllow" in _words(flags.authorization_mode):
-        log.warning("--anonymous-auth is off: with the authorization mode AlwaysAllow, anybody could do anything")
-        return False
-    return bool(flags.anonymous_auth)
 
 
 def _reachable(bound: str, flags_parser: FlagParser) -> str:

@@ -35,6 +35,8 @@ class Config:
     default is an address of nobody (RFC 5737), for servers that are reached by calls only."""
     advertise_port: int = 6443
     hostname: str = "localhost"
+    flags: Mapping[str, str] = field(default_factory=dict)
+    """What ``/flagz`` shows."""
     """The name of the machine, by which the server's identity lease is called."""
     service_cluster_ip_ranges: tuple[str, ...] = ("10.96.0.0/16",)
     service_node_ports: tuple[int, int] = (30000, 32767)

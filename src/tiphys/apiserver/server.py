@@ -33,6 +33,7 @@ from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths.health import Health, Unhealthy, ping
 from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.routes import Paths
+from tiphys.apiserver.paths.zpages import Pages
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Ids
 from tiphys.apiserver.registry.services.repair import ServiceRepair
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_STATUS_PATHS = ("/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version")
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -103,14 +105,15 @@ class APIServer:
         documents = Documents(self.scheme, clock)
         self._audit = None if config.audit is None else _auditing(config.audit, clock)
         self.paths = Paths(
-            self.scheme,
-            self._health(),
-            self.metrics,
-            config.service_account_issuers[0],
-            config.service_account_jwks_uri,
-            self.authentication.jwks,
-            f"{config.advertise_address}:{config.advertise_port}",
-            documents,
+            scheme=self.scheme,
+            health=self._health(),
+            metrics=self.metrics,
+            issuer=config.service_account_issuers[0],
+            jwks_uri=config.service_account_jwks_uri,
+            jwks=self.authentication.jwks,
+            address=f"{config.advertise_address}:{config.advertise_port}",
+            documents=documents,
+            pages=Pages("apiserver", clock, config.flags, _STATUS_PATHS),
         )
         self._bootstrap = Bootstrap(config, self.registries, clock)
         self._definitions = DefinitionController(self.registries, clock, self._runner, documents.forget)

@@ -1,7 +1,8 @@
 """The version that every component reports: of the API level, or what ``--version=vX.Y.Z…`` puts in its place.
 
 Clients compare it with their own (``kubectl --match-server-version`` compares version, commit and state of the tree),
-so it is that of the release whose API is served. The commit is git's null id: this is built from no commit of upstream.
+so it is that of the release whose API is served. Commit and tree are those that upstream's sources have outside of git,
+as this is built from no commit of upstream.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import tiphys
 
 MAJOR, MINOR = "1", "36"
-_NO_COMMIT = "0" * 40
+_NO_COMMIT = "$Format:%H$"
 _SEMANTIC = re.compile(
     r"v?(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
 ).fullmatch

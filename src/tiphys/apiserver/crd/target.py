@@ -12,7 +12,7 @@ from tiphys.api.custom import columns
 from tiphys.api.custom.decoding import check_version, coerce, decode
 from tiphys.api.custom.metadata import coerce_embedded, read_metadata
 from tiphys.api.custom.shaping import default
-from tiphys.api.patch import JSON_PATCH, MERGE_PATCH, patch_object
+from tiphys.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, patch_object
 from tiphys.api.schema import Schema
 from tiphys.api.scheme import CustomVersion, Resource, ScalePaths
 from tiphys.api.tables.tables import IncludeObject, partial_metadata
@@ -29,6 +29,9 @@ from tiphys.validation.custom.objects import number_at, text_at
 Object = dict[str, Any]
 
 
+CUSTOM_PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
+
+
 def custom_target(
     resource: Resource, version: str, registry: Registry, subresource: str, watch_seconds: float
 ) -> Target:
@@ -39,7 +42,7 @@ def custom_target(
 
 
 class CustomTarget(Target):
-    patch_types = (JSON_PATCH, MERGE_PATCH, "application/apply-patch+yaml")
+    patch_types = CUSTOM_PATCH_TYPES
 
     @cached_property
     def custom(self) -> CustomVersion:
@@ -154,6 +157,8 @@ _UNSET = -(2**31)
 
 
 class CustomScaleTarget(ScaleTarget):
+    patch_types = CUSTOM_PATCH_TYPES
+
     """The scale of a custom resource, read from and written to where its definition says."""
 
     @cached_property

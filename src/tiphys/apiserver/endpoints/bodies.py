@@ -14,15 +14,19 @@ from tiphys.apiserver.endpoints.options import WriteOptions
 Object = dict[str, Any]
 
 
-def decode_as(call: Call, gvk: GroupVersionKind, options: WriteOptions) -> Object:
-    """The object of kind ``gvk`` in the body, with defaults. Raises 400, 415."""
+def decode_as(call: Call, gvk: GroupVersionKind, options: WriteOptions, also: tuple[str, ...] = ()) -> Object:
+    """The object of kind ``gvk`` in the body, with defaults; ``also`` names further API versions that mean the same.
+
+    Raises 400, 415.
+    """
     schema = schema_for(gvk)
     request = call.request
     content_type = request.headers.get("content-type", "")
-    decoded = codec.decode(request.body, content_type, gvk, schema, options.field_validation)
+    decoded = codec.decode(request.body, content_type, gvk, schema, options.field_validation, also)
     for warning in decoded.warnings:
         call.warn(warning)
     obj = decoded.object
+    obj["apiVersion"] = gvk.api_version
     obj.setdefault("metadata", {})
     apply_defaults(obj, gvk)
     return codec.complete(obj, schema)

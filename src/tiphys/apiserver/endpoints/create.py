@@ -16,7 +16,7 @@ from tiphys.wire.http import Response
 
 async def create(call: Call, target: Target, admission: AdmissionChain) -> Response:
     """Decode → default → managed fields → mutating admission → strategy, validation → validating admission → store."""
-    form = negotiate(call, has_protobuf=target.has_protobuf)
+    form = negotiate(call, has_protobuf=target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "CreateOptions")
     obj = target.decode(call, options)
     write = target.write(call, options)

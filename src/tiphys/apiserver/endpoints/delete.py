@@ -21,7 +21,7 @@ Object = dict[str, Any]
 
 
 async def delete(call: Call, target: Target, admission: AdmissionChain) -> Response:
-    form = negotiate(call, target.has_columns, target.has_protobuf)
+    form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options, dry_run = delete_options(call)
     if (text := target.registry.strategy.warns_of_orphans) and options.orphan is None and not options.propagation:
         call.warn(text)

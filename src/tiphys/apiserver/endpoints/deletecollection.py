@@ -16,7 +16,7 @@ from tiphys.wire.http import Response
 
 
 async def deletecollection(call: Call, target: Target, admission: AdmissionChain) -> Response:
-    form = negotiate(call, has_protobuf=target.has_protobuf)
+    form = negotiate(call, has_protobuf=target.has_protobuf, routed=target.resource.builtin)
     listed = list_options(call, watch=False)
     options, dry_run = delete_options(call)
     if (text := target.registry.strategy.warns_of_orphans) and options.orphan is None and not options.propagation:

@@ -12,7 +12,7 @@ from tiphys.wire.http import Response
 
 
 async def list_(call: Call, target: Target) -> Response:
-    form = negotiate(call, has_protobuf=target.has_protobuf)
+    form = negotiate(call, has_protobuf=target.has_protobuf, routed=target.resource.builtin)
     options = list_options(call, watch=False)
     selection = target.selection(call.info.namespace, options)
     query = Query(selection, options.resource_version, options.match, options.limit, options.continue_)

@@ -48,13 +48,14 @@ class Form:
 PLAIN = Form()
 
 
-def negotiate(call: Call, has_columns: bool = True, has_protobuf: bool = True) -> Form:
+def negotiate(call: Call, has_columns: bool = True, has_protobuf: bool = True, *, routed: bool = True) -> Form:
     """Raises 406 if nothing that the client accepts can be sent.
 
-    Reviews, for one, have no columns of a table; custom resources have no protobuf form, but for their metadata.
+    Reviews, for one, have no columns of a table; custom resources have no protobuf form, but for their metadata, and no
+    route that looks at what it produces.
     """
     verb = call.info.verb
-    produced = _LISTED if verb in ("list", "watch") else WRITTEN
+    produced = () if not routed else _LISTED if verb in ("list", "watch") else WRITTEN
     media, kind, version, asks_pretty = _accepted(
         call.request.headers.get("accept", ""), produced, has_columns, has_protobuf
     )
@@ -108,7 +109,7 @@ def _accepted(
         known = kind in (PARTIAL, PARTIAL_LIST) or (kind == TABLE and has_columns and media != PROTOBUF)
         return known and group == "meta.k8s.io" and version in ("v1", "v1beta1")
 
-    if not is_produced(accept, produced):
+    if produced and not is_produced(accept, produced):
         raise not_produced(produced)
     chosen = choose(accept, allows)
     if chosen is None:

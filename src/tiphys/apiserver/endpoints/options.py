@@ -144,8 +144,8 @@ def _check_watch(options: ListOptions) -> list[FieldError]:
             found.append(fielderrors.forbidden(name, text))
         if match != "NotOlderThan":
             found.append(fielderrors.not_supported(name, match, ("NotOlderThan",)))
-        if options.continue_:
-            found.append(fielderrors.forbidden(name, "resourceVersionMatch is forbidden when continue is provided"))
+    if options.continue_:
+        found.append(fielderrors.forbidden(name, "resourceVersionMatch is forbidden when continue is provided"))
     return found
 
 
@@ -170,8 +170,8 @@ def checked_delete_options(source: Object) -> DeleteOptions:
         grace=source.get("gracePeriodSeconds"),
         propagation=source.get("propagationPolicy") or "",
         orphan=source.get("orphanDependents"),
-        uid=preconditions.get("uid") or "",
-        resource_version=preconditions.get("resourceVersion") or "",
+        uid=preconditions.get("uid"),
+        resource_version=preconditions.get("resourceVersion"),
     )
 
 
@@ -184,5 +184,6 @@ def _options_query(call: Call) -> Object:
         found["gracePeriodSeconds"] = integer_parameter(call, "gracePeriodSeconds")
     if "orphanDependents" in parameters:
         found["orphanDependents"] = is_true(parameters, "orphanDependents")
-    found["preconditions"] = {name: call.parameter(name) for name in ("uid", "resourceVersion")}
+    # In the query, unlike in a body, an empty precondition is none.
+    found["preconditions"] = {name: text for name in ("uid", "resourceVersion") if (text := call.parameter(name))}
     return found

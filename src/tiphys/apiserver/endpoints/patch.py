@@ -38,7 +38,7 @@ Change = Callable[[Object | None], Object]
 
 async def patch(call: Call, target: Target, admission: AdmissionChain) -> Response:
     media = _media(call, target)
-    form = negotiate(call, target.has_columns, target.has_protobuf)
+    form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "PatchOptions", apply=media == APPLY_PATCH)
     write = target.write(call, options, target.subresource)
     change = _change(call, target, media, options, write.now)

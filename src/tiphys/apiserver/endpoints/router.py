@@ -108,6 +108,8 @@ class Router:
         verbs = resource.verbs
         if info.subresource:
             subresource = resource.subresource(info.subresource, info.version)
+            if info.subpath and info.subresource != "proxy" and resource.builtin:
+                raise errors.no_such_path()
             if subresource is None:
                 raise _no_subresource(resource, info.name)
             verbs = subresource.verbs
@@ -154,9 +156,10 @@ def _warning(resource: Resource, version: str) -> str:
 
 
 def _has_route(call: Call) -> bool:
-    """Whether there is a route for the method: collections are made in, objects are changed, and nobody asks HEAD."""
+    """Whether there is a route for the method: objects are made in collections and changed in their own place."""
     info = call.info
-    if call.request.method == "HEAD" and info.subresource != "proxy":
+    method = call.request.method
+    if (method == "HEAD" and info.subresource != "proxy") or (info.verb == "watch" and method != "GET"):
         return False
     if info.name_in_path:
         return info.verb != "create" or bool(info.subresource)

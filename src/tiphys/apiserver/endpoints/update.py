@@ -28,7 +28,7 @@ Object = dict[str, Any]
 
 
 async def update(call: Call, target: Target, admission: AdmissionChain) -> Response:
-    form = negotiate(call, target.has_columns, target.has_protobuf)
+    form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "UpdateOptions")
     sent = target.decode(call, options)
     write = target.write(call, options, target.subresource)
@@ -54,7 +54,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
         validate=update_validator(call, target, admission, options),
         validate_create=creation_validator(call, target, admission, options),
         create=target.registry.strategy.create_on_update and not target.subresource,
-        uid=sent["metadata"].get("uid", ""),
+        uid=sent["metadata"].get("uid") or None,
     )
     entry, created = await updating.update(target.registry, change, write)
     return show_entry(call, target, entry, form, 201 if created else 200)

@@ -75,7 +75,9 @@ class Plan:
 
 
 async def watch(call: Call, target: Target) -> Response:
-    form = negotiate(call, has_protobuf=target.has_protobuf and not is_websocket(call.request))
+    form = negotiate(
+        call, has_protobuf=target.has_protobuf and not is_websocket(call.request), routed=target.resource.builtin
+    )
     if form.kind == TABLE:
         include_of(form)
     options = list_options(call, watch=True)

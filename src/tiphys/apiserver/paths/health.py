@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/using-api/health-checks/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from tiphys.apiserver.call import Call
 from tiphys.wire.http import Response
@@ -26,6 +26,9 @@ class Health:
     def __init__(self, name: str, checks: Mapping[str, Check]) -> None:
         self.name = name
         self.checks = dict(checks)
+        self.results: dict[tuple[str, str], int] = {}
+        """How often each check was made, by its name and outcome (``success``, ``error``)."""
+        self.latest: dict[str, bool] = {}
 
     async def answer(self, call: Call, wanted: str = "") -> Response:
         """``wanted`` is the name of the only check to make."""
@@ -47,20 +50,30 @@ class Health:
 
     async def _one(self, name: str) -> Response:
         try:
-            await self.checks[name]()
+            await self._make(name)
         except Unhealthy as error:
             return Response(500, dict(_TEXT), f"internal server error: {error}\n".encode())
         return Response(200, {"Content-Type": _TEXT["Content-Type"]}, b"ok")
 
+    async def _make(self, name: str) -> None:
+        """Make one check and count its outcome. Raises ``Unhealthy``."""
+        self.latest[name] = False
+        try:
+            await self.checks[name]()
+            self.latest[name] = True
+        finally:
+            key = (name, "success" if self.latest[name] else "error")
+            self.results[key] = self.results.get(key, 0) + 1
+
     async def _all(self, excluded: set[str]) -> tuple[list[str], bool]:
         lines: list[str] = []
         failed = False
-        for name, check in self.checks.items():
+        for name in self.checks:
             if name in excluded:
                 lines.append(f"[+]{name} excluded: ok\n")
                 continue
             try:
-                await check()
+                await self._make(name)
                 lines.append(f"[+]{name} ok\n")
             except Unhealthy:
                 lines.append(f"[-]{name} failed: reason withheld\n")
@@ -70,3 +83,26 @@ class Health:
 
 async def ping() -> None:
     """The server answers."""
+
+
+def indicators(paths: Iterable[Health]) -> str:
+    """``/metrics/slis``: the latest outcome of every check that was made, and how often there was which.
+
+    Source: KEP-3466 (component health SLIs).
+    """
+    lines = [
+        "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.",
+        "# TYPE kubernetes_healthcheck gauge",
+    ]
+    made = sorted((name, path.name, well) for path in paths for name, well in path.latest.items())
+    lines += [f'kubernetes_healthcheck{{name="{name}",type="{path}"}} {int(well)}' for name, path, well in made]
+    lines += [
+        "# HELP kubernetes_healthchecks_total [STABLE] This metric records the results of all healthcheck.",
+        "# TYPE kubernetes_healthchecks_total counter",
+    ]
+    counted = sorted((*key, path.name, count) for path in paths for key, count in path.results.items())
+    lines += [
+        f'kubernetes_healthchecks_total{{name="{name}",status="{outcome}",type="{path}"}} {count}'
+        for name, outcome, path, count in counted
+    ]
+    return "\n".join(lines) + "\n"

@@ -11,20 +11,22 @@ import orjson
 from tiphys.api import codec, errors, protobuf
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.call import Call
-from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, WRITTEN, YAML, choose
-from tiphys.apiserver.endpoints.negotiation import negotiate_document
+from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, WRITTEN, YAML, choose, is_produced, not_produced
+from tiphys.apiserver.endpoints.negotiation import Form, negotiate_document, wants_pretty
 from tiphys.apiserver.endpoints.notfound import not_found
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths import discovery
-from tiphys.apiserver.paths.health import Health
+from tiphys.apiserver.paths.health import Health, indicators
 from tiphys.apiserver.paths.openapi import Documents
+from tiphys.apiserver.paths.zpages import Pages
 from tiphys.runtime.version import version_info
 from tiphys.wire.http import Response
 
 Object = dict[str, Any]
 Keys = Callable[[], list[Object]]
 
+_JWKS = "application/jwk-set+json"
 _AGGREGATED = ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2")
 _AGGREGATED_PARAMETERS = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
@@ -34,6 +36,7 @@ class Paths:
 
     def __init__(
         self,
+        *,
         scheme: Scheme,
         health: list[Health],
         metrics: RequestMetrics,
@@ -42,6 +45,7 @@ class Paths:
         jwks: Keys,
         address: str,
         documents: Documents,
+        pages: Pages,
     ) -> None:
         self._scheme = scheme
         self._documents = documents
@@ -53,9 +57,13 @@ class Paths:
         self._address = address
         self._handlers: dict[str, Callable[[Call], Awaitable[Response]]] = {
             "/": self._index,
+            "/index.html": self._index,
             "/apis": self._apis,
             "/apis/": self._apis,
+            "/flagz": pages.flags,
             "/metrics": self._show_metrics,
+            "/metrics/slis": self._show_indicators,
+            "/statusz": pages.status,
             "/openapi/v2": documents.show_v2,
             "/openapi/v3": documents.index_v3,
         }
@@ -89,12 +97,12 @@ class Paths:
     # -- discovery
 
     async def _index(self, call: Call) -> Response:
-        paths = set(self._handlers) | set(self._routes) | {f"/{name}" for name in self._health}
+        paths = set(self._handlers) | set(self._routes) | {"/openapi/v3/"} | {f"/{name}" for name in self._health}
         paths |= {f"/{h.name}/{check}" for h in self._health.values() for check in h.checks}
         for group, versions in self._scheme.groups().items():
             base = f"/apis/{group}" if group else "/api"
             paths |= {base, *(f"{base}/{version}" for version in versions)}
-        return show(call, {"paths": sorted(paths - {"/", "/apis/"})})
+        return show(call, {"paths": sorted(paths - {"/", "/index.html"})})
 
     async def _api(self, call: Call) -> Response:
         if (media := _aggregated_form(call)) is not None:
@@ -130,13 +138,16 @@ class Paths:
             if group and group not in self._scheme.groups():
                 return not_found()
             raise errors.no_such_path()
-        _check_method(call)
-        return show(call, found, negotiate_document(call, WRITTEN))
+        if any(resource.builtin for resource in self._scheme.resources() if resource.group == group):
+            _check_method(call)
+            return show(call, found, negotiate_document(call, WRITTEN))
+        return show(call, found, negotiate_document(call))  # who serves custom resources does not look at the method
 
     # -- the rest
 
     async def _version(self, call: Call) -> Response:
-        return show(call, version_info(), negotiate_document(call, (JSON,)))
+        _check_produced(call, JSON)
+        return show(call, version_info(), Form(pretty=wants_pretty(call)))
 
     async def _show_metrics(self, call: Call) -> Response:
         from prometheus_client import CollectorRegistry, generate_latest
@@ -149,7 +160,13 @@ class Paths:
         registry.register(HOLDS)
         return Response(200, {"Content-Type": CONTENT_TYPE}, generate_latest(registry))
 
+    async def _show_indicators(self, call: Call) -> Response:
+        from tiphys.runtime.metrics import CONTENT_TYPE
+
+        return Response(200, {"Content-Type": CONTENT_TYPE}, indicators(self._health.values()).encode())
+
     async def _openid(self, call: Call) -> Response:
+        _check_produced(call, JSON)
         document = {
             "issuer": self._issuer,
             "jwks_uri": self._jwks_uri,
@@ -161,7 +178,8 @@ class Paths:
                         orjson.dumps(document))  # fmt: skip
 
     async def _show_jwks(self, call: Call) -> Response:
-        headers = {"Content-Type": "application/jwk-set+json", "Cache-Control": "public, max-age=3600"}
+        _check_produced(call, _JWKS)
+        headers = {"Content-Type": _JWKS, "Cache-Control": "public, max-age=3600"}
         return Response(200, headers, orjson.dumps({"keys": self._jwks()}))
 
 
@@ -169,6 +187,12 @@ def _aggregated_form(call: Call) -> str | None:
     """The media type, where the client accepts the aggregated form at all: it is then preferred to all others."""
     chosen = choose(call.request.headers.get("accept", ""), lambda media, view: view == _AGGREGATED)
     return chosen[0] if chosen is not None else None
+
+
+def _check_produced(call: Call, media: str) -> None:
+    """Raises 406 where the one form of a document is not what the client accepts."""
+    if not is_produced(call.request.headers.get("accept", ""), (media,)):
+        raise not_produced((media,))
 
 
 def _check_method(call: Call) -> None:

@@ -27,7 +27,7 @@ async def create(registry: Registry, obj: Object, write: Write, validate: Valida
             taken = obj["metadata"]["name"]
             if generated:
                 del obj["metadata"]["name"]
-    if generated:
+    if obj["metadata"].get("generateName"):
         raise errors.generate_name_conflict(registry.group, registry.plural, taken)
     raise await _already_exists(registry, write.namespace, taken)
 

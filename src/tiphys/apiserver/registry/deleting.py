@@ -32,15 +32,16 @@ class DeleteOptions:
     grace: int | None = None
     propagation: str = ""
     orphan: bool | None = None
-    uid: str = ""
-    resource_version: str = ""
+    uid: str | None = None
+    """A precondition; one that is set and empty is one that no object meets."""
+    resource_version: str | None = None
 
     def as_object(self) -> Object:
         """The fields of a DeleteOptions object that are set."""
         conditions = {"uid": self.uid, "resourceVersion": self.resource_version}
         found = {
             "gracePeriodSeconds": self.grace,
-            "preconditions": {name: value for name, value in conditions.items() if value} or None,
+            "preconditions": {name: value for name, value in conditions.items() if value is not None} or None,
             "orphanDependents": self.orphan,
             "propagationPolicy": self.propagation or None,
         }
@@ -199,13 +200,13 @@ def check_preconditions(registry: Registry, obj: Object, options: DeleteOptions)
             ("UID", options.uid, meta["uid"]),
             ("ResourceVersion", options.resource_version, meta["resourceVersion"]),
         ):
-            if wanted and wanted != kept:
+            if wanted is not None and wanted != kept:
                 reason = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {kept}"
                 raise registry.conflict(meta["name"], reason)
-    if options.uid and options.uid != meta["uid"]:
+    if options.uid is not None and options.uid != meta["uid"]:
         raise _refused(registry, meta, "UID", f"({options.uid})", f"({meta['uid']})", "deleted and then recreated")
     version = options.resource_version
-    if version and version != meta["resourceVersion"]:
+    if version is not None and version != meta["resourceVersion"]:
         raise _refused(registry, meta, "ResourceVersion", f"({version})", f"({meta['resourceVersion']})", "modified")
 
 

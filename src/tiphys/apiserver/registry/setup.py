@@ -18,6 +18,7 @@ from tiphys.apiserver.registry.strategies.persistentvolumeclaims import Persiste
 from tiphys.apiserver.registry.strategies.persistentvolumes import PersistentVolumeStrategy
 from tiphys.apiserver.registry.strategies.pods import PodStrategy
 from tiphys.apiserver.registry.strategies.priorityclasses import PriorityClassStrategy
+from tiphys.apiserver.registry.strategies.sealed import SealedStrategy
 from tiphys.apiserver.registry.strategies.serviceaccounts import ServiceAccountStrategy
 from tiphys.apiserver.registry.strategies.workloads import DaemonSetStrategy, DeploymentStrategy, EndpointSliceStrategy
 from tiphys.apiserver.registry.strategy import Strategy
@@ -32,6 +33,7 @@ def make_strategies(registries: Registries, config: Config) -> None:
     events = EventStrategy(gvk("", "Event"))
     events.ttl = config.event_ttl
     found: dict[tuple[str, str], Strategy] = {
+        ("", "configmaps"): SealedStrategy(gvk("", "ConfigMap")),
         ("", "events"): events,
         ("", "limitranges"): LimitRangeStrategy(gvk("", "LimitRange")),
         ("events.k8s.io", "events"): events,
@@ -40,6 +42,7 @@ def make_strategies(registries: Registries, config: Config) -> None:
         ("", "persistentvolumeclaims"): PersistentVolumeClaimStrategy(gvk("", "PersistentVolumeClaim")),
         ("", "persistentvolumes"): PersistentVolumeStrategy(gvk("", "PersistentVolume")),
         ("", "pods"): PodStrategy(gvk("", "Pod")),
+        ("", "secrets"): SealedStrategy(gvk("", "Secret")),
         ("", "serviceaccounts"): ServiceAccountStrategy(gvk("", "ServiceAccount")),
         ("", "services"): ServiceStrategy(gvk("", "Service"), config, registries),
         ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy(

@@ -77,8 +77,8 @@ class Update:
     validate: ValidateUpdate = no_validation
     validate_create: Validate = no_validation
     create: bool = False
-    uid: str = ""
-    resource_version: str = ""
+    uid: str | None = None
+    resource_version: str | None = None
 
 
 async def update(registry: Registry, change: Update, write: Write) -> tuple[Entry, bool]:
@@ -163,7 +163,7 @@ def _check_preconditions(registry: Registry, change: Update, meta: Object, dry_r
         ("UID", change.uid, meta.get("uid", "")),
         ("ResourceVersion", change.resource_version, meta.get("resourceVersion", "")),
     ):
-        if wanted and wanted != kept:
+        if wanted is not None and wanted != kept:
             reason = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {kept}"
             key = registry.told_key(change.namespace, change.name)
             if dry_run:  # the original stops above its store then, where keys lack the root

@@ -50,17 +50,22 @@ def _decoded_size(text: str | None) -> int:
 def validate_config_map_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
     validate_meta_update(errs, new, old)
-    _sealed(errs, new, old, ("data", "binaryData"))
+    _sealed(errs, new, old, ("data", "binaryData"), never_absent="data")
     _config_map(errs, new)
     return errs
 
 
-def _sealed(errs: Errors, new: Object, old: Object, keys: tuple[str, ...]) -> None:
+def _sealed(errs: Errors, new: Object, old: Object, keys: tuple[str, ...], never_absent: str = "") -> None:
+    """A field that was sent empty is something else than an absent one, but for one that is empty by default."""
     if not old.get("immutable"):
         return
     if not new.get("immutable"):
         errs.append(field.forbidden("immutable", _SEALED))
-    errs.extend(field.forbidden(key, _SEALED) for key in keys if not equal(new.get(key), old.get(key)))
+    for key in keys:
+        default = {} if key == never_absent else None
+        one, other = (default if side.get(key) is None else side[key] for side in (new, old))
+        if not equal(one, other) or (one is None) != (other is None):
+            errs.append(field.forbidden(key, _SEALED))
 
 
 def validate_secret(obj: Object) -> Errors:

@@ -84,8 +84,8 @@ class BindPod:
             name=name,
             transform=transform,
             rules=Unvalidated(),
-            uid=meta.get("uid", ""),
-            resource_version=meta.get("resourceVersion", ""),
+            uid=meta.get("uid") or None,
+            resource_version=meta.get("resourceVersion") or None,
         )
         await updating.update(registry, change, write)
 

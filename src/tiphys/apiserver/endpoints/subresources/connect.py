@@ -17,6 +17,7 @@ from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CONNECT, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.accept import WRITTEN, is_produced, not_produced
 from tiphys.apiserver.endpoints.options import WriteOptions
 from tiphys.apiserver.endpoints.subresources.connectoptions import log_query, ports_parameter
 from tiphys.apiserver.endpoints.target import Target
@@ -37,6 +38,10 @@ from tiphys.wire.websocket import is_websocket
 Object = dict[str, Any]
 
 _KUBELET_PORT = 10250
+
+
+_LOGGED = ("text/plain", *WRITTEN)
+"""What the route of logs produces."""
 
 
 class NodeDialer(Protocol):
@@ -76,6 +81,8 @@ class Connector:
     # -- pods
 
     async def log(self, call: Call, target: Target) -> Response:
+        if not is_produced(call.request.headers.get("accept", ""), _LOGGED):
+            raise not_produced(_LOGGED)
         query = log_query(call)
         pod = await self._pod(call)
         container = _container(pod, call.parameter("container"))

@@ -48,7 +48,7 @@ class Evict:
     async def __call__(self, call: Call, target: Target) -> Response:
         form = negotiate(call, has_columns=False)
         options = write_options(call, "CreateOptions")
-        eviction = decode_as(call, _EVICTION, options)
+        eviction = decode_as(call, _EVICTION, options, also=("policy/v1beta1",))
         name, namespace = call.info.name, call.info.namespace
         match_namespace(eviction["metadata"], namespace)
         attributes = attributes_of(call, target, CREATE, options)
@@ -72,13 +72,13 @@ class Evict:
             try:
                 return await self._delete(pod, wanted, write, unchanged=_may_change(pod))
             except errors.StatusError as error:
-                if error.code != 409 or _version(wanted):
+                if error.code != 409 or _version(wanted) is not None:
                     raise
         protecting = await self._spend_budget(pod, write)
         try:
             await self._delete(pod, wanted, write, unchanged=bool(protecting))
         except errors.StatusError as error:
-            if error.code != 409 or not protecting or _version(wanted):
+            if error.code != 409 or not protecting or _version(wanted) is not None:
                 raise
             # The pod has changed: it may be ready by now, and count.
             raise being_processed(protecting) from error
@@ -116,21 +116,24 @@ class Evict:
         """``unchanged``: only as long as the pod is as it was found."""
         name, meta = pod["metadata"]["name"], pod["metadata"]
         preconditions = wanted.get("preconditions") or {}
-        version = _version(wanted) or (meta["resourceVersion"] if unchanged else "")
+        version = _version(wanted)
+        if version is None and unchanged:
+            version = meta["resourceVersion"]
         if not write.dry_run:
-            expected = DeleteOptions(uid=preconditions.get("uid") or "", resource_version=version)
+            expected = DeleteOptions(uid=preconditions.get("uid"), resource_version=version)
             deleting.check_preconditions(self._pods, pod, expected)
             change = updating.Update(write.namespace, name, _marked(write.now), Unvalidated(), uid=meta["uid"])
             change.resource_version = version
             entry, _ = await updating.update(self._pods, change, write)
-            version = str(entry.revision) if version else ""
+            version = None if version is None else str(entry.revision)
         options = checked_delete_options(wanted)
         options.resource_version = version
         await deleting.delete(self._pods, write.namespace, name, options, write, no_validation)
 
 
-def _version(options: Object) -> str:
-    return (options.get("preconditions") or {}).get("resourceVersion") or ""
+def _version(options: Object) -> str | None:
+    version: str | None = (options.get("preconditions") or {}).get("resourceVersion")
+    return version
 
 
 def _marked(now: str) -> updating.Transform:

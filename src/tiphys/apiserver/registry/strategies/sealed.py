@@ -1,0 +1,12 @@
+"""Config maps and secrets: one that is immutable is compared with what was sent, where empty is not absent."""
+
+from __future__ import annotations
+
+from tiphys.api.fielderrors import FieldError
+from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+
+
+class SealedStrategy(Strategy):
+    def validate_update(self, new: Object, old: Object, write: Write) -> list[FieldError]:
+        sent = write.as_sent(new) if old.get("immutable") else None
+        return super().validate_update(sent or new, old, write)
