@@ -62,7 +62,7 @@ def _sealed(errs: Errors, new: Object, old: Object, keys: tuple[str, ...], never
     if not new.get("immutable"):
         errs.append(field.forbidden("immutable", _SEALED))
     for key in keys:
-        default = {} if key == never_absent else None
+        default: Object | None = {} if key == never_absent else None
         one, other = (default if side.get(key) is None else side[key] for side in (new, old))
         if not equal(one, other) or (one is None) != (other is None):
             errs.append(field.forbidden(key, _SEALED))
