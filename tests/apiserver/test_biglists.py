@@ -31,6 +31,7 @@ PATHS = ["/api/v1/pods", "/api/v1/namespaces/default/pods?limit=7", "/apis/event
          "/apis/autoscaling/v1/horizontalpodautoscalers"]  # fmt: skip
 SCALERS = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
 EVENTS = "/api/v1/namespaces/default/events"
+READER = ("reader", ("system:authenticated",))
 PODS = "/api/v1/namespaces/default/pods"
 
 
@@ -46,6 +47,18 @@ async def read(response: Response) -> bytes:
         await writing
         assert int(response.headers.get("Content-Length", len(data))) == len(data)
     return gzip.decompress(data) if response.headers.get("Content-Encoding") == "gzip" else data
+
+
+async def reader(world: World) -> None:
+    """A user who may read everything."""
+    rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+    root = "/apis/rbac.authorization.k8s.io/v1"
+    await world.raw("POST", f"{root}/clusterroles", {"metadata": {"name": "reader"}, "rules": rules})
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": READER[0]}
+    binding = {"metadata": {"name": "reader"}, "roleRef": ref, "subjects": [subject]}
+    await world.raw("POST", f"{root}/clusterrolebindings", binding)
+    await world.settle()
 
 
 async def fill(world: World, count: int) -> None:
@@ -111,7 +124,8 @@ def test_a_reader_that_stops_is_waited_for_holds_its_place_and_is_cut_off(monkey
 
     async def work(world: World) -> None:
         await fill(world, 30)
-        response = await world.raw("GET", "/api/v1/pods")
+        await reader(world)
+        response = await world.raw("GET", "/api/v1/pods", user=READER)
         assert world.server.in_flight.reading == 1
         sink = Slow()
         assert callable(response.body)
@@ -121,25 +135,29 @@ def test_a_reader_that_stops_is_waited_for_holds_its_place_and_is_cut_off(monkey
         assert world.clock.monotonic() - began == pytest.approx(60, abs=1)
         assert 2000 <= sink.buffered < 8000
         assert world.server.in_flight.reading == 0
-        response = await world.raw("GET", "/api/v1/pods")  # nobody runs it
+        response = await world.raw("GET", "/api/v1/pods", user=READER)  # nobody runs it
+        assert world.server.in_flight.reading == 1
         del response
         assert world.server.in_flight.reading == 0
 
     run(work)
 
 
-def test_one_tenants_waiting_reads_leave_administrators_watches_and_the_long_running_through() -> None:
+def test_one_tenants_waiting_reads_leave_administrators_probes_and_the_long_running_through() -> None:
     async def work(world: World) -> None:
+        await reader(world)
         revision = int((await world.json("GET", "/api/v1/namespaces/default"))["metadata"]["resourceVersion"])
         path = f"/api/v1/namespaces/default?resourceVersion={revision + 1000}"
-        tenant = ("tenant", ("system:masters",))  # of the same rights, so that they wait
-        waiting = [asyncio.ensure_future(world.raw("GET", path, user=tenant)) for _ in range(5)]
+        waiting = [asyncio.ensure_future(world.raw("GET", path, user=READER)) for _ in range(5)]
         await asyncio.sleep(0)
         assert world.server.in_flight.reading == 5
         refused = await world.raw("GET", "/api/v1/namespaces/default", user=("other", ("system:authenticated",)))
         assert refused.status == 429
         assert orjson.loads(refused.body)["details"]["retryAfterSeconds"] == 1  # type: ignore[arg-type]
         assert (await world.raw("GET", "/api/v1/namespaces/default", user=ADMIN)).status == 200
+        for probe in ("/readyz", "/livez", "/healthz"):
+            assert (await world.raw("GET", probe, user=None)).status == 200
+        assert (await world.raw("GET", "/readyz/ping", user=None)).status == 429  # the exempt level names three paths
         for long in ("/api/v1/pods?watch=1", "/api/v1/namespaces/default/pods/x/log", "/debug/pprof/x"):
             assert (await world.raw("GET", long, user=("other", ()))).status != 429
         began = world.clock.monotonic()

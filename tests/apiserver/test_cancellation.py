@@ -30,6 +30,14 @@ from tiphys.wire.memory import MemorySink
 
 KINDS = ["memory", "sqlite", "grpc", pytest.param("etcd", marks=pytest.mark.etcd)]
 PATIENCE = 10.0
+Identity = tuple[str, tuple[str, ...]]
+BOSS: Identity = ("boss", ("system:authenticated",))
+"""May do everything, and yet counts among the requests in flight."""
+BINDING = {
+    "metadata": {"name": "boss"},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "boss"}],
+}
 MAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
 SERVICES = "/api/v1/namespaces/default/services"
@@ -118,14 +126,16 @@ class World:
         self.server = APIServer(Config(seed=1, storage_root=root), backend, SystemClock())
         self.start = 0
 
-    async def request(self, method: str, path: str, body: Any, media: str, *, read: bool = True) -> Response:
+    async def request(
+        self, method: str, path: str, body: Any, media: str, *, read: bool = True, who: Identity = BOSS
+    ) -> Response:
         """One request to its end, that of a streamed answer included."""
         number = str(next(_numbers))
         path = path.replace("{n}", number).replace("{start}", str(self.start))
         data = b"" if body is None else orjson.dumps(body).replace(b"{n}", number.encode())
         headers = Headers({"content-type": media or "application/json"} if data else {})
         path, _, query = path.partition("?")
-        peer = Peer(identity=ADMIN, secure=True)
+        peer = Peer(identity=who, secure=True)
         response = await self.server.handler(Request(method, path, query, headers, data, peer))
         if read and callable(response.body):
             sink = MemorySink()
@@ -153,6 +163,9 @@ async def world_on(kind: str, directory: Path, endpoint: str) -> AsyncIterator[W
         world = World(backend, "/registry" if kind != "etcd" else root)
         await world.server.start()
         try:
+            bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+            await world.request("POST", bindings, BINDING, "", who=ADMIN)
+            await world.server._feed.fresh()
             await world.request(
                 "POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}}, ""
             )

@@ -12,9 +12,11 @@ import pytest
 from tests.apiserver.apiworld import World, config_map, run
 from tests.faults import Fault, Injected
 from tiphys.apiserver.storage.watchers import Group
+from tiphys.store.backend import Put
 from tiphys.wire.memory import MemorySink
 
 Object = dict[str, Any]
+MAP = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"%s","namespace":"default"}}'
 MAPS, SECRETS = "/api/v1/namespaces/default/configmaps", "/api/v1/namespaces/default/secrets"
 ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 DEFINED = ("apiextensions.k8s.io", "customresourcedefinitions")
@@ -144,6 +146,51 @@ def test_a_watch_that_cannot_be_shown_ends_with_an_error_and_no_other_does(monke
         assert bad.events[0]["object"]["code"] == 500
         assert "x" in good.names
         assert not good.task.done()
+        assert (await world.raw("GET", "/readyz")).status == 200
+
+    run(work)
+
+
+def test_a_watch_of_a_version_that_cannot_be_given_ends_alone() -> None:
+    """A definition whose versions only a webhook converts, and which nobody serves."""
+    hook = {"conversionReviewVersions": ["v1"], "clientConfig": {"service": {"namespace": "x", "name": "y"}}}
+    described = definition("convs")
+    described["spec"]["conversion"] = {"strategy": "Webhook", "webhook": hook}
+    version = described["spec"]["versions"][0]
+    described["spec"]["versions"].append({**version, "name": "v2", "storage": False})
+
+    async def work(world: World) -> None:
+        await world.raw("POST", CRDS, described)
+        await world.clock.sleep(1)
+        path = "/apis/a.example/{}/namespaces/default/convs"
+        other = await Watching(world, f"{path.format('v2')}?watch=1").start()
+        stored = await Watching(world, f"{path.format('v1')}?watch=1").start()
+        await world.raw(
+            "POST", path.format("v1"), {"apiVersion": "a.example/v1", "kind": "Convs", "metadata": {"name": "c"}}
+        )
+        await world.clock.sleep(120)
+        assert "c" in stored.names
+        assert not stored.task.done()
+        assert other.task.done()
+        assert [event["type"] for event in other.events] == ["ERROR"]
+        for elsewhere in ("/api/v1/namespaces", path.format("v1"), "/readyz"):
+            assert (await world.raw("GET", elsewhere)).status == 200
+
+    run(work)
+
+
+def test_a_store_watch_that_ends_is_resumed_where_it_was_and_open_watches_go_on() -> None:
+    async def work(world: World) -> None:
+        open_one = await Watching(world, f"{MAPS}?watch=1").start()
+        for round in range(3):
+            for watch in list(world.backend.hub.watches):
+                watch.end()
+            await world.backend.put(Put(b"/registry/configmaps/default/unseen%d" % round, MAP % (b"unseen%d" % round)))
+            assert (await world.raw("POST", MAPS, config_map(f"m{round}"))).status == 201
+            assert (await world.raw("GET", f"{MAPS}/m{round}")).status == 200
+            await world.clock.sleep(3)
+        assert not open_one.task.done()
+        assert open_one.names == [name for round in range(3) for name in (f"unseen{round}", f"m{round}")]
         assert (await world.raw("GET", "/readyz")).status == 200
 
     run(work)

@@ -302,11 +302,11 @@ class EtcdWatch:
         while True:
             await self._progress_wanted.wait()
             try:
-                self._exact_progress = await self._backend.exact_progress()
-                self._heard.clear()
-                self._progress_wanted.clear()
-                await call.write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
                 async with asyncio.timeout(SILENT_SECONDS):
+                    self._exact_progress = await self._backend.exact_progress()
+                    self._heard.clear()
+                    self._progress_wanted.clear()
+                    await call.write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
                     await self._heard.wait()
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError, StoreError, TimeoutError):
                 self._progress_wanted.set()  # to be asked again, on the next stream

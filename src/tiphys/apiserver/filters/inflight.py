@@ -1,8 +1,10 @@
 """No more calls at a time than the server can carry: those that read and those that write are counted apart.
 
 A call holds its place until its answer is written, so that readers who take their time count. As upstream, watches and
-connections are not counted; members of ``system:masters`` get through, uncounted, when every place is taken.
-Source: the flags ``--max-requests-inflight`` and ``--max-mutating-requests-inflight`` of kube-apiserver.
+connections are not counted, nor is what its exempt priority level holds: members of ``system:masters``, so that they
+can mend an overloaded cluster, and probes of health, so that nobody restarts a server for being busy.
+Source: the flags ``--max-requests-inflight`` and ``--max-mutating-requests-inflight`` of kube-apiserver, and its
+flow schemas ``exempt`` and ``probes``.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from tiphys.wire.http import Response, Sink, Stream, Upgrade
 
 _READING = frozenset(("get", "list"))
 _PRIVILEGED = "system:masters"
+_PROBES = frozenset(("/healthz", "/livez", "/readyz"))
 
 
 @dataclass(slots=True)
@@ -28,15 +31,14 @@ class InFlight:
     mutating: int = 0
 
     async def filter(self, call: Call, proceed: Endpoint) -> Response:
-        if call.is_long_running:
+        """Raises 429 if every place is taken."""
+        if call.is_long_running or _is_exempt(call):
             return await proceed(call)
         if call.info.verb in _READING:
-            if self.max_reading and self.reading >= self.max_reading:
-                return await _past(call, proceed)
+            _check(self.reading, self.max_reading)
             self.reading += 1
             return await _holding(call, proceed, self._read)
-        if self.max_mutating and self.mutating >= self.max_mutating:
-            return await _past(call, proceed)
+        _check(self.mutating, self.max_mutating)
         self.mutating += 1
         return await _holding(call, proceed, self._mutated)
 
@@ -47,11 +49,13 @@ class InFlight:
         self.mutating -= 1
 
 
-async def _past(call: Call, proceed: Endpoint) -> Response:
-    """Every place is taken: administrators get through, so that they can mend an overloaded cluster. Raises 429."""
-    if _PRIVILEGED in call.user.groups:
-        return await proceed(call)
-    raise errors.too_many_requests("Too many requests, please try again later.", 1)
+def _is_exempt(call: Call) -> bool:
+    return _PRIVILEGED in call.user.groups or (call.info.path in _PROBES and call.info.verb == "get")
+
+
+def _check(count: int, limit: int) -> None:
+    if limit and count >= limit:
+        raise errors.too_many_requests("Too many requests, please try again later.", 1)
 
 
 async def _holding(call: Call, proceed: Endpoint, leave: Callable[[], None]) -> Response:
