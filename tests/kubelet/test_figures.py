@@ -48,6 +48,20 @@ OPTIONAL = {
     "ContainerStats.logs",
 }
 
+_UNSET = {
+    # fields without a default: absent means that nothing was asked for
+    *("staticPodURL", "staticPodURLHeader", "readOnlyPort", "tlsCipherSuites", "tlsCurvePreferences"),
+    *("tlsMinVersion", "rotateCertificates", "serverTLSBootstrap", "preloadedImagesVerificationAllowlist"),
+    *("enableContentionProfiling", "kubeletCgroups", "systemCgroups", "singleProcessOOMKill"),
+    *("cpuManagerPolicyOptions", "topologyManagerPolicyOptions", "qosReserved", "runOnce", "evictionSoft"),
+    *("evictionSoftGracePeriod", "evictionMaxPodGracePeriod", "evictionMinimumReclaim", "podsPerCore"),
+    *("protectKernelDefaults", "featureGates", "kubeReserved", "reservedSystemCPUs"),
+    *("showHiddenMetricsForVersion", "systemReservedCgroup", "kubeReservedCgroup", "providerID"),
+    *("kernelMemcgNotification", "shutdownGracePeriodByPodPriority", "reservedMemory", "tracing"),
+    *("imageServiceEndpoint", "userNamespaces"),
+}
+UNSET = {f"KubeletConfiguration.{name}" for name in _UNSET} | {"MemorySwapConfiguration.swapBehavior"}
+
 
 def fields(package: str, name: str) -> dict[str, str]:
     own = dict(TYPES[package][name])
@@ -164,20 +178,7 @@ def test_the_summary_says_what_is_so() -> None:
 
 def test_the_configuration_is_whole() -> None:
     found = describe(KubeletConfig("node-1"))
-    unset = {
-        # fields without a default: absent means that nothing was asked for
-        *("staticPodURL", "staticPodURLHeader", "readOnlyPort", "tlsCipherSuites", "tlsCurvePreferences"),
-        *("tlsMinVersion", "rotateCertificates", "serverTLSBootstrap", "preloadedImagesVerificationAllowlist"),
-        *("enableContentionProfiling", "kubeletCgroups", "systemCgroups", "singleProcessOOMKill"),
-        *("cpuManagerPolicyOptions", "topologyManagerPolicyOptions", "qosReserved", "runOnce", "evictionSoft"),
-        *("evictionSoftGracePeriod", "evictionMaxPodGracePeriod", "evictionMinimumReclaim", "podsPerCore"),
-        *("protectKernelDefaults", "featureGates", "kubeReserved", "reservedSystemCPUs"),
-        *("showHiddenMetricsForVersion", "systemReservedCgroup", "kubeReservedCgroup", "providerID"),
-        *("kernelMemcgNotification", "shutdownGracePeriodByPodPriority", "reservedMemory", "tracing"),
-        *("imageServiceEndpoint", "userNamespaces"),
-    }
-    optional = {f"KubeletConfiguration.{name}" for name in unset} | {"MemorySwapConfiguration.swapBehavior"}
-    assert faults("kubelet.config.v1beta1", "KubeletConfiguration", found, "", optional) == []
+    assert faults("kubelet.config.v1beta1", "KubeletConfiguration", found, "", UNSET) == []
 
 
 def families(text: str) -> dict[str, list[str]]:
