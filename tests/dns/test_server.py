@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from tiphys.client.rest import Client
+from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.forward import Forwarder, matches, parse_servers, server_address
 from tiphys.dns.publish import Publisher, service
@@ -277,10 +279,10 @@ def test_names_of_namespaces() -> None:
 def test_garbage_is_ignored_and_does_no_harm() -> None:
     async def test(world: World) -> None:
         for garbage in (b"", b"x", b"\0" * 12, b"\xff" * 100, DNSRecord.question("a").reply().pack()):
-            assert await world.server.resolve(bytes(garbage), tcp=False) is None
+            assert await world.server.resolve(bytes(garbage), tcp=False, recursive=True) is None
         chaos = DNSRecord.question("version.bind", "TXT")
         chaos.q.qclass = 3
-        refused = await world.server.resolve(bytes(chaos.pack()), tcp=False)
+        refused = await world.server.resolve(bytes(chaos.pack()), tcp=False, recursive=True)
         assert refused is not None
         assert DNSRecord.parse(refused).header.rcode == RCODE.REFUSED
 
@@ -312,3 +314,59 @@ def test_answers_must_match_the_question() -> None:
     answer.header.id ^= 1
     assert not matches(question.pack(), answer.pack())
     assert not matches(question.pack(), question.pack())
+
+
+class Captured:
+    """The sending side of a datagram socket, for clients at addresses that this machine has no way to."""
+
+    def __init__(self) -> None:
+        self.sent: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue()
+
+    def sendto(self, data: bytes, client: Any) -> None:
+        self.sent.put_nowait((data, client))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def ask_from(world: World, address: str, name: str) -> DNSRecord:
+    transport = Captured()
+    question = DNSRecord.question(name, "A")
+    world.server.received(bytes(question.pack()), (address, 5353), transport)  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        data, client = await transport.sent.get()
+    assert client == (address, 5353)
+    return DNSRecord.parse(data)
+
+
+def test_only_pods_and_the_node_itself_are_asked_for_elsewhere() -> None:
+    async def test(world: World) -> None:
+        await world.service("outside", type="ExternalName", externalName="example.org")
+        await world.eventually("outside.default.svc.cluster.local")
+        for address, allowed in (
+            ("10.244.3.7", True),
+            ("127.0.0.1", True),
+            ("192.0.2.7", False),
+            ("10.245.0.1", False),
+        ):
+            answer = await ask_from(world, address, "example.org")
+            assert answer.header.rcode == (RCODE.NOERROR if allowed else RCODE.REFUSED), address
+            assert bool(answer.rr) is allowed, address
+            # The cluster's own names are for everybody; what an alias leads to elsewhere is not.
+            alias = await ask_from(world, address, "outside.default.svc.cluster.local")
+            assert [rr.rtype for rr in alias.rr] == ([QTYPE.CNAME, QTYPE.A] if allowed else [QTYPE.CNAME]), address
+
+    run(test, recursion_for=("10.244.0.0/16",))
+
+
+def test_an_administrator_may_open_it() -> None:
+    async def test(world: World) -> None:
+        assert (await ask_from(world, "192.0.2.7", "example.org")).header.rcode == RCODE.NOERROR
+        assert (await ask_from(world, "2001:db8::7", "example.org")).header.rcode == RCODE.REFUSED
+
+    run(test, recursion_for=("0.0.0.0/0",))
+
+
+def test_networks_are_checked_when_it_starts() -> None:
+    with pytest.raises(ValueError, match="has host bits set"):
+        Askers(("10.244.0.1/16",), SystemClock())

@@ -248,6 +248,7 @@ async def dns(settings: Settings, ready: Ready) -> None:
         port=settings.dns_port,
         cluster_domain=settings.cluster_domain,
         service_ip=settings.dns_ip,
+        recursion_for=(settings.pod_cidr,),
     )
     client = client_from_file(settings.kubeconfig("dns"), "coredns")
     await _run_with(client, DNSServer(config, client, SystemClock()), ready)

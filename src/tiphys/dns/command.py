@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiphys.client.kubeconfig import KubeconfigError, client_from_file
+from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.server import DNSServer
 from tiphys.runtime import logs
@@ -27,6 +28,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_bool("--publish", True, "make that Service lead here")
     add("--upstream", action="append", default=[], help="a server to ask for other names; may be given several times")
     add("--resolv-conf", default="/etc/resolv.conf", help="names those servers where --upstream is not given")
+    add(
+        "--recursion-for",
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="a network whose questions about other names are answered, too, besides this node's: that of the pods;"
+        " may be given several times; 0.0.0.0/0 and ::/0 for everybody",
+    )
     add("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
     flags = parser.parse(argv)
     config = DNSConfig(
@@ -38,8 +47,13 @@ def main(argv: Sequence[str]) -> int:
         publish=flags.publish,
         resolver_file=flags.resolv_conf,
         upstreams=tuple(flags.upstream),
+        recursion_for=tuple(flags.recursion_for),
     )
     logs.configure(flags.v)
+    try:
+        Askers(config.recursion_for, SystemClock())
+    except ValueError as error:
+        parser.error(f"--recursion-for: {error}")
     try:
         run_until_signal(_run(config, flags.kubeconfig))
     except KubeconfigError as error:

@@ -20,6 +20,8 @@ class DNSConfig:
     """Names the servers to ask for names outside of the cluster."""
     upstreams: tuple[str, ...] = ()
     """Those servers as address or address:port, in place of the file's."""
+    recursion_for: tuple[str, ...] = ()
+    """The networks whose questions about other names are passed on, besides those of this node itself: the pods'."""
     ttl: int = 30
     forward_timeout: float = 2.0
     """Seconds to wait for each upstream."""

@@ -45,14 +45,20 @@ def endpoint_slice(config: DNSConfig) -> Object:
         {"name": "dns", "port": config.port, "protocol": "UDP"},
         {"name": "dns-tcp", "port": config.port, "protocol": "TCP"},
     ]
-    conditions = {"ready": True, "serving": True, "terminating": False}
+    endpoint = {
+        "addresses": [config.address],
+        "conditions": {"ready": True, "serving": True, "terminating": False},
+        "nodeName": config.node_name,
+        # A node asks its own server, if it has one: others may not pass its questions on.
+        "hints": {"forNodes": [{"name": config.node_name}]},
+    }
     labels = {"kubernetes.io/service-name": NAME, "endpointslice.kubernetes.io/managed-by": "dns.tiphys.io"}
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {"name": f"{NAME}-{config.node_name}", "namespace": NAMESPACE, "labels": labels},
         "addressType": "IPv6" if ":" in config.address else "IPv4",
-        "endpoints": [{"addresses": [config.address], "conditions": conditions, "nodeName": config.node_name}],
+        "endpoints": [endpoint],
         "ports": ports,
     }
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 from dnslib import RCODE, RR, DNSError, DNSRecord
 
 from tiphys.client.rest import Client
+from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.forward import Forwarder
 from tiphys.dns.messages import LARGEST_UDP, Query, least_ttl, pack, render
@@ -47,7 +48,9 @@ class DNSServer:
         rng = rng or random.SystemRandom()
         self._forwarder = Forwarder(config.upstreams, config.resolver_file, own, config.forward_timeout, rng)
         self._publisher = Publisher(config, client, clock, self._source.services, self._source.slice_informer)
-        self._kept: OrderedDict[tuple[bytes, bool], tuple[float, int, bytes]] = OrderedDict()
+        self._askers = Askers(config.recursion_for, clock)
+        self._kept: OrderedDict[tuple[bytes, bool, bool], tuple[float, int, bytes]] = OrderedDict()
+        """By question, whether it came by TCP, and whether it may be passed on: others see no answer from elsewhere."""
         self._in_flight: set[asyncio.Task[None]] = set()
         self._connections = 0
         self.port = config.port
@@ -92,7 +95,8 @@ class DNSServer:
     def received(self, data: bytes, client: Any, transport: asyncio.DatagramTransport) -> None:
         """A datagram: answered at once where that can be done without asking others."""
         try:
-            kept = self._look_up(data, tcp=False)
+            recursive = self._askers.may(client[0])
+            kept = self._look_up(data, tcp=False, recursive=recursive)
         except Exception:  # an exception that reached the loop would close the socket
             log.exception("looking up an answer failed")
             return
@@ -101,13 +105,15 @@ class DNSServer:
             return
         if len(self._in_flight) >= IN_FLIGHT:
             return
-        task = asyncio.get_running_loop().create_task(self._answer_udp(data, client, transport))
+        task = asyncio.get_running_loop().create_task(self._answer_udp(data, client, transport, recursive=recursive))
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
 
-    async def _answer_udp(self, data: bytes, client: Any, transport: asyncio.DatagramTransport) -> None:
+    async def _answer_udp(
+        self, data: bytes, client: Any, transport: asyncio.DatagramTransport, *, recursive: bool
+    ) -> None:
         try:
-            answer = await self.resolve(data, tcp=False)
+            answer = await self.resolve(data, tcp=False, recursive=recursive)
         except Exception:
             log.exception("answering a question failed")
             return
@@ -119,12 +125,13 @@ class DNSServer:
             writer.close()
             return
         self._connections += 1
+        recursive = self._askers.may(writer.get_extra_info("peername")[0])
         try:
             while True:
                 async with asyncio.timeout(IDLE):
                     length = int.from_bytes(await reader.readexactly(2), "big")
                     data = await reader.readexactly(length)
-                answer = await self.resolve(data, tcp=True)
+                answer = await self.resolve(data, tcp=True, recursive=recursive)
                 if answer is None:
                     return
                 writer.write(len(answer).to_bytes(2, "big") + answer)
@@ -137,9 +144,9 @@ class DNSServer:
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    async def resolve(self, data: bytes, *, tcp: bool) -> bytes | None:
-        """The answer's bytes; None for what deserves none."""
-        if (kept := self._look_up(data, tcp=tcp)) is not None:
+    async def resolve(self, data: bytes, *, tcp: bool, recursive: bool) -> bytes | None:
+        """The answer's bytes; None for what deserves none. ``recursive``: whether others may be asked for it."""
+        if (kept := self._look_up(data, tcp=tcp, recursive=recursive)) is not None:
             return kept
         try:
             query = Query(data)
@@ -154,10 +161,12 @@ class DNSServer:
         answer = self._from_cluster(query)
         if answer is not None:
             reply = render(query, answer, self._config.cluster_domain, self._config.ttl, self._serial())
-            await self._follow_alias(query, answer, reply, tcp)
+            await self._follow_alias(query, answer, reply, tcp=tcp, recursive=recursive)
             packed = pack(reply, limit)
-            self._keep(data, packed, self._config.ttl, tcp=tcp)
+            self._keep(data, packed, self._config.ttl, tcp=tcp, recursive=recursive)
             return packed
+        if not recursive:
+            return pack(query.reply("REFUSED"), limit)
         return await self._from_elsewhere(data, query, tcp)
 
     def _from_cluster(self, query: Query) -> Answer | None:
@@ -170,7 +179,9 @@ class DNSServer:
             return found
         return None
 
-    async def _follow_alias(self, query: Query, answer: Answer, reply: DNSRecord, tcp: bool) -> None:
+    async def _follow_alias(
+        self, query: Query, answer: Answer, reply: DNSRecord, *, tcp: bool, recursive: bool
+    ) -> None:
         """Add what an ExternalName's target resolves to, as clients expect of a resolver."""
         records = answer.records
         if len(records) != 1 or records[0].type != "CNAME" or query.qtype not in ("A", "AAAA", "ANY"):
@@ -180,7 +191,7 @@ class DNSServer:
             depth += 1
             labels = tuple(target.rstrip(".").lower().split("."))
             if not self._zone.covers(labels):
-                for rr in await self._resolved_elsewhere(target, query.qtype, tcp):
+                for rr in await self._resolved_elsewhere(target, query.qtype, tcp) if recursive else ():
                     reply.add_answer(rr)
                 return
             found = self._zone.answer(labels, query.qtype)
@@ -208,26 +219,29 @@ class DNSServer:
         except DNSError:
             return answer  # not for us to judge; too odd to keep
         if message.header.rcode in (RCODE.NOERROR, RCODE.NXDOMAIN) and not message.header.tc:
-            self._keep(data, answer, least_ttl(message), tcp=tcp, elsewhere=True)
+            self._keep(data, answer, least_ttl(message), tcp=tcp, recursive=True, elsewhere=True)
         return answer
 
     # -- what is kept -------------------------------------------------------------------------------------------------
 
-    def _look_up(self, data: bytes, *, tcp: bool) -> bytes | None:
-        kept = self._kept.get((data[2:], tcp))
+    def _look_up(self, data: bytes, *, tcp: bool, recursive: bool) -> bytes | None:
+        key = (data[2:], tcp, recursive)
+        kept = self._kept.get(key)
         if kept is None:
             return None
         until, changes, answer = kept
         if until < self._clock.monotonic() or changes not in (self._changes, -1):
-            del self._kept[data[2:], tcp]
+            del self._kept[key]
             return None
         return data[:2] + answer[2:]
 
-    def _keep(self, data: bytes, answer: bytes, ttl: float, *, tcp: bool, elsewhere: bool = False) -> None:
+    def _keep(
+        self, data: bytes, answer: bytes, ttl: float, *, tcp: bool, recursive: bool, elsewhere: bool = False
+    ) -> None:
         if ttl <= 0 or len(data) > LARGEST_UDP:
             return
         until = self._clock.monotonic() + min(ttl, MOST_KEPT_FOR)
-        self._kept[data[2:], tcp] = (until, -1 if elsewhere else self._changes, answer)
+        self._kept[data[2:], tcp, recursive] = (until, -1 if elsewhere else self._changes, answer)
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
