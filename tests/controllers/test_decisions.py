@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers import podgc
-from tiphys.controllers.command import UNSUPPORTED, BadFlags, _parser, configuration
+from tiphys.controllers.command import UNSUPPORTED, _parser, configuration
 from tiphys.controllers.cronjob import times
 from tiphys.controllers.cronjob.schedule import parse
 from tiphys.controllers.job.indexes import Indexes
@@ -29,6 +29,7 @@ from tiphys.controllers.nodes.taints import eviction_delay
 from tiphys.controllers.registry import CONTROLLERS
 from tiphys.controllers.resourcequota import calculate, kind_of
 from tiphys.controllers.statefulset import claims
+from tiphys.runtime.component import CannotStart
 
 Object = dict[str, Any]
 NOW = 1_767_225_600.0  # Thursday, 2026-01-01T00:00:00Z
@@ -535,9 +536,9 @@ def test_flags(tmp_path: Any) -> None:
     assert config.leader_election is None
     assert config.root_ca == b"pem"
     assert config.controllers == ("*", "-job-controller")
-    with pytest.raises(BadFlags, match="--cluster-cidr"):
+    with pytest.raises(CannotStart, match="--cluster-cidr"):
         configuration(_parser().parse(["--kubeconfig=k", "--allocate-node-cidrs"]))
-    with pytest.raises(BadFlags, match="loopback"):
+    with pytest.raises(CannotStart, match="loopback"):
         configuration(_parser().parse(["--kubeconfig=k", "--bind-address=0.0.0.0"]))
     with pytest.raises(SystemExit, match="feature gates cannot be set"):
         _parser().parse(["--feature-gates=A=true"])

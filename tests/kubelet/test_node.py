@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from tests.kubelet.world import container, pod
 from tiphys.kubelet import config
-from tiphys.kubelet.command import configuration
+from tiphys.kubelet.command import configuration, parser
 from tiphys.kubelet.container.images import (
     credentials,
     default_policy,
@@ -28,6 +30,7 @@ from tiphys.kubelet.server.auth import subresources, user_of_certificate
 from tiphys.kubelet.server.container_logs import LogRequestError, choose_run, options_of
 from tiphys.kubelet.sources.static import ManifestError, StaticPods, is_mirror_of, mirror_of, read_manifest
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.component import ConfigError
 from tiphys.runtime.flags import FlagError
 
 LOG = b"""2026-01-01T00:00:01.000000001Z stdout F one
@@ -203,10 +206,13 @@ def test_pull_credentials() -> None:
     assert credentials("quay.io/x", [secret]) == []
 
 
+HEAD = "kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"
+
+
 def test_flags_win_over_the_file_and_unknown_ones_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
-        "kind: KubeletConfiguration\nmaxPods: 50\nclusterDNS: [10.0.0.10]\nimageMinimumGCAge: 5m\n"
+        f"{HEAD}maxPods: 50\nclusterDNS: [10.0.0.10]\nimageMinimumGCAge: 5m\n"
         "containerLogMaxSize: 5Mi\nauthentication: {anonymous: {enabled: true}}\n"
         "containerRuntimeEndpoint: unix:///run/x.sock\nsystemReserved: {cpu: 100m}\n"
     )
@@ -218,15 +224,41 @@ def test_flags_win_over_the_file_and_unknown_ones_are_refused(tmp_path: Path) ->
         "n1",
         "--register-node=false",
     ]
-    found, socket, kubeconfig, _ = configuration(flags)
+    given = parser().parse(flags)
+    found, socket = configuration(given)
     assert (found.node_name, found.max_pods, found.cluster_dns) == ("n1", 60, ("10.0.0.10",))
     assert (found.image_minimum_age, found.container_log_max_size, found.anonymous) == (300.0, 5 << 20, True)
-    assert (found.register_node, found.reserved, socket, kubeconfig) == (False, {"cpu": "100m"}, "/run/x.sock", "/k")
+    assert (found.register_node, found.reserved, socket, given.kubeconfig) == (
+        False,
+        {"cpu": "100m"},
+        "/run/x.sock",
+        "/k",
+    )
     with pytest.raises(FlagError, match=r"feature gates cannot be set"):
-        configuration(["--kubeconfig=/k", "--feature-gates=A=true"])
-    file.write_text("kind: KubeletConfiguration\ntopologyManagerPolicy: none\n")
-    with pytest.raises(FlagError, match="field topologyManagerPolicy of the original is not supported"):
-        configuration(["--kubeconfig=/k", f"--config={file}"])
+        parser().parse(["--kubeconfig=/k", "--feature-gates=A=true"])
+    file.write_text(f"{HEAD}topologyManagerPolicy: none\n")
+    with pytest.raises(ConfigError, match="field topologyManagerPolicy of the original is not supported"):
+        configuration(parser().parse(["--kubeconfig=/k", f"--config={file}"]))
+
+
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [
+        ("maxPods: many", "maxPods: 'many' is not a whole number"),
+        ("maxPods: true", "maxPods: True is not a whole number"),
+        ("registerNode: 1", "registerNode: 1 is not true or false"),
+        ("imageMinimumGCAge: ''", 'imageMinimumGCAge: time: invalid duration ""'),
+        ("containerLogMaxSize: big", "containerLogMaxSize: quantities must match"),
+        ("evictionHard: [memory]", "evictionHard"),
+        ("maxPods: null", ""),
+    ],
+)
+def test_fields_of_the_file_have_their_types(tmp_path: Path, field: str, problem: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{HEAD}{field}\n")
+    given = parser().parse(["--kubeconfig=/k", f"--config={file}"])
+    with pytest.raises(ConfigError, match=re.escape(problem)) if problem else contextlib.nullcontext():
+        configuration(given)
 
 
 def test_the_nodes_resolver_is_one_that_pods_can_reach(tmp_path: Path) -> None:

@@ -73,4 +73,4 @@ def test_every_flag_of_the_original_is_known_or_refused() -> None:
         main(["--nope"])
     with pytest.raises(SystemExit, match="--kubeconfig is needed"):
         main([])
-    assert "feature-gates" in UNSUPPORTED
+    assert "write-config-to" in UNSUPPORTED

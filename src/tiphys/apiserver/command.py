@@ -25,10 +25,9 @@ from tiphys.apiserver.flags import parser
 from tiphys.apiserver.paths.zpages import flag_values
 from tiphys.apiserver.server import APIServer
 from tiphys.apiserver.serving import serving
-from tiphys.runtime import logs
 from tiphys.runtime.clock import Clock, SystemClock
+from tiphys.runtime.component import CannotStart, launch
 from tiphys.runtime.flags import FlagParser
-from tiphys.runtime.process import run_until_signal
 from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.hostaddress import host_address
@@ -38,13 +37,14 @@ from tiphys.wire.tls import client_context
 
 def main(argv: Sequence[str]) -> int:
     flags_parser = parser()
-    flags = flags_parser.parse(argv)
-    logs.configure(flags.v)
-    try:
-        run_until_signal(_run(flags, configuration(flags, flags_parser)))
-    except (OSError, ValueError, StoreError, ssl.SSLError) as error:
-        flags_parser.error(str(error))
-    return 0
+
+    async def run(flags: argparse.Namespace) -> None:
+        try:
+            await _run(flags, configuration(flags, flags_parser))
+        except (OSError, ValueError, StoreError, ssl.SSLError) as error:
+            raise CannotStart(str(error)) from error
+
+    return launch(flags_parser, argv, run)
 
 
 async def _run(flags: argparse.Namespace, config: Config) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from tiphys.cli.console import fail
 from tiphys.cluster.settings import DATA_DIR, Settings, SettingsError
+from tiphys.runtime.flags import CommandParser
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+def parser(name: str, description: str) -> CommandParser:
     """An argument parser for `tiphys NAME` that has `--data-dir`."""
-    made = argparse.ArgumentParser(prog=f"tiphys {name}", description=description, allow_abbrev=False)
+    made = CommandParser(f"tiphys {name}", description)
     made.add_argument(
         "--data-dir", type=Path, default=DATA_DIR, help=f"where the cluster is kept (default {DATA_DIR})", metavar="DIR"
     )

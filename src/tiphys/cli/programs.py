@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tiphys.cli.importing import uncollected
-from tiphys.client.kubeconfig import client_from_file
 from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.process import run_until_signal
-from tiphys.runtime.tasks import Runner
 
 Main = Callable[[Ready], Coroutine[Any, Any, None]]
 
@@ -166,8 +163,8 @@ def _import_rest() -> None:
 
 
 async def controllers(settings: Settings, ready: Ready) -> None:
+    from tiphys.controllers.command import run
     from tiphys.controllers.config import ControllerManagerConfig, KeyPair
-    from tiphys.controllers.manager import ControllerManager
 
     pki = settings.pki
     config = ControllerManagerConfig(
@@ -177,31 +174,24 @@ async def controllers(settings: Settings, ready: Ready) -> None:
         allocate_node_cidrs=True,
         cluster_cidrs=(settings.pod_cidr,),
     )
-    client = client_from_file(settings.kubeconfig("controller-manager"), "kube-controller-manager")
-    bare = client_from_file(settings.kubeconfig("controller-manager"), "kube-controller-manager", anonymous=True)
-    try:
-        await _run_with(client, ControllerManager(config, client, SystemClock(), bare=bare), ready)
-    finally:
-        await bare.close()
+    await run(config, settings.kubeconfig("controller-manager"), own_accounts=True, ready=ready)
 
 
 async def scheduler(settings: Settings, ready: Ready) -> None:
+    from tiphys.scheduler.command import run
     from tiphys.scheduler.config import SchedulerConfig
-    from tiphys.scheduler.scheduler import Scheduler
 
-    client = client_from_file(settings.kubeconfig("scheduler"), "kube-scheduler")
-    await _run_with(client, Scheduler(SchedulerConfig(), client, SystemClock(), random.Random()), ready)
+    await run(SchedulerConfig(), settings.kubeconfig("scheduler"), ready)
 
 
 async def kubelet(settings: Settings, ready: Ready) -> None:
     """The node's agent, over the private containerd."""
     from tiphys.cluster.containerd import settings_for_machine
-    from tiphys.controlkit.events import EventRecorder
+    from tiphys.kubelet.command import run
     from tiphys.kubelet.config import KubeletConfig
-    from tiphys.kubelet.kubelet import Kubelet
-    from tiphys.kubelet.runtime.cri import CRIClient
 
-    clock, pki = SystemClock(), settings.pki
+    pki = settings.pki
+    machine = settings_for_machine(settings.data_dir, settings.run_dir)
     config = KubeletConfig(
         settings.node_name,
         root=settings.kubelet_dir,
@@ -210,37 +200,27 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
         cluster_domain=settings.cluster_domain,
         log_root=str(settings.data_dir / "pod-logs"),
         container_log_links=str(settings.data_dir / "container-logs"),
-        cgroup_driver="systemd"
-        if settings_for_machine(settings.data_dir, settings.run_dir).systemd_cgroup
-        else "cgroupfs",
+        cgroup_driver="systemd" if machine.systemd_cgroup else "cgroupfs",
         port=settings.kubelet_port,
         runtime_socket=str(settings.containerd_socket),
         tls_cert=pki / "kubelet.crt",
         tls_key=pki / "kubelet.key",
         client_ca=pki / "ca.crt",
     )
-    client = client_from_file(settings.kubeconfig("kubelet"), "kubelet")
-    runtime = CRIClient(str(settings.containerd_socket))
-    recorder = EventRecorder(client, clock, "kubelet", host=settings.node_name)
-    async with Runner(clock, "kubelet ") as runner:
-        runner.supervise(recorder.run, "events")
-        try:
-            await _run_with(client, Kubelet(config, client, runtime, runtime, clock, recorder), ready)
-        finally:
-            await runtime.close()
+    await run(config, str(settings.containerd_socket), settings.kubeconfig("kubelet"), ready)
 
 
 async def proxy(settings: Settings, ready: Ready) -> None:
-    from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
+    from tiphys.proxy.command import run
+    from tiphys.proxy.kubeproxy import ProxyConfig
 
     config = ProxyConfig(settings.node_name, node_ips=(settings.node_ip,), cluster_cidrs=(settings.pod_cidr,))
-    client = client_from_file(settings.kubeconfig("kube-proxy"), "kube-proxy")
-    await _run_with(client, KubeProxy(config, client, SystemClock()), ready)
+    await run(config, settings.kubeconfig("kube-proxy"), ready)
 
 
 async def dns(settings: Settings, ready: Ready) -> None:
+    from tiphys.dns.command import run
     from tiphys.dns.config import DNSConfig
-    from tiphys.dns.server import DNSServer
 
     config = DNSConfig(
         node_name=settings.node_name,
@@ -250,21 +230,7 @@ async def dns(settings: Settings, ready: Ready) -> None:
         service_ip=settings.dns_ip,
         recursion_for=(settings.pod_cidr,),
     )
-    client = client_from_file(settings.kubeconfig("dns"), "coredns")
-    await _run_with(client, DNSServer(config, client, SystemClock()), ready)
-
-
-class _Runs(Protocol):
-    async def run(self) -> None: ...
-
-
-async def _run_with(client: Client, component: _Runs, ready: Ready) -> None:
-    """Run a component that needs nothing but its client."""
-    ready()
-    try:
-        await component.run()
-    finally:
-        await client.close()
+    await run(config, settings.kubeconfig("dns"), ready)
 
 
 def accepts_connections(path: Path) -> bool:

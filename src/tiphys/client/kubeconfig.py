@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from tiphys.client.rest import Client
+from tiphys.runtime import yamltext
+from tiphys.runtime.component import CannotStart
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.tls import Pem, client_context
 
 Config = dict[str, Any]
 
 
-class KubeconfigError(ValueError):
+class KubeconfigError(CannotStart):
     """The kubeconfig cannot be used; the message names the file and what is wrong with it."""
 
 
@@ -38,6 +39,16 @@ def client_from_file(path: Path, user_agent: str, *, timeout: float = 60, anonym
     if unsupported := [name for name in ("exec", "auth-provider", "username", "as") if user.get(name)]:
         raise KubeconfigError(f"{path}: user.{unsupported[0]} is not supported by Tiphys; use a certificate or a token")
     return Client(_transport(cluster, user, path), user_agent=user_agent, token=_token(user, path), timeout=timeout)
+
+
+@contextlib.asynccontextmanager
+async def connected(path: Path, user_agent: str) -> AsyncIterator[Client]:
+    """The client of ``client_from_file``, closed in the end."""
+    client = client_from_file(path, user_agent)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def authority_from_file(path: Path) -> bytes:
@@ -65,11 +76,13 @@ def server_path(path: Path) -> str:
 
 def _read(path: Path) -> Config:
     try:
-        config: Config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = yamltext.load(path.read_bytes())
     except OSError as error:
         raise KubeconfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except yamltext.YAMLError as error:
         raise KubeconfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise KubeconfigError(f"{path} does not hold a kubeconfig")
     return config
 
 
@@ -80,10 +93,10 @@ def _current(config: Config, path: Path) -> tuple[Config, Config]:
 
 
 def _named(config: Config, part: str, key: str, name: str, path: Path) -> Config:
-    for entry in config.get(part) or []:
-        if entry.get("name") == name:
-            found: Config = entry.get(key) or {}
-            return found
+    entries = config.get(part) or []
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and entry.get("name") == name and isinstance(entry.get(key) or {}, dict):
+            return dict(entry.get(key) or {})
     raise KubeconfigError(f"{path}: there is no {key} {name!r}")
 
 
@@ -93,12 +106,15 @@ def _transport(cluster: Config, user: Config, path: Path) -> SocketTransport:
         raise KubeconfigError(f"{path}: {cluster.get('server')!r} is not the URL of a server")
     if address.scheme == "http":
         return SocketTransport(address.hostname, address.port or 80)
-    tls = client_context(
-        ca=_pem(cluster, "certificate-authority", path),
-        cert=_pem(user, "client-certificate", path),
-        key=_pem(user, "client-key", path),
-        verify=not cluster.get("insecure-skip-tls-verify"),
-    )
+    try:
+        tls = client_context(
+            ca=_pem(cluster, "certificate-authority", path),
+            cert=_pem(user, "client-certificate", path),
+            key=_pem(user, "client-key", path),
+            verify=not cluster.get("insecure-skip-tls-verify"),
+        )
+    except OSError as error:  # ssl.SSLError is one
+        raise KubeconfigError(f"{path}: its certificates and keys cannot be used: {error}") from error
     return SocketTransport(address.hostname, address.port or 443, tls, cluster.get("tls-server-name"))
 
 

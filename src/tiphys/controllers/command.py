@@ -6,28 +6,29 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import logging
-import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiphys.client.kubeconfig import KubeconfigError, authority_from_file, client_from_file
+from tiphys.client.kubeconfig import authority_from_file, client_from_file, connected
 from tiphys.client.rest import Client
 from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease
 from tiphys.controllers.config import ControllerManagerConfig, KeyPair
-from tiphys.controllers.manager import ControllerManager, UnknownController, select
+from tiphys.controllers.manager import ControllerManager, select
 from tiphys.controllers.registry import CONTROLLERS
-from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.component import CannotStart, Ready, launch, read_file, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration
 from tiphys.runtime.metrics import Registry
-from tiphys.runtime.process import run_until_signal
 
 log = logging.getLogger(__name__)
+
+AGENT = "kube-controller-manager"
 
 _UNSUPPORTED = """
 contention-profiling profiling enable-leader-migration leader-migration-config cidr-allocator-type cloud-config
@@ -114,23 +115,16 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
 """Flags that are one field of the configuration each."""
 
 
-class BadFlags(ValueError):
-    """The flags do not fit together, or name a file that cannot be read."""
-
-
 def main(argv: Sequence[str]) -> int:
-    parser = _parser()
-    flags = parser.parse(argv)
     try:
-        config = configuration(flags)
-        logs.configure(flags.v)
-        run_until_signal(_run(config, Path(flags.kubeconfig), flags.use_service_account_credentials))
-    except (BadFlags, KubeconfigError, UnknownController) as error:
-        parser.error(str(error))
+        return launch(_parser(), argv, _run)
     except LostLease as error:
         log.error("leaderelection lost: %s", error)  # whoever supervises this process starts it again
         return 1
-    return 0
+
+
+def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
+    return run(configuration(flags), Path(flags.kubeconfig), own_accounts=flags.use_service_account_credentials)
 
 
 def _parser() -> FlagParser:
@@ -159,7 +153,7 @@ def _parser() -> FlagParser:
     for flag, field, kind in _FIELDS:
         text = field.replace("_", " ")
         add(f"--{flag}", dest=field, type=kind, default=getattr(defaults, field), help=f"{text} (%(default)s)")
-    add("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
+    parser.add_verbosity()
     return parser
 
 
@@ -175,14 +169,14 @@ def _add_leader_election(parser: FlagParser) -> None:
 
 
 def configuration(flags: argparse.Namespace) -> ControllerManagerConfig:
-    """Raises ``BadFlags`` and ``UnknownController``."""
+    """Raises ``CannotStart``."""
     if not flags.kubeconfig:
-        raise BadFlags("--kubeconfig is needed")
+        raise CannotStart("--kubeconfig is needed")
     chosen = tuple(word.strip() for word in flags.controllers.split(",") if word.strip())
     select(chosen, CONTROLLERS)
     cluster_cidrs = _networks("cluster-cidr", flags.cluster_cidr)
     if flags.allocate_node_cidrs and not cluster_cidrs:
-        raise BadFlags("--allocate-node-cidrs needs --cluster-cidr")
+        raise CannotStart("--allocate-node-cidrs needs --cluster-cidr")
     return ControllerManagerConfig(
         controllers=chosen,
         leader_election=_leader_election(flags) if flags.leader_elect else None,
@@ -219,7 +213,7 @@ def _health_address(flags: argparse.Namespace) -> str:
     if not flags.secure_port:
         return ""
     if flags.bind_address not in ("127.0.0.1", "::1", "localhost"):
-        raise BadFlags(f"--bind-address={flags.bind_address}: only loopback is supported, as there is no TLS here")
+        raise CannotStart(f"--bind-address={flags.bind_address}: only loopback is supported, as there is no TLS here")
     host = f"[{flags.bind_address}]" if ":" in flags.bind_address else flags.bind_address
     return f"{host}:{flags.secure_port}"
 
@@ -227,19 +221,14 @@ def _health_address(flags: argparse.Namespace) -> str:
 def _signing(flags: argparse.Namespace) -> KeyPair | None:
     certificate, key = flags.cluster_signing_cert_file, flags.cluster_signing_key_file
     if (certificate is None) != (key is None):
-        raise BadFlags("--cluster-signing-cert-file and --cluster-signing-key-file need each other")
+        raise CannotStart("--cluster-signing-cert-file and --cluster-signing-key-file need each other")
     if certificate is None:
         return None
     return KeyPair(_read("cluster-signing-cert-file", certificate), _read("cluster-signing-key-file", key))
 
 
 def _read(flag: str, path: Path | None) -> bytes:
-    if path is None:
-        return b""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadFlags(f"--{flag}: cannot read {os.fspath(path)}: {error.strerror}") from error
+    return b"" if path is None else read_file(path, f"--{flag}")
 
 
 def _networks(flag: str, text: str) -> tuple[str, ...]:
@@ -248,30 +237,31 @@ def _networks(flag: str, text: str) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(part)
         except ValueError as error:
-            raise BadFlags(f"--{flag}: {error}") from error
+            raise CannotStart(f"--{flag}: {error}") from error
     return found
 
 
-async def _run(config: ControllerManagerConfig, kubeconfig: Path, own_accounts: bool) -> None:
-    client = client_from_file(kubeconfig, "kube-controller-manager")
-    bare = client_from_file(kubeconfig, "kube-controller-manager", anonymous=True) if own_accounts else None
-
-    async def same(account: str) -> Client:
-        return client
-
-    identity = config.leader_election.identity if config.leader_election else ""
-    manager = ControllerManager(
-        config,
-        client,
-        SystemClock(),
-        registry=Registry(),
-        identity=identity,
-        client_for=None if own_accounts else same,
-        bare=bare,
-    )
-    try:
-        await manager.run()
-    finally:
-        await client.close()
+async def run(
+    config: ControllerManagerConfig, kubeconfig: Path, *, own_accounts: bool, ready: Ready = whenever
+) -> None:
+    """Make a controller manager and run it until it is cancelled. ``own_accounts``: each controller acts under a
+    service account of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connected(kubeconfig, AGENT))
+        bare = client_from_file(kubeconfig, AGENT, anonymous=True) if own_accounts else None
         if bare is not None:
-            await bare.close()
+            stack.push_async_callback(bare.close)
+
+        async def same(account: str) -> Client:
+            return client
+
+        manager = ControllerManager(
+            config,
+            client,
+            SystemClock(),
+            registry=Registry(),
+            identity=config.leader_election.identity if config.leader_election else "",
+            client_for=None if own_accounts else same,
+            bare=bare,
+        )
+        await manager.run(ready)

@@ -17,15 +17,15 @@ from tiphys.controlkit.leaderelection import LeaderElector
 from tiphys.controllers.access.credentials import ClientFor, ServiceAccountClients
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
-from tiphys.controllers.health import HealthHandler
 from tiphys.controllers.registry import ALIASES, CONTROLLERS, DISABLED_BY_DEFAULT
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.component import CannotStart, Ready, after, whenever
 from tiphys.runtime.metrics import Registry
-from tiphys.runtime.tasks import Runner
-from tiphys.wire.server import serve
+from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
+from tiphys.wire.health import HealthHandler, listening
 
 
-class UnknownController(ValueError):
+class UnknownController(CannotStart):
     """``--controllers`` names a controller that does not exist."""
 
 
@@ -70,33 +70,36 @@ class ControllerManager:
         self.informers: InformerFactory | None = None
         self._runners: list[Runner] = []
 
-    async def run(self) -> None:
-        async with Runner(self._clock, "kube-controller-manager ") as runner:
+    async def run(self, ready: Ready = whenever) -> None:
+        """``ready`` is called once the controllers have read what they look after, or wait for the lease."""
+        checks = {"/healthz": self._stuck, "/livez": self._stuck, "/readyz": lambda: list(self.troubles())}
+        metrics = self._registry.expose if self._registry is not None else None
+        async with (
+            listening(self._config.health_address, HealthHandler(checks, metrics)),
+            Runner(self._clock, "kube-controller-manager ") as runner,
+        ):
             self._runners = [runner]
             runner.supervise(self._recorder.run, "events")
-            server = None
-            if self._config.health_address:
-                host, _, port = self._config.health_address.rpartition(":")
-                server = await serve(HealthHandler(self._registry, self.troubles), host.strip("[]"), int(port))
-            try:
-                await self._lead()
-            finally:
-                if server is not None:
-                    await server.close()
+            await self._lead(ready)
+
+    def _stuck(self) -> list[str]:
+        """Only what does not mend itself: whoever asks starts the manager again."""
+        return list(self.troubles(MENDS_ITSELF_SECONDS))
 
     def troubles(self, since: float = 0.0) -> dict[str, str]:
         """The loops that have been failing for ``since`` seconds at least, by name."""
         return {name: error for runner in self._runners for name, error in runner.troubles(since).items()}
 
-    async def _lead(self) -> None:
+    async def _lead(self, ready: Ready) -> None:
         election = self._config.leader_election
         if election is None:
-            await self._work()
+            await self._work(ready)
         else:
+            ready()
             elector = LeaderElector(election, self._client, self._clock, recorder=self._recorder, rng=self._rng)
             await elector.run(self._work)
 
-    async def _work(self) -> None:
+    async def _work(self, ready: Ready = whenever) -> None:
         informers = InformerFactory(self._client, self._clock, self._rng)
         context = ControllerContext(
             self._client, informers, self._clock, self._recorder, self._config, self._registry, self._rng
@@ -108,6 +111,7 @@ class ControllerManager:
             controllers = await self._make_controllers(context, runner)
             for name, controller in controllers.items():
                 runner.supervise(controller.run, name)
+            await after(ready, informers.wait_synced)
             await asyncio.Event().wait()
 
     async def _make_controllers(self, context: ControllerContext, runner: Runner) -> dict[str, Runnable]:

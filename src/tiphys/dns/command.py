@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
-from tiphys.client.kubeconfig import KubeconfigError, client_from_file
+from tiphys.client.kubeconfig import connected
 from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.server import DNSServer
-from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.component import CannotStart, Ready, launch, whenever
 from tiphys.runtime.flags import FlagParser
-from tiphys.runtime.process import run_until_signal
 
 
 def main(argv: Sequence[str]) -> int:
+    return launch(_parser(), argv, _run)
+
+
+def _parser() -> FlagParser:
     parser = FlagParser("dns", "Answers for the names of services and pods, and forwards everything else.")
     add = parser.add_argument
     add("--kubeconfig", type=Path, required=True, help="how to reach the API server")
@@ -36,8 +41,11 @@ def main(argv: Sequence[str]) -> int:
         help="a network whose questions about other names are answered, too, besides this node's: that of the pods;"
         " may be given several times; 0.0.0.0/0 and ::/0 for everybody",
     )
-    add("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
-    flags = parser.parse(argv)
+    parser.add_verbosity()
+    return parser
+
+
+def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     config = DNSConfig(
         node_name=flags.node_name,
         address=flags.address,
@@ -49,21 +57,14 @@ def main(argv: Sequence[str]) -> int:
         upstreams=tuple(flags.upstream),
         recursion_for=tuple(flags.recursion_for),
     )
-    logs.configure(flags.v)
     try:
         Askers(config.recursion_for, SystemClock())
     except ValueError as error:
-        parser.error(f"--recursion-for: {error}")
-    try:
-        run_until_signal(_run(config, flags.kubeconfig))
-    except KubeconfigError as error:
-        parser.error(str(error))
-    return 0
+        raise CannotStart(f"--recursion-for: {error}") from error
+    return run(config, flags.kubeconfig)
 
 
-async def _run(config: DNSConfig, kubeconfig: Path) -> None:
-    client = client_from_file(kubeconfig, "dns")
-    try:
-        await DNSServer(config, client, SystemClock()).run()
-    finally:
-        await client.close()
+async def run(config: DNSConfig, kubeconfig: Path, ready: Ready = whenever) -> None:
+    """Make a DNS server and run it until it is cancelled; ``ready`` is called once it answers."""
+    async with connected(kubeconfig, "dns") as client:
+        await DNSServer(config, client, SystemClock()).run(ready)

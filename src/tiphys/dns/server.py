@@ -23,6 +23,7 @@ from tiphys.dns.publish import Publisher
 from tiphys.dns.records import Answer, ClusterZone
 from tiphys.dns.source import InformerSource
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,15 @@ class DNSServer:
     def _changed(self) -> None:
         self._changes += 1
 
-    async def run(self) -> None:
+    async def run(self, ready: Ready = whenever) -> None:
+        """``ready`` is called once names are known and it listens."""
         async with Runner(self._clock, "dns ") as runner:
             for informer in self._source.informers:
                 runner.supervise(informer.run, f"informer {informer.resource.plural}")
             for informer in self._source.informers:
                 await informer.wait_synced()
             transport, server = await self._listen()
+            ready()
             try:
                 if self._config.publish:
                     runner.supervise(self._publisher.run, "publisher")

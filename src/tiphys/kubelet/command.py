@@ -6,24 +6,23 @@ https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import os
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tiphys.client.rest import Client
+from tiphys.client.kubeconfig import connected
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.node.eviction import SIGNALS
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.quantities import value
-from tiphys.runtime import logs
+from tiphys.runtime import durations
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.flags import FlagError, FlagParser, parse_duration, parse_map
-from tiphys.runtime.watchdog import Watchdog
+from tiphys.runtime.component import CannotStart, ConfigError, Ready, launch, parse_document, read_file, whenever
+from tiphys.runtime.flags import FlagParser, parse_map
+
+VERSION = "kubelet.config.k8s.io/v1beta1"
 
 _UNSUPPORTED = frozenset(
     (
@@ -72,11 +71,15 @@ _UNSUPPORTED = frozenset(
 """Flags of the original that are refused by name."""
 
 Setter = Callable[[KubeletConfig, Any], None]
+_PLAIN = {bool: "true or false", int: "a whole number", str: "a text"}
 
 
 def _set(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Setter:
     def setter(config: KubeletConfig, value: Any) -> None:
-        setattr(config, name, convert(value))
+        new, old = convert(value), getattr(config, name)
+        if type(old) in _PLAIN and type(new) is not type(old):
+            raise ConfigError(f"{value!r} is not {_PLAIN[type(old)]}")
+        setattr(config, name, new)
 
     return setter
 
@@ -98,12 +101,8 @@ def parse_thresholds(text: str) -> dict[str, str]:
     """``memory.available<100Mi,nodefs.available<10%``."""
     pairs = [part.partition("<") for part in text.split(",") if part]
     if bad := [name for name, less, _ in pairs if not less]:
-        raise FlagError(f"kubelet: {bad[0]!r} is not a threshold; write memory.available<100Mi")
+        raise argparse.ArgumentTypeError(f"{bad[0]!r} is not a threshold; write memory.available<100Mi")
     return {name.strip(): least.strip() for name, _, least in pairs}
-
-
-class ConfigError(ValueError):
-    """The configuration file cannot be used."""
 
 
 FIELDS: dict[str, Setter] = {
@@ -131,7 +130,7 @@ FIELDS: dict[str, Setter] = {
     "maxParallelImagePulls": _set("parallel_image_pulls"),
     "imageGCHighThresholdPercent": _set("image_gc_high_percent"),
     "imageGCLowThresholdPercent": _set("image_gc_low_percent"),
-    "imageMinimumGCAge": _set("image_minimum_age", parse_duration),
+    "imageMinimumGCAge": _set("image_minimum_age", durations.seconds),
     "containerLogMaxSize": _set("container_log_max_size", value),
     "containerLogMaxFiles": _set("container_log_max_files"),
     "systemReserved": lambda config, given: config.reserved.update(given),
@@ -140,20 +139,18 @@ FIELDS: dict[str, Setter] = {
 """Fields of KubeletConfiguration that are supported, and what each sets."""
 
 
-def apply_file(config: KubeletConfig, text: str, source: str) -> str:
+def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
     """Set what a KubeletConfiguration says; gives its containerRuntimeEndpoint. Raises ``ConfigError``."""
-    try:
-        found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not YAML: {error}") from error
-    if not isinstance(found, dict) or found.get("kind") != "KubeletConfiguration":
-        raise ConfigError(f"{source} does not hold a KubeletConfiguration")
+    found = parse_document(text, source, "KubeletConfiguration", VERSION)
     endpoint = ""
     for name, given in found.items():
-        if name in ("kind", "apiVersion"):
+        if given is None:
             continue
         if name in FIELDS:
-            FIELDS[name](config, given)
+            try:
+                FIELDS[name](config, given)
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ConfigError(f"{source}: field {name}: {error}") from error
         elif name == "containerRuntimeEndpoint":
             endpoint = str(given)
         elif name == "authentication":
@@ -219,7 +216,7 @@ def parser() -> FlagParser:
     add("--container-log-max-size")
     add("--system-reserved", type=parse_map)
     add("--kube-reserved", type=parse_map)
-    add("-v", "--v", type=int, default=0, help="verbosity of the log")
+    found.add_verbosity()
     return found
 
 
@@ -265,64 +262,49 @@ def parse_taints(text: str) -> list[dict[str, Any]]:
     for part in filter(None, text.split(",")):
         head, colon, effect = part.rpartition(":")
         if not colon or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
-            raise FlagError(f"kubelet: {part!r} is not a taint; write key=value:NoSchedule")
+            raise CannotStart(f"{part!r} is not a taint; write key=value:NoSchedule")
         key, _, given = head.partition("=")
         taints.append({"key": key, "effect": effect} | ({"value": given} if given else {}))
     return taints
 
 
-def configuration(argv: Sequence[str]) -> tuple[KubeletConfig, str, str, int]:
-    """The configuration, the runtime's socket, the kubeconfig and the verbosity. Raises ``FlagError``."""
-    given = parser().parse(argv)
+def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
+    """The configuration, and the runtime's socket. Raises ``CannotStart``."""
     config = KubeletConfig(given.hostname_override or default_node_name(), Path(given.root_dir))
     config.eviction_hard = dict(EVICTION_HARD)
     endpoint = ""
     if given.config:
-        try:
-            endpoint = apply_file(config, Path(given.config).read_text(), given.config)
-        except (ConfigError, OSError) as error:
-            raise FlagError(f"kubelet: {error}") from error
-    try:
-        for name, setter in _FLAGS.items():
-            if (found := getattr(given, name)) is not None:
-                setter(config, found)
-    except ConfigError as error:
-        raise FlagError(f"kubelet: {error}") from error
+        endpoint = apply_file(config, read_file(Path(given.config)), given.config)
+    for name, setter in _FLAGS.items():
+        if (found := getattr(given, name)) is not None:
+            setter(config, found)
     endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"
     if not endpoint.startswith(("unix://", "/")):
-        raise FlagError(f"kubelet: --container-runtime-endpoint {endpoint} is not a Unix socket")
+        raise CannotStart(f"--container-runtime-endpoint {endpoint} is not a Unix socket")
     config.runtime_socket = endpoint.removeprefix("unix://")
-    return config, config.runtime_socket, given.kubeconfig, given.v
+    return config, config.runtime_socket
 
 
 def main(argv: Sequence[str]) -> int:
-    config, socket, kubeconfig, verbosity = configuration(argv)
+    return launch(parser(), argv, _run)
+
+
+def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
+    config, socket = configuration(flags)
     if os.geteuid() != 0:
-        raise FlagError("kubelet: must be run as root, as it mounts volumes and manages cgroups")
-    logs.configure(verbosity)
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, socket, kubeconfig))
-    return 0
+        raise CannotStart("the kubelet must be run as root, as it mounts volumes and manages cgroups")
+    return run(config, socket, Path(flags.kubeconfig))
 
 
-async def _serve(config: KubeletConfig, socket: str, kubeconfig: str) -> None:
-    from tiphys.client.kubeconfig import client_from_file
+async def run(config: KubeletConfig, socket: str, kubeconfig: Path, ready: Ready = whenever) -> None:
+    """Make a kubelet over the runtime at ``socket`` and run it until it is cancelled; ``ready`` is called once it
+    follows its pods."""
     from tiphys.kubelet.kubelet import Kubelet
     from tiphys.kubelet.runtime.cri import CRIClient
 
-    client: Client = client_from_file(Path(kubeconfig), "kubelet")
-    cri = CRIClient(socket)
-    task = asyncio.ensure_future(Kubelet(config, client, cri, cri, SystemClock()).run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        with Watchdog():
-            await task
-    except asyncio.CancelledError:
-        return
-    finally:
-        await cri.close()
-        await client.close()
+    async with connected(kubeconfig, "kubelet") as client:
+        runtime = CRIClient(socket)
+        try:
+            await Kubelet(config, client, runtime, runtime, SystemClock()).run(ready)
+        finally:
+            await runtime.close()

@@ -63,6 +63,7 @@ from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.volumes.sizes import memory_size
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
 from tiphys.wire.server import serve
 from tiphys.wire.tls import server_context
@@ -273,8 +274,8 @@ class Kubelet:
             tell,
         )
 
-    async def run(self) -> None:
-        """Register, follow the pods, and keep everything going until cancelled."""
+    async def run(self, ready: Ready = whenever) -> None:
+        """Register, follow the pods, and keep everything going until cancelled. ``ready``: the pods are known."""
         async with contextlib.AsyncExitStack() as stack:
             runner = await stack.enter_async_context(self._runner)
             if self._own_recorder is not None:
@@ -304,6 +305,7 @@ class Kubelet:
                 )
                 runner.supervise(static.run, "static pods")
             await self.pods.wait_synced()
+            ready()
             self._housekeeping.start(runner)
             runner.supervise(self._eviction.run, "eviction")
             size, files = self.config.container_log_max_size, self.config.container_log_max_files

@@ -6,19 +6,17 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-p
 from __future__ import annotations
 
 import argparse
-import asyncio
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tiphys.client.kubeconfig import KubeconfigError, client_from_file
-from tiphys.proxy.configfile import ConfigError, make_config, parse
+from tiphys.client.kubeconfig import connected
+from tiphys.proxy.configfile import make_config, parse
 from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig, cleanup_node
-from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.component import ConfigError, Ready, launch, read_file, whenever
 from tiphys.runtime.flags import FlagParser
-from tiphys.runtime.process import run_until_signal
 
 _UNSUPPORTED = """
 write-config-to master kube-api-content-type kube-api-burst kube-api-qps profiling
@@ -45,18 +43,7 @@ FIELD_OF_FLAG = {
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = _parser()
-    flags = parser.parse(argv)
-    logs.configure(flags.v)
-    if flags.cleanup:
-        asyncio.run(cleanup_node())
-        return 0
-    try:
-        config, kubeconfig = _configuration(flags)
-        run_until_signal(_run(config, kubeconfig))
-    except (ConfigError, KubeconfigError) as error:
-        parser.error(str(error))
-    return 0
+    return launch(_parser(), argv, lambda flags: cleanup_node() if flags.cleanup else run(*_configuration(flags)))
 
 
 def _parser() -> FlagParser:
@@ -90,16 +77,13 @@ def _parser() -> FlagParser:
     add("--conntrack-udp-timeout-stream", default="0", help="0 leaves it")
     parser.add_bool("--conntrack-tcp-be-liberal", False, "do not mark packets out of the window invalid")
     parser.add_bool("--cleanup", False, "remove every rule that was made on this node, and end")
-    add("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
+    parser.add_verbosity()
     return parser
 
 
 def _configuration(flags: argparse.Namespace) -> tuple[ProxyConfig, Path]:
     if flags.config is not None:
-        try:
-            given = parse(flags.config.read_text(), str(flags.config))
-        except OSError as error:
-            raise ConfigError(f"cannot read {flags.config}: {error.strerror}") from error
+        given = parse(read_file(flags.config), str(flags.config))
         if flags.hostname_override:
             given["hostnameOverride"] = flags.hostname_override
     else:
@@ -136,9 +120,7 @@ def _fields(flags: argparse.Namespace) -> dict[str, Any]:
     return fields
 
 
-async def _run(config: ProxyConfig, kubeconfig: Path) -> None:
-    client = client_from_file(kubeconfig, "kube-proxy")
-    try:
-        await KubeProxy(config, client, SystemClock()).run()
-    finally:
-        await client.close()
+async def run(config: ProxyConfig, kubeconfig: Path, ready: Ready = whenever) -> None:
+    """Make a proxy and run it until it is cancelled; ``ready`` is called once its rules are in place."""
+    async with connected(kubeconfig, "kube-proxy") as client:
+        await KubeProxy(config, client, SystemClock()).run(ready)

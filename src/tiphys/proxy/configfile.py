@@ -11,6 +11,7 @@ from typing import Any
 from tiphys.proxy.host import ConntrackSettings
 from tiphys.proxy.kubeproxy import ProxyConfig
 from tiphys.runtime import durations
+from tiphys.runtime.component import ConfigError, parse_document
 
 Object = dict[str, Any]
 
@@ -19,23 +20,10 @@ MODES = {"": "", "nftables": "nftables", "userspace": "userspace"}
 LOCAL_MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the field."""
-
-
-def parse(text: str, source: str) -> Object:
+def parse(text: str | bytes, source: str) -> Object:
     """The fields of a KubeProxyConfiguration. Raises ``ConfigError``."""
-    import yaml
-
-    try:
-        found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not YAML: {error}") from error
-    if not isinstance(found, dict) or found.get("kind") != "KubeProxyConfiguration":
-        raise ConfigError(f"{source} does not hold a KubeProxyConfiguration")
-    if found.get("apiVersion") != VERSION:
-        raise ConfigError(f"{source}: apiVersion {found.get('apiVersion')} is not supported; use {VERSION}")
-    return {name: value for name, value in found.items() if name not in ("kind", "apiVersion") and value is not None}
+    fields = parse_document(text, source, "KubeProxyConfiguration", VERSION)
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def make_config(given: Object, hostname: str) -> ProxyConfig:

@@ -29,6 +29,7 @@ from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServiceState
 from tiphys.proxy.tracker import Tracker, is_family
 from tiphys.proxy.userspace import UserspaceBackend
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.component import Ready, after, whenever
 from tiphys.runtime.metrics import Registry
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.server import Server, serve
@@ -95,6 +96,8 @@ class KubeProxy:
         self._undone: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
         self._place = Place(config.node_name)
         self._wake = asyncio.Event()
+        self._in_step = asyncio.Event()
+        """Set once every rule has been written."""
         self.health = Health(clock, 2 * config.sync_period)
         self._health_ports = HealthPorts(self.health)
         self._registry: Registry | None = None
@@ -111,7 +114,8 @@ class KubeProxy:
         self._nodes.add_handler(Callbacks(added=self._node, updated=lambda _, node: self._node(node)))
         self._ranges.add_handler(Callbacks(changed=lambda _: self._ranges_changed()))
 
-    async def run(self) -> None:
+    async def run(self, ready: Ready = whenever) -> None:
+        """``ready`` is called once the rules of every family have been written for the first time."""
         async with Runner(self._clock, "proxy ") as runner:
             for informer in (self._services, self._slices, self._nodes, self._ranges):
                 runner.supervise(informer.run, f"informer {informer.resource.plural}")
@@ -124,6 +128,7 @@ class KubeProxy:
                 await self._wait_for_node_range()
                 mode = await self._set_up()
                 servers = await self._serve(mode)
+                runner.spawn(after(ready, self._in_step.wait), "readiness")
                 await runner.supervise(self._keep_in_step, "sync")
             finally:
                 for server in servers:
@@ -235,6 +240,8 @@ class KubeProxy:
                 last_check = now
                 await self._check_host()
             clean = [await self._sync(family) for family in self._backends]
+            if all(clean):
+                self._in_step.set()
             await self._clock.sleep(self._config.min_sync_period)
             tidy_soon = any(backend.has_stale for backend in self._backends.values())
             wait = nft.STALE_AFTER if tidy_soon or not all(clean) else self._config.sync_period

@@ -13,7 +13,17 @@ from tiphys.runtime import durations, version
 
 
 class FlagError(SystemExit):
-    """A flag that cannot be used; exits with status 2 after printing why."""
+    """A flag, or what it names, that cannot be used: ends the process with its message and exit status 1."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser for one command, which answers what it cannot use in one line and exit status 2."""
+
+    def __init__(self, prog: str, description: str = "", **more: Any) -> None:
+        super().__init__(prog=prog, description=description, **{"allow_abbrev": False, **more})
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -58,6 +68,9 @@ class FlagParser(argparse.ArgumentParser):
         self.add_argument(
             name, nargs="?", const=True, default=default, type=parse_bool, help=help, metavar="true|false"
         )
+
+    def add_verbosity(self) -> None:
+        self.add_argument("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
 
     def add_feature_gates(self) -> None:
         """``--feature-gates``, of which only the empty list is supported: features are on or off as upstream's are."""

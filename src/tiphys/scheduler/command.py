@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tiphys.client.kubeconfig import KubeconfigError, client_from_file
-from tiphys.runtime import logs
+from tiphys.client.kubeconfig import connected
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.component import ConfigError, Ready, launch, read_file, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration
-from tiphys.runtime.process import run_until_signal
 from tiphys.scheduler import configfile
 from tiphys.scheduler.config import SchedulerConfig
-from tiphys.scheduler.plugins.registry import ConfigError
 from tiphys.scheduler.scheduler import Scheduler
 
 _UNSUPPORTED = """
@@ -39,15 +37,7 @@ UNSUPPORTED = frozenset(_UNSUPPORTED.split())
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = _parser()
-    flags = parser.parse(argv)
-    try:
-        config, kubeconfig = _configuration(flags)
-        logs.configure(flags.v)
-        run_until_signal(_run(config, kubeconfig or flags.kubeconfig))
-    except (ConfigError, KubeconfigError) as error:
-        parser.error(str(error))
-    return 0
+    return launch(_parser(), argv, lambda flags: run(*_configuration(flags)))
 
 
 def _parser() -> FlagParser:
@@ -65,18 +55,14 @@ def _parser() -> FlagParser:
     add("--leader-elect-resource-lock", choices=("leases",), default="leases", help="the kind of lock")
     add("--leader-elect-resource-name", default="kube-scheduler", help="the Lease's name")
     add("--leader-elect-resource-namespace", default="kube-system", help="the Lease's namespace")
-    add("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
+    parser.add_verbosity()
     return parser
 
 
-def _configuration(flags: argparse.Namespace) -> tuple[SchedulerConfig, str]:
+def _configuration(flags: argparse.Namespace) -> tuple[SchedulerConfig, Path]:
     config, kubeconfig = SchedulerConfig(), ""
     if flags.config is not None:
-        try:
-            text = flags.config.read_text()
-        except OSError as error:
-            raise ConfigError(f"cannot read {flags.config}: {error.strerror}") from error
-        config, kubeconfig = configfile.parse(text, str(flags.config))
+        config, kubeconfig = configfile.parse(read_file(flags.config), str(flags.config))
     else:
         given = {
             "leaderElect": flags.leader_elect,
@@ -95,12 +81,10 @@ def _configuration(flags: argparse.Namespace) -> tuple[SchedulerConfig, str]:
                 f"--bind-address={flags.bind_address}: only loopback is supported, as there is no TLS here"
             )
         config = replace(config, health_address=f"{flags.bind_address}:{flags.secure_port}")
-    return config, kubeconfig
+    return config, Path(kubeconfig or flags.kubeconfig)
 
 
-async def _run(config: SchedulerConfig, kubeconfig: str) -> None:
-    client = client_from_file(Path(kubeconfig), "kube-scheduler")
-    try:
-        await Scheduler(config, client, SystemClock()).run()
-    finally:
-        await client.close()
+async def run(config: SchedulerConfig, kubeconfig: Path, ready: Ready = whenever) -> None:
+    """Make a scheduler and run it until it is cancelled; ``ready`` is called once it can choose nodes."""
+    async with connected(kubeconfig, "kube-scheduler") as client:
+        await Scheduler(config, client, SystemClock()).run(ready)

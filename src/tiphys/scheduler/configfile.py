@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.controlkit.leaderelection import LeaderElectionConfig
-from tiphys.runtime.flags import parse_duration
+from tiphys.runtime import durations
+from tiphys.runtime.component import ConfigError, parse_document
 from tiphys.scheduler.config import DEFAULT_NAME, PluginSet, ProfileConfig, SchedulerConfig
-from tiphys.scheduler.plugins.registry import POINTS, ConfigError
+from tiphys.scheduler.plugins.registry import POINTS
 
 Object = dict[str, Any]
 
@@ -29,19 +30,10 @@ _IGNORED_DEFAULTS: Mapping[str, Any] = {
 where they would."""
 
 
-def parse(text: str, source: str) -> tuple[SchedulerConfig, str]:
+def parse(text: str | bytes, source: str) -> tuple[SchedulerConfig, str]:
     """The configuration and the kubeconfig that it names (or an empty string). Raises ``ConfigError``."""
-    import yaml
-
-    try:
-        found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not YAML: {error}") from error
-    if not isinstance(found, dict) or found.get("kind") != "KubeSchedulerConfiguration":
-        raise ConfigError(f"{source} does not hold a KubeSchedulerConfiguration")
-    if found.get("apiVersion") != VERSION:
-        raise ConfigError(f"{source}: apiVersion {found.get('apiVersion')} is not supported; use {VERSION}")
-    known = {"apiVersion", "kind", "profiles", "leaderElection", "clientConnection", "podInitialBackoffSeconds"}
+    found = parse_document(text, source, "KubeSchedulerConfiguration", VERSION)
+    known = {"profiles", "leaderElection", "clientConnection", "podInitialBackoffSeconds"}
     known |= {"podMaxBackoffSeconds", *_IGNORED_DEFAULTS}
     _refuse(found, known, source)
     for name, only in _IGNORED_DEFAULTS.items():
@@ -74,10 +66,17 @@ def leader_election(given: Object, source: str) -> LeaderElectionConfig | None:
         f"{socket.gethostname()}_{os.urandom(8).hex()}",
         given.get("resourceName") or "kube-scheduler",
         given.get("resourceNamespace") or "kube-system",
-        parse_duration(str(given.get("leaseDuration") or "15s")),
-        parse_duration(str(given.get("renewDeadline") or "10s")),
-        parse_duration(str(given.get("retryPeriod") or "2s")),
+        _seconds(given, "leaseDuration", "15s", source),
+        _seconds(given, "renewDeadline", "10s", source),
+        _seconds(given, "retryPeriod", "2s", source),
     )
+
+
+def _seconds(given: Object, name: str, default: str, source: str) -> float:
+    try:
+        return durations.seconds(str(default if given.get(name) is None else given[name]))
+    except durations.DurationError as error:
+        raise ConfigError(f"{source}: leaderElection.{name}: {error}") from error
 
 
 def _profile(entry: Object, source: str) -> ProfileConfig:

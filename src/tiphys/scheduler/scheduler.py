@@ -31,7 +31,8 @@ from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElector
 from tiphys.controlkit.objects import timestamp
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.tasks import Runner, contain
+from tiphys.runtime.component import Ready, after, whenever
+from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.scheduler import cycle
 from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.cycle import Failure, Placement
@@ -41,13 +42,12 @@ from tiphys.scheduler.framework.podinfo import PodInfo, QueuedPod
 from tiphys.scheduler.framework.runtime import Framework
 from tiphys.scheduler.framework.status import Code, Status
 from tiphys.scheduler.handle import Handle
-from tiphys.scheduler.health import HealthHandler
 from tiphys.scheduler.messages import NO_NODES, event_note
 from tiphys.scheduler.metrics import Figures
 from tiphys.scheduler.plugins.registry import Factory, make_framework
 from tiphys.scheduler.queue import Place, SchedulingQueue
 from tiphys.scheduler.slim import slim_namespace, slim_node, slim_pod, slim_selecting
-from tiphys.wire.server import serve
+from tiphys.wire.health import HealthHandler, listening
 
 log = logging.getLogger(__name__)
 
@@ -114,40 +114,42 @@ class Scheduler:
         found[PODS].add_handler(PodHandler(self))
         return found
 
-    async def run(self) -> None:
-        async with self._runner as runner:
+    async def run(self, ready: Ready = whenever) -> None:
+        """``ready`` is called once every informer has its first list; one that waits for the lease is ready too."""
+        checks = {"/healthz": self._stuck, "/livez": self._stuck, "/readyz": self._unready}
+        async with (
+            listening(self._config.health_address, HealthHandler(checks, self.figures.expose)),
+            self._runner as runner,
+        ):
             runner.supervise(self._recorder.run, "events")
-            server = None
-            if self._config.health_address:
-                host, _, port = self._config.health_address.rpartition(":")
-                server = await serve(
-                    HealthHandler(self.figures, self._is_ready, self._troubles), host.strip("[]"), int(port)
+            for informer in self._informers.values():
+                runner.supervise(informer.run, f"informer {informer.resource.plural}")
+            runner.spawn(after(ready, *(informer.wait_synced for informer in self._informers.values())), "readiness")
+            if self._config.leader_election is None:
+                await runner.supervise(self._lead, "scheduling")
+            else:
+                elector = LeaderElector(
+                    self._config.leader_election,
+                    self._client,
+                    self._clock,
+                    recorder=self._recorder,
+                    rng=self._rng,
                 )
-            try:
-                for informer in self._informers.values():
-                    runner.supervise(informer.run, f"informer {informer.resource.plural}")
-                if self._config.leader_election is None:
-                    await runner.supervise(self._lead, "scheduling")
-                else:
-                    elector = LeaderElector(
-                        self._config.leader_election,
-                        self._client,
-                        self._clock,
-                        recorder=self._recorder,
-                        rng=self._rng,
-                    )
-                    await elector.run(self._lead_supervised)
-            finally:
-                if server is not None:
-                    await server.close(grace=0.5)
+                await elector.run(self._lead_supervised)
 
     async def _lead_supervised(self) -> None:
         async with Runner(self._clock, "scheduler ") as leading:
             self._leading = leading
             await leading.supervise(self._lead, "scheduling")
 
-    def _is_ready(self) -> bool:
-        return all(informer.synced for informer in self._informers.values()) and not self._troubles()
+    def _unready(self) -> list[str]:
+        if not all(informer.synced for informer in self._informers.values()):
+            return ["informer-sync"]
+        return list(self._troubles())
+
+    def _stuck(self) -> list[str]:
+        """Only what does not mend itself: whoever asks starts the scheduler again."""
+        return list(self._troubles(MENDS_ITSELF_SECONDS))
 
     def _troubles(self, since: float = 0.0) -> dict[str, str]:
         return {**self._runner.troubles(since), **(self._leading.troubles(since) if self._leading else {})}

@@ -10,6 +10,7 @@ from typing import Any
 
 from tiphys.api.scheduling.nodeselector import NodeTerm, RequiredNodes, node_term
 from tiphys.runtime import extensions
+from tiphys.runtime.component import ConfigError
 from tiphys.scheduler.config import PluginSet, ProfileConfig
 from tiphys.scheduler.framework.resources import CPU, MEMORY
 from tiphys.scheduler.framework.runtime import Framework, Profile
@@ -31,10 +32,6 @@ from tiphys.scheduler.plugins.taint_toleration import TaintToleration
 
 Object = dict[str, Any]
 Factory = Callable[[Handle, Object], Any]
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the field."""
 
 
 def _arguments(given: Object, plugin: str, *known: str) -> Object:

@@ -1,0 +1,101 @@
+"""The shell of a component: from its command line to its end, the same for every program.
+
+``launch`` parses the flags, sets up the log, runs the component's main coroutine until a signal ends it, and answers
+what it cannot start with (a flag, a file, an address that is taken) by one line on stderr and exit status 1.
+A component's own ``command.py`` is the table of its flags, and a function that makes the component from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiphys.runtime import logs, yamltext
+from tiphys.runtime.flags import FlagParser
+from tiphys.runtime.process import run_until_signal
+
+Document = dict[str, Any]
+Ready = Callable[[], None]
+"""What a component calls once, when it does its work: it serves, and has read what it decides on."""
+
+_ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+
+
+def whenever() -> None:
+    """A ``Ready`` that nobody waits for."""
+
+
+async def after(ready: Ready, *waits: Callable[[], Awaitable[Any]]) -> None:
+    """Call ``ready`` when all that is waited for has happened."""
+    for wait in waits:
+        await wait()
+    ready()
+
+
+class CannotStart(ValueError):
+    """A component cannot start with what it was given; the message, one line, names it and the remedy."""
+
+
+class ConfigError(CannotStart):
+    """A configuration that cannot be used; the message names the file and the field."""
+
+
+def launch(
+    parser: FlagParser, argv: Sequence[str], main: Callable[[argparse.Namespace], Coroutine[Any, Any, None]]
+) -> int:
+    """Run a component as a command; the exit status. ``main`` raises ``CannotStart`` for what cannot be."""
+    flags = parser.parse(argv)
+    try:
+        logs.configure(flags.v)
+        run_until_signal(main(flags))
+    except Exception as error:
+        reason = explain(error)
+        if reason is None:
+            raise
+        parser.error(reason)
+    return 0
+
+
+def explain(error: BaseException) -> str | None:
+    """Why a component could not start, in one line; None for what is a fault of its own."""
+    if isinstance(error, BaseExceptionGroup):
+        reasons = [explain(member) for member in error.exceptions]
+        return reasons[0] if all(reason is not None for reason in reasons) else None
+    if isinstance(error, CannotStart):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _ADDRESS_ERRORS):
+        return f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return None
+
+
+def read_file(path: Path, what: str = "") -> bytes:
+    """The bytes of a file that a flag names. Raises ``CannotStart``."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CannotStart(f"{what and f'{what}: '}cannot read {path}: {error.strerror}") from error
+
+
+def read_document(path: Path, kind: str, version: str) -> Document:
+    """A configuration file of upstream's: its fields, without kind and apiVersion. Raises ``ConfigError``."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    return parse_document(text, str(path), kind, version)
+
+
+def parse_document(text: str | bytes, source: str, kind: str, version: str) -> Document:
+    """As ``read_document``, from the text; ``source`` is how messages name it."""
+    try:
+        document = yamltext.load(text)
+    except yamltext.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML: {error}") from error
+    if not isinstance(document, dict) or document.get("kind") != kind:
+        raise ConfigError(f"{source} does not hold a {kind}")
+    if document.get("apiVersion") != version:
+        raise ConfigError(f"{source}: apiVersion {document.get('apiVersion')} is not supported; use {version}")
+    return {name: value for name, value in document.items() if name not in ("kind", "apiVersion")}
