@@ -13,7 +13,7 @@ from tests.kubelet.world import World, play, pod
 
 Place = Callable[[World], tuple[Any, str]]
 PLACES: dict[str, Place] = {
-    "a pod is admitted": lambda world: (world.kubelet, "_admit"),
+    "a pod is admitted": lambda world: (world.kubelet._intake, "_check"),
     "a pod is synced": lambda world: (world.kubelet.workers._syncer, "sync"),
     "the runtime is listed": lambda world: (world.kubelet.pleg, "relist"),
     "a change is told": lambda world: (world.kubelet.pleg, "_changed"),

@@ -202,3 +202,43 @@ def test_a_disk_that_stays_full_is_told_of(tmp_path: Path, monkeypatch: pytest.M
 def test_swap_under_volumes_in_memory(tmp_path: Path, swaps: str, release: str, answer: bool) -> None:
     (tmp_path / "swaps").write_text(swaps)
     assert swaps_memory_volumes(tmp_path / "swaps", release) is answer
+
+
+def test_a_pod_that_was_refused_shows_why(tmp_path: Path) -> None:
+    """Nothing of it ever ran, so nothing is said of containers: clients would show that instead of the reason."""
+
+    async def scene(world: World) -> None:
+        world.add(asking("big", "40"))
+
+        def as_it_was() -> bool:
+            status = world.status("big")
+            return status["reason"] == "OutOfcpu" and not {"containerStatuses", "conditions"} & status.keys()
+
+        await world.until(lambda: world.phase("big") == "Failed", 5)
+        await world.clock.sleep(30)
+        assert as_it_was()
+        await world.restart()
+        await world.clock.sleep(30)
+        assert as_it_was()
+        world.api.delete_pod("big")
+        await world.until(lambda: not world.api.has_pod("big"), 30)
+
+    play(tmp_path, scene)
+
+
+def test_what_ended_before_the_kubelet_came_back_keeps_its_words(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("once", container("main", "false"), restartPolicy="Never"))
+        await world.until(lambda: world.phase("once") == "Failed", 10)
+        await world.clock.sleep(10)
+        before = world.status("once")
+        assert before["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 1
+        await world.stop()
+        for sandbox in await world.runtime.list_sandboxes():
+            await world.runtime.remove_sandbox(sandbox.id)
+        world.kubelet = world.new_kubelet()
+        await world.start()
+        await world.clock.sleep(30)
+        assert world.status("once") == before
+
+    play(tmp_path, scene)

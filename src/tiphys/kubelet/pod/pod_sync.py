@@ -286,6 +286,10 @@ class PodSync:
         uid, pod = pods.uid_of(pod), self._allocations.applied(pod)
         try:
             observed = await self._runtime.observe(uid)
+            if pods.is_terminal(pod) and not observed.sandboxes and not observed.containers:
+                # It has ended before, or was never taken in: its status says how, and nothing is known to add.
+                self._probes.remove(uid)
+                return Next(done=True)
             self._status.set(pod, self._generate(pod, observed, ending=termination.ending))
             self._probes.stop_liveness_and_startup(uid)
             await self._kill(pod, observed, termination)

@@ -84,8 +84,8 @@ class StatusManager:
         """The pod is stopped and cleaned up: make its last status terminal, and let it be deleted."""
         uid = pods.uid_of(pod)
         status = dict(self.get(uid) or pod.get("status") or {})
-        if _initialized(pod, status):
-            status["containerStatuses"] = [_ended(c) for c in status.get("containerStatuses") or []]
+        if status.get("containerStatuses") and _initialized(pod, status):
+            status["containerStatuses"] = [_ended(c) for c in status["containerStatuses"]]
         if not pods.is_static(pod) and status.get("phase") not in _TERMINAL:
             status["phase"] = "Failed"
         self.set(pod, status, finished=True)
