@@ -26,6 +26,10 @@ NAMES = (*sorted(_TLS_1_3), *_TLS_1_2)
 VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 
 
+DEFAULT = ":".join(dict.fromkeys(suite for name, suite in _TLS_1_2.items() if "_CBC_" not in name))
+"""What servers offer with TLS 1.2 unless they are told: no suite of the CBC mode, which padding attacks are about."""
+
+
 def openssl_list(names: Sequence[str]) -> str:
     """The list for ``Policy.ciphers``. Raises ``ValueError`` for a suite that is unknown or not safe."""
     for name in names:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.runtime.clock import Clock
+from tiphys.wire.ciphers import DEFAULT
 from tiphys.wire.clientauthorities import name_authorities
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Policy:
 
     minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     ciphers: str = ""
-    """OpenSSL's list of cipher suites for TLS 1.2 (``wire.ciphers`` makes one); empty: OpenSSL's own choice."""
+    """OpenSSL's list of cipher suites for TLS 1.2 (``wire.ciphers`` makes one); empty: ``DEFAULT`` there."""
     alpn: tuple[str, ...] = HTTP2_AND_1
 
 
@@ -159,8 +160,7 @@ def _inner(cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> ssl.S
 
 def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> None:
     context.minimum_version = policy.minimum
-    if policy.ciphers:
-        context.set_ciphers(policy.ciphers)
+    context.set_ciphers(policy.ciphers or DEFAULT)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = 0  # a session ticket would outlive a revoked certificate, and costs a record per handshake
     context.set_alpn_protocols(list(policy.alpn))
