@@ -70,6 +70,8 @@ CLUSTER_ROLE_BINDINGS = ResourcePath("rbac.authorization.k8s.io", "v1", "cluster
 CLUSTER_ROLES = ResourcePath("rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False)
 ROLE_BINDINGS = ResourcePath("rbac.authorization.k8s.io", "v1", "rolebindings")
 ROLES = ResourcePath("rbac.authorization.k8s.io", "v1", "roles")
+RESOURCE_CLAIM_TEMPLATES = ResourcePath("resource.k8s.io", "v1", "resourceclaimtemplates")
+RESOURCE_CLAIMS = ResourcePath("resource.k8s.io", "v1", "resourceclaims")
 PRIORITY_CLASSES = ResourcePath("scheduling.k8s.io", "v1", "priorityclasses", namespaced=False)
 CSI_DRIVERS = ResourcePath("storage.k8s.io", "v1", "csidrivers", namespaced=False)
 CSI_NODES = ResourcePath("storage.k8s.io", "v1", "csinodes", namespaced=False)

@@ -73,6 +73,7 @@ class ControllerManagerConfig:
     terminated_pod_gc_threshold: int = 12500
     pv_claim_binder_sync_period: float = 15.0
     concurrent_ephemeral_volume_syncs: int = 5
+    concurrent_resource_claim_syncs: int = 50
 
     horizontal_pod_autoscaler_sync_period: float = 15.0
     horizontal_pod_autoscaler_tolerance: float = 0.1

@@ -137,6 +137,7 @@ ROWS = (
         "persistent-volume-binder",
     ),
     _row("ephemeral-volume-controller", "volumes.ephemeralvolumes:EphemeralVolumeController"),
+    _row("resourceclaim-controller", "resourceclaim.controller:ResourceClaimController", "resource-claim-controller"),
     _row("service-cidr-controller", "network.servicecidrs:ServiceCIDRController", "service-cidrs-controller"),
 )
 
