@@ -275,3 +275,52 @@ def test_the_index_has_two_addresses() -> None:
         assert {"/statusz", "/flagz", "/metrics/slis", "/openapi/v2"} <= set(orjson.loads(index)["paths"])
 
     run(work)
+
+
+@pytest.mark.parametrize("how", ["created", "bound"])
+def test_a_pod_has_the_topology_of_its_node(how: str) -> None:
+    async def work(world: World) -> None:
+        await prepare(world)
+        labels = {"topology.kubernetes.io/zone": "z1", "topology.kubernetes.io/region": "r1", "other": "x"}
+        node = {"metadata": {"name": "n", "labels": labels}}
+        assert (await world.raw("POST", "/api/v1/nodes", node)).status == 201
+        await world.clock.sleep(1)
+        spec: Object = {"containers": [{"name": "c", "image": "i"}]}
+        pod = {"metadata": {"name": "b", "labels": {"topology.kubernetes.io/zone": "mine", "a": "b"}}, "spec": spec}
+        if how == "created":
+            spec["nodeName"] = "n"
+        assert (await world.raw("POST", PODS, pod)).status == 201
+        if how == "bound":
+            binding = {"metadata": {"name": "b"}, "target": {"kind": "Node", "name": "n"}}
+            assert (await world.raw("POST", f"{PODS}/b/binding", binding)).status == 201
+        found = orjson.loads(body_of(await world.raw("GET", f"{PODS}/b")))["metadata"]["labels"]
+        assert found == {"topology.kubernetes.io/zone": "z1", "topology.kubernetes.io/region": "r1", "a": "b"}
+
+    run(work)
+
+
+def test_what_forbids_a_deletion_of_many_names_none() -> None:
+    async def work(world: World) -> None:
+        await prepare(world)
+        policy = {
+            "metadata": {"name": "keep"},
+            "spec": {
+                "matchConstraints": {
+                    "resourceRules": [
+                        {"apiGroups": [""], "apiVersions": ["*"], "operations": ["DELETE"], "resources": ["configmaps"]}
+                    ]
+                },
+                "validations": [{"expression": "false"}],
+            },
+        }
+        binding = {"metadata": {"name": "keep"}, "spec": {"policyName": "keep", "validationActions": ["Deny"]}}
+        group = "/apis/admissionregistration.k8s.io/v1"
+        await world.raw("POST", f"{group}/validatingadmissionpolicies", policy)
+        await world.raw("POST", f"{group}/validatingadmissionpolicybindings", binding)
+        await world.clock.sleep(2)
+        _, one = status_of(await world.raw("DELETE", f"{MAPS}/a"))
+        _, many = status_of(await world.raw("DELETE", MAPS))
+        assert one.startswith('configmaps "a" is forbidden: ')
+        assert many.startswith('configmaps "Unknown" is forbidden: ')
+
+    run(work)

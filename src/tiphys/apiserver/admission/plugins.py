@@ -21,6 +21,7 @@ from tiphys.apiserver.admission.ownerreferences import OwnerReferencesPermission
 from tiphys.apiserver.admission.plugin import Plugin
 from tiphys.apiserver.admission.podresize import PodResizeValidator
 from tiphys.apiserver.admission.podsecurity import PodSecurity
+from tiphys.apiserver.admission.podtopologylabels import PodTopologyLabels
 from tiphys.apiserver.admission.policies.mutating import MutatingAdmissionPolicy
 from tiphys.apiserver.admission.policies.validating import ValidatingAdmissionPolicy
 from tiphys.apiserver.admission.priority import Priority
@@ -87,6 +88,7 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("CertificateSigning", lambda c: CertificateSigning(c.authorizer)),
     ("CertificateSubjectRestriction", lambda c: CertificateSubjectRestriction()),
     ("DefaultIngressClass", lambda c: DefaultIngressClass(c.registries)),
+    ("PodTopologyLabels", lambda c: PodTopologyLabels(c.registries)),
     ("PodResizeValidator", lambda c: PodResizeValidator(c.registries)),
     ("MutatingAdmissionPolicy", lambda c: MutatingAdmissionPolicy(c.registries, c.authorizer)),
     (

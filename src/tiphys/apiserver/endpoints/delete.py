@@ -36,11 +36,11 @@ async def delete(call: Call, target: Target, admission: AdmissionChain) -> Respo
 
 
 def delete_validator(call: Call, target: Target, admission: AdmissionChain, options: WriteOptions) -> Validate:
-    """Admission of a deletion; it is given the stored object."""
+    """Admission of a deletion; it is given the stored object. One of a collection names no object, as upstream."""
 
     async def validate(obj: Object) -> None:
         attributes = attributes_of(call, target, DELETE, options)
-        attributes.name = obj["metadata"]["name"]
+        attributes.name = call.info.name_in_path
         attributes.namespace = obj["metadata"].get("namespace", call.info.namespace)
         attributes.old = target.show(obj)
         await admission.mutate(attributes)
