@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
+import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +16,12 @@ import pytest
 from tests.apiserver.apiworld import World, config_map, pod, run
 from tests.wire.certificates import Authority
 from tiphys.apiserver.webhooks.client import CallFailed, WebhookClient
+from tiphys.apiserver.webhooks.wording import connection_failure
 from tiphys.client import resources as R
 from tiphys.client.errors import ApiError, BadRequest, Forbidden
 from tiphys.client.resources import ResourcePath
 from tiphys.wire import tls
-from tiphys.wire.http import Request, Response, Sink
+from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.server import serve
 
 Object = dict[str, Any]
@@ -286,6 +290,8 @@ def test_the_client_reaches_urls_by_tls() -> None:
             await asyncio.sleep(30)
         if request.path == "/broken":
             return Response(503, {}, b"out of order")
+        if request.path == "/list":
+            return Response(200, {}, b"[]")
         if request.path == "/text":
             return Response(200, {}, b"hello")
         if request.path == "/endless":
@@ -316,8 +322,11 @@ def test_the_client_reaches_urls_by_tls() -> None:
         assert await ask("/") == {"a": 1}
         with pytest.raises(CallFailed, match=r"an error on the server \(\"out of order\"\) has prevented"):
             await ask("/broken")
-        with pytest.raises(CallFailed, match="the answer is not JSON"):
+        unreadable = "couldn't get version/kind; json parse error:"
+        with pytest.raises(CallFailed, match=f"{unreadable} invalid character 'h' looking for beginning of value"):
             await ask("/text")
+        with pytest.raises(CallFailed, match=f"{unreadable} json: cannot unmarshal array into Go value of type struct"):
+            await ask("/list")
         with pytest.raises(CallFailed, match="the body is larger than 16777216 bytes"):
             await ask("/endless")
         assert sent < 64 << 20
@@ -325,11 +334,97 @@ def test_the_client_reaches_urls_by_tls() -> None:
             CallFailed, match=r'Post "https://127.0.0.1:\d+/slow\?timeout=1s": context deadline exceeded'
         ):
             await ask("/slow", timeout=0.2)
-        with pytest.raises(CallFailed, match="certificate"):
+        refused = "tls: failed to verify certificate: x509: certificate signed by unknown authority$"
+        with pytest.raises(CallFailed, match=rf'^Post "https://127.0.0.1:\d+/\?timeout=5s": {refused}'):
             await ask("/", base64.b64encode(Authority("stranger").pem).decode())
         await server.close(0)
-        with pytest.raises(CallFailed, match="connect: connection refused"):
+        refused = r": dial tcp 127\.0\.0\.1:\d+: connect: connection refused$"
+        with pytest.raises(CallFailed, match=refused):
             await ask("/")
         await client.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("status", "hops", "method", "sends_body"),
+    [
+        (301, 1, "GET", False),
+        (302, 1, "GET", False),
+        (303, 1, "GET", False),
+        (307, 1, "POST", True),
+        (308, 10, "POST", True),
+    ],
+)
+def test_redirects_are_followed_as_by_gos_client(status: int, hops: int, method: str, sends_body: bool) -> None:
+    asked: list[tuple[str, str, bytes]] = []
+
+    async def handler(request: Request) -> Response:
+        asked.append((request.method, request.path, request.body))
+        count = int(request.path.strip("/") or "0")
+        if count < hops:
+            return Response(status, {"Location": f"/{count + 1}"})
+        return Response(200, {}, b'{"a": 2}')
+
+    answer = with_plain_server(handler, "/")
+    assert answer == {"a": 2}
+    assert len(asked) == hops + 1
+    assert asked[-1] == (method, f"/{hops}", b'{"a":1}' if sends_body else b"")
+
+
+def test_redirects_without_end_are_given_up() -> None:
+    async def handler(request: Request) -> Response:
+        return Response(307, {"Location": "/again"})
+
+    assert re.fullmatch(
+        r'Post "http://127.0.0.1:\d+/again": stopped after 10 redirects', str(with_plain_server(handler, "/"))
+    )
+
+
+def test_a_redirect_to_nowhere_is_an_answer() -> None:
+    async def handler(request: Request) -> Response:
+        return Response(301, {})
+
+    assert "unknown reason (status 301)" in str(with_plain_server(handler, "/"))
+
+
+def with_plain_server(handler: Handler, path: str, scheme: str = "http") -> Object | CallFailed:
+    """The answer to a call, or its failure."""
+
+    async def main() -> Object | CallFailed:
+        server = await serve(handler, "127.0.0.1", 0)
+        client = WebhookClient(None)  # type: ignore[arg-type]
+        try:
+            return await client.call({"url": f"{scheme}://127.0.0.1:{server.port}{path}"}, {"a": 1}, 5)
+        except CallFailed as error:
+            return error
+        finally:
+            await client.close()
+            await server.close(0)
+
+    return asyncio.run(main())
+
+
+def test_a_service_that_is_not_there_is_told_with_its_address() -> None:
+    async def work(world: World) -> None:
+        service = {"namespace": "a", "name": "x", "path": "/p"}
+        with pytest.raises(CallFailed, match=r'^Post "https://x\.a\.svc:443/p\?timeout=5s": service "x" not found$'):
+            await world.server.webhooks.call({"service": service}, {}, 5)
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), "dial tcp h:443: connect: connection refused"),
+        (OSError(errno.EHOSTUNREACH, "x"), "dial tcp h:443: connect: no route to host"),
+        (socket.gaierror(-2, "x"), "dial tcp: lookup h: no such host"),
+        (ConnectionError("closed"), "EOF"),
+    ],
+)
+def test_failures_are_told_in_gos_words(error: OSError, text: str) -> None:
+    assert connection_failure(error, "h", 443, "n") == text
+    outer = ConnectionError("connect to h: something of Python's")
+    outer.__cause__ = error
+    assert connection_failure(outer, "h", 443, "n") == text

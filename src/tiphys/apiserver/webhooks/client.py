@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 
+from tiphys.api.codec import jsontext
+from tiphys.api.codec.decoding import FIND_KIND
+from tiphys.api.codec.typed import type_name
 from tiphys.api.gotext import quote
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.webhooks.wording import connection_failure
 from tiphys.wire.client import SocketTransport
-from tiphys.wire.http import BodyTooLarge, Headers, Request
+from tiphys.wire.http import BodyTooLarge, ClientResponse, Headers, Request
 from tiphys.wire.tls import client_context
 from tiphys.wire.transports import Transports
 
@@ -25,6 +28,10 @@ Object = dict[str, Any]
 
 _MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer; more if what was asked about is large itself, as lists that are converted are."""
+_MAX_REDIRECTS = 10
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_KEEPING_METHOD = frozenset((307, 308))
+_UNREADABLE = "couldn't get version/kind; json parse error:"
 _DISCOVERY = "discovery.k8s.io"
 
 
@@ -38,67 +45,78 @@ class WebhookCaller(Protocol):
         ...
 
 
-class Place(NamedTuple):
-    """Where a webhook is: ``host`` and ``port`` to connect to, ``name`` that its certificate must carry."""
+class Target(NamedTuple):
+    """What a ``clientConfig`` points at. ``name`` is that of a service's certificate; empty: that of the host."""
 
-    host: str
-    port: int
-    name: str
-    path: str
     url: str
-    """As errors show it."""
+    name: str
+    bundle: str
+    service: Object | None
+
+
+class Hop(NamedTuple):
+    """One request on the way to an answer; the first, or what a redirect makes of it."""
+
+    method: str
+    url: str
+    body: bytes
+
+    def __str__(self) -> str:
+        """As Go's client names a request that failed: by the verb that it began with."""
+        return f'Post "{self.url}"'
 
 
 class WebhookClient:
-    """Keeps a transport for each place. Services are reached at one of their ready endpoints."""
+    """Keeps a transport for each place. Services are reached at one of their ready endpoints.
+
+    Redirects are followed as Go's client does: at most ten, and all but 307 and 308 turn the request into a GET.
+    """
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
-        self._transports: Transports[tuple[str, int, str, str]] = Transports(_transport)
+        self._transports: Transports[tuple[str, int, str | None, str]] = Transports(_transport)
 
     async def call(self, config: Object, body: Object, timeout: float) -> Object:
-        seconds = max(1, round(timeout))
-        place = await self._place(config)
-        shown = f'Post "{place.url}?timeout={seconds}s"'
-        transport = self._transports.get((place.host, place.port, place.name, config.get("caBundle") or ""))
-        headers = Headers({"content-type": "application/json", "accept": "application/json, */*"})
-        request = Request("POST", place.path or "/", f"timeout={seconds}s", headers, orjson.dumps(body))
+        target = _target(config)
+        hop = Hop("POST", f"{target.url}?timeout={max(1, round(timeout))}s", orjson.dumps(body))
+        limit = max(_MAX_ANSWER, 4 * len(hop.body))
         try:
             async with asyncio.timeout(timeout):
-                response = await transport.send(request)
-                answer = await response.read(max(_MAX_ANSWER, 4 * len(request.body)))
+                for _ in range(_MAX_REDIRECTS + 1):
+                    response, answer = await self._send(target, hop, limit)
+                    following = _redirected(hop, response)
+                    if following is None:
+                        return _read(response.status, answer)
+                    hop = following
         except TimeoutError:
-            raise CallFailed(f"{shown}: context deadline exceeded") from None
-        except BodyTooLarge as error:
-            raise CallFailed(f"{shown}: {error}") from None
-        except (ConnectionError, OSError, ssl.SSLError) as error:
-            raise CallFailed(f"{shown}: dial tcp {place.host}:{place.port}: {reason(error)}") from None
-        if not 200 <= response.status < 300:
-            raise CallFailed(_refusal(response.status, answer))
-        try:
-            found = orjson.loads(answer)
-        except orjson.JSONDecodeError as error:
-            raise CallFailed(f"the answer is not JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise CallFailed("the answer is no JSON object")
-        return found
+            raise CallFailed(f"{hop}: context deadline exceeded") from None
+        raise CallFailed(f"{hop}: stopped after {_MAX_REDIRECTS} redirects")
 
     async def close(self) -> None:
         await self._transports.close()
 
-    async def _place(self, config: Object) -> Place:
-        if url := config.get("url"):
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port or 443
-            return Place(host, port, host, parts.path, url)
-        service = config.get("service")
-        if service is None:
-            raise CallFailed("webhook configuration must have either service or URL")
-        namespace, name, port = service["namespace"], service["name"], service.get("port") or 443
-        host, target = await self._endpoint(namespace, name, port)
-        path = service.get("path") or ""
-        shown = f"{name}.{namespace}.svc"
-        return Place(host, target, shown, path, f"https://{shown}:{port}{path}")
+    async def _send(self, target: Target, hop: Hop, limit: int) -> tuple[ClientResponse, bytes]:
+        parts = urlsplit(hop.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CallFailed(f"{hop}: unsupported protocol scheme {quote(parts.scheme)}")
+        secure = parts.scheme == "https"
+        host, port = parts.hostname, parts.port or (443 if secure else 80)
+        name = target.name or host
+        if target.service is not None and host == target.name:
+            try:
+                host, port = await self._endpoint(target.service["namespace"], target.service["name"], port)
+            except CallFailed as error:
+                raise CallFailed(f"{hop}: {error}") from None
+        transport = self._transports.get((host, port, name if secure else None, target.bundle))
+        headers = Headers({"content-type": "application/json", "accept": "application/json, */*"})
+        request = Request(hop.method, parts.path or "/", parts.query, headers, hop.body)
+        try:
+            response = await transport.send(request)
+            return response, await response.read(limit)
+        except BodyTooLarge as error:
+            raise CallFailed(f"{hop}: {error}") from None
+        except OSError as error:
+            raise CallFailed(f"{hop}: {connection_failure(error, host, port, name)}") from None
 
     async def _endpoint(self, namespace: str, name: str, port: int) -> tuple[str, int]:
         services = self._registries.get("", "services")
@@ -120,8 +138,57 @@ class WebhookClient:
         raise CallFailed(f"no endpoints available for service {quote(name)}")
 
 
-def _transport(key: tuple[str, int, str, str]) -> SocketTransport:
+def _target(config: Object) -> Target:
+    """Raises ``CallFailed``."""
+    bundle = config.get("caBundle") or ""
+    if url := config.get("url"):
+        return Target(url, "", bundle, None)
+    service = config.get("service")
+    if service is None:
+        raise CallFailed("webhook configuration must have either service or URL")
+    name = f"{service['name']}.{service['namespace']}.svc"
+    port = 443 if service.get("port") is None else service["port"]
+    return Target(f"https://{name}:{port}{service.get('path') or ''}", name, bundle, service)
+
+
+def _redirected(hop: Hop, response: ClientResponse) -> Hop | None:
+    """The request that an answer sends on to, if it does."""
+    location = response.headers.get("location")
+    if response.status not in _REDIRECTS or not location:
+        return None
+    url = urljoin(hop.url, location)
+    if response.status in _KEEPING_METHOD or hop.method == "GET":
+        return Hop(hop.method, url, hop.body)
+    return Hop("GET", url, b"")
+
+
+def _read(status: int, answer: bytes) -> Object:
+    """The object in an answer. Raises ``CallFailed``."""
+    if not 200 <= status < 300:
+        raise CallFailed(_refusal(status, answer))
+    try:
+        found = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        raise CallFailed(f"{_UNREADABLE} {_json_problem(answer)}") from None
+    if not isinstance(found, dict):
+        kind = type_name(jsontext.read(answer))
+        raise CallFailed(f"{_UNREADABLE} json: cannot unmarshal {kind} into Go value of type {FIND_KIND}")
+    return found
+
+
+def _json_problem(text: bytes) -> str:
+    try:
+        jsontext.read(text)
+    except jsontext.JSONError as error:
+        return str(error)
+    return "invalid character in string"  # text that is no UTF-8, which Go would have read
+
+
+def _transport(key: tuple[str, int, str | None, str]) -> SocketTransport:
+    """``name`` None: without TLS."""
     host, port, name, bundle = key
+    if name is None:
+        return SocketTransport(host, port)
     return SocketTransport(host, port, client_context(base64.b64decode(bundle) if bundle else None), name)
 
 
@@ -133,13 +200,6 @@ def ready_endpoints(slice: Object, port_name: str) -> Iterator[tuple[Object, str
     for endpoint in slice.get("endpoints") or ():
         if (endpoint.get("conditions") or {}).get("ready", True):
             yield endpoint.get("targetRef") or {}, endpoint["addresses"][0], int(port["port"])
-
-
-def reason(error: Exception) -> str:
-    """Why a connection failed, in the words of Go's net package where it has some for it."""
-    if isinstance(error, ConnectionRefusedError) or "refused" in str(error):
-        return "connect: connection refused"
-    return str(error) or type(error).__name__
 
 
 def _refusal(code: int, text: bytes) -> str:
