@@ -8,10 +8,11 @@ Source: https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-ob
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from tiphys.api.gotext import quote, value_text
-from tiphys.api.patch.elementorder import index_of, normalized, partition
+from tiphys.api.patch.elementorder import Places, after_deletions, deduplicated, normalized, partition, token
 from tiphys.api.patch.failures import BadPatch, PatchError
 from tiphys.api.patch.gotypes import go_name, kind_name, same_type, same_value, type_name
 from tiphys.api.schema import ARRAY, OBJECT, Field, Schema
@@ -124,10 +125,11 @@ def _retain_keys(found: Object, patch: Object) -> None:
     keys = patch.pop(RETAIN_KEYS)
     if not isinstance(keys, list):
         raise BadPatch(BAD_RETAIN_KEYS)
+    retained = {key for key in keys if isinstance(key, str)}
     for key, value in patch.items():
-        if value is not None and not key.startswith((DELETE_FROM, SET_ORDER)) and key not in keys:
+        if value is not None and not key.startswith((DELETE_FROM, SET_ORDER)) and key not in retained:
             raise BadPatch(BAD_RETAIN_KEYS)
-    for key in [key for key in found if key not in keys]:
+    for key in [key for key in found if key not in retained]:
         del found[key]
 
 
@@ -170,8 +172,9 @@ def _merge_list(original: list[Any], patch: list[Any], items: Schema, merge_key:
         return original
     if not isinstance(_element_type(original, patch), dict):
         if deleting:
-            return [item for item in original if not any(same_value(item, gone) for gone in patch)]
-        result = _deduplicated([*original, *patch])
+            gone = set(map(token, patch))
+            return [item for item in original if token(item) not in gone]
+        result = deduplicated([*original, *patch])
         ours, theirs = partition(result, patch, "")
         return normalized(ours, theirs, patch, original, "")
     if not merge_key:
@@ -198,24 +201,10 @@ def _element_type(*lists: list[Any]) -> Any:
     return first
 
 
-def _deduplicated(items: list[Any]) -> list[Any]:
-    """Each value once; the last takes the place of one that goes, as in the original."""
-    at = 0
-    while at < len(items) - 1:
-        other = at + 1
-        while other < len(items):
-            if same_value(items[at], items[other]):
-                items[other] = items[-1]
-                items.pop()
-            else:
-                other += 1
-        at += 1
-    return items
-
-
 def _special_items(original: list[Any], patch: list[Any], merge_key: str) -> tuple[list[Any], list[Any]]:
     """Carry out the directives among the patch's items; gives what is left of both lists."""
     plain: list[Any] = []
+    gone = set[Hashable]()
     replace = False
     for item in patch:
         if DIRECTIVE not in item:
@@ -225,35 +214,36 @@ def _special_items(original: list[Any], patch: list[Any], merge_key: str) -> tup
         if directive == DELETE:
             if merge_key not in item:
                 raise _no_merge_key(item, merge_key)
-            original = _without(original, merge_key, item[merge_key])
+            gone.add(token(item[merge_key]))
         elif directive == REPLACE:
             replace = True
         elif directive == MERGE:
             raise PatchError("merging lists cannot yet be specified in the patch")
         else:
             raise _bad_directive(directive, item)
-    return (plain, []) if replace else (original, plain)
+    if replace:
+        return plain, []
+    return [item for item in original if merge_key not in item or token(item[merge_key]) not in gone], plain
 
 
 def _no_merge_key(item: Object, merge_key: str) -> PatchError:
     return PatchError(f"map: {value_text(item)} does not contain declared merge key: {merge_key}")
 
 
-def _without(items: list[Any], merge_key: str, value: Any) -> list[Any]:
-    return [item for item in items if merge_key not in item or not same_value(item[merge_key], value)]
-
-
 def _merge_items(original: list[Any], patch: list[Any], merge_key: str, items: Schema) -> list[Any]:
-    found = list(original)
+    merged, places = list(original), Places(original, merge_key)
     for item in patch:
         if merge_key not in item:
             raise _no_merge_key(item, merge_key)
-        at = index_of(found, item, merge_key)
+        at = places.of(item)
         if at < 0:
-            found.append(item)
-        else:
-            found[at] = _merge_map(found[at], item, items)
-    return found
+            merged.append(item)
+            places.add(item)
+            continue
+        merged[at] = _merge_map(merged[at], item, items)
+        if merge_key not in merged[at]:
+            places.forget(item)
+    return merged
 
 
 # -- the order of elements
@@ -289,25 +279,20 @@ def _server_order(before: list[Any], changes: list[Any], merge_key: str) -> list
 
     Items behind a deleted one have moved up, and new ones stand in the places that became free at the end.
     """
-    found, length = list(before), len(before)
     if any(item.get(DIRECTIVE) == REPLACE for item in changes):
-        return found
+        return list(before)
+    deleted = [item for item in changes if item.get(DIRECTIVE) == DELETE]
+    seen, length = after_deletions(before, deleted, merge_key)
+    places = Places(seen[:length], merge_key)
     for item in changes:
-        if item.get(DIRECTIVE) != DELETE:
+        if DIRECTIVE in item or places.of(item) >= 0:
             continue
-        at = index_of(found[:length], item, merge_key)
-        while at >= 0:
-            found[at : length - 1] = found[at + 1 : length]
-            length -= 1
-            at = index_of(found[:length], item, merge_key)
-    for item in changes:
-        if DIRECTIVE in item or index_of(found[:length], item, merge_key) >= 0:
-            continue
-        if length == len(found):
+        if length == len(seen):
             break
-        found[length] = item
+        seen[length] = item
+        places.add(item)
         length += 1
-    return found
+    return seen
 
 
 def _merge_for_order(found: Object, patch: Object, key: str, field: Field, items: Schema) -> list[Any]:
