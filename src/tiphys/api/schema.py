@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 from functools import cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import orjson
@@ -93,6 +94,9 @@ def _table() -> dict[str, Any]:
 
 
 _built: dict[str, Schema] = {}
+_building: dict[str, Schema] = {}
+_builder = RLock()
+"""Trees are asked for in several threads; one that is half built is seen by its builder only."""
 _KEEP_EMPTY = {("io.k8s.api.autoscaling.v2.HPAScalingRules", "policies")}
 
 
@@ -103,14 +107,24 @@ def has_schema(name: str) -> bool:
 def schema_of(name: str) -> Schema:
     """The tree of a published definition, such as ``io.k8s.api.core.v1.Pod``. Raises ``KeyError``."""
     found = _built.get(name)
-    if found is None:
+    return found if found is not None else _build(name)
+
+
+def _build(name: str) -> Schema:
+    with _builder:
+        known = _built.get(name) or _building.get(name)
+        if known is not None:
+            return known
         row = _table()[name]
-        found = Schema(OBJECT, row["go"], name, map_type=row.get("map", GRANULAR))
-        _built[name] = found
+        is_whole = not _building
+        schema = _building[name] = Schema(OBJECT, row["go"], name, map_type=row.get("map", GRANULAR))
         for field_name, (type_, flags, embedded, extras) in row["fields"].items():
-            found.fields[field_name] = _field(field_name, type_, flags, embedded, extras)
-            found.fields[field_name].keeps_empty = (name, field_name) in _KEEP_EMPTY
-    return found
+            schema.fields[field_name] = _field(field_name, type_, flags, embedded, extras)
+            schema.fields[field_name].keeps_empty = (name, field_name) in _KEEP_EMPTY
+        if is_whole:
+            _built.update(_building)
+            _building.clear()
+        return schema
 
 
 def schema_for(gvk: GroupVersionKind) -> Schema:

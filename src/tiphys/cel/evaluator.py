@@ -17,6 +17,8 @@ from tiphys.cel.environment import Compiled, Environment
 from tiphys.cel.library.runtimecosts import call_cost
 from tiphys.cel.parsing import macros
 from tiphys.cel.parsing.escaping import RESERVED
+from tiphys.cel.patience import Lengthy
+from tiphys.cel.patience import current as current_patience
 from tiphys.cel.syntax import (
     CONDITIONAL,
     INDEX,
@@ -67,9 +69,24 @@ class Program:
         self._step = _Planner(compiled.environment, fold_constants).plan(compiled.tree)
 
     def run(self, variables: Mapping[str, Any], limit: int = NO_LIMIT) -> tuple[Any, int]:
-        """Value and cost. Raises CelError and CostExceeded; the latter's cost is beyond the limit."""
-        run = _Run(dict(variables), limit)
-        return self._step(run), run.cost
+        """Value and cost. Raises CelError and CostExceeded; the latter's cost is beyond the limit.
+
+        Raises ``Lengthy`` if the caller's patience ends first.
+        """
+        patience = current_patience()
+        if patience is None:
+            run = _Run(dict(variables), limit)
+            return self._step(run), run.cost
+        run = _Run(dict(variables), min(limit, patience.left))
+        try:
+            value = self._step(run)
+        except CostExceeded:
+            if run.limit < limit:
+                raise Lengthy from None
+            raise
+        finally:
+            patience.spend(run.cost)
+        return value, run.cost
 
 
 class _Planner:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.aside import aside_if
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import write_options
@@ -13,16 +16,22 @@ from tiphys.apiserver.endpoints.writing import attributes_of, dedup_owner_refere
 from tiphys.apiserver.registry import creating
 from tiphys.wire.http import Response
 
+Object = dict[str, Any]
+
 
 async def create(call: Call, target: Target, admission: AdmissionChain) -> Response:
     """Decode → default → managed fields → mutating admission → strategy, validation → validating admission → store."""
     form = negotiate(call, has_protobuf=target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "CreateOptions")
-    obj = target.decode(call, options)
     write = target.write(call, options)
-    _own_metadata(obj, target, write.namespace)
-    dedup_owner_references(obj, call)
-    obj = manage(target, None, obj, options, write.now)
+
+    def read() -> Object:
+        obj = target.decode(call, options)
+        _own_metadata(obj, target, write.namespace)
+        dedup_owner_references(obj, call)
+        return manage(target, None, obj, options, write.now)
+
+    obj = await aside_if(write.big, read)
     attributes = attributes_of(call, target, CREATE, options)
     attributes.name, attributes.object = obj["metadata"].get("name", ""), obj
     if target.is_namespaces:
@@ -34,10 +43,9 @@ async def create(call: Call, target: Target, admission: AdmissionChain) -> Respo
     return show_entry(call, target, entry, form, 201)
 
 
-def _own_metadata(obj: dict[str, object], target: Target, namespace: str) -> None:
+def _own_metadata(obj: Object, target: Target, namespace: str) -> None:
     """Take out of the metadata what only the server may set, and put the namespace of the path in."""
     meta = obj["metadata"]
-    assert isinstance(meta, dict)
     for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
         meta.pop(name, None)
     if target.resource.namespaced:

@@ -11,9 +11,10 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import apply, read_applied
-from tiphys.api.patch import APPLY_PATCH
+from tiphys.api.patch import APPLY_PATCH, JSON_PATCH
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE
 from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.aside import aside_if
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import WriteOptions, write_options
@@ -41,11 +42,15 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
     form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "PatchOptions", apply=media == APPLY_PATCH)
     write = target.write(call, options, target.subresource)
-    change = _change(call, target, media, options, write.now)
+    write.big = write.big or (media == JSON_PATCH and _may_copy(call.request.body))
+    change = await aside_if(write.big, lambda: _change(call, target, media, options, write.now))
 
     async def transform(stored: Object | None) -> Object:
-        old = None if stored is None else target.working(stored)
-        new = change(old)
+        def changed() -> tuple[Object | None, Object]:
+            old = None if stored is None else target.working(stored)
+            return old, change(old)
+
+        old, new = await aside_if(write.big, changed)
         _check(call, target, old, new, write.namespace)
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
@@ -64,6 +69,11 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
     )
     entry, created = await updating.update(target.registry, update, write)
     return show_entry(call, target, entry, form, 201 if created else 200)
+
+
+def _may_copy(body: bytes) -> bool:
+    """Whether a JSON patch may make much of little; letters can be written as escapes."""
+    return b"copy" in body or b"\\u" in body
 
 
 def _media(call: Call, target: Target) -> str:

@@ -25,6 +25,7 @@ from tiphys.api.schema import Schema, schema_for
 from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.api.tables import table_for
 from tiphys.api.tables.tables import IncludeObject
+from tiphys.apiserver.aside import BIG
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import ListOptions, WriteOptions
 from tiphys.apiserver.registry.registry import Registry
@@ -208,6 +209,7 @@ class Target:
             warnings=call.warnings,
             empties=call.empties,
             verb=call.info.verb,
+            big=len(call.request.body) > BIG,
         )
 
     def table(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.pods.disabled import drop_disabled
+from tiphys.apiserver.aside import aside, patiently
 from tiphys.apiserver.registry.registry import Registry, Validate
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import Exists
+from tiphys.cel.patience import Patience
 
 Object = dict[str, Any]
 
@@ -42,7 +45,7 @@ async def _create(registry: Registry, obj: Object, write: Write, validate: Valid
     finish = await strategy.begin_create(obj, write)
     done = False
     try:
-        before_create(registry, obj, write)
+        await before_create(registry, obj, write)
         await validate(obj)
         version = _number(meta.pop("resourceVersion", ""))
         if version and not write.dry_run:  # a dry run ends before the store could refuse it
@@ -81,15 +84,29 @@ def match_namespace(meta: Object, namespace: str) -> None:
         meta["namespace"] = namespace
 
 
-def before_create(registry: Registry, obj: Object, write: Write) -> None:
+async def before_create(registry: Registry, obj: Object, write: Write) -> None:
     strategy = registry.strategy
     drop_disabled(registry.group, registry.plural, obj, None)
     strategy.prepare_create(obj, write)
-    if found := strategy.validate_create(obj, write):
-        sent = write.as_sent(obj)
-        raise registry.invalid(obj, (sent and strategy.validate_create(sent, write)) or found)
-    for warning in strategy.warnings(obj, None):
-        write.warn(warning)
+
+    def check() -> None:
+        if problems := strategy.validate_create(obj, write):
+            sent = write.as_sent(obj)
+            raise registry.invalid(obj, (sent and strategy.validate_create(sent, write)) or problems)
+        for warning in strategy.warnings(obj, None):
+            write.warn(warning)
+
+    await checked(registry, write, check)
+
+
+async def checked(registry: Registry, write: Write, check: Callable[[], None]) -> None:
+    """Run a check, which can be run twice: beside the loop if the object is big or what it evaluates takes long."""
+    if write.big or registry.strategy.lengthy:
+        await aside(check)
+    elif registry.resource.custom:
+        await patiently(Patience(), check)
+    else:
+        check()
 
 
 def _number(version: str) -> int:

@@ -12,7 +12,7 @@ Facts = dict[str, Any]
 
 SPEC = ("spec",)
 _EMPTY: Object = {}
-_WEBHOOKS: Facts = {"counts": ("webhooks",), "unconditional_update": False}
+_WEBHOOKS: Facts = {"counts": ("webhooks",), "unconditional_update": False, "lengthy": True}
 _STATUS_ALONE: Facts = {"status_leaves_metadata": True, "reset_by_status": ("metadata", "spec")}
 _RETURNED: Facts = {"returns_deleted": True}
 _ON_UPDATE: Facts = {"create_on_update": True}
@@ -68,13 +68,17 @@ FACTS: dict[tuple[str, str], Facts] = {
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"): _status(
-        counts=SPEC, unconditional_update=False, **_STATUS_ALONE
+        counts=SPEC, unconditional_update=False, lengthy=True, **_STATUS_ALONE
     ),
     ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): {
         "counts": SPEC,
         "unconditional_update": False,
     },
-    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"): {"counts": SPEC, "unconditional_update": False},
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"): {
+        "counts": SPEC,
+        "unconditional_update": False,
+        "lengthy": True,
+    },
     ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"): {
         "counts": SPEC,
         "unconditional_update": False,

@@ -51,6 +51,8 @@ class Write:
     """That of the request."""
     denied: list[FieldError] = field(default_factory=list)
     """What the authorizer said no to when the write began, for validation to report."""
+    big: bool = False
+    """Whether the request or the object is so long that work on it leaves the loop: see ``aside``."""
 
     def as_sent(self, obj: Object) -> Object | None:
         """The object as it is to be told in error messages, where that makes a difference."""
@@ -73,6 +75,8 @@ class Strategy:
     counts_annotations = False
     gated: tuple[str, ...] = ()
     """Fields behind feature gates that are off in v1.36: dropped, unless the object has the field already."""
+    lengthy = False
+    """Whether validation compiles expressions, which takes long for what is short."""
     adds_suffix = True
     """Whether a name that is generated is more than what it is generated from."""
     create_on_update = False

@@ -14,7 +14,8 @@ from tiphys.api import errors, fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.gotext import quote
 from tiphys.api.pods.disabled import drop_disabled
-from tiphys.apiserver.registry.creating import before_create, fill_system_fields, match_namespace
+from tiphys.apiserver.aside import BIG
+from tiphys.apiserver.registry.creating import before_create, checked, fill_system_fields, match_namespace
 from tiphys.apiserver.registry.registry import Registry, Validate, ValidateUpdate, no_validation
 from tiphys.apiserver.registry.strategy import Finish, Write
 from tiphys.apiserver.storage.entry import Entry
@@ -124,7 +125,7 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
     finish = await registry.strategy.begin_create(obj, write)
     done = False
     try:
-        before_create(registry, obj, write)
+        await before_create(registry, obj, write)
         await change.validate_create(obj)
         meta.pop("resourceVersion", None)
         key = registry.store.key(change.namespace, change.name)
@@ -138,6 +139,7 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
 
 
 async def _replace(registry: Registry, entry: Entry, change: Update, write: Write) -> Entry:
+    write.big = write.big or len(entry.body) > BIG
     old = registry.object(entry)
     _check_preconditions(registry, change, old["metadata"], write.dry_run)
     new = await change.transform(old)
@@ -145,7 +147,7 @@ async def _replace(registry: Registry, entry: Entry, change: Update, write: Writ
     finish = await change.rules.begin(new, old, write)
     done = False
     try:
-        before_update(registry, new, old, change.rules, write)
+        await before_update(registry, new, old, change.rules, write)
         ignore_managed_times(new, old)
         await change.validate(new, old)
         if is_deleted_by(registry, new, old):
@@ -198,7 +200,7 @@ def check_number(version: str) -> None:
         raise errors.from_code(500, f"strconv.ParseUint: parsing {quote(version)}: value out of range")
 
 
-def before_update(registry: Registry, new: Object, old: Object, rules: Rules, write: Write) -> None:
+async def before_update(registry: Registry, new: Object, old: Object, rules: Rules, write: Write) -> None:
     """Restore what an update cannot change, apply the rules, and validate."""
     meta, kept = new["metadata"], old["metadata"]
     if registry.resource.namespaced:
@@ -216,12 +218,16 @@ def before_update(registry: Registry, new: Object, old: Object, rules: Rules, wr
         meta["deletionTimestamp"] = kept["deletionTimestamp"]
     if "deletionGracePeriodSeconds" in kept:
         meta.setdefault("deletionGracePeriodSeconds", kept["deletionGracePeriodSeconds"])
-    if found := rules.validate(new, old, write):
-        sent = write.as_sent(new)
-        raise registry.invalid(new, (sent and rules.validate(sent, old, write)) or found)
-    # A write of the scale is one of the object, and is judged like it.
-    for warning in registry.strategy.warnings(new, old, write.subresource.removeprefix("scale")):
-        write.warn(warning)
+
+    def check() -> None:
+        if problems := rules.validate(new, old, write):
+            sent = write.as_sent(new)
+            raise registry.invalid(new, (sent and rules.validate(sent, old, write)) or problems)
+        # A write of the scale is one of the object, and is judged like it.
+        for warning in registry.strategy.warnings(new, old, write.subresource.removeprefix("scale")):
+            write.warn(warning)
+
+    await checked(registry, write, check)
 
 
 def _restore(meta: Object, kept: Object, name: str) -> None:

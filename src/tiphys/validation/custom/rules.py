@@ -8,6 +8,7 @@ Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/cust
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tiphys.api.fielderrors import FieldError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 Errors = list[FieldError]
 
+_planning = Lock()
 _plans: OrderedDict[int, tuple[Object, bool, RulePlan | None]] = OrderedDict()
 _MAX_PLANS = 256
 
@@ -44,16 +46,18 @@ def validate_rules(obj: Any, old: Any, schema: Object, path: str = "", warnings:
 
 def _plan(schema: Object, is_resource: bool) -> RulePlan | None:
     """The compiled rules of a schema. A schema is never changed, and kept as long as its plan."""
-    known = _plans.get(id(schema))
-    if known is not None and known[0] is schema and known[1] is is_resource:
-        _plans.move_to_end(id(schema))
-        return known[2]
+    with _planning:
+        known = _plans.get(id(schema))
+        if known is not None and known[0] is schema and known[1] is is_resource:
+            _plans.move_to_end(id(schema))
+            return known[2]
     plan: RulePlan | None = None
     if has_rules(schema):
         from tiphys.validation.custom.ruleplan import make_plan
 
         plan = make_plan(schema, schema, is_resource)
-    _plans[id(schema)] = schema, is_resource, plan
-    if len(_plans) > _MAX_PLANS:
-        _plans.popitem(last=False)
+    with _planning:
+        _plans[id(schema)] = schema, is_resource, plan
+        if len(_plans) > _MAX_PLANS:
+            _plans.popitem(last=False)
     return plan

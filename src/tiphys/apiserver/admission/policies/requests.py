@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tiphys.api import conversion
@@ -13,10 +13,12 @@ from tiphys.apiserver.admission.attributes import Attributes
 from tiphys.apiserver.admission.policies.expressions import Input, Unanswered
 from tiphys.apiserver.admission.policies.matching import Seen
 from tiphys.apiserver.admission.request import admission_request
+from tiphys.apiserver.aside import patiently
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.cel.library.authorizer import Answer, Question
+from tiphys.cel.patience import Patience
 
 Object = dict[str, Any]
 _Found = TypeVar("_Found")
@@ -47,6 +49,7 @@ class ConfigurationError(Exception):
 class Surroundings:
     registries: Registries
     authorizer: Authorizer
+    patience: Patience = field(default_factory=Patience)
 
     async def namespace(self, name: str) -> Object | None:
         return await self.registries.get("", "namespaces").shared("", name) if name else None
@@ -130,7 +133,7 @@ class Surroundings:
         given.answers = answers
         while True:
             try:
-                return evaluate(given)
+                return await patiently(self.patience, lambda: evaluate(given))
             except Unanswered as asked:
                 answers[asked.question] = await self._ask(asked.question, user)
 

@@ -25,6 +25,7 @@ def empty_status() -> Object:
 class DefinitionStrategy(Strategy):
     has_status = True
     counts = ("spec",)
+    lengthy = True
     unconditional_update = False
     has_own_deletion = True
     collects_garbage_at_once = False

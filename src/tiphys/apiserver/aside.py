@@ -1,0 +1,57 @@
+"""Work that takes long, beside the event loop.
+
+What a request makes the server compute is bounded by its size and by the cost limits of expressions, but 3 MB or an
+expression up to its limit take seconds, during which the loop would serve nobody. Such work runs in one of a few
+threads: the interpreter gives the loop its turn every millisecond. What is small, which is nearly everything, runs
+where it is and pays nothing.
+
+The work must be a pure function of what it is given: nothing else may use the objects until it is done, and it may
+touch nothing that lives on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+from tiphys.cel.patience import Lengthy, Patience, limited
+
+T = TypeVar("T")
+
+BIG = 32 * 1024
+"""Bytes of JSON from which on work on an object goes aside: it takes at most some 0.1 s of the loop below."""
+_THREADS = 2
+"""More would not be faster, as they share one interpreter with the loop."""
+_SWITCH_INTERVAL = 0.001
+"""Seconds after which a thread gives way; Python's own 5 ms would be added to each turn of the loop."""
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """Do ``work`` in a thread. If the caller is cancelled, work that has begun ends unheard."""
+    return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+
+
+async def aside_if(big: bool, work: Callable[[], T]) -> T:
+    return await aside(work) if big else work()
+
+
+async def patiently(patience: Patience, work: Callable[[], T]) -> T:
+    """Do ``work``, which evaluates expressions and can be done twice, here if it is short, and else in a thread."""
+    if patience.left > 0:
+        try:
+            with limited(patience):
+                return work()
+        except Lengthy:
+            pass
+    return await aside(work)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Made when it is first needed: after the process has forked, and in few processes at all."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="aside")
