@@ -99,7 +99,7 @@ def _value(value: Any) -> str:
 
 MOST = 1000
 """As many errors are shown. A validation of which one value gives many errors needs to find no more than these."""
-MOST_TEXT = 1 << 20
+MOST_TEXT = 1 << 18
 """So many characters of them are shown: each of the items of a list may show the whole list."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tiphys.apiserver.requestinfo import Parameters, RequestInfo
+from tiphys.apiserver.warnings import add_warning
 from tiphys.wire.http import Request, Response
 
 
@@ -88,8 +89,7 @@ class Call:
             self.trail.annotate(key, value)
 
     def warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
+        add_warning(self.warnings, text)
 
     @property
     def user_agent(self) -> str:

@@ -1,8 +1,8 @@
 """How much evaluation a caller has the patience for, before it wants to know that there is more.
 
 The costs of expressions are bounded, but by far more than an event loop can wait for: an expression up to its limit
-runs for seconds. So a caller on a loop sets out with little patience; what runs into ``Lengthy`` is done over where time
-does not matter. Unless a caller sets a limit, patience has none.
+runs for seconds. So a caller on a loop sets out with little patience; what runs into ``Lengthy`` is done over where
+time does not matter. Unless a caller sets a limit, patience has none.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.pods.apparmor import ANNOTATION, profile_of
+from tiphys.validation.overlaps import KnownPaths, Path, Ports
 from tiphys.validation.shared.common import Object, equal
 from tiphys.validation.shared.ip import warn_ip
 
@@ -157,10 +158,6 @@ def _volumes(found: list[str], volumes: Sequence[Object], path: str) -> None:
         _overlaps(found, volume)
 
 
-_Path = tuple[str, str]
-"""A path in a volume, and what puts a file there."""
-
-
 def _overlaps(found: list[str], volume: Object) -> None:
     name = quote(volume.get("name") or "")
     config_map, secret, downward = volume.get("configMap"), volume.get("secret"), volume.get("downwardAPI")
@@ -170,22 +167,22 @@ def _overlaps(found: list[str], volume: Object) -> None:
         (downward, "DownwardAPI"),
     ):
         if source and source.get("items"):
-            texts = _overlapping([], _paths(source, ""))
+            texts = KnownPaths().overlaps(_paths(source, ""))
             found += [f"volume {name} ({shown}): overlapping paths: {text}" for text in texts]
-    known: list[_Path] = []
+    known = KnownPaths()
     for projection in (volume.get("projected") or {}).get("sources") or ():
         if not any(value is not None for value in projection.values()):
             found.append(f"volume {name} (Projected) has no sources provided")
             continue
-        texts = _overlapping(known, _projected(projection))
+        texts = known.overlaps(_projected(projection))
         found += [f"volume {name} (Projected): overlapping paths: {text}" for text in texts]
 
 
-def _paths(source: Object, shown: str) -> list[_Path]:
+def _paths(source: Object, shown: str) -> list[Path]:
     return [(item.get("path") or "", shown) for item in source.get("items") or ()]
 
 
-def _projected(projection: Object) -> list[_Path]:
+def _projected(projection: Object) -> list[Path]:
     for key, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
         source = projection.get(key)
         if source is not None and source.get("items"):
@@ -205,22 +202,6 @@ def _projected(projection: Object) -> list[_Path]:
         ("credentialBundlePath", "PodCertificate credential bundle"),
     )
     return [(certificate[key], shown) for key, shown in parts if certificate.get(key)] if certificate else []
-
-
-def _overlapping(known: list[_Path], added: list[_Path]) -> list[str]:
-    """Of each added path the known ones that are the same, or above or below it; all of them are known then."""
-    found = []
-    for path, source in added:
-        path = path.rstrip("/")
-        for other, other_source in known:
-            if path and other and (f"{other}/".startswith(f"{path}/") or f"{path}/".startswith(f"{other}/")):
-                found.append(f"{_path_text(path, source)} with {_path_text(other, other_source)}")
-        known.append((path, source))
-    return found
-
-
-def _path_text(path: str, source: str) -> str:
-    return f"{quote(path)} ({source})" if source else quote(path)
 
 
 def _duplicates(found: list[str], items: Sequence[Object], key: str, path: str) -> None:
@@ -296,21 +277,12 @@ def _ports(found: list[str], spec: Object, path: str) -> None:
         for container, at in _containers(spec, path)
         for i, port in enumerate(container.get("ports") or ())
     ]
-    known: dict[tuple[int, str], list[tuple[Object, str]]] = {}
+    known = Ports()
     for port, at in ports:
         host_ip, host_port = port.get("hostIP") or "", port.get("hostPort") or 0
         if host_ip and not host_port:
             found.append(f"{at}: hostIP set without hostPort: {_port_text(port)}")
-        others = known.setdefault((port.get("containerPort") or 0, port.get("protocol") or ""), [])
-        for other, other_at in others:
-            other_ip, other_port = other.get("hostIP") or "", other.get("hostPort") or 0
-            if (host_ip, host_port) == (other_ip, other_port):
-                found.append(f"{at}: duplicate port definition with {other_at}")
-            elif not host_port or not other_port:
-                found.append(f"{at}: overlapping port definition with {other_at}")
-            elif host_port == other_port and (host_ip == "") != (other_ip == ""):
-                found.append(f"{at}: dangerously ambiguous port definition with {other_at}")
-        others.append((port, at))
+        found.extend(known.clashes(port, at))
     named: dict[str, str] = {}
     for port, at in ports:
         name = port.get("name")

@@ -8,6 +8,7 @@ from typing import Any
 
 from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.apiserver.call import User
+from tiphys.apiserver.warnings import add_warning
 
 Object = dict[str, Any]
 
@@ -66,5 +67,4 @@ class Attributes:
         return self.object
 
     def warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
+        add_warning(self.warnings, text)

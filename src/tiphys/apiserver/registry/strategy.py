@@ -16,6 +16,7 @@ from tiphys.api import codec
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.call import User
+from tiphys.apiserver.warnings import add_warning
 from tiphys.validation.shared.common import equal
 
 Object = dict[str, Any]
@@ -59,8 +60,7 @@ class Write:
         return codec.with_empties(obj, self.empties) if self.empties else None
 
     def warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
+        add_warning(self.warnings, text)
 
 
 class Strategy:

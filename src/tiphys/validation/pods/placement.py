@@ -185,6 +185,7 @@ def taint_effect(errs: Errors, effect: str, path: str) -> None:
 
 
 def spread_constraints(errs: Errors, found: list[Object], path: str, options: PodOptions) -> None:
+    last = {_identity(constraint): i for i, constraint in enumerate(found)}
     for i, constraint in enumerate(found):
         at = f"{path}[{i}]"
         key, action = constraint.get("topologyKey") or "", constraint.get("whenUnsatisfiable") or ""
@@ -193,10 +194,8 @@ def spread_constraints(errs: Errors, found: list[Object], path: str, options: Po
             errs.append(field.required(f"{at}.topologyKey", "can not be empty"))
         if action not in ("DoNotSchedule", "ScheduleAnyway"):
             errs.append(field.not_supported(f"{at}.whenUnsatisfiable", action, ("DoNotSchedule", "ScheduleAnyway")))
-        for other in found[i + 1 :]:
-            if (other.get("topologyKey") or "", other.get("whenUnsatisfiable") or "") == (key, action):
-                errs.append(field.duplicate(f"{at}.{{topologyKey, whenUnsatisfiable}}", f"{{{key}, {action}}}"))
-                break
+        if last[key, action] > i:
+            errs.append(field.duplicate(f"{at}.{{topologyKey, whenUnsatisfiable}}", f"{{{key}, {action}}}"))
         _spread_details(errs, constraint, action, at)
         if options.spread_match_label_keys:
             _legacy_match_label_keys(errs, constraint, f"{at}.matchLabelKeys")
@@ -204,6 +203,10 @@ def spread_constraints(errs: Errors, found: list[Object], path: str, options: Po
             match_label_keys(errs, {**constraint, "mismatchLabelKeys": None}, at)
         if not options.spread_selector:
             label_selector(errs, constraint.get("labelSelector"), f"{at}.labelSelector")
+
+
+def _identity(constraint: Object) -> tuple[str, str]:
+    return constraint.get("topologyKey") or "", constraint.get("whenUnsatisfiable") or ""
 
 
 def _spread_details(errs: Errors, constraint: Object, action: str, path: str) -> None:
