@@ -105,13 +105,15 @@ MOST_TEXT = 1 << 18
 
 def shown(errors: Sequence[FieldError]) -> list[tuple[FieldError, str]]:
     """The first errors, as many as an answer holds, each with its body."""
-    room, bodies = MOST_TEXT, []
+    room, first = MOST_TEXT, list[tuple[FieldError, str]]()
+    bodies: dict[int, str] = {}
     for error in errors[:MOST]:
-        bodies.append((error, error.body))
-        room -= len(bodies[-1][1]) + len(error.field)
+        body = bodies[id(error)] = bodies.get(id(error)) or error.body
+        first.append((error, body))
+        room -= len(body) + len(error.field)
         if room <= 0:
             break
-    return bodies
+    return first
 
 
 def aggregate(errors: Iterable[object]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.pods.disabled import drop_disabled
-from tiphys.apiserver.aside import aside, patiently
+from tiphys.apiserver.aside import aside, aside_if, patiently
 from tiphys.apiserver.registry.registry import Registry, Validate
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.storage.entry import Entry
@@ -86,8 +86,10 @@ def match_namespace(meta: Object, namespace: str) -> None:
 
 async def before_create(registry: Registry, obj: Object, write: Write) -> None:
     strategy = registry.strategy
-    drop_disabled(registry.group, registry.plural, obj, None)
-    strategy.prepare_create(obj, write)
+
+    def prepare() -> None:
+        drop_disabled(registry.group, registry.plural, obj, None)
+        strategy.prepare_create(obj, write)
 
     def check() -> None:
         if problems := strategy.validate_create(obj, write):
@@ -96,6 +98,7 @@ async def before_create(registry: Registry, obj: Object, write: Write) -> None:
         for warning in strategy.warnings(obj, None):
             write.warn(warning)
 
+    await aside_if(write.big, prepare)
     await checked(registry, write, check)
 
 

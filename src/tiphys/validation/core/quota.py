@@ -78,9 +78,10 @@ def _spec(errs: Errors, spec: Object) -> None:
     limited = [name for name in sorted(spec.get("hard") or ()) if is_standard_quota(name)]
     scopes = spec.get("scopes") or []
     unfit = {scope: _unfit(scope, limited) for scope in set(scopes)}
+    unknown = field.invalid("spec.scopes", scopes, "unsupported scope")
     for scope in scopes:
         if scope not in _SCOPE_RESOURCES:
-            errs.append(field.invalid("spec.scopes", scopes, "unsupported scope"))
+            errs.append(unknown)
         wrong = field.invalid("spec.scopes", scopes, "unsupported scope applied to resource")
         errs.extend([wrong] * min(unfit[scope], max(0, field.MOST - len(errs))))
     _conflicts(errs, set(scopes), scopes, "spec.scopes")

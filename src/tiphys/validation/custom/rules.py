@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.structural import RULES
+from tiphys.cel.patience import Lengthy
+from tiphys.cel.patience import current as current_patience
 
 if TYPE_CHECKING:
     from tiphys.validation.custom.ruleplan import RulePlan
@@ -53,6 +55,8 @@ def _plan(schema: Object, is_resource: bool) -> RulePlan | None:
             return known[2]
     plan: RulePlan | None = None
     if has_rules(schema):
+        if current_patience() is not None:  # to compile them takes longer than to evaluate them
+            raise Lengthy
         from tiphys.validation.custom.ruleplan import make_plan
 
         plan = make_plan(schema, schema, is_resource)
