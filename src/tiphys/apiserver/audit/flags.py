@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.apiserver.audit.config import (
-    API_VERSION,
     BATCH,
     BLOCKING,
     MODES,
@@ -17,6 +16,7 @@ from tiphys.apiserver.audit.config import (
     LogConfig,
     TruncateConfig,
 )
+from tiphys.apiserver.audit.version import API_VERSION
 from tiphys.runtime.flags import FlagParser, parse_duration
 
 _MEGABYTE = 1024 * 1024

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiphys.api.fielderrors import FieldError, invalid, not_supported, required
 from tiphys.api.meta import names
-from tiphys.apiserver.audit.config import API_VERSION
+from tiphys.apiserver.audit.version import API_VERSION
 from tiphys.apiserver.call import User
 from tiphys.apiserver.requestinfo import RequestInfo
 

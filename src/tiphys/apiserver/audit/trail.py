@@ -16,8 +16,8 @@ import yaml
 
 from tiphys.api import protobuf
 from tiphys.api.meta.timestamps import format_micro_time
-from tiphys.apiserver.audit.config import API_VERSION
 from tiphys.apiserver.audit.policy import REQUEST_RECEIVED, Level, Treatment
+from tiphys.apiserver.audit.version import API_VERSION
 from tiphys.apiserver.call import Call, User
 from tiphys.wire.http import Response
 

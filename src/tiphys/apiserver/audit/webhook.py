@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from tiphys.apiserver.audit.backend import Failed
-from tiphys.apiserver.audit.config import API_VERSION
+from tiphys.apiserver.audit.version import API_VERSION
 from tiphys.client.errors import ApiError
 from tiphys.client.kubeconfig import client_from_file, server_path
 from tiphys.runtime.clock import Clock
