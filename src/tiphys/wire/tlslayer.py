@@ -109,9 +109,8 @@ class TlsLayer(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._settled()
         if error is not None and self._inner is not None and not self._heard_goodbye:
-            self._paused = False
             self._incoming.write(unread(self._raw))
-            self._read()
+            self._read(last=True)
         self._closing = True
         if self._inner is not None:
             self._inner.connection_lost(error)
@@ -170,10 +169,11 @@ class TlsLayer(asyncio.Protocol):
 
     # -- bytes
 
-    def _read(self) -> None:
-        while self._held and not self._paused:
+    def _read(self, *, last: bool = False) -> None:
+        """Deliver what has come. ``last``: although reading is paused, as the connection is lost."""
+        while self._held and (last or not self._paused):
             cast(asyncio.Protocol, self._inner).data_received(self._held.pop(0))
-        while self._incoming.pending and not self._paused and not self._closing:
+        while self._incoming.pending and (last or not self._paused) and not self._closing:
             try:
                 data = self._object.read(_READ_SIZE)
             except ssl.SSLWantReadError:

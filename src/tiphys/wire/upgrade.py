@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tiphys.wire.client import canonical
 from tiphys.wire.http import ByteStream, ClientResponse, Headers, Request, Response, Sink, Transport, Upgrade
 from tiphys.wire.relay import relay
+from tiphys.wire.spdy.pings import PingsAnswered
 
 PROTOCOL_VERSION = "x-stream-protocol-version"
 HOP_BY_HOP = frozenset(
@@ -54,6 +55,8 @@ async def forward_upgrade(request: Request, transport: Transport, timeout: float
     headers = {canonical(name): value for name, value in answer.headers.items()}
 
     async def join(client: ByteStream) -> None:
+        if answer.headers.get("upgrade", "").lower() == "spdy/3.1":
+            client = PingsAnswered(client)
         await relay(client, answer.upgraded())
 
     return Response(101, headers, Upgrade(join))

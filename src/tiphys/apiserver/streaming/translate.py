@@ -96,7 +96,7 @@ async def _serve(
         answer = await _connect(transport, location)
     except _CannotConnect as error:
         return _internal_error(str(error))
-    connection = SpdyConnection(answer.upgraded(), server=False)
+    connection = SpdyConnection(answer.upgraded(), server=False, grants=False)
     session = _Session(connection, answer.headers.get(PROTOCOL_VERSION, ""), channels)
     reading = asyncio.create_task(connection.run())
     input_ = asyncio.create_task(session.carry_input())

@@ -8,7 +8,8 @@
 Flow control: Go's spdystream, which kubectl, the kubelet and containerd use, neither sends nor heeds window updates.
 So a window bounds what is sent only once the other side has shown that it knows windows (by a WINDOW_UPDATE or an
 initial window of its own). What is received is bounded in any case: where a reader is slow, frames wait unread in the
-transport, as they do in spdystream; windows are granted as data is taken.
+transport, as they do in spdystream; windows are granted as data is taken, unless the other side is known to be
+spdystream (``grants=False``): what it has closed must not be written to (see ``spdy.pings``).
 """
 
 from __future__ import annotations
@@ -137,8 +138,9 @@ class SpdyConnection:
     it may keep the stream (answered at once) or call its ``reset``. Without it, streams are refused.
     """
 
-    def __init__(self, stream: ByteStream, *, server: bool, accept: Accept | None = None) -> None:
+    def __init__(self, stream: ByteStream, *, server: bool, accept: Accept | None = None, grants: bool = True) -> None:
         self._stream = stream
+        self._grants = grants
         self._accept = accept
         self._reader = Reader()
         self._writer = Writer()
@@ -312,7 +314,7 @@ class SpdyConnection:
     def _taken(self, stream: SpdyStream, size: int) -> None:
         """A reader took bytes: grant the other side as many, in halves of a window."""
         stream._ungranted += size
-        if stream._ungranted >= INITIAL_WINDOW // 2 and not stream._ended:
+        if self._grants and stream._ungranted >= INITIAL_WINDOW // 2 and not stream._ended:
             self._send(window_update_frame(stream.id, stream._ungranted))
             stream._ungranted = 0
         self._changed.notify()
