@@ -103,8 +103,11 @@ class Housekeeping:
             found = await self._runtime.list_containers(uid)
             of = found[0].labels if found else observed.sandboxes[0].labels
             pod, _ = labels.restore_pod(of, {})
+            if not self._is_orphan(uid):  # its pod has come while the runtime was asked
+                return
             await self._killer.kill_pod(pod, observed, 1)
-        await self._containers.remove_pod(uid)
+        if self._is_orphan(uid):
+            await self._containers.remove_pod(uid)
         await self._pleg.relist()
 
     async def _collect_for_ever(self) -> None:

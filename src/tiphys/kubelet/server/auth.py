@@ -5,17 +5,20 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-au
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from tiphys.api.credentials import bearer_token, subject_of
 from tiphys.client.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.expiring import Expiring
 from tiphys.wire.http import Request
 
 _ALLOWED_FOR = 300.0
 _DENIED_FOR = 30.0
 _TOKEN_FOR = 120.0
+_REMEMBERED = 4096
 _VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _FINE = {"/pods": "pods", "/healthz": "healthz", "/configz": "configz", "/runningpods": "pods"}
 _OWN = {"/stats": "stats", "/metrics": "metrics", "/logs": "log", "/checkpoint": "checkpoint"}
@@ -48,7 +51,7 @@ class Authenticator:
         self._clock = clock
         self._anonymous = anonymous
         self._tokens = tokens
-        self._known: dict[str, tuple[float, User | None]] = {}
+        self._known: Expiring[str, User | None] = Expiring(_REMEMBERED)
 
     async def user(self, request: Request) -> User | None:
         """The caller, or None where nobody knows them. Raises ``ApiError`` and ``ConnectionError``."""
@@ -62,17 +65,16 @@ class Authenticator:
         return ANONYMOUS if self._anonymous else None
 
     async def _user_of_token(self, token: str) -> User | None:
-        now = self._clock.monotonic()
-        self._known = {key: held for key, held in self._known.items() if held[0] > now}
-        if token in self._known:
-            return self._known[token][1]
+        key = hashlib.sha256(token.encode()).hexdigest()
+        if (held := self._known.get(key, self._clock.monotonic())) is not None:
+            return held[0]
         asked = {"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "spec": {"token": token}}
         status = (await self._client.create(TOKEN_REVIEWS, asked)).get("status") or {}
         user = None
         if status.get("authenticated"):
             found = status.get("user") or {}
             user = User(found.get("username", ""), tuple(found.get("groups") or ()), found.get("uid", ""))
-        self._known[token] = (now + _TOKEN_FOR, user)
+        self._known.put(key, user, self._clock.monotonic() + _TOKEN_FOR)
         return user
 
 
@@ -94,7 +96,7 @@ class Authorizer:
         self._client = client
         self._clock = clock
         self._node_name = node_name
-        self._known: dict[tuple[User, str, str], tuple[float, bool]] = {}
+        self._known: Expiring[tuple[User, str, str], bool] = Expiring(_REMEMBERED)
 
     async def allowed(self, user: User, request: Request) -> bool:
         """Raises ``ApiError`` and ``ConnectionError``."""
@@ -105,11 +107,9 @@ class Authorizer:
         return False
 
     async def _may(self, user: User, verb: str, subresource: str) -> bool:
-        now = self._clock.monotonic()
-        self._known = {key: held for key, held in self._known.items() if held[0] > now}
         key = (user, verb, subresource)
-        if key in self._known:
-            return self._known[key][1]
+        if (held := self._known.get(key, self._clock.monotonic())) is not None:
+            return held[0]
         attributes = {
             "verb": verb,
             "version": "v1",
@@ -121,5 +121,6 @@ class Authorizer:
         asked = {"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": spec}
         status = (await self._client.create(SUBJECT_ACCESS_REVIEWS, asked)).get("status") or {}
         allowed = bool(status.get("allowed"))
-        self._known[key] = (now + (_ALLOWED_FOR if allowed else _DENIED_FOR), allowed)
+        lasts = _ALLOWED_FOR if allowed else _DENIED_FOR
+        self._known.put(key, allowed, self._clock.monotonic() + lasts)
         return allowed
