@@ -67,6 +67,9 @@ SERVICE_CIDRS = ResourcePath("networking.k8s.io", "v1", "servicecidrs", namespac
 RUNTIME_CLASSES = ResourcePath("node.k8s.io", "v1", "runtimeclasses", namespaced=False)
 POD_DISRUPTION_BUDGETS = ResourcePath("policy", "v1", "poddisruptionbudgets")
 CLUSTER_ROLE_BINDINGS = ResourcePath("rbac.authorization.k8s.io", "v1", "clusterrolebindings", namespaced=False)
+VALIDATING_ADMISSION_POLICIES = ResourcePath(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", namespaced=False
+)
 CLUSTER_ROLES = ResourcePath("rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False)
 ROLE_BINDINGS = ResourcePath("rbac.authorization.k8s.io", "v1", "rolebindings")
 ROLES = ResourcePath("rbac.authorization.k8s.io", "v1", "roles")

@@ -91,6 +91,10 @@ ROWS = (
     _row("resourcequota-controller", "resourcequota:ResourceQuotaController"),
     _row("disruption-controller", "disruption:DisruptionController"),
     _row("ttl-controller", "nodes.ttl:NodeTTLController"),
+    _row(
+        "validatingadmissionpolicy-status-controller",
+        "admissionpolicies.status:PolicyStatusController",
+    ),
     _row("clusterrole-aggregation-controller", "access.clusterroleaggregation:ClusterRoleAggregationController"),
     _row(
         "persistentvolumeclaim-protection-controller",

@@ -1,0 +1,99 @@
+"""Type checking of a ValidatingAdmissionPolicy: each expression against every kind that its rules name. Pure.
+
+What is wrong is only told: the policy works as before, and what an expression does with an object of another shape is
+for the object to show. Source: KEP-3488 (type checking).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.api.scheme import GroupVersionKind
+from tiphys.cel import environments, types
+from tiphys.cel.decltypes import DeclType
+from tiphys.cel.environment import CompileError, Environment
+
+Object = dict[str, Any]
+Resource = tuple[str, str, str]
+"""Group, version and plural."""
+
+MAX_TYPES = 10
+"""Kinds that one policy is checked against at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """``kinds`` are sorted; ``params`` is None if the policy has none, and of no type if that is not known."""
+
+    kinds: tuple[tuple[GroupVersionKind, DeclType], ...]
+    has_params: bool = False
+    params: DeclType | None = None
+
+
+def resources_of(policy: Object) -> Iterator[Resource]:
+    """What the rules name outright, rule by rule; one with a wildcard names no kind, and subresources have none."""
+    constraints = policy["spec"].get("matchConstraints") or {}
+    for rule in constraints.get("resourceRules") or ():
+        groups, versions = (sorted(rule.get(key) or ()) for key in ("apiGroups", "apiVersions"))
+        if any("*" in text for text in (*groups, *versions)):
+            continue
+        plurals = sorted(text for text in rule.get("resources") or () if "*" not in text and "/" not in text)
+        yield from ((group, version, plural) for group in groups for version in versions for plural in plurals)
+
+
+def kinds_to_check(policy: Object, served: Mapping[Resource, str]) -> list[GroupVersionKind]:
+    """The kinds, sorted, by the names of what is ``served``."""
+    found: set[GroupVersionKind] = set()
+    for group, version, plural in resources_of(policy):
+        if len(found) < MAX_TYPES and (kind := served.get((group, version, plural))):
+            found.add(GroupVersionKind(group, version, kind))
+    return sorted(found, key=lambda gvk: (gvk.group, gvk.version, gvk.kind))
+
+
+def param_kind(policy: Object) -> GroupVersionKind | None:
+    kind = policy["spec"].get("paramKind")
+    if not kind:
+        return None
+    group, _, version = kind["apiVersion"].rpartition("/")
+    return GroupVersionKind(group, version, kind["kind"])
+
+
+def check(policy: Object, context: Context) -> Iterator[Object | None]:
+    """The expression warnings; None between expressions, as a place to let others have their turn."""
+    checkers = [(gvk, _environment(policy, context, found)) for gvk, found in context.kinds]
+    for index, validation in enumerate(policy["spec"].get("validations") or ()):
+        for field in ("expression", "messageExpression"):
+            if text := validation.get(field):
+                yield _warning(f"spec.validations[{index}].{field}", text, checkers)
+            yield None
+
+
+def _warning(place: str, text: str, checkers: Iterable[tuple[GroupVersionKind, Environment]]) -> Object | None:
+    told = []
+    for gvk, environment in checkers:
+        try:
+            environment.compile(text)
+        except CompileError as error:
+            told.append(f"{gvk.group}/{gvk.version}, Kind={gvk.kind}: {error}\n")
+    return {"fieldRef": place, "warning": "\n".join(told)} if told else None
+
+
+def _environment(policy: Object, context: Context, object_type: DeclType) -> Environment:
+    """What expressions see that are about objects of one type, the variables of the policy included."""
+    known = {"object": object_type.type, "oldObject": object_type.type}
+    roots = [object_type]
+    if context.params is not None:
+        known["params"] = context.params.type
+        roots.append(context.params)
+    environment = environments.admission(context.has_params, True, False).extend(known, tuple(roots))
+    variables: dict[str, DeclType] = {}
+    composed = environments.with_variables(environment, variables)
+    for variable in policy["spec"].get("variables") or ():
+        try:
+            type = environments.variable_type(composed.compile(variable["expression"]).type)
+        except CompileError:
+            type = types.DYN
+        variables[variable["name"]] = DeclType("variable", type)
+    return composed if variables else environment
