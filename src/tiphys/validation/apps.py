@@ -275,8 +275,9 @@ def _stateful_set_template(errs: Errors, spec: Object, options: PodOptions, chec
     pod = {key: value for key, value in (template.get("spec") or {}).items() if key not in ("hostname", "subdomain")}
     claims = [(claim.get("metadata") or {}).get("name") or "" for claim in spec.get("volumeClaimTemplates") or ()]
     if claims:
-        own = [v for v in pod.get("volumes") or () if v.get("name") not in claims]
-        made = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in dict.fromkeys(claims)]
+        names = dict.fromkeys(claims)
+        own = [v for v in pod.get("volumes") or () if v.get("name") not in names]
+        made = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names]
         pod["volumes"] = made + own
     completed = {**template, "spec": pod}
     if not matches_template(errs, spec.get("selector"), completed, "spec.template"):

@@ -11,16 +11,15 @@ from collections.abc import Hashable
 from heapq import heappop, heappush
 from typing import Any
 
-import orjson
-
 from tiphys.api.gotext import value_text
+from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.api.patch.failures import PatchError
 
 
 def token(value: Any) -> Hashable:
     """The same for values that are the same in Go, where 1, 1.0 and true are three values."""
     if isinstance(value, (dict, list)):
-        return value.__class__, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return value.__class__, fingerprint(value)
     return value.__class__, value
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.api.gotext import quote
+from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.apiserver.authn.serviceaccounts import PREFIX
 from tiphys.apiserver.authz.authorizer import NO_OPINION, Access, Decision, Verdict
 from tiphys.apiserver.authz.rules import Rule, read_rules
@@ -96,10 +97,11 @@ class RBAC:
     async def rules_of(self, user: User, namespace: str) -> list[Object]:
         """All rules that apply to a user in a namespace, as objects, each once."""
         await self.refresh()
-        found: list[Object] = []
+        once: dict[bytes, Object] = {}
         for grant in self._policy.grants(user, namespace):
-            found += [rule for rule in grant.objects if rule not in found]
-        return found
+            for rule in grant.objects:
+                once.setdefault(fingerprint(rule), rule)
+        return list(once.values())
 
     # -- the index
 

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from tiphys.api import errors
 from tiphys.api.apply import update_managed_fields
+from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.authz.authorizer import Decision, Verdict, access_of, refuse
@@ -142,7 +141,7 @@ def dedup_owner_references(obj: Object, call: Call, admitted: bool = False) -> N
     doubled: list[str] = [
         reference.get("uid", "")
         for reference in references
-        if kept.setdefault(orjson.dumps(reference, option=orjson.OPT_SORT_KEYS), reference) is not reference
+        if kept.setdefault(fingerprint(reference), reference) is not reference
     ]
     if doubled:
         meta["ownerReferences"] = list(kept.values())

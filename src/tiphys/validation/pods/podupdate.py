@@ -10,6 +10,7 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
+from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.validation.pods import placement
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import MIRROR, pod_annotations, pod_metadata_and_spec
@@ -111,8 +112,8 @@ def _tolerations(errs: Errors, new: list[Object], old: list[Object], options: Po
     def without_seconds(toleration: Object) -> Object:
         return {key: value for key, value in toleration.items() if key != "tolerationSeconds" and value}
 
-    after = [without_seconds(t) for t in new]
-    if any(without_seconds(t) not in after for t in old):
+    after = {fingerprint(without_seconds(t)) for t in new}
+    if any(fingerprint(without_seconds(t)) not in after for t in old):
         text = "existing toleration can not be modified except its tolerationSeconds"
         errs.append(field.forbidden("spec.tolerations", text))
         return

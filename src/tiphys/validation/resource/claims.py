@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import orjson
-
 from tiphys.api import fielderrors as field
+from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.validation.pods.placement import node_selector
 from tiphys.validation.pods.resources import is_extended
 from tiphys.validation.pods.volumes import csi_driver_name
@@ -214,8 +213,8 @@ def validate_claim_status_update(new: Object, old: Object) -> Errors:
         if allocation is None:
             errs.append(field.forbidden(at, "may not be specified when `allocated` is not set"))
         elif (new.get("metadata") or {}).get("deletionTimestamp"):
-            known = {_token(consumer) for consumer in before.get("reservedFor") or ()}
-            if any(_token(consumer) not in known for consumer in reserved):
+            known = {fingerprint(consumer) for consumer in before.get("reservedFor") or ()}
+            if any(fingerprint(consumer) not in known for consumer in reserved):
                 text = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set"
                 errs.append(field.forbidden(at, text))
     if allocation is not None and before.get("allocation") is not None:
@@ -232,11 +231,6 @@ def _device_id(result: Object) -> str:
     if result.get("shareID"):
         parts.append(result["shareID"])
     return "/".join(parts)
-
-
-def _token(consumer: Object) -> bytes:
-    """The same for consumers that are equal."""
-    return orjson.dumps(consumer, option=orjson.OPT_SORT_KEYS)
 
 
 def _consumer(errs: Errors, consumer: Object, path: str) -> None:

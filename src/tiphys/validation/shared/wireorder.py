@@ -14,13 +14,28 @@ _STEP = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
 
 
 def in_wire_order(errs: Iterable[FieldError], schema: Schema) -> list[FieldError]:
-    """The errors of an object of the given type."""
-    return [_shown(error, schema) if isinstance(error.value, (dict, list)) else error for error in errs]
+    """The errors of an object of the given type; a value that many errors show is put in order once."""
+    known: dict[tuple[int, str, str], FieldError] = {}
+    values: dict[tuple[int, int], Any] = {}
+    ordered = []
+    for error in errs:
+        if isinstance(error.value, (dict, list)):
+            key = id(error.value), error.field, f"{error.type} {error.detail}"
+            if key not in known:
+                known[key] = _shown(error, schema, values)
+            error = known[key]
+        ordered.append(error)
+    return ordered
 
 
-def _shown(error: FieldError, schema: Schema) -> FieldError:
-    found = _at(error.field, schema)
-    return error if found is None else replace(error, value=_ordered(error.value, found))
+def _shown(error: FieldError, schema: Schema, values: dict[tuple[int, int], Any]) -> FieldError:
+    type = _at(error.field, schema)
+    if type is None:
+        return error
+    key = id(error.value), id(type)
+    if key not in values:
+        values[key] = _ordered(error.value, type)
+    return replace(error, value=values[key])
 
 
 def _at(path: str, schema: Schema) -> Schema | None:
