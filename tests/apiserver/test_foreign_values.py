@@ -32,6 +32,10 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("unknown protobuf kind", b'k8s\0\n\x0b\n\x02v9\x12\x05Thing\x12\0\x1a\0"\0', "no kind"),
     ("encrypted", b"k8s:enc:aescbc:v1:key1:\x01\x02", "it is encrypted"),
     ("a wrong type", b'{"kind":"ConfigMap","apiVersion":"v0","metadata":{"name":"bad"},"data":[1]}', ""),
+    ("no name", b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"uid":"x"}}', "it has no name"),
+    ("no name behind our own head", b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{}}', "it has no name"),
+    ("labels", b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"bad","labels":["a"]}}', "its labels are"),
+    ("metadata of a wrong type", b'{"kind":"ConfigMap","apiVersion":"v1","metadata":[]}', "not an object"),
     ("binary", bytes(range(256)), ""),
 ]
 

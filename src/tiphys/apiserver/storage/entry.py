@@ -16,7 +16,7 @@ import orjson
 from tiphys.api import codec
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
-from tiphys.apiserver.storage.foreign import in_version, read_value
+from tiphys.apiserver.storage.foreign import check_metadata, in_version, read_value
 
 Object = dict[str, Any]
 Fields = tuple[str, ...]
@@ -125,6 +125,7 @@ class Codec:
         """What is kept of a stored value. ``draft``, where this process wrote it, saves reading the value."""
         if draft is None or not value.startswith(self._start):
             obj = self._parse(value)
+            check_metadata(obj)
             draft = self.draft(obj)
             value = draft.value
         namespace, name = _place(key, self.resource.namespaced)

@@ -57,3 +57,14 @@ def in_version(obj: Object, target: GroupVersionKind) -> Object:
         return codec.complete(found, schema)
     except (conversion.ConversionError, DecodeError) as error:
         raise CannotRead(str(error)) from error
+
+
+def check_metadata(obj: Object) -> None:
+    """What every list and selector relies on, of whatever kind an object is. Raises ``CannotRead``."""
+    meta = obj.get("metadata")
+    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
+        raise CannotRead("it has no name")
+    for field in ("labels", "annotations"):
+        values = meta.get(field) or {}
+        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+            raise CannotRead(f"its {field} are not a map of strings")
