@@ -528,7 +528,7 @@ WRITES: list[tuple[str, str, Object | None, str]] = [
         "POST",
         f"{PODS}/none/eviction",
         {"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": "none", "namespace": "a"}},
-        'pods "none" not found',
+        'pod "none" not found',
     ),
     ("DELETE", f"{PODS}/mirror", None, ""),
     # leases
@@ -648,7 +648,7 @@ def test_a_node_has_tokens_for_what_the_volumes_of_its_pods_ask_for() -> None:
             ({"uid": ""}, "node requested token with a pod binding without a uid"),
             ({"kind": "Secret"}, "node requested token not bound to a pod"),
             ({"uid": "x"}, "The object might have been deleted and then recreated"),
-            ({"name": "none"}, 'pods "none" not found'),
+            ({"name": "none"}, 'pod "none" not found'),
         ):
             assert (await ask([], **change))["message"].endswith(why)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.certificates import subject
@@ -95,8 +96,7 @@ class NodeRestriction(Plugin):
                 ):
                     raise forbid(attributes, f"{who} cannot update extended resource claim status")
             case "eviction":
-                pods = self._registries.get("", "pods")
-                pod = pods.object(await pods.get(attributes.namespace, attributes.name))
+                pod = await self._find("pods", attributes.namespace, attributes.name)
                 if _node_name(pod) != node:
                     raise forbid(attributes, f"node {node} can only evict pods with spec.nodeName set to itself")
             case other:
@@ -132,8 +132,7 @@ class NodeRestriction(Plugin):
             raise forbid(attributes, reason)
         if owner.get("blockOwnerDeletion"):
             raise forbid(attributes, f"{who} must not set blockOwnerDeletion on an owner reference")
-        nodes = self._registries.get("", "nodes")
-        uid = nodes.object(await nodes.get("", node))["metadata"]["uid"]
+        uid = (await self._find("nodes", "", node))["metadata"]["uid"]
         if owner.get("uid") != uid:
             raise forbid(attributes, f"node {node} UID mismatch: expected {owner.get('uid')} got {uid}")
 
@@ -212,8 +211,7 @@ class NodeRestriction(Plugin):
             raise forbid(attributes, "node requested token not bound to a pod")
         if not reference.get("uid"):
             raise forbid(attributes, "node requested token with a pod binding without a uid")
-        pods = self._registries.get("", "pods")
-        pod = pods.object(await pods.get(attributes.namespace, reference["name"]))
+        pod = await self._find("pods", attributes.namespace, reference["name"])
         if pod["metadata"]["uid"] != reference["uid"]:
             raise forbid(
                 attributes,
@@ -224,6 +222,14 @@ class NodeRestriction(Plugin):
             raise forbid(attributes, "node requested token bound to a pod scheduled on a different node")
         if problem := await self._audiences.problem(attributes.user, attributes.name, attributes.new(), pod):
             raise forbid(attributes, problem)
+
+    async def _find(self, plural: str, namespace: str, name: str) -> Object:
+        """Raises 404, which names the kind as upstream's caches do."""
+        registry = self._registries.get("", plural)
+        entry = await registry.store.get(namespace, name)
+        if entry is None:
+            raise errors.not_found("", plural.removesuffix("s"), name)
+        return registry.object(entry)
 
 
 def _node_name(pod: Object | None) -> str:
