@@ -52,6 +52,9 @@ def test_lengths_count_bytes() -> None:
 
 def test_times() -> None:
     assert timestamps.format_time(1.9) == "1970-01-01T00:00:01Z"
+    year_999 = timestamps.parse_seconds("0999-12-31T23:59:59Z")
+    assert timestamps.format_time(year_999) == "0999-12-31T23:59:59Z"
+    assert timestamps.format_micro_time(year_999) == "0999-12-31T23:59:59.000000Z"
     assert timestamps.format_micro_time(1.5) == "1970-01-01T00:00:01.500000Z"
     assert timestamps.parse_seconds("1970-01-01T01:00:00+01:00") == 0
     assert timestamps.canonical_time("2020-01-01T00:00:00.9+00:00") == "2020-01-01T00:00:00Z"

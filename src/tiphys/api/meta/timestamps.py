@@ -19,12 +19,13 @@ class TimeError(ValueError):
 
 def format_time(seconds: float) -> str:
     """Seconds since 1970 as ``2026-01-02T03:04:05Z``; fractions are cut off."""
-    return datetime.fromtimestamp(int(seconds // 1), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _stamp(datetime.fromtimestamp(int(seconds // 1), UTC), "")
 
 
 def format_micro_time(seconds: float) -> str:
     """Seconds since 1970 as ``2026-01-02T03:04:05.678901Z``."""
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return _stamp(moment, f".{moment.microsecond:06d}")
 
 
 def parse_time(text: str) -> datetime:

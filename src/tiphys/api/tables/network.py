@@ -76,7 +76,7 @@ def print_ingress(obj: Object, now: float) -> Cells:
     spec = obj["spec"]
     return [
         name(obj),
-        spec.get("ingressClassName") or NONE,
+        spec.get("ingressClassName", NONE),
         _hosts(spec.get("rules") or []),
         _balancer(obj),
         "80, 443" if spec.get("tls") else "80",

@@ -131,7 +131,7 @@ def print_cron_job(obj: Object, now: float) -> Cells:
     return [
         name(obj),
         spec["schedule"],
-        spec.get("timeZone") or NONE,
+        spec.get("timeZone", NONE),
         boolean(spec.get("suspend")),
         len(status.get("active") or []),
         since(last, now) if last else NONE,

@@ -263,7 +263,8 @@ class _Sync:
         spec = self.cron_job["spec"]
         deadline = spec.get("startingDeadlineSeconds")
         if deadline is not None and scheduled + int(deadline) < self._now:
-            when = datetime.fromtimestamp(scheduled, UTC).strftime("%a, %d %b %Y %H:%M:%S UTC")
+            moment = datetime.fromtimestamp(scheduled, UTC)
+            when = f"{moment:%a, %d %b} {moment.year:04d} {moment:%H:%M:%S} UTC"
             message = f"Missed scheduled time to start a job: {when}"
             self._recorder.event(self.cron_job, "Warning", "MissSchedule", message)
             return False

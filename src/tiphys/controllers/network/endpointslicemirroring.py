@@ -83,7 +83,7 @@ def _read_subset(
             "name": port.get("name") or "",
             "port": port["port"],
             "protocol": port.get("protocol", "TCP"),
-            **({"appProtocol": port["appProtocol"]} if port.get("appProtocol") else {}),
+            **({"appProtocol": port["appProtocol"]} if port.get("appProtocol") is not None else {}),
         }
         for port in subset.get("ports") or ()
     ]

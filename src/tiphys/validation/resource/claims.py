@@ -228,7 +228,7 @@ def validate_claim_status_update(new: Object, old: Object) -> Errors:
 def _device_id(result: Object) -> str:
     """As the original writes it: driver, pool and device, and the share of it."""
     parts = [result.get(key) or "" for key in ("driver", "pool", "device")]
-    if result.get("shareID"):
+    if result.get("shareID") is not None:
         parts.append(result["shareID"])
     return "/".join(parts)
 

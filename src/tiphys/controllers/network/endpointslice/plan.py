@@ -91,7 +91,7 @@ def ports_of(service: Object, pod: Object) -> list[Object]:
         if number is None:
             continue
         entry: Object = {"name": port.get("name") or "", "port": number, "protocol": port.get("protocol", "TCP")}
-        if port.get("appProtocol"):
+        if port.get("appProtocol") is not None:
             entry["appProtocol"] = port["appProtocol"]
         found.append(entry)
     return found
