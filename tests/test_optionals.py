@@ -1,7 +1,7 @@
 """Set but empty is set: fields that may be absent are tested by ``is None``, where zero or empty means something.
 
 A pointer in the published types tells an absent value from a zero one. A truth test of such a field
-(``if spec.get(…)``, ``spec.get(…) or 1``) takes them for one; the places where that is right are listed with their reason.
+(``if spec.get(…)``, ``spec.get(…) or 1``) takes them for one; places where that is right are listed with their reason.
 """
 
 from __future__ import annotations
