@@ -5,6 +5,7 @@ The tests of this file run in order, on one cluster: each goes on from where the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -193,6 +194,33 @@ def test_exec_logs_and_port_forward(cluster: Machine) -> None:
     assert failed.returncode == 7
     assert_log_follows(cluster, pod)
     assert_port_forward(cluster, pod)
+    assert_tails_arrive(cluster, pod, megabytes=10, runs=3)
+
+
+SLOWLY = f"""{sys.executable} -c '
+import sys, time
+while data := sys.stdin.buffer.read(262144):
+    sys.stdout.buffer.write(data)
+    time.sleep(0.01)
+'"""
+
+
+def assert_tails_arrive(cluster: Machine, pod: str, *, megabytes: int, runs: int) -> None:
+    """What a command writes last is not lost, whatever protocol kubectl speaks, and however slowly it is read."""
+    make = f"head -c {megabytes * 1_000_000} /dev/urandom > /tmp/b; sha256sum < /tmp/b"
+    digest = cluster.kubectl("exec", "-n", DEMO, pod, "--", "sh", "-c", make).split()[0]
+    try:
+        for websockets in ("false", "true"):
+            call = f"KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets} kubectl"
+            for number in range(runs):
+                read = SLOWLY if number % 2 else "cat"
+                said = cluster.run("sh", "-c", f"{call} exec -n {DEMO} {pod} -- cat /tmp/b | {read} | sha256sum")
+                assert said.stdout.split()[0] == digest, (websockets, number)
+                copy = cluster.folder / "copied"
+                cluster.run("sh", "-c", f"{call} cp {DEMO}/{pod}:/tmp/b {copy}")
+                assert hashlib.sha256(copy.read_bytes()).hexdigest() == digest, (websockets, number)
+    finally:
+        cluster.kubectl("exec", "-n", DEMO, pod, "--", "rm", "-f", "/tmp/b")
 
 
 def assert_log_follows(cluster: Machine, pod: str) -> None:

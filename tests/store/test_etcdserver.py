@@ -22,7 +22,8 @@ from tiphys.store.etcdpb import pb
 from tiphys.store.etcdserver.member import Member
 from tiphys.store.etcdserver.server import EtcdServer
 from tiphys.store.sqlite import SQLiteBackend
-from tiphys.wire.grpc.connection import DATA, GOAWAY, HEADERS, PREFACE, SETTINGS, frame
+from tiphys.wire.grpc.connection import PREFACE
+from tiphys.wire.grpc.frames import DATA, GOAWAY, HEADERS, SETTINGS, frame
 from tiphys.wire.tls import server_context
 
 Scenario = Callable[[SQLiteBackend, str], Awaitable[None]]

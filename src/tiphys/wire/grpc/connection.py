@@ -8,6 +8,7 @@ an HTTP/1.1 protocol; an HTTP/2 request that is no gRPC call goes to the same ``
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import struct
 from collections.abc import Callable, Coroutine, Mapping
@@ -16,7 +17,47 @@ from typing import Any, Protocol, cast
 from urllib.parse import quote
 
 from tiphys.wire import eager
-from tiphys.wire.grpc.hpack import Decoder, HpackError, encode
+from tiphys.wire.grpc.fields import declared_length, problem_of_request, problem_of_trailers
+from tiphys.wire.grpc.frames import (
+    ACK,
+    COMPRESSION_ERROR,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    FRAME,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEADERS,
+    IN_STATE,
+    MAX_FRAME,
+    MAX_WINDOW,
+    NO_ERROR,
+    PADDED,
+    PING,
+    PRIORITIZED,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    RST_STREAM,
+    SETTING_FRAME,
+    SETTING_STREAMS,
+    SETTING_WINDOW,
+    SETTINGS,
+    WINDOW_UPDATE,
+    ConnectionLost,
+    State,
+    check,
+    check_dependency,
+    frame,
+    increment,
+    reset,
+    settings,
+    unpadded,
+    without_priority,
+)
+from tiphys.wire.grpc.hpack import Decoder, Field, HpackError, encode
 from tiphys.wire.grpc.stream import (
     BUFFERED,
     INTERNAL,
@@ -27,28 +68,27 @@ from tiphys.wire.grpc.stream import (
     Stream,
     decode,
 )
-from tiphys.wire.http import Handler, Headers, Request
+from tiphys.wire.http import Handler, Headers, Request, Response
 
 log = logging.getLogger(__name__)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM = ACK = 0x1
-END_HEADERS, PADDED, PRIORITIZED = 0x4, 0x8, 0x20
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, CANCEL, COMPRESSION_ERROR = 0, 1, 3, 6, 8, 9
-SETTING_STREAMS, SETTING_WINDOW, SETTING_FRAME = 3, 4, 5
-
-MAX_FRAME = 16384
 DEFAULT_WINDOW = 65535
 STREAM_WINDOW = 4 << 20
 """What a client may send ahead on one call; more than a whole request, so that unary calls need no updates."""
 CONNECTION_WINDOW = 16 << 20
 MAX_STREAMS = 4096
 MAX_BLOCK = 64 * 1024
+MAX_HELD = 64 << 20
+"""Bytes of requests that one client may have here that no program has taken."""
+_LET_GO = 4096
+"""Of so many streams that this side has reset it is known that what comes for them was on its way."""
+_CHECKED_BLOCKS = 256
+_IDLE_FRAMES = 10_000
+"""Frames that ask for nothing, or a tenth as many resets, that a client may send within a second."""
 JOINED = 16 * 1024
 """Messages from this size on are not copied once more to be in one piece with their frames."""
 
-_FRAME = struct.Struct(">IBI")
 _HEAD_BLOCK = b"\x88" + encode([("content-type", "application/grpc")])
 _TRAILER_BLOCK = encode([("grpc-status", "0")])
 _RESPONSE_HEAD = struct.Struct(f">IBI{len(_HEAD_BLOCK)}sIBIBI")
@@ -56,18 +96,6 @@ _RESPONSE_HEAD = struct.Struct(f">IBI{len(_HEAD_BLOCK)}sIBIBI")
 _RESPONSE_TAIL = struct.Struct(f">IBI{len(_TRAILER_BLOCK)}s")
 _HEAD = len(_HEAD_BLOCK) << 8 | HEADERS, END_HEADERS
 _TAIL = len(_TRAILER_BLOCK) << 8 | HEADERS, END_HEADERS | END_STREAM
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return _FRAME.pack(len(payload) << 8 | kind, flags, stream) + payload
-
-
-class ConnectionLost(Exception):
-    """The peer broke the protocol; ``code`` is HTTP/2's."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Services(Protocol):
@@ -86,6 +114,14 @@ class Services(Protocol):
     def http1(self) -> asyncio.Protocol: ...
 
 
+class Phase(enum.Enum):
+    PREFACE = enum.auto()
+    """What the client speaks is not known yet."""
+    SERVING = enum.auto()
+    LEAVING = enum.auto()
+    """No more calls are taken."""
+
+
 class GrpcConnection(asyncio.Protocol):
     def __init__(self, server: Services, need_certificate: bool = False) -> None:
         self.initial_window = DEFAULT_WINDOW
@@ -94,7 +130,7 @@ class GrpcConnection(asyncio.Protocol):
         self._loop = server.loop
         self._transport: asyncio.Transport | None = None
         self._rest = b""
-        self._greeted = False
+        self._phase = Phase.PREFACE
         self._decoder = Decoder()
         self._streams: dict[int, Stream] = {}
         self._newest = 0
@@ -107,7 +143,12 @@ class GrpcConnection(asyncio.Protocol):
         self._receiving = False
         """Whether what is written goes out when the bytes that have come in are dealt with, which is soon."""
         self._paused = False
-        self._closing = False
+        self._let_go: dict[int, None] = {}
+        self._checked: dict[int, list[Field]] = {}
+        """Header blocks as the decoder caches them, by identity, that make requests."""
+        self._held = 0
+        self._idle = 0
+        self._idle_since = server.loop.time()
 
     # The transport
 
@@ -126,10 +167,15 @@ class GrpcConnection(asyncio.Protocol):
             self._forget(stream)
 
     def pause_writing(self) -> None:
+        """The client does not read: what more it asks for waits in the kernel, or its answers would pile up here."""
         self._paused = True
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._paused = False
+        if self._transport is not None:
+            self._transport.resume_reading()
         for stream in list(self._streams.values()):
             self._release(stream)
 
@@ -138,7 +184,7 @@ class GrpcConnection(asyncio.Protocol):
             data = self._rest + data
         self._receiving = True
         try:
-            at = 0 if self._greeted else self._greet(data)
+            at = self._greet(data) if self._phase is Phase.PREFACE else 0
             self._rest = data[self._frames(data, at) :] if at >= 0 else data
         except (ConnectionLost, HpackError) as error:
             code = error.code if isinstance(error, ConnectionLost) else COMPRESSION_ERROR
@@ -155,9 +201,9 @@ class GrpcConnection(asyncio.Protocol):
             return -1
         if len(data) < len(PREFACE):
             return -1
-        self._greeted = True
-        settings = ((SETTING_STREAMS, MAX_STREAMS), (SETTING_WINDOW, STREAM_WINDOW))
-        self._write(frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *setting) for setting in settings)))
+        self._phase = Phase.SERVING
+        own = ((SETTING_STREAMS, MAX_STREAMS), (SETTING_WINDOW, STREAM_WINDOW))
+        self._write(frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *setting) for setting in own)))
         self._write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", CONNECTION_WINDOW - DEFAULT_WINDOW)))
         return len(PREFACE)
 
@@ -175,7 +221,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def _frames(self, data: bytes, at: int) -> int:
         """Handle the whole frames from ``at`` on; returns where the rest begins."""
-        end, unpack, head_size = len(data), _FRAME.unpack_from, _FRAME.size
+        end, unpack, head_size = len(data), FRAME.unpack_from, FRAME.size
         while end - at >= head_size and self._transport is not None:
             head, flags, id = unpack(data, at)
             start = at + head_size
@@ -186,11 +232,46 @@ class GrpcConnection(asyncio.Protocol):
                 break
             at = stop
             kind = head & 0xFF
+            id &= MAX_WINDOW
             if self._block is not None and kind != CONTINUATION:
                 raise ConnectionLost(PROTOCOL_ERROR, "a header block that is interrupted")
             if kind < len(_HANDLERS):
-                _HANDLERS[kind](self, id & 0x7FFFFFFF, flags, data[start:stop])
+                check(kind, id, stop - start)
+                _HANDLERS[kind](self, id, flags, data[start:stop])
+            else:
+                self._nothing(id, flags, b"")
         return at
+
+    def _state(self, id: int) -> State:
+        stream = self._streams.get(id)
+        if stream is not None:
+            return State.ENDED if stream.ended else State.OPEN
+        if id > self._newest:
+            return State.IDLE
+        return State.LET_GO if id in self._let_go else State.CLOSED
+
+    def _has_place(self, kind: int, id: int) -> bool:
+        """Whether a frame is to be handled in its stream's state; else it is answered, ignored, or the end."""
+        state = self._state(id)
+        reaction = IN_STATE[state].get(kind)
+        if reaction is None:
+            return True
+        if reaction.code is not None and reaction.connection:
+            raise ConnectionLost(
+                reaction.code, f"a frame of kind {kind} for stream {id}, which is {state.name.lower()}"
+            )
+        if reaction.code is not None:
+            self._break_off(id, reaction.code)
+        return False
+
+    def _count_idle(self, weight: int = 1) -> None:
+        """A frame that asks for nothing. Raises ``ConnectionLost`` if there is no end of them."""
+        self._idle += weight
+        if self._idle > _IDLE_FRAMES:
+            now = self._loop.time()
+            if now - self._idle_since < 1.0:
+                raise ConnectionLost(ENHANCE_YOUR_CALM, "frames without end that ask for nothing")
+            self._idle, self._idle_since = 0, now
 
     # What the client says
 
@@ -198,34 +279,51 @@ class GrpcConnection(asyncio.Protocol):
         if not id % 2:
             raise ConnectionLost(PROTOCOL_ERROR, f"a call with the number {id}")
         if flags & PADDED:
-            block = _unpadded(block)
-        self._header_block(id, flags, block[5:] if flags & PRIORITIZED else block)
+            block = unpadded(block)
+        self._header_block(id, flags, without_priority(id, block) if flags & PRIORITIZED else block)
 
     def _continuation(self, id: int, flags: int, block: bytes) -> None:
         if self._block is None or self._block[0] != id:
             raise ConnectionLost(PROTOCOL_ERROR, "a continuation of nothing")
+        self._count_idle()
         self._header_block(id, self._block[1] | flags & END_HEADERS, self._block[2] + block)
 
     def _header_block(self, id: int, flags: int, block: bytes) -> None:
+        if len(block) > MAX_BLOCK:
+            raise ConnectionLost(ENHANCE_YOUR_CALM, "a header block that is too long")
         if not flags & END_HEADERS:
-            if len(block) > MAX_BLOCK:
-                raise ConnectionLost(PROTOCOL_ERROR, "a header block that is too long")
             self._block = id, flags, block
             return
         self._block = None
         fields = self._decoder.decode(block)
+        if id <= self._newest and not self._has_place(HEADERS, id):
+            return
         stream = self._streams.get(id)
-        if stream is None:
-            if id <= self._newest:
-                return  # of a call that has ended
+        if stream is not None:
+            problem = "trailers that do not end the request" if not flags & END_STREAM else problem_of_trailers(fields)
+        else:
             self._newest = id
+            problem = "" if _identity(fields) in self._checked else self._problem(fields)
+        if problem:
+            log.debug("stream %d: %s", id, problem)
+            self._break_off(id, PROTOCOL_ERROR)
+            return
+        if stream is None:
             stream = self._open(id, fields)
         if flags & END_STREAM and stream is not None:
             self._client_ended(stream)
 
+    def _problem(self, fields: list[Field]) -> str:
+        problem = problem_of_request(fields)
+        if not problem:
+            if len(self._checked) >= _CHECKED_BLOCKS:
+                self._checked.clear()
+            self._checked[_identity(fields)] = fields  # kept, so that no other list gets its identity
+        return problem
+
     def _open(self, id: int, fields: list[tuple[str, str]]) -> Stream | None:
-        if len(self._streams) >= MAX_STREAMS or self._closing:
-            self._write(frame(RST_STREAM, 0, id, struct.pack(">I", 7)))  # refused: the client may try again
+        if len(self._streams) >= MAX_STREAMS or self._phase is Phase.LEAVING:
+            self._break_off(id, REFUSED_STREAM)  # the client may try again
             return None
         path = kind = ""
         for name, value in fields:
@@ -249,10 +347,14 @@ class GrpcConnection(asyncio.Protocol):
             self._write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", self._unacknowledged)))
             self._unacknowledged = 0
         stream = self._streams.get(id)
-        if stream is None:
+        if (stream is None or stream.ended) and not self._has_place(DATA, id):
             return
+        assert stream is not None
         if flags & PADDED:
-            payload = _unpadded(payload)
+            payload = unpadded(payload)
+        if not payload and not flags & END_STREAM:
+            self._count_idle()
+        self._hold(stream, len(payload))
         if len(stream.body) + len(payload) > STREAM_WINDOW:
             raise ConnectionLost(FLOW_CONTROL_ERROR, "more data than there was room for")
         if stream.rpc is None:
@@ -268,8 +370,19 @@ class GrpcConnection(asyncio.Protocol):
         if flags & END_STREAM:
             self._client_ended(stream)
 
+    def _hold(self, stream: Stream, size: int) -> None:
+        stream.received += size
+        stream.held += size
+        self._held += size
+        if self._held > MAX_HELD:
+            raise ConnectionLost(ENHANCE_YOUR_CALM, "more requests than there is room for")
+
     def _client_ended(self, stream: Stream) -> None:
         stream.ended = True
+        declared = declared_length(stream.headers)
+        if declared is not None and declared != stream.received:
+            self._break_off(stream.id, PROTOCOL_ERROR)
+            return
         rpc = stream.rpc
         if rpc is None:
             self._start(stream, self._plain(stream))
@@ -283,53 +396,84 @@ class GrpcConnection(asyncio.Protocol):
             self._start(stream, self._unary(stream, rpc))
 
     def _settings(self, _: int, flags: int, payload: bytes) -> None:
+        self._count_idle()
         if flags & ACK:
+            if payload:
+                raise ConnectionLost(FRAME_SIZE_ERROR, "an acknowledgement with settings in it")
             return
-        if len(payload) % 6:
-            raise ConnectionLost(FRAME_SIZE_ERROR, "settings of a wrong size")
+        changed = settings(payload)
         self._write(frame(SETTINGS, ACK, 0))  # before any data that the new settings allow, or it comes too early
-        for name, value in struct.iter_unpack(">HI", payload):
-            if name == SETTING_WINDOW:
-                if value > 0x7FFFFFFF:
+        if SETTING_FRAME in changed:
+            self._max_frame = min(changed[SETTING_FRAME], 1 << 20)
+        if SETTING_WINDOW in changed:
+            change = changed[SETTING_WINDOW] - self.initial_window
+            self.initial_window = changed[SETTING_WINDOW]
+            for call in list(self._streams.values()):
+                call.window += change
+                if call.window > MAX_WINDOW:
                     raise ConnectionLost(FLOW_CONTROL_ERROR, "a window that is too large")
-                change = value - self.initial_window
-                self.initial_window = value
-                for call in list(self._streams.values()):
-                    call.window += change
-                    self._push(call)
-            elif name == SETTING_FRAME:
-                self._max_frame = min(value, 1 << 20)
+                self._push(call)
 
     def _window_update(self, id: int, _: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionLost(FRAME_SIZE_ERROR, "a window update of a wrong size")
-        amount = int.from_bytes(payload, "big") & 0x7FFFFFFF
+        amount = increment(payload)
         if id == 0:
-            was_shut = self._window <= 0
-            self._window += amount
-            if was_shut:
-                for call in list(self._streams.values()):
-                    if call.outgoing:
-                        self._push(call)
-        elif (stream := self._streams.get(id)) is not None:
+            self._widen(amount)
+        elif self._has_place(WINDOW_UPDATE, id) and (stream := self._streams.get(id)) is not None:
             stream.window += amount
-            if stream.outgoing:
+            if amount == 0 or stream.window > MAX_WINDOW:
+                self._break_off(id, FLOW_CONTROL_ERROR if amount else PROTOCOL_ERROR)
+            elif stream.outgoing:
                 self._push(stream)
+            else:
+                self._count_idle()
+
+    def _widen(self, amount: int) -> None:
+        if amount == 0:
+            raise ConnectionLost(PROTOCOL_ERROR, "a window update of 0")
+        was_shut = self._window <= 0
+        self._window += amount
+        if self._window > MAX_WINDOW:
+            raise ConnectionLost(FLOW_CONTROL_ERROR, "a window that is too large")
+        if was_shut:
+            for call in list(self._streams.values()):
+                if call.outgoing:
+                    self._push(call)
+        elif not self._streams:
+            self._count_idle()
 
     def _ping(self, _: int, flags: int, payload: bytes) -> None:
+        self._count_idle()
         if not flags & ACK:
             self._write(frame(PING, ACK, 0, payload))
 
     def _reset(self, id: int, _: int, __: bytes) -> None:
-        stream = self._streams.get(id)
-        if stream is not None:
+        if self._has_place(RST_STREAM, id) and (stream := self._streams.get(id)) is not None:
+            self._count_idle(weight=10)
             self._forget(stream)
+
+    def _priority(self, id: int, _: int, payload: bytes) -> None:
+        self._count_idle()
+        check_dependency(id, payload)
 
     def _push_promise(self, _: int, __: int, ___: bytes) -> None:
         raise ConnectionLost(PROTOCOL_ERROR, "a push from a client")
 
     def _nothing(self, _: int, __: int, ___: bytes) -> None:
         """Frames that need no answer."""
+        self._count_idle()
+
+    def _break_off(self, id: int, code: int) -> None:
+        """A stream cannot go on; what is on its way for it is ignored."""
+        self._write(reset(id, code))
+        self._release_later(id)
+        stream = self._streams.get(id)
+        if stream is not None:
+            self._forget(stream)
+
+    def _release_later(self, id: int) -> None:
+        self._let_go[id] = None
+        if len(self._let_go) > _LET_GO:
+            del self._let_go[next(iter(self._let_go))]
 
     # Running calls
 
@@ -363,7 +507,13 @@ class GrpcConnection(asyncio.Protocol):
         path, _, query = fields.get(":path", "/").partition("?")
         headers = Headers.of([field for field in stream.headers if not field[0].startswith(":")])
         request = Request(fields.get(":method", "GET"), path, query, headers, bytes(stream.body))
-        response = await self._server.handler(request)
+        try:
+            response = await self._server.handler(request)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            response = Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"Internal Server Error\n")
+        if stream.id not in self._streams:
+            return  # the client has given up
         body = response.body if isinstance(response.body, bytes) else b""
         block = encode(
             [
@@ -397,7 +547,7 @@ class GrpcConnection(asyncio.Protocol):
             self.send(stream, message)
             self._finish(stream, _TRAILER_BLOCK)
             return
-        if self._streams.pop(stream.id, None) is None:
+        if not self._drop(stream):
             return  # the client has given up
         self._window -= size
         id = stream.id
@@ -432,7 +582,7 @@ class GrpcConnection(asyncio.Protocol):
         fields = [("grpc-status", str(code)), ("grpc-message", quote(message, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"))]
         if stream.started:
             self._finish(stream, encode(fields))
-        elif self._streams.pop(stream.id, None) is not None:
+        elif self._drop(stream):
             self._write(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, _HEAD_BLOCK + encode(fields)))
             self._reset_rest(stream)
 
@@ -471,25 +621,35 @@ class GrpcConnection(asyncio.Protocol):
 
     def _done(self, stream: Stream) -> None:
         """The server has said all."""
-        self._streams.pop(stream.id, None)
+        self._drop(stream)
         self._reset_rest(stream)
 
     def _reset_rest(self, stream: Stream) -> None:
         """Tell a client that is still sending that nobody listens."""
         if not stream.ended:
-            self._write(frame(RST_STREAM, 0, stream.id, struct.pack(">I", NO_ERROR)))
+            self._write(reset(stream.id, NO_ERROR))
+            self._release_later(stream.id)
             stream.ended = True
             stream.wake()
 
+    def _drop(self, stream: Stream) -> bool:
+        """The stream is over; whether it was not before."""
+        self._held -= stream.held
+        stream.held = 0
+        return self._streams.pop(stream.id, None) is not None
+
     def _forget(self, stream: Stream) -> None:
         """The client has given the call up, or is gone."""
-        self._streams.pop(stream.id, None)
+        self._drop(stream)
         if stream.task is not None:
             stream.task.cancel()
 
     def consumed(self, stream: Stream, size: int) -> None:
         """The program has read a message; give the client room for more."""
         stream.unacknowledged += size
+        freed = min(size, stream.held)
+        stream.held -= freed
+        self._held -= freed
         if stream.unacknowledged > STREAM_WINDOW // 4 and not stream.ended:
             self._write(frame(WINDOW_UPDATE, 0, stream.id, struct.pack(">I", stream.unacknowledged)))
             stream.unacknowledged = 0
@@ -510,8 +670,8 @@ class GrpcConnection(asyncio.Protocol):
 
     def shut_down(self) -> None:
         """Take no more calls."""
-        self._closing = True
-        if self._greeted:
+        greeted, self._phase = self._phase is not Phase.PREFACE, Phase.LEAVING
+        if greeted:
             self._write(frame(GOAWAY, 0, 0, struct.pack(">II", self._newest, NO_ERROR)))
 
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -527,16 +687,12 @@ class GrpcConnection(asyncio.Protocol):
             self._transport.close()
 
 
-def _unpadded(payload: bytes) -> bytes:
-    if not payload or payload[0] >= len(payload):
-        raise ConnectionLost(PROTOCOL_ERROR, "more padding than payload")
-    return payload[1 : len(payload) - payload[0]]
-
+_identity = id  # the name is taken by what HTTP/2 calls a stream's
 
 _HANDLERS: tuple[Callable[[GrpcConnection, int, int, bytes], None], ...] = (
     GrpcConnection._data,
     GrpcConnection._headers,
-    GrpcConnection._nothing,  # a priority
+    GrpcConnection._priority,
     GrpcConnection._reset,
     GrpcConnection._settings,
     GrpcConnection._push_promise,

@@ -109,7 +109,6 @@ _CODES = _codes()
 _END_MARK = 256
 
 
-@lru_cache(1024)
 def huffman_decode(data: bytes) -> str:
     out = bytearray()
     code = length = 0
@@ -128,6 +127,10 @@ def huffman_decode(data: bytes) -> str:
     return out.decode("latin-1")
 
 
+_cached_huffman = lru_cache(1024)(huffman_decode)
+_CACHED_STRING = 256
+
+
 class Decoder:
     """Decodes the header blocks of one connection, in order."""
 
@@ -144,11 +147,13 @@ class Decoder:
             return known
         fields: list[Field] = []
         self._stands_still = True
+        self._begun = False
         at = size = 0
         try:
             while at < len(block):
                 field, at = self._field(block, at)
                 if field is not None:
+                    self._begun = True
                     fields.append(field)
                     size += len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
                     if size > MAX_LIST:
@@ -165,6 +170,8 @@ class Decoder:
             index, at = _integer(block, at, 7)
             return self._lookup(index), at
         if first & 0xE0 == 0x20:
+            if self._begun:
+                raise HpackError("a table's size that changes within a block")
             limit, at = _integer(block, at, 5)
             if limit > MAX_TABLE:
                 raise HpackError("a dynamic table larger than allowed")
@@ -230,7 +237,9 @@ def _string(block: bytes, at: int) -> tuple[str, int]:
     if end > len(block):
         raise HpackError("a string that ends too early")
     data = block[at:end]
-    return huffman_decode(data) if huffman else data.decode("latin-1"), end
+    if not huffman:
+        return data.decode("latin-1"), end
+    return (_cached_huffman if length <= _CACHED_STRING else huffman_decode)(data), end
 
 
 def encode(fields: list[Field]) -> bytes:

@@ -61,9 +61,11 @@ class Stream:
         "connection",
         "ended",
         "headers",
+        "held",
         "id",
         "messages",
         "outgoing",
+        "received",
         "rpc",
         "started",
         "task",
@@ -81,6 +83,10 @@ class Stream:
         self.headers = headers
         self.body = bytearray()
         self.messages: list[bytes] = []
+        self.received = 0
+        """Bytes of the request, as they came."""
+        self.held = 0
+        """Those of them that no program has taken."""
         self.ended = False
         """Whether the client has said all."""
         self.started = False
