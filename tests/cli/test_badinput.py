@@ -142,6 +142,6 @@ def test_bad_input_gets_one_line(number: int, answers: tuple[dict[str, str], lis
     assert "Traceback" not in said, said
     assert result["status"] in (1, 2), result
     # But for what is logged: on a busy machine the watchdog of the event loop says where it was held.
-    lines = [line for line in said.splitlines() if not line.startswith(("I", "W", "  "))]
+    lines = [line for line in said.splitlines() if line and not line.startswith(("I", "W", "  "))]
     assert len(lines) == 1, said
     assert says in lines[0]
