@@ -8,7 +8,7 @@ import pytest
 
 from tests.recorded.conversations import cases
 from tiphys.api.definitions import definitions
-from tiphys.api.resources import builtin_scheme, stored_kind
+from tiphys.api.resources import builtin_scheme
 
 
 def recorded() -> list[tuple[str, str, dict[str, Any]]]:
@@ -67,5 +67,5 @@ def test_events_of_both_groups_are_stored_alike() -> None:
     core, newer = scheme.resource("", "events"), scheme.resource("events.k8s.io", "events")
     assert core is not None
     assert newer is not None
-    assert stored_kind(core) == stored_kind(newer)
+    assert core.gvk(core.storage_version).kind == newer.gvk(newer.storage_version).kind
     assert core.storage_prefix == newer.storage_prefix

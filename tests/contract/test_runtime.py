@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.kubelet.machine import private_containerd, skip_without_containerd
+from tests.kubelet.simulated import SimulatedRuntime
 from tiphys.kubelet.runtime.service import (
     ContainerState,
     EventType,
@@ -20,7 +21,6 @@ from tiphys.kubelet.runtime.service import (
     RuntimeNotFound,
     RuntimeTimeout,
 )
-from tiphys.kubelet.runtime.simulated import SimulatedRuntime
 from tiphys.runtime.clock import SystemClock
 
 IMAGE = "tiphys.local/demo:1"

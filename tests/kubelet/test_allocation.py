@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.kubelet import simulated
 from tests.kubelet.world import Object, World, container, play, pod
 from tiphys.kubelet.pod.allocation import Allocations
-from tiphys.kubelet.runtime import simulated
 
 
 def wanting(name: str, cpu: str) -> Object:

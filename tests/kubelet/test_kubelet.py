@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.kubelet.simulated import SimulatedRuntime
 from tests.kubelet.world import World, container, play, pod
 from tiphys.kubelet.runtime.service import ExecResult
-from tiphys.kubelet.runtime.simulated import SimulatedRuntime
 
 
 def test_a_pod_runs_and_tells_every_step(tmp_path: Path) -> None:

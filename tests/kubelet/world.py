@@ -14,11 +14,11 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from tests.kubelet.simulated import SimulatedRuntime
 from tiphys.client.rest import Client
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
 from tiphys.kubelet.node.machine import MachineInfo
-from tiphys.kubelet.runtime.simulated import SimulatedRuntime
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.inprocess import InProcessTransport

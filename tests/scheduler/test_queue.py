@@ -158,14 +158,6 @@ def test_deleted_pods_are_gone_from_everywhere() -> None:
     assert [queue.size(place) for place in Place] == [0, 0, 0]
 
 
-def test_activate() -> None:
-    queue = make()
-    queue.add(info("p"), 0)
-    rejected(queue, 0, "Fit")
-    queue.activate(["uid-p", "uid-unknown"], 0)
-    assert queue.size(Place.ACTIVE) == 1
-
-
 def test_pre_enqueue_is_asked_again_for_pods_that_come_back() -> None:
     closed = False
 

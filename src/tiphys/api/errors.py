@@ -144,13 +144,6 @@ def method_not_allowed() -> StatusError:
     return _failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
 
 
-def not_acceptable(accepted: Sequence[str], target: str = "") -> StatusError:
-    """``target`` is the kind that the answer was to be converted to, such as ``Table.meta.k8s.io``."""
-    purpose = f" when converting to {target}" if target else ""
-    media = ", ".join(accepted)
-    return _failure(406, "NotAcceptable", f"only the following media types are accepted{purpose}: {media}")
-
-
 def already_exists(group: str, resource: str, name: str) -> StatusError:
     message = f"{qualified(group, resource)} {quote(name)} already exists"
     return _failure(409, "AlreadyExists", message, details(name, group, resource))
@@ -214,20 +207,9 @@ def too_many_requests(message: str, retry_after: int) -> StatusError:
     return _failure(429, "TooManyRequests", message, details(retry_after=retry_after))
 
 
-def too_many_requests_error(message: str) -> StatusError:
-    """The form without a time to wait."""
-    return _failure(429, "TooManyRequests", f"Too many requests: {message}")
-
-
 def internal(error: object) -> StatusError:
     text = str(error)
     return _failure(500, "InternalError", f"Internal error occurred: {text}", details(causes=[cause("", text)]))
-
-
-def server_timeout(group: str, resource: str, operation: str, retry_after: int = 0) -> StatusError:
-    name = qualified(group, resource)
-    message = f"The {operation} operation against {name} could not be completed at this time, please try again."
-    return _failure(500, "ServerTimeout", message, details(operation, group, resource, retry_after=retry_after))
 
 
 def service_unavailable(message: str) -> StatusError:

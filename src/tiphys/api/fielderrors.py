@@ -157,28 +157,14 @@ def too_long(field: str, maximum: int) -> FieldError:
     return FieldError(FieldErrorType.TOO_LONG, field, "<value omitted>", _more_than(maximum, "byte"))
 
 
-def too_long_characters(field: str, maximum: int) -> FieldError:
-    return FieldError(FieldErrorType.TOO_LONG, field, "<value omitted>", _more_than(maximum, "character"))
-
-
 def _more_than(maximum: int, unit: str) -> str:
     return f"may not be more than {maximum} {_plural(maximum, unit)}" if maximum >= 0 else "value is too long"
-
-
-def too_short(field: str, value: Any, minimum: int) -> FieldError:
-    text = f"must be at least {minimum} {_plural(minimum, 'character')}" if minimum >= 0 else "value is too short"
-    return FieldError(FieldErrorType.TOO_SHORT, field, value, text)
 
 
 def too_many(field: str, actual: int, maximum: int) -> FieldError:
     """``actual`` and ``maximum`` are left out of the message where they are negative."""
     text = f"must have at most {maximum} {_plural(maximum, 'item')}" if maximum >= 0 else "has too many items"
     return FieldError(FieldErrorType.TOO_MANY, field, actual if actual >= 0 else OMITTED, text)
-
-
-def too_few(field: str, actual: int, minimum: int) -> FieldError:
-    text = f"must have at least {minimum} {_plural(minimum, 'item')}" if minimum >= 0 else "has too few items"
-    return FieldError(FieldErrorType.TOO_FEW, field, actual, text)
 
 
 def internal(field: str, error: object) -> FieldError:

@@ -238,15 +238,5 @@ def _all() -> Iterable[Resource]:
     yield from _flow_control()
 
 
-STORED_AS = {("events.k8s.io", "events"): GroupVersionKind("", "v1", "Event")}
-"""Resources that are kept in the store as a kind of another group: both groups show the same objects."""
-
-
-def stored_kind(resource: Resource) -> GroupVersionKind:
-    """The group, version and kind in which a resource's objects are written to the store."""
-    kept = STORED_AS.get((resource.group, resource.plural))
-    return kept or resource.gvk(resource.storage_version)
-
-
 def builtin_scheme() -> Scheme:
     return Scheme(_all())

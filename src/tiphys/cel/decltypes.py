@@ -13,8 +13,6 @@ from tiphys.cel import types
 from tiphys.cel.parsing.escaping import RESERVED
 from tiphys.cel.types import Type
 
-UNBOUNDED = 2**63 - 1
-
 
 @dataclass(frozen=True)
 class DeclType:

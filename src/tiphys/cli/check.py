@@ -1,4 +1,4 @@
-"""`tiphys check`: what needs no running test: format, lint, import rules, types. Under a minute."""
+"""`tiphys check`: what needs no running test: format, lint, import rules, types, dead code. Under a minute."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff", ("ruff", "check", "-q", ".")),
     ("import rules", ("lint-imports", "--no-cache")),
     ("mypy", ("mypy", "--no-error-summary")),
+    ("dead code", ("vulture",)),
 )
 
 

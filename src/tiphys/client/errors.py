@@ -9,10 +9,6 @@ import json
 from typing import Any
 
 
-class Unreachable(ConnectionError):
-    """The API server cannot be reached, or went away before it answered."""
-
-
 class ApiError(Exception):
     """An answer that is a failure. ``status`` is the Status object of the API."""
 

@@ -62,12 +62,6 @@ class Client:
         self._token = token
         self._timeout = timeout
 
-    def with_user_agent(self, user_agent: str) -> Client:
-        """The same client under another name: the field manager of what it writes."""
-        return Client(
-            self._transport, user_agent=user_agent, token=self._token, timeout=self._timeout, accept=self._accept
-        )
-
     def metadata_only(self) -> Client:
         """The same client, that is given objects without spec and status (PartialObjectMetadata)."""
         return Client(

@@ -62,10 +62,6 @@ class Settings:
         return self.data_dir / "containerd"
 
     @property
-    def containerd_state(self) -> Path:
-        return self.run_dir / "containerd"
-
-    @property
     def containerd_socket(self) -> Path:
         return self.run_dir / "containerd.sock"
 

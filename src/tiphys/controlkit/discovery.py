@@ -5,7 +5,6 @@ Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-a
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import orjson
@@ -14,8 +13,6 @@ from tiphys.client import errors
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
 from tiphys.controlkit.objects import Object
-
-log = logging.getLogger(__name__)
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 

@@ -5,7 +5,6 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -46,8 +45,6 @@ from tiphys.controlkit.retry import TryAgain
 from tiphys.controlkit.selectors import label_selector
 from tiphys.controllers.context import ControllerContext
 from tiphys.runtime.tasks import run_all
-
-log = logging.getLogger(__name__)
 
 DELETION_TIMEOUT = 120.0
 """Seconds for which a pod whose eviction was granted counts as disrupted, until it is being deleted."""

@@ -6,7 +6,6 @@ made or changed, and from time to time. Source: https://kubernetes.io/docs/conce
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from tiphys.api.meta.quantity import Quantity, parse
@@ -19,8 +18,6 @@ from tiphys.controlkit.objects import Object, is_deleting, key_of, namespace_of,
 from tiphys.controllers.context import ControllerContext
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
-
-log = logging.getLogger(__name__)
 
 Kind = tuple[str, str]
 """Group and plural."""

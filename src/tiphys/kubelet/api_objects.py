@@ -7,7 +7,6 @@ at once instead of with the next look. Source: KEP-1412 and the kubelet's ``conf
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +17,6 @@ from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
-
-log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 _Key = tuple[ResourcePath, str, str]

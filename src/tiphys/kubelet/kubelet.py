@@ -1,6 +1,6 @@
 """The kubelet, wired: which pods are to run comes in from the sources, each gets a worker, and the node reports itself.
 
-The way of a pod through this file: ``_added`` → ``_admit`` → ``PodWorkers.update`` → ``PodSync.sync`` (pod_sync.py).
+The way of a pod through this file: ``_changed`` → ``_admit`` → ``PodWorkers.update`` → ``PodSync.sync`` (pod_sync.py).
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ BASE_CHAINS = {
 }
 
 MAPS = (rules.SERVICE_IPS, rules.NODE_PORTS, rules.NO_ENDPOINT_IPS, rules.NO_ENDPOINT_NODE_PORTS, rules.FIREWALL_IPS)
-SETS = (rules.CLUSTER_IPS, rules.HAIRPIN)
 
 
 def table(options: Options) -> list[str]:

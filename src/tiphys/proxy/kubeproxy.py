@@ -42,6 +42,7 @@ Object = dict[str, Any]
 ZONE = "topology.kubernetes.io/zone"
 OURS = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
 """The services and slices that are carried by a proxy, and by this one."""
+_Take = Callable[[Tracker, Object], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,8 @@ class KubeProxy:
         self._slices = informer(ENDPOINT_SLICES, OURS)
         self._nodes = informer(NODES, fields=f"metadata.name={config.node_name}")
         self._ranges = informer(SERVICE_CIDRS)
-        self._services.add_handler(self._tracked("service"))
-        self._slices.add_handler(self._tracked("slice"))
+        self._services.add_handler(self._tracked(Tracker.service_changed, Tracker.service_deleted))
+        self._slices.add_handler(self._tracked(Tracker.slice_changed, Tracker.slice_deleted))
         self._nodes.add_handler(Callbacks(added=self._node, updated=lambda _, node: self._node(node)))
         self._ranges.add_handler(Callbacks(changed=lambda _: self._ranges_changed()))
 
@@ -145,17 +146,16 @@ class KubeProxy:
 
     # -- what has changed ---------------------------------------------------------------------------------------------
 
-    def _tracked(self, kind: Literal["service", "slice"]) -> Callbacks:
-        """A handler that gives each change to the trackers, and wakes the loop where it matters to one."""
+    def _tracked(self, changed: _Take, deleted: _Take) -> Callbacks:
+        """A handler that gives each change to the trackers, and wakes the loop if it matters to one."""
 
-        def tell(obj: Object, what: str) -> None:
+        def give(take: _Take, obj: Object) -> None:
             for family, tracker in self._trackers.items():
-                take: Callable[[Object], bool] = getattr(tracker, f"{kind}_{what}")
-                if take(obj):
+                if take(tracker, obj):
                     self.health.queued(family)
                     self._wake.set()
 
-        return Callbacks(changed=lambda obj: tell(obj, "changed"), deleted=lambda obj: tell(obj, "deleted"))
+        return Callbacks(changed=lambda obj: give(changed, obj), deleted=lambda obj: give(deleted, obj))
 
     def _node(self, node: Object) -> None:
         self.health.node = node

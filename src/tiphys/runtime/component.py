@@ -79,17 +79,11 @@ def read_file(path: Path, what: str = "") -> bytes:
         raise CannotStart(f"{what and f'{what}: '}cannot read {path}: {error.strerror}") from error
 
 
-def read_document(path: Path, kind: str, version: str) -> Document:
-    """A configuration file of upstream's: its fields, without kind and apiVersion. Raises ``ConfigError``."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    return parse_document(text, str(path), kind, version)
-
-
 def parse_document(text: str | bytes, source: str, kind: str, version: str) -> Document:
-    """As ``read_document``, from the text; ``source`` is how messages name it."""
+    """A configuration file of upstream's: its fields, without kind and apiVersion. ``source`` is how messages name it.
+
+    Raises ``ConfigError``.
+    """
     try:
         document = yamltext.load(text)
     except yamltext.YAMLError as error:

@@ -34,7 +34,7 @@ def configure(verbosity: int = 0) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbosity >= 2 else logging.INFO)
     if verbosity < 8:
-        for noisy in ("asyncio", "grpc", "hpack", "pyroute2"):
+        for noisy in ("asyncio", "grpc", "hpack"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -196,13 +196,6 @@ class SchedulingQueue:
             self._retry(queued, now)
         return bool(found)
 
-    def activate(self, uids: Iterable[str], now: float) -> None:
-        """Make waiting pods active at once."""
-        for uid in uids:
-            entry = self._entries.get(uid)
-            if entry is not None and entry.place is not Place.ACTIVE:
-                self._enqueue(entry.queued, now)
-
     def _helps(self, queued: QueuedPod, event: ClusterEvent, old: Any, new: Any) -> bool:
         if event.resource is Resource.EVERYTHING:
             return True

@@ -56,10 +56,6 @@ _PIECE = 64
 # From messages
 
 
-def end_of(range_end: bytes) -> bytes | None:
-    return range_end or None
-
-
 def read_range(message: Any) -> Range:
     if message.sort_target >= len(_SORTS) or message.sort_order > DESCENDING:
         raise InvalidRequest("etcdserver: invalid sort option")

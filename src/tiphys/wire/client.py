@@ -14,7 +14,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -207,9 +207,3 @@ class SocketTransport:
 def canonical(name: str) -> str:
     """A field's name as Go writes it: ``content-type`` is ``Content-Type``."""
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
-
-
-def header_value(headers: Mapping[str, str], name: str) -> str:
-    """A header's value by name, whatever its case; ``""`` where it is absent."""
-    wanted = name.lower()
-    return next((value for key, value in headers.items() if key.lower() == wanted), "")

@@ -19,7 +19,6 @@ from tiphys.api.pods.conditions import is_ready, set_pod_condition
         (names.dns1035_label, ["a", "a-0"], ["0a", "a.", ""]),
         (names.wildcard_dns1123_subdomain, ["*.a.b"], ["*", "*.*.a", "a.b"]),
         (names.port_name, ["http", "a-1"], ["", "123", "a--b", "-a", "A", "a" * 16]),
-        (names.env_var_name, ["A", "a.b-c_d"], ["0a", "", "..", "a b"]),
         (names.config_map_key, ["a.b", "_"], ["", ".", "..", "..a", "a/b", "a" * 254]),
         (names.percent, ["5%"], ["5", "%", "-5%"]),
         (names.http_header_name, ["X-A"], ["", "X A"]),

@@ -30,7 +30,3 @@ def scaled_value(value: IntOrString | None, total: int, round_up: bool) -> int:
         raise ScaleError(f"invalid value for IntOrString: invalid value {quote(value)}: {why}")
     share = int(value[:-1]) * total
     return -(-share // 100) if round_up else share // 100
-
-
-def is_percent(value: IntOrString) -> bool:
-    return isinstance(value, str) and value.endswith("%")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-_ALNUM = "[A-Za-z0-9]"
 LABEL_KEY = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 LABEL_VALUE = f"({LABEL_KEY})?"
 DNS1123_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -236,13 +235,6 @@ def http_header_name(value: str) -> list[str]:
         return []
     text = "a valid HTTP header must consist of alphanumeric characters or '-'"
     return [regex_error(text, HTTP_HEADER, "X-Header-Name")]
-
-
-def env_var_name(value: str) -> list[str]:
-    errors = []
-    if not _env_name(value):
-        errors.append(regex_error(_ENV_TEXT, ENV_NAME, "my.env-name", "MY_ENV.NAME", "MyEnvName1"))
-    return errors + _changes_folder(value)
 
 
 def relaxed_env_var_name(value: str) -> list[str]:

@@ -6,7 +6,6 @@ Source: apimachinery's util/proxy (UpgradeAwareHandler, Transport) and Go's http
 from __future__ import annotations
 
 import gzip
-import logging
 import zlib
 from dataclasses import replace
 
@@ -17,8 +16,6 @@ from tiphys.apiserver.streaming.location import Location, forwarded_headers
 from tiphys.wire.client import canonical
 from tiphys.wire.http import ClientResponse, Headers, Request, Response, Transport
 from tiphys.wire.upgrade import HOP_BY_HOP, is_upgrade, pass_on
-
-log = logging.getLogger(__name__)
 
 _CORS = frozenset(f"access-control-allow-{what}" for what in ("credentials", "headers", "methods", "origin"))
 _MAX_PAGE = 2 * 1024 * 1024

@@ -70,7 +70,6 @@ UNIT = frozenset(
     ]
 )
 """Functions that cost one, whatever they are given."""
-_OVER_LIST = frozenset(["isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"])
 _OVER_TEXT = frozenset(["cidr", "isIP", "isCIDR", "quantity", "isQuantity", "semver", "isSemver", "ip"])
 _ADDRESS = Range(4, 16)
 _EQUAL_AT_ONCE = frozenset(

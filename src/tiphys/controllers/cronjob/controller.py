@@ -5,7 +5,6 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -36,8 +35,6 @@ from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.cronjob import times
 from tiphys.controllers.cronjob.schedule import Schedule, parse
 from tiphys.validation.batch.schedule import ScheduleError, zone_exists
-
-log = logging.getLogger(__name__)
 
 SCHEDULED_ANNOTATION = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 UNSUPPORTED_ZONE = (

@@ -6,7 +6,6 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/deployment/
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from tiphys.client import errors
@@ -40,8 +39,6 @@ from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.deployment import revisions, rollout, status
 from tiphys.controllers.deployment.rollout import Scale, replicas_of
 from tiphys.controllers.templates import HASH_LABEL, compute_hash, equal_ignoring_hash, with_label
-
-log = logging.getLogger(__name__)
 
 MAX_RETRIES = 15
 

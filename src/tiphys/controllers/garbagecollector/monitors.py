@@ -8,7 +8,6 @@ and again.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,8 +18,6 @@ from tiphys.controlkit.discovery import Discovered, ServedResource, discover
 from tiphys.controlkit.objects import Object
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
-
-log = logging.getLogger(__name__)
 
 IGNORED = frozenset((("", "events"), ("events.k8s.io", "events")))
 """Kinds that have no owners and are too many to follow."""

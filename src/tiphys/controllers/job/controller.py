@@ -6,7 +6,6 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 from tiphys.client import errors
@@ -48,8 +47,6 @@ from tiphys.controllers.job.podstate import (
 from tiphys.controllers.job.podtemplate import new_pod
 from tiphys.controllers.job.state import Tally, make_condition
 from tiphys.runtime.tasks import run_all
-
-log = logging.getLogger(__name__)
 
 BATCH_PERIOD = 1.0
 """Seconds for which events of pods are gathered before their Job is looked at."""

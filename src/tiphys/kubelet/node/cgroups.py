@@ -7,7 +7,6 @@ when the runtime asks for them, and nothing is done here. Source: the kernel's c
 from __future__ import annotations
 
 import contextlib
-import logging
 from pathlib import Path
 
 from tiphys.api.pods import resources as pod_resources
@@ -15,8 +14,6 @@ from tiphys.api.pods.qos import BEST_EFFORT, qos_of
 from tiphys.api.pods.resources import whole
 from tiphys.kubelet.container.resources import QUOTA_PERIOD, quota, shares
 from tiphys.kubelet.pod.pods import Pod
-
-log = logging.getLogger(__name__)
 
 _V1_CONTROLLERS = ("cpu", "memory", "pids")
 _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")

@@ -1,1 +1,1 @@
-"""The runtime as the kubelet sees it: two Protocols, containerd behind them by CRI v1, and a simulated one."""
+"""The runtime as the kubelet sees it: two Protocols, and containerd behind them by CRI v1."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiphys.kubelet.pod.pods import Pod, namespace_of
+from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.volumes.atomic import FileProjection
 
 Object = dict[str, Any]
@@ -162,7 +162,3 @@ def shared_user(pod: Pod) -> int | None:
 def fs_group(pod: Pod) -> int | None:
     group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
     return None if group is None else int(group)
-
-
-def describe(pod: Pod, volume: Object) -> str:
-    return f"{namespace_of(pod)}/{volume['name']}"

@@ -16,7 +16,6 @@ class Session:
         self.arguments = parsed.arguments
         self.after_dashes = parsed.after_dashes
         self.values = parsed.values
-        self._command = parsed.command
         name = self.values["write-out"]
         if name not in FORMATS:
             known = ", ".join(sorted(FORMATS))

@@ -17,7 +17,7 @@ from tiphys.store.etcdserver.errors import Code, Refused
 from tiphys.store.etcdserver.member import RAFT_TERM, Member
 
 NO_ALARM, NO_SPACE, CORRUPT = 0, 1, 2
-GET, ACTIVATE, DEACTIVATE = 0, 1, 2
+ACTIVATE, DEACTIVATE = 1, 2
 SNAPSHOT_CHUNK = 64 * 1024
 STORAGE_VERSION = "3.6.0"
 

@@ -37,22 +37,10 @@ _REASON_TEXT = names.regex_error(
 )
 
 
-def child(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
 def invalid_all(errs: Errors, path: str, value: Any, complaints: Iterable[str]) -> None:
     """One error for each complaint about one value."""
     for text in complaints:
         errs.append(field.invalid(path, value, text))
-
-
-def required_text(errs: Errors, obj: Object, key: str, path: str, detail: str = "") -> bool:
-    """Report a missing or empty field; true if it is there."""
-    if obj.get(key):
-        return True
-    errs.append(field.required(f"{path}.{key}", detail))
-    return False
 
 
 def non_negative(errs: Errors, value: int | None, path: str) -> None:

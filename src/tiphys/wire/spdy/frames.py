@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-MAX_FRAME = 1 << 24
 MAX_HEADER_BLOCK = 1 << 20
 _MAX_HEADERS = 1000
 _VERSION = 3
