@@ -324,3 +324,18 @@ def test_what_forbids_a_deletion_of_many_names_none() -> None:
         assert many.startswith('configmaps "Unknown" is forbidden: ')
 
     run(work)
+
+
+def test_gos_zero_time_is_null() -> None:
+    async def work(world: World) -> None:
+        event = {
+            "metadata": {"name": "e", "namespace": "default"},
+            "involvedObject": {"namespace": "default"},
+            "firstTimestamp": "0999-01-01T00:00:00Z",
+            "lastTimestamp": "0001-01-01T00:00:00Z",
+        }
+        response = await world.raw("POST", "/api/v1/namespaces/default/events", event)
+        made = orjson.loads(body_of(response))
+        assert (made["firstTimestamp"], made["lastTimestamp"]) == ("0999-01-01T00:00:00Z", None)
+
+    run(work)

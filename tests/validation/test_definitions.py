@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.validation.making import create
+from tiphys.validation.apiextensions.defaults import validate_defaults
 
 Object = dict[str, Any]
 
@@ -233,3 +234,28 @@ CASES: list[tuple[str, str, Object, list[str]]] = [
 @pytest.mark.parametrize(("api_version", "kind", "obj", "errors"), CASES)
 def test_create(api_version: str, kind: str, obj: Object, errors: list[str]) -> None:
     assert create(api_version, kind, obj) == errors
+
+
+SMALL = {"rule": "self > 3", "message": "small"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "message"),
+    [
+        (
+            {"x": {"type": "integer", "default": 1, "x-kubernetes-validations": [SMALL]}},
+            "properties[spec].properties[x].default",
+            "Invalid value: 1: small",
+        ),
+        (
+            {"x": {"type": "integer", "default": 4, "x-kubernetes-validations": [{"rule": "self > 3"}]}},
+            None,
+            "",
+        ),
+    ],
+)
+def test_a_default_is_held_against_the_rules_of_its_schema(spec: Object, field: str | None, message: str) -> None:
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": spec}}}
+    found = validate_defaults(schema, "spec.validation.openAPIV3Schema", pruned=True)
+    expected = [] if field is None else [(f"spec.validation.openAPIV3Schema.{field}", message)]
+    assert [(error.field, error.body) for error in found] == expected

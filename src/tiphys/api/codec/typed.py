@@ -299,15 +299,18 @@ class TypedDecoder:
             raise DecodeError(self._mismatch(name, "int32"))
         return value
 
-    def _time(self, node: Node, schema: Schema) -> str:
+    def _time(self, node: Node, schema: Schema) -> str | None:
         if not isinstance(node, str):
             raise DecodeError(self._mismatch(type_name(node), "string"))
         try:
-            return parse_time(node) if schema.kind == TIME else parse_micro_time(node)
+            text = parse_time(node) if schema.kind == TIME else parse_micro_time(node)
         except GoTimeError as error:
             raise DecodeError(str(error)) from error
+        # Go's zero time, which it writes as null.
+        return None if text in _ZERO_TIMES else text
 
 
+_ZERO_TIMES = ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z")
 _SCALARS = {
     STRING: TypedDecoder._string,
     BOOLEAN: TypedDecoder._boolean,

@@ -70,7 +70,7 @@ def _of_metadata(default: Any, schema: Object, root: Object, surround: Surround,
         return [field.invalid(path, default, f"must result in valid metadata: {error}")]
     if wrong := embedded_errors(obj, root, ""):
         return [field.invalid(path, default, f"must result in valid metadata: {aggregate(wrong)}")]
-    return schemas.validate(default, schema, path) or validate_rules(default, default, schema, path)
+    return schemas.validate(default, schema, path) or validate_rules(default, default, schema, path, ratchets=False)
 
 
 def _of_value(default: Any, schema: Object, path: str, pruned: bool) -> Errors:
@@ -85,5 +85,5 @@ def _of_value(default: Any, schema: Object, path: str, pruned: bool) -> Errors:
     return errs + (
         embedded_errors(value, schema, path)
         or schemas.validate(default, schema, path)
-        or validate_rules(default, default, schema, path)
+        or validate_rules(default, default, schema, path, ratchets=False)
     )

@@ -129,9 +129,9 @@ class Checking:
         self.warnings = warnings if warnings is not None else []
         self.budget = _BUDGET
 
-    def check(self, plan: RulePlan, obj: Any, old: Any, path: str) -> list[FieldError]:
+    def check(self, plan: RulePlan, obj: Any, old: Any, path: str, *, ratchets: bool = True) -> list[FieldError]:
         with suppress(_Stop):
-            self._check(plan, obj, old, path, _Before((obj, old)) if old is not None else _Before())
+            self._check(plan, obj, old, path, _Before((obj, old)) if ratchets and old is not None else _Before())
         return self.errors
 
     def _check(self, plan: RulePlan, obj: Any, old: Any, path: str, before: _Before) -> None:

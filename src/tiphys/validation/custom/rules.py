@@ -36,14 +36,19 @@ def has_rules(schema: Object) -> bool:
     return any(has_rules(found) for found in inner if isinstance(found, dict))
 
 
-def validate_rules(obj: Any, old: Any, schema: Object, path: str = "", warnings: list[str] | None = None) -> Errors:
-    """What the rules find wrong; ``warnings`` takes what is wrong as it was before. Without a path it is a resource."""
+def validate_rules(
+    obj: Any, old: Any, schema: Object, path: str = "", warnings: list[str] | None = None, *, ratchets: bool = True
+) -> Errors:
+    """What the rules find wrong; ``warnings`` takes what is wrong as it was before. Without a path it is a resource.
+
+    ``ratchets`` False: what has not changed must be right, too.
+    """
     plan = _plan(schema, not path)
     if plan is None:
         return []
     from tiphys.validation.custom.ruleplan import Checking
 
-    return Checking(warnings).check(plan, obj, old, path)
+    return Checking(warnings).check(plan, obj, old, path, ratchets=ratchets)
 
 
 def _plan(schema: Object, is_resource: bool) -> RulePlan | None:
