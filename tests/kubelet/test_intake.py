@@ -242,3 +242,55 @@ def test_what_ended_before_the_kubelet_came_back_keeps_its_words(tmp_path: Path)
         assert world.status("once") == before
 
     play(tmp_path, scene)
+
+
+def test_the_first_of_two_static_pods_of_one_name_counts(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        source = {"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "h"}
+        one, two = (pod("agent") for _ in range(2))
+        for number, static in enumerate((one, two)):
+            static["metadata"] |= {"uid": f"static-{number}", "annotations": source}
+        world.kubelet._static.changed([one, two])
+        await world.clock.sleep(10)
+        assert world.started("main") == 1
+        text = 'Error validating pod agent_default(static-1) from file due to duplicate pod name "agent", ignoring'
+        assert ("FailedValidation", text) in world.api.events()
+
+    play(tmp_path, scene)
+
+
+def test_a_volume_that_takes_long_to_be_given_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiphys.kubelet.volumes import manager
+
+    async def scene(world: World) -> None:
+        async def slow(*_: object) -> None:
+            await world.clock.sleep(45)
+
+        monkeypatch.setattr(manager.asyncio, "to_thread", slow)
+        world.add(pod("web", securityContext={"fsGroup": 4321}, volumes=[{"name": "v", "emptyDir": {}}]))
+        await world.until(lambda: world.ready("web"), 100)
+        told = [text for reason, text in world.api.events() if reason == "VolumePermissionChangeInProgress"]
+        assert len(told) == 1
+        assert told[0].startswith("Setting volume ownership for uid-web/volumes/kubernetes.io~empty-dir/v is taking")
+        monkeypatch.undo()
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_all_pods_together_get_what_is_not_reserved(tmp_path: Path, unified: bool) -> None:
+    from tiphys.kubelet.node.cgroups import Cgroups
+
+    if unified:
+        for folder in (tmp_path, tmp_path / "kubepods"):
+            folder.mkdir(exist_ok=True)
+            (folder / "cgroup.controllers").write_text("cpu memory\n")
+            (folder / "cgroup.subtree_control").write_text("cpu memory\n")
+        files = {"kubepods/cpu.weight": "79", "kubepods/memory.max": "1024"}
+    else:
+        files = {"cpu/kubepods/cpu.shares": "2048", "memory/kubepods/memory.limit_in_bytes": "1024"}
+    for path in files:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("max\n")
+    Cgroups(tmp_path).limit_all("kubepods", 2000, 1024)
+    assert {path: (tmp_path / path).read_text().strip() for path in files} == files

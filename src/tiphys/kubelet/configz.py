@@ -29,7 +29,6 @@ _FIXED: dict[str, Any] = {
     "enableServer": True,
     "enableSystemLogHandler": True,
     "enableSystemLogQuery": False,
-    "enforceNodeAllocatable": ["none"],
     "eventBurst": 100,
     "eventRecordQPS": 50,
     "failCgroupV1": False,
@@ -105,6 +104,7 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "containerLogMaxSize": str(config.container_log_max_size),
         "containerRuntimeEndpoint": f"unix://{config.runtime_socket}",
         "cpuCFSQuota": config.cpu_cfs_quota,
+        "enforceNodeAllocatable": ["pods" if _enforces(config) else "none"],
         "evictionHard": dict(config.eviction_hard),
         "evictionPressureTransitionPeriod": seconds_text(TRANSITION),
         "imageGCHighThresholdPercent": config.image_gc_high_percent,
@@ -125,3 +125,7 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "tlsCertFile": str(config.tls_cert or ""),
         "tlsPrivateKeyFile": str(config.tls_key or ""),
     }
+
+
+def _enforces(config: KubeletConfig) -> bool:
+    return config.cgroups_per_qos and config.cgroup_driver != "systemd"

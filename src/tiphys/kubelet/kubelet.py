@@ -13,7 +13,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tiphys.client import errors
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import PODS, SERVICES
 from tiphys.client.rest import Client
@@ -57,6 +56,7 @@ from tiphys.kubelet.server.handler import KubeletServer
 from tiphys.kubelet.server.snapshot import SnapshotTaker
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
+from tiphys.kubelet.sources.static_set import StaticSet
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.volumes.manager import VolumeManager
@@ -121,7 +121,6 @@ class Kubelet:
         )
         self.pods = Informer(client, PODS, clock, field_selector=f"spec.nodeName={config.node_name}", rng=self._rng)
         self.services = Informer(client, SERVICES, clock, rng=self._rng)
-        self._static: dict[str, Pod] = {}
         self._wire()
 
     def _make_settings(self) -> NodeSettings:
@@ -157,6 +156,7 @@ class Kubelet:
             tokens,
             self._field,
             memory=config.memory_volumes,
+            slow=self._slow_volume,
             memory_size=lambda pod, limit: memory_size(pod, limit, self.settings.allocatable.get("memory")),
         )
         self.status = StatusManager(self.client, clock, runner, self._shown, lambda uid: self.workers.could_run(uid))
@@ -232,6 +232,15 @@ class Kubelet:
             apparmor=self.settings.security.apparmor,
             unsafe_sysctls=config.allowed_unsafe_sysctls,
         )
+        self._static = StaticSet(
+            workers=self.workers,
+            status=self.status,
+            mirrors=self.mirrors,
+            events=events,
+            runner=runner,
+            shown=self.pods.store.get,
+            followed=config.static_pod_path is not None,
+        )
         self.pleg = PodLifecycle(self.runtime, clock, runner, self._poke)
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
@@ -287,6 +296,7 @@ class Kubelet:
                 await self.runtime.update_pod_cidr(self.config.pod_cidr)
             runner.supervise(self.services.run, "services")
             self._reporter.starting()
+            self._reporter.enforce_allocatable(Cgroups())
             await self.health.check()
             if self.config.register_node:
                 await self.node.register()
@@ -301,7 +311,7 @@ class Kubelet:
             runner.supervise(self.pods.run, "pods")
             if self.config.static_pod_path is not None:
                 static = StaticPods(
-                    self.config.static_pod_path, self.config.node_name, self.clock, self._static_changed
+                    self.config.static_pod_path, self.config.node_name, self.clock, self._static.changed
                 )
                 runner.supervise(static.run, "static pods")
             await self.pods.wait_synced()
@@ -325,15 +335,12 @@ class Kubelet:
 
     def all_pods(self) -> list[Pod]:
         """Every pod of this node, with the newest status."""
-        found = [pod for pod in self.pods.store.list() if not pods.is_mirror(pod)] + list(self._static.values())
+        found = [pod for pod in self.pods.store.list() if not pods.is_mirror(pod)] + list(self._static.by_uid.values())
         return [{**pod, "status": self.status.get(pods.uid_of(pod)) or pod.get("status") or {}} for pod in found]
 
     def find_pod(self, namespace: str, name: str) -> Pod | None:
         """A pod by its name; for a mirror pod the static pod that it shows."""
-        for static in self._static.values():
-            if pods.namespace_of(static) == namespace and pods.name_of(static) == name:
-                return static
-        return self.pods.store.get(namespace, name)
+        return self._static.find(namespace, name) or self.pods.store.get(namespace, name)
 
     def unhealthy(self) -> str:
         """Why the kubelet does not do its work; empty where it does."""
@@ -347,7 +354,7 @@ class Kubelet:
 
     def _changed(self, pod: Pod) -> None:
         if pods.is_mirror(pod):
-            self._mirror_changed(pod)
+            self._static.mirror_changed(pod)
             return
         uid = pods.uid_of(pod)
         if self.workers.phase(uid) is None and not pods.is_deleting(pod) and not pods.is_terminal(pod):
@@ -378,9 +385,7 @@ class Kubelet:
     def _deleted(self, pod: Pod) -> None:
         uid = pods.uid_of(pod)
         if pods.is_mirror(pod):
-            for static in self._static.values():
-                if is_mirror_of(pod, static):
-                    self.workers.poke(pods.uid_of(static))
+            self._static.mirror_deleted(pod)
             return
         phase = self.workers.phase(uid)
         if phase is None:
@@ -404,12 +409,14 @@ class Kubelet:
         self._runner.spawn(self._housekeeping.remove_pod(uid), "removal")
 
     def _all_known(self) -> set[str]:
-        return {pods.uid_of(pod) for pod in self.pods.store.list()} | set(self._static) | set(self.workers.known())
+        return (
+            {pods.uid_of(pod) for pod in self.pods.store.list()} | set(self._static.by_uid) | set(self.workers.known())
+        )
 
     def _known(self, uid: str) -> Pod | None:
         """The pod as its source has it now."""
-        if uid in self._static:
-            return self._static[uid]
+        if uid in self._static.by_uid:
+            return self._static.by_uid[uid]
         pod = self.workers.pod(uid)
         if pod is None:
             return next((p for p in self.pods.store.list() if pods.uid_of(p) == uid), None)
@@ -427,6 +434,12 @@ class Kubelet:
 
     # Admission.
 
+    def _slow_volume(self, pod: Pod, folder: str) -> None:
+        page = "https://kubernetes.io/docs/tasks/configure-pod-container/security-context/"
+        section = "#configure-volume-permission-and-ownership-change-policy-for-pods"
+        message = f"Setting volume ownership for {folder} is taking longer than expected, consider using OnRootMismatch"
+        self.events.pod(pod, "Warning", "VolumePermissionChangeInProgress", f"{message} - {page}{section}")
+
     def _pressures(self) -> list[str]:
         return self._eviction.pressures
 
@@ -443,36 +456,6 @@ class Kubelet:
         """The pods that may have running containers, those that are being stopped included."""
         found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.could_run(uid))
         return [pod for pod in found if pod is not None]
-
-    # Static pods.
-
-    def _static_changed(self, found: list[Pod]) -> None:
-        now = {pods.uid_of(pod): pod for pod in found}
-        before, self._static = self._static, now
-        for uid, pod in before.items():
-            if uid not in now:
-                self.workers.kill(pod)
-                mirror = self.pods.store.get(pods.namespace_of(pod), pods.name_of(pod))
-                if mirror is not None and is_mirror_of(mirror, pod):
-                    self._runner.spawn(self._delete_mirror(mirror), "mirror pod")
-        for pod in now.values():
-            self.workers.update(pod)
-
-    def _mirror_changed(self, mirror: Pod) -> None:
-        for uid, pod in self._static.items():
-            if pods.name_of(pod) == pods.name_of(mirror) and pods.namespace_of(pod) == pods.namespace_of(mirror):
-                self.status.api_changed(uid)
-                if pods.is_deleting(mirror) or not is_mirror_of(mirror, pod):
-                    self.workers.poke(uid)
-                return
-        if self.config.static_pod_path is not None or not self._static:
-            self._runner.spawn(self._delete_mirror(mirror), "mirror pod")
-
-    async def _delete_mirror(self, mirror: Pod) -> None:
-        try:
-            await self.mirrors.delete(mirror)
-        except (errors.ApiError, ConnectionError, TimeoutError) as error:
-            log.warning("cannot delete the mirror pod %s: %s", pods.key_of(mirror), error)
 
     # What has changed at the runtime or at objects.
 

@@ -30,7 +30,9 @@ class Cgroups:
         """Make a pod's cgroup with the pod's limits. Raises ``OSError``."""
         if not parent or parent.endswith(".slice"):
             return
-        limits = pod_limits(pod)
+        self._write(parent, pod_limits(pod))
+
+    def _write(self, parent: str, limits: dict[str, int]) -> None:
         for folder, controllers in self._folders(parent):
             self._make(folder, controllers)
             for name, text in (self._v2_values(limits) if self._unified else self._v1_values(limits)).items():
@@ -38,6 +40,10 @@ class Cgroups:
                 if file.exists() and file.read_text().strip() != text:
                     with contextlib.suppress(OSError):  # a limit below what is in use now is refused by the kernel
                         file.write_text(text)
+
+    def limit_all(self, top: str, milli_cpu: int, memory: int) -> None:
+        """Make the cgroup of all pods, with what the node gives them together. Raises ``OSError``."""
+        self._write(top, {"shares": shares(milli_cpu), "quota": 0, "memory": memory})
 
     def _folders(self, parent: str) -> list[tuple[Path, tuple[str, ...]]]:
         inside = parent.strip("/")

@@ -9,9 +9,11 @@ from typing import Any
 from tiphys.client import errors
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.node.agent import NodeAgent
+from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.machine import MachineInfo, swaps_memory_volumes
 from tiphys.kubelet.node.status import NodeFacts, allocatable
+from tiphys.kubelet.quantities import milli, value
 from tiphys.kubelet.recorder import EventType, Recorder
 from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure
 from tiphys.kubelet.settings import NodeSettings
@@ -67,6 +69,21 @@ class NodeReporter:
                 "might be swapped to disk and should no longer be considered secure."
             )
             self.event("Warning", "PossibleMemoryBackedVolumesOnDisk", message)
+
+    def enforce_allocatable(self, cgroups: Cgroups) -> None:
+        """All pods together get what is not reserved for the system. With systemd's driver, systemd is asked to."""
+        config = self._config
+        if not config.cgroups_per_qos or config.cgroup_driver == "systemd":
+            return
+        memory = self._machine.memory - value(config.reserved.get("memory"))
+        cpu = self._machine.cpus * 1000 - milli(config.reserved.get("cpu"))
+        try:
+            cgroups.limit_all(self._settings.pods_cgroup, cpu, memory)
+        except OSError as error:
+            message = f"Failed to update Node Allocatable Limits {self._settings.pods_cgroup}: {error}"
+            self.event("Warning", "FailedNodeAllocatableEnforcement", message)
+        else:
+            self.event("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
 
     def transition(self, condition: str, status: str) -> None:
         if reason := _TRANSITIONS.get((condition, status)):

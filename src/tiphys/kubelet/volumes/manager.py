@@ -28,6 +28,7 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.folders import Folder, remove_tree
 
 Object = dict[str, Any]
+_PATIENCE = 30.0
 
 _PLUGINS = {"configMap": "configmap", "secret": "secret", "downwardAPI": "downward-api", "projected": "projected"}
 
@@ -75,7 +76,8 @@ FieldReader = Callable[[Pod, Object], str]
 
 
 class VolumeManager:
-    """``memory_size(pod, size limit)`` gives the bytes that a volume in memory may take.
+    """``memory_size(pod, size limit)`` gives the bytes that a volume in memory may take; ``slow(pod, folder)`` is
+    called if giving a volume to the pod's group takes long.
 
     ``memory`` is off where tmpfs cannot be mounted (not root): tests only, as secrets then touch the disk.
     """
@@ -91,7 +93,9 @@ class VolumeManager:
         *,
         memory: bool = True,
         memory_size: Callable[[Pod, str | None], int] = lambda pod, limit: value(limit),
+        slow: Callable[[Pod, str], None] = lambda pod, folder: None,
     ) -> None:
+        self._slow = slow
         self._memory_size = memory_size
         self._root = root
         self._client = client
@@ -197,7 +201,7 @@ class VolumeManager:
         group = payloads.fs_group(pod)
         _set_mode(folder, 0o777)
         if group is not None and not already_given(folder, group):
-            await asyncio.to_thread(give_to_group, folder, group)
+            await self._give(pod, folder, group)
         return MountedVolume(folder)
 
     def _in_memory(self, folder: Path, size: int) -> None:
@@ -231,7 +235,20 @@ class VolumeManager:
             return
         policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy")
         if policy != "OnRootMismatch" or not already_given(folder, group):
-            await asyncio.to_thread(give_to_group, folder, group)
+            await self._give(pod, folder, group)
+
+    async def _give(self, pod: Pod, folder: Path, group: int) -> None:
+        """Off the loop, as a volume may hold any number of files; one that takes long is told of."""
+        work = asyncio.ensure_future(asyncio.to_thread(give_to_group, folder, group))
+        late = asyncio.ensure_future(self._clock.sleep(_PATIENCE))
+        try:
+            await asyncio.wait((work, late), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self._slow(pod, str(folder)[max(0, str(folder).find(pods.uid_of(pod))) :])
+            await work
+        finally:
+            late.cancel()
+            await asyncio.gather(late, return_exceptions=True)
 
     async def unmount(self, pod_uid: str) -> None:
         """Take away the pod's volumes and its folder. Raises ``OSError`` where something is still in use.

@@ -1,0 +1,89 @@
+"""The static pods of this node as their folder shows them now, and what becomes of their mirrors in the API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from tiphys.client import errors
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.pod.workers import PodWorkers
+from tiphys.kubelet.recorder import PodEvents
+from tiphys.kubelet.sources.static import MirrorPodClient, is_mirror_of
+from tiphys.kubelet.status.manager import StatusManager
+from tiphys.runtime.tasks import Runner
+
+log = logging.getLogger(__name__)
+
+
+class StaticSet:
+    """``shown(namespace, name)`` gives a pod of the API; ``followed`` is whether a folder is looked at at all."""
+
+    def __init__(
+        self,
+        *,
+        workers: PodWorkers,
+        status: StatusManager,
+        mirrors: MirrorPodClient,
+        events: PodEvents,
+        runner: Runner,
+        shown: Callable[[str, str], Pod | None],
+        followed: bool,
+    ) -> None:
+        self._workers = workers
+        self._status = status
+        self._mirrors = mirrors
+        self._events = events
+        self._runner = runner
+        self._shown = shown
+        self._followed = followed
+        self.by_uid: dict[str, Pod] = {}
+
+    def find(self, namespace: str, name: str) -> Pod | None:
+        return next((pod for pod in self.by_uid.values() if pods.key_of(pod) == f"{namespace}/{name}"), None)
+
+    def changed(self, found: list[Pod]) -> None:
+        """The folder holds these pods now."""
+        now = {pods.uid_of(pod): pod for pod in self._without_doubles(found)}
+        before, self.by_uid = self.by_uid, now
+        for uid, pod in before.items():
+            if uid not in now:
+                self._workers.kill(pod)
+                mirror = self._shown(pods.namespace_of(pod), pods.name_of(pod))
+                if mirror is not None and is_mirror_of(mirror, pod):
+                    self._runner.spawn(self._delete_mirror(mirror), "mirror pod")
+        for pod in now.values():
+            self._workers.update(pod)
+
+    def _without_doubles(self, found: list[Pod]) -> list[Pod]:
+        """The first of several static pods with one name counts."""
+        by_name: dict[str, Pod] = {}
+        for pod in found:
+            if by_name.setdefault(pods.key_of(pod), pod) is not pod:
+                text = f"Error validating pod {pods.describe(pod)} from file due to duplicate pod name"
+                message = f'{text} "{pods.name_of(pod)}", ignoring'
+                self._events.pod(pod, "Warning", "FailedValidation", message)
+        return list(by_name.values())
+
+    def mirror_changed(self, mirror: Pod) -> None:
+        """The API has another version of a mirror; one that shows no static pod of this node is deleted."""
+        pod = self.find(pods.namespace_of(mirror), pods.name_of(mirror))
+        if pod is not None:
+            self._status.api_changed(pods.uid_of(pod))
+            if pods.is_deleting(mirror) or not is_mirror_of(mirror, pod):
+                self._workers.poke(pods.uid_of(pod))
+        elif self._followed or not self.by_uid:
+            self._runner.spawn(self._delete_mirror(mirror), "mirror pod")
+
+    def mirror_deleted(self, mirror: Pod) -> None:
+        """The mirror is gone: whose it was makes another."""
+        for uid, static in self.by_uid.items():
+            if is_mirror_of(mirror, static):
+                self._workers.poke(uid)
+
+    async def _delete_mirror(self, mirror: Pod) -> None:
+        try:
+            await self._mirrors.delete(mirror)
+        except (errors.ApiError, ConnectionError, TimeoutError) as error:
+            log.warning("cannot delete the mirror pod %s: %s", pods.key_of(mirror), error)
