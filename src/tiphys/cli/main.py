@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("tiphys.cli.logs", "Show a component's log"),
     "demo": ("tiphys.cli.demo", "Deploy a web page behind a Service, and show the path of a pod"),
     "image": ("tiphys.cli.image", "Import or list container images"),
+    "torture": ("tiphys.cli.torture", "Kill the cluster's processes under churn, and see that nothing is lost"),
     "check": ("tiphys.cli.check", "Check format, lint, imports and types (in a checkout)"),
     "test": ("tiphys.cli.test", "Run the project's test suite (in a checkout)"),
 }
