@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.apiserver.apiworld import World, run
+from tiphys.api import openapi
 from tiphys.api.openapi.operations import RETURNED
 from tiphys.api.resources import builtin_scheme
 from tiphys.wire.http import Response
@@ -112,6 +113,29 @@ def test_a_definition_makes_new_documents() -> None:
         assert after.headers["ETag"] != before.headers["ETag"]
         assert (b"test.parts.v1.Wheel" in body_of(after), b"test.parts.v1.Wheel" in body_of(before)) == (True, False)
         assert "test.parts.v1.Wheel" in orjson.loads(body_of(await world.raw("GET", "/openapi/v2")))["definitions"]
+        group = "apis/parts.test/v1"
+        assert group in orjson.loads(body_of(await world.raw("GET", "/openapi/v3")))["paths"]
+        described = await world.raw("GET", f"/openapi/v3/{group}")
+        await world.raw("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wheels.parts.test")
+        await world.clock.sleep(5)
+        assert described.status == 200
+        assert (await world.raw("GET", f"/openapi/v3/{group}")).status == 404
+        assert (await world.raw("GET", "/openapi/v2")).headers["ETag"] == before.headers["ETag"]
+
+
+def test_documents_of_built_in_kinds_outlive_a_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    render = openapi.document_v3
+    monkeypatch.setattr(openapi, "document_v3", lambda s, d, name: made.append(name) or render(s, d, name))
+
+    async def work(world: World) -> None:
+        await world.raw("GET", "/openapi/v3")
+        assert "api/v1" in made
+        made.clear()
+        await world.json("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WHEELS)
+        await world.clock.sleep(5)
+        await world.raw("GET", "/openapi/v3")
+        assert made == ["apis/parts.test/v1"]
 
     run(work)
 

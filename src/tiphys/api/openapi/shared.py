@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -31,10 +32,15 @@ def _shared(parameter: Object, shared: Object) -> Object:
         return parameter
     if parameter["in"] == "body" and not parameter["schema"]["$ref"].startswith(_GENERIC):
         return parameter
-    text = orjson.dumps(parameter, option=orjson.OPT_SORT_KEYS)
-    name = f"{parameter['name']}-{base64.urlsafe_b64encode(_fnv64(text)[:6]).decode()}"
+    name = f"{parameter['name']}-{_hash(orjson.dumps(parameter, option=orjson.OPT_SORT_KEYS))}"
     shared[name] = parameter
     return {"$ref": f"#/parameters/{name}"}
+
+
+@lru_cache(maxsize=256)
+def _hash(text: bytes) -> str:
+    """Few parameters are used thousands of times."""
+    return base64.urlsafe_b64encode(_fnv64(text)[:6]).decode()
 
 
 def _fnv64(text: bytes) -> bytes:

@@ -43,6 +43,8 @@ class Document:
     tag: str
     made: float
     """Seconds since 1970."""
+    custom: bool
+    """Whether custom resources are in it."""
     binary: bytes | None = None
 
 
@@ -56,8 +58,17 @@ class Documents:
         self._binary = asyncio.Lock()
 
     def forget(self) -> None:
-        """The scheme has changed."""
-        self._documents.clear()
+        """The scheme has changed. Documents of built-in kinds alone stay as they are."""
+        for key in [key for key in self._documents if key == "v2" or self._has_custom(key)]:
+            del self._documents[key]
+
+    def _has_custom(self, key: str) -> bool:
+        """Whether a document describes custom resources, or did until now."""
+        document = self._documents[key]
+        group = key.removeprefix("v3/apis/").partition("/")[0]
+        return (
+            document is None or document.custom or any(r.custom for r in self._scheme.resources() if r.group == group)
+        )
 
     async def show_v2(self, call: Call) -> Response:
         media = _media(call, V2_BINARY)
@@ -81,6 +92,7 @@ class Documents:
             if (document := self._v3(name)) is not None:
                 paths[name] = {"serverRelativeURL": _address(name, document)}
                 made = max(made, document.made)
+            await asyncio.sleep(0)
         # Upstream's aggregator leaves the type of this one document to its library, which takes it for text.
         headers = {"Content-Type": TEXT, "Last-Modified": formatdate(made, usegmt=True)}
         return Response(200, headers, orjson.dumps({"paths": paths}))
@@ -111,7 +123,7 @@ class Documents:
             from tiphys.api.openapi import custom_definitions, document_v2
 
             known = {**definitions(), **custom_definitions(self._scheme, for_v2=True)}
-            found = self._documents["v2"] = self._made(document_v2(self._scheme, known))
+            found = self._documents["v2"] = self._made(document_v2(self._scheme, known), custom=True)
         return found
 
     def _v3(self, name: str) -> Document | None:
@@ -124,12 +136,14 @@ class Documents:
                 return None
             known = {**definitions(), **custom_definitions(self._scheme, for_v2=False)}
             document = document_v3(self._scheme, known, name)
-            self._documents[key] = None if document is None else self._made(document)
+            group = name.removeprefix("apis/").partition("/")[0]
+            custom = any(r.custom for r in self._scheme.resources() if r.group == group)
+            self._documents[key] = None if document is None else self._made(document, custom)
         return self._documents[key]
 
-    def _made(self, source: Object) -> Document:
+    def _made(self, source: Object, custom: bool) -> Document:
         body = orjson.dumps(source)
-        return Document(source, body, hashlib.sha512(body).hexdigest().upper(), self._clock.now())
+        return Document(source, body, hashlib.sha512(body).hexdigest().upper(), self._clock.now(), custom)
 
     async def _form(self, document: Document, media: str) -> bytes:
         if media == JSON:
