@@ -12,7 +12,7 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tests.apiserver.test_openapi import WHEELS
-from tiphys.wire.http import Response
+from tiphys.wire.http import Headers, Request, Response
 
 Object = dict[str, Any]
 
@@ -337,5 +337,19 @@ def test_gos_zero_time_is_null() -> None:
         response = await world.raw("POST", "/api/v1/namespaces/default/events", event)
         made = orjson.loads(body_of(response))
         assert (made["firstTimestamp"], made["lastTimestamp"]) == ("0999-01-01T00:00:00Z", None)
+
+    run(work)
+
+
+@pytest.mark.parametrize(("kind", "events"), [("PartialObjectMetadata", 1), ("PartialObjectMetadataList", 0)])
+def test_a_watch_as_lists_of_metadata_ends_at_its_first_event(kind: str, events: int) -> None:
+    async def work(world: World) -> None:
+        await world.raw("POST", MAPS, {"metadata": {"name": "a"}})
+        accept = f"application/json;as={kind};v=v1;g=meta.k8s.io"
+        response = await world.admin._transport.send(  # the stream itself: a client would read objects of it
+            Request("GET", MAPS, "watch=1&resourceVersion=0&timeoutSeconds=1", Headers({"accept": accept})), timeout=5
+        )
+        lines = (await response.read()).splitlines()
+        assert (response.status, len(lines)) == (200, events)
 
     run(work)

@@ -12,7 +12,7 @@ import orjson
 
 from tiphys.api import errors, protobuf
 from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF
-from tiphys.apiserver.endpoints.negotiation import TABLE, Form
+from tiphys.apiserver.endpoints.negotiation import PARTIAL_LIST, TABLE, Form
 from tiphys.apiserver.endpoints.respond import entry_message, read_entry
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import partial, table
@@ -37,8 +37,12 @@ def event(form: Form, type: str, obj: Object) -> bytes:
     return orjson.dumps({"type": type, "object": obj}) + b"\n"
 
 
+class NoForm(Exception):
+    """An event has no form that was asked for: the watch ends without a word, as upstream's does."""
+
+
 def encoder(target: Target, form: Form) -> Encode:
-    """How an event about an entry is written in the form of a watch."""
+    """How an event about an entry is written in the form of a watch. An object is no list of metadata: ``NoForm``."""
     if form.is_plain and target.is_stored_version:
         head = target.head
         return lambda type, entry, change: change.line(type, entry, head)
@@ -48,6 +52,8 @@ def encoder(target: Target, form: Form) -> Encode:
         return _table_encoder(target, form)
 
     def encode(type: str, entry: Entry, change: Change) -> bytes:
+        if form.kind == PARTIAL_LIST:
+            raise NoForm
         obj = read_entry(target, entry)
         return event(form, type, partial(obj, form) if form.kind else obj)
 
@@ -90,7 +96,9 @@ def bookmark(target: Target, form: Form, revision: int, annotations: dict[str, s
 
 
 def failure_event(form: Form, error: Exception) -> bytes:
-    """The event that ends a watch that cannot go on."""
+    """The event that ends a watch that cannot go on; nothing if it is to end without one."""
+    if isinstance(error, NoForm):
+        return b""
     if isinstance(error, errors.StatusError):
         return error_event(form, error)
     log.error("a watch failed", exc_info=error)
