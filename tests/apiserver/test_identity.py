@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.apiserver.apiworld import World, run
 from tiphys.apiserver.bootstrap.identity import has_expired, lease_name
+from tiphys.wire.http import Headers, Peer, Request
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 
@@ -57,5 +58,26 @@ def test_leases_of_servers_that_are_gone_are_removed() -> None:
         await world.clock.sleep(3601)
         names = [lease["metadata"]["name"] for lease in (await world.json("GET", LEASES))["items"]]
         assert names == [lease_name("localhost"), "other"]
+
+    run(work)
+
+
+def test_a_certificate_that_cannot_be_verified_is_refused_unless_a_token_counts() -> None:
+    """As with Go's RequestClientCert: 401, though anonymous callers may see this path; the token alone is enough."""
+    problem = "x509: certificate has expired or is not yet valid"
+
+    async def work(world: World) -> None:
+        async def status(peer: Peer, **headers: str) -> int:
+            return (await world.server.handler(Request("GET", "/version", "", Headers(headers), b"", peer))).status
+
+        await world.namespace("n")
+        asked = {"spec": {"expirationSeconds": 3600}}
+        made = await world.json("POST", "/api/v1/namespaces/n/serviceaccounts/default/token", asked)
+        token = f"Bearer {made['status']['token']}"
+        refused = Peer("10.0.0.1", refused_certificate=problem, secure=True)
+        assert await status(Peer("10.0.0.1", secure=True)) == 200
+        assert await status(refused) == 401
+        assert await status(refused, authorization=token) == 200
+        assert await status(refused, authorization="Bearer wrong") == 401
 
     run(work)

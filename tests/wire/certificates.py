@@ -26,8 +26,10 @@ class Authority:
         )
         self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, shifted: datetime.timedelta = datetime.timedelta()
+    ) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC) + shifted
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -38,13 +40,15 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(hours=1))
         )
 
-    def issue(self, name: str, *, server: bool = False) -> tuple[bytes, bytes]:
-        """Certificate and key, as PEM."""
+    def issue(
+        self, name: str, *, server: bool = False, shifted: datetime.timedelta = datetime.timedelta()
+    ) -> tuple[bytes, bytes]:
+        """Certificate and key, as PEM; valid for an hour before and after now, ``shifted`` by so much."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         certificate = (
-            self._builder(_name(name), key.public_key())
+            self._builder(_name(name), key.public_key(), shifted)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .sign(self._key, hashes.SHA256())

@@ -66,7 +66,7 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
 from tiphys.wire.server import serve
-from tiphys.wire.tls import server_context
+from tiphys.wire.tls import Policy, server_context
 
 log = logging.getLogger(__name__)
 
@@ -326,7 +326,7 @@ class Kubelet:
         """Serve the kubelet's API; where the port is 0, the one that was given is reported."""
         config, tls = self.config, None
         if config.tls_cert is not None and config.tls_key is not None:
-            tls = server_context(config.tls_cert, config.tls_key, config.client_ca)
+            tls = server_context(config.tls_cert, config.tls_key, config.client_ca, policy=Policy(asks=True))
         server = await serve(KubeletServer(self).handle, config.address, config.port, tls=tls)
         stack.push_async_callback(server.close)
         config.port = server.port

@@ -28,10 +28,10 @@ def name_authorities(context: ssl.SSLContext, paths: Sequence[str]) -> None:
     for other in others:
         openssl.SSL_add_file_cert_subjects_to_stack(names, other)
     openssl.ERR_clear_error()
-    openssl.SSL_CTX_set_client_CA_list(_pointer(context), names)  # which owns the names from now on
+    openssl.SSL_CTX_set_client_CA_list(openssl_context(context), names)  # which owns the names from now on
 
 
-def _pointer(context: ssl.SSLContext) -> ctypes.c_void_p:
+def openssl_context(context: ssl.SSLContext) -> ctypes.c_void_p:
     """OpenSSL's context: the first field of the Python object, behind the head that all objects have."""
     return ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
 

@@ -29,6 +29,8 @@ class Peer:
     port: int = 0
     certificate: bytes | None = None
     """The client certificate in DER; the TLS layer has verified it against the server's client CA."""
+    refused_certificate: str = ""
+    """What is wrong with a certificate that the client showed and that could not be verified."""
     secure: bool = False
     """Whether the bytes travel by TLS, or never leave the process."""
     identity: tuple[str, tuple[str, ...]] | None = None

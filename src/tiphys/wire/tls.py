@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.runtime.clock import Clock
+from tiphys.wire import clientcerts
 from tiphys.wire.ciphers import DEFAULT
 from tiphys.wire.clientauthorities import name_authorities
 
@@ -41,6 +42,9 @@ class Policy:
     ciphers: str = ""
     """OpenSSL's list of cipher suites for TLS 1.2 (``wire.ciphers`` makes one); empty: ``DEFAULT`` there."""
     alpn: tuple[str, ...] = HTTP2_AND_1
+    asks: bool = False
+    """A client's certificate that cannot be verified does not end the handshake: see ``wire.clientcerts``. Only for
+    servers behind ``TlsLayer``, which keeps such certificates from counting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class ServerContext(ssl.SSLContext):
     _current: ssl.SSLContext
     _by_name: dict[str, ssl.SSLContext]
     _policy: Policy
+    asks = False
+    """Whether certificates of clients are verified only beside the handshake, by ``wire.clientcerts``."""
 
     def reload(self, cert: Pem, key: Pem, client_ca: Authorities = None, more: Sequence[KeyPair] = ()) -> None:
         """Use these from the next handshake on. Raises OSError or ssl.SSLError, and then changes nothing."""
@@ -91,7 +97,7 @@ def server_context(
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context._policy = policy or Policy()
-    _set_up(context, cert, key, client_ca, context._policy)
+    context.asks = _set_up(context, cert, key, client_ca, context._policy)
     context.reload(cert, key, client_ca, more)
     context.sni_callback = context._choose
     return context
@@ -158,7 +164,8 @@ def _inner(cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> ssl.S
     return context
 
 
-def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> None:
+def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> bool:
+    """Make a server's context; whether it asks as ``Policy.asks`` wants it."""
     context.minimum_version = policy.minimum
     context.set_ciphers(policy.ciphers or DEFAULT)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -170,6 +177,7 @@ def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities
         _trust(context, ca)
     with contextlib.ExitStack() as stack:
         name_authorities(context, [stack.enter_context(_as_path(ca)) for ca in _each(client_ca)])
+    return policy.asks and client_ca is not None and clientcerts.ask(context)
 
 
 def _each(authorities: Authorities) -> tuple[Pem, ...]:

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from tiphys.wire import clientcerts
 from tiphys.wire.parting import unread
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class TlsLayer(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_asked",
         "_closing",
         "_heard_goodbye",
         "_held",
@@ -39,6 +41,7 @@ class TlsLayer(asyncio.Protocol):
         "_inner",
         "_make",
         "_object",
+        "_outcome",
         "_outgoing",
         "_paused",
         "_pending",
@@ -69,6 +72,8 @@ class TlsLayer(asyncio.Protocol):
             server_side=context.protocol == ssl.PROTOCOL_TLS_SERVER,
             server_hostname=server_hostname,
         )
+        self._asked: bool = getattr(context, "asks", False)
+        self._outcome = clientcerts.Outcome()
         self._make = make
         self._ready = ready
         self._pending = pending
@@ -131,6 +136,8 @@ class TlsLayer(asyncio.Protocol):
         """Take a step; whether it was the last."""
         if self._closing:
             return False
+        if self._asked:
+            clientcerts.noting(self._outcome)
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
@@ -245,6 +252,10 @@ class TlsLayer(asyncio.Protocol):
     def tls(self) -> ssl.SSLObject:
         return self._object
 
+    def client_certificate(self) -> tuple[bytes | None, str]:
+        """The other side's certificate in DER, if it is verified; and what is wrong with one that is not."""
+        return clientcerts.shown(self._object, self._outcome, asked=self._asked)
+
     @property
     def inner(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, self._inner)
@@ -300,6 +311,8 @@ class TlsTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "ssl_object":
             return self._layer.tls
+        if name == "client_certificate":
+            return self._layer.client_certificate()
         return self._layer.raw.get_extra_info(name, default)
 
     def is_closing(self) -> bool:

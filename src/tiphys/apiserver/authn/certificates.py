@@ -56,6 +56,8 @@ class ClientCertificates:
 
     async def authenticate(self, request: Request) -> User | None:
         der = request.peer.certificate
+        if request.peer.refused_certificate:
+            raise Rejected(request.peer.refused_certificate)
         if der is None:
             return None
         if self._issuers is not None and not self._issuers.signed(der):

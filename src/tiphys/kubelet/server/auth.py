@@ -62,6 +62,8 @@ class Authenticator:
         token = bearer_token(next(iter(request.headers.each("authorization")), ""))
         if token and self._tokens:
             return await self._user_of_token(token)
+        if request.peer.refused_certificate:
+            return None
         return ANONYMOUS if self._anonymous else None
 
     async def _user_of_token(self, token: str) -> User | None:

@@ -105,13 +105,14 @@ class Http1Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = cast(asyncio.Transport, transport)
         address, port = peer_of(transport)
-        certificate = None
+        certificate, refused = None, ""
         if (tls := transport.get_extra_info("ssl_object")) is not None:
             if tls.selected_alpn_protocol() == "h2":
                 self._speak_http2()
                 return
-            certificate = tls.getpeercert(binary_form=True)
-        self._peer = Peer(address, port, certificate, secure=self._server.secure)
+            shown = transport.get_extra_info("client_certificate")  # None: asyncio's TLS, which has verified it
+            certificate, refused = shown or (tls.getpeercert(binary_form=True), "")
+        self._peer = Peer(address, port, certificate, refused, secure=self._server.secure)
         self._server.add(self)
         if self._server.closing:
             self._transport.close()

@@ -74,8 +74,8 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         address, port = peer_of(transport)
-        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        self._peer = Peer(address, port, certificate, secure=True)
+        certificate, refused = transport.get_extra_info("client_certificate")
+        self._peer = Peer(address, port, certificate, refused, secure=True)
         self._server.add(self)
         self._protocol.initiate_connection()
         self._protocol.increment_flow_control_window(_WINDOW)
