@@ -17,11 +17,13 @@ from tiphys.cluster.reset import _remove_folder, _unmount
 from tiphys.kubelet import labels
 from tiphys.kubelet.container import mounts as container_mounts
 from tiphys.kubelet.container.log_rotation import clean
-from tiphys.kubelet.container.logs import open_log, read_last_lines
+from tiphys.kubelet.container.logs import open_links, open_log, read_last_lines
 from tiphys.kubelet.container.messages import termination_message
+from tiphys.kubelet.node.gc import ContainerGC
 from tiphys.kubelet.runtime.service import ContainerState, ContainerStatus, MountStatus
 from tiphys.kubelet.server.node_logs import node_logs
 from tiphys.kubelet.volumes import mounts
+from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.manager import MountedVolume, remove_mounted_tree
 from tiphys.kubelet.volumes.ownership import give_to_group
 from tiphys.kubelet.volumes.payloads import MountFailure
@@ -361,3 +363,38 @@ def test_recursively_read_only_mounts_are_what_was_asked_for(
             container_mounts.recursive_read_only({"name": "v", **mount}, supported=supported)
     else:
         assert container_mounts.recursive_read_only({"name": "v", **mount}, supported=supported) is answer
+
+
+def test_a_link_that_leads_nowhere_makes_no_file_of_the_host(place: Path) -> None:
+    """A pod may leave such a link where another pod's hostPath is to be made."""
+    shared = place / "shared"
+    shared.mkdir()
+    (shared / "file").symlink_to(place / "host" / "made")
+    (shared / "folder").symlink_to(place / "host" / "folder")
+    for path, kind in (("file", "FileOrCreate"), ("folder", "DirectoryOrCreate"), ("folder/x", "DirectoryOrCreate")):
+        with pytest.raises(OSError):
+            prepare_host_path(str(shared / path), kind)
+    assert prepare_host_path(str(shared / "a" / "b"), "DirectoryOrCreate").is_dir()
+    assert untouched(place)
+    # But links of the host's own are followed, as everywhere.
+    (place / "here").symlink_to(shared)
+    assert prepare_host_path(str(place / "here" / "new"), "FileOrCreate").is_file()
+    assert (shared / "new").is_file()
+
+
+def test_links_to_logs_are_made_and_removed_in_their_folder_only(place: Path) -> None:
+    (place / "log").mkdir()
+    (place / "log" / "containers").symlink_to(place / "host")
+    with pytest.raises(OSError):
+        open_links(place / "log" / "containers")
+    logs, links = place / "log" / "pods", place / "log" / "links"
+    (logs / "p").mkdir(parents=True)
+    (logs / "p" / "0.log").touch()
+    collector = ContainerGC(None, str(logs), str(links))  # type: ignore[arg-type]
+    with open_links(links) as opened:
+        for name, target in (("live", logs / "p/0.log"), ("dead", logs / "p/1.log"), ("other", place / "gone")):
+            os.symlink(target, f"{name}.log", dir_fd=opened.descriptor)
+    (links / "file.log").touch()
+    collector._remove_dead_links()
+    assert sorted(os.listdir(links)) == ["file.log", "live.log", "other.log"]
+    assert untouched(place)

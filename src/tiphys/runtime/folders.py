@@ -219,6 +219,9 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         os.close(self.descriptor)
 
     def open(self, path: str, flags: int, mode: int = 0, *, follow: bool = False) -> int:

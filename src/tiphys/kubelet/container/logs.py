@@ -60,6 +60,16 @@ def log_folder_of(path: Path) -> Folder:
         return root.folder("/".join(path.parts[-3:-1]))
 
 
+def open_links(folder: Path) -> Folder:
+    """The folder of links to all logs, made if it is missing. One that is itself a link is refused: ``OSError``.
+
+    Pods that collect logs have the folder above it mounted.
+    """
+    folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with Folder.at(folder.parent) as above:
+        return above.make_folders(folder.name, 0o755)
+
+
 def open_log(path: Path) -> BinaryIO:
     """A container's log, open for reading. What is no file, a link say, is refused with ``OSError``."""
     with log_folder_of(path) as folder:

@@ -10,10 +10,12 @@ import contextlib
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tiphys.kubelet import labels
+from tiphys.kubelet.container.logs import open_links
 from tiphys.kubelet.recorder import EventType
 from tiphys.kubelet.runtime.service import (
     Container,
@@ -26,7 +28,7 @@ from tiphys.kubelet.runtime.service import (
     Sandbox,
 )
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.folders import remove_tree
+from tiphys.runtime.folders import Folder, remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +108,21 @@ class ContainerGC:
                 await self._runtime.remove_container(container_id)
 
     def _remove_dead_links(self) -> None:
-        if self._log_links is None or not self._log_links.is_dir():
+        if self._log_links is None:
             return
-        for link in self._log_links.glob("*.log"):
-            if link.is_symlink() and str(self._log_root) in os.readlink(link) and not link.exists():
-                link.unlink(missing_ok=True)
+        try:
+            with open_links(self._log_links) as links:
+                for name in links.names():
+                    if name.endswith(".log") and self._is_dead_link(links, name):
+                        links.unlink(name)
+        except OSError as error:
+            log.warning("cannot remove links to logs that are gone: %s", error)
+
+    def _is_dead_link(self, links: Folder, name: str) -> bool:
+        if not stat.S_ISLNK(links.stat(name).st_mode):
+            return False
+        target = os.readlink(name, dir_fd=links.descriptor)
+        return target.startswith(f"{self._log_root}/") and not os.path.lexists(target)
 
 
 def _remove_logs(folder: Path) -> None:

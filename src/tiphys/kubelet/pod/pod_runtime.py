@@ -15,6 +15,7 @@ from tiphys.kubelet.container.builder import ConfigBuilder, ConfigFailure
 from tiphys.kubelet.container.hooks import HookFailure, HookRunner
 from tiphys.kubelet.container.images import ImageFailure, ImageManager
 from tiphys.kubelet.container.killer import Killer
+from tiphys.kubelet.container.logs import open_links
 from tiphys.kubelet.container.messages import termination_message
 from tiphys.kubelet.container.runtime_classes import HandlerFailure, RuntimeClasses
 from tiphys.kubelet.pod import pods
@@ -335,9 +336,9 @@ class PodRuntime:
         folder = self._settings.container_log_links
         if not folder or not path.exists():
             return
-        link = f"{folder}/{pods.name_of(pod)}_{pods.namespace_of(pod)}_{container}-{container_id}.log"
+        link = f"{pods.name_of(pod)}_{pods.namespace_of(pod)}_{container}-{container_id}.log"
         try:
-            os.makedirs(folder, 0o755, exist_ok=True)
-            os.symlink(path, link)
+            with open_links(Path(folder)) as links:
+                os.symlink(path, link, dir_fd=links.descriptor)
         except OSError as error:
             log.warning("cannot link the log of %s/%s: %s", pods.key_of(pod), container, error.strerror)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tiphys.api.gotext import quote
 from tiphys.controlkit.objects import parse_time
-from tiphys.kubelet.container.logs import LogOptions, read_log
+from tiphys.kubelet.container.logs import LogOptions, open_log, read_log
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure, RuntimeService
@@ -96,7 +96,12 @@ def choose_run(status: Object, pod: Pod, name: str, previous: bool) -> str:
 
 
 def _is_there(path: Path) -> bool:
-    return path.exists()
+    """Whether there is a log to read: a file, not a link that a pod has put in its place."""
+    try:
+        open_log(path).close()
+    except OSError:
+        return False
+    return True
 
 
 def _bare(identity: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 from tiphys.kubelet.volumes.payloads import MountFailure
+from tiphys.runtime.folders import Folder
 
 _CHECKS = {
     "Directory": (stat.S_ISDIR, "a directory"),
@@ -16,13 +18,22 @@ _CHECKS = {
 }
 
 
+def _create(place: Path, *, is_folder: bool) -> None:
+    """What is missing of a path. A link that leads nowhere is refused: another pod may have put it there."""
+    existing = next(parent for parent in place.parents if parent.is_dir())
+    missing = str(place.relative_to(existing))
+    with Folder.at(existing) as base:
+        if is_folder:
+            base.make_folders(missing, 0o755).close()
+        else:
+            os.close(base.make_file(missing, 0o644))
+
+
 def prepare_host_path(path: str, kind: str) -> Path:
     """Check or make the path by its type. Raises ``MountFailure`` with upstream's message."""
     place = Path(path)
-    if kind == "DirectoryOrCreate" and not place.exists():
-        place.mkdir(mode=0o755, parents=True)
-    if kind == "FileOrCreate" and not place.exists():
-        place.touch(mode=0o644)
+    if kind.endswith("OrCreate") and not place.exists():
+        _create(place, is_folder=kind.startswith("Directory"))
     check, words = _CHECKS.get(kind.removesuffix("OrCreate"), (None, ""))
     if check is None:
         return place
