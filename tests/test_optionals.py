@@ -7,7 +7,6 @@ A pointer in the published types tells an absent value from a zero one. A truth 
 from __future__ import annotations
 
 import ast
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +37,9 @@ ALLOWED = {
 
 def pointers() -> set[str]:
     """The fields that are pointers to a number or a text wherever they occur."""
-    table = orjson.loads(gzip.decompress((SOURCE / "api/data/types.json.gz").read_bytes()))
-    rows = [(name, row) for found in table.values() for name, row in found["fields"].items()]
+    paragraphs = (SOURCE / "api/data/types.txt").read_text().rstrip("\n").split("\n\n")[1:]
+    lines = [line.split(" ", 1) for paragraph in paragraphs for line in paragraph.splitlines()[1:]]
+    rows = [(name, (*orjson.loads(described), "")) for name, described in lines]
     optional = {name for name, row in rows if "p" in row[1] and row[0][0] in ("integer", "string")}
     return optional - {name for name, row in rows if "p" not in row[1] or row[0][0] == "boolean"}
 

@@ -1,6 +1,6 @@
 """The field tree of every type: what decoding, patching, applying and defaulting need to know about a field.
 
-Built-in types come from the table ``data/types.json.gz``: the published OpenAPI
+Built-in types come from the table ``data/types.txt``: the published OpenAPI
 definitions joined with what they leave out, the Go types' empty-value rules. A tree is built when it is first asked
 for, and shared; types that contain themselves are cycles in it. Custom resources make the same tree from their
 structural schema.
@@ -10,7 +10,7 @@ Source: the published OpenAPI definitions of Kubernetes v1.36, KEP-555 (list and
 
 from __future__ import annotations
 
-import gzip
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from threading import RLock
@@ -87,10 +87,15 @@ META_KINDS = {
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 
 
+Extras = Mapping[str, Any]
+NO_EXTRAS: Extras = {}
+
+
 @cache
-def _table() -> dict[str, Any]:
-    data = (Path(__file__).parent / "data" / "types.json.gz").read_bytes()
-    return orjson.loads(gzip.decompress(data))  # type: ignore[no-any-return]
+def _table() -> dict[str, str]:
+    """The paragraph of each published definition in ``data/types.txt``, which says how it is to be read."""
+    text = (Path(__file__).parent / "data" / "types.txt").read_text()
+    return {paragraph.partition(" ")[0]: paragraph for paragraph in text.rstrip("\n").split("\n\n")[1:]}
 
 
 _built: dict[str, Schema] = {}
@@ -115,11 +120,13 @@ def _build(name: str) -> Schema:
         known = _built.get(name) or _building.get(name)
         if known is not None:
             return known
-        row = _table()[name]
+        head, *lines = _table()[name].split("\n")
+        _, go, *map_type = head.split(" ")
         is_whole = not _building
-        schema = _building[name] = Schema(OBJECT, row["go"], name, map_type=row.get("map", GRANULAR))
-        for field_name, (type_, flags, embedded, extras) in row["fields"].items():
-            schema.fields[field_name] = _field(field_name, type_, flags, embedded, extras)
+        schema = _building[name] = Schema(OBJECT, go, name, map_type=map_type[0] if map_type else GRANULAR)
+        for line in lines:
+            field_name, _, described = line.partition(" ")
+            schema.fields[field_name] = _field(field_name, *orjson.loads(described))
             schema.fields[field_name].keeps_empty = (name, field_name) in _KEEP_EMPTY
         if is_whole:
             _built.update(_building)
@@ -138,7 +145,7 @@ def object_meta() -> Schema:
     return schema_of(f"{_META}.ObjectMeta")
 
 
-def _field(name: str, type_: list[Any], flags: str, embedded: str, extras: dict[str, Any]) -> Field:
+def _field(name: str, type_: list[Any], flags: str = "", embedded: str = "", extras: Extras = NO_EXTRAS) -> Field:
     schema = _node(type_)
     strategy = tuple(extras["strategy"].split(",")) if "strategy" in extras else ()
     merge_key = extras.get("merge", "")
@@ -159,7 +166,7 @@ def _field(name: str, type_: list[Any], flags: str, embedded: str, extras: dict[
     )
 
 
-def _list_type(extras: dict[str, Any], strategy: tuple[str, ...], merge_key: str) -> tuple[str, tuple[str, ...]]:
+def _list_type(extras: Extras, strategy: tuple[str, ...], merge_key: str) -> tuple[str, tuple[str, ...]]:
     """Where no list type is published, the patch strategy says what apply does."""
     if "list" in extras:
         return extras["list"], tuple(extras.get("keys", ()))

@@ -3,46 +3,83 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from tiphys.validation.lazily import Function, Module
 from tiphys.validation.shared.rules import Rules, not_stored
 
-apiregistration = Module("tiphys.validation.apiregistration")
-apps = Module("tiphys.validation.apps")
-authentication = Module("tiphys.validation.authentication")
-authorization = Module("tiphys.validation.authorization")
-autoscaling = Module("tiphys.validation.autoscaling")
-certificates = Module("tiphys.validation.certificates")
-coordination = Module("tiphys.validation.coordination")
-discovery = Module("tiphys.validation.discovery")
-flowcontrol = Module("tiphys.validation.flowcontrol")
-networking = Module("tiphys.validation.networking")
-policy = Module("tiphys.validation.policy")
-rbac = Module("tiphys.validation.rbac")
-runtimeclass = Module("tiphys.validation.runtimeclass")
-scheduling = Module("tiphys.validation.scheduling")
-storage = Module("tiphys.validation.storage")
-policies = Module("tiphys.validation.admissionregistration.policies")
-webhooks = Module("tiphys.validation.admissionregistration.webhooks")
-definition = Module("tiphys.validation.apiextensions.definition")
-cronjob = Module("tiphys.validation.batch.cronjob")
-job = Module("tiphys.validation.batch.job")
-jobstatus = Module("tiphys.validation.batch.jobstatus")
-configuration = Module("tiphys.validation.core.configuration")
-endpoints = Module("tiphys.validation.core.endpoints")
-event = Module("tiphys.validation.core.event")
-namespace = Module("tiphys.validation.core.namespace")
-node = Module("tiphys.validation.core.node")
-persistentvolume = Module("tiphys.validation.core.persistentvolume")
-persistentvolumeclaim = Module("tiphys.validation.core.persistentvolumeclaim")
-pod = Module("tiphys.validation.pods.pod")
-podstatus = Module("tiphys.validation.pods.podstatus")
-podupdate = Module("tiphys.validation.pods.podupdate")
-quota = Module("tiphys.validation.core.quota")
-replicationcontroller = Module("tiphys.validation.core.replicationcontroller")
-service = Module("tiphys.validation.core.service")
-claims = Module("tiphys.validation.resource.claims")
-slices = Module("tiphys.validation.resource.slices")
+if TYPE_CHECKING:  # as the type checker, editors and search see them
+    from tiphys.validation import (
+        apiregistration,
+        apps,
+        authentication,
+        authorization,
+        autoscaling,
+        certificates,
+        coordination,
+        discovery,
+        flowcontrol,
+        networking,
+        policy,
+        rbac,
+        runtimeclass,
+        scheduling,
+        storage,
+    )
+    from tiphys.validation.admissionregistration import policies, webhooks
+    from tiphys.validation.apiextensions import definition
+    from tiphys.validation.batch import cronjob, job, jobstatus
+    from tiphys.validation.core import (
+        configuration,
+        endpoints,
+        event,
+        namespace,
+        node,
+        persistentvolume,
+        persistentvolumeclaim,
+        quota,
+        replicationcontroller,
+        service,
+    )
+    from tiphys.validation.pods import pod, podstatus, podupdate
+    from tiphys.validation.resource import claims, slices
+else:
+    apiregistration = Module("tiphys.validation.apiregistration")
+    apps = Module("tiphys.validation.apps")
+    authentication = Module("tiphys.validation.authentication")
+    authorization = Module("tiphys.validation.authorization")
+    autoscaling = Module("tiphys.validation.autoscaling")
+    certificates = Module("tiphys.validation.certificates")
+    coordination = Module("tiphys.validation.coordination")
+    discovery = Module("tiphys.validation.discovery")
+    flowcontrol = Module("tiphys.validation.flowcontrol")
+    networking = Module("tiphys.validation.networking")
+    policy = Module("tiphys.validation.policy")
+    rbac = Module("tiphys.validation.rbac")
+    runtimeclass = Module("tiphys.validation.runtimeclass")
+    scheduling = Module("tiphys.validation.scheduling")
+    storage = Module("tiphys.validation.storage")
+    policies = Module("tiphys.validation.admissionregistration.policies")
+    webhooks = Module("tiphys.validation.admissionregistration.webhooks")
+    definition = Module("tiphys.validation.apiextensions.definition")
+    cronjob = Module("tiphys.validation.batch.cronjob")
+    job = Module("tiphys.validation.batch.job")
+    jobstatus = Module("tiphys.validation.batch.jobstatus")
+    configuration = Module("tiphys.validation.core.configuration")
+    endpoints = Module("tiphys.validation.core.endpoints")
+    event = Module("tiphys.validation.core.event")
+    namespace = Module("tiphys.validation.core.namespace")
+    node = Module("tiphys.validation.core.node")
+    persistentvolume = Module("tiphys.validation.core.persistentvolume")
+    persistentvolumeclaim = Module("tiphys.validation.core.persistentvolumeclaim")
+    pod = Module("tiphys.validation.pods.pod")
+    podstatus = Module("tiphys.validation.pods.podstatus")
+    podupdate = Module("tiphys.validation.pods.podupdate")
+    quota = Module("tiphys.validation.core.quota")
+    replicationcontroller = Module("tiphys.validation.core.replicationcontroller")
+    service = Module("tiphys.validation.core.service")
+    claims = Module("tiphys.validation.resource.claims")
+    slices = Module("tiphys.validation.resource.slices")
 
 RULES: dict[tuple[str, str, str], Rules] = {
     ("", "", "Binding"): not_stored(replicationcontroller.validate_binding),

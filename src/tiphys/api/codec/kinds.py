@@ -1,16 +1,13 @@
 """Which kinds a body may name: what the original's schemes know, served or not.
 
 A body of a wrong kind is refused in one of several ways, depending on whether its kind is known at all.
-``data/kinds.json.gz`` lists the known kinds by API version, with their Go types.
+``data/kinds.txt`` lists the known kinds by API version.
 """
 
 from __future__ import annotations
 
-import gzip
 from functools import cache
 from pathlib import Path
-
-import orjson
 
 from tiphys.api.scheme import GroupVersionKind
 
@@ -25,10 +22,11 @@ _META_KINDS = frozenset(
 
 
 @cache
-def _known() -> dict[str, dict[str, str]]:
-    data = (Path(__file__).parent.parent / "data" / "kinds.json.gz").read_bytes()
-    found: dict[str, dict[str, str]] = orjson.loads(gzip.decompress(data))
-    return found
+def _known() -> dict[str, frozenset[str]]:
+    """By API version."""
+    text = (Path(__file__).parent.parent / "data" / "kinds.txt").read_text()
+    rows = (line.partition(": ") for line in text.splitlines() if not line.startswith("#"))
+    return {api_version: frozenset(kinds.split()) for api_version, _, kinds in rows}
 
 
 def go_type(api_version: str, kind: str, expected: GroupVersionKind) -> str | None:
@@ -37,7 +35,11 @@ def go_type(api_version: str, kind: str, expected: GroupVersionKind) -> str | No
         group = api_version.rpartition("/")[0]
         own = group == expected.group and kind.removesuffix("List") == expected.kind
         return f"{api_version.rpartition('/')[2]}.{kind}" if own or kind in _META_KINDS else None
-    return _known().get(api_version, {}).get(kind)
+    kinds = _known().get(api_version)
+    if kinds is None or not (kind in kinds or kind in _META_KINDS):
+        return None
+    # The kinds that every version has are of one Go type.
+    return f"v1.{kind}" if kind in _META_KINDS else f"{api_version.rpartition('/')[2]}.{kind}"
 
 
 def scheme_name(expected: GroupVersionKind) -> str:
