@@ -23,7 +23,7 @@ from tiphys.cel.patience import Lengthy, Patience, limited
 
 T = TypeVar("T")
 
-BIG = 32 * 1024
+BIG = 16 * 1024
 """Bytes of JSON from which on work on an object goes aside: it takes at most some 0.1 s of the loop below."""
 _THREADS = 2
 """More would not be faster, as they share one interpreter with the loop."""
@@ -46,10 +46,6 @@ def _uncollected(work: Callable[[], T]) -> T:
         return work()
     finally:
         gc.enable()
-
-
-async def aside_if(big: bool, work: Callable[[], T]) -> T:
-    return await aside(work) if big else work()
 
 
 async def patiently(patience: Patience, work: Callable[[], T]) -> T:

@@ -94,6 +94,12 @@ class _Patch:
     # -- the three kinds of patches
 
     def json(self) -> Decoded:
+        try:
+            return self._json()
+        except RecursionError:  # operations can nest what they move deeper than any body is
+            raise _unprocessable() from None
+
+    def _json(self) -> Decoded:
         operations = self._plain_operations()
         if operations is not None:
             found = self._clean(_operated(self.current, operations)[0])

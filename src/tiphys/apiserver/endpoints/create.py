@@ -6,7 +6,7 @@ from typing import Any
 
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
-from tiphys.apiserver.aside import aside_if
+from tiphys.apiserver.aside import aside
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import write_options
@@ -31,7 +31,7 @@ async def create(call: Call, target: Target, admission: AdmissionChain) -> Respo
         dedup_owner_references(obj, call)
         return manage(target, None, obj, options, write.now)
 
-    obj = await aside_if(write.big, read)
+    obj = await aside(read) if write.big else read()
     attributes = attributes_of(call, target, CREATE, options)
     attributes.name, attributes.object = obj["metadata"].get("name", ""), obj
     if target.is_namespaces:

@@ -14,7 +14,7 @@ from tiphys.api.apply import apply, read_applied
 from tiphys.api.patch import APPLY_PATCH, JSON_PATCH
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE
 from tiphys.apiserver.admission.chain import AdmissionChain
-from tiphys.apiserver.aside import aside_if
+from tiphys.apiserver.aside import aside
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import WriteOptions, write_options
@@ -43,14 +43,18 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
     options = write_options(call, "PatchOptions", apply=media == APPLY_PATCH)
     write = target.write(call, options, target.subresource)
     write.big = write.big or (media == JSON_PATCH and _may_copy(call.request.body))
-    change = await aside_if(write.big, lambda: _change(call, target, media, options, write.now))
+
+    def read() -> Change:
+        return _change(call, target, media, options, write.now)
+
+    change = await aside(read) if write.big else read()
 
     async def transform(stored: Object | None) -> Object:
         def changed() -> tuple[Object | None, Object]:
             old = None if stored is None else target.working(stored)
             return old, change(old)
 
-        old, new = await aside_if(write.big, changed)
+        old, new = await aside(changed) if write.big else changed()
         _check(call, target, old, new, write.namespace)
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old

@@ -7,7 +7,7 @@ from typing import Any
 from tiphys.api.meta.copying import copy
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE
 from tiphys.apiserver.admission.chain import AdmissionChain
-from tiphys.apiserver.aside import aside_if
+from tiphys.apiserver.aside import aside
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import write_options
@@ -32,7 +32,11 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
     form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "UpdateOptions")
     write = target.write(call, options, target.subresource)
-    sent = await aside_if(write.big, lambda: target.decode(call, options))
+
+    def read() -> Object:
+        return target.decode(call, options)
+
+    sent = await aside(read) if write.big else read()
     if target.resource.namespaced:
         match_namespace(sent["metadata"], write.namespace)
     check_name(sent, call.info.name, write.namespace)
@@ -43,7 +47,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
             old = None if stored is None else target.working(stored)
             return old, manage(target, old, copy(sent), options, write.now)
 
-        old, new = await aside_if(write.big, change)
+        old, new = await aside(change) if write.big else change()
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
         await admission.mutate(attributes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.pods.disabled import drop_disabled
-from tiphys.apiserver.aside import aside, aside_if, patiently
+from tiphys.apiserver.aside import aside, patiently
 from tiphys.apiserver.registry.registry import Registry, Validate
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.storage.entry import Entry
@@ -98,7 +98,10 @@ async def before_create(registry: Registry, obj: Object, write: Write) -> None:
         for warning in strategy.warnings(obj, None):
             write.warn(warning)
 
-    await aside_if(write.big, prepare)
+    if write.big:
+        await aside(prepare)
+    else:
+        prepare()
     await checked(registry, write, check)
 
 
