@@ -29,10 +29,10 @@ from tiphys.apiserver import aside
 Object = dict[str, Any]
 
 EVERYTHING = os.environ.get("TIPHYS_BOUNDS") == "all"
-SIZE = 16
+SIZE = 24
 MOST_GROWTH = 2.6
 """Of the added steps, if the added items double: 2 is linear, 4 quadratic; sorting and growing tables lie between."""
-SLACK = 800
+SLACK = 1500
 FORMS = ("distinct", "equal")
 VERBS = ("create", "update", "merge", "strategic", "json", "apply")
 _MEDIA = {
@@ -108,7 +108,7 @@ async def steps(world: World, place: Place, verb: str, size: int, form: str) -> 
 
 async def judge(world: World, place: Place, verb: str, form: str) -> str:
     """What is wrong with the growth of this place; empty if nothing is."""
-    await steps(world, place, verb, 4 * SIZE, form)  # whatever is made once
+    await steps(world, place, verb, SIZE, form)  # whatever is made once
     counts = [await steps(world, place, verb, size, form) for size in (SIZE, 2 * SIZE, 4 * SIZE)]
     (first, _), (second, _), (third, status) = counts
     assert status != 404, (place, verb, "does not exist")
