@@ -69,3 +69,21 @@ def test_pings_are_answered_between_frames_and_not_passed_on(seed: int) -> None:
         assert others == down
 
     asyncio.run(main())
+
+
+def test_a_client_that_pings_and_reads_nothing_is_read_no_further() -> None:
+    async def main() -> None:
+        near, far = stream_pair()
+        stream = PingsAnswered(far)
+        reading = asyncio.create_task(stream.read())
+        for number in range(200_000):
+            near.write(ping_frame(2 * number + 1))
+            if number % 1000 == 0:
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not reading.done()
+        assert len(near._incoming.buffer) < 1_000_000, "answers that wait"
+        reading.cancel()
+
+    asyncio.run(main())

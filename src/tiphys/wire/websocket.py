@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import logging
 import os
@@ -126,7 +127,9 @@ class WebSocket:
             else:
                 self._protocol.receive_eof()
                 self._over = True
-            self._flush()
+            if self._flush():
+                with contextlib.suppress(ConnectionError):
+                    await self._stream.drain()  # who pings without reading is read no further
             for frame in self._protocol.events_received():
                 self._take(frame)  # type: ignore[arg-type]
             self._over = self._over or self._protocol.close_expected()
@@ -183,10 +186,12 @@ class WebSocket:
         self._over = True
         self._stream.close()
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Send what there is; whether there was anything."""
         data = b"".join(self._protocol.data_to_send())
         if data:
             self._stream.write(data)
+        return bool(data)
 
 
 class Message(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import cast
@@ -17,6 +18,17 @@ from tiphys.wire.stream import TransportStream, WriteGate
 _HIGH_WATER = 512 * 1024
 _LOW_WATER = 128 * 1024
 _MAX_HEAD = 1024 * 1024
+
+
+class Body(enum.Enum):
+    """How the end of a response's body is found."""
+
+    FRAMED = enum.auto()
+    """By its length, or by chunks: the parser knows."""
+    TO_END = enum.auto()
+    """By the connection's end."""
+    NONE = enum.auto()
+    """It has none, whatever its head says: the answer to a HEAD, or a 101 without an Upgrade field."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -34,9 +46,8 @@ class ClientConnection(asyncio.Protocol):
         self._head: asyncio.Future[SocketResponse] | None = None
         self._response: SocketResponse | None = None
         self._raw: TransportStream | None = None
-        self._to_end = False
+        self._body = Body.FRAMED
         self._keep_alive = False
-        self._bodiless = False
         self._paused = False
         self._head_size = 0
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -89,7 +100,7 @@ class ClientConnection(asyncio.Protocol):
         except HttpParserUpgrade as upgrade:
             self._take_over(data[upgrade.args[0] :])
         except HttpParserError as error:
-            if self._bodiless:
+            if self._body is Body.NONE:
                 self._end_bodiless()
             else:
                 self._fail(ConnectionError(f"malformed response: {error}"))
@@ -113,7 +124,7 @@ class ClientConnection(asyncio.Protocol):
             self._raw.feed_eof(error)
         elif error is not None and self._response is not None:
             self.data_received(unread(self._transport))
-        if self._response is not None and self._to_end and error is None:
+        if self._response is not None and self._body is Body.TO_END and error is None:
             self._response.complete()
             self._response = None
         else:
@@ -149,12 +160,13 @@ class ClientConnection(asyncio.Protocol):
             raise HttpParserError("a response that nobody waits for")
         headers = Headers.of(self._fields)
         self._keep_alive = self._parser.should_keep_alive()
-        self._to_end = "content-length" not in headers and "transfer-encoding" not in headers
+        framed = "content-length" in headers or "transfer-encoding" in headers
+        self._body = Body.FRAMED if framed else Body.TO_END
         self._response = response = SocketResponse(status, headers, self)
         head.set_result(response)
         if self._method == "HEAD" or (status == 101 and not self._parser.should_upgrade()):
             # The parser cannot be told that no body follows: it is stopped here, and replaced.
-            self._bodiless = True
+            self._body = Body.NONE
             raise HttpParserError("no body")
 
     def on_body(self, data: bytes) -> None:
@@ -171,7 +183,7 @@ class ClientConnection(asyncio.Protocol):
         self._idle_again()
 
     def _end_bodiless(self) -> None:
-        self._bodiless = False
+        self._body = Body.FRAMED
         self._parser = HttpResponseParser(self)
         response, self._response = self._response, None
         if response is None:

@@ -15,6 +15,7 @@ spdystream (``grants=False``): what it has closed must not be written to (see ``
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections.abc import Callable, Mapping
 
@@ -36,6 +37,7 @@ from tiphys.wire.spdy.frames import (
     reset_frame,
     window_update_frame,
 )
+from tiphys.wire.states import States
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,59 @@ _DATA_PIECE = 32 * 1024
 _MAX_STREAMS = 1000
 
 Accept = Callable[["SpdyStream"], None]
+
+
+class StreamState(enum.Enum):
+    OPEN = enum.auto()
+    ENDED = enum.auto()
+    """The other side has sent all."""
+    FINISHED = enum.auto()
+    """This side has sent all."""
+    OVER = enum.auto()
+    """Both have."""
+    RESET = enum.auto()
+    """Cut by either side, or with the connection."""
+
+
+class StreamEvent(enum.Enum):
+    FIN_RECEIVED = enum.auto()
+    FIN_SENT = enum.auto()
+    CUT = enum.auto()
+
+
+STREAM: Mapping[StreamState, Mapping[StreamEvent, StreamState]] = {
+    StreamState.OPEN: {
+        StreamEvent.FIN_RECEIVED: StreamState.ENDED,
+        StreamEvent.FIN_SENT: StreamState.FINISHED,
+        StreamEvent.CUT: StreamState.RESET,
+    },
+    StreamState.ENDED: {
+        StreamEvent.FIN_RECEIVED: StreamState.ENDED,
+        StreamEvent.FIN_SENT: StreamState.OVER,
+        StreamEvent.CUT: StreamState.RESET,
+    },
+    StreamState.FINISHED: {
+        StreamEvent.FIN_RECEIVED: StreamState.OVER,
+        StreamEvent.FIN_SENT: StreamState.FINISHED,
+        StreamEvent.CUT: StreamState.RESET,
+    },
+    StreamState.OVER: dict.fromkeys(StreamEvent, StreamState.OVER),
+    StreamState.RESET: dict.fromkeys(StreamEvent, StreamState.RESET),
+}
+_ALL_RECEIVED = frozenset((StreamState.ENDED, StreamState.OVER, StreamState.RESET))
+_ALL_SENT = frozenset((StreamState.FINISHED, StreamState.OVER, StreamState.RESET))
+_GONE = frozenset((StreamState.OVER, StreamState.RESET))
+
+
+class Phase(enum.Enum):
+    """Of a connection."""
+
+    OPEN = enum.auto()
+    LEAVING = enum.auto()
+    """This side has said goodbye: no more streams, those open go on."""
+    LEFT = enum.auto()
+    """The other side has."""
+    CLOSED = enum.auto()
 
 
 class SpdyStream:
@@ -55,9 +110,7 @@ class SpdyStream:
         self._connection = connection
         self._received = bytearray()
         self._changed = Signal()
-        self._ended = False
-        self._finished = False
-        self._reset = False
+        self._state: States[StreamState, StreamEvent] = States(STREAM, StreamState.OPEN)
         self._replied = False
         self._window = connection._initial_window
         self._ungranted = 0
@@ -65,11 +118,11 @@ class SpdyStream:
     @property
     def was_reset(self) -> bool:
         """Whether it was cut, by either side or with the connection, in place of ending."""
-        return self._reset
+        return self._state.now is StreamState.RESET
 
     async def read(self, limit: int = 65536) -> bytes:
         """The next bytes; ``b""`` at the end, which a reset is too."""
-        while not self._received and not self._ended:
+        while not self._received and self._state.now not in _ALL_RECEIVED:
             await self._changed.wait()
         data = bytes(self._received[:limit])
         del self._received[:limit]
@@ -79,7 +132,7 @@ class SpdyStream:
 
     def write(self, data: bytes) -> None:
         """Send; dropped after ``close`` or a reset."""
-        if self._finished:
+        if self._state.now in _ALL_SENT:
             return
         self._window -= len(data)
         for at in range(0, len(data), _DATA_PIECE):
@@ -87,16 +140,16 @@ class SpdyStream:
 
     async def drain(self) -> None:
         """Wait until the other side takes more. Raises ConnectionError where the stream or connection is gone."""
-        while self._connection._windowed and self._window <= 0 and not self._reset:
+        while self._connection._windowed and self._window <= 0 and not self.was_reset:
             await self._changed.wait()
-        if self._reset:
+        if self.was_reset:
             raise ConnectionResetError("stream reset")
         await self._connection._drain()
 
     def write_eof(self) -> bool:
         """This side has sent all; the other may go on."""
-        if not self._finished:
-            self._finished = True
+        if self._state.now not in _ALL_SENT:
+            self._state.step(StreamEvent.FIN_SENT)
             self._connection._send(data_frame(self.id, b"", fin=True))
             self._connection._forget_if_over(self)
         return True
@@ -107,7 +160,7 @@ class SpdyStream:
 
     def reset(self, status: ResetStatus = ResetStatus.CANCEL) -> None:
         """End both directions at once."""
-        if not (self._finished and self._ended):
+        if self._state.now not in _GONE:
             self._connection._send(reset_frame(self.id, status))
         self._cut()
 
@@ -120,14 +173,14 @@ class SpdyStream:
     # -- what the connection calls
 
     def _feed(self, data: bytes, fin: bool) -> None:
-        if not self._ended:
+        if self._state.now not in _ALL_RECEIVED:
             self._received += data
         if fin:
-            self._ended = True
+            self._state.step(StreamEvent.FIN_RECEIVED)
         self._changed.notify()
 
     def _cut(self) -> None:
-        self._ended = self._finished = self._reset = True
+        self._state.step(StreamEvent.CUT)
         self._changed.notify()
         self._connection._forget_if_over(self)
 
@@ -153,17 +206,16 @@ class SpdyConnection:
         self._changed = Signal()
         self._initial_window = INITIAL_WINDOW
         self._windowed = False
-        self._gone_away = self._peer_gone = False
-        self._closed = False
+        self._phase = Phase.OPEN
 
     @property
     def closed(self) -> bool:
-        return self._closed
+        return self._phase is Phase.CLOSED
 
     async def run(self) -> None:
         """Read frames until the connection ends, or the other side says goodbye; then every stream has ended."""
         try:
-            while not self._closed and (data := await self._stream.read()):
+            while not self.closed and (data := await self._stream.read()):
                 for frame in self._reader.feed(data):
                     self._handle(frame)
                 await self._hold_back()
@@ -177,19 +229,19 @@ class SpdyConnection:
 
     async def _hold_back(self) -> None:
         """Read no further while a stream's reader is behind."""
-        while not self._closed and any(len(stream._received) > _HIGH_WATER for stream in self._streams.values()):
+        while not self.closed and any(len(stream._received) > _HIGH_WATER for stream in self._streams.values()):
             await self._changed.wait()
 
     async def open(self, headers: Mapping[str, str], timeout: float = 30.0) -> SpdyStream:
         """Open a stream and wait until the other side accepts it. Raises ConnectionError, TimeoutError."""
-        if self._closed or self._gone_away:
+        if self._phase is not Phase.OPEN:
             raise ConnectionResetError("connection closed")
         number, self._next = self._next, self._next + 2
         stream = self._streams[number] = SpdyStream(self, number, dict(headers))
         self._send(self._writer.syn_stream(number, headers))
         try:
             async with asyncio.timeout(timeout):
-                while not stream._replied and not stream._reset and not self._closed:
+                while not stream._replied and not stream.was_reset and not self.closed:
                     await stream._changed.wait()
         except BaseException:
             stream.reset()
@@ -200,7 +252,7 @@ class SpdyConnection:
 
     async def ping(self) -> None:
         """Wait for the answer to a ping. Raises ConnectionError."""
-        if self._closed:
+        if self.closed:
             raise ConnectionResetError("connection closed")
         number, self._next_ping = self._next_ping, self._next_ping + 2
         answered = self._pings[number] = asyncio.get_running_loop().create_future()
@@ -212,17 +264,16 @@ class SpdyConnection:
 
     def go_away(self) -> None:
         """Say goodbye: no more streams; those open go on."""
-        if not self._gone_away:
-            self._gone_away = True
+        if self._phase is Phase.OPEN:
+            self._phase = Phase.LEAVING
             self._send(goaway_frame(self._last_received))
 
     def close(self) -> None:
         """Say goodbye, end every stream, close the connection."""
-        if self._closed:
+        if self.closed:
             return
-        if not self._peer_gone:
-            self.go_away()
-        self._closed = True
+        self.go_away()
+        self._phase = Phase.CLOSED
         for stream in tuple(self._streams.values()):
             stream._cut()
         for answered in self._pings.values():
@@ -248,7 +299,8 @@ class SpdyConnection:
                 stream._changed.notify()
             self._initial_window = frame.value
         elif kind is Kind.GOAWAY:
-            self._gone_away = self._peer_gone = True
+            if not self.closed:
+                self._phase = Phase.LEFT
             if not self._streams:
                 self.close()
         elif (stream_ := self._streams.get(frame.stream)) is not None:
@@ -277,7 +329,7 @@ class SpdyConnection:
 
     def _opened(self, frame: Frame) -> None:
         number = frame.stream
-        if number & 1 == self._parity or number <= self._last_received or self._gone_away:
+        if number & 1 == self._parity or number <= self._last_received or self._phase is not Phase.OPEN:
             self._send(reset_frame(number, ResetStatus.PROTOCOL_ERROR))
             return
         self._last_received = number
@@ -285,10 +337,12 @@ class SpdyConnection:
             self._send(reset_frame(number, ResetStatus.REFUSED_STREAM))
             return
         stream = self._streams[number] = SpdyStream(self, number, frame.headers or {})
-        stream._ended = bool(frame.flags & FLAG_FIN)
-        stream._finished = bool(frame.flags & FLAG_UNIDIRECTIONAL)
+        if frame.flags & FLAG_FIN:
+            stream._state.step(StreamEvent.FIN_RECEIVED)
+        if frame.flags & FLAG_UNIDIRECTIONAL:
+            stream._state.step(StreamEvent.FIN_SENT)
         self._accept(stream)
-        if not stream._reset:
+        if not stream.was_reset:
             stream.reply()
 
     def _pinged(self, number: int) -> None:
@@ -300,27 +354,27 @@ class SpdyConnection:
     # -- what streams call
 
     def _send(self, frame: bytes) -> None:
-        if not self._closed:
+        if not self.closed:
             self._stream.write(frame)
 
     def _reply(self, stream: SpdyStream) -> None:
         self._send(self._writer.syn_reply(stream.id, {}))
 
     async def _drain(self) -> None:
-        if self._closed:
+        if self.closed:
             raise ConnectionResetError("connection closed")
         await self._stream.drain()
 
     def _taken(self, stream: SpdyStream, size: int) -> None:
         """A reader took bytes: grant the other side as many, in halves of a window."""
         stream._ungranted += size
-        if self._grants and stream._ungranted >= INITIAL_WINDOW // 2 and not stream._ended:
+        if self._grants and stream._ungranted >= INITIAL_WINDOW // 2 and stream._state.now not in _ALL_RECEIVED:
             self._send(window_update_frame(stream.id, stream._ungranted))
             stream._ungranted = 0
         self._changed.notify()
 
     def _forget_if_over(self, stream: SpdyStream) -> None:
-        if stream._finished and stream._ended and self._streams.pop(stream.id, None) is not None:
+        if stream._state.now in _GONE and self._streams.pop(stream.id, None) is not None:
             self._changed.notify()
-            if self._peer_gone and not self._streams:
+            if self._phase is Phase.LEFT and not self._streams:
                 self.close()

@@ -8,6 +8,7 @@ seconds, makes the kernel forget them. So whoever joins a client to a runtime pa
 from __future__ import annotations
 
 import struct
+from collections import deque
 
 from tiphys.wire.http import ByteStream
 from tiphys.wire.spdy.frames import Kind, ping_frame
@@ -15,6 +16,8 @@ from tiphys.wire.spdy.frames import Kind, ping_frame
 _HEAD = 8
 _PING = struct.pack(">HH", 0x8003, Kind.PING)
 _PING_LENGTH = _HEAD + 4
+_MOST_DUE = 100
+"""So many answers wait for the end of a frame; older ones are given up."""
 
 
 class _Frames:
@@ -46,11 +49,16 @@ class PingsAnswered:
         """The beginning of a frame that came, too short to say what it is."""
         self._begun = b""
         """The beginning of a frame that is written, too short to say how long it is."""
-        self._due: list[bytes] = []
+        self._due: deque[bytes] = deque(maxlen=_MOST_DUE)
+        self._answered = False
 
     async def read(self, limit: int = 65536) -> bytes:
         while data := await self._stream.read(limit):
-            if passed := self._without_pings(self._rest + data):
+            passed = self._without_pings(self._rest + data)
+            if self._answered:
+                self._answered = False
+                await self._stream.drain()  # who pings without reading is read no further
+            if passed:
                 return passed
         rest, self._rest = self._rest, b""
         return rest
@@ -75,14 +83,15 @@ class PingsAnswered:
         return b"".join(passed)
 
     def _answer(self, number: int) -> None:
+        self._answered = True
         self._due.append(ping_frame(number))
         if self._outgoing.left == 0 and not self._begun:
             self._send_due()
 
     def _send_due(self) -> None:
-        due, self._due = self._due, []
-        if due:
-            self._stream.write(b"".join(due))
+        if self._due:
+            self._stream.write(b"".join(self._due))
+            self._due.clear()
 
     def write(self, data: bytes) -> None:
         """Write on, with answers that are due at the first end of a frame."""
