@@ -28,6 +28,7 @@ from tiphys.kubelet.volumes.manager import MountedVolume, remove_mounted_tree
 from tiphys.kubelet.volumes.ownership import give_to_group
 from tiphys.kubelet.volumes.payloads import MountFailure
 from tiphys.kubelet.volumes.subpath import bind_subpath
+from tiphys.runtime import folders
 from tiphys.runtime.folders import O_PATH, Folder, remove_tree
 from tiphys.wire.http import Response
 
@@ -44,6 +45,14 @@ def place(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     left = mounts.unmount_below(tmp_path)
     assert left == []
+
+
+@pytest.fixture(params=["kernel", "hand"])
+def resolver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to resolve a path below a folder: the kernel's, and that for kernels that have none."""
+    if request.param == "hand":
+        monkeypatch.setattr(folders, "kernel_resolves", lambda: False)
+    return str(request.param)
 
 
 def untouched(place: Path) -> bool:
@@ -65,7 +74,7 @@ def shown_by_host(place: Path, path: Path) -> bool:
 @needs_root
 @root
 @pytest.mark.parametrize("inside", ["a/b", "a/secret", "x"])
-def test_a_subpath_swapped_for_a_link_at_any_step(place: Path, inside: str) -> None:
+def test_a_subpath_swapped_for_a_link_at_any_step(place: Path, inside: str, resolver: str) -> None:
     """``inside`` is there or is made; at each step of preparing it, its folder or itself becomes a link to the host."""
     number, going = 0, True
     while going:
@@ -89,7 +98,7 @@ def test_a_subpath_swapped_for_a_link_at_any_step(place: Path, inside: str) -> N
 
 @needs_root
 @root
-def test_a_subpath_while_a_thread_swaps_for_ever(place: Path) -> None:
+def test_a_subpath_while_a_thread_swaps_for_ever(place: Path, resolver: str) -> None:
     """renameat2 exchanges the folder for a link to the host as fast as the kernel can."""
     volume = place / "volume"
     (volume / "a").mkdir(parents=True)
@@ -215,7 +224,7 @@ def test_what_stays_mounted_is_never_emptied(place: Path) -> None:
 
 
 @needs_root
-def test_a_group_is_given_no_file_of_the_host_at_any_step(place: Path) -> None:
+def test_a_group_is_given_no_file_of_the_host_at_any_step(place: Path, resolver: str) -> None:
     number, going = 0, True
     while going:
         number += 1
