@@ -18,13 +18,11 @@ import orjson
 import pytest
 
 from tests.apiserver.apiworld import ADMIN, config_map, pod
-from tests.store.etcds import HAVE_ETCD, embedded, real_etcd, served
+from tests.store.etcds import HAVE_ETCD, backend_of, real_etcd
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.runtime.clock import SystemClock
 from tiphys.store.backend import Backend, Put
-from tiphys.store.etcdclient import EtcdBackend
-from tiphys.store.memory import MemoryBackend
 from tiphys.wire.http import Headers, Peer, Request, Response
 from tiphys.wire.memory import MemorySink
 
@@ -159,7 +157,7 @@ class World:
 @asynccontextmanager
 async def world_on(kind: str, directory: Path, endpoint: str) -> AsyncIterator[World]:
     root = f"/registry{next(_numbers)}" if kind == "etcd" else "/registry"
-    async with opened(kind, directory, endpoint) as backend:
+    async with backend_of(kind, directory, endpoint) as backend:
         world = World(backend, "/registry" if kind != "etcd" else root)
         await world.server.start()
         try:
@@ -173,26 +171,6 @@ async def world_on(kind: str, directory: Path, endpoint: str) -> AsyncIterator[W
             yield world
         finally:
             await world.server.stop()
-
-
-@asynccontextmanager
-async def opened(kind: str, directory: Path, endpoint: str) -> AsyncIterator[Backend]:
-    if kind == "memory":
-        memory = MemoryBackend(SystemClock())
-        yield memory
-        await memory.close()
-    elif kind == "sqlite":
-        async with embedded(directory) as store:
-            yield store
-    elif kind == "grpc":
-        async with embedded(directory) as store, served(store) as address:
-            client = EtcdBackend([address])
-            yield client
-            await client.close()
-    else:
-        client = EtcdBackend([endpoint])
-        yield client
-        await client.close()
 
 
 @pytest.fixture

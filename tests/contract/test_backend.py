@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.store.etcds import HAVE_ETCD, embedded, real_etcd, served
-from tiphys.runtime.clock import SystemClock
+from tests.store.etcds import HAVE_ETCD, backend_of, real_etcd
 from tiphys.store.backend import (
     Backend,
     Compacted,
@@ -41,7 +39,6 @@ from tiphys.store.backend import (
     WatchRequest,
     prefix_end,
 )
-from tiphys.store.memory import MemoryBackend
 
 KINDS = ["memory", "sqlite", "grpc", pytest.param("etcd", marks=pytest.mark.etcd)]
 _numbers = itertools.count()
@@ -80,29 +77,6 @@ Scenario = Callable[[Lab], Awaitable[None]]
 Run = Callable[[Scenario], None]
 
 
-@asynccontextmanager
-async def _backend(kind: str, directory: Path, endpoint: str) -> AsyncIterator[Backend]:
-    if kind == "memory":
-        memory = MemoryBackend(SystemClock())
-        yield memory
-        await memory.close()
-    elif kind == "sqlite":
-        async with embedded(directory) as store:
-            yield store
-    else:
-        from tiphys.store.etcdclient import EtcdBackend
-
-        if kind == "etcd":
-            client = EtcdBackend([endpoint])
-            yield client
-            await client.close()
-        else:
-            async with embedded(directory) as store, served(store) as address:
-                client = EtcdBackend([address])
-                yield client
-                await client.close()
-
-
 @pytest.fixture(scope="module")
 def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with real_etcd(tmp_path_factory.mktemp("etcd")) as members:
@@ -120,7 +94,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
 
     def play(scenario: Scenario) -> None:
         async def main() -> None:
-            async with asyncio.timeout(30), _backend(kind, tmp_path / "data", endpoint) as backend:
+            async with asyncio.timeout(30), backend_of(kind, tmp_path / "data", endpoint) as backend:
                 await scenario(Lab(backend))
 
         asyncio.run(main())

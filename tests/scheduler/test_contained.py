@@ -60,7 +60,7 @@ def test_what_raises_once_stops_nobody(place: str) -> None:
         if place != "a pod is taken":  # what that handler has not seen it sees at the pod's next change
             assert await cluster.bound("first", 400)
         await asyncio.sleep(2)
-        assert cluster.scheduler._is_ready()
+        assert not cluster.scheduler._unready()
 
     run(test)
 
@@ -85,6 +85,6 @@ def test_a_pod_on_which_every_cycle_fails_does_not_keep_the_others(
             assert await cluster.bound(f"p{number}") == "n1"
         await asyncio.sleep(1)
         assert ("FailedScheduling", "RuntimeError: cursed") in await cluster.events("cursed")
-        assert cluster.scheduler._is_ready()
+        assert not cluster.scheduler._unready()
 
     run(test)

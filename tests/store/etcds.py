@@ -16,9 +16,11 @@ from pathlib import Path
 from urllib.error import URLError
 
 from tiphys.runtime.clock import SystemClock
+from tiphys.store.backend import Backend
 from tiphys.store.embedded import Embedded
 from tiphys.store.etcdserver.member import Member
 from tiphys.store.etcdserver.server import EtcdServer
+from tiphys.store.memory import MemoryBackend
 from tiphys.store.sqlite import SQLiteBackend
 
 HAVE_ETCD = shutil.which("etcd") is not None and shutil.which("etcdctl") is not None
@@ -124,3 +126,30 @@ async def embedded(directory: Path) -> AsyncIterator[SQLiteBackend]:
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def backend_of(kind: str, directory: Path, endpoint: str) -> AsyncIterator[Backend]:
+    """A store: in ``memory``, in ``sqlite``, that one by ``grpc``, or the real ``etcd`` at ``endpoint``."""
+    if kind == "memory":
+        memory = MemoryBackend(SystemClock())
+        yield memory
+        await memory.close()
+    elif kind == "sqlite":
+        async with embedded(directory) as store:
+            yield store
+    elif kind == "grpc":
+        async with embedded(directory) as store, served(store) as address, client_of(address) as client:
+            yield client
+    else:
+        async with client_of(endpoint) as client:
+            yield client
+
+
+@asynccontextmanager
+async def client_of(endpoint: str) -> AsyncIterator[Backend]:
+    from tiphys.store.etcdclient import EtcdBackend
+
+    client = EtcdBackend([endpoint])
+    yield client
+    await client.close()
