@@ -290,3 +290,25 @@ def test_a_node_answers_with_all_of_it(tmp_path: Path) -> None:
         assert "container_start_time_seconds" in families(resource_metrics(await taker.take()))
 
     play(tmp_path, scene)
+
+
+def test_what_runs_is_listed_as_pods(tmp_path: Path) -> None:
+    from tiphys.kubelet.server.handler import KubeletServer
+    from tiphys.wire.http import Request
+
+    async def scene(world: World) -> None:
+        world.add(pod("web", container("main"), container("side")))
+        world.add(pod("done", container("main", "true"), restartPolicy="Never"))
+        await world.until(lambda: world.ready("web") and world.phase("done") == "Succeeded", 10)
+        server = KubeletServer(world.kubelet)
+        answer = await server._running_pods(Request("GET", "/runningpods"), {})
+        found = json.loads(bytes(answer.body))  # type: ignore[arg-type]
+        assert (found["kind"], found["apiVersion"]) == ("PodList", "v1")
+        (web,) = [item for item in found["items"] if item["spec"]["containers"]]
+        assert web["metadata"] == {"name": "web", "namespace": "default", "uid": "uid-web"}
+        names = {one["name"]: one["image"] for one in web["spec"]["containers"]}
+        assert names.keys() == {"main", "side"}
+        assert all(names.values())
+        assert web["status"] == {}
+
+    play(tmp_path, scene)

@@ -82,20 +82,28 @@ class Allocations:
         return pod if given is None else with_resources(pod, given)
 
     def admit(self, pod: Pod) -> None:
-        """The node takes the pod: what it asks for now is given, unless it was given something before. ``OSError``."""
+        """The node takes the pod: what it asks for now is given, unless it was given something before. ``OSError``.
+
+        The record is not forced to the disk: after a power cut a missing one means what the pod asks for, which is the
+        same unless a resize was asked for meanwhile, and no container has lived on to have less.
+        """
         if self._of(pods.uid_of(pod)) is None:
-            self.give(pod)
+            self._record(pod, durable=False)
 
     def give(self, pod: Pod) -> None:
         """From now on the pod has what it asks for. Raises ``OSError`` if that cannot be recorded."""
+        self._record(pod, durable=True)
+
+    def _record(self, pod: Pod, *, durable: bool) -> None:
         uid, given = pods.uid_of(pod), resources_of(pod)
         folder = self._root / "pods" / uid
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         temporary = folder / f".{_FILE}"
         with temporary.open("w") as file:
             json.dump(given, file)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.rename(folder / _FILE)
         self._given[uid] = given
 
