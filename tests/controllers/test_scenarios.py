@@ -636,6 +636,22 @@ def test_a_disruption_budget_counts_healthy_pods(cluster: Cluster) -> None:
     assert (found["status"], found["reason"]) == ("True", "SufficientPods")
 
 
+def test_a_pod_of_two_disruption_budgets_is_told_of(cluster: Cluster) -> None:
+    for name in ("one", "two"):
+        spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}
+        meta = {"name": name, "namespace": "default"}
+        cluster.create({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta, "spec": spec})
+    deploy(cluster, replicas=1)
+
+    def told() -> str:
+        (pod,) = cluster.list("v1", "Pod", "default") or [None]
+        name = pod["metadata"]["name"] if pod else ""
+        return dict(events(cluster, "Pod", name)).get("MultiplePodDisruptionBudgets", "").replace(name, "POD")
+
+    message = 'Pod "default"/"POD" matches multiple PodDisruptionBudgets.  Chose "one" arbitrarily.'
+    assert cluster.wait_until(told) == message
+
+
 def test_a_quota_is_counted_and_given_back(cluster: Cluster) -> None:
     meta = {"name": "all", "namespace": "default"}
     hard = {"pods": "10", "count/deployments.apps": "2", "requests.cpu": "4", "secrets": "5", "services": "1"}

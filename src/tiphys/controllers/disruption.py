@@ -168,11 +168,16 @@ class DisruptionController:
 
     def _budgets_of(self, pod: Object) -> list[str]:
         labels = labels_of(pod)
-        return [
+        found = [
             key_of(budget)
             for budget in self._budgets.store.list(namespace_of(pod))
             if label_selector(budget["spec"].get("selector"))(labels)
         ]
+        if len(found) > 1:
+            which, first = f'Pod "{namespace_of(pod)}"/"{name_of(pod)}"', split_key(found[0])[1]
+            message = f'{which} matches multiple PodDisruptionBudgets.  Chose "{first}" arbitrarily.'
+            self._recorder.event(pod, "Warning", "MultiplePodDisruptionBudgets", message)
+        return found
 
     def _scaled(self, old: Object, new: Object) -> None:
         """What a relative budget is relative to may have changed."""
