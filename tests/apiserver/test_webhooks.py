@@ -428,3 +428,32 @@ def test_failures_are_told_in_gos_words(error: OSError, text: str) -> None:
     outer = ConnectionError("connect to h: something of Python's")
     outer.__cause__ = error
     assert connection_failure(outer, "h", 443, "n") == text
+
+
+def test_reviews_are_admitted_like_other_creations() -> None:
+    async def work(world: World) -> None:
+        rule = {
+            "apiGroups": ["authorization.k8s.io"],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": ["*"],
+        }
+        hook = Hook(world, lambda r: {"allowed": False, "status": {"message": "nobody asks"}})
+        await register(world, VALIDATING, webhook("w", rules=[rule]))
+        attributes = {"verb": "get", "resource": "pods"}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = await world.json("POST", path, {"spec": {"resourceAttributes": attributes}})
+        assert "nobody asks" in answer["message"]
+        assert hook.asked[0]["resource"]["resource"] == "selfsubjectaccessreviews"
+
+    run(work)
+
+
+def test_access_is_reviewed_in_namespaces_that_are_not_there() -> None:
+    async def work(world: World) -> None:
+        path = "/apis/authorization.k8s.io/v1/namespaces/none/localsubjectaccessreviews"
+        spec = {"user": "bob", "resourceAttributes": {"namespace": "none", "verb": "get", "resource": "pods"}}
+        answer = await world.raw("POST", path, {"metadata": {"namespace": "none"}, "spec": spec})
+        assert answer.status == 201, answer.body
+
+    run(work)

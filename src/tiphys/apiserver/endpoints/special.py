@@ -33,7 +33,7 @@ def special_endpoints(
 ) -> dict[tuple[str, str], Special]:
     bind = BindPod(registries, admission)
     connect = Connector(registries, admission, dialer, config.kubelet_address_types)
-    access = ReviewAccess(authorization)
+    access = ReviewAccess(admission, authorization)
     return {
         ("", "bindings"): bind,
         ("", "componentstatuses"): ComponentStatuses(registries.feed.backend),
@@ -47,10 +47,10 @@ def special_endpoints(
         ("", "pods/proxy"): connect.proxy_pod,
         ("", "serviceaccounts/token"): RequestToken(config, registries, authentication, admission),
         ("", "services/proxy"): connect.proxy_service,
-        (AUTHENTICATION, "selfsubjectreviews"): ReviewSelf(),
-        (AUTHENTICATION, "tokenreviews"): ReviewToken(authentication),
+        (AUTHENTICATION, "selfsubjectreviews"): ReviewSelf(admission),
+        (AUTHENTICATION, "tokenreviews"): ReviewToken(admission, authentication),
         (AUTHORIZATION, "localsubjectaccessreviews"): access,
-        (AUTHORIZATION, "selfsubjectaccessreviews"): ReviewAccess(authorization, self_review=True),
-        (AUTHORIZATION, "selfsubjectrulesreviews"): ReviewRules(authorization),
+        (AUTHORIZATION, "selfsubjectaccessreviews"): ReviewAccess(admission, authorization, self_review=True),
+        (AUTHORIZATION, "selfsubjectrulesreviews"): ReviewRules(admission, authorization),
         (AUTHORIZATION, "subjectaccessreviews"): access,
     }

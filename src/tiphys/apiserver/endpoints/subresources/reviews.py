@@ -12,6 +12,8 @@ from tiphys.api import errors
 from tiphys.api.credentials import bearer_token
 from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector, parse_label_selector
 from tiphys.api.meta.timestamps import format_time
+from tiphys.apiserver.admission.attributes import CREATE
+from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.authn.authenticator import Rejected
 from tiphys.apiserver.authn.setup import Authentication
 from tiphys.apiserver.authz.authorizer import Access, Verdict
@@ -22,7 +24,7 @@ from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import write_options
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.endpoints.target import Target
-from tiphys.apiserver.endpoints.writing import manage
+from tiphys.apiserver.endpoints.writing import attributes_of, manage
 from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.validation import validate_create
 from tiphys.wire.http import Response
@@ -33,9 +35,12 @@ AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
 
 
 class Review:
-    """The frame of all reviews: decode, answer, show. ``fill`` adds the status."""
+    """The frame of all reviews: decode, admit, answer, show. ``fill`` adds the status."""
 
     managed = True
+
+    def __init__(self, admission: AdmissionChain) -> None:
+        self._admission = admission
 
     async def __call__(self, call: Call, target: Target) -> Response:
         form = negotiate(call, has_columns=False)
@@ -44,6 +49,11 @@ class Review:
         if self.managed:
             now = format_time(target.registry.clock.now())
             review = manage(target, None, review, options, now)
+        attributes = attributes_of(call, target, CREATE, options)
+        attributes.name, attributes.object = review["metadata"].get("name", ""), review
+        await self._admission.mutate(attributes)
+        review = attributes.new()
+        await self._admission.validate(attributes)
         await self.fill(call, target, review)
         return show(call, review, form, 201)
 
@@ -65,7 +75,8 @@ class ReviewSelf(Review):
 class ReviewToken(Review):
     """TokenReview: whose token is this?"""
 
-    def __init__(self, authentication: Authentication) -> None:
+    def __init__(self, admission: AdmissionChain, authentication: Authentication) -> None:
+        super().__init__(admission)
         self._authentication = authentication
 
     async def fill(self, call: Call, target: Target, review: Object) -> None:
@@ -96,7 +107,8 @@ class ReviewToken(Review):
 class ReviewAccess(Review):
     """The SubjectAccessReview family: may a user, or may I, do this?"""
 
-    def __init__(self, authorization: Authorization, self_review: bool = False) -> None:
+    def __init__(self, admission: AdmissionChain, authorization: Authorization, *, self_review: bool = False) -> None:
+        super().__init__(admission)
         self._authorizer = authorization.authorizer
         self._self_review = self_review
 
@@ -186,7 +198,8 @@ class ReviewRules(Review):
 
     managed = False
 
-    def __init__(self, authorization: Authorization) -> None:
+    def __init__(self, admission: AdmissionChain, authorization: Authorization) -> None:
+        super().__init__(admission)
         self._rbac = authorization.rbac
 
     async def fill(self, call: Call, target: Target, review: Object) -> None:
