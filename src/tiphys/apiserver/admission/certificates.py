@@ -13,6 +13,7 @@ from tiphys.api.gotext import quote
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
+from tiphys.validation.shared.common import equal
 
 Object = dict[str, Any]
 
@@ -56,17 +57,17 @@ class CertificateSigning(Plugin):
 
     async def validate(self, attributes: Attributes) -> None:
         new, old = attributes.new(), attributes.old or {}
-        if _signed(new) == _signed(old):
+        if equal(_signed(new), _signed(old)):
             return
         signer = old["spec"].get("signerName", "")
         if not await may(self._authorizer, attributes, "sign", signer):
             raise forbid(attributes, f"user not permitted to sign requests with signerName {quote(signer)}")
 
 
-def _signed(request: Object) -> tuple[Any, list[Object]]:
-    """What only a signer writes: the certificate, and that it failed."""
+def _signed(request: Object) -> list[Any]:
+    """What only a signer writes: the certificate and, by this path, any condition."""
     status = request.get("status") or {}
-    return status.get("certificate"), [c for c in status.get("conditions") or () if c.get("type") == "Failed"]
+    return [status.get("certificate"), status.get("conditions") or []]
 
 
 class CertificateSubjectRestriction(Plugin):
