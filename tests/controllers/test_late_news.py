@@ -265,3 +265,52 @@ def test_no_node_is_tainted_when_all_are_down(seed: int, silent: bool) -> None:
             cluster.stop_node("node-0")
             cluster.run_for(300)
             assert {name for name, _ in tainted} == {"node-0", "mute"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cron_jobs_budgets_quotas_and_namespaces(seed: int) -> None:
+    """One job at a time where two are forbidden, and none twice; budgets and quotas are right at rest; nothing stays."""
+
+    def scenario(cluster: Cluster, watchman: Watchman, rng: random.Random) -> None:
+        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})
+        pod = template("tick", **{"run-seconds": str(rng.uniform(30, 150))})
+        pod["spec"]["restartPolicy"] = "Never"
+        job = {"spec": {"template": pod, "ttlSecondsAfterFinished": 30}}
+        spec = {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": job}
+        meta = {"name": "tick", "namespace": "n"}
+        cluster.create({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta, "spec": spec})
+        quota = {"hard": {"pods": "20", "count/replicasets.apps": "5"}}
+        cluster.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {**meta, "name": "q"}, "spec": quota})
+        web = workload("Deployment", "web", replicas=4)
+        web["metadata"]["namespace"] = "n"
+        cluster.create(web)
+        budget = {"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}}
+        meta = {"name": "b", "namespace": "n"}
+        cluster.create({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta, "spec": budget})
+        times: set[str] = set()
+        for _ in range(40):
+            cluster.run_for(rng.uniform(5, 15))
+            jobs = cluster.list("batch/v1", "Job", "n")
+            running = [j["metadata"]["name"] for j in jobs if not j.get("status", {}).get("completionTime")]
+            assert len(running) <= 1
+            times |= {j["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] for j in jobs}
+        assert len(times) > 1
+        assert max(watchman.created.values()) <= 4
+        cluster.patch("batch/v1", "CronJob", "tick", {"spec": {"suspend": True}}, "n")
+        cluster.patch("apps/v1", "Deployment", "web", {"spec": {"replicas": 3}}, "n")
+
+        def at_rest() -> bool:
+            pods = [p for p in cluster.list("v1", "Pod", "n") if is_active(p)]
+            used = (cluster.get("v1", "ResourceQuota", "q", "n") or {})["status"]["used"]
+            status = (cluster.get("policy/v1", "PodDisruptionBudget", "b", "n") or {})["status"]
+            allowed = (status["currentHealthy"], status["expectedPods"], status["disruptionsAllowed"])
+            return len(pods) == 3 and used == {"pods": "3", "count/replicasets.apps": "1"} and allowed == (3, 3, 1)
+
+        cluster.wait_until(at_rest, timeout=900)
+        assert watchman.broken == []
+        cluster.delete("v1", "Namespace", "n")
+        cluster.wait_until(lambda: cluster.get("v1", "Namespace", "n") is None, timeout=300)
+        assert cluster.list("v1", "Pod", "n") == []
+        watchman.broken.clear()  # in a namespace that is deleted nothing must be available
+
+    play(seed, scenario)
