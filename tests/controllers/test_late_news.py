@@ -269,7 +269,7 @@ def test_no_node_is_tainted_when_all_are_down(seed: int, silent: bool) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_cron_jobs_budgets_quotas_and_namespaces(seed: int) -> None:
-    """One job at a time where two are forbidden, and none twice; budgets and quotas are right at rest; nothing stays."""
+    """One job at a time where two are forbidden, and none twice; budgets and quotas are right at rest."""
 
     def scenario(cluster: Cluster, watchman: Watchman, rng: random.Random) -> None:
         cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})

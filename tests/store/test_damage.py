@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ import pytest
 from tests.store.etcds import embedded
 from tiphys.runtime.clock import SystemClock
 from tiphys.store import losses, newest, walfile
-from tiphys.store.backend import Compacted, Delete, Put, Range, Unavailable
-from tiphys.store.seals import broken, seal
+from tiphys.store.backend import Compacted, Delete, KeyValue, Put, Range, Unavailable
+from tiphys.store.seals import broken, sealed
 from tiphys.store.sqlfile import CannotOpen
 from tiphys.store.sqlite import SQLiteBackend
 
@@ -284,12 +283,7 @@ def test_the_lock_survives_the_deletion_of_its_file(tmp_path: Path) -> None:
 
 
 def test_seals() -> None:
-    rows: list[tuple[int, bytes, int, int, int, bytes, int]] = []
-    before = 0
-    for revision in range(2, 12):
-        row: Callable[[], tuple[int, bytes, int, int, int, bytes]] = lambda r=revision: (r << 24, b"k", 2, r, 0, b"v")  # type: ignore[misc] # noqa: E731
-        before = seal(row(), before)
-        rows.append((*row(), before))
+    rows = sealed(((number << 24, KeyValue(b"k", b"v", 2, number, number)) for number in range(2, 12)), 0)
     assert list(broken(rows, 1)) == []
     assert [number >> 24 for number, _ in broken(rows[:4] + rows[5:], 1)] == [7]
     assert list(broken(rows[:4] + rows[5:], 6)) == []

@@ -16,8 +16,8 @@ from tiphys.store.sqlfile import CannotOpen, DataDirectory, StoreFile
 
 log = logging.getLogger(__name__)
 
-ROWS_AT_OPEN = 10_000
-"""So many rows are held against their seals before the store is served, in some 10 ms; the others while it is."""
+ROWS_AT_OPEN = 2_000
+"""So many rows are held against their seals before the store is served, in some 3 ms; the others while it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from tiphys.store import snapshot
-from tiphys.store.backend import KeyValue
 from tiphys.store.newest import NewestRevision
-from tiphys.store.seals import Row
 from tiphys.store.sqlfile import CannotOpen, DataDirectory, StoreFile
 
 _ROWS_AT_ONCE = 5000
@@ -31,7 +29,7 @@ def restore(path: Path, directory: Path, skip_hash: bool = False) -> tuple[int, 
             file.writer.execute("BEGIN IMMEDIATE")
             rows = iter(contents.kept())
             while chunk := list(islice(rows, _ROWS_AT_ONCE)):
-                file.insert_rows([_columns(row, kv) for row, kv in chunk])
+                file.insert_rows(chunk)
                 count += len(chunk)
             for lease in contents.leases:
                 file.add_lease(*lease)
@@ -44,7 +42,3 @@ def restore(path: Path, directory: Path, skip_hash: bool = False) -> tuple[int, 
     finally:
         place.release()
     return count, contents.revision
-
-
-def _columns(row: int, kv: KeyValue) -> Row:
-    return row, kv.key, kv.create_revision, kv.version, kv.lease, kv.value

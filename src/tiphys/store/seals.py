@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from google_crc32c import value as crc32c
 
+from tiphys.store.backend import KeyValue
 from tiphys.store.mvcc import revision_of
 
 UNSEALED = -1
@@ -23,33 +24,32 @@ _CHAIN = (1 << 31) - 1
 _FACTOR = 16777619
 _numbers = struct.Struct(">4q").pack
 
-Row = tuple[int, bytes, int, int, int, bytes]
-"""Row number, key, create revision, version, lease, value."""
+SealedRow = tuple[int, bytes, int, int, int, bytes, int]
+"""Row number, key, create revision, version, lease, value, seal."""
 
 
-def seal(row: Row, before: int) -> int:
-    """The seal of a row that is written after one with the seal ``before``."""
-    number, key, create, version, lease, value = row
-    total: int = crc32c(b"".join((_numbers(number, create, version, lease), key, value)))
-    return _link(before, total) << _SUM_BITS | total
+def sealed(rows: Iterable[tuple[int, KeyValue]], before: int) -> list[SealedRow]:
+    """Rows with their seals, written after one with the seal ``before``. In one piece, as every write pays for it."""
+    result: list[SealedRow] = []
+    chain = before >> _SUM_BITS
+    numbers, join, checksum, add = _numbers, b"".join, crc32c, result.append
+    for number, (key, value, create, _, version, lease) in rows:
+        total = checksum(join((numbers(number, create, version, lease), key, value)))
+        chain = (chain * _FACTOR + total) & _CHAIN
+        add((number, key, create, version, lease, value, chain << _SUM_BITS | total))
+    return result
 
 
-def _link(before: int, total: int) -> int:
-    return ((before >> _SUM_BITS) * _FACTOR + total) & _CHAIN
-
-
-def broken(rows: Iterable[tuple[int, bytes, int, int, int, bytes, int]], compacted: int) -> Iterator[tuple[int, str]]:
+def broken(rows: Iterable[SealedRow], compacted: int) -> Iterator[tuple[int, str]]:
     """What is wrong with rows, oldest first, each with its seal: the row number and a sentence for each that is."""
     before: int | None = None
-    for *content, kept in rows:
-        row: Row = tuple(content)  # type: ignore[assignment]
-        number, key = row[:2]
+    for number, key, create, version, lease, value, kept in rows:
         if kept == UNSEALED:
             before = None
             continue
-        total = kept & _SUM
-        if seal(row, 0) & _SUM != total:
+        total = crc32c(b"".join((_numbers(number, create, version, lease), key, value)))
+        if total != kept & _SUM:
             yield number, f"revision {revision_of(number)} of the key {key!r} does not hold what was written"
-        elif before is not None and kept >> _SUM_BITS != _link(before, total):
+        elif before is not None and kept >> _SUM_BITS != (before * _FACTOR + total) & _CHAIN:
             yield number, f"what was written before revision {revision_of(number)} is missing or of another history"
-        before = kept if revision_of(number) > compacted else None
+        before = kept >> _SUM_BITS if revision_of(number) > compacted else None

@@ -22,7 +22,7 @@ from pathlib import Path
 from tiphys.store.backend import KeyValue, StoreError
 from tiphys.store.contents import Contents
 from tiphys.store.mvcc import Change, revision_of
-from tiphys.store.seals import UNSEALED, Row, broken, seal
+from tiphys.store.seals import UNSEALED, SealedRow, broken, sealed
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ class StoreFile:
         """
         last = 0
 
-        def rows() -> Iterator[tuple[int, bytes, int, int, int, bytes, int]]:
+        def rows() -> Iterator[SealedRow]:
             nonlocal last
             for row in connection.execute(_SELECT_SEALED, (first, limit)):
                 last = row[0]
@@ -277,22 +277,19 @@ class StoreFile:
     # Writing: within one transaction
 
     def insert(self, changes: Sequence[Change]) -> None:
-        self.insert_rows([_row(change) for change in changes])
+        self.insert_rows((change.row, change.kv) for change in changes)
 
     def insert_alone(self, change: Change) -> None:
         """One change as a transaction of its own: one statement instead of three."""
-        row = _row(change)
-        sealed = seal(row, self._committed)
-        self.writer.execute(_INSERT, (*row, sealed))
-        self._committed = self._seal = sealed
+        (row,) = sealed(((change.row, change.kv),), self._committed)
+        self.writer.execute(_INSERT, row)
+        self._committed = self._seal = row[-1]
 
-    def insert_rows(self, rows: Sequence[Row]) -> None:
-        sealed, before = [], self._seal
-        for row in rows:
-            before = seal(row, before)
-            sealed.append((*row, before))
-        self.writer.executemany(_INSERT, sealed)
-        self._seal = before
+    def insert_rows(self, rows: Iterable[tuple[int, KeyValue]]) -> None:
+        with_seals = sealed(rows, self._seal)
+        self.writer.executemany(_INSERT, with_seals)
+        if with_seals:
+            self._seal = with_seals[-1][-1]
 
     def delete_rows(self, rows: Iterable[int]) -> None:
         self.writer.executemany("DELETE FROM kv WHERE row = ?", ((row,) for row in rows))
@@ -389,11 +386,6 @@ class SQLiteRows:
         if len(missing) == len(rows):
             return list(found)
         return [pending.get(row) or next(found) for row in rows]
-
-
-def _row(change: Change) -> Row:
-    key, value, create, _, version, lease = change.kv
-    return change.row, key, create, version, lease, value
 
 
 def _sync_directory(path: Path) -> None:
