@@ -203,7 +203,7 @@ def test_every_request_cut_at_every_wait_leaves_the_others_served(kind: str, tmp
                     if cut.waits < at:
                         break
                     cuts += 1
-            assert (world.server.in_flight.reading, world.server.in_flight.mutating) == (0, 0)
+            assert (world.server.gate.in_flight.reading, world.server.gate.in_flight.mutating) == (0, 0)
         return cuts
 
     assert asyncio.run(main()) >= (10 if kind in ("memory", "sqlite") else 30)

@@ -56,6 +56,10 @@ class Trail(Protocol):
     def request_object(self, obj: dict[str, Any]) -> None: ...
 
 
+def _nothing() -> None:
+    """Nobody waits for the watch to be initialized."""
+
+
 @dataclass(slots=True)
 class Call:
     """``received`` and ``deadline`` are monotonic seconds; ``deadline`` 0 means that the call may last."""
@@ -75,6 +79,10 @@ class Call:
     trail: Trail | None = None
     """What the audit log records of it; None if it records nothing."""
     warnings: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers of the answer, whatever it is."""
+    on_initialized: Callable[[], None] = _nothing
+    """To be called by a watch when it has shown what exists."""
     empties: list[tuple[str, Any]] = field(default_factory=list)
     """What the body had empty: see ``codec.empties``."""
 

@@ -14,7 +14,6 @@ from tiphys.apiserver.filters.authorization import authorize
 from tiphys.apiserver.filters.bodylimit import limit_body
 from tiphys.apiserver.filters.failures import answer_failures
 from tiphys.apiserver.filters.impersonation import impersonate
-from tiphys.apiserver.filters.inflight import InFlight
 from tiphys.apiserver.filters.measure import measure
 from tiphys.apiserver.filters.timelimit import limit_time
 from tiphys.apiserver.filters.unreadable import refuse_unreadable
@@ -34,7 +33,8 @@ class Parts:
     clock: Clock
     ids: Ids
     metrics: RequestMetrics
-    in_flight: InFlight
+    admit: Filter
+    """Lets requests run, wait, or turns them away."""
     authenticator: Authenticator
     authorizer: Authorizer
     anonymous: bool
@@ -62,7 +62,7 @@ def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
                 authenticate(parts.authenticator, parts.anonymous),
                 *parts.audit,
                 impersonate(parts.authorizer),
-                parts.in_flight.filter,
+                parts.admit,
                 authorize(parts.authorizer),
             ],
             endpoint,

@@ -145,6 +145,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         strict_transport_security=_words(flags.strict_transport_security_directives),
         request_timeout=flags.request_timeout,
         min_request_timeout=float(flags.min_request_timeout),
+        priority_and_fairness=flags.enable_priority_and_fairness,
         max_requests_in_flight=flags.max_requests_inflight,
         max_mutating_requests_in_flight=flags.max_mutating_requests_inflight,
         event_ttl=int(flags.event_ttl),

@@ -85,6 +85,9 @@ class Config:
     request_timeout: float = 60.0
     min_request_timeout: float = 1800.0
     """The shortest that a watch lasts where its client does not say."""
+    priority_and_fairness: bool = True
+    """Whether flow schemas and priority levels decide which requests run; else the two limits that follow do.
+    Their sum is the number of seats that the levels share."""
     max_requests_in_flight: int = 400
     max_mutating_requests_in_flight: int = 200
     max_body_bytes: int = 3 * 1024 * 1024

@@ -17,7 +17,7 @@ enable-garbage-collector encryption-provider-config encryption-provider-config-a
 etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout etcd-readycheck-timeout
 etcd-servers-overrides lease-reuse-duration-seconds watch-cache watch-cache-sizes tls-curve-preferences
 contention-profiling
-debug-socket-path enable-priority-and-fairness authentication-config authentication-token-webhook-cache-ttl
+debug-socket-path authentication-config authentication-token-webhook-cache-ttl
 authentication-token-webhook-config-file authentication-token-webhook-version oidc-ca-file oidc-client-id
 oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs oidc-username-claim
 oidc-username-prefix authorization-config authorization-policy-file
@@ -92,6 +92,7 @@ def _add_serving(flags: FlagParser) -> None:
     add("--profiling", type=parse_bool, default=False, choices=(False,), help="there is no profiling; only false")
     add("--request-timeout", type=parse_duration, default=60.0, help="how long a request may take")
     add("--min-request-timeout", type=int, default=1800, help="the shortest watch, in seconds")
+    flags.add_bool("--enable-priority-and-fairness", True, "let flow schemas and levels decide which requests run")
     add("--max-requests-inflight", type=int, default=400, help="reading requests at a time; 0 for no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="the same for requests that write")
     add("--shutdown-delay-duration", type=parse_duration, default=0.0, help="serve on after being told to stop")

@@ -28,7 +28,7 @@ from tiphys.apiserver.endpoints.special import special_endpoints
 from tiphys.apiserver.endpoints.subresources.connect import NodeDialer
 from tiphys.apiserver.filters.bodylimit import too_large
 from tiphys.apiserver.filters.browsers import allow_origins, require_tls
-from tiphys.apiserver.filters.inflight import InFlight
+from tiphys.apiserver.filters.gate import Gate
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths.health import Health, Unhealthy, ping
 from tiphys.apiserver.paths.openapi import Documents
@@ -101,7 +101,7 @@ class APIServer:
         self.admission = AdmissionChain(
             make_plugins(config, self.registries, self.authorization.authorizer, self.webhooks)
         )
-        self.in_flight = InFlight(config.max_requests_in_flight, config.max_mutating_requests_in_flight)
+        self.gate = Gate(config, self.registries, clock)
         documents = Documents(self.scheme, clock)
         self._audit = None if config.audit is None else _auditing(config.audit, clock)
         self.paths = Paths(
@@ -114,6 +114,7 @@ class APIServer:
             address=f"{config.advertise_address}:{config.advertise_port}",
             documents=documents,
             pages=Pages("apiserver", clock, config.flags, _STATUS_PATHS),
+            debug=self.gate.pages,
         )
         self._bootstrap = Bootstrap(config, self.registries, clock)
         self._definitions = DefinitionController(self.registries, clock, self._runner, documents.forget)
@@ -124,7 +125,7 @@ class APIServer:
             clock=clock,
             ids=ids,
             metrics=self.metrics,
-            in_flight=self.in_flight,
+            admit=self.gate.filter,
             unauthenticated=() if self._audit is None else (self._audit.refused,),
             audit=() if self._audit is None else (self._audit.filter,),
             authenticator=self.authentication.authenticator,
@@ -150,6 +151,7 @@ class APIServer:
         await self._feed.open()
         self._runner.supervise(self._feed.run, "feed")
         await self._bootstrap.ensure()
+        await self.gate.start(self._runner, self.metrics)
         await self._definitions.start()
         self._runner.supervise(self._definitions.run, "definitions")
         self._runner.supervise(DanglingFollower(self.registries).run, "flow schemas")
@@ -248,8 +250,8 @@ class APIServer:
             " second.",
             labels=("request_kind",),
         )
-        inflight.add_metric(("readOnly",), self.in_flight.reading)
-        inflight.add_metric(("mutating",), self.in_flight.mutating)
+        inflight.add_metric(("readOnly",), self.gate.in_flight.reading)
+        inflight.add_metric(("mutating",), self.gate.in_flight.mutating)
         yield inflight
         objects = GaugeMetricFamily(
             "apiserver_storage_objects",

@@ -72,6 +72,8 @@ class Plan:
     bookmarks: bool
     ends_initial: bool
     seconds: float
+    initialized: Callable[[], None]
+    """To be called when what exists has been shown."""
 
 
 async def watch(call: Call, target: Target) -> Response:
@@ -91,6 +93,7 @@ async def watch(call: Call, target: Target) -> Response:
         bookmarks=options.bookmarks,
         ends_initial=bool(options.initial_events),
         seconds=float(options.timeout) if options.timeout else target.watch_seconds,
+        initialized=call.on_initialized,
     )
 
     async def stream(sink: Sink) -> None:
@@ -143,6 +146,7 @@ async def _show(plan: Plan, sink: Sink) -> None:
         elif revision > cacher.feed.revision:
             await _wait_for(plan, revision, closed, deadline)
         group = _catch_up(plan, watch, sink, encode, revision)
+        plan.initialized()
         if group is None:
             return
         try:

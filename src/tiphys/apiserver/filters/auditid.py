@@ -15,6 +15,7 @@ def identify(new_id: Callable[[], str]) -> Filter:
         call.audit_id = call.request.headers.get("audit-id", "")[:_MAX_ID] or new_id()
         response = await proceed(call)
         response.headers["Audit-Id"] = call.audit_id
+        response.headers.update(call.headers)
         response.headers.setdefault("Cache-Control", "no-cache, private")
         return response
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from tiphys.api import errors
 from tiphys.apiserver.call import Call, Endpoint
-from tiphys.wire.http import Response, Sink, Stream, Upgrade
+from tiphys.apiserver.filters.holding import holding
+from tiphys.wire.http import Response
 
 _READING = frozenset(("get", "list"))
 _PRIVILEGED = "system:masters"
@@ -36,11 +37,17 @@ class InFlight:
             return await proceed(call)
         if call.info.verb in _READING:
             _check(self.reading, self.max_reading)
+        else:
+            _check(self.mutating, self.max_mutating)
+        return await holding(call, proceed, self.enter(call))
+
+    def enter(self, call: Call) -> Callable[[], None]:
+        """Count a call, without a look at the limits, until the function that this returns is called."""
+        if call.info.verb in _READING:
             self.reading += 1
-            return await _holding(call, proceed, self._read)
-        _check(self.mutating, self.max_mutating)
+            return self._read
         self.mutating += 1
-        return await _holding(call, proceed, self._mutated)
+        return self._mutated
 
     def _read(self) -> None:
         self.reading -= 1
@@ -56,39 +63,3 @@ def _is_exempt(call: Call) -> bool:
 def _check(count: int, limit: int) -> None:
     if limit and count >= limit:
         raise errors.too_many_requests("Too many requests, please try again later.", 1)
-
-
-async def _holding(call: Call, proceed: Endpoint, leave: Callable[[], None]) -> Response:
-    """``leave`` the place when the answer is made, or, if it is streamed, written."""
-    held = False
-    try:
-        response = await proceed(call)
-        if isinstance(response.body, bytes | Upgrade) or call.request.method == "HEAD":
-            return response
-        response.body, held = _Held(response.body, leave), True
-        return response
-    finally:
-        if not held:
-            leave()
-
-
-class _Held:
-    """A streamed body with a place, which it leaves once: at its end, or when nobody is left who could run it."""
-
-    def __init__(self, stream: Stream, leave: Callable[[], None]) -> None:
-        self._stream = stream
-        self._leave: Callable[[], None] | None = leave
-
-    async def __call__(self, sink: Sink) -> None:
-        try:
-            await self._stream(sink)
-        finally:
-            self._end()
-
-    def __del__(self) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._leave is not None:
-            leave, self._leave = self._leave, None
-            leave()

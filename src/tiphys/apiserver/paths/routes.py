@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ from tiphys.api.scheme import Scheme
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, WRITTEN, YAML, choose, is_produced, not_produced
 from tiphys.apiserver.endpoints.negotiation import Form, negotiate_document, wants_pretty
-from tiphys.apiserver.endpoints.notfound import not_found
+from tiphys.apiserver.endpoints.notfound import TEXT, not_found
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths import discovery
@@ -46,7 +46,9 @@ class Paths:
         address: str,
         documents: Documents,
         pages: Pages,
+        debug: Mapping[str, Callable[[], str]],
     ) -> None:
+        """``debug`` are further pages of text, by path."""
         self._scheme = scheme
         self._documents = documents
         self._health = {check.name: check for check in health}
@@ -67,6 +69,7 @@ class Paths:
             "/openapi/v2": documents.show_v2,
             "/openapi/v3": documents.index_v3,
         }
+        self._handlers |= {path: _text_page(show) for path, show in debug.items()}
         """By exact path, for any method: upstream's handlers of these do not look at it."""
         self._routes: dict[str, Callable[[Call], Awaitable[Response]]] = {
             "/api": self._api,
@@ -193,6 +196,13 @@ def _check_produced(call: Call, media: str) -> None:
     """Raises 406 where the one form of a document is not what the client accepts."""
     if not is_produced(call.request.headers.get("accept", ""), (media,)):
         raise not_produced((media,))
+
+
+def _text_page(show: Callable[[], str]) -> Callable[[Call], Awaitable[Response]]:
+    async def answer(call: Call) -> Response:
+        return Response(200, {"Content-Type": TEXT}, show().encode())
+
+    return answer
 
 
 def _check_method(call: Call) -> None:

@@ -67,6 +67,10 @@ class Registries:
 
         return CustomStrategy(resource, resource.storage_version), CustomCodec(resource)
 
+    def known(self, group: str, plural: str) -> Registry | None:
+        """The registry of a resource, if somebody has asked for it."""
+        return self._made.get(_KEPT_AS.get((group, plural), (group, plural)))
+
     def made(self) -> list[Registry]:
         """Those that have been asked for."""
         return list(self._made.values())

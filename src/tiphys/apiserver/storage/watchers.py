@@ -119,6 +119,11 @@ class Watchers:
     def __len__(self) -> int:
         return sum(len(group.members) for group in self._groups.values())
 
+    @property
+    def unselective(self) -> int:
+        """The watches that see every change, of any object."""
+        return sum(len(group.members) for group in self._plain.values())
+
     def join(self, member: Member, selection: Selection, form: tuple[object, ...], encode: Encode) -> Group:
         """Deliver every change from now on to ``member``."""
         key = (*selection.key, *form)

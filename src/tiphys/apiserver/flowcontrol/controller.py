@@ -1,0 +1,154 @@
+"""``FlowController``: keeps the flow schemas and levels of a server as its objects say, and classifies requests.
+
+The mandatory objects, ``exempt`` and ``catch-all``, are in force even if somebody deleted them. Every ten seconds the
+levels divide the seats anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.apiserver.bootstrap.flowcontrol import GROUP, flow_schemas, priority_levels
+from tiphys.apiserver.call import Call, User
+from tiphys.apiserver.flowcontrol.demand import ADJUSTMENT_SECONDS
+from tiphys.apiserver.flowcontrol.levels import Level, adjust, limits_of, read_level
+from tiphys.apiserver.flowcontrol.matching import FlowSchema, read_schema
+from tiphys.apiserver.flowcontrol.sharding import flow_hash
+from tiphys.apiserver.flowcontrol.work import Work, estimate, largest
+from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.requestinfo import RequestInfo
+from tiphys.runtime.clock import Clock
+
+Object = dict[str, Any]
+
+_MANDATORY = frozenset(("exempt", "catch-all"))
+_MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Where a request belongs. ``hash`` stands for the schema and the distinguisher."""
+
+    schema: FlowSchema
+    level: Level
+    distinguisher: str
+    hash: int
+
+
+class FlowController:
+    """``seats`` is how many requests the server carries at a time, all levels together."""
+
+    def __init__(self, registries: Registries, clock: Clock, seats: int) -> None:
+        self.levels: dict[str, Level] = {}
+        self.schemas: list[FlowSchema] = []
+        self._registries = registries
+        self._clock = clock
+        self._seats = seats
+        self._sources: list[Registry] = []
+        self._generations: tuple[int, ...] = ()
+        self._flows: dict[tuple[object, ...], Flow] = {}
+        self._configure([], [])
+
+    # -- configuration
+
+    async def run(self) -> None:
+        """Divide the seats anew every ten seconds, until cancelled."""
+        while True:
+            await self._clock.sleep(ADJUSTMENT_SECONDS)
+            self.refresh()
+            adjust(self.levels, self._clock.monotonic())
+            self._retire()
+
+    async def follow(self) -> None:
+        """Wait until the objects can be read. Until then the mandatory ones are in force."""
+        sources = [self._registries.get(GROUP, plural) for plural in ("prioritylevelconfigurations", "flowschemas")]
+        for registry in sources:
+            await registry.store.cacher.ready()
+        self._sources = sources
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over what has changed in the objects. While their cache is filled anew, what is known holds."""
+        if not self._sources or not all(registry.store.cacher.is_ready for registry in self._sources):
+            return
+        generations = tuple([registry.store.cacher.generation for registry in self._sources])
+        if generations != self._generations:
+            self._configure(*map(_objects, self._sources))
+            self._generations = generations
+
+    def _configure(self, levels: list[Object], schemas: list[Object]) -> None:
+        now = self._clock.monotonic()
+        configs = {config.name: config for config in map(read_level, _with_mandatory(levels, priority_levels()))}
+        for name, level in self.levels.items():
+            level.quiescing = name not in configs
+        leaving = [level.config for level in self.levels.values() if level.quiescing]
+        limits = limits_of([*configs.values(), *leaving], self._seats)
+        for name, config in configs.items():
+            if name in self.levels:
+                self.levels[name].configure(config, limits[name], now)
+            else:
+                self.levels[name] = Level(config, limits[name], now)
+        known = [read_schema(schema) for schema in _with_mandatory(schemas, flow_schemas())]
+        self.schemas = sorted(filter(self._is_usable, known), key=lambda schema: (schema.precedence, schema.name))
+        self._flows.clear()
+        self._retire()
+
+    def _is_usable(self, schema: FlowSchema) -> bool:
+        """Whether its level exists, and is to stay."""
+        level = self.levels.get(schema.level)
+        return level is not None and not level.quiescing
+
+    def _retire(self) -> None:
+        """Levels that are gone vanish once nothing is left in them."""
+        for name in [name for name, level in self.levels.items() if level.quiescing and level.queues.is_idle]:
+            del self.levels[name]
+
+    # -- requests
+
+    def classify(self, user: User, info: RequestInfo) -> Flow:
+        """Where a request belongs; every request matches ``catch-all``."""
+        self.refresh()
+        key = (user.name, user.groups, info.verb, info.group, info.resource, info.subresource, info.namespace,
+               "" if info.is_resource else info.path)  # fmt: skip
+        flow = self._flows.get(key)
+        if flow is None:
+            if len(self._flows) >= _MAX_REMEMBERED:
+                self._flows.clear()
+            flow = self._flows[key] = self._find(user, info)
+        return flow
+
+    def _find(self, user: User, info: RequestInfo) -> Flow:
+        schema = next((schema for schema in self.schemas if schema.matches(user, info)), self.schemas[-1])
+        distinguisher = schema.flow(user, info)
+        return Flow(schema, self.levels[schema.level], distinguisher, flow_hash(schema.name, distinguisher))
+
+    def work(self, call: Call, level: Level) -> Work:
+        """How much of the server a call takes."""
+        return estimate(
+            call.info, call.parameters, largest(level.limits.nominal), self._count_objects, self._count_watches
+        )
+
+    def _count_objects(self, group: str, resource: str) -> int | None:
+        registry = self._registry(group, resource)
+        return len(registry.store.cacher) if registry is not None and registry.store.cacher.is_ready else None
+
+    def _count_watches(self, info: RequestInfo) -> int:
+        registry = self._registry(info.group, info.resource)
+        return 0 if registry is None else registry.store.cacher.watchers.unselective
+
+    def _registry(self, group: str, resource: str) -> Registry | None:
+        return self._registries.known(group, resource)
+
+
+def _objects(registry: Registry) -> list[Object]:
+    cacher = registry.store.cacher
+    return [registry.object(entry) for entry in cacher.under(registry.store.prefix)]
+
+
+def _with_mandatory(objects: list[Object], defaults: Iterable[Object]) -> list[Object]:
+    names = {obj["metadata"]["name"] for obj in objects}
+    missing = _MANDATORY - names
+    return objects + [obj for obj in defaults if obj["metadata"]["name"] in missing]
