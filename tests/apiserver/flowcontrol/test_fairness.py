@@ -7,12 +7,18 @@ from typing import Any
 
 from tests.apiserver.apiworld import World, run
 from tiphys.apiserver.config import Config
+from tiphys.apiserver.flowcontrol.controller import FlowController
 from tiphys.wire.http import Response
 
 ANN, BOB = ("ann", ("system:authenticated",)), ("bob", ("system:authenticated",))
 NODE = ("system:node:n1", ("system:nodes", "system:authenticated"))
 GROUP = "/apis/flowcontrol.apiserver.k8s.io/v1"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1"
+
+
+def fairness_of(world: World) -> FlowController:
+    assert world.server.gate.fairness is not None
+    return world.server.gate.fairness
 
 
 async def grant(world: World) -> None:
@@ -74,7 +80,7 @@ def test_a_noisy_tenant_waits_while_others_and_nodes_are_served() -> None:
         assert (await quiet).status == 201
         statuses = [(await task).status for task in noisy]
         assert set(statuses) == {201, 429}
-        assert all(level.queues.is_idle for level in world.server.gate.fairness.levels.values())
+        assert all(level.queues.is_idle for level in fairness_of(world).levels.values())
 
     run(work, SMALL)
 
@@ -86,7 +92,7 @@ def test_who_waits_too_long_is_turned_away_and_who_leaves_gives_up_the_place() -
         tasks = [create(world, f"a{number}", ANN) for number in range(20)]
         await world.clock.sleep(0.1)
         held = slow.waiting
-        level = world.server.gate.fairness.levels["global-default"]
+        level = fairness_of(world).levels["global-default"]
         assert level.queues.waiting == 20 - held
         tasks[-1].cancel()
         await world.clock.sleep(0.1)
@@ -143,8 +149,8 @@ def test_objects_take_effect_and_the_mandatory_ones_are_always_there() -> None:
         answer = await world.raw("GET", "/api/v1/namespaces/default/configmaps", user=ANN)
         assert answer.status == 200
         assert answer.headers["X-Kubernetes-PF-FlowSchema-UID"] != schema["metadata"]["uid"]
-        assert "vip" not in world.server.gate.fairness.levels
-        assert world.server.gate.fairness.schemas[-1].name == "catch-all"
+        assert "vip" not in fairness_of(world).levels
+        assert fairness_of(world).schemas[-1].name == "catch-all"
 
     run(work)
 
@@ -164,7 +170,7 @@ def test_debug_pages_and_figures() -> None:
         prefix = "/debug/api_priority_and_fairness/"
         levels = (await text(f"{prefix}dump_priority_levels")).splitlines()
         assert levels[0].startswith("PriorityLevelName,")
-        assert [line.split(",")[0] for line in levels[1:]] == sorted(world.server.gate.fairness.levels)
+        assert [line.split(",")[0] for line in levels[1:]] == sorted(fairness_of(world).levels)
         assert sum("global-default" in line for line in (await text(f"{prefix}dump_queues")).splitlines()) == 128
         requests = (await text(f"{prefix}dump_requests")).splitlines()
         assert sum(" ann," in line for line in requests) == 20

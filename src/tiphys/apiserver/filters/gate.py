@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tiphys.apiserver.call import Filter
 from tiphys.apiserver.config import Config
@@ -17,6 +18,9 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
 
 class Gate:
     """``filter`` is the filter; ``pages`` are debug pages, by path."""
@@ -26,24 +30,21 @@ class Gate:
         self.in_flight = InFlight(reading, mutating)
         self.filter: Filter = self.in_flight.filter
         self.pages: dict[str, Callable[[], str]] = {}
-        self._fairness: Fairness | None = None
+        self._sources: list[Callable[[], Iterable[Metric]]] = []
+        self.fairness: FlowController | None = None
+        """The levels and schemas in force."""
         if config.priority_and_fairness:
             controller = FlowController(registries, clock, reading + mutating)
-            self._fairness = Fairness(
-                controller, clock, FlowFigures(controller), self.in_flight, config.request_timeout
-            )
-            self.filter = self._fairness.filter
+            figures = FlowFigures(controller)
+            fairness = Fairness(controller, clock, figures, self.in_flight, config.request_timeout)
+            self.filter, self.fairness = fairness.filter, controller
+            self._sources = [figures.collect]
             self.pages = {debug.PREFIX + name: partial(page, controller, clock) for name, page in debug.PAGES.items()}
-
-    @property
-    def fairness(self) -> FlowController:
-        """The levels and schemas in force."""
-        assert self._fairness is not None, "priority and fairness is off"
-        return self._fairness.controller
 
     async def start(self, runner: Runner, metrics: RequestMetrics) -> None:
         """Follow the objects that say how requests share the server."""
-        if self._fairness is not None:
-            await self._fairness.controller.follow()
-            runner.supervise(self._fairness.controller.run, "priority and fairness")
-            metrics.add_source(self._fairness.figures.collect)
+        if self.fairness is not None:
+            await self.fairness.follow()
+            runner.supervise(self.fairness.run, "priority and fairness")
+        for source in self._sources:
+            metrics.add_source(source)

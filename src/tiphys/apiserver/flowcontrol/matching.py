@@ -13,7 +13,6 @@ from tiphys.apiserver.call import User
 from tiphys.apiserver.requestinfo import RequestInfo
 
 Object = dict[str, Any]
-Matches = Callable[[User, RequestInfo], bool]
 
 _ACCOUNT = "system:serviceaccount:"
 
