@@ -196,6 +196,30 @@ def test_a_store_watch_that_ends_is_resumed_where_it_was_and_open_watches_go_on(
     run(work)
 
 
+def test_while_a_cache_cannot_be_filled_the_store_is_read_and_lists_are_told_to_come_back() -> None:
+    async def work(world: World) -> None:
+        await world.raw("POST", MAPS, config_map("a"))
+        maps = cacher(world, "", "configmaps")
+        original, maps._read_all = maps._read_all, asyncio.Event().wait
+        maps.lost()
+        began = world.clock.monotonic()
+        assert (await world.raw("GET", f"{MAPS}/a")).status == 200
+        page = await world.json("GET", f"{MAPS}?limit=1")
+        assert page["items"][0]["metadata"]["name"] == "a"
+        assert "continue" in page["metadata"] or len(page["items"]) == 1
+        refused = await world.raw("GET", MAPS)
+        assert refused.status == 429
+        assert isinstance(refused.body, bytes)
+        assert b"storage is (re)initializing" in refused.body
+        assert world.clock.monotonic() - began < 10
+        assert (await world.raw("GET", "/api/v1/namespaces/default")).status == 200
+        maps._read_all = original
+        maps.lost()
+        assert (await world.raw("GET", MAPS)).status == 200
+
+    run(work)
+
+
 def test_a_member_that_cannot_be_written_to_is_cut_off_alone() -> None:
     async def work(world: World) -> None:
         bad = await Watching(world, f"{MAPS}?watch=1").start()

@@ -2,8 +2,8 @@
 
 A thread asks the loop for a sign of life 20 times a second. If none comes for a quarter of a second it logs what the
 loop's thread is doing just then, and when the loop answers, for how long it was held and how much of that time its
-thread had the processor: little of it means that the machine was busy, not the loop. A call into C that keeps the
-interpreter's lock stops the watchdog as well; it is noticed by its length, without a stack.
+thread had the processor. A loop that only waited for its turn, as the machine was busy, was not held. A call into C
+that keeps the interpreter's lock stops the watchdog as well; it is noticed by its length, without a stack.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 HELD_SECONDS = 0.25
 ASK_SECONDS = 0.05
 _FRAMES = 30
+_WAITING = ("asyncio/runners.py", "asyncio/base_events.py", "selectors.py")
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +56,13 @@ class Holds:
 
 HOLDS = Holds()
 """Of this process, which has one loop; its registries show it."""
+
+
+class Stack(NamedTuple):
+    """What the loop's thread was doing; ``idle`` if it was in the loop itself, waiting for events or for its turn."""
+
+    text: str = ""
+    idle: bool = False
 
 
 class Watchdog:
@@ -97,7 +105,7 @@ class Watchdog:
         while not self._ended.wait(self._every):
             late = time.monotonic() - began - self._every
             if late > self._threshold:  # this thread could not run either
-                self._held(late, self._processor() - used, "")
+                self._held(late, self._processor() - used, Stack())
             if not self._ask():
                 return
             began, used = time.monotonic(), self._processor()
@@ -110,10 +118,11 @@ class Watchdog:
             self._loop.call_soon_threadsafe(self._answer)
         except RuntimeError:  # the loop is closed
             return False
-        stack = ""
+        stack = Stack()
         if not self._answered.wait(self._threshold):
             stack = self._stack()
-            log.warning("the event loop is held; it is at\n%s", stack)
+            if not stack.idle:
+                log.warning("the event loop is held; it is at\n%s", stack.text)
             self._answered.wait()
         if self._ended.is_set():
             return False
@@ -121,14 +130,20 @@ class Watchdog:
             self._held(seconds, self._processor() - used, stack)
         return True
 
-    def _held(self, seconds: float, used: float, stack: str) -> None:
+    def _held(self, seconds: float, used: float, stack: Stack) -> None:
+        if stack.idle and used < seconds / 2:
+            log.debug("the event loop was kept from running for %.0f ms: the machine is busy", 1e3 * seconds)
+            return
         self._holds.add(seconds)
-        where = "" if stack else "; it cannot be told where, as it was in one call into C"
+        where = "" if stack.text else "; it was in one call into C, nobody knows from where"
         log.warning("the event loop was held for %.0f ms, %.0f ms of it computing%s", 1e3 * seconds, 1e3 * used, where)
 
-    def _stack(self) -> str:
+    def _stack(self) -> Stack:
         frame = sys._current_frames().get(self._watched)
-        return "".join(traceback.format_stack(frame, _FRAMES)) if frame is not None else ""
+        if frame is None:
+            return Stack()
+        text = "".join(traceback.format_stack(frame, _FRAMES))
+        return Stack(text, idle=frame.f_code.co_filename.endswith(_WAITING))
 
 
 def _processor_time(thread: int) -> Callable[[], float]:

@@ -58,6 +58,13 @@ class Unreadable:
         return errors.internal(f'object "{self.key}" in the store cannot be read: {self.why}')
 
 
+class NotReady(errors.StatusError):
+    """The cache is being filled; whoever cannot read past it is answered 429, as by upstream."""
+
+    def __init__(self) -> None:
+        super().__init__(errors.too_many_requests("storage is (re)initializing", 1).status)
+
+
 class Cacher:
     """``generation`` grows with every change: who derives something from the objects compares it to derive anew."""
 
@@ -93,7 +100,7 @@ class Cacher:
     async def ready(self, timeout: float | None = None) -> None:
         """Wait until the cache shows the store; starts it if it is cold.
 
-        Raises 429 after ``timeout`` seconds, and 500 if filling it failed; the next call tries again.
+        Raises ``NotReady`` after ``timeout`` seconds, and 500 if filling it failed; the next call tries again.
         """
         if self._state is State.READY:
             return
@@ -102,7 +109,7 @@ class Cacher:
                 while not self.is_ready:
                     await self._loaded()
         except TimeoutError:
-            raise errors.too_many_requests("storage is (re)initializing", 1) from None
+            raise NotReady from None
 
     async def _loaded(self) -> None:
         """Wait for one attempt to fill the cache, which all share: neither end of the wait touches the other."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.apiserver.storage import continuation
-from tiphys.apiserver.storage.cacher import READY_SECONDS, Unreadable
+from tiphys.apiserver.storage.cacher import READY_SECONDS, NotReady, Unreadable
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.feed import TooLargeRevision
 from tiphys.apiserver.storage.objects import ObjectStore
@@ -72,8 +72,13 @@ def parse_revision(text: str) -> int:
 
 
 async def read_page(store: ObjectStore, query: Query) -> Page:
-    """Raises 400, 410 and 504 as documented."""
-    await store.cacher.ready(READY_SECONDS)
+    """Raises 400, 410, 429 and 504 as documented."""
+    try:
+        await store.cacher.ready(READY_SECONDS)
+    except NotReady:
+        if not _is_cheap(query):
+            raise
+        return await _from_history(store, query, "", await store.cacher.feed.backend.current_revision())
     if query.continue_:
         return await _continue(store, query)
     try:
@@ -93,6 +98,12 @@ async def read_page(store: ObjectStore, query: Query) -> Page:
     if query.resource_version == "0":
         query = replace(query, limit=0)  # whoever takes any state gets it in one piece
     return _from_cache(store, query, "", feed.revision)
+
+
+def _is_cheap(query: Query) -> bool:
+    """Whether the store may be asked while the cache is being filled: for one page, all of which is shown."""
+    first = not query.continue_ and query.resource_version in ("", "0")
+    return first and bool(query.limit) and query.selection.is_everything
 
 
 async def _continue(store: ObjectStore, query: Query) -> Page:

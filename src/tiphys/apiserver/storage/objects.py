@@ -12,7 +12,7 @@ import orjson
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.names import path_segment_name
-from tiphys.apiserver.storage.cacher import READY_SECONDS, Cacher, Unreadable
+from tiphys.apiserver.storage.cacher import READY_SECONDS, Cacher, NotReady, Unreadable
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
 from tiphys.apiserver.storage.feed import TooLargeRevision
@@ -63,21 +63,22 @@ class ObjectStore:
     async def get(self, namespace: str, name: str) -> Entry | None:
         """The object as of now: every write that returned before the call is seen."""
         key = self.key(namespace, name)
-        await self.cacher.ready(READY_SECONDS)
         try:
+            await self.cacher.ready(READY_SECONDS)
             await self.cacher.feed.fresh()
-        except TooLargeRevision:
+        except (NotReady, TooLargeRevision):
             return await self._stored(key)
         return self.cacher.get(key)
 
     async def _stored(self, key: str) -> Entry | None:
-        """The object as the store has it, past a cache that does not keep up. Raises 500 if it cannot be read."""
+        """The object as the store has it, past a cache that is being filled or does not keep up. Raises 500 if it
+        cannot be read."""
         answer = await self._backend.range(Range(key.encode()))
         return self.cacher.read(answer.kvs[0]) if answer.kvs else None
 
     async def cached(self, namespace: str, name: str) -> Entry | None:
         """The object as far as the cache knows it; possibly a moment old."""
-        await self.cacher.ready(READY_SECONDS)
+        await self.cacher.ready()
         return self.cacher.get(self.key(namespace, name))
 
     async def page(
@@ -92,7 +93,7 @@ class ObjectStore:
 
     async def create(self, key: str, obj: Object, ttl: int = 0) -> Entry:
         """Raises ``Exists``. ``ttl`` in seconds, 0 for ever. The cache is there first: a watch may start from here."""
-        await self.cacher.ready(READY_SECONDS)
+        await self.cacher.ready()
         draft = self.codec.draft(obj)
         lease = await self._leases.lease(ttl) if ttl else 0
         revision = await self._put(key, draft, 0, lease)
