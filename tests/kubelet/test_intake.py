@@ -294,3 +294,19 @@ def test_all_pods_together_get_what_is_not_reserved(tmp_path: Path, unified: boo
         (tmp_path / path).write_text("max\n")
     Cgroups(tmp_path).limit_all("kubepods", 2000, 1024)
     assert {path: (tmp_path / path).read_text().strip() for path in files} == files
+
+
+def test_what_ran_before_keeps_its_place_over_a_restart(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(asking("zebra", "3"))
+        await world.until(lambda: world.ready("zebra"), 5)
+        await world.stop()
+        await world.clock.sleep(30)
+        world.add(asking("ant", "3"))
+        world.kubelet = world.new_kubelet()
+        await world.start()
+        await world.until(lambda: world.phase("ant") == "Failed", 10)
+        assert world.ready("zebra")
+        assert world.started("main") == 1
+
+    play(tmp_path, scene)

@@ -25,7 +25,7 @@ from tiphys.kubelet.container.images import ImageManager
 from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.container.log_rotation import LogRotation
 from tiphys.kubelet.container.runtime_classes import RuntimeClasses
-from tiphys.kubelet.container.security import HostSecurity
+from tiphys.kubelet.container.security import HostSecurity, apparmor_enabled
 from tiphys.kubelet.node.agent import NodeAgent
 from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.eviction import EvictionManager, read_signals
@@ -64,7 +64,7 @@ from tiphys.kubelet.volumes.sizes import memory_size
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever
-from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
+from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.wire.server import serve
 from tiphys.wire.tls import Policy, server_context
 
@@ -133,7 +133,7 @@ class Kubelet:
             host_ips=config.node_ips or (default_node_ip(),),
             dns=ClusterDNS(config.cluster_dns, config.cluster_domain, config.resolver_file),
             security=HostSecurity(
-                apparmor=_apparmor_enabled(),
+                apparmor=apparmor_enabled(),
                 seccomp_default=config.seccomp_default,
                 seccomp_root=str(config.root / "seccomp"),
             ),
@@ -156,7 +156,7 @@ class Kubelet:
             tokens,
             self._field,
             memory=config.memory_volumes,
-            slow=self._slow_volume,
+            slow=events.slow_volume,
             memory_size=lambda pod, limit: memory_size(pod, limit, self.settings.allocatable.get("memory")),
         )
         self.status = StatusManager(self.client, clock, runner, self._shown, lambda uid: self.workers.could_run(uid))
@@ -307,7 +307,6 @@ class Kubelet:
             await self.services.wait_synced()
             await self.pleg.relist()
             runner.supervise(self.pleg.run, "pod lifecycle")
-            self.pods.add_handler(Callbacks(added=self._changed, updated=self._updated, deleted=self._deleted))
             runner.supervise(self.pods.run, "pods")
             if self.config.static_pod_path is not None:
                 static = StaticPods(
@@ -315,12 +314,19 @@ class Kubelet:
                 )
                 runner.supervise(static.run, "static pods")
             await self.pods.wait_synced()
+            self._follow_pods()
             ready()
             self._housekeeping.start(runner)
             runner.supervise(self._eviction.run, "eviction")
             size, files = self.config.container_log_max_size, self.config.container_log_max_files
             runner.supervise(LogRotation(self.runtime, self.clock, size, files).run, "log rotation")
             await asyncio.Event().wait()
+
+    def _follow_pods(self) -> None:
+        """Take in what is there, the oldest first: what runs since long keeps its place before what is new."""
+        for pod in sorted(self.pods.store.list(), key=_age):
+            contain(f"taking in pod {pods.key_of(pod)}", self._changed, pod)
+        self.pods.add_handler(_News(added=self._changed, updated=self._updated, deleted=self._deleted))
 
     async def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Serve the kubelet's API; where the port is 0, the one that was given is reported."""
@@ -434,12 +440,6 @@ class Kubelet:
 
     # Admission.
 
-    def _slow_volume(self, pod: Pod, folder: str) -> None:
-        page = "https://kubernetes.io/docs/tasks/configure-pod-container/security-context/"
-        section = "#configure-volume-permission-and-ownership-change-policy-for-pods"
-        message = f"Setting volume ownership for {folder} is taking longer than expected, consider using OnRootMismatch"
-        self.events.pod(pod, "Warning", "VolumePermissionChangeInProgress", f"{message} - {page}{section}")
-
     def _pressures(self) -> list[str]:
         return self._eviction.pressures
 
@@ -476,6 +476,18 @@ class Kubelet:
         return resource_value(current, {"name": ""}, selector, self.settings.allocatable)
 
 
+class _News(Callbacks):
+    """Pods that come after the first look."""
+
+    def added(self, obj: Object, initial: bool) -> None:
+        if not initial:
+            super().added(obj, initial)
+
+
+def _age(pod: Pod) -> tuple[str, str]:
+    return str(pod["metadata"].get("creationTimestamp") or ""), pods.key_of(pod)
+
+
 def _only_status_changed(old: Pod, new: Pod) -> bool:
     """Whether nothing that the kubelet acts on differs."""
     keys = ("labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds")
@@ -486,11 +498,3 @@ def _only_status_changed(old: Pod, new: Pod) -> bool:
 def _foreign_conditions(pod: Pod) -> list[Object]:
     gates = {gate["conditionType"] for gate in pods.spec_of(pod).get("readinessGates") or []}
     return [c for c in (pod.get("status") or {}).get("conditions") or [] if c["type"] in gates]
-
-
-def _apparmor_enabled() -> bool:
-    try:
-        with open("/sys/module/apparmor/parameters/enabled") as file:
-            return file.read(1) == "Y"
-    except OSError:
-        return False

@@ -34,6 +34,13 @@ class PodEvents:
         text = message.replace(container_id, name) if container_id else message
         self._recorder.event(reference(pod), type, reason, text, field_path=pods.field_path(pod, name))
 
+    def slow_volume(self, pod: Pod, folder: str) -> None:
+        """A volume has so many files that giving it to the pod's group takes long."""
+        page = "https://kubernetes.io/docs/tasks/configure-pod-container/security-context/"
+        section = "#configure-volume-permission-and-ownership-change-policy-for-pods"
+        message = f"Setting volume ownership for {folder} is taking longer than expected, consider using OnRootMismatch"
+        self.pod(pod, "Warning", "VolumePermissionChangeInProgress", f"{message} - {page}{section}")
+
 
 def reference(pod: Pod) -> dict[str, Any]:
     meta = pod["metadata"]

@@ -182,3 +182,12 @@ def sandbox_security(pod: Pod) -> dict[str, Any]:
     if selinux := of_pod.get("seLinuxOptions"):
         found["selinux_options"] = {key: selinux.get(key, "") for key in ("user", "role", "type", "level")}
     return found
+
+
+def apparmor_enabled() -> bool:
+    """Whether the kernel has AppArmor, and it is on."""
+    try:
+        with open("/sys/module/apparmor/parameters/enabled") as file:
+            return file.read(1) == "Y"
+    except OSError:
+        return False
