@@ -45,13 +45,13 @@ def test_the_default_levels_of_600_seats() -> None:
     limits = limits_of(map(read_level, priority_levels()), 600)
     assert {name: (row.nominal, row.minimum, row.maximum) for name, row in limits.items()} == {
         "exempt": (0, 0, 600),
-        "system": (74, 50, 600),
-        "node-high": (98, 74, 600),
-        "leader-election": (25, 25, 600),
-        "workload-high": (98, 49, 600),
-        "workload-low": (245, 25, 600),
-        "global-default": (49, 25, 600),
-        "catch-all": (13, 13, 600),
+        "system": (74, 50, 674),
+        "node-high": (98, 73, 698),
+        "leader-election": (25, 25, 625),
+        "workload-high": (98, 49, 698),
+        "workload-low": (245, 24, 845),
+        "global-default": (49, 24, 649),
+        "catch-all": (13, 13, 613),
     }
 
 

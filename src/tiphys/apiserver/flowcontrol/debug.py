@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from tiphys.apiserver.flowcontrol.controller import FlowController
 from tiphys.apiserver.flowcontrol.levels import Level
-from tiphys.apiserver.flowcontrol.queueset import Queuing, Ticket
+from tiphys.apiserver.flowcontrol.queueset import Ticket
 from tiphys.runtime.clock import Clock
 
 PREFIX = "/debug/api_priority_and_fairness/"
@@ -39,11 +39,13 @@ def _sorted(controller: FlowController) -> list[Level]:
 def _table(columns: tuple[str, ...], rows: Iterable[Row]) -> str:
     """Columns lined up, as people read them."""
     texts = [columns, *(tuple(map(str, row)) for row in rows)]
-    widths = [max(len(row[index]) for row in texts) + 2 for index in range(len(columns))]
-    lines = [
-        "".join(f"{cell},".ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts
-    ]
-    return "\n".join(lines) + "\n"
+    widths = [max(len(row[index]) for row in texts) + 2 for index in range(len(columns) - 1)]
+    return "".join(_line(row, widths) for row in texts)
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = (f"{cell},".ljust(width) for cell, width in zip(row, widths, strict=False))
+    return f"{''.join(cells)}{row[-1]}\n"
 
 
 _LEVEL_COLUMNS = (
@@ -54,16 +56,15 @@ _QUEUE_COLUMNS = (
     "PriorityLevelName", "Index", "PendingRequests", "ExecutingRequests", "SeatsInUse", "NextDispatchR",
     "InitialSeatsSum", "MaxSeatsSum", "TotalWorkSum",
 )  # fmt: skip
+# One column is misspelt, as it is upstream: tools look for it.
 _REQUEST_COLUMNS = (
-    "PriorityLevelName", "FlowSchemaName", "QueueIndex", "RequestIndexInQueue", "FlowDistinguisher", "ArriveTime",
+    "PriorityLevelName", "FlowSchemaName", "QueueIndex", "RequestIndexInQueue", "FlowDistingsher", "ArriveTime",
     "InitialSeats", "FinalSeats", "AdditionalLatency", "StartTime",
 )  # fmt: skip
 
 
 def _level_row(level: Level) -> Row:
     queues, name = level.queues, level.config.name
-    if level.config.queue.queuing is Queuing.EXEMPT:
-        return (name, *("<none>",) * (len(_LEVEL_COLUMNS) - 1))
     active = sum(queue.active for queue in queues.queues)
     counts = (queues.waiting, len(queues.executing), queues.dispatched, queues.rejected, queues.timed_out, 0)
     return (name, active, _bool(queues.is_idle), _bool(level.quiescing), *counts)

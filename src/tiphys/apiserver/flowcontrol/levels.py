@@ -96,10 +96,15 @@ def limits_of(configs: Iterable[LevelConfig], total: int) -> dict[str, Limits]:
     limits = {}
     for config in rows:
         nominal = math.ceil(total * config.shares / shares)
-        lendable = round(nominal * config.lendable / 100)
-        most = total if config.borrowing is None else nominal + round(nominal * config.borrowing / 100)
-        limits[config.name] = Limits(nominal, nominal - lendable, most)
+        lendable = _rounded(nominal * config.lendable / 100)
+        borrowed = total if config.borrowing is None else _rounded(nominal * config.borrowing / 100)
+        limits[config.name] = Limits(nominal, nominal - lendable, nominal + borrowed)
     return limits
+
+
+def _rounded(seats: float) -> int:
+    """As Go rounds: a half is rounded up."""
+    return math.floor(seats + 0.5)
 
 
 def adjust(levels: Mapping[str, Level], now: float) -> None:
@@ -126,11 +131,11 @@ def _divide(levels: list[Level], total: int) -> list[int]:
     if total <= wanted:
         part = (total - minimum) / (wanted - minimum)
         return [
-            level.limits.minimum + round((floor - level.limits.minimum) * part)
+            level.limits.minimum + _rounded((floor - level.limits.minimum) * part)
             for level, floor in zip(levels, floors, strict=True)
         ]
     shares = [
         Share(max(floor, level.demand.smoothed), floor, level.limits.maximum)
         for level, floor in zip(levels, floors, strict=True)
     ]
-    return [round(seats) for seats in allocate(total, shares)]
+    return [_rounded(seats) for seats in allocate(total, shares)]
