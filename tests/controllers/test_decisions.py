@@ -501,6 +501,10 @@ def test_choosing_controllers() -> None:
     assert select(["*", "-a"], known, ["c"]) == ["b"]
     assert select(["*", "c"], known, ["c"]) == ["a", "b", "c"]
     assert select(["b"], known, []) == ["b"]
+    missing = "storageversion-garbage-collector-controller"
+    assert select(["*", f"-{missing}"], known, []) == ["a", "b", "c"]
+    with pytest.raises(UnknownController, match=f"upstream's {missing} is not supported"):
+        select(["*", missing], known, [])
     with pytest.raises(UnknownController, match='"x" is not in the list of known controllers'):
         select(["x"], known, [])
 

@@ -17,7 +17,7 @@ from tiphys.controlkit.leaderelection import LeaderElector
 from tiphys.controllers.access.credentials import ClientFor, ServiceAccountClients
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
-from tiphys.controllers.registry import ALIASES, CONTROLLERS, DISABLED_BY_DEFAULT
+from tiphys.controllers.registry import ALIASES, CONTROLLERS, DISABLED_BY_DEFAULT, MISSING
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import CannotStart, Ready, after, whenever
 from tiphys.runtime.metrics import Registry
@@ -33,7 +33,11 @@ def select(
     chosen: Iterable[str], known: Iterable[str], off_by_default: Iterable[str] = DISABLED_BY_DEFAULT
 ) -> list[str]:
     """The names that a list such as ``*,-garbage-collector-controller`` chooses. Raises ``UnknownController``."""
-    words, names = [_current(word) for word in chosen], list(known)
+    names = list(known)
+    missing = MISSING.difference(names)
+    words = [word for word in map(_current, chosen) if word not in {f"-{name}" for name in missing}]
+    if asked := [word for word in words if word in missing]:
+        raise UnknownController(f"upstream's {asked[0]} is not supported: leave it out of --controllers")
     if unknown := [word for word in words if word != "*" and word.removeprefix("-") not in names]:
         raise UnknownController(f'"{unknown[0]}" is not in the list of known controllers')
     off = set(off_by_default)

@@ -149,6 +149,18 @@ CONTROLLERS = {row.name: row for row in ROWS}
 
 DISABLED_BY_DEFAULT = frozenset(row.name for row in ROWS if row.off_by_default)
 
+_MISSING = """
+    cloud-node-controller cloud-node-lifecycle-controller device-taint-eviction-controller
+    kube-apiserver-serving-clustertrustbundle-publisher-controller legacy-serviceaccount-token-cleaner-controller
+    node-route-controller persistentvolume-attach-detach-controller persistentvolume-expander-controller
+    podcertificaterequest-cleaner-controller podgroup-protection-controller resourcepoolstatusrequest-controller
+    selinux-warning-controller service-ca-certificate-publisher-controller service-lb-controller
+    storage-version-migrator-controller storageversion-garbage-collector-controller
+    validatingadmissionpolicy-status-controller
+"""
+MISSING = frozenset(_MISSING.split())
+"""Upstream's controllers that are not here: they may be turned off by name, and are refused where one is asked for."""
+
 ALIASES = {
     "serviceaccount-token": "serviceaccount-token-controller",
     "endpoint": "endpoints-controller",
@@ -183,5 +195,10 @@ ALIASES = {
     "pv-protection": "persistentvolume-protection-controller",
     "ttl-after-finished": "ttl-after-finished-controller",
     "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
+    "attachdetach": "persistentvolume-attach-detach-controller",
+    "persistentvolume-expander": "persistentvolume-expander-controller",
+    "route": "node-route-controller",
+    "legacy-service-account-token-cleaner": "legacy-serviceaccount-token-cleaner-controller",
+    "storage-version-gc": "storageversion-garbage-collector-controller",
 }
 """Older names, which configurations still use: kubeadm writes ``*,bootstrapsigner,tokencleaner``."""
