@@ -8,6 +8,7 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tiphys.apiserver.authz.escalation import compact, describe
+from tiphys.apiserver.authz.rbac import GROUP as RBAC
 from tiphys.client import resources as R
 from tiphys.client.errors import Forbidden, NotFound
 
@@ -102,3 +103,25 @@ def test_missing_rights_are_told_shortly() -> None:
         '{NonResourceURLs:["/x"], Verbs:["get"]}',
         '{APIGroups:["apps"], Resources:["deployments"], ResourceNames:["d"], Verbs:["get"]}',
     ]
+
+
+def test_a_right_to_escalate_by_name_counts_if_the_request_names_the_role() -> None:
+    """By PUT the role has a name in the path, by POST it has none."""
+    role = {"metadata": {"name": "big"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+
+    async def work(world: World) -> None:
+        rules = [
+            {"apiGroups": [RBAC], "resources": ["clusterroles"], "verbs": ["create", "update"]},
+            {"apiGroups": [RBAC], "resources": ["clusterroles"], "verbs": ["escalate"], "resourceNames": ["big"]},
+        ]
+        await world.admin.create(R.CLUSTER_ROLES, {"metadata": {"name": "writer"}, "rules": rules})
+        reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "writer"}
+        subjects = [{"kind": "User", "apiGroup": RBAC, "name": "bob"}]
+        binding = {"metadata": {"name": "writer"}, "roleRef": reference, "subjects": subjects}
+        await world.admin.create(R.CLUSTER_ROLE_BINDINGS, binding)
+        await world.settle()
+        for method, url, status in (("POST", path, 403), ("PUT", f"{path}/big", 201), ("PUT", f"{path}/other", 400)):
+            assert (await world.raw(method, url, role, user=("bob", ()))).status == status, (method, url)
+
+    run(work)

@@ -17,6 +17,7 @@ from tiphys.apiserver.authz.rbac import GROUP, RBAC
 from tiphys.apiserver.authz.rules import read_rules, uncovered
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.strategy import Write
 
 Object = dict[str, Any]
 
@@ -34,20 +35,24 @@ class EscalationGuard:
         self._authorizer = authorizer
         self._rbac = rbac
 
-    async def check_role(self, plural: str, new: Object, old: Object | None, user: User, namespace: str) -> None:
+    async def check_role(self, plural: str, new: Object, old: Object | None, write: Write) -> None:
         """Refuse a role that gives its writer's friends more than the writer has."""
+        user, namespace = write.user, write.namespace
         if MASTERS in user.groups or (old is not None and only_collector_fields(new, old)):
             return
         meta = new["metadata"]
-        if await self._may(user, "escalate", plural, "" if old is None else meta["name"], namespace):
+        # A POST names no object, so that a right to escalate by name is none to create.
+        name = "" if write.verb == "create" else meta["name"]
+        if await self._may(user, "escalate", plural, name, namespace):
             return
         if gained := await self._gained(user, namespace, new.get("rules") or []):
             raise errors.forbidden(GROUP, plural, meta.get("name", ""), gained)
         if any(_aggregates(role) for role in (new, old or {})) and await self._gained(user, namespace, EVERYTHING):
             raise errors.forbidden(GROUP, plural, meta.get("name", ""), _NO_AGGREGATION)
 
-    async def check_binding(self, plural: str, new: Object, old: Object | None, user: User, namespace: str) -> None:
+    async def check_binding(self, plural: str, new: Object, old: Object | None, write: Write) -> None:
         """Refuse a binding to a role that has more rights than the binding's writer."""
+        user, namespace = write.user, write.namespace
         if MASTERS in user.groups or (old is not None and only_collector_fields(new, old)):
             return
         reference = new.get("roleRef") or {}

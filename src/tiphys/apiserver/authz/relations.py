@@ -11,6 +11,7 @@ from typing import Any
 from tiphys.apiserver.authz.references import Reference, references_of
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.entry import Entry
+from tiphys.runtime.tasks import contain
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -36,13 +37,17 @@ class _Follower:
         if changes is None:
             self.clear()
             for entry in cacher.under(self.registry.store.prefix):
-                self.put(entry)
+                self._take(entry)
             return
         for change in changes:
             if change.previous is not None:
                 self.drop(change.previous)
             if change.entry is not None:
-                self.put(change.entry)
+                self._take(change.entry)
+
+    def _take(self, entry: Entry) -> None:
+        """One object that cannot be understood takes nothing from the others."""
+        contain(f"relating {entry.key}", self.put, entry)
 
     def clear(self) -> None:
         raise NotImplementedError

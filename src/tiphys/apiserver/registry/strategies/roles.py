@@ -8,11 +8,10 @@ from typing import Any
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.authz.escalation import EscalationGuard
 from tiphys.apiserver.authz.rbac import GROUP
-from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, keep
 
 Object = dict[str, Any]
-Check = Callable[[str, Object, Object | None, User, str], Awaitable[None]]
+Check = Callable[[str, Object, Object | None, Write], Awaitable[None]]
 
 
 class GrantStrategy(Strategy):
@@ -24,11 +23,11 @@ class GrantStrategy(Strategy):
         self._check = check
 
     async def begin_create(self, obj: Object, write: Write) -> Finish:
-        await self._check(self._plural, obj, None, write.user, write.namespace)
+        await self._check(self._plural, obj, None, write)
         return keep
 
     async def begin_update(self, new: Object, old: Object, write: Write) -> Finish:
-        await self._check(self._plural, new, old, write.user, write.namespace)
+        await self._check(self._plural, new, old, write)
         return keep
 
 
