@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from tiphys.api import errors
 from tiphys.apiserver.storage.changes import Change
@@ -297,11 +298,14 @@ class Cacher:
         end = bisect_left(keys, prefix[:-1] + chr(ord(prefix[-1]) + 1))
         return iter([entries[key] for key in keys[start:end]])
 
-    def select(self, selection: Selection, after: str = "") -> list[Entry]:
-        """The entries that match, in the order of their keys."""
+    def select(self, selection: Selection, after: str = "", most: int = 0) -> list[Entry]:
+        """The entries that match, in the order of their keys; with ``most``, no further than is needed for so many of a
+        selection that has to be looked for."""
         found = self.under(selection.prefix, after)
         if selection.is_everything:
             return list(found)
+        if most:
+            return list(islice(filter(selection.matches, found), most))
         return [entry for entry in found if selection.matches(entry)]
 
     def shows(self, revision: int) -> bool:

@@ -127,7 +127,7 @@ async def _at_revision(store: ObjectStore, query: Query, after: str, revision: i
 
 
 def _from_cache(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
-    found = store.cacher.select(query.selection, after)
+    found = store.cacher.select(query.selection, after, query.limit and query.limit + 1)
     hidden = store.cacher.hidden(query.selection.prefix) if store.cacher.unreadable else ()
     if not query.limit or len(found) <= query.limit:
         return Page(found, revision, hidden=hidden)
