@@ -7,6 +7,6 @@ from typing import Any
 import orjson
 
 
-def fingerprint(value: Any) -> bytes:
+def fingerprint(value: Any) -> str:
     """The same for equal values of JSON, whatever the order of their keys."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()  # the bytes have room for more, which adds up

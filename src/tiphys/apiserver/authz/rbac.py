@@ -97,7 +97,7 @@ class RBAC:
     async def rules_of(self, user: User, namespace: str) -> list[Object]:
         """All rules that apply to a user in a namespace, as objects, each once."""
         await self.refresh()
-        once: dict[bytes, Object] = {}
+        once: dict[str, Object] = {}
         for grant in self._policy.grants(user, namespace):
             for rule in grant.objects:
                 once.setdefault(fingerprint(rule), rule)

@@ -137,7 +137,7 @@ def dedup_owner_references(obj: Object, call: Call, admitted: bool = False) -> N
     references = meta.get("ownerReferences")
     if not references or len(references) < 2:
         return
-    kept: dict[bytes, Object] = {}
+    kept: dict[str, Object] = {}
     doubled: list[str] = [
         reference.get("uid", "")
         for reference in references
