@@ -74,7 +74,7 @@ class Streaming:
         headers["host"] = target.netloc
         headers.pop("authorization", None)  # the runtime needs none, and must not see the caller's
         onward = replace(request, path=target.path, query=target.query, headers=headers, body=b"")
-        transport = SocketTransport(target.hostname, target.port or 80)
+        transport = SocketTransport(target.hostname, target.port or 80, max_idle=0)
         try:
             return await forward_upgrade(onward, transport)
         except (ConnectionError, TimeoutError) as error:
