@@ -1,8 +1,41 @@
-"""What holds for all tests: a test's time says more about the machine than about the code, so none has a deadline."""
+"""What holds for all tests.
+
+A test's time says more about the machine than about the code, so none has a deadline. Whatever a test makes the servers
+and controllers say, in a Status or an event, is no text of Python's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 from hypothesis import settings
+
+from tests.texts import python_in
 
 settings.register_profile("tiphys", deadline=None, print_blob=True)
 settings.load_profile("tiphys")
+
+
+@pytest.fixture(autouse=True)
+def no_text_of_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Collect the messages of every Status and event that are made while a test runs, and look at them afterwards."""
+    from tiphys.api import errors
+    from tiphys.controlkit.events import EventRecorder
+
+    told: list[str] = []
+    make, record = errors.status, EventRecorder.event
+
+    def status(code: int, reason: str, message: str, *rest: Any, **more: Any) -> dict[str, Any]:
+        told.append(message)
+        return make(code, reason, message, *rest, **more)
+
+    def event(self: Any, obj: Any, type: Any, reason: str, message: str, **more: Any) -> Any:
+        told.append(message)
+        return record(self, obj, type, reason, message, **more)
+
+    monkeypatch.setattr(errors, "status", status)
+    monkeypatch.setattr(EventRecorder, "event", event)
+    yield
+    assert [(found, message) for message in told if (found := python_in(message))] == []

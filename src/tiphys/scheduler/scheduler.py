@@ -367,7 +367,7 @@ class Scheduler:
 
 def _error(error: Exception) -> Failure:
     """A failure by what a plugin raised: the pod is tried again."""
-    text = f"{type(error).__name__}: {error}"
+    text = str(error) or "a plugin failed"
     return Failure(Status(Code.ERROR, (text,)), text)
 
 

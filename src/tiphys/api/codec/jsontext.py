@@ -69,6 +69,15 @@ def read(data: bytes) -> Node:
     return _Reader(data).document()
 
 
+def problem(data: bytes) -> str:
+    """What Go's decoder says of a text that is not JSON."""
+    try:
+        read(data)
+    except JSONError as error:
+        return str(error)
+    return "invalid character in string"  # a text that is no UTF-8, which Go reads all the same
+
+
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data

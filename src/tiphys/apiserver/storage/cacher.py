@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+from json import JSONDecodeError
 
 from tiphys.api import errors
 from tiphys.apiserver.storage.changes import Change
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
 from tiphys.apiserver.storage.feed import Feed
+from tiphys.apiserver.storage.foreign import CannotRead
 from tiphys.apiserver.storage.selection import Selection
 from tiphys.apiserver.storage.watchers import Watchers
 from tiphys.runtime.clock import Clock
@@ -197,7 +199,7 @@ class Cacher:
             return self.codec.entry(key, kv.value, kv.mod_revision, draft, kv.create_revision, kv.lease)
         except Exception as error:  # noqa: BLE001 - a traceback an object would fill the log
             log.error("object %s in the store cannot be read: %s: %s", key, type(error).__name__, error)
-            return Unreadable(key, kv.mod_revision, str(error) or type(error).__name__, last)
+            return Unreadable(key, kv.mod_revision, _why(error), last)
 
     # -- changes
 
@@ -319,3 +321,13 @@ class Cacher:
         if not self._window or revision >= self._window[-1].revision:
             return []
         return [change for change in self._window if change.revision > revision]
+
+
+def _why(error: Exception) -> str:
+    """Why a value cannot be read, for clients: without what only the decoder's own library would say."""
+    match error:
+        case CannotRead():
+            return str(error)
+        case JSONDecodeError():
+            return error.msg
+    return "it cannot be decoded"

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from tiphys.api import codec, conversion, protobuf
+from tiphys.api.codec import jsontext
 from tiphys.api.codec.typed import DecodeError
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.schema import schema_for
@@ -35,7 +36,9 @@ def read_value(value: bytes) -> Object:
         raise CannotRead(f"it is encrypted ({b':'.join(provider).decode(errors='replace')}), and there is no such key")
     try:
         obj = protobuf.decode(value) if value.startswith(protobuf.MAGIC) else orjson.loads(value)
-    except (protobuf.ProtobufError, orjson.JSONDecodeError) as error:
+    except orjson.JSONDecodeError:
+        raise CannotRead(jsontext.problem(value)) from None
+    except protobuf.ProtobufError as error:
         raise CannotRead(str(error)) from error
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata", {}), dict):
         raise CannotRead("it is not an object")

@@ -169,19 +169,11 @@ def _read(status: int, answer: bytes) -> Object:
     try:
         found = orjson.loads(answer)
     except orjson.JSONDecodeError:
-        raise CallFailed(f"{_UNREADABLE} {_json_problem(answer)}") from None
+        raise CallFailed(f"{_UNREADABLE} {jsontext.problem(answer)}") from None
     if not isinstance(found, dict):
         kind = type_name(jsontext.read(answer))
         raise CallFailed(f"{_UNREADABLE} json: cannot unmarshal {kind} into Go value of type {FIND_KIND}")
     return found
-
-
-def _json_problem(text: bytes) -> str:
-    try:
-        jsontext.read(text)
-    except jsontext.JSONError as error:
-        return str(error)
-    return "invalid character in string"  # text that is no UTF-8, which Go would have read
 
 
 def _transport(key: tuple[str, int, str | None, str]) -> SocketTransport:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from tiphys.api import errors
+from tiphys.api.codec import jsontext
+from tiphys.api.codec.typed import type_name
 from tiphys.api.gotext import quote
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CONNECT, Attributes
@@ -90,8 +93,8 @@ def _check_head(answer: Object, response: Object, uid: str) -> None:
 def _check_patch_fields(response: Object, mutating: bool) -> None:
     patch, kind = response.get("patch"), response.get("patchType")
     if not mutating:
-        for name, value in (("patch", patch), ("patchType", kind)):
-            if value:
+        for name, is_there in (("patch", bool(patch)), ("patchType", kind is not None)):
+            if is_there:
                 raise InvalidAnswer(f"validating webhook may not return response.{name}")
         return
     if patch and kind is None:
@@ -109,12 +112,27 @@ def _patch(response: Object) -> list[Any]:
     if not text:
         return []
     try:
-        operations = orjson.loads(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise InvalidAnswer(f"received undecodable patch in webhook response: {error}") from None
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise InvalidAnswer(f"{_UNDECODABLE}: illegal base64 data at input byte {_first_illegal(text)}") from None
+    try:
+        operations = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise InvalidAnswer(f"{_UNDECODABLE}: {jsontext.problem(data)}") from None
     if not isinstance(operations, list):
-        raise InvalidAnswer("received undecodable patch in webhook response: it is not a list")
+        kind = type_name(jsontext.read(data))
+        raise InvalidAnswer(f"{_UNDECODABLE}: json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch")
     return operations
+
+
+_UNDECODABLE = "received undecodable patch in webhook response"
+_LEGAL = re.compile(r"(?:[A-Za-z0-9+/]{4})*")
+
+
+def _first_illegal(text: Any) -> int:
+    """Where Go stops reading base64: at the first group of four that is none."""
+    found = _LEGAL.match(text) if isinstance(text, str) else None
+    return found.end() if found else 0
 
 
 def denied(name: str, status: Object) -> errors.StatusError:
