@@ -367,7 +367,7 @@ class Scheduler:
 
 def _error(error: Exception) -> Failure:
     """A failure by what a plugin raised: the pod is tried again."""
-    text = str(error) or "a plugin failed"
+    text = f"{type(error).__name__}: {error}"
     return Failure(Status(Code.ERROR, (text,)), text)
 
 
