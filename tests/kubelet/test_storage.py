@@ -117,7 +117,7 @@ def test_what_takes_long_to_measure_is_measured_seldom(tmp_path: Path, monkeypat
     with virtual_loop() as loop:
         clock = VirtualClock(loop)
 
-        def slow(root: Path, logs: Path, wanted: Object, now: float) -> PodStorage:
+        def slow(root: Path, logs: Path, wanted: Object, now: float, stopped: object) -> PodStorage:
             measured.append(now)
             loop._jumping.virtual_time += 3  # what the walk takes
             return PodStorage(measured_at=now)
@@ -192,3 +192,20 @@ def test_a_volume_in_memory_is_no_larger_than_it_may(tmp_path: Path) -> None:
         assert os.statvfs(tmp_path / "v").f_blocks * os.statvfs(tmp_path / "v").f_frsize == 65536
     finally:
         assert mounts.unmount_below(tmp_path) == []
+
+
+def test_a_walk_ends_with_the_kubelet(tmp_path: Path) -> None:
+    """A volume of any size: whoever measures it is told that nobody waits any more."""
+    folder = tmp_path / "pods" / "uid-web" / "volumes" / "kubernetes.io~empty-dir" / "e"
+    folder.mkdir(parents=True)
+    for number in range(50):
+        (folder / str(number)).touch()
+    asked: list[int] = []
+
+    def stopped() -> bool:
+        asked.append(1)
+        return len(asked) > 10
+
+    with pytest.raises(OSError):
+        measure_pod(tmp_path, tmp_path / "logs", pod("web"), 0.0, stopped)
+    assert len(asked) == 11

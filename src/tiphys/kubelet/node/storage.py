@@ -8,10 +8,12 @@ https://kubernetes.io/docs/concepts/storage/ephemeral-storage/
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import stat
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,11 +74,13 @@ def filesystem_of(path: Path | str | int) -> Filesystem:
     return Filesystem(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, found.f_files, found.f_ffree)
 
 
-def disk_use(folder: Folder) -> DiskUse:
-    """The folder and all below it on the same mount. Raises ``OSError``."""
+def disk_use(folder: Folder, stopped: Callable[[], bool] = lambda: False) -> DiskUse:
+    """The folder and all below it on the same mount. Raises ``OSError``; ECANCELED once it is ``stopped``."""
     blocks, inodes = os.fstat(folder.descriptor).st_blocks, 1
     linked: set[tuple[int, int]] = set()
     for _, _, found in walk(folder.descriptor):
+        if stopped():
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
         if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
             if (found.st_dev, found.st_ino) in linked:
                 continue
@@ -86,18 +90,20 @@ def disk_use(folder: Folder) -> DiskUse:
     return DiskUse(blocks * _BLOCK, inodes)
 
 
-def measure_pod(root: Path, log_root: Path, pod: Pod, now: float) -> PodStorage:
+def measure_pod(
+    root: Path, log_root: Path, pod: Pod, now: float, stopped: Callable[[], bool] = lambda: False
+) -> PodStorage:
     """Everything that the node keeps for a pod beside its containers' own layers. Blocks while it is measured."""
     own = root / "pods" / pods.uid_of(pod)
     volumes = {}
     for plugin in _folders(own / "volumes"):
         for volume in _folders(plugin):
             with Folder.at(volume) as folder:
-                volumes[volume.name] = VolumeUse(disk_use(folder), filesystem_of(folder.descriptor))
+                volumes[volume.name] = VolumeUse(disk_use(folder, stopped), filesystem_of(folder.descriptor))
     logs = {}
     for container in _folders(log_root / log_folder(pod)):
         with Folder.at(container) as folder:
-            logs[container.name] = disk_use(folder)
+            logs[container.name] = disk_use(folder, stopped)
     hosts = own / "etc-hosts"
     other = DiskUse(os.lstat(hosts).st_blocks * _BLOCK, 1) if hosts.exists() else DiskUse()
     return PodStorage(volumes, logs, other, now)
@@ -147,11 +153,12 @@ class StorageMeter:
         return now >= self._not_before.get(uid, now) and (known is None or now - known.measured_at >= max_age)
 
     async def _measure(self, pod: Pod) -> None:
-        uid = pods.uid_of(pod)
+        uid, stop = pods.uid_of(pod), threading.Event()
         try:
             async with self._slots:
                 began = self._clock.monotonic()
-                measured = await asyncio.to_thread(measure_pod, self._root, self._log_root, pod, began)
+                place = (self._root, self._log_root)
+                measured = await asyncio.to_thread(measure_pod, *place, pod, began, stop.is_set)
                 now = self._clock.monotonic()
         except OSError as error:
             log.warning("cannot measure what pod %s stores: %s", pods.key_of(pod), error)
@@ -160,6 +167,7 @@ class StorageMeter:
                 self._known[uid] = measured
                 self._not_before[uid] = now + _SHARE * (now - began)
         finally:
+            stop.set()  # a walk that nobody waits for any more must not hold up the kubelet's end
             self._running.pop(uid, None)
 
     def forget(self, uid: str) -> None:
