@@ -45,11 +45,12 @@ def preload_apiserver() -> None:
 @uncollected()
 def preload_others() -> None:
     """Import what the other components run, while the API server starts, before they are forked."""
-    import tiphys.controllers.manager
-    import tiphys.dns.server
+    import tiphys.controllers.command
+    import tiphys.dns.command
+    import tiphys.kubelet.command
     import tiphys.kubelet.kubelet
-    import tiphys.proxy.kubeproxy
-    import tiphys.scheduler.scheduler  # noqa: F401
+    import tiphys.proxy.command
+    import tiphys.scheduler.command  # noqa: F401
 
 
 def programs(settings: Settings) -> list[Program]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tiphys.runtime.process import run_until_signal
 Document = dict[str, Any]
 Ready = Callable[[], None]
 """What a component calls once, when it does its work: it serves, and has read what it decides on."""
+
+log = logging.getLogger(__name__)
 
 _ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
@@ -55,6 +58,7 @@ def launch(
         reason = explain(error)
         if reason is None:
             raise
+        log.debug("cannot start", exc_info=error)
         parser.error(reason)
     return 0
 
