@@ -46,6 +46,7 @@ class TlsLayer(asyncio.Protocol):
         "_paused",
         "_pending",
         "_raw",
+        "_raw_ended",
         "_ready",
         "_said_goodbye",
         "_timeout",
@@ -86,7 +87,7 @@ class TlsLayer(asyncio.Protocol):
         self._paused = False
         self._held: list[bytes] = []
         """Read before this side's goodbye, and not delivered while reading is paused."""
-        self._said_goodbye = self._heard_goodbye = False
+        self._said_goodbye = self._heard_goodbye = self._raw_ended = False
 
     # -- asyncio.Protocol
 
@@ -107,8 +108,10 @@ class TlsLayer(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._inner is None:
             self._fail(ConnectionResetError("connection closed in the TLS handshake"))
-        elif not self._closing and not self._paused:
-            self._hear_goodbye()
+        elif not self._closing:
+            self._raw_ended = True
+            if not self._paused:
+                self._hear_goodbye()
         return not self._closing and self._inner is not None
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -198,6 +201,8 @@ class TlsLayer(asyncio.Protocol):
             cast(asyncio.Protocol, self._inner).data_received(data)
         if self._outgoing.pending:  # an answer of the protocol itself
             self._send()
+        if self._raw_ended and not self._paused and not self._closing:
+            self._hear_goodbye()
 
     def _hear_goodbye(self) -> None:
         """The other side has sent all. The inner protocol may want to go on writing."""
