@@ -107,13 +107,18 @@ async def steps(world: World, place: Place, verb: str, size: int, form: str) -> 
 
 
 async def judge(world: World, place: Place, verb: str, form: str) -> str:
-    """What is wrong with the growth of this place; empty if nothing is."""
+    """What is wrong with the growth of this place; empty if nothing is.
+
+    A shared task may have had its turn in between: what looks wrong has to look so at greater sizes, too.
+    """
     await steps(world, place, verb, SIZE, form)  # whatever is made once
-    counts = [await steps(world, place, verb, size, form) for size in (SIZE, 2 * SIZE, 4 * SIZE)]
-    (first, _), (second, _), (third, status) = counts
-    assert status != 404, (place, verb, "does not exist")
-    if third - second <= MOST_GROWTH * max(second - first, 0) + SLACK:
-        return ""
+    for scale in (1, 3):
+        sizes = [scale * factor * SIZE for factor in (1, 2, 4)]
+        counts = [await steps(world, place, verb, size, form) for size in sizes]
+        (first, _), (second, _), (third, status) = counts
+        assert status != 404, (place, verb, "does not exist")
+        if third - second <= MOST_GROWTH * max(second - first, 0) + SLACK:
+            return ""
     return f"{place} ({form}) by {verb}: {first}, {second}, {third} steps, answer {status}"
 
 

@@ -48,3 +48,15 @@ def test_paths_that_do_not_fit_the_object(path: str) -> None:
 def test_paths_that_make_no_sense(path: str) -> None:
     with pytest.raises(PathError):
         parse(path)
+
+
+def test_descents_below_descents_end() -> None:
+    """In 150 levels, five descents lead to 591,600,030 places."""
+    nested: dict[str, Any] = {"a": 1}
+    for _ in range(150):
+        nested = {"a": nested}
+    assert len(find(".spec..a", {"spec": nested})) == 151
+    with pytest.raises(PathError, match="finds more than 10000 values"):
+        find(".spec..a..a..a..a..a", {"spec": nested})
+    with pytest.raises(PathError, match="finds more than 10000 values"):
+        find(".spec..a[*][*]", {"spec": {"a": [[0] * 200 for _ in range(200)]}})

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+MOST_VALUES = 10_000
+"""So many values a step may lead to: a descent below a descent finds the same values again and again."""
+
 Values = list[Any]
 Step = Callable[[Values], Values]
 
@@ -40,7 +43,13 @@ def find(text: str, obj: Any) -> Values:
 def _run(steps: tuple[Step, ...] | list[Step], values: Values) -> Values:
     for step in steps:
         values = step(values)
+        if len(values) > MOST_VALUES:
+            raise _too_many()
     return values
+
+
+def _too_many() -> PathError:
+    return PathError(f"finds more than {MOST_VALUES} values")
 
 
 class _Parser:
@@ -155,16 +164,23 @@ def _children(value: Any) -> Values:
 
 
 def _wildcard(values: Values) -> Values:
+    if sum(len(value) for value in values if isinstance(value, (dict, list))) > MOST_VALUES:
+        raise _too_many()
     return [child for value in values for child in _children(value)]
 
 
 def _descend(values: Values) -> Values:
-    """All containers at any depth."""
-    found: Values = []
-    for value in values:
+    """All containers at any depth, each before those in it."""
+    containers: Values = []
+    waiting = values[::-1]
+    while waiting:
+        value = waiting.pop()
         if children := _children(value):
-            found += [value, *_descend(children)]
-    return found
+            containers.append(value)
+            waiting += reversed(children)
+            if len(containers) > MOST_VALUES:
+                raise _too_many()
+    return containers
 
 
 def _slice(text: str) -> Step:
