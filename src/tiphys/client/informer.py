@@ -27,7 +27,7 @@ Key = tuple[str, str]
 """Namespace (empty for cluster-scoped) and name."""
 
 
-def key_of(obj: Object) -> Key:
+def store_key(obj: Object) -> Key:
     meta = obj["metadata"]
     return meta.get("namespace", ""), meta["name"]
 
@@ -115,7 +115,7 @@ class Store:
 
     def put(self, obj: Object) -> Object | None:
         """Add or replace; returns what was there."""
-        key = key_of(obj)
+        key = store_key(obj)
         old = self._objects.get(key)
         if old is not None:
             self._unindex(key, old)
@@ -228,7 +228,7 @@ class Informer:
         for obj in answer.get("items") or []:
             obj.setdefault("kind", self._type["kind"])
             obj.setdefault("apiVersion", self._type["apiVersion"])
-            gone.discard(key_of(obj))
+            gone.discard(store_key(obj))
             self._take(obj, initial=not self.synced)
         for key in gone:
             self._remove(key, None)
@@ -264,19 +264,19 @@ class Informer:
             if event.type in ("ADDED", "MODIFIED"):
                 self._take(obj, initial=False)
             elif event.type == "DELETED":
-                self._remove(key_of(obj), self._transformed(obj))
+                self._remove(store_key(obj), self._transformed(obj))
 
     def _take(self, obj: Object, initial: bool) -> None:
         """An object as the server shows it. One that the transform or an index fails on is left as it was known."""
         transformed = self._transformed(obj)
         if transformed is not None:
-            contain(f"taking {self.resource.plural} {key_of(obj)}", self._put, transformed, initial)
+            contain(f"taking {self.resource.plural} {store_key(obj)}", self._put, transformed, initial)
 
     def _transformed(self, obj: Object) -> Object | None:
         try:
             return self._transform(obj)
         except Exception:
-            log.exception("%s %s cannot be read, and is left out", self.resource.plural, key_of(obj))
+            log.exception("%s %s cannot be read, and is left out", self.resource.plural, store_key(obj))
             return None
 
     def _put(self, obj: Object, initial: bool) -> None:

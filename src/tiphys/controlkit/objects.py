@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/o
 
 from __future__ import annotations
 
+from tiphys.api.meta.conditions import condition_of as condition
 from tiphys.api.meta.conditions import find_condition
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.equality import equal
@@ -56,14 +57,6 @@ __all__ = [
     "timestamp",
     "uid_of",
 ]
-
-# Conditions
-
-
-def condition(obj: Object, type_: str) -> Object | None:
-    """The condition of that type in the object's status."""
-    return find_condition(status_of(obj).get("conditions"), type_)
-
 
 # Time
 

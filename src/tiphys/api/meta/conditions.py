@@ -15,6 +15,11 @@ def find_condition(conditions: Sequence[Condition] | None, type: str) -> Conditi
     return next((c for c in conditions or () if c.get("type") == type), None)
 
 
+def condition_of(obj: Condition, type: str) -> Condition | None:
+    """The condition of that type in an object's status."""
+    return find_condition((obj.get("status") or {}).get("conditions"), type)
+
+
 def is_condition(conditions: Sequence[Condition] | None, type: str, status: str = "True") -> bool:
     found = find_condition(conditions, type)
     return found is not None and found.get("status") == status

@@ -5,19 +5,15 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-co
 
 from __future__ import annotations
 
-from tiphys.api.meta.conditions import find_condition, transition_time
-from tiphys.api.meta.objects import Object, status_of
+from tiphys.api.meta.conditions import condition_of, find_condition, transition_time
+from tiphys.api.meta.objects import Object
 
 READY = "Ready"
 _ORDER = ("type", "status", "lastProbeTime", "lastTransitionTime", "reason", "message")
 
 
-def pod_condition(pod: Object, type: str) -> Object | None:
-    return find_condition(status_of(pod).get("conditions"), type)
-
-
 def is_ready(pod: Object) -> bool:
-    condition = pod_condition(pod, READY)
+    condition = condition_of(pod, READY)
     return condition is not None and condition.get("status") == "True"
 
 
