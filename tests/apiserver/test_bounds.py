@@ -30,9 +30,9 @@ Object = dict[str, Any]
 
 EVERYTHING = os.environ.get("TIPHYS_BOUNDS") == "all"
 SIZE = 24
-MOST_GROWTH = 2.6
+MOST_GROWTH = 2.2
 """Of the added steps, if the added items double: 2 is linear, 4 quadratic; sorting and growing tables lie between."""
-SLACK = 1500
+SLACK = 1000
 FORMS = ("distinct", "equal")
 VERBS = ("create", "update", "merge", "strategic", "json", "apply")
 _MEDIA = {
