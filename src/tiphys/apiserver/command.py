@@ -137,6 +137,8 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         external_admission_plugins=external.load(
             flags.admission_plugin, _words(flags.enable_admission_plugins), (name for name, _ in PLUGINS)
         ),
+        encryption_config=flags.encryption_provider_config,
+        encryption_reload=flags.encryption_provider_config_automatic_reload,
         audit=audit.configuration(flags, flags_parser),
         not_ready_toleration_seconds=flags.default_not_ready_toleration_seconds,
         unreachable_toleration_seconds=flags.default_unreachable_toleration_seconds,

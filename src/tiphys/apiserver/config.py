@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tiphys.apiserver.audit.config import AuditConfig
@@ -79,6 +80,10 @@ class Config:
     external_admission_plugins: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     """Users' own plugins by name, all of them on; each is called with the ``Context`` of ``admission.plugins``."""
 
+    encryption_config: Path | None = None
+    """The file that says which resources are encrypted in the store, and how; None: nothing is."""
+    encryption_reload: bool = False
+    """Whether that file is read again when it changes."""
     audit: AuditConfig | None = None
     """None: nothing is recorded."""
 

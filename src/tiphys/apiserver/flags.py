@@ -13,7 +13,7 @@ _UNSUPPORTED = """
 emulated-version emulation-forward-compatible livez-grace-period min-compatibility-version
 runtime-config-emulation-forward-compatible send-retry-after-while-not-ready-once shutdown-send-retry-after
 shutdown-watch-termination-grace-period storage-initialization-timeout delete-collection-workers
-enable-garbage-collector encryption-provider-config encryption-provider-config-automatic-reload
+enable-garbage-collector
 etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout etcd-readycheck-timeout
 etcd-servers-overrides lease-reuse-duration-seconds watch-cache watch-cache-sizes tls-curve-preferences
 contention-profiling
@@ -63,6 +63,8 @@ def _add_store(flags: FlagParser) -> None:
         choices=("application/json", ""),
         help="only JSON is written",
     )
+    add("--encryption-provider-config", type=Path, help="which resources are encrypted in the store, and how")
+    flags.add_bool("--encryption-provider-config-automatic-reload", False, "read that file again when it changes")
     add("--data-dir", type=Path, help="the folder of the embedded store (no flag of the original)")
     flags.add_bool(
         "--accept-data-loss", False, "open a damaged store with what is left of it (no flag of the original)"

@@ -52,6 +52,7 @@ from tiphys.wire.http import Handler, Request, Response
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+    from tiphys.apiserver.encryption.source import Sealing
     from tiphys.apiserver.filters.audit import Auditing
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,16 @@ class APIServer:
         self.config = config
         self.scheme = scheme or builtin_scheme()
         self.clock = clock
-        self._backend = backend
+        self._sealing = None if config.encryption_config is None else _sealing(config, backend, clock)
+        self._backend = backend = backend if self._sealing is None else self._sealing.backend
         self._runner = Runner(clock, "apiserver ")
         self._feed = Feed(backend, clock, config.storage_root)
         self._compactor = Compactor(self._feed, clock, config.compaction_interval)
         ids = make_ids(config.seed)
         self.registries = Registries(self.scheme, self._feed, clock, self._runner, ids, config.storage_root)
+        if self._sealing is not None:
+            self._sealing.backend.serve(self.scheme)
+            self.registries.must_rewrite = self._sealing.backend.is_stale
         make_strategies(self.registries, config)
         self.metrics = RequestMetrics()
         self.metrics.add_source(self._figures)
@@ -148,6 +153,8 @@ class APIServer:
         if self._audit is not None:
             self._audit.sink.start(self._runner)
             self.metrics.add_source(self._audit.sink.figures)
+        if self._sealing is not None:
+            self._runner.supervise(self._sealing.run, "encryption")
         await self._feed.open()
         self._runner.supervise(self._feed.run, "feed")
         await self._bootstrap.ensure()
@@ -177,6 +184,8 @@ class APIServer:
         await self._runner.close()
         if self._audit is not None:
             await self._audit.sink.stop()
+        if self._sealing is not None:
+            await self._sealing.close()
 
     async def _repair_services(self) -> None:
         repair = ServiceRepair(self.registries)
@@ -200,6 +209,8 @@ class APIServer:
                  "poststarthook/scheduling/bootstrap-system-priority-classes": self._check_started,
                  "poststarthook/start-system-namespaces-controller": self._check_started}  # fmt: skip
         shared = {"watch-cache": self._check_caches, "background-tasks": self._check_tasks}
+        if self._sealing is not None:
+            shared["kms-providers"] = self._check_sealing
         ready = {"ping": ping, "log": ping, "etcd": self._check_store, "etcd-readiness": self._check_store, **shared}
         alive = {**base, **hooks, "background-tasks": self._check_tasks_for_long}
         return [
@@ -226,6 +237,10 @@ class APIServer:
     async def _check_tasks_for_long(self) -> None:
         """For those who start the server again: only what does not mend itself."""
         await self._check_tasks(MENDS_ITSELF_SECONDS)
+
+    async def _check_sealing(self) -> None:
+        if self._sealing is not None and self._sealing.problem:
+            raise Unhealthy(self._sealing.problem)
 
     async def _check_store(self) -> None:
         try:
@@ -301,6 +316,13 @@ def _lets_anonymous_in(config: Config) -> bool:
         log.warning("anonymous callers are refused, as the authorization mode AlwaysAllow lets everybody do everything")
         return False
     return config.anonymous
+
+
+def _sealing(config: Config, backend: Backend, clock: Clock) -> Sealing:
+    """What seals values in the store. Raises ``EncryptionConfigError``."""
+    from tiphys.apiserver.encryption.source import Sealing
+
+    return Sealing(config, backend, clock)
 
 
 def _auditing(config: AuditConfig, clock: Clock) -> Auditing:

@@ -11,7 +11,7 @@ from tiphys.apiserver.storage.entry import Codec
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.apiserver.storage.fields import selector_of
 from tiphys.apiserver.storage.leases import Leases
-from tiphys.apiserver.storage.objects import ObjectStore
+from tiphys.apiserver.storage.objects import MustRewrite, ObjectStore
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 
@@ -30,6 +30,8 @@ class Registries:
         self._runner = runner
         self.ids = ids
         self._root = root
+        self.must_rewrite: MustRewrite | None = None
+        """What decides, for all stores that are made from now on, whether an unchanged object is written."""
         self._leases = Leases(feed.backend, clock)
         self._made: dict[tuple[str, str], Registry] = {}
         self._views: dict[tuple[str, str], Registry] = {}
@@ -52,7 +54,7 @@ class Registries:
         strategy, codec = self._custom(resource) if resource.custom else self._builtin(resource)
         prefix = f"{self._root}/{resource.storage_prefix}/"
         cacher = Cacher(self.feed, codec, prefix, self._runner, self.clock)
-        store = ObjectStore(prefix, resource.namespaced, codec, cacher, self._leases)
+        store = ObjectStore(prefix, resource.namespaced, codec, cacher, self._leases, must_rewrite=self.must_rewrite)
         return Registry(resource, strategy, store, self.clock, self.ids)
 
     def _builtin(self, resource: Resource) -> tuple[Strategy, Codec]:

@@ -5,6 +5,7 @@ Expected outcomes are exceptions of this module, as every caller must treat them
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -31,6 +32,13 @@ from tiphys.store.backend import (
 Object = dict[str, Any]
 
 
+MustRewrite = Callable[[str, int], bool]
+
+
+def _never(key: str, revision: int) -> bool:
+    return False
+
+
 class Exists(Exception):
     """There is an object under this key already."""
 
@@ -40,12 +48,24 @@ class Stale(Exception):
 
 
 class ObjectStore:
-    def __init__(self, prefix: str, namespaced: bool, codec: Codec, cacher: Cacher, leases: Leases) -> None:
+    """``must_rewrite`` says whether the value of a key at a revision is to be written although nothing changes."""
+
+    def __init__(
+        self,
+        prefix: str,
+        namespaced: bool,
+        codec: Codec,
+        cacher: Cacher,
+        leases: Leases,
+        *,
+        must_rewrite: MustRewrite | None = None,
+    ) -> None:
         self.prefix = prefix
         self.codec = codec
         self.cacher = cacher
         self._namespaced = namespaced
         self._leases = leases
+        self._must_rewrite = must_rewrite or _never
         self._backend: Backend = cacher.feed.backend
 
     def key(self, namespace: str, name: str) -> str:
@@ -104,7 +124,7 @@ class ObjectStore:
     async def update(self, key: str, old: Entry, obj: Object, ttl: int = 0) -> Entry:
         """Replace ``old``. Where nothing would change nothing is written. Raises ``Stale``."""
         draft = self.codec.draft(obj)
-        if self._unchanged(key, old, draft):
+        if self._unchanged(key, old, draft) and not self._must_rewrite(key, old.revision):
             return old
         lease = await self._leases.lease(ttl) if ttl else 0
         revision = await self._put(key, draft, old.revision, lease)
