@@ -7,6 +7,8 @@ when the runtime asks for them, and nothing is done here. Source: the kernel's c
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from pathlib import Path
 
 from tiphys.api.pods import resources as pod_resources
@@ -83,16 +85,27 @@ class Cgroups:
         return found
 
     def remove(self, parent: str) -> None:
-        """Remove a pod's cgroup and what is empty below it. Raises ``OSError`` where a process is left in it."""
+        """End what is left in a pod's cgroup, and remove it. Raises ``OSError`` until all of it has ended.
+
+        Something is left when the runtime was killed while it made a container: a process that nobody knows of.
+        """
         if not parent or parent.endswith(".slice"):
             return
         tops = [self._mount] if self._unified else [entry for entry in self._mount.iterdir() if entry.is_dir()]
         for top in tops:
             folder = top / parent.strip("/")
             if folder.is_dir():
-                for inner in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+                for inner in sorted((p for p in (folder, *folder.rglob("*")) if p.is_dir()), reverse=True):
+                    _kill_processes(inner)
                     inner.rmdir()
-                folder.rmdir()
+
+
+def _kill_processes(cgroup: Path) -> None:
+    inside = cgroup / "cgroup.procs"
+    for pid in inside.read_text().split() if inside.exists() else ():
+        if int(pid):  # 0 stands for processes of another process namespace
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def pod_limits(pod: Pod) -> dict[str, int]:
