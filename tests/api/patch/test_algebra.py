@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tiphys.api.meta import copy
@@ -35,7 +35,7 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(OBJECTS, OBJECTS)
 def test_a_merge_patch_leads_where_it_says(old: dict[str, Any], new: dict[str, Any]) -> None:
     old, new = without_nulls(old), without_nulls(new)
@@ -44,7 +44,7 @@ def test_a_merge_patch_leads_where_it_says(old: dict[str, Any], new: dict[str, A
     assert old == before
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(OBJECTS)
 def test_json_patch_add_get_remove(obj: dict[str, Any]) -> None:
     before = copy(obj)
@@ -94,7 +94,7 @@ def test_strategic_merge_leaves_the_original() -> None:
     assert patch["spec"]["containers"][0]["env"][0] == {"name": "X", "$patch": "delete"}
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from("abcd"), unique=True), st.lists(st.sampled_from("abcd"), unique=True))
 def test_ordered_lists_follow_the_told_order(live: list[str], wanted: list[str]) -> None:
     # Of two empty lists the original cannot tell the type, and refuses.
