@@ -366,8 +366,8 @@ class Scheduler:
 
 
 def _error(error: Exception) -> Failure:
-    """A failure by what a plugin raised: the pod is tried again."""
-    text = f"{type(error).__name__}: {error}"
+    """A failure by what a plugin raised: the pod is tried again. Its event has no name of a Python class."""
+    text = str(error) or "a plugin failed"
     return Failure(Status(Code.ERROR, (text,)), text)
 
 
