@@ -63,6 +63,16 @@ def test_the_node_is_ready_and_the_context_is_merged(cluster: Machine) -> None:
     assert re.search(r"Ready .*v1\.36", cluster.kubectl("get", "nodes"))
 
 
+def test_what_the_cis_benchmark_names_is_roots_alone(cluster: Machine) -> None:
+    """Sections 1.1 and 4.1: kubeconfigs, keys and certificates, the store, the network of the containers."""
+    data = cluster.folder / "data"
+    folders = [data, data / "etcd"]
+    files = [*data.glob("*.conf"), *(data / "pki").rglob("*.*"), *(data / "etcd").iterdir(), *data.rglob("*.conflist")]
+    assert {"admin.conf", "kubelet.conf", "ca.key", "10-tiphys.conflist"} <= {path.name for path in files}
+    assert {path: oct(path.stat().st_mode & 0o777) for path in folders if path.stat().st_mode & 0o077} == {}
+    assert {path: oct(path.stat().st_mode & 0o777) for path in files if path.stat().st_mode & 0o177} == {}
+
+
 def test_a_second_up_costs_nothing_and_says_what_runs(cluster: Machine) -> None:
     before = cluster.components()
     assert "kube-apiserver" in cluster.tiphys("up", timeout=30).stdout
