@@ -137,6 +137,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         external_admission_plugins=external.load(
             flags.admission_plugin, _words(flags.enable_admission_plugins), (name for name, _ in PLUGINS)
         ),
+        storage_as_protobuf=flags.storage_media_type == "application/vnd.kubernetes.protobuf",
         encryption_config=flags.encryption_provider_config,
         encryption_reload=flags.encryption_provider_config_automatic_reload,
         audit=audit.configuration(flags, flags_parser),

@@ -80,6 +80,8 @@ class Config:
     external_admission_plugins: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     """Users' own plugins by name, all of them on; each is called with the ``Context`` of ``admission.plugins``."""
 
+    storage_as_protobuf: bool = False
+    """Whether built-in kinds are kept in the store as protobuf, upstream's default, or as JSON."""
     encryption_config: Path | None = None
     """The file that says which resources are encrypted in the store, and how; None: nothing is."""
     encryption_reload: bool = False

@@ -60,8 +60,8 @@ def _add_store(flags: FlagParser) -> None:
     add(
         "--storage-media-type",
         default="application/json",
-        choices=("application/json", ""),
-        help="only JSON is written",
+        choices=("application/json", "application/vnd.kubernetes.protobuf", ""),
+        help="the form in which built-in kinds are kept; either is read",
     )
     add("--encryption-provider-config", type=Path, help="which resources are encrypted in the store, and how")
     flags.add_bool("--encryption-provider-config-automatic-reload", False, "read that file again when it changes")

@@ -86,6 +86,7 @@ class APIServer:
         self._compactor = Compactor(self._feed, clock, config.compaction_interval)
         ids = make_ids(config.seed)
         self.registries = Registries(self.scheme, self._feed, clock, self._runner, ids, config.storage_root)
+        self.registries.as_protobuf = config.storage_as_protobuf
         if self._sealing is not None:
             self._sealing.backend.serve(self.scheme)
             self.registries.must_rewrite = self._sealing.backend.is_stale

@@ -30,6 +30,8 @@ class Registries:
         self._runner = runner
         self.ids = ids
         self._root = root
+        self.as_protobuf = False
+        """Whether built-in kinds are kept in the protobuf form."""
         self.must_rewrite: MustRewrite | None = None
         """What decides, for all stores that are made from now on, whether an unchanged object is written."""
         self._leases = Leases(feed.backend, clock)
@@ -61,7 +63,8 @@ class Registries:
         strategy = self.strategies.get((resource.group, resource.plural))
         if strategy is None:
             strategy = from_facts(resource.group, resource.plural)(resource.gvk(resource.storage_version))
-        return strategy, Codec(resource, selector_of(resource.group, resource.kind))
+        fields = selector_of(resource.group, resource.kind)
+        return strategy, Codec(resource, fields, as_protobuf=self.as_protobuf)
 
     def _custom(self, resource: Resource) -> tuple[Strategy, Codec]:
         from tiphys.apiserver.crd.stored import CustomCodec

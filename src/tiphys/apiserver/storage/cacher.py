@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 WINDOW = 2000
 """Changes that are kept for watches that start in the past."""
-_SEALED = b"k8s:enc:"
 _PAGE = 500
 _RETRY_SECONDS = 0.5
 READY_SECONDS = 3.0
@@ -196,9 +195,6 @@ class Cacher:
     def parse(self, kv: KeyValue, draft: Draft | None = None, last: Entry | None = None) -> Entry | Unreadable:
         """The entry of a value, or that there can be none. ``last`` is what watches know of its key."""
         key = kv.key.decode(errors="backslashreplace")
-        if kv.value.startswith(_SEALED):
-            why = "it is encrypted, and no provider of the encryption configuration opens it"
-            return Unreadable(key, kv.mod_revision, why, last)
         try:
             return self.codec.entry(key, kv.value, kv.mod_revision, draft, kv.create_revision, kv.lease)
         except Exception as error:  # noqa: BLE001 - a traceback an object would fill the log
@@ -254,7 +250,7 @@ class Cacher:
         if known is not None and known.revision == kv.mod_revision:
             return None
         draft = self._drafts.get(key)
-        if draft is not None and draft.value == kv.value:
+        if draft is not None and draft.stored == kv.value:
             del self._drafts[key]
         else:
             draft = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tiphys.api import codec
+from tiphys.api import codec, protobuf
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.storage.foreign import check_metadata, in_version, read_value
@@ -69,12 +69,14 @@ class Entry:
 
 
 class Draft:
-    """An object on its way into the store: its value there, and what was read from it for selectors."""
+    """An object on its way into the store: its JSON, its value there, and what was read from it for selectors."""
 
-    __slots__ = ("fields", "labels", "value")
+    __slots__ = ("fields", "labels", "stored", "value")
 
-    def __init__(self, value: bytes, labels: dict[str, str], fields: Fields) -> None:
+    def __init__(self, value: bytes, labels: dict[str, str], fields: Fields, stored: bytes | None = None) -> None:
+        """``stored`` is the value in the store if that is another than the JSON."""
         self.value = value
+        self.stored = value if stored is None else stored
         self.labels = labels
         self.fields = fields
 
@@ -89,9 +91,12 @@ def _as_go_writes(value: bytes) -> bytes:
 
 
 class Codec:
-    """Turns objects of one resource, in its storage version, into stored values and entries, and back."""
+    """Turns objects of one resource, in its storage version, into stored values and entries, and back.
 
-    def __init__(self, resource: Resource, select: Callable[[Object], Fields]) -> None:
+    Values are JSON or, ``as_protobuf``, upstream's default form of built-in kinds.
+    """
+
+    def __init__(self, resource: Resource, select: Callable[[Object], Fields], *, as_protobuf: bool = False) -> None:
         gvk = resource.gvk(resource.storage_version)
         self.resource = resource
         self.head = b'{"kind":"%s","apiVersion":"%s",' % (gvk.kind.encode(), gvk.api_version.encode())
@@ -102,6 +107,7 @@ class Codec:
         self._escapes = gvk.kind == "ControllerRevision"
         self._settles = resource.builtin and gvk.group not in _KEPT_AS_JSON
         self._gvk = gvk
+        self._as_protobuf = as_protobuf and self._settles
 
     def draft(self, obj: Object) -> Draft:
         """Encode for the store, without the resource version. ``obj`` becomes what is read back."""
@@ -111,7 +117,8 @@ class Codec:
         value = codec.encode({**obj, "metadata": _in_order(meta)})
         if self._escapes:
             value = _as_go_writes(value)
-        return Draft(value, meta.get("labels") or _NO_LABELS, self._select(obj))
+        stored = protobuf.encode(obj) if self._as_protobuf else None
+        return Draft(value, meta.get("labels") or _NO_LABELS, self._select(obj), stored)
 
     def entry(
         self,
@@ -123,6 +130,8 @@ class Codec:
         lease: int = 0,
     ) -> Entry:
         """What is kept of a stored value. ``draft``, where this process wrote it, saves reading the value."""
+        if draft is not None:
+            value = draft.value
         if draft is None or not value.startswith(self._start):
             obj = self._parse(value)
             check_metadata(obj)

@@ -143,7 +143,7 @@ class ObjectStore:
         compare = Compare(raw, CompareTarget.MOD, "=", expected)
         self.cacher.expect(key, draft)
         try:
-            result = await self._backend.txn(Txn((compare,), (Put(raw, draft.value, lease),)))
+            result = await self._backend.txn(Txn((compare,), (Put(raw, draft.stored, lease),)))
         except BaseException:  # also a cancellation: nobody knows whether it was written
             self.cacher.forget(key, draft)
             raise
