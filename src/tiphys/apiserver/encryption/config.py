@@ -112,10 +112,10 @@ def _problems(rows: Any) -> Iterable[FieldError]:
 
 
 def _resource_problems(resources: list[str], path: str) -> Iterable[FieldError]:
-    pairs = [_resource(text) for text in resources]
-    if len(set(pairs)) < len(pairs):
+    pairs = set(map(_resource, resources))
+    if len(pairs) < len(resources):
         yield invalid(path, resources, "the same resource cannot be specified more than once")
-    wild = ("*", "*") in pairs and len(pairs) > 1
+    wild = ("*", "*") in pairs and len(resources) > 1
     if wild or any(pair != ("", "*") and pair[1] != "*" and (pair[0], "*") in pairs for pair in pairs):
         yield invalid(path, resources, "using overlapping resources such as 'secrets' and '*.' in the same resource"
                       " list is not allowed as they will be masked")  # fmt: skip
