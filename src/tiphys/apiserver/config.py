@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiphys.apiserver.audit.config import AuditConfig
 from tiphys.apiserver.call import User
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.audit.config import AuditConfig
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 

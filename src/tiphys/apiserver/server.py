@@ -12,7 +12,6 @@ from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.admission.plugins import make_plugins
-from tiphys.apiserver.audit.config import AuditConfig
 from tiphys.apiserver.authn import setup as authentication
 from tiphys.apiserver.authz import setup as authorization
 from tiphys.apiserver.bootstrap.availability import AvailabilityFollower
@@ -52,6 +51,7 @@ from tiphys.wire.http import Handler, Request, Response
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+    from tiphys.apiserver.audit.config import AuditConfig
     from tiphys.apiserver.encryption.source import Sealing
     from tiphys.apiserver.filters.audit import Auditing
 

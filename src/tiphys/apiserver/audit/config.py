@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from tiphys.apiserver.audit.policy import Policy
@@ -13,8 +12,7 @@ BATCH, BLOCKING, STRICT = "batch", "blocking", "blocking-strict"
 MODES = (BATCH, BLOCKING, STRICT)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchConfig:
+class BatchConfig(NamedTuple):
     """Upstream's defaults for webhooks. ``wait`` in seconds, ``qps`` in batches a second."""
 
     buffer: int = 10_000
@@ -25,16 +23,14 @@ class BatchConfig:
     burst: int = 15
 
 
-@dataclass(frozen=True, slots=True)
-class TruncateConfig:
+class TruncateConfig(NamedTuple):
     """Bytes."""
 
     max_event: int = 102_400
     max_batch: int = 10_485_760
 
 
-@dataclass(frozen=True, slots=True)
-class LogConfig:
+class LogConfig(NamedTuple):
     """``path`` ``-`` is standard output. ``max_size`` in bytes (0: no rotation), ``max_age`` in days (0: no end)."""
 
     path: str
@@ -45,21 +41,19 @@ class LogConfig:
     compress: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """How events reach a backend. With mode ``blocking-strict`` a request whose first event is not taken is refused."""
 
     mode: str
-    batch: BatchConfig = field(default_factory=BatchConfig)
+    batch: BatchConfig = BatchConfig()
     truncate: TruncateConfig | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AuditConfig:
+class AuditConfig(NamedTuple):
     policy: Policy
     log: LogConfig | None = None
-    log_delivery: Delivery = field(default_factory=lambda: Delivery(BLOCKING))
+    log_delivery: Delivery = Delivery(BLOCKING)
     webhook: Path | None = None
     """The kubeconfig that names the server."""
-    webhook_delivery: Delivery = field(default_factory=lambda: Delivery(BATCH))
+    webhook_delivery: Delivery = Delivery(BATCH)
     webhook_backoff: float = 10.0

@@ -10,7 +10,6 @@ from tiphys.apiserver.call import Filter
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.filters.fairness import Fairness
 from tiphys.apiserver.filters.inflight import InFlight
-from tiphys.apiserver.flowcontrol import debug
 from tiphys.apiserver.flowcontrol.controller import FlowController
 from tiphys.apiserver.flowcontrol.figures import FlowFigures
 from tiphys.apiserver.metrics import RequestMetrics
@@ -20,6 +19,16 @@ from tiphys.runtime.tasks import Runner
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+
+_DEBUG = "/debug/api_priority_and_fairness/"
+_PAGES = ("dump_priority_levels", "dump_queues", "dump_requests")
+
+
+def _page(name: str, controller: FlowController, clock: Clock) -> str:
+    from tiphys.apiserver.flowcontrol import debug
+
+    return debug.PAGES[name](controller, clock)
 
 
 class Gate:
@@ -39,7 +48,7 @@ class Gate:
             fairness = Fairness(controller, clock, figures, self.in_flight, config.request_timeout)
             self.filter, self.fairness = fairness.filter, controller
             self._sources = [figures.collect]
-            self.pages = {debug.PREFIX + name: partial(page, controller, clock) for name, page in debug.PAGES.items()}
+            self.pages = {f"{_DEBUG}{name}": partial(_page, name, controller, clock) for name in _PAGES}
 
     async def start(self, runner: Runner, metrics: RequestMetrics) -> None:
         """Follow the objects that say how requests share the server."""

@@ -6,13 +6,12 @@ Source: KEP-1040, "Dispatching": max-min fairness.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _LEAST_TARGET = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """``target`` is at least ``lower``, ``upper`` too."""
 
     target: float

@@ -7,8 +7,7 @@ levels divide the seats anew.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tiphys.apiserver.bootstrap.flowcontrol import GROUP, flow_schemas, priority_levels
 from tiphys.apiserver.call import Call, User
@@ -28,8 +27,7 @@ _MANDATORY = frozenset(("exempt", "catch-all"))
 _MAX_REMEMBERED = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """Where a request belongs. ``hash`` stands for the schema and the distinguisher."""
 
     schema: FlowSchema

@@ -13,7 +13,6 @@ from tiphys.apiserver.flowcontrol.levels import Level
 from tiphys.apiserver.flowcontrol.queueset import Ticket
 from tiphys.runtime.clock import Clock
 
-PREFIX = "/debug/api_priority_and_fairness/"
 Row = Iterable[object]
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tiphys.apiserver.flowcontrol.allocation import Share, allocate
 from tiphys.apiserver.flowcontrol.demand import Demand
@@ -19,8 +18,7 @@ Object = dict[str, Any]
 _DEFAULT_SHARES = 30
 
 
-@dataclass(frozen=True, slots=True)
-class LevelConfig:
+class LevelConfig(NamedTuple):
     """``shares`` of the server's seats; ``lendable`` and ``borrowing`` in percent of them, None: no limit."""
 
     name: str
@@ -35,8 +33,7 @@ class LevelConfig:
         return self.queue.queuing is Queuing.EXEMPT
 
 
-@dataclass(slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Seats of a level."""
 
     nominal: int

@@ -6,8 +6,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/extend-resources/flo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tiphys.apiserver.call import User
 from tiphys.apiserver.requestinfo import RequestInfo
@@ -17,8 +16,7 @@ Object = dict[str, Any]
 _ACCOUNT = "system:serviceaccount:"
 
 
-@dataclass(frozen=True, slots=True)
-class FlowSchema:
+class FlowSchema(NamedTuple):
     name: str
     uid: str
     level: str
@@ -37,8 +35,7 @@ class FlowSchema:
         return info.namespace if self.method == "ByNamespace" else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     subjects: tuple[Callable[[User], bool], ...]
     resources: tuple[ResourceRule, ...]
     paths: tuple[PathRule, ...]
@@ -62,8 +59,7 @@ class Words:
         return self._all or word in self._words
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceRule:
+class ResourceRule(NamedTuple):
     verbs: Words
     groups: Words
     resources: Words
@@ -77,8 +73,7 @@ class ResourceRule:
         return info.namespace in self.namespaces if info.namespace else self.cluster
 
 
-@dataclass(frozen=True, slots=True)
-class PathRule:
+class PathRule(NamedTuple):
     verbs: Words
     paths: tuple[str, ...]
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from tiphys.apiserver.flowcontrol.sharding import deal
 from tiphys.apiserver.flowcontrol.work import Work
@@ -27,8 +28,7 @@ class Queuing(Enum):
     QUEUE = "queue"
 
 
-@dataclass(frozen=True, slots=True)
-class QueueConfig:
+class QueueConfig(NamedTuple):
     queuing: Queuing
     queues: int = 0
     hand: int = 0

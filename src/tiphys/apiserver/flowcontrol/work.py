@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tiphys.apiserver.requestinfo import Parameters, RequestInfo, is_true
 
@@ -25,8 +25,7 @@ CountWatches = Callable[[RequestInfo], int]
 """How many open watches see what a write changes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """``initial`` seats while the request runs; ``final`` seats for ``lingers`` seconds after its answer."""
 
     initial: int = 1
