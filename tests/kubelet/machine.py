@@ -14,6 +14,7 @@ import pytest
 
 from tiphys.cluster.containerd import Containerd, PodNetwork, remove_leftovers, settings_for_machine
 from tiphys.cluster.images import demo_image, import_built, pause_image
+from tiphys.cluster.processes import traces
 from tiphys.kubelet.runtime.cri import CRIClient
 
 
@@ -36,12 +37,13 @@ async def private_containerd(folder: Path, bridge: str, subnet: str, cgroup: str
             await import_built(config.socket, image)
         yield client
     finally:
+        ours = traces(config.state, folder / "kubelet")
         for sandbox in await client.list_sandboxes():
             await client.stop_sandbox(sandbox.id)
             await client.remove_sandbox(sandbox.id)
         await client.close()
         await daemon.stop()
-        assert remove_leftovers(config, network) == []
+        assert remove_leftovers(config, network, ours) == []
         remove_cgroups(cgroup)
     assert f"{bridge}_masquerade" not in nft_tables()
     assert bridge not in dict(map(reversed, socket.if_nameindex())), f"the bridge {bridge} is still there"

@@ -16,13 +16,13 @@ import ctypes
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiphys.cluster.images import PAUSE_IMAGE
+from tiphys.cluster.processes import Traces, end_processes
 from tiphys.kubelet.volumes.mounts import unmount_below
 
 _CAP_SYS_RESOURCE = 24
@@ -149,6 +149,7 @@ disabled_plugins = [{disabled}]
     [{cri}.containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [{cri}.containerd.runtimes.runc.options]
+        Root = {quote(str(config.state / "runc"))}
         SystemdCgroup = {str(config.systemd_cgroup).lower()}
   [{cri}.cni]
     bin_dir = {quote(str(config.cni_bin_dir))}
@@ -337,15 +338,13 @@ def write_atomically(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
-def remove_leftovers(config: ContainerdConfig, network: PodNetwork | None) -> list[str]:
-    """Remove what a stopped containerd leaves on the machine: shims, mounts, namespaces, bridge, rules.
+def remove_leftovers(config: ContainerdConfig, network: PodNetwork | None, ours: Traces) -> list[str]:
+    """Remove what a stopped containerd leaves on the machine: processes, mounts, namespaces, bridge, rules.
 
     Returns what could not be removed. Folders are the caller's to delete, once nothing is mounted in them.
     """
     problems: list[str] = []
-    for pid in _shims(config):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    problems += [f"process {pid} does not end" for pid in end_processes(ours)]
     still_mounted = (*unmount_below(config.state), *unmount_below(config.root))
     problems += [f"cannot unmount {mount.path}: {mount.error.strerror}" for mount in still_mounted]
     if network is not None:
@@ -383,18 +382,3 @@ def remove_portmap_chains() -> None:
         script += [f"-F {chain}" for chain in present] + [f"-X {chain}" for chain in present]
         text = "\n".join([*script, "COMMIT", ""])
         subprocess.run([f"{program}-restore", "--noflush"], input=text, text=True, capture_output=True, check=False)
-
-
-def _shims(config: ContainerdConfig) -> list[int]:
-    """Shims of this containerd: they were started with its socket's address."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"containerd-shim" in words[0] and str(config.socket).encode() in words:
-            found.append(int(entry.name))
-    return found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tiphys.cluster import kubeconfig, network, pods
 from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_machine
+from tiphys.cluster.processes import traces
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.volumes.mounts import unmount_below
@@ -20,12 +21,13 @@ def remove_everything(settings: Settings) -> list[str]:
     """
     problems: list[str] = []
     if settings.containerd_root.exists():
+        config = settings_for_machine(settings.data_dir, settings.run_dir)
+        ours = traces(config.state, settings.kubelet_dir)
         try:
             pods.remove_pods(settings)
         except (ContainerdError, RuntimeFailure, OSError) as error:
             problems.append(f"the pods could not be ended in order ({error}); their processes are killed")
-        config = settings_for_machine(settings.data_dir, settings.run_dir)
-        problems += remove_leftovers(config, network.pod_network(settings))
+        problems += remove_leftovers(config, network.pod_network(settings), ours)
     problems += network.remove_service_rules()
     problems += _unmount(settings.data_dir, settings.run_dir)
     _remove_cgroups()

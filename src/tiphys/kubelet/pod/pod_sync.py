@@ -328,8 +328,8 @@ class PodSync:
         """Nothing runs any more: take away volumes and cgroups, and let the pod be deleted."""
         uid = pods.uid_of(pod)
         try:
+            self._cgroups.remove(self._settings.cgroup_parent(pod))  # first what runs, then what it uses
             await self._volumes.unmount(uid)
-            self._cgroups.remove(self._settings.cgroup_parent(pod))
         except OSError as error:
             log.warning("pod %s: cannot clean up yet: %s", pods.key_of(pod), error)
             return Next(_RETRY_SOON)
