@@ -116,7 +116,7 @@ def test_ports_of_a_headless_service_name_each_endpoint(zone: ClusterZone) -> No
 def test_external_name(zone: ClusterZone) -> None:
     for qtype in ("A", "AAAA", "CNAME"):
         (record,) = ask(zone, "away.shop.svc", qtype).records
-        assert (record.type, record.data) == ("CNAME", "example.org.")
+        assert (record.type, record.data) == ("CNAME", "Example.ORG.")
     assert not ask(zone, "_http._tcp.away.shop.svc", "SRV").exists
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dnslib import QTYPE, RCODE, RR, A, DNSRecord
+from dnslib import EDNS0, QTYPE, RCODE, RR, A, DNSRecord
 
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
@@ -171,16 +172,154 @@ def test_no_such_name_and_no_such_record_both_carry_the_zone() -> None:
     run(test)
 
 
-def test_large_answers_are_cut_for_udp_and_whole_by_tcp() -> None:
+async def ask(world: World, name: str, qtype: str = "A", *, size: int | None = None, tcp: bool = False) -> DNSRecord:
+    question = DNSRecord.question(name, qtype)
+    if size is not None:
+        question.add_ar(EDNS0(udp_len=size))
+    answer = await world.server.resolve(bytes(question.pack()), tcp=tcp, recursive=True)
+    assert answer is not None
+    assert len(answer) <= (65535 if tcp else max(512, size or 0))
+    parsed = DNSRecord.parse(answer)
+    assert (parsed.header.id, str(parsed.q.qname)) == (question.header.id, f"{name}.")
+    return parsed
+
+
+@pytest.mark.parametrize(
+    ("size", "whole", "least"),
+    [(None, False, 29), (0, False, 28), (1232, False, 70), (4096, True, 100), (65535, True, 100)],
+)
+def test_large_answers_have_what_fits_and_all_of_it_by_tcp(size: int | None, whole: bool, least: int) -> None:
+    """512 bytes without EDNS, with it what the client says: the question, the OPT record, and as many as fit."""
+
     async def test(world: World) -> None:
         await world.service("many", clusterIP="None", clusterIPs=["None"])
         await world.endpoints("many", *(f"10.244.0.{i}" for i in range(1, 101)))
-        cut = await world.eventually("many.default.svc.cluster.local")
-        assert (cut.header.tc, len(cut.rr)) == (1, 0)
-        whole = await world.tcp("many.default.svc.cluster.local")
-        assert (whole.header.tc, len(whole.rr)) == (0, 100)
+        name = "many.default.svc.cluster.local"
+        await world.eventually(name)
+        answer = await ask(world, name, size=size)
+        assert answer.header.tc == (not whole)
+        assert least <= len(answer.rr) <= (100 if whole else 99)
+        assert [rr.rtype for rr in answer.ar] == ([] if size is None else [QTYPE.OPT])
+        by_tcp = await world.tcp(name)
+        assert (by_tcp.header.tc, len(by_tcp.rr)) == (0, 100)
 
     run(test)
+
+
+def test_answers_beyond_16_kib_can_be_read() -> None:
+    """A pointer to a name has 14 bits: names further on are written out."""
+
+    async def test(world: World) -> None:
+        await world.service("many", clusterIP="None", clusterIPs=["None"])
+        await world.endpoints("many", *(f"10.244.{i // 250}.{i % 250 + 1}" for i in range(500)))
+        name = "_http._tcp.many.default.svc.cluster.local"
+        await world.eventually(name, "SRV")
+        answer = await ask(world, name, "SRV", tcp=True)
+        targets = {str(rr.rdata).split()[-1] for rr in answer.rr}
+        assert (answer.header.tc, len(targets)) == (0, 500)
+        named = [str(rr.rname) for rr in answer.ar]
+        assert len(named) > 300
+        assert set(named) <= targets
+
+    run(test)
+
+
+def test_names_keep_their_case() -> None:
+    async def test(world: World) -> None:
+        await world.service("web")
+        await world.eventually("web.default.svc.cluster.local")
+        for name in ("wEb.deFault.SVC.cluster.local", "web.default.svc.CLUSTER.local"):
+            assert [str(rr.rname) for rr in (await ask(world, name)).rr] == [f"{name}."]
+        await ask(
+            world, "eXample.ORG"
+        )  # the question is repeated as it was asked, whatever the other server made of it
+
+    run(test)
+
+
+def test_the_zone_has_its_soa_and_its_server() -> None:
+    async def test(world: World) -> None:
+        soa = await ask(world, "cluster.local", "SOA")
+        assert [(str(rr.rname), rr.rtype) for rr in soa.rr] == [("cluster.local.", QTYPE.SOA)]
+        assert soa.auth == []
+        server = await ask(world, "cluster.local", "NS")
+        assert data(server) == ["ns.dns.cluster.local."]
+        assert [str(rr.rdata) for rr in server.ar] == ["10.96.0.10"]
+
+    run(test)
+
+
+def test_aliases_that_lead_in_a_circle_are_cut() -> None:
+    async def test(world: World) -> None:
+        names = [f"{name}.default.svc.cluster.local" for name in ("one", "two", "three")]
+        for name, target in zip(("one", "two", "three"), names[1:] + names[:1], strict=True):
+            await world.service(name, type="ExternalName", externalName=target)
+        await world.eventually(names[2])
+        answer = await ask(world, names[0])
+        assert [str(rr.rname) for rr in answer.rr] == [f"{name}." for name in names]
+        await world.service("self", type="ExternalName", externalName="self.default.svc.cluster.local")
+        assert len((await world.eventually("self.default.svc.cluster.local")).rr) == 1
+
+    run(test)
+
+
+def test_an_unknown_version_of_edns_is_refused() -> None:
+    async def test(world: World) -> None:
+        question = DNSRecord.question("cluster.local", "SOA")
+        question.add_ar(EDNS0(udp_len=1232, version=1))
+        refused = DNSRecord.parse(await world.server.resolve(bytes(question.pack()), tcp=False, recursive=True))
+        assert (refused.header.rcode, refused.rr, refused.ar[0].edns_rcode) == (0, [], 1)
+
+    run(test)
+
+
+def test_an_answer_from_before_a_change_is_not_kept_after_it() -> None:
+    """While an alias is followed elsewhere the service gets another: what is then answered is not kept as new."""
+
+    async def test(world: World) -> None:
+        await world.service("away", type="ExternalName", externalName="example.org")
+        name = "away.default.svc.cluster.local"
+        await world.eventually(name)
+        ask_elsewhere = world.server._resolved_elsewhere
+
+        async def meanwhile(*args: Any) -> list[RR]:
+            world.server._changed()
+            return await ask_elsewhere(*args)
+
+        world.server._resolved_elsewhere = meanwhile  # type: ignore[method-assign]
+        world.server._changed()
+        question = bytes(DNSRecord.question(name, "A").pack())
+        await world.server.resolve(question, tcp=False, recursive=True)
+        assert world.server._look_up(question, tcp=False, recursive=True) is None
+
+    run(test)
+
+
+def test_health_names_what_is_not_well() -> None:
+    async def test(world: World) -> None:
+        async def get(path: str) -> tuple[int, str]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+            writer.close()
+            return int(head.split()[1]), body
+
+        assert await get("/healthz") == (200, "ok")
+        assert await get("/readyz") == (200, "ok")
+
+        async def fails() -> None:
+            raise RuntimeError("a fault")
+
+        world.server.runner.supervise(fails, "faulty")
+        await asyncio.sleep(0)
+        status, text = await get("/readyz")
+        assert (status, "[-]faulty failed" in text) == (500, True)
+        assert (await get("/healthz"))[0] == 200  # it may mend itself yet
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    run(test, health_address=f"127.0.0.1:{port}")
 
 
 def test_other_names_are_asked_elsewhere_once_while_they_last() -> None:

@@ -7,8 +7,11 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.client.rest import Client
+from tiphys.proxy.health import Health
 from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
 from tiphys.proxy.state import ServiceKey, ServiceState
 from tiphys.proxy.tracker import Tracker
@@ -67,3 +70,15 @@ def test_a_sync_that_fails_on_one_service_brings_the_others_up_to_date() -> None
         assert "ip" in proxy.health._pending  # health tells, after its patience
 
     asyncio.run(main())
+
+
+def test_a_loop_that_keeps_failing_makes_the_proxy_unhealthy() -> None:
+    clock = SystemClock()
+    troubles: dict[str, str] = {}
+    health = Health(clock, 60.0, lambda: troubles)
+    health.updated("ip")
+    assert health.report(eligible=True).status == 200
+    troubles["sync"] = "RuntimeError: a fault"
+    for eligible in (True, None):
+        answer = health.report(eligible=eligible)
+        assert (answer.status, orjson.loads(answer.body)["healthy"]) == (503, False)

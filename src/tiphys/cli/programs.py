@@ -220,7 +220,7 @@ async def proxy(settings: Settings, ready: Ready) -> None:
 
 
 async def dns(settings: Settings, ready: Ready) -> None:
-    from tiphys.dns.command import run
+    from tiphys.dns.command import HEALTH_ADDRESS, run
     from tiphys.dns.config import DNSConfig
 
     config = DNSConfig(
@@ -230,6 +230,7 @@ async def dns(settings: Settings, ready: Ready) -> None:
         cluster_domain=settings.cluster_domain,
         service_ip=settings.dns_ip,
         recursion_for=(settings.pod_cidr,),
+        health_address=HEALTH_ADDRESS,
     )
     await run(config, settings.kubeconfig("dns"), ready)
 

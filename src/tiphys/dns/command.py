@@ -16,6 +16,8 @@ from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, Ready, launch, whenever
 from tiphys.runtime.flags import FlagParser
 
+HEALTH_ADDRESS = "127.0.0.1:10054"
+
 
 def main(argv: Sequence[str]) -> int:
     return launch(_parser(), argv, _run)
@@ -41,6 +43,7 @@ def _parser() -> FlagParser:
         help="a network whose questions about other names are answered, too, besides this node's: that of the pods;"
         " may be given several times; 0.0.0.0/0 and ::/0 for everybody",
     )
+    add("--healthz-bind-address", default=HEALTH_ADDRESS, help="where /healthz is served; empty turns it off")
     parser.add_verbosity()
     return parser
 
@@ -56,6 +59,7 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
         resolver_file=flags.resolv_conf,
         upstreams=tuple(flags.upstream),
         recursion_for=tuple(flags.recursion_for),
+        health_address=flags.healthz_bind_address,
     )
     try:
         Askers(config.recursion_for, SystemClock())

@@ -22,6 +22,8 @@ class DNSConfig:
     """Those servers as address or address:port, in place of the file's."""
     recursion_for: tuple[str, ...] = ()
     """The networks whose questions about other names are passed on, besides those of this node itself: the pods'."""
+    health_address: str = ""
+    """Where /healthz, /livez and /readyz are served, as host:port; empty for nowhere."""
     ttl: int = 30
     forward_timeout: float = 2.0
     """Seconds to wait for each upstream."""

@@ -69,7 +69,7 @@ class Forwarder:
         return [server for server in self._read[1] if server not in self._exclude]
 
     async def ask(self, question: bytes, *, tcp: bool) -> bytes | None:
-        """The answer's bytes, under the question's number; None where nobody answers."""
+        """The answer's bytes, with the question's number and spelling; None if nobody answers."""
         for server in self.servers():
             number = self._rng.randrange(65536).to_bytes(2, "big")
             sent = number + question[2:]
@@ -79,7 +79,8 @@ class Forwarder:
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
                 log.debug("name server %s:%d does not answer: %s", *server, error)
                 continue
-            return question[:2] + answer[2:]
+            end = _question_end(question)
+            return question[:2] + answer[2:12] + question[12:end] + answer[end:]
         return None
 
 

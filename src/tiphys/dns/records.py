@@ -36,6 +36,8 @@ class Answer:
     """False for NXDOMAIN; true and no records for NODATA."""
     records: tuple[Record, ...] = ()
     additional: tuple[Record, ...] = ()
+    has_soa: bool = False
+    """Whether the zone's own SOA is among the answers; what is in it, the server knows."""
 
 
 NO_SUCH_NAME = Answer(False)
@@ -92,19 +94,32 @@ class ClusterZone:
         rest = name[: -len(self._labels)]
         match rest:
             case ():
-                records = (Record(self._full(()), "NS", f"ns.dns.{self.domain}."),) if qtype in ("NS", "ANY") else ()
-                return Answer(True, records)
+                return self._apex(qtype)
             case ("dns-version",):
                 return self._of(rest, qtype, "TXT", SCHEMA_VERSION)
             case ("svc",) | ("pod",) | ("dns",):
                 return NO_DATA
             case ("ns", "dns"):
-                return self._addresses(rest, qtype, [self._own_address] if self._own_address else [])
+                return self._addresses(rest, qtype, self._own_addresses())
             case (*path, "svc"):
                 return self._in_services(tuple(path), qtype)
             case (*path, "pod"):
                 return self._in_pods(tuple(path), qtype)
         return NO_SUCH_NAME
+
+    def _apex(self, qtype: str) -> Answer:
+        server = ("ns", "dns")
+        if qtype not in ("NS", "SOA", "ANY"):
+            return NO_DATA
+        records: tuple[Record, ...] = ()
+        additional: tuple[Record, ...] = ()
+        if qtype != "SOA":
+            records = (Record(self._full(()), "NS", self._full(server)),)
+            additional = self._addresses(server, "ANY", self._own_addresses()).records
+        return Answer(True, records, additional, has_soa=qtype != "NS")
+
+    def _own_addresses(self) -> list[str]:
+        return [self._own_address] if self._own_address else []
 
     # -- services -----------------------------------------------------------------------------------------------------
 
@@ -202,7 +217,7 @@ class ClusterZone:
         return self._addresses(own, qtype, [endpoint.ip for endpoint in endpoints])
 
     def _alias(self, own: Name, service: Object) -> Answer:
-        target = str(service["spec"].get("externalName", "")).rstrip(".").lower()
+        target = str(service["spec"].get("externalName", "")).rstrip(".")
         return Answer(True, (Record(self._full(own), "CNAME", f"{target}."),)) if target else NO_DATA
 
     def _endpoints(self, namespace: str, service: str) -> Iterator[_Endpoint]:

@@ -18,13 +18,14 @@ from tiphys.client.rest import Client
 from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.forward import Forwarder
-from tiphys.dns.messages import LARGEST_UDP, Query, least_ttl, pack, render
+from tiphys.dns.messages import LARGEST_TCP, PLAIN_UDP, Query, least_ttl, pack, render
 from tiphys.dns.publish import Publisher
 from tiphys.dns.records import Answer, ClusterZone
 from tiphys.dns.source import InformerSource
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever
-from tiphys.runtime.tasks import Runner
+from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
+from tiphys.wire.health import HealthHandler, listening
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,13 @@ MOST_KEPT_FOR = 30.0
 IN_FLIGHT = 512
 CONNECTIONS = 256
 IDLE = 10.0
+MOST_ASKED = PLAIN_UDP
+MOST_KEPT_BYTES = 4096
+"""Of a question and of an answer: larger ones are made again, so that what is kept stays below 10 MB."""
 CHAIN = 8
 """Names that an alias may lead through."""
+_ELSEWHERE = -1
+"""In place of the number of changes: the answer is not about the cluster."""
 
 
 class DNSServer:
@@ -54,6 +60,8 @@ class DNSServer:
         """By question, whether it came by TCP, and whether it may be passed on: others see no answer from elsewhere."""
         self._in_flight: set[asyncio.Task[None]] = set()
         self._connections = 0
+        self._serving = False
+        self.runner = Runner(clock, "dns ")
         self.port = config.port
         """Where it listens; differs from the configured one where that is 0."""
 
@@ -62,18 +70,26 @@ class DNSServer:
 
     async def run(self, ready: Ready = whenever) -> None:
         """``ready`` is called once names are known and it listens."""
-        async with Runner(self._clock, "dns ") as runner:
+        runner = self.runner
+        checks = {
+            "/healthz": lambda: runner.troubles(MENDS_ITSELF_SECONDS),
+            "/livez": lambda: runner.troubles(MENDS_ITSELF_SECONDS),
+            "/readyz": lambda: ([] if self._serving else ["listening"]) + list(runner.troubles()),
+        }
+        async with listening(self._config.health_address, HealthHandler(checks)), runner:
             for informer in self._source.informers:
                 runner.supervise(informer.run, f"informer {informer.resource.plural}")
             for informer in self._source.informers:
                 await informer.wait_synced()
             transport, server = await self._listen()
+            self._serving = True
             ready()
             try:
                 if self._config.publish:
                     runner.supervise(self._publisher.run, "publisher")
                 await asyncio.Event().wait()
             finally:
+                self._serving = False
                 transport.close()
                 server.close()
                 for task in self._in_flight:
@@ -156,17 +172,17 @@ class DNSServer:
         except (DNSError, ValueError, IndexError) as error:
             log.debug("not a question: %s", error)
             return None
-        limit = 65535 if tcp else query.udp_limit
-        if not query.is_plain:
-            return pack(query.reply("NOTIMP"), limit)
-        if not query.is_internet:
-            return pack(query.reply("REFUSED"), limit)
+        limit = LARGEST_TCP if tcp else query.udp_limit
+        if (refusal := _refused(query)) is not None:
+            return pack(refusal, limit)
+        changes = self._changes
         answer = self._from_cluster(query)
         if answer is not None:
-            reply = render(query, answer, self._config.cluster_domain, self._config.ttl, self._serial())
+            zone = _zone_of(query, self._config.cluster_domain)
+            reply = render(query, answer, zone, self._config.ttl, self._serial())
             await self._follow_alias(query, answer, reply, tcp=tcp, recursive=recursive)
             packed = pack(reply, limit)
-            self._keep(data, packed, self._config.ttl, tcp=tcp, recursive=recursive)
+            self._keep(data, packed, least_ttl(reply), changes, tcp=tcp, recursive=recursive)
             return packed
         if not recursive:
             return pack(query.reply("REFUSED"), limit)
@@ -189,17 +205,18 @@ class DNSServer:
         records = answer.records
         if len(records) != 1 or records[0].type != "CNAME" or query.qtype not in ("A", "AAAA", "ANY"):
             return
-        target, depth = records[0].data, 0
-        while depth < CHAIN:
-            depth += 1
+        target, seen = records[0].data, {query.name}
+        for _ in range(CHAIN):
             labels = tuple(target.rstrip(".").lower().split("."))
+            if labels in seen:
+                return
+            seen.add(labels)
             if not self._zone.covers(labels):
-                for rr in await self._resolved_elsewhere(target, query.qtype, tcp) if recursive else ():
-                    reply.add_answer(rr)
+                if recursive:
+                    reply.add_answer(*await self._resolved_elsewhere(target, query.qtype, tcp))
                 return
             found = self._zone.answer(labels, query.qtype)
-            for rr in render(query, found, self._config.cluster_domain, self._config.ttl, 0).rr:
-                reply.add_answer(rr)
+            reply.add_answer(*render(query, found, self._config.cluster_domain, self._config.ttl, 0).rr)
             aliases = [r for r in found.records if r.type == "CNAME"]
             if not aliases:
                 return
@@ -216,13 +233,13 @@ class DNSServer:
     async def _from_elsewhere(self, data: bytes, query: Query, tcp: bool) -> bytes:
         answer = await self._forwarder.ask(data, tcp=tcp)
         if answer is None:
-            return pack(query.reply("SERVFAIL"), 65535 if tcp else query.udp_limit)
+            return pack(query.reply("SERVFAIL"), LARGEST_TCP if tcp else query.udp_limit)
         try:
             message = DNSRecord.parse(answer)
         except DNSError:
             return answer  # not for us to judge; too odd to keep
         if message.header.rcode in (RCODE.NOERROR, RCODE.NXDOMAIN) and not message.header.tc:
-            self._keep(data, answer, least_ttl(message), tcp=tcp, recursive=True, elsewhere=True)
+            self._keep(data, answer, least_ttl(message), _ELSEWHERE, tcp=tcp, recursive=True)
         return answer
 
     # -- what is kept -------------------------------------------------------------------------------------------------
@@ -233,23 +250,35 @@ class DNSServer:
         if kept is None:
             return None
         until, changes, answer = kept
-        if until < self._clock.monotonic() or changes not in (self._changes, -1):
+        if until < self._clock.monotonic() or changes not in (self._changes, _ELSEWHERE):
             del self._kept[key]
             return None
         return data[:2] + answer[2:]
 
-    def _keep(
-        self, data: bytes, answer: bytes, ttl: float, *, tcp: bool, recursive: bool, elsewhere: bool = False
-    ) -> None:
-        if ttl <= 0 or len(data) > LARGEST_UDP:
+    def _keep(self, data: bytes, answer: bytes, ttl: float, changes: int, *, tcp: bool, recursive: bool) -> None:
+        """``changes`` are those that had happened when the answer was looked up; a later one makes it old."""
+        if ttl <= 0 or len(data) > MOST_ASKED or len(answer) > MOST_KEPT_BYTES:
             return
         until = self._clock.monotonic() + min(ttl, MOST_KEPT_FOR)
-        self._kept[data[2:], tcp, recursive] = (until, -1 if elsewhere else self._changes, answer)
+        self._kept[data[2:], tcp, recursive] = (until, changes, answer)
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
     def _serial(self) -> int:
         return int(self._clock.now()) & 0xFFFFFFFF
+
+
+def _refused(query: Query) -> DNSRecord | None:
+    if not query.is_plain:
+        return query.reply("NOTIMP")
+    if not query.knows_edns:
+        return query.bad_version()
+    return None if query.is_internet else query.reply("REFUSED")
+
+
+def _zone_of(query: Query, domain: str) -> str:
+    """The zone whose SOA a negative answer carries: the cluster's, or that of reverse names."""
+    return ".".join(query.name[-2:]) if query.name[-1:] == ("arpa",) else domain
 
 
 class _Udp(asyncio.DatagramProtocol):

@@ -6,7 +6,7 @@ Source: KEP-3836, and https://kubernetes.io/docs/concepts/services-networking/se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,10 +23,14 @@ _FAMILY = {"ip": "IPv4", "ip6": "IPv6"}
 
 
 class Health:
-    """Tracks the oldest change that is not in the kernel yet; late by ``patience`` seconds is unhealthy."""
+    """Tracks the oldest change that is not in the kernel yet; late by ``patience`` seconds is unhealthy.
 
-    def __init__(self, clock: Clock, patience: float) -> None:
+    So is a proxy with a loop that fails for longer than what mends itself: ``troubles`` names those.
+    """
+
+    def __init__(self, clock: Clock, patience: float, troubles: Callable[[], Mapping[str, str]] = dict) -> None:
         self._clock = clock
+        self._troubles = troubles
         self._patience = patience
         self._updated: dict[Family, float] = {}
         self._pending: dict[Family, float] = {}
@@ -45,7 +49,7 @@ class Health:
 
     @property
     def all_healthy(self) -> bool:
-        return all(self.healthy(family) for family in self._updated)
+        return not self._troubles() and all(self.healthy(family) for family in self._updated)
 
     @property
     def node_eligible(self) -> bool:

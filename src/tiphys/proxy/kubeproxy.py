@@ -31,7 +31,7 @@ from tiphys.proxy.userspace import UserspaceBackend
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, after, whenever
 from tiphys.runtime.metrics import Registry
-from tiphys.runtime.tasks import Runner
+from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
 from tiphys.wire.server import Server, serve
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ class KubeProxy:
         self._wake = asyncio.Event()
         self._in_step = asyncio.Event()
         """Set once every rule has been written."""
-        self.health = Health(clock, 2 * config.sync_period)
+        self._runner = Runner(clock, "proxy ")
+        self.health = Health(clock, 2 * config.sync_period, lambda: self._runner.troubles(MENDS_ITSELF_SECONDS))
         self._health_ports = HealthPorts(self.health)
         self._registry: Registry | None = None
 
@@ -117,7 +118,7 @@ class KubeProxy:
 
     async def run(self, ready: Ready = whenever) -> None:
         """``ready`` is called once the rules of every family have been written for the first time."""
-        async with Runner(self._clock, "proxy ") as runner:
+        async with self._runner as runner:
             for informer in (self._services, self._slices, self._nodes, self._ranges):
                 runner.supervise(informer.run, f"informer {informer.resource.plural}")
             servers: list[Server] = []
