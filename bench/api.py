@@ -30,13 +30,13 @@ from typing import Any
 
 import uvloop
 
+from tiphys.api.object import Object
 from tiphys.client.errors import AlreadyExists, NotFound
 from tiphys.client.resources import CONFIG_MAPS, NAMESPACES, PODS, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.wire.client import SocketTransport, parse_url
 from tiphys.wire.tls import client_context
 
-Object = dict[str, Any]
 Call = Callable[[int], Awaitable[Any]]
 
 NAMESPACE = "bench"

@@ -15,11 +15,11 @@ import pytest
 
 from tiphys.api.custom.definition import resource_of
 from tiphys.api.definitions import definitions
+from tiphys.api.object import Object
 from tiphys.api.openapi import custom_definitions, document_names, document_v2, document_v3
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Scheme
 
-Object = dict[str, Any]
 RECORDED = Path(__file__).parent / "recorded"
 UPSTREAM: Object = orjson.loads(gzip.decompress((RECORDED / "openapi_shapes.json.gz").read_bytes()))
 

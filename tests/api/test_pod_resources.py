@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.api.pods.qos import qos_of
 from tiphys.api.pods.quotausage import missing_resources, usage_of
 from tiphys.api.pods.resources import (
@@ -19,7 +20,6 @@ from tiphys.api.pods.resources import (
     whole,
 )
 
-Object = dict[str, Any]
 Amounts = dict[str, str]
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
+from tiphys.api.object import Object
 from tiphys.api.pods.apparmor import ANNOTATION, profiles_from_annotations
 from tiphys.api.pods.disabled import drop_disabled
 from tiphys.api.pods.qos import qos_class
-
-Object = dict[str, Any]
 
 BUNDLE: Object = {"clusterTrustBundle": {"name": "b", "path": "p"}}
 PLAIN: Object = {"secret": {"name": "s"}}

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.client.rest import Client, WatchEvent
@@ -17,7 +18,6 @@ from tiphys.store.memory import MemoryBackend
 from tiphys.wire.http import Headers, Request, Response
 from tiphys.wire.inprocess import InProcessTransport
 
-Object = dict[str, Any]
 ADMIN = ("admin", ("system:masters",))
 
 

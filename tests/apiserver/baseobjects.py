@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 from functools import cache
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -16,9 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tiphys.api.meta import copy
+from tiphys.api.object import Object
 from tiphys.api.scheme import Resource
-
-Object = dict[str, Any]
 
 LABELS = {"app": "x"}
 SELECTOR = {"matchLabels": LABELS}

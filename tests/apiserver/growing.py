@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.apiserver.baseobjects import BASES, base
+from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import ARRAY, MAP, OBJECT, Schema, schema_for
 from tiphys.api.scheme import Resource
-
-Object = dict[str, Any]
 
 _MAX_DEPTH = 9
 _SCALARS: dict[str, Any] = {

@@ -9,9 +9,8 @@ from typing import Any
 import orjson
 
 from tiphys.api.meta import copy
+from tiphys.api.object import Object
 from tiphys.api.schema import ARRAY, MAP, OBJECT, Schema
-
-Object = dict[str, Any]
 
 SCALARS: dict[str, list[Any]] = {
     "string": ["", "a", "b", "None", "10.0.0.1", "a.example.com", "x" * 64, "\N{LATIN SMALL LETTER E WITH ACUTE}<\n>"],

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 SYSCTLS = [
     "kernel.shm_rmid_forced",

@@ -5,16 +5,13 @@ Each case was put to kube-apiserver v1.36 beside this server.
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 import pytest
 
 from tests.apiserver.apiworld import World, run
 from tests.apiserver.test_openapi import WHEELS
+from tiphys.api.object import Object
 from tiphys.wire.http import Headers, Request, Response
-
-Object = dict[str, Any]
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 SECRETS = "/api/v1/namespaces/default/secrets"

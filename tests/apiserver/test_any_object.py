@@ -19,11 +19,10 @@ from tests.apiserver.apiworld import World, run
 from tests.apiserver.baseobjects import BASES, base, collection
 from tests.apiserver.randomobjects import MEDIA, hostile, mutate, replaced
 from tiphys.api.meta import copy
+from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
-
-Object = dict[str, Any]
 
 EXAMPLES = int(os.environ.get("TIPHYS_EXAMPLES", "3"))
 SEED = int(os.environ.get("TIPHYS_SEED", "1"))

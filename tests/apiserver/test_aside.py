@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 from tests.apiserver.apiworld import World, config_map, pod, run
+from tiphys.api.object import Object
 from tiphys.apiserver import aside
 
-Object = dict[str, Any]
 MAPS = "/api/v1/namespaces/a/configmaps"
 MANY = 2000
 MEDIA = {

@@ -26,8 +26,6 @@ from tests.apiserver.growing import Place, places
 from tests.apiserver.test_any_object import furnish
 from tiphys.apiserver import aside
 
-Object = dict[str, Any]
-
 EVERYTHING = os.environ.get("TIPHYS_BOUNDS") == "all"
 SIZE = 24
 MOST_GROWTH = 2.2

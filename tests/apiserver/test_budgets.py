@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from tiphys.api.errors import StatusError
+from tiphys.api.object import Object
 from tiphys.apiserver.endpoints.subresources.budgets import protects, spend
-
-Object = dict[str, Any]
 
 NOW = "2026-01-01T00:00:00Z"
 READY: Object = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}

@@ -11,11 +11,11 @@ import pytest
 
 from tests.apiserver.apiworld import World, config_map, run
 from tests.faults import Fault, Injected
+from tiphys.api.object import Object
 from tiphys.apiserver.storage.watchers import Group
 from tiphys.store.backend import Put
 from tiphys.wire.memory import MemorySink
 
-Object = dict[str, Any]
 MAP = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"%s","namespace":"default"}}'
 MAPS, SECRETS = "/api/v1/namespaces/default/configmaps", "/api/v1/namespaces/default/secrets"
 ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"

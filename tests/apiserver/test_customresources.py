@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.apiserver.apiworld import World, run
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 TOYS = "/apis/example.com/v1/namespaces/default/toys"

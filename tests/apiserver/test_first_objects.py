@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.apiserver.apiworld import World, run
+from tiphys.api.object import Object
 from tiphys.apiserver.bootstrap.availability import availability
-
-Object = dict[str, Any]
 
 FLOW = "/apis/flowcontrol.apiserver.k8s.io/v1"
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"

@@ -12,16 +12,15 @@ import gzip
 from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
 from tests.apiserver.apiworld import World, config_map
+from tiphys.api.object import Object
 from tiphys.runtime.clock import VirtualTimeLoop
 from tiphys.store.backend import Put, Range
 
-Object = dict[str, Any]
 BROKEN: list[tuple[str, bytes, str]] = [
     ("not JSON", b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"na', "unexpected end of data"),
     ("not JSON behind our own head", b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{]', ""),

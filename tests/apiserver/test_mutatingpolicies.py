@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.apiserver.apiworld import World, run
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 GROUP = "/apis/admissionregistration.k8s.io/v1"
 MAPS = "/api/v1/namespaces/default/configmaps?dryRun=All"
 RULE = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["configmaps", "deployments"]}

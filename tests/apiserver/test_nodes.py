@@ -10,10 +10,9 @@ from typing import Any
 from tests.apiserver.apiworld import World, pod, run
 from tests.apiserver.test_subjects import CN
 from tests.apiserver.test_subjects import request as signing_request
+from tiphys.api.object import Object
 from tiphys.apiserver.config import Config
 from tiphys.client import resources as R
-
-Object = dict[str, Any]
 
 NODE = ("system:node:n1", ("system:nodes", "system:authenticated"))
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.apiserver.apiworld import World, run
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 DEPLOYMENTS = "/apis/apps/v1/namespaces/a/deployments"
 DEPLOYMENT: Object = {
     "apiVersion": "apps/v1",

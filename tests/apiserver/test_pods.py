@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.apiserver.apiworld import World, run
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.runtimeclass import merge_tolerations
-
-Object = dict[str, Any]
 
 PODS = "/api/v1/namespaces/a/pods"
 

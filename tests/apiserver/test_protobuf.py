@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import Any
 
 import orjson
 import pytest
 
 from tests.apiserver.apiworld import World, run
 from tiphys.api import errors, protobuf
+from tiphys.api.object import Object
 from tiphys.api.protobuf.decoding import _read_message
 from tiphys.apiserver.endpoints.negotiation import Form
 from tiphys.apiserver.endpoints.watchevents import failure_event
@@ -18,8 +18,6 @@ from tiphys.wire.http import Response, Sink
 
 PB = "application/vnd.kubernetes.protobuf"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
-
-Object = dict[str, Any]
 
 
 def body_of(response: Response) -> bytes:

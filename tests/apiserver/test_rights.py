@@ -19,13 +19,12 @@ import pytest
 from tests.apiserver.apiworld import World, run
 from tests.apiserver.baseobjects import BASES, base, collection
 from tiphys.api.meta import copy
+from tiphys.api.object import Object
 from tiphys.api.patch import merge_patch
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Resource
 from tiphys.client import resources as R
 from tiphys.store.backend import Range, prefix_end
-
-Object = dict[str, Any]
 
 RBAC, CERTIFICATES = "rbac.authorization.k8s.io", "certificates.k8s.io"
 THEN = "2020-01-01T00:00:00Z"

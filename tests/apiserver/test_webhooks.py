@@ -15,6 +15,7 @@ import pytest
 
 from tests.apiserver.apiworld import World, config_map, pod, run
 from tests.wire.certificates import Authority
+from tiphys.api.object import Object
 from tiphys.apiserver.webhooks.client import CallFailed, WebhookClient
 from tiphys.apiserver.webhooks.wording import connection_failure
 from tiphys.client import resources as R
@@ -23,8 +24,6 @@ from tiphys.client.resources import ResourcePath
 from tiphys.wire import tls
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.server import serve
-
-Object = dict[str, Any]
 
 MUTATING = ResourcePath("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", False)
 VALIDATING = ResourcePath("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", False)

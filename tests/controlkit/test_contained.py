@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.apiserver.apiworld import World, config_map, run
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import CONFIG_MAPS
 from tiphys.controlkit.controller import Controller
 from tiphys.runtime.tasks import Runner
-
-Object = dict[str, Any]
 
 
 def name_of(obj: Object) -> str:

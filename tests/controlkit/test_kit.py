@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tiphys.api.object import Object
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.adoption import Claim, claim
 from tiphys.controlkit.eventcorrelation import Correlator, Happening
@@ -14,7 +15,6 @@ from tiphys.controlkit.expectations import Expectations
 from tiphys.controlkit.objects import equal, key_of, split_key
 from tiphys.controlkit.podcontrol import slow_start
 
-Object = dict[str, Any]
 NOW = 1_767_225_600.0
 
 

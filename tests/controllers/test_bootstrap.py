@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 import pytest
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.access.bootstrap import tokens
 from tiphys.controllers.access.bootstrap.signer import signed_data
@@ -14,7 +14,6 @@ from tiphys.controllers.manager import UnknownController, select
 from tiphys.controllers.registry import ALIASES, CONTROLLERS
 from tiphys.testing import Cluster
 
-Object = dict[str, Any]
 NOW = 1_767_225_600.0  # 2026-01-01
 
 

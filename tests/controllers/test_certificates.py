@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tiphys.api.object import Object
 from tiphys.cluster.pki import make_authority, private_pem
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.access.certificates import cleaning, requests, signing
 from tiphys.controllers.config import KeyPair
 
-Object = dict[str, Any]
 NOW = 1_767_225_600.0
 DAY = 24 * 3600.0
 CLIENT = ("digital signature", "key encipherment", "client auth")

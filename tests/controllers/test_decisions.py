@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers import podgc
 from tiphys.controllers.command import UNSUPPORTED, _parser, configuration
@@ -31,7 +32,6 @@ from tiphys.controllers.resourcequota import calculate, kind_of
 from tiphys.controllers.statefulset import claims
 from tiphys.runtime.component import CannotStart
 
-Object = dict[str, Any]
 NOW = 1_767_225_600.0  # Thursday, 2026-01-01T00:00:00Z
 
 

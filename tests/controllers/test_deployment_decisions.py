@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.deployment import revisions, rollout, status
 from tiphys.controllers.deployment.controller import replica_set_name
 from tiphys.controllers.templates import compute_hash, equal_ignoring_hash, with_label
 
-Object = dict[str, Any]
 NOW = 1_767_225_600.0
 
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiphys.api.object import Object
 from tiphys.controllers.garbagecollector.graph import FOREGROUND, ORPHAN, Absent, Graph, Identity
-
-Object = dict[str, Any]
 
 
 def obj(

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests.controllers.watchman import Watchman, is_active, is_ready
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import NODES
 from tiphys.testing import Cluster, LateNews
 
-Object = dict[str, Any]
 FIRST = int(os.environ.get("TIPHYS_FIRST_SEED", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("TIPHYS_SEEDS", "2")))
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
+from tiphys.api.object import Object
 from tiphys.controllers.volumes.persistentvolumes import changes, matching
 from tiphys.testing import Cluster
-
-Object = dict[str, Any]
 
 
 def claim(size: str = "1Gi", *modes: str, name: str = "data", uid: str = "c1", **spec: Any) -> Object:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tiphys.api import gotext
+from tiphys.api.object import Object
 from tiphys.client.rest import Client
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.config import ControllerManagerConfig
@@ -21,7 +22,6 @@ from tiphys.controllers.podautoscaler.replicas import CannotCompute, PodMetric, 
 from tiphys.testing import Cluster
 from tiphys.wire.http import ClientResponse, Request
 
-Object = dict[str, Any]
 NOW = 1_767_225_600.0
 TENTH = Tolerance(0.1, 0.1)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from tiphys.api.object import Object
 from tiphys.client.resources import PODS, RESOURCE_CLAIMS
 from tiphys.controllers.resourceclaim import plan
 from tiphys.testing import Cluster, LateNews
 
-Object = dict[str, Any]
 TEMPLATE = "my-template"
 DEVICES = {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}}
 

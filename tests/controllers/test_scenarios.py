@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
+from tiphys.api.object import Object
 from tiphys.apiserver.config import Config as APIServerConfig
 from tiphys.client.errors import NotFound
 from tiphys.client.resources import DEPLOYMENTS, NAMESPACES, SECRETS
 from tiphys.controllers.nodes.lifecycle.tainter import ZoneQueue
 from tiphys.testing import Cluster
-
-Object = dict[str, Any]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tiphys.api.definitions import definitions
+from tiphys.api.object import Object
 from tiphys.api.openapi import document_v3
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import GroupVersionKind
@@ -17,7 +18,6 @@ from tiphys.controllers.admissionpolicies import checking
 from tiphys.controllers.admissionpolicies.checking import Context
 from tiphys.testing import Cluster
 
-Object = dict[str, Any]
 GROUP = "admissionregistration.k8s.io/v1"
 RECORDED: Object = json.loads((Path(__file__).parent / "typechecking.json").read_text())
 DEPLOYMENT, CONFIG_MAP = GroupVersionKind("apps", "v1", "Deployment"), GroupVersionKind("", "v1", "ConfigMap")

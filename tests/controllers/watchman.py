@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tiphys.api.meta.intorstring import scaled_value
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import DAEMON_SETS, DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, STATEFUL_SETS
 from tiphys.testing import Cluster
 
-Object = dict[str, Any]
 GRACE = 40.0
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
+from tiphys.api.object import Object
 from tiphys.dns.records import Answer, ClusterZone, undashed
-
-Object = dict[str, Any]
 
 
 class Objects:

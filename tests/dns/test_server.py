@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from dnslib import EDNS0, QTYPE, RCODE, RR, A, DNSRecord
 
+from tiphys.api.object import Object
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
@@ -25,8 +26,6 @@ from tiphys.dns.source import InformerSource
 from tiphys.runtime.clock import SystemClock
 from tiphys.store.memory import MemoryBackend
 from tiphys.wire.inprocess import InProcessTransport
-
-Object = dict[str, Any]
 
 
 class Elsewhere(asyncio.DatagramProtocol):

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.kubelet import simulated
-from tests.kubelet.world import Object, World, container, play, pod
+from tests.kubelet.world import (
+    World,
+    container,
+    play,
+    pod,
+)
+from tiphys.api.object import Object
 from tiphys.kubelet.pod.allocation import Allocations
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubelet.world import Object, World, container, play, pod
+from tests.kubelet.world import (
+    World,
+    container,
+    play,
+    pod,
+)
+from tiphys.api.object import Object
 from tiphys.kubelet.container.image_names import ImageNameError, parse_image, with_default_tag
 from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus
 from tiphys.kubelet.probes import requests

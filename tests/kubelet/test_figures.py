@@ -15,7 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.kubelet.world import Object, World, container, play, pod
+from tests.kubelet.world import (
+    World,
+    container,
+    play,
+    pod,
+)
+from tiphys.api.object import Object
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configz import describe
 from tiphys.kubelet.node import measures

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubelet.world import NODE, Object, World, container, play, pod
+from tests.kubelet.world import (
+    NODE,
+    World,
+    container,
+    play,
+    pod,
+)
+from tiphys.api.object import Object
 from tiphys.kubelet.node import gc
 from tiphys.kubelet.node.gc import ImageGC, ImageGCFailure
 from tiphys.kubelet.node.machine import swaps_memory_volumes

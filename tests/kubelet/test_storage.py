@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubelet.world import Object, World, container, play, pod, virtual_loop
+from tests.kubelet.world import (
+    World,
+    container,
+    play,
+    pod,
+    virtual_loop,
+)
+from tiphys.api.object import Object
 from tiphys.kubelet import labels
 from tiphys.kubelet.node.storage import (
     DiskUse,

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from tests.kubelet.simulated import SimulatedRuntime
+from tiphys.api.object import Object
 from tiphys.client.rest import Client
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
@@ -23,7 +24,6 @@ from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.inprocess import InProcessTransport
 
-Object = dict[str, Any]
 NODE = "node-1"
 _COLLECTIONS = ("configmaps", "nodes", "pods", "secrets", "services")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.proxy.state import ServiceState
 from tiphys.proxy.tracker import Tracker
-
-Object = dict[str, Any]
 
 
 def service(name: str = "web", cluster_ip: str = "10.96.0.20", *, protocol: str = "TCP", **spec: Any) -> Object:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.client import errors
@@ -19,8 +20,6 @@ from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.scheduler import Scheduler
 from tiphys.store.memory import MemoryBackend
 from tiphys.wire.inprocess import InProcessTransport
-
-Object = dict[str, Any]
 
 ADMIN = ("admin", ("system:masters", "system:authenticated"))
 SCHEDULER = ("system:kube-scheduler", ("system:authenticated",))

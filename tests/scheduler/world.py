@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from typing import Any, cast
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Store
 from tiphys.scheduler import cycle
 from tiphys.scheduler.config import ProfileConfig
@@ -16,8 +17,6 @@ from tiphys.scheduler.framework.runtime import Framework
 from tiphys.scheduler.framework.status import Status
 from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.plugins.registry import make_framework
-
-Object = dict[str, Any]
 
 
 def node(name: str, *, cpu: str = "4", memory: str = "8Gi", pods: int = 110, zone: str = "", **more: Any) -> Object:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.kubelet.runtime.service import Container, ContainerState, Sandbox
 from tiphys.testing.torture import inspection
 from tiphys.testing.torture.ledger import differences
-
-Object = dict[str, Any]
 
 
 def pod(uid: str, app: str = "deployment", phase: str = "Running", ready: bool = True) -> Object:

@@ -7,11 +7,10 @@ import re
 from typing import Any
 
 from tiphys.api.defaults import apply_defaults
+from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.validation import validate_create, validate_status_update, validate_update
-
-Object = dict[str, Any]
 
 CONTAINER: Object = {"name": "c", "image": "i"}
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.validation.making import create
+from tiphys.api.object import Object
 from tiphys.validation.apiextensions.defaults import validate_defaults
-
-Object = dict[str, Any]
 
 _VERSION = (
     '{"Name":"v1","Served":true,"Storage":true,"Deprecated":false,"DeprecationWarning":null,"Schema":null,'

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.validation.making import create
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 CASES: list[tuple[str, str, Object, list[str]]] = [
     (

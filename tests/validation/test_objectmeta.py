@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.validation.making import create, made, update
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.validation import validate_update
 from tiphys.validation.registry import RULES
-
-Object = dict[str, Any]
 
 QUALIFIED = (
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.validation.making import CONTAINER, changed, create, pod, status_update, update
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "

@@ -18,12 +18,11 @@ from tiphys.api import errors
 from tiphys.api.codec import complete
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.validation import validate_create, validate_status_update, validate_update
-
-Object = dict[str, Any]
 
 FILES = ("validation", "defaults", "lifecycle", "patch", "list", "apply", "crd")
 SCHEME = builtin_scheme()

@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.validation.making import CONTAINER, changed, create, made, pod, short, status_update, update
+from tiphys.api.object import Object
 from tiphys.validation import subresources
-
-Object = dict[str, Any]
 
 TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [CONTAINER]}}
 SELECTOR = {"matchLabels": {"a": "b"}}

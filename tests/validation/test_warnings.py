@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.validation.making import CONTAINER, changed, gvk_of, made, pod
+from tiphys.api.object import Object
 from tiphys.validation import deprecated_api, warnings
-
-Object = dict[str, Any]
 
 
 def warned(api_version: str, kind: str, obj: Object, old: Object | None = None, subresource: str = "") -> list[str]:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
-from typing import Any
 
 import yaml
 
+from tiphys.api.object import Object
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
 from tiphys.cli.options import existing_cluster, parser
@@ -24,8 +24,6 @@ NAMESPACE = "tiphys-demo"
 READY_SECONDS = 120.0
 REACHABLE_SECONDS = 10.0
 _PATHS = {"ConfigMap": CONFIG_MAPS, "Deployment": DEPLOYMENTS, "Service": SERVICES}
-
-Object = dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
@@ -21,7 +22,6 @@ from tiphys.runtime.tasks import Runner, contain
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 Objects = list[Object]
 Key = tuple[str, str]
 """Namespace (empty for cluster-scoped) and name."""

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import ResourcePath
 from tiphys.wire.http import ClientResponse, Headers, Request, Transport
@@ -26,7 +27,6 @@ APPLY = "application/apply-patch+yaml"
 METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 """The Accept header of who wants no more than metadata; ``{}`` is ``List`` for a list."""
 
-Object = dict[str, Any]
 Params = Mapping[str, str]
 
 NONE: Params = MappingProxyType({})

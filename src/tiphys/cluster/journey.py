@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 STEPS = ("created", "scheduled", "bound", "sandbox", "started", "ready")
 

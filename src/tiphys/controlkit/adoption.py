@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import STRATEGIC_MERGE, Client
 from tiphys.controlkit.objects import (
-    Object,
     controller_of,
     controller_reference,
     is_deleting,

@@ -7,8 +7,8 @@ https://github.com/kubernetes/enhancements/tree/master/keps/sig-api-machinery/56
 
 from __future__ import annotations
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Informer
-from tiphys.controlkit.objects import Object
 from tiphys.runtime.clock import Clock
 
 PATIENCE = 30.0

@@ -11,10 +11,13 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks, Handler, Informer
 from tiphys.controlkit.metrics import QueueMetrics
-from tiphys.controlkit.objects import Object, key_of
+from tiphys.controlkit.objects import (
+    key_of,
+)
 from tiphys.controlkit.queue import RateLimiter, WorkQueue
 from tiphys.controlkit.retry import TryAgain
 from tiphys.runtime.clock import Clock

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
-from tiphys.controlkit.objects import Object
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from tiphys.controlkit.objects import Object
+from tiphys.api.object import Object
 
 CACHE_SIZE = 4096
 MAX_SIMILAR = 10

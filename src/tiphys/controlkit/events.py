@@ -12,11 +12,15 @@ import logging
 import random
 from typing import Literal
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import CORE_EVENTS, EVENTS
 from tiphys.client.rest import Client
 from tiphys.controlkit.eventcorrelation import CACHE_SIZE, Correlator, Happening, Recent, Record
-from tiphys.controlkit.objects import Object, micro_timestamp, timestamp
+from tiphys.controlkit.objects import (
+    micro_timestamp,
+    timestamp,
+)
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)

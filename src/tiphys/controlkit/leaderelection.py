@@ -15,11 +15,15 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import LEASES
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
-from tiphys.controlkit.objects import Object, copy, micro_timestamp
+from tiphys.controlkit.objects import (
+    copy,
+    micro_timestamp,
+)
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from tiphys.api.meta.conditions import find_condition
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.equality import equal
 from tiphys.api.meta.objects import (
-    Object,
     annotations_of,
     finalizers_of,
     generation_of,
@@ -29,6 +28,7 @@ from tiphys.api.meta.owners import controller_of, controller_reference, is_contr
 from tiphys.api.meta.timestamps import format_micro_time as micro_timestamp
 from tiphys.api.meta.timestamps import format_time as timestamp
 from tiphys.api.meta.timestamps import parse_seconds
+from tiphys.api.object import Object
 
 __all__ = [
     "Object",

@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import PODS
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
-from tiphys.controlkit.objects import Object, copy, name_of
+from tiphys.controlkit.objects import (
+    copy,
+    name_of,
+)
 
 NAMESPACE_TERMINATING = "NamespaceTerminating"
 

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from tiphys.api.meta.objects import phase_of as phase_of
+from tiphys.api.object import Object
 from tiphys.api.pods.conditions import is_ready as is_ready
 from tiphys.client.informer import Informer
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     condition,
     controller_of,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tiphys.api.meta.selectors import selector_from_object
-from tiphys.controlkit.objects import Object
+from tiphys.api.object import Object
 
 Labels = Mapping[str, str]
 Predicate = Callable[[Labels], bool]

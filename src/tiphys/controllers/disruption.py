@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tiphys.api import gotext
 from tiphys.api.meta.conditions import set_condition
 from tiphys.api.meta.intorstring import ScaleError, scaled_value
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import (
@@ -25,7 +26,6 @@ from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.discovery import Discovered, discover
 from tiphys.controlkit.objects import (
-    Object,
     condition,
     controller_of,
     copy,

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     controller_reference,
     copy,

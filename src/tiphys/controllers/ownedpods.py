@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Informer
 from tiphys.controlkit.expectations import Expectations
-from tiphys.controlkit.objects import Object, controller_of, is_deleting, key_of, labels_of, namespace_of, uid_of
+from tiphys.controlkit.objects import (
+    controller_of,
+    is_deleting,
+    key_of,
+    labels_of,
+    namespace_of,
+    uid_of,
+)
 from tiphys.controlkit.queue import WorkQueue
 from tiphys.controlkit.selectors import Predicate, label_selector
 

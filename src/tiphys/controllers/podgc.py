@@ -10,12 +10,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import NODES, PODS
 from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     condition,
     created_at,
     generation_of,

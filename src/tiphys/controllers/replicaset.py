@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, ResourcePath
 from tiphys.controlkit import pods as podkit
@@ -17,7 +18,6 @@ from tiphys.controlkit.adoption import Claimer, Owner
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.expectations import Expectations
 from tiphys.controlkit.objects import (
-    Object,
     controller_of,
     controller_reference,
     find_condition,

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.api.object import Object
 from tiphys.api.pods.quotausage import in_scope, matching, usage_of
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS, RESOURCE_QUOTAS, SERVICES, ResourcePath
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.discovery import Discovered, discover
-from tiphys.controlkit.objects import Object, is_deleting, key_of, namespace_of, split_key, status_of
+from tiphys.controlkit.objects import (
+    is_deleting,
+    key_of,
+    namespace_of,
+    split_key,
+    status_of,
+)
 from tiphys.controllers.context import ControllerContext
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import orjson
 
-from tiphys.controlkit.objects import Object, copy, equal
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    copy,
+    equal,
+)
 from tiphys.runtime.fnv import fnv32a
 
 HASH_LABEL = "pod-template-hash"

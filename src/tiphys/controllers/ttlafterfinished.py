@@ -5,12 +5,12 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/ttlafterfinish
 
 from __future__ import annotations
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import JOBS
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
-    Object,
     condition,
     is_deleting,
     key_of,

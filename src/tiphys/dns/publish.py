@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, SERVICES
@@ -19,7 +19,6 @@ from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 NAMESPACE, NAME = "kube-system", "kube-dns"
 CHECK_EVERY = 60.0

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-Object = dict[str, Any]
+from tiphys.api.object import Object
+
 Name = tuple[str, ...]
 """Labels in lower case, the host's first."""
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
-
-Object = dict[str, Any]
 
 SERVICE_NAME = "kubernetes.io/service-name"
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ResourcePath
@@ -18,7 +19,6 @@ from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 
-Object = dict[str, Any]
 _Key = tuple[ResourcePath, str, str]
 _SYNC_TIMEOUT = 5.0
 

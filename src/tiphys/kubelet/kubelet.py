@@ -11,8 +11,8 @@ import logging
 import os
 import random
 from pathlib import Path
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import PODS, SERVICES
 from tiphys.client.rest import Client
@@ -69,8 +69,6 @@ from tiphys.wire.server import serve
 from tiphys.wire.tls import Policy, server_context
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 
 class Kubelet:

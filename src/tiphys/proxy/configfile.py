@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.proxy.host import ConntrackSettings
 from tiphys.proxy.kubeproxy import ProxyConfig
 from tiphys.runtime import durations
 from tiphys.runtime.component import ConfigError, parse_document
-
-Object = dict[str, Any]
 
 VERSION = "kubeproxy.config.k8s.io/v1alpha1"
 MODES = {"": "", "nftables": "nftables", "userspace": "userspace"}

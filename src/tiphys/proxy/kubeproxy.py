@@ -13,8 +13,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
@@ -37,7 +38,6 @@ from tiphys.wire.server import Server, serve
 log = logging.getLogger(__name__)
 
 Mode = Literal["", "nftables", "userspace"]
-Object = dict[str, Any]
 
 ZONE = "topology.kubernetes.io/zone"
 OURS = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"

@@ -10,13 +10,12 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Iterable
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.proxy.state import Backends, Endpoint, Family, ServiceKey, ServicePort, ServiceState
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 SERVICE_NAME = "kubernetes.io/service-name"
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.scheduler.framework.events import Action
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
 from tiphys.scheduler.framework.podinfo import PodInfo
@@ -17,8 +17,6 @@ from tiphys.scheduler.podindex import PodIndex
 from tiphys.scheduler.table import NodeTable
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 
 class Cache:

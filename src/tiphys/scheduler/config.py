@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.controlkit.leaderelection import LeaderElectionConfig
 
 DEFAULT_NAME = "default-scheduler"
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

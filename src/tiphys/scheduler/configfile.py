@@ -10,13 +10,12 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.controlkit.leaderelection import LeaderElectionConfig
 from tiphys.runtime import durations
 from tiphys.runtime.component import ConfigError, parse_document
 from tiphys.scheduler.config import DEFAULT_NAME, PluginSet, ProfileConfig, SchedulerConfig
 from tiphys.scheduler.plugins.registry import POINTS
-
-Object = dict[str, Any]
 
 VERSION = "kubescheduler.config.k8s.io/v1"
 _IGNORED_DEFAULTS: Mapping[str, Any] = {

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tiphys.api.object import Object
 from tiphys.scheduler.cache import Cache
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Resource
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
 from tiphys.scheduler.framework.podinfo import PodInfo
 from tiphys.scheduler.queue import SchedulingQueue
-
-Object = dict[str, Any]
 
 
 class NodeHandler:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Any
 
 from tiphys.client.informer import Store
 from tiphys.client.rest import Client
@@ -13,8 +12,6 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.scheduler.cache import Cache
 from tiphys.scheduler.nominator import Nominator
-
-Object = dict[str, Any]
 
 
 @dataclass(slots=True)

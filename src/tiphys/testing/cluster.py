@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.admission.plugin import Plugin
@@ -42,7 +43,6 @@ from tiphys.testing.situation import situation
 from tiphys.wire.http import Transport
 from tiphys.wire.inprocess import InProcessTransport
 
-Object = dict[str, Any]
 T = TypeVar("T")
 
 ADMIN = ("kubernetes-admin", ("system:masters", "system:authenticated"))

@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 from tiphys import KUBERNETES_VERSION
 from tiphys.api.meta.timestamps import format_micro_time, format_time
+from tiphys.api.object import Object
 from tiphys.client.errors import AlreadyExists, ApiError, Conflict, NotFound
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import LEASES, NODES, PODS
@@ -30,7 +30,6 @@ from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 PREFIX = "tiphys.dev/"
 CAPACITY = {"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi"}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.client.resources import CORE_EVENTS, PODS
 from tiphys.client.rest import Client
-
-Object = dict[str, Any]
 
 LAST_EVENTS = 10
 

@@ -10,9 +10,8 @@ in range (allocators), whether a service account or a priority class exists (adm
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
@@ -24,8 +23,6 @@ from tiphys.validation.shared.wireorder import in_wire_order
 from tiphys.validation.warnings import deprecated_api, warnings
 
 __all__ = ["deprecated_api", "validate_create", "validate_status_update", "validate_update", "warnings"]
-
-Object = dict[str, Any]
 
 
 def _rules(gvk: GroupVersionKind) -> Rules:

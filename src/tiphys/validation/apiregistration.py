@@ -7,7 +7,12 @@ import base64
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
-from tiphys.validation.shared.common import Errors, Object, invalid_all, one_of
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    one_of,
+)
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tiphys.api import fielderrors as field
+from tiphys.api.object import Object
 from tiphys.validation.core.persistentvolumeclaim import claim_spec
 from tiphys.validation.core.replicationcontroller import restarts_always
 from tiphys.validation.pods.options import waivers
@@ -11,7 +12,6 @@ from tiphys.validation.pods.podoptions import TEMPLATE, PodOptions
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,
-    Object,
     equal,
     immutable,
     label,

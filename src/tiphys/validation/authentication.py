@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from tiphys.api import fielderrors as field
-from tiphys.validation.shared.common import Errors, Object
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+)
 
 
 def validate_token_request(obj: Object) -> Errors:

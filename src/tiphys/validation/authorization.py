@@ -6,7 +6,12 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
-from tiphys.validation.shared.common import Errors, Object, invalid_all, selector_operator
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    selector_operator,
+)
 from tiphys.validation.shared.objectmeta import meta_of
 
 _BOTH = "cannot be specified in combination with resourceAttributes"

@@ -9,8 +9,15 @@ from tiphys.api import fielderrors as field
 from tiphys.api.conversion.autoscaling import v1_to_v2
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.pods.resources import container_resource_name
-from tiphys.validation.shared.common import Errors, Object, invalid_all, label, non_negative, path_segment
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    label,
+    non_negative,
+    path_segment,
+)
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 
 _MAX_PERIOD = 1800

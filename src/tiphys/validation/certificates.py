@@ -18,8 +18,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.validation.pods.projected import signer_name
-from tiphys.validation.shared.common import Errors, Object, equal
+from tiphys.validation.shared.common import (
+    Errors,
+    equal,
+)
 from tiphys.validation.shared.internal import difference
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from tiphys.api import fielderrors as field
-from tiphys.validation.shared.common import Errors, Object, qualified
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    qualified,
+)
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 
 _STRATEGY = "OldestEmulationVersion"

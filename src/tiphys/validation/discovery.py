@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.core.endpoints import endpoint_ip
 from tiphys.validation.shared.common import (
     Errors,
-    Object,
     equal,
     fully_qualified_domain,
     immutable,

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 
 from tiphys.api import fielderrors as field
+from tiphys.api.object import Object
 from tiphys.validation.shared.common import (
     Errors,
-    Object,
     equal,
     invalid_all,
     name_is_label,

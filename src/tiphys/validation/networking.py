@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.core.service import load_balancer_host
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,
-    Object,
     domain_prefixed_path,
     immutable,
     invalid_all,

@@ -11,7 +11,7 @@ from heapq import merge
 
 from tiphys.api.fielderrors import MOST
 from tiphys.api.gotext import quote
-from tiphys.validation.shared.common import Object
+from tiphys.api.object import Object
 
 Path = tuple[str, str]
 """A path, and what it comes from, as messages show it."""

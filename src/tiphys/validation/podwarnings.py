@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.api.pods.apparmor import ANNOTATION, profile_of
 from tiphys.validation.overlaps import KnownPaths, Path, Ports
-from tiphys.validation.shared.common import Object, equal
+from tiphys.validation.shared.common import (
+    equal,
+)
 from tiphys.validation.shared.ip import warn_ip
 
 NODE_LABELS = {

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import fielderrors as field
+from tiphys.api.object import Object
 from tiphys.validation.options import validate_delete_options
-from tiphys.validation.shared.common import Errors, Object, conditions, label_selector, non_negative
+from tiphys.validation.shared.common import (
+    Errors,
+    conditions,
+    label_selector,
+    non_negative,
+)
 from tiphys.validation.shared.workloads import at_most_all, int_or_percent
 
 _EVICTION_POLICIES = ("AlwaysAllow", "IfHealthyBudget")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.shared.common import (
     Errors,
-    Object,
     invalid_all,
     label_selector,
     name_is_subdomain,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from tiphys.api import fielderrors as field
+from tiphys.api.object import Object
 from tiphys.validation.pods.placement import tolerations
 from tiphys.validation.pods.podoptions import TEMPLATE
 from tiphys.validation.pods.resources import requirements
-from tiphys.validation.shared.common import Errors, Object, immutable, label, labels
+from tiphys.validation.shared.common import (
+    Errors,
+    immutable,
+    label,
+    labels,
+)
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 
 

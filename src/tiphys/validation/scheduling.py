@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from tiphys.api import fielderrors as field
-from tiphys.validation.shared.common import Errors, Object, immutable
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    immutable,
+)
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _HIGHEST = 1_000_000_000

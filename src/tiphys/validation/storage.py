@@ -7,12 +7,12 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.core.persistentvolume import volume_spec
 from tiphys.validation.pods.volumes import csi_driver_name
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,
-    Object,
     equal,
     immutable,
     invalid_all,

@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.validation.apiextensions.structural import all_schemas
 from tiphys.validation.podwarnings import (
@@ -27,7 +27,6 @@ from tiphys.validation.shared.common import equal
 from tiphys.validation.shared.ip import warn_cidr, warn_ip
 from tiphys.validation.shared.keypair import key_pair_problem
 
-Object = dict[str, Any]
 Found = list[str]
 
 _MANY_COMPLETIONS, _MANY_AT_ONCE = 100_000, 10_000

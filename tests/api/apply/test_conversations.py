@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,11 +13,11 @@ from tiphys.api.apply import apply, excluding, of_paths, read_applied, update_ma
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.errors import StatusError
 from tiphys.api.meta import copy
+from tiphys.api.object import Object
 from tiphys.api.patch import MERGE_PATCH, STRATEGIC_MERGE_PATCH, patch_object
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 
-Object = dict[str, Any]
 RECORDED = json.loads(gzip.decompress((Path(__file__).parents[1] / "recorded/apply.json.gz").read_bytes()))
 DEPLOYMENT = GroupVersionKind("apps", "v1", "Deployment")
 SCHEMA = schema_for(DEPLOYMENT)

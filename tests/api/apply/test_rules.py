@@ -13,11 +13,11 @@ from tiphys.api.apply.fieldset import ordered
 from tiphys.api.apply.managers import ANCIENT, MAX_UPDATE_MANAGERS
 from tiphys.api.errors import StatusError
 from tiphys.api.meta import copy
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.api.structural import schema_from_structural
 
-Object = dict[str, Any]
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 POD = GroupVersionKind("", "v1", "Pod")
 SCHEMA = schema_for(CONFIG_MAP)

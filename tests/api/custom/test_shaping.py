@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.custom.shaping import default, drop_nulls, prune, shape
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 SPEC = {
     "type": "object",

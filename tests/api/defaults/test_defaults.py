@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from tiphys.api.defaults import apply_defaults
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
-
-Object = dict[str, Any]
 
 
 def defaulted(api_version: str, kind: str, obj: Object) -> Object:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.apiserver.apiworld import World, run
+from tiphys.api.object import Object
 from tiphys.apiserver.audit.backend import Batching, Truncating, truncate
 from tiphys.apiserver.audit.config import AuditConfig, BatchConfig, Delivery, LogConfig, TruncateConfig
 from tiphys.apiserver.audit.logfile import LogBackend, RotatingFile, legacy_line
@@ -18,7 +19,6 @@ from tiphys.apiserver.audit.policy import read_policy
 from tiphys.apiserver.config import Config
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 
-Object = dict[str, Any]
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 ANN = ("ann", ("dev", "system:authenticated"))
 

@@ -8,7 +8,6 @@ Source: KEP-555, and https://kubernetes.io/docs/reference/using-api/server-side-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
@@ -37,10 +36,9 @@ from tiphys.api.codec.decoding import normalize
 from tiphys.api.codec.typed import DecodeError
 from tiphys.api.errors import StatusError
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.schema import Schema
 from tiphys.api.scheme import GroupVersionKind
-
-Object = dict[str, Any]
 
 BEFORE_FIRST_APPLY = "before-first-apply"
 """The manager that gets what was there before an object's owners were recorded."""

@@ -11,8 +11,8 @@ import orjson
 
 from tiphys.api import errors
 from tiphys.api.codec.yamltext import YAMLError, to_json
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 _MAP = "map[string]interface {}"
 
 

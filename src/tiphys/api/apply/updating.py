@@ -13,10 +13,10 @@ from tiphys.api.apply.managers import UPDATE, Entry, Identity, Managers, cap, re
 from tiphys.api.apply.reconcile import reconcile
 from tiphys.api.apply.versions import Change, Converter, no_versions
 from tiphys.api.codec.complete import complete
+from tiphys.api.object import Object
 from tiphys.api.schema import Schema
 from tiphys.api.scheme import GroupVersionKind
 
-Object = dict[str, Any]
 UNKNOWN = "unknown"
 
 _empty: dict[int, tuple[Schema, Object]] = {}

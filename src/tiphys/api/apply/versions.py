@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from tiphys.api.apply.compare import Comparison, compare
 from tiphys.api.apply.fieldset import Filter
+from tiphys.api.object import Object
 from tiphys.api.schema import Schema
 
-Object = dict[str, Any]
 Converter = Callable[[Object, str, str], tuple[Object, Schema] | None]
 """``(object, its API version, wanted API version)`` to the converted object and its type; None for no such version."""
 

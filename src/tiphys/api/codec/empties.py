@@ -10,8 +10,7 @@ import re
 from typing import Any
 
 from tiphys.api.meta.copying import copy
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 

@@ -8,15 +8,13 @@ of one kind whose fields are the same differ only in ``apiVersion``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tiphys.api.codec.complete import complete
 from tiphys.api.codec.decoding import normalize
 from tiphys.api.conversion import apiextensions, autoscaling, events
+from tiphys.api.object import Object
 from tiphys.api.schema import Schema, schema_for
 from tiphys.api.scheme import GroupVersionKind, Resource
-
-Object = dict[str, Any]
 
 _HPA = ("autoscaling", "HorizontalPodAutoscaler")
 _HPA_V1, _HPA_V2 = (GroupVersionKind("autoscaling", version, _HPA[1]) for version in ("v1", "v2"))

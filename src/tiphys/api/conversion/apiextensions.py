@@ -5,9 +5,7 @@ Source: https://kubernetes.io/docs/reference/using-api/deprecation-guide/#custom
 
 from __future__ import annotations
 
-from typing import Any
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _PER_VERSION = ("subresources", "additionalPrinterColumns", "selectableFields")
 

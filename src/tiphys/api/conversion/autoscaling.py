@@ -13,9 +13,8 @@ import orjson
 from tiphys.api.codec.decoding import normalize
 from tiphys.api.gotext import json_text
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_of
-
-Object = dict[str, Any]
 
 METRICS = "autoscaling.alpha.kubernetes.io/metrics"
 CURRENT_METRICS = "autoscaling.alpha.kubernetes.io/current-metrics"

@@ -5,9 +5,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/ev
 
 from __future__ import annotations
 
-from typing import Any
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _NAMES = {
     "involvedObject": "regarding",

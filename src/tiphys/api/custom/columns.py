@@ -11,10 +11,9 @@ from tiphys.api.codec.timetext import GoTimeError, parse_time
 from tiphys.api.custom.jsonpath import PathError, find, parse
 from tiphys.api.definitions import description
 from tiphys.api.gotext import json_text, value_text
+from tiphys.api.object import Object
 from tiphys.api.tables.columns import OBJECT_META
 from tiphys.api.tables.formats import UNKNOWN, since
-
-Object = dict[str, Any]
 
 
 def default_columns() -> tuple[Object, ...]:

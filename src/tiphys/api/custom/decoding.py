@@ -6,7 +6,6 @@ Sources: KEP-2885 (server-side field validation), and the pages on pruning and d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.codec import yamltext
@@ -17,10 +16,10 @@ from tiphys.api.codec.typed import DecodeError, plain, type_name
 from tiphys.api.custom.metadata import coerce_embedded, read_metadata
 from tiphys.api.custom.shaping import IMPLIED, drop_nulls, prune
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.patch.duplicates import duplicates
 from tiphys.api.scheme import CustomVersion, GroupVersionKind
 
-Object = dict[str, Any]
 Versions = Mapping[str, CustomVersion]
 """The versions of a custom resource by name."""
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from tiphys.api.meta.conditions import is_condition
+from tiphys.api.object import Object
 from tiphys.api.schema import Schema
 from tiphys.api.scheme import GroupVersionKind, Resource, ScalePaths, Subresource, version_priority
 from tiphys.api.structural import schema_from_structural
-
-Object = dict[str, Any]
 
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _PART_VERBS = ("get", "patch", "update")

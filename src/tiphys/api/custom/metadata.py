@@ -13,9 +13,8 @@ from tiphys.api import fielderrors
 from tiphys.api.codec.jsontext import Pairs, read
 from tiphys.api.codec.typed import DecodeError, TypedDecoder, type_name
 from tiphys.api.custom.shaping import EMBEDDED
+from tiphys.api.object import Object
 from tiphys.api.schema import object_meta
-
-Object = dict[str, Any]
 
 
 def read_metadata(value: Any, path: str = "metadata") -> tuple[Object, list[str]]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.meta.copying import copy
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 EMBEDDED = "x-kubernetes-embedded-resource"

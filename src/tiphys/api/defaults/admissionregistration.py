@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults.common import child, if_missing, items, label_selector_if_missing
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 
 def validating_webhook_configuration(obj: Object) -> None:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _INIT_ANNOTATIONS = tuple(
     f"pod.{stage}.kubernetes.io/init-container{what}" for stage in ("beta", "alpha") for what in ("s", "-statuses")

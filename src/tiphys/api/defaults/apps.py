@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults.aliases import template_generation
 from tiphys.api.defaults.common import child, if_empty, if_missing, items
 from tiphys.api.defaults.core import persistent_volume_claim
 from tiphys.api.defaults.pod import pod_template
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 
 def deployment(obj: Object) -> None:

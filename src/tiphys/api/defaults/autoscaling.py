@@ -5,11 +5,8 @@ In v1 the default CPU target comes with conversion, which can see the annotation
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults.common import child, if_missing
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 
 def horizontal_pod_autoscaler_v1(obj: Object) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults.common import child, if_empty, if_missing, items
 from tiphys.api.defaults.pod import pod_template
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 MAX_INT32 = 2**31 - 1
 

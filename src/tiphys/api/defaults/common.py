@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 
 def child(obj: Object, key: str) -> Object:

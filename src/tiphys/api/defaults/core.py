@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults import aliases
 from tiphys.api.defaults.common import child, if_empty, if_missing, items
 from tiphys.api.defaults.pod import pod_template
 from tiphys.api.defaults.resourcelist import round_up
 from tiphys.api.defaults.volumes import claim_spec, persistent_volume_source
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 _ROUTED_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults.common import child, if_empty, if_missing
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 
 def flow_schema(obj: Object) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults.common import child, if_missing, items
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 
 def network_policy(obj: Object) -> None:

@@ -6,15 +6,12 @@ written before such a field was added keep their hash.
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults import aliases
 from tiphys.api.defaults.common import child, if_empty, if_missing, items
 from tiphys.api.defaults.images import pull_policy
 from tiphys.api.defaults.resourcelist import default_pod_level, requests_from_limits, round_up
 from tiphys.api.defaults.volumes import field_ref, volume
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 

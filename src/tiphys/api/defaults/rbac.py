@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults.common import child, if_empty, items
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 GROUP = "rbac.authorization.k8s.io"
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.api.pods.resources import HUGE_PAGES, container_sum, is_pod_level
-
-Object = dict[str, Any]
 
 
 def round_up(holder: Object | None, *keys: str) -> None:

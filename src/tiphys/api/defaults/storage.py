@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.defaults.common import child, if_empty, if_missing
 from tiphys.api.defaults.resourcelist import round_up
 from tiphys.api.defaults.volumes import persistent_volume_source
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 
 def storage_class(obj: Object) -> None:

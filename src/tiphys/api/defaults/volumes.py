@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tiphys.api.defaults.common import child, if_empty, if_missing, items
 from tiphys.api.defaults.images import pull_policy
 from tiphys.api.defaults.resourcelist import round_up
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 READABLE_BY_ALL = 0o644
 

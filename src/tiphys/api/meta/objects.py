@@ -6,10 +6,8 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-Object = dict[str, Any]
-"""An API object, or a part of one, as JSON."""
+from tiphys.api.object import Object
 
 
 def name_of(obj: Object) -> str:

@@ -5,7 +5,11 @@ Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/owners
 
 from __future__ import annotations
 
-from tiphys.api.meta.objects import Object, name_of, uid_of
+from tiphys.api.meta.objects import (
+    name_of,
+    uid_of,
+)
+from tiphys.api.object import Object
 
 
 def controller_reference(owner: Object, api_version: str, kind: str) -> Object:

@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from tiphys.api.codec.yamltext import from_json
+from tiphys.api.object import Object
 from tiphys.api.openapi.messages import OPENAPI, SWAGGER
 
-Object = dict[str, Any]
 Write = Callable[[Any], bytes]
 """From a value of JSON to the content of its message."""
 Field = Callable[[Any], bytes]

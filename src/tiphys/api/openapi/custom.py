@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.definitions import description
+from tiphys.api.object import Object
 from tiphys.api.openapi.operations import META
 from tiphys.api.scheme import Resource, Scheme
-
-Object = dict[str, Any]
 
 _KIND, _LIST = "io.k8s.api.core.v1.Pod", "io.k8s.api.core.v1.PodList"
 """A built-in kind and its list: what all kinds have is described in the same words."""

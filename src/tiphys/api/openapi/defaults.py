@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.schema import BOOLEAN, INTEGER, NUMBER, OBJECT, STRING, Field, Schema
-
-Object = dict[str, Any]
 
 _ZERO: dict[str, Any] = {STRING: "", INTEGER: 0, NUMBER: 0, BOOLEAN: False}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.openapi.operations import (
     Operation,
     Path,
@@ -23,8 +23,6 @@ from tiphys.api.openapi.published import Definitions, schemas_v2, schemas_v3
 from tiphys.api.openapi.shared import share_parameters
 from tiphys.api.scheme import Scheme
 from tiphys.runtime.version import MAJOR, MINOR
-
-Object = dict[str, Any]
 
 _INFO = {"title": "Kubernetes", "version": f"{MAJOR}.{MINOR}"}
 _CUSTOM_INFO = {"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.api.openapi.defaults import add_defaults, add_stated_defaults
 from tiphys.api.schema import has_schema, schema_of
 
-Object = dict[str, Any]
 Definitions = Mapping[str, Object]
 """Published schemas by name; references in them are ``#/$defs/NAME``."""
 Api = tuple[str, str]

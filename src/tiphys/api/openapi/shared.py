@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 from functools import lru_cache
-from typing import Any
 
 import orjson
 
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _OWN = frozenset((("path", "name"), ("query", "name"), ("query", "dryRun"), ("query", "fieldValidation")))
 """Never shared: the name says whose it is, and clients look for the other two where they are used."""

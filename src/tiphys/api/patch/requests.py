@@ -20,6 +20,7 @@ from tiphys.api.codec.typed import DecodeError, TypedDecoder, plain, type_name
 from tiphys.api.errors import StatusError
 from tiphys.api.gotext import quote, value_text
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.patch.duplicates import duplicates
 from tiphys.api.patch.failures import BadPatch, PatchError
 from tiphys.api.patch.jsonpatch import MAX_OPERATIONS, JSONPatch
@@ -29,7 +30,6 @@ from tiphys.api.patch.verbatim import as_node, in_order, node_text, verbatim
 from tiphys.api.schema import ANY, OBJECT, STRING, Field, Schema
 from tiphys.api.scheme import GroupVersionKind
 
-Object = dict[str, Any]
 Refuse = Callable[[str], StatusError]
 Shape = Callable[[Object], list[str]]
 """Brings an object into its shape, in place, and gives messages about unknown fields. Raises ``DecodeError``."""

@@ -12,12 +12,11 @@ from collections.abc import Hashable
 from typing import Any
 
 from tiphys.api.gotext import quote, value_text
+from tiphys.api.object import Object
 from tiphys.api.patch.elementorder import Places, after_deletions, deduplicated, normalized, partition, token
 from tiphys.api.patch.failures import BadPatch, PatchError
 from tiphys.api.patch.gotypes import go_name, kind_name, same_type, same_value, type_name
 from tiphys.api.schema import ARRAY, OBJECT, Field, Schema
-
-Object = dict[str, Any]
 
 DIRECTIVE, DELETE, REPLACE, MERGE = "$patch", "delete", "replace", "merge"
 RETAIN_KEYS = "$retainKeys"

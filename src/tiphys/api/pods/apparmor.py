@@ -6,11 +6,9 @@ Source: KEP-24, "Version skew strategy".
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tiphys.api.meta.names import byte_length
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 _MAX_PROFILE = 4095

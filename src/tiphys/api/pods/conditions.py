@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-co
 from __future__ import annotations
 
 from tiphys.api.meta.conditions import condition_of, find_condition, transition_time
-from tiphys.api.meta.objects import Object
+from tiphys.api.object import Object
 
 READY = "Ready"
 _ORDER = ("type", "status", "lastProbeTime", "lastTransitionTime", "reason", "message")

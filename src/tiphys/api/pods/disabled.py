@@ -8,11 +8,9 @@ https://kubernetes.io/docs/reference/command-line-tools-reference/feature-gates/
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.pods.templates import TEMPLATES, template_of
-
-Object = dict[str, Any]
 
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 _CONTAINER_STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")

@@ -5,11 +5,9 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 Amounts = dict[str, Quantity]
 
 GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"

@@ -5,14 +5,12 @@ Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.meta.timestamps import parse_seconds
+from tiphys.api.object import Object
 from tiphys.api.pods.qos import BEST_EFFORT, qos_of
 from tiphys.api.pods.resources import HUGE_PAGES, amounts, has_pod_level, pod_limits, pod_requests
 
-Object = dict[str, Any]
 Usage = dict[str, Quantity]
 
 _ONE = Quantity.of(1)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 Amounts = dict[str, Quantity]
 
 HUGE_PAGES = "hugepages-"

@@ -15,13 +15,13 @@ from typing import Any
 import orjson
 
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.object import Object
 from tiphys.api.protobuf.messages import (
     CONTENT_TYPE,
     MAGIC,
     MAP,
     REPEATED,
     Field,
-    Object,
     ProtobufError,
     message_name,
     messages,

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from tiphys.api.meta.timestamps import parse_time
+from tiphys.api.object import Object
 from tiphys.api.protobuf.messages import (
     ALWAYS,
     MAGIC,
@@ -22,7 +23,6 @@ from tiphys.api.protobuf.messages import (
     REPEATED,
     SCALARS,
     Field,
-    Object,
     message_name,
     messages,
 )

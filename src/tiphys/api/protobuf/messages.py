@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tiphys.api.resources import definition_name
 from tiphys.api.scheme import GroupVersionKind
@@ -13,7 +13,6 @@ from tiphys.api.scheme import GroupVersionKind
 CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\0"
 
-Object = dict[str, Any]
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 ALWAYS, OPTIONAL, REPEATED, MAP = "always", "optional", "repeated", "map"

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tiphys.api.meta.selectors import Requirement
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 Labels = Mapping[str, str]
 
 _OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": "gt", "Lt": "lt"}

@@ -7,12 +7,12 @@ from typing import Any
 
 from tiphys.api import gotext
 from tiphys.api.meta.quantity import canonical
+from tiphys.api.object import Object
 from tiphys.api.tables.formats import (
     NONE,
     UNKNOWN,
     UNSET,
     Cells,
-    Object,
     age,
     conditions,
     cut,

@@ -7,8 +7,8 @@ from typing import Any
 
 from tiphys.api.meta.selectors import SelectorError, selector_from_object
 from tiphys.api.meta.timestamps import parse_seconds
+from tiphys.api.object import Object
 
-Object = Mapping[str, Any]
 Cells = list[Any]
 Printer = Callable[[Object, float], Cells]
 """Gives an object's cells, at a time in Unix seconds."""

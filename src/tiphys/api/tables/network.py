@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiphys.api.tables.formats import NONE, Cells, Object, age, cut, labels, name, selector
+from tiphys.api.object import Object
+from tiphys.api.tables.formats import (
+    NONE,
+    Cells,
+    age,
+    cut,
+    labels,
+    name,
+    selector,
+)
 
 _DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.api.meta.timestamps import parse_seconds
-from tiphys.api.tables.formats import NONE, Cells, Object, age, conditions, duration, name
+from tiphys.api.object import Object
+from tiphys.api.tables.formats import (
+    NONE,
+    Cells,
+    age,
+    conditions,
+    duration,
+    name,
+)
 
 Status = Mapping[str, Any]
 

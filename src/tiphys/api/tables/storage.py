@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tiphys.api.meta.quantity import canonical
-from tiphys.api.tables.formats import NONE, UNSET, Cells, Object, age, conditions, name, since
+from tiphys.api.object import Object
+from tiphys.api.tables.formats import (
+    NONE,
+    UNSET,
+    Cells,
+    age,
+    conditions,
+    name,
+    since,
+)
 
 _MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 _DEFAULT_CLASSES = (

@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from tiphys.api.meta.timestamps import canonical_time
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.api.tables import cluster, network, pods, storage, workloads
 from tiphys.api.tables.columns import columns_of
-from tiphys.api.tables.formats import Cells, Object, Printer
+from tiphys.api.tables.formats import (
+    Cells,
+    Printer,
+)
 
 IncludeObject = Literal["None", "Metadata", "Object"]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from tiphys.api.meta.owners import controller_of
 from tiphys.api.meta.timestamps import parse_seconds
+from tiphys.api.object import Object
 from tiphys.api.tables.formats import (
     NONE,
     UNKNOWN,
     UNSET,
     Cells,
-    Object,
     age,
     boolean,
     conditions,

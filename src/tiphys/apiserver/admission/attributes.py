@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.apiserver.call import User
 from tiphys.apiserver.warnings import add_warning
-
-Object = dict[str, Any]
 
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from tiphys.api.credentials import Subject, subject_of
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
 from tiphys.validation.shared.common import equal
-
-Object = dict[str, Any]
 
 GROUP = "certificates.k8s.io"
 _REQUESTS = frozenset(((GROUP, "certificatesigningrequests"),))

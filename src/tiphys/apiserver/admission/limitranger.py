@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.api.object import Object
 from tiphys.api.pods.resources import pod_limits, pod_requests
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.registry.registries import Registries
 
-Object = dict[str, Any]
 Amounts = dict[str, Any]
 
 _ANNOTATION = "kubernetes.io/limit-ranger"

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tiphys.api.meta.selectors import Selector
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _EXEMPT_GROUP = "admissionregistration.k8s.io"
 _EXEMPT_KINDS = frozenset(

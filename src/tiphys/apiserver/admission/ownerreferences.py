@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
-
-Object = dict[str, Any]
 
 
 class OwnerReferencesPermissionEnforcement(Plugin):

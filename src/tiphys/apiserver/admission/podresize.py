@@ -5,17 +5,14 @@ Source: https://kubernetes.io/docs/tasks/configure-pod-container/resize-containe
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.quantity import Quantity, parse
+from tiphys.api.object import Object
 from tiphys.api.pods.resources import Amounts, pod_requests
 from tiphys.apiserver.admission.attributes import UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.registry.registries import Registries
-
-Object = dict[str, Any]
 
 
 class PodResizeValidator(Plugin):

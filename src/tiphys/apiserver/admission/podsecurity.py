@@ -9,18 +9,16 @@ import asyncio
 import re
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.pods.templates import TEMPLATES, template_of
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.admission.podsecuritychecks import Finding, findings
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.storage.entry import Entry
-
-Object = dict[str, Any]
 
 _PREFIX = "pod-security.kubernetes.io/"
 _LEVELS = ("privileged", "baseline", "restricted")

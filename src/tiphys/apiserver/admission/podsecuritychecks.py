@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 Finding = tuple[str, str]
 Run = Callable[[Object, Object], Finding | None]
 

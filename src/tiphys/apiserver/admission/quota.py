@@ -11,6 +11,7 @@ from typing import Any
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.object import Object
 from tiphys.api.pods.quotausage import Usage, in_scope, matching, missing_resources, usage_of
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
@@ -19,8 +20,6 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import Stale
-
-Object = dict[str, Any]
 
 _ATTEMPTS = 20
 _ZERO = Quantity.of(0)

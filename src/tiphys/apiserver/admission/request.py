@@ -5,12 +5,9 @@ Source: https://kubernetes.io/docs/reference/config-api/apiserver-admission.v1/#
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import Attributes
-
-Object = dict[str, Any]
 
 
 def admission_request(attributes: Attributes, kind: GroupVersionKind, group: str, version: str, plural: str) -> Object:

@@ -5,16 +5,13 @@ Source: https://kubernetes.io/docs/concepts/containers/runtime-class/
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid, lookup_problem
 from tiphys.apiserver.registry.registries import Registries
-
-Object = dict[str, Any]
 
 
 class RuntimeClass(Plugin):

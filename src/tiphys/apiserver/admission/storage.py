@@ -5,15 +5,12 @@ Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.meta.quantity import parse
 from tiphys.api.meta.timestamps import parse_seconds
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.registry.registries import Registries
-
-Object = dict[str, Any]
 
 _DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"

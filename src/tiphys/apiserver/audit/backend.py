@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.apiserver.audit.config import BatchConfig, TruncateConfig
 from tiphys.apiserver.audit.policy import Level
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 _TRUNCATED = {"audit.k8s.io/truncated": "true"}
 _OBJECTS = ("requestObject", "responseObject")

@@ -15,18 +15,18 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import orjson
 
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.apiserver.audit.backend import Failed
 from tiphys.apiserver.audit.config import LogConfig
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 _STAMP = "%Y-%m-%dT%H-%M-%S"
 _DAY = 86_400.0

@@ -12,11 +12,10 @@ from typing import Any
 
 from tiphys.api.fielderrors import FieldError, invalid, not_supported, required
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.apiserver.audit.version import API_VERSION
 from tiphys.apiserver.call import User
 from tiphys.apiserver.requestinfo import RequestInfo
-
-Object = dict[str, Any]
 
 
 class Level(IntEnum):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tiphys.api.object import Object
 from tiphys.apiserver.audit.backend import Backend, Batching, Truncating
 from tiphys.apiserver.audit.config import BATCH, STRICT, AuditConfig, Delivery
 from tiphys.apiserver.audit.logfile import LogBackend
@@ -16,8 +17,6 @@ from tiphys.runtime.tasks import Runner
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
-
-Object = dict[str, Any]
 
 
 class Sink:

@@ -16,6 +16,7 @@ import yaml
 
 from tiphys.api import protobuf
 from tiphys.api.meta.timestamps import format_micro_time
+from tiphys.api.object import Object
 from tiphys.apiserver.audit.policy import REQUEST_RECEIVED, Level, Treatment
 from tiphys.apiserver.audit.version import API_VERSION
 from tiphys.apiserver.call import Call, User
@@ -23,7 +24,6 @@ from tiphys.wire.http import Response
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 _MAX_AGENT = 1024
 _STATUS_FIELDS = ("status", "message", "reason", "details", "code")

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.apiserver.audit.backend import Failed
 from tiphys.apiserver.audit.version import API_VERSION
 from tiphys.client.errors import ApiError
@@ -18,7 +18,6 @@ from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 _TRIES = 5
 _FACTOR = 1.5

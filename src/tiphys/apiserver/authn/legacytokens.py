@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.apiserver.authn.authenticator import Bearer, Rejected
 from tiphys.apiserver.authn.serviceaccounts import (
     TokenKeys,
@@ -22,8 +22,6 @@ from tiphys.apiserver.authn.serviceaccounts import (
 )
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
-
-Object = dict[str, Any]
 
 ISSUER = "kubernetes/serviceaccount"
 _CLAIM = "kubernetes.io/serviceaccount/"

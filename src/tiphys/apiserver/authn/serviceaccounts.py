@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiphys.api.gotext import quote
 from tiphys.api.meta.names import dns1123_label, dns1123_subdomain
 from tiphys.api.meta.timestamps import parse_seconds
+from tiphys.api.object import Object
 from tiphys.apiserver.authn.authenticator import Bearer, Rejected, common
 from tiphys.apiserver.authn.certificates import CREDENTIAL_ID
 from tiphys.apiserver.call import User
@@ -21,7 +22,6 @@ from tiphys.runtime.clock import Clock
 if TYPE_CHECKING:
     from tiphys.api.jwt import PublicKey, SigningKey
 
-Object = dict[str, Any]
 
 PREFIX = "system:serviceaccount:"
 WARN_AFTER = 60 * 60 + 7

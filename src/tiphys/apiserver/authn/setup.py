@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tiphys.api.object import Object
 from tiphys.apiserver.authn.authenticator import (
     Authenticator,
     BearerTokens,
@@ -28,8 +29,6 @@ from tiphys.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from tiphys.apiserver.authn.serviceaccounts import TokenKeys
-
-Object = dict[str, Any]
 
 
 @dataclass(slots=True)

@@ -12,14 +12,13 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.apiserver.authz.authorizer import MASTERS, Access, Authorizer
 from tiphys.apiserver.authz.rbac import GROUP, RBAC
 from tiphys.apiserver.authz.rules import read_rules, uncovered
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.strategy import Write
-
-Object = dict[str, Any]
 
 EVERYTHING: list[Object] = [
     {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},

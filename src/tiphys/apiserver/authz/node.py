@@ -7,7 +7,6 @@ https://kubernetes.io/docs/reference/access-authn-authz/node/
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector
 from tiphys.apiserver.authz.authorizer import ALLOWED, NO_OPINION, Access, Decision, Verdict
@@ -15,8 +14,6 @@ from tiphys.apiserver.authz.relations import ClaimsOfSecrets, PodsOfNodes, claim
 from tiphys.apiserver.authz.rules import Rule
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
-
-Object = dict[str, Any]
 
 NODES, NODE_PREFIX = "system:nodes", "system:node:"
 _SLICE_VERBS = "get, watch, list, create, update, patch, delete, deletecollection"

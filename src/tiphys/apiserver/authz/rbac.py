@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from tiphys.api.gotext import quote
 from tiphys.api.meta.fingerprints import fingerprint
+from tiphys.api.object import Object
 from tiphys.apiserver.authn.serviceaccounts import PREFIX
 from tiphys.apiserver.authz.authorizer import NO_OPINION, Access, Decision, Verdict
 from tiphys.apiserver.authz.rules import Rule, read_rules
@@ -19,8 +19,6 @@ from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.runtime.tasks import contain
-
-Object = dict[str, Any]
 
 GROUP = "rbac.authorization.k8s.io"
 _PLURALS = ("clusterrolebindings", "clusterroles", "rolebindings", "roles")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-Object = dict[str, Any]
+from tiphys.api.object import Object
+
 Reference = tuple[str, str, str]
 """Resource, namespace, name."""
 

@@ -6,14 +6,13 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/node/
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.apiserver.authz.references import Reference, references_of
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.runtime.tasks import contain
 
-Object = dict[str, Any]
 Name = tuple[str, str]
 """Namespace and name."""
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.apiserver.authz.authorizer import Access
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,11 @@ Source: https://kubernetes.io/docs/concepts/extend-kubernetes/api-extension/apis
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.registry.making import delete_own, make_if_missing
 from tiphys.apiserver.registry.registries import Registries
-
-Object = dict[str, Any]
 
 GROUP = "apiregistration.k8s.io"
 MANAGED = "kube-aggregator.kubernetes.io/automanaged"

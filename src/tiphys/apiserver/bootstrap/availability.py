@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import excluding, of_paths, update_managed_fields
 from tiphys.api.gotext import quote
 from tiphys.api.meta.conditions import set_condition
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.registries import Registries
@@ -24,7 +24,6 @@ from tiphys.apiserver.storage.entry import Entry
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 GROUP = "apiregistration.k8s.io"
 _SLICES = "discovery.k8s.io"

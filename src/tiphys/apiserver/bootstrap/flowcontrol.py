@@ -7,16 +7,14 @@ https://kubernetes.io/docs/concepts/cluster-administration/flow-control/#default
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import apply, excluding, of_paths
 from tiphys.api.meta.conditions import find_condition, transition_time
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.registries import Registries
-
-Object = dict[str, Any]
 
 GROUP = "flowcontrol.apiserver.k8s.io"
 PRODUCER = "api-priority-and-fairness-config-producer-v1"

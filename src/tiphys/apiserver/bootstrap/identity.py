@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
 
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.timestamps import format_micro_time, parse_seconds
+from tiphys.api.object import Object
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.making import owned, prepared
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.objects import Stale
-
-Object = dict[str, Any]
 
 NAMESPACE = "kube-system"
 LABEL, COMPONENT = "apiserver.kubernetes.io/identity", "kube-apiserver"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.apiserver.bootstrap.addressleases import AddressLeases
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry import creating, updating
@@ -18,7 +18,6 @@ from tiphys.apiserver.registry.services.services import ServiceStrategy
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 _NAME, _NAMESPACE, _PORT_NAME = "kubernetes", "default", "https"
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}

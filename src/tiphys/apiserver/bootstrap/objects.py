@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any
 
 import orjson
 
 from tiphys.api.apply import apply, excluding, of_paths
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.apiserver.bootstrap import apiservices, flowcontrol
 from tiphys.apiserver.bootstrap.addressleases import RENEW_SECONDS
@@ -24,8 +24,6 @@ from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.making import make_if_missing
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.runtime.clock import Clock
-
-Object = dict[str, Any]
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _RBAC = "rbac.authorization.k8s.io"

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
 
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _API = "rbac.authorization.k8s.io"
 _CONTROLLER = "system:controller:"

@@ -5,13 +5,10 @@ Source: KEP-1111, https://github.com/kubernetes/enhancements/pull/1111
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.strategies.definitions import set_status_condition
 from tiphys.validation.apiextensions.definition import APPROVAL, approval_state, is_protected
-
-Object = dict[str, Any]
 
 _CONFORMANT = "KubernetesAPIApprovalPolicyConformant"
 _SEE = "see https://github.com/kubernetes/enhancements/pull/1111"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.meta.conditions import is_condition
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.apiserver.bootstrap.apiservices import follow_custom
 from tiphys.apiserver.crd.naming import ESTABLISHED, accept_names, establish
 from tiphys.apiserver.crd.serving import Serving
@@ -27,7 +27,6 @@ from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 Change = Callable[[Object, str], bool]
 """Changes a definition in place, at a time; whether it did."""
 

@@ -11,9 +11,8 @@ from typing import Any
 from tiphys.api.fielderrors import aggregate
 from tiphys.api.gotext import quote
 from tiphys.api.meta.conditions import find_condition
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.strategies.definitions import set_status_condition
-
-Object = dict[str, Any]
 
 ACCEPTED, ESTABLISHED = "NamesAccepted", "Established"
 _INSTALLING = ("False", "Installing", "the initial names have been accepted")

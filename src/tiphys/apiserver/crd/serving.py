@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 
 class Serving:

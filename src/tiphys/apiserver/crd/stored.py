@@ -13,12 +13,11 @@ from tiphys.api.codec.typed import whole_numbers
 from tiphys.api.custom.shaping import default, drop_nulls, prune, shape
 from tiphys.api.gotext import value_text
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.scheme import CustomVersion, Resource
 from tiphys.apiserver.storage.entry import Codec, Draft
 from tiphys.apiserver.storage.foreign import read_value
 from tiphys.validation.custom.objects import dig
-
-Object = dict[str, Any]
 
 _FRACTION = re.compile(rb"[0-9]\.0[,\]}]|[0-9]e[0-9]")
 """In the text of an object: a number that Go writes without a fraction."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.scheme import CustomVersion, Resource
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 from tiphys.validation.custom import objects
 
-Object = dict[str, Any]
 _Validate = Callable[[Object, Object, CustomVersion, bool, list[str]], list[FieldError]]
 
 

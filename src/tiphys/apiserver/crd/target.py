@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.codec.decoding import Decoded
@@ -12,6 +11,7 @@ from tiphys.api.custom import columns
 from tiphys.api.custom.decoding import check_version, coerce, decode
 from tiphys.api.custom.metadata import coerce_embedded, read_metadata
 from tiphys.api.custom.shaping import default
+from tiphys.api.object import Object
 from tiphys.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, patch_object
 from tiphys.api.schema import Schema
 from tiphys.api.scheme import CustomVersion, Resource, ScalePaths
@@ -25,9 +25,6 @@ from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.selection import NAME, NAMESPACE
 from tiphys.validation.custom.objects import number_at, text_at
-
-Object = dict[str, Any]
-
 
 CUSTOM_PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 

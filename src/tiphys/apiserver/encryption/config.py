@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.api.fielderrors import FieldError, invalid, required
+from tiphys.api.object import Object
 from tiphys.apiserver.encryption.kms import KmsV2, Service
 from tiphys.apiserver.encryption.providers import AesCbc, AesGcm, Chain, Cipher, Identity, Keyed, Provider, Secretbox
 from tiphys.runtime import durations
-
-Object = dict[str, Any]
 
 API_VERSION = "apiserver.config.k8s.io/v1"
 _AES_SIZES, _BOX_SIZES = (16, 24, 32), (32,)

@@ -130,7 +130,7 @@ class Secretbox:
         from nacl.exceptions import CryptoError
 
         try:
-            return self._box.decrypt(data)
+            return bytes(self._box.decrypt(data))
         except (CryptoError, ValueError):
             raise SealError("the stored data cannot be authenticated") from None
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from tiphys.api import codec, protobuf
+from tiphys.api.object import Object
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, YAML
 from tiphys.apiserver.endpoints.negotiation import PARTIAL, PARTIAL_LIST, TABLE, Form
@@ -33,8 +34,6 @@ from tiphys.apiserver.endpoints.views import partial, table
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.listing import Page
 from tiphys.wire.http import Response, Sink, Stream
-
-Object = dict[str, Any]
 
 BIG_BYTES = 1024 * 1024
 """A list whose objects take more is big."""

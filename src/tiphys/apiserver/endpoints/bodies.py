@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import codec
 from tiphys.api.defaults import apply_defaults
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import WriteOptions
-
-Object = dict[str, Any]
 
 
 def decode_as(call: Call, gvk: GroupVersionKind, options: WriteOptions, also: tuple[str, ...] = ()) -> Object:

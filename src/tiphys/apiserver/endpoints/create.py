@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.aside import aside
@@ -15,8 +14,6 @@ from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import attributes_of, dedup_owner_references, manage, validator
 from tiphys.apiserver.registry import creating
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 
 async def create(call: Call, target: Target, admission: AdmissionChain) -> Response:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import DELETE
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call
@@ -16,8 +15,6 @@ from tiphys.apiserver.endpoints.writing import Validate, attributes_of
 from tiphys.apiserver.registry import deleting
 from tiphys.apiserver.registry.deleting import Deleted
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 
 async def delete(call: Call, target: Target, admission: AdmissionChain) -> Response:

@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.codec import decode_delete_options
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.registry.deleting import DeleteOptions
 from tiphys.apiserver.requestinfo import is_true
 from tiphys.validation.options import validate_delete_options, validate_patch_options, validate_write_options
-
-Object = dict[str, Any]
 
 _GROUP = "meta.k8s.io"
 _MAX_MANAGER = 128

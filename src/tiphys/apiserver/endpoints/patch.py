@@ -7,10 +7,10 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import apply, read_applied
+from tiphys.api.object import Object
 from tiphys.api.patch import APPLY_PATCH, JSON_PATCH
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -32,7 +32,6 @@ from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.wire.http import Response
 
-Object = dict[str, Any]
 Change = Callable[[Object | None], Object]
 """From the object as the path shows it (None where there is none) to the changed one, managed fields included."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 
 from tiphys.api import codec, errors, protobuf
+from tiphys.api.object import Object
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, YAML, not_acceptable
 from tiphys.apiserver.endpoints.negotiation import PARTIAL, PARTIAL_LIST, PLAIN, TABLE, Form, negotiate_failure
@@ -18,8 +18,6 @@ from tiphys.apiserver.endpoints.warningfields import warning_fields
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.listing import Page
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 _GZIP_FROM = 128 * 1024
 GZIP_LEVEL = 1

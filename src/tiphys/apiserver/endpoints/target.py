@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tiphys.api import codec, conversion, errors
 from tiphys.api.apply import Filter, excluding, of_paths
@@ -19,6 +19,7 @@ from tiphys.api.meta.selectors import (
     parse_label_selector,
 )
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.object import Object
 from tiphys.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, patch_object
 from tiphys.api.protobuf.messages import message_name
 from tiphys.api.schema import Schema, schema_for
@@ -33,8 +34,6 @@ from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.registry.updating import EndpointRules, ObjectRules, StatusRules
 from tiphys.apiserver.storage.fields import ALIASES, positions, unsupported
 from tiphys.apiserver.storage.selection import NAME, NAMESPACE, FieldTerm, Selection
-
-Object = dict[str, Any]
 
 _WITHOUT_COLUMNS = frozenset(
     (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.aside import aside
@@ -24,8 +23,6 @@ from tiphys.apiserver.endpoints.writing import (
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 
 async def update(call: Call, target: Target, admission: AdmissionChain) -> Response:

@@ -5,14 +5,11 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-r
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors, fielderrors
+from tiphys.api.object import Object
 from tiphys.api.tables.tables import IncludeObject, partial_metadata
 from tiphys.apiserver.endpoints.negotiation import Form
 from tiphys.apiserver.endpoints.target import Target
-
-Object = dict[str, Any]
 
 
 def partial(obj: Object, form: Form) -> Object:

@@ -6,11 +6,11 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-d
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import orjson
 
 from tiphys.api import errors, protobuf
+from tiphys.api.object import Object
 from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF
 from tiphys.apiserver.endpoints.negotiation import PARTIAL_LIST, TABLE, Form
 from tiphys.apiserver.endpoints.respond import entry_message, read_entry
@@ -21,8 +21,6 @@ from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.watchers import Encode
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 
 def media_of(form: Form) -> str:

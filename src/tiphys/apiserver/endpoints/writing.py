@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.apply import update_managed_fields
 from tiphys.api.meta.fingerprints import fingerprint
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.authz.authorizer import Decision, Verdict, access_of, refuse
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import WriteOptions
 from tiphys.apiserver.endpoints.target import Target
-
-Object = dict[str, Any]
 
 
 def attributes_of(call: Call, target: Target, operation: str, options: WriteOptions) -> Attributes:

@@ -7,8 +7,9 @@ levels divide the seats anew.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tiphys.api.object import Object
 from tiphys.apiserver.bootstrap.flowcontrol import GROUP, flow_schemas, priority_levels
 from tiphys.apiserver.call import Call, User
 from tiphys.apiserver.flowcontrol.demand import ADJUSTMENT_SECONDS
@@ -20,8 +21,6 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.requestinfo import RequestInfo
 from tiphys.runtime.clock import Clock
-
-Object = dict[str, Any]
 
 _MANDATORY = frozenset(("exempt", "catch-all"))
 _MAX_REMEMBERED = 10_000

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tiphys.api.object import Object
 from tiphys.apiserver.flowcontrol.allocation import Share, allocate
 from tiphys.apiserver.flowcontrol.demand import Demand
 from tiphys.apiserver.flowcontrol.queueset import QueueConfig, QueueSet, Queuing
-
-Object = dict[str, Any]
 
 _DEFAULT_SHARES = 30
 

@@ -6,12 +6,11 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/extend-resources/flo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tiphys.api.object import Object
 from tiphys.apiserver.call import User
 from tiphys.apiserver.requestinfo import RequestInfo
-
-Object = dict[str, Any]
 
 _ACCOUNT = "system:serviceaccount:"
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import Resource, Scheme, Subresource
-
-Object = dict[str, Any]
 
 
 def api_versions(address: str) -> Object:

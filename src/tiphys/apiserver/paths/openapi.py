@@ -11,10 +11,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, read_accept
@@ -22,7 +22,6 @@ from tiphys.apiserver.endpoints.notfound import TEXT
 from tiphys.runtime.clock import Clock
 from tiphys.wire.http import Response
 
-Object = dict[str, Any]
 Pieces = Callable[[Object], Iterator[bytes]]
 
 V2_BINARY = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 import orjson
 
 from tiphys.api import codec, errors, protobuf
+from tiphys.api.object import Object
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, WRITTEN, YAML, choose, is_produced, not_produced
@@ -23,7 +23,6 @@ from tiphys.apiserver.paths.zpages import Pages
 from tiphys.runtime.version import version_info
 from tiphys.wire.http import Response
 
-Object = dict[str, Any]
 Keys = Callable[[], list[Object]]
 
 _JWKS = "application/jwk-set+json"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.object import Object
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, YAML, not_acceptable, read_accept
 from tiphys.apiserver.endpoints.negotiation import Form
@@ -17,8 +17,6 @@ from tiphys.apiserver.endpoints.respond import show
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.version import MAJOR, MINOR, version_info
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 _GROUP = "config.k8s.io"
 _VERSIONS = ("v1alpha1", "v1beta1")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.object import Object
 from tiphys.api.pods.disabled import drop_disabled
 from tiphys.apiserver.aside import aside, patiently
 from tiphys.apiserver.registry.registry import Registry, Validate
@@ -13,8 +13,6 @@ from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import Exists
 from tiphys.cel.patience import Patience
-
-Object = dict[str, Any]
 
 _GENERATED_RETRIES = 8
 _MAX_GENERATED_BASE = 58

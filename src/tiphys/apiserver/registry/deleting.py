@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.timestamps import format_time, parse_seconds
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.registry import Registry, Validate
 from tiphys.apiserver.registry.strategy import Strategy, Write
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import Stale
-
-Object = dict[str, Any]
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 _MAX_ATTEMPTS = 50

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.apiserver.registry.strategy import Object, Strategy
+from tiphys.apiserver.registry.strategy import (
+    Strategy,
+)
 
 Facts = dict[str, Any]
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import codec, errors
 from tiphys.api.apply import excluding, of_paths, update_managed_fields
 from tiphys.api.defaults import apply_defaults
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.apiserver.registry import creating, deleting
 from tiphys.apiserver.registry.registry import Registry, no_validation
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.storage.objects import Exists
-
-Object = dict[str, Any]
 
 _MANAGER = "kube-apiserver"
 

@@ -9,13 +9,13 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.object import Object
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.registry.strategy import Strategy, Write
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import ObjectStore
 from tiphys.runtime.clock import Clock
 
-Object = dict[str, Any]
 Validate = Callable[[Object], Awaitable[None]]
 _MAX_SHARED = 2000
 ValidateUpdate = Callable[[Object, Object], Awaitable[None]]

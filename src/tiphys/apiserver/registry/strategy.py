@@ -14,12 +14,12 @@ from typing import Any
 from tiphys import validation
 from tiphys.api import codec
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.call import User
 from tiphys.apiserver.warnings import add_warning
 from tiphys.validation.shared.common import equal
 
-Object = dict[str, Any]
 Finish = Callable[[bool], Awaitable[None]]
 """Called with whether the write was done, to keep or give back what was allocated for it."""
 

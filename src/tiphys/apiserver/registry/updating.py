@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.pods.disabled import drop_disabled
 from tiphys.apiserver.aside import BIG
 from tiphys.apiserver.registry.creating import before_create, checked, fill_system_fields, match_namespace
@@ -21,7 +22,6 @@ from tiphys.apiserver.registry.strategy import Finish, Write
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import Exists, Stale
 
-Object = dict[str, Any]
 Transform = Callable[[Object | None], Awaitable[Object]]
 """Makes the new object from the stored one (None where there is none), which it must not change."""
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 
 from tiphys.api import codec, protobuf
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.storage.foreign import check_metadata, in_version, read_value
 
-Object = dict[str, Any]
 Fields = tuple[str, ...]
 
 _UID = b'"uid":"'

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 
-Object = dict[str, Any]
 Reader = Callable[[Object], str]
 
 

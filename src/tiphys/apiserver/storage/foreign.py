@@ -9,18 +9,15 @@ https://kubernetes.io/docs/tasks/administer-cluster/encrypt-data/ for the prefix
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from tiphys.api import codec, conversion, protobuf
 from tiphys.api.codec import jsontext
 from tiphys.api.codec.typed import DecodeError
 from tiphys.api.defaults import apply_defaults
+from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
-
-Object = dict[str, Any]
 
 _ENCRYPTED = b"k8s:enc:"
 

@@ -6,13 +6,13 @@ Expected outcomes are exceptions of this module, as every caller must treat them
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.names import path_segment_name
+from tiphys.api.object import Object
 from tiphys.apiserver.storage.cacher import READY_SECONDS, Cacher, NotReady, Unreadable
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
@@ -28,9 +28,6 @@ from tiphys.store.backend import (
     Txn,
     prefix_end,
 )
-
-Object = dict[str, Any]
-
 
 MustRewrite = Callable[[str, int], bool]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import orjson
@@ -17,14 +17,13 @@ from tiphys.api.codec import jsontext
 from tiphys.api.codec.decoding import FIND_KIND
 from tiphys.api.codec.typed import type_name
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.webhooks.wording import connection_failure
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import BodyTooLarge, ClientResponse, Headers, Request
 from tiphys.wire.tls import client_context
 from tiphys.wire.transports import Transports
-
-Object = dict[str, Any]
 
 _MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer; more if what was asked about is large itself, as lists that are converted are."""

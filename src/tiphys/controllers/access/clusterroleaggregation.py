@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import CLUSTER_ROLES
-from tiphys.controlkit.objects import Object, key_of, labels_of, name_of
+from tiphys.controlkit.objects import (
+    key_of,
+    labels_of,
+    name_of,
+)
 from tiphys.controlkit.selectors import label_selector
 from tiphys.controllers.context import ControllerContext
 

@@ -6,10 +6,17 @@ https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#
 
 from __future__ import annotations
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import CONFIG_MAPS, NAMESPACES
-from tiphys.controlkit.objects import Object, annotations_of, copy, is_deleting, namespace_of, set_annotation
+from tiphys.controlkit.objects import (
+    annotations_of,
+    copy,
+    is_deleting,
+    namespace_of,
+    set_annotation,
+)
 from tiphys.controlkit.podcontrol import namespace_is_terminating
 from tiphys.controllers.context import ControllerContext
 

@@ -10,10 +10,10 @@ import base64
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import SECRETS, SERVICE_ACCOUNTS
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     key_of,
     name_of,

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.cel import environments, types
 from tiphys.cel.decltypes import DeclType
 from tiphys.cel.environment import CompileError, Environment
 
-Object = dict[str, Any]
 Resource = tuple[str, str, str]
 """Group, version and plural."""
 

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.cel.decltypes import DeclType
 from tiphys.cel.openapitypes import kind_type
 from tiphys.client import errors
 from tiphys.client.resources import VALIDATING_ADMISSION_POLICIES
 from tiphys.controlkit.discovery import discover
-from tiphys.controlkit.objects import Object, name_of, status_of
+from tiphys.controlkit.objects import (
+    name_of,
+    status_of,
+)
 from tiphys.controllers.admissionpolicies import checking
 from tiphys.controllers.admissionpolicies.checking import Context
 from tiphys.controllers.context import ControllerContext

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import CRON_JOBS, JOBS
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.events import reference
 from tiphys.controlkit.objects import (
-    Object,
     condition,
     controller_of,
     controller_reference,

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tiphys.controlkit.objects import Object, parse_time, status_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    parse_time,
+    status_of,
+)
 from tiphys.controllers.cronjob.schedule import Schedule
 
 DELTA = 0.1

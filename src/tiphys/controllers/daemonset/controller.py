@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
@@ -16,7 +17,6 @@ from tiphys.controlkit.adoption import Claimer, Owner
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.expectations import Expectations
 from tiphys.controlkit.objects import (
-    Object,
     controller_of,
     controller_reference,
     generation_of,

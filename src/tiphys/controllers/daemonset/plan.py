@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.api.meta.intorstring import scaled_value
+from tiphys.api.object import Object
 from tiphys.api.scheduling.nodeselector import takes_node
 from tiphys.api.scheduling.taints import EVICTING, HARD, taints_of, tolerations_of, untolerated
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     copy,
     created_at,

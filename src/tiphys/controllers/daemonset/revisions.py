@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Informer
 from tiphys.client.resources import CONTROLLER_REVISIONS, DAEMON_SETS, PODS
 from tiphys.client.rest import Client
 from tiphys.controlkit.adoption import Claimer, Owner
-from tiphys.controlkit.objects import Object, copy, labels_of, name_of, namespace_of, status_of
+from tiphys.controlkit.objects import (
+    copy,
+    labels_of,
+    name_of,
+    namespace_of,
+    status_of,
+)
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controlkit.selectors import label_selector
 from tiphys.controllers import history

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import DEPLOYMENTS, PODS, REPLICA_SETS
@@ -15,7 +16,6 @@ from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.adoption import Claimer, Owner
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     condition,
     controller_of,

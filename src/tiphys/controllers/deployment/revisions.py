@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tiphys.controlkit.objects import Object, annotations_of, set_annotation, status_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    annotations_of,
+    set_annotation,
+    status_of,
+)
 from tiphys.controllers.deployment.rollout import DESIRED, MAX_INT32, MAXIMUM, by_age, max_surge, replicas_of
 
 REVISION = "deployment.kubernetes.io/revision"

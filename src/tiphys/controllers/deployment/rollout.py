@@ -9,7 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tiphys.api.meta.intorstring import scaled_value
-from tiphys.controlkit.objects import Object, annotations_of, created_at, name_of, status_of, uid_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    annotations_of,
+    created_at,
+    name_of,
+    status_of,
+    uid_of,
+)
 from tiphys.controllers.templates import equal_ignoring_hash
 
 DESIRED = "deployment.kubernetes.io/desired-replicas"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import (
-    Object,
     find_condition,
     generation_of,
     name_of,

@@ -10,11 +10,18 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.discovery import ServedResource
-from tiphys.controlkit.objects import Object, finalizers_of, is_deleting, name_of, namespace_of, uid_of
+from tiphys.controlkit.objects import (
+    finalizers_of,
+    is_deleting,
+    name_of,
+    namespace_of,
+    uid_of,
+)
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.garbagecollector.graph import (
     FOREGROUND,

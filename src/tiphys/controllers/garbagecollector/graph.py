@@ -12,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tiphys.controlkit.objects import Object, finalizers_of, is_deleting, name_of, namespace_of, uid_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    finalizers_of,
+    is_deleting,
+    name_of,
+    namespace_of,
+    uid_of,
+)
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"

@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer, InformerFactory
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
 from tiphys.controlkit.discovery import Discovered, ServedResource, discover
-from tiphys.controlkit.objects import Object
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tiphys.api.object import Object
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     condition,
     finalizers_of,

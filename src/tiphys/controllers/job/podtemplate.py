@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tiphys.controlkit.objects import Object, controller_reference, name_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    controller_reference,
+    name_of,
+)
 from tiphys.controlkit.podcontrol import pod_from_template
 from tiphys.controllers.job.podstate import (
     FAILURES_ANNOTATION,

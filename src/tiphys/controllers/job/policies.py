@@ -8,8 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tiphys.api.object import Object
 from tiphys.controlkit import pods as podkit
-from tiphys.controlkit.objects import Object, name_of, namespace_of, status_of
+from tiphys.controlkit.objects import (
+    name_of,
+    namespace_of,
+    status_of,
+)
 from tiphys.controllers.job.indexes import Indexes
 from tiphys.controllers.job.podstate import (
     by_index,

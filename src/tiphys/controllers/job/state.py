@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tiphys.api.object import Object
 from tiphys.controlkit import pods as podkit
-from tiphys.controlkit.objects import Object, condition, is_deleting, parse_time, timestamp, uid_of
+from tiphys.controlkit.objects import (
+    condition,
+    is_deleting,
+    parse_time,
+    timestamp,
+    uid_of,
+)
 from tiphys.controllers.job import policies
 from tiphys.controllers.job.indexes import Indexes
 from tiphys.controllers.job.podstate import (

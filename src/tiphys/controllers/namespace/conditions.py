@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tiphys.api.meta.conditions import set_condition
-from tiphys.controlkit.objects import Object, timestamp
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    timestamp,
+)
 
 _OK = {
     "NamespaceDeletionDiscoveryFailure": ("ResourcesDiscovered", "All resources successfully discovered"),

@@ -10,6 +10,7 @@ import logging
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import NAMESPACES, PODS
@@ -18,7 +19,6 @@ from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.discovery import ServedResource, discover
 from tiphys.controlkit.objects import (
-    Object,
     copy,
     finalizers_of,
     is_deleting,

@@ -8,11 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import ENDPOINTS, PODS, SERVICES
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.controller import Result
-from tiphys.controlkit.objects import Object, annotations_of, copy, equal, key_of, labels_of, name_of, split_key
+from tiphys.controlkit.objects import (
+    annotations_of,
+    copy,
+    equal,
+    key_of,
+    labels_of,
+    name_of,
+    split_key,
+)
 from tiphys.controlkit.podcontrol import namespace_is_terminating
 from tiphys.controlkit.queue import WorkQueue
 from tiphys.controllers.context import ControllerContext

@@ -8,10 +8,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Informer
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     condition,
     is_deleting,
     key_of,

@@ -9,12 +9,12 @@ import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     controller_reference,
     is_deleting,

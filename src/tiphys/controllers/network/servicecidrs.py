@@ -10,12 +10,12 @@ import ipaddress
 from collections.abc import Iterable
 
 from tiphys.api.meta.conditions import set_condition
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import IP_ADDRESSES, SERVICE_CIDRS
 from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
-    Object,
     condition,
     copy,
     finalizers_of,

@@ -9,12 +9,17 @@ from __future__ import annotations
 import ipaddress
 import logging
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import NODES
 from tiphys.controlkit.consistency import Consistency
 from tiphys.controlkit.controller import Result
-from tiphys.controlkit.objects import Object, is_deleting, name_of, uid_of
+from tiphys.controlkit.objects import (
+    is_deleting,
+    name_of,
+    uid_of,
+)
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.context import ControllerContext
 

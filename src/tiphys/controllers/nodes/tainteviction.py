@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tiphys.api.object import Object
 from tiphys.api.scheduling.taints import NO_EXECUTE
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
@@ -15,7 +16,6 @@ from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
-    Object,
     condition,
     generation_of,
     key_of,

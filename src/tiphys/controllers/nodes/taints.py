@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tiphys.api.object import Object
 from tiphys.api.scheduling import taints as taints_api
 from tiphys.client import errors
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
-from tiphys.controlkit.objects import Object, timestamp
+from tiphys.controlkit.objects import (
+    timestamp,
+)
 from tiphys.runtime.clock import Clock
 
 Taint = tuple[str, str]

@@ -5,9 +5,13 @@ Source: https://pkg.go.dev/k8s.io/api/core/v1#ObjectTTLAnnotationKey
 
 from __future__ import annotations
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import NODES
-from tiphys.controlkit.objects import Object, annotations_of, key_of
+from tiphys.controlkit.objects import (
+    annotations_of,
+    key_of,
+)
 from tiphys.controllers.context import ControllerContext
 
 ANNOTATION = "node.alpha.kubernetes.io/ttl"

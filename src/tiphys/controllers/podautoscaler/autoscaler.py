@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.meta.selectors import Selector, SelectorError, parse_label_selector
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import HORIZONTAL_POD_AUTOSCALERS, PODS
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.discovery import Discovered, ServedResource, discover
 from tiphys.controlkit.objects import (
-    Object,
     copy,
     equal,
     key_of,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tiphys.controlkit.objects import Object
+from tiphys.api.object import Object
 
 LONGEST_WINDOW = 3600.0
 """What the API allows for a stabilization window, and more than it allows for a policy's period."""

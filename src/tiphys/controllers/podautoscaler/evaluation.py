@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from tiphys.api import gotext
 from tiphys.api.meta.quantity import Format, Quantity
+from tiphys.api.object import Object
 from tiphys.controlkit.discovery import Discovered
-from tiphys.controlkit.objects import Object, namespace_of
+from tiphys.controlkit.objects import (
+    namespace_of,
+)
 from tiphys.controllers.podautoscaler import replicas
 from tiphys.controllers.podautoscaler.metrics import Metrics
 from tiphys.controllers.podautoscaler.replicas import CannotCompute, Proposal, Startup, Tolerance

@@ -11,11 +11,14 @@ import orjson
 from tiphys.api import gotext
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.meta.selectors import SelectorError, selector_from_object
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
 from tiphys.controlkit.discovery import Discovered
-from tiphys.controlkit.objects import Object, parse_time
+from tiphys.controlkit.objects import (
+    parse_time,
+)
 from tiphys.controllers.podautoscaler.replicas import CannotCompute, PodMetric
 
 _POD_METRICS = ResourcePath("metrics.k8s.io", "v1beta1", "pods")

@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.api.pods.resources import has_pod_level_requests, pod_requests
 from tiphys.controlkit import pods as podkit
-from tiphys.controlkit.objects import Object, condition, is_deleting, name_of, parse_time, status_of
+from tiphys.controlkit.objects import (
+    condition,
+    is_deleting,
+    name_of,
+    parse_time,
+    status_of,
+)
 
 _MOST = 2**31 - 1
 _NO_PODS = "no pods returned by selector while calculating replica count"

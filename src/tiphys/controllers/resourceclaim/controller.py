@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
@@ -14,7 +15,6 @@ from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.consistency import Consistency
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
-    Object,
     is_controlled_by,
     is_deleting,
     key_of,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     controller_of,
     copy,

@@ -5,7 +5,13 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#p
 
 from __future__ import annotations
 
-from tiphys.controlkit.objects import Object, controller_reference, copy, name_of, uid_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    controller_reference,
+    copy,
+    name_of,
+    uid_of,
+)
 from tiphys.controllers.statefulset.identity import in_range
 
 _SET = ("apps/v1", "StatefulSet")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
 from tiphys.controlkit import pods as podkit
@@ -14,7 +15,6 @@ from tiphys.controlkit.adoption import Claimer, Owner
 from tiphys.controlkit.consistency import Consistency
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
-    Object,
     is_deleting,
     key_of,
     labels_of,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
+from tiphys.api.object import Object
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     controller_reference,
     copy,
     is_deleting,

@@ -9,8 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tiphys.api.object import Object
 from tiphys.controlkit import pods as podkit
-from tiphys.controlkit.objects import Object, generation_of, is_deleting, name_of, status_of
+from tiphys.controlkit.objects import (
+    generation_of,
+    is_deleting,
+    name_of,
+    status_of,
+)
 from tiphys.controllers.statefulset import identity
 
 

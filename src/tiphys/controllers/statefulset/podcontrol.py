@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Informer
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS
 from tiphys.client.rest import Client
 from tiphys.controlkit.consistency import Consistency
 from tiphys.controlkit.events import EventRecorder
-from tiphys.controlkit.objects import Object, copy, is_deleting, key_of, name_of, namespace_of
+from tiphys.controlkit.objects import (
+    copy,
+    is_deleting,
+    key_of,
+    name_of,
+    namespace_of,
+)
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.statefulset import claims as ownership
 from tiphys.controllers.statefulset import identity

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Informer
 from tiphys.client.resources import CONTROLLER_REVISIONS, STATEFUL_SETS
 from tiphys.client.rest import Client
 from tiphys.controlkit.adoption import Claimer, Owner
-from tiphys.controlkit.objects import Object, labels_of, name_of, namespace_of, status_of
+from tiphys.controlkit.objects import (
+    labels_of,
+    name_of,
+    namespace_of,
+    status_of,
+)
 from tiphys.controlkit.selectors import label_selector
 from tiphys.controllers import history
 

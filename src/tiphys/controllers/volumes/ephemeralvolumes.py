@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS
 from tiphys.controlkit.objects import (
-    Object,
     controller_reference,
     is_deleting,
     key_of,

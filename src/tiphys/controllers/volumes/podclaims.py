@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Informer
-from tiphys.controlkit.objects import Object, name_of, namespace_of
+from tiphys.controlkit.objects import (
+    name_of,
+    namespace_of,
+)
 
 BY_CLAIM = "claims"
 """Index of pods by the keys of their claims."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import (
@@ -19,7 +20,6 @@ from tiphys.client.resources import (
 from tiphys.client.rest import Client
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     copy,
     finalizers_of,
     is_deleting,

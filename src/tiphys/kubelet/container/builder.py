@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client.resources import CONFIG_MAPS, SECRETS
 from tiphys.kubelet.container import environment
 from tiphys.kubelet.container.environment import EnvironmentFailure, EnvironmentSources
@@ -25,7 +26,6 @@ from tiphys.kubelet.volumes.manager import MountedVolume, ObjectSource
 from tiphys.kubelet.volumes.payloads import MountFailure
 from tiphys.runtime.folders import Folder
 
-Object = dict[str, Any]
 _LOG_NAME = re.compile(r"(\d+)\.log(\..*)?$")
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.kubelet.pod.fields import FieldError, field_value, resource_value
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod, namespace_of
-
-Object = dict[str, Any]
 
 
 class EnvironmentFailure(Exception):

@@ -11,8 +11,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.kubelet.container import environment
 from tiphys.kubelet.container.envfile import EnvFileError, find_variable
 from tiphys.kubelet.container.environment import EnvironmentFailure
@@ -26,7 +26,6 @@ from tiphys.kubelet.volumes.payloads import MountFailure
 from tiphys.kubelet.volumes.subpath import SubPathNotMade, bind_subpath, check_subpath
 from tiphys.runtime.folders import Folder
 
-Object = dict[str, Any]
 _MAX_ENV_FILE = 1 << 20
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import LEASES, NODES
 from tiphys.client.rest import STRATEGIC_MERGE, Client
@@ -19,7 +19,6 @@ from tiphys.runtime.clock import Clock, backoff
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_DURATION = 40
 LEASE_RENEWAL = 10.0

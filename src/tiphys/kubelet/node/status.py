@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tiphys.api.meta.conditions import find_condition, transition_time
+from tiphys.api.object import Object
 from tiphys.kubelet.node.machine import MachineInfo
 from tiphys.kubelet.quantities import milli, value
 from tiphys.runtime.version import git_version
 
-Object = dict[str, Any]
 _MAX_IMAGES = 50
 
 

@@ -6,15 +6,14 @@ Source: https://kubernetes.io/docs/concepts/storage/ephemeral-storage/#resource-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.pods.resources import pod_limits
 from tiphys.kubelet.node.storage import DiskUse, PodStorage
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import exact, value
 
-Object = dict[str, Any]
 _STORAGE = "ephemeral-storage"
 
 

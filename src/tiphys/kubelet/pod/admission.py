@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.pods.qos import BEST_EFFORT, qos_of
 from tiphys.api.pods.resources import pod_requests, whole
 from tiphys.api.scheduling.nodeselector import takes_node
@@ -27,9 +27,6 @@ from tiphys.kubelet.container.runtime_config import dotted_sysctl
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import milli, value
-
-Object = dict[str, Any]
-
 
 SAFE_SYSCTLS = (
     "kernel.shm_rmid_forced",

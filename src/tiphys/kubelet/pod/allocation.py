@@ -11,15 +11,14 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import equal
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 _FILE = "allocation.json"
 _FIELDS = ("initContainers", "containers")
 

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import SECRETS
 from tiphys.controlkit.objects import parse_time, timestamp
@@ -43,7 +44,6 @@ from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 RESYNC = 60.0
 _RETRY = 10.0
 _RETRY_SOON = 1.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.allocation import Allocations, summary
 from tiphys.kubelet.pod.pods import Pod
@@ -17,8 +17,6 @@ from tiphys.kubelet.pod.resize import ResizeProblem
 from tiphys.kubelet.recorder import PodEvents
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

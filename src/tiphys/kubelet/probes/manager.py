@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import parse_time
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import Probe
@@ -29,7 +30,6 @@ from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 _FIELDS = {
     Probe.STARTUP: "startupProbe",
     Probe.READINESS: "readinessProbe",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import parse_time
 from tiphys.kubelet.container.logs import LogOptions, open_log, read_log
 from tiphys.kubelet.pod import pods
@@ -17,7 +18,6 @@ from tiphys.kubelet.server import answers
 from tiphys.runtime.clock import Clock
 from tiphys.wire.http import Response, Sink
 
-Object = dict[str, Any]
 _STREAMS = ("All", "Stdout", "Stderr")
 _CHECK_RUNNING = 0.5
 

@@ -7,16 +7,14 @@ Source: k8s.io/kubelet/pkg/apis/stats/v1alpha1 (the Summary type).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet.node.measures import Machine, Pressure, Use
 from tiphys.kubelet.node.storage import DiskUse, Filesystem
 from tiphys.kubelet.node.storage_limits import ephemeral_use
 from tiphys.kubelet.runtime.service import ContainerStats, InterfaceStats
 from tiphys.kubelet.server.snapshot import RunningContainer, RunningPod, Snapshot, SystemContainer
-
-Object = dict[str, Any]
 
 
 def summary(snapshot: Snapshot) -> Object:

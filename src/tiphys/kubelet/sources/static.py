@@ -11,10 +11,10 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import PODS
 from tiphys.client.rest import Client
@@ -25,7 +25,6 @@ from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 LOOK_PERIOD = 20.0
 
 

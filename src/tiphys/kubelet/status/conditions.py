@@ -6,15 +6,13 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tiphys.api.meta.conditions import find_condition, transition_time
+from tiphys.api.object import Object
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import sandbox_changed
 from tiphys.kubelet.pod.observed import PodStatus
 from tiphys.kubelet.pod.pods import Pod
-
-Object = dict[str, Any]
 
 OWNED = frozenset(
     (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import Probe, ProbeResult, has_created_regular_container
@@ -17,8 +17,6 @@ from tiphys.kubelet.pod.pods import ContainerSpec, Kind, Pod
 from tiphys.kubelet.pod.restarts import should_run
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.runtime.stop_signals import NAMES
-
-Object = dict[str, Any]
 
 CONTAINER_CREATING = "ContainerCreating"
 POD_INITIALIZING = "PodInitializing"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tiphys.api.meta.conditions import find_condition
+from tiphys.api.object import Object
 from tiphys.api.pods.qos import qos_of
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import ProbeResult
@@ -19,7 +19,6 @@ from tiphys.kubelet.status.conditions import OWNED, pod_conditions, stamp
 from tiphys.kubelet.status.containers import Reasons, Resized, container_statuses, fill_readiness
 from tiphys.kubelet.status.phase import pod_phase
 
-Object = dict[str, Any]
 MAX_MESSAGES = 12 << 10
 _TERMINAL = ("Succeeded", "Failed")
 _STATUSES = {

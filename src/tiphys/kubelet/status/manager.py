@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import PODS
 from tiphys.client.rest import STRATEGIC_MERGE, Client
@@ -23,7 +23,6 @@ from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 _TERMINAL = ("Succeeded", "Failed")
 _FOREIGN = ("resourceClaimStatuses", "extendedResourceClaimStatus", "nominatedNodeName", "resize")
 _SHARED = "DisruptionTarget"

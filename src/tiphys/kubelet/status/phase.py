@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.pod.restarts import restarts_after_exit
-
-Object = dict[str, Any]
 
 
 @dataclass(slots=True)

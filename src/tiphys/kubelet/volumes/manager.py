@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, SECRETS, ResourcePath
 from tiphys.client.rest import Client
@@ -27,7 +28,6 @@ from tiphys.kubelet.volumes.payloads import Material, MountFailure, TokenSpec
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.folders import Folder, remove_tree
 
-Object = dict[str, Any]
 _PATIENCE = 30.0
 
 _PLUGINS = {"configMap": "configmap", "secret": "secret", "downwardAPI": "downward-api", "projected": "projected"}

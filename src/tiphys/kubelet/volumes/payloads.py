@@ -8,12 +8,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.volumes.atomic import FileProjection
 
-Object = dict[str, Any]
 DEFAULT_MODE = 0o644
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheduling.taints import Taint, taints_of
 from tiphys.scheduler.framework.podinfo import HostPort, PodInfo, with_tag
 from tiphys.scheduler.framework.resources import PODS, Amounts, amounts
-
-Object = dict[str, Any]
 
 
 class NodeInfo:

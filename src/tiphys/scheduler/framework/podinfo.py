@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from tiphys.api.object import Object
 from tiphys.api.scheduling import nodeselector
 from tiphys.api.scheduling.taints import Toleration, tolerations_of
 from tiphys.scheduler.framework import terms
 from tiphys.scheduler.framework.resources import Amounts, counted_requests
 
-Object = dict[str, Any]
 HostPort = tuple[str, str, int]
 """Address (0.0.0.0 for any), protocol, port."""
 

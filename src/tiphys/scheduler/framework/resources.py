@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.api.pods import resources
 from tiphys.api.pods.resources import has_pod_level_requests, pod_requests, whole
 
 Amounts = dict[str, int]
-Object = dict[str, Any]
 
 CPU, MEMORY, EPHEMERAL, PODS = "cpu", "memory", "ephemeral-storage", "pods"
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from tiphys.api.meta.selectors import EVERYTHING, NOTHING, Requirement, Selector, selector_from_object
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 Labels = Mapping[str, str]
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import PODS
 from tiphys.client.rest import STRATEGIC_MERGE
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 _LOWEST = 2**31
 _NO_VICTIMS = unresolvable("No preemption victims found for incoming pod")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiphys.api.meta.selectors import NOTHING, Selector
+from tiphys.api.object import Object
 from tiphys.api.scheduling.taints import HARD, untolerated
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.domains import Sums, eligible_sums, sums_all
@@ -31,7 +32,6 @@ from tiphys.scheduler.table import Column, Topology
 if TYPE_CHECKING:
     import numpy as np
 
-Object = dict[str, Any]
 
 REASON = "node(s) didn't match pod topology spread constraints"
 REASON_LABEL = f"{REASON} (missing required label)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheduling.nodeselector import NodeTerm, RequiredNodes, node_term
 from tiphys.runtime import extensions
 from tiphys.runtime.component import ConfigError
@@ -30,7 +31,6 @@ from tiphys.scheduler.plugins.priority_sort import PrioritySort
 from tiphys.scheduler.plugins.scheduling_gates import SchedulingGates
 from tiphys.scheduler.plugins.taint_toleration import TaintToleration
 
-Object = dict[str, Any]
 Factory = Callable[[Handle, Object], Any]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import (
     DAEMON_SETS,
@@ -19,7 +20,6 @@ from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.testing.torture.ledger import UNANSWERED
 
-Object = dict[str, Any]
 IMAGE = "tiphys.local/demo:1"
 WORKLOADS: dict[str, ResourcePath] = {"Deployment": DEPLOYMENTS, "StatefulSet": STATEFUL_SETS, "DaemonSet": DAEMON_SETS}
 COMPLETIONS = 2

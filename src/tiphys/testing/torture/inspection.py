@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client.resources import JOBS, PODS
 from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.cri import CRIClient
 from tiphys.kubelet.runtime.service import Container, ContainerState, Sandbox
 from tiphys.testing.torture.churn import COMPLETIONS, WORKLOADS
-
-Object = dict[str, Any]
 
 
 async def inspect(client: Client, settings: Settings, namespace: str) -> list[str]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from tiphys.client import errors
 from tiphys.client.resources import CONFIG_MAPS
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 
-Object = dict[str, Any]
 UNANSWERED = (ConnectionError, TimeoutError, errors.ApiError)
 """How a request may fail while processes are killed."""
 LABEL = "tiphys.dev/ledger"

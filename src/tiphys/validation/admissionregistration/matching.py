@@ -8,8 +8,15 @@ from dataclasses import field as member
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.cel.expression import Expression, Use
-from tiphys.validation.shared.common import Errors, Object, invalid_all, label_selector, one_of, qualified
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    label_selector,
+    one_of,
+    qualified,
+)
 from tiphys.validation.shared.expressions import check
 
 FAILURE_POLICIES = ("Fail", "Ignore")

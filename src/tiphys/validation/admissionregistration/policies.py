@@ -10,6 +10,7 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.cel.expression import Expression, Scope, Use
 from tiphys.validation.admissionregistration.matching import (
     FAILURE_POLICIES,
@@ -21,7 +22,6 @@ from tiphys.validation.admissionregistration.matching import (
 )
 from tiphys.validation.shared.common import (
     Errors,
-    Object,
     conditions,
     equal,
     invalid_all,

@@ -8,6 +8,7 @@ from dataclasses import field as member
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.admissionregistration.matching import (
     FAILURE_POLICIES,
     MATCH_POLICIES,
@@ -16,7 +17,13 @@ from tiphys.validation.admissionregistration.matching import (
     match_conditions,
     rule_with_operations,
 )
-from tiphys.validation.shared.common import Errors, Object, equal, invalid_all, label_selector, one_of
+from tiphys.validation.shared.common import (
+    Errors,
+    equal,
+    invalid_all,
+    label_selector,
+    one_of,
+)
 from tiphys.validation.shared.objectmeta import validate_meta
 from tiphys.validation.shared.webhook import client_config
 

@@ -14,10 +14,13 @@ from tiphys.api.custom.metadata import coerce_embedded
 from tiphys.api.custom.shaping import EMBEDDED, prune_value
 from tiphys.api.fielderrors import aggregate
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.validation.custom import schemas
 from tiphys.validation.custom.objects import embedded_errors
 from tiphys.validation.custom.rules import validate_rules
-from tiphys.validation.shared.common import Errors, Object
+from tiphys.validation.shared.common import (
+    Errors,
+)
 
 Surround = Callable[[Any], Any]
 """Puts a value where it would be in its resource, to see what that becomes."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.apiextensions.schemas import TYPES, Options, map_keys, validate_schema
 from tiphys.validation.apiextensions.shown import version_shown
 from tiphys.validation.apiextensions.structural import (
@@ -22,7 +23,14 @@ from tiphys.validation.apiextensions.structural import (
     unsupported,
     validate_structural,
 )
-from tiphys.validation.shared.common import Errors, Object, equal, immutable, invalid_all, name_is_subdomain, one_of
+from tiphys.validation.shared.common import (
+    Errors,
+    equal,
+    immutable,
+    invalid_all,
+    name_is_subdomain,
+    one_of,
+)
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 from tiphys.validation.shared.webhook import client_config
 

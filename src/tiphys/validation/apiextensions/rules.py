@@ -11,7 +11,10 @@ from dataclasses import field as member
 from typing import TYPE_CHECKING
 
 from tiphys.api import fielderrors as field
-from tiphys.validation.shared.common import Errors, Object
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+)
 
 if TYPE_CHECKING:
     from tiphys.cel.rules import CompiledRule

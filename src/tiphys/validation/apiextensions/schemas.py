@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from dataclasses import field as member
 
 from tiphys.api import fielderrors as field
+from tiphys.api.object import Object
 from tiphys.validation.apiextensions.defaults import validate_defaults
 from tiphys.validation.apiextensions.rules import Place as RulesPlace
 from tiphys.validation.apiextensions.rules import Total, check_rules
@@ -18,7 +19,9 @@ from tiphys.validation.apiextensions.structural import (
     unsupported,
     validate_structural,
 )
-from tiphys.validation.shared.common import Errors, Object
+from tiphys.validation.shared.common import (
+    Errors,
+)
 
 TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")

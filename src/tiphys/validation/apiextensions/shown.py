@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api.meta.copying import copy
-
-Object = dict[str, Any]
+from tiphys.api.object import Object
 
 _SCHEMA = (
     "ID Schema=$schema Ref=$ref Description Type Nullable Format Title Default Maximum ExclusiveMaximum Minimum"

@@ -11,7 +11,10 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta.regexp import problem
-from tiphys.validation.shared.common import Errors, Object
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+)
 
 _UNSUPPORTED = ("id", "$schema", "$ref", "patternProperties", "dependencies", "additionalItems", "definitions")
 _UNSUPPORTED_NAMES = {"$schema": "schema"}

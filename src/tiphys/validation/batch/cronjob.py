@@ -6,11 +6,15 @@ import re
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.batch.job import job_spec
 from tiphys.validation.batch.schedule import schedule_problem, zone_exists
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.podoptions import TEMPLATE, PodOptions
-from tiphys.validation.shared.common import Errors, Object, non_negative
+from tiphys.validation.shared.common import (
+    Errors,
+    non_negative,
+)
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _MAX_NAME = 52

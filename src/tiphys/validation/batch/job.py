@@ -6,6 +6,7 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.batch.indexes import IndexesError, count_indexes
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import pod_template_spec
@@ -13,7 +14,6 @@ from tiphys.validation.pods.podoptions import TEMPLATE, PodOptions
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,
-    Object,
     domain_prefixed_path,
     equal,
     immutable,

@@ -11,8 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from tiphys.api import fielderrors as field
+from tiphys.api.object import Object
 from tiphys.validation.batch.indexes import IndexesError, count_indexes, overlap
-from tiphys.validation.shared.common import Errors, Object, equal, non_negative
+from tiphys.validation.shared.common import (
+    Errors,
+    equal,
+    non_negative,
+)
 from tiphys.validation.shared.objectmeta import validate_meta_update
 
 _AT = "status.conditions"

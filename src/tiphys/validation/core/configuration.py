@@ -8,7 +8,13 @@ from tiphys.api import fielderrors as field
 from tiphys.api.codec import jsontext
 from tiphys.api.codec.typed import type_name
 from tiphys.api.meta import names
-from tiphys.validation.shared.common import Errors, Object, equal, immutable, invalid_all
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    equal,
+    immutable,
+    invalid_all,
+)
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
 MAX_SIZE = 1024 * 1024

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.pods.probes import protocol
-from tiphys.validation.shared.common import Errors, Object, equal, invalid_all, label, name_is_subdomain, qualified
+from tiphys.validation.shared.common import (
+    Errors,
+    equal,
+    invalid_all,
+    label,
+    name_is_subdomain,
+    qualified,
+)
 from tiphys.validation.shared.ip import legacy_ip, parse_sloppy
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 

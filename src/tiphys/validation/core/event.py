@@ -10,7 +10,14 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
-from tiphys.validation.shared.common import IMMUTABLE, Errors, Object, equal, qualified, subdomain
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    IMMUTABLE,
+    Errors,
+    equal,
+    qualified,
+    subdomain,
+)
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _LIMIT = 128

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from tiphys.api import fielderrors as field
-from tiphys.validation.shared.common import Errors, Object, name_is_label
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    name_is_label,
+)
 from tiphys.validation.shared.objectmeta import (
     finalizer_name,
     kube_finalizer,

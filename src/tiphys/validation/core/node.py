@@ -10,11 +10,11 @@ from tiphys.api.codec import jsontext
 from tiphys.api.codec.typed import plain, type_name
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.pods.placement import taint_effect
 from tiphys.validation.pods.resources import amount
 from tiphys.validation.shared.common import (
     Errors,
-    Object,
     invalid_all,
     name_is_label,
     name_is_subdomain,

@@ -6,6 +6,7 @@ import posixpath
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.core.paths import no_backsteps
 from tiphys.validation.core.persistentvolumeclaim import VOLUME_MODES, access_modes
 from tiphys.validation.pods.placement import node_selector
@@ -31,7 +32,6 @@ from tiphys.validation.pods.volumes import (
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,
-    Object,
     equal,
     immutable,
     invalid_all,

@@ -7,11 +7,11 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.pods.resources import amount, basic_amount, is_native, positive_amount
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,
-    Object,
     equal,
     immutable,
     invalid_all,

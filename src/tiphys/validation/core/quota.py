@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.pods.resources import (
     amount,
     container_resource_name,
@@ -13,7 +14,11 @@ from tiphys.validation.pods.resources import (
     quota_resource_name,
     resource_name,
 )
-from tiphys.validation.shared.common import IMMUTABLE, Errors, Object, invalid_all
+from tiphys.validation.shared.common import (
+    IMMUTABLE,
+    Errors,
+    invalid_all,
+)
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _POD_COUNT = frozenset(("pods",))

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import pod_template_spec
 from tiphys.validation.pods.podoptions import TEMPLATE, PodOptions
-from tiphys.validation.shared.common import Errors, Object, invalid_all, non_negative, sorted_map
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    non_negative,
+    sorted_map,
+)
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_named, validate_meta_update
 
 _COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")

@@ -10,11 +10,11 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.core.endpoints import endpoint_ip
 from tiphys.validation.pods.probes import port_number_or_name, protocol
 from tiphys.validation.shared.common import (
     Errors,
-    Object,
     invalid_all,
     label,
     labels,

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from datetime import date
 from email.utils import parseaddr
 from ipaddress import ip_network
-from typing import Any
 from urllib.parse import urlsplit
 
+from tiphys.api.object import Object
 from tiphys.runtime import durations
 from tiphys.validation.shared.ip import parse_sloppy
-
-Object = dict[str, Any]
 
 _NUMBER_FORMATS = {"integer": ("int32", "int64"), "number": ("float", "double")}
 

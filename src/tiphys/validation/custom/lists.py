@@ -11,7 +11,6 @@ from tiphys.api import fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.gotext import json_text
 
-Object = dict[str, Any]
 Errors = list[FieldError]
 
 

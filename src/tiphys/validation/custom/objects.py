@@ -15,6 +15,7 @@ from tiphys.api.custom.shaping import EMBEDDED
 from tiphys.api.fielderrors import FieldError, FieldErrorType
 from tiphys.api.gotext import quote, value_text
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.api.scheme import CustomVersion, ScalePaths
 from tiphys.validation.custom import schemas
 from tiphys.validation.custom.lists import repeated
@@ -22,7 +23,6 @@ from tiphys.validation.custom.rules import has_rules, validate_rules
 from tiphys.validation.shared.common import MAX_INT32, name_is_path_segment
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 
-Object = dict[str, Any]
 Errors = list[FieldError]
 
 _BLOCKING = (

@@ -10,6 +10,7 @@ from typing import Any
 from tiphys.api import fielderrors
 from tiphys.api.fielderrors import OMITTED, FieldError
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.structural import RULES
 from tiphys.cel.environments import PER_CALL_LIMIT
 from tiphys.cel.evaluator import CostExceeded, Program
@@ -18,8 +19,6 @@ from tiphys.cel.schematypes import decl_type
 from tiphys.cel.schemavalues import Convert, converter
 from tiphys.cel.values import NONE, CelError, Optional
 from tiphys.validation.apiextensions.structural import field_path
-
-Object = dict[str, Any]
 
 _BUDGET = 10_000_000
 _MAX_MESSAGE = 5 * 1024

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.api.structural import RULES
 from tiphys.cel.patience import Lengthy
 from tiphys.cel.patience import current as current_patience
@@ -19,7 +20,6 @@ from tiphys.cel.patience import current as current_patience
 if TYPE_CHECKING:
     from tiphys.validation.custom.ruleplan import RulePlan
 
-Object = dict[str, Any]
 Errors = list[FieldError]
 
 _planning = Lock()

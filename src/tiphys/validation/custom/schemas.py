@@ -15,9 +15,9 @@ from tiphys.api import fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.gotext import json_text, quote, value_text
 from tiphys.api.meta.regexp import matches
+from tiphys.api.object import Object
 from tiphys.validation.custom.formats import FORMATS, effective_format
 
-Object = dict[str, Any]
 Errors = list[FieldError]
 
 INT_OR_STRING = "x-kubernetes-int-or-string"

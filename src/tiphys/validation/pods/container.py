@@ -9,12 +9,17 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.core.paths import local_descending, no_backsteps
 from tiphys.validation.pods import env, probes
 from tiphys.validation.pods.podoptions import PodOptions
 from tiphys.validation.pods.resources import requirements
 from tiphys.validation.pods.security import container_context
-from tiphys.validation.shared.common import Errors, Object, invalid_all, label
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    label,
+)
 
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")

@@ -7,8 +7,15 @@ from collections.abc import Collection
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.core.paths import no_backsteps
-from tiphys.validation.shared.common import Errors, Object, invalid_all, label, name_is_subdomain, qualified
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    label,
+    name_is_subdomain,
+    qualified,
+)
 
 ENV_FIELDS = (
     "metadata.name",

@@ -10,12 +10,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.core.paths import local_non_reserved
 from tiphys.validation.pods.placement import match_label_keys
 from tiphys.validation.pods.podoptions import POD, TEMPLATE, PodOptions, all_containers
 from tiphys.validation.pods.resources import is_divisible, is_huge_page
 from tiphys.validation.pods.security import host_sysctl
-from tiphys.validation.shared.common import Errors, Object, label_selector, selector_has_bad_value
+from tiphys.validation.shared.common import (
+    Errors,
+    label_selector,
+    selector_has_bad_value,
+)
 
 
 def waivers(old: Object | None, is_pod: bool) -> PodOptions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.api.pods.resources import container_sum
 from tiphys.validation.pods import placement, security
 from tiphys.validation.pods.container import (
@@ -26,7 +27,6 @@ from tiphys.validation.scheduling import preemption_policy
 from tiphys.validation.shared.common import (
     MAX_INT32,
     Errors,
-    Object,
     invalid_all,
     label,
     labels,

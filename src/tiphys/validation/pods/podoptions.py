@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tiphys.validation.shared.common import Object
+from tiphys.api.object import Object
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import fielderrors as field
+from tiphys.api.object import Object
 from tiphys.api.pods.qos import qos_class, qos_of
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import MIRROR, pod_metadata_and_spec
-from tiphys.validation.shared.common import Errors, Object, equal
+from tiphys.validation.shared.common import (
+    Errors,
+    equal,
+)
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta_update
 
 _MUTABLE = "only cpu and memory resources are mutable"

@@ -7,11 +7,19 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.podoptions import PodOptions
 from tiphys.validation.pods.podupdate import annotation_updates
 from tiphys.validation.pods.resources import is_native
-from tiphys.validation.shared.common import Errors, Object, immutable, invalid_all, label, name_is_subdomain, qualified
+from tiphys.validation.shared.common import (
+    Errors,
+    immutable,
+    invalid_all,
+    label,
+    name_is_subdomain,
+    qualified,
+)
 from tiphys.validation.shared.ip import dual_stack, legacy_ip
 from tiphys.validation.shared.objectmeta import validate_meta_update
 

@@ -11,12 +11,18 @@ from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.meta.fingerprints import fingerprint
+from tiphys.api.object import Object
 from tiphys.validation.pods import placement
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.pod import MIRROR, pod_annotations, pod_metadata_and_spec
 from tiphys.validation.pods.podoptions import PodOptions
 from tiphys.validation.pods.security import APPARMOR_CONTAINER
-from tiphys.validation.shared.common import MAX_INT32, Errors, Object, equal, sorted_map
+from tiphys.validation.shared.common import (
+    MAX_INT32,
+    Errors,
+    equal,
+    sorted_map,
+)
 from tiphys.validation.shared.internal import internal_value, pod_spec_diff, spec_diff
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta_update
 

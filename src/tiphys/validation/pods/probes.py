@@ -6,7 +6,12 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
-from tiphys.validation.shared.common import Errors, Object, invalid_all, non_negative
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    non_negative,
+)
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 _COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")

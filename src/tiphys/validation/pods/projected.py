@@ -8,10 +8,16 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.core.paths import file_mode, local_non_reserved
 from tiphys.validation.pods.env import field_ref, resource_field_ref
 from tiphys.validation.pods.podoptions import PodOptions
-from tiphys.validation.shared.common import Errors, Object, invalid_all, label_selector, name_is_subdomain
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    label_selector,
+    name_is_subdomain,
+)
 from tiphys.validation.shared.objectmeta import ANNOTATIONS_MAX
 
 VOLUME_FIELDS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")

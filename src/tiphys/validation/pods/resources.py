@@ -7,7 +7,14 @@ from collections.abc import Callable, Collection
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity, QuantityError
-from tiphys.validation.shared.common import NEGATIVE, NOT_POSITIVE, Errors, Object, invalid_all, label
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    NEGATIVE,
+    NOT_POSITIVE,
+    Errors,
+    invalid_all,
+    label,
+)
 
 HUGE_PAGES = "hugepages-"
 REQUESTS = "requests."

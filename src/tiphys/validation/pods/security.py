@@ -8,9 +8,13 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import json_text
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.core.paths import local_descending
 from tiphys.validation.pods.podoptions import PodOptions, all_containers
-from tiphys.validation.shared.common import Errors, Object, invalid_all
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+)
 
 SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
 SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"

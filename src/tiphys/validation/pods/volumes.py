@@ -9,10 +9,17 @@ from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.core.paths import file_mode, no_backsteps
 from tiphys.validation.pods.podoptions import PodOptions
 from tiphys.validation.pods.projected import downward_api_file, key_to_path, projected
-from tiphys.validation.shared.common import Errors, Object, invalid_all, label, name_is_label, name_is_subdomain
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    label,
+    name_is_label,
+    name_is_subdomain,
+)
 
 MORE_THAN_ONE = "may not specify more than 1 volume type"
 _HOST_PATH_TYPES = (

@@ -7,6 +7,7 @@ from functools import partial
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta.fingerprints import fingerprint
+from tiphys.api.object import Object
 from tiphys.validation.pods.placement import node_selector
 from tiphys.validation.pods.resources import is_extended
 from tiphys.validation.pods.volumes import csi_driver_name
@@ -28,7 +29,6 @@ from tiphys.validation.shared import ip
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,
-    Object,
     conditions,
     equal,
     label,

@@ -9,9 +9,16 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.cel.expression import Expression, Use
 from tiphys.validation.pods.volumes import csi_driver_name
-from tiphys.validation.shared.common import Errors, Object, invalid_all, one_of, qualified, subdomain
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    one_of,
+    qualified,
+    subdomain,
+)
 from tiphys.validation.shared.expressions import check
 
 MAX_EXPRESSION = 10 * 1024

@@ -11,6 +11,7 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.validation.pods.placement import node_selector
 from tiphys.validation.pods.volumes import csi_driver_name
 from tiphys.validation.resource.devices import (
@@ -24,7 +25,14 @@ from tiphys.validation.resource.devices import (
     taint,
     unique,
 )
-from tiphys.validation.shared.common import Errors, Object, equal, immutable, invalid_all, label, name_is_subdomain
+from tiphys.validation.shared.common import (
+    Errors,
+    equal,
+    immutable,
+    invalid_all,
+    label,
+    name_is_subdomain,
+)
 from tiphys.validation.shared.internal import internal_value
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 

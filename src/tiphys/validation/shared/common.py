@@ -14,8 +14,8 @@ from tiphys.api import fielderrors as field
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta import names
 from tiphys.api.meta.equality import equal as equal
+from tiphys.api.object import Object
 
-Object = dict[str, Any]
 Errors = list[FieldError]
 
 NEGATIVE = "must be greater than or equal to 0"

@@ -10,7 +10,7 @@ import json
 from functools import cache
 from typing import Any
 
-from tiphys.validation.shared.common import Object
+from tiphys.api.object import Object
 from tiphys.validation.shared.internaltypes import TABLE
 from tiphys.validation.shared.objectmeta import META_FIELDS
 

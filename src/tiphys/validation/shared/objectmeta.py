@@ -11,10 +11,10 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
+from tiphys.api.object import Object
 from tiphys.validation.shared.common import (
     Errors,
     NameCheck,
-    Object,
     equal,
     immutable,
     invalid_all,

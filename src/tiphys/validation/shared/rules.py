@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tiphys.validation.shared.common import Errors, Object, name_is_path_segment, name_is_subdomain
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    name_is_path_segment,
+    name_is_subdomain,
+)
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 
 Create = Callable[[Object], Errors]

@@ -7,7 +7,10 @@ from urllib.parse import urlsplit
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
-from tiphys.validation.shared.common import Errors, Object
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+)
 
 _FORM = "; desired format: https://host[/path]"
 

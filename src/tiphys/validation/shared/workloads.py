@@ -7,7 +7,14 @@ from typing import Any
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.selectors import SelectorError, selector_from_object
-from tiphys.validation.shared.common import Errors, Object, invalid_all, label_selector, non_negative, sorted_map
+from tiphys.api.object import Object
+from tiphys.validation.shared.common import (
+    Errors,
+    invalid_all,
+    label_selector,
+    non_negative,
+    sorted_map,
+)
 
 MISMATCH = "`selector` does not match template `labels`"
 

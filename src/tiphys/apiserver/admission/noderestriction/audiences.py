@@ -5,15 +5,12 @@ Source: KEP-4412, https://kubernetes.io/docs/reference/access-authn-authz/admiss
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
 from tiphys.apiserver.authz.references import claim_name
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
-
-Object = dict[str, Any]
 
 VERB = "request-serviceaccounts-token-audience"
 _MIGRATED = {

@@ -5,11 +5,8 @@ A node reads what its pods refer to, so a pod of its own making with a reference
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.apiserver.authz.references import objects_of
-
-Object = dict[str, Any]
 
 _HARMLESS = frozenset(
     (

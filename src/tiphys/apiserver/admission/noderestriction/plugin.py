@@ -10,6 +10,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.certificates import subject
 from tiphys.apiserver.admission.noderestriction.audiences import Audiences
@@ -21,8 +22,6 @@ from tiphys.apiserver.authz.node import NODE_PREFIX, node_of
 from tiphys.apiserver.authz.references import MIRROR
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.validation.shared.common import equal
-
-Object = dict[str, Any]
 
 _NODE_SIGNERS = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet")
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import Attributes
 from tiphys.apiserver.admission.policies.matching import Seen, match
 from tiphys.apiserver.admission.policies.requests import EXCLUDED, ConfigurationError, Surroundings
 from tiphys.apiserver.registry.registry import Registry
-
-Object = Mapping[str, Any]
 
 
 class Policy(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.cel import uses
 from tiphys.cel.environments import PER_CALL_LIMIT
 from tiphys.cel.evaluator import CostExceeded, Program
@@ -18,8 +19,6 @@ from tiphys.cel.expression import Expression, Scope, Use
 from tiphys.cel.library.authorizer import Answer, Question, ResourceCheck
 from tiphys.cel.library.authorizer import Authorizer as AuthorizerValue
 from tiphys.cel.values import CelError
-
-Object = dict[str, Any]
 
 BUDGET, MATCH_BUDGET = 10_000_000, 2_500_000
 

@@ -7,7 +7,6 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admissi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from tiphys.apiserver.admission.policies.mutation import MutatingPolicy, Mutation
     from tiphys.apiserver.admission.policies.requests import Surroundings
 
-Object = Mapping[str, Any]
 
 _GROUP = "admissionregistration.k8s.io"
 

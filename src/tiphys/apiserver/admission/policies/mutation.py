@@ -14,14 +14,13 @@ from tiphys.api.apply.fieldset import FieldSetError
 from tiphys.api.apply.merging import merge
 from tiphys.api.apply.shapes import LEAF, Plan, plan_of, shape_of
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.patch.failures import PatchError
 from tiphys.api.patch.jsonpatch import json_patch
 from tiphys.api.schema import Schema
 from tiphys.apiserver.admission.policies.expressions import Compiled, Input, OutOfBudget, PolicyExpressions
 from tiphys.cel.expression import Use
 from tiphys.cel.values import Duration, Message, Optional, Timestamp
-
-Object = dict[str, Any]
 
 _TEST_FAILED = "test failed"
 

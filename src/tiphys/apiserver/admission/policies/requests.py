@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from tiphys.api import conversion
 from tiphys.api.meta.selectors import selector_from_object
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.apiserver.admission.attributes import Attributes
 from tiphys.apiserver.admission.policies.expressions import Input, Unanswered
@@ -20,7 +21,6 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.cel.library.authorizer import Answer, Question
 from tiphys.cel.patience import Patience
 
-Object = dict[str, Any]
 _Found = TypeVar("_Found")
 
 _GROUP = "admissionregistration.k8s.io"

@@ -5,10 +5,10 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CONNECT, CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.authz.authorizer import Authorizer
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tiphys.apiserver.admission.policies.asked import Compiled
     from tiphys.apiserver.admission.policies.validation import Denial, ValidatingPolicy
 
-Object = Mapping[str, Any]
 
 _GROUP = "admissionregistration.k8s.io"
 _CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413}

@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiphys.api import conversion, errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.selectors import Selector, selector_from_object
+from tiphys.api.object import Object
 from tiphys.api.patch.failures import PatchError
 from tiphys.api.patch.jsonpatch import json_patch
 from tiphys.api.scheme import GroupVersionKind, Resource
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 GROUP = "admissionregistration.k8s.io"
 _TIMEOUT_SECONDS = 10

@@ -17,11 +17,10 @@ from tiphys.api import errors
 from tiphys.api.codec import jsontext
 from tiphys.api.codec.typed import type_name
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CONNECT, Attributes
 from tiphys.apiserver.admission.request import admission_request
-
-Object = dict[str, Any]
 
 VERSIONS = ("v1", "v1beta1")
 _GROUP = "admission.k8s.io"

@@ -5,10 +5,9 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/bi
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors, fielderrors
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.pods.conditions import set_pod_condition
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE
@@ -25,8 +24,6 @@ from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.strategy import Finish, Write, keep
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 _BINDING = GroupVersionKind("", "v1", "Binding")
 

@@ -5,14 +5,11 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/ and the 
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors
 from tiphys.api.meta.conditions import find_condition, set_condition
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.pods.conditions import is_ready
-
-Object = dict[str, Any]
 
 _ALLOWED = "DisruptionAllowed"
 _MAX_REMEMBERED = 2000

@@ -5,9 +5,8 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/co
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors
+from tiphys.api.object import Object
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import list_options
@@ -16,8 +15,6 @@ from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 _NAME = "etcd-0"
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote as escape
 from urllib.parse import urlencode
 
 from tiphys.api import errors
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CONNECT, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -34,8 +35,6 @@ from tiphys.apiserver.streaming.translate import StreamOptions
 from tiphys.apiserver.webhooks.client import ready_endpoints
 from tiphys.wire.http import Response, Transport
 from tiphys.wire.websocket import is_websocket
-
-Object = dict[str, Any]
 
 _KUBELET_PORT = 10250
 

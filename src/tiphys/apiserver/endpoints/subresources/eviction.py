@@ -5,11 +5,10 @@ Source: https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors, fielderrors
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.selectors import selector_from_object
+from tiphys.api.object import Object
 from tiphys.api.pods.conditions import set_pod_condition
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE
@@ -31,8 +30,6 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import no_validation
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 _EVICTION = GroupVersionKind("policy", "v1", "Eviction")
 _UNREADABLE = "ignoreStoreReadErrorWithClusterBreakingPotential"

@@ -6,12 +6,11 @@ https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors
 from tiphys.api.credentials import bearer_token
 from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector, parse_label_selector
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.authn.authenticator import Rejected
@@ -28,8 +27,6 @@ from tiphys.apiserver.endpoints.writing import attributes_of, manage
 from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.validation import validate_create
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
 

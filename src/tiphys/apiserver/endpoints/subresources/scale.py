@@ -6,18 +6,16 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resource
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.apply import Filter, from_scale, to_scale
 from tiphys.api.apply.scale import Paths
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.selectors import selector_from_labels, selector_from_object
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.registry.updating import EndpointRules, ObjectRules
-
-Object = dict[str, Any]
 
 SCALE = GroupVersionKind("autoscaling", "v1", "Scale")
 _OLD_VERSIONS = {"apps": ("v1beta1", "v1beta2")}

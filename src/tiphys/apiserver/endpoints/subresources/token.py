@@ -5,11 +5,10 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resou
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors, fielderrors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.timestamps import format_time
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -26,8 +25,6 @@ from tiphys.apiserver.endpoints.writing import attributes_of
 from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.wire.http import Response
-
-Object = dict[str, Any]
 
 _REQUEST = GroupVersionKind("authentication.k8s.io", "v1", "TokenRequest")
 _MIN_SECONDS, _MAX_SECONDS = 600, 1 << 32

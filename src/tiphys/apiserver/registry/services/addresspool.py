@@ -9,14 +9,13 @@ import ipaddress
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.apiserver.registry import creating
 from tiphys.apiserver.registry.making import owned, prepared
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.storage.objects import Exists, Stale
 
-Object = dict[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 GROUP = "networking.k8s.io"

@@ -5,14 +5,11 @@ Source: https://kubernetes.io/docs/concepts/services-networking/dual-stack/
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api import errors, fielderrors
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.services.fields import is_external_name, is_headless, same_addresses, same_families
 from tiphys.validation.core.service import cluster_ip_fields
-
-Object = dict[str, Any]
 
 SINGLE, REQUIRE, PREFER = "SingleStack", "RequireDualStack", "PreferDualStack"
 _POLICY = "spec.ipFamilyPolicy"

@@ -6,11 +6,8 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/se
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.validation.core.service import externally_accessible
-
-Object = dict[str, Any]
 
 
 def is_external_name(service: Object) -> bool:

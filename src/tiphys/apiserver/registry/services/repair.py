@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.services.addresspool import GROUP, AddressTaken, OutOfRange
 from tiphys.apiserver.registry.services.families import family_of
@@ -19,7 +20,6 @@ from tiphys.apiserver.registry.services.services import ServiceStrategy
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 SIGHTINGS = 3
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import random
-from typing import Any
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.registries import Registries
@@ -34,8 +34,6 @@ from tiphys.apiserver.registry.services.fields import (
 from tiphys.apiserver.registry.services.portpool import NoPortLeft, PortPool, PortTaken
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write
 from tiphys.apiserver.storage.objects import Stale
-
-Object = dict[str, Any]
 
 _TAKEN = "provided port is already allocated"
 _MADE_UP = 32768

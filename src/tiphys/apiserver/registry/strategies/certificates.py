@@ -5,14 +5,11 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-sign
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 from tiphys.validation.subresources import validate_csr_approval
-
-Object = dict[str, Any]
 
 _APPROVALS = ("Approved", "Denied")
 

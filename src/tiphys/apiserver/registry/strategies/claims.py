@@ -7,11 +7,11 @@ only with one on ``resourceclaims/driver``, by the driver's name. Source: KEP-50
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from tiphys.api import fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.names import dns1123_subdomain
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.authn.serviceaccounts import NODE_NAME as NODE_NAME_KEY
 from tiphys.apiserver.authn.serviceaccounts import split_name
@@ -20,8 +20,6 @@ from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, keep
 from tiphys.validation.shared.common import equal
-
-Object = dict[str, Any]
 
 _LABEL = "resource.kubernetes.io/admin-access"
 

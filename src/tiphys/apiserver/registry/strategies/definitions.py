@@ -6,12 +6,9 @@ Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/cust
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.meta.conditions import set_condition
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.strategy import Strategy, Write, copy_field
-
-Object = dict[str, Any]
 
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 TERMINATING = "Terminating"

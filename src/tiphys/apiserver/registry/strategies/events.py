@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from tiphys import validation
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+from tiphys.apiserver.registry.strategy import (
+    Strategy,
+    Write,
+)
 
 _NEW = GroupVersionKind("events.k8s.io", "v1", "Event")
 

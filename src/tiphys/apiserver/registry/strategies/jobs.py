@@ -5,7 +5,11 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#specifyin
 
 from __future__ import annotations
 
-from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+from tiphys.api.object import Object
+from tiphys.apiserver.registry.strategy import (
+    Strategy,
+    Write,
+)
 
 _NAME_LABELS = ("job-name", "batch.kubernetes.io/job-name")
 _UID_LABELS = ("controller-uid", "batch.kubernetes.io/controller-uid")

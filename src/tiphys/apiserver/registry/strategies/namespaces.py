@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 from tiphys.validation.subresources import validate_namespace_finalize
-
-Object = dict[str, Any]
 
 KUBERNETES = "kubernetes"
 _NAME_LABEL = "kubernetes.io/metadata.name"

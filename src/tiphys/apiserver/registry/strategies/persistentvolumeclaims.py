@@ -5,7 +5,11 @@ Source: KEP-1495 (volume populators), KEP-3294 (data sources of other namespaces
 
 from __future__ import annotations
 
-from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+from tiphys.api.object import Object
+from tiphys.apiserver.registry.strategy import (
+    Strategy,
+    Write,
+)
 
 _SOURCE, _REFERENCE = "dataSource", "dataSourceRef"
 _OLD_KINDS = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tiphys.apiserver.registry.strategy import Object, Strategy, Write, copy_field
+from tiphys.api.object import Object
+from tiphys.apiserver.registry.strategy import (
+    Strategy,
+    Write,
+    copy_field,
+)
 
 _SINCE = "lastPhaseTransitionTime"
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.pods.apparmor import profiles_from_annotations
 from tiphys.api.pods.qos import qos_class
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep, keep_metadata
 from tiphys.validation.shared.ip import warn_ip
 from tiphys.validation.subresources import validate_ephemeral_containers_update, validate_pod_resize
-
-Object = dict[str, Any]
 
 _STATUS_KEEPS_METADATA = ("ownerReferences", "deletionTimestamp")
 

@@ -6,18 +6,17 @@ Source: KEP-3488 and KEP-3962.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tiphys.api import fielderrors
 from tiphys.api.fielderrors import FieldError
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.authz.authorizer import MASTERS, Access, Authorizer
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.kinds import FACTS
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, keep
-
-Object = dict[str, Any]
 
 GROUP = "admissionregistration.k8s.io"
 

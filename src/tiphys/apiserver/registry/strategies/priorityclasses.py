@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from tiphys.api import errors
-from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+from tiphys.api.object import Object
+from tiphys.apiserver.registry.strategy import (
+    Strategy,
+    Write,
+)
 from tiphys.validation.scheduling import SYSTEM_CLASSES
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.apiserver.authz.escalation import EscalationGuard
 from tiphys.apiserver.authz.rbac import GROUP
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, keep
 
-Object = dict[str, Any]
 Check = Callable[[str, Object, Object | None, Write], Awaitable[None]]
 
 

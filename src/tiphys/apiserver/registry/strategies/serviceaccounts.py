@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tiphys.apiserver.registry.strategy import Object, Strategy, Write
+from tiphys.api.object import Object
+from tiphys.apiserver.registry.strategy import (
+    Strategy,
+    Write,
+)
 
 
 class ServiceAccountStrategy(Strategy):

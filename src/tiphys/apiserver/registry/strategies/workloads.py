@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from tiphys.api.defaults.aliases import TEMPLATE_GENERATION
-from tiphys.apiserver.registry.strategy import Object, Strategy, Write, annotations_of, copy_field
+from tiphys.api.object import Object
+from tiphys.apiserver.registry.strategy import (
+    Strategy,
+    Write,
+    annotations_of,
+    copy_field,
+)
 from tiphys.validation.shared.common import equal, name_is_subdomain
 
 

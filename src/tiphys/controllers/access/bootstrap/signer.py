@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import CONFIG_MAPS, SECRETS
-from tiphys.controlkit.objects import Object, copy
+from tiphys.controlkit.objects import (
+    copy,
+)
 from tiphys.controllers.access.bootstrap import tokens
 from tiphys.controllers.context import ControllerContext
 

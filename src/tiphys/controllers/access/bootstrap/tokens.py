@@ -10,7 +10,10 @@ import json
 import re
 from datetime import datetime
 
-from tiphys.controlkit.objects import Object, name_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    name_of,
+)
 
 NAMESPACE = "kube-system"
 SECRET_TYPE = "bootstrap.kubernetes.io/token"

@@ -6,8 +6,13 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-boot
 from __future__ import annotations
 
 from tiphys.api.credentials import subject_of
+from tiphys.api.object import Object
 from tiphys.client.resources import CERTIFICATE_SIGNING_REQUESTS, SUBJECT_ACCESS_REVIEWS
-from tiphys.controlkit.objects import Object, copy, status_of, timestamp
+from tiphys.controlkit.objects import (
+    copy,
+    status_of,
+    timestamp,
+)
 from tiphys.controlkit.queue import RateLimiter
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.access.certificates import requests

@@ -9,9 +9,14 @@ import base64
 import binascii
 import logging
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import CERTIFICATE_SIGNING_REQUESTS
-from tiphys.controlkit.objects import Object, name_of, parse_time, status_of
+from tiphys.controlkit.objects import (
+    name_of,
+    parse_time,
+    status_of,
+)
 from tiphys.controllers.context import ControllerContext
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tiphys.api.credentials import subject_of
-from tiphys.controlkit.objects import Object, status_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    status_of,
+)
 
 if TYPE_CHECKING:
     from cryptography import x509

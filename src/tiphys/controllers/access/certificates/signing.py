@@ -10,8 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tiphys.api.gotext import quote
+from tiphys.api.object import Object
 from tiphys.client.resources import CERTIFICATE_SIGNING_REQUESTS
-from tiphys.controlkit.objects import Object, copy, status_of, timestamp
+from tiphys.controlkit.objects import (
+    copy,
+    status_of,
+    timestamp,
+)
 from tiphys.controlkit.queue import RateLimiter
 from tiphys.controllers.access.certificates import requests
 from tiphys.controllers.config import KeyPair

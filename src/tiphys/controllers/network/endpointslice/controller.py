@@ -5,11 +5,18 @@ Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
 
 from __future__ import annotations
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from tiphys.controlkit.controller import Result
-from tiphys.controlkit.objects import Object, is_deleting, labels_of, name_of, namespace_of, split_key
+from tiphys.controlkit.objects import (
+    is_deleting,
+    labels_of,
+    name_of,
+    namespace_of,
+    split_key,
+)
 from tiphys.controlkit.podcontrol import namespace_is_terminating
 from tiphys.controlkit.queue import RateLimiter
 from tiphys.controlkit.retry import TryAgain

@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#traffic-dis
 
 from __future__ import annotations
 
-from tiphys.controlkit.objects import Object
+from tiphys.api.object import Object
 
 CLOSE = frozenset(("PreferClose", "PreferSameZone", "PreferSameNode"))
 

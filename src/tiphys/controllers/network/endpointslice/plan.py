@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tiphys.api.object import Object
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     controller_reference,
     copy,

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tiphys.controlkit.objects import Object, generation_of, namespace_of, uid_of
+from tiphys.api.object import Object
+from tiphys.controlkit.objects import (
+    generation_of,
+    namespace_of,
+    uid_of,
+)
 from tiphys.controllers.network.endpointslice.plan import SERVICE_NAME
 
 _DELETED = -1

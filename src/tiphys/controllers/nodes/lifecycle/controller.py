@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from tiphys.api.object import Object
 from tiphys.api.scheduling.taints import NO_EXECUTE, NOT_READY, UNREACHABLE
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import LEASES, NODES, PODS
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     condition,
     copy,
     key_of,

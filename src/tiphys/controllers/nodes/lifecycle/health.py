@@ -10,8 +10,16 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from tiphys.api.object import Object
 from tiphys.api.scheduling.taints import NO_SCHEDULE, NOT_READY, UNREACHABLE, UNSCHEDULABLE
-from tiphys.controlkit.objects import Object, condition, copy, find_condition, labels_of, parse_time, timestamp
+from tiphys.controlkit.objects import (
+    condition,
+    copy,
+    find_condition,
+    labels_of,
+    parse_time,
+    timestamp,
+)
 from tiphys.controllers.nodes.taints import Taint
 
 CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     copy,
     key_of,

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.controlkit.events import reference
-from tiphys.controlkit.objects import Object, annotations_of, copy, name_of, namespace_of, set_annotation, uid_of
+from tiphys.controlkit.objects import (
+    annotations_of,
+    copy,
+    name_of,
+    namespace_of,
+    set_annotation,
+    uid_of,
+)
 from tiphys.controllers.volumes.persistentvolumes.matching import is_bound_to
 
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tiphys.api.meta.quantity import Quantity
+from tiphys.api.object import Object
 from tiphys.controlkit.objects import (
-    Object,
     annotations_of,
     created_at,
     is_deleting,
