@@ -109,6 +109,8 @@ class Resource:
     """Of a custom resource: its definition is being deleted."""
     conversion: str = "None"
     """Of a custom resource: how objects get from one version to another."""
+    webhook: Mapping[str, Any] | None = field(default=None, hash=False, compare=False)
+    """Of a custom resource that a webhook converts: ``spec.conversion.webhook`` of its definition."""
     list_name: str = ""
     """The kind of lists, where it is not the kind with ``List`` behind it."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tiphys.api.resources import builtin_scheme
-from tiphys.api.scheme import Scheme
+from tiphys.api.scheme import Resource, Scheme
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.admission.plugins import make_plugins
 from tiphys.apiserver.authn import setup as authentication
@@ -41,8 +41,11 @@ from tiphys.apiserver.registry.strategies.claims import device_strategies
 from tiphys.apiserver.registry.strategies.policies import policy_strategies
 from tiphys.apiserver.registry.strategies.roles import grant_strategies
 from tiphys.apiserver.storage.compactor import Compactor
+from tiphys.apiserver.storage.converted import Conversions
+from tiphys.apiserver.storage.entry import Codec
 from tiphys.apiserver.storage.feed import Feed, TooLargeRevision
 from tiphys.apiserver.webhooks.client import WebhookClient
+from tiphys.apiserver.webhooks.figures import ConversionFigures
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
 from tiphys.store.backend import Backend, StoreError
@@ -104,6 +107,9 @@ class APIServer:
             | device_strategies(self.registries, self.authorization.authorizer)
         )
         self.webhooks = WebhookClient(self.registries)
+        self._conversions = ConversionFigures()
+        self.metrics.add_source(self._conversions.collect)
+        self.registries.conversions = self._conversions_of
         self.admission = AdmissionChain(
             make_plugins(config, self.registries, self.authorization.authorizer, self.webhooks)
         )
@@ -142,6 +148,20 @@ class APIServer:
             browsers=_browsers(config),
         )
         self.handler: Handler = build_chain(parts, router)
+
+    def _conversions_of(self, resource: Resource, codec: Codec) -> Conversions:
+        from tiphys.apiserver.crd.converting import ConversionWebhook, WebhookConversions
+        from tiphys.apiserver.crd.stored import StoredCodec
+
+        assert isinstance(codec, StoredCodec)
+        webhook = ConversionWebhook(
+            resource,
+            caller=self.webhooks,
+            uid=self.registries.ids.uid,
+            clock=self.clock,
+            figures=self._conversions,
+        )
+        return WebhookConversions(resource, codec, webhook, self._runner)
 
     async def oversized(self, request: Request) -> Response:
         """The answer to a request whose body is so large that it was not read."""

@@ -55,9 +55,8 @@ def resource_of(obj: Object) -> Resource | None:
     if not all(names.get(key) for key in ("plural", "singular", "kind", "listKind")):
         return None
     served = sorted((v["name"] for v in spec["versions"] if v.get("served")), key=version_priority)
-    versions = {
-        v["name"]: _version(v, spec, names["kind"]) for v in spec["versions"] if v.get("served") or v["storage"]
-    }
+    versions = {v["name"]: _version(v, spec, names["kind"]) for v in spec["versions"]}
+    conversion = spec.get("conversion") or {}
     return Resource(
         group=spec["group"],
         plural=names["plural"],
@@ -69,13 +68,14 @@ def resource_of(obj: Object) -> Resource | None:
         verbs=VERBS,
         short_names=tuple(names.get("shortNames") or ()),
         categories=tuple(names.get("categories") or ()),
-        subresources=_all_subresources(versions.values()),
+        subresources=_all_subresources(versions[name] for name in served),
         definitions={name: definition_name(version.gvk) for name, version in versions.items()},
         storage_prefix=f"{spec['group']}/{names['plural']}",
         builtin=False,
         custom=versions,
         terminating=is_condition(conditions, "Terminating"),
-        conversion=(spec.get("conversion") or {}).get("strategy") or "None",
+        conversion=conversion.get("strategy") or "None",
+        webhook=conversion.get("webhook"),
         list_name=names["listKind"],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 from tiphys.api import errors
@@ -17,12 +18,13 @@ from tiphys.api.schema import Schema
 from tiphys.api.scheme import CustomVersion, Resource, ScalePaths
 from tiphys.api.tables.tables import IncludeObject, partial_metadata
 from tiphys.apiserver.call import Call
-from tiphys.apiserver.crd.stored import CustomCodec, in_version
+from tiphys.apiserver.crd.stored import CustomCodec, StoredCodec, in_version
 from tiphys.apiserver.crd.strategy import CustomStrategy
 from tiphys.apiserver.endpoints.options import WriteOptions
 from tiphys.apiserver.endpoints.subresources.scale import ScaleTarget, scale_of
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.storage.converted import Conversions, ConvertedStore, StoredStore
 from tiphys.apiserver.storage.selection import NAME, NAMESPACE
 from tiphys.validation.custom.objects import number_at, text_at
 
@@ -32,8 +34,13 @@ CUSTOM_PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 def custom_target(
     resource: Resource, version: str, registry: Registry, subresource: str, watch_seconds: float
 ) -> Target:
-    """The target of a path, with the registry under the rules of its version."""
+    """The target of a path, with the registry under the rules of its version, and in it if a webhook converts."""
     own = registry.under(CustomStrategy(resource, version))
+    if isinstance(own.store, StoredStore):
+        codec = own.store.codec
+        assert isinstance(codec, StoredCodec)
+        own.store = own.store.in_version(version, resource.storage_version, codec.of(version))
+        own.resource = replace(resource, storage_version=version)
     kind = CustomScaleTarget if subresource == "scale" else CustomTarget
     return kind(resource, version, own, subresource, watch_seconds)
 
@@ -51,7 +58,8 @@ class CustomTarget(Target):
 
     @cached_property
     def is_stored_version(self) -> bool:
-        return self.version == self.resource.storage_version
+        """Whether the registry has objects as they are shown: what a webhook converts is converted below it."""
+        return self.version == self.registry.resource.storage_version
 
     # -- objects
 
@@ -94,26 +102,23 @@ class CustomTarget(Target):
         return self.prepared(obj)
 
     def show(self, stored: Object) -> Object:
-        return stored if self.is_stored_version else in_version(self._checked(stored), self.custom)
+        return stored if self.is_stored_version else in_version(stored, self.custom)
 
     def merge(self, stored: Object | None, changed: Object) -> Object:
         if self.is_stored_version or changed.get("apiVersion") != self.gvk.api_version:
             return changed
-        return {**self._checked(changed), "apiVersion": self.stored.api_version}
-
-    def _checked(self, obj: Object) -> Object:
-        """Refuse what only a webhook could convert."""
-        if self.resource.conversion == "Webhook":
-            raise errors.from_code(
-                500, "spec.conversion.strategy Webhook of a CustomResourceDefinition is not supported"
-            )
-        return obj
+        return {**changed, "apiVersion": self.stored.api_version}
 
     def converter(self, obj: Object, source: str, target: str) -> tuple[Object, Schema] | None:
         versions = {version.gvk.api_version: version for version in self.resource.custom.values()}
         if source not in versions or target not in versions:
             return None
         return {**obj, "apiVersion": target}, versions[target].tree
+
+    @property
+    def conversions(self) -> Conversions | None:
+        store = self.registry.store
+        return store.stored.conversions if isinstance(store, ConvertedStore) else None
 
     # -- selections and tables
 

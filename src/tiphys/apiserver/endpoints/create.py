@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tiphys.api.meta.copying import copy
 from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -11,6 +12,7 @@ from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import write_options
 from tiphys.apiserver.endpoints.respond import show_entry
 from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.versions import Versions
 from tiphys.apiserver.endpoints.writing import attributes_of, dedup_owner_references, manage, validator
 from tiphys.apiserver.registry import creating
 from tiphys.wire.http import Response
@@ -26,9 +28,16 @@ async def create(call: Call, target: Target, admission: AdmissionChain) -> Respo
         obj = target.decode(call, options)
         _own_metadata(obj, target, write.namespace)
         dedup_owner_references(obj, call)
-        return manage(target, None, obj, options, write.now)
+        return obj
 
-    obj = await aside(read) if write.big else read()
+    sent = await aside(read) if write.big else read()
+    versions = Versions(target)
+
+    def managed() -> Object:
+        own = sent if target.conversions is None else copy(sent)
+        return manage(target, None, own, options, write.now, versions)
+
+    obj = await versions.settle(managed, big=write.big)
     attributes = attributes_of(call, target, CREATE, options)
     attributes.name, attributes.object = obj["metadata"].get("name", ""), obj
     if target.is_namespaces:

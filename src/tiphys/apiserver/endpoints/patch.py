@@ -20,6 +20,7 @@ from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import WriteOptions, write_options
 from tiphys.apiserver.endpoints.respond import show_entry
 from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.versions import Versions
 from tiphys.apiserver.endpoints.writing import (
     attributes_of,
     check_name,
@@ -43,8 +44,10 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
     write = target.write(call, options, target.subresource)
     write.big = write.big or (media == JSON_PATCH and _may_copy(call.request.body))
 
+    versions = Versions(target)
+
     def read() -> Change:
-        return _change(call, target, media, options, write.now)
+        return _change(call, target, media, options, write.now, versions)
 
     change = await aside(read) if write.big else read()
 
@@ -53,7 +56,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
             old = None if stored is None else target.working(stored)
             return old, change(old)
 
-        old, new = await aside(changed) if write.big else changed()
+        old, new = await versions.settle(changed, big=write.big)
         _check(call, target, old, new, write.namespace)
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
@@ -98,9 +101,9 @@ def _check(call: Call, target: Target, old: Object | None, new: Object, namespac
     check_name(new, call.info.name, namespace)
 
 
-def _change(call: Call, target: Target, media: str, options: WriteOptions, now: str) -> Change:
+def _change(call: Call, target: Target, media: str, options: WriteOptions, now: str, versions: Versions) -> Change:
     if media == APPLY_PATCH:
-        return _apply(call, target, options, now)
+        return _apply(call, target, options, now, versions)
 
     def change(old: Object | None) -> Object:
         if old is None:
@@ -109,12 +112,12 @@ def _change(call: Call, target: Target, media: str, options: WriteOptions, now: 
         for warning in decoded.warnings:
             call.warn(warning)
         call.empties[:] = decoded.empties
-        return manage(target, old, target.prepared(decoded.object), options, now)
+        return manage(target, old, target.prepared(decoded.object), options, now, versions)
 
     return change
 
 
-def _apply(call: Call, target: Target, options: WriteOptions, now: str) -> Change:
+def _apply(call: Call, target: Target, options: WriteOptions, now: str, versions: Versions) -> Change:
     applied, doubled = read_applied(call.request.body)
 
     def change(old: Object | None) -> Object:
@@ -128,7 +131,7 @@ def _apply(call: Call, target: Target, options: WriteOptions, now: str) -> Chang
             now,
             target.subresource,
             filters=target.filters,
-            convert=target.converter,
+            convert=versions.convert,
         )
         # Keys that come twice are told of last: what apply has against the object counts more.
         if doubled and options.field_validation == "Strict":

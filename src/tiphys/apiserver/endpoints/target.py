@@ -32,6 +32,7 @@ from tiphys.apiserver.endpoints.options import ListOptions, WriteOptions
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.registry.updating import EndpointRules, ObjectRules, StatusRules
+from tiphys.apiserver.storage.converted import Conversions
 from tiphys.apiserver.storage.fields import ALIASES, positions, unsupported
 from tiphys.apiserver.storage.selection import NAME, NAMESPACE, FieldTerm, Selection
 
@@ -174,6 +175,11 @@ class Target:
         wanted = self.resource.gvk(versions[target])
         converted = conversion.convert(obj, self.resource.gvk(versions[source]), wanted)
         return converted, schema_for(wanted)
+
+    @property
+    def conversions(self) -> Conversions | None:
+        """Who converts objects between versions, if that is a matter of asking a webhook."""
+        return None
 
     @property
     def has_columns(self) -> bool:

@@ -12,6 +12,7 @@ from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import write_options
 from tiphys.apiserver.endpoints.respond import show_entry
 from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.versions import Versions
 from tiphys.apiserver.endpoints.writing import (
     attributes_of,
     check_name,
@@ -39,12 +40,14 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
     check_name(sent, call.info.name, write.namespace)
     dedup_owner_references(sent, call)
 
+    versions = Versions(target)
+
     async def transform(stored: Object | None) -> Object:
         def change() -> tuple[Object | None, Object]:
             old = None if stored is None else target.working(stored)
-            return old, manage(target, old, copy(sent), options, write.now)
+            return old, manage(target, old, copy(sent), options, write.now, versions)
 
-        old, new = await aside(change) if write.big else change()
+        old, new = await versions.settle(change, big=write.big)
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
         await admission.mutate(attributes)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tiphys.api import errors
 from tiphys.apiserver.call import Call
+from tiphys.apiserver.endpoints.convertedwatch import ConvertedChanges
 from tiphys.apiserver.endpoints.negotiation import TABLE, Form, negotiate
 from tiphys.apiserver.endpoints.options import ListOptions, list_options
 from tiphys.apiserver.endpoints.respond import headers_of
@@ -21,6 +22,7 @@ from tiphys.apiserver.endpoints.views import include_of
 from tiphys.apiserver.endpoints.watchevents import bookmark, encoder, error_event, failure_event, media_of
 from tiphys.apiserver.storage.cacher import READY_SECONDS
 from tiphys.apiserver.storage.changes import ADDED, Change
+from tiphys.apiserver.storage.converted import ConvertedStore
 from tiphys.apiserver.storage.feed import TooLargeRevision
 from tiphys.apiserver.storage.listing import parse_revision
 from tiphys.apiserver.storage.selection import Selection
@@ -136,34 +138,41 @@ async def _run(plan: Plan, sink: Sink) -> None:
 async def _show(plan: Plan, sink: Sink) -> None:
     watch = OpenWatch(sink, plan.form)
     encode = encoder(plan.target, plan.form)
-    cacher = plan.target.registry.store.cacher
+    store = plan.target.registry.store
+    cacher = store.cacher
     closed = asyncio.ensure_future(sink.wait_closed())
     deadline = asyncio.get_running_loop().time() + plan.seconds
+    converted = ConvertedChanges(store, plan.selection, encode, watch) if isinstance(store, ConvertedStore) else None
+    helper = None if converted is None else asyncio.ensure_future(converted.run())
     try:
         revision = plan.start
         if revision is None:
             revision = await _send_existing(plan, sink, encode)
         elif revision > cacher.feed.revision:
             await _wait_for(plan, revision, closed, deadline)
-        group = _catch_up(plan, watch, sink, encode, revision)
+        member = watch if converted is None else converted
+        group = _catch_up(plan, member, sink, encode, revision)
         plan.initialized()
         if group is None:
             return
         try:
             await _until_end(watch, closed, deadline)
-            if plan.bookmarks and plan.seconds > _SHORT:
+            is_complete = converted is None or converted.is_idle
+            if plan.bookmarks and plan.seconds > _SHORT and is_complete:
                 watch.write(bookmark(plan.target, plan.form, cacher.feed.revision))
         finally:
-            cacher.watchers.leave(watch, group)
+            cacher.watchers.leave(member, group)
     finally:
         closed.cancel()
+        if helper is not None:
+            helper.cancel()
 
 
 async def _send_existing(plan: Plan, sink: Sink, encode: Encode) -> int:
     """Show every object that matches; gives the revision at which they were read."""
-    cacher = plan.target.registry.store.cacher
-    revision = cacher.feed.revision
-    entries = cacher.select(plan.selection)
+    store = plan.target.registry.store
+    revision = store.cacher.feed.revision
+    entries = await store.select(plan.selection)
     size = 0
     for entry in entries:
         line = encode(ADDED, entry, Change(entry.revision, entry, None))
@@ -188,7 +197,9 @@ async def _wait_for(plan: Plan, revision: int, closed: asyncio.Future[None], dea
     await asyncio.gather(reached, return_exceptions=True)
 
 
-def _catch_up(plan: Plan, watch: OpenWatch, sink: Sink, encode: Encode, revision: int) -> Group | None:
+def _catch_up(
+    plan: Plan, member: OpenWatch | ConvertedChanges, sink: Sink, encode: Encode, revision: int
+) -> Group | None:
     """Show what changed after ``revision`` and join the group, in one step, so that nothing is missed or doubled."""
     cacher = plan.target.registry.store.cacher
     missed = cacher.since(revision)
@@ -196,7 +207,10 @@ def _catch_up(plan: Plan, watch: OpenWatch, sink: Sink, encode: Encode, revision
         message = f"too old resource version: {revision} ({cacher.oldest})"
         sink.write(error_event(plan.form, errors.expired(message)))
         return None
-    group = cacher.watchers.join(watch, plan.selection, form_key(plan, watch), encode)
+    selection = plan.selection
+    if isinstance(member, ConvertedChanges):
+        selection, encode = member.selection, member.take
+    group = cacher.watchers.join(member, selection, form_key(plan, member), encode)
     if plan.bookmarks and group.bookmark is None:
         group.bookmark = lambda at: bookmark(plan.target, plan.form, at)
     if missed and (data := group.render(missed)):
@@ -209,8 +223,8 @@ async def _until_end(watch: OpenWatch, closed: asyncio.Future[None], deadline: f
     await asyncio.wait((watch.ended, closed), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
-def form_key(plan: Plan, watch: OpenWatch) -> tuple[object, ...]:
+def form_key(plan: Plan, watch: OpenWatch | ConvertedChanges) -> tuple[object, ...]:
     """Watches with equal keys get the same bytes. A table's first event has the columns, so tables are not shared."""
-    own = id(watch) if plan.form.kind == TABLE else 0
+    own = id(watch) if plan.form.kind == TABLE or isinstance(watch, ConvertedChanges) else 0
     gvk = plan.target.gvk
     return (gvk.group, gvk.version, plan.form, plan.bookmarks, own)

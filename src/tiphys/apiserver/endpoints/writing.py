@@ -15,6 +15,7 @@ from tiphys.apiserver.authz.authorizer import Decision, Verdict, access_of, refu
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import WriteOptions
 from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.versions import Versions
 
 
 def attributes_of(call: Call, target: Target, operation: str, options: WriteOptions) -> Attributes:
@@ -58,7 +59,9 @@ def _operation_options(call: Call, operation: str, options: WriteOptions) -> Obj
     return found
 
 
-def manage(target: Target, old: Object | None, new: Object, options: WriteOptions, now: str) -> Object:
+def manage(
+    target: Target, old: Object | None, new: Object, options: WriteOptions, now: str, versions: Versions
+) -> Object:
     """``new`` with the managed fields of this write."""
     return update_managed_fields(
         old,
@@ -69,7 +72,7 @@ def manage(target: Target, old: Object | None, new: Object, options: WriteOption
         now,
         target.subresource,
         filters=target.filters,
-        convert=target.converter,
+        convert=versions.convert,
     )
 
 

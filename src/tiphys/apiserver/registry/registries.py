@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from tiphys.api.scheme import Resource, Scheme
+from collections.abc import Callable
+from typing import Any
+
+from tiphys.api import conversion
+from tiphys.api.scheme import GroupVersionKind, Resource, Scheme
 from tiphys.apiserver.registry.kinds import from_facts
 from tiphys.apiserver.registry.registry import Ids, Registry
 from tiphys.apiserver.registry.strategy import Strategy
 from tiphys.apiserver.storage.cacher import Cacher
+from tiphys.apiserver.storage.converted import Conversions, StoredStore
 from tiphys.apiserver.storage.entry import Codec
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.apiserver.storage.fields import selector_of
@@ -14,6 +19,8 @@ from tiphys.apiserver.storage.leases import Leases
 from tiphys.apiserver.storage.objects import MustRewrite, ObjectStore
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
+
+Object = dict[str, Any]
 
 _KEPT_AS = {("events.k8s.io", "events"): ("", "events")}
 """Resources that show objects of another group's resource."""
@@ -37,6 +44,8 @@ class Registries:
         self._leases = Leases(feed.backend, clock)
         self._made: dict[tuple[str, str], Registry] = {}
         self._views: dict[tuple[str, str], Registry] = {}
+        self.conversions: Callable[[Resource, Codec], Conversions] | None = None
+        """Makes who converts the objects of a custom resource that names a webhook for it."""
 
     def get(self, group: str, plural: str) -> Registry:
         """The registry of a resource that the scheme has."""
@@ -56,7 +65,11 @@ class Registries:
         strategy, codec = self._custom(resource) if resource.custom else self._builtin(resource)
         prefix = f"{self._root}/{resource.storage_prefix}/"
         cacher = Cacher(self.feed, codec, prefix, self._runner, self.clock)
-        store = ObjectStore(prefix, resource.namespaced, codec, cacher, self._leases, must_rewrite=self.must_rewrite)
+        kind = StoredStore if resource.conversion == "Webhook" else ObjectStore
+        store = kind(prefix, resource.namespaced, codec, cacher, self._leases, must_rewrite=self.must_rewrite)
+        if isinstance(store, StoredStore):
+            assert self.conversions is not None
+            store.conversions = self.conversions(resource, codec)
         return Registry(resource, strategy, store, self.clock, self.ids)
 
     def _builtin(self, resource: Resource) -> tuple[Strategy, Codec]:
@@ -67,10 +80,25 @@ class Registries:
         return strategy, Codec(resource, fields, as_protobuf=self.as_protobuf)
 
     def _custom(self, resource: Resource) -> tuple[Strategy, Codec]:
-        from tiphys.apiserver.crd.stored import CustomCodec
+        from tiphys.apiserver.crd.stored import CustomCodec, StoredCodec
         from tiphys.apiserver.crd.strategy import CustomStrategy
 
-        return CustomStrategy(resource, resource.storage_version), CustomCodec(resource)
+        codec = StoredCodec if resource.conversion == "Webhook" else CustomCodec
+        return CustomStrategy(resource, resource.storage_version), codec(resource)
+
+    async def converted(self, obj: Object, source: GroupVersionKind, target: GroupVersionKind) -> Object:
+        """An object in another version, or as the kind of another group that shows the same. Raises ``StatusError``."""
+        resource = self._custom_kind(target) if source != target else None
+        if resource is None:
+            return conversion.convert(obj, source, target)
+        store = self.get(resource.group, resource.plural).store
+        if isinstance(store, StoredStore):
+            return await store.conversions.object(obj, target.version)
+        return {**obj, "apiVersion": target.api_version}
+
+    def _custom_kind(self, kind: GroupVersionKind) -> Resource | None:
+        of_kind = (r for r in self.scheme.resources() if (r.group, r.kind) == (kind.group, kind.kind))
+        return next((resource for resource in of_kind if resource.custom), None)
 
     def known(self, group: str, plural: str) -> Registry | None:
         """The registry of a resource, if somebody has asked for it."""

@@ -111,7 +111,9 @@ async def _is_newest(registry: Registry, entry: Entry | None) -> bool:
     """Whether the state that an attempt worked on is the store's, and its outcome therefore final."""
     feed = registry.store.cacher.feed
     before = feed.revision
-    return await feed.fresh() <= before and (entry is None or registry.store.cacher.get(entry.key) is entry)
+    if await feed.fresh() > before:
+        return False
+    return entry is None or ((known := registry.store.cacher.get(entry.key)) and known.revision) == entry.revision
 
 
 async def _create(registry: Registry, change: Update, write: Write) -> Entry:

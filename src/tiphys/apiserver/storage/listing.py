@@ -13,6 +13,7 @@ from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.apiserver.storage import continuation
 from tiphys.apiserver.storage.cacher import READY_SECONDS, NotReady, Unreadable
+from tiphys.apiserver.storage.converted import ConvertedStore
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.feed import TooLargeRevision
 from tiphys.apiserver.storage.objects import ObjectStore
@@ -72,7 +73,32 @@ def parse_revision(text: str) -> int:
 
 
 async def read_page(store: ObjectStore, query: Query) -> Page:
-    """Raises 400, 410, 429 and 504 as documented."""
+    """Raises 400, 410, 429 and 504 as documented; and whatever a conversion fails with."""
+    if isinstance(store, ConvertedStore):
+        return await _read_converted(store, query)
+    return await _read_stored(store, query)
+
+
+async def _read_converted(store: ConvertedStore, query: Query) -> Page:
+    """Labels and fields are those of the version that is shown: pages are read until enough objects have them."""
+    entries, hidden = list[Entry](), list[Unreadable]()
+    limit = 0 if query.resource_version == "0" else query.limit
+    following = replace(query, selection=store.narrow(query.selection))
+    while True:
+        page = await _read_stored(store.stored, following)
+        hidden += page.hidden
+        entries += [entry for entry in await store.shown(page.entries) if query.selection.matches(entry)]
+        if query.selection.is_everything:
+            return replace(page, entries=entries, hidden=hidden)
+        if limit and len(entries) > limit:
+            token = continuation.encode(entries[limit - 1].key, store.prefix, page.revision)
+            return Page(entries[:limit], page.revision, token, hidden=hidden)
+        if not page.token:
+            return Page(entries, page.revision, hidden=hidden)
+        following = replace(following, continue_=page.token, resource_version="", match="")
+
+
+async def _read_stored(store: ObjectStore, query: Query) -> Page:
     try:
         await store.cacher.ready(READY_SECONDS)
     except NotReady:

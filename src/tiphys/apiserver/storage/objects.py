@@ -18,6 +18,7 @@ from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
 from tiphys.apiserver.storage.feed import TooLargeRevision
 from tiphys.apiserver.storage.leases import Leases
+from tiphys.apiserver.storage.selection import Selection
 from tiphys.store.backend import (
     Backend,
     Compare,
@@ -60,8 +61,8 @@ class ObjectStore:
         self.prefix = prefix
         self.codec = codec
         self.cacher = cacher
-        self._namespaced = namespaced
-        self._leases = leases
+        self.namespaced = namespaced
+        self.leases = leases
         self._must_rewrite = must_rewrite or _never
         self._backend: Backend = cacher.feed.backend
 
@@ -69,11 +70,11 @@ class ObjectStore:
         """Raises 400 for a name that would lead elsewhere."""
         if wrong := path_segment_name(name):
             raise errors.bad_request(f"Name parameter invalid: {quote(name)}: {';'.join(wrong)}")
-        return f"{self.prefix}{namespace}/{name}" if self._namespaced else self.prefix + name
+        return f"{self.prefix}{namespace}/{name}" if self.namespaced else self.prefix + name
 
     def place(self, namespace: str) -> str:
         """The prefix of the keys of one namespace, or of all."""
-        return f"{self.prefix}{namespace}/" if self._namespaced and namespace else self.prefix
+        return f"{self.prefix}{namespace}/" if self.namespaced and namespace else self.prefix
 
     # -- reads
 
@@ -98,6 +99,10 @@ class ObjectStore:
         await self.cacher.ready()
         return self.cacher.get(self.key(namespace, name))
 
+    async def select(self, selection: Selection) -> list[Entry]:
+        """The entries that match now, as far as the cache knows."""
+        return self.cacher.select(selection)
+
     async def page(
         self, prefix: str, after: str, revision: int, limit: int
     ) -> tuple[list[Entry | Unreadable], int, bool, int]:
@@ -112,7 +117,7 @@ class ObjectStore:
         """Raises ``Exists``. ``ttl`` in seconds, 0 for ever. The cache is there first: a watch may start from here."""
         await self.cacher.ready()
         draft = self.codec.draft(obj)
-        lease = await self._leases.lease(ttl) if ttl else 0
+        lease = await self.leases.lease(ttl) if ttl else 0
         revision = await self._put(key, draft, 0, lease)
         if revision is None:
             raise Exists(key)
@@ -123,7 +128,7 @@ class ObjectStore:
         draft = self.codec.draft(obj)
         if self._unchanged(key, old, draft) and not self._must_rewrite(key, old.revision):
             return old
-        lease = await self._leases.lease(ttl) if ttl else 0
+        lease = await self.leases.lease(ttl) if ttl else 0
         revision = await self._put(key, draft, old.revision, lease)
         if revision is None:
             raise Stale(key)

@@ -106,7 +106,9 @@ class MutatingAdmissionPolicy(Plugin):
                 if policy.fails:
                     failures.append(_Failure(_denied(policy, invocation.binding, str(wrong)), "Invalid"))
                 continue
-            attributes.object = _settled(patched, given.object, attributes, around, seen, schema)
+            if patched is not given.object:
+                settled = _settled(patched, attributes, seen, schema)
+                attributes.object = await around.shown(settled, attributes.resource, attributes.kind)
         return True
 
     @staticmethod
@@ -140,11 +142,9 @@ def _schema(resource: Resource, seen: Seen) -> Schema:
     return schema_for(seen.kind) if resource.builtin else resource.custom[seen.version].tree
 
 
-def _settled(
-    patched: dict[str, Any], before: Any, attributes: Attributes, around: Surroundings, seen: Seen, schema: Schema
-) -> dict[str, Any]:
-    """The patched object as if it had been sent so: read again, with defaults, in the version of the request."""
-    if patched is before or not attributes.resource.builtin:
+def _settled(patched: dict[str, Any], attributes: Attributes, seen: Seen, schema: Schema) -> dict[str, Any]:
+    """The patched object as if it had been sent so: read again, with defaults."""
+    if not attributes.resource.builtin:
         return patched
     body = codec.encode(patched)
     try:
@@ -154,5 +154,4 @@ def _settled(
         told = wrong.message.partition(f" cannot be handled as a {seen.kind.kind}: ")[2]
         raise errors.internal(told or wrong.message) from None
     apply_defaults(found, seen.kind)
-    found = codec.complete(found, schema)
-    return around.shown(found, attributes.resource, attributes.kind)
+    return codec.complete(found, schema)

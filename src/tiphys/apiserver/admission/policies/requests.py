@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tiphys.api import conversion
 from tiphys.api.meta.selectors import selector_from_object
 from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind, Resource
@@ -72,7 +71,8 @@ class Surroundings:
         if not found and ref.get("parameterNotFoundAction") == "Deny":
             raise ConfigurationError("no params found for policy binding with `Deny` parameterNotFoundAction")
         group, _, version = kind["apiVersion"].rpartition("/")
-        return [self.shown(obj, resource, GroupVersionKind(group, version, kind["kind"])) for obj in found]
+        target = GroupVersionKind(group, version, kind["kind"])
+        return [await self.shown(obj, resource, target) for obj in found]
 
     async def _params(self, resource: Resource, ref: Mapping[str, Any], namespace: str) -> list[Object]:
         registry = self.registries.get(resource.group, resource.plural)
@@ -94,17 +94,17 @@ class Surroundings:
         shown = f"{kind['apiVersion']}, Kind={kind['kind']}"
         raise ConfigurationError(f"failed to find resource referenced by paramKind: '{shown}'")
 
-    @staticmethod
-    def shown(obj: Object, resource: Resource, target: GroupVersionKind) -> Object:
+    async def shown(self, obj: Object, resource: Resource, target: GroupVersionKind) -> Object:
         """The object in another of its versions."""
-        current = next((v for v in resource.versions if resource.gvk(v).api_version == obj.get("apiVersion")), None)
-        if current is None or current == target.version or not resource.builtin:
+        known = resource.custom or resource.versions
+        current = next((v for v in known if resource.gvk(v).api_version == obj.get("apiVersion")), None)
+        if current is None or current == target.version:
             return obj
-        return conversion.convert(obj, resource.gvk(current), target)
+        return await self.registries.converted(obj, resource.gvk(current), target)
 
     async def given(self, attributes: Attributes, seen: Seen, params: Any, namespace: Object | None) -> Input:
         objects = [
-            obj if obj is None or attributes.subresource else self.shown(obj, attributes.resource, seen.kind)
+            obj if obj is None or attributes.subresource else await self.shown(obj, attributes.resource, seen.kind)
             for obj in (attributes.object, attributes.old)
         ]
         is_namespace = attributes.plural == "namespaces" and not attributes.group

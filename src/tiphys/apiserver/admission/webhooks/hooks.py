@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tiphys.api import conversion, errors
+from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.selectors import Selector, selector_from_object
 from tiphys.api.object import Object
@@ -166,7 +166,7 @@ class Hooks:
         if attributes.dry_run and hook.spec.get("sideEffects") not in _WITHOUT_SIDE_EFFECTS:
             raise errors.bad_request(f"admission webhook {quote(hook.name)} does not support dry run")
         try:
-            return await self._asked(hook, _seen(attributes, resource, version), attributes)
+            return await self._asked(hook, await self._seen(attributes, resource, version), attributes)
         except InvalidAnswer as error:
             problem = f"received invalid webhook response: {error}"
         except CallFailed as error:
@@ -190,40 +190,41 @@ class Hooks:
             attributes.warn(warning)
         return verdict
 
+    async def patched(
+        self, attributes: Attributes, hook: Hook, resource: Resource, version: str, verdict: Verdict
+    ) -> bool:
+        """Do what a webhook's patch says; whether that changed the object. Raises ``StatusError``."""
+        if attributes.object is None:
+            raise errors.internal(
+                f"admission webhook {quote(hook.name)} attempted to modify the object,"
+                " which is not supported for this operation"
+            )
+        seen = await self._seen(attributes, resource, version)
+        try:
+            changed = json_patch(seen.object, verdict.patch)
+        except PatchError as error:
+            raise errors.internal(str(error)) from None
+        if not isinstance(changed, dict):
+            raise errors.internal(f"the patch of admission webhook {quote(hook.name)} leaves no object")
+        found = attributes.renew(await self._registries.converted(changed, seen.kind, attributes.kind))
+        same = found == attributes.object
+        attributes.object = found
+        return not same
 
-def patched(attributes: Attributes, hook: Hook, resource: Resource, version: str, verdict: Verdict) -> bool:
-    """Do what a webhook's patch says; whether that changed the object. Raises ``StatusError``."""
-    if attributes.object is None:
-        raise errors.internal(
-            f"admission webhook {quote(hook.name)} attempted to modify the object,"
-            " which is not supported for this operation"
-        )
-    seen = _seen(attributes, resource, version)
-    try:
-        changed = json_patch(seen.object, verdict.patch)
-    except PatchError as error:
-        raise errors.internal(str(error)) from None
-    if not isinstance(changed, dict):
-        raise errors.internal(f"the patch of admission webhook {quote(hook.name)} leaves no object")
-    back = conversion.convert(changed, seen.kind, attributes.kind)
-    found = attributes.renew(back)
-    same = found == attributes.object
-    attributes.object = found
-    return not same
+    async def _seen(self, attributes: Attributes, resource: Resource, version: str) -> Seen:
+        kind = _kind_of(attributes, resource, version)
 
+        async def shown(obj: Object | None) -> Object | None:
+            return None if obj is None else await self._registries.converted(obj, attributes.kind, kind)
 
-def _seen(attributes: Attributes, resource: Resource, version: str) -> Seen:
-    kind = _kind_of(attributes, resource, version)
-
-    def shown(obj: Object | None) -> Object | None:
-        return None if obj is None else conversion.convert(obj, attributes.kind, kind)
-
-    return Seen(kind, (resource.group, version, resource.plural), shown(attributes.object), shown(attributes.old))
+        place = (resource.group, version, resource.plural)
+        return Seen(kind, place, await shown(attributes.object), await shown(attributes.old))
 
 
 def _kind_of(attributes: Attributes, resource: Resource, version: str) -> GroupVersionKind:
     """A subresource such as scale has a kind of its own, whatever the resource is."""
-    if (resource, version) == (attributes.resource, attributes.version):
+    is_other_kind = attributes.kind.kind != attributes.resource.kind
+    if is_other_kind or (resource, version) == (attributes.resource, attributes.version):
         return attributes.kind
     return resource.gvk(version)
 

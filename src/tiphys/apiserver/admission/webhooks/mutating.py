@@ -12,7 +12,7 @@ from typing import Any
 from tiphys.api.meta.copying import copy
 from tiphys.apiserver.admission.attributes import CONNECT, CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin
-from tiphys.apiserver.admission.webhooks.hooks import Hooks, patched
+from tiphys.apiserver.admission.webhooks.hooks import Hooks
 from tiphys.apiserver.admission.webhooks.review import denied
 
 
@@ -53,7 +53,11 @@ class MutatingAdmissionWebhook(Plugin):
             verdict = await self._hooks.ask(hook, resource, version, attributes)
             if verdict is not None and not verdict.allowed:
                 raise denied(hook.name, verdict.status)
-            if verdict is not None and verdict.patch and patched(attributes, hook, resource, version, verdict):
+            if (
+                verdict is not None
+                and verdict.patch
+                and await self._hooks.patched(attributes, hook, resource, version, verdict)
+            ):
                 round.changed()
                 attributes.wants_second_run = True
             if hook.spec.get("reinvocationPolicy") == "IfNeeded":

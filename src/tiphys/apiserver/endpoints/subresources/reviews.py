@@ -23,6 +23,7 @@ from tiphys.apiserver.endpoints.negotiation import negotiate
 from tiphys.apiserver.endpoints.options import write_options
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.endpoints.target import Target
+from tiphys.apiserver.endpoints.versions import Versions
 from tiphys.apiserver.endpoints.writing import attributes_of, manage
 from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.validation import validate_create
@@ -45,7 +46,7 @@ class Review:
         review = target.decode(call, options)
         if self.managed:
             now = format_time(target.registry.clock.now())
-            review = manage(target, None, review, options, now)
+            review = manage(target, None, review, options, now, Versions(target))
         attributes = attributes_of(call, target, CREATE, options)
         attributes.name, attributes.object = review["metadata"].get("name", ""), review
         await self._admission.mutate(attributes)
