@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.codec.typed import DecodeError
 from tiphys.api.custom.decoding import coerce
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.crd.reviews import BadAnswer, make_review, read_review, review_version
 from tiphys.apiserver.crd.stored import StoredCodec
@@ -25,8 +25,6 @@ from tiphys.apiserver.webhooks.client import CallFailed, WebhookCaller
 from tiphys.apiserver.webhooks.figures import ConversionFigures
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
-
-Object = dict[str, Any]
 
 _TIMEOUT_SECONDS = 30.0
 _BATCH_OBJECTS = 100

@@ -12,10 +12,9 @@ from typing import Any
 from tiphys.api.fielderrors import aggregate
 from tiphys.api.gotext import quote
 from tiphys.api.meta.copying import copy
+from tiphys.api.object import Object
 from tiphys.validation.shared import common
 from tiphys.validation.shared.objectmeta import validate_annotations
-
-Object = dict[str, Any]
 
 VERSIONS = ("v1", "v1beta1")
 _GROUP = "apiextensions.k8s.io"

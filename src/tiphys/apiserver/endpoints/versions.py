@@ -7,17 +7,17 @@ is asked for between two runs of the same work: it ends early for want of a conv
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 
+from tiphys.api.object import Object
 from tiphys.api.schema import Schema
 from tiphys.apiserver.aside import aside
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.storage.converted import Conversions
 
 T = TypeVar("T")
-Object = dict[str, Any]
 
 
 class _Wanted(Exception):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tiphys.api import conversion
+from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind, Resource, Scheme
 from tiphys.apiserver.registry.kinds import from_facts
 from tiphys.apiserver.registry.registry import Ids, Registry
@@ -19,8 +19,6 @@ from tiphys.apiserver.storage.leases import Leases
 from tiphys.apiserver.storage.objects import MustRewrite, ObjectStore
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
-
-Object = dict[str, Any]
 
 _KEPT_AS = {("events.k8s.io", "events"): ("", "events")}
 """Resources that show objects of another group's resource."""

@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from tiphys.api.object import Object
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
 from tiphys.apiserver.storage.objects import ObjectStore
 from tiphys.apiserver.storage.selection import Selection
-
-Object = dict[str, Any]
 
 
 class StoredEntry(Entry):
