@@ -14,8 +14,8 @@ import orjson
 def definitions() -> dict[str, Any]:
     """All definitions; 15 ms the first time. References in them are ``#/$defs/NAME``. Shared: do not change them."""
     packed = files("tiphys.api").joinpath("data/definitions.json.gz").read_bytes()
-    found: dict[str, Any] = orjson.loads(gzip.decompress(packed))
-    return found
+    documents: dict[str, Any] = orjson.loads(gzip.decompress(packed))
+    return documents
 
 
 def description(definition: str, name: str) -> str:

@@ -45,25 +45,25 @@ class StatusError(Exception):
 def status(
     code: int, reason: str, message: str, details: dict[str, Any] | None = None, status: str = "Failure"
 ) -> dict[str, Any]:
-    """A Status object. Empty ``details`` are kept, as the original does; ``None`` leaves them out."""
-    found: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": status}
+    """A Status object. Empty ``details`` are kept, as upstream does; ``None`` leaves them out."""
+    result: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": status}
     if message:
-        found["message"] = message
+        result["message"] = message
     if reason:
-        found["reason"] = reason
+        result["reason"] = reason
     if details is not None:
-        found["details"] = details
-    found["code"] = code
-    return found
+        result["details"] = details
+    result["code"] = code
+    return result
 
 
 def success(details: dict[str, Any] | None = None, code: int = 200) -> dict[str, Any]:
     """The Status that answers a delete that left nothing to show."""
-    found = status(code, "", "", details, status="Success")
+    result = status(code, "", "", details, status="Success")
     if code == 200:
-        # The original leaves the code out of a plain success.
-        del found["code"]
-    return found
+        # Upstream leaves the code out of a plain success.
+        del result["code"]
+    return result
 
 
 def details(
@@ -75,7 +75,7 @@ def details(
     uid: str = "",
 ) -> dict[str, Any]:
     """The details of a Status, empty values left out; ``kind`` holds the plural where a resource is meant."""
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": name,
         "group": group,
         "kind": kind,
@@ -83,12 +83,12 @@ def details(
         "causes": list(causes),
         "retryAfterSeconds": retry_after,
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in fields.items() if value}
 
 
 def cause(reason: str, message: str, field: str = "") -> Cause:
-    found = {"reason": reason, "message": message, "field": field}
-    return {key: value for key, value in found.items() if value}
+    fields = {"reason": reason, "message": message, "field": field}
+    return {key: value for key, value in fields.items() if value}
 
 
 def _failure(code: int, reason: str, message: str, info: dict[str, Any] | None = None) -> StatusError:
@@ -101,7 +101,7 @@ def qualified(group: str, resource: str) -> str:
 
 
 def from_code(code: int, message: str) -> StatusError:
-    """An error that the original does not turn into a typed Status: only a code and a message."""
+    """An error that upstream does not turn into a typed Status: only a code and a message."""
     return _failure(code, "", message)
 
 
@@ -114,7 +114,7 @@ def unauthorized(message: str = "Unauthorized") -> StatusError:
 
 
 def forbidden(group: str, resource: str, name: str, reason: object) -> StatusError:
-    """``reason`` is told after ``is forbidden:``; with no resource, for a path that is not a resource's."""
+    """``reason`` follows ``is forbidden:`` in the message; without a resource, for a path that is not a resource's."""
     if not group and not resource:
         message = f"forbidden: {reason}"
     elif not name:
@@ -177,7 +177,7 @@ def gone(message: str) -> StatusError:
 
 
 def expired(message: str) -> StatusError:
-    """The revision asked for is compacted; clients list again."""
+    """The requested revision is compacted; clients list again."""
     return _failure(410, "Expired", message)
 
 

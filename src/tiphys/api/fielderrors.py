@@ -153,7 +153,7 @@ def forbidden(field: str, detail: str) -> FieldError:
 
 
 def too_long(field: str, maximum: int) -> FieldError:
-    """More bytes than ``maximum``; negative where the limit is not told."""
+    """More bytes than ``maximum``; a negative limit is left out of the message."""
     return FieldError(FieldErrorType.TOO_LONG, field, "<value omitted>", _more_than(maximum, "byte"))
 
 

@@ -31,13 +31,13 @@ class Schema:
     name: str = ""
     """The published definition's name; only of objects."""
     fields: dict[str, Field] = field(default_factory=dict, repr=False)
-    """Of objects, in the order in which the original writes them."""
+    """Of objects, in the order in which upstream writes them."""
     items: Schema | None = field(default=None, repr=False)
     """The type of an array's items or a map's values."""
     list_type: str = ATOMIC
     """Of arrays, for apply: ``atomic``, ``set`` or ``map``."""
     list_keys: tuple[str, ...] = ()
-    """The fields that tell the items of a ``map`` list apart, in the published order."""
+    """The key fields of a ``map`` list's items, in the published order."""
     map_type: str = GRANULAR
     """Of objects and maps, for apply: ``granular`` or ``atomic``."""
     preserve_unknown: bool = False

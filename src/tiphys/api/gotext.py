@@ -1,4 +1,4 @@
-"""Text as the Go original prints it: quoted strings, numbers, and values as JSON.
+"""Text as upstream prints it: quoted strings, numbers, and values as JSON.
 
 Error messages are part of the protocol, and most of them carry a value that was formatted with ``%q``, ``%v`` or
 ``json.Marshal``. Source: the documentation of Go's ``fmt``, ``strconv`` and ``encoding/json``.

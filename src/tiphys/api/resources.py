@@ -1,7 +1,7 @@
 """The rows of the scheme: every resource that Kubernetes v1.36 serves by default.
 
-Groups are in the order in which the original lists them under ``/apis``. Storage prefixes and storage versions are
-the original's layout in etcd, so that either server can read what the other wrote.
+Groups are in the order in which upstream lists them under ``/apis``. Storage prefixes and storage versions are
+upstream's layout in etcd, so that either server can read what the other wrote.
 Source: the API reference of v1.36 (https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/) and the
 discovery documents of a v1.36 server.
 """

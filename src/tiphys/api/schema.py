@@ -1,7 +1,7 @@
 """The field tree of every type: what decoding, patching, applying and defaulting need to know about a field.
 
-Built-in types come from the table ``data/types.txt``: the published OpenAPI
-definitions joined with what they leave out, the Go types' empty-value rules. A tree is built when it is first asked
+Built-in types are in the table ``data/types.txt``: the published OpenAPI
+definitions joined with what they leave out, the Go types' empty-value rules. A tree is built when it is first requested
 for, and shared; types that contain themselves are cycles in it. Custom resources make the same tree from their
 structural schema.
 
@@ -101,7 +101,7 @@ def _table() -> dict[str, str]:
 _built: dict[str, Schema] = {}
 _building: dict[str, Schema] = {}
 _builder = RLock()
-"""Trees are asked for in several threads; one that is half built is seen by its builder only."""
+"""Several threads request trees; one that is half built is seen by its builder only."""
 _KEEP_EMPTY = {("io.k8s.api.autoscaling.v2.HPAScalingRules", "policies")}
 
 
@@ -111,8 +111,8 @@ def has_schema(name: str) -> bool:
 
 def schema_of(name: str) -> Schema:
     """The tree of a published definition, such as ``io.k8s.api.core.v1.Pod``. Raises ``KeyError``."""
-    found = _built.get(name)
-    return found if found is not None else _build(name)
+    built = _built.get(name)
+    return built if built is not None else _build(name)
 
 
 def _build(name: str) -> Schema:

@@ -125,7 +125,7 @@ class Resource:
 
     @property
     def verbs_now(self) -> tuple[str, ...]:
-        """What is told to be possible: nothing but reading and deleting where the definition is being deleted."""
+        """The verbs that discovery lists: only reading and deleting while the definition is being deleted."""
         if not self.terminating:
             return self.verbs
         return tuple(verb for verb in self.verbs if verb not in ("create", "patch", "update"))
@@ -149,15 +149,15 @@ def version_priority(name: str) -> tuple[int, int, int, str]:
 
     Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/#version-priority
     """
-    found = _KUBE_VERSION.fullmatch(name)
-    if found is None:
+    match = _KUBE_VERSION.fullmatch(name)
+    if match is None:
         return (3, 0, 0, name)
-    stage = {None: 0, "beta": 1, "alpha": 2}[found[2]]
-    return (stage, -int(found[1]), -int(found[3] or 0), "")
+    stage = {None: 0, "beta": 1, "alpha": 2}[match[2]]
+    return (stage, -int(match[1]), -int(match[3] or 0), "")
 
 
 class Scheme:
-    """All resources that a server serves; custom resources come and go while it runs."""
+    """All resources that a server serves; custom resources are added and removed while it runs."""
 
     def __init__(self, resources: Iterable[Resource] = ()) -> None:
         self._by_plural: dict[tuple[str, str], Resource] = {}
@@ -184,10 +184,10 @@ class Scheme:
 
     def groups(self) -> dict[str, list[str]]:
         """Each group with its served versions: built-in ones in order of appearance, then others by name."""
-        found: dict[str, list[str]] = {}
+        versions_of: dict[str, list[str]] = {}
         for resource in sorted(self._by_plural.values(), key=lambda r: "" if r.builtin else r.group):
-            versions = found.setdefault(resource.group, [])
+            versions = versions_of.setdefault(resource.group, [])
             versions.extend(v for v in resource.versions if v not in versions)
             if resource.custom:
                 versions.sort(key=version_priority)
-        return found
+        return versions_of

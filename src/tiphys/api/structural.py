@@ -51,11 +51,11 @@ def _add_object_fields(node: Schema) -> None:
 
 def _node(schema: dict[str, Any], preserve: bool) -> Schema:
     preserve = preserve or bool(schema.get("x-kubernetes-preserve-unknown-fields"))
-    found = _typed(schema, preserve)
-    found.nullable = bool(schema.get("nullable"))
-    if schema.get("x-kubernetes-embedded-resource") and found.kind == OBJECT:
-        _add_object_fields(found)
-    return found
+    result = _typed(schema, preserve)
+    result.nullable = bool(schema.get("nullable"))
+    if schema.get("x-kubernetes-embedded-resource") and result.kind == OBJECT:
+        _add_object_fields(result)
+    return result
 
 
 def _typed(schema: dict[str, Any], preserve: bool) -> Schema:
@@ -85,7 +85,7 @@ def _object(schema: dict[str, Any], preserve: bool) -> Schema:
         return Schema(MAP, items=_node(more, preserve), map_type=map_type)
     # Without any declared field everything is allowed, and each field owned by what its value is.
     open_ended = preserve or not properties or more is True
-    found = Schema(OBJECT, map_type=map_type, preserve_unknown=open_ended)
+    result = Schema(OBJECT, map_type=map_type, preserve_unknown=open_ended)
     for name, inner in properties.items():
-        found.fields[name] = Field(name, _node(inner, preserve), default=inner.get("default"))
-    return found
+        result.fields[name] = Field(name, _node(inner, preserve), default=inner.get("default"))
+    return result

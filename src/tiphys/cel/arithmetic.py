@@ -134,12 +134,12 @@ MISSING = object()
 def find(holder: Mapping[Any, Any], key: Any) -> Any:
     """What the map has for the key; MISSING where it has nothing. Numbers of any type may be a key of each other."""
     try:
-        found = holder.get(key, MISSING)
+        value = holder.get(key, MISSING)
     except TypeError:
         return MISSING
-    if found is not MISSING and type(key) is bool and not any(k is key for k in holder):
+    if value is not MISSING and type(key) is bool and not any(k is key for k in holder):
         return MISSING
-    return found
+    return value
 
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {

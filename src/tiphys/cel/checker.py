@@ -69,8 +69,8 @@ class _Checker:
         for scope in reversed(self.scopes):
             if name in scope:
                 return name, scope[name]
-        found = self.environment.identifier(name)
-        return None if found is None else (name, found)
+        kind = self.environment.identifier(name)
+        return None if kind is None else (name, kind)
 
     def undeclared(self, node: Node, name: str) -> None:
         self.problems.add(node.pos, f"undeclared reference to '{name}' (in container '')")
@@ -100,18 +100,18 @@ class _Checker:
                 self.comprehension(node)
 
     def ident(self, node: Ident) -> None:
-        found = self.lookup(node.name)
-        if found is None:
+        declared = self.lookup(node.name)
+        if declared is None:
             node.type = types.ERROR
             self.undeclared(node, node.name)
             return
-        node.name, node.type = found
+        node.name, node.type = declared
 
     def select(self, node: Select) -> None:
         name = qualified_name(node)
-        found = None if name is None else self.lookup(name)
-        if found is not None:
-            node.resolved, node.type = found
+        declared = None if name is None else self.lookup(name)
+        if declared is not None:
+            node.resolved, node.type = declared
             return
         result = self.field(node, node.operand, node.field, optional=False)
         node.type = types.BOOL if node.test_only else substitute(self.bound, result)
@@ -135,10 +135,10 @@ class _Checker:
         if not self.environment.has_message(message):
             self.problems.add(pos, f"unexpected failed resolution of '{message}'")
             return None
-        found = self.environment.field_type(message, name)
-        if found is None:
+        kind = self.environment.field_type(message, name)
+        if kind is None:
             self.problems.add(pos, f"undefined field '{name}'")
-        return found
+        return kind
 
     def call(self, node: Call) -> None:
         if node.function == OPTIONAL_SELECT:
@@ -199,10 +199,10 @@ class _Checker:
                 continue
             self.bound = bound
             matching.append(overload.id)
-            found = substitute(bound, substitute(fresh, overload.result))
+            refined = substitute(bound, substitute(fresh, overload.result))
             if result is None:
-                result = found
-            elif not result.is_dyn and found != result:
+                result = refined
+            elif not result.is_dyn and refined != result:
                 result = types.DYN
         if result is None:
             self.no_overload(node, given)
@@ -224,15 +224,15 @@ class _Checker:
         target = ""
         if node.target is not None:
             target = names.pop(0) + "."
-        told = f"found no matching overload for '{node.function}' applied to '{target}({', '.join(names)})'"
-        self.problems.add(node.pos, told)
+        message = f"found no matching overload for '{node.function}' applied to '{target}({', '.join(names)})'"
+        self.problems.add(node.pos, message)
 
     def list(self, node: ListNode) -> None:
         element: Type | None = None
         for i, item in enumerate(node.elements):
             self.check(item)
-            found = self.maybe_optional(item, i in node.optional)
-            element = self.join(element, found)
+            given = self.maybe_optional(item, i in node.optional)
+            element = self.join(element, given)
         node.type = types.list_of(element or self.type_var())
 
     def map(self, node: MapNode) -> None:
@@ -256,14 +256,14 @@ class _Checker:
         return types.unwrap_optional(node.type)
 
     def message(self, node: StructNode) -> None:
-        found = self.lookup(node.name)
-        if found is None:
+        declared = self.lookup(node.name)
+        if declared is None:
             self.undeclared(node, node.name)
             node.type = types.ERROR
             for field in node.fields:
                 self.mark_unchecked(field.value)
             return
-        node.name, identifier = found
+        node.name, identifier = declared
         node.type, name = types.ERROR, node.name
         if identifier.kind is not Kind.ERROR:
             if identifier.kind is not Kind.TYPE:
@@ -286,8 +286,8 @@ class _Checker:
         wanted = self.field_type(field.pos, message, field.name) or types.ERROR
         given = self.maybe_optional(field.value, field.optional)
         if not self.fits(wanted, given):
-            told = f"expected type of field '{field.name}' is '{wanted}' but provided type is '{given}'"
-            self.problems.add(field.pos, told)
+            text = f"expected type of field '{field.name}' is '{wanted}' but provided type is '{given}'"
+            self.problems.add(field.pos, text)
 
     def mark_unchecked(self, node: Node) -> None:
         for inner in walk(node):
@@ -323,8 +323,8 @@ class _Checker:
         if over.kind in (Kind.DYN, Kind.ERROR, Kind.PARAM):
             self.fits(types.DYN, over)
             return types.DYN, types.DYN
-        told = f"expression of type '{over}' cannot be range of a comprehension (must be list, map, or dynamic)"
-        self.problems.add(node.range.pos, told)
+        message = f"expression of type '{over}' cannot be range of a comprehension (must be list, map, or dynamic)"
+        self.problems.add(node.range.pos, message)
         return types.ERROR, types.ERROR
 
     # Types
@@ -339,12 +339,12 @@ class _Checker:
             self.bound = bound
         return bound is not None
 
-    def join(self, before: Type | None, found: Type) -> Type:
+    def join(self, before: Type | None, other: Type) -> Type:
         """The type of elements so far; whether they are alike is the validators' matter."""
         if before is None:
-            return found
-        if self.fits(before, found):
-            return most_general(before, found)
+            return other
+        if self.fits(before, other):
+            return most_general(before, other)
         return types.DYN
 
 

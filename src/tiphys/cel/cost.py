@@ -1,4 +1,4 @@
-"""The cost of an expression in the worst case, told from the sizes that values can have.
+"""The worst-case cost of an expression, estimated from the sizes that values can have.
 
 Every step has a cost; what goes through a text or a list costs by its size. A size, like a cost, is a range. Where
 nothing bounds a size, the range ends at the largest number there is.
@@ -86,7 +86,7 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """An argument of a call: its type, where it comes from and its size, as far as they are known."""
+    """An argument of a call: its type, its origin and its size, as far as they are known."""
 
     node: Node | None
     type: Type
@@ -234,10 +234,10 @@ class Estimator:
             target = self._operand(node.target)
         call, result = _NOTHING_YET, None
         for overload in node.overloads:
-            found = self._overload(node, overload, target, args, costs)
-            call = call.union(found.cost)
-            if found.result is not None:
-                result = found.result if result is None else result.union(found.result)
+            known = self._overload(node, overload, target, args, costs)
+            call = call.union(known.cost)
+            if known.result is not None:
+                result = known.result if result is None else result.union(known.result)
             if overload in ("index_list", "index_map") and args:
                 entries = self._entries(node.args[0])
                 result = entries.value if entries else None
@@ -254,10 +254,10 @@ class Estimator:
         of_args = ZERO
         for cost in costs:
             of_args = of_args.plus(cost)
-        found = self.calls(self, node.function, overload, target, args)
-        found = found or _standard_call(overload, target, args)
-        if found is not None:
-            return CallCost(found.cost.plus(of_args), found.result)
+        estimate = self.calls(self, node.function, overload, target, args)
+        estimate = estimate or _standard_call(overload, target, args)
+        if estimate is not None:
+            return CallCost(estimate.cost.plus(of_args), estimate.result)
         match overload:
             case "logical_or" | "logical_and":
                 return CallCost(Range(costs[0].low, costs[0].plus(costs[1]).high))
@@ -294,22 +294,22 @@ class Estimator:
         return self._size(node) or UNKNOWN
 
     def _size(self, node: Node) -> Range | None:
-        if found := self.sizes.get(id(node)):
-            return found
+        if known := self.sizes.get(id(node)):
+            return known
         if (size := _literal_size(node)) is not None:
             return fixed(size)
         path = self._path(node)
-        if path and (found := self.size_of(path)):
-            self.sizes[id(node)] = found
-            return found
+        if path and (known := self.size_of(path)):
+            self.sizes[id(node)] = known
+            return known
         if _is_scalar(node.type):
             return ONE
         local = self._local(node.name) if isinstance(node, Ident) else None
         return local.size if local else None
 
     def _entries(self, node: Node) -> Entries | None:
-        if found := self.entry_sizes.get(id(node)):
-            return found
+        if entries := self.entry_sizes.get(id(node)):
+            return entries
         local = self._local(node.name) if isinstance(node, Ident) else None
         return local.entries if local else None
 
@@ -325,8 +325,8 @@ class Estimator:
     # Names
 
     def _local(self, name: str) -> _Local | None:
-        found = self.locals.get(name)
-        return found[-1] if found else None
+        bound = self.locals.get(name)
+        return bound[-1] if bound else None
 
     def _push(self, name: str, local: _Local) -> None:
         self.locals.setdefault(name, []).append(local)

@@ -136,8 +136,8 @@ def parse_types(text: str) -> tuple[Type, ...]:
                 return types.optional(*params)
         return types.param(name) if len(name) == 1 else _NAMES[name]
 
-    found = list[Type]()
+    parsed = list[Type]()
     while at < len(words):
-        found.append(one())
+        parsed.append(one())
         at += 1
-    return tuple(found)
+    return tuple(parsed)

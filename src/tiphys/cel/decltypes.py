@@ -54,17 +54,17 @@ class DeclType:
 
     def at(self, path: list[str]) -> DeclType | None:
         """What the steps of a path lead to; ``@items``, ``@values`` and ``@keys`` go into lists and maps."""
-        found: DeclType | None = self
+        decl: DeclType | None = self
         for step in path:
-            if found is None:
+            if decl is None:
                 return None
             if step in ("@items", "@values"):
-                found = found.element
+                decl = decl.element
             elif step == "@keys":
-                found = found.key
+                decl = decl.key
             else:
-                found = (found.fields or {}).get(step)
-        return found
+                decl = (decl.fields or {}).get(step)
+        return decl
 
 
 def list_type(element: DeclType, max_items: int = -1) -> DeclType:
@@ -96,7 +96,7 @@ class Messages:
     """The message types that an environment knows, by name."""
 
     def __init__(self, roots: tuple[DeclType, ...] = (), patches: bool = False) -> None:
-        self.known = {found.name: found for root in roots for found in root.objects()}
+        self.known = {decl.name: decl for root in roots for decl in root.objects()}
         self.scalars = bool(roots)
         self.patches = patches
         """Whether ``Object`` and what is below it, of any fields, and ``JSONPatch`` are known."""
@@ -125,10 +125,10 @@ class Messages:
         fields = self.known[message].fields if message in self.known else None
         if fields is None:
             return None
-        found = fields.get(name)
-        if found is None and name in RESERVED:
-            found = fields.get(f"__{name}__")
-        return None if found is None else found.type
+        field = fields.get(name)
+        if field is None and name in RESERVED:
+            field = fields.get(f"__{name}__")
+        return None if field is None else field.type
 
 
 def is_patch_type(name: str) -> bool:

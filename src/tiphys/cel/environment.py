@@ -15,8 +15,8 @@ from tiphys.cel.syntax import Node
 from tiphys.cel.types import Type
 
 _BUILT_IN_TYPES: dict[str, Type] = {
-    found.name: types.type_of(found)
-    for found in (
+    declared.name: types.type_of(declared)
+    for declared in (
         types.BOOL,
         types.BYTES,
         types.DOUBLE,
@@ -41,7 +41,7 @@ class Compiled:
 
 
 class CompileError(Exception):
-    """The text does not compile; ``str`` tells all that is wrong, with the lines."""
+    """The text does not compile; ``str`` lists every problem, with its lines."""
 
 
 class Environment:

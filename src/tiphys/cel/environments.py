@@ -184,16 +184,16 @@ def device_size(path: list[str]) -> tuple[int, int] | None:
     """The size of what is at a path below ``device``."""
     if path[0] != "device":
         return None
-    found: DeclType | None = _device()
+    place: DeclType | None = _device()
     for step in path[1:]:
-        if found is None:
+        if place is None:
             return None
         if step in ("@items", "@values"):
-            found = found.element
+            place = place.element
         elif step == "@keys":
-            found = found.key
-        elif found.element is not None and found.element.name == "any":
-            found = found.element
+            place = place.key
+        elif place.element is not None and place.element.name == "any":
+            place = place.element
         else:
-            found = (found.fields or {}).get(step)
-    return None if found is None else (0, found.max_elements)
+            place = (place.fields or {}).get(step)
+    return None if place is None else (0, place.max_elements)

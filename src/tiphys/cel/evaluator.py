@@ -65,7 +65,7 @@ class Program:
     """An expression that can be run any number of times."""
 
     def __init__(self, compiled: Compiled, fold_constants: bool = True) -> None:
-        """Lists and maps of literals cost nothing if they are made once, as the original does."""
+        """Lists and maps of literals cost nothing if they are made once, as upstream does."""
         self._step = _Planner(compiled.environment, fold_constants).plan(compiled.tree)
 
     def run(self, variables: Mapping[str, Any], limit: int = NO_LIMIT) -> tuple[Any, int]:
@@ -328,8 +328,8 @@ class _Planner:
                 value = element(run)
                 if i in optional:
                     if type(value) is not Optional:
-                        told = "cannot initialize optional list element from non-optional value"
-                        raise CelError(f"{told} {shown(value)}")
+                        message = "cannot initialize optional list element from non-optional value"
+                        raise CelError(f"{message} {shown(value)}")
                     if not value.present:
                         continue
                     value = value.value
@@ -346,15 +346,15 @@ class _Planner:
         def step(run: _Run) -> Any:
             entries = dict[Any, Any]()
             for key, value, optional in steps:
-                name, found = key(run), value(run)
+                name, item = key(run), value(run)
                 if type_of(name).kind not in _KEYS:
                     raise CelError(f"unsupported key type: {type_of(name).name}")
-                if optional and (found := _initial(name, found)) is MISSING:
+                if optional and (item := _initial(name, item)) is MISSING:
                     entries.pop(name, None)
                     continue
                 if name in entries:
                     raise CelError(f"Failed with repeated key: {shown(name)}")
-                entries[name] = found
+                entries[name] = item
             run.spend(cost)
             return entries
 
@@ -377,11 +377,11 @@ class _Planner:
         def step(run: _Run) -> Any:
             fields = dict[str, Any]()
             for field, value, optional in steps:
-                found = value(run)
-                if optional and (found := _initial(field, found)) is MISSING:
+                given = value(run)
+                if optional and (given := _initial(field, given)) is MISSING:
                     fields.pop(field, None)
                 else:
-                    fields[field] = found
+                    fields[field] = given
             run.spend(MESSAGE_COST)
             return Message(name, fields)
 
@@ -499,7 +499,7 @@ _TRAITS = {
 }
 """Functions that look only at the kind of their first argument, and which it may be."""
 _UNGUARDED = frozenset(("contains", "startsWith", "endsWith", "@in"))
-"""Functions that tell no more than that there is no overload."""
+"""Functions whose error says only that no overload matches."""
 
 
 def _kept(step: _Step, run: _Run) -> Any:

@@ -14,14 +14,14 @@ _CONVERSIONS = frozenset(
 
 
 def problem(compiled: Compiled) -> str:
-    """A literal that is no pattern or cannot be converted. Empty where there is none."""
+    """A literal that is no pattern or cannot be converted, as a message; empty if every literal is fine."""
     return validators.first_bad_pattern(compiled.tree) or _first_bad_conversion(compiled, compiled.tree)
 
 
 def _first_bad_conversion(compiled: Compiled, node: Node) -> str:
     for child in node.children():
-        if found := _first_bad_conversion(compiled, child):
-            return found
+        if problem := _first_bad_conversion(compiled, child):
+            return problem
     if not _is_constant(node) or isinstance(node, Literal):
         return ""
     try:

@@ -18,11 +18,11 @@ _CIRCULAR: Schema = {"type": "object"}
 
 def kind_type(schemas: Mapping[str, Schema], group: str, version: str, kind: str, name: str) -> DeclType | None:
     """The type of a kind, called ``name``; None if ``schemas`` (by name, as a document has them) hold no such kind."""
-    root = next((found for found in _kinds(schemas) if found[1] == (group, version, kind)), None)
+    root = next((root_type for root_type in _kinds(schemas) if root_type[1] == (group, version, kind)), None)
     if root is None:
         return None
-    found = decl_type(_resolved(schemas, schemas[root[0]], (root[0],)), True)
-    return None if found is None else found.named(name)
+    root_type = decl_type(_resolved(schemas, schemas[root[0]], (root[0],)), True)
+    return None if root_type is None else root_type.named(name)
 
 
 def _kinds(schemas: Mapping[str, Schema]) -> Iterator[tuple[str, tuple[str, str, str]]]:
@@ -38,15 +38,17 @@ def _resolved(schemas: Mapping[str, Schema], schema: Schema, inside: tuple[str, 
         if reference in inside:
             return _CIRCULAR
         schema, inside = schemas.get(reference, _CIRCULAR), (*inside, reference)
-    found = dict(schema)
-    if found.get("format") == "int-or-string":
-        found["x-kubernetes-int-or-string"] = True
-    if "properties" in found:
-        found["properties"] = {name: _resolved(schemas, part, inside) for name, part in found["properties"].items()}
+    resolved = dict(schema)
+    if resolved.get("format") == "int-or-string":
+        resolved["x-kubernetes-int-or-string"] = True
+    if "properties" in resolved:
+        resolved["properties"] = {
+            name: _resolved(schemas, part, inside) for name, part in resolved["properties"].items()
+        }
     for key in ("items", "additionalProperties"):
-        if isinstance(found.get(key), Mapping):
-            found[key] = _resolved(schemas, found[key], inside)
-    return found
+        if isinstance(resolved.get(key), Mapping):
+            resolved[key] = _resolved(schemas, resolved[key], inside)
+    return resolved
 
 
 def _reference(schema: Schema) -> str | None:

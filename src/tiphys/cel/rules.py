@@ -17,7 +17,7 @@ from tiphys.cel.syntax import Ident, Select, walk
 Rule = Mapping[str, Any]
 SELF, OLD_SELF = "self", "oldSelf"
 _SELF_TYPE = "selfType0"
-"""Where the original has a number that is another one each time."""
+"""Where upstream has a number that is another one each time."""
 
 
 @dataclass(slots=True)
@@ -49,49 +49,49 @@ class Scope:
 
     def compile(self, rule: Rule) -> CompiledRule:
         """Rule and message expression, the latter only where the rule compiles."""
-        found = CompiledRule()
+        compiled_rule = CompiledRule()
         text = rule.get("rule") or ""
         if not text.strip():
-            return found
+            return compiled_rule
         environment = self.environment(bool(rule.get("optionalOldSelf")))
         try:
             compiled = environment.compile(text)
         except CompileError as problem:
-            found.error = f"compilation failed: {problem}"
-            return found
+            compiled_rule.error = f"compilation failed: {problem}"
+            return compiled_rule
         if compiled.type is not types.BOOL:
-            found.error = "cel expression must evaluate to a bool"
-            return found
+            compiled_rule.error = "cel expression must evaluate to a bool"
+            return compiled_rule
         if wrong := instantiate.problem(compiled):
-            found.error = f"program instantiation failed: {wrong}"
-            return found
-        found.rule, found.cost = compiled, self.cost(compiled)
-        found.uses_old_self = _mentions(compiled, OLD_SELF)
-        self._message(found, environment, rule.get("messageExpression") or "")
-        return found
+            compiled_rule.error = f"program instantiation failed: {wrong}"
+            return compiled_rule
+        compiled_rule.rule, compiled_rule.cost = compiled, self.cost(compiled)
+        compiled_rule.uses_old_self = _mentions(compiled, OLD_SELF)
+        self._message(compiled_rule, environment, rule.get("messageExpression") or "")
+        return compiled_rule
 
-    def _message(self, found: CompiledRule, environment: Environment, text: str) -> None:
+    def _message(self, rule: CompiledRule, environment: Environment, text: str) -> None:
         if not text:
             return
         try:
             compiled = environment.compile(text)
         except CompileError as problem:
-            found.message_error = f"messageExpression compilation failed: {problem}"
+            rule.message_error = f"messageExpression compilation failed: {problem}"
             return
         if compiled.type is not types.STRING:
-            found.message_error = "messageExpression must evaluate to a string"
+            rule.message_error = "messageExpression must evaluate to a string"
             return
         if wrong := instantiate.problem(compiled):
-            found.message_error = f"messageExpression instantiation failed: {wrong}"
+            rule.message_error = f"messageExpression instantiation failed: {wrong}"
             return
-        found.message, found.message_cost = compiled, self.cost(compiled)
+        rule.message, rule.message_cost = compiled, self.cost(compiled)
 
     def cost(self, compiled: Compiled) -> int:
         return Estimator(self._size_of, costs.call_cost).cost(compiled.tree).high
 
     def _size_of(self, path: list[str]) -> Range | None:
-        found = self.decl.at(path[1:])
-        return None if found is None else Range(0, found.max_elements % 2**64)
+        part = self.decl.at(path[1:])
+        return None if part is None else Range(0, part.max_elements % 2**64)
 
 
 def _mentions(compiled: Compiled, name: str) -> bool:

@@ -65,14 +65,14 @@ def _object(schema: Schema) -> DeclType | None:
         )
     fields, size = dict[str, DeclType](), 2
     required = frozenset(schema.get("required") or ())
-    for name, found in (schema.get("properties") or {}).items():
-        field = decl_type(found, bool(found.get(_EMBEDDED)))
+    for name, inner in (schema.get("properties") or {}).items():
+        field = decl_type(inner, bool(inner.get(_EMBEDDED)))
         if field is None:
             continue
         escaped = escape(name)
         if escaped is not None:
             fields[escaped] = field
-        if name in required and found.get("default") is None:
+        if name in required and inner.get("default") is None:
             size += len(name.encode()) + field.min_size + 4
     return object_type("object", fields, size)
 

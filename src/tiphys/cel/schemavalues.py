@@ -64,8 +64,8 @@ def _object(schema: Mapping[str, Any]) -> Convert | None:
             return None
         return lambda value: _each(value, inner) if isinstance(value, dict) else value
     changed: dict[str, tuple[str, Convert | None]] = {}
-    for name, found in (schema.get("properties") or {}).items():
-        convert, escaped = converter(found), escape(name) or name
+    for name, field in (schema.get("properties") or {}).items():
+        convert, escaped = converter(field), escape(name) or name
         if convert is not None or escaped != name:
             changed[name] = escaped, convert
     if not changed:
@@ -75,16 +75,16 @@ def _object(schema: Mapping[str, Any]) -> Convert | None:
         if not isinstance(value, dict):
             return value
         out = dict[str, Any]()
-        for name, found in value.items():
+        for name, field in value.items():
             escaped, convert = changed.get(name, (name, None))
-            out[escaped] = found if convert is None or found is None else convert(found)
+            out[escaped] = field if convert is None or field is None else convert(field)
         return out
 
     return convert_fields
 
 
 def _each(value: dict[str, Any], convert: Convert) -> dict[str, Any]:
-    return {key: found if found is None else convert(found) for key, found in value.items()}
+    return {key: item if item is None else convert(item) for key, item in value.items()}
 
 
 def _array(schema: Mapping[str, Any]) -> Convert | None:
@@ -119,9 +119,9 @@ def _duration(value: Any) -> Any:
     try:
         return times.to_duration(value)
     except CelError:
-        found = _LOOSE_DURATION.findall(value) if isinstance(value, str) else []
+        parts = _LOOSE_DURATION.findall(value) if isinstance(value, str) else []
     nanos = 0
-    for count, unit in found:
+    for count, unit in parts:
         known = _UNITS.get(unit) or _UNITS.get(unit.removesuffix("s"))
         if known is None:
             return value

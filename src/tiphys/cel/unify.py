@@ -29,7 +29,7 @@ _COMPOUND = frozenset((Kind.OPAQUE, Kind.LIST, Kind.MAP))
 
 
 def assignable(bound: Bindings, pairs: Sequence[tuple[Type, Type]]) -> Bindings | None:
-    """The bindings that make each pair fit; None where there are none."""
+    """The bindings that make each pair fit; None if no such bindings exist."""
     tried = dict(bound)
     return tried if all(_fits(tried, a, b) for a, b in pairs) else None
 

@@ -25,7 +25,7 @@ _RESULTS: dict[Use, tuple[Type, ...]] = {
 
 
 class Refused(Exception):
-    """The expression is not for this field; ``str`` tells why."""
+    """The expression is not for this field; ``str`` says why."""
 
 
 class NoProgram(Refused):

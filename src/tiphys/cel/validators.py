@@ -47,7 +47,7 @@ def _is_pattern(value: object) -> bool:
 
 
 def first_bad_pattern(tree: Node) -> str:
-    """What a program cannot be made for: a literal that is no pattern. Empty where there is none."""
+    """Why no program can be made: a literal that is no valid pattern. Empty if all are valid."""
     for node in walk(tree):
         if isinstance(node, Call) and node.function in ("matches", "find", "findAll"):
             args = node.args if node.target is None else [node.target, *node.args]

@@ -122,7 +122,7 @@ class SetList(list[Any]):
 
 
 class MapList(list[Any]):
-    """A list of the API that is a map: items are told apart by some of their fields."""
+    """A list of the API that is a map: some fields of an item are its key."""
 
     def __init__(self, items: list[Any], keys: tuple[str, ...]) -> None:
         super().__init__(items)
@@ -173,9 +173,9 @@ NUMBERS = frozenset((int, Uint, float))
 
 
 def type_of(value: Any) -> Type:
-    found = _TYPES.get(type(value))
-    if found is not None:
-        return found
+    type_ = _TYPES.get(type(value))
+    if type_ is not None:
+        return type_
     if isinstance(value, Message):
         return types.struct(value.name)
     if isinstance(value, Extension):
@@ -194,8 +194,8 @@ def size(value: Any) -> int:
         return size(value.value) if value.present else 1
     if isinstance(value, Mapping | list):
         return len(value)
-    found: int = getattr(value, "cel_size", 1)
-    return found
+    size_: int = getattr(value, "cel_size", 1)
+    return size_
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -246,7 +246,7 @@ def compare(a: Any, b: Any) -> int:
 
 
 def decimal_text(number: float) -> str:
-    """A number in the fewest digits that tell it, without an exponent."""
+    """A number in the fewest digits that identify it, without an exponent."""
     text = repr(number)
     if "e" not in text and "E" not in text:
         return text.removesuffix(".0")

@@ -50,27 +50,27 @@ _MAX_ANNOTATIONS = 256 * 1024
 class Conflicts(Exception):
     """Others own fields that the applied object sets otherwise."""
 
-    def __init__(self, found: list[tuple[Identity, Path]]) -> None:
+    def __init__(self, conflicts: list[tuple[Identity, Path]]) -> None:
         super().__init__("conflicts")
-        self.found = found
+        self.lost = conflicts
 
     def status(self) -> StatusError:
-        """The 409 that tells them."""
+        """The 409 that lists them."""
         causes = [
             errors.cause("FieldManagerConflict", f"conflict with {identity}", path_text(path))
-            for identity, path in self.found
+            for identity, path in self.lost
         ]
         return errors.apply_conflict(causes, self._message())
 
     def _message(self) -> str:
-        if len(self.found) == 1:
-            identity, path = self.found[0]
+        if len(self.lost) == 1:
+            identity, path = self.lost[0]
             return f"Apply failed with 1 conflict: conflict with {identity}: {path_text(path)}"
         lines: list[str] = []
-        for identity in sorted({identity for identity, _ in self.found}, key=lambda i: i.text):
+        for identity in sorted({identity for identity, _ in self.lost}, key=lambda i: i.text):
             lines.append(f"conflicts with {identity}:")
-            lines += [f"- {path_text(path)}" for other, path in self.found if other == identity]
-        return f"Apply failed with {len(self.found)} conflicts: " + "\n".join(lines)
+            lines += [f"- {path_text(path)}" for other, path in self.lost if other == identity]
+        return f"Apply failed with {len(self.lost)} conflicts: " + "\n".join(lines)
 
 
 def apply(
@@ -86,11 +86,11 @@ def apply(
     filters: Mapping[str, Filter] | None = None,
     convert: Converter = no_versions,
 ) -> Object:
-    """The live object (None where there is none yet) with ``applied`` merged into it, and its managed fields.
+    """The live object (None if it does not exist yet) with ``applied`` merged into it, and its managed fields.
 
     ``live`` is completed and in the version of ``gvk``; ``applied`` is as the client wrote it. The result is a new
     object with canonical values, still to be given defaults and completed; where nothing changed it equals ``live``.
-    Raises ``StatusError``: 409 for conflicts, 400 and 500 for what cannot be applied, as the original does.
+    Raises ``StatusError``: 409 for conflicts, 400 and 500 for what cannot be applied, as upstream does.
     """
     _check_request(applied, gvk)
     return _Apply(live, applied, manager, gvk, schema, now, subresource, filters or {}, convert).run(force)
@@ -142,7 +142,7 @@ class _Apply:
             return self._merged(dict(managers), force)
         except Conflicts as conflicts:
             left = self._without_own(conflicts)
-            if left is not None and not left.found:
+            if left is not None and not left.lost:
                 return self._merged(dict(managers), force=True)
             raise (left or conflicts).status() from None
         except FieldSetError as error:
@@ -164,21 +164,21 @@ class _Apply:
     def _managers(self) -> Managers:
         entries = (self.original or {}).get("metadata", {}).get("managedFields")
         try:
-            found = read(entries, trusted=True)
+            managers = read(entries, trusted=True)
         except FieldSetError as error:
             raise errors.from_code(500, f"failed to decode managed fields: {error}") from error
-        if not found:
+        if not managers:
             # What is there already belongs to those who wrote it, whoever that was.
             before = empty_object(self.gvk, self.schema)
             change = Change(before, self.live, self.gvk.api_version, self.schema, self.convert, self.filters)
             first = Identity.of(BEFORE_FIRST_APPLY, UPDATE, self.gvk.api_version, self.subresource)
             try:
-                record(found, change, first, self.now)
+                record(managers, change, first, self.now)
             except FieldSetError as error:
                 raise errors.from_code(500, f"failed to create manager for existing fields: {error}") from error
         if not self.schema.name:
-            found = reconcile(found, self.schema, self.gvk.api_version, self.convert)
-        return found
+            managers = reconcile(managers, self.schema, self.gvk.api_version, self.convert)
+        return managers
 
     def _merged(self, managers: Managers, force: bool) -> Object:
         version = self.gvk.api_version
@@ -204,14 +204,14 @@ class _Apply:
         return self._result(merged if changed else self.live, managers)
 
     def _result(self, merged: Object, managers: Managers) -> Object:
-        found = self._canonical(copy(merged))
-        meta = found.setdefault("metadata", {})
+        result = self._canonical(copy(merged))
+        meta = result.setdefault("metadata", {})
         if self.manager == KUBECTL and (meta.get("annotations") or {}).get(LAST_APPLIED):
             self._note_last_applied(meta)
         meta.pop("managedFields", None)
         if managers:
             meta["managedFields"] = write(managers)
-        return found
+        return result
 
     def _canonical(self, obj: Object) -> Object:
         if not self.schema.name:
@@ -229,10 +229,10 @@ class _Apply:
 
     def _prune(self, merged: Object, managers: Managers, last: Entry) -> Object:
         """Without the fields that this manager applied last time, does not apply now, and nobody else owns."""
-        found = self._at(merged, last.api_version)
-        if found is None:
+        there_and_schema = self._at(merged, last.api_version)
+        if there_and_schema is None:
             return merged
-        there, schema = found
+        there, schema = there_and_schema
         pruned = remove(there, with_named_members(last.fields, schema), schema)
         pruned = self._add_back_owned(there, pruned, managers, last.api_version)
         pruned = self._add_back_dangling(there, pruned, schema, last)
@@ -248,8 +248,8 @@ class _Apply:
         return self.convert(obj, source, target)
 
     def _schema_at(self, version: str) -> Schema:
-        found = self.convert(self.live, self.gvk.api_version, version)
-        return found[1] if found is not None else self.schema
+        converted = self.convert(self.live, self.gvk.api_version, version)
+        return converted[1] if converted is not None else self.schema
 
     def _add_back_owned(self, merged: Object, pruned: Object, managers: Managers, version: str) -> Object:
         """What others own stays; their sets are looked at in the version of each."""
@@ -280,16 +280,16 @@ class _Apply:
     # -- conflicts
 
     def _find_conflicts(self, managers: Managers, change: Change) -> None:
-        found: list[tuple[Identity, Path]] = []
+        conflicts: list[tuple[Identity, Path]] = []
         for identity in sorted(managers, key=lambda i: i.text):
             comparison = None if identity == self.identity else change.at(managers[identity].api_version)
             if comparison is None:
                 continue
             touched = union(comparison.modified, comparison.added)
             lost = intersection(managers[identity].fields, touched)
-            found += [(identity, path) for path in paths(lost)]
-        if found:
-            raise Conflicts(found)
+            conflicts += [(identity, path) for path in paths(lost)]
+        if conflicts:
+            raise Conflicts(conflicts)
 
     def _without_own(self, conflicts: Conflicts) -> Conflicts | None:
         """Of kubectl's conflicts, those with others than its own client-side applies."""
@@ -298,7 +298,7 @@ class _Apply:
         allowed = self._last_applied_fields()
         if allowed is None:
             return None
-        return Conflicts([(identity, path) for identity, path in conflicts.found if not has(allowed, path)])
+        return Conflicts([(identity, path) for identity, path in conflicts.lost if not has(allowed, path)])
 
     def _last_applied_fields(self) -> FieldSet | None:
         """What the client-side apply set, as far as it is still so."""

@@ -22,15 +22,15 @@ def read_applied(body: bytes) -> tuple[Object, list[str]]:
         text, doubled = to_json(body)
     except YAMLError as error:
         raise errors.bad_request(f"error decoding YAML: error converting YAML to JSON: {error}") from error
-    found: Any = orjson.loads(text)
-    if found is None:
-        found = {}
-    if not isinstance(found, dict):
+    value: Any = orjson.loads(text)
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
         raise errors.bad_request(
             "error decoding YAML: error unmarshaling JSON: while decoding JSON: "
-            f"json: cannot unmarshal {_name(found)} into Go value of type {_MAP}"
+            f"json: cannot unmarshal {_name(value)} into Go value of type {_MAP}"
         )
-    return found, doubled
+    return value, doubled
 
 
 def _name(value: Any) -> str:

@@ -34,25 +34,25 @@ def compare(old: dict[str, Any], new: dict[str, Any], schema: Schema) -> Compari
 
 
 def whole(value: Any, plan: Plan) -> FieldSet:
-    """The set of a value that is entirely new or gone, itself included."""
+    """The set of a value that is entirely new or removed, itself included."""
     if not value:
         return {}
     shape = plan.shape
     _check_type(value, shape)
     if shape == STRUCT:
         leaves, children = plan.leaves, plan.children
-        found: FieldSet = {SELF: {}}
+        fields: FieldSet = {SELF: {}}
         for name in sorted(value):
             leaf = leaves.get(name)
             if leaf is not None:
-                found[leaf] = {}
+                fields[leaf] = {}
                 continue
             child = children.get(name)
             if child is None:
-                _whole_unknown(found, name, value[name], plan)
+                _whole_unknown(fields, name, value[name], plan)
                 continue
-            found[child[0]] = whole(value[name], child[1])
-        return found
+            fields[child[0]] = whole(value[name], child[1])
+        return fields
     if shape == LEAF or (shape == DEDUCED and not isinstance(value, dict)):
         return {}
     items = plan.items
@@ -71,19 +71,19 @@ def _check_type(value: Any, shape: int) -> None:
         raise FieldSetError(f"expected {'map' if wanted is dict else 'list'}, got {type(value).__name__}")
 
 
-def _whole_unknown(found: FieldSet, name: str, value: Any, plan: Plan) -> None:
+def _whole_unknown(fields: FieldSet, name: str, value: Any, plan: Plan) -> None:
     if plan.items is None:
         raise FieldSetError(f".{name}: field not declared in schema")
-    found[f"f:{name}"] = whole(value, plan.items)
+    fields[f"f:{name}"] = whole(value, plan.items)
 
 
 def _whole_list(value: list[Any], plan: Plan, items: Plan) -> FieldSet:
-    found: FieldSet = {SELF: {}}
+    fields: FieldSet = {SELF: {}}
     for item in value:
         element = element_of(plan, item)
         # Items with the same key are owned together, as one piece.
-        found[element] = {} if element in found else whole(item, items)
-    return ordered_level(found) if len(found) > 2 else found
+        fields[element] = {} if element in fields else whole(item, items)
+    return ordered_level(fields) if len(fields) > 2 else fields
 
 
 def _same(old: Any, new: Any) -> bool:
@@ -110,7 +110,7 @@ def _both(old: Any, new: Any, plan: Plan) -> _Triple:
 
 
 def _changed_shape(old: Any, new: Any, plan: Plan, before: int) -> _Triple:
-    """A value of any type became one of another type: what was inside is gone, what is inside is new."""
+    """A value of any type became one of another type: what was inside is removed, what is inside is new."""
     if before == ENTRIES:
         return _maps(old, {}, plan)[0], {}, None
     _, _, added = _maps({}, new, plan)
@@ -150,7 +150,7 @@ def _maps(old: dict[str, Any], new: dict[str, Any], plan: Plan) -> _Triple:
 
 
 def _by_name(node: FieldSet) -> Node:
-    """Fields in the order in which the original writes them, as clients compare the text of the sets."""
+    """Fields in the order in which upstream writes them, as clients compare the text of the sets."""
     if len(node) > 1:
         return {element: node[element] for element in sorted(node)}
     return node or None
@@ -161,19 +161,19 @@ def _in_order(node: FieldSet) -> Node:
     return ordered_level(node) if len(node) > 1 else node or None
 
 
-def _keep(element: str, found: _Triple, removed: FieldSet, modified: FieldSet, added: FieldSet) -> None:
-    if found is _NOTHING:
+def _keep(element: str, triple: _Triple, removed: FieldSet, modified: FieldSet, added: FieldSet) -> None:
+    if triple is _NOTHING:
         return
-    for node, into in zip(found, (removed, modified, added), strict=True):
+    for node, into in zip(triple, (removed, modified, added), strict=True):
         if node is not None:
             into[element] = node
 
 
 def _grouped(values: list[Any], plan: Plan) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    groups: dict[str, list[Any]] = {}
     for value in values:
-        found.setdefault(element_of(plan, value), []).append(value)
-    return found
+        groups.setdefault(element_of(plan, value), []).append(value)
+    return groups
 
 
 def _lists(old: list[Any], new: list[Any], plan: Plan) -> _Triple:
@@ -199,7 +199,7 @@ def _lists(old: list[Any], new: list[Any], plan: Plan) -> _Triple:
 def _duplicates(
     element: str, left: list[Any], right: list[Any], items: Plan, into: tuple[FieldSet, FieldSet, FieldSet]
 ) -> None:
-    """Items with the same key are compared together; a single one that becomes several is gone, and the reverse."""
+    """Items with the same key are compared together; one that becomes several counts as removed, and vice versa."""
     removed, modified, added = into
     if len(left) > 1 and len(right) > 1:
         if not _same(left, right):

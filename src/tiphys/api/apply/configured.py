@@ -1,6 +1,6 @@
 """The object that a client applies: checked against its type, and the set of fields that it names.
 
-Source: KEP-555; what may be in an applied object, and what is told of what may not, is that of
+Source: KEP-555; what may be in an applied object, and the errors for what may not, is that of
 ``structured-merge-diff``.
 """
 
@@ -139,7 +139,7 @@ def _to_set(value: Any, plan: Plan) -> FieldSet | None:
         return None
     if shape == ITEMS:
         return _list_set(value, plan)
-    found: FieldSet = {}
+    fields: FieldSet = {}
     for name in sorted(value):
         known = plan.children.get(name)
         element, below = known if known is not None else (f"f:{name}", plan.items or plan)
@@ -148,20 +148,20 @@ def _to_set(value: Any, plan: Plan) -> FieldSet | None:
         if item is None or item == {} or (known is None and shape in (STRUCT, ENTRIES)):
             node = _member(node)
         if node is not None:
-            found[element] = node
-    return found or None
+            fields[element] = node
+    return fields or None
 
 
 def _list_set(value: list[Any], plan: Plan) -> FieldSet:
-    found: FieldSet = {}
+    fields: FieldSet = {}
     items = plan.items or plan
     counts: dict[str, int] = {}
     elements = [element_of(plan, item) for item in value]
     for element in elements:
         counts[element] = counts.get(element, 0) + 1
     for element, item in zip(elements, value, strict=True):
-        found[element] = {} if counts[element] > 1 else _member(_to_set(item, items))
-    return found
+        fields[element] = {} if counts[element] > 1 else _member(_to_set(item, items))
+    return fields
 
 
 def _member(node: FieldSet | None) -> FieldSet:
@@ -174,13 +174,13 @@ def with_named_members(fields: FieldSet, schema: Schema) -> FieldSet:
 
 
 def _with_named(node: FieldSet, plan: Plan) -> FieldSet:
-    found: FieldSet = {}
+    merged: FieldSet = {}
     for element, below in node.items():
         known = plan.children.get(element[2:]) if element[0] == "f" else None
         inner = known[1] if known is not None else plan.items
         if not below or element == SELF:
-            found[element] = below
+            merged[element] = below
             continue
         fuller = _with_named(below, inner) if inner is not None else below
-        found[element] = {SELF: {}, **fuller} if known is not None else fuller
-    return found
+        merged[element] = {SELF: {}, **fuller} if known is not None else fuller
+    return merged

@@ -34,7 +34,7 @@ EMPTY: FieldSet = {}
 
 
 class FieldSetError(ValueError):
-    """The JSON is not a set of fields, or an object does not fit its type; the message is the original's."""
+    """The JSON is not a set of fields, or an object does not fit its type; the message is upstream's."""
 
 
 # -- the algebra; nodes are dicts below an element, where {} is a member, and None stands for nothing
@@ -54,11 +54,11 @@ def _union(left: FieldSet, right: FieldSet) -> FieldSet:
         return {SELF: {}, **right} if right else left
     if not right:
         return left if SELF in left else {SELF: {}, **left}
-    found = dict(left)
+    joined = dict(left)
     for key, node in right.items():
-        known = found.get(key)
-        found[key] = node if known is None else known if key == SELF else _union(known, node)
-    return found
+        known = joined.get(key)
+        joined[key] = node if known is None else known if key == SELF else _union(known, node)
+    return joined
 
 
 def difference(left: FieldSet, right: FieldSet) -> FieldSet:
@@ -68,21 +68,21 @@ def difference(left: FieldSet, right: FieldSet) -> FieldSet:
 
 def _difference(left: FieldSet, right: FieldSet) -> FieldSet | None:
     """Below the root: the left has content."""
-    found: FieldSet = {}
+    left_over: FieldSet = {}
     for key, node in left.items():
         other = right.get(key)
         if other is None:
-            found[key] = node
+            left_over[key] = node
         elif key != SELF:
             kept = _node_difference(node, other)
             if kept is not None:
-                found[key] = kept
-    return _tidy(found)
+                left_over[key] = kept
+    return _tidy(left_over)
 
 
 def _node_difference(left: FieldSet, right: FieldSet) -> FieldSet | None:
     if not left:
-        # A member without children: gone if it is a member there too.
+        # A member without children: removed if it is a member there too.
         return None if not right or SELF in right else left
     if not right:
         right = {SELF: {}}
@@ -102,16 +102,16 @@ def recursive_difference(left: FieldSet, right: FieldSet) -> FieldSet:
 
 
 def _recursive_difference(left: FieldSet, right: FieldSet) -> FieldSet | None:
-    found: FieldSet = {}
+    left_over: FieldSet = {}
     for key, node in left.items():
         other = right.get(key)
         if other is None:
-            found[key] = node
+            left_over[key] = node
         elif other and SELF not in other:
             kept = _recursive_difference(node, other) if node else node
             if kept is not None:
-                found[key] = kept
-    return _tidy(found)
+                left_over[key] = kept
+    return _tidy(left_over)
 
 
 def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
@@ -120,18 +120,18 @@ def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
 
 
 def _intersection(left: FieldSet, right: FieldSet) -> FieldSet | None:
-    found: FieldSet = {}
+    shared: FieldSet = {}
     for key, node in left.items():
         other = right.get(key)
         if other is None:
             continue
         if key == SELF:
-            found[key] = node
+            shared[key] = node
             continue
         kept = _node_intersection(node, other)
         if kept is not None:
-            found[key] = kept
-    return _tidy(found)
+            shared[key] = kept
+    return _tidy(shared)
 
 
 def _node_intersection(left: FieldSet, right: FieldSet) -> FieldSet | None:
@@ -157,10 +157,10 @@ def has(fields: FieldSet, path: Path) -> bool:
 
 def of_paths(*paths: str) -> FieldSet:
     """A set of fields named with dots: ``of_paths("spec", "metadata.labels")``."""
-    found: FieldSet = {}
+    fields: FieldSet = {}
     for path in paths:
-        found = union(found, _of_path([f"f:{name}" for name in path.split(".")]))
-    return found
+        fields = union(fields, _of_path([f"f:{name}" for name in path.split(".")]))
+    return fields
 
 
 def _of_path(elements: list[str]) -> FieldSet:
@@ -175,38 +175,38 @@ def _of_path(elements: list[str]) -> FieldSet:
 
 def excluding(fields: FieldSet) -> Filter:
     """All but these fields and what is below them: what a strategy resets is nobody's."""
-    return lambda found: recursive_difference(found, fields) if found else found
+    return lambda fields_: recursive_difference(fields_, fields) if fields_ else fields_
 
 
 def including(*patterns: str) -> Filter:
     """Only what is below one of these paths, where ``*`` is any one element."""
     split = [[part if part == "*" else f"f:{part}" for part in pattern.split(".")] for pattern in patterns]
-    return lambda found: _include(found, split)
+    return lambda fields_: _include(fields_, split)
 
 
 def _include(node: FieldSet, patterns: list[list[str]]) -> FieldSet:
-    found: FieldSet = {}
+    included: FieldSet = {}
     for key, child in node.items():
         rest = [pattern[1:] for pattern in patterns if pattern[0] in ("*", key)]
         if key == SELF or not rest:
             continue
         if not child or any(not pattern for pattern in rest):
-            found[key] = child
+            included[key] = child
             continue
         below = _include(child, rest)
         # The elements on the way to a pattern match it too.
         if is_member(child):
             below = {SELF: {}, **below} if below else {}
         if below or is_member(child):
-            found[key] = below
-    return found
+            included[key] = below
+    return included
 
 
 # -- order and text
 
 
 def ordered(fields: FieldSet) -> FieldSet:
-    """The same set with its elements in the order in which the original writes them."""
+    """The same set with its elements in the order in which upstream writes them."""
     if len(fields) < 2:
         return {key: (ordered(node) if node else node) for key, node in fields.items()}
     keys = sorted(fields, key=_rank) if any(key[0] in "kvi" for key in fields) else sorted(fields)
@@ -235,7 +235,7 @@ def _rank(element: str) -> tuple[Any, ...]:
 
 
 def _value_rank(value: Any) -> tuple[int, Any]:
-    """Numbers come before strings, strings before booleans, null last."""
+    """Numbers sort before strings, strings before booleans, null last."""
     if isinstance(value, bool):
         return (2, value)
     if isinstance(value, (int, float)):
@@ -273,7 +273,7 @@ def element_text(element: str) -> str:
 
 
 def key_element(fields: list[tuple[str, Any]]) -> str:
-    """The element of a list item with these key fields, which come sorted by name."""
+    """The element of a list item with these key fields, already sorted by name."""
     return "k:{" + ",".join(f"{json_text(name)}:{json_text(value)}" for name, value in fields) + "}"
 
 
@@ -295,18 +295,18 @@ def canonical(fields: Any) -> FieldSet:
 def _canonical(node: dict[str, Any], depth: int) -> FieldSet | None:
     if depth > 100:
         raise FieldSetError("fieldsV1 is too deep")
-    found: FieldSet = {}
+    result: FieldSet = {}
     for key, child in node.items():
         if key == SELF:
-            found[SELF] = {}
+            result[SELF] = {}
             continue
         element = _canonical_element(key)
         if element is None:
             continue
         below = (_canonical(child, depth + 1) or {}) if isinstance(child, dict) else {}
         below = {} if len(below) == 1 and SELF in below else below
-        found[element] = _union(found[element], below) if element in found else below
-    return found
+        result[element] = _union(result[element], below) if element in result else below
+    return result
 
 
 def _canonical_element(element: str) -> str | None:

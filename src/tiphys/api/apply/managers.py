@@ -34,7 +34,7 @@ METADATA = of_paths(
 
 
 class Identity(NamedTuple):
-    """What tells entries apart. An applier has one entry, whichever version it applies in."""
+    """The identity of an entry. An applier has one entry, whichever version it applies in."""
 
     manager: str
     operation: str
@@ -47,21 +47,21 @@ class Identity(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As the original spells it, to sort by."""
-        found = {
+        """As upstream spells it, to sort by."""
+        parts = {
             "manager": self.manager,
             "operation": self.operation,
             "apiVersion": self.api_version,
             "subresource": self.subresource,
         }
-        return json_text({name: value for name, value in found.items() if value})
+        return json_text({name: value for name, value in parts.items() if value})
 
     def __str__(self) -> str:
         """As a conflict names the manager."""
-        found = quote(self.manager)
+        text_ = quote(self.manager)
         if self.subresource:
-            found += f" with subresource {quote(self.subresource)}"
-        return f"{found} using {self.api_version}" if self.operation == UPDATE else found
+            text_ += f" with subresource {quote(self.subresource)}"
+        return f"{text_} using {self.api_version}" if self.operation == UPDATE else text_
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ Managers = dict[Identity, Entry]
 
 def read(entries: list[dict[str, Any]] | None, trusted: bool = False) -> Managers:
     """Raises ``FieldSetError``. ``trusted`` are entries that the server wrote itself."""
-    found: Managers = {}
+    managers: Managers = {}
     for index, entry in enumerate(entries or ()):
         operation, api_version = entry.get("operation", ""), entry.get("apiVersion", "")
         if operation not in (UPDATE, APPLY):
@@ -94,13 +94,13 @@ def read(entries: list[dict[str, Any]] | None, trusted: bool = False) -> Manager
         fields = entry.get("fieldsV1")
         fields = {} if fields is None else fields
         identity = Identity.of(entry.get("manager", ""), operation, api_version, entry.get("subresource", ""))
-        found[identity] = Entry(fields if trusted else canonical(fields), api_version, entry.get("time") or "")
-    return found
+        managers[identity] = Entry(fields if trusted else canonical(fields), api_version, entry.get("time") or "")
+    return managers
 
 
 def write(managers: Managers) -> list[dict[str, Any]]:
     """The entries in order: appliers first, then by time, name, version and subresource."""
-    found = []
+    rows = []
     for identity in sorted(managers, key=lambda i: _rank(i, managers[i])):
         entry = managers[identity]
         row: dict[str, Any] = {}
@@ -114,8 +114,8 @@ def write(managers: Managers) -> list[dict[str, Any]]:
         row["fieldsV1"] = entry.fields
         if identity.subresource:
             row["subresource"] = identity.subresource
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def _rank(identity: Identity, entry: Entry) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ ABSENT = _Absent()
 
 def merge(live: dict[str, Any], applied: dict[str, Any], schema: Schema) -> dict[str, Any]:
     """A new object that shares unchanged parts with both. Raises ``FieldSetError``."""
-    found = _merge(live, applied, plan_of(schema))
-    return found if isinstance(found, dict) else {}
+    merged = _merge(live, applied, plan_of(schema))
+    return merged if isinstance(merged, dict) else {}
 
 
 def _merge(left: Any, right: Any, plan: Plan) -> Any:
@@ -39,19 +39,19 @@ def _merge(left: Any, right: Any, plan: Plan) -> Any:
 
 
 def _merge_maps(left: dict[str, Any], right: dict[str, Any], plan: Plan) -> Any:
-    found = dict(left)
+    merged_map = dict(left)
     for name, value in right.items():
         if name not in left:
-            found[name] = value
+            merged_map[name] = value
             continue
         known = plan.children.get(name)
         below = known[1] if known is not None else plan.items or plan
         merged = _merge(left[name], value, below)
         if merged is ABSENT:
-            del found[name]
+            del merged_map[name]
         else:
-            found[name] = merged
-    return found or ABSENT
+            merged_map[name] = merged
+    return merged_map or ABSENT
 
 
 def _merge_lists(left: list[Any], right: list[Any], plan: Plan) -> Any:
@@ -61,36 +61,36 @@ def _merge_lists(left: list[Any], right: list[Any], plan: Plan) -> Any:
     order: list[str] = []
     for item in left:
         element = element_of(plan, item)
-        # What comes several times in the live list is replaced, not merged.
+        # What occurs several times in the live list is replaced, not merged.
         lefts[element] = ABSENT if element in lefts else item
         order.append(element)
-    found: list[Any] = []
+    merged_list: list[Any] = []
     for element, index in _interleave(order, list(rights), set(lefts)):
         if element not in rights:
-            found.append(left[index])
+            merged_list.append(left[index])
             continue
         known = lefts.get(element, ABSENT)
         merged = rights[element] if known is ABSENT else _merge(known, rights[element], items)
         if merged is not ABSENT:
-            found.append(merged)
-    return found or ABSENT
+            merged_list.append(merged)
+    return merged_list or ABSENT
 
 
 def _by_element(values: list[Any], plan: Plan) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    by_element: dict[str, Any] = {}
     for value in values:
         element = element_of(plan, value)
-        if element in found:
+        if element in by_element:
             raise FieldSetError(f"duplicate entries for key {element}")
-        found[element] = value
-    return found
+        by_element[element] = value
+    return by_element
 
 
 def _interleave(left: list[str], right: list[str], known: set[str]) -> list[tuple[str, int]]:
-    """The elements of both in the order of the result, each with its index in the left where it comes from there."""
+    """The elements of both in the order of the result, each with its index in the left list, if it is from there."""
     applied = set(right)
     shared = [element for element in right if element in known]
-    found: list[tuple[str, int]] = []
+    order: list[tuple[str, int]] = []
     done: set[str] = set()
     at = turn = following = 0
     while at < len(left) or turn < len(right):
@@ -98,30 +98,30 @@ def _interleave(left: list[str], right: list[str], known: set[str]) -> list[tupl
         if at < len(left) and turn < len(right):
             element = left[at]
             if element == right[turn]:
-                found.append((element, at))
+                order.append((element, at))
                 done.add(element)
                 at, turn, following = at + 1, turn + 1, following + 1
                 continue
             if element in applied and wanted is not None and wanted != element:
-                # Shared, but its turn comes later, in the order of the applied list.
+                # Shared, but due later, in the order of the applied list.
                 at += 1
                 continue
         if at < len(left):
             element = left[at]
             if element not in applied:
-                found.append((element, at))
+                order.append((element, at))
                 at += 1
                 continue
             if element in done:
                 at += 1
         if turn < len(right):
             element = right[turn]
-            found.append((element, -1))
+            order.append((element, -1))
             done.add(element)
             turn += 1
             if wanted == element:
                 following += 1
-    return found
+    return order
 
 
 # -- removal
@@ -131,8 +131,8 @@ def remove(obj: dict[str, Any], fields: FieldSet, schema: Schema) -> dict[str, A
     """A new object without these fields. What becomes empty inside stays, empty."""
     if not fields:
         return obj
-    found = _remove(obj, fields, plan_of(schema))
-    return found if isinstance(found, dict) else {}
+    left_over = _remove(obj, fields, plan_of(schema))
+    return left_over if isinstance(left_over, dict) else {}
 
 
 def _remove(value: Any, fields: FieldSet, plan: Plan) -> Any:
@@ -145,7 +145,7 @@ def _remove(value: Any, fields: FieldSet, plan: Plan) -> Any:
 
 
 def _remove_items(value: list[Any], fields: FieldSet, plan: Plan) -> Any:
-    found: list[Any] = []
+    items_left: list[Any] = []
     matched = False
     for item in value:
         node = fields.get(element_of(plan, item))
@@ -154,12 +154,12 @@ def _remove_items(value: list[Any], fields: FieldSet, plan: Plan) -> Any:
         if node:
             matched = True
             item = _hollow(item, _remove(item, node, plan.items or plan))
-        found.append(item)
-    return found if found or matched else None
+        items_left.append(item)
+    return items_left if items_left or matched else None
 
 
 def _remove_entries(value: dict[str, Any], fields: FieldSet, plan: Plan) -> Any:
-    found: dict[str, Any] = {}
+    left_over: dict[str, Any] = {}
     matched = False
     for name, item in value.items():
         node = fields.get(f"f:{name}")
@@ -169,8 +169,8 @@ def _remove_entries(value: dict[str, Any], fields: FieldSet, plan: Plan) -> Any:
             matched = True
             known = plan.children.get(name)
             item = _hollow(item, _remove(item, node, known[1] if known is not None else plan.items or plan))
-        found[name] = item
-    return found if found or matched else None
+        left_over[name] = item
+    return left_over if left_over or matched else None
 
 
 def _hollow(before: Any, after: Any) -> Any:

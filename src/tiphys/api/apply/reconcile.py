@@ -16,14 +16,14 @@ from tiphys.api.schema import ARRAY, MAP, OBJECT, Schema
 
 def reconcile(managers: Managers, schema: Schema, api_version: str, convert: Converter) -> Managers:
     """The managers with sets that fit the type. Sets of other versions are left: they are compared by conversion."""
-    found: Managers = {}
+    reconciled: Managers = {}
     for identity, entry in managers.items():
         if entry.api_version == api_version:
             fields = _fit(entry.fields, plan_of(schema))
-            found[identity] = entry if fields is entry.fields else entry.with_fields(fields)
+            reconciled[identity] = entry if fields is entry.fields else entry.with_fields(fields)
         else:
-            found[identity] = entry
-    return found
+            reconciled[identity] = entry
+    return reconciled
 
 
 def _fit(node: FieldSet, plan: Plan) -> FieldSet:
@@ -32,16 +32,16 @@ def _fit(node: FieldSet, plan: Plan) -> FieldSet:
     if plan.shape == LEAF:
         # Owned below, but one piece now.
         return {} if plan.schema.kind in (OBJECT, MAP, ARRAY) and set(node) != {SELF} else node
-    found: FieldSet | None = None
+    fitted_node: FieldSet | None = None
     for element, below in node.items():
         inner = _below(plan, element)
         if inner is None or element == SELF:
             continue
         fitted = _fit(below, inner)
         if fitted is not below:
-            found = dict(node) if found is None else found
-            found[element] = fitted
-    return node if found is None else found
+            fitted_node = dict(node) if fitted_node is None else fitted_node
+            fitted_node[element] = fitted
+    return node if fitted_node is None else fitted_node
 
 
 def _below(plan: Plan, element: str) -> Plan | None:

@@ -23,38 +23,38 @@ Paths = Mapping[str, Path | None]
 
 def to_scale(entries: Entries, paths: Paths) -> list[dict[str, Any]]:
     """The entries of those who own the replicas. Raises ``FieldSetError``."""
-    found: Managers = {}
+    managers: Managers = {}
     for identity, entry in read(entries, trusted=True).items():
         path = paths.get(entry.api_version)
         if path is not None and has(entry.fields, path):
-            found[identity] = Entry(_IN_SCALE, SCALE_VERSION, entry.time)
-    return write(found)
+            managers[identity] = Entry(_IN_SCALE, SCALE_VERSION, entry.time)
+    return write(managers)
 
 
 def from_scale(entries: Entries, scale_entries: Entries, api_version: str, paths: Paths) -> list[dict[str, Any]]:
     """The object's entries after a write to its scale, whose entries are given. Raises ``FieldSetError``."""
     scale = read(scale_entries, trusted=True)
-    found: Managers = {}
+    managers: Managers = {}
     before = read(entries, trusted=True)
     for identity, entry in before.items():
         if entry.api_version not in paths:
             continue
         path = paths[entry.api_version]
         if path is None or not has(entry.fields, path):
-            found[identity] = entry
+            managers[identity] = entry
         elif identity in scale:
-            found[identity] = entry
+            managers[identity] = entry
             del scale[identity]
         else:
             rest = difference(entry.fields, _set_of(path))
             if rest:
-                found[identity] = entry.with_fields(rest)
+                managers[identity] = entry.with_fields(rest)
     own_path = paths.get(api_version)
     for identity, entry in scale.items():
         if own_path is not None and has(entry.fields, REPLICAS):
             time = before[identity].time if identity in before else ""
-            found[identity] = Entry(_set_of(own_path), api_version, time)
-    return write(found)
+            managers[identity] = Entry(_set_of(own_path), api_version, time)
+    return write(managers)
 
 
 def _set_of(path: Path) -> FieldSet:

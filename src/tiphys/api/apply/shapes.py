@@ -67,22 +67,22 @@ def _shape(schema: Schema) -> int:
 
 def plan_of(schema: Schema) -> Plan:
     """The plan of a type; kept with it."""
-    found = schema.plan
-    if found is None:
-        found = schema.plan = Plan(schema)
-        if found.shape == STRUCT:
-            found.children = {name: (f"f:{name}", plan_of(field.schema)) for name, field in schema.fields.items()}
-            found.leaves = {name: element for name, (element, plan) in found.children.items() if plan.shape == LEAF}
-            found.items = plan_of(ANYTHING) if schema.preserve_unknown else None
-        elif found.shape == DEDUCED:
-            found.items = plan_of(ANYTHING)
-        elif found.shape in (ENTRIES, ITEMS):
-            found.items = plan_of(schema.items or ANYTHING)
+    result = schema.plan
+    if result is None:
+        result = schema.plan = Plan(schema)
+        if result.shape == STRUCT:
+            result.children = {name: (f"f:{name}", plan_of(field.schema)) for name, field in schema.fields.items()}
+            result.leaves = {name: element for name, (element, plan) in result.children.items() if plan.shape == LEAF}
+            result.items = plan_of(ANYTHING) if schema.preserve_unknown else None
+        elif result.shape == DEDUCED:
+            result.items = plan_of(ANYTHING)
+        elif result.shape in (ENTRIES, ITEMS):
+            result.items = plan_of(schema.items or ANYTHING)
         if schema.kind == ARRAY and schema.list_type == LIST_OF_TYPE_MAP:
             fields = schema.items.fields if schema.items else {}
             defaults = {name: _default(field) for name, field in fields.items()}
-            found.keys = tuple((name, defaults.get(name)) for name in sorted(schema.list_keys))
-    return found  # type: ignore[no-any-return]
+            result.keys = tuple((name, defaults.get(name)) for name in sorted(schema.list_keys))
+    return result  # type: ignore[no-any-return]
 
 
 _ZEROS: dict[str, Any] = {STRING: "", INTEGER: 0, BOOLEAN: False}
@@ -133,27 +133,27 @@ def _keyed(plan: Plan, item: Any) -> str:
         values = values if plain else None
     if known is not None:
         return known
-    found = _key_element(plan, item)
+    element = _key_element(plan, item)
     if values is not None and (type(values) is str or type(values) is tuple):
         if len(plan.elements) >= _KEPT_ELEMENTS:
             plan.elements.clear()
-        plan.elements[values] = found
-    return found
+        plan.elements[values] = element
+    return element
 
 
 def _key_element(plan: Plan, item: Any) -> str:
-    found = []
+    pairs = []
     for name, default in plan.keys:
         value = item.get(name, default)
         if value is not None or name in item:
-            found.append((name, value))
-    if not found:
+            pairs.append((name, value))
+    if not pairs:
         names = " ".join(quote(name) for name in plan.schema.list_keys)
         raise FieldSetError(
             f"associative list with keys has an element that omits all key fields [{names}] "
             "(and doesn't have default values for any key fields)"
         )
-    return key_element(found)
+    return key_element(pairs)
 
 
 __all__ = ["DEDUCED", "ENTRIES", "ITEMS", "LEAF", "STRUCT", "Plan", "element_of", "plan_of", "shape_of"]

@@ -37,7 +37,7 @@ def update_managed_fields(
     """``new`` with its ``metadata.managedFields`` brought up to date, in place; returns it.
 
     ``old`` is the object before the write, None for a create; both are completed (``codec.complete``) and in the
-    version of ``gvk``. ``now`` is RFC 3339 in seconds. ``filters`` tell, by API version, which fields a writer by this
+    version of ``gvk``. ``now`` is RFC 3339 in seconds. ``filters`` say, by API version, which fields a writer by this
     endpoint can own at all. Never fails: where the objects cannot be compared, ``managedFields`` are dropped.
     """
     meta = new.setdefault("metadata", {})
@@ -67,8 +67,8 @@ def _managers(given: Any, live: Any, ignore_given: bool) -> Managers:
     if not given or given == [{}]:
         # A request empties the list to reset it.
         return {}
-    found = _read(given, trusted=False)
-    return found or _read(live, trusted=True)
+    managers = _read(given, trusted=False)
+    return managers or _read(live, trusted=True)
 
 
 def _read(entries: Any, trusted: bool) -> Managers:
@@ -102,14 +102,14 @@ def empty_object(gvk: GroupVersionKind, schema: Schema) -> Object:
     """What a create starts from: nothing but what the wire form of the type always shows."""
     if not schema.name:
         return {"kind": gvk.kind, "apiVersion": gvk.api_version, "metadata": {}}
-    found = _empty.get(id(schema))
-    if found is None:
-        found = _empty[id(schema)] = (schema, complete({"kind": gvk.kind, "apiVersion": gvk.api_version}, schema))
-    return found[1]
+    cached = _empty.get(id(schema))
+    if cached is None:
+        cached = _empty[id(schema)] = (schema, complete({"kind": gvk.kind, "apiVersion": gvk.api_version}, schema))
+    return cached[1]
 
 
 def record(managers: Managers, change: Change, identity: Identity, now: str) -> None:
-    """Give the writer what the change touched, and take that, and what is gone, from all others; in place."""
+    """Give the writer what the change touched, and take that, and what was removed, from all others; in place."""
     own_change = change.at(change.api_version)
     assert own_change is not None
     take_from_others(managers, change)

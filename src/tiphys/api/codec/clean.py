@@ -52,7 +52,7 @@ Check = Callable[[dict[str, Any]], bool]
 
 
 def compiled(schema: Schema) -> Check:
-    """The check of an object schema; compiled when it is first asked for."""
+    """The check of an object schema; compiled on first use."""
     from jsonschema_rs import Draft4Validator
 
     definitions: dict[str, Any] = {}
@@ -80,26 +80,26 @@ class _Document:
         return {"$ref": f"#/definitions/{self._names[identity]}"}
 
     def _field(self, field: Field) -> dict[str, Any]:
-        found = self._type(field.schema)
+        type_ = self._type(field.schema)
         if shown_as_null(field):
             # What was completed is clean: so that an object that is patched costs no more than a new one.
-            return {"anyOf": [found, {"type": "null"}]}
+            return {"anyOf": [type_, {"type": "null"}]}
         if field.pointer or not field.omit_empty:
-            return found
+            return type_
         kind = field.schema.kind
         if kind in (STRING, BYTES):
-            return {**found, "minLength": 1}
+            return {**type_, "minLength": 1}
         if kind == BOOLEAN:
             return {"enum": [True]}
         if kind == INTEGER:
-            return {**found, "not": {"enum": [0]}}
+            return {**type_, "not": {"enum": [0]}}
         if kind == NUMBER:
-            return {**found, "not": {"enum": [0]}}
+            return {**type_, "not": {"enum": [0]}}
         if kind == ARRAY:
-            return {**found, "minItems": 1}
+            return {**type_, "minItems": 1}
         if kind == MAP:
-            return {**found, "minProperties": 1}
-        return found
+            return {**type_, "minProperties": 1}
+        return type_
 
     def _type(self, schema: Schema) -> dict[str, Any]:
         kind = schema.kind

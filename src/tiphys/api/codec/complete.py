@@ -1,7 +1,7 @@
 """Filling in what the wire form always shows.
 
 Some fields of Go's types have no notion of being absent: structs that are no pointers, and fields without
-``omitempty``. The original shows them always (``status: {}``, ``resources: {}``, ``rules: null``), and tracks who owns
+``omitempty``. Upstream shows them always (``status: {}``, ``resources: {}``, ``rules: null``), and tracks who owns
 them. ``complete`` adds them to an object that has its defaults.
 
 Each type that holds such a field, or leads to one, has a plan, made once; others cost nothing.
@@ -62,21 +62,21 @@ def _fill(obj: dict[str, Any], plan: Plan) -> None:
         if name not in obj:
             obj[name] = value
     for name, shape, inner, make in plan.nested:
-        found = obj.get(name)
-        if found is None:
+        child = obj.get(name)
+        if child is None:
             if not make:
                 continue
-            found = obj[name] = {}
+            child = obj[name] = {}
         if shape == _ONE:
-            _fill(found, inner)
+            _fill(child, inner)
         elif shape == _EACH_ITEM:
-            for item in found:
+            for item in child:
                 _fill(item, inner)
         elif shape == _EACH_VALUE:
-            for item in found.values():
+            for item in child.values():
                 _fill(item, inner)
         else:
-            for items in found.values():
+            for items in child.values():
                 for item in items or ():
                     _fill(item, inner)
 
@@ -146,7 +146,7 @@ def _target(schema: Schema) -> tuple[Schema, int] | None:
 
 
 def _targets(schema: Schema) -> list[tuple[Schema, int]]:
-    return [found for f in schema.fields.values() if (found := _target(f.schema)) is not None]
+    return [target for f in schema.fields.values() if (target := _target(f.schema)) is not None]
 
 
 def _collect(schema: Schema, reached: dict[int, Schema]) -> None:

@@ -23,12 +23,12 @@ from tiphys.api.scheme import GroupVersionKind
 
 JSON, YAML = "application/json", "application/yaml"
 ACCEPTED = (JSON, YAML, protobuf.CONTENT_TYPE)
-"""What the original lists in its refusal."""
+"""What upstream lists in its refusal."""
 
 FIND_KIND = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _SUMMARY = 30
 _SAME = {("Scale", version) for version in ("apps/v1beta1", "apps/v1beta2", "extensions/v1beta1")}
-"""Kinds of other groups that the original can convert: they are of the wrong version only."""
+"""Kinds of other groups that upstream can convert: they are of the wrong version only."""
 _TOKEN = r"[^\s()<>@,;:\\\"/\[\]?=]+"
 _MEDIA_TYPE = re.compile(rf'\s*({_TOKEN}/{_TOKEN})\s*(?:;\s*{_TOKEN}=(?:{_TOKEN}|"[^"]*")\s*)*;?\s*').fullmatch
 
@@ -78,16 +78,16 @@ def decode(
             data = orjson.dumps(protobuf.decode(data))
         except protobuf.ProtobufError as error:
             raise _unrecognized(str(error), gvk, body) from error
-    found = None if doubled else _clean(data, gvk, schema)
-    if found is not None:
-        return Decoded(found)
+    clean = None if doubled else _clean(data, gvk, schema)
+    if clean is not None:
+        return Decoded(clean)
     return _Slow(gvk, schema, body, versions).decode(data, field_validation, doubled)
 
 
 def normalize(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
     """What conversion makes of an object in memory: a new one, cleaned and canonical.
 
-    Raises ``DecodeError`` with the original's message where a value does not fit its type.
+    Raises ``DecodeError`` with upstream's message where a value does not fit its type.
     """
     if check(schema)(obj):
         return obj
@@ -103,41 +103,41 @@ _checks: dict[int, tuple[Schema, Check]] = {}
 
 
 def check(schema: Schema) -> Check:
-    found = _checks.get(id(schema))
-    if found is None:
+    cached = _checks.get(id(schema))
+    if cached is None:
         if len(_checks) > 500:
             _checks.clear()
         # The schema is kept with its check, so that its id cannot become another's.
-        found = _checks[id(schema)] = (schema, compiled(schema))
-    return found[1]
+        cached = _checks[id(schema)] = (schema, compiled(schema))
+    return cached[1]
 
 
 def _clean(data: bytes, gvk: GroupVersionKind, schema: Schema) -> dict[str, Any] | None:
     """The object, where it needs no repair and nothing is to be said about it."""
     try:
-        found = orjson.loads(data)
+        obj = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    if type(found) is not dict or schema.preserve_unknown:
+    if type(obj) is not dict or schema.preserve_unknown:
         return None
-    if found.get("kind") != gvk.kind or found.get("apiVersion") != gvk.api_version:
+    if obj.get("kind") != gvk.kind or obj.get("apiVersion") != gvk.api_version:
         return None
     try:
-        if not check(schema)(found) or may_hold_duplicates(data, found):
+        if not check(schema)(obj) or may_hold_duplicates(data, obj):
             return None
     except (ValueError, TypeError):
         # Both libraries have limits of depth below that of the reader.
         return None
-    return ordered(found)
+    return ordered(obj)
 
 
-def may_hold_duplicates(data: bytes, found: dict[str, Any]) -> bool:
-    """Whether a key may have come twice: the text has more keys than the object that came of it.
+def may_hold_duplicates(data: bytes, obj: dict[str, Any]) -> bool:
+    """Whether a key may be repeated: the text has more keys than the decoded object.
 
     Keys are counted by the ``":`` that ends them. In strings that text is the same in both, unless its quote was
     written as a number; that, and space between a key and its colon, are left to the slow path.
     """
-    written = orjson.dumps(found)
+    written = orjson.dumps(obj)
     if len(written) == len(data):
         return False
     if b"\\u0022" in data or b'" :' in data or b"\t:" in data or b"\n:" in data or b"\r:" in data:
@@ -164,14 +164,14 @@ class _Slow:
         known = self._known(api_version, kind)
         decoder = TypedDecoder()
         try:
-            found = decoder.decode(node if isinstance(node, Pairs) else Pairs(), self._schema) if known else {}
+            obj = decoder.decode(node if isinstance(node, Pairs) else Pairs(), self._schema) if known else {}
         except DecodeError as error:
             raise self._cannot(api_version, kind, str(error)) from error
         strict = decoder.strict_errors
         if (strict or doubled) and field_validation == "Strict":
             lines = "".join(f"\n  {line}" for line in doubled)
-            told = [f"yaml: unmarshal errors:{lines}"] if doubled else []
-            raise self._cannot(api_version, kind, f"strict decoding error: {', '.join([*told, *strict])}")
+            yaml_errors = [f"yaml: unmarshal errors:{lines}"] if doubled else []
+            raise self._cannot(api_version, kind, f"strict decoding error: {', '.join([*yaml_errors, *strict])}")
         if not known:
             source = go_type(api_version, kind, self._gvk)
             reason = f"converting ({source}) to ({internal_type(self._gvk)}): unknown conversion"
@@ -181,9 +181,9 @@ class _Slow:
                 f"the API version in the data ({api_version}) does not match "
                 f"the expected API version ({self._gvk.api_version})"
             )
-        found["kind"], found["apiVersion"] = kind, api_version
+        obj["kind"], obj["apiVersion"] = kind, api_version
         warnings = [*doubled, *strict] if field_validation == "Warn" else []
-        return Decoded(ordered(found), warnings, decoder.empties)
+        return Decoded(ordered(obj), warnings, decoder.empties)
 
     def _interpret(self, node: Node) -> tuple[str, str]:
         """API version and kind, with what is left out filled in from what is expected."""

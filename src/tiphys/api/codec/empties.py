@@ -1,6 +1,6 @@
 """Empty lists and maps that were sent, which the wire form leaves out, for error messages that show them.
 
-The original tells an empty list (``[]``) from an absent one (``null``) until it stores the object. Nothing depends on
+Upstream keeps an empty list (``[]``) apart from an absent one (``null``) until it stores the object. Nothing depends on
 it but the values in its error messages: objects here are without them, and a list of their places is kept beside.
 """
 
@@ -17,10 +17,10 @@ _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 def with_empties(obj: Object, empties: list[tuple[str, Any]]) -> Object:
     """A copy of ``obj`` with what was sent empty put back. ``empties`` are paths, as ``a.b[0].c``, and values."""
-    found = copy(obj)
+    restored = copy(obj)
     for path, value in empties:
-        _put(found, [name or int(index) for name, index in _STEP.findall(path)], value)
-    return found
+        _put(restored, [name or int(index) for name, index in _STEP.findall(path)], value)
+    return restored
 
 
 def _put(obj: Object, steps: list[str | int], value: Any) -> None:

@@ -14,9 +14,9 @@ def ordered(obj: dict[str, Any]) -> dict[str, Any]:
     head = [key for key in _HEAD if key in obj]
     if list(obj)[: len(head)] == head:
         return obj
-    found = {key: obj[key] for key in head}
-    found.update(obj)
-    return found
+    result = {key: obj[key] for key in head}
+    result.update(obj)
+    return result
 
 
 def encode(obj: dict[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ MAX_DEPTH = 10000
 
 
 class JSONError(ValueError):
-    """The text is not JSON; the message is the original's."""
+    """The text is not JSON; the message is upstream's."""
 
 
 class Number:
@@ -29,7 +29,7 @@ class Number:
 
 
 class Pairs:
-    """An object: keys and values in order, with those that come several times."""
+    """An object: keys and values in order, repeated keys included."""
 
     __slots__ = ("pairs",)
 
@@ -61,7 +61,7 @@ _ESCAPES = {
 _VALUE = "looking for beginning of value"
 _KEY = "looking for beginning of object key string"
 _IN_WORD = ("in literal", "in numeric", "in exponent", "after decimal point", "in string escape", "in \\u")
-"""Where a text that ends is told like one that goes on with a space, as Go's scanner takes the end for one."""
+"""If the text ends here, report it as if a space followed, as Go's scanner takes the end for one."""
 
 
 def read(data: bytes) -> Node:
@@ -122,8 +122,8 @@ class _Reader:
 
     def _skip(self) -> int:
         """The next byte that is not space, or -1 at the end."""
-        found = _SPACE.match(self._data, self._at)
-        self._at = found.end() if found else self._at
+        space = _SPACE.match(self._data, self._at)
+        self._at = space.end() if space else self._at
         return self._data[self._at] if self._at < len(self._data) else -1
 
     def _wrong(self, context: str) -> JSONError:
@@ -160,13 +160,13 @@ class _Reader:
         return value
 
     def _number(self) -> Number:
-        found = _NUMBER.match(self._data, self._at)
-        end = found.end() if found else self._at
+        number = _NUMBER.match(self._data, self._at)
+        end = number.end() if number else self._at
         following = self._data[end : end + 1]
-        if found is None:
+        if number is None:
             self._at += 1
             raise self._wrong("in numeric literal")
-        text = found[0]
+        text = number[0]
         if following == b"." and b"." not in text and b"e" not in text.lower():
             self._at = end + 1
             raise self._wrong("after decimal point in numeric literal")
@@ -182,10 +182,10 @@ class _Reader:
         parts: list[str] = []
         data = self._data
         while True:
-            found = _PLAIN.match(data, self._at)
-            if found:
-                parts.append(found[0].decode("utf-8", "replace"))
-                self._at = found.end()
+            plain_ = _PLAIN.match(data, self._at)
+            if plain_:
+                parts.append(plain_[0].decode("utf-8", "replace"))
+                self._at = plain_.end()
             byte = data[self._at] if self._at < len(data) else -1
             if byte == 0x22:
                 self._at += 1

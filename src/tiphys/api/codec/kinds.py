@@ -1,4 +1,4 @@
-"""Which kinds a body may name: what the original's schemes know, served or not.
+"""Which kinds a body may name: what upstream's schemes know, served or not.
 
 A body of a wrong kind is refused in one of several ways, depending on whether its kind is known at all.
 ``data/kinds.txt`` lists the known kinds by API version.
@@ -43,7 +43,7 @@ def go_type(api_version: str, kind: str, expected: GroupVersionKind) -> str | No
 
 
 def scheme_name(expected: GroupVersionKind) -> str:
-    """How the original names the scheme in its messages: by the place in its source that made it."""
+    """How upstream names the scheme in its messages: by the place in its source that made it."""
     return _SCHEMES.get(expected.group, LEGACY)
 
 

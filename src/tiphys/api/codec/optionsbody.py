@@ -1,6 +1,6 @@
 """The body of a delete: ``DeleteOptions``, whatever API version it names.
 
-The original reads it with a scheme of its own, which knows the types of ``meta.k8s.io`` only, and tells what is wrong
+Upstream reads it with a scheme of its own, which knows the types of ``meta.k8s.io`` only, and reports what is wrong
 without naming the type that it wanted.
 """
 

@@ -1,6 +1,6 @@
 """Decoding of an object that is in memory already, as after a strategic merge: other words than for a body.
 
-The original converts maps to its types here without going through JSON. It says less about what does not fit, and it
+Upstream converts maps to its types here without going through JSON. It says less about what does not fit, and it
 converts numbers as Go does: a whole one loses the bits that its type has no place for.
 """
 

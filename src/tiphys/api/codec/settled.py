@@ -1,7 +1,7 @@
 """What an object is like once it has been stored.
 
-The original stores its own kinds as protobuf, which has no empty lists: what was sent as ``rules: []`` is read back as
-``rules: null``. Only fields that the wire form always shows can tell the two apart; each type that holds such a field,
+Upstream stores its own kinds as protobuf, which has no empty lists: what was sent as ``rules: []`` is read back as
+``rules: null``. Only fields that the wire form always shows can distinguish the two; each type that holds such a field,
 or leads to one, has a plan, made once.
 """
 
@@ -47,14 +47,14 @@ def _settle(obj: dict[str, Any], plan: _Plan) -> None:
         if name in obj and not obj[name]:
             obj[name] = None
     for name, several, inner in plan.nested:
-        found = obj.get(name)
-        if not found:
+        value = obj.get(name)
+        if not value:
             continue
         if several:
-            for item in found.values() if isinstance(found, dict) else found:
+            for item in value.values() if isinstance(value, dict) else value:
                 _settle(item, inner)
         else:
-            _settle(found, inner)
+            _settle(value, inner)
 
 
 def _plan(schema: Schema) -> _Plan:

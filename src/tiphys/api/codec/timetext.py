@@ -19,7 +19,7 @@ _QUOTED = {byte: f"\\x{byte:02x}" for byte in (*range(32), *range(128, 256))} | 
 
 
 class GoTimeError(ValueError):
-    """The text is not a time; the message is the original's."""
+    """The text is not a time; the message is upstream's."""
 
 
 def parse_time(text: str) -> str:
@@ -42,13 +42,13 @@ def _canonical(text: str, form: object) -> str:
 
 
 def _check(text: str, layout: str, micro: bool) -> None:
-    rest, found = text, {}
+    rest, parts = text, {}
     for element, pattern in [*_DATE, *_TIME]:
         match = re.match(pattern, rest, re.ASCII)
         if match is None:
             raise GoTimeError(_unparsed(text, layout, rest, element))
         _check_range(text, element, match[0])
-        found[element] = match[0]
+        parts[element] = match[0]
         rest = rest[match.end() :]
     rest = _fraction(text, layout, rest, micro)
     zone = re.match(r"Z|[+-](\d\d):(\d\d)", rest, re.ASCII)
@@ -60,7 +60,7 @@ def _check(text: str, layout: str, micro: bool) -> None:
         raise GoTimeError(
             f"parsing time {_quote(text)}: time zone offset {'hour' if int(zone[1]) > 24 else 'minute'} out of range"
         )
-    _check_day(text, found)
+    _check_day(text, parts)
 
 
 def _fraction(text: str, layout: str, rest: str, micro: bool) -> str:
@@ -80,9 +80,9 @@ def _check_range(text: str, element: str, value: str) -> None:
             raise GoTimeError(f"parsing time {_quote(text)}: {name} out of range")
 
 
-def _check_day(text: str, found: dict[str, str]) -> None:
+def _check_day(text: str, parts: dict[str, str]) -> None:
     try:
-        datetime(max(int(found["2006"]), 1), int(found["01"]), int(found["02"]))
+        datetime(max(int(parts["2006"]), 1), int(parts["01"]), int(parts["02"]))
     except ValueError:
         raise GoTimeError(f"parsing time {_quote(text)}: day out of range") from None
 

@@ -1,9 +1,9 @@
 """Decoding of a JSON value into a type, as Go does it: the slow path, which explains and repairs.
 
-- Fields that the type does not have are left out, and told in strict and warning mode, like those that come twice.
-- Values of a wrong type are told with the Go type and path that the original tells.
+- Fields that the type does not have are dropped, and reported in strict and warning mode, like repeated ones.
+- Values of a wrong type are reported with the Go type and path that upstream reports.
 - Nulls and the empty values that the type's wire form leaves out are left out; quantities, times and bytes get their
-  canonical form. A field that comes twice is merged into what is there already.
+  canonical form. A repeated field is merged into what is there already.
 
 Source: KEP-2885 (server-side field validation), ``encoding/json``.
 """
@@ -53,7 +53,7 @@ _RANGES = {"int32": 2**31, "int64": 2**63}
 
 
 class DecodeError(ValueError):
-    """The value does not fit the type; the message is the original's."""
+    """The value does not fit the type; the message is upstream's."""
 
 
 class _Absent:
@@ -80,12 +80,12 @@ class TypedDecoder:
 
     def decode(self, node: Pairs, schema: Schema) -> dict[str, Any]:
         """Raises ``DecodeError``."""
-        found = self._object(node, schema, None)
+        obj = self._object(node, schema, None)
         if self._first_error:
             raise DecodeError(self._first_error)
-        return found
+        return obj
 
-    # -- what is told
+    # -- reporting
 
     def _mismatch(self, value: str, go: str) -> str:
         if self._struct or self._fields:
@@ -96,7 +96,7 @@ class TypedDecoder:
         return f"json: cannot unmarshal {value} into Go value of type {go}"
 
     def _save(self, message: str) -> _Absent:
-        """Go reads on after a value of a wrong type, and tells the first in the end."""
+        """Go reads on after a value of a wrong type, and reports the first at the end."""
         self._first_error = self._first_error or message
         return _ABSENT
 
@@ -109,8 +109,8 @@ class TypedDecoder:
 
     def _unfit(self, node: Node, schema: Schema) -> object:
         """A value of a wrong type."""
-        told = isinstance(node, Number) and schema.kind in (INTEGER, NUMBER)
-        return self._save(self._mismatch(f"number {node.text}" if told else type_name(node), schema.go))  # type: ignore[union-attr]
+        is_number = isinstance(node, Number) and schema.kind in (INTEGER, NUMBER)
+        return self._save(self._mismatch(f"number {node.text}" if is_number else type_name(node), schema.go))  # type: ignore[union-attr]
 
     # -- containers
 
@@ -145,7 +145,7 @@ class TypedDecoder:
         return self._unfit(node, schema)
 
     def _object(self, node: Pairs, schema: Schema, old: Any) -> dict[str, Any]:
-        found: dict[str, Any] = old if isinstance(old, dict) else {}
+        obj: dict[str, Any] = old if isinstance(old, dict) else {}
         struct, count, path = self._struct, len(self._fields), self._path
         seen: set[str] = set()
         name = schema.go.rpartition(".")[2]
@@ -154,7 +154,7 @@ class TypedDecoder:
             here = f"{path}.{key}" if path else key
             if field is None:
                 if schema.preserve_unknown:
-                    found[key] = plain(value, self._depth)
+                    obj[key] = plain(value, self._depth)
                 else:
                     self._strict("unknown field", here)
                 continue
@@ -165,26 +165,26 @@ class TypedDecoder:
             if field.embedded:
                 self._fields += field.embedded.split(".")
             self._fields.append(key)
-            self._set(found, key, value, field)
+            self._set(obj, key, value, field)
             del self._fields[count:]
         self._struct, self._path = struct, path
         for key in seen:
-            if key in found and omitted(found[key], schema.fields[key]) and f"{path}.{key}" != _RESET:
+            if key in obj and omitted(obj[key], schema.fields[key]) and f"{path}.{key}" != _RESET:
                 if schema.fields[key].schema.kind in (ARRAY, MAP):
-                    self.empties.append((f"{path}.{key}" if path else key, found[key]))
-                del found[key]
-        return found
+                    self.empties.append((f"{path}.{key}" if path else key, obj[key]))
+                del obj[key]
+        return obj
 
-    def _set(self, found: dict[str, Any], key: str, node: Node, field: Field) -> None:
+    def _set(self, obj: dict[str, Any], key: str, node: Node, field: Field) -> None:
         if node is None:
             if field.schema.nullable:
-                found[key] = None
+                obj[key] = None
             elif field.pointer or field.schema.kind not in (STRING, INTEGER, NUMBER, BOOLEAN, OBJECT):
-                found.pop(key, None)
+                obj.pop(key, None)
             return
-        value = self._value(node, field.schema, found.get(key))
+        value = self._value(node, field.schema, obj.get(key))
         if value is not _ABSENT:
-            found[key] = value
+            obj[key] = value
 
     def _array(self, node: Node, schema: Schema, old: Any) -> Any:
         if not isinstance(node, list):
@@ -192,22 +192,22 @@ class TypedDecoder:
         items = schema.items
         assert items is not None
         before: list[Any] = old if isinstance(old, list) else []
-        found: list[Any] = []
+        items_: list[Any] = []
         path = self._path
         for index, item in enumerate(node):
             self._path = f"{path}[{index}]"
             known = before[index] if index < len(before) else None
             value = zero(items) if item is None else self._value(item, items, known)
-            found.append(zero(items) if value is _ABSENT else value)
+            items_.append(zero(items) if value is _ABSENT else value)
         self._path = path
-        return found
+        return items_
 
     def _map(self, node: Node, schema: Schema, old: Any) -> Any:
         if not isinstance(node, Pairs):
             return self._unfit(node, schema)
         items = schema.items
         assert items is not None
-        found: dict[str, Any] = old if isinstance(old, dict) else {}
+        entries: dict[str, Any] = old if isinstance(old, dict) else {}
         path = self._path
         seen: set[str] = set()
         for key, item in node.pairs:
@@ -216,12 +216,12 @@ class TypedDecoder:
                 self._strict("duplicate field", self._path)
             seen.add(key)
             value = (None if items.nullable else zero(items)) if item is None else self._value(item, items, None)
-            found[key] = zero(items) if value is _ABSENT else value
+            entries[key] = zero(items) if value is _ABSENT else value
         self._path = path
-        return found
+        return entries
 
     def _schema_or(self, node: Node, schema: Schema) -> Any:
-        """A JSON schema, or what may stand in its place. Below it nothing is told of unknown fields."""
+        """A JSON schema, or what may stand in its place. Unknown fields below it are not reported."""
         items = schema.items
         assert items is not None
         self._silent += 1
@@ -274,14 +274,14 @@ class TypedDecoder:
         return self._unfit(node, schema)
 
     def _byte_list(self, node: list[Node]) -> Any:
-        found = bytearray()
+        octets = bytearray()
         for item in node:
             value = integer(item.text, 256) if isinstance(item, Number) else None
             if value is None or value < 0:
                 name = f"number {item.text}" if isinstance(item, Number) else type_name(item)
                 return self._save(self._mismatch(name, "uint8"))
-            found.append(value)
-        return base64.b64encode(found).decode()
+            octets.append(value)
+        return base64.b64encode(octets).decode()
 
     def _quantity(self, node: Node, schema: Schema) -> str:
         text = node.text if isinstance(node, Number) else node.strip() if isinstance(node, str) else "{"
@@ -380,7 +380,7 @@ def real(text: str) -> float | int | None:
 
 
 def plain(node: Node, depth: int = 0) -> Any:
-    """A value of any type; of keys that come twice the last counts. Raises ``DecodeError`` where it is too deep."""
+    """A value of any type; of repeated keys the last counts. Raises ``DecodeError`` if nested too deeply."""
     if depth > MAX_DEPTH:
         raise DecodeError("exceeded max depth")
     if isinstance(node, Number):
@@ -408,7 +408,7 @@ def whole_numbers(value: Any) -> Any:
 
 
 def canonical_base64(text: str) -> str:
-    """Standard base64 with padding; line ends in it are skipped. Raises ``DecodeError`` as Go tells it."""
+    """Standard base64 with padding; line ends in it are skipped. Raises ``DecodeError`` with Go's message."""
     bare = text.replace("\n", "").replace("\r", "")
     matched = _BASE64(bare)
     data = matched.end() if matched else 0
@@ -425,7 +425,7 @@ def _base64_fault(text: str, bare: str, data: int) -> int:
     """Where Go's decoder gives up, counted in the text with its line ends."""
     quantum = data % 4
     if data == len(bare):
-        # The input ends inside a group of four: the group's start is told.
+        # The input ends inside a group of four: report the group's start.
         at = data - quantum
     elif bare[data] != "=" or quantum < 2:
         at = data

@@ -1,4 +1,4 @@
-"""YAML bodies, turned into JSON as the original does it before it decodes them.
+"""YAML bodies, turned into JSON as upstream does it before it decodes them.
 
 Only the first document counts. Scalars are resolved by YAML 1.1's rules in the variant of ``yaml.v2``: ``yes``, ``on``
 and ``y`` are booleans, dates stay text. Merge keys and aliases work; what aliases add up to is bounded.
@@ -21,7 +21,7 @@ MAX_NODES = 1_000_000
 
 
 class YAMLError(ValueError):
-    """The text is not YAML, or not what JSON can say; the message is the original's."""
+    """The text is not YAML, or not what JSON can say; the message is upstream's."""
 
 
 _BOOLEANS = {
@@ -50,7 +50,7 @@ def to_json(data: bytes) -> tuple[bytes, list[str]]:
 
 
 def from_json(data: bytes, *, sort: bool = True) -> bytes:
-    """JSON as YAML, keys sorted: how the API answers where YAML is asked for."""
+    """JSON as YAML, keys sorted: how the API answers a request for YAML."""
     import yaml
 
     text: bytes = yaml.dump(
@@ -146,12 +146,12 @@ def _alias(error: Any, data: bytes) -> str:
     if "undefined alias" not in str(error.problem) or mark is None:
         return ""
     line = data.decode("utf-8", "replace").splitlines()[mark.line]
-    found = re.match(r"\*([^\s,\[\]{}]+)", line[mark.column :])
-    return f"unknown anchor '{found[1] if found else ''}' referenced"
+    alias = re.match(r"\*([^\s,\[\]{}]+)", line[mark.column :])
+    return f"unknown anchor '{alias[1] if alias else ''}' referenced"
 
 
 def _where(error: Any, yaml: Any) -> str:
-    """The line as the original counts it: of the context if that is not the first, else of the problem."""
+    """The line as upstream counts it: of the context if that is not the first, else of the problem."""
     scanner = isinstance(error, yaml.scanner.ScannerError)
     for mark in (error.context_mark, error.problem_mark):
         if mark is not None and mark.line:
@@ -184,7 +184,7 @@ class _Converter:
             self._open.discard(id(node))
 
     def _mapping(self, node: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if key_node.id == "scalar" and key_node.value == "<<" and key_node.tag in (PLAIN, f"{_TAG}merge"):
@@ -192,11 +192,11 @@ class _Converter:
                 continue
             value = self.value(value_node)
             key = self._key(key_node, value)
-            if key in found:
+            if key in entries:
                 line = key_node.start_mark.line + 1
                 self.duplicates.append(f"line {line}: key {quote(key)} already set in map")
-            found[key] = value
-        return {**merged, **found} if merged else found
+            entries[key] = value
+        return {**merged, **entries} if merged else entries
 
     def _merge(self, merged: dict[str, Any], node: Any) -> None:
         sources = node.value if node.id == "sequence" else [node]

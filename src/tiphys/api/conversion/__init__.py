@@ -1,7 +1,7 @@
 """Objects from one served version to another.
 
 ``convert`` covers every pair that v1.36 serves by default: HorizontalPodAutoscaler v1 and v2, and events of the core
-group and of ``events.k8s.io``; it also reads the form in which the original keeps CustomResourceDefinitions. Versions
+group and of ``events.k8s.io``; it also reads the form in which upstream keeps CustomResourceDefinitions. Versions
 of one kind whose fields are the same differ only in ``apiVersion``.
 """
 
@@ -43,9 +43,9 @@ def convert(obj: Object, source: GroupVersionKind, target: GroupVersionKind) -> 
     conversion = _CONVERSIONS.get((source, target))
     if conversion is not None:
         schema = schema_for(target)
-        found = {"kind": target.kind, "apiVersion": target.api_version, **conversion(obj)}
+        converted = {"kind": target.kind, "apiVersion": target.api_version, **conversion(obj)}
         # Each version has its own rules for what it shows of what is empty.
-        return complete(normalize(found, schema), schema)
+        return complete(normalize(converted, schema), schema)
     if (source.group, source.kind) != (target.group, target.kind):
         raise ConversionError(f"no conversion from {source.api_version} {source.kind} to {target.api_version}")
     rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
@@ -70,5 +70,5 @@ def _kind_at(resource: Resource, api_version: str) -> GroupVersionKind | None:
     group, _, version = api_version.rpartition("/")
     if group == resource.group and version in resource.versions:
         return resource.gvk(version)
-    found = GroupVersionKind(group, version, resource.kind)
-    return found if found in (_CORE_EVENT, _EVENT) and resource.kind == "Event" else None
+    kind = GroupVersionKind(group, version, resource.kind)
+    return kind if kind in (_CORE_EVENT, _EVENT) and resource.kind == "Event" else None

@@ -1,4 +1,4 @@
-"""CustomResourceDefinition v1beta1, not served any more: the form in which the original keeps definitions in etcd.
+"""CustomResourceDefinition v1beta1, not served any more: the form in which upstream keeps definitions in etcd.
 
 Source: https://kubernetes.io/docs/reference/using-api/deprecation-guide/#customresourcedefinition-v122
 """
@@ -19,20 +19,20 @@ def v1beta1_to_v1(obj: Object) -> Object:
     spec["versions"] = [_version(item, shared, validation) for item in versions]
     if spec.get("conversion"):
         spec["conversion"] = _conversion(dict(spec["conversion"]))
-    found = {"metadata": obj.get("metadata") or {}, "spec": spec}
-    return {**found, "status": obj["status"]} if "status" in obj else found
+    definition = {"metadata": obj.get("metadata") or {}, "spec": spec}
+    return {**definition, "status": obj["status"]} if "status" in obj else definition
 
 
 def _version(version: Object, shared: Object, validation: Object | None) -> Object:
-    found = dict(version)
+    converted = dict(version)
     for name, value in shared.items():
-        if value is not None and found.get(name) is None:
-            found[name] = value
-    if validation is not None and found.get("schema") is None:
-        found["schema"] = validation
-    if found.get("additionalPrinterColumns"):
-        found["additionalPrinterColumns"] = [_column(column) for column in found["additionalPrinterColumns"]]
-    return found
+        if value is not None and converted.get(name) is None:
+            converted[name] = value
+    if validation is not None and converted.get("schema") is None:
+        converted["schema"] = validation
+    if converted.get("additionalPrinterColumns"):
+        converted["additionalPrinterColumns"] = [_column(column) for column in converted["additionalPrinterColumns"]]
+    return converted
 
 
 def _column(column: Object) -> Object:

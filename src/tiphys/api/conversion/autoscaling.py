@@ -47,12 +47,12 @@ def _pick(obj: Object, names: tuple[str, ...]) -> Object:
 
 def _without_annotations(meta: Object) -> Object:
     """The metadata without the annotations that carry what v1 cannot say; its annotations are a copy."""
-    found = dict(meta)
+    kept = dict(meta)
     annotations = {key: value for key, value in (meta.get("annotations") or {}).items() if key not in _ROUND_TRIP}
-    found.pop("annotations", None)
+    kept.pop("annotations", None)
     if annotations:
-        found["annotations"] = annotations
-    return found
+        kept["annotations"] = annotations
+    return kept
 
 
 def _is_cpu_utilization(metric: Object) -> bool:
@@ -92,13 +92,13 @@ def v2_to_v1(obj: Object) -> Object:
 
 
 def _status_to_v1(status: Object) -> Object:
-    found = _pick(status, _STATUS)
+    converted = _pick(status, _STATUS)
     for metric in status.get("currentMetrics") or []:
         resource = metric.get("resource") or {}
         utilization = (resource.get("current") or {}).get("averageUtilization")
         if metric.get("type") == "Resource" and resource.get("name") == "cpu" and utilization is not None:
-            found["currentCPUUtilizationPercentage"] = utilization
-    return found
+            converted["currentCPUUtilizationPercentage"] = utilization
+    return converted
 
 
 def _condition_out(condition: Object) -> Object:
@@ -111,11 +111,11 @@ def _condition_out(condition: Object) -> Object:
 
 
 def _metric_to_v1(metric: Object, conversions: Mapping[str, Callable[[Object], Object]]) -> Object:
-    found: Object = {"type": metric.get("type", "")}
+    converted: Object = {"type": metric.get("type", "")}
     for name, conversion in conversions.items():
         if metric.get(name) is not None:
-            found[name] = {key: value for key, value in conversion(metric[name]).items() if value is not None}
-    return found
+            converted[name] = {key: value for key, value in conversion(metric[name]).items() if value is not None}
+    return converted
 
 
 def _object_source_out(source: Object) -> Object:
@@ -199,8 +199,8 @@ def _external_status_out(status: Object) -> Object:
 
 
 def _reference(reference: Object) -> Object:
-    found = {"kind": reference.get("kind", ""), "name": reference.get("name", "")}
-    return {**found, "apiVersion": reference["apiVersion"]} if reference.get("apiVersion") else found
+    converted = {"kind": reference.get("kind", ""), "name": reference.get("name", "")}
+    return {**converted, "apiVersion": reference["apiVersion"]} if reference.get("apiVersion") else converted
 
 
 _SPEC_TO_V1 = {
@@ -220,17 +220,17 @@ _STATUS_TO_V1 = {
 
 
 def _behavior_out(behavior: Object) -> Object:
-    """The annotation holds the original's internal type, whose fields have Go's names."""
+    """The annotation holds upstream's internal type, whose fields have Go's names."""
     return {name: _rules_out(behavior.get(field)) for name, field in _BEHAVIOR.items()}
 
 
 def _rules_out(rules: Object | None) -> Object | None:
     if rules is None:
         return None
-    found = {name: rules.get(field) for name, field in _RULES.items()}
-    if found["Policies"] is not None:
-        found["Policies"] = [{n: policy.get(f) for n, f in _POLICY.items()} for policy in found["Policies"]]
-    return found
+    converted = {name: rules.get(field) for name, field in _RULES.items()}
+    if converted["Policies"] is not None:
+        converted["Policies"] = [{n: policy.get(f) for n, f in _POLICY.items()} for policy in converted["Policies"]]
+    return converted
 
 
 # -- v1 to v2
@@ -257,19 +257,19 @@ def _cpu_metric(utilization: int) -> Object:
 
 
 def _status_to_v2(status: Object, notes: Object) -> Object:
-    found = _pick(status, _STATUS)
+    converted = _pick(status, _STATUS)
     current = _from_note(
         notes.get(CURRENT_METRICS), "MetricStatus", lambda metric: _metric_to_v2(metric, _STATUS_TO_V2)
     )
     if current is not None:
-        found["currentMetrics"] = current
+        converted["currentMetrics"] = current
     elif status.get("currentCPUUtilizationPercentage") is not None:
         usage = {"averageUtilization": status["currentCPUUtilizationPercentage"]}
-        found["currentMetrics"] = [{"type": "Resource", "resource": {"name": "cpu", "current": usage}}]
+        converted["currentMetrics"] = [{"type": "Resource", "resource": {"name": "cpu", "current": usage}}]
     conditions = _from_note(notes.get(CONDITIONS), "HorizontalPodAutoscalerCondition", lambda condition: condition)
     if conditions is not None:
-        found["conditions"] = conditions
-    return found
+        converted["conditions"] = conditions
+    return converted
 
 
 def _from_note(text: str | None, definition: str, conversion: Callable[[Object], Object]) -> list[Object] | None:
@@ -280,16 +280,16 @@ def _from_note(text: str | None, definition: str, conversion: Callable[[Object],
     try:
         return [normalize(conversion(item), schema) for item in orjson.loads(text)]
     except (ValueError, TypeError, AttributeError, KeyError):
-        # Anybody may write the annotation; what does not fit counts as absent, as in the original.
+        # Anybody may write the annotation; what does not fit counts as absent, as upstream does.
         return None
 
 
 def _metric_to_v2(metric: Object, conversions: Mapping[str, Callable[[Object], Object]]) -> Object:
-    found: Object = {"type": metric.get("type", "")}
+    converted: Object = {"type": metric.get("type", "")}
     for name, conversion in conversions.items():
         if isinstance(metric.get(name), dict):
-            found[name] = {key: value for key, value in conversion(metric[name]).items() if value is not None}
-    return found
+            converted[name] = {key: value for key, value in conversion(metric[name]).items() if value is not None}
+    return converted
 
 
 def _identifier(name: Any, selector: Any) -> Object:
@@ -397,16 +397,16 @@ def _behavior_in(text: str | None) -> Object | None:
     schema = schema_of("io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerBehavior")
     try:
         behavior = orjson.loads(text)
-        found = {
+        converted = {
             field: _rules_in(behavior[name]) for name, field in _BEHAVIOR.items() if behavior.get(name) is not None
         }
-        return normalize(found, schema) or None
+        return normalize(converted, schema) or None
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
 
 
 def _rules_in(rules: Any) -> Object:
-    found = {field: rules[name] for name, field in _RULES.items() if rules.get(name) is not None}
-    if "policies" in found:
-        found["policies"] = [{f: policy.get(n) for n, f in _POLICY.items()} for policy in found["policies"]]
-    return found
+    converted = {field: rules[name] for name, field in _RULES.items() if rules.get(name) is not None}
+    if "policies" in converted:
+        converted["policies"] = [{f: policy.get(n) for n, f in _POLICY.items()} for policy in converted["policies"]]
+    return converted

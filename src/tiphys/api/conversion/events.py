@@ -29,5 +29,5 @@ def events_to_core(obj: Object) -> Object:
 
 
 def _renamed(obj: Object, names: dict[str, str]) -> Object:
-    found = {names.get(key, key): value for key, value in obj.items() if key in names or key in _SHARED}
-    return {"metadata": found.pop("metadata", {}), **found}
+    renamed = {names.get(key, key): value for key, value in obj.items() if key in names or key in _SHARED}
+    return {"metadata": renamed.pop("metadata", {}), **renamed}

@@ -76,12 +76,12 @@ def cells(columns: tuple[Object, ...], obj: Object, now: float) -> list[Any]:
 
 def _cell(column: Object, obj: Object, now: float) -> Any:
     try:
-        found = find(column["jsonPath"], obj)
+        values = find(column["jsonPath"], obj)
     except PathError:
         return None
-    if not found:
+    if not values:
         return None
-    value, kind = found[0], column["type"]
+    value, kind = values[0], column["type"]
     if kind == "string":
         return _text(value)
     if value is None:

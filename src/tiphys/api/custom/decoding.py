@@ -49,17 +49,17 @@ def decode(
     strict += unknown
     if field_validation == "Strict" and (strict or doubled):
         lines = "".join(f"\n  {line}" for line in doubled)
-        told = [f"yaml: unmarshal errors:{lines}"] if doubled else []
-        raise _cannot(kind, known, version.gvk, f"strict decoding error: {', '.join([*told, *strict])}")
+        yaml_errors = [f"yaml: unmarshal errors:{lines}"] if doubled else []
+        raise _cannot(kind, known, version.gvk, f"strict decoding error: {', '.join([*yaml_errors, *strict])}")
     warnings = [*doubled, *strict] if field_validation == "Warn" else []
     return Decoded(ordered(obj), warnings)
 
 
 def check_version(obj: Object, version: CustomVersion) -> None:
     """Raise 400 where the object is of another version than the path."""
-    found, wanted = obj.get("apiVersion") or "", version.gvk.api_version
-    if found != wanted:
-        text = f"the API version in the data ({found}) does not match the expected API version ({wanted})"
+    version_, wanted = obj.get("apiVersion") or "", version.gvk.api_version
+    if version_ != wanted:
+        text = f"the API version in the data ({version_}) does not match the expected API version ({wanted})"
         raise errors.bad_request(text)
 
 
@@ -92,7 +92,7 @@ def coerce(obj: Object, versions: Versions, gvk: GroupVersionKind) -> list[str]:
 
 
 def _read(data: bytes, gvk: GroupVersionKind, body: bytes) -> tuple[Object, list[str]]:
-    """The object, and what of it comes twice."""
+    """The object, and its repeated fields."""
     try:
         node = read(data)
     except JSONError as error:
@@ -110,8 +110,8 @@ def _read(data: bytes, gvk: GroupVersionKind, body: bytes) -> tuple[Object, list
 
 
 def _text(node: Pairs, name: str) -> str:
-    found = [value for key, value in node.pairs if key == name and value is not None]
-    return str(found[-1]) if found else ""
+    values = [value for key, value in node.pairs if key == name and value is not None]
+    return str(values[-1]) if values else ""
 
 
 def _check_head(node: Node, gvk: GroupVersionKind, body: bytes) -> None:

@@ -32,12 +32,12 @@ class DefinedVersion:
     columns: tuple[Object, ...] = ()
     selectable: tuple[str, ...] = ()
     warning: str = ""
-    """What is told about the use of a deprecated version."""
+    """The warning about use of a deprecated version."""
 
     @property
     def subresources(self) -> tuple[Subresource, ...]:
-        found = [Subresource("status", _PART_VERBS)] if self.has_status else []
-        return (*found, Subresource("scale", _PART_VERBS, _SCALE)) if self.scale else tuple(found)
+        resources = [Subresource("status", _PART_VERBS)] if self.has_status else []
+        return (*resources, Subresource("scale", _PART_VERBS, _SCALE)) if self.scale else tuple(resources)
 
     @cached_property
     def tree(self) -> Schema:
@@ -118,5 +118,5 @@ def _warning(version: Object, spec: Object) -> str:
         for v in spec["versions"]
         if v.get("served") and not v.get("deprecated") and version_priority(v["name"]) < version_priority(own)
     ]
-    told = f"{group}/{own} {kind} is deprecated"
-    return f"{told}; use {group}/{min(better, key=version_priority)} {kind}" if better else told
+    message = f"{group}/{own} {kind} is deprecated"
+    return f"{message}; use {group}/{min(better, key=version_priority)} {kind}" if better else message

@@ -58,10 +58,10 @@ class _Parser:
         self._at = 0
 
     def steps(self) -> list[Step]:
-        found: list[Step] = []
+        result: list[Step] = []
         while self._at < len(self._text):
-            found += self._next()
-        return found
+            result += self._next()
+        return result
 
     def _next(self) -> list[Step]:
         text = self._text[self._at :]
@@ -92,10 +92,10 @@ class _Parser:
         raise PathError(f"unrecognized character in action: {first!r}")
 
     def _field(self) -> Step:
-        found = _FIELD.match(self._text, self._at)
-        assert found is not None
-        self._at = found.end()
-        return _wildcard if found[0] == "*" else _field(found[0].replace("\\", ""))
+        name = _FIELD.match(self._text, self._at)
+        assert name is not None
+        self._at = name.end()
+        return _wildcard if name[0] == "*" else _field(name[0].replace("\\", ""))
 
     def _quoted(self, quote: str) -> str:
         end = self._at + 1
@@ -103,9 +103,9 @@ class _Parser:
             end += 1
         if end >= len(self._text):
             raise PathError("unterminated quoted string")
-        found = self._text[self._at + 1 : end]
+        text = self._text[self._at + 1 : end]
         self._at = end + 1
-        return re.sub(r"\\(.)", r"\1", found)
+        return re.sub(r"\\(.)", r"\1", text)
 
     def _brackets(self) -> list[Step]:
         end = self._text.find("]", self._at)
@@ -115,7 +115,7 @@ class _Parser:
         self._at = end + 1
         if "," in inner:
             parts = [_Parser(f"[{part.strip(' ')}]").steps() for part in inner.split(",")]
-            return [lambda values: [found for part in parts for found in _run(part, values)]]
+            return [lambda values: [result for part in parts for result in _run(part, values)]]
         if _KEY.fullmatch(inner):
             return _Parser(f".{inner[1:-1]}").steps()
         return [_slice(":" if inner == "*" else inner)]
@@ -193,7 +193,7 @@ def _slice(text: str) -> Step:
         raise PathError("step must be > 0")
 
     def take(values: Values) -> Values:
-        found: Values = []
+        selected: Values = []
         for value in values:
             if value is None:
                 continue
@@ -210,8 +210,8 @@ def _slice(text: str) -> Step:
                 return []
             if not (0 <= start < len(value) and start < end <= len(value)):
                 raise PathError("array index out of bounds")
-            found += value[start:end:size]
-        return found
+            selected += value[start:end:size]
+        return selected
 
     return take
 
@@ -256,9 +256,9 @@ def _basic(value: Any) -> str:
 
 
 def _items(values: Values) -> Values:
-    found: Values = []
+    members: Values = []
     for value in values:
         if not isinstance(value, list):
             raise PathError("not an array or slice, and cannot be filtered")
-        found += value
-    return found
+        members += value
+    return members

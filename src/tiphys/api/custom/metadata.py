@@ -1,6 +1,6 @@
 """``metadata`` of custom resources and of resources inside them: the one part whose type is known.
 
-It is read as Go reads it into its type: what the type does not have is left out, and told where that is wanted.
+It is read as Go reads it into its type: what the type does not have is dropped, and reported if requested.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def read_metadata(value: Any, path: str = "metadata") -> tuple[Object, list[str]
     if not isinstance(node, Pairs):
         raise DecodeError(f"json: cannot unmarshal {type_name(node)} into Go value of type v1.ObjectMeta")
     decoder = TypedDecoder(path=path)
-    found = decoder.decode(node, object_meta())
-    return found, decoder.strict_errors
+    meta = decoder.decode(node, object_meta())
+    return meta, decoder.strict_errors
 
 
 def coerce_embedded(value: Any, schema: Any, path: str, strict: list[str]) -> None:

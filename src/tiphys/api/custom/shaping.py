@@ -1,4 +1,4 @@
-"""What an object becomes by its structural schema: unknown fields and nulls go, defaults come.
+"""What an object becomes by its structural schema: removes unknown fields and nulls, adds defaults.
 
 All functions work in place, on an object as JSON. Order matters: prune, drop nulls, default; as decoding does it.
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#field-pruning
@@ -20,27 +20,27 @@ IMPLIED = ("apiVersion", "kind", "metadata")
 
 def prune(obj: Object, schema: Object | None) -> list[str]:
     """Remove what the schema does not know. Gives the paths of what was removed, in alphabetical order."""
-    found: list[str] = []
-    _prune(obj, {**(schema or {}), EMBEDDED: True}, "", found)
-    return sorted(found)
+    pruned: list[str] = []
+    _prune(obj, {**(schema or {}), EMBEDDED: True}, "", pruned)
+    return sorted(pruned)
 
 
 def prune_value(value: Any, schema: Object | None) -> list[str]:
     """The same for a value that need not be a resource."""
-    found: list[str] = []
-    _prune(value, schema, "", found)
-    return sorted(found)
+    pruned: list[str] = []
+    _prune(value, schema, "", pruned)
+    return sorted(pruned)
 
 
-def _prune(value: Any, schema: Object | None, path: str, found: list[str]) -> None:
+def _prune(value: Any, schema: Object | None, path: str, pruned: list[str]) -> None:
     if isinstance(value, list):
         items = schema.get("items") if schema is not None else None
         keep = schema is not None and bool(schema.get(PRESERVE))
         for i, item in enumerate(value):
             if not keep:
-                _prune(item, items, f"{path}[{i}]", found)
+                _prune(item, items, f"{path}[{i}]", pruned)
             elif items is not None:
-                _prune(item, {**items, PRESERVE: True}, f"{path}[{i}]", found)
+                _prune(item, {**items, PRESERVE: True}, f"{path}[{i}]", pruned)
         return
     if not isinstance(value, dict):
         return
@@ -52,13 +52,13 @@ def _prune(value: Any, schema: Object | None, path: str, found: list[str]) -> No
             continue
         here = f"{path}.{name}" if path else name
         if name in properties:
-            _prune(value[name], properties[name], here, found)
+            _prune(value[name], properties[name], here, pruned)
         elif isinstance(more, dict):
-            _prune(value[name], more, here, found)
+            _prune(value[name], more, here, pruned)
         elif more is True or more is False:
-            _prune(value[name], None, here, found)
+            _prune(value[name], None, here, pruned)
         elif not keep:
-            found.append(here)
+            pruned.append(here)
             del value[name]
 
 
@@ -80,10 +80,10 @@ def drop_nulls(value: Any, schema: Object | None) -> None:
 def _of_field(schema: Object | None, name: str) -> Object | None:
     if schema is None:
         return None
-    found = (schema.get("properties") or {}).get(name)
-    if found is None and isinstance(schema.get("additionalProperties"), dict):
-        found = schema["additionalProperties"]
-    return found
+    inner = (schema.get("properties") or {}).get(name)
+    if inner is None and isinstance(schema.get("additionalProperties"), dict):
+        inner = schema["additionalProperties"]
+    return inner
 
 
 def default(value: Any, schema: Object | None) -> None:
@@ -115,7 +115,7 @@ def _is_forbidden_null(value: Any, schema: Object) -> bool:
 
 
 def shape(obj: Object, schema: Object | None) -> None:
-    """All three, for an object that comes from the store or from another version."""
+    """All three, for an object from the store or from another version."""
     meta = {name: obj[name] for name in IMPLIED if name in obj}
     prune(obj, schema)
     drop_nulls(obj, schema)

@@ -1,7 +1,7 @@
 """Defaults: what an object gets before anything else looks at it, in the version it was written in.
 
 Source: the API reference ("Defaults to …") of Kubernetes v1.36. Only defaults that depend on nothing but the object are
-here, with what the original's conversions make of an object when it is read (``aliases``). Not made here are those
+here, with what upstream's conversions make of an object when it is read (``aliases``). Not made here are those
 that are added later:
 
 - by the registry on create: generated names, uid, creationTimestamp, generation; a pod's ``status.phase`` Pending and

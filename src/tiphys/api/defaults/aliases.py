@@ -1,6 +1,6 @@
 """Fields that say the same twice: an older field of which there is a newer one, or the first item of a list.
 
-They are brought into line where an object is read, as the original's conversions between its versions do.
+They are brought into line where an object is read, as upstream's conversions between its versions do.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def node_blocks(spec: Object) -> None:
 
 def init_annotations(obj: Object) -> None:
     """Init containers were once written as annotations; nobody reads those any more."""
-    found = (obj.get("metadata") or {}).get("annotations")
-    if found:
+    annotations = (obj.get("metadata") or {}).get("annotations")
+    if annotations:
         for key in _INIT_ANNOTATIONS:
-            found.pop(key, None)
+            annotations.pop(key, None)
 
 
 def string_data(secret: Object) -> None:
-    """Data written as text goes over what there is, and is never shown."""
+    """Data written as text overrides what exists, and is never shown."""
     texts = secret.pop("stringData", None)
     if not texts:
         return

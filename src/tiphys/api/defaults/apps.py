@@ -45,7 +45,7 @@ def stateful_set(obj: Object) -> None:
     pod_template(child(spec, "template"))
     for claim in items(spec, "volumeClaimTemplates"):
         persistent_volume_claim(claim)
-        # Claims are whole objects, and are told to be what they are whatever the author wrote.
+        # Claims are whole objects, and get their own kind and version, whatever the author wrote.
         claim.update(apiVersion="v1", kind="PersistentVolumeClaim")
 
 

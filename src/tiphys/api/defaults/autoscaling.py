@@ -1,6 +1,6 @@
 """Defaults of the autoscaling group: v1, v2.
 
-In v1 the default CPU target comes with conversion, which can see the annotations that carry the other metrics.
+In v1 conversion adds the default CPU target, which can see the annotations that carry the other metrics.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def if_missing(obj: Object, **fields: Any) -> None:
 
 
 def if_empty(obj: Object, **fields: Any) -> None:
-    """Set plain fields, whose zero value cannot be told from absence."""
+    """Set plain fields, whose zero value is the same as absence."""
     for key, value in fields.items():
         if not obj.get(key):
             obj[key] = value

@@ -1,6 +1,6 @@
 """Defaults of pods and of the pod templates in workloads.
 
-A template gets what every pod specification gets; some defaults come only with the pod itself, so that templates
+A template gets what every pod specification gets; some defaults apply only to the pod itself, so that templates
 written before such a field was added keep their hash.
 """
 

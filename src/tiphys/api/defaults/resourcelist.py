@@ -61,7 +61,7 @@ def _requests(spec: Object, resources: Object) -> None:
         return
     requests = resources.get("requests") or {}
     for name, amount in container_sum(spec, "requests").items():
-        # Huge pages cannot be overcommitted, so their request always comes from the limit.
+        # Huge pages cannot be overcommitted, so their request always equals the limit.
         if is_pod_level(name) and not name.startswith(HUGE_PAGES):
             requests.setdefault(name, str(amount))
     for name, amount in limits.items():

@@ -21,8 +21,8 @@ def condition_of(obj: Condition, type: str) -> Condition | None:
 
 
 def is_condition(conditions: Sequence[Condition] | None, type: str, status: str = "True") -> bool:
-    found = find_condition(conditions, type)
-    return found is not None and found.get("status") == status
+    condition = find_condition(conditions, type)
+    return condition is not None and condition.get("status") == status
 
 
 def transition_time(old: Condition | None, status: str, now: str) -> str:

@@ -16,7 +16,7 @@ _PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | or
 
 
 def copy(value: T) -> T:
-    """A copy that shares no dict and no list with the original."""
+    """A copy that shares no dict and no list with ``obj``."""
     if value.__class__ not in (dict, list):
         return value
     try:
@@ -27,9 +27,9 @@ def copy(value: T) -> T:
 
 def _walked(value: T) -> T:
     """For what is too deep or no JSON: the objects in memory of a program's own."""
-    found: Any = value
+    copied: Any = value
     if value.__class__ is dict:
-        found = {key: _walked(item) for key, item in value.items()}  # type: ignore[attr-defined]
+        copied = {key: _walked(item) for key, item in value.items()}  # type: ignore[attr-defined]
     elif value.__class__ is list:
-        found = [_walked(item) for item in value]  # type: ignore[attr-defined]
-    return found  # type: ignore[no-any-return]
+        copied = [_walked(item) for item in value]  # type: ignore[attr-defined]
+    return copied  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ _PERCENT = re.compile(r"[+-]?[0-9]+").fullmatch
 
 
 class ScaleError(ValueError):
-    """The value is neither a number nor a percentage; the message is the original's."""
+    """The value is neither a number nor a percentage; the message is upstream's."""
 
 
 def scaled_value(value: IntOrString | None, total: int, round_up: bool) -> int:

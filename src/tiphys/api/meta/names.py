@@ -84,7 +84,7 @@ def max_length_error(length: int) -> str:
 
 
 def max_bytes_error(length: int) -> str:
-    """The same for label keys and values, of which the original counts bytes."""
+    """The same for label keys and values, of which upstream counts bytes."""
     return f"must be no more than {length} bytes"
 
 
@@ -104,7 +104,7 @@ EMPTY_ERROR = "must be non-empty"
 
 
 def byte_length(value: str) -> int:
-    """Lengths are in bytes of UTF-8, as in the original."""
+    """Lengths are in bytes of UTF-8, as upstream does."""
     return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
 
 
@@ -135,7 +135,7 @@ def qualified_name(value: str) -> list[str]:
 
 
 def long_name(value: str) -> list[str]:
-    """A subdomain, where the original counts bytes."""
+    """A subdomain, where upstream counts bytes."""
     errors = [max_bytes_error(SUBDOMAIN_LENGTH)] if byte_length(value) > SUBDOMAIN_LENGTH else []
     return errors + ([] if _subdomain(value) else [_NO_SUBDOMAIN])
 

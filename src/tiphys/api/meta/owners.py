@@ -1,4 +1,4 @@
-"""Owner references: who made an object, and who goes with whom when the owner is deleted.
+"""Owner references: who made an object, and what is deleted with its owner.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/
 """

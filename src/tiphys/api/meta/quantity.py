@@ -15,7 +15,7 @@ NANO = -9
 _UNIT = 10**9
 _MAX = 2**63 - 1
 _MAX_EXPONENT = 1000
-"""Where the original computes with exponents up to 2^31, for numbers that nobody can compare, we refuse them."""
+"""Where upstream computes with exponents up to 2^31, for numbers that nobody can compare, we refuse them."""
 
 
 class Format(Enum):
@@ -147,7 +147,7 @@ def canonical(text: str) -> str:
 
 
 def parse(text: str) -> Quantity:
-    """Raises ``QuantityError`` with the original's message."""
+    """Raises ``QuantityError`` with upstream's message."""
     return _parse_cached(text) if len(text) <= 32 else _parse(text)
 
 
@@ -215,7 +215,7 @@ def _interpret(suffix: str) -> tuple[int, Format]:
 
 
 def _fits_fast_path(whole: str, fraction: str, exponent: int, format: Format) -> bool:
-    """Whether the original would compute with a 64-bit number.
+    """Whether upstream would compute with a 64-bit number.
 
     It shows: such a number is printed as it was written when its exponent is a whole suffix already.
     """
@@ -274,5 +274,5 @@ def _canonical(nano: int, format: Format) -> str:
     value, exponent = value * 10 ** (exponent % 3), exponent - exponent % 3
     if format is Format.DECIMAL_EXPONENT:
         return f"{value}e{exponent}" if exponent else str(value)
-    # Beyond the largest suffix the original prints the bare mantissa; a reader of its answers sees the same here.
+    # Beyond the largest suffix upstream prints the bare mantissa; a reader of its answers sees the same here.
     return f"{value}{_DECIMAL_NAMES.get(exponent, '')}"

@@ -1,6 +1,6 @@
-"""Regular expressions as the original's schemas use them: RE2 (https://github.com/google/re2/wiki/Syntax).
+"""Regular expressions as upstream's schemas use them: RE2 (https://github.com/google/re2/wiki/Syntax).
 
-What is wrong with an expression is told in the words of Go's package ``regexp/syntax``.
+Errors in an expression are worded as in Go's package ``regexp/syntax``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WORDS = {
 
 
 class RegexpError(ValueError):
-    """The message is the original's."""
+    """The message is upstream's."""
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
 """Label and field selectors: their text forms, the LabelSelector object, and matching.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/ and .../field-selectors/. The
-grammar of label selectors, with the original's wording of errors::
+grammar of label selectors, with upstream's wording of errors::
 
     selector    = [ requirement *( "," requirement ) ]
     requirement = [ "!" ] KEY / KEY ( "in" / "notin" ) "(" values ")" / KEY ( "=" / "==" / "!=" / ">" / "<" ) VALUE
@@ -30,7 +30,7 @@ _INT64 = re.compile(r"[+-]?[0-9]+").fullmatch
 
 
 class SelectorError(ValueError):
-    """The text or object is not a selector; the message is the original's."""
+    """The text or object is not a selector; the message is upstream's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +119,17 @@ NOTHING = Selector(nothing=True)
 
 def new_requirement(key: str, operator: str, values: Iterable[str]) -> Requirement:
     """A checked requirement. Raises ``SelectorError``."""
-    found = tuple(values)
+    values_ = tuple(values)
     errors: list[FieldError] = []
     if messages := label_key(key):
         errors.append(fielderrors.invalid("key", key, "; ".join(messages)))
-    errors += _check_count(operator, found)
-    for index, value in enumerate(found):
+    errors += _check_count(operator, values_)
+    for index, value in enumerate(values_):
         if messages := label_value(value):
             errors.append(fielderrors.invalid(f"values[{index}][{key}]", value, "; ".join(messages)))
     if errors:
         raise SelectorError(aggregate(errors))
-    return Requirement(key, operator, found)
+    return Requirement(key, operator, values_)
 
 
 def _check_count(operator: str, values: tuple[str, ...]) -> list[FieldError]:
@@ -165,23 +165,23 @@ Token = tuple[str, str]
 
 
 def _tokens(text: str) -> list[Token]:
-    """A NUL byte ends the text where a token would start, and elsewhere the token before it, as in the original."""
-    found: list[Token] = []
+    """A NUL byte ends the text where a token would start, and elsewhere the token before it, as upstream does."""
+    tokens: list[Token] = []
     at = 0
     while True:
         while at < len(text) and text[at] in _SPACE:
             at += 1
         if at == len(text) or text[at] == "\0":
-            return [*found, (_END, "")]
+            return [*tokens, (_END, "")]
         start = at
         if text[at] in _SPECIAL:
             token, at = _symbol(text, start)
-            found.append(token)
+            tokens.append(token)
         else:
             while at < len(text) and text[at] not in _DELIMITERS:
                 at += 1
             word = text[start:at]
-            found.append((word if word in _KEYWORDS else _IDENTIFIER, word))
+            tokens.append((word if word in _KEYWORDS else _IDENTIFIER, word))
         if text[at : at + 1] == "\0":
             at += 1
 
@@ -276,30 +276,30 @@ class _Parser:
             return {""}
         if kind not in (_IDENTIFIER, ","):
             raise SelectorError(f"found '{text}', expected: ',', ')' or identifier")
-        found = self._identifiers()
+        values = self._identifiers()
         if self._take()[0] != ")":
             raise SelectorError(f"found '{text}', expected: ')'")
-        return found
+        return values
 
     def _identifiers(self) -> set[str]:
-        found: set[str] = set()
+        values: set[str] = set()
         while True:
             kind, text = self._take()
             if kind == _IDENTIFIER:
-                found.add(text)
+                values.add(text)
                 kind, text = self._peek()
                 if kind == ")":
-                    return found
+                    return values
                 if kind != ",":
                     raise SelectorError(f"found '{text}', expected: ',' or ')'")
             elif kind == ",":
-                if not found:
-                    found.add("")
+                if not values:
+                    values.add("")
                 following = self._peek()[0]
                 if following in (")", ","):
-                    found.add("")
+                    values.add("")
                 if following == ")":
-                    return found
+                    return values
             else:
                 raise SelectorError(f"found '{text}', expected: ',', or identifier")
 
@@ -329,7 +329,7 @@ def selector_from_object(selector: Mapping[str, Any] | None) -> Selector:
 
 
 def selector_from_labels(labels: Labels | None) -> Selector:
-    """What has all these labels, unchecked; everything where there are none."""
+    """What has all these labels, unchecked; with no labels, everything."""
     return Selector(Requirement(key, EQUALS, (value,)) for key, value in (labels or {}).items())
 
 
@@ -385,12 +385,12 @@ def parse_field_selector(text: str) -> FieldSelector:
     for part in sorted(_split_terms(text)):
         if not part:
             continue
-        found = re.search("!=|==|=", part)
-        if found is None:
+        operator = re.search("!=|==|=", part)
+        if operator is None:
             raise SelectorError(f"invalid selector: '{text}'; can't understand '{part}'")
-        field, value = part[: found.start()], _unescape(part[found.end() :])
+        field, value = part[: operator.start()], _unescape(part[operator.end() :])
         if field or value:
-            terms.append(FieldTerm(field, value, found[0] != "!="))
+            terms.append(FieldTerm(field, value, operator[0] != "!="))
     return FieldSelector(tuple(terms))
 
 
@@ -399,7 +399,7 @@ def _split_terms(text: str) -> list[str]:
 
 
 def _unescape(text: str) -> str:
-    found: list[str] = []
+    letters: list[str] = []
     characters = iter(text)
     for character in characters:
         if character in ",=":
@@ -409,5 +409,5 @@ def _unescape(text: str) -> str:
             if escaped not in ("\\", ",", "="):
                 raise SelectorError(f"invalid field selector: invalid escape sequence: \\{escaped}")
             character = escaped
-        found.append(character)
-    return "".join(found)
+        letters.append(character)
+    return "".join(letters)

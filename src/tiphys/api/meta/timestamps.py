@@ -30,18 +30,18 @@ def format_micro_time(seconds: float) -> str:
 
 def parse_time(text: str) -> datetime:
     """Any RFC 3339 time, in UTC; what is finer than a microsecond is cut off. Raises ``TimeError``."""
-    found = _RFC3339(text)
-    if found is None:
+    parts = _RFC3339(text)
+    if parts is None:
         raise TimeError(f"{text!r} is not a time in RFC 3339")
-    year, month, day, hour, minute, second = (int(found[i]) for i in range(1, 7))
-    micro = int((found[7] or "")[:6].ljust(6, "0"))
+    year, month, day, hour, minute, second = (int(parts[i]) for i in range(1, 7))
+    micro = int((parts[7] or "")[:6].ljust(6, "0"))
     zone = UTC
     try:
-        if found[9]:
-            shift = timedelta(hours=int(found[10]), minutes=int(found[11]))
-            if shift >= timedelta(hours=24) or int(found[11]) > 59:
+        if parts[9]:
+            shift = timedelta(hours=int(parts[10]), minutes=int(parts[11]))
+            if shift >= timedelta(hours=24) or int(parts[11]) > 59:
                 raise TimeError(f"{text!r} has a zone that does not exist")
-            zone = timezone(shift if found[9] == "+" else -shift)
+            zone = timezone(shift if parts[9] == "+" else -shift)
         return datetime(year, month, day, hour, minute, second, micro, zone).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise TimeError(f"{text!r} is not a time in RFC 3339: {error}") from error

@@ -1,7 +1,7 @@
 """OpenAPI documents in protobuf form, which kubectl asks for: a document of JSON, written as gnostic's messages.
 
 Both versions of the specification have one table of messages each (``messages``), from which a writer per message is
-made on first use. Parts that may be one of several things (a schema or a reference to one) are told apart here.
+made on first use. Parts that may be one of several things (a schema or a reference to one) are distinguished here.
 """
 
 from __future__ import annotations
@@ -215,13 +215,13 @@ _VALUES: dict[str, Write] = {"StringArray": _strings, "TypeItem": _strings, "Def
 def _varint(value: int) -> bytes:
     if value < 0x80:
         return value.to_bytes(1, "little")
-    found = bytearray()
+    octets = bytearray()
     value &= (1 << 64) - 1
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        octets.append(value & 0x7F | 0x80)
         value >>= 7
-    found.append(value)
-    return bytes(found)
+    octets.append(value)
+    return bytes(octets)
 
 
 def _length_field(number: int, data: bytes) -> bytes:

@@ -35,13 +35,13 @@ _TYPE_OF_EMBEDDED = {
 
 def custom_definitions(scheme: Scheme, for_v2: bool) -> dict[str, Object]:
     """By name; references in them are those of the published ones."""
-    found: dict[str, Object] = {}
+    schemas: dict[str, Object] = {}
     for resource in scheme.resources():
         for version in resource.versions if resource.custom else ():
             name = resource.definitions[version]
-            found[name] = _kind(resource, version, for_v2)
-            found[f"{name}List"] = _list(resource, version)
-    return found
+            schemas[name] = _kind(resource, version, for_v2)
+            schemas[f"{name}List"] = _list(resource, version)
+    return schemas
 
 
 def _kind(resource: Resource, version: str, for_v2: bool) -> Object:
@@ -62,11 +62,11 @@ def _marked(kind: str, resource: Resource, version: str) -> Object:
 
 
 def _implied(described: str, metadata: str) -> Object:
-    found: Object = {
+    fields: Object = {
         name: {"type": "string", "description": description(described, name)} for name in ("apiVersion", "kind")
     }
-    found["metadata"] = {"$ref": f"#/$defs/{META}.{metadata}", "description": description(described, "metadata")}
-    return found
+    fields["metadata"] = {"$ref": f"#/$defs/{META}.{metadata}", "description": description(described, "metadata")}
+    return fields
 
 
 def _list(resource: Resource, version: str) -> Object:
@@ -83,30 +83,34 @@ def _list(resource: Resource, version: str) -> Object:
 
 def _plain(schema: Object) -> Object:
     """Without what Swagger 2.0 cannot say."""
-    found = {key: value for key, value in schema.items() if key not in _NOT_IN_V2}
-    if found.pop("nullable", False) or found.get(_PRESERVE):
+    plain = {key: value for key, value in schema.items() if key not in _NOT_IN_V2}
+    if plain.pop("nullable", False) or plain.get(_PRESERVE):
         for key in ("type", "items", "properties"):
-            found.pop(key, None)
-    return _inside(found, _plain)
+            plain.pop(key, None)
+    return _inside(plain, _plain)
 
 
 def _with_embedded(schema: Object, for_v2: bool) -> Object:
     """Resources inside others have the fields of every resource."""
-    found = _inside(schema, lambda inner: _with_embedded(inner, for_v2))
-    if found.get("x-kubernetes-int-or-string") and not for_v2:
-        found.setdefault("anyOf", [{"type": "integer"}, {"type": "string"}])
-    if found.get(_EMBEDDED) and not (for_v2 and found.get(_PRESERVE)):
-        found["properties"] = {**(found.get("properties") or {}), **_implied(_KIND, "ObjectMeta"), **_TYPE_OF_EMBEDDED}
-        found["required"] = [*(found.get("required") or []), "kind", "apiVersion"]
-    return found
+    expanded = _inside(schema, lambda inner: _with_embedded(inner, for_v2))
+    if expanded.get("x-kubernetes-int-or-string") and not for_v2:
+        expanded.setdefault("anyOf", [{"type": "integer"}, {"type": "string"}])
+    if expanded.get(_EMBEDDED) and not (for_v2 and expanded.get(_PRESERVE)):
+        expanded["properties"] = {
+            **(expanded.get("properties") or {}),
+            **_implied(_KIND, "ObjectMeta"),
+            **_TYPE_OF_EMBEDDED,
+        }
+        expanded["required"] = [*(expanded.get("required") or []), "kind", "apiVersion"]
+    return expanded
 
 
 def _inside(schema: Object, change: Any) -> Object:
     """A copy with every schema in it changed."""
-    found = dict(schema)
-    if "properties" in found:
-        found["properties"] = {name: change(inner) for name, inner in found["properties"].items()}
+    changed = dict(schema)
+    if "properties" in changed:
+        changed["properties"] = {name: change(inner) for name, inner in changed["properties"].items()}
     for key in ("items", "additionalProperties"):
-        if isinstance(found.get(key), dict):
-            found[key] = change(found[key])
-    return found
+        if isinstance(changed.get(key), dict):
+            changed[key] = change(changed[key])
+    return changed

@@ -86,16 +86,16 @@ def document_v2(scheme: Scheme, definitions: Definitions) -> Object:
 
 def _documents(scheme: Scheme) -> dict[str, Callable[[], list[Path]]]:
     """The paths in each document."""
-    found: dict[str, Callable[[], list[Path]]] = {}
+    sources: dict[str, Callable[[], list[Path]]] = {}
     for path in server_paths():
-        found[path.path.strip("/")] = partial(list, (path,))
+        sources[path.path.strip("/")] = partial(list, (path,))
     builtin = {resource.group for resource in scheme.resources() if resource.builtin}
     for group, versions in scheme.groups().items():
         if group in builtin and group:
-            found[f"apis/{group}"] = partial(_of_group, group)
+            sources[f"apis/{group}"] = partial(_of_group, group)
         for version in versions:
-            found[base_path(group, version).removeprefix("/")] = partial(_of_version, scheme, group, version)
-    return found
+            sources[base_path(group, version).removeprefix("/")] = partial(_of_version, scheme, group, version)
+    return sources
 
 
 def _of_group(group: str) -> list[Path]:

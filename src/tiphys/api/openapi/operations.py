@@ -49,7 +49,7 @@ RETURNED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One HTTP method on one path. ``body`` and ``answer`` are names of definitions, empty where there is none."""
+    """One HTTP method on one path. ``body`` and ``answer`` are names of definitions, empty if it has none."""
 
     method: str
     action: str

@@ -55,32 +55,32 @@ def schemas_v2(names: set[str], definitions: Definitions) -> Object:
 
 def schemas_v3(names: set[str], definitions: Definitions, api: Api | None) -> Object:
     """The same in OpenAPI 3.0; of kinds that all groups have, ``api`` chooses its own."""
-    found = _closure(names, definitions, V3)
-    for name, schema in found.items():
+    schemas = _closure(names, definitions, V3)
+    for name, schema in schemas.items():
         if has_schema(name):
             add_defaults(schema, schema_of(name))
         add_stated_defaults(schema, name)
         if api is not None and len(kinds := schema.get(_KINDS, ())) > 1:
             schema[_KINDS] = [kind for kind in kinds if (kind["group"], kind["version"]) in (api, ("", "v1"))]
-    return found
+    return schemas
 
 
 _KINDS = "x-kubernetes-group-version-kind"
 
 
 def _closure(names: set[str], definitions: Definitions, prefix: str) -> Object:
-    found: Object = {}
+    schemas: Object = {}
     todo = sorted(names)
     while todo:
         name = todo.pop()
-        if name in found or name not in definitions:
+        if name in schemas or name not in definitions:
             continue
         if name in _ALONE:
-            found[name] = dict(_ALONE[name][prefix == V3])
+            schemas[name] = dict(_ALONE[name][prefix == V3])
             continue
-        found[name] = _schema(definitions[name], prefix, todo.append)
-        _add_enums(found[name], _enums().get(name, {}))
-    return dict(sorted(found.items()))
+        schemas[name] = _schema(definitions[name], prefix, todo.append)
+        _add_enums(schemas[name], _enums().get(name, {}))
+    return dict(sorted(schemas.items()))
 
 
 @lru_cache(maxsize=1)

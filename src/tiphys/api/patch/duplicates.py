@@ -1,4 +1,4 @@
-"""Keys that come twice in a patch."""
+"""Repeated keys in a patch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from tiphys.api.gotext import quote
 
 
 def duplicates(node: Node, path: str = "") -> list[str]:
-    """The keys that come twice in a value without a type, in the words of strict decoding."""
-    found: list[str] = []
+    """The repeated keys in a value without a type, in the words of strict decoding."""
+    messages: list[str] = []
     if isinstance(node, Pairs):
         seen: set[str] = set()
         for key, value in node.pairs:
             here = f"{path}.{key}" if path else key
             if key in seen:
-                found.append(f"duplicate field {quote(here)}")
+                messages.append(f"duplicate field {quote(here)}")
             seen.add(key)
-            found += duplicates(value, here)
+            messages += duplicates(value, here)
     elif isinstance(node, list):
         for index, item in enumerate(node):
-            found += duplicates(item, f"{path}[{index}]")
-    return list(dict.fromkeys(found))
+            messages += duplicates(item, f"{path}[{index}]")
+    return list(dict.fromkeys(messages))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PatchError(ValueError):
-    """The patch does not fit the object; the message is the original's."""
+    """The patch does not fit the object; the message is upstream's."""
 
 
 class BadPatch(PatchError):

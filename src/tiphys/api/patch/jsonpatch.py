@@ -1,7 +1,7 @@
 """JSON Patch, RFC 6902.
 
-As the original's library has it: a negative index counts from the end, ``replace`` adds a key that is not there,
-``test`` tells 1 from 1.0, and a path without a leading slash names a field of the whole.
+As upstream's library has it: a negative index counts from the end, ``replace`` adds a key that is not there,
+``test`` distinguishes 1 from 1.0, and a path without a leading slash names a field of the whole.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MISSING = _Missing()
 
 
 def json_patch(obj: Any, operations: list[Any]) -> Any:
-    """The patched copy. Raises ``PatchError``; the original is left as it was."""
+    """The patched copy. Raises ``PatchError``; the document itself stays as it was."""
     return JSONPatch(copy(obj)).run(operations)
 
 
@@ -97,13 +97,13 @@ class JSONPatch:
         parts = path.split("/")
         if len(parts) < 2:
             raise PatchError(f"{otherwise}: missing value")
-        found = self.document
+        container = self.document
         for part in parts[1:-1]:
-            found = self._child(found, _unescape(part))
-            if not isinstance(found, (dict, list)):
+            container = self._child(container, _unescape(part))
+            if not isinstance(container, (dict, list)):
                 raise PatchError(f"{otherwise}: missing value")
-            self.touched.add(id(found))
-        return found, _unescape(parts[-1])
+            self.touched.add(id(container))
+        return container, _unescape(parts[-1])
 
     def _child(self, container: Any, key: str) -> Any:
         if isinstance(container, dict):
@@ -152,18 +152,18 @@ class JSONPatch:
         try:
             container[_index(container, key)] = value
         except PatchError:
-            told = f"replace operation does not apply: doc is missing key: {path}: missing value"
-            raise PatchError(told) from None
+            message = f"replace operation does not apply: doc is missing key: {path}: missing value"
+            raise PatchError(message) from None
 
     def _test(self, path: str, value: Any) -> None:
-        found = self.document
+        current = self.document
         if path:
             container, key = self._find(path, f"test operation does not apply: is missing path: {path}")
             with _within(f"error in test for path: '{path}'"):
-                found = _get(container, key)
-        if not _equal(None if found is _MISSING else found, value):
+                current = _get(container, key)
+        if not _equal(None if current is _MISSING else current, value):
             raise PatchError(f"testing value {path} failed: test failed")
-        self._touch(found)
+        self._touch(current)
 
     def _touch(self, value: Any) -> None:
         """What is compared is read, too, down to its last value."""
@@ -174,11 +174,11 @@ class JSONPatch:
 
 
 @contextmanager
-def _within(told: str) -> Iterator[None]:
+def _within(message: str) -> Iterator[None]:
     try:
         yield
     except PatchError as wrong:
-        raise PatchError(f"{told}: {wrong}") from None
+        raise PatchError(f"{message}: {wrong}") from None
 
 
 def _get(container: Any, key: str) -> Any:

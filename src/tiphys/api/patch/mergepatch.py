@@ -6,7 +6,7 @@ from typing import Any
 
 
 def merge_patch(obj: Any, patch: Any) -> Any:
-    """The patched object; shares unchanged parts with the original."""
+    """The patched object; shares unchanged parts with ``obj``."""
     return merged(obj, patch, set())
 
 
@@ -16,26 +16,26 @@ def merged(obj: Any, patch: Any, touched: set[int]) -> Any:
         return without_nulls(patch, touched)
     if not isinstance(patch, dict):
         return patch
-    found = dict(obj)
-    touched.add(id(found))
+    result = dict(obj)
+    touched.add(id(result))
     for key, value in patch.items():
         if value is None:
-            found.pop(key, None)
-        elif found.get(key) is None:
-            found[key] = without_nulls(value, touched)
+            result.pop(key, None)
+        elif result.get(key) is None:
+            result[key] = without_nulls(value, touched)
         else:
-            found[key] = merged(found[key], value, touched)
-    return found
+            result[key] = merged(result[key], value, touched)
+    return result
 
 
 def without_nulls(value: Any, touched: set[int]) -> Any:
     """A value that is new: nulls in its objects say that there is nothing; those in its lists stay."""
-    found: Any
+    result: Any
     if isinstance(value, dict):
-        found = {key: without_nulls(item, touched) for key, item in value.items() if item is not None}
+        result = {key: without_nulls(item, touched) for key, item in value.items() if item is not None}
     elif isinstance(value, list):
-        found = [without_nulls(item, touched) for item in value]
+        result = [without_nulls(item, touched) for item in value]
     else:
         return value
-    touched.add(id(found))
-    return found
+    touched.add(id(result))
+    return result

@@ -1,4 +1,4 @@
-"""A patch request: the body, the current object, and the object that comes of them.
+"""A patch request: the body, the current object, and the object that results.
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply
 """
@@ -102,9 +102,9 @@ class _Patch:
     def _json(self) -> Decoded:
         operations = self._plain_operations()
         if operations is not None:
-            found = self._clean(_operated(self.current, operations)[0])
-            if found is not None:
-                return found
+            patched = self._clean(_operated(self.current, operations)[0])
+            if patched is not None:
+                return patched
         node = self._read("error decoding patch: ")
         strict = self._check_operations(node)
         written = self._verbatim(node) or []
@@ -119,9 +119,9 @@ class _Patch:
     def merge(self) -> Decoded:
         patch = self._plain_patch()
         if patch is not None:
-            found = self._clean(merged(self.current, patch, set()))
-            if found is not None:
-                return found
+            patched = self._clean(merged(self.current, patch, set()))
+            if patched is not None:
+                return patched
         node = self._read_merge_patch()
         strict = duplicates(node)
         touched: set[int] = set()
@@ -154,24 +154,28 @@ class _Patch:
         return self.validation == "Ignore"
 
     def _plain_patch(self) -> Object | None:
-        """The patch, where there is nothing odd about its text: an object without keys that come twice."""
+        """The patch, where there is nothing odd about its text: an object without repeated keys."""
         try:
-            found = orjson.loads(self.body)
-            return found if isinstance(found, dict) and not may_hold_duplicates(self.body, found) else None
+            patch = orjson.loads(self.body)
+            return patch if isinstance(patch, dict) and not may_hold_duplicates(self.body, patch) else None
         except (orjson.JSONDecodeError, TypeError):
             return None
 
     def _plain_operations(self) -> list[Object] | None:
         """The operations of a JSON patch, where there is nothing odd about their text."""
         try:
-            found = orjson.loads(self.body)
-            plain = isinstance(found, list) and len(found) <= MAX_OPERATIONS and all(map(_is_operation, found))
-            return found if plain and not may_hold_duplicates(self.body, found) else None
+            operations = orjson.loads(self.body)
+            plain = (
+                isinstance(operations, list)
+                and len(operations) <= MAX_OPERATIONS
+                and all(map(_is_operation, operations))
+            )
+            return operations if plain and not may_hold_duplicates(self.body, operations) else None
         except (orjson.JSONDecodeError, TypeError):
             return None
 
     def _read_merge_patch(self) -> Node:
-        """An object, or where nobody asked for more checks, a list, which takes the object's place."""
+        """An object, or, if no extra checks were requested, a list, which takes the object's place."""
         invalid = errors.bad_request("Invalid JSON Patch")
         try:
             node = read(self.body)
@@ -212,7 +216,7 @@ class _Patch:
             raise errors.bad_request(
                 f"{prefix}json: cannot unmarshal {type_name(node)} into Go value of type {names[0]}"
             )
-        found: list[str] = []
+        warnings: list[str] = []
         for index, item in enumerate(node):
             if item is None:
                 continue
@@ -228,8 +232,8 @@ class _Patch:
             except DecodeError as error:
                 raise errors.bad_request(f"{prefix}{error}") from error
             doubled = [d for key, value in item.pairs if key == "value" for d in duplicates(value, f"[{index}].value")]
-            found += [f"json patch {message}" for message in [*decoder.strict_errors, *doubled]]
-        return found
+            warnings += [f"json patch {message}" for message in [*decoder.strict_errors, *doubled]]
+        return warnings
 
     # -- the patched object
 
@@ -246,7 +250,7 @@ class _Patch:
             return None
 
     def _decode(self, patched: Any, touched: set[int], strict: list[str]) -> Decoded:
-        """The object of its type, as if the patched text had come as a body."""
+        """The object of its type, as if the patched text were a request body."""
         node = as_node(patched, touched)
 
         def refuse(reason: str) -> StatusError:
@@ -260,12 +264,12 @@ class _Patch:
         if self.shape is not None:
             shaped = self._shaped(decoder, node, refuse)
             return self._finish(shaped, [*strict, *decoder.strict_errors], refuse, decoder)
-        found = self._typed(decoder, node, refuse) if api_version else _without_version(decoder, node)
-        found["kind"], found["apiVersion"] = kind, self.gvk.api_version
-        return self._finish(found, [*strict, *decoder.strict_errors], refuse, decoder)
+        obj = self._typed(decoder, node, refuse) if api_version else _without_version(decoder, node)
+        obj["kind"], obj["apiVersion"] = kind, self.gvk.api_version
+        return self._finish(obj, [*strict, *decoder.strict_errors], refuse, decoder)
 
     def _restore(self, patched: Object, patch: Object, strict: list[str]) -> Decoded:
-        """The object of its type, as the original converts maps in memory."""
+        """The object of its type, as upstream converts maps in memory."""
         clean = None if strict else self._clean(patched)
         if clean is not None:
             return clean
@@ -276,9 +280,9 @@ class _Patch:
         decoder = Restorer()
         node = as_node(patched, set())
         assert isinstance(node, Pairs)
-        found = self._typed(decoder, node, refuse)
-        found["kind"], found["apiVersion"] = self.gvk.kind, self.gvk.api_version
-        return self._finish(found, [*strict, *sorted(decoder.strict_errors)], refuse, decoder)
+        obj = self._typed(decoder, node, refuse)
+        obj["kind"], obj["apiVersion"] = self.gvk.kind, self.gvk.api_version
+        return self._finish(obj, [*strict, *sorted(decoder.strict_errors)], refuse, decoder)
 
     def _typed(self, decoder: TypedDecoder, node: Pairs, refuse: Refuse) -> Object:
         try:
@@ -295,14 +299,14 @@ class _Patch:
         if not head.get("apiVersion"):
             raise errors.internal("Object 'apiVersion' is missing in 'object has no apiVersion field'")
         try:
-            found: Object = plain(node)
-            decoder.strict_errors += self.shape(found)
+            obj: Object = plain(node)
+            decoder.strict_errors += self.shape(obj)
         except DecodeError as error:
             raise refuse(str(error)) from error
-        return found
+        return obj
 
     def _kind(self, node: Pairs, refuse: Refuse) -> tuple[str, str]:
-        """Kind and API version of the patched object, the version empty where there is none."""
+        """Kind and API version of the patched object, the version empty if it has none."""
         head = dict(node.pairs)
         for name in ("kind", "apiVersion"):
             value = head.get(name)
@@ -322,10 +326,10 @@ class _Patch:
             raise refuse(f"no kind {shown} in scheme {quote(scheme_name(self.gvk))}")
         raise refuse(f"converting ({source}) to ({internal_type(self.gvk)}): unknown conversion")
 
-    def _finish(self, found: Object, strict: list[str], refuse: Refuse, decoder: TypedDecoder) -> Decoded:
+    def _finish(self, obj: Object, strict: list[str], refuse: Refuse, decoder: TypedDecoder) -> Decoded:
         if strict and self.validation == "Strict":
             raise refuse(f"strict decoding error: {', '.join(strict)}")
-        return Decoded(ordered(found), [] if self._lax else strict, decoder.empties)
+        return Decoded(ordered(obj), [] if self._lax else strict, decoder.empties)
 
 
 def _operated(current: Object, operations: list[Any]) -> tuple[Any, set[int]]:

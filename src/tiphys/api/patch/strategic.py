@@ -29,9 +29,9 @@ BAD_ORDER = "invalid patch format of setElementOrder list"
 
 
 def strategic_merge_patch(obj: Object, patch: Object, schema: Schema) -> Object:
-    """The patched object; shares unchanged parts with the original. Raises ``PatchError``.
+    """The patched object; shares unchanged parts with ``obj``. Raises ``PatchError``.
 
-    ``patch`` is used up: what is left of it is what the original shows in messages.
+    ``patch`` is used up: what is left of it is what upstream shows in messages.
     """
     return _merge_map(obj, patch, schema)
 
@@ -39,26 +39,26 @@ def strategic_merge_patch(obj: Object, patch: Object, schema: Schema) -> Object:
 def _merge_map(original: Object | None, patch: Object, schema: Schema | None) -> Object:
     if DIRECTIVE in patch:
         return _directive(patch)
-    found = dict(original or {})
-    _retain_keys(found, patch)
-    _merge_ordered(found, patch, schema)
+    merged = dict(original or {})
+    _retain_keys(merged, patch)
+    _merge_ordered(merged, patch, schema)
     for name, value in patch.items():
         deleting = name.startswith(DELETE_FROM)
         key = _field_of(name, DELETE_FROM, BAD_DELETE_LIST) if deleting else name
         if value is None:
-            found.pop(key, None)
-        elif key not in found or not same_type(found[key], value):
+            merged.pop(key, None)
+        elif key not in merged or not same_type(merged[key], value):
             if not deleting:
-                _take(found, key, value)
+                _take(merged, key, value)
         elif isinstance(value, dict):
             field, inner = _lookup(schema, key)
             replaced = field is not None and _strategy(field) == REPLACE
-            found[key] = value if replaced else _merge_map(found[key], value, inner)
+            merged[key] = value if replaced else _merge_map(merged[key], value, inner)
         elif isinstance(value, list):
-            found[key] = _merge_list_field(found[key], value, key, schema, deleting)
+            merged[key] = _merge_list_field(merged[key], value, key, schema, deleting)
         else:
-            found[key] = value
-    return found
+            merged[key] = value
+    return merged
 
 
 def _directive(patch: Object) -> Object:
@@ -78,14 +78,14 @@ def _bad_directive(directive: Any, patch: Object) -> PatchError:
     return PatchError(f"unknown patch type: {shown} in map: {value_text(patch)}")
 
 
-def _take(found: Object, key: str, value: Any) -> None:
+def _take(merged: Object, key: str, value: Any) -> None:
     """The patch's value becomes the field's, without nulls and directives."""
     _drop_nulls(value)
     kept, keep = _without_directives(value)
     if keep:
-        found[key] = kept
+        merged[key] = kept
     else:
-        found.pop(key, None)
+        merged.pop(key, None)
 
 
 def _drop_nulls(value: Any) -> None:
@@ -118,7 +118,7 @@ def _field_of(name: str, prefix: str, message: str) -> str:
     return field
 
 
-def _retain_keys(found: Object, patch: Object) -> None:
+def _retain_keys(merged: Object, patch: Object) -> None:
     if RETAIN_KEYS not in patch:
         return
     keys = patch.pop(RETAIN_KEYS)
@@ -128,12 +128,12 @@ def _retain_keys(found: Object, patch: Object) -> None:
     for key, value in patch.items():
         if value is not None and not key.startswith((DELETE_FROM, SET_ORDER)) and key not in retained:
             raise BadPatch(BAD_RETAIN_KEYS)
-    for key in [key for key in found if key not in retained]:
-        del found[key]
+    for key in [key for key in merged if key not in retained]:
+        del merged[key]
 
 
 def _lookup(schema: Schema | None, name: str) -> tuple[Field | None, Schema | None]:
-    """The field of a type, and the type that a merge into it goes on with."""
+    """The field of a type, and the type with which a merge into it continues."""
     if schema is None or schema.kind != OBJECT:
         kind = schema.kind if schema is not None else "interface"
         raise PatchError(f"merging an object in json but data type is not struct, instead is: {kind}")
@@ -248,33 +248,33 @@ def _merge_items(original: list[Any], patch: list[Any], merge_key: str, items: S
 # -- the order of elements
 
 
-def _merge_ordered(found: Object, patch: Object, schema: Schema | None) -> None:
-    """Merge the lists for which the patch tells the order; they are taken out of the patch."""
+def _merge_ordered(merged: Object, patch: Object, schema: Schema | None) -> None:
+    """Merge the lists for which the patch gives the order; they are removed from the patch."""
     for name in [name for name in patch if name.startswith(SET_ORDER)]:
         order = patch.pop(name)
         if not isinstance(order, list):
             raise PatchError(f"expected a []interface {{}}, but received a {type_name(order)}")
         key = _field_of(name, SET_ORDER, BAD_ORDER)
-        for side in (found, patch):
+        for side in (merged, patch):
             if key in side and not isinstance(side[key], list):
                 raise PatchError(f"expected a []interface {{}}, but received a {type_name(side[key])}")
         field, items = _lookup_list(schema, key)
-        before: list[Any] = found.get(key, [])
+        before: list[Any] = merged.get(key, [])
         changes: list[Any] = patch.get(key, [])
         _check_order(changes, order, field.merge_key)
-        if key not in found and key not in patch:
+        if key not in merged and key not in patch:
             continue
-        result = _merge_for_order(found, patch, key, field, items)
+        result = _merge_for_order(merged, patch, key, field, items)
         _element_type(before, changes)
         ours, theirs = partition(result, order, field.merge_key)
         if field.merge_key and key in patch and _strategy(field) == MERGE:
             before = _server_order(before, changes, field.merge_key)
-        found[key] = normalized(ours, theirs, order, before, field.merge_key)
+        merged[key] = normalized(ours, theirs, order, before, field.merge_key)
         patch.pop(key, None)
 
 
 def _server_order(before: list[Any], changes: list[Any], merge_key: str) -> list[Any]:
-    """The live order as the original looks at it after it deleted and added items in the same array.
+    """The live order as upstream looks at it after it deleted and added items in the same array.
 
     Items behind a deleted one have moved up, and new ones stand in the places that became free at the end.
     """
@@ -294,19 +294,19 @@ def _server_order(before: list[Any], changes: list[Any], merge_key: str) -> list
     return seen
 
 
-def _merge_for_order(found: Object, patch: Object, key: str, field: Field, items: Schema) -> list[Any]:
+def _merge_for_order(merged: Object, patch: Object, key: str, field: Field, items: Schema) -> list[Any]:
     if key not in patch:
-        return list(found[key])
-    if key not in found:
+        return list(merged[key])
+    if key not in merged:
         kept: list[Any] = _without_directives(patch[key])[0]
         return kept
     if _strategy(field) == MERGE:
-        return _merge_list(found[key], patch[key], items, field.merge_key, False)
+        return _merge_list(merged[key], patch[key], items, field.merge_key, False)
     return list(patch[key])
 
 
 def _check_order(changes: list[Any], order: list[Any], merge_key: str) -> None:
-    """The patch's items must come in the told order, and be in it, unless they are deletions."""
+    """The patch's items must be in the given order, all of them listed there, unless they are deletions."""
     if not order or not changes:
         return
     kept = [item for item in changes if not (merge_key and item.get(DIRECTIVE) == DELETE)]

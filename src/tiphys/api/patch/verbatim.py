@@ -1,6 +1,6 @@
 """Values of a patch as they were written.
 
-The original's library leaves what it does not look into as text: ``3.0`` stays ``3.0``, in messages and for the decoder
+Upstream's library leaves what it does not look into as text: ``3.0`` stays ``3.0``, in messages and for the decoder
 of the patched object. So numbers keep their text here, and an object of the server is laid out as it encodes it.
 """
 
@@ -26,10 +26,10 @@ def verbatim(node: Node, depth: int = 0) -> Any:
 def as_node(value: Any, touched: set[int]) -> Node:
     """The inverse, of values that are verbatim in part. What the patch went into is written with sorted keys."""
     if isinstance(value, dict):
-        found = Pairs()
+        node = Pairs()
         names = sorted(value) if id(value) in touched else list(value)
-        found.pairs = [(name, as_node(value[name], touched)) for name in names]
-        return found
+        node.pairs = [(name, as_node(value[name], touched)) for name in names]
+        return node
     if isinstance(value, list):
         return [as_node(item, touched) for item in value]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -38,7 +38,7 @@ def as_node(value: Any, touched: set[int]) -> Node:
 
 
 def in_order(value: Any, schema: Schema | None) -> Any:
-    """A copy of a value of the server, keys in the order in which the original encodes them."""
+    """A copy of a value of the server, keys in the order in which upstream encodes them."""
     if isinstance(value, dict):
         return {name: in_order(value[name], _child(schema, name)) for name in _order(value, schema)}
     if isinstance(value, list):

@@ -29,9 +29,9 @@ def drop_disabled(group: str, plural: str, new: Object, old: Object | None) -> N
 
 def _drop_from_spec(spec: Object, old: Object) -> None:
     for name in _PROJECTIONS:
-        found = [source for source in _projections(spec) if name in source]
-        if found and not any(source.get(name) is not None for source in _projections(old)):
-            for source in found:
+        sources = [source for source in _projections(spec) if name in source]
+        if sources and not any(source.get(name) is not None for source in _projections(old)):
+            for source in sources:
                 del source[name]
     if "schedulingGroup" in spec and old.get("schedulingGroup") is None:  # GenericWorkload
         del spec["schedulingGroup"]

@@ -44,5 +44,5 @@ def _sum(parts: list[Object], kind: str) -> Amounts:
 
 
 def _positive(amounts: Object | None) -> Amounts:
-    found = {name: parse(str(amounts[name])) for name in _COUNTED if amounts and name in amounts}
-    return {name: quantity for name, quantity in found.items() if quantity.sign > 0}
+    positive = {name: parse(str(amounts[name])) for name in _COUNTED if amounts and name in amounts}
+    return {name: quantity for name, quantity in positive.items() if quantity.sign > 0}

@@ -121,12 +121,12 @@ def _containers(
     statuses = _resized(status)
 
     def needs(container: Object, resizable: bool) -> Amounts:
-        found = amounts((container.get("resources") or _NONE).get(side))
+        requests = amounts((container.get("resources") or _NONE).get(side))
         state = statuses.get(container.get("name", "")) if resizable else None
         if state is not None:
             allocated = state.get("allocatedResources") if side == "requests" else None
-            found = _in_force(found, state["resources"], allocated, status, side)
-        return {**missing, **found} if missing else found
+            requests = _in_force(requests, state["resources"], allocated, status, side)
+        return {**missing, **requests} if missing else requests
 
     total: Amounts = {}
     for container in spec.get("containers") or ():
@@ -166,10 +166,10 @@ def _in_force(
     side: str = "requests",
 ) -> Amounts:
     """What counts during a resize: the largest of all; if the node can never do it, what is wanted does not count."""
-    found = {} if _infeasible(status.get("conditions") or ()) else dict(wanted)
-    _raise(found, amounts(granted.get(side)))
-    _raise(found, amounts(allocated))
-    return found
+    in_force = {} if _infeasible(status.get("conditions") or ()) else dict(wanted)
+    _raise(in_force, amounts(granted.get(side)))
+    _raise(in_force, amounts(allocated))
+    return in_force
 
 
 def _infeasible(conditions: Iterable[Object]) -> bool:

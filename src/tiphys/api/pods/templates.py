@@ -17,7 +17,7 @@ TEMPLATES: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def template_of(obj: Object | None, path: tuple[str, ...]) -> Object:
-    found = obj or {}
+    template = obj or {}
     for name in path:
-        found = found.get(name) or {}
-    return found
+        template = template.get(name) or {}
+    return template

@@ -58,21 +58,21 @@ def _read_message(message: str, data: bytes, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         raise ProtobufError(f"the object is nested more than {_MAX_DEPTH} deep")
     fields = _fields_of(message)
-    found: Object = {}
+    obj: Object = {}
     for number, value in _fields(data):
         if number not in fields:  # a newer client's field: upstream passes over it, too
             continue
         _, name, presence, type = fields[number]
         if presence == MAP:
             key, item = _read_entry(type, _bytes(value), depth)
-            found.setdefault(name, {})[key] = item
+            obj.setdefault(name, {})[key] = item
         elif presence == REPEATED:
-            found.setdefault(name, []).extend(_read_items(type, value, depth))
+            obj.setdefault(name, []).extend(_read_items(type, value, depth))
         elif name:
-            found[name] = _read(type, value, depth)
+            obj[name] = _read(type, value, depth)
         else:
-            found.update(_read(type, value, depth))
-    return found
+            obj.update(_read(type, value, depth))
+    return obj
 
 
 def _read(type: str, value: Value, depth: int) -> Any:
@@ -188,22 +188,22 @@ def _by_number(data: bytes) -> dict[int, Value]:
 
 
 def _time(data: bytes) -> str | None:
-    found = _by_number(data)
-    seconds = _signed(64)(found.get(1, 0))
-    return format_time(seconds) if seconds or 1 in found else None
+    fields = _by_number(data)
+    seconds = _signed(64)(fields.get(1, 0))
+    return format_time(seconds) if seconds or 1 in fields else None
 
 
 def _micro_time(data: bytes) -> str | None:
-    found = _by_number(data)
-    seconds, nanos = _signed(64)(found.get(1, 0)), _signed(32)(found.get(2, 0))
-    if not seconds and 1 not in found:
+    fields = _by_number(data)
+    seconds, nanos = _signed(64)(fields.get(1, 0)), _signed(32)(fields.get(2, 0))
+    if not seconds and 1 not in fields:
         return None
     return f"{format_time(seconds)[:-1]}.{nanos // 1000:06d}Z"
 
 
 def _int_or_string(data: bytes) -> int | str:
-    found = _by_number(data)
-    return _text(found.get(3, b"")) if found.get(1, 0) else int(_signed(32)(found.get(2, 0)))
+    fields = _by_number(data)
+    return _text(fields.get(3, b"")) if fields.get(1, 0) else int(_signed(32)(fields.get(2, 0)))
 
 
 def _raw(data: bytes) -> Any:
@@ -235,8 +235,8 @@ def _schema_or_array(data: bytes) -> Any:
 
 
 def _schema_or_bool(data: bytes) -> Any:
-    found = _by_number(data)
-    return _schema(found[2]) if 2 in found else bool(found.get(1, 0))
+    fields = _by_number(data)
+    return _schema(fields[2]) if 2 in fields else bool(fields.get(1, 0))
 
 
 def _schema_or_strings(data: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Which nodes a pod may run on, by its node selector and its required node affinity. Parsed once, then asked often.
+"""Which nodes a pod may run on, by its node selector and its required node affinity. Parsed once, matched often.
 
 Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/
 """

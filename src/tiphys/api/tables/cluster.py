@@ -67,9 +67,9 @@ def _node_status(obj: Object) -> str:
     return f"{text},SchedulingDisabled" if obj["spec"].get("unschedulable") else text
 
 
-def _roles(found: Mapping[str, str]) -> list[str]:
-    prefixed = {key.removeprefix(_ROLE_PREFIX) for key in found if key.startswith(_ROLE_PREFIX)}
-    return sorted((prefixed | {found.get(_ROLE_LABEL, "")}) - {""})
+def _roles(labels: Mapping[str, str]) -> list[str]:
+    prefixed = {key.removeprefix(_ROLE_PREFIX) for key in labels if key.startswith(_ROLE_PREFIX)}
+    return sorted((prefixed | {labels.get(_ROLE_LABEL, "")}) - {""})
 
 
 def _address(status: Mapping[str, Any], type: str) -> str:
@@ -148,8 +148,8 @@ def print_role_binding(obj: Object, now: float) -> Cells:
 
 
 def _subjects(subjects: Sequence[Mapping[str, Any]], kind: str) -> str:
-    found = [s for s in subjects if s["kind"] == kind]
-    return ", ".join(f"{s.get('namespace', '')}/{s['name']}" if kind == "ServiceAccount" else s["name"] for s in found)
+    named = [s for s in subjects if s["kind"] == kind]
+    return ", ".join(f"{s.get('namespace', '')}/{s['name']}" if kind == "ServiceAccount" else s["name"] for s in named)
 
 
 def print_signing_request(obj: Object, now: float) -> Cells:
@@ -166,9 +166,9 @@ def print_signing_request(obj: Object, now: float) -> Cells:
 
 
 def _signing_status(obj: Object) -> str:
-    found = conditions(obj)
-    text = "Denied" if "Denied" in found else "Approved" if "Approved" in found else "Pending"
-    text += ",Failed" if "Failed" in found else ""
+    by_type = conditions(obj)
+    text = "Denied" if "Denied" in by_type else "Approved" if "Approved" in by_type else "Pending"
+    text += ",Failed" if "Failed" in by_type else ""
     return text + (",Issued" if obj.get("status", {}).get("certificate") else "")
 
 
@@ -277,11 +277,11 @@ def print_workload(obj: Object, now: float) -> Cells:
 
 
 def print_pod_group(obj: Object, now: float) -> Cells:
-    spec, found = obj["spec"], conditions(obj)
+    spec, by_type = obj["spec"], conditions(obj)
     status = "Pending"
-    if scheduled := found.get("PodGroupScheduled"):
+    if scheduled := by_type.get("PodGroupScheduled"):
         status = "Scheduled" if scheduled["status"] == "True" else "Unschedulable"
-    if disrupted := found.get("DisruptionTarget"):
+    if disrupted := by_type.get("DisruptionTarget"):
         status = disrupted.get("reason", "")
     policy = "Gang" if (spec.get("schedulingPolicy") or {}).get("gang") is not None else "Basic"
     workload = ((spec.get("podGroupTemplateRef") or {}).get("workload") or {}).get("workloadName", NONE)

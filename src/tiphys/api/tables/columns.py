@@ -40,23 +40,23 @@ DEFAULT = (
 
 
 def columns_of(group: str, kind: str) -> tuple[Column, ...]:
-    """The columns of a kind; of one without columns of its own, those of any object."""
+    """The columns of a kind; the generic object columns if it defines none."""
     return _all().get(f"{kind}.{group}" if group else kind, DEFAULT)
 
 
 @lru_cache(maxsize=1)
 def _all() -> dict[str, tuple[Column, ...]]:
-    found: dict[str, tuple[Column, ...]] = {}
+    columns: dict[str, tuple[Column, ...]] = {}
     kind = ""
     for line in files("tiphys.api.tables").joinpath("columns.txt").read_text().splitlines():
         if line.startswith("["):
             kind = line.strip("[]")
-            found[kind] = ()
+            columns[kind] = ()
         elif line and not line.startswith("#"):
             name, type, priority, doc = (part.strip() for part in line.split("|", 3))
             type, _, format = type.partition("/")
-            found[kind] += (Column(name, type, format, int(priority), doc.replace("\\n", "\n")),)
-    return found
+            columns[kind] += (Column(name, type, format, int(priority), doc.replace("\\n", "\n")),)
+    return columns
 
 
 def _text(doc: str) -> str:

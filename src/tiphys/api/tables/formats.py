@@ -59,8 +59,8 @@ def age(obj: Object, now: float) -> str:
 
 
 def name(obj: Object) -> str:
-    found: str = obj["metadata"].get("name", "")
-    return found
+    text: str = obj["metadata"].get("name", "")
+    return text
 
 
 def cut(items: Sequence[str], limit: int, separator: str = ",", empty: str = UNSET) -> str:
@@ -85,8 +85,8 @@ def selector(value: Mapping[str, Any] | None, empty: str = NONE, broken: str = "
 
 def containers(pod_spec: Mapping[str, Any] | None) -> list[str]:
     """Names and images of a pod template's containers."""
-    found = (pod_spec or {}).get("containers") or []
-    return [",".join(c["name"] for c in found), ",".join(c.get("image", "") for c in found)]
+    items = (pod_spec or {}).get("containers") or []
+    return [",".join(c["name"] for c in items), ",".join(c.get("image", "") for c in items)]
 
 
 def boolean(value: bool | None) -> str:

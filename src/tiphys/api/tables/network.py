@@ -61,14 +61,14 @@ def print_endpoints(obj: Object, now: float) -> Cells:
 
 
 def _addresses(subsets: Sequence[Mapping[str, Any]]) -> str:
-    found = []
+    shown = []
     for subset in subsets:
         addresses = [a["ip"] for a in subset.get("addresses") or []]
         if not subset.get("ports"):
-            found += addresses
+            shown += addresses
         for port in subset.get("ports") or []:
-            found += [_host_port(ip, port["port"]) for ip in addresses]
-    return cut(found, 3, empty="" if subsets else NONE)
+            shown += [_host_port(ip, port["port"]) for ip in addresses]
+    return cut(shown, 3, empty="" if subsets else NONE)
 
 
 def _host_port(ip: str, port: int) -> str:

@@ -160,6 +160,6 @@ def _readiness_gates(pod: Object) -> str:
     gates = pod["spec"].get("readinessGates") or []
     if not gates:
         return NONE
-    found = conditions(pod)
-    true = sum(found.get(g["conditionType"], {}).get("status") == "True" for g in gates)
+    by_type = conditions(pod)
+    true = sum(by_type.get(g["conditionType"], {}).get("status") == "True" for g in gates)
     return f"{true}/{len(gates)}"

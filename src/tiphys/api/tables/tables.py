@@ -152,7 +152,7 @@ _FIELDS_IN_ANNOTATIONS = {
         f"autoscaling.alpha.kubernetes.io/{name}" for name in ("behavior", "conditions", "current-metrics", "metrics")
     },
 }
-"""What one version keeps in annotations and others in fields: the original takes the metadata of none of them, but of
+"""What one version keeps in annotations and others in fields: upstream takes the metadata of none of them, but of
 its internal form, where it is a field."""
 
 

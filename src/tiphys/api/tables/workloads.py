@@ -208,5 +208,5 @@ def _metric(spec: Object, status: Object) -> str:
 
 
 def _percent(value: Mapping[str, Any], otherwise: str) -> str:
-    found = value.get("averageUtilization")
-    return otherwise if found is None else f"{found}%"
+    percent = value.get("averageUtilization")
+    return otherwise if percent is None else f"{percent}%"

@@ -54,10 +54,10 @@ def _parse(text: str) -> CIDR:
     try:
         interface = ip_interface(text)
     except ValueError:
-        told = "prefix length out of range" if int(bits) > (128 if ":" in address else 32) else "unable to parse IP"
-        if told == "unable to parse IP":
-            told = f"ParseAddr({quote(address)}): {told}"
-        raise ValueError(f"{_PARSE}netip.ParsePrefix({quote(text)}): {told}") from None
+        message = "prefix length out of range" if int(bits) > (128 if ":" in address else 32) else "unable to parse IP"
+        if message == "unable to parse IP":
+            message = f"ParseAddr({quote(address)}): {message}"
+        raise ValueError(f"{_PARSE}netip.ParsePrefix({quote(text)}): {message}") from None
     if isinstance(interface, IPv6Interface) and interface.ip.ipv4_mapped:
         raise ValueError(f"IPv4-mapped IPv6 address {quote(text)} is not allowed")
     return CIDR(interface)

@@ -90,9 +90,9 @@ _EQUAL_AT_ONCE = frozenset(
 def call_cost(
     estimator: Estimator, function: str, overload: str, target: Operand | None, args: Sequence[Operand]
 ) -> CallCost | None:
-    found = _list_or_set(estimator, overload, target, args)
-    if found is not None:
-        return found
+    cost = _list_or_set(estimator, overload, target, args)
+    if cost is not None:
+        return cost
     if function in UNIT or overload == "cidr_ip":
         return CallCost(ONE)
     size = estimator.operand_size

@@ -107,8 +107,8 @@ LIBRARY = Library(
         member("format-validate", "validate", "format, string -> optional(list(string))", _validate),
         overload("format-named", "format.named", "string -> optional(format)", _named),
         *(
-            overload(f"format.{name}", f"format.{name}", "-> format", lambda found=found: found)
-            for name, found in FORMATS.items()
+            overload(f"format.{name}", f"format.{name}", "-> format", lambda format=format: format)
+            for name, format in FORMATS.items()
         ),
     ]
 )

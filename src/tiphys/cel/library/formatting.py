@@ -91,19 +91,19 @@ def _expand(text: str, count: int, show: Show) -> tuple[str, int]:
 
 
 def _clause(text: str, at: int) -> tuple[str, int | None, int]:
-    precision, told = None, "could not parse formatting clause: "
-    if found := _PRECISION.match(text, at):
-        at = found.end()
-        wrong = f"{told}error while parsing precision: "
+    precision, message = None, "could not parse formatting clause: "
+    if match := _PRECISION.match(text, at):
+        at = match.end()
+        wrong = f"{message}error while parsing precision: "
         if at >= len(text):
             raise _FormatError(f"{wrong}could not find end of precision specifier")
-        if not found.group(1):
+        if not match.group(1):
             syntax = 'strconv.Atoi: parsing "": invalid syntax'
             raise _FormatError(f"{wrong}error while converting precision to integer: {syntax}")
-        precision = int(found.group(1))
+        precision = int(match.group(1))
     clause = text[at]
     if clause not in "sdfebxXo":
-        raise _FormatError(f'{told}unrecognized formatting clause "{clause}"')
+        raise _FormatError(f'{message}unrecognized formatting clause "{clause}"')
     return clause, precision, at + 1
 
 
@@ -124,8 +124,8 @@ def check(call: Call, text: str, args: Sequence[Node], problems: Problems) -> No
         problems.add((wrong.node or call).pos, str(wrong))
         return
     if len(args) > used:
-        told = f"too many arguments supplied to string.format (expected {used}, got {len(args)})"
-        problems.add(call.pos, told)
+        message = f"too many arguments supplied to string.format (expected {used}, got {len(args)})"
+        problems.add(call.pos, message)
 
 
 def _wrong_node(clause: str, node: Node) -> Node | None:
@@ -180,7 +180,7 @@ def _float(kind: str, precision: int, value: Any) -> str:
         return "∞" if number > 0 else "-∞"
     if kind == "f":
         return f"{number:,.{precision}f}"
-    # The original takes the precision here for a width.
+    # Upstream takes the precision here for a width.
     mantissa, _, power = f"{number:.6e}".partition("e")
     return f"{mantissa}×10{_power(int(power))}"
 
@@ -195,8 +195,8 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_quoted(item) for item in value) + "]"
     if isinstance(value, Mapping):
-        entries = sorted(((_key(key), _quoted(found)) for key, found in value.items()), key=lambda entry: entry[0])
-        return "{" + ", ".join(f"{key}:{found}" for key, found in entries) + "}"
+        entries = sorted(((_key(key), _quoted(text)) for key, text in value.items()), key=lambda entry: entry[0])
+        return "{" + ", ".join(f"{key}:{text}" for key, text in entries) + "}"
     if type_of(value).kind not in _TAKES["s"]:
         raise _FormatError(_WRONG["s"].format(type_of(value).name))
     return to_string(value)

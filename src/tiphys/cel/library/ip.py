@@ -36,12 +36,12 @@ class IP:
 
 
 def parse(text: str) -> Address:
-    """Raises ValueError with what is told of the text."""
+    """Raises ``ValueError`` with upstream's message."""
     try:
         address = ip_address(text)
     except ValueError:
-        told = f"ParseAddr({quote(text)}): {_problem(text)}"
-        raise ValueError(f"IP Address {quote(text)} parse error during conversion from string: {told}") from None
+        message = f"ParseAddr({quote(text)}): {_problem(text)}"
+        raise ValueError(f"IP Address {quote(text)} parse error during conversion from string: {message}") from None
     if isinstance(address, IPv6Address):
         if address.scope_id:
             raise ValueError(f"IP address {quote(text)} with zone value is not allowed")

@@ -35,11 +35,11 @@ def _extreme(name: str, better: int) -> Callable[[list[Any]], Any]:
     def run(items: list[Any]) -> Any:
         if not items:
             raise CelError(f"{name} called on empty list")
-        found = items[0]
+        best = items[0]
         for item in items[1:]:
-            if compare(item, found) == better:
-                found = item
-        return found
+            if compare(item, best) == better:
+                best = item
+        return best
 
     return run
 
@@ -53,11 +53,11 @@ def _last_index_of(items: list[Any], wanted: Any) -> int:
 
 
 def _of_each(suffix: str, function: str, result: str, run: Callable[[str], Any], kinds: tuple[str, ...]) -> list[Any]:
-    found = []
+    overloads = []
     for kind in kinds:
         signature = f"list({kind}) -> {result.replace('T', kind)}"
-        found.append(member(f"list_{kind}_{suffix.replace('T', kind)}", function, signature, run(kind)))
-    return found
+        overloads.append(member(f"list_{kind}_{suffix.replace('T', kind)}", function, signature, run(kind)))
+    return overloads
 
 
 LIBRARY = Library(
@@ -73,26 +73,26 @@ LIBRARY = Library(
 
 
 def _slice(items: list[Any], start: int, end: int) -> list[Any]:
-    told = f"cannot slice({start}, {end}), "
+    message = f"cannot slice({start}, {end}), "
     if start < 0 or end < 0:
-        raise CelError(f"{told}negative indexes not supported")
+        raise CelError(f"{message}negative indexes not supported")
     if start > end:
-        raise CelError(f"{told}start index must be less than or equal to end index")
+        raise CelError(f"{message}start index must be less than or equal to end index")
     if len(items) < end:
-        raise CelError(f"{told}list is length {len(items)}")
+        raise CelError(f"{message}list is length {len(items)}")
     return items[start:end]
 
 
 def _flatten(items: list[Any], depth: int = 1) -> list[Any]:
     if depth < 0:
         raise CelError("level must be non-negative")
-    found = list[Any]()
+    flat = list[Any]()
     for item in items:
         if isinstance(item, list) and depth > 0:
-            found += _flatten(item, depth - 1)
+            flat += _flatten(item, depth - 1)
         else:
-            found.append(item)
-    return found
+            flat.append(item)
+    return flat
 
 
 def _sort_by(items: list[Any], keys: list[Any]) -> list[Any]:
@@ -119,11 +119,11 @@ def _reverse(items: list[Any]) -> list[Any]:
 
 
 def _distinct(items: list[Any]) -> list[Any]:
-    found = list[Any]()
+    distinct = list[Any]()
     for item in items:
-        if _index_of(found, item) < 0:
-            found.append(item)
-    return found
+        if _index_of(distinct, item) < 0:
+            distinct.append(item)
+    return distinct
 
 
 EXTENSION = Library(

@@ -28,13 +28,13 @@ def _of_non_zero(value: Any) -> Optional:
 
 
 def _unwrap(items: list[Any]) -> list[Any]:
-    found = list[Any]()
+    values = list[Any]()
     for item in items:
         if not isinstance(item, Optional):
             raise CelError(f"value {shown(item)} is not optional")
         if item.present:
-            found.append(item.value)
-    return found
+            values.append(item.value)
+    return values
 
 
 LIBRARY = Library(

@@ -24,17 +24,17 @@ def _compile(pattern: str) -> Any:
 
 
 def _find(text: str, pattern: str) -> str:
-    found = _compile(pattern).search(text)
-    return "" if found is None else str(found.group())
+    match = _compile(pattern).search(text)
+    return "" if match is None else str(match.group())
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    found = list[str]()
+    matches = list[str]()
     for match in _compile(pattern).finditer(text):
-        if 0 <= limit <= len(found):
+        if 0 <= limit <= len(matches):
             break
-        found.append(match.group())
-    return found
+        matches.append(match.group())
+    return matches
 
 
 STANDARD = Library(

@@ -1,4 +1,4 @@
-"""What a call really cost, told from the values that it was given and gave; without those of its arguments."""
+"""The actual cost of a call, computed from its arguments and result; excludes the cost of computing the arguments."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def _text(count: float) -> int:
 
 
 def call_cost(function: str, overload: str, args: list[Any], result: Any) -> int:
-    found = _list_or_set(overload, args, result)
-    if found is not None:
-        return found
+    cost = _list_or_set(overload, args, result)
+    if cost is not None:
+        return cost
     if function in UNIT or overload == "cidr_ip":
         return 1
     if function == "check":
@@ -97,7 +97,7 @@ def _traversal(value: Any) -> int:
     if isinstance(value, list):
         return sum(map(_traversal, value))
     if isinstance(value, Mapping):
-        return sum(_traversal(key) + _traversal(found) for key, found in value.items())
+        return sum(_traversal(key) + _traversal(item) for key, item in value.items())
     return 1
 
 

@@ -108,7 +108,7 @@ def _comparisons() -> list[Overload]:
     kinds = ("bool", "int", "uint", "double", "string", "bytes", "timestamp", "duration")
     ids = {"int": "int64", "uint": "uint64"}
     mixed = {"int": ("double", "uint"), "uint": ("double", "int"), "double": ("int", "uint")}
-    found = list[Overload]()
+    overloads = list[Overload]()
     for name, function in (
         ("less", "_<_"),
         ("less_equals", "_<=_"),
@@ -118,11 +118,11 @@ def _comparisons() -> list[Overload]:
         run = arithmetic.BINARY[function]
         for kind in kinds:
             id = ids.get(kind, kind)
-            found.append(overload(f"{name}_{id}", function, f"{kind}, {kind} -> bool", run))
+            overloads.append(overload(f"{name}_{id}", function, f"{kind}, {kind} -> bool", run))
             for other in mixed.get(kind, ()):
                 signature = f"{kind}, {other} -> bool"
-                found.append(overload(f"{name}_{id}_{ids.get(other, other)}", function, signature, run))
-    return found
+                overloads.append(overload(f"{name}_{id}_{ids.get(other, other)}", function, signature, run))
+    return overloads
 
 
 _ARITHMETIC = {
@@ -170,22 +170,22 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
 
 def _conversions() -> list[Overload]:
     ids = {"int": "int64", "uint": "uint64"}
-    found = list[Overload]()
+    overloads = list[Overload]()
     for name, (run, sources) in _CONVERSIONS.items():
         for source in sources:
             id = f"{ids.get(source, source)}_to_{ids.get(name, name)}"
-            found.append(overload(id, name, f"{source} -> {name}", run))
-    found.append(overload("bytes_to_bytes", "bytes", "bytes -> bytes", bytes))
-    found.append(overload("string_to_bytes", "bytes", "string -> bytes", lambda text: text.encode()))
-    return found
+            overloads.append(overload(id, name, f"{source} -> {name}", run))
+    overloads.append(overload("bytes_to_bytes", "bytes", "bytes -> bytes", bytes))
+    overloads.append(overload("string_to_bytes", "bytes", "string -> bytes", lambda text: text.encode()))
+    return overloads
 
 
 def _sizes() -> list[Overload]:
-    found = list[Overload]()
+    overloads = list[Overload]()
     for kind, type in (("bytes", "bytes"), ("list", "list(A)"), ("map", "map(A, B)"), ("string", "string")):
-        found.append(overload(f"size_{kind}", "size", f"{type} -> int", _size))
-        found.append(member(f"{kind}_size", "size", f"{type} -> int", _size))
-    return found
+        overloads.append(overload(f"size_{kind}", "size", f"{type} -> int", _size))
+        overloads.append(member(f"{kind}_size", "size", f"{type} -> int", _size))
+    return overloads
 
 
 _OPERATORS = [
@@ -198,8 +198,8 @@ _OPERATORS = [
     overload("not_equals", "_!=_", "A, A -> bool", lambda a, b: not values.equal(a, b)),
     *(
         overload(id, function, signature, arithmetic.BINARY[function])
-        for function, found in _ARITHMETIC.items()
-        for id, signature in found
+        for function, signatures in _ARITHMETIC.items()
+        for id, signature in signatures
     ),
     overload("negate_double", "-_", "double -> double", arithmetic.negate),
     overload("negate_int64", "-_", "int -> int", arithmetic.negate),

@@ -39,10 +39,10 @@ def to_timestamp(value: Any) -> Timestamp:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return Timestamp(value * _NANO)
-    found = _TIMESTAMP.match(value) if isinstance(value, str) else None
-    if found is None:
+    match = _TIMESTAMP.match(value) if isinstance(value, str) else None
+    if match is None:
         raise _wrong(value, "Timestamp")
-    *numbers, fraction, sign, hours, minutes = found.groups()
+    *numbers, fraction, sign, hours, minutes = match.groups()
     year, month, day, hour, minute, second = map(int, numbers)
     offset = 0
     if sign:
@@ -112,20 +112,20 @@ def _whole(unit: int) -> Callable[[Duration], int]:
 
 
 def _overloads() -> list[Overload]:
-    found = list[Overload]()
+    overloads = list[Overload]()
     for function, (name, part) in _PARTS.items():
         run = _of_timestamp(part)
-        found.append(member(f"timestamp_to_{name}", function, "timestamp -> int", run))
-        # The name of this one in the original lacks a word.
+        overloads.append(member(f"timestamp_to_{name}", function, "timestamp -> int", run))
+        # The name of this one in upstream lacks a word.
         with_zone = "timestamp_to_seconds_tz" if name == "seconds" else f"timestamp_to_{name}_with_tz"
-        found.append(member(with_zone, function, "timestamp, string -> int", run))
-    found.append(member("timestamp_to_milliseconds", "getMilliseconds", "timestamp -> int", _milliseconds))
+        overloads.append(member(with_zone, function, "timestamp, string -> int", run))
+    overloads.append(member("timestamp_to_milliseconds", "getMilliseconds", "timestamp -> int", _milliseconds))
     signature = "timestamp, string -> int"
-    found.append(member("timestamp_to_milliseconds_with_tz", "getMilliseconds", signature, _milliseconds))
+    overloads.append(member("timestamp_to_milliseconds_with_tz", "getMilliseconds", signature, _milliseconds))
     for name, unit in _OF_DURATION.items():
         function = f"get{name.capitalize()}"
-        found.append(member(f"duration_to_{name}", function, "duration -> int", _whole(unit)))
-    return found
+        overloads.append(member(f"duration_to_{name}", function, "duration -> int", _whole(unit)))
+    return overloads
 
 
 LIBRARY = Library(_overloads())

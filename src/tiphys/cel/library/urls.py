@@ -26,7 +26,7 @@ class URL:
     __slots__ = ("host", "path", "query", "scheme", "text")
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError with what Go tells."""
+        """Raises ``ValueError`` with Go's message."""
         self.text = text
         problem, parts = _parse(text)
         if problem:
@@ -45,8 +45,8 @@ class URL:
 
     @property
     def port(self) -> str:
-        found = _PORT.search(self.host)
-        return found.group()[1:] if found else ""
+        match = _PORT.search(self.host)
+        return match.group()[1:] if match else ""
 
 
 _Parts = tuple[str, str, str, str]
@@ -62,8 +62,8 @@ def _parse(text: str) -> tuple[str, _Parts]:
     if text == "*":
         return "", ("", "", "*", "")
     scheme, rest = "", text.partition("#")[0]
-    if found := _SCHEME.match(rest):
-        scheme, rest = found.group(1).lower(), rest[found.end() :]
+    if scheme_match := _SCHEME.match(rest):
+        scheme, rest = scheme_match.group(1).lower(), rest[scheme_match.end() :]
     elif text.startswith(":"):
         return "missing protocol scheme", nothing
     elif ":" in text.split("/", 1)[0] and not text.startswith("/"):
@@ -124,15 +124,15 @@ def _escaped_path(url: URL) -> str:
 
 
 def _query(url: URL) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for part in url.query.split("&"):
         if not part or ";" in part:
             continue
         key, _, value = part.partition("=")
         if _ESCAPE.search(key) or _ESCAPE.search(value):
             continue
-        found.setdefault(unquote_plus(key), []).append(unquote_plus(value))
-    return found
+        values.setdefault(unquote_plus(key), []).append(unquote_plus(value))
+    return values
 
 
 LIBRARY = Library(

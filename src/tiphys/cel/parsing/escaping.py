@@ -25,18 +25,18 @@ def escape(name: str) -> str | None:
         return f"__{name}__"
     if not _VALID.match(name):
         return None
-    return _ESCAPED.sub(lambda found: f"__{_WORDS[found.group()]}__", name)
+    return _ESCAPED.sub(lambda match: f"__{_WORDS[match.group()]}__", name)
 
 
 def unescape(name: str) -> str | None:
     valid = True
 
-    def back(found: re.Match[str]) -> str:
+    def back(match: re.Match[str]) -> str:
         nonlocal valid
-        word = found.group()[2:-2]
+        word = match.group()[2:-2]
         if word in _BACK:
             return _BACK[word]
-        valid = valid and word in RESERVED and found.group() == name
+        valid = valid and word in RESERVED and match.group() == name
         return word
 
     text = _UNESCAPE.sub(back, name)

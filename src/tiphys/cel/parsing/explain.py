@@ -1,6 +1,6 @@
 """What is wrong with the form of a text that is no expression, in the words and at the places clients know.
 
-The original's parser is generated from its grammar. Where a token does not fit it tries, in this order: to leave that
+Upstream's parser is generated from its grammar. Where a token does not fit it tries, in this order: to leave that
 one out ("extraneous input"), to put the expected one in ("missing"), and else gives up the rule ("mismatched input",
 "no viable alternative"), skips to something that can come after it, and goes on without a word until a token fits
 again. This module walks the same grammar with the same strategy; it makes no tree.
@@ -45,15 +45,15 @@ _AFTER_MEMBER = _set(_END)
 
 
 class _GiveUp(Exception):
-    """The rule cannot go on; ``told`` is what to say, at which token."""
+    """The rule cannot go on; ``message`` says why, at token ``at``."""
 
-    def __init__(self, told: str, at: Token) -> None:
-        self.told, self.at = told, at
-        super().__init__(told)
+    def __init__(self, message: str, at: Token) -> None:
+        self.message, self.at = message, at
+        super().__init__(message)
 
 
 class _TooMany(Exception):
-    """More errors than are told."""
+    """More errors than are reported."""
 
 
 def explain(tokens: list[Token]) -> list[Problem]:
@@ -76,8 +76,8 @@ def _names(kinds: Set) -> str:
             return "<EOF>"
         return kind if kind in _NAMED else f"'{kind}'"
 
-    found = [name(kind) for kind in sorted(kinds - {_END}, key=_RANK.__getitem__)]
-    return found[0] if len(found) == 1 else "{" + ", ".join(found) + "}"
+    shown = [name(kind) for kind in sorted(kinds - {_END}, key=_RANK.__getitem__)]
+    return shown[0] if len(shown) == 1 else "{" + ", ".join(shown) + "}"
 
 
 class _Walker:
@@ -87,9 +87,9 @@ class _Walker:
         """For each rule that we are in, what may come after it where it was called."""
         self.problems: list[Problem] = []
         self.quiet = False
-        """An error was told, and no token has fitted since."""
+        """An error was reported, and no token has fitted since."""
         self.nameless: Problem | None = None
-        """A field that is selected has no name: told once more, after what was wrong with the form."""
+        """A field that is selected has no name: reported once more, after what was wrong with the form."""
         self.last_error = -1
         self.last_places: set[str] = set()
 
@@ -110,15 +110,15 @@ class _Walker:
         if self.kind != EOF:
             self.at += 1
 
-    def tell(self, told: str, token: Token) -> None:
+    def report(self, message: str, token: Token) -> None:
         if len(self.problems) >= _MAX_ERRORS:
             raise _TooMany
-        self.problems.append(Problem(token.pos, f"Syntax error: {told}"))
+        self.problems.append(Problem(token.pos, f"Syntax error: {message}"))
 
-    def tell_once(self, told: str, token: Token) -> None:
+    def report_once(self, message: str, token: Token) -> None:
         if not self.quiet:
             self.quiet = True
-            self.tell(told, token)
+            self.report(message, token)
 
     def in_context(self, kinds: Set) -> Set:
         """What may really come, given the rules that we are in."""
@@ -132,7 +132,7 @@ class _Walker:
         """Whether it goes on without this token."""
         if self.ahead(1).kind not in expected:
             return False
-        self.tell_once(f"extraneous input {_shown(self.token)} expecting {_names(expected)}", self.token)
+        self.report_once(f"extraneous input {_shown(self.token)} expecting {_names(expected)}", self.token)
         self.consume()
         self.quiet = False
         return True
@@ -159,7 +159,7 @@ class _Walker:
             self.consume()
             return
         if self.kind in self.in_context(then):
-            self.tell_once(f"missing {_names(_set(kind))} at {_shown(self.token)}", self.token)
+            self.report_once(f"missing {_names(_set(kind))} at {_shown(self.token)}", self.token)
             return
         raise self.mismatch(_set(kind))
 
@@ -174,7 +174,7 @@ class _Walker:
         """At the end of a turn of a loop: skips what can be neither another turn nor what comes after."""
         if self.quiet or _END in expected or self.kind in expected:
             return
-        self.tell_once(f"extraneous input {_shown(self.token)} expecting {_names(expected)}", self.token)
+        self.report_once(f"extraneous input {_shown(self.token)} expecting {_names(expected)}", self.token)
         self.skip_to(expected | self.recovery_set())
 
     def recovery_set(self) -> Set:
@@ -186,13 +186,13 @@ class _Walker:
 
     @contextmanager
     def rule(self, name: str, then: Set) -> Iterator[None]:
-        """A rule; what it gives up on is told, and skipped."""
+        """A rule; what it cannot parse is reported and skipped."""
         self.follow.append(then)
         try:
             yield
         except _GiveUp as wrong:
-            self.tell_once(wrong.told, wrong.at)
-            place = f"{name} {wrong.told}"
+            self.report_once(wrong.message, wrong.at)
+            place = f"{name} {wrong.message}"
             if self.last_error == self.at and place in self.last_places:
                 self.consume()
             if self.last_error != self.at:
@@ -401,5 +401,5 @@ class _Walker:
 
 def _between(tokens: list[Token], start: int, stop: int) -> str:
     """The text from one token to another, with the space between them as it was."""
-    found = [token for token in tokens[start : stop + 1] if token.kind != EOF]
-    return "".join(token.hidden + token.text for token in found).removeprefix(tokens[start].hidden)
+    between = [token for token in tokens[start : stop + 1] if token.kind != EOF]
+    return "".join(token.hidden + token.text for token in between).removeprefix(tokens[start].hidden)

@@ -1,4 +1,4 @@
-"""Text to tokens, by the longest match, and what is told of text that is none."""
+"""Splits text into tokens, by the longest match, and reports text that is no token."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Token(NamedTuple):
 def tokenize(text: str) -> tuple[list[Token], list[Problem]]:
     tokens, problems, at, hidden = list[Token](), list[Problem](), 0, ""
     while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
+        token = _TOKEN.match(text, at)
+        if token is None:
             stop = _failing(text, at)
             problems.append(Problem(at, f"Syntax error: token recognition error at: '{text[at : stop + 1]}'"))
             at = stop + 1
             continue
-        kind, value = found.lastgroup or "", found.group()
+        kind, value = token.lastgroup or "", token.group()
         if kind == "PUNCTUATION" or (kind == IDENTIFIER and value in KEYWORDS):
             kind = value
         if kind == "HIDDEN":
@@ -57,16 +57,16 @@ def tokenize(text: str) -> tuple[list[Token], list[Problem]]:
         else:
             tokens.append(Token(kind, value, at, hidden))
             hidden = ""
-        at = found.end()
+        at = token.end()
     tokens.append(Token(EOF, "<EOF>", len(text), hidden))
     return tokens, problems
 
 
 def _failing(text: str, at: int) -> int:
     """Where the character is that no token can go on with."""
-    found = _DOOMED.match(text, at)
-    assert found is not None
-    stop = found.end()
+    token = _DOOMED.match(text, at)
+    assert token is not None
+    stop = token.end()
     if text[at] in "\"'" and text[stop : stop + 1] == "\\":
         partial = _BAD_ESCAPE.match(text, stop)
         assert partial is not None

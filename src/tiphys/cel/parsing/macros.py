@@ -164,8 +164,8 @@ def _opt_map(flat: bool) -> Macro:
 def _sort_by(at: int, target: Node | None, args: list[Node]) -> Node:
     if not isinstance(target, ListNode | Select | Ident | Comprehension | Call):
         assert target is not None
-        told = "sortBy can only be applied to a list, identifier, comprehension, call or select expression"
-        raise MacroError(target, told)
+        message = "sortBy can only be applied to a list, identifier, comprehension, call or select expression"
+        raise MacroError(target, message)
     keys = make_map(at, Ident(at, _SORT_INPUT), args)
     return bind(at, _SORT_INPUT, target, Call(at, SORT_BY_KEYS, [keys], Ident(at, _SORT_INPUT)))
 

@@ -1,8 +1,8 @@
 """Tokens to a syntax tree, by recursive descent.
 
-A text that is no expression is left to ``explain``, which knows how to tell what was expected where; this module only
+A text that is no expression is left to ``explain``, which works out what was expected where; this module only
 finds that it is none. What is wrong with a well-formed text (a reserved word, a number out of range, a macro that is
-misused) is collected, so that one answer tells everything.
+misused) is collected, so that one answer reports everything.
 """
 
 from __future__ import annotations
@@ -73,20 +73,20 @@ class _TooDeep(Exception):
 def parse(source: Source, macros: Macros, problems: Problems) -> Node | None:
     """The tree; None, and what is wrong in ``problems``."""
     if len(source.text) > MAX_LENGTH:
-        told = f"expression code point size exceeds limit: size: {len(source.text)}, limit {MAX_LENGTH}"
-        problems.add(-1, told)
+        message = f"expression code point size exceeds limit: size: {len(source.text)}, limit {MAX_LENGTH}"
+        problems.add(-1, message)
         return None
     tokens, unknown = lexer.tokenize(source.text)
     try:
         tree = _Parser(tokens, macros, problems).whole()
     except _TooDeep as wrong:
-        problems.found[:] = [Problem(-1, str(wrong))]
+        problems.all[:] = [Problem(-1, str(wrong))]
         return None
     except _SyntaxError:
-        # What was collected so far is told after what is wrong with the form, by position.
-        problems.found[:0] = unknown + explain(tokens)
+        # Problems collected so far follow what is wrong with the form, by position.
+        problems.all[:0] = unknown + explain(tokens)
         return None
-    problems.found[:0] = unknown
+    problems.all[:0] = unknown
     return None if problems else tree
 
 
@@ -294,16 +294,16 @@ class _Parser:
 
     def _entries(self, item: Callable[[], Any]) -> list[Any]:
         """Entries up to the closing brace; a comma may follow the last, or stand alone."""
-        found = list[Any]()
+        entries = list[Any]()
         while not self.take("}"):
-            if found or self.token.kind == ",":
+            if entries or self.token.kind == ",":
                 self.expect(",")
                 if self.take("}"):
                     break
-                if not found:
+                if not entries:
                     raise _SyntaxError
-            found.append(item())
-        return found
+            entries.append(item())
+        return entries
 
     def _map_entry(self) -> Entry:
         optional = self.take("?")

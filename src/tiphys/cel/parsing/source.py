@@ -40,32 +40,32 @@ class Source:
 
     def describe(self, problem: Problem) -> str:
         line, column = self.location(problem.pos)
-        told = f"ERROR: <input>:{line}:{column + bool(self.text)}: {problem.message}"
+        message = f"ERROR: <input>:{line}:{column + bool(self.text)}: {problem.message}"
         snippet = self.snippet(line)
         if snippet is None or len(snippet.encode("utf-8", "surrogatepass")) > _MAX_SNIPPET:
-            return told
+            return message
         snippet = snippet.replace("\t", " ")
         marks = "".join(_WIDE_DOT if ord(c) > 0x7F else "." for c in snippet[:column])
         marks += _WIDE_CARET if ord(snippet[column : column + 1] or " ") > 0x7F else "^"
-        return f"{told}\n | {snippet}\n | {marks}"
+        return f"{message}\n | {snippet}\n | {marks}"
 
 
 @dataclass
 class Problems:
-    """What was found wrong, in the order found; printed in the order of the text."""
+    """Problems in the order they were noticed; printed in the order of the text."""
 
     source: Source
-    found: list[Problem] = field(default_factory=list)
+    all: list[Problem] = field(default_factory=list)
 
     def add(self, pos: int, message: str) -> None:
-        self.found.append(Problem(pos, message))
+        self.all.append(Problem(pos, message))
 
     def __bool__(self) -> bool:
-        return bool(self.found)
+        return bool(self.all)
 
     def __str__(self) -> str:
-        kept = sorted(self.found[:MAX_PROBLEMS], key=lambda problem: self.source.location(problem.pos))
+        kept = sorted(self.all[:MAX_PROBLEMS], key=lambda problem: self.source.location(problem.pos))
         lines = [self.source.describe(problem) for problem in kept]
-        if len(self.found) > MAX_PROBLEMS:
-            lines.append(f"{len(self.found) - MAX_PROBLEMS} more errors were truncated")
+        if len(self.all) > MAX_PROBLEMS:
+            lines.append(f"{len(self.all) - MAX_PROBLEMS} more errors were truncated")
         return "\n".join(lines)
