@@ -1,7 +1,7 @@
 """Semantic validation: what an object must be beyond its schema, and what of it may change.
 
 The functions take an object in the version it was written in, after defaulting, and give the errors in the order in
-which the original reports them; ``api.errors.invalid`` makes a Status of the list. Missing and ``null`` are the same.
+which upstream reports them; ``api.errors.invalid`` makes a Status of the list. Missing and ``null`` are the same.
 
 Checks that need other objects or settings of the server are elsewhere: whether a cluster IP or a node port is free and
 in range (allocators), whether a service account or a priority class exists (admission), what the caller may do
@@ -26,10 +26,10 @@ __all__ = ["deprecated_api", "validate_create", "validate_status_update", "valid
 
 
 def _rules(gvk: GroupVersionKind) -> Rules:
-    found = RULES.get((gvk.group, gvk.version, gvk.kind)) or RULES.get((gvk.group, "", gvk.kind))
-    if found is None:
-        found = RULES[gvk.group, gvk.version, gvk.kind] = metadata_only(_is_namespaced(gvk))
-    return found
+    rules = RULES.get((gvk.group, gvk.version, gvk.kind)) or RULES.get((gvk.group, "", gvk.kind))
+    if rules is None:
+        rules = RULES[gvk.group, gvk.version, gvk.kind] = metadata_only(_is_namespaced(gvk))
+    return rules
 
 
 def _is_namespaced(gvk: GroupVersionKind) -> bool:
@@ -46,7 +46,7 @@ def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
 
 
 def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
-    """Metadata is checked for every kind first, and by most kinds' own rules once more; the original counts both."""
+    """Metadata is checked for every kind first, and by most kinds' own rules once more; upstream counts both."""
     rules = _rules(gvk)
     return _with_metadata(rules.metadata_on_update, rules.update(new, old), new, old, gvk)
 
@@ -67,7 +67,7 @@ _CREATE_ONLY = ("finalizers", "generateName")
 def _with_metadata(
     checked: bool, own: list[FieldError], new: Object, old: Object, gvk: GroupVersionKind
 ) -> list[FieldError]:
-    """``own`` with what is found wrong with the metadata; ``checked`` tells that the kind's own rules look at it."""
+    """``own`` with the errors of the metadata; ``checked`` says that the kind's own rules look at it."""
     if not own and checked:
         meta, before = new.get("metadata") or {}, old.get("metadata") or {}
         if all(meta.get(key) == before.get(key) for key in _CREATE_ONLY):
@@ -79,7 +79,7 @@ def _with_metadata(
 
 
 def _told(errs: list[FieldError], gvk: GroupVersionKind) -> list[FieldError]:
-    """The errors as messages tell them."""
+    """The errors in the wording of messages."""
     if not errs or builtin_scheme().for_kind(gvk.group, gvk.kind) is None:
         return errs
     return in_wire_order(errs, schema_for(gvk))

@@ -54,8 +54,8 @@ _STATEFUL_SET_MUTABLE = (
 
 
 def _spec(obj: Object) -> Object:
-    found: Object = obj.get("spec") or {}
-    return found
+    spec: Object = obj.get("spec") or {}
+    return spec
 
 
 def _template_options(old: Object) -> PodOptions:

@@ -1,6 +1,6 @@
 """Validation of the autoscaling group: HorizontalPodAutoscaler v1 and v2, and Scale.
 
-Autoscalers are checked in the form of v2, which the original keeps internally.
+Autoscalers are checked in the form of v2, which upstream keeps internally.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Validation of the certificates.k8s.io group, v1.
 
-Who may set what: the request is fixed with its creation; conditions that decide it come through ``approval``, the
+Who may set what: the request is fixed with its creation; the deciding conditions through ``approval``, the
 certificate and the other conditions through ``status``.
 """
 
@@ -149,15 +149,15 @@ def _decode(data: str) -> bytes:
 
 def _blocks(data: str) -> list[tuple[str, bool, bytes]]:
     """The PEM blocks: kind, whether it has headers, content."""
-    found = []
+    blocks = []
     for kind, body in _PEM.findall(_decode(data).decode("latin-1")):
         headers = ":" in body
         try:
             content = base64.b64decode(body.rpartition("\n\n")[2] if headers else body)
         except (binascii.Error, ValueError):
             continue
-        found.append((kind, headers, content))
-    return found
+        blocks.append((kind, headers, content))
+    return blocks
 
 
 def _request_problem(data: str) -> str:
@@ -239,8 +239,8 @@ def _of_type(obj: Object, kind: str) -> list[Object]:
 
 
 def _certificate(obj: Object) -> str:
-    found: str = (obj.get("status") or {}).get("certificate") or ""
-    return found
+    certificate: str = (obj.get("status") or {}).get("certificate") or ""
+    return certificate
 
 
 def _options(new: Object, old: Object, decisions: bool, certificate: bool) -> _Options:

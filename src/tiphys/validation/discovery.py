@@ -50,16 +50,16 @@ def _slice(errs: Errors, obj: Object, old: Object | None) -> None:
     elif kind not in _ADDRESS_TYPES:
         errs.append(field.not_supported("addressType", kind, _ADDRESS_TYPES))
     _ports(errs, obj.get("ports") or [])
-    found: Errors = []
+    problems: Errors = []
     endpoints = obj.get("endpoints") or []
     if len(endpoints) > _MAX_ENDPOINTS:
-        found.append(field.too_many("endpoints", len(endpoints), _MAX_ENDPOINTS))
+        problems.append(field.too_many("endpoints", len(endpoints), _MAX_ENDPOINTS))
     else:
         for i, endpoint in enumerate(endpoints):
-            _endpoint(found, endpoint, kind, f"endpoints[{i}]")
+            _endpoint(problems, endpoint, kind, f"endpoints[{i}]")
     # What was stored before a rule was tightened may stay as it is.
-    if found and not (old is not None and equal(old.get("endpoints") or [], endpoints)):
-        errs.extend(found)
+    if problems and not (old is not None and equal(old.get("endpoints") or [], endpoints)):
+        errs.extend(problems)
 
 
 def _ports(errs: Errors, ports: list[Object]) -> None:
@@ -121,12 +121,12 @@ def _address(errs: Errors, address: str, kind: str, addresses: str, path: str) -
 
 def _hints(errs: Errors, hints: Object, path: str) -> None:
     for key, check in (("forZones", names.label_value), ("forNodes", name_is_subdomain)):
-        found = hints.get(key) or []
-        if len(found) > _MAX_HINTS:
-            errs.append(field.too_many(f"{path}.{key}", len(found), _MAX_HINTS))
+        zones = hints.get(key) or []
+        if len(zones) > _MAX_HINTS:
+            errs.append(field.too_many(f"{path}.{key}", len(zones), _MAX_HINTS))
             return
         seen: set[str] = set()
-        for i, hint in enumerate(found):
+        for i, hint in enumerate(zones):
             name, at = hint.get("name") or "", f"{path}.{key}[{i}].name"
             if name in seen:
                 errs.append(field.duplicate(at, name))

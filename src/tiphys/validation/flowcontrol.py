@@ -35,8 +35,8 @@ _EVERYTHING: Object = {
 }
 
 
-def _groups(*found: str) -> list[Object]:
-    return [{"kind": "Group", "group": {"name": name}} for name in found]
+def _groups(*names: str) -> list[Object]:
+    return [{"kind": "Group", "group": {"name": name}} for name in names]
 
 
 _MANDATORY_SCHEMAS: dict[str, Object] = {
@@ -106,10 +106,10 @@ def _rule(errs: Errors, rule: Object, path: str) -> None:
     if not resources and not others:
         text = "at least one of resourceRules and nonResourceRules has to be non-empty"
         errs.append(field.required(path, text))
-    for i, found in enumerate(resources):
-        _resource_rule(errs, found, f"{path}.resourceRules[{i}]")
-    for i, found in enumerate(others):
-        _non_resource_rule(errs, found, f"{path}.nonResourceRules[{i}]")
+    for i, entry in enumerate(resources):
+        _resource_rule(errs, entry, f"{path}.resourceRules[{i}]")
+    for i, entry in enumerate(others):
+        _non_resource_rule(errs, entry, f"{path}.nonResourceRules[{i}]")
 
 
 _SUBJECTS = {"ServiceAccount": "serviceAccount", "User": "user", "Group": "group"}
@@ -121,12 +121,12 @@ def _subject(errs: Errors, subject: Object, path: str) -> None:
         errs.append(field.not_supported(f"{path}.kind", kind, _KINDS))
         return
     key = _SUBJECTS[kind]
-    found, at = subject.get(key), f"{path}.{key}"
-    if found is None:
+    details, at = subject.get(key), f"{path}.{key}"
+    if details is None:
         errs.append(field.required(at, f"{key} is required when subject kind is '{kind}'"))
     elif kind == "ServiceAccount":
-        _service_account(errs, found, at)
-    elif not found.get("name"):
+        _service_account(errs, details, at)
+    elif not details.get("name"):
         errs.append(field.required(f"{at}.name"))
     for other, other_key in _SUBJECTS.items():
         if other != kind and subject.get(other_key) is not None:
@@ -155,9 +155,9 @@ def _verbs(errs: Errors, verbs: Sequence[str], path: str) -> None:
         errs.append(field.not_supported(path, verbs, _VERBS))
 
 
-def _alone(errs: Errors, found: Sequence[str], path: str, what: str) -> None:
-    if "*" in found and len(found) > 1:
-        errs.append(field.invalid(path, found, f"if '*' is present, must not specify other {what}"))
+def _alone(errs: Errors, values: Sequence[str], path: str, what: str) -> None:
+    if "*" in values and len(values) > 1:
+        errs.append(field.invalid(path, values, f"if '*' is present, must not specify other {what}"))
 
 
 def _resource_rule(errs: Errors, rule: Object, path: str) -> None:
@@ -178,8 +178,8 @@ def _resource_rule(errs: Errors, rule: Object, path: str) -> None:
     else:
         for i, namespace in enumerate(namespaces):
             for text in name_is_label(namespace):
-                told = f"each member of this list must be '*' or a DNS-1123 label; {text}"
-                errs.append(field.invalid(f"{at}[{i}]", namespace, told))
+                message = f"each member of this list must be '*' or a DNS-1123 label; {text}"
+                errs.append(field.invalid(f"{at}[{i}]", namespace, message))
 
 
 def _non_resource_rule(errs: Errors, rule: Object, path: str) -> None:

@@ -19,8 +19,8 @@ class Function:
         self.name = name
 
     def __call__(self, *arguments: Any) -> list[FieldError]:
-        found: list[FieldError] = getattr(import_module(self.module), self.name)(*arguments)
-        return found
+        errors: list[FieldError] = getattr(import_module(self.module), self.name)(*arguments)
+        return errors
 
 
 class Module:

@@ -331,9 +331,9 @@ def _class_parameters(errs: Errors, parameters: Object, path: str) -> None:
 
 
 def _address_name(name: str, prefix: bool) -> list[str]:
-    found: Errors = []
-    ip(found, name, "")
-    return [error.detail for error in found]
+    errors: Errors = []
+    ip(errors, name, "")
+    return [error.detail for error in errors]
 
 
 def validate_ip_address(obj: Object) -> Errors:
@@ -375,24 +375,24 @@ def validate_service_cidr(obj: Object) -> Errors:
     return errs
 
 
-def _cidrs(errs: Errors, found: list[str]) -> None:
+def _cidrs(errs: Errors, cidrs: list[str]) -> None:
     at = "spec.cidrs"
-    if not found:
+    if not cidrs:
         errs.append(field.required(at, "at least one CIDR required"))
         return
-    if len(found) > 2:
-        errs.append(field.invalid(at, {"CIDRs": found}, "may only hold up to 2 values"))
+    if len(cidrs) > 2:
+        errs.append(field.invalid(at, {"CIDRs": cidrs}, "may only hold up to 2 values"))
         return
-    for i, text in enumerate(found):
+    for i, text in enumerate(cidrs):
         cidr(errs, text, f"{at}[{i}]")
-    parsed = [parse_cidr_sloppy(text) for text in found]
+    parsed = [parse_cidr_sloppy(text) for text in cidrs]
     if (
-        len(found) == 2
+        len(cidrs) == 2
         and None not in parsed
-        and is_ipv6(found[0].partition("/")[0]) == is_ipv6(found[1].partition("/")[0])
+        and is_ipv6(cidrs[0].partition("/")[0]) == is_ipv6(cidrs[1].partition("/")[0])
     ):
         text = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
-        errs.append(field.invalid(at, found, text))
+        errs.append(field.invalid(at, cidrs, text))
 
 
 def validate_service_cidr_update(new: Object, old: Object) -> Errors:

@@ -51,9 +51,9 @@ def validate_delete_options(options: Options) -> list[FieldError]:
 
 
 def _dry_run(errs: list[FieldError], options: Options) -> None:
-    found = options.get("dryRun") or []
-    if any(value != "All" for value in found):
-        errs.append(field.not_supported("dryRun", found, ["All"]))
+    values = options.get("dryRun") or []
+    if any(value != "All" for value in values):
+        errs.append(field.not_supported("dryRun", values, ["All"]))
 
 
 def _field_validation(errs: list[FieldError], options: Options) -> None:

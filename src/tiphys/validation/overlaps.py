@@ -14,7 +14,7 @@ from tiphys.api.gotext import quote
 from tiphys.api.object import Object
 
 Path = tuple[str, str]
-"""A path, and what it comes from, as messages show it."""
+"""A path and its origin, as messages show it."""
 
 
 @dataclass(slots=True)

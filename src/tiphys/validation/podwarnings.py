@@ -56,48 +56,48 @@ def pod_warnings(pod: Object, path: str = "") -> list[str]:
     at = f"{path}.spec" if path else "spec"
     meta_at = f"{path}.metadata.annotations" if path else "metadata.annotations"
     selector = spec.get("nodeSelector") or ()
-    found = [f"{at}.nodeSelector[{key}]: {NODE_LABELS[key]}" for key in selector if key in NODE_LABELS]
+    warnings = [f"{at}.nodeSelector[{key}]: {NODE_LABELS[key]}" for key in selector if key in NODE_LABELS]
     affinity = spec.get("affinity")
     if affinity:
-        _node_affinity(found, affinity.get("nodeAffinity") or {}, f"{at}.affinity.nodeAffinity")
+        _node_affinity(warnings, affinity.get("nodeAffinity") or {}, f"{at}.affinity.nodeAffinity")
     if spec.get("topologySpreadConstraints"):
-        _spread(found, spec["topologySpreadConstraints"], f"{at}.topologySpreadConstraints")
+        _spread(warnings, spec["topologySpreadConstraints"], f"{at}.topologySpreadConstraints")
     for key, text in _ANNOTATIONS.items():
         if key in annotations:
-            found.append(f"{meta_at}[{key}]: {text}")
+            warnings.append(f"{meta_at}[{key}]: {text}")
     if spec.get("volumes"):
-        _volumes(found, spec["volumes"], f"{at}.volumes")
-    _duplicates(found, spec.get("hostAliases") or (), "ip", f"{at}.hostAliases")
+        _volumes(warnings, spec["volumes"], f"{at}.volumes")
+    _duplicates(warnings, spec.get("hostAliases") or (), "ip", f"{at}.hostAliases")
     secrets = spec.get("imagePullSecrets") or ()
-    _duplicates(found, secrets, "name", f"{at}.imagePullSecrets")
+    _duplicates(warnings, secrets, "name", f"{at}.imagePullSecrets")
     for i, secret in enumerate(secrets):
         if not secret.get("name"):
-            found.append(f'{at}.imagePullSecrets[{i}].name: invalid empty name ""')
+            warnings.append(f'{at}.imagePullSecrets[{i}].name: invalid empty name ""')
     if spec.get("overhead"):
-        _fractions(found, spec["overhead"], f"{at}.overhead", ("memory", "ephemeral-storage"))
+        _fractions(warnings, spec["overhead"], f"{at}.overhead", ("memory", "ephemeral-storage"))
     security = spec.get("securityContext") or {}
     if annotations and _SECCOMP in annotations and security.get("seccompProfile") is None:
-        found.append(f'{meta_at}[{_SECCOMP}]: non-functional in v1.27+; use the "seccompProfile" field instead')
+        warnings.append(f'{meta_at}[{_SECCOMP}]: non-functional in v1.27+; use the "seccompProfile" field instead')
     for container, where in _containers(spec, at):
         if annotations:
-            _annotations(found, container, annotations, meta_at, bool(path), security.get("appArmorProfile"))
+            _annotations(warnings, container, annotations, meta_at, bool(path), security.get("appArmorProfile"))
         if container.get("resources"):
-            _resources(found, container["resources"], f"{where}.resources")
+            _resources(warnings, container["resources"], f"{where}.resources")
         if len(container.get("env") or ()) > 1:
-            _env(found, container["env"], f"{where}.env")
+            _env(warnings, container["env"], f"{where}.env")
     if any(container.get("ports") for container, _ in _containers(spec, at)):
-        _ports(found, spec, at)
+        _ports(warnings, spec, at)
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
         text = "must be >= 0; negative values are invalid and will be treated as 1"
-        found.append(f"{at}.terminationGracePeriodSeconds: {text}")
+        warnings.append(f"{at}.terminationGracePeriodSeconds: {text}")
     if affinity:
         for key in ("podAffinity", "podAntiAffinity"):
-            _pod_affinity(found, affinity.get(key) or {}, f"{at}.affinity.{key}")
+            _pod_affinity(warnings, affinity.get(key) or {}, f"{at}.affinity.{key}")
     for i, server in enumerate((spec.get("dnsConfig") or {}).get("nameservers") or ()):
-        found += warn_ip(f"{at}.dnsConfig.nameservers[{i}]", server)
+        warnings += warn_ip(f"{at}.dnsConfig.nameservers[{i}]", server)
     for i, alias in enumerate(spec.get("hostAliases") or ()):
-        found += warn_ip(f"{at}.hostAliases[{i}].ip", alias.get("ip") or "")
-    return found
+        warnings += warn_ip(f"{at}.hostAliases[{i}].ip", alias.get("ip") or "")
+    return warnings
 
 
 def _containers(spec: Object, path: str) -> Iterator[tuple[Object, str]]:
@@ -106,45 +106,45 @@ def _containers(spec: Object, path: str) -> Iterator[tuple[Object, str]]:
             yield container, f"{path}.{key}[{i}]"
 
 
-def _node_affinity(found: list[str], affinity: Object, path: str) -> None:
+def _node_affinity(warnings: list[str], affinity: Object, path: str) -> None:
     for i, term in enumerate((affinity.get(_REQUIRED) or {}).get("nodeSelectorTerms") or ()):
-        found += node_term_warnings(term, f"{path}.{_REQUIRED}.nodeSelectorTerms[{i}]")
+        warnings += node_term_warnings(term, f"{path}.{_REQUIRED}.nodeSelectorTerms[{i}]")
     for i, preferred in enumerate(affinity.get(_PREFERRED) or ()):
         term, at = preferred.get("preference") or {}, f"{path}.{_PREFERRED}[{i}].preference"
-        found += node_term_warnings(term, at, check_values=True)
+        warnings += node_term_warnings(term, at, check_values=True)
 
 
 def node_term_warnings(term: Object, path: str, check_values: bool = False) -> list[str]:
-    found = []
+    warnings = []
     for i, expression in enumerate(term.get("matchExpressions") or ()):
         at, key = f"{path}.matchExpressions[{i}]", expression.get("key") or ""
         if key in NODE_LABELS:
-            found.append(f"{at}.key: {key} is {NODE_LABELS[key]}")
+            warnings.append(f"{at}.key: {key} is {NODE_LABELS[key]}")
         if check_values:
             for j, value in enumerate(expression.get("values") or ()):
-                found += [f"{at}.values[{j}]: {value} is invalid, {text}" for text in names.label_value(value)]
-    return found
+                warnings += [f"{at}.values[{j}]: {value} is invalid, {text}" for text in names.label_value(value)]
+    return warnings
 
 
-def _spread(found: list[str], constraints: Sequence[Object], path: str) -> None:
+def _spread(warnings: list[str], constraints: Sequence[Object], path: str) -> None:
     for i, constraint in enumerate(constraints):
         key = constraint.get("topologyKey") or ""
         if key in NODE_LABELS:
-            found.append(f"{path}[{i}].topologyKey: {key} is {NODE_LABELS[key]}")
+            warnings.append(f"{path}[{i}].topologyKey: {key} is {NODE_LABELS[key]}")
         if constraint.get("labelSelector") is None:
-            found.append(f"{path}[{i}].labelSelector: {_NO_SELECTOR}")
+            warnings.append(f"{path}[{i}].labelSelector: {_NO_SELECTOR}")
 
 
-def _pod_affinity(found: list[str], affinity: Object, path: str) -> None:
+def _pod_affinity(warnings: list[str], affinity: Object, path: str) -> None:
     for i, term in enumerate(affinity.get(_REQUIRED) or ()):
         if term.get("labelSelector") is None:
-            found.append(f"{path}.{_REQUIRED}[{i}].labelSelector: {_NO_SELECTOR}")
+            warnings.append(f"{path}.{_REQUIRED}[{i}].labelSelector: {_NO_SELECTOR}")
     for i, weighted in enumerate(affinity.get(_PREFERRED) or ()):
         if (weighted.get("podAffinityTerm") or {}).get("labelSelector") is None:
-            found.append(f"{path}.{_PREFERRED}[{i}].podAffinityTerm.labelSelector: {_NO_SELECTOR}")
+            warnings.append(f"{path}.{_PREFERRED}[{i}].podAffinityTerm.labelSelector: {_NO_SELECTOR}")
 
 
-def _volumes(found: list[str], volumes: Sequence[Object], path: str) -> None:
+def _volumes(warnings: list[str], volumes: Sequence[Object], path: str) -> None:
     for i, volume in enumerate(volumes):
         for key, text in _VOLUMES.items():
             source = volume.get(key)
@@ -153,15 +153,15 @@ def _volumes(found: list[str], volumes: Sequence[Object], path: str) -> None:
             if key == "ephemeral":
                 template = source.get("volumeClaimTemplate") or {}
                 at = f"{path}[{i}].ephemeral.volumeClaimTemplate.spec"
-                found += claim_spec_warnings(template.get("spec") or {}, at)
+                warnings += claim_spec_warnings(template.get("spec") or {}, at)
             else:
                 name = "storageOS" if key == "storageos" else key
-                found.append(f"{path}[{i}].{name}: {text}")
+                warnings.append(f"{path}[{i}].{name}: {text}")
     for volume in volumes:
-        _overlaps(found, volume)
+        _overlaps(warnings, volume)
 
 
-def _overlaps(found: list[str], volume: Object) -> None:
+def _overlaps(warnings: list[str], volume: Object) -> None:
     name = quote(volume.get("name") or "")
     config_map, secret, downward = volume.get("configMap"), volume.get("secret"), volume.get("downwardAPI")
     for source, shown in (
@@ -171,14 +171,14 @@ def _overlaps(found: list[str], volume: Object) -> None:
     ):
         if source and source.get("items"):
             texts = KnownPaths().overlaps(_paths(source, ""))
-            found += [f"volume {name} ({shown}): overlapping paths: {text}" for text in texts]
+            warnings += [f"volume {name} ({shown}): overlapping paths: {text}" for text in texts]
     known = KnownPaths()
     for projection in (volume.get("projected") or {}).get("sources") or ():
         if not any(value is not None for value in projection.values()):
-            found.append(f"volume {name} (Projected) has no sources provided")
+            warnings.append(f"volume {name} (Projected) has no sources provided")
             continue
         texts = known.overlaps(_projected(projection))
-        found += [f"volume {name} (Projected): overlapping paths: {text}" for text in texts]
+        warnings += [f"volume {name} (Projected): overlapping paths: {text}" for text in texts]
 
 
 def _paths(source: Object, shown: str) -> list[Path]:
@@ -207,16 +207,16 @@ def _projected(projection: Object) -> list[Path]:
     return [(certificate[key], shown) for key, shown in parts if certificate.get(key)] if certificate else []
 
 
-def _duplicates(found: list[str], items: Sequence[Object], key: str, path: str) -> None:
+def _duplicates(warnings: list[str], items: Sequence[Object], key: str, path: str) -> None:
     seen: set[str] = set()
     for i, item in enumerate(items):
         value = item.get(key) or ""
         if value in seen:
-            found.append(f"{path}[{i}].{key}: duplicate {key} {quote(value)}")
+            warnings.append(f"{path}[{i}].{key}: duplicate {key} {quote(value)}")
         seen.add(value)
 
 
-def _fractions(found: list[str], amounts: Mapping[str, str], path: str, resources: Sequence[str]) -> None:
+def _fractions(warnings: list[str], amounts: Mapping[str, str], path: str, resources: Sequence[str]) -> None:
     for name in resources:
         text = amounts.get(name)
         if text is None or (isinstance(text, str) and text.isalnum() and text[-1] not in "mun"):
@@ -224,27 +224,27 @@ def _fractions(found: list[str], amounts: Mapping[str, str], path: str, resource
         amount = Quantity(text)
         if amount.milli_value() % 1000:
             shown = quote(str(amount))
-            found.append(f"{path}[{name}]: fractional byte value {shown} is invalid, must be an integer")
+            warnings.append(f"{path}[{name}]: fractional byte value {shown} is invalid, must be an integer")
 
 
-def _resources(found: list[str], resources: Object, path: str) -> None:
+def _resources(warnings: list[str], resources: Object, path: str) -> None:
     for name in ("memory", "ephemeral-storage"):
         for key in ("limits", "requests"):
             amounts = resources.get(key)
             if amounts:
-                _fractions(found, amounts, f"{path}.{key}", (name,))
+                _fractions(warnings, amounts, f"{path}.{key}", (name,))
 
 
 def claim_spec_warnings(spec: Object, path: str) -> list[str]:
-    found: list[str] = []
+    warnings: list[str] = []
     resources = spec.get("resources") or {}
     for key in ("requests", "limits"):
-        _fractions(found, resources.get(key) or {}, f"{path}.resources.{key}", ("storage",))
-    return found
+        _fractions(warnings, resources.get(key) or {}, f"{path}.resources.{key}", ("storage",))
+    return warnings
 
 
 def _annotations(
-    found: list[str],
+    warnings: list[str],
     container: Object,
     annotations: Mapping[str, str],
     path: str,
@@ -254,15 +254,15 @@ def _annotations(
     security, name = container.get("securityContext") or {}, container.get("name") or ""
     key = _CONTAINER_SECCOMP + name
     if key in annotations and security.get("seccompProfile") is None:
-        found.append(f'{path}[{key}]: non-functional in v1.27+; use the "seccompProfile" field instead')
+        warnings.append(f'{path}[{key}]: non-functional in v1.27+; use the "seccompProfile" field instead')
     key = ANNOTATION + name
     if not is_template or key not in annotations or security.get("appArmorProfile") is not None:
         return
     if pod_profile is None or not equal(pod_profile, profile_of(annotations[key])):
-        found.append(f'{path}[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead')
+        warnings.append(f'{path}[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead')
 
 
-def _env(found: list[str], env: Sequence[Object], path: str) -> None:
+def _env(warnings: list[str], env: Sequence[Object], path: str) -> None:
     seen: set[str] = set()
     for i, variable in enumerate(env):
         name, value = variable.get("name") or "", variable.get("value") or ""
@@ -270,11 +270,11 @@ def _env(found: list[str], env: Sequence[Object], path: str) -> None:
             ref = f"$({name})"
             if variable.get("valueFrom") is not None or value == ref or ref not in value:
                 text = f"hides previous definition of {quote(name)}, which may be dropped when using apply"
-                found.append(f"{path}[{i}]: {text}")
+                warnings.append(f"{path}[{i}]: {text}")
         seen.add(name)
 
 
-def _ports(found: list[str], spec: Object, path: str) -> None:
+def _ports(warnings: list[str], spec: Object, path: str) -> None:
     ports = [
         (port, f"{at}.ports[{i}]")
         for container, at in _containers(spec, path)
@@ -284,8 +284,8 @@ def _ports(found: list[str], spec: Object, path: str) -> None:
     for port, at in ports:
         host_ip, host_port = port.get("hostIP") or "", port.get("hostPort") or 0
         if host_ip and not host_port:
-            found.append(f"{at}: hostIP set without hostPort: {_port_text(port)}")
-        found.extend(known.clashes(port, at))
+            warnings.append(f"{at}: hostIP set without hostPort: {_port_text(port)}")
+        warnings.extend(known.clashes(port, at))
     named: dict[str, str] = {}
     for port, at in ports:
         name = port.get("name")
@@ -294,7 +294,7 @@ def _ports(found: list[str], spec: Object, path: str) -> None:
         if name in named:
             first = named[name]
             text = f"services and probes that select ports by name will use {first}"
-            found.append(f"{at}: duplicate port name {quote(name)} with {first}, {text}")
+            warnings.append(f"{at}: duplicate port name {quote(name)} with {first}, {text}")
         else:
             named[name] = at
 

@@ -33,10 +33,10 @@ def validate_runtime_class(obj: Object) -> Errors:
     return errs
 
 
-def _tolerations(errs: Errors, found: list[Object], path: str) -> None:
-    tolerations(errs, found, path, TEMPLATE)
+def _tolerations(errs: Errors, items: list[Object], path: str) -> None:
+    tolerations(errs, items, path, TEMPLATE)
     seen: set[tuple[str, ...]] = set()
-    for i, toleration in enumerate(found):
+    for i, toleration in enumerate(items):
         keys = ("key", "operator", "value", "effect")
         identity = tuple(toleration.get(key) or "" for key in keys)
         if identity in seen:

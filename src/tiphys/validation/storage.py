@@ -59,13 +59,13 @@ def _provisioner(errs: Errors, name: str, path: str) -> None:
         qualified(errs, name.lower(), path)
 
 
-def _parameters(errs: Errors, found: dict[str, str]) -> None:
-    if len(found) > _MAX_PARAMETERS:
+def _parameters(errs: Errors, parameters: dict[str, str]) -> None:
+    if len(parameters) > _MAX_PARAMETERS:
         errs.append(field.too_long("parameters", _MAX_PARAMETERS))
         return
-    if "" in found:
+    if "" in parameters:
         errs.append(field.invalid("parameters", "", "field can not be empty."))
-    if sum(names.byte_length(k) + names.byte_length(v or "") for k, v in found.items()) > _MAX_PARAMETERS_SIZE:
+    if sum(names.byte_length(k) + names.byte_length(v or "") for k, v in parameters.items()) > _MAX_PARAMETERS_SIZE:
         errs.append(field.too_long("parameters", _MAX_PARAMETERS_SIZE))
 
 
@@ -73,19 +73,19 @@ def _topologies(errs: Errors, terms: list[Object]) -> None:
     seen: dict[frozenset[tuple[str, frozenset[str]]], int] = {}
     for i, term in enumerate(terms):
         at = f"allowedTopologies[{i}].matchLabelExpressions"
-        found: dict[str, set[str]] = {}
+        values_by_key: dict[str, set[str]] = {}
         for j, requirement in enumerate(term.get("matchLabelExpressions") or ()):
             key, values = requirement.get("key") or "", requirement.get("values") or []
             _topology_values(errs, values, f"{at}[{j}].values")
             qualified(errs, key, f"{at}[{j}].key")
-            if key in found:
+            if key in values_by_key:
                 errs.append(field.duplicate(f"{at}[{j}].key", key))
-            found[key] = set(values)
-        content = frozenset((key, frozenset(values)) for key, values in found.items())
+            values_by_key[key] = set(values)
+        content = frozenset((key, frozenset(values)) for key, values in values_by_key.items())
         equal_ones = seen.get(content, 0)
         seen[content] = equal_ones + 1
         # A term without expressions equals the empty places that upstream keeps in its list.
-        equal_ones += 0 if found else len(terms)
+        equal_ones += 0 if values_by_key else len(terms)
         errs.extend([field.duplicate(at, "")] * min(equal_ones, max(0, field.MOST - len(errs))))
 
 
@@ -176,7 +176,7 @@ def _attachment_source(errs: Errors, source: Object) -> None:
 
 def _volume_error(errs: Errors, error: Object, path: str) -> None:
     if names.byte_length(error.get("message") or "") > _MAX_ERROR:
-        # The limit that is told is not the one that is applied.
+        # The limit in the message is not the one that is applied.
         errs.append(field.too_long(f"{path}.message", _MAX_PARAMETERS_SIZE))
     code = error.get("errorCode")
     if code is not None and code < 0:
@@ -234,7 +234,7 @@ def _node_driver(errs: Errors, driver: Object, seen: set[str], path: str) -> Non
 
 
 def validate_csi_node_update(new: Object, old: Object) -> Errors:
-    """Drivers come and go; while one is there, only how many volumes it takes may change."""
+    """Drivers may be added and removed; of one that stays, only how many volumes it takes may change."""
     errs = validate_csi_node(new)
     after = (new.get("spec") or {}).get("drivers") or []
     for before in (old.get("spec") or {}).get("drivers") or ():

@@ -2,7 +2,7 @@
 
 ``warnings`` is called for a create (``old`` is None) and for an update, after validation found no error, with the
 generation already set: most kinds that hold a pod template are only looked at when it changed. ``deprecated_api`` is
-about the kind itself, and goes out with every answer.
+about the kind itself, and is sent with every answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tiphys.validation.shared.common import equal
 from tiphys.validation.shared.ip import warn_cidr, warn_ip
 from tiphys.validation.shared.keypair import key_pair_problem
 
-Found = list[str]
+Warnings = list[str]
 
 _MANY_COMPLETIONS, _MANY_AT_ONCE = 100_000, 10_000
 _MANAGED_BY, _ENDPOINTS_MANAGED_BY = "endpointslice.kubernetes.io/managed-by", "endpoints.kubernetes.io/managed-by"
@@ -63,8 +63,8 @@ def _annotations(obj: Object) -> Object:
 
 
 def _label(obj: Object, key: str) -> str:
-    found: str = ((obj.get("metadata") or {}).get("labels") or {}).get(key) or ""
-    return found
+    value: str = ((obj.get("metadata") or {}).get("labels") or {}).get(key) or ""
+    return value
 
 
 def _regenerated(obj: Object, old: Object | None) -> bool:
@@ -72,7 +72,7 @@ def _regenerated(obj: Object, old: Object | None) -> bool:
     return old is None or new.get("generation") != (old.get("metadata") or {}).get("generation")
 
 
-def _name(obj: Object, old: Object | None, used: str = "in Pod names and hostnames") -> Found:
+def _name(obj: Object, old: Object | None, used: str = "in Pod names and hostnames") -> Warnings:
     problems = names.dns1123_label((obj.get("metadata") or {}).get("name") or "") if old is None else []
     if not problems:
         return []
@@ -80,48 +80,48 @@ def _name(obj: Object, old: Object | None, used: str = "in Pod names and hostnam
     return [f"metadata.name: {text}: [{' '.join(problems)}]"]
 
 
-def _pod(obj: Object, old: Object | None) -> Found:
+def _pod(obj: Object, old: Object | None) -> Warnings:
     return [*_name(obj, old, "in the Pod's hostname"), *pod_warnings(obj)] if old is None else []
 
 
-def _template(obj: Object, old: Object | None) -> Found:
+def _template(obj: Object, old: Object | None) -> Warnings:
     if not _regenerated(obj, old):
         return []
     return pod_warnings(_spec(obj).get("template") or {}, "spec.template")
 
 
-def _named_template(obj: Object, old: Object | None) -> Found:
+def _named_template(obj: Object, old: Object | None) -> Warnings:
     return _name(obj, old) + _template(obj, old)
 
 
-def _daemon_set(obj: Object, old: Object | None) -> Found:
+def _daemon_set(obj: Object, old: Object | None) -> Warnings:
     template = _spec(obj).get("template") or {}
     if old is not None and equal(template, _spec(old).get("template") or {}):
         return []
     return pod_warnings(template, "spec.template")
 
 
-def _pod_template(obj: Object, old: Object | None) -> Found:
+def _pod_template(obj: Object, old: Object | None) -> Warnings:
     return pod_warnings(obj.get("template") or {}, "template") if _regenerated(obj, old) else []
 
 
-def _replication_controller(obj: Object, old: Object | None) -> Found:
-    """On update the original looks at the old template."""
+def _replication_controller(obj: Object, old: Object | None) -> Warnings:
+    """On update upstream looks at the old template."""
     return _name(obj, old) + (_template(obj if old is None else old, None) if _regenerated(obj, old) else [])
 
 
-def _stateful_set(obj: Object, old: Object | None) -> Found:
-    found, end = _template(obj, old), "" if old is None else ".Spec"
+def _stateful_set(obj: Object, old: Object | None) -> Warnings:
+    warnings, end = _template(obj, old), "" if old is None else ".Spec"
     for i, claim in enumerate(_spec(obj).get("volumeClaimTemplates") or ()):
-        found += claim_spec_warnings(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{i}]{end}")
+        warnings += claim_spec_warnings(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{i}]{end}")
     if (_spec(obj).get("revisionHistoryLimit") or 0) < 0:
         text = "a negative value retains all historical revisions; a value >= 0 is recommended"
-        found.append(f"spec.revisionHistoryLimit: {text}")
-    return found
+        warnings.append(f"spec.revisionHistoryLimit: {text}")
+    return warnings
 
 
-def _job_spec(spec: Object, path: str) -> Found:
-    found = []
+def _job_spec(spec: Object, path: str) -> Warnings:
+    warnings = []
     completions, parallelism = spec.get("completions") or 0, spec.get("parallelism") or 0
     many = completions > _MANY_COMPLETIONS and parallelism > _MANY_AT_ONCE
     if spec.get("completionMode") == "Indexed" and many:
@@ -129,92 +129,92 @@ def _job_spec(spec: Object, path: str) -> Found:
             "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, "
             "Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
         )
-        found.append(f"{path}: {text}")
-    return found + pod_warnings(spec.get("template") or {}, f"{path}.template")
+        warnings.append(f"{path}: {text}")
+    return warnings + pod_warnings(spec.get("template") or {}, f"{path}.template")
 
 
-def _job(obj: Object, old: Object | None) -> Found:
+def _job(obj: Object, old: Object | None) -> Warnings:
     return _name(obj, old) + (_job_spec(_spec(obj), "spec") if _regenerated(obj, old) else [])
 
 
-def _cron_job(obj: Object, old: Object | None) -> Found:
-    found = _name(obj, old)
+def _cron_job(obj: Object, old: Object | None) -> Warnings:
+    warnings = _name(obj, old)
     if _regenerated(obj, old):
-        found += _job_spec(_spec(_spec(obj).get("jobTemplate") or {}), "spec.jobTemplate.spec")
+        warnings += _job_spec(_spec(_spec(obj).get("jobTemplate") or {}), "spec.jobTemplate.spec")
     if old is not None and "TZ" in (_spec(obj).get("schedule") or ""):
         see = "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/"
         text = f"cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see {see} for more details"
-        found.append(text)
-    return found
+        warnings.append(text)
+    return warnings
 
 
-def _service(obj: Object, old: Object | None) -> Found:
-    spec, found = _spec(obj), list[str]()
+def _service(obj: Object, old: Object | None) -> Warnings:
+    spec, warnings = _spec(obj), list[str]()
     kind, external = spec.get("type"), spec.get("externalIPs") or ()
     headless = kind == "ClusterIP" and spec.get("clusterIP") == "None"
     hints = "service.kubernetes.io/topology-aware-hints"
     if hints in _annotations(obj):
         use = "service.kubernetes.io/topology-mode"
-        found.append(f"annotation {hints} is deprecated, please use {use} instead")
+        warnings.append(f"annotation {hints} is deprecated, please use {use} instead")
     if spec.get("clusterIP") and spec["clusterIP"] != "None":
         for i, address in enumerate(spec.get("clusterIPs") or ()):
-            found += warn_ip(f"spec.clusterIPs[{i}]", address)
+            warnings += warn_ip(f"spec.clusterIPs[{i}]", address)
     if headless:
         if spec.get("loadBalancerIP"):
-            found.append("spec.loadBalancerIP is ignored for headless services")
+            warnings.append("spec.loadBalancerIP is ignored for headless services")
         if external:
-            found.append("spec.externalIPs is ignored for headless services")
+            warnings.append("spec.externalIPs is ignored for headless services")
         if (spec.get("sessionAffinity") or "") != "None":
-            found.append("spec.SessionAffinity is ignored for headless services")
+            warnings.append("spec.SessionAffinity is ignored for headless services")
     for i, address in enumerate(external):
-        found += warn_ip(f"spec.externalIPs[{i}]", address)
+        warnings += warn_ip(f"spec.externalIPs[{i}]", address)
     if external and not headless and kind != "ExternalName":
-        found.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+        warnings.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
     if spec.get("loadBalancerIP"):
-        found += warn_ip("spec.loadBalancerIP", spec["loadBalancerIP"])
+        warnings += warn_ip("spec.loadBalancerIP", spec["loadBalancerIP"])
     for i, block in enumerate(spec.get("loadBalancerSourceRanges") or ()):
-        found += warn_cidr(f"spec.loadBalancerSourceRanges[{i}]", block)
+        warnings += warn_cidr(f"spec.loadBalancerSourceRanges[{i}]", block)
     if kind == "ExternalName" and external:
-        found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+        warnings.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
     if kind != "ExternalName" and spec.get("externalName"):
-        found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
+        warnings.append('spec.externalName is ignored when spec.type is not "ExternalName"')
     if spec.get("trafficDistribution") == "PreferClose":
-        found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
-    return found
+        warnings.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
+    return warnings
 
 
-def _endpoints(obj: Object, old: Object | None) -> Found:
-    found: Found = []
+def _endpoints(obj: Object, old: Object | None) -> Warnings:
+    warnings: Warnings = []
     if _label(obj, _ENDPOINTS_MANAGED_BY) == "endpoint-controller":
-        return found
+        return warnings
     for i, subset in enumerate(obj.get("subsets") or ()):
         for key in ("addresses", "notReadyAddresses"):
             for j, address in enumerate(subset.get(key) or ()):
-                found += warn_ip(f"subsets[{i}].{key}[{j}].ip", address.get("ip") or "")
-    return found
+                warnings += warn_ip(f"subsets[{i}].{key}[{j}].ip", address.get("ip") or "")
+    return warnings
 
 
-def _endpoint_slice(obj: Object, old: Object | None) -> Found:
-    found: Found = []
+def _endpoint_slice(obj: Object, old: Object | None) -> Warnings:
+    warnings: Warnings = []
     if old is None and obj.get("addressType") == "FQDN":
-        found.append("spec.addressType: FQDN endpoints are deprecated")
+        warnings.append("spec.addressType: FQDN endpoints are deprecated")
     if _label(obj, _MANAGED_BY) in _SLICE_CONTROLLERS:
-        return found
+        return warnings
     for i, endpoint in enumerate(obj.get("endpoints") or ()):
         for j, address in enumerate(endpoint.get("addresses") or ()):
-            found += warn_ip(f"endpoints[{i}].addresses[{j}]", address)
-    return found
+            warnings += warn_ip(f"endpoints[{i}].addresses[{j}]", address)
+    return warnings
 
 
-def _node(obj: Object, old: Object | None) -> Found:
-    spec, found = _spec(obj), list[str]()
+def _node(obj: Object, old: Object | None) -> Warnings:
+    spec, warnings = _spec(obj), list[str]()
     if spec.get("configSource") is not None:
-        found.append("spec.configSource: the feature is removed")
+        warnings.append("spec.configSource: the feature is removed")
     if spec.get("externalID"):
-        found.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
+        warnings.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
     for i, block in enumerate(spec.get("podCIDRs") or ()):
-        found += warn_cidr(f"spec.podCIDRs[{i}]", block)
-    return found
+        warnings += warn_cidr(f"spec.podCIDRs[{i}]", block)
+    return warnings
 
 
 _STORAGE_CLASS, _MOUNT_OPTIONS = "volume.beta.kubernetes.io/storage-class", "volume.beta.kubernetes.io/mount-options"
@@ -229,36 +229,36 @@ _VOLUMES = {
 }
 
 
-def _volume(obj: Object, old: Object | None) -> Found:
-    spec, annotations, found = _spec(obj), _annotations(obj), list[str]()
+def _volume(obj: Object, old: Object | None) -> Warnings:
+    spec, annotations, warnings = _spec(obj), _annotations(obj), list[str]()
     if _STORAGE_CLASS in annotations:
-        found.append(f"metadata.annotations[{_STORAGE_CLASS}]: {_USE_CLASS_NAME}")
+        warnings.append(f"metadata.annotations[{_STORAGE_CLASS}]: {_USE_CLASS_NAME}")
     if _MOUNT_OPTIONS in annotations:
         text = 'deprecated since v1.31; use "mountOptions" attribute instead'
-        found.append(f"metadata.annotations[{_MOUNT_OPTIONS}]: {text}")
+        warnings.append(f"metadata.annotations[{_MOUNT_OPTIONS}]: {text}")
     if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
         text = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic"
-        found.append(f"spec.persistentVolumeReclaimPolicy: {text} provisioning.")
+        warnings.append(f"spec.persistentVolumeReclaimPolicy: {text} provisioning.")
     required = (spec.get("nodeAffinity") or {}).get("required") or {}
     for i, term in enumerate(required.get("nodeSelectorTerms") or ()):
-        found += node_term_warnings(term, f"spec.nodeAffinity.required.nodeSelectorTerms[{i}]")
+        warnings += node_term_warnings(term, f"spec.nodeAffinity.required.nodeSelectorTerms[{i}]")
     for key, text in _VOLUMES.items():
         if spec.get(key) is not None:
-            found.append(f"spec.{'storageOS' if key == 'storageos' else key}: {text}")
-    return found
+            warnings.append(f"spec.{'storageOS' if key == 'storageos' else key}: {text}")
+    return warnings
 
 
-def _claim(obj: Object, old: Object | None) -> Found:
-    found = []
+def _claim(obj: Object, old: Object | None) -> Warnings:
+    warnings = []
     if _STORAGE_CLASS in _annotations(obj):
-        found.append(f"metadata.annotations[{_STORAGE_CLASS}]: {_USE_CLASS_NAME}")
-    return found + claim_spec_warnings(_spec(obj), "spec")
+        warnings.append(f"metadata.annotations[{_STORAGE_CLASS}]: {_USE_CLASS_NAME}")
+    return warnings + claim_spec_warnings(_spec(obj), "spec")
 
 
-def _quota(obj: Object, old: Object | None) -> Found:
-    hard, found = _spec(obj).get("hard") or {}, list[str]()
+def _quota(obj: Object, old: Object | None) -> Warnings:
+    hard, warnings = _spec(obj).get("hard") or {}, list[str]()
     if old is not None:
-        return found
+        return warnings
     for name in ("cpu", "memory", "storage", "ephemeral-storage"):
         request, limit = f"requests.{name}", f"limits.{name}"
         if request not in hard and name in ("cpu", "memory"):
@@ -266,11 +266,11 @@ def _quota(obj: Object, old: Object | None) -> Found:
         if request in hard and limit in hard:
             low, high = Quantity(hard[request]), Quantity(hard[limit])
             if high < low:
-                found.append(f"ResourceQuota {request} ({low}) should be less than {limit} ({high})")
-    return found
+                warnings.append(f"ResourceQuota {request} ({low}) should be less than {limit} ({high})")
+    return warnings
 
 
-def _secret(obj: Object, old: Object | None) -> Found:
+def _secret(obj: Object, old: Object | None) -> Warnings:
     if obj.get("type") != "kubernetes.io/tls":
         return []
     data = obj.get("data") or {}
@@ -285,40 +285,40 @@ def _decode(text: str | None) -> bytes:
         return b""
 
 
-def _service_account(obj: Object, old: Object | None) -> Found:
+def _service_account(obj: Object, old: Object | None) -> Warnings:
     if _ENFORCE_MOUNTABLE not in _annotations(obj) or (old is not None and _ENFORCE_MOUNTABLE in _annotations(old)):
         return []
     text = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
     return [f"metadata.annotations[{_ENFORCE_MOUNTABLE}]: {text}"]
 
 
-def _ingress(obj: Object, old: Object | None) -> Found:
+def _ingress(obj: Object, old: Object | None) -> Warnings:
     key = "kubernetes.io/ingress.class"
     if old is not None or key not in _annotations(obj) or _spec(obj).get("ingressClassName") is not None:
         return []
     return [f"annotation {quote(key)} is deprecated, please use 'spec.ingressClassName' instead"]
 
 
-def _network_policy(obj: Object, old: Object | None) -> Found:
-    found: Found = []
+def _network_policy(obj: Object, old: Object | None) -> Warnings:
+    warnings: Warnings = []
     for way, side in (("ingress", "from"), ("egress", "to")):
         for i, rule in enumerate(_spec(obj).get(way) or ()):
             for j, peer in enumerate(rule.get(side) or ()):
                 block, at = peer.get("ipBlock"), f"spec.{way}[{i}].{side}[{j}].ipBlock"
                 if block is None:
                     continue
-                found += warn_cidr(f"{at}.cidr", block.get("cidr") or "")
+                warnings += warn_cidr(f"{at}.cidr", block.get("cidr") or "")
                 for k, excepted in enumerate(block.get("except") or ()):
-                    found += warn_cidr(f"{at}.except[{k}]", excepted)
-    return found
+                    warnings += warn_cidr(f"{at}.except[{k}]", excepted)
+    return warnings
 
 
-def _runtime_class(obj: Object, old: Object | None) -> Found:
+def _runtime_class(obj: Object, old: Object | None) -> Warnings:
     selector = (obj.get("scheduling") or {}).get("nodeSelector") or {}
     return [f"scheduling.nodeSelector: {NODE_LABELS[key]}" for key in selector if key in NODE_LABELS]
 
 
-def _storage_class(obj: Object, old: Object | None) -> Found:
+def _storage_class(obj: Object, old: Object | None) -> Warnings:
     return [
         f"allowedTopologies[{i}].matchLabelExpressions[{j}].key: {NODE_LABELS[expression['key']]}"
         for i, term in enumerate(obj.get("allowedTopologies") or ())
@@ -327,7 +327,7 @@ def _storage_class(obj: Object, old: Object | None) -> Found:
     ]
 
 
-def _csi_driver(obj: Object, old: Object | None) -> Found:
+def _csi_driver(obj: Object, old: Object | None) -> Warnings:
     spec = _spec(obj)
     requests = spec.get("tokenRequests")
     if not requests or spec.get("serviceAccountTokenInSecrets") is not None:
@@ -340,16 +340,16 @@ def _csi_driver(obj: Object, old: Object | None) -> Found:
     ]
 
 
-def _csi_capacity(obj: Object, old: Object | None) -> Found:
+def _csi_capacity(obj: Object, old: Object | None) -> Warnings:
     selector = obj.get("nodeTopology") or {}
-    found = node_term_warnings(selector, "nodeTopology")
+    warnings = node_term_warnings(selector, "nodeTopology")
     for key in selector.get("matchLabels") or ():
         if key in NODE_LABELS:
-            found.append(f"nodeTopology.matchLabels.{key}: {NODE_LABELS[key]}")
-    return found
+            warnings.append(f"nodeTopology.matchLabels.{key}: {NODE_LABELS[key]}")
+    return warnings
 
 
-def _resource_slice(obj: Object, old: Object | None) -> Found:
+def _resource_slice(obj: Object, old: Object | None) -> Warnings:
     driver = _spec(obj).get("driver") or ""
     if driver == driver.lower():
         return []
@@ -381,12 +381,12 @@ def _unknown_formats(obj: Object) -> Iterator[str]:
                 yield form
 
 
-def _definition(obj: Object, old: Object | None) -> Found:
+def _definition(obj: Object, old: Object | None) -> Warnings:
     known = set(_unknown_formats(old)) if old is not None else set[str]()
     return [f"unrecognized format {quote(form)}" for form in _unknown_formats(obj) if form not in known]
 
 
-def _static_name(obj: Object, old: Object | None) -> Found:
+def _static_name(obj: Object, old: Object | None) -> Warnings:
     name = (obj.get("metadata") or {}).get("name") or ""
     if not name.endswith(".static.k8s.io"):
         return []
@@ -394,7 +394,7 @@ def _static_name(obj: Object, old: Object | None) -> Found:
     return [f'metadata.name: names ending with ".static.k8s.io" {text}']
 
 
-_Check = Callable[[Object, "Object | None"], Found]
+_Check = Callable[[Object, "Object | None"], Warnings]
 _CHECKS: dict[tuple[str, str], _Check] = {
     ("", "Endpoints"): _endpoints,
     ("", "Node"): _node,
@@ -436,23 +436,23 @@ _CHECKS: dict[tuple[str, str], _Check] = {
 }
 
 
-def _pod_status(status: Object) -> Found:
-    found: Found = []
+def _pod_status(status: Object) -> Warnings:
+    warnings: Warnings = []
     for key in ("podIPs", "hostIPs"):
         for i, address in enumerate(status.get(key) or ()):
-            found += warn_ip(f"status.{key}[{i}].ip", address.get("ip") or "")
-    return found
+            warnings += warn_ip(f"status.{key}[{i}].ip", address.get("ip") or "")
+    return warnings
 
 
-def _balancer_status(status: Object) -> Found:
-    found: Found = []
+def _balancer_status(status: Object) -> Warnings:
+    warnings: Warnings = []
     for i, ingress in enumerate((status.get("loadBalancer") or {}).get("ingress") or ()):
         if ingress.get("ip"):
-            found += warn_ip(f"status.loadBalancer.ingress[{i}]", ingress["ip"])
-    return found
+            warnings += warn_ip(f"status.loadBalancer.ingress[{i}]", ingress["ip"])
+    return warnings
 
 
-_STATUS: dict[tuple[str, str], Callable[[Object], Found]] = {
+_STATUS: dict[tuple[str, str], Callable[[Object], Warnings]] = {
     ("", "Pod"): _pod_status,
     ("", "Service"): _balancer_status,
     ("networking.k8s.io", "Ingress"): _balancer_status,

@@ -1,4 +1,4 @@
-"""Which requests a webhook or a policy is asked about."""
+"""Which requests a webhook or a policy applies to."""
 
 from __future__ import annotations
 
@@ -131,11 +131,11 @@ def mutating_operations(errs: Errors, match: Object | None, path: str) -> None:
 
 
 def match_conditions(errs: Errors, conditions: Sequence[Object] | None, context: Context, path: str) -> None:
-    found = conditions or []
+    items = conditions or []
     seen: set[str] = set()
-    if len(found) > 64:
-        errs.append(field.too_many(path, len(found), 64))
-    for i, condition in enumerate(found):
+    if len(items) > 64:
+        errs.append(field.too_many(path, len(items), 64))
+    for i, condition in enumerate(items):
         expression, name = (condition.get("expression") or "").strip(), condition.get("name") or ""
         if not expression:
             errs.append(field.required(f"{path}[{i}].expression"))

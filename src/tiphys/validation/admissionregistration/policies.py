@@ -80,21 +80,21 @@ def _same_conditions(new: Object, old: Object) -> bool:
 
 
 def _stored(old: Object) -> frozenset[str]:
-    found: set[str] = set()
-    _collect(old.get("spec") or {}, found)
-    return frozenset(found)
+    texts: set[str] = set()
+    _collect(old.get("spec") or {}, texts)
+    return frozenset(texts)
 
 
-def _collect(value: Any, found: set[str]) -> None:
+def _collect(value: Any, texts: set[str]) -> None:
     if isinstance(value, list):
         for item in value:
-            _collect(item, found)
+            _collect(item, texts)
     elif isinstance(value, dict):
         for key, item in value.items():
             if isinstance(item, str) and key.lower().endswith("expression"):
-                found.add(item)
+                texts.add(item)
             else:
-                _collect(item, found)
+                _collect(item, texts)
 
 
 def _validating_policy(obj: Object, same_conditions: bool, stored: frozenset[str]) -> Errors:
@@ -219,8 +219,8 @@ def _audit_annotation(errs: Errors, annotation: Object, name: str, policy: _Poli
     if not trimmed:
         errs.append(field.required(f"{path}.valueExpression", "valueExpression is not specified"))
     elif names.byte_length(trimmed) > MAX_AUDIT_EXPRESSION:
-        told = f"must not exceed {MAX_AUDIT_EXPRESSION} bytes in length"
-        errs.append(field.required(f"{path}.valueExpression", told))
+        message = f"must not exceed {MAX_AUDIT_EXPRESSION} bytes in length"
+        errs.append(field.required(f"{path}.valueExpression", message))
     else:
         check(errs, policy.expression(text, Use.AUDIT_ANNOTATION), f"{path}.valueExpression")
 
@@ -268,8 +268,8 @@ def _mutation(errs: Errors, mutation: Object, policy: _Policy, path: str) -> Non
         else:
             check(errs, policy.expression(text, use), f"{path}.{key}.expression")
     if mutation.get(other) is not None:
-        told = f"must not be specified when patchType is {kind}"
-        errs.append(field.invalid(f"{path}.{other}", f"{{{other}}}", told))
+        message = f"must not be specified when patchType is {kind}"
+        errs.append(field.invalid(f"{path}.{other}", f"{{{other}}}", message))
 
 
 def validate_policy_status_update(new: Object, old: Object) -> Errors:

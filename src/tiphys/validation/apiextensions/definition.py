@@ -48,8 +48,8 @@ def validate_definition(obj: Object) -> Errors:
     wanted = f"{(spec.get('names') or {}).get('plural') or ''}.{spec.get('group') or ''}"
 
     def named(name: str, prefix: bool) -> list[str]:
-        found = name_is_subdomain(name, prefix)
-        return found if name == wanted else [*found, 'must be spec.names.plural+"."+spec.group']
+        problems = name_is_subdomain(name, prefix)
+        return problems if name == wanted else [*problems, 'must be spec.names.plural+"."+spec.group']
 
     validate_meta(errs, obj, False, named, core=False)
     _spec(errs, spec, Options(), known_review=True, too_many_fields=frozenset())
@@ -81,7 +81,7 @@ def validate_definition_update(new: Object, old: Object) -> Errors:
 
 
 def _same_name(errs: Errors, spec: Object, before: Object, key: str) -> None:
-    new, old = ((found.get("names") or {}).get(key) or "" for found in (spec, before))
+    new, old = ((side.get("names") or {}).get(key) or "" for side in (spec, before))
     immutable(errs, new, old, f"spec.names.{key}")
 
 
@@ -196,11 +196,11 @@ def _spec(errs: Errors, spec: Object, options: Options, known_review: bool, too_
         errs.append(field.invalid("spec.versions", _shown(spec.get("versions"), shared), text))
     if named and named[0] and (problems := names.dns1035_label(named[0])):
         errs.append(field.invalid("spec.version", named[0], ",".join(problems)))
-    found = spec.get("names") or {}
+    given = spec.get("names") or {}
     for key in ("plural", "singular", "kind", "listKind"):
-        if not found.get(key):
+        if not given.get(key):
             errs.append(field.required(f"spec.names.{key}"))
-    _names(errs, found, "spec.names")
+    _names(errs, given, "spec.names")
     any_status = any(_has_status(version) for version in versions)
     _parts(errs, shared, "spec", "spec.validation", any_status, options, bool(too_many_fields))
     _conversion(errs, spec.get("conversion"), preserve, known_review)
@@ -266,18 +266,18 @@ def _selectable_fields(errs: Errors, fields: Sequence[Object], schema: Object, p
         if not text:
             errs.append(field.required(at))
             continue
-        problem, on_the_way, found = field_path(text, schema, brackets=False)
+        problem, on_the_way, target = field_path(text, schema, brackets=False)
         if problem:
             errs.append(field.invalid(at, text, f"is an invalid path: {problem}"))
             continue
         if on_the_way[0] == "metadata":
             errs.append(field.invalid(at, text, "must not point to fields in metadata"))
-        if found.get("type") not in ("string", "boolean", "integer"):
-            told = (
+        if target.get("type") not in ("string", "boolean", "integer"):
+            message = (
                 "must point to a field of type string, boolean or integer. "
                 "Enum string fields and strings with formats are allowed."
             )
-            errs.append(field.invalid(at, text, told))
+            errs.append(field.invalid(at, text, message))
         if tuple(on_the_way) in seen:
             errs.append(field.duplicate(at, text))
         seen.add(tuple(on_the_way))
@@ -324,22 +324,22 @@ def _column(errs: Errors, column: Object, path: str) -> None:
         _simple_path(errs, where, f"{path}.JSONPath")
 
 
-def _names(errs: Errors, found: Object, path: str) -> None:
+def _names(errs: Errors, declared: Object, path: str) -> None:
     for key in ("plural", "singular"):
-        if found.get(key) and (problems := names.dns1035_label(found[key])):
-            errs.append(field.invalid(f"{path}.{key}", found[key], ",".join(problems)))
+        if declared.get(key) and (problems := names.dns1035_label(declared[key])):
+            errs.append(field.invalid(f"{path}.{key}", declared[key], ",".join(problems)))
     for key in ("kind", "listKind"):
-        if found.get(key) and (problems := names.dns1035_label(found[key].lower())):
+        if declared.get(key) and (problems := names.dns1035_label(declared[key].lower())):
             text = f"may have mixed case, but should otherwise match: {','.join(problems)}"
-            errs.append(field.invalid(f"{path}.{key}", found[key], text))
-    _labels(errs, found.get("shortNames") or (), f"{path}.shortNames")
-    if found.get("kind") and found["kind"] == found.get("listKind"):
-        errs.append(field.invalid(f"{path}.listKind", found["listKind"], "kind and listKind may not be the same"))
-    _labels(errs, found.get("categories") or (), f"{path}.categories")
+            errs.append(field.invalid(f"{path}.{key}", declared[key], text))
+    _labels(errs, declared.get("shortNames") or (), f"{path}.shortNames")
+    if declared.get("kind") and declared["kind"] == declared.get("listKind"):
+        errs.append(field.invalid(f"{path}.listKind", declared["listKind"], "kind and listKind may not be the same"))
+    _labels(errs, declared.get("categories") or (), f"{path}.categories")
 
 
-def _labels(errs: Errors, found: Sequence[str], path: str) -> None:
-    for i, name in enumerate(found):
+def _labels(errs: Errors, labels: Sequence[str], path: str) -> None:
+    for i, name in enumerate(labels):
         if problems := names.dns1035_label(name):
             errs.append(field.invalid(f"{path}[{i}]", name, ",".join(problems)))
 

@@ -36,15 +36,15 @@ class Total:
         self.cost = min(self.cost + cost, _MAX_UINT)
         if cost >= _MAX_TOTAL // 100:
             self.expensive.append((cost, path))
-            self.expensive.sort(key=lambda found: -found[0])
+            self.expensive.sort(key=lambda entry: -entry[0])
             del self.expensive[_TOLD_EXPENSIVE:]
 
     def check(self, errs: Errors, path: str) -> None:
         if self.cost <= _MAX_TOTAL:
             return
-        told = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+        message = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
         for _, at in self.expensive:
-            errs.append(field.forbidden(at, told))
+            errs.append(field.forbidden(at, message))
         what = f"{RULES} estimated rule cost total for entire OpenAPIv3 schema"
         errs.append(field.forbidden(path, _exceeds(what, self.cost, _MAX_TOTAL)))
 
@@ -58,7 +58,7 @@ class Place:
     count: int | None = 1
     """How many values there can be at most; None where nothing bounds it."""
     uncorrelated: str = ""
-    """The innermost list around it whose items have no identity: old and new ones cannot be told apart."""
+    """The innermost list around it whose items have no identity: old and new ones cannot be matched."""
 
     def below(self, parent: Object) -> Place:
         """Inside the schema's items, properties or additional properties."""
@@ -89,43 +89,43 @@ def check_rules(errs: Errors, schema: Object, path: str, place: Place) -> None:
 
     decl = decl_type(schema, place.is_resource or bool(schema.get("x-kubernetes-embedded-resource")))
     if decl is None:
-        told = (
+        message = (
             f"internal error: failed to construct type information for {RULES} rules: unable to convert structural "
             "schema to CEL declarations"
         )
-        errs.append(field.internal(f"{path}.{RULES}", told))
+        errs.append(field.internal(f"{path}.{RULES}", message))
         return
     scope = Scope(decl)
     for i, rule in enumerate(schema[RULES]):
-        found = scope.compile(rule)
+        compiled = scope.compile(rule)
         count = scope.max_count if place.count is None else place.count
-        _check_rule(errs, rule, f"{path}.{RULES}[{i}]", found, min(found.cost * count, _MAX_UINT), place)
+        _check_rule(errs, rule, f"{path}.{RULES}[{i}]", compiled, min(compiled.cost * count, _MAX_UINT), place)
 
 
-def _check_rule(errs: Errors, rule: Object, path: str, found: CompiledRule, cost: int, place: Place) -> None:
+def _check_rule(errs: Errors, rule: Object, path: str, compiled: CompiledRule, cost: int, place: Place) -> None:
     if cost > _MAX_COST:
         errs.append(field.forbidden(f"{path}.rule", _exceeds("estimated rule cost", cost, _MAX_COST)))
     place.total.add(f"{path}.rule", cost)
-    if found.error:
-        errs.append(field.invalid(f"{path}.rule", _shown(rule), found.error))
-    if found.message_error:
-        errs.append(field.invalid(f"{path}.messageExpression", _shown(rule), found.message_error))
-    elif found.message is not None:
-        if found.message_cost > _MAX_COST:
-            told = _exceeds("estimated messageExpression cost", found.message_cost, _MAX_COST)
-            errs.append(field.forbidden(f"{path}.messageExpression", told))
-        place.total.add(f"{path}.messageExpression", found.message_cost)
-    if found.uses_old_self:
+    if compiled.error:
+        errs.append(field.invalid(f"{path}.rule", _shown(rule), compiled.error))
+    if compiled.message_error:
+        errs.append(field.invalid(f"{path}.messageExpression", _shown(rule), compiled.message_error))
+    elif compiled.message is not None:
+        if compiled.message_cost > _MAX_COST:
+            message = _exceeds("estimated messageExpression cost", compiled.message_cost, _MAX_COST)
+            errs.append(field.forbidden(f"{path}.messageExpression", message))
+        place.total.add(f"{path}.messageExpression", compiled.message_cost)
+    if compiled.uses_old_self:
         if place.uncorrelated:
-            told = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {place.uncorrelated}"
-            errs.append(field.invalid(f"{path}.rule", rule.get("rule"), told))
+            message = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {place.uncorrelated}"
+            errs.append(field.invalid(f"{path}.rule", rule.get("rule"), message))
     elif rule.get("optionalOldSelf") is not None:
-        told = "may not be set if oldSelf is not used in rule"
-        errs.append(field.invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], told))
+        message = "may not be set if oldSelf is not used in rule"
+        errs.append(field.invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], message))
 
 
 def _shown(rule: Object) -> Object:
-    """A rule as errors show it: all its fields, by the names they have inside the original."""
+    """A rule as errors show it: all its fields, by the names they have inside upstream."""
     names = ("Rule", "Message", "MessageExpression", "Reason", "FieldPath", "OptionalOldSelf")
     empty = {"Reason": None, "OptionalOldSelf": None}
     return {name: rule.get(name[0].lower() + name[1:], empty.get(name, "")) for name in names}

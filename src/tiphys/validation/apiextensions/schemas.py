@@ -66,12 +66,12 @@ class _Place:
 
 def validate_schema(errs: Errors, schema: Object, path: str, has_status: bool, options: Options) -> None:
     """The schema of a version; ``path`` is that of the object around it."""
-    found: Errors = []
+    errors: Errors = []
     at, late = f"{path}.openAPIV3Schema", list[field.FieldError]()
     if has_status:
-        _root_fields(found, schema, at)
+        _root_fields(errors, schema, at)
     if schema.get("nullable"):
-        found.append(field.forbidden(f"{at}.nullable", "nullable cannot be true at the root"))
+        errors.append(field.forbidden(f"{at}.nullable", "nullable cannot be true at the root"))
     structural = False
     if options.structural:
         if problem := unsupported(schema):
@@ -81,13 +81,13 @@ def validate_schema(errs: Errors, schema: Object, path: str, has_status: bool, o
             if not wrong:
                 wrong = validate_defaults(schema, at, options.pruned_defaults)
             structural = not wrong
-            found += wrong
+            errors += wrong
     cel: Errors = []
     total = Total()
-    _schema(found, cel, schema, at, options, _Place(rules=RulesPlace(total) if structural else None), is_root=True)
-    found += cel
-    total.check(found, at)
-    errs += found or late
+    _schema(errors, cel, schema, at, options, _Place(rules=RulesPlace(total) if structural else None), is_root=True)
+    errors += cel
+    total.check(errors, at)
+    errs += errors or late
 
 
 def _root_fields(errs: Errors, schema: Object, path: str) -> None:
@@ -126,20 +126,20 @@ def _schema(
             if place.in_meta:
                 inner = replace(inner, no_defaults=" inside additionalProperties applying to object metadata")
             _schema(errs, cel, additional, f"{path}.additionalProperties", options, inner)
-    for name, found in properties.items():
+    for name, inner_schema in properties.items():
         inner = place.below(schema)
         if (is_root or schema.get(EMBEDDED)) and name in ("metadata", "kind", "apiVersion"):
             inner = replace(inner, in_meta=True)
             if is_root:
                 inner = replace(inner, no_defaults=f" in top-level {name}")
-        _schema(errs, cel, found, f"{path}.properties[{name}]", options, inner)
+        _schema(errs, cel, inner_schema, f"{path}.properties[{name}]", options, inner)
     _logical(errs, cel, schema, path, options, place)
     items, inner = schema.get("items"), place.in_list(schema, path)
     if isinstance(items, dict):
         _schema(errs, cel, items, f"{path}.items", options, inner)
     elif isinstance(items, list):
-        for i, found in enumerate(items):
-            _schema(errs, cel, found, f"{path}.items[{i}]", options, inner)
+        for i, inner_schema in enumerate(items):
+            _schema(errs, cel, inner_schema, f"{path}.items[{i}]", options, inner)
     if schema.get(PRESERVE) is False:
         errs.append(field.invalid(f"{path}.{PRESERVE}", False, "must be true or undefined"))
     _list_and_map(errs, schema, path, options)
@@ -152,13 +152,13 @@ def _logical(errs: Errors, cel: Errors, schema: Object, path: str, options: Opti
     if schema.get("not") is not None:
         _schema(errs, cel, schema["not"], f"{path}.not", options, inner)
     for key in ("allOf", "oneOf", "anyOf"):
-        for i, found in enumerate(schema.get(key) or ()):
-            _schema(errs, cel, found, f"{path}.{key}[{i}]", options, inner)
-    for name, found in (schema.get("definitions") or {}).items():
-        _schema(errs, cel, found, f"{path}.definitions[{name}]", options, inner)
-    for name, found in (schema.get("dependencies") or {}).items():
-        if isinstance(found, dict):
-            _schema(errs, cel, found, f"{path}.dependencies[{name}]", options, inner)
+        for i, child in enumerate(schema.get(key) or ()):
+            _schema(errs, cel, child, f"{path}.{key}[{i}]", options, inner)
+    for name, child in (schema.get("definitions") or {}).items():
+        _schema(errs, cel, child, f"{path}.definitions[{name}]", options, inner)
+    for name, child in (schema.get("dependencies") or {}).items():
+        if isinstance(child, dict):
+            _schema(errs, cel, child, f"{path}.dependencies[{name}]", options, inner)
 
 
 def _words(errs: Errors, schema: Object, path: str, options: Options, place: _Place) -> None:
@@ -268,13 +268,13 @@ def map_keys(errs: Errors, schema: Object, path: str) -> None:
         return
     required, known = items.get("required") or (), items.get("properties") or {}
     for key in schema.get(_KEYS) or ():
-        found = known.get(key)
-        if found is None:
+        prop = known.get(key)
+        if prop is None:
             continue
         at, this = f"{path}.items.properties[{key}]", f"this property is in {_KEYS}, so it"
-        if key not in required and found.get("default") is None:
+        if key not in required and prop.get("default") is None:
             errs.append(field.required(f"{at}.default", f"{this} must have a default or be a required property"))
-        if found.get("nullable"):
+        if prop.get("nullable"):
             errs.append(field.forbidden(f"{at}.nullable", f"{this} cannot be nullable"))
 
 
@@ -300,12 +300,12 @@ def _rule(errs: Errors, rule: Mapping[str, str], schema: Object, path: str) -> N
     elif _has_line_break(message.strip()):
         errs.append(field.invalid(f"{path}.message", message, "must not contain line breaks"))
     elif _has_line_break(text) and not message:
-        told = "message must be specified if rule contains line breaks"
-        errs.append(field.required(f"{path}.message", told))
+        wording = "message must be specified if rule contains line breaks"
+        errs.append(field.required(f"{path}.message", wording))
     expression = rule.get("messageExpression") or ""
     if expression and not expression.strip():
-        told = "messageExpression must be non-empty if specified"
-        errs.append(field.required(f"{path}.messageExpression", told))
+        wording = "messageExpression must be non-empty if specified"
+        errs.append(field.required(f"{path}.messageExpression", wording))
     reason = rule.get("reason")
     if reason is not None and reason not in _REASONS:
         errs.append(field.not_supported(f"{path}.reason", reason, _REASONS))

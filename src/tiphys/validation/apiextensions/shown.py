@@ -1,4 +1,4 @@
-"""Parts of a definition as messages show them: as JSON of the original's version-less types, empty fields and all."""
+"""Parts of a definition as messages show them: as JSON of upstream's version-less types, empty fields and all."""
 
 from __future__ import annotations
 
@@ -105,16 +105,16 @@ def version_shown(version: Object, shared: Object) -> Object:
     }
 
 
-def _subresources(found: Object | None) -> Object | None:
-    if found is None:
+def _subresources(subresources: Object | None) -> Object | None:
+    if subresources is None:
         return None
-    scale = found.get("scale")
+    scale = subresources.get("scale")
     shown = None
     if scale is not None:
         spec, status = scale.get("specReplicasPath") or "", scale.get("statusReplicasPath") or ""
         selector = scale.get("labelSelectorPath")
         shown = {"SpecReplicasPath": spec, "StatusReplicasPath": status, "LabelSelectorPath": selector}
-    return {"Status": None if found.get("status") is None else {}, "Scale": shown}
+    return {"Status": None if subresources.get("status") is None else {}, "Scale": shown}
 
 
 def _column(column: Object) -> Object:

@@ -32,7 +32,7 @@ def subschemas(schema: Object) -> Iterator[Object]:
     for key in ("allOf", "anyOf", "oneOf"):
         yield from schema.get(key) or ()
     for key in ("properties", "patternProperties", "definitions", "dependencies"):
-        yield from (found for found in (schema.get(key) or {}).values() if isinstance(found, dict))
+        yield from (inner for inner in (schema.get(key) or {}).values() if isinstance(inner, dict))
     if isinstance(schema.get("items"), list):
         yield from schema["items"]
 
@@ -41,8 +41,8 @@ def all_schemas(schema: Object | None) -> Iterator[Object]:
     if schema is None:
         return
     yield schema
-    for found in subschemas(schema):
-        yield from all_schemas(found)
+    for inner in subschemas(schema):
+        yield from all_schemas(inner)
 
 
 def unsupported(schema: Object | None) -> str:
@@ -53,8 +53,8 @@ def unsupported(schema: Object | None) -> str:
         if schema.get(key) or (key == "additionalItems" and schema.get(key) is not None):
             return f"OpenAPIV3Schema '{_UNSUPPORTED_NAMES.get(key, key)}' is not supported"
     for key in ("not", "allOf", "anyOf", "oneOf"):
-        found = schema.get(key) or []
-        for nested in [found] if isinstance(found, dict) else found:
+        nested_schemas = schema.get(key) or []
+        for nested in [nested_schemas] if isinstance(nested_schemas, dict) else nested_schemas:
             if problem := unsupported(nested):
                 return problem
     if schema.get(PRESERVE) is False:
@@ -89,8 +89,8 @@ def _invariants(errs: Errors, schema: Object, level: str, path: str) -> None:
         errs.append(field.required(f"{path}.items", "must be specified"))
     if schema.get("items") is not None:
         _invariants(errs, schema["items"], "item", f"{path}.items")
-    for name, found in properties.items():
-        _invariants(errs, found, "field", f"{path}.properties[{name}]")
+    for name, inner_schema in properties.items():
+        _invariants(errs, inner_schema, "field", f"{path}.properties[{name}]")
     if additional is not None:
         if level == "root":
             errs.append(field.forbidden(f"{path}.additionalProperties", "must not be used at the root"))
@@ -161,12 +161,12 @@ def _value_validation(
     errs: Errors, schema: Object, path: str, skip_any_of: bool = False, skip_first: bool = False
 ) -> None:
     if not skip_any_of:
-        for i, found in enumerate(schema.get("anyOf") or ()):
-            _nested(errs, found, f"{path}.anyOf[{i}]")
-    for i, found in enumerate(schema.get("allOf") or ()):
-        _nested(errs, found, f"{path}.allOf[{i}]", skip_any_of=skip_first and i == 0)
-    for i, found in enumerate(schema.get("oneOf") or ()):
-        _nested(errs, found, f"{path}.oneOf[{i}]")
+        for i, child in enumerate(schema.get("anyOf") or ()):
+            _nested(errs, child, f"{path}.anyOf[{i}]")
+    for i, child in enumerate(schema.get("allOf") or ()):
+        _nested(errs, child, f"{path}.allOf[{i}]", skip_any_of=skip_first and i == 0)
+    for i, child in enumerate(schema.get("oneOf") or ()):
+        _nested(errs, child, f"{path}.oneOf[{i}]")
     if schema.get("not") is not None:
         _nested(errs, schema["not"], f"{path}.not")
     pattern = schema.get("pattern")
@@ -196,8 +196,8 @@ def _nested(errs: Errors, schema: Object, path: str, skip_any_of: bool = False) 
     if schema.get("items") is not None:
         _nested(errs, schema["items"], f"{path}.items")
     properties = schema.get("properties") or {}
-    for name, found in properties.items():
-        _nested(errs, found, f"{path}.properties[{name}]")
+    for name, child in properties.items():
+        _nested(errs, child, f"{path}.properties[{name}]")
     if schema.get("type"):
         errs.append(field.forbidden(f"{path}.type", _EMPTY))
     if schema.get("additionalProperties"):
@@ -219,8 +219,8 @@ def _completeness(errs: Errors, values: Object, schema: Object | None, path: str
     if values.get("not") is not None:
         _nested_completeness(errs, values["not"], schema, path, f"{at}.not")
     for key in ("allOf", "anyOf", "oneOf"):
-        for i, found in enumerate(values.get(key) or ()):
-            _nested_completeness(errs, found, schema, path, f"{at}.{key}[{i}]")
+        for i, child in enumerate(values.get(key) or ()):
+            _nested_completeness(errs, child, schema, path, f"{at}.{key}[{i}]")
 
 
 def _nested_completeness(errs: Errors, values: Object, schema: Object | None, path: str, at: str) -> None:
@@ -231,12 +231,12 @@ def _nested_completeness(errs: Errors, values: Object, schema: Object | None, pa
     if values.get("items") is not None:
         _nested_completeness(errs, values["items"], schema.get("items"), f"{path}.items", f"{at}.items")
     known = schema.get("properties") or {}
-    for name, found in (values.get("properties") or {}).items():
+    for name, child in (values.get("properties") or {}).items():
         place = f"{at}.properties[{name}]"
         if name not in known:
             errs.append(field.required(f"{path}.properties[{name}]", f"because it is defined in {place}"))
         else:
-            _nested_completeness(errs, found, known[name], f"{path}.properties[{name}]", place)
+            _nested_completeness(errs, child, known[name], f"{path}.properties[{name}]", place)
 
 
 def field_path(text: str, schema: Object, brackets: bool = True) -> tuple[str, list[str], Object]:
@@ -246,18 +246,18 @@ def field_path(text: str, schema: Object, brackets: bool = True) -> tuple[str, l
         if rest[0] == "[":
             if not brackets:
                 return "array notation is not allowed", names, schema
-            found = re.match(r"\['((?:[^'\\]|\\.)*)'\]", rest)
-            if found is None:
+            match = re.match(r"\['((?:[^'\\]|\\.)*)'\]", rest)
+            if match is None:
                 token = re.match(r"[^.\[\]]*", rest[1:])
                 shown = token[0] if token else ""
                 return f"expected single quoted string but got {shown}", names, schema
-            name = re.sub(r"\\(.)", r"\1", found[1])
+            name = re.sub(r"\\(.)", r"\1", match[1])
         elif rest[0] == ".":
-            found = re.match(r"\.([^.\[\]]+)", rest)
-            if found is None:
+            match = re.match(r"\.([^.\[\]]+)", rest)
+            if match is None:
                 problem = "unexpected end of JSON path" if rest == "." else "does not refer to a valid field"
                 return problem, names, schema
-            name = found[1]
+            name = match[1]
         else:
             token = re.match(r"[^.\[\]]+|.", rest)
             return f"expected [ or . but got: {token[0] if token else rest}", names, schema
@@ -271,7 +271,7 @@ def field_path(text: str, schema: Object, brackets: bool = True) -> tuple[str, l
         else:
             return "does not refer to a valid field", names, schema
         names.append(name)
-        rest = rest[found.end() :]
+        rest = rest[match.end() :]
     return "", names, schema
 
 
@@ -283,14 +283,14 @@ def unknown_fields(value: Any, schema: Object, is_resource: bool = False) -> boo
         return False
     known, additional = schema.get("properties") or {}, schema.get("additionalProperties")
     is_resource = is_resource or bool(schema.get(EMBEDDED))
-    for name, found in value.items():
+    for name, child in value.items():
         if is_resource and name in ("apiVersion", "kind", "metadata"):
             continue
         if name in known:
-            if unknown_fields(found, known[name]):
+            if unknown_fields(child, known[name]):
                 return True
         elif isinstance(additional, dict):
-            if unknown_fields(found, additional):
+            if unknown_fields(child, additional):
                 return True
         elif additional is not True and not schema.get(PRESERVE):
             return True
@@ -306,6 +306,6 @@ def unknown_defaults(errs: Errors, schema: Object, path: str, inside_meta: bool 
         errs.append(field.invalid(f"{path}.default", default, "must not have unknown fields"))
     if schema.get("items") is not None:
         unknown_defaults(errs, schema["items"], f"{path}.items", inside_meta, is_root=False)
-    for name, found in (schema.get("properties") or {}).items():
+    for name, child in (schema.get("properties") or {}).items():
         within = inside_meta or (resource and name in ("metadata", "apiVersion", "kind"))
-        unknown_defaults(errs, found, f"{path}.properties[{name}]", within, is_root=False)
+        unknown_defaults(errs, child, f"{path}.properties[{name}]", within, is_root=False)

@@ -43,7 +43,7 @@ def validate_cron_job_update(new: Object, old: Object) -> Errors:
 
 
 def validate_cron_job_status_update(new: Object, old: Object) -> Errors:
-    """Nothing is asked of the status; metadata is looked at as of every kind."""
+    """The status is not checked; metadata is checked as for every kind."""
     return []
 
 

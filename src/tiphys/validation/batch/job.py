@@ -76,7 +76,7 @@ def _job(errs: Errors, obj: Object, options: PodOptions, bad_selector: bool, pre
 
 
 def _generated_selector(errs: Errors, obj: Object, spec: Object, prefixed: bool) -> None:
-    """The server makes the selector from the job's uid, unless told not to."""
+    """The server makes the selector from the job's uid, unless ``manualSelector`` is set."""
     selector = spec.get("selector")
     if spec.get("manualSelector") or selector is None:
         return

@@ -67,10 +67,10 @@ class _Change:
         return _is_finished(self._new) != _is_finished(self._old)
 
 
-def _uncounted(errs: Errors, found: Object) -> None:
+def _uncounted(errs: Errors, uids: Object) -> None:
     seen: set[str] = set()
     for key in ("succeeded", "failed"):
-        for i, uid in enumerate(found.get(key) or ()):
+        for i, uid in enumerate(uids.get(key) or ()):
             at = f"status.uncountedTerminatedPods.{key}[{i}]"
             if not uid:
                 errs.append(field.invalid(at, uid, "must not be empty"))

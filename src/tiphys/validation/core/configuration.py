@@ -113,14 +113,14 @@ def _docker(errs: Errors, data: dict[str, str], key: str) -> None:
 
 
 def _json_problem(text: str) -> str:
-    """Why this is not a JSON object, in the words of the original's decoder; never with the content itself."""
+    """Why this is not a JSON object, in the words of upstream's decoder; never with the content itself."""
     try:
-        found = jsontext.read(base64.b64decode(text))
+        value = jsontext.read(base64.b64decode(text))
     except jsontext.JSONError as error:
         return str(error)
-    if found is None or isinstance(found, jsontext.Pairs):
+    if value is None or isinstance(value, jsontext.Pairs):
         return ""
-    return f"json: cannot unmarshal {type_name(found)} into Go value of type map[string]interface {{}}"
+    return f"json: cannot unmarshal {type_name(value)} into Go value of type map[string]interface {{}}"
 
 
 def validate_secret_update(new: Object, old: Object) -> Errors:

@@ -33,13 +33,13 @@ def validate_endpoints_update(new: Object, old: Object) -> Errors:
 
 def _endpoints(errs: Errors, obj: Object, old: Object | None) -> None:
     validate_meta(errs, obj, True)
-    found: Errors = []
+    problems: Errors = []
     subsets = obj.get("subsets") or []
     for i, subset in enumerate(subsets):
-        _subset(found, subset, f"subsets[{i}]")
+        _subset(problems, subset, f"subsets[{i}]")
     # What was stored before a rule was tightened may stay as it is.
-    if found and not (old is not None and equal(old.get("subsets") or [], subsets)):
-        errs.extend(found)
+    if problems and not (old is not None and equal(old.get("subsets") or [], subsets)):
+        errs.extend(problems)
 
 
 def _subset(errs: Errors, subset: Object, path: str) -> None:

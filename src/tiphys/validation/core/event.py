@@ -92,7 +92,7 @@ _IMMUTABLE: list[tuple[str, Any]] = [
     ("firstTimestamp", None),
     ("lastTimestamp", None),
     ("count", 0),
-    ("reason", ""),  # told twice by the original
+    ("reason", ""),  # upstream reports it twice
     ("type", ""),
     ("eventTime", None),
     ("action", ""),
@@ -100,7 +100,7 @@ _IMMUTABLE: list[tuple[str, Any]] = [
     ("reportingComponent", ""),
     ("reportingInstance", ""),
 ]
-"""Fields and their empty values, in the order in which a change of them is told."""
+"""Fields and their empty values, in the order in which changes of them are reported."""
 _STRUCTS = {"involvedObject": "ObjectReference", "related": "ObjectReference", "source": "EventSource"}
 
 

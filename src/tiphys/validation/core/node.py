@@ -47,14 +47,14 @@ def validate_node(obj: Object) -> Errors:
     return errs
 
 
-def _annotations(errs: Errors, found: dict[str, str]) -> None:
+def _annotations(errs: Errors, annotations: dict[str, str]) -> None:
     """Taints, and pods to keep away from, were once written as annotations."""
-    if found.get(_TAINTS):
-        old_taints = _annotated(errs, found[_TAINTS], list, "[]core.Taint", ("metadata.annotations", _TAINTS))
+    if annotations.get(_TAINTS):
+        old_taints = _annotated(errs, annotations[_TAINTS], list, "[]core.Taint", ("metadata.annotations", _TAINTS))
         taints(errs, [_lower_keys(taint) for taint in old_taints or ()], f"metadata.annotations.{_TAINTS}")
-    if found.get(_AVOID):
+    if annotations.get(_AVOID):
         place = ("metadata.annotations.AvoidPods", _AVOID)
-        avoid = _annotated(errs, found[_AVOID], dict, "v1.AvoidPods", place)
+        avoid = _annotated(errs, annotations[_AVOID], dict, "v1.AvoidPods", place)
         for i, entry in enumerate((avoid or {}).get("preferAvoidPods") or ()):
             at = f"metadata.annotations.{_AVOID}[{i}].PodSignature"
             owner = (entry.get("podSignature") or {}).get("podController")
@@ -68,24 +68,24 @@ def _annotated(errs: Errors, text: str, kind: type, go: str, place: tuple[str, s
     """The value that is written in an annotation, where it is of the right type."""
     try:
         node = jsontext.read(text.encode())
-        found = plain(node)
+        value = plain(node)
     except ValueError as error:
         errs.append(field.invalid(*place, str(error)))
         return None
-    if found is None or isinstance(found, kind):
-        return found
+    if value is None or isinstance(value, kind):
+        return value
     errs.append(field.invalid(*place, f"json: cannot unmarshal {type_name(node)} into Go value of type {go}"))
     return None
 
 
-def _lower_keys(found: Object) -> Object:
-    """The original reads this annotation into a type without JSON names, for which case does not count."""
-    return {key[:1].lower() + key[1:]: value for key, value in found.items()}
+def _lower_keys(obj: Object) -> Object:
+    """Upstream reads this annotation into a type without JSON names, for which case does not count."""
+    return {key[:1].lower() + key[1:]: value for key, value in obj.items()}
 
 
-def taints(errs: Errors, found: list[Object], path: str) -> None:
+def taints(errs: Errors, entries: list[Object], path: str) -> None:
     seen: set[tuple[str, str]] = set()
-    for i, taint in enumerate(found):
+    for i, taint in enumerate(entries):
         at, key, effect = f"{path}[{i}]", taint.get("key") or "", taint.get("effect") or ""
         qualified(errs, key, f"{at}.key")
         if problems := names.label_value(taint.get("value") or ""):
@@ -112,8 +112,8 @@ def _amounts(errs: Errors, status: Object) -> None:
             amount(errs, name, text, f"status.{key}.{name}")
 
 
-def _features(errs: Errors, found: list[str]) -> None:
-    for i, name in enumerate(found):
+def _features(errs: Errors, features: list[str]) -> None:
+    for i, name in enumerate(features):
         at = f"status.declaredFeatures[{i}]"
         if names.byte_length(name) > 253:
             errs.append(
@@ -126,30 +126,30 @@ def _features(errs: Errors, found: list[str]) -> None:
                 "characters and slashes"
             )
             errs.append(field.invalid(at, name, text))
-        if i + 1 < len(found):
-            at, following = f"status.declaredFeatures[{i + 1}]", found[i + 1]
+        if i + 1 < len(features):
+            at, following = f"status.declaredFeatures[{i + 1}]", features[i + 1]
             if following == name:
                 errs.append(field.duplicate(at, following))
             elif following < name:
                 errs.append(field.invalid(at, following, "list must be sorted alphabetically"))
 
 
-def _pod_cidrs(errs: Errors, found: list[str]) -> None:
-    for i, value in enumerate(found):
+def _pod_cidrs(errs: Errors, cidrs: list[str]) -> None:
+    for i, value in enumerate(cidrs):
         legacy_cidr(errs, value, f"spec.podCIDRs[{i}]")
-    if len(found) < 2:
+    if len(cidrs) < 2:
         return
-    broken = next((value for value in found if parse_cidr_sloppy(value) is None), None)
+    broken = next((value for value in cidrs if parse_cidr_sloppy(value) is None), None)
     if broken is not None:
         text = (
             "invalid PodCIDRs. failed to check with dual stack with error:"
-            f"invalid CIDR[{found.index(broken)}]: <nil> (invalid CIDR address: {broken})"
+            f"invalid CIDR[{cidrs.index(broken)}]: <nil> (invalid CIDR address: {broken})"
         )
         errs.append(field.internal("spec.podCIDRs", text))
-    families = {is_ipv6(value.partition("/")[0]) for value in found}
-    if broken is not None or len(families) != 2 or len(found) > 2:
+    families = {is_ipv6(value.partition("/")[0]) for value in cidrs}
+    if broken is not None or len(families) != 2 or len(cidrs) > 2:
         text = "may specify no more than one CIDR for each IP family"
-        errs.append(field.invalid("spec.podCIDRs", found, text))
+        errs.append(field.invalid("spec.podCIDRs", cidrs, text))
 
 
 def validate_node_update(new: Object, old: Object) -> Errors:
@@ -196,20 +196,20 @@ def _pod_cidrs_kept(errs: Errors, new: list[str], old: list[str]) -> None:
 def _config_source(errs: Errors, source: Object, path: str, in_status: bool) -> None:
     from tiphys.validation.shared.internal import internal_value
 
-    found = source.get("configMap")
-    if found is None:
+    config_map = source.get("configMap")
+    if config_map is None:
         shown = internal_value("NodeConfigSource", source)
         errs.append(field.invalid(path, shown, "exactly one reference subfield must be non-nil"))
         return
     at = f"{path}.configMap"
     for key in ("uid", "resourceVersion"):
-        if in_status and not found.get(key):
+        if in_status and not config_map.get(key):
             errs.append(field.required(f"{at}.{key}"))
-        elif not in_status and found.get(key):
+        elif not in_status and config_map.get(key):
             errs.append(field.forbidden(f"{at}.{key}", f"{key} must not be set in spec"))
     checks = (("namespace", name_is_label), ("name", name_is_subdomain), ("kubeletConfigKey", names.config_map_key))
     for key, check in checks:
-        value = found.get(key)
+        value = config_map.get(key)
         if not value:
             errs.append(field.required(f"{at}.{key}"))
         else:

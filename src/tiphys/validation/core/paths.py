@@ -14,7 +14,7 @@ def no_backsteps(errs: Errors, target: str, path: str) -> None:
 
 
 def local_descending(errs: Errors, target: str, path: str) -> None:
-    """A relative path that never goes up."""
+    """A relative path without ``..``."""
     if target.startswith("/"):
         errs.append(field.invalid(path, target, "must be a relative path"))
     no_backsteps(errs, target, path)

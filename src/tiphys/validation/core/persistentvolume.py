@@ -82,8 +82,8 @@ def validate_volume(obj: Object) -> Errors:
 def _mount_options(errs: Errors, obj: Object) -> None:
     """The annotation that former versions had for mount options; only the volumes of that time know it."""
     spec = obj.get("spec") or {}
-    found = meta_of(obj).get("annotations") or {}
-    if _MOUNT_OPTIONS in found and not any(spec.get(key) is not None for key in _MOUNTED_WITH_OPTIONS):
+    annotations = meta_of(obj).get("annotations") or {}
+    if _MOUNT_OPTIONS in annotations and not any(spec.get(key) is not None for key in _MOUNTED_WITH_OPTIONS):
         at = f"metadata.annotations.{_MOUNT_OPTIONS}"
         errs.append(field.forbidden(at, "may not specify mount options for this volume type"))
 
@@ -96,7 +96,7 @@ def _volume(errs: Errors, obj: Object, bad_values: bool) -> None:
 def volume_spec(
     errs: Errors, spec: Object, name: str, path: str, inline: bool = False, bad_values: bool = False
 ) -> None:
-    """``inline``: the volume is part of an attachment, without a claim and a life of its own."""
+    """``inline``: the volume is part of an attachment, without a claim or a lifetime separate from it."""
     if inline:
         _inline(errs, spec, path)
     modes = spec.get("accessModes") or []
@@ -118,8 +118,8 @@ def volume_spec(
 
 
 def _inline(errs: Errors, spec: Object, path: str) -> None:
-    for key, found in (("claimRef", spec.get("claimRef") is not None), ("capacity", bool(spec.get("capacity")))):
-        if found:
+    for key, is_set in (("claimRef", spec.get("claimRef") is not None), ("capacity", bool(spec.get("capacity")))):
+        if is_set:
             errs.append(field.forbidden(f"{path}.{key}", _INLINE))
     if spec.get("csi") is None:
         errs.append(field.required(f"{path}.csi", "has to be specified in the context of inline volumes"))
@@ -292,7 +292,7 @@ def _classes(errs: Errors, spec: Object, path: str, inline: bool) -> None:
             text = "may not specify volumeMode other than Filesystem in the context of inline volumes"
             errs.append(field.forbidden(f"{path}.volumeMode", text))
     attributes = spec.get("volumeAttributesClassName")
-    # Of a volume inside an attachment the original does not look at the class.
+    # Of a volume inside an attachment upstream does not look at the class.
     if attributes is not None and not inline:
         at = f"{path}.volumeAttributesClassName"
         if not attributes:
@@ -310,7 +310,7 @@ def validate_volume_update(new: Object, old: Object) -> Errors:
     bad_values = any(selector_has_bad_value(term) for term in terms)
     _volume(errs, new, bad_values)
     _mount_options(errs, new)
-    _volume(errs, new, bad_values)  # the original looks twice, and counts twice
+    _volume(errs, new, bad_values)  # upstream looks twice, and counts twice
     _source_unchanged(errs, after, before)
     immutable(errs, after.get("volumeMode"), before.get("volumeMode"), "volumeMode")
     if before.get("nodeAffinity") is not None and not _affinity_kept(after.get("nodeAffinity"), before["nodeAffinity"]):

@@ -52,10 +52,10 @@ def claim_template(errs: Errors, template: Object, path: str) -> None:
     claim_spec(errs, template.get("spec") or {}, f"{path}.spec")
 
 
-def access_modes(errs: Errors, found: list[str], path: str) -> None:
-    supported = [mode for mode in found if mode in ACCESS_MODES]
-    errs.extend(field.not_supported(path, mode, ACCESS_MODES) for mode in found if mode not in ACCESS_MODES)
-    if "ReadWriteOncePod" in found and any(mode != "ReadWriteOncePod" for mode in supported):
+def access_modes(errs: Errors, modes: list[str], path: str) -> None:
+    supported = [mode for mode in modes if mode in ACCESS_MODES]
+    errs.extend(field.not_supported(path, mode, ACCESS_MODES) for mode in modes if mode not in ACCESS_MODES)
+    if "ReadWriteOncePod" in modes and any(mode != "ReadWriteOncePod" for mode in supported):
         errs.append(field.forbidden(path, "may not use ReadWriteOncePod with other access modes"))
 
 
@@ -87,9 +87,9 @@ def _class_name(errs: Errors, name: str | None, path: str) -> None:
 
 def _data_sources(errs: Errors, spec: Object, path: str, bad_group: bool) -> None:
     source, ref = spec.get("dataSource"), spec.get("dataSourceRef")
-    for key, found in (("dataSource", source), ("dataSourceRef", ref)):
-        if found is not None:
-            _data_source(errs, found, f"{path}.{key}", bad_group)
+    for key, reference in (("dataSource", source), ("dataSourceRef", ref)):
+        if reference is not None:
+            _data_source(errs, reference, f"{path}.{key}", bad_group)
     if source is None or ref is None:
         return
     if ref.get("namespace"):
@@ -98,7 +98,7 @@ def _data_sources(errs: Errors, spec: Object, path: str, bad_group: bool) -> Non
         text = "must match dataSourceRef"
     else:
         return
-    # The original gives the field's path for the value, and a path has nothing to show.
+    # Upstream gives the field's path for the value, and a path has nothing to show.
     errs.append(field.invalid(path, {}, text))
 
 

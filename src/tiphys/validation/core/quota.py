@@ -66,8 +66,8 @@ def validate_quota_status_update(new: Object, old: Object) -> Errors:
     return errs
 
 
-def _hard(errs: Errors, found: dict[str, str] | None, path: str) -> None:
-    for name, text in (found or {}).items():
+def _hard(errs: Errors, amounts: dict[str, str] | None, path: str) -> None:
+    for name, text in (amounts or {}).items():
         at = f"{path}[{name}]"
         quota_resource_name(errs, name, at)
         amount(errs, name, text, at)
@@ -102,14 +102,14 @@ def _unfit(scope: str, limited: list[str]) -> int:
     return sum(name not in _SCOPE_RESOURCES[scope] for name in limited)
 
 
-def _conflicts(errs: Errors, found: set[str], shown: list[str], path: str) -> None:
-    errs.extend(field.invalid(path, shown or None, "conflicting scopes") for pair in _CONFLICTS if pair <= found)
+def _conflicts(errs: Errors, scopes: set[str], shown: list[str], path: str) -> None:
+    errs.extend(field.invalid(path, shown or None, "conflicting scopes") for pair in _CONFLICTS if pair <= scopes)
 
 
 def _scope_selector(errs: Errors, selector: Object, limited: list[str], scopes: list[str]) -> None:
     from tiphys.validation.shared.internal import internal_value
 
-    at, found = "spec.scopeSelector.matchExpressions", set()
+    at, named = "spec.scopeSelector.matchExpressions", set()
     shown, unfit = internal_value("ScopeSelector", selector), dict[str, int]()
     for requirement in selector.get("matchExpressions") or ():
         scope, operator = requirement.get("scopeName") or "", requirement.get("operator") or ""
@@ -137,8 +137,8 @@ def _scope_selector(errs: Errors, selector: Object, limited: list[str], scopes: 
                 errs.append(field.invalid(f"{at}.values", values, text))
         else:
             errs.append(field.invalid(f"{at}.operator", operator, "not a valid selector operator"))
-        found.add(scope)
-    _conflicts(errs, found, scopes, at)
+        named.add(scope)
+    _conflicts(errs, named, scopes, at)
 
 
 def validate_limit_range(obj: Object) -> Errors:
@@ -174,13 +174,13 @@ def _limit(errs: Errors, limit: Object, kind: str, path: str) -> None:
     for key in ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio"):
         if key == "maxLimitRequestRatio" and kind == "PersistentVolumeClaim":
             _needs_storage(errs, limit, f"{path}.limits")
-        found = limit.get(key) or {}
+        bounds = limit.get(key) or {}
         used[key] = {}
         if kind == "Pod" and key in ("default", "defaultRequest"):
-            if found:
+            if bounds:
                 errs.append(field.forbidden(f"{path}.{key}", "may not be specified when `type` is 'Pod'"))
             continue
-        for name, text in found.items():
+        for name, text in bounds.items():
             check(errs, name, f"{path}.{key}[{name}]")
             used[key][name] = Quantity(text)
     for name in dict.fromkeys(name for amounts in used.values() for name in amounts):

@@ -34,7 +34,7 @@ def validate_controller_update(new: Object, old: Object) -> Errors:
 
 
 def _name(errs: Errors, name: str, path: str) -> None:
-    """A subdomain; the length is told in bytes, as rules are that the original declares with the type."""
+    """A subdomain; the length is reported in bytes, as by rules that upstream declares with the type."""
     invalid_all(errs, path, name, names.long_name(name))
 
 
@@ -51,10 +51,10 @@ def _spec(errs: Errors, spec: Object, options: PodOptions) -> None:
     if template is None:
         errs.append(field.required("spec.template"))
         return
-    found = (template.get("metadata") or {}).get("labels")
-    if selector and any((found or {}).get(key) != value for key, value in selector.items()):
+    labels = (template.get("metadata") or {}).get("labels")
+    if selector and any((labels or {}).get(key) != value for key, value in selector.items()):
         text = "`selector` does not match template `labels`"
-        errs.append(field.invalid("spec.template.metadata.labels", sorted_map(found), text))
+        errs.append(field.invalid("spec.template.metadata.labels", sorted_map(labels), text))
     pod_template_spec(errs, template, "spec.template", options)
     restarts_always(errs, template, "spec.template", "ReplicationController")
 

@@ -1,6 +1,6 @@
 """Validation of Service.
 
-Addresses, node ports and IP families that the server chooses are there already when an object comes here; whether they
+Addresses, node ports and IP families that the server chooses are already set when an object gets here; whether they
 are free and in range is for the allocators.
 """
 
@@ -275,14 +275,14 @@ def _source_ranges(errs: Errors, spec: Object, annotations: dict[str, str], old:
 
 
 def _load_balancer_class(errs: Errors, spec: Object, old: Object | None) -> None:
-    found, at = spec.get("loadBalancerClass"), "spec.loadBalancerClass"
+    chosen, at = spec.get("loadBalancerClass"), "spec.loadBalancerClass"
     both = old is not None and spec.get("type") == old.get("type") == "LoadBalancer"
-    if both and old is not None and found != old.get("loadBalancerClass"):
-        errs.append(field.invalid(at, found, _CHANGED))
-    if found is None:
+    if both and old is not None and chosen != old.get("loadBalancerClass"):
+        errs.append(field.invalid(at, chosen, _CHANGED))
+    if chosen is None:
         return
     if spec.get("type") == "LoadBalancer":
-        qualified(errs, found, at)
+        qualified(errs, chosen, at)
     else:
         errs.append(field.forbidden(at, "may only be used when `type` is 'LoadBalancer'"))
 

@@ -1,6 +1,6 @@
 """Formats of strings in schemas: the ones that are checked, and how.
 
-Any other format says something to readers only, and is told in a warning when a definition is written.
+Any other format says something to readers only, and is reported in a warning when a definition is written.
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation
 """
 
@@ -116,11 +116,11 @@ def is_ipv6(text: str) -> bool:
 
 def is_cidr(text: str) -> bool:
     address, slash, length = text.partition("/")
-    found = parse_sloppy(address)
-    if found is None or not slash or not re.fullmatch("[0-9]+", length):
+    network_address = parse_sloppy(address)
+    if network_address is None or not slash or not re.fullmatch("[0-9]+", length):
         return False
     try:
-        ip_network(f"{found}/{int(length)}", strict=False)
+        ip_network(f"{network_address}/{int(length)}", strict=False)
     except ValueError:
         return False
     return True

@@ -15,7 +15,7 @@ Errors = list[FieldError]
 
 
 def repeated(value: Any, schema: Any, path: str = "") -> Errors:
-    """An error for every item that comes again."""
+    """An error for every repeated item."""
     if not isinstance(schema, dict):
         return []
     errs: Errors = []
@@ -39,20 +39,20 @@ def _map(value: list[Any], keys: list[str], path: str) -> Errors:
     for i, item in enumerate(value):
         if item is not None and not isinstance(item, dict):
             return [fielderrors.invalid(f"{path}[{i}]", item, "must be an object for an array of list-type map")]
-    found = [{key: item[key] for key in keys if key in (item or {})} for item in value]
-    return [fielderrors.duplicate(f"{path}[{i}]", found[i]) for i in _again(found)]
+    keys_of_items = [{key: item[key] for key in keys if key in (item or {})} for item in value]
+    return [fielderrors.duplicate(f"{path}[{i}]", keys_of_items[i]) for i in _again(keys_of_items)]
 
 
 def _again(items: list[Any]) -> list[int]:
-    """Where each item that comes several times comes for the second time."""
+    """The index of the second occurrence of each repeated item."""
     seen: dict[str, int] = {}
-    found: list[int] = []
+    repeats: list[int] = []
     for i, item in enumerate(items):
         text = json_text(_sorted(item))
         seen[text] = seen.get(text, 0) + 1
         if seen[text] == 2:
-            found.append(i)
-    return found
+            repeats.append(i)
+    return repeats
 
 
 def _sorted(value: Any) -> Any:

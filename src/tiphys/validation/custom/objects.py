@@ -1,6 +1,6 @@
 """Whether a custom resource is what its definition says: metadata, schema, scale, embedded resources, lists.
 
-The checks are made in this order; rules in CEL come last, and only where nothing blocks them.
+The checks are made in this order; rules in CEL are last, and run only if nothing blocks them.
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation
 """
 
@@ -100,8 +100,8 @@ def _type_meta(obj: Object, version: CustomVersion) -> Errors:
 
 def _newly_repeated(new: Object, old: Object, version: CustomVersion) -> Errors:
     """An old mistake in a list may stay."""
-    found = repeated(new, version.structural)
-    return [] if found and repeated(old, version.structural) else found
+    errors = repeated(new, version.structural)
+    return [] if errors and repeated(old, version.structural) else errors
 
 
 def _rules(
@@ -119,15 +119,15 @@ def _rules(
 
 def dig(obj: Object, path: str) -> tuple[Any, bool, str]:
     """The value at ``.a.b``, whether it is there, and why it cannot be reached."""
-    found: Any = obj
+    value: Any = obj
     parts = path.removeprefix(".").split(".")
     for i, part in enumerate(parts):
-        if found is None or (isinstance(found, dict) and part not in found):
+        if value is None or (isinstance(value, dict) and part not in value):
             return None, False, ""
-        if not isinstance(found, dict):
-            return None, False, _unfit(found, ".".join(parts[: i + 1]), "map[string]interface{}")
-        found = found[part]
-    return found, True, ""
+        if not isinstance(value, dict):
+            return None, False, _unfit(value, ".".join(parts[: i + 1]), "map[string]interface{}")
+        value = value[part]
+    return value, True, ""
 
 
 def _unfit(value: Any, path: str, wanted: str) -> str:
@@ -144,18 +144,18 @@ def _go(value: Any) -> str:
 
 def number_at(obj: Object, path: str) -> tuple[int, bool, str]:
     """A whole number, whether it is there, and what is wrong with it."""
-    value, found, problem = dig(obj, path)
-    if not problem and found and (not isinstance(value, int) or isinstance(value, bool)):
+    value, present, problem = dig(obj, path)
+    if not problem and present and (not isinstance(value, int) or isinstance(value, bool)):
         problem = _unfit(value, path, "int64")
-    return (0, False, problem) if problem or not found else (value, True, "")
+    return (0, False, problem) if problem or not present else (value, True, "")
 
 
 def text_at(obj: Object, path: str) -> tuple[str, str]:
-    """A text, empty where there is none, and what is wrong with it."""
-    value, found, problem = dig(obj, path)
-    if not problem and found and not isinstance(value, str):
+    """A text, empty if absent, and what is wrong with it."""
+    value, present, problem = dig(obj, path)
+    if not problem and present and not isinstance(value, str):
         problem = _unfit(value, path, "string")
-    return ("", problem) if problem or not found else (value, "")
+    return ("", problem) if problem or not present else (value, "")
 
 
 def _scale_spec(obj: Object, scale: ScalePaths | None) -> Errors:
@@ -250,12 +250,12 @@ def _metadata(value: Any, path: str) -> Errors:
 def warnings(new: Object, old: Object | None) -> list[str]:
     """Finalizers whose name may be another's."""
     known = set((old or {}).get("metadata", {}).get("finalizers") or ())
-    found: list[str] = []
+    messages: list[str] = []
     for finalizer in sorted(set(new["metadata"].get("finalizers") or ()) - known):
         start = f"metadata.finalizers: {quote(finalizer)}: "
-        found += [start + text for text in names.qualified_name(finalizer)]
+        messages += [start + text for text in names.qualified_name(finalizer)]
         if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
             path = " including a path (/)" if "." in finalizer else ""
             text = f"prefer a domain-qualified finalizer name{path} to avoid accidental conflicts"
-            found.append(f"{start}{text} with other finalizer writers")
-    return found
+            messages.append(f"{start}{text} with other finalizer writers")
+    return messages

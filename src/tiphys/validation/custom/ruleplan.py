@@ -74,7 +74,9 @@ def make_plan(rules: Object, node: Object, is_resource: bool) -> RulePlan | None
                 plan.items = below
             else:
                 plan.additional = below
-    plan.all_of = [found for inner in rules.get("allOf") or () if (found := make_plan(inner, node, is_resource))]
+    plan.all_of = [
+        inner_plan for inner in rules.get("allOf") or () if (inner_plan := make_plan(inner, node, is_resource))
+    ]
     return plan or None
 
 
@@ -174,8 +176,8 @@ class Checking:
         was = convert(old) if old is not None else None
         for rule in plan.rules:
             if rule.compiled.error:
-                told = f"rule compile error: {rule.compiled.error}"
-                self.errors.append(fielderrors.invalid(path, kind, told))
+                message = f"rule compile error: {rule.compiled.error}"
+                self.errors.append(fielderrors.invalid(path, kind, message))
                 continue
             optional = bool(rule.source.get("optionalOldSelf"))
             if rule.program is None or (rule.compiled.uses_old_self and old is None and not optional):
@@ -196,13 +198,13 @@ class Checking:
         except CostExceeded as wrong:
             if self.budget < PER_CALL_LIMIT:
                 self._out_of_budget(path, kind)
-            told = "no further validation rules will be run due to call cost exceeds limit for rule"
-            self.errors.append(fielderrors.invalid(path, kind, f"'{wrong}': {told}: {rule.text}"))
+            message = "no further validation rules will be run due to call cost exceeds limit for rule"
+            self.errors.append(fielderrors.invalid(path, kind, f"'{wrong}': {message}: {rule.text}"))
             raise _Stop from None
         except CelError as wrong:
             if str(wrong).startswith("no such overload"):
-                told = "call arguments did not match a supported operator, function or macro signature for rule"
-                self.errors.append(fielderrors.invalid(path, kind, f"'{wrong}': {told}: {rule.text}"))
+                message = "call arguments did not match a supported operator, function or macro signature for rule"
+                self.errors.append(fielderrors.invalid(path, kind, f"'{wrong}': {message}: {rule.text}"))
             else:
                 self.errors.append(fielderrors.invalid(path, kind, f"{wrong} evaluating rule: {rule.text}"))
             return True
@@ -212,8 +214,8 @@ class Checking:
         return result is True
 
     def _out_of_budget(self, path: str, kind: str) -> None:
-        told = "validation failed due to running out of cost budget, no further validation rules will be run"
-        self.errors.append(fielderrors.invalid(path, kind, told))
+        message = "validation failed due to running out of cost budget, no further validation rules will be run"
+        self.errors.append(fielderrors.invalid(path, kind, message))
         raise _Stop
 
     def _failed(self, rule: Rule, variables: Object, obj: Any, path: str, kind: str, before: _Before) -> None:
@@ -232,20 +234,22 @@ class Checking:
         """What the message expression gives; None where it gives nothing that can be shown."""
         if rule.message is None:
             return None
-        told = ""
+        message = ""
         try:
             text, cost = rule.message.run(variables, PER_CALL_LIMIT)
         except CelError:
             return None
         except CostExceeded:
-            told = "no further validation rules will be run due to call cost exceeds limit for messageExpression: "
-            told += quote(rule.source.get("messageExpression") or "")
+            message = "no further validation rules will be run due to call cost exceeds limit for messageExpression: "
+            message += quote(rule.source.get("messageExpression") or "")
             text, cost = "", 0
         if cost > self.budget:
-            told = "messageExpression evaluation failed due to running out of cost budget, no further validation rules"
-            told += " will be run"
-        if told:
-            self.errors.append(fielderrors.invalid(path, kind, told))
+            message = (
+                "messageExpression evaluation failed due to running out of cost budget, no further validation rules"
+            )
+            message += " will be run"
+        if message:
+            self.errors.append(fielderrors.invalid(path, kind, message))
             raise _Stop
         self.budget -= cost
         text = text.strip() if isinstance(text, str) else ""

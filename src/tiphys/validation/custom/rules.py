@@ -33,7 +33,7 @@ def has_rules(schema: Object) -> bool:
         return True
     inner = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
     inner += schema.get("allOf") or ()
-    return any(has_rules(found) for found in inner if isinstance(found, dict))
+    return any(has_rules(child) for child in inner if isinstance(child, dict))
 
 
 def validate_rules(

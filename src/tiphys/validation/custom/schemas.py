@@ -1,4 +1,4 @@
-"""Whether a value is what its schema says, told in the words in which the original tells it.
+"""Whether a value matches its schema; errors are in upstream's words.
 
 A schema is checked part by part, in a fixed order (type, logical parts, string, format, number, array, enumeration,
 object), and every part that applies has its say; what is found of a value that an update leaves as it was counts for
@@ -34,8 +34,8 @@ def validate(value: Any, schema: Object | None, path: str = "", old: Any = UNKNO
     """What is wrong with ``value``; ``path`` is where it is in the object. ``old`` is what it replaces."""
     if schema is None:
         return []
-    found = _ratcheted(value, schema, "", old)
-    return [finding.as_error(path) for finding in found.findings]
+    result = _ratcheted(value, schema, "", old)
+    return [finding.as_error(path) for finding in result.findings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Result:
-    """``matched`` counts what did apply and hold: of several schemas that fail, the best one is told about."""
+    """``matched`` counts what did apply and hold: of several schemas that fail, the best one is reported."""
 
     findings: list[Finding] = field(default_factory=list)
     matched: int = 0
@@ -79,24 +79,24 @@ def _failed(finding: Finding) -> Result:
 
 
 def _ratcheted(value: Any, schema: Object, path: str, old: Any) -> Result:
-    found = _validate(value, schema, path, old)
-    if found.findings and old is not UNKNOWN and same(value, old):
-        return Result(matched=found.matched)
-    return found
+    result = _validate(value, schema, path, old)
+    if result.findings and old is not UNKNOWN and same(value, old):
+        return Result(matched=result.matched)
+    return result
 
 
 def _validate(value: Any, schema: Object, path: str, old: Any) -> Result:
-    found = Result()
+    result = Result()
     if value is None:
-        found.merge(_type(value, schema, path))
-        found.merge(_enumeration(value, schema, path))
-        return found
+        result.merge(_type(value, schema, path))
+        result.merge(_enumeration(value, schema, path))
+        return result
     for applies, part in _PARTS:
         if applies(value, schema):
-            found.merge(part(value, schema, path, old))
-            found.matched += 1
-    found.matched += 1
-    return found
+            result.merge(part(value, schema, path, old))
+            result.matched += 1
+    result.matched += 1
+    return result
 
 
 # -- type and format
@@ -175,21 +175,21 @@ _MAX_FLOAT = 3.4028235677973366e38
 
 
 def _number(value: float, schema: Object, path: str, old: Any) -> Result:
-    found = Result(matched=1)
+    result = Result(matched=1)
     if not _in_range(value, schema):
-        found.add(_out_of_range("Checked", schema, path))
+        result.add(_out_of_range("Checked", schema, path))
     factor, least, most = schema.get("multipleOf"), schema.get("minimum"), schema.get("maximum")
     if factor is not None:
-        _limit(found, value, factor, "MultipleOf", schema, path, _multiple_of)
+        _limit(result, value, factor, "MultipleOf", schema, path, _multiple_of)
     if least is not None:
-        _limit(found, value, least, "Minimum boundary", schema, path, _minimum)
+        _limit(result, value, least, "Minimum boundary", schema, path, _minimum)
     if most is not None:
-        _limit(found, value, most, "Maximum boundary", schema, path, _maximum)
-    return found
+        _limit(result, value, most, "Maximum boundary", schema, path, _maximum)
+    return result
 
 
 def _limit(
-    found: Result,
+    result: Result,
     value: float,
     limit: float,
     name: str,
@@ -202,13 +202,13 @@ def _limit(
         if isinstance(value, int):
             limit = int(limit)
     else:
-        found.add(_out_of_range(name, schema, path))
+        result.add(_out_of_range(name, schema, path))
         value, limit = float(value), float(limit)
     if text := check(value, limit, schema):
         if text.startswith("factor"):
-            found.add(Finding(text.format(path), path, value=limit))
+            result.add(Finding(text.format(path), path, value=limit))
         else:
-            found.add(Finding(f"{path} in body {text}", path, value=value))
+            result.add(Finding(f"{path} in body {text}", path, value=value))
 
 
 def _multiple_of(value: float, factor: float, schema: Object) -> str:
@@ -265,26 +265,26 @@ def _out_of_range(name: str, schema: Object, path: str) -> Finding:
 
 
 def _array(value: list[Any], schema: Object, path: str, old: Any) -> Result:
-    found = Result(matched=1)
+    result = Result(matched=1)
     items = schema.get("items")
     if isinstance(items, dict):
         before = _by_keys(schema, old) if old is not UNKNOWN else {}
         for i, item in enumerate(value):
             known = before.get(_keys_of(schema, item), UNKNOWN) if before else UNKNOWN
-            found.merge(_ratcheted(item, items, f"{path}[{i}]", known))
+            result.merge(_ratcheted(item, items, f"{path}[{i}]", known))
     least, most, size = schema.get("minItems"), schema.get("maxItems"), len(value)
     if least is not None and size < least:
-        found.add(Finding(f"{path} in body should have at least {least} items", path, value=size))
+        result.add(Finding(f"{path} in body should have at least {least} items", path, value=size))
     if most is not None and size > most:
         message = f"{path} in body should have at most {most} items"
-        found.add(Finding(message, path, lambda at: fielderrors.too_many(at, size, most)))
+        result.add(Finding(message, path, lambda at: fielderrors.too_many(at, size, most)))
     if schema.get("uniqueItems") and any(same(item, other) for i, item in enumerate(value) for other in value[:i]):
-        found.add(Finding(f"{path} in body shouldn't contain duplicates", path))
-    return found
+        result.add(Finding(f"{path} in body shouldn't contain duplicates", path))
+    return result
 
 
 def _by_keys(schema: Object, old: Any) -> dict[str, Any]:
-    """The old items of a list by what identifies them; only those of a ``map`` list can be told apart."""
+    """The old items of a list by what identifies them; only those of a ``map`` list have an identity."""
     if schema.get("x-kubernetes-list-type") != "map" or not isinstance(old, list):
         return {}
     return {_keys_of(schema, item): item for item in old if isinstance(item, dict)}
@@ -305,31 +305,31 @@ def _enumeration(value: Any, schema: Object, path: str, old: Any = UNKNOWN) -> R
 
 
 def _object(value: Object, schema: Object, path: str, old: Any) -> Result:
-    found = Result()
+    result = Result()
     size = len(value)
     least, most = schema.get("minProperties"), schema.get("maxProperties")
     if least is not None and size < least:
-        found.add(Finding(f"{path} in body should have at least {least} properties", path, value=size))
+        result.add(Finding(f"{path} in body should have at least {least} properties", path, value=size))
     if most is not None and size > most:
         message = f"{path} in body should have at most {most} properties"
-        found.add(Finding(message, path, lambda at: fielderrors.too_many(at, size, most)))
+        result.add(Finding(message, path, lambda at: fielderrors.too_many(at, size, most)))
     properties, more = schema.get("properties") or {}, schema.get("additionalProperties")
     for name in value:
         if name in properties:
             continue
         if more is False:
-            found.add(Finding(f"{path}.{name} in body is a forbidden property", path, value=name))
+            result.add(Finding(f"{path}.{name} in body is a forbidden property", path, value=name))
         elif isinstance(more, dict):
-            found.merge(_ratcheted(value[name], more, f"{path}.{name}", _old_field(old, name, path)))
+            result.merge(_ratcheted(value[name], more, f"{path}.{name}", _old_field(old, name, path)))
     for name, inner in properties.items():
         if name in value:
             here = f"{path}.{name}" if path else name
-            found.merge(_ratcheted(value[name], inner, here, _old_field(old, name, path)))
+            result.merge(_ratcheted(value[name], inner, here, _old_field(old, name, path)))
     for name in schema.get("required") or ():
         if name not in value:
             here = f"{path}.{name}"
-            found.add(Finding(f"{here} in body is required", here, fielderrors.required))
-    return found
+            result.add(Finding(f"{here} in body is required", here, fielderrors.required))
+    return result
 
 
 def _old_field(old: Any, name: str, path: str) -> Any:
@@ -342,55 +342,55 @@ def _old_field(old: Any, name: str, path: str) -> Any:
 
 
 def _logic(value: Any, schema: Object, path: str, old: Any) -> Result:
-    found = Result()
+    result = Result()
     if schema.get("anyOf"):
-        _any_of(found, value, schema["anyOf"], path, old)
+        _any_of(result, value, schema["anyOf"], path, old)
     if schema.get("oneOf"):
-        _one_of(found, value, schema["oneOf"], path, old)
+        _one_of(result, value, schema["oneOf"], path, old)
     if schema.get("allOf"):
-        _all_of(found, value, schema["allOf"], path, old)
+        _all_of(result, value, schema["allOf"], path, old)
     if schema.get("not") is not None and not _validate(value, schema["not"], path, old).findings:
-        found.add(Finding(f"{quote(path)} must not validate the schema (not)"))
-    found.matched += 1
-    return found
+        result.add(Finding(f"{quote(path)} must not validate the schema (not)"))
+    result.matched += 1
+    return result
 
 
 def _best(results: list[Result]) -> Result:
     return max(results, key=lambda result: result.matched)
 
 
-def _any_of(found: Result, value: Any, schemas: list[Object], path: str, old: Any) -> None:
+def _any_of(total: Result, value: Any, schemas: list[Object], path: str, old: Any) -> None:
     failed: list[Result] = []
     for schema in schemas:
         result = _validate(value, schema, path, old)
         if not result.findings:
-            found.merge(result)
+            total.merge(result)
             return
         failed.append(result)
-    found.add(Finding(f"{quote(path)} must validate at least one schema (anyOf)"))
-    found.merge(_best(failed))
+    total.add(Finding(f"{quote(path)} must validate at least one schema (anyOf)"))
+    total.merge(_best(failed))
 
 
-def _one_of(found: Result, value: Any, schemas: list[Object], path: str, old: Any) -> None:
+def _one_of(total: Result, value: Any, schemas: list[Object], path: str, old: Any) -> None:
     results = [_validate(value, schema, path, old) for schema in schemas]
     valid = [result for result in results if not result.findings]
     if len(valid) == 1:
-        found.merge(valid[0])
+        total.merge(valid[0])
         return
-    told = f"Found {len(valid)} valid alternatives" if valid else "Found none valid"
-    found.add(Finding(f"{quote(path)} must validate one and only one schema (oneOf). {told}"))
+    message = f"Found {len(valid)} valid alternatives" if valid else "Found none valid"
+    total.add(Finding(f"{quote(path)} must validate one and only one schema (oneOf). {message}"))
     if not valid:
-        found.merge(_best(results))
+        total.merge(_best(results))
 
 
-def _all_of(found: Result, value: Any, schemas: list[Object], path: str, old: Any) -> None:
+def _all_of(total: Result, value: Any, schemas: list[Object], path: str, old: Any) -> None:
     results = [_validate(value, schema, path, old) for schema in schemas]
     for result in results:
-        found.merge(result)
+        total.merge(result)
     valid = sum(not result.findings for result in results)
     if valid < len(results):
-        told = "" if valid else ". None validated"
-        found.add(Finding(f"{quote(path)} must validate all the schemas (allOf){told}"))
+        message = "" if valid else ". None validated"
+        total.add(Finding(f"{quote(path)} must validate all the schemas (allOf){message}"))
 
 
 def same(one: Any, other: Any) -> bool:

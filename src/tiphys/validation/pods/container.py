@@ -52,12 +52,12 @@ class PodContext:
     os: Object | None = None
 
 
-def containers(errs: Errors, found: list[Object], path: str, pod: PodContext) -> None:
-    if not found:
+def containers(errs: Errors, items: list[Object], path: str, pod: PodContext) -> None:
+    if not items:
         errs.append(field.required(path))
         return
     seen: set[str] = set()
-    for i, container in enumerate(found):
+    for i, container in enumerate(items):
         at = f"{path}[{i}]"
         _common(errs, container, at, pod)
         name = container.get("name") or ""
@@ -67,12 +67,12 @@ def containers(errs: Errors, found: list[Object], path: str, pod: PodContext) ->
         _hooks_and_probes(errs, container, at, pod)
         if container.get("restartPolicy") is not None or container.get("restartPolicyRules"):
             _restart_policy(errs, container, at)
-    _host_port_conflicts(errs, found, path)
+    _host_port_conflicts(errs, items, path)
 
 
-def init_containers(errs: Errors, found: list[Object], regular: list[Object], path: str, pod: PodContext) -> None:
+def init_containers(errs: Errors, items: list[Object], regular: list[Object], path: str, pod: PodContext) -> None:
     seen = {container.get("name") or "" for container in regular}
-    for i, container in enumerate(found):
+    for i, container in enumerate(items):
         at = f"{path}[{i}]"
         _common(errs, container, at, pod)
         policy = container.get("restartPolicy")
@@ -107,11 +107,11 @@ def _only_sidecars(errs: Errors, container: Object, path: str, pod: PodContext) 
 
 
 def ephemeral_containers(errs: Errors, spec: Object, path: str, pod: PodContext) -> None:
-    found = spec.get("ephemeralContainers") or []
+    items = spec.get("ephemeralContainers") or []
     others = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     targets = {container.get("name") or "" for container in others}
     seen = set(targets)
-    for i, container in enumerate(found):
+    for i, container in enumerate(items):
         at = f"{path}[{i}]"
         _common(errs, container, at, pod)
         only_for_pod(errs, container, at)
@@ -217,9 +217,9 @@ def _ports(errs: Errors, ports: list[Object], path: str) -> None:
         probes.protocol(errs, port.get("protocol"), f"{at}.protocol")
 
 
-def _host_port_conflicts(errs: Errors, found: list[Object], path: str) -> None:
+def _host_port_conflicts(errs: Errors, items: list[Object], path: str) -> None:
     seen: set[str] = set()
-    for i, container in enumerate(found):
+    for i, container in enumerate(items):
         for j, port in enumerate(container.get("ports") or ()):
             if not port.get("hostPort"):
                 continue
@@ -291,7 +291,7 @@ def _recursive_read_only(errs: Errors, mount: Object, recursive: str, path: str)
 
 def _devices(errs: Errors, devices: list[Object], mounts: Any, volumes: dict[str, Object], path: str) -> None:
     mount_names = {mount.get("name") or "" for mount in mounts}
-    # Of several mounts of one volume the original compares the last one only.
+    # Of several mounts of one volume upstream compares the last one only.
     mount_paths = {mount.get("name") or "": mount.get("mountPath") or "" for mount in mounts}.values()
     seen_paths: set[str] = set()
     seen_names: set[str] = set()

@@ -50,8 +50,8 @@ _HUGE_PAGES = ("limits.hugepages-", "requests.hugepages-")
 _SIZES = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
 
 
-def variables(errs: Errors, found: list[Object], path: str) -> None:
-    for i, variable in enumerate(found):
+def variables(errs: Errors, items: list[Object], path: str) -> None:
+    for i, variable in enumerate(items):
         at = f"{path}[{i}]"
         name = variable.get("name")
         if not name:
@@ -87,8 +87,8 @@ def _value_from(errs: Errors, variable: Object, path: str) -> None:
         errs.append(field.invalid(path, "", "may not have more than one field specified at a time"))
 
 
-def from_sources(errs: Errors, found: list[Object], path: str) -> None:
-    for i, source in enumerate(found):
+def from_sources(errs: Errors, items: list[Object], path: str) -> None:
+    for i, source in enumerate(items):
         at = f"{path}[{i}]"
         prefix = source.get("prefix")
         if prefix:

@@ -30,10 +30,10 @@ def waivers(old: Object | None, is_pod: bool) -> PodOptions:
         return strict
     spec = old.get("spec") or {}
     annotations = (old.get("metadata") or {}).get("annotations") or {}
-    found = {name: True for name, breaks in _RULES.items() if breaks(spec)}
+    broken = {name: True for name, breaks in _RULES.items() if breaks(spec)}
     if bad_deletion_cost(annotations):
-        found["deletion_cost"] = True
-    return PodOptions(is_pod=is_pod, **found) if found else strict
+        broken["deletion_cost"] = True
+    return PodOptions(is_pod=is_pod, **broken) if broken else strict
 
 
 def bad_deletion_cost(annotations: dict[str, str]) -> bool:

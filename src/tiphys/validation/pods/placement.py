@@ -22,8 +22,8 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _OPERATOR = "not a valid selector operator"
 
 
-def affinity(errs: Errors, found: Object, path: str, options: PodOptions) -> None:
-    if node := found.get("nodeAffinity"):
+def affinity(errs: Errors, rules: Object, path: str, options: PodOptions) -> None:
+    if node := rules.get("nodeAffinity"):
         required = node.get(_REQUIRED)
         if required is not None:
             node_selector(errs, required, f"{path}.nodeAffinity.{_REQUIRED}", options.node_affinity_values)
@@ -32,7 +32,7 @@ def affinity(errs: Errors, found: Object, path: str, options: PodOptions) -> Non
             _weight(errs, term, at)
             node_selector_term(errs, term.get("preference") or {}, f"{at}.preference", True)
     for key in ("podAffinity", "podAntiAffinity"):
-        part = found.get(key) or {}
+        part = rules.get(key) or {}
         for i, term in enumerate(part.get(_REQUIRED) or ()):
             _pod_term(errs, term, f"{path}.{key}.{_REQUIRED}[{i}]", options)
         for i, weighted in enumerate(part.get(_PREFERRED) or ()):
@@ -121,11 +121,11 @@ def match_label_keys(errs: Errors, holder: Object, path: str) -> None:
     if not match and not mismatch:
         return
     selector = holder.get("labelSelector")
-    for key, found in (("matchLabelKeys", match), ("mismatchLabelKeys", mismatch)):
-        if found and selector is None:
+    for key, keys in (("matchLabelKeys", match), ("mismatchLabelKeys", mismatch)):
+        if keys and selector is None:
             errs.append(field.forbidden(f"{path}.{key}", "must not be specified when labelSelector is not set"))
             continue
-        for i, name in enumerate(found):
+        for i, name in enumerate(keys):
             qualified(errs, name, f"{path}.{key}[{i}]")
     if selector is not None:
         _not_selected_twice(errs, selector, match, path)
@@ -147,8 +147,8 @@ def _not_selected_twice(errs: Errors, selector: Object, match: list[str], path: 
         seen.add(key)
 
 
-def tolerations(errs: Errors, found: list[Object], path: str, options: PodOptions) -> None:
-    for i, toleration in enumerate(found):
+def tolerations(errs: Errors, items: list[Object], path: str, options: PodOptions) -> None:
+    for i, toleration in enumerate(items):
         _toleration(errs, toleration, f"{path}[{i}]", options)
 
 
@@ -184,9 +184,9 @@ def taint_effect(errs: Errors, effect: str, path: str) -> None:
         errs.append(field.not_supported(path, effect, _EFFECTS))
 
 
-def spread_constraints(errs: Errors, found: list[Object], path: str, options: PodOptions) -> None:
-    last = {_identity(constraint): i for i, constraint in enumerate(found)}
-    for i, constraint in enumerate(found):
+def spread_constraints(errs: Errors, constraints: list[Object], path: str, options: PodOptions) -> None:
+    last = {_identity(constraint): i for i, constraint in enumerate(constraints)}
+    for i, constraint in enumerate(constraints):
         at = f"{path}[{i}]"
         key, action = constraint.get("topologyKey") or "", constraint.get("whenUnsatisfiable") or ""
         positive(errs, constraint.get("maxSkew") or 0, f"{at}.maxSkew")

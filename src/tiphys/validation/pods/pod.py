@@ -246,19 +246,19 @@ def _claim_source(errs: Errors, claim: Object, path: str) -> None:
 
 def _pod_resources(errs: Errors, spec: Object, path: str, context: PodContext) -> None:
     """Resources of the pod as a whole: what its containers ask for must fit in."""
-    found, at = spec["resources"], f"{path}.resources"
+    resources, at = spec["resources"], f"{path}.resources"
     if (spec.get("os") or {}).get("name") == "windows":
         errs.append(field.forbidden(at, "may not be set for a windows pod"))
         return
-    if found.get("claims"):
+    if resources.get("claims"):
         errs.append(field.forbidden(f"{at}.claims", "claims may not be set for Resources at pod-level"))
     allow = context.options.indivisible_huge_pages
-    requirements(errs, found, at, pod_resource_name, context.claims, allow)
-    _pod_resources_fit(errs, spec, found, at)
+    requirements(errs, resources, at, pod_resource_name, context.claims, allow)
+    _pod_resources_fit(errs, spec, resources, at)
 
 
-def _pod_resources_fit(errs: Errors, spec: Object, found: Object, path: str) -> None:
-    requests, limits = found.get("requests") or {}, found.get("limits") or {}
+def _pod_resources_fit(errs: Errors, spec: Object, resources: Object, path: str) -> None:
+    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
     for name, wanted in container_sum(spec, "requests").items():
         if name in requests and wanted > Quantity(requests[name]):
             text = f"must be greater than or equal to aggregate container requests of {wanted}"

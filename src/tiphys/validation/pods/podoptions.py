@@ -10,7 +10,7 @@ from tiphys.api.object import Object
 
 @dataclass(frozen=True, slots=True)
 class PodOptions:
-    """``is_pod`` tells a pod from a template; every other field waives one rule."""
+    """``is_pod`` is true for a pod, false for a template; every other field waives one rule."""
 
     is_pod: bool = False
     deletion_cost: bool = False

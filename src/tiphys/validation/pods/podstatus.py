@@ -62,8 +62,8 @@ def validate_pod_status_update(new: Object, old: Object) -> Errors:
     return errs
 
 
-def _conditions(errs: Errors, found: list[Object]) -> None:
-    for i, condition in enumerate(found):
+def _conditions(errs: Errors, conditions: list[Object]) -> None:
+    for i, condition in enumerate(conditions):
         generation, kind = condition.get("observedGeneration") or 0, condition.get("type") or ""
         if generation < 0:
             errs.append(field.invalid(f"status.conditions[{i}].observedGeneration", generation, _COUNT))
@@ -82,7 +82,7 @@ def _node(errs: Errors, after: Object, before: Object, spec: Object, old_spec: O
 
 
 def _transitions(errs: Errors, new: list[Object], old: list[Object], path: str, spec: Object, kind: str) -> None:
-    """A container that has ended comes back only if its restart policy says so."""
+    """A container that has ended is restarted only if its restart policy says so."""
     if not any(_terminated(status) is not None for status in old) or _restarts_all(spec):
         return
     for i, before in enumerate(old):
@@ -98,8 +98,8 @@ def _transitions(errs: Errors, new: list[Object], old: list[Object], path: str, 
 
 
 def _terminated(status: Object) -> Object | None:
-    found: Object | None = (status.get("state") or {}).get("terminated")
-    return found
+    state: Object | None = (status.get("state") or {}).get("terminated")
+    return state
 
 
 def _restarts_all(spec: Object) -> bool:
@@ -149,10 +149,10 @@ def _resource_claims(errs: Errors, status: Object, spec: Object) -> None:
             invalid_all(errs, f"{at}.resourceClaimName", claim, name_is_subdomain(claim))
 
 
-def _extended_claim(errs: Errors, found: Object, spec: Object) -> None:
+def _extended_claim(errs: Errors, extended_claim: Object, spec: Object) -> None:
     at = "status.extendedResourceClaimStatus"
     containers = {c.get("name"): c for key in ("initContainers", "containers") for c in spec.get(key) or ()}
-    mappings = found.get("requestMappings") or []
+    mappings = extended_claim.get("requestMappings") or []
     if not mappings:
         errs.append(field.required(f"{at}.requestMappings", "at least one request mapping is required"))
     seen: set[tuple[str, ...]] = set()
@@ -174,7 +174,7 @@ def _extended_claim(errs: Errors, found: Object, spec: Object) -> None:
             for name, value in zip(("containerName", "resourceName", "requestName"), key, strict=True):
                 errs.append(field.duplicate(f"{where}.{name}", value))
         seen.add(key)
-    claim = found.get("resourceClaimName")
+    claim = extended_claim.get("resourceClaimName")
     if not claim:
         errs.append(field.required(f"{at}.resourceClaimName"))
     else:
@@ -203,14 +203,14 @@ def _allocatable_claims(errs: Errors, status: Object, spec: Object) -> None:
 
 def _ips(errs: Errors, after: Object, before: Object) -> None:
     for key, single in (("podIPs", "podIP"), ("hostIPs", "hostIP")):
-        found = [entry.get("ip") or "" for entry in after.get(key) or ()]
+        ips = [entry.get("ip") or "" for entry in after.get(key) or ()]
         existing = [entry.get("ip") or "" for entry in before.get(key) or ()]
-        if key == "hostIPs" and found and (after.get(single) or "") != found[0]:
-            errs.append(field.invalid("status.hostIPs[0].ip", found[0], "must be equal to `hostIP`"))
-        for i, ip in enumerate(found):
+        if key == "hostIPs" and ips and (after.get(single) or "") != ips[0]:
+            errs.append(field.invalid("status.hostIPs[0].ip", ips[0], "must be equal to `hostIP`"))
+        for i, ip in enumerate(ips):
             legacy_ip(errs, ip, f"status.{key}[{i}]", existing)
-        if len(found) > 1 and (len(found) > 2 or not dual_stack(found)):
-            shown = [{"IP": ip} for ip in found]
+        if len(ips) > 1 and (len(ips) > 2 or not dual_stack(ips)):
+            shown = [{"IP": ip} for ip in ips]
             errs.append(field.invalid(f"status.{key}", shown, "may specify no more than one IP for each IP family"))
 
 

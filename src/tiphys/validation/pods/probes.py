@@ -49,19 +49,19 @@ def _probe(errs: Errors, probe: Object, path: str) -> None:
         errs.append(field.invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than 0"))
 
 
-def lifecycle(errs: Errors, found: Object, grace: int | None, path: str, os: Object | None) -> None:
+def lifecycle(errs: Errors, hooks: Object, grace: int | None, path: str, os: Object | None) -> None:
     for hook in ("postStart", "preStop"):
-        if found.get(hook) is not None:
-            _handler(errs, found[hook], f"{path}.{hook}", ("exec", "httpGet", "tcpSocket", "sleep"), grace)
-    if found.get("stopSignal") is not None:
-        _stop_signal(errs, found["stopSignal"], f"{path}.stopSignal", os)
+        if hooks.get(hook) is not None:
+            _handler(errs, hooks[hook], f"{path}.{hook}", ("exec", "httpGet", "tcpSocket", "sleep"), grace)
+    if hooks.get("stopSignal") is not None:
+        _stop_signal(errs, hooks["stopSignal"], f"{path}.stopSignal", os)
 
 
-def _handler(errs: Errors, found: Object, path: str, kinds: tuple[str, ...], grace: int | None) -> None:
+def _handler(errs: Errors, handler: Object, path: str, kinds: tuple[str, ...], grace: int | None) -> None:
     """Exactly one of the kinds."""
     seen = False
     for kind in kinds:
-        action = found.get(kind)
+        action = handler.get(kind)
         if action is None:
             continue
         at = f"{path}.{kind}"
@@ -122,6 +122,6 @@ def _stop_signal(errs: Errors, signal: str, path: str, os: Object | None) -> Non
         errs.append(field.not_supported(path, signal, supported))
 
 
-def protocol(errs: Errors, found: str | None, path: str) -> None:
-    if found not in PROTOCOLS:
-        errs.append(field.not_supported(path, found, PROTOCOLS) if found else field.required(path))
+def protocol(errs: Errors, name: str | None, path: str) -> None:
+    if name not in PROTOCOLS:
+        errs.append(field.not_supported(path, name, PROTOCOLS) if name else field.required(path))

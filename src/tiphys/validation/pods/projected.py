@@ -181,10 +181,10 @@ def _pod_certificate(errs: Errors, source: Object, path: str, paths: _Paths) -> 
         errs.append(field.required(path, text))
 
 
-def user_annotations(errs: Errors, found: Mapping[str, Any], path: str) -> None:
+def user_annotations(errs: Errors, annotations: Mapping[str, Any], path: str) -> None:
     """Annotations for the signer: every key has a domain."""
     total = 0
-    for key, value in found.items():
+    for key, value in annotations.items():
         lower = key.lower()
         problems = names.qualified_name(lower) if lower else []
         if not lower:

@@ -157,14 +157,14 @@ def basic_amount(errs: Errors, text: str | int, path: str) -> bool:
 
 def requirements(
     errs: Errors,
-    found: Object,
+    resources: Object,
     path: str,
     name_check: NameCheck = container_resource_name,
     claims: Collection[str] = (),
     allow_indivisible: bool = False,
 ) -> None:
     """``limits``, ``requests`` and ``claims`` of a container or a pod."""
-    limits, requests = found.get("limits") or {}, found.get("requests") or {}
+    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for name, text in limits.items():
         at = f"{path}.limits[{name}]"
         name_check(errs, name, at)
@@ -181,8 +181,8 @@ def requirements(
     both = limits.keys() | requests.keys()
     if any(is_huge_page(name) for name in both) and "cpu" not in both and "memory" not in both:
         errs.append(field.forbidden(path, "HugePages require cpu or memory"))
-    if found.get("claims"):
-        _claim_names(errs, found["claims"], claims, f"{path}.claims")
+    if resources.get("claims"):
+        _claim_names(errs, resources["claims"], claims, f"{path}.claims")
 
 
 def _request_fits(errs: Errors, name: str, text: str, limits: dict[str, str], path: str) -> None:
@@ -204,9 +204,9 @@ def _huge_pages(errs: Errors, name: str, text: str, path: str, allow_indivisible
         errs.append(field.invalid(path, str(value), f"{value} is not positive integer multiple of {name}"))
 
 
-def _claim_names(errs: Errors, found: list[Object], pod_claims: Collection[str], path: str) -> None:
+def _claim_names(errs: Errors, claims: list[Object], pod_claims: Collection[str], path: str) -> None:
     seen: set[str] = set()
-    for i, claim in enumerate(found):
+    for i, claim in enumerate(claims):
         name, at = claim.get("name") or "", f"{path}[{i}]"
         if not name:
             errs.append(field.required(at))

@@ -80,28 +80,28 @@ _WINDOWS_CONTAINER = (
 
 def pod_context(errs: Errors, spec: Object, path: str, options: PodOptions) -> None:
     """``path`` is the specification's: some fields of the context stand there."""
-    found = spec.get("securityContext")
-    if not found:
+    context = spec.get("securityContext")
+    if not context:
         if spec.get("shareProcessNamespace") and spec.get("hostPID"):
             _share_namespace(errs, path)
         return
     at = f"{path}.securityContext"
     for key in ("fsGroup", "runAsUser", "runAsGroup"):
-        if found.get(key) is not None:
-            invalid_all(errs, f"{at}.{key}", found[key], names.user_id(found[key]))
-    for i, group in enumerate(found.get("supplementalGroups") or ()):
+        if context.get(key) is not None:
+            invalid_all(errs, f"{at}.{key}", context[key], names.user_id(context[key]))
+    for i, group in enumerate(context.get("supplementalGroups") or ()):
         invalid_all(errs, f"{at}.supplementalGroups[{i}]", group, names.group_id(group))
     if spec.get("shareProcessNamespace") and spec.get("hostPID"):
         _share_namespace(errs, path)
-    if found.get("sysctls"):
-        _sysctls(errs, found["sysctls"], spec, f"{at}.sysctls", options)
-    _choice(errs, found, "fsGroupChangePolicy", at, ("Always", "OnRootMismatch"))
-    seccomp(errs, found.get("seccompProfile"), f"{at}.seccompProfile")
-    windows_options(errs, found.get("windowsOptions"), f"{at}.windowsOptions")
-    apparmor(errs, found.get("appArmorProfile"), f"{at}.appArmorProfile")
-    _choice(errs, found, "supplementalGroupsPolicy", at, ("Merge", "Strict"))
+    if context.get("sysctls"):
+        _sysctls(errs, context["sysctls"], spec, f"{at}.sysctls", options)
+    _choice(errs, context, "fsGroupChangePolicy", at, ("Always", "OnRootMismatch"))
+    seccomp(errs, context.get("seccompProfile"), f"{at}.seccompProfile")
+    windows_options(errs, context.get("windowsOptions"), f"{at}.windowsOptions")
+    apparmor(errs, context.get("appArmorProfile"), f"{at}.appArmorProfile")
+    _choice(errs, context, "supplementalGroupsPolicy", at, ("Merge", "Strict"))
     policies = ("MountOption", "Recursive") if options.selinux_mount_option else ("Recursive",)
-    _choice(errs, found, "seLinuxChangePolicy", at, policies)
+    _choice(errs, context, "seLinuxChangePolicy", at, policies)
 
 
 def _share_namespace(errs: Errors, path: str) -> None:
@@ -109,38 +109,38 @@ def _share_namespace(errs: Errors, path: str) -> None:
     errs.append(field.invalid(f"{path}.securityContext.shareProcessNamespace", True, text))
 
 
-def _choice(errs: Errors, found: Object, key: str, path: str, supported: tuple[str, ...]) -> None:
-    if found.get(key) is not None and found[key] not in supported:
-        errs.append(field.not_supported(f"{path}.{key}", found[key], supported))
+def _choice(errs: Errors, holder: Object, key: str, path: str, supported: tuple[str, ...]) -> None:
+    if holder.get(key) is not None and holder[key] not in supported:
+        errs.append(field.not_supported(f"{path}.{key}", holder[key], supported))
 
 
-def container_context(errs: Errors, found: Object, path: str, host_users: bool) -> None:
+def container_context(errs: Errors, context: Object, path: str, host_users: bool) -> None:
     for key in ("runAsUser", "runAsGroup"):
-        if found.get(key) is not None:
-            invalid_all(errs, f"{path}.{key}", found[key], names.user_id(found[key]))
-    mount = found.get("procMount")
+        if context.get(key) is not None:
+            invalid_all(errs, f"{path}.{key}", context[key], names.user_id(context[key]))
+    mount = context.get("procMount")
     if mount is not None:
         if mount not in ("Default", "Unmasked"):
             errs.append(field.not_supported(f"{path}.procMount", mount, ("Default", "Unmasked")))
         if host_users and mount == "Unmasked":
             errs.append(field.invalid(f"{path}.procMount", mount, "`hostUsers` must be false to use `Unmasked`"))
-    seccomp(errs, found.get("seccompProfile"), f"{path}.seccompProfile")
-    if found.get("allowPrivilegeEscalation") is False:
-        _escalation(errs, found, path)
-    windows_options(errs, found.get("windowsOptions"), f"{path}.windowsOptions")
-    apparmor(errs, found.get("appArmorProfile"), f"{path}.appArmorProfile")
+    seccomp(errs, context.get("seccompProfile"), f"{path}.seccompProfile")
+    if context.get("allowPrivilegeEscalation") is False:
+        _escalation(errs, context, path)
+    windows_options(errs, context.get("windowsOptions"), f"{path}.windowsOptions")
+    apparmor(errs, context.get("appArmorProfile"), f"{path}.appArmorProfile")
 
 
-def _escalation(errs: Errors, found: Object, path: str) -> None:
+def _escalation(errs: Errors, context: Object, path: str) -> None:
     from tiphys.validation.shared.internal import internal_value
 
-    if found.get("privileged"):
+    if context.get("privileged"):
         text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-        errs.append(field.invalid(path, internal_value("SecurityContext", found), text))
-    for capability in (found.get("capabilities") or {}).get("add") or ():
+        errs.append(field.invalid(path, internal_value("SecurityContext", context), text))
+    for capability in (context.get("capabilities") or {}).get("add") or ():
         if capability == "CAP_SYS_ADMIN":
             text = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
-            errs.append(field.invalid(path, internal_value("SecurityContext", found), text))
+            errs.append(field.invalid(path, internal_value("SecurityContext", context), text))
 
 
 def seccomp(errs: Errors, profile: Object | None, path: str) -> None:
@@ -217,13 +217,13 @@ def _normalize_sysctl(name: str) -> str:
     return name if first == "." else name.translate({ord("."): "/", ord("/"): "."})
 
 
-def windows_options(errs: Errors, found: Object | None, path: str) -> None:
-    if found is None:
+def windows_options(errs: Errors, options: Object | None, path: str) -> None:
+    if options is None:
         return
-    name = found.get("gmsaCredentialSpecName")
+    name = options.get("gmsaCredentialSpecName")
     if name is not None:
         invalid_all(errs, f"{path}.gmsaCredentialSpecName", name, names.dns1123_subdomain(name))
-    spec = found.get("gmsaCredentialSpec")
+    spec = options.get("gmsaCredentialSpec")
     if spec is not None:
         if not spec:
             text = "gmsaCredentialSpec cannot be an empty string"
@@ -231,9 +231,9 @@ def windows_options(errs: Errors, found: Object | None, path: str) -> None:
         elif names.byte_length(spec) > _GMSA_MAX:
             text = f"gmsaCredentialSpec size must be under {_GMSA_MAX // 1024} KiB"
             errs.append(field.invalid(f"{path}.gmsaCredentialSpec", spec, text))
-    user = found.get("runAsUserName")
+    user = options.get("runAsUserName")
     if user is not None:
-        # The original shows what a pointer points to as JSON.
+        # Upstream shows what a pointer points to as JSON.
         invalid_all(errs, f"{path}.runAsUserName", field.Rendered(json_text(user)), _user_name_problems(user))
 
 
@@ -246,20 +246,20 @@ def _user_name_problems(text: str) -> list[str]:
     if len(parts) > 2:
         return ["runAsUserName cannot contain more than one backslash"]
     domain, user = (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
-    found = []
+    problems = []
     if domain is not None and names.byte_length(domain) >= _DOMAIN_MAX:
-        found.append(f"runAsUserName's Domain length must be under {_DOMAIN_MAX} characters")
+        problems.append(f"runAsUserName's Domain length must be under {_DOMAIN_MAX} characters")
     if domain is not None and not (_NETBIOS_RE.fullmatch(domain) or _WINDOWS_DOMAIN_RE.fullmatch(domain)):
-        found.append("runAsUserName's Domain doesn't match the NetBios nor the DNS format")
+        problems.append("runAsUserName's Domain doesn't match the NetBios nor the DNS format")
     if not user:
-        found.append("runAsUserName's User cannot be empty")
+        problems.append("runAsUserName's User cannot be empty")
     elif names.byte_length(user) > _USER_MAX:
-        found.append(f"runAsUserName's User length must not be longer than {_USER_MAX} characters")
+        problems.append(f"runAsUserName's User length must not be longer than {_USER_MAX} characters")
     if _DOTS_RE.fullmatch(user):
-        found.append("runAsUserName's User cannot contain only periods or spaces")
+        problems.append("runAsUserName's User cannot contain only periods or spaces")
     if _BAD_USER_RE.search(user):
-        found.append("runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]")
-    return found
+        problems.append("runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]")
+    return problems
 
 
 def host_process(errs: Errors, spec: Object, path: str) -> None:
@@ -293,7 +293,7 @@ def _host_process(holder: Object) -> bool | None:
 
 
 def host_users(errs: Errors, spec: Object, path: str, options: PodOptions) -> None:
-    """A user namespace of the pod's own goes with no namespace of the host."""
+    """A pod with its own user namespace may share no namespace of the host."""
     if spec.get("hostUsers") is not False:
         return
     text = "when `hostUsers` is false"

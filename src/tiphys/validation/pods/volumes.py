@@ -45,13 +45,13 @@ Check = Callable[[Errors, Object, str], None]
 
 
 def volumes(
-    errs: Errors, found: list[Object], pod_meta: Object | None, path: str, options: PodOptions
+    errs: Errors, items: list[Object], pod_meta: Object | None, path: str, options: PodOptions
 ) -> dict[str, Object]:
     """Check each volume; the good ones by name, for the mounts to refer to."""
     pod_name = (pod_meta or {}).get("name")
-    created = {f"{pod_name}-{v.get('name') or ''}" for v in found if v.get("ephemeral") is not None} if pod_name else ()
+    created = {f"{pod_name}-{v.get('name') or ''}" for v in items if v.get("ephemeral") is not None} if pod_name else ()
     good: dict[str, Object] = {}
-    for i, volume in enumerate(found):
+    for i, volume in enumerate(items):
         at, name, before = f"{path}[{i}]", volume.get("name") or "", len(errs)
         _source(errs, volume, at, name, pod_name or "", options)
         if not name:

@@ -163,8 +163,8 @@ def _exact(errs: Errors, request: Object, path: str) -> None:
             errs.append(field.invalid(f"{path}.count", count, "must be greater than zero"))
     else:
         errs.append(field.not_supported(f"{path}.allocationMode", mode, ("All", "ExactCount")))
-    for i, found in enumerate(request.get("tolerations") or ()):
-        toleration(errs, found, f"{path}.tolerations[{i}]")
+    for i, entry in enumerate(request.get("tolerations") or ()):
+        toleration(errs, entry, f"{path}.tolerations[{i}]")
 
 
 def _constraint(errs: Errors, constraint: Object, path: str, requests: Requests) -> None:
@@ -226,7 +226,7 @@ def validate_claim_status_update(new: Object, old: Object) -> Errors:
 
 
 def _device_id(result: Object) -> str:
-    """As the original writes it: driver, pool and device, and the share of it."""
+    """As upstream writes it: driver, pool and device, and the share of it."""
     parts = [result.get(key) or "" for key in ("driver", "pool", "device")]
     if result.get("shareID") is not None:
         parts.append(result["shareID"])
@@ -278,10 +278,10 @@ def _device_status(errs: Errors, device: Object, path: str, allocated: frozenset
     name = _device_id(device)
     if name not in allocated:
         errs.append(field.invalid(path, name, "must be an allocated device in the claim"))
-    found = device.get("conditions") or []
-    if len(found) > 8:
-        errs.append(field.too_many(f"{path}.conditions", len(found), 8))
-    conditions(errs, found, f"{path}.conditions")
+    items = device.get("conditions") or []
+    if len(items) > 8:
+        errs.append(field.too_many(f"{path}.conditions", len(items), 8))
+    conditions(errs, items, f"{path}.conditions")
     if device.get("data") is not None:
         json_object(errs, device["data"], f"{path}.data")
     network = device.get("networkData")

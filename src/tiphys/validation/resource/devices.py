@@ -32,28 +32,28 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 Item = Callable[[Errors, Any, str], None]
 
 
-def limited(errs: Errors, found: Sequence[Any] | None, maximum: int, item: Item, path: str) -> bool:
+def limited(errs: Errors, items: Sequence[Any] | None, maximum: int, item: Item, path: str) -> bool:
     """A list of limited length; what is in one that is too long is not looked at."""
-    if found and 0 <= maximum < len(found):
-        errs.append(field.too_many(path, len(found), maximum))
+    if items and 0 <= maximum < len(items):
+        errs.append(field.too_many(path, len(items), maximum))
         return False
-    for i, value in enumerate(found or ()):
+    for i, value in enumerate(items or ()):
         item(errs, value, f"{path}[{i}]")
     return True
 
 
 def unique(
     errs: Errors,
-    found: Sequence[Any] | None,
+    items: Sequence[Any] | None,
     maximum: int,
     item: Item,
     path: str,
     key: Callable[[Any], str] = str,
 ) -> None:
-    if not limited(errs, found, maximum, item, path):
+    if not limited(errs, items, maximum, item, path):
         return
     seen: set[str] = set()
-    for i, value in enumerate(found or ()):
+    for i, value in enumerate(items or ()):
         name = key(value)
         if name in seen:
             errs.append(field.duplicate(f"{path}[{i}]", name))
@@ -61,12 +61,12 @@ def unique(
 
 
 def limited_map(
-    errs: Errors, found: Mapping[str, Any] | None, maximum: int, longest: int, key: Item, item: Item, path: str
+    errs: Errors, entries: Mapping[str, Any] | None, maximum: int, longest: int, key: Item, item: Item, path: str
 ) -> None:
-    if found and 0 <= maximum < len(found):
-        errs.append(field.too_many(path, len(found), maximum))
+    if entries and 0 <= maximum < len(entries):
+        errs.append(field.too_many(path, len(entries), maximum))
         return
-    for name, value in (found or {}).items():
+    for name, value in (entries or {}).items():
         key(errs, name, path)
         item(errs, value or {}, f"{path}[{shortened(name, longest)}]")
 
@@ -139,7 +139,7 @@ def full_device_name(errs: Errors, name: str, path: str) -> None:
         errs.append(field.invalid(path, name, text))
 
 
-def selectors(errs: Errors, found: Sequence[Object] | None, path: str, stored: bool = False) -> None:
+def selectors(errs: Errors, items: Sequence[Object] | None, path: str, stored: bool = False) -> None:
     def item(errs: Errors, selector: Object, at: str) -> None:
         cel = selector.get("cel")
         if cel is None:
@@ -151,7 +151,7 @@ def selectors(errs: Errors, found: Sequence[Object] | None, path: str, stored: b
         else:
             check(errs, Expression(text, Use.DEVICE_SELECTOR, stored=stored), f"{at}.cel.expression")
 
-    limited(errs, found, MAX_SELECTORS, item, path)
+    limited(errs, items, MAX_SELECTORS, item, path)
 
 
 def configuration(errs: Errors, config: Object, path: str, stored: bool = False) -> None:
@@ -172,11 +172,11 @@ def json_object(errs: Errors, value: Any, path: str, stored: bool = False, maxim
         errs.append(field.invalid(path, "<value omitted>", "must be a valid JSON object"))
 
 
-def taint(errs: Errors, found: Object, path: str, old: Object | None = None) -> None:
-    qualified(errs, found.get("key") or "", f"{path}.key")
-    if found.get("value"):
-        invalid_all(errs, f"{path}.value", found["value"], names.label_value(found["value"]))
-    effect = found.get("effect") or ""
+def taint(errs: Errors, entry: Object, path: str, old: Object | None = None) -> None:
+    qualified(errs, entry.get("key") or "", f"{path}.key")
+    if entry.get("value"):
+        invalid_all(errs, f"{path}.value", entry["value"], names.label_value(entry["value"]))
+    effect = entry.get("effect") or ""
     if old is not None and (old.get("effect") or "") == effect:
         return
     if not effect:
@@ -185,10 +185,10 @@ def taint(errs: Errors, found: Object, path: str, old: Object | None = None) -> 
         one_of(errs, effect, f"{path}.effect", EFFECTS)
 
 
-def toleration(errs: Errors, found: Object, path: str) -> None:
-    operator, value = found.get("operator") or "", found.get("value") or ""
-    if found.get("key"):
-        qualified(errs, found["key"], f"{path}.key")
+def toleration(errs: Errors, entry: Object, path: str) -> None:
+    operator, value = entry.get("operator") or "", entry.get("value") or ""
+    if entry.get("key"):
+        qualified(errs, entry["key"], f"{path}.key")
     if operator == "Exists":
         if value:
             errs.append(field.invalid(f"{path}.value", value, "must be empty for operator `Exists`"))
@@ -198,12 +198,12 @@ def toleration(errs: Errors, found: Object, path: str) -> None:
         errs.append(field.required(f"{path}.operator"))
     else:
         errs.append(field.not_supported(f"{path}.operator", operator, ("Equal", "Exists")))
-    if found.get("effect"):
-        one_of(errs, found["effect"], f"{path}.effect", EFFECTS)
+    if entry.get("effect"):
+        one_of(errs, entry["effect"], f"{path}.effect", EFFECTS)
 
 
 def binding_conditions(errs: Errors, obj: Object, path: str) -> None:
-    """Conditions under which a pod may be bound, and those under which it must be scheduled anew."""
+    """Conditions under which a pod may be bound, and those under which it must be scheduled again."""
     wanted, failed = obj.get("bindingConditions") or [], obj.get("bindingFailureConditions") or []
     limited(errs, wanted, MAX_BINDING_CONDITIONS, qualified, f"{path}.bindingConditions")
     limited(errs, failed, MAX_BINDING_CONDITIONS, qualified, f"{path}.bindingFailureConditions")

@@ -105,15 +105,15 @@ def _max_devices(devices: Sequence[Object]) -> int:
 
 
 def _placement(errs: Errors, spec: Object) -> None:
-    found = []
+    places = []
     name, selector = spec.get("nodeName"), spec.get("nodeSelector")
     if name:
-        found.append("`nodeName`")
+        places.append("`nodeName`")
         invalid_all(errs, "spec.nodeName", name, name_is_subdomain(name))
     elif name is not None:
         errs.append(field.invalid("spec.nodeName", name, "must be either unset or set to a non-empty string"))
     if selector is not None:
-        found.append("`nodeSelector`")
+        places.append("`nodeSelector`")
         node_selector(errs, selector, "spec.nodeSelector")
         terms = selector.get("nodeSelectorTerms") or []
         if len(terms) != 1:
@@ -121,18 +121,18 @@ def _placement(errs: Errors, spec: Object) -> None:
             shown = (internal_value("NodeSelector", selector) or {})["NodeSelectorTerms"]
             errs.append(field.invalid(at, shown, text))
     for key in ("allNodes", "perDeviceNodeSelection"):
-        _only_true(errs, spec, key, found, "spec")
+        _only_true(errs, spec, key, places, "spec")
     choice = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
-    if not found:
+    if not places:
         errs.append(field.required("spec", choice))
-    elif len(found) > 1:
-        shown = f"{{{', '.join(found)}}}"
+    elif len(places) > 1:
+        shown = f"{{{', '.join(places)}}}"
         errs.append(field.invalid("spec", shown, f"{choice}, but multiple fields are set"))
 
 
-def _only_true(errs: Errors, obj: Object, key: str, found: list[str], path: str) -> None:
+def _only_true(errs: Errors, obj: Object, key: str, places: list[str], path: str) -> None:
     if obj.get(key):
-        found.append(f"`{key}`")
+        places.append(f"`{key}`")
     elif obj.get(key) is not None:
         errs.append(field.invalid(f"{path}.{key}", False, "must be either unset or set to true"))
 
@@ -145,12 +145,12 @@ def _consumption(errs: Errors, consumption: Object, path: str) -> None:
     _counters(errs, consumption, "counterSet", path)
 
 
-def _counters(errs: Errors, found: Object, key: str, path: str) -> None:
-    if not found.get(key):
+def _counters(errs: Errors, reference: Object, key: str, path: str) -> None:
+    if not reference.get(key):
         errs.append(field.required(f"{path}.{key}"))
     else:
-        label(errs, found[key], f"{path}.{key}")
-    counters = found.get("counters")
+        label(errs, reference[key], f"{path}.{key}")
+    counters = reference.get("counters")
     if not counters:
         errs.append(field.required(f"{path}.counters"))
     else:
@@ -184,7 +184,7 @@ def _device(errs: Errors, device: Object, path: str, known: dict[str, Object], p
         MAX_CONSUMED_SETS,
         _consumption,
         at,
-        lambda found: found.get("counterSet") or "",
+        lambda consumed: consumed.get("counterSet") or "",
     )
     _device_placement(errs, device, path, per_device)
     binding_conditions(errs, device, path)
@@ -199,30 +199,30 @@ def _device_placement(errs: Errors, device: Object, path: str, per_device: bool)
             )
             errs.append(field.invalid(path, None, text))
         return
-    found: list[str] = []
+    places: list[str] = []
     name = device.get("nodeName")
     if name:
-        found.append("`nodeName`")
+        places.append("`nodeName`")
         invalid_all(errs, f"{path}.nodeName", name, name_is_subdomain(name))
     elif name is not None:
         errs.append(field.invalid(f"{path}.nodeName", name, "must not be empty"))
     if device.get("nodeSelector") is not None:
-        found.append("`nodeSelector`")
+        places.append("`nodeSelector`")
         node_selector(errs, device["nodeSelector"], f"{path}.nodeSelector")
-    _only_true(errs, device, "allNodes", found, path)
+    _only_true(errs, device, "allNodes", places, path)
     text = (
         "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set "
         "to true in the ResourceSlice spec"
     )
-    if not found:
+    if not places:
         errs.append(field.required(path, text))
-    elif len(found) > 1:
-        errs.append(field.invalid(path, f"{{{', '.join(found)}}}", text))
+    elif len(places) > 1:
+        errs.append(field.invalid(path, f"{{{', '.join(places)}}}", text))
 
 
 def _attribute(errs: Errors, attribute: Object, path: str) -> None:
-    found = [key for key in ("bool", "int", "string", "version", *_LISTS) if attribute.get(key) is not None]
-    for key in found:
+    keys = [key for key in ("bool", "int", "string", "version", *_LISTS) if attribute.get(key) is not None]
+    for key in keys:
         at, value = f"{path}.{key}", attribute[key]
         if key in _LISTS and not value:
             errs.append(field.invalid(at, value, "must not be empty if specified"))
@@ -234,8 +234,8 @@ def _attribute(errs: Errors, attribute: Object, path: str) -> None:
             limited(errs, value, -1, _text, at)
         elif key == "versions":
             limited(errs, value, -1, _version, at)
-    if len(found) != 1:
-        shown: Any = _ATTRIBUTE | {_GO[key]: attribute[key] for key in found} if found else ""
+    if len(keys) != 1:
+        shown: Any = _ATTRIBUTE | {_GO[key]: attribute[key] for key in keys} if keys else ""
         errs.append(field.invalid(path, shown, "exactly one value must be specified"))
 
 

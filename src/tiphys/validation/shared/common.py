@@ -114,10 +114,10 @@ def fully_qualified_domain(errs: Errors, value: str, path: str) -> None:
             return
 
 
-def labels(errs: Errors, found: Mapping[str, str] | None, path: str) -> None:
-    if not found:
+def labels(errs: Errors, entries: Mapping[str, str] | None, path: str) -> None:
+    if not entries:
         return
-    for key, value in found.items():
+    for key, value in entries.items():
         for text in names.qualified_name(key):
             errs.append(field.invalid(path, key, text))
         for text in names.label_value(value or ""):
@@ -170,16 +170,16 @@ def sorted_map(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: value[key] for key in sorted(value)} if value is not None else None
 
 
-def condition(errs: Errors, found: Object, path: str) -> None:
+def condition(errs: Errors, entry: Object, path: str) -> None:
     """A ``metav1.Condition``."""
-    qualified(errs, found.get("type") or "", f"{path}.type")
-    one_of(errs, found.get("status") or "", f"{path}.status", ("False", "True", "Unknown"))
-    if (found.get("observedGeneration") or 0) < 0:
-        value = found["observedGeneration"]
+    qualified(errs, entry.get("type") or "", f"{path}.type")
+    one_of(errs, entry.get("status") or "", f"{path}.status", ("False", "True", "Unknown"))
+    if (entry.get("observedGeneration") or 0) < 0:
+        value = entry["observedGeneration"]
         errs.append(field.invalid(f"{path}.observedGeneration", value, "must be greater than or equal to zero"))
-    if not found.get("lastTransitionTime"):
+    if not entry.get("lastTransitionTime"):
         errs.append(field.required(f"{path}.lastTransitionTime"))
-    reason = found.get("reason") or ""
+    reason = entry.get("reason") or ""
     if not reason:
         errs.append(field.required(f"{path}.reason"))
     else:
@@ -187,13 +187,13 @@ def condition(errs: Errors, found: Object, path: str) -> None:
             errs.append(field.invalid(f"{path}.reason", reason, _REASON_TEXT))
         if names.byte_length(reason) > 1024:
             errs.append(field.too_long(f"{path}.reason", 1024))
-    if names.byte_length(found.get("message") or "") > 32 * 1024:
+    if names.byte_length(entry.get("message") or "") > 32 * 1024:
         errs.append(field.too_long(f"{path}.message", 32 * 1024))
 
 
-def conditions(errs: Errors, found: list[Object] | None, path: str) -> None:
+def conditions(errs: Errors, items: list[Object] | None, path: str) -> None:
     seen: set[str] = set()
-    for i, entry in enumerate(found or ()):
+    for i, entry in enumerate(items or ()):
         kind = entry.get("type") or ""
         if kind in seen:
             errs.append(field.duplicate(f"{path}[{i}].type", kind))
@@ -202,7 +202,7 @@ def conditions(errs: Errors, found: list[Object] | None, path: str) -> None:
 
 
 NameCheck = Callable[[str, bool], list[str]]
-"""Checks a name; the second argument tells that it is a prefix, to which more will be appended."""
+"""Checks a name; the second argument says that it is a prefix, to which more will be appended."""
 
 
 def _unprefixed(name: str, prefix: bool) -> str:

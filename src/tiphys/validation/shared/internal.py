@@ -1,6 +1,6 @@
 """Values as upstream's error messages print them: the internal form of a structure, and the difference between two.
 
-See ``internaltypes`` for the shapes. All of this runs only when there is an error to tell.
+See ``internaltypes`` for the shapes. All of this runs only when there is an error to report.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FROM_SPEC = ("HostNetwork", "HostPID", "HostIPC", "ShareProcessNamespace", "Hos
 @cache
 def _structs() -> dict[str, list[Field]]:
     """Struct → its fields as (name, name on the wire, kind); an embedded struct has no name."""
-    found: dict[str, list[Field]] = {}
+    structs: dict[str, list[Field]] = {}
     current: list[Field] = []
     for line in TABLE.strip().splitlines():
         words = line.split()
         if not line.startswith(" "):
-            current = found[words.pop(0)] = []
+            current = structs[words.pop(0)] = []
         for word in words:
             if word.startswith("@"):
                 current.append(("", "", word[1:]))
@@ -39,7 +39,7 @@ def _structs() -> dict[str, list[Field]]:
             names, _, kind = word.partition(":")
             name, _, wire = names.partition("=")
             current.append((name, wire or name[:1].lower() + name[1:], kind))
-    return found
+    return structs
 
 
 def internal_value(struct: str, value: Object | None, parent: Object | None = None) -> dict[str, Any] | None:
@@ -53,10 +53,10 @@ def internal_value(struct: str, value: Object | None, parent: Object | None = No
                 shown.update(internal_value(kind, value) or {})
             continue
         if struct == "PodSecurityContext" and name in _FROM_SPEC:
-            found = (parent or {}).get(name[0].lower() + name[1:])
+            current = (parent or {}).get(name[0].lower() + name[1:])
         else:
-            found = value.get(wire)
-        shown[name] = _convert(kind, found, value)
+            current = value.get(wire)
+        shown[name] = _convert(kind, current, value)
     return shown
 
 

@@ -159,7 +159,7 @@ def interface_address(errs: Errors, value: str, path: str) -> None:
 
 
 def warn_ip(path: str, value: str) -> list[str]:
-    """What to tell about an address that is taken, but in a form that it should not have."""
+    """The warning about an address that is accepted, but in a form that it should not have."""
     address = parse_sloppy(value)
     if address is None:
         return []
@@ -176,15 +176,17 @@ def warn_cidr(path: str, value: str) -> list[str]:
     if parsed is None:
         return []
     address, network = parsed
-    found = []
+    warnings = []
     if address != network.network_address:
         single = quote(f"{canonical(address)}/{address.max_prefixlen}")
         form = quote(cidr_text(network))
-        found.append(f"{path}: CIDR value {quote(value)} is ambiguous in this context (should be {form} or {single}?)")
+        warnings.append(
+            f"{path}: CIDR value {quote(value)} is ambiguous in this context (should be {form} or {single}?)"
+        )
     host, _, bits = value.partition("/")
     if _has_leading_zeros(host) or (len(bits) > 1 and bits[0] == "0") or _is_mapped(address):
-        found.append(f"{path}: non-standard CIDR value {quote(value)} is invalid: use {quote(cidr_text(network))}")
-    if not found and address.version == 6 and f"{address}/{bits}" != value:
+        warnings.append(f"{path}: non-standard CIDR value {quote(value)} is invalid: use {quote(cidr_text(network))}")
+    if not warnings and address.version == 6 and f"{address}/{bits}" != value:
         form = quote(f"{address}/{bits}")
-        found.append(f"{path}: IPv6 CIDR value {quote(value)} should be in RFC 5952 canonical format ({form})")
-    return found
+        warnings.append(f"{path}: IPv6 CIDR value {quote(value)} should be in RFC 5952 canonical format ({form})")
+    return warnings

@@ -32,8 +32,8 @@ _DELETION = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeri
 
 
 def meta_of(obj: Object) -> Object:
-    found: Object = obj.get("metadata") or {}
-    return found
+    meta: Object = obj.get("metadata") or {}
+    return meta
 
 
 def validate_meta(
@@ -97,12 +97,12 @@ def _common(errs: Errors, meta: Object, namespaced: bool, path: str) -> None:
         managed_fields(errs, meta["managedFields"], f"{path}.managedFields")
 
 
-def validate_annotations(errs: Errors, found: dict[str, str] | None, path: str) -> None:
+def validate_annotations(errs: Errors, annotations: dict[str, str] | None, path: str) -> None:
     """Keys are qualified names, in either case; all together must not be too large."""
-    if not found:
+    if not annotations:
         return
     total = 0
-    for key, value in found.items():
+    for key, value in annotations.items():
         for text in names.qualified_name(key.lower()):
             errs.append(field.invalid(path, key, text))
         total += names.byte_length(key) + names.byte_length(value or "")
@@ -146,12 +146,12 @@ def _owner_json(reference: Object) -> Object:
     return shown
 
 
-def _finalizers(errs: Errors, found: list[str], path: str) -> None:
-    for name in found:
+def _finalizers(errs: Errors, finalizers: list[str], path: str) -> None:
+    for name in finalizers:
         finalizer_name(errs, name, path)
-    if "orphan" in found and "foregroundDeletion" in found:
+    if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         text = "finalizer orphan and foregroundDeletion cannot be both set"
-        errs.append(field.invalid(path, found, text))
+        errs.append(field.invalid(path, finalizers, text))
 
 
 def finalizer_name(errs: Errors, name: str, path: str) -> None:
@@ -236,11 +236,11 @@ def _no_new_finalizers(errs: Errors, new: list[str], old: list[str], path: str) 
 
 def template_meta(errs: Errors, meta: Object | None, path: str) -> None:
     """Metadata of a template inside another object: labels and annotations, nothing else."""
-    found: dict[str, Any] = meta or {}
-    validate_annotations(errs, found.get("annotations"), f"{path}.annotations")
-    labels(errs, found.get("labels"), f"{path}.labels")
+    given: dict[str, Any] = meta or {}
+    validate_annotations(errs, given.get("annotations"), f"{path}.annotations")
+    labels(errs, given.get("labels"), f"{path}.labels")
     for key in META_FIELDS:
-        if key not in ("labels", "annotations") and found.get(key):
+        if key not in ("labels", "annotations") and given.get(key):
             errs.append(field.forbidden(f"{path}.{_META_PATHS.get(key, key)}", "cannot be set"))
 
 
@@ -261,6 +261,6 @@ META_FIELDS = (
     "finalizers",
     "managedFields",
 )
-"""In the order of the original's struct."""
-# The path is the name of the original's struct field with its first letter in lower case.
+"""In the order of upstream's struct."""
+# The path is the name of upstream's struct field with its first letter in lower case.
 _META_PATHS = {"uid": "uID"}

@@ -47,7 +47,7 @@ def webhook_url(errs: Errors, url: str, path: str) -> None:
 
 
 def webhook_service(errs: Errors, service: Object, path: str) -> None:
-    """A missing name is told as a missing namespace and the other way round, as the original does."""
+    """A missing name is reported as a missing namespace and vice versa, as upstream does."""
     namespace, name = service.get("name"), service.get("namespace")
     if not name:
         errs.append(field.required(f"{path}.name"))

@@ -62,13 +62,13 @@ def _ordered(value: Any, schema: Schema) -> Any:
         return {key: value[key] for key in sorted(value)}
     if schema.kind != OBJECT:
         return value
-    found = {
+    in_order = {
         name: _ordered(value[name], field.schema)
         for name, field in schema.fields.items()
         if name in value and not _left_out(value[name], field)
     }
     # What the type does not know is in its internal form, and in order already.
-    return {**found, **{name: item for name, item in value.items() if name not in schema.fields}}
+    return {**in_order, **{name: item for name, item in value.items() if name not in schema.fields}}
 
 
 def _left_out(value: Any, field: Field) -> bool:

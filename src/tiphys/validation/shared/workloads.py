@@ -19,45 +19,49 @@ from tiphys.validation.shared.common import (
 MISMATCH = "`selector` does not match template `labels`"
 
 
-def selector(errs: Errors, found: Object | None, path: str, kind: str, allow_bad_values: bool = False) -> None:
+def selector(errs: Errors, given: Object | None, path: str, kind: str, allow_bad_values: bool = False) -> None:
     """A workload's selector is there and selects something."""
-    if found is None:
+    if given is None:
         errs.append(field.required(path))
         return
-    label_selector(errs, found, path, allow_bad_values)
-    not_empty(errs, found, path, kind)
+    label_selector(errs, given, path, allow_bad_values)
+    not_empty(errs, given, path, kind)
 
 
-def not_empty(errs: Errors, found: Object | None, path: str, kind: str) -> None:
-    if found is not None and not found.get("matchLabels") and not found.get("matchExpressions"):
+def not_empty(errs: Errors, label_selector: Object | None, path: str, kind: str) -> None:
+    if (
+        label_selector is not None
+        and not label_selector.get("matchLabels")
+        and not label_selector.get("matchExpressions")
+    ):
         errs.append(field.invalid(path, {}, f"empty selector is invalid for {kind}"))
 
 
 def template_labels(template: Object) -> dict[str, str] | None:
-    found: dict[str, str] | None = (template.get("metadata") or {}).get("labels")
-    return found
+    labels: dict[str, str] | None = (template.get("metadata") or {}).get("labels")
+    return labels
 
 
-def matches(found: Object | None, labels: dict[str, str] | None) -> bool | None:
+def matches(label_selector: Object | None, labels: dict[str, str] | None) -> bool | None:
     """Whether the selector matches; None if it is no selector at all. No selector matches nothing, an empty one all."""
-    if found is None:
+    if label_selector is None:
         return False
-    wanted = found.get("matchLabels") or {}
+    wanted = label_selector.get("matchLabels") or {}
     if any(names.qualified_name(key) or names.label_value(value or "") for key, value in wanted.items()):
         return None
-    if not found.get("matchExpressions"):
+    if not label_selector.get("matchExpressions"):
         have = labels or {}
         return all(have.get(key) == value for key, value in wanted.items())
     try:
-        return selector_from_object(found).matches(labels or {})
+        return selector_from_object(label_selector).matches(labels or {})
     except SelectorError:
         return None
 
 
-def matches_template(errs: Errors, found: Object | None, template: Object, path: str) -> bool:
+def matches_template(errs: Errors, label_selector: Object | None, template: Object, path: str) -> bool:
     """Report a template that the selector does not match; false if the selector is broken."""
     have = template_labels(template)
-    verdict = matches(found, have)
+    verdict = matches(label_selector, have)
     if verdict is False:
         errs.append(field.invalid(f"{path}.metadata.labels", sorted_map(have), MISMATCH))
     return verdict is not None
