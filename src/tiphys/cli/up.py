@@ -23,12 +23,13 @@ from tiphys.cli.programs import preload_apiserver, preload_others, programs
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
-from tiphys.cluster import kubeconfig, lifecycle, machine
+from tiphys.cluster import failures, kubeconfig, lifecycle, machine
 from tiphys.cluster.pki import ensure_pki
 from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
 from tiphys.cluster.supervisor import Supervisor
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
+from tiphys.wire.hostaddress import is_own_address
 
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.03
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _options().parse_args(argv)
     console = Console(quiet=arguments.quiet)
     try:
-        settings = resolve(arguments)
+        settings = resolve(arguments, console)
     except SettingsError as error:
         fail(error)
     if lifecycle.supervisor_pid(settings):
@@ -47,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
         found = machine.problems(settings)
     if found:
         fail("this machine cannot run a cluster yet:", *(f"  - {problem}" for problem in found))
+    for remark in machine.remarks(settings):
+        console.say(f"  ! {remark}")
     try:
         with console.step("Making certificates and kubeconfigs"), lifecycle.beside(lambda: prepare(settings)):
             preload_apiserver()
@@ -88,8 +91,8 @@ def _options() -> argparse.ArgumentParser:
     return options
 
 
-def resolve(arguments: argparse.Namespace) -> Settings:
-    """The cluster's settings: those of its first `up`, with what this call's flags change."""
+def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
+    """The cluster's settings: those of its first `up`, with what this call's flags and the machine's address change."""
     data_dir = arguments.data_dir.absolute()
     existing = Settings.load(data_dir)
     if existing is None:
@@ -101,6 +104,9 @@ def resolve(arguments: argparse.Namespace) -> Settings:
         )
     elif arguments.node_name not in (None, existing.node_name):
         raise SettingsError(f"the node of this cluster is {existing.node_name}; to rename it, `tiphys reset` first")
+    elif arguments.node_ip is None and not is_own_address(existing.node_ip):
+        arguments.node_ip = machine.node_address()
+        console.say(f"  ! This machine no longer has {existing.node_ip}: the node moves to {arguments.node_ip}.")
     return existing.changed(
         run_dir=arguments.run_dir and arguments.run_dir.absolute(),
         port=arguments.port,
@@ -209,11 +215,12 @@ async def _node_ready(client: Client, name: str) -> bool:
 
 async def _pause(settings: Settings, deadline: float) -> None:
     if not lifecycle.supervisor_pid(settings):
-        fail("the supervisor ended; see `tiphys logs supervisor`")
+        fail("the supervisor ended", *failures.last_words(settings.logs, ["supervisor"]))
     if time.monotonic() > deadline:
         states = lifecycle.component_states(settings)
         ill = [f"  {name}: {c['state']}, {c['lastExit']}" for name, c in states.items() if c["state"] != "running"]
-        fail(f"not ready after {READY_SECONDS:.0f} s; see `tiphys status` and `tiphys logs COMPONENT`", *ill)
+        words = failures.last_words(settings.logs, failures.guilty(states))
+        fail(f"not ready after {READY_SECONDS:.0f} s; see `tiphys status` and `tiphys logs COMPONENT`", *ill, *words)
     await asyncio.sleep(POLL_SECONDS)
 
 

@@ -142,7 +142,8 @@ def _current(path: Path, settings: Settings, authority: Authority, now: datetime
         certificate.verify_directly_issued_by(authority.certificate)
     except (OSError, KeyError, ValueError, TypeError, InvalidSignature):
         return False
-    return server == settings.server and (certificate.not_valid_after_utc - now).days >= RENEW_BEFORE_DAYS
+    current = certificate.not_valid_before_utc <= now
+    return server == settings.server and current and (certificate.not_valid_after_utc - now).days >= RENEW_BEFORE_DAYS
 
 
 def _entry(config: Config, part: str, name: str) -> Config:

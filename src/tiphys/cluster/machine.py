@@ -10,10 +10,13 @@ import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
+
 from tiphys.cluster.settings import Settings, SettingsError
-from tiphys.wire.hostaddress import host_address
+from tiphys.wire.hostaddress import host_address, routed_address
 
 PACKAGES: dict[str, str] = {
     "containerd": "containerd",
@@ -26,6 +29,13 @@ PACKAGES: dict[str, str] = {
     "busybox": "busybox-static",
 }
 """Programs that a node runs, each with the Debian package that brings it."""
+
+LONGEST_SOCKET_PATH = 104
+"""Bytes: containerd refuses longer ones; the kernel's limit is 107."""
+LONGEST_NODE_NAME = 64 - len("system:node:")
+"""A certificate's common name has at most 64 characters (RFC 5280, ub-common-name)."""
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NODE_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 CNI_DIRECTORIES = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
@@ -48,7 +58,8 @@ def problems(settings: Settings) -> list[Problem]:
         return [
             Problem("Tiphys runs containers, and needs root for it.", "Run it as root, for example: sudo tiphys up")
         ]
-    return [*_missing_programs(), *_cgroups(), *_ports(settings)]
+    checks = (_node_name(settings), _paths(settings), _executable(settings), _clock(settings))
+    return [*_missing_programs(), *_cgroups(), *_ports(settings), *(problem for check in checks for problem in check)]
 
 
 def _missing_programs() -> Iterator[Problem]:
@@ -134,17 +145,111 @@ def _listener_inode(port: int) -> str | None:
     return None
 
 
-def node_address() -> str:
-    """The address that the machine's default route uses, or that of its first interface that is up.
+def _node_name(settings: Settings) -> Iterator[Problem]:
+    name = settings.node_name
+    remedy = "Choose a name for the node with --node-name."
+    if _NODE_NAME.fullmatch(name) is None:
+        yield Problem(f"The node's name {name!r} is no DNS name of lower-case letters, digits, '-' and '.'.", remedy)
+    elif len(name) > LONGEST_NODE_NAME:
+        yield Problem(
+            f"The node's name has {len(name)} characters; a certificate has room for {LONGEST_NODE_NAME}.", remedy
+        )
 
-    Raises ``SettingsError`` where there is none but loopback.
+
+def _paths(settings: Settings) -> Iterator[Problem]:
+    longest = os.fspath(settings.containerd_socket) + ".ttrpc"
+    if len(os.fsencode(longest)) > LONGEST_SOCKET_PATH:
+        yield Problem(
+            f"The path of a socket, {longest}, is longer than {LONGEST_SOCKET_PATH} bytes.",
+            "Choose a shorter folder with --data-dir, or one for the sockets alone with --run-dir.",
+        )
+
+
+def _executable(settings: Settings) -> Iterator[Problem]:
+    for folder, flag in ((settings.data_dir, "--data-dir"), (settings.run_dir, "--run-dir")):
+        top = existing_part(folder)
+        if os.statvfs(top).f_flag & os.ST_NOEXEC:
+            yield Problem(
+                f"{folder} is on a file system that is mounted noexec, and containers run programs from it.",
+                f"Choose another folder with {flag}, or mount it so: mount -o remount,exec MOUNTPOINT",
+            )
+
+
+def _clock(settings: Settings) -> Iterator[Problem]:
+    """Of a cluster that was made before: its certificates must be good at the time that this machine thinks it is."""
+    try:
+        authority = x509.load_pem_x509_certificate((settings.pki / "ca.crt").read_bytes())
+    except (OSError, ValueError):  # not made yet; one that is damaged is named when it is used
+        return
+    now, start, end = datetime.now(UTC), authority.not_valid_before_utc, authority.not_valid_after_utc
+    if now < start:
+        yield Problem(
+            f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC; the cluster's certificates start at"
+            f" {start:%Y-%m-%d %H:%M} UTC.",
+            "Set the clock, for example: timedatectl set-ntp true",
+        )
+    elif now > end:
+        yield Problem(
+            f"The cluster's certificate authority ended at {end:%Y-%m-%d %H:%M} UTC; this machine's clock says"
+            f" {now:%Y-%m-%d %H:%M} UTC.",
+            "If the clock is wrong, set it; if not, make the cluster anew: tiphys reset",
+        )
+
+
+def remarks(settings: Settings) -> list[Problem]:
+    """What a cluster can live with, and its user should know."""
+    found = []
+    if (host := socket.gethostname()) != settings.node_name and settings.node_name == node_name():
+        found.append(
+            Problem(
+                f"This host's name {host!r} is no DNS name, so the node is called {settings.node_name}.",
+                "Another name can be chosen with --node-name.",
+            )
+        )
+    if _is_overlay(settings.data_dir):
+        found.append(
+            Problem(
+                f"{settings.data_dir} is on overlayfs, which cannot hold another: each container copies its image.",
+                "A folder on a disk is faster; choose one with --data-dir.",
+            )
+        )
+    return found
+
+
+def _is_overlay(folder: Path) -> bool:
+    """Whether the mount that holds a folder is an overlayfs, as in a container."""
+    device = os.stat(existing_part(folder)).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        words = line.split()
+        if words[2] == wanted:
+            return words[words.index("-") + 1] == "overlay"
+    return False
+
+
+def existing_part(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(part for part in (path, *path.parents) if part.exists())
+
+
+def node_address() -> str:
+    """The address that the machine's IPv4 default route uses.
+
+    Raises ``SettingsError`` if there is none: which of several addresses is the node's, its user has to say then.
     """
-    if address := host_address():
+    if address := routed_address():
         return address
-    raise SettingsError("this machine has no address but loopback; set up an interface, or name one with --node-ip")
+    if address := host_address():
+        raise SettingsError(
+            "this machine has no IPv4 default route, which would say which address is the node's; add one"
+            f" (ip route add default via GATEWAY), or name an address, for example --node-ip {address}"
+        )
+    raise SettingsError(
+        "this machine has no IPv4 address but loopback; set up an interface, or name an address with --node-ip"
+    )
 
 
 def node_name() -> str:
     """The host's name as a node's name: lower case, and only what a DNS name may have."""
-    name = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.")
-    return name or "node"
+    labels = (re.sub(r"[^a-z0-9-]+", "-", label).strip("-") for label in socket.gethostname().lower().split("."))
+    return ".".join(label for label in labels if label) or "node"

@@ -1,7 +1,7 @@
 """Certificates and keys, made on the spot: kubeadm's files and names, with elliptic-curve keys.
 
 Source: https://kubernetes.io/docs/setup/best-practices/certificates/. Each certificate is made anew where it is
-missing, does not match its key or its authority, lacks an address, or ends within 30 days.
+missing, does not match its key or its authority, lacks an address, has not started, or ends within 30 days.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _good(
         return False
     if found.public_key() != private.public_key():
         return False
-    if found.not_valid_after_utc - now < timedelta(days=RENEW_BEFORE_DAYS):
+    if found.not_valid_before_utc > now or found.not_valid_after_utc - now < timedelta(days=RENEW_BEFORE_DAYS):
         return False
     return set(names) <= set(_names_of(found)) and set(usages) <= _usages_of(found)
 

@@ -74,19 +74,33 @@ def _in_bundles(bundles: Path) -> Iterator[int]:
 
 
 def _in_cgroups(owners: frozenset[str]) -> Iterator[int]:
-    for folder in _cgroups(owners):
+    for folder in cgroups_of(owners):
         with contextlib.suppress(OSError):
             # 0 stands for a process of another process namespace
             yield from (pid for pid in map(int, (folder / "cgroup.procs").read_text().split()) if pid)
 
 
-def _cgroups(owners: frozenset[str]) -> Iterator[Path]:
+def cgroups_of(owners: frozenset[str]) -> Iterator[Path]:
     """The cgroups of all hierarchies that are named after one of ``owners``, and those below them."""
     for folder, inner, _ in os.walk(_CGROUPS):
         ours = [name for name in inner if owner_of(name) in owners]
         inner[:] = [name for name in inner if name not in ours]
         for name in ours:
             yield from (Path(below) for below, _, _ in os.walk(os.path.join(folder, name)))
+
+
+def another_kubelet_runs(processes: Path = Path("/proc")) -> bool:
+    """Whether any kubelet runs on this machine, ours or upstream's: it may make a pod's cgroup at any time."""
+    return any(_is_kubelet(entry) for entry in processes.iterdir() if entry.name.isdigit())
+
+
+def _is_kubelet(process: Path) -> bool:
+    """By its title, its program, or as a command of ours."""
+    try:
+        words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return False
+    return words[0] == b"tiphys: kubelet" or os.path.basename(words[0]) == b"kubelet" or b"kubelet" in words[1:3]
 
 
 def owner_of(cgroup: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tiphys.cluster import kubeconfig, network, pods
 from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_machine
-from tiphys.cluster.processes import traces
+from tiphys.cluster.processes import Traces, another_kubelet_runs, cgroups_of, traces
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.volumes.mounts import unmount_below
@@ -20,9 +22,9 @@ def remove_everything(settings: Settings) -> list[str]:
     Each part is tried whatever became of the one before, and a second call goes on where one stopped.
     """
     problems: list[str] = []
+    ours = traces(settings.run_dir / "containerd", settings.kubelet_dir)
     if settings.containerd_root.exists():
         config = settings_for_machine(settings.data_dir, settings.run_dir)
-        ours = traces(config.state, settings.kubelet_dir)
         try:
             pods.remove_pods(settings)
         except (ContainerdError, RuntimeFailure, OSError) as error:
@@ -30,7 +32,7 @@ def remove_everything(settings: Settings) -> list[str]:
         problems += remove_leftovers(config, network.pod_network(settings), ours)
     problems += network.remove_service_rules()
     problems += _unmount(settings.data_dir, settings.run_dir)
-    _remove_cgroups()
+    _remove_cgroups(ours)
     _remove_context(settings, problems)
     for folder in (settings.data_dir, settings.run_dir):
         problems += _remove_folder(folder)
@@ -60,11 +62,28 @@ def _remove_folder(folder: Path) -> list[str]:
     return []
 
 
-def _remove_cgroups() -> None:
-    """Remove the pods' cgroups, as far as nothing is in them: another kubelet on the machine keeps its own."""
-    for top in [*Path("/sys/fs/cgroup").glob("kubepods*"), *Path("/sys/fs/cgroup").glob("*/kubepods*")]:
-        for folder in sorted((p for p in top.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        with contextlib.suppress(OSError):
-            top.rmdir()
+def _remove_cgroups(ours: Traces, mount: Path = Path("/sys/fs/cgroup")) -> None:
+    """Remove our pods' cgroups, and those of all pods, as far as nothing is in them, if no other kubelet needs them.
+
+    Another cluster makes and removes cgroups beside ours meanwhile: each may be gone when it is looked at.
+    """
+    for folder in sorted(cgroups_of(ours.owners), key=lambda path: -len(path.parts)):
+        _remove_cgroup(folder)
+    if another_kubelet_runs():
+        return
+    for top in list(_tops(mount)):
+        for name, _, _ in os.walk(top, topdown=False):
+            _remove_cgroup(name)
+
+
+def _tops(mount: Path) -> Iterator[str]:
+    """The cgroups of all pods: one in a unified hierarchy, one for each controller in the old ones."""
+    for folder, inner, _ in os.walk(mount):
+        yield from (os.path.join(folder, name) for name in inner if name.startswith("kubepods"))
+        if folder != str(mount):
+            inner.clear()
+
+
+def _remove_cgroup(folder: Path | str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)

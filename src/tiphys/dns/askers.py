@@ -6,10 +6,10 @@ Source: RFC 5358
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Sequence
 
 from tiphys.runtime.clock import Clock
+from tiphys.wire.hostaddress import is_own_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -35,7 +35,7 @@ class Askers:
             return known[1]
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        allowed = self._is_inside(address) or is_own(address)
+        allowed = self._is_inside(address) or is_own_address(address)
         self._known[address] = (now + _SECONDS, allowed)
         return allowed
 
@@ -44,14 +44,3 @@ class Askers:
         if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
             host = host.ipv4_mapped
         return any(host in network for network in self._networks)
-
-
-def is_own(address: str) -> bool:
-    """Whether it is one of this machine's addresses: those that a socket can be bound to."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address.partition("%")[0], 0))
-        except OSError:
-            return False
-    return True

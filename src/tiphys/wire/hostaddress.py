@@ -13,13 +13,28 @@ _SIOCGIFADDR = 0x8915
 
 def host_address(family: socket.AddressFamily = socket.AF_INET) -> str | None:
     """The address of the default route, or that of the first interface that is up; None if there is only loopback."""
+    return routed_address(family) or (_first_interface_address() if family == socket.AF_INET else None)
+
+
+def routed_address(family: socket.AddressFamily = socket.AF_INET) -> str | None:
+    """The address that packets to the outside carry; None if no route leads there."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((_OUTSIDE[family], 9))
-            return str(probe.getsockname()[0])
         except OSError:
-            pass
-    return _first_interface_address() if family == socket.AF_INET else None
+            return None
+        return str(probe.getsockname()[0])
+
+
+def is_own_address(address: str) -> bool:
+    """Whether it is one of this machine's addresses: those that a socket can be bound to."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address.partition("%")[0], 0))
+        except OSError:
+            return False
+    return True
 
 
 def _first_interface_address() -> str | None:

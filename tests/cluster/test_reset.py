@@ -1,0 +1,71 @@
+"""Cgroups at reset: ours are removed, and another cluster's are left alone, whatever it does meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tiphys.cluster import processes, reset
+from tiphys.cluster.processes import Traces
+
+
+@pytest.fixture
+def hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders as the kernel has them, without its files: an empty one can be removed, another one cannot."""
+    for name in ("kubepods/burstable/podours/abc", "kubepods/besteffort/podtheirs/def", "cpu/kubepods/podours"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(processes, "_CGROUPS", tmp_path)
+    return tmp_path
+
+
+def left(mount: Path) -> list[str]:
+    return sorted(str(path.relative_to(mount)) for path in mount.rglob("*") if not any(path.iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("another", "expected"),
+    [
+        (True, ["cpu/kubepods", "kubepods/besteffort/podtheirs/def", "kubepods/burstable"]),
+        (False, ["cpu"]),
+    ],
+)
+def test_only_our_pods_cgroups_are_removed_while_another_kubelet_runs(
+    hierarchy: Path, monkeypatch: pytest.MonkeyPatch, another: bool, expected: list[str]
+) -> None:
+    monkeypatch.setattr(reset, "another_kubelet_runs", lambda: another)
+    reset._remove_cgroups(Traces(hierarchy, frozenset({"ours"})), hierarchy)
+    assert left(hierarchy) == expected
+
+
+def test_a_cgroup_that_another_cluster_removes_meanwhile_does_not_matter(
+    hierarchy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every folder that the walk lists, all that it has not looked at yet is gone."""
+    monkeypatch.setattr(reset, "another_kubelet_runs", lambda: False)
+    listed, scandir = [], os.scandir
+
+    def scan(folder: str) -> object:
+        listed.append(folder)
+        if len(listed) == 3:
+            shutil.rmtree(hierarchy / "kubepods", ignore_errors=True)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    reset._remove_cgroups(Traces(hierarchy, frozenset({"ours"})), hierarchy)
+    monkeypatch.undo()
+    assert len(listed) > 3
+
+
+def test_kubelets_are_known_by_their_command_lines(tmp_path: Path) -> None:
+    lines = {1: b"/sbin/init\0", 2: b"vim\0kubelet.conf\0", 3: b""}
+    for pid, line in lines.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cmdline").write_bytes(line)
+    (tmp_path / "self").mkdir()
+    assert not processes.another_kubelet_runs(tmp_path)
+    for line in (b"tiphys: kubelet\0\0\0", b"/usr/bin/kubelet\0--v=2\0", b"python3\0/usr/bin/tiphys\0kubelet\0"):
+        (tmp_path / "3" / "cmdline").write_bytes(line)
+        assert processes.another_kubelet_runs(tmp_path), line
