@@ -12,7 +12,7 @@ import pytest
 from tests.apiserver.apiworld import World, config_map, run
 from tests.faults import Fault, Injected
 from tiphys.api.object import Object
-from tiphys.apiserver.storage.watchers import Group
+from tiphys.apiserver.storage.watchers import WatcherGroup
 from tiphys.store.backend import Put
 from tiphys.wire.memory import MemorySink
 
@@ -128,9 +128,9 @@ def test_a_callback_that_raises_once_stops_nobody(place: str) -> None:
 
 
 def test_a_watch_that_cannot_be_shown_ends_with_an_error_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    render = Group.render
+    render = WatcherGroup.render
 
-    def failing(group: Group, changes: Any) -> bytes:
+    def failing(group: WatcherGroup, changes: Any) -> bytes:
         if group.selection.labels is not None:
             raise Injected("no webhook")
         return render(group, changes)
@@ -138,7 +138,7 @@ def test_a_watch_that_cannot_be_shown_ends_with_an_error_and_no_other_does(monke
     async def work(world: World) -> None:
         bad = await Watching(world, f"{MAPS}?watch=1&labelSelector=a").start()
         good = await Watching(world, f"{MAPS}?watch=1").start()
-        monkeypatch.setattr(Group, "render", failing)
+        monkeypatch.setattr(WatcherGroup, "render", failing)
         await world.raw("POST", MAPS, config_map("x", a="b"))
         await world.clock.sleep(1)
         assert bad.task.done()

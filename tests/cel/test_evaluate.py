@@ -134,10 +134,15 @@ def test_errors(text: str, told: str | None) -> None:
 )
 def test_cost_of_a_run(text: str, cost: int) -> None:
     from tiphys.cel.declarations import AUTHORIZER
-    from tiphys.cel.library.authorizer import Answer, Authorizer, Question
+    from tiphys.cel.library.authorizer import Answer, AuthorizerValue, Question
 
     wider = ENVIRONMENT.extend({"authorizer": AUTHORIZER})
-    variables = {"object": OBJECT, "x": 7, "s": "abc", "authorizer": Authorizer(lambda _: Answer(True), Question())}
+    variables = {
+        "object": OBJECT,
+        "x": 7,
+        "s": "abc",
+        "authorizer": AuthorizerValue(lambda _: Answer(True), Question()),
+    }
     assert Program(wider.compile(text)).run(variables)[1] == cost
 
 

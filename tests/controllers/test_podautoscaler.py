@@ -16,7 +16,7 @@ from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.manager import ControllerManager
 from tiphys.controllers.podautoscaler import replicas
-from tiphys.controllers.podautoscaler.behavior import Bounds, Decision, History, decide
+from tiphys.controllers.podautoscaler.behavior import Bounds, History, ScalingDecision, decide
 from tiphys.controllers.podautoscaler.metrics import seconds, used
 from tiphys.controllers.podautoscaler.replicas import CannotCompute, PodMetric, Startup, Tolerance
 from tiphys.testing import Cluster
@@ -140,11 +140,11 @@ def test_reading_pod_metrics() -> None:
 
 
 def test_without_behavior() -> None:
-    def ask(current: int, wanted: int, *recent: tuple[float, int]) -> Decision:
+    def ask(current: int, wanted: int, *recent: tuple[float, int]) -> ScalingDecision:
         return decide(History(list(recent)), current, wanted, Bounds(2, 10), None, 300, NOW)
 
     assert ask(3, 5).replicas == 5
-    assert ask(2, 9) == Decision(4, ("ReadyForNewScale", ask(3, 5).able[1]), ask(2, 9).limited, True)
+    assert ask(2, 9) == ScalingDecision(4, ("ReadyForNewScale", ask(3, 5).able[1]), ask(2, 9).limited, True)
     assert ask(2, 9).limited[0] == "ScaleUpLimit"
     assert ask(8, 99).limited[0] == "TooManyReplicas"
     assert ask(3, 1).limited[0] == "TooFewReplicas"

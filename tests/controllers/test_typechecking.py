@@ -15,7 +15,7 @@ from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.cel.openapitypes import kind_type
 from tiphys.controllers.admissionpolicies import checking
-from tiphys.controllers.admissionpolicies.checking import Context
+from tiphys.controllers.admissionpolicies.checking import PolicyContext
 from tiphys.testing import Cluster
 
 GROUP = "admissionregistration.k8s.io/v1"
@@ -31,7 +31,7 @@ def type_of(gvk: GroupVersionKind, name: str) -> Any:
 
 def test_warnings_are_those_of_upstream() -> None:
     kinds = tuple((gvk, type_of(gvk, gvk.kind)) for gvk in (CONFIG_MAP, DEPLOYMENT))
-    context = Context(kinds, has_params=True, params=type_of(CONFIG_MAP, "Params"))
+    context = PolicyContext(kinds, has_params=True, params=type_of(CONFIG_MAP, "Params"))
     found = [warning for warning in checking.check(RECORDED, context) if warning is not None]
     assert found == RECORDED["warnings"]
 

@@ -10,7 +10,7 @@ from tiphys.scheduler.framework.podinfo import PodInfo, QueuedPod
 from tiphys.scheduler.framework.status import Status, unresolvable
 from tiphys.scheduler.plugins.priority_sort import PrioritySort
 from tiphys.scheduler.plugins.scheduling_gates import SchedulingGates
-from tiphys.scheduler.queue import Place, SchedulingQueue
+from tiphys.scheduler.queue import QueuePlace, SchedulingQueue
 
 NODE_ADDED = ClusterEvent(Resource.NODE, Action.ADD)
 POD_DELETED = ClusterEvent(Resource.ASSIGNED_POD, Action.DELETE)
@@ -57,7 +57,7 @@ def test_only_events_that_help_bring_a_pod_back() -> None:
     queue.add(info("p"), 0)
     rejected(queue, 0, "Fit")
     assert not queue.happened(NODE_ADDED, None, None, 5)
-    assert queue.size(Place.UNSCHEDULABLE) == 1
+    assert queue.size(QueuePlace.UNSCHEDULABLE) == 1
     assert queue.happened(POD_DELETED, None, None, 5)
     assert queue.pop(5) is not None
 
@@ -80,12 +80,12 @@ def test_back_off_doubles_up_to_ten_seconds() -> None:
         queued = rejected(queue, now, "Fit")
         assert queued.pod.name == "p"
         queue.happened(POD_DELETED, None, None, now)
-        assert queue.size(Place.BACKOFF) == 1
+        assert queue.size(QueuePlace.BACKOFF) == 1
         wakeup = queue._backoff_ends(queued)
         waits.append(wakeup - now)
         now = wakeup
         queue.flush(now)
-        assert queue.size(Place.ACTIVE) == 1
+        assert queue.size(QueuePlace.ACTIVE) == 1
     assert waits == [1, 2, 4, 8, 10, 10]
 
 
@@ -94,7 +94,7 @@ def test_a_pod_that_backs_off_is_tried_where_nothing_else_is_to_do() -> None:
     queue.add(info("p"), 0)
     rejected(queue, 0, "Fit")
     queue.happened(POD_DELETED, None, None, 0)
-    assert queue.size(Place.BACKOFF) == 1
+    assert queue.size(QueuePlace.BACKOFF) == 1
     queue.add(info("other"), 0)
     assert [queue.pop(0).pod.name for _ in range(2)] == ["other", "p"]  # type: ignore[union-attr]
 
@@ -103,7 +103,7 @@ def test_errors_back_off_without_waiting_for_events_but_are_not_hurried() -> Non
     queue = make()
     queue.add(info("p"), 0)
     rejected(queue, 0)
-    assert queue.size(Place.BACKOFF) == 1
+    assert queue.size(QueuePlace.BACKOFF) == 1
     assert queue.pop(0.5) is None
     assert queue.next_wakeup() == 1
     queue.flush(1)
@@ -116,7 +116,7 @@ def test_after_five_minutes_it_is_tried_in_any_case() -> None:
     queue.flush(0)
     rejected(queue, 0, "Fit")
     queue.flush(299)
-    assert queue.size(Place.UNSCHEDULABLE) == 1
+    assert queue.size(QueuePlace.UNSCHEDULABLE) == 1
     queue.flush(330)
     assert queue.pop(330) is not None
 
@@ -137,7 +137,7 @@ def test_an_update_that_does_not_help_only_replaces_the_pod() -> None:
     queue.add(info("p"), 0)
     rejected(queue, 0, "Fit")
     queue.update(info("p", labels={"a": "b"}), [ClusterEvent(Resource.POD, Action.UPDATE_LABEL)], 5)
-    assert queue.size(Place.UNSCHEDULABLE) == 1
+    assert queue.size(QueuePlace.UNSCHEDULABLE) == 1
     queue.happened(POD_DELETED, None, None, 5)
     popped = queue.pop(5)
     assert popped is not None
@@ -155,7 +155,7 @@ def test_deleted_pods_are_gone_from_everywhere() -> None:
     queue.flush(1000)
     assert queue.pop(1000) is None
     assert len(queue) == 0
-    assert [queue.size(place) for place in Place] == [0, 0, 0]
+    assert [queue.size(place) for place in QueuePlace] == [0, 0, 0]
 
 
 def test_pre_enqueue_is_asked_again_for_pods_that_come_back() -> None:

@@ -17,3 +17,30 @@ def test_an_api_object_has_one_name() -> None:
         and any(isinstance(name, ast.Name) and name.id == "Object" for name in node.targets)
     ]
     assert aliases == ["tiphys.api.object"]
+
+
+ALLOWED_IN_THREE = frozenset[str]()
+"""Names of public classes that more than two packages may have, each because a specification names it so everywhere."""
+
+
+def packages_by_class(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """By name of a public class, the packages (folders) that define one."""
+    packages: dict[str, set[str]] = {}
+    folders = {module.rpartition(".")[0] for module in modules}
+    for module, tree in modules.items():
+        package = module if module in folders else module.rpartition(".")[0]
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                packages.setdefault(node.name, set()).add(package)
+    return packages
+
+
+def test_no_class_name_is_used_in_more_than_two_packages() -> None:
+    crowded = {name: sorted(places) for name, places in packages_by_class(trees()).items() if len(places) > 2}
+    assert {name: places for name, places in crowded.items() if name not in ALLOWED_IN_THREE} == {}
+    assert ALLOWED_IN_THREE - crowded.keys() == set(), "these need no exception"
+
+
+def test_how_packages_are_counted() -> None:
+    texts = {"p": "", "p.a": "class A: ...", "p.b": "class A: ...\nclass _B: ...", "q.a": "class A: ...", "q": ""}
+    assert packages_by_class({name: ast.parse(text) for name, text in texts.items()}) == {"A": {"p", "q"}}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
-from tiphys.store.autocompact import Periodic, Revisions, run
+from tiphys.store.autocompact import Periodic, RevisionWindow, run
 from tiphys.store.backend import Put
 from tiphys.store.memory import MemoryBackend
 
@@ -18,7 +18,7 @@ def test_periodic_keeps_so_much_history() -> None:
 
 
 def test_revisions_keeps_so_many() -> None:
-    policy = Revisions(10)
+    policy = RevisionWindow(10)
     assert [policy.due(0, revision) for revision in (5, 10, 25)] == [0, 0, 15]
 
 

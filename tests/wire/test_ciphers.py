@@ -12,7 +12,7 @@ from tiphys.wire import tls
 from tiphys.wire.ciphers import openssl_list
 
 
-async def suite_of(policy: tls.Policy, offered: str) -> str:
+async def suite_of(policy: tls.TLSPolicy, offered: str) -> str:
     """The suite that a server of this policy agrees to. Raises ``ConnectionError`` for none."""
     authority = Authority()
     server_side = tls.server_context(*authority.issue("localhost", server=True), policy=policy)
@@ -35,14 +35,14 @@ GOOD = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE
 @pytest.mark.parametrize("suite", CBC)
 def test_suites_of_the_cbc_mode_are_refused(suite: str) -> None:
     with pytest.raises((ConnectionError, ssl.SSLError)):
-        asyncio.run(suite_of(tls.Policy(), suite))
+        asyncio.run(suite_of(tls.TLSPolicy(), suite))
 
 
 @pytest.mark.parametrize("suite", GOOD)
 def test_others_are_agreed_to(suite: str) -> None:
-    assert asyncio.run(suite_of(tls.Policy(), suite)) == suite
+    assert asyncio.run(suite_of(tls.TLSPolicy(), suite)) == suite
 
 
 def test_who_asks_for_the_cbc_mode_by_name_has_it() -> None:
-    policy = tls.Policy(ciphers=openssl_list(["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"]))
+    policy = tls.TLSPolicy(ciphers=openssl_list(["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"]))
     assert asyncio.run(suite_of(policy, CBC[0])) == CBC[0]

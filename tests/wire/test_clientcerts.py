@@ -38,7 +38,7 @@ async def who(request: Request) -> Response:
 
 def run(use: Callable[[Server], Awaitable[None]]) -> None:
     async def main() -> None:
-        context = tls.server_context(*SERVER_PAIR, (AUTHORITY.pem, SECOND.pem), policy=tls.Policy(asks=True))
+        context = tls.server_context(*SERVER_PAIR, (AUTHORITY.pem, SECOND.pem), policy=tls.TLSPolicy(asks=True))
         assert context.asks
         server = await serve(who, "127.0.0.1", 0, tls=context)
         try:

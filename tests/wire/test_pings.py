@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tiphys.wire.memory import stream_pair
-from tiphys.wire.spdy.frames import Kind, Reader, Writer, data_frame, ping_frame, window_update_frame
+from tiphys.wire.spdy.frames import FrameKind, Reader, Writer, data_frame, ping_frame, window_update_frame
 from tiphys.wire.spdy.pings import PingsAnswered
 
 
@@ -62,7 +62,7 @@ def test_pings_are_answered_between_frames_and_not_passed_on(seed: int) -> None:
             received += data
         assert read == passed
         answered = list(Reader().feed(received))
-        assert [frame.value for frame in answered if frame.kind is Kind.PING and frame.value & 1] == pings
+        assert [frame.value for frame in answered if frame.kind is FrameKind.PING and frame.value & 1] == pings
         others = received
         for number in pings:
             others = others.replace(ping_frame(number), b"", 1)

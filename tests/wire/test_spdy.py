@@ -12,7 +12,7 @@ from tiphys.wire.memory import MemoryStream, stream_pair
 from tiphys.wire.spdy.connection import SpdyConnection, SpdyStream
 from tiphys.wire.spdy.frames import (
     DICTIONARY,
-    Kind,
+    FrameKind,
     Reader,
     ResetStatus,
     SpdyError,
@@ -190,13 +190,13 @@ def test_a_peer_with_windows_is_not_overrun() -> None:
         client = SpdyConnection(near, server=False)
         reader, writer = Reader(), Writer()
 
-        async def frames(far: MemoryStream) -> list[Kind]:
+        async def frames(far: MemoryStream) -> list[FrameKind]:
             return [frame.kind for frame in reader.feed(await far.read())]
 
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             group.create_task(client.run())
             opening = group.create_task(client.open({"a": "b"}))
-            assert await frames(far) == [Kind.SYN_STREAM]
+            assert await frames(far) == [FrameKind.SYN_STREAM]
             far.write(writer.syn_reply(1, {}) + window_update_frame(1, 10))
             stream = await opening
             await asyncio.sleep(0)

@@ -29,7 +29,7 @@ from tiphys.apiserver.filters.bodylimit import too_large
 from tiphys.apiserver.filters.browsers import allow_origins, require_tls
 from tiphys.apiserver.filters.gate import Gate
 from tiphys.apiserver.metrics import RequestMetrics
-from tiphys.apiserver.paths.health import Health, Unhealthy, ping
+from tiphys.apiserver.paths.health import HealthPath, Unhealthy, ping
 from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.routes import Paths
 from tiphys.apiserver.paths.zpages import Pages
@@ -223,7 +223,7 @@ class APIServer:
 
     # -- health and figures
 
-    def _health(self) -> list[Health]:
+    def _health(self) -> list[HealthPath]:
         base = {"ping": ping, "log": ping, "etcd": self._check_store}
         hooks = {"poststarthook/start-apiextensions-informers": self._check_started,
                  "poststarthook/rbac/bootstrap-roles": self._check_started,
@@ -235,9 +235,11 @@ class APIServer:
         ready = {"ping": ping, "log": ping, "etcd": self._check_store, "etcd-readiness": self._check_store, **shared}
         alive = {**base, **hooks, "background-tasks": self._check_tasks_for_long}
         return [
-            Health("healthz", {**base, **hooks, **shared}),
-            Health("livez", alive),
-            Health("readyz", {**ready, "informer-sync": self._check_started, **hooks, "shutdown": self._check_running}),
+            HealthPath("healthz", {**base, **hooks, **shared}),
+            HealthPath("livez", alive),
+            HealthPath(
+                "readyz", {**ready, "informer-sync": self._check_started, **hooks, "shutdown": self._check_running}
+            ),
         ]
 
     async def _check_caches(self) -> None:

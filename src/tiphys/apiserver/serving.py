@@ -10,7 +10,7 @@ from pathlib import Path
 from tiphys.runtime.clock import Clock
 from tiphys.wire.ciphers import VERSIONS, openssl_list
 from tiphys.wire.server import Limits
-from tiphys.wire.tls import HTTP1, HTTP2_AND_1, KeyPair, Policy, ServerContext, keep_renewed, server_context
+from tiphys.wire.tls import HTTP1, HTTP2_AND_1, KeyPair, ServerContext, TLSPolicy, keep_renewed, server_context
 
 SERVICE_NAMES = ("kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost")
 
@@ -35,7 +35,7 @@ def serving(flags: argparse.Namespace, addresses: Sequence[str], clock: Clock) -
         certificate, key = flags.tls_cert_file, flags.tls_private_key_file
     suites = [name.strip() for name in flags.tls_cipher_suites.split(",") if name.strip()]
     alpn = HTTP1 if flags.disable_http2_serving else HTTP2_AND_1
-    policy = Policy(VERSIONS[flags.tls_min_version], openssl_list(suites), alpn, asks=True)
+    policy = TLSPolicy(VERSIONS[flags.tls_min_version], openssl_list(suites), alpn, asks=True)
     more = tuple(sni_pair(text) for text in flags.tls_sni_cert_key)
     authorities = client_authorities(flags.client_ca_file, flags.requestheader_client_ca_file)
     tls = server_context(certificate, key, authorities, more=more, policy=policy)

@@ -105,7 +105,7 @@ class ListNode(Node):
         return iter(self.elements)
 
 
-class Entry:
+class MapEntry:
     """An entry of a map; its ``pos`` is that of the colon."""
 
     __slots__ = ("key", "optional", "pos", "value")
@@ -117,7 +117,7 @@ class Entry:
 class MapNode(Node):
     __slots__ = ("entries",)
 
-    def __init__(self, pos: int, entries: list[Entry]) -> None:
+    def __init__(self, pos: int, entries: list[MapEntry]) -> None:
         super().__init__(pos)
         self.entries = entries
 
@@ -196,7 +196,7 @@ def clone(node: Node) -> Node:
         case ListNode():
             return ListNode(node.pos, [clone(element) for element in node.elements], node.optional)
         case MapNode():
-            entries = [Entry(e.pos, clone(e.key), clone(e.value), e.optional) for e in node.entries]
+            entries = [MapEntry(e.pos, clone(e.key), clone(e.value), e.optional) for e in node.entries]
             return MapNode(node.pos, entries)
         case StructNode():
             fields = [FieldInit(f.pos, f.name, clone(f.value), f.optional) for f in node.fields]

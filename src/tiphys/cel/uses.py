@@ -24,15 +24,15 @@ _RESULTS: dict[Use, tuple[Type, ...]] = {
 """What the uses may give; a variable may be anything."""
 
 
-class Refused(Exception):
+class UnfitExpression(Exception):
     """The expression is not for this field; ``str`` says why."""
 
 
-class NoProgram(Refused):
+class NoProgram(UnfitExpression):
     """It compiles, but cannot be run."""
 
 
-class TooExpensive(Refused):
+class TooExpensive(UnfitExpression):
     """It could cost more than is allowed."""
 
 
@@ -44,7 +44,7 @@ def compile(expression: Expression) -> Compiled:
     compiled = _compile(environment(expression), text)
     wanted = _RESULTS.get(expression.use)
     if wanted is not None and compiled.type not in wanted:
-        raise Refused(_wrong_result(wanted, compiled.type))
+        raise UnfitExpression(_wrong_result(wanted, compiled.type))
     _instantiate(compiled)
     return compiled
 
@@ -64,7 +64,7 @@ def _compile(environment: Environment, text: str) -> Compiled:
     try:
         return environment.compile(text)
     except CompileError as wrong:
-        raise Refused(f"compilation failed: {wrong}") from None
+        raise UnfitExpression(f"compilation failed: {wrong}") from None
 
 
 def environment(expression: Expression) -> Environment:
@@ -106,7 +106,7 @@ def _composed(scope: Scope, has_params: bool, has_authorizer: bool, patches: boo
 def _device_selector(text: str) -> Compiled:
     compiled = _compile(environments.device(), text)
     if compiled.type not in (types.BOOL, types.ANY):
-        raise Refused(f"must evaluate to bool or the unknown type, not {compiled.type.declared}")
+        raise UnfitExpression(f"must evaluate to bool or the unknown type, not {compiled.type.declared}")
     _instantiate(compiled)
     estimator = Estimator(_device_size, costs.call_cost)
     if estimator.cost(compiled.tree).high > environments.MAX_DEVICE_SELECTOR_COST:

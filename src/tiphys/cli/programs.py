@@ -113,7 +113,7 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
     from tiphys.store.sqlite import SQLiteBackend
     from tiphys.wire.inprocess import InProcessTransport
     from tiphys.wire.server import serve
-    from tiphys.wire.tls import Policy, client_context, server_context
+    from tiphys.wire.tls import TLSPolicy, client_context, server_context
 
     clock, pki = SystemClock(), settings.pki
     async with contextlib.AsyncExitStack() as stack:
@@ -139,7 +139,7 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
         itself = InProcessTransport(server.handler, identity=("system:apiserver", ("system:masters",)))
         await apply_bootstrap(Client(itself, user_agent="tiphys"))
         authorities = (pki / "ca.crt", pki / "front-proxy-ca.crt")
-        tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", authorities, policy=Policy(asks=True))
+        tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", authorities, policy=TLSPolicy(asks=True))
         listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls, oversized=server.oversized)
         stack.push_async_callback(listener.close)
         store_port = socket.create_server(("127.0.0.1", settings.etcd_port), backlog=512)

@@ -41,7 +41,7 @@ Ready = Callable[[], None]
 """What a component calls once, when it serves."""
 
 
-class State(StrEnum):
+class ProcessState(StrEnum):
     """The life of one process."""
 
     WAITING = "waiting"
@@ -51,16 +51,16 @@ class State(StrEnum):
     STOPPED = "stopped"
 
 
-TRANSITIONS: dict[tuple[State, str], State] = {
-    (State.WAITING, "start"): State.STARTING,
-    (State.STARTING, "ready"): State.RUNNING,
-    (State.STARTING, "exit"): State.BACKOFF,
-    (State.RUNNING, "exit"): State.BACKOFF,
-    (State.BACKOFF, "start"): State.STARTING,
-    (State.WAITING, "stop"): State.STOPPED,
-    (State.BACKOFF, "stop"): State.STOPPED,
-    (State.STARTING, "stopped"): State.STOPPED,
-    (State.RUNNING, "stopped"): State.STOPPED,
+TRANSITIONS: dict[tuple[ProcessState, str], ProcessState] = {
+    (ProcessState.WAITING, "start"): ProcessState.STARTING,
+    (ProcessState.STARTING, "ready"): ProcessState.RUNNING,
+    (ProcessState.STARTING, "exit"): ProcessState.BACKOFF,
+    (ProcessState.RUNNING, "exit"): ProcessState.BACKOFF,
+    (ProcessState.BACKOFF, "start"): ProcessState.STARTING,
+    (ProcessState.WAITING, "stop"): ProcessState.STOPPED,
+    (ProcessState.BACKOFF, "stop"): ProcessState.STOPPED,
+    (ProcessState.STARTING, "stopped"): ProcessState.STOPPED,
+    (ProcessState.RUNNING, "stopped"): ProcessState.STOPPED,
 }
 
 
@@ -82,7 +82,7 @@ class Program:
 @dataclass(slots=True)
 class _Process:
     program: Program
-    state: State = State.WAITING
+    state: ProcessState = ProcessState.WAITING
     pid: int = 0
     restarts: int = 0
     was_ready: bool = False
@@ -157,7 +157,7 @@ class Supervisor:
     def _hear(self, process: _Process) -> None:
         said = os.read(process.ready_fd, 16)
         self._close_ready(process)
-        if said and process.state is State.STARTING:
+        if said and process.state is ProcessState.STARTING:
             process.move("ready")
             process.was_ready = True
 
@@ -168,7 +168,7 @@ class Supervisor:
             process.ready_fd = -1
 
     def _until_next(self) -> float:
-        due = [p.due for p in self._processes.values() if p.state is State.BACKOFF]
+        due = [p.due for p in self._processes.values() if p.state is ProcessState.BACKOFF]
         return max(0.0, min([60.0, *(d - time.monotonic() for d in due)]))
 
     # Starting and ending.
@@ -176,8 +176,8 @@ class Supervisor:
     def _start_what_is_due(self) -> None:
         now = time.monotonic()
         for process in self._processes.values():
-            waiting = process.state is State.WAITING and self._needs_met(process)
-            if waiting or (process.state is State.BACKOFF and process.due <= now):
+            waiting = process.state is ProcessState.WAITING and self._needs_met(process)
+            if waiting or (process.state is ProcessState.BACKOFF and process.due <= now):
                 self._start(process, now)
 
     def _needs_met(self, process: _Process) -> bool:
@@ -258,7 +258,7 @@ class Supervisor:
         """End the processes, those that need others first; one that does not end in time is killed."""
         for process in self._processes.values():
             if process.pid == 0:
-                process.move("stop") if process.state is not State.STOPPED else None
+                process.move("stop") if process.state is not ProcessState.STOPPED else None
         for process in self._stop_order():
             if process.pid:
                 self._stop(process, wakeup)
@@ -305,7 +305,7 @@ class Supervisor:
                     "pid": p.pid,
                     "restarts": p.restarts,
                     "lastExit": p.last_exit,
-                    "retryIn": round(max(0.0, p.due - time.monotonic()), 1) if p.state is State.BACKOFF else 0,
+                    "retryIn": round(max(0.0, p.due - time.monotonic()), 1) if p.state is ProcessState.BACKOFF else 0,
                 }
                 for name, p in self._processes.items()
             },

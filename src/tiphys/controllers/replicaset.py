@@ -48,7 +48,7 @@ _OWNER_INDEX = "controllerUID"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ReplicaKind:
     """What differs between ReplicaSets and ReplicationControllers."""
 
     resource: ResourcePath
@@ -63,8 +63,8 @@ class Kind:
         return label_selector(selector) if self.label_selector else set_selector(selector)
 
 
-REPLICA_SET = Kind(REPLICA_SETS, "ReplicaSet", "replicaset", "replicaset-controller", True, True)
-REPLICATION_CONTROLLER = Kind(
+REPLICA_SET = ReplicaKind(REPLICA_SETS, "ReplicaSet", "replicaset", "replicaset-controller", True, True)
+REPLICATION_CONTROLLER = ReplicaKind(
     REPLICATION_CONTROLLERS,
     "ReplicationController",
     "replicationmanager",
@@ -127,7 +127,7 @@ def pods_to_delete(active: Sequence[Object], related: Sequence[Object], count: i
 class ReplicaSetController:
     """Reconciles one of the two kinds."""
 
-    def __init__(self, context: ControllerContext, kind: Kind = REPLICA_SET, workers: int | None = None) -> None:
+    def __init__(self, context: ControllerContext, kind: ReplicaKind = REPLICA_SET, workers: int | None = None) -> None:
         self._kind = kind
         self._client, self._clock = context.client, context.clock
         self._control = PodControl(context.client, context.recorder.named(kind.component))

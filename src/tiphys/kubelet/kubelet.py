@@ -47,7 +47,7 @@ from tiphys.kubelet.pod.pod_sync import PodSync
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.resize import resize_problem
 from tiphys.kubelet.pod.resizer import Resizer
-from tiphys.kubelet.pod.workers import Phase, PodWorkers
+from tiphys.kubelet.pod.workers import PodWorkers, WorkerPhase
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.recorder import PodEvents, Recorder
@@ -66,7 +66,7 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.wire.server import serve
-from tiphys.wire.tls import Policy, server_context
+from tiphys.wire.tls import TLSPolicy, server_context
 
 log = logging.getLogger(__name__)
 
@@ -330,7 +330,7 @@ class Kubelet:
         """Serve the kubelet's API; where the port is 0, the one that was given is reported."""
         config, tls = self.config, None
         if config.tls_cert is not None and config.tls_key is not None:
-            tls = server_context(config.tls_cert, config.tls_key, config.client_ca, policy=Policy(asks=True))
+            tls = server_context(config.tls_cert, config.tls_key, config.client_ca, policy=TLSPolicy(asks=True))
         server = await serve(KubeletServer(self).handle, config.address, config.port, tls=tls)
         stack.push_async_callback(server.close)
         config.port = server.port
@@ -380,7 +380,7 @@ class Kubelet:
     def _is_echo(self, old: Pod, new: Pod) -> bool:
         """Whether this is but our own status coming back. Conditions of others (readiness gates) are news."""
         return (
-            self.workers.phase(pods.uid_of(new)) is Phase.SYNC
+            self.workers.phase(pods.uid_of(new)) is WorkerPhase.SYNC
             and _only_status_changed(old, new)
             and _foreign_conditions(old) == _foreign_conditions(new)
             and not pods.is_terminal(new)
@@ -394,7 +394,7 @@ class Kubelet:
         phase = self.workers.phase(uid)
         if phase is None:
             self.status.forget(uid)
-        elif phase is Phase.FINISHED:
+        elif phase is WorkerPhase.FINISHED:
             self._forget(uid)
         else:  # deleted by force: nobody waits for it, but it must end all the same
             self.workers.kill(pod, pods.deletion_grace(pod))
@@ -447,7 +447,7 @@ class Kubelet:
 
     def _active(self) -> list[Pod]:
         """The pods that are to run."""
-        found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.phase(uid) is Phase.SYNC)
+        found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.phase(uid) is WorkerPhase.SYNC)
         return [pod for pod in found if pod is not None]
 
     def _running(self) -> list[Pod]:

@@ -28,7 +28,7 @@ LEFTOVER_AFTER = 300.0
 LEFTOVER_EVERY = 30.0
 
 
-class Place(Enum):
+class QueuePlace(Enum):
     ACTIVE = "active"
     BACKOFF = "backoff"
     UNSCHEDULABLE = "unschedulable"
@@ -37,7 +37,7 @@ class Place(Enum):
 @dataclass(slots=True)
 class _Entry:
     queued: QueuedPod
-    place: Place
+    place: QueuePlace
     ticket: int
     """The heap item that counts; older ones of the same pod are stale."""
 
@@ -69,7 +69,7 @@ class SchedulingQueue:
         self._entries: dict[str, _Entry] = {}
         self._unschedulable: dict[str, QueuedPod] = {}
         self._active, self._backoff = _Heap(), _Heap()
-        self._sizes = dict.fromkeys(Place, 0)
+        self._sizes = dict.fromkeys(QueuePlace, 0)
         self._tickets = count()
         self._next_leftovers = LEFTOVER_EVERY
 
@@ -83,7 +83,7 @@ class SchedulingQueue:
         entry = self._entries.get(uid)
         return entry.queued.pod if entry is not None else None
 
-    def size(self, place: Place) -> int:
+    def size(self, place: QueuePlace) -> int:
         return self._sizes[place]
 
     # -- coming -------------------------------------------------------------------------------------------------------
@@ -101,10 +101,10 @@ class SchedulingQueue:
         if queued.unschedulable_plugins:
             queued.unschedulable_count += 1
             queued.error_count = 0
-            self._put(queued, Place.UNSCHEDULABLE)
+            self._put(queued, QueuePlace.UNSCHEDULABLE)
         else:
             queued.error_count += 1
-            self._put(queued, Place.BACKOFF)
+            self._put(queued, QueuePlace.BACKOFF)
 
     def _enqueue(self, queued: QueuedPod, now: float) -> None:
         """Make it active, unless a plugin keeps it out."""
@@ -114,24 +114,24 @@ class SchedulingQueue:
             log.exception("a plugin failed on pod %s/%s; it is tried again", *queued.pod.key)
             queued.timestamp = now
             queued.error_count += 1
-            self._put(queued, Place.BACKOFF)
+            self._put(queued, QueuePlace.BACKOFF)
             return
         if status is not None:
             queued.gated_by = status.plugin
             queued.unschedulable_plugins.add(status.plugin)
-            self._put(queued, Place.UNSCHEDULABLE)
+            self._put(queued, QueuePlace.UNSCHEDULABLE)
             return
         queued.gated_by = ""
-        self._put(queued, Place.ACTIVE)
+        self._put(queued, QueuePlace.ACTIVE)
 
-    def _put(self, queued: QueuedPod, place: Place) -> None:
+    def _put(self, queued: QueuedPod, place: QueuePlace) -> None:
         self._remove(queued.uid)
         ticket = next(self._tickets)
         self._entries[queued.uid] = _Entry(queued, place, ticket)
         self._sizes[place] += 1
-        if place is Place.UNSCHEDULABLE:
+        if place is QueuePlace.UNSCHEDULABLE:
             self._unschedulable[queued.uid] = queued
-        elif place is Place.ACTIVE:
+        elif place is QueuePlace.ACTIVE:
             self._active.push(self._key(queued), ticket, queued.uid)
         else:
             self._backoff.push(self._backoff_ends(queued), ticket, queued.uid)
@@ -140,13 +140,13 @@ class SchedulingQueue:
 
     def pop(self, now: float) -> QueuedPod | None:
         """The next pod to try; where none is active, one that was rejected and backs off, as nothing else is to do."""
-        entry = self._head(self._active, Place.ACTIVE)
+        entry = self._head(self._active, QueuePlace.ACTIVE)
         if entry is None:
-            entry = self._head(self._backoff, Place.BACKOFF)
+            entry = self._head(self._backoff, QueuePlace.BACKOFF)
             if entry is None or entry.queued.error_count:
                 return None
             self._enqueue(entry.queued, now)
-            entry = self._head(self._active, Place.ACTIVE)
+            entry = self._head(self._active, QueuePlace.ACTIVE)
             if entry is None:
                 return None
         queued = entry.queued
@@ -156,7 +156,7 @@ class SchedulingQueue:
             queued.first_attempt = now
         return queued
 
-    def _head(self, heap: _Heap, place: Place) -> _Entry | None:
+    def _head(self, heap: _Heap, place: QueuePlace) -> _Entry | None:
         while heap.items:
             _, ticket, uid = heap.items[0]
             entry = self._entries.get(uid)
@@ -184,10 +184,10 @@ class SchedulingQueue:
             return
         queued = entry.queued
         old, queued.pod = queued.pod, pod
-        if entry.place is Place.UNSCHEDULABLE and any(self._helps(queued, event, old, pod) for event in events):
+        if entry.place is QueuePlace.UNSCHEDULABLE and any(self._helps(queued, event, old, pod) for event in events):
             self._retry(queued, now)
-        elif entry.place is Place.ACTIVE and old.priority != pod.priority:
-            self._put(queued, Place.ACTIVE)
+        elif entry.place is QueuePlace.ACTIVE and old.priority != pod.priority:
+            self._put(queued, QueuePlace.ACTIVE)
 
     def happened(self, event: ClusterEvent, old: Any, new: Any, now: float) -> bool:
         """Try again every waiting pod that the event could help; whether there was one."""
@@ -209,7 +209,7 @@ class SchedulingQueue:
 
     def _retry(self, queued: QueuedPod, now: float) -> None:
         if not queued.gated_by and not queued.pending_plugins and self._backoff_ends(queued) > now:
-            self._put(queued, Place.BACKOFF)
+            self._put(queued, QueuePlace.BACKOFF)
         else:
             self._enqueue(queued, now)
 
@@ -223,7 +223,7 @@ class SchedulingQueue:
 
     def flush(self, now: float) -> None:
         """Make active what has backed off long enough, and try again what has been unschedulable for five minutes."""
-        while (entry := self._head(self._backoff, Place.BACKOFF)) is not None:
+        while (entry := self._head(self._backoff, QueuePlace.BACKOFF)) is not None:
             if self._backoff_ends(entry.queued) > now:
                 break
             self._enqueue(entry.queued, now)
@@ -240,7 +240,7 @@ class SchedulingQueue:
 
     def next_wakeup(self) -> float | None:
         """When ``flush`` has something to do next."""
-        entry = self._head(self._backoff, Place.BACKOFF)
+        entry = self._head(self._backoff, QueuePlace.BACKOFF)
         if entry is not None:
             return min(self._backoff_ends(entry.queued), self._next_leftovers)
         return self._next_leftovers if self._unschedulable else None

@@ -45,7 +45,7 @@ from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.messages import NO_NODES, event_note
 from tiphys.scheduler.metrics import Figures
 from tiphys.scheduler.plugins.registry import Factory, make_framework
-from tiphys.scheduler.queue import Place, SchedulingQueue
+from tiphys.scheduler.queue import QueuePlace, SchedulingQueue
 from tiphys.scheduler.slim import slim_namespace, slim_node, slim_pod, slim_selecting
 from tiphys.wire.health import HealthHandler, listening
 
@@ -73,7 +73,7 @@ class Scheduler:
         self.cache = self.handle.cache
         self._frameworks = {p.name: make_framework(p, self.handle, plugins) for p in config.profiles}
         self.queue = self._make_queue()
-        self.figures = Figures(lambda: {place.value: self.queue.size(place) for place in Place})
+        self.figures = Figures(lambda: {place.value: self.queue.size(place) for place in QueuePlace})
         self._leading: Runner | None = None
         self._wake = asyncio.Event()
         self._bindings = asyncio.Semaphore(config.concurrent_bindings)

@@ -35,7 +35,7 @@ class Periodic:
         return target
 
 
-class Revisions:
+class RevisionWindow:
     """Decides what to compact so that ``kept`` revisions stay."""
 
     interval = REVISION_CHECK_SECONDS
@@ -47,7 +47,7 @@ class Revisions:
         return max(0, revision - self._kept)
 
 
-async def run(store: Backend, policy: Periodic | Revisions, clock: Clock) -> None:
+async def run(store: Backend, policy: Periodic | RevisionWindow, clock: Clock) -> None:
     """Compact the store as the policy says, until cancelled."""
     done = 0
     while True:

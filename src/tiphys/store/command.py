@@ -27,7 +27,7 @@ from tiphys.store.backend import StoreError
 from tiphys.store.etcdserver import VERSION
 from tiphys.store.sqlite import SQLiteBackend
 from tiphys.wire.ciphers import openssl_list
-from tiphys.wire.tls import Policy, ServerContext, keep_renewed, server_context
+from tiphys.wire.tls import ServerContext, TLSPolicy, keep_renewed, server_context
 
 if TYPE_CHECKING:
     from tiphys.store.etcdserver.server import EtcdServer
@@ -197,7 +197,7 @@ async def _serve_until(
     tls = None
     if options.cert_file:
         ca = options.trusted_ca_file
-        policy = Policy(_TLS_VERSIONS[options.tls_min_version], openssl_list(_names(options.cipher_suites)))
+        policy = TLSPolicy(_TLS_VERSIONS[options.tls_min_version], openssl_list(_names(options.cipher_suites)))
         tls = server_context(options.cert_file, options.key_file, ca, policy=policy)
         files = (tls, options.cert_file, options.key_file, ca)
         runner.supervise(lambda: keep_renewed(*files, clock=clock, seconds=CERTIFICATE_CHECK_SECONDS), "certificates")
@@ -226,9 +226,9 @@ def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
-def _compaction(options: argparse.Namespace) -> autocompact.Periodic | autocompact.Revisions | None:
+def _compaction(options: argparse.Namespace) -> autocompact.Periodic | autocompact.RevisionWindow | None:
     text = options.auto_compaction_retention
     if options.auto_compaction_mode == "revision":
-        return autocompact.Revisions(int(text)) if int(text) else None
+        return autocompact.RevisionWindow(int(text)) if int(text) else None
     retention = float(text) * 3600 if text.isdigit() else parse_duration(text)
     return autocompact.Periodic(retention) if retention else None

@@ -34,7 +34,7 @@ from tiphys.store.backend import (
     WatchRequest,
 )
 from tiphys.store.contents import Contents
-from tiphys.store.mvcc import Change, Core, Lessor, Rows
+from tiphys.store.mvcc import Core, Lessor, RowChange, Rows
 from tiphys.store.watching import StoreWatch, WatchHub
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ Failure = StoreError | None
 class Write:
     """What has to become durable as one: changes of keys, a lease that came or went, a compaction."""
 
-    changes: Sequence[Change] = ()
+    changes: Sequence[RowChange] = ()
     granted: tuple[int, int] | None = None
     """Lease and TTL."""
     ended: tuple[int, int] | None = None

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tiphys.store.backend import KeyValue, StoreError
 from tiphys.store.contents import Contents
-from tiphys.store.mvcc import Change, revision_of
+from tiphys.store.mvcc import RowChange, revision_of
 from tiphys.store.seals import UNSEALED, SealedRow, broken, sealed
 
 log = logging.getLogger(__name__)
@@ -276,10 +276,10 @@ class StoreFile:
 
     # Writing: within one transaction
 
-    def insert(self, changes: Sequence[Change]) -> None:
+    def insert(self, changes: Sequence[RowChange]) -> None:
         self.insert_rows((change.row, change.kv) for change in changes)
 
-    def insert_alone(self, change: Change) -> None:
+    def insert_alone(self, change: RowChange) -> None:
         """One change as a transaction of its own: one statement instead of three."""
         (row,) = sealed(((change.row, change.kv),), self._committed)
         self.writer.execute(_INSERT, row)

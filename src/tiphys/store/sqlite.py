@@ -25,7 +25,7 @@ from tiphys.store import losses
 from tiphys.store.backend import NoSpace, StoreError, Unavailable
 from tiphys.store.contents import Contents
 from tiphys.store.embedded import Embedded, Failure, Write
-from tiphys.store.mvcc import Change
+from tiphys.store.mvcc import RowChange
 from tiphys.store.newest import NewestRevision
 from tiphys.store.quota import Quota
 from tiphys.store.sqlfile import CannotOpen, DataDirectory, SQLiteRows, StoreFile
@@ -56,7 +56,7 @@ _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 
 
 @dataclass(slots=True)
-class Group:
+class CommitGroup:
     """Writes that become durable together, and who waits for them."""
 
     writes: list[Write] = field(default_factory=list)
@@ -140,7 +140,7 @@ class SQLiteBackend(Embedded):
         self._quota = Quota(quota, lambda: file.sizes()[1])
         self.bounded = quota > 0
         self._pending = rows.pending
-        self._group = Group()
+        self._group = CommitGroup()
         self._lent = False
         """Whether the writing connection is with the committer."""
         self._flush_scheduled = False
@@ -248,7 +248,7 @@ class SQLiteBackend(Embedded):
         if not group.waiters:
             return
         self._errand_is_due = True
-        self._group = Group()
+        self._group = CommitGroup()
         group.reserved = self._quota.reserved
         changes = [change for write in group.writes for change in write.changes]
         job: Job
@@ -270,7 +270,7 @@ class SQLiteBackend(Embedded):
         commit()
         self._newest.write(revision)
 
-    def _write_down(self, group: Group, changes: list[Change]) -> None:
+    def _write_down(self, group: CommitGroup, changes: list[RowChange]) -> None:
         file = self.file
         file.writer.execute("BEGIN IMMEDIATE")
         file.insert(changes)
@@ -284,7 +284,7 @@ class SQLiteBackend(Embedded):
         if group.dropped:
             file.delete_rows(group.dropped)
 
-    def _committed(self, group: Group, error: sqlite3.Error | None) -> None:
+    def _committed(self, group: CommitGroup, error: sqlite3.Error | None) -> None:
         self._lent = False
         self._quota.committed = group.reserved
         if error is not None:
@@ -313,10 +313,10 @@ class SQLiteBackend(Embedded):
         elif self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    def _failed(self, group: Group, error: sqlite3.Error) -> None:
+    def _failed(self, group: CommitGroup, error: sqlite3.Error) -> None:
         """A group could not be made durable: undo it, and what has been built on it."""
         self.file.roll_back()
-        later, self._group = self._group, Group()
+        later, self._group = self._group, CommitGroup()
         self._undo(group.writes + later.writes)
         self._group.dropped = group.dropped + later.dropped  # the index has forgotten them already
         if error.sqlite_errorcode in _FULL:

@@ -1,7 +1,7 @@
 """Watches over the core: who is told of which change, and how a reader that is too slow catches up.
 
-Watches with the same span and filters form a ``Group``; a change looks its groups up by key and every watch of a group
-is given the same batch. A watch is in one of three states:
+Watches with the same span and filters form a ``SpanGroup``; a change looks its groups up by key and every watch of a
+group is given the same batch. A watch is in one of three states:
 
     LIVE    every change up to the store's revision is in its buffer or has been read
     BEHIND  it reads the store's history from ``_next`` on: at the start, or as its buffer was full; then LIVE
@@ -21,7 +21,7 @@ from enum import Enum
 
 from tiphys.runtime.tasks import contain
 from tiphys.store.backend import Compacted, Event, EventType, KeyValue, WatchBatch, WatchRequest
-from tiphys.store.mvcc import Change, Core, revision_of
+from tiphys.store.mvcc import Core, RowChange, revision_of
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ FRAGMENT_BYTES = 1536 * 1024
 Spec = tuple[bytes, bytes | None, bool, bool, bool]
 
 
-class State(Enum):
+class WatchState(Enum):
     LIVE = 1
     BEHIND = 2
     CLOSED = 3
 
 
-class Group:
+class SpanGroup:
     """The watches of one span with the same filters, and the events that the next batch will tell them."""
 
     __slots__ = ("events", "no_delete", "no_put", "prev_kv", "spec", "watches")
@@ -55,19 +55,19 @@ class Spans:
     """The groups by the keys that they watch. A table of segments, made again after a span came or went."""
 
     def __init__(self) -> None:
-        self._exact: dict[bytes, list[Group]] = {}
-        self._ranges: set[Group] = set()
+        self._exact: dict[bytes, list[SpanGroup]] = {}
+        self._ranges: set[SpanGroup] = set()
         self._bounds: list[bytes] | None = []
-        self._cover: list[list[Group]] = [[]]
+        self._cover: list[list[SpanGroup]] = [[]]
 
-    def add(self, group: Group) -> None:
+    def add(self, group: SpanGroup) -> None:
         if group.spec[1] is None:
             self._exact.setdefault(group.spec[0], []).append(group)
         else:
             self._ranges.add(group)
             self._bounds = None
 
-    def remove(self, group: Group) -> None:
+    def remove(self, group: SpanGroup) -> None:
         key, end = group.spec[:2]
         if end is None:
             self._exact[key].remove(group)
@@ -77,7 +77,7 @@ class Spans:
             self._ranges.discard(group)
             self._bounds = None
 
-    def of(self, key: bytes) -> Sequence[Group]:
+    def of(self, key: bytes) -> Sequence[SpanGroup]:
         """The groups that watch ``key``."""
         bounds = self._bounds
         if bounds is None:
@@ -107,7 +107,7 @@ class WatchHub:
         self.core = core
         self.revision = core.revision
         self.watches: set[StoreWatch] = set()
-        self._groups: dict[Spec, Group] = {}
+        self._groups: dict[Spec, SpanGroup] = {}
         self._spans = Spans()
 
     def open(self, request: WatchRequest) -> StoreWatch:
@@ -115,7 +115,7 @@ class WatchHub:
         spec = (request.key, request.end, request.prev_kv, request.no_put, request.no_delete)
         group = self._groups.get(spec)
         if group is None:
-            group = self._groups[spec] = Group(spec)
+            group = self._groups[spec] = SpanGroup(spec)
             self._spans.add(group)
         group.watches.add(watch)
         self.watches.add(watch)
@@ -131,7 +131,7 @@ class WatchHub:
             del self._groups[spec]
             self._spans.remove(group)
 
-    def publish(self, changes: Sequence[Change], revision: int) -> None:
+    def publish(self, changes: Sequence[RowChange], revision: int) -> None:
         """Tell the watches of changes that are durable; ``revision`` is the newest of them."""
         self.revision = revision
         if not self._groups:
@@ -152,9 +152,9 @@ class WatchHub:
                 if not contain("offering changes to a watch", watch.offer, batch):
                     watch.fall_behind()
 
-    def _gather(self, changes: Sequence[Change]) -> list[Group]:
+    def _gather(self, changes: Sequence[RowChange]) -> list[SpanGroup]:
         """Put each change into the groups that watch its key; gives those groups."""
-        touched: list[Group] = []
+        touched: list[SpanGroup] = []
         groups_of = self._spans.of
         for change in changes:
             plain: Event | None = None
@@ -171,7 +171,7 @@ class WatchHub:
                 group.events.append(event)
         return touched
 
-    def _before(self, change: Change) -> KeyValue | None:
+    def _before(self, change: RowChange) -> KeyValue | None:
         row = change.previous_row
         return self.core.read((row,))[0] if row else None
 
@@ -188,7 +188,7 @@ class StoreWatch:
         self._hub = hub
         self._next = request.start_revision or hub.revision + 1
         """The first revision that has not been put into the buffer."""
-        self._state = State.LIVE if self._next > hub.revision else State.BEHIND
+        self._state = WatchState.LIVE if self._next > hub.revision else WatchState.BEHIND
         self._buffer: deque[WatchBatch] = deque()
         self._buffered = 0
         self._backlog: deque[tuple[int, int]] = deque()
@@ -203,9 +203,9 @@ class StoreWatch:
         while True:
             if self._buffer:
                 return self._take()
-            if self._state is State.CLOSED:
+            if self._state is WatchState.CLOSED:
                 raise StopAsyncIteration
-            if self._state is State.BEHIND:
+            if self._state is WatchState.BEHIND:
                 self._read_history()
             elif self._progress_wanted:
                 self._progress_wanted = False
@@ -215,7 +215,7 @@ class StoreWatch:
 
     def ready(self) -> bool:
         """Whether the next batch is there without waiting."""
-        return bool(self._buffer) or self._state is not State.LIVE or self._progress_wanted
+        return bool(self._buffer) or self._state is not WatchState.LIVE or self._progress_wanted
 
     async def request_progress(self) -> None:
         self.want_progress()
@@ -228,22 +228,22 @@ class StoreWatch:
         self.end()
 
     def end(self) -> None:
-        if self._state is not State.CLOSED:
-            self._state = State.CLOSED
+        if self._state is not WatchState.CLOSED:
+            self._state = WatchState.CLOSED
             self._buffer.clear()
             self._hub.forget(self)
             self._wake()
 
     def offer(self, batch: WatchBatch) -> None:
         """Take a batch of new events, or leave them to the history."""
-        if self._state is not State.LIVE or self._next > batch.revision:
+        if self._state is not WatchState.LIVE or self._next > batch.revision:
             return
         events = batch.events
         if self._next > events[0].kv.mod_revision:
             events = [event for event in events if event.kv.mod_revision >= self._next]
             batch = WatchBatch(batch.revision, events)
         if self._buffered + len(events) > BUFFERED_EVENTS and self._buffer:
-            self._state = State.BEHIND
+            self._state = WatchState.BEHIND
             self._next = events[0].kv.mod_revision
             return
         self._buffer.append(batch)
@@ -255,8 +255,8 @@ class StoreWatch:
 
     def fall_behind(self) -> None:
         """What it has not been offered it reads from the history."""
-        if self._state is State.LIVE:
-            self._state = State.BEHIND
+        if self._state is WatchState.LIVE:
+            self._state = WatchState.BEHIND
             self._wake()
 
     def _wake(self) -> None:
@@ -292,7 +292,7 @@ class StoreWatch:
             self._backlog = deque(core.history(self.request.key, self.request.end, self._next, self._backlog_end))
             if not self._backlog:
                 self._next = max(self._next, self._backlog_end + 1)
-                self._state = State.LIVE
+                self._state = WatchState.LIVE
                 return
         elif revision_of(self._backlog[0][0]) < core.compacted:
             raise Compacted(core.compacted)

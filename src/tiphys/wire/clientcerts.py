@@ -34,7 +34,7 @@ _PROBLEMS = {
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 
 
-class Outcome:
+class Verification:
     """What verification found in one handshake. ``problem`` is empty until there is one."""
 
     __slots__ = ("problem", "verified")
@@ -48,13 +48,13 @@ class Outcome:
 _present = threading.local()
 
 
-def noting(outcome: Outcome) -> None:
+def noting(outcome: Verification) -> None:
     """What is verified next in this thread is noted in ``outcome``. To be called before each step of a handshake."""
     _present.outcome = outcome
 
 
 def _note(good: int, store: Any) -> int:
-    outcome: Outcome | None = getattr(_present, "outcome", None)
+    outcome: Verification | None = getattr(_present, "outcome", None)
     if outcome is None:
         return good
     library = _library()
@@ -107,7 +107,7 @@ def ask(context: ssl.SSLContext) -> bool:
     return True
 
 
-def shown(connection: ssl.SSLObject, outcome: Outcome, *, asked: bool) -> tuple[bytes | None, str]:
+def shown(connection: ssl.SSLObject, outcome: Verification, *, asked: bool) -> tuple[bytes | None, str]:
     """The client's certificate in DER, if it is verified, and else what is wrong with the one it showed.
 
     ``asked``: its context is one of ``ask``; in others the handshake has verified what it shows.

@@ -35,7 +35,7 @@ HTTP2_AND_1 = ("h2", "http/1.1")
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class TLSPolicy:
     """What a server agrees to."""
 
     minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
@@ -61,7 +61,7 @@ class ServerContext(ssl.SSLContext):
 
     _current: ssl.SSLContext
     _by_name: dict[str, ssl.SSLContext]
-    _policy: Policy
+    _policy: TLSPolicy
     asks = False
     """Whether certificates of clients are verified only beside the handshake, by ``wire.clientcerts``."""
 
@@ -88,7 +88,7 @@ def server_context(
     client_ca: Authorities = None,
     *,
     more: Sequence[KeyPair] = (),
-    policy: Policy | None = None,
+    policy: TLSPolicy | None = None,
 ) -> ServerContext:
     """A context for ``wire.server.serve``.
 
@@ -96,7 +96,7 @@ def server_context(
     ``more``: certificates chosen by the name that the client asks for (SNI).
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
-    context._policy = policy or Policy()
+    context._policy = policy or TLSPolicy()
     context.asks = _set_up(context, cert, key, client_ca, context._policy)
     context.reload(cert, key, client_ca, more)
     context.sni_callback = context._choose
@@ -158,13 +158,13 @@ def client_context(
     return context
 
 
-def _inner(cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> ssl.SSLContext:
+def _inner(cert: Pem, key: Pem, client_ca: Authorities, policy: TLSPolicy) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _set_up(context, cert, key, client_ca, policy)
     return context
 
 
-def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities, policy: Policy) -> bool:
+def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities, policy: TLSPolicy) -> bool:
     """Make a server's context; whether it asks as ``Policy.asks`` wants it."""
     context.minimum_version = policy.minimum
     context.set_ciphers(policy.ciphers or DEFAULT)

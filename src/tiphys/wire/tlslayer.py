@@ -74,7 +74,7 @@ class TlsLayer(asyncio.Protocol):
             server_hostname=server_hostname,
         )
         self._asked: bool = getattr(context, "asks", False)
-        self._outcome = clientcerts.Outcome()
+        self._outcome = clientcerts.Verification()
         self._make = make
         self._ready = ready
         self._pending = pending

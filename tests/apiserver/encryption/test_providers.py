@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from tiphys.apiserver.encryption.config import EncryptionConfigError, read_rules
-from tiphys.apiserver.encryption.providers import AesCbc, AesGcm, Chain, Cipher, Identity, Keyed, SealError, Secretbox
+from tiphys.apiserver.encryption.providers import (
+    AesCbc,
+    AesGcm,
+    Chain,
+    Cipher,
+    IdentityProvider,
+    Keyed,
+    SealError,
+    Secretbox,
+)
 
 KEY = b"/registry/secrets/default/s"
 OTHER = b"/registry/secrets/default/other"
@@ -34,7 +43,7 @@ def keyed(kind: str, make: Any, *names: str) -> Keyed:
 @pytest.mark.parametrize(("kind", "make"), KINDS)
 @pytest.mark.parametrize("value", [b"", b"x", b"x" * 15, b"x" * 16, b"x" * 1000])
 def test_what_is_sealed_opens(kind: str, make: Any, value: bytes) -> None:
-    chain = Chain([keyed(kind, make, "a"), Identity()])
+    chain = Chain([keyed(kind, make, "a"), IdentityProvider()])
     stored = seal(chain, value)
     assert stored.startswith(f"k8s:enc:{kind}:v1:a:".encode())
     assert not value[:4] or value[:8] not in stored[20:] or len(value) < 8
@@ -63,16 +72,16 @@ def test_a_value_of_aesgcm_is_bound_to_its_key() -> None:
 def test_rotation_reads_the_old_key_and_calls_it_stale(kind: str, make: Any) -> None:
     old = seal(Chain([keyed(kind, make, "a")]), b"value")
     assert opened(Chain([keyed(kind, make, "b", "a")]), old) == (b"value", True)
-    assert opened(Chain([Identity(), keyed(kind, make, "a")]), old) == (b"value", True)
+    assert opened(Chain([IdentityProvider(), keyed(kind, make, "a")]), old) == (b"value", True)
     with pytest.raises(SealError):
         opened(Chain([keyed(kind, make, "b")]), old)
     with pytest.raises(SealError, match="identity transformer tried to read encrypted data"):
-        opened(Chain([Identity()]), old)
+        opened(Chain([IdentityProvider()]), old)
 
 
 def test_plain_values_are_read_and_stale_if_identity_is_not_first() -> None:
-    assert opened(Chain([Identity()]), b"{}") == (b"{}", False)
-    assert opened(Chain([keyed("aesgcm", AesGcm, "a"), Identity()]), b"{}") == (b"{}", True)
+    assert opened(Chain([IdentityProvider()]), b"{}") == (b"{}", False)
+    assert opened(Chain([keyed("aesgcm", AesGcm, "a"), IdentityProvider()]), b"{}") == (b"{}", True)
     with pytest.raises(SealError, match="no matching prefix found"):
         opened(Chain([keyed("aesgcm", AesGcm, "a")]), b"{}")
 
@@ -111,7 +120,7 @@ def test_resources_and_wildcards(resources: list[str], covered: Any, not_covered
     assert rules.chain(*covered) is not None
     assert rules.chain(*not_covered) is None
     everything = read_rules(document(row(resources, gcm()), row(["*.*"], {"identity": {}})))
-    assert isinstance(everything.chain("any.group", "things").providers[0], Identity)  # type: ignore[union-attr]
+    assert isinstance(everything.chain("any.group", "things").providers[0], IdentityProvider)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiphys.apiserver.bootstrap.flowcontrol import priority_levels
 from tiphys.apiserver.flowcontrol.allocation import Share, allocate
 from tiphys.apiserver.flowcontrol.demand import Demand
-from tiphys.apiserver.flowcontrol.levels import Level, adjust, limits_of, read_level
+from tiphys.apiserver.flowcontrol.levels import PriorityLevel, adjust, limits_of, read_level
 from tiphys.apiserver.flowcontrol.queueset import Queuing
 
 SHARES = st.lists(
@@ -78,7 +78,7 @@ def test_demand_rises_at_once_and_falls_slowly() -> None:
 def test_a_busy_level_borrows_what_idle_ones_lend_and_gives_it_back() -> None:
     configs = {config.name: config for config in map(read_level, priority_levels())}
     limits = limits_of(configs.values(), 600)
-    levels = {name: Level(config, limits[name], 0.0) for name, config in configs.items()}
+    levels = {name: PriorityLevel(config, limits[name], 0.0) for name, config in configs.items()}
     low = levels["global-default"]
     low.demand.note(500, 0.0)
     adjust(levels, 10.0)

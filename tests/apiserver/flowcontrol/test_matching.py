@@ -9,7 +9,7 @@ import pytest
 from tiphys.apiserver.bootstrap.flowcontrol import flow_schemas
 from tiphys.apiserver.call import User
 from tiphys.apiserver.flowcontrol.matching import read_schema
-from tiphys.apiserver.flowcontrol.work import Work, estimate, largest
+from tiphys.apiserver.flowcontrol.work import RequestWork, estimate, largest
 from tiphys.apiserver.requestinfo import RequestInfo
 
 SCHEMAS = sorted(map(read_schema, flow_schemas()), key=lambda schema: (schema.precedence, schema.name))
@@ -75,23 +75,23 @@ def test_a_rule_for_resources(rule: dict[str, Any], info: RequestInfo, matches: 
 @pytest.mark.parametrize(
     ("info", "parameters", "objects", "watches", "work"),
     [
-        (about("get", "pods"), {}, 5000, 0, Work()),
-        (about("list", "pods"), {}, None, 0, Work()),
-        (about("list", "pods"), {}, 90, 0, Work()),
-        (about("list", "pods"), {}, 450, 0, Work(5)),
-        (about("list", "pods"), {}, 99_999, 0, Work(10)),
-        (about("list", "pods"), {"limit": ["150"]}, 99_999, 0, Work(2)),
-        (about("list", "pods", name="x"), {}, 99_999, 0, Work()),
-        (about("watch", "pods"), {"resourceVersion": ["7"]}, 450, 0, Work()),
-        (about("watch", "pods"), {"resourceVersion": ["0"]}, 450, 0, Work(5)),
-        (about("watch", "pods"), {"resourceVersion": ["7"], "sendInitialEvents": ["true"]}, 450, 0, Work(5)),
-        (about("create", "pods"), {}, 0, 9, Work()),
-        (about("create", "pods"), {}, 0, 45, Work(1, 5, 0.005)),
-        (about("patch", "pods"), {}, 0, 200, Work(1, 10, 0.01)),
+        (about("get", "pods"), {}, 5000, 0, RequestWork()),
+        (about("list", "pods"), {}, None, 0, RequestWork()),
+        (about("list", "pods"), {}, 90, 0, RequestWork()),
+        (about("list", "pods"), {}, 450, 0, RequestWork(5)),
+        (about("list", "pods"), {}, 99_999, 0, RequestWork(10)),
+        (about("list", "pods"), {"limit": ["150"]}, 99_999, 0, RequestWork(2)),
+        (about("list", "pods", name="x"), {}, 99_999, 0, RequestWork()),
+        (about("watch", "pods"), {"resourceVersion": ["7"]}, 450, 0, RequestWork()),
+        (about("watch", "pods"), {"resourceVersion": ["0"]}, 450, 0, RequestWork(5)),
+        (about("watch", "pods"), {"resourceVersion": ["7"], "sendInitialEvents": ["true"]}, 450, 0, RequestWork(5)),
+        (about("create", "pods"), {}, 0, 9, RequestWork()),
+        (about("create", "pods"), {}, 0, 45, RequestWork(1, 5, 0.005)),
+        (about("patch", "pods"), {}, 0, 200, RequestWork(1, 10, 0.01)),
     ],
 )
 def test_the_work_of_a_request(
-    info: RequestInfo, parameters: dict[str, list[str]], objects: int | None, watches: int, work: Work
+    info: RequestInfo, parameters: dict[str, list[str]], objects: int | None, watches: int, work: RequestWork
 ) -> None:
     assert estimate(info, parameters, 10, lambda group, resource: objects, lambda info: watches) == work
 

@@ -10,7 +10,7 @@ import pytest
 
 from tiphys.apiserver.flowcontrol.queueset import QueueConfig, QueueSet, Queuing, Ticket, TicketState
 from tiphys.apiserver.flowcontrol.sharding import deal, flow_hash
-from tiphys.apiserver.flowcontrol.work import Work
+from tiphys.apiserver.flowcontrol.work import RequestWork
 
 FAIR = QueueConfig(Queuing.QUEUE, queues=8, hand=3, queue_length=50)
 
@@ -29,8 +29,8 @@ class Level:
         level.queues = QueueSet(config, seats, 0.0, lambda wanted, now: level.wanted.append(wanted))
         return level
 
-    def start(self, flow: str, now: float = 0.0, work: Work | None = None) -> Ticket | None:
-        ticket = Ticket("schema", flow, work or Work(), now)
+    def start(self, flow: str, now: float = 0.0, work: RequestWork | None = None) -> Ticket | None:
+        ticket = Ticket("schema", flow, work or RequestWork(), now)
         return ticket if self.queues.start(ticket, flow_hash("schema", flow), now) else None
 
 
@@ -93,7 +93,7 @@ def test_who_leaves_the_queue_is_not_called() -> None:
 def test_a_wide_request_waits_for_as_many_seats_and_nobody_passes_it() -> None:
     level = Level.of(QueueConfig(Queuing.QUEUE, queues=1, hand=1, queue_length=50), 4)
     narrow = [level.start("a") for _ in range(3)]
-    wide, later = level.start("b", work=Work(3)), level.start("c")
+    wide, later = level.start("b", work=RequestWork(3)), level.start("c")
     assert wide is not None
     assert later is not None
     assert (wide.state, later.state) == (TicketState.WAITING, TicketState.WAITING)
@@ -106,7 +106,7 @@ def test_a_wide_request_waits_for_as_many_seats_and_nobody_passes_it() -> None:
 def test_a_request_wider_than_the_level_runs_alone() -> None:
     level = Level.of(FAIR, 2)
     other = level.start("a")
-    wide = level.start("b", work=Work(5))
+    wide = level.start("b", work=RequestWork(5))
     assert other is not None
     assert wide is not None
     assert wide.state is TicketState.WAITING
@@ -116,7 +116,7 @@ def test_a_request_wider_than_the_level_runs_alone() -> None:
 
 def test_seats_for_watch_events_are_held_after_the_answer() -> None:
     level = Level.of(FAIR, 10)
-    write = level.start("a", work=Work(1, 20, 0.005))
+    write = level.start("a", work=RequestWork(1, 20, 0.005))
     assert write is not None
     assert (write.work.final, write.work.lingers) == (10, 0.01)
     assert level.queues.finish(write, 1.0) == 0.01
@@ -188,7 +188,7 @@ def test_counts_hold_whatever_happens(seed: int) -> None:
         now += random_.random() * 0.01
         choice = random_.random()
         if choice < 0.5:
-            work = random_.choice([Work(), Work(2), Work(1, 3, 0.004), Work(9)])
+            work = random_.choice([RequestWork(), RequestWork(2), RequestWork(1, 3, 0.004), RequestWork(9)])
             ticket = level.start(str(random_.randrange(9)), now, work)
             alive += [ticket] if ticket is not None else []
         elif choice < 0.97 and alive:

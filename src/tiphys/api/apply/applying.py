@@ -27,7 +27,7 @@ from tiphys.api.apply.fieldset import (
     paths,
     union,
 )
-from tiphys.api.apply.managers import APPLY, UPDATE, Entry, Identity, Managers, read, strip, write
+from tiphys.api.apply.managers import APPLY, UPDATE, ManagedEntry, ManagerIdentity, Managers, read, strip, write
 from tiphys.api.apply.merging import merge, remove
 from tiphys.api.apply.reconcile import reconcile
 from tiphys.api.apply.updating import empty_object, record, take_from_others, without_managers
@@ -50,7 +50,7 @@ _MAX_ANNOTATIONS = 256 * 1024
 class Conflicts(Exception):
     """Others own fields that the applied object sets otherwise."""
 
-    def __init__(self, conflicts: list[tuple[Identity, Path]]) -> None:
+    def __init__(self, conflicts: list[tuple[ManagerIdentity, Path]]) -> None:
         super().__init__("conflicts")
         self.lost = conflicts
 
@@ -133,7 +133,7 @@ class _Apply:
         self.subresource = subresource
         self.filters = filters
         self.convert = convert
-        self.identity = Identity.of(manager or "unknown", APPLY, gvk.api_version, subresource)
+        self.identity = ManagerIdentity.of(manager or "unknown", APPLY, gvk.api_version, subresource)
 
     def run(self, force: bool) -> Object:
         self._check_applied()
@@ -171,7 +171,7 @@ class _Apply:
             # What is there already belongs to those who wrote it, whoever that was.
             before = empty_object(self.gvk, self.schema)
             change = Change(before, self.live, self.gvk.api_version, self.schema, self.convert, self.filters)
-            first = Identity.of(BEFORE_FIRST_APPLY, UPDATE, self.gvk.api_version, self.subresource)
+            first = ManagerIdentity.of(BEFORE_FIRST_APPLY, UPDATE, self.gvk.api_version, self.subresource)
             try:
                 record(managers, change, first, self.now)
             except FieldSetError as error:
@@ -187,7 +187,7 @@ class _Apply:
         fields = to_set(self.applied, self.schema)
         keep = self.filters.get(version)
         fields = ordered(keep(fields) if keep is not None else fields)
-        managers[self.identity] = Entry(fields, version, last.time if last else "")
+        managers[self.identity] = ManagedEntry(fields, version, last.time if last else "")
         if last is not None and last.fields:
             merged = self._prune(merged, managers, last)
         change = Change(self.live, merged, version, self.schema, self.convert, self.filters)
@@ -198,7 +198,7 @@ class _Apply:
         stripped = strip(managers[self.identity].fields) if self.identity in managers else {}
         if stripped:
             time = self.now if changed else managers[self.identity].time
-            managers[self.identity] = Entry(stripped, version, time)
+            managers[self.identity] = ManagedEntry(stripped, version, time)
         else:
             managers.pop(self.identity, None)
         return self._result(merged if changed else self.live, managers)
@@ -227,7 +227,7 @@ class _Apply:
 
     # -- what was applied last time and is no more
 
-    def _prune(self, merged: Object, managers: Managers, last: Entry) -> Object:
+    def _prune(self, merged: Object, managers: Managers, last: ManagedEntry) -> Object:
         """Without the fields that this manager applied last time, does not apply now, and nobody else owns."""
         there_and_schema = self._at(merged, last.api_version)
         if there_and_schema is None:
@@ -270,7 +270,7 @@ class _Apply:
         back = self._between(pruned, at, version)
         return back[0] if back is not None else pruned
 
-    def _add_back_dangling(self, merged: Object, pruned: Object, schema: Schema, last: Entry) -> Object:
+    def _add_back_dangling(self, merged: Object, pruned: Object, schema: Schema, last: ManagedEntry) -> Object:
         """Only what this manager applied last time may go: what nobody owns stays."""
         kept = with_named_members(to_set(pruned, schema), schema)
         all_fields = with_named_members(to_set(merged, schema), schema)
@@ -280,7 +280,7 @@ class _Apply:
     # -- conflicts
 
     def _find_conflicts(self, managers: Managers, change: Change) -> None:
-        conflicts: list[tuple[Identity, Path]] = []
+        conflicts: list[tuple[ManagerIdentity, Path]] = []
         for identity in sorted(managers, key=lambda i: i.text):
             comparison = None if identity == self.identity else change.at(managers[identity].api_version)
             if comparison is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tiphys.api.apply.fieldset import EMPTY, SELF, FieldSet, FieldSetError, Filter, ordered_level
-from tiphys.api.apply.shapes import DEDUCED, ENTRIES, ITEMS, LEAF, STRUCT, Plan, element_of, plan_of, shape_of
+from tiphys.api.apply.shapes import DEDUCED, ENTRIES, ITEMS, LEAF, STRUCT, TypePlan, element_of, plan_of, shape_of
 from tiphys.api.schema import Schema
 
 Node = FieldSet | None
@@ -33,7 +33,7 @@ def compare(old: dict[str, Any], new: dict[str, Any], schema: Schema) -> Compari
     return Comparison(removed or EMPTY, modified or EMPTY, added or EMPTY)
 
 
-def whole(value: Any, plan: Plan) -> FieldSet:
+def whole(value: Any, plan: TypePlan) -> FieldSet:
     """The set of a value that is entirely new or removed, itself included."""
     if not value:
         return {}
@@ -71,13 +71,13 @@ def _check_type(value: Any, shape: int) -> None:
         raise FieldSetError(f"expected {'map' if wanted is dict else 'list'}, got {type(value).__name__}")
 
 
-def _whole_unknown(fields: FieldSet, name: str, value: Any, plan: Plan) -> None:
+def _whole_unknown(fields: FieldSet, name: str, value: Any, plan: TypePlan) -> None:
     if plan.items is None:
         raise FieldSetError(f".{name}: field not declared in schema")
     fields[f"f:{name}"] = whole(value, plan.items)
 
 
-def _whole_list(value: list[Any], plan: Plan, items: Plan) -> FieldSet:
+def _whole_list(value: list[Any], plan: TypePlan, items: TypePlan) -> FieldSet:
     fields: FieldSet = {SELF: {}}
     for item in value:
         element = element_of(plan, item)
@@ -91,7 +91,7 @@ def _same(old: Any, new: Any) -> bool:
     return bool(old == new) and (type(old) is type(new) or (not isinstance(old, bool) and not isinstance(new, bool)))
 
 
-def _both(old: Any, new: Any, plan: Plan) -> _Triple:
+def _both(old: Any, new: Any, plan: TypePlan) -> _Triple:
     """The change from one value to another; both are there, perhaps as nulls."""
     if _same(old, new):
         return _NOTHING
@@ -109,7 +109,7 @@ def _both(old: Any, new: Any, plan: Plan) -> _Triple:
     return _maps(old or {}, new or {}, plan)
 
 
-def _changed_shape(old: Any, new: Any, plan: Plan, before: int) -> _Triple:
+def _changed_shape(old: Any, new: Any, plan: TypePlan, before: int) -> _Triple:
     """A value of any type became one of another type: what was inside is removed, what is inside is new."""
     if before == ENTRIES:
         return _maps(old, {}, plan)[0], {}, None
@@ -117,7 +117,7 @@ def _changed_shape(old: Any, new: Any, plan: Plan, before: int) -> _Triple:
     return None, {}, added
 
 
-def _maps(old: dict[str, Any], new: dict[str, Any], plan: Plan) -> _Triple:
+def _maps(old: dict[str, Any], new: dict[str, Any], plan: TypePlan) -> _Triple:
     removed: FieldSet = {}
     modified: FieldSet = {}
     added: FieldSet = {}
@@ -169,14 +169,14 @@ def _keep(element: str, triple: _Triple, removed: FieldSet, modified: FieldSet, 
             into[element] = node
 
 
-def _grouped(values: list[Any], plan: Plan) -> dict[str, list[Any]]:
+def _grouped(values: list[Any], plan: TypePlan) -> dict[str, list[Any]]:
     groups: dict[str, list[Any]] = {}
     for value in values:
         groups.setdefault(element_of(plan, value), []).append(value)
     return groups
 
 
-def _lists(old: list[Any], new: list[Any], plan: Plan) -> _Triple:
+def _lists(old: list[Any], new: list[Any], plan: TypePlan) -> _Triple:
     removed: FieldSet = {}
     modified: FieldSet = {}
     added: FieldSet = {}
@@ -197,7 +197,7 @@ def _lists(old: list[Any], new: list[Any], plan: Plan) -> _Triple:
 
 
 def _duplicates(
-    element: str, left: list[Any], right: list[Any], items: Plan, into: tuple[FieldSet, FieldSet, FieldSet]
+    element: str, left: list[Any], right: list[Any], items: TypePlan, into: tuple[FieldSet, FieldSet, FieldSet]
 ) -> None:
     """Items with the same key are compared together; one that becomes several counts as removed, and vice versa."""
     removed, modified, added = into

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tiphys.api.apply.fieldset import SELF, FieldSet, FieldSetError, element_text
-from tiphys.api.apply.shapes import DEDUCED, ENTRIES, ITEMS, LEAF, STRUCT, Plan, element_of, plan_of, shape_of
+from tiphys.api.apply.shapes import DEDUCED, ENTRIES, ITEMS, LEAF, STRUCT, TypePlan, element_of, plan_of, shape_of
 from tiphys.api.gotext import quote, value_text
 from tiphys.api.schema import ARRAY, BOOLEAN, BYTES, INTEGER, MAP, NUMBER, OBJECT, RAW, STRING, Schema
 
@@ -30,7 +30,7 @@ def _told(path: str, message: str) -> str:
     return f"{path}: {message}" if path else message
 
 
-def _errors(value: Any, plan: Plan, path: str) -> Iterator[str]:
+def _errors(value: Any, plan: TypePlan, path: str) -> Iterator[str]:
     if value is None:
         return
     kind = plan.schema.kind
@@ -46,7 +46,7 @@ def _errors(value: Any, plan: Plan, path: str) -> Iterator[str]:
         yield _told(path, message)
 
 
-def _map_errors(value: Any, plan: Plan, path: str) -> Iterator[str]:
+def _map_errors(value: Any, plan: TypePlan, path: str) -> Iterator[str]:
     if not isinstance(value, dict):
         yield _told(path, f"expected map, got {_go_value(value)}")
         return
@@ -62,7 +62,7 @@ def _map_errors(value: Any, plan: Plan, path: str) -> Iterator[str]:
             return
 
 
-def _list_errors(value: Any, plan: Plan, path: str) -> Iterator[str]:
+def _list_errors(value: Any, plan: TypePlan, path: str) -> Iterator[str]:
     if not isinstance(value, list):
         yield _told(path, f"expected list, got {_go_value(value)}")
         return
@@ -130,7 +130,7 @@ def to_set(obj: dict[str, Any], schema: Schema) -> FieldSet:
     return _to_set(obj, plan_of(schema)) or {}
 
 
-def _to_set(value: Any, plan: Plan) -> FieldSet | None:
+def _to_set(value: Any, plan: TypePlan) -> FieldSet | None:
     """The node of a value: {} where it is a member itself, None where there is nothing."""
     shape = shape_of(plan, value)
     if shape == LEAF:
@@ -152,7 +152,7 @@ def _to_set(value: Any, plan: Plan) -> FieldSet | None:
     return fields or None
 
 
-def _list_set(value: list[Any], plan: Plan) -> FieldSet:
+def _list_set(value: list[Any], plan: TypePlan) -> FieldSet:
     fields: FieldSet = {}
     items = plan.items or plan
     counts: dict[str, int] = {}
@@ -173,7 +173,7 @@ def with_named_members(fields: FieldSet, schema: Schema) -> FieldSet:
     return _with_named(fields, plan_of(schema))
 
 
-def _with_named(node: FieldSet, plan: Plan) -> FieldSet:
+def _with_named(node: FieldSet, plan: TypePlan) -> FieldSet:
     merged: FieldSet = {}
     for element, below in node.items():
         known = plan.children.get(element[2:]) if element[0] == "f" else None

@@ -33,7 +33,7 @@ METADATA = of_paths(
 """What nobody owns: the object's name, and what only the server sets."""
 
 
-class Identity(NamedTuple):
+class ManagerIdentity(NamedTuple):
     """The identity of an entry. An applier has one entry, whichever version it applies in."""
 
     manager: str
@@ -42,7 +42,7 @@ class Identity(NamedTuple):
     subresource: str
 
     @classmethod
-    def of(cls, manager: str, operation: str, api_version: str, subresource: str) -> Identity:
+    def of(cls, manager: str, operation: str, api_version: str, subresource: str) -> ManagerIdentity:
         return cls(manager, operation, "" if operation == APPLY else api_version, subresource)
 
     @property
@@ -65,16 +65,16 @@ class Identity(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ManagedEntry:
     fields: FieldSet
     api_version: str
     time: str = ""
 
-    def with_fields(self, fields: FieldSet) -> Entry:
+    def with_fields(self, fields: FieldSet) -> ManagedEntry:
         return replace(self, fields=fields)
 
 
-Managers = dict[Identity, Entry]
+Managers = dict[ManagerIdentity, ManagedEntry]
 
 
 def read(entries: list[dict[str, Any]] | None, trusted: bool = False) -> Managers:
@@ -93,8 +93,10 @@ def read(entries: list[dict[str, Any]] | None, trusted: bool = False) -> Manager
             raise FieldSetError(f"invalid fieldsType {quote(fields_type)} in managed fields entry {index}")
         fields = entry.get("fieldsV1")
         fields = {} if fields is None else fields
-        identity = Identity.of(entry.get("manager", ""), operation, api_version, entry.get("subresource", ""))
-        managers[identity] = Entry(fields if trusted else canonical(fields), api_version, entry.get("time") or "")
+        identity = ManagerIdentity.of(entry.get("manager", ""), operation, api_version, entry.get("subresource", ""))
+        managers[identity] = ManagedEntry(
+            fields if trusted else canonical(fields), api_version, entry.get("time") or ""
+        )
     return managers
 
 
@@ -118,7 +120,7 @@ def write(managers: Managers) -> list[dict[str, Any]]:
     return rows
 
 
-def _rank(identity: Identity, entry: Entry) -> tuple[str, ...]:
+def _rank(identity: ManagerIdentity, entry: ManagedEntry) -> tuple[str, ...]:
     return (identity.operation, entry.time, identity.manager, entry.api_version, identity.subresource)
 
 
@@ -136,7 +138,7 @@ def cap(managers: Managers) -> None:
     if count <= MAX_UPDATE_MANAGERS:
         return
     updaters.sort(key=lambda i: (managers[i].time, i.text))
-    first_of: dict[str, Identity] = {}
+    first_of: dict[str, ManagerIdentity] = {}
     for identity in updaters:
         if count <= MAX_UPDATE_MANAGERS:
             return
@@ -145,11 +147,11 @@ def cap(managers: Managers) -> None:
         if version not in first_of:
             first_of[version] = identity
             continue
-        bucket = Identity(ANCIENT, UPDATE, version, "")
+        bucket = ManagerIdentity(ANCIENT, UPDATE, version, "")
         if bucket not in managers:
             managers[bucket] = managers.pop(first_of[version])
         merged = union(entry.fields, managers[bucket].fields)
         if identity != bucket:
             del managers[identity]
-        managers[bucket] = Entry(merged, version, entry.time)
+        managers[bucket] = ManagedEntry(merged, version, entry.time)
         count -= 1

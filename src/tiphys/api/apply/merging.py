@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.apply.fieldset import FieldSet, FieldSetError, is_member
-from tiphys.api.apply.shapes import ENTRIES, ITEMS, LEAF, STRUCT, Plan, element_of, plan_of, shape_of
+from tiphys.api.apply.shapes import ENTRIES, ITEMS, LEAF, STRUCT, TypePlan, element_of, plan_of, shape_of
 from tiphys.api.schema import Schema
 
 
@@ -26,7 +26,7 @@ def merge(live: dict[str, Any], applied: dict[str, Any], schema: Schema) -> dict
     return merged if isinstance(merged, dict) else {}
 
 
-def _merge(left: Any, right: Any, plan: Plan) -> Any:
+def _merge(left: Any, right: Any, plan: TypePlan) -> Any:
     """Both are there, perhaps as nulls; the result may be ``ABSENT``."""
     shape = shape_of(plan, right if right is not None else left)
     if shape == LEAF or (not left and not right):
@@ -38,7 +38,7 @@ def _merge(left: Any, right: Any, plan: Plan) -> Any:
     return _merge_maps(left or {}, right or {}, plan)
 
 
-def _merge_maps(left: dict[str, Any], right: dict[str, Any], plan: Plan) -> Any:
+def _merge_maps(left: dict[str, Any], right: dict[str, Any], plan: TypePlan) -> Any:
     merged_map = dict(left)
     for name, value in right.items():
         if name not in left:
@@ -54,7 +54,7 @@ def _merge_maps(left: dict[str, Any], right: dict[str, Any], plan: Plan) -> Any:
     return merged_map or ABSENT
 
 
-def _merge_lists(left: list[Any], right: list[Any], plan: Plan) -> Any:
+def _merge_lists(left: list[Any], right: list[Any], plan: TypePlan) -> Any:
     items = plan.items or plan
     rights = _by_element(right, plan)
     lefts: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def _merge_lists(left: list[Any], right: list[Any], plan: Plan) -> Any:
     return merged_list or ABSENT
 
 
-def _by_element(values: list[Any], plan: Plan) -> dict[str, Any]:
+def _by_element(values: list[Any], plan: TypePlan) -> dict[str, Any]:
     by_element: dict[str, Any] = {}
     for value in values:
         element = element_of(plan, value)
@@ -135,7 +135,7 @@ def remove(obj: dict[str, Any], fields: FieldSet, schema: Schema) -> dict[str, A
     return left_over if isinstance(left_over, dict) else {}
 
 
-def _remove(value: Any, fields: FieldSet, plan: Plan) -> Any:
+def _remove(value: Any, fields: FieldSet, plan: TypePlan) -> Any:
     shape = shape_of(plan, value)
     if shape == ITEMS and isinstance(value, list):
         return _remove_items(value, fields, plan)
@@ -144,7 +144,7 @@ def _remove(value: Any, fields: FieldSet, plan: Plan) -> Any:
     return value if plan.schema.kind not in ("object", "map", "array") else None
 
 
-def _remove_items(value: list[Any], fields: FieldSet, plan: Plan) -> Any:
+def _remove_items(value: list[Any], fields: FieldSet, plan: TypePlan) -> Any:
     items_left: list[Any] = []
     matched = False
     for item in value:
@@ -158,7 +158,7 @@ def _remove_items(value: list[Any], fields: FieldSet, plan: Plan) -> Any:
     return items_left if items_left or matched else None
 
 
-def _remove_entries(value: dict[str, Any], fields: FieldSet, plan: Plan) -> Any:
+def _remove_entries(value: dict[str, Any], fields: FieldSet, plan: TypePlan) -> Any:
     left_over: dict[str, Any] = {}
     matched = False
     for name, item in value.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tiphys.api.apply.fieldset import SELF, FieldSet
 from tiphys.api.apply.managers import Managers
-from tiphys.api.apply.shapes import DEDUCED, ENTRIES, ITEMS, LEAF, STRUCT, Plan, plan_of
+from tiphys.api.apply.shapes import DEDUCED, ENTRIES, ITEMS, LEAF, STRUCT, TypePlan, plan_of
 from tiphys.api.apply.versions import Converter
 from tiphys.api.schema import ARRAY, MAP, OBJECT, Schema
 
@@ -26,7 +26,7 @@ def reconcile(managers: Managers, schema: Schema, api_version: str, convert: Con
     return reconciled
 
 
-def _fit(node: FieldSet, plan: Plan) -> FieldSet:
+def _fit(node: FieldSet, plan: TypePlan) -> FieldSet:
     if plan.shape == DEDUCED or not node:
         return node
     if plan.shape == LEAF:
@@ -44,7 +44,7 @@ def _fit(node: FieldSet, plan: Plan) -> FieldSet:
     return node if fitted_node is None else fitted_node
 
 
-def _below(plan: Plan, element: str) -> Plan | None:
+def _below(plan: TypePlan, element: str) -> TypePlan | None:
     if plan.shape == STRUCT:
         known = plan.children.get(element[2:])
         return known[1] if known else None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api.apply.fieldset import FieldSet, Path, difference, has, of_paths
-from tiphys.api.apply.managers import Entry, Managers, read, write
+from tiphys.api.apply.managers import ManagedEntry, Managers, read, write
 
 Entries = list[dict[str, Any]] | None
 
@@ -27,7 +27,7 @@ def to_scale(entries: Entries, paths: Paths) -> list[dict[str, Any]]:
     for identity, entry in read(entries, trusted=True).items():
         path = paths.get(entry.api_version)
         if path is not None and has(entry.fields, path):
-            managers[identity] = Entry(_IN_SCALE, SCALE_VERSION, entry.time)
+            managers[identity] = ManagedEntry(_IN_SCALE, SCALE_VERSION, entry.time)
     return write(managers)
 
 
@@ -53,7 +53,7 @@ def from_scale(entries: Entries, scale_entries: Entries, api_version: str, paths
     for identity, entry in scale.items():
         if own_path is not None and has(entry.fields, REPLICAS):
             time = before[identity].time if identity in before else ""
-            managers[identity] = Entry(_set_of(own_path), api_version, time)
+            managers[identity] = ManagedEntry(_set_of(own_path), api_version, time)
     return write(managers)
 
 

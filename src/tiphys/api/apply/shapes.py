@@ -34,7 +34,7 @@ _KEPT_ELEMENTS = 1000
 _DEDUCED_KINDS = (ANY, SCHEMA_OR_ARRAY, SCHEMA_OR_BOOL, SCHEMA_OR_STRINGS)
 
 
-class Plan:
+class TypePlan:
     """What the walkers need of a type, worked out once."""
 
     __slots__ = ("children", "elements", "items", "keys", "leaves", "schema", "shape")
@@ -42,13 +42,13 @@ class Plan:
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self.shape = _shape(schema)
-        self.children: dict[str, tuple[str, Plan]] = {}
+        self.children: dict[str, tuple[str, TypePlan]] = {}
         """Of an object: each field's path element and plan. Filled by ``plan_of``."""
         self.leaves: dict[str, str] = {}
         """Of an object: the path elements of the fields that are owned as one piece."""
         self.elements: dict[Any, str] = {}
         """Of a keyed list: elements made before, by the values of their key fields."""
-        self.items: Plan | None = None
+        self.items: TypePlan | None = None
         """Of a map's values and a list's items; of an object's undeclared fields, where it may have some."""
         self.keys: tuple[tuple[str, Any], ...] = ()
         """Of a keyed list: its key fields in order of their names, with their defaults."""
@@ -65,11 +65,11 @@ def _shape(schema: Schema) -> int:
     return DEDUCED if kind in _DEDUCED_KINDS else LEAF
 
 
-def plan_of(schema: Schema) -> Plan:
+def plan_of(schema: Schema) -> TypePlan:
     """The plan of a type; kept with it."""
     result = schema.plan
     if result is None:
-        result = schema.plan = Plan(schema)
+        result = schema.plan = TypePlan(schema)
         if result.shape == STRUCT:
             result.children = {name: (f"f:{name}", plan_of(field.schema)) for name, field in schema.fields.items()}
             result.leaves = {name: element for name, (element, plan) in result.children.items() if plan.shape == LEAF}
@@ -95,14 +95,14 @@ def _default(field: Field) -> Any:
     return _ZEROS.get(field.schema.kind)
 
 
-def shape_of(plan: Plan, value: Any) -> int:
+def shape_of(plan: TypePlan, value: Any) -> int:
     """The shape that counts for this value."""
     if plan.shape != DEDUCED:
         return plan.shape
     return ENTRIES if isinstance(value, dict) else LEAF
 
 
-def element_of(plan: Plan, item: Any) -> str:
+def element_of(plan: TypePlan, item: Any) -> str:
     """The path element of an item of a list. Raises ``FieldSetError``."""
     if plan.keys:
         return _keyed(plan, item)
@@ -115,7 +115,7 @@ def element_of(plan: Plan, item: Any) -> str:
     return value_element(item)
 
 
-def _keyed(plan: Plan, item: Any) -> str:
+def _keyed(plan: TypePlan, item: Any) -> str:
     if type(item) is not dict:
         if item is None:
             raise FieldSetError("associative list with keys may not have a null element")
@@ -141,7 +141,7 @@ def _keyed(plan: Plan, item: Any) -> str:
     return element
 
 
-def _key_element(plan: Plan, item: Any) -> str:
+def _key_element(plan: TypePlan, item: Any) -> str:
     pairs = []
     for name, default in plan.keys:
         value = item.get(name, default)
@@ -156,4 +156,4 @@ def _key_element(plan: Plan, item: Any) -> str:
     return key_element(pairs)
 
 
-__all__ = ["DEDUCED", "ENTRIES", "ITEMS", "LEAF", "STRUCT", "Plan", "element_of", "plan_of", "shape_of"]
+__all__ = ["DEDUCED", "ENTRIES", "ITEMS", "LEAF", "STRUCT", "TypePlan", "element_of", "plan_of", "shape_of"]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api.apply.fieldset import FieldSet, FieldSetError, Filter, difference, ordered, union
-from tiphys.api.apply.managers import UPDATE, Entry, Identity, Managers, cap, read, strip, write
+from tiphys.api.apply.managers import UPDATE, ManagedEntry, ManagerIdentity, Managers, cap, read, strip, write
 from tiphys.api.apply.reconcile import reconcile
 from tiphys.api.apply.versions import Change, Converter, no_versions
 from tiphys.api.codec.complete import complete
@@ -51,7 +51,7 @@ def update_managed_fields(
         change = _change(old, new, gvk, schema, filters or {}, convert)
         if not schema.name:
             managers = reconcile(managers, schema, gvk.api_version, convert)
-        identity = Identity.of(manager or UNKNOWN, UPDATE, gvk.api_version, subresource)
+        identity = ManagerIdentity.of(manager or UNKNOWN, UPDATE, gvk.api_version, subresource)
         record(managers, change, identity, now)
     except FieldSetError:
         return new
@@ -108,7 +108,7 @@ def empty_object(gvk: GroupVersionKind, schema: Schema) -> Object:
     return cached[1]
 
 
-def record(managers: Managers, change: Change, identity: Identity, now: str) -> None:
+def record(managers: Managers, change: Change, identity: ManagerIdentity, now: str) -> None:
     """Give the writer what the change touched, and take that, and what was removed, from all others; in place."""
     own_change = change.at(change.api_version)
     assert own_change is not None
@@ -121,11 +121,11 @@ def record(managers: Managers, change: Change, identity: Identity, now: str) -> 
         previous = managers.get(identity)
         fields = union(own, previous.fields) if previous else own
         fields = ordered(fields) if mixed or previous else fields
-        managers[identity] = Entry(fields, change.api_version, now)
+        managers[identity] = ManagedEntry(fields, change.api_version, now)
     cap(managers)
 
 
-def take_from_others(managers: Managers, change: Change, spare: Identity | None = None) -> None:
+def take_from_others(managers: Managers, change: Change, spare: ManagerIdentity | None = None) -> None:
     for identity, entry in list(managers.items()):
         if identity == spare:
             continue

@@ -35,18 +35,18 @@ _ZERO = {STRING: "", BOOLEAN: False, INTEGER: 0, NUMBER: 0, INT_OR_STRING: 0, QU
 _ONE, _EACH_ITEM, _EACH_VALUE, _EACH_ITEM_OF_EACH = range(4)
 
 
-class Plan:
+class CompletionPlan:
     """``fixed``: fields always shown and their value where absent. ``nested``: where to go on."""
 
     __slots__ = ("fixed", "nested")
 
     def __init__(self) -> None:
         self.fixed: list[tuple[str, Any]] = []
-        self.nested: list[tuple[str, int, Plan, bool]] = []
+        self.nested: list[tuple[str, int, CompletionPlan, bool]] = []
         """Field, shape, the plan of what is there, and whether an absent struct is to be made."""
 
 
-_plans: dict[int, Plan] = {}
+_plans: dict[int, CompletionPlan] = {}
 _kept: list[Schema] = []
 
 
@@ -57,7 +57,7 @@ def complete(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
     return obj
 
 
-def _fill(obj: dict[str, Any], plan: Plan) -> None:
+def _fill(obj: dict[str, Any], plan: CompletionPlan) -> None:
     for name, value in plan.fixed:
         if name not in obj:
             obj[name] = value
@@ -81,7 +81,7 @@ def _fill(obj: dict[str, Any], plan: Plan) -> None:
                     _fill(item, inner)
 
 
-def _plan(schema: Schema) -> Plan:
+def _plan(schema: Schema) -> CompletionPlan:
     """The plan of a type, made together with those of all that it leads to; types that lead nowhere get empty ones."""
     reached: dict[int, Schema] = {}
     _collect(schema, reached)
@@ -92,7 +92,7 @@ def _plan(schema: Schema) -> Plan:
         leading = {i for i, node in reached.items() if any(id(t.fields) in useful for t, _ in _targets(node))}
         grown = not leading <= useful
         useful |= leading
-    _plans.update({identity: Plan() for identity in reached})
+    _plans.update({identity: CompletionPlan() for identity in reached})
     _kept.extend(reached.values())
     for identity, node in reached.items():
         for field in node.fields.values():
@@ -100,7 +100,7 @@ def _plan(schema: Schema) -> Plan:
     return _plans[id(schema.fields)]
 
 
-def _add(plan: Plan, field: Field, useful: set[int]) -> None:
+def _add(plan: CompletionPlan, field: Field, useful: set[int]) -> None:
     target = _target(field.schema)
     leads_on = target is not None and id(target[0].fields) in useful
     always = _always(field)

@@ -21,7 +21,7 @@ from tiphys.api.protobuf.messages import (
     MAGIC,
     MAP,
     REPEATED,
-    Field,
+    MessageField,
     ProtobufError,
     message_name,
     messages,
@@ -47,7 +47,7 @@ def decode(data: bytes) -> Object:
 
 
 @cache
-def _fields_of(message: str) -> dict[int, Field]:
+def _fields_of(message: str) -> dict[int, MessageField]:
     return {field.number: field for field in messages()[message]}
 
 

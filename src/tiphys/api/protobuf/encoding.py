@@ -22,7 +22,7 @@ from tiphys.api.protobuf.messages import (
     MAP,
     REPEATED,
     SCALARS,
-    Field,
+    MessageField,
     message_name,
     messages,
 )
@@ -153,7 +153,7 @@ def _encoder(message: str) -> Encoder:
     return encode_message
 
 
-def _absent(field: Field) -> bytes:
+def _absent(field: MessageField) -> bytes:
     """What stands for a field that is absent."""
     if field.presence != ALWAYS or not field.name:
         return b""
@@ -167,7 +167,7 @@ def _absent(field: Field) -> bytes:
     return _delimited(field.number, _encoder(field.type)({}) if zero is None else zero)
 
 
-def _writer(field: Field) -> Writer:
+def _writer(field: MessageField) -> Writer:
     if field.presence == MAP:
         return _map_writer(field)
     write = _value_writer(field)
@@ -181,7 +181,7 @@ def _writer(field: Field) -> Writer:
     return write_items
 
 
-def _value_writer(field: Field) -> Writer:
+def _value_writer(field: MessageField) -> Writer:
     if field.type in _NUMBERS:
         tag = _tag(field.number, _VARINT)
         return lambda parts, value: parts.append(tag + varint(int(value)))
@@ -199,7 +199,7 @@ def _value_writer(field: Field) -> Writer:
     return write
 
 
-def _map_writer(field: Field) -> Writer:
+def _map_writer(field: MessageField) -> Writer:
     tag = _tag(field.number, _DELIMITED)
     value_field = field._replace(number=2, presence=ALWAYS)
     write_value = _value_writer(value_field)

@@ -23,7 +23,7 @@ class ProtobufError(ValueError):
     """The bytes are not an object in protobuf form, or the object has no such form."""
 
 
-class Field(NamedTuple):
+class MessageField(NamedTuple):
     number: int
     name: str
     """The JSON name; empty for a struct whose fields JSON has inline."""
@@ -34,9 +34,9 @@ class Field(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def messages() -> Mapping[str, tuple[Field, ...]]:
+def messages() -> Mapping[str, tuple[MessageField, ...]]:
     """Every message by its full name, such as ``io.k8s.api.core.v1.Pod``, with its fields in order of number."""
-    table: dict[str, list[Field]] = {}
+    table: dict[str, list[MessageField]] = {}
     name = package = ""
     for line in files("tiphys.api").joinpath("data/protobuf.txt").read_text().splitlines():
         if line.startswith("#"):
@@ -47,7 +47,7 @@ def messages() -> Mapping[str, tuple[Field, ...]]:
             continue
         number, json_name, presence, type = line.split()
         full = type if type in SCALARS or "." in type else package + type
-        table[name].append(Field(int(number), "" if json_name == "-" else json_name, presence, full))
+        table[name].append(MessageField(int(number), "" if json_name == "-" else json_name, presence, full))
     return {name: tuple(fields) for name, fields in table.items()}
 
 

@@ -32,7 +32,7 @@ _POD_SUBRESOURCES = frozenset(("", "ephemeralcontainers", "resize"))
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class PodSecurityLevel:
     name: str
     version: str = "latest"
 
@@ -72,13 +72,13 @@ class PodSecurity(Plugin):
         entry = await self._registries.get("", "namespaces").store.cached("", namespace)
         return entry.labels if entry is not None else {}
 
-    def _level(self, labels: dict[str, str], mode: str) -> Level:
+    def _level(self, labels: dict[str, str], mode: str) -> PodSecurityLevel:
         """A label that makes no sense counts as the strictest, or, for a version, as the latest."""
         name = labels.get(_PREFIX + mode, self._default)
         version = labels.get(f"{_PREFIX}{mode}-version", "latest")
         if name not in _LEVELS:
             name = "restricted" if mode == "enforce" else "privileged"
-        return Level(name, version if _VERSION.fullmatch(version) else "latest")
+        return PodSecurityLevel(name, version if _VERSION.fullmatch(version) else "latest")
 
     # -- pods, and what makes them
 
@@ -121,7 +121,7 @@ class PodSecurity(Plugin):
         if attributes.operation == UPDATE:
             await self._check_existing(attributes, self._level(labels, "enforce"), self._level(before, "enforce"))
 
-    async def _check_existing(self, attributes: Attributes, new: Level, old: Level) -> None:
+    async def _check_existing(self, attributes: Attributes, new: PodSecurityLevel, old: PodSecurityLevel) -> None:
         """A stricter level does not touch pods that are there; its user is told which it would forbid."""
         if new == old or new.name == "privileged":
             return
@@ -137,7 +137,7 @@ class PodSecurity(Plugin):
         for text in sorted(_told(reason, names) for reason, names in by_reason.items()):
             attributes.warn(text)
 
-    async def _violations(self, namespace: str, level: Level) -> tuple[dict[str, list[str]], int, int]:
+    async def _violations(self, namespace: str, level: PodSecurityLevel) -> tuple[dict[str, list[str]], int, int]:
         """The pods that a level forbids, by the reasons; how many were looked at, and how many there are. Every
         request has a bound: a namespace may have more pods than can be looked at while its user waits."""
         pods = self._registries.get("", "pods")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from tiphys.apiserver.audit.policy import Policy
+    from tiphys.apiserver.audit.policy import AuditPolicy
 
 BATCH, BLOCKING, STRICT = "batch", "blocking", "blocking-strict"
 MODES = (BATCH, BLOCKING, STRICT)
@@ -50,7 +50,7 @@ class Delivery(NamedTuple):
 
 
 class AuditConfig(NamedTuple):
-    policy: Policy
+    policy: AuditPolicy
     log: LogConfig | None = None
     log_delivery: Delivery = Delivery(BLOCKING)
     webhook: Path | None = None

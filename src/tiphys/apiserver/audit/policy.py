@@ -76,7 +76,7 @@ class GroupResources:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AuditRule:
     """Every condition that is not empty must hold."""
 
     treatment: Treatment
@@ -111,8 +111,8 @@ def _covers(pattern: str, path: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    rules: tuple[Rule, ...]
+class AuditPolicy:
+    rules: tuple[AuditRule, ...]
     default: Treatment
 
     def treatment(self, user: User, info: RequestInfo) -> Treatment:
@@ -123,7 +123,7 @@ class Policy:
         return self.default
 
 
-def read_policy(document: Any) -> Policy:
+def read_policy(document: Any) -> AuditPolicy:
     """A policy from its parsed YAML. Raises ``PolicyError``."""
     if not isinstance(document, dict) or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "Policy"):
         raise PolicyError(f"the document is not a Policy of {API_VERSION}")
@@ -138,17 +138,17 @@ def read_policy(document: Any) -> Policy:
     omit_managed = bool(document.get("omitManagedFields"))
     everywhere = frozenset(document.get("omitStages") or ())
     default = Treatment(Level.NONE, everywhere, omit_managed)
-    return Policy(tuple(_rule(rule, everywhere, omit_managed) for rule in rules), default)
+    return AuditPolicy(tuple(_rule(rule, everywhere, omit_managed) for rule in rules), default)
 
 
-def _rule(rule: Object, everywhere: frozenset[str], omit_managed: bool) -> Rule:
+def _rule(rule: Object, everywhere: frozenset[str], omit_managed: bool) -> AuditRule:
     own = rule.get("omitManagedFields")
     treatment = Treatment(
         _LEVELS[rule["level"]],
         everywhere | frozenset(rule.get("omitStages") or ()),
         omit_managed if own is None else bool(own),
     )
-    return Rule(
+    return AuditRule(
         treatment,
         users=frozenset(rule.get("users") or ()),
         groups=frozenset(rule.get("userGroups") or ()),

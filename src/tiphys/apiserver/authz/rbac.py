@@ -37,7 +37,7 @@ class Grant:
 
 
 @dataclass(slots=True)
-class Policy:
+class RoleGrants:
     """Grants by subject; those of role bindings by namespace first."""
 
     cluster: dict[str, list[Grant]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class RBAC:
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
         self._sources: list[Registry] = []
-        self._policy = Policy()
+        self._policy = RoleGrants()
         self._generations: tuple[int, ...] = ()
         self._decisions: dict[Access, Decision] = {}
         self._read: dict[str, tuple[int, Object]] = {}
@@ -115,7 +115,7 @@ class RBAC:
             self._decisions.clear()
             self._generations = generations
 
-    def _build(self) -> Policy:
+    def _build(self) -> RoleGrants:
         cluster_bindings, cluster_roles, bindings, roles = (self._objects(registry) for registry in self._sources)
         by_role = {("", role["metadata"]["name"]): role.get("rules") or [] for role in cluster_roles}
         for role in roles:
@@ -128,14 +128,14 @@ class RBAC:
 
         for key, found in by_role.items():
             contain(f"reading role {key}", read, key, found)
-        policy = Policy()
+        policy = RoleGrants()
         for order, binding in enumerate(cluster_bindings + bindings):
             contain("reading a binding", self._index, policy, order, binding, by_role, rules)
         return policy
 
     def _index(
         self,
-        policy: Policy,
+        policy: RoleGrants,
         order: int,
         binding: Object,
         by_role: dict[tuple[str, str], list[Object]],

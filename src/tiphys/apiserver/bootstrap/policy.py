@@ -19,7 +19,7 @@ _CONTROLLER = "system:controller:"
 
 
 @dataclass(slots=True)
-class Policy:
+class BootstrapPolicy:
     """Objects by plural, in order."""
 
     clusterroles: list[Object] = field(default_factory=list)
@@ -29,9 +29,9 @@ class Policy:
 
 
 @lru_cache(maxsize=1)
-def bootstrap_policy() -> Policy:
+def bootstrap_policy() -> BootstrapPolicy:
     """The default policy. Shared: do not change it."""
-    policy = Policy()
+    policy = BootstrapPolicy()
     for header, rules in _paragraphs():
         _add(policy, header.split(" "), rules)
     return policy
@@ -57,7 +57,7 @@ def _paragraphs() -> Iterator[tuple[str, list[str]]]:
     yield header, rules
 
 
-def _add(policy: Policy, words: list[str], rules: list[str]) -> None:
+def _add(policy: BootstrapPolicy, words: list[str], rules: list[str]) -> None:
     kind, name, *rest = words
     labels = {f"rbac.authorization.k8s.io/{word[1:]}": "true" for word in rest if word.startswith(":")}
     match kind:

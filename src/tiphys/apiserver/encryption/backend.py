@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tiphys.api.scheme import Scheme
-from tiphys.apiserver.encryption.config import Rules
+from tiphys.apiserver.encryption.config import EncryptionRules
 from tiphys.apiserver.encryption.providers import Chain, SealError
 from tiphys.store.backend import (
     Backend,
@@ -41,7 +41,7 @@ _SLICE = 200
 class SealedBackend:
     """``root`` is the prefix of the API server's keys. ``stale`` are keys that a rewrite would seal in another way."""
 
-    def __init__(self, backend: Backend, rules: Rules, root: str) -> None:
+    def __init__(self, backend: Backend, rules: EncryptionRules, root: str) -> None:
         self._backend = backend
         self._rules = rules
         self._root = root.rstrip("/").encode() + b"/"
@@ -49,7 +49,7 @@ class SealedBackend:
         self._chains: dict[bytes, Chain | None] = {}
         self._stale: dict[bytes, int] = {}
 
-    def use(self, rules: Rules) -> None:
+    def use(self, rules: EncryptionRules) -> None:
         """Seal and open by other rules from now on."""
         self._rules = rules
         self._chains.clear()

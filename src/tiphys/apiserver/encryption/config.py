@@ -14,7 +14,16 @@ from typing import Any
 from tiphys.api.fielderrors import FieldError, invalid, required
 from tiphys.api.object import Object
 from tiphys.apiserver.encryption.kms import KmsV2, Service
-from tiphys.apiserver.encryption.providers import AesCbc, AesGcm, Chain, Cipher, Identity, Keyed, Provider, Secretbox
+from tiphys.apiserver.encryption.providers import (
+    AesCbc,
+    AesGcm,
+    Chain,
+    Cipher,
+    IdentityProvider,
+    Keyed,
+    Provider,
+    Secretbox,
+)
 from tiphys.runtime import durations
 
 API_VERSION = "apiserver.config.k8s.io/v1"
@@ -36,7 +45,7 @@ class EncryptionConfigError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class EncryptionRule:
     """``resources`` are (group, plural) pairs; ``*`` stands for every one."""
 
     resources: tuple[tuple[str, str], ...]
@@ -46,10 +55,10 @@ class Rule:
         return any(own in ("*", group) and name in ("*", plural) for own, name in self.resources)
 
 
-class Rules:
+class EncryptionRules:
     """The first rule that covers a resource decides; what none covers is not sealed."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[EncryptionRule]) -> None:
         self._rules = tuple(rules)
 
     def chain(self, group: str, plural: str) -> Chain | None:
@@ -60,7 +69,7 @@ class Rules:
         return [provider for rule in self._rules for provider in rule.chain.providers if isinstance(provider, KmsV2)]
 
 
-def read_rules(document: Any) -> Rules:
+def read_rules(document: Any) -> EncryptionRules:
     """Rules from parsed YAML. Raises ``EncryptionConfigError``."""
     kind = (document.get("apiVersion"), document.get("kind")) if isinstance(document, dict) else None
     if kind != (API_VERSION, "EncryptionConfiguration"):
@@ -68,9 +77,11 @@ def read_rules(document: Any) -> Rules:
     problems = list(_problems(document.get("resources")))
     if problems:
         raise EncryptionConfigError("; ".join(str(problem) for problem in problems))
-    return Rules(
+    return EncryptionRules(
         [
-            Rule(tuple(map(_resource, row["resources"])), Chain([_provider(provider) for provider in row["providers"]]))
+            EncryptionRule(
+                tuple(map(_resource, row["resources"])), Chain([_provider(provider) for provider in row["providers"]])
+            )
             for row in document["resources"]
         ]
     )
@@ -85,7 +96,7 @@ def _resource(text: str) -> tuple[str, str]:
 def _provider(row: Object) -> Provider:
     kind, settings = next(iter(row.items()))
     if kind == "identity":
-        return Identity()
+        return IdentityProvider()
     if kind == "kms":
         timeout = durations.seconds(settings["timeout"]) if settings.get("timeout") else 3.0
         return KmsV2(settings["name"], Service(settings["endpoint"], timeout))

@@ -43,7 +43,7 @@ class Provider(Protocol):
         ...
 
 
-class Identity:
+class IdentityProvider:
     """Values as they are. Refuses to read what another provider has sealed."""
 
     prefix = b""

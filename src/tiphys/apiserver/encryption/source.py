@@ -9,7 +9,7 @@ import yaml
 
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.encryption.backend import SealedBackend
-from tiphys.apiserver.encryption.config import EncryptionConfigError, Rules, read_rules
+from tiphys.apiserver.encryption.config import EncryptionConfigError, EncryptionRules, read_rules
 from tiphys.apiserver.encryption.providers import SealError
 from tiphys.runtime.clock import Clock
 from tiphys.store.backend import Backend
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 10.0
 
 
-def read_file(path: Path) -> Rules:
+def read_file(path: Path) -> EncryptionRules:
     """Raises ``EncryptionConfigError``, which names the file."""
     try:
         return read_rules(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader))
@@ -82,6 +82,6 @@ class Sealing:
         await _close(self._rules)
 
 
-async def _close(rules: Rules) -> None:
+async def _close(rules: EncryptionRules) -> None:
     for service in rules.services:
         await service.service.close()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tiphys.apiserver.storage.changes import Change
+from tiphys.apiserver.storage.changes import EntryChange
 from tiphys.apiserver.storage.converted import ConvertedStore
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.selection import Selection
-from tiphys.apiserver.storage.watchers import Encode, Group, Member
+from tiphys.apiserver.storage.watchers import Encode, Member, WatcherGroup
 
 _MAX_WAITING = 2000
 """Changes that may wait for their conversion before the watch is cut off; its client will list and watch again."""
@@ -24,9 +24,9 @@ class ConvertedChanges:
     def __init__(self, store: ConvertedStore, selection: Selection, encode: Encode, watch: Member) -> None:
         self.selection = store.narrow(selection)
         self._store = store
-        self._shown = Group((), selection, encode)
+        self._shown = WatcherGroup((), selection, encode)
         self._watch = watch
-        self._waiting: asyncio.Queue[Change | bytes] = asyncio.Queue(_MAX_WAITING)
+        self._waiting: asyncio.Queue[EntryChange | bytes] = asyncio.Queue(_MAX_WAITING)
         self._at_work = False
 
     @property
@@ -36,7 +36,7 @@ class ConvertedChanges:
 
     # -- the cache's side
 
-    def take(self, type: str, entry: Entry, change: Change) -> bytes:
+    def take(self, type: str, entry: Entry, change: EntryChange) -> bytes:
         self._put(change)
         return b""
 
@@ -54,7 +54,7 @@ class ConvertedChanges:
     def fail(self, error: Exception) -> None:
         self._watch.fail(error)
 
-    def _put(self, item: Change | bytes) -> None:
+    def _put(self, item: EntryChange | bytes) -> None:
         try:
             self._waiting.put_nowait(item)
         except asyncio.QueueFull:
@@ -75,8 +75,8 @@ class ConvertedChanges:
         except Exception as error:  # noqa: BLE001 - the watch reports it to its client, or logs it
             self._watch.fail(error)
 
-    async def _render(self, change: Change) -> bytes:
+    async def _render(self, change: EntryChange) -> bytes:
         involved = [entry for entry in (change.entry, change.previous) if entry is not None]
         shown = dict(zip(map(id, involved), await self._store.shown(involved), strict=True))
         entry, previous = (None if e is None else shown[id(e)] for e in (change.entry, change.previous))
-        return self._shown.render((Change(change.revision, entry, previous),))
+        return self._shown.render((EntryChange(change.revision, entry, previous),))

@@ -21,12 +21,12 @@ from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import include_of
 from tiphys.apiserver.endpoints.watchevents import bookmark, encoder, error_event, failure_event, media_of
 from tiphys.apiserver.storage.cacher import READY_SECONDS
-from tiphys.apiserver.storage.changes import ADDED, Change
+from tiphys.apiserver.storage.changes import ADDED, EntryChange
 from tiphys.apiserver.storage.converted import ConvertedStore
 from tiphys.apiserver.storage.feed import TooLargeRevision
 from tiphys.apiserver.storage.listing import parse_revision
 from tiphys.apiserver.storage.selection import Selection
-from tiphys.apiserver.storage.watchers import Encode, Group
+from tiphys.apiserver.storage.watchers import Encode, WatcherGroup
 from tiphys.wire.http import Response, Sink
 from tiphys.wire.websocket import is_websocket
 
@@ -64,7 +64,7 @@ class OpenWatch:
 
 
 @dataclass(slots=True)
-class Plan:
+class WatchPlan:
     """What one watch shows. ``start`` is the revision after which changes are shown; None: what exists, first."""
 
     target: Target
@@ -87,7 +87,7 @@ async def watch(call: Call, target: Target) -> Response:
     options = list_options(call, watch=True)
     name = call.info.name if not options.field_selector else ""
     selection = target.selection(call.info.namespace, options, name)
-    plan = Plan(
+    plan = WatchPlan(
         target=target,
         selection=selection,
         form=form,
@@ -126,7 +126,7 @@ async def _start(target: Target, options: ListOptions) -> int | None:
     return revision or cacher.feed.revision
 
 
-async def _run(plan: Plan, sink: Sink) -> None:
+async def _run(plan: WatchPlan, sink: Sink) -> None:
     """Show what the plan says, until the end of the watch; a failure is its last event."""
     try:
         await _show(plan, sink)
@@ -135,7 +135,7 @@ async def _run(plan: Plan, sink: Sink) -> None:
     await sink.drain()
 
 
-async def _show(plan: Plan, sink: Sink) -> None:
+async def _show(plan: WatchPlan, sink: Sink) -> None:
     watch = OpenWatch(sink, plan.form)
     encode = encoder(plan.target, plan.form)
     store = plan.target.registry.store
@@ -168,14 +168,14 @@ async def _show(plan: Plan, sink: Sink) -> None:
             helper.cancel()
 
 
-async def _send_existing(plan: Plan, sink: Sink, encode: Encode) -> int:
+async def _send_existing(plan: WatchPlan, sink: Sink, encode: Encode) -> int:
     """Show every object that matches; gives the revision at which they were read."""
     store = plan.target.registry.store
     revision = store.cacher.feed.revision
     entries = await store.select(plan.selection)
     size = 0
     for entry in entries:
-        line = encode(ADDED, entry, Change(entry.revision, entry, None))
+        line = encode(ADDED, entry, EntryChange(entry.revision, entry, None))
         sink.write(line)
         size += len(line)
         if size > _CHUNK:
@@ -187,7 +187,7 @@ async def _send_existing(plan: Plan, sink: Sink, encode: Encode) -> int:
     return revision
 
 
-async def _wait_for(plan: Plan, revision: int, closed: asyncio.Future[None], deadline: float) -> None:
+async def _wait_for(plan: WatchPlan, revision: int, closed: asyncio.Future[None], deadline: float) -> None:
     """Until a revision that lies in the future is there; its changes are not to be shown."""
     feed = plan.target.registry.store.cacher.feed
     left = deadline - asyncio.get_running_loop().time()
@@ -198,8 +198,8 @@ async def _wait_for(plan: Plan, revision: int, closed: asyncio.Future[None], dea
 
 
 def _catch_up(
-    plan: Plan, member: OpenWatch | ConvertedChanges, sink: Sink, encode: Encode, revision: int
-) -> Group | None:
+    plan: WatchPlan, member: OpenWatch | ConvertedChanges, sink: Sink, encode: Encode, revision: int
+) -> WatcherGroup | None:
     """Show what changed after ``revision`` and join the group, in one step, so that nothing is missed or doubled."""
     cacher = plan.target.registry.store.cacher
     missed = cacher.since(revision)
@@ -223,7 +223,7 @@ async def _until_end(watch: OpenWatch, closed: asyncio.Future[None], deadline: f
     await asyncio.wait((watch.ended, closed), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
-def form_key(plan: Plan, watch: OpenWatch | ConvertedChanges) -> tuple[object, ...]:
+def form_key(plan: WatchPlan, watch: OpenWatch | ConvertedChanges) -> tuple[object, ...]:
     """Watches with equal keys get the same bytes. A table's first event has the columns, so tables are not shared."""
     own = id(watch) if plan.form.kind == TABLE or isinstance(watch, ConvertedChanges) else 0
     gvk = plan.target.gvk

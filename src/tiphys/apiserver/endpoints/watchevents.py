@@ -16,7 +16,7 @@ from tiphys.apiserver.endpoints.negotiation import PARTIAL_LIST, TABLE, Form
 from tiphys.apiserver.endpoints.respond import entry_message, read_entry
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import partial, table
-from tiphys.apiserver.storage.changes import BOOKMARK, ERROR, Change, event_line
+from tiphys.apiserver.storage.changes import BOOKMARK, ERROR, EntryChange, event_line
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.watchers import Encode
 
@@ -49,7 +49,7 @@ def encoder(target: Target, form: Form) -> Encode:
     if form.kind == TABLE:
         return _table_encoder(target, form)
 
-    def encode(type: str, entry: Entry, change: Change) -> bytes:
+    def encode(type: str, entry: Entry, change: EntryChange) -> bytes:
         if form.kind == PARTIAL_LIST:
             raise NoForm
         obj = read_entry(target, entry)
@@ -61,7 +61,7 @@ def encoder(target: Target, form: Form) -> Encode:
 def _message_encoder(target: Target) -> Encode:
     api_version, kind = target.gvk.api_version, target.gvk.kind
 
-    def encode(type: str, entry: Entry, change: Change) -> bytes:
+    def encode(type: str, entry: Entry, change: EntryChange) -> bytes:
         return protobuf.watch_event(type, protobuf.wrap(api_version, kind, entry_message(target, entry)))
 
     return encode
@@ -70,7 +70,7 @@ def _message_encoder(target: Target) -> Encode:
 def _table_encoder(target: Target, form: Form) -> Encode:
     sent_columns = False
 
-    def encode(type: str, entry: Entry, change: Change) -> bytes:
+    def encode(type: str, entry: Entry, change: EntryChange) -> bytes:
         nonlocal sent_columns
         meta = {"resourceVersion": str(entry.revision)}
         rows = table(target, [read_entry(target, entry)], form, meta, headers=not sent_columns)

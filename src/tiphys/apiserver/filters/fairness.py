@@ -24,7 +24,7 @@ _RETRY_SECONDS = 1
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
 
-class Refused(Exception):
+class TurnedAway(Exception):
     """The request is turned away; the text says why, as metrics call it."""
 
 
@@ -46,7 +46,7 @@ class Fairness:
         call.headers["X-Kubernetes-PF-PriorityLevel-UID"] = flow.level.config.uid
         try:
             ticket = await self._admitted(call, flow)
-        except Refused as refused:
+        except TurnedAway as refused:
             self.figures.refuse(flow, str(refused))
             headers = {**_TEXT, "Retry-After": str(_RETRY_SECONDS)}
             return Response(429, headers, b"Too many requests, please try again later.\n")
@@ -62,19 +62,19 @@ class Fairness:
         return await holding(call, proceed, leave)
 
     async def _admitted(self, call: Call, flow: Flow) -> Ticket:
-        """A ticket that has its seats. Raises ``Refused``."""
+        """A ticket that has its seats. Raises ``TurnedAway``."""
         queues, now = flow.level.queues, self.clock.monotonic()
         work = self.controller.work(call, flow.level)
         ticket = Ticket(flow.schema.name, flow.distinguisher, work, now, about=_about(call))
         if not queues.start(ticket, flow.hash, now):
-            raise Refused("queue-full" if queues.queues else "concurrency-limit")
+            raise TurnedAway("queue-full" if queues.queues else "concurrency-limit")
         if ticket.state is TicketState.WAITING:
             await self._wait(flow, ticket)
         self.figures.dispatch(flow, self.clock.monotonic() - now)
         return ticket
 
     async def _wait(self, flow: Flow, ticket: Ticket) -> None:
-        """Wait for a ticket's seats. Raises ``Refused`` when its time is over."""
+        """Wait for a ticket's seats. Raises ``TurnedAway`` when its time is over."""
         called = asyncio.get_running_loop().create_future()
         ticket.called = lambda: None if called.done() else called.set_result(None)
         try:
@@ -83,7 +83,7 @@ class Fairness:
         except TimeoutError:
             if ticket.state is TicketState.WAITING:
                 flow.level.queues.abandon(ticket, self.clock.monotonic())
-                raise Refused("time-out") from None
+                raise TurnedAway("time-out") from None
         except asyncio.CancelledError:
             now = self.clock.monotonic()
             if ticket.state is TicketState.WAITING:

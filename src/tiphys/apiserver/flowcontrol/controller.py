@@ -13,10 +13,10 @@ from tiphys.api.object import Object
 from tiphys.apiserver.bootstrap.flowcontrol import GROUP, flow_schemas, priority_levels
 from tiphys.apiserver.call import Call, User
 from tiphys.apiserver.flowcontrol.demand import ADJUSTMENT_SECONDS
-from tiphys.apiserver.flowcontrol.levels import Level, adjust, limits_of, read_level
+from tiphys.apiserver.flowcontrol.levels import PriorityLevel, adjust, limits_of, read_level
 from tiphys.apiserver.flowcontrol.matching import FlowSchema, read_schema
 from tiphys.apiserver.flowcontrol.sharding import flow_hash
-from tiphys.apiserver.flowcontrol.work import Work, estimate, largest
+from tiphys.apiserver.flowcontrol.work import RequestWork, estimate, largest
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.requestinfo import RequestInfo
@@ -30,7 +30,7 @@ class Flow(NamedTuple):
     """Where a request belongs. ``hash`` stands for the schema and the distinguisher."""
 
     schema: FlowSchema
-    level: Level
+    level: PriorityLevel
     distinguisher: str
     hash: int
 
@@ -39,7 +39,7 @@ class FlowController:
     """``seats`` is how many requests the server carries at a time, all levels together."""
 
     def __init__(self, registries: Registries, clock: Clock, seats: int) -> None:
-        self.levels: dict[str, Level] = {}
+        self.levels: dict[str, PriorityLevel] = {}
         self.schemas: list[FlowSchema] = []
         self._registries = registries
         self._clock = clock
@@ -87,7 +87,7 @@ class FlowController:
             if name in self.levels:
                 self.levels[name].configure(config, limits[name], now)
             else:
-                self.levels[name] = Level(config, limits[name], now)
+                self.levels[name] = PriorityLevel(config, limits[name], now)
         known = [read_schema(schema) for schema in _with_mandatory(schemas, flow_schemas())]
         self.schemas = sorted(filter(self._is_usable, known), key=lambda schema: (schema.precedence, schema.name))
         self._flows.clear()
@@ -122,7 +122,7 @@ class FlowController:
         distinguisher = schema.flow(user, info)
         return Flow(schema, self.levels[schema.level], distinguisher, flow_hash(schema.name, distinguisher))
 
-    def work(self, call: Call, level: Level) -> Work:
+    def work(self, call: Call, level: PriorityLevel) -> RequestWork:
         """How much of the server a call takes."""
         return estimate(
             call.info, call.parameters, largest(level.limits.nominal), self._count_objects, self._count_watches

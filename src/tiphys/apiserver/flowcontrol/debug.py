@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from tiphys.apiserver.flowcontrol.controller import FlowController
-from tiphys.apiserver.flowcontrol.levels import Level
+from tiphys.apiserver.flowcontrol.levels import PriorityLevel
 from tiphys.apiserver.flowcontrol.queueset import Ticket
 from tiphys.runtime.clock import Clock
 
@@ -31,7 +31,7 @@ def requests(controller: FlowController, clock: Clock) -> str:
 PAGES = {"dump_priority_levels": levels, "dump_queues": queues, "dump_requests": requests}
 
 
-def _sorted(controller: FlowController) -> list[Level]:
+def _sorted(controller: FlowController) -> list[PriorityLevel]:
     return [controller.levels[name] for name in sorted(controller.levels)]
 
 
@@ -62,7 +62,7 @@ _REQUEST_COLUMNS = (
 )  # fmt: skip
 
 
-def _level_row(level: Level) -> Row:
+def _level_row(level: PriorityLevel) -> Row:
     queues, name = level.queues, level.config.name
     active = sum(queue.active for queue in queues.queues)
     counts = (queues.waiting, len(queues.executing), queues.dispatched, queues.rejected, queues.timed_out, 0)
@@ -73,7 +73,7 @@ def _bool(value: object) -> str:
     return "true" if value else "false"
 
 
-def _queue_rows(level: Level) -> Iterable[Row]:
+def _queue_rows(level: PriorityLevel) -> Iterable[Row]:
     for queue in level.queues.queues:
         initial = sum(ticket.work.initial for ticket in queue.waiting)
         most = sum(ticket.work.seats for ticket in queue.waiting)
@@ -81,7 +81,7 @@ def _queue_rows(level: Level) -> Iterable[Row]:
         yield (level.config.name, queue.index, *figures, initial, most, f"{queue.work:.8f}ss")
 
 
-def _request_rows(level: Level, clock: Clock) -> Iterable[Row]:
+def _request_rows(level: PriorityLevel, clock: Clock) -> Iterable[Row]:
     for ticket in sorted(level.queues.executing, key=lambda ticket: ticket.started):
         yield (level.config.name, *_request_row(ticket, -1, clock), _time(ticket.started, clock))
     for queue in level.queues.queues:

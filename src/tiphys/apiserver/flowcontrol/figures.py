@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tiphys.apiserver.flowcontrol.controller import Flow, FlowController
-from tiphys.apiserver.flowcontrol.levels import Level
+from tiphys.apiserver.flowcontrol.levels import PriorityLevel
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -94,11 +94,11 @@ def _key(flow: Flow) -> Key:
     return flow.level.config.name, flow.schema.name
 
 
-def _executing(level: Level) -> float:
+def _executing(level: PriorityLevel) -> float:
     return len(level.queues.executing)
 
 
-_OF_LEVELS: dict[str, Callable[[Level], float]] = {
+_OF_LEVELS: dict[str, Callable[[PriorityLevel], float]] = {
     "nominal_limit_seats": lambda level: level.limits.nominal,
     "lower_limit_seats": lambda level: level.limits.minimum,
     "upper_limit_seats": lambda level: level.limits.maximum,

@@ -40,7 +40,7 @@ class Limits(NamedTuple):
     maximum: int
 
 
-class Level:
+class PriorityLevel:
     """One level at work. One whose configuration is gone is ``quiescing``: it vanishes when it is idle."""
 
     def __init__(self, config: LevelConfig, limits: Limits, now: float) -> None:
@@ -103,7 +103,7 @@ def _rounded(seats: float) -> int:
     return math.floor(seats + 0.5)
 
 
-def adjust(levels: Mapping[str, Level], now: float) -> None:
+def adjust(levels: Mapping[str, PriorityLevel], now: float) -> None:
     """Divide the seats anew by what each level has wanted in the last period."""
     for level in levels.values():
         level.demand.close_period(now)
@@ -119,7 +119,7 @@ def adjust(levels: Mapping[str, Level], now: float) -> None:
         level.queues.configure(level.config.queue, level.current, now)
 
 
-def _divide(levels: list[Level], total: int) -> list[int]:
+def _divide(levels: list[PriorityLevel], total: int) -> list[int]:
     floors = [max(row.limits.minimum, min(row.limits.nominal, row.demand.high)) for row in levels]
     minimum, wanted = sum(row.limits.minimum for row in levels), sum(floors)
     if total <= minimum:

@@ -22,7 +22,7 @@ class FlowSchema(NamedTuple):
     precedence: int
     method: str
     """``ByUser``, ``ByNamespace``, or empty: all requests are one flow."""
-    rules: tuple[Rule, ...]
+    rules: tuple[FlowRule, ...]
 
     def matches(self, user: User, info: RequestInfo) -> bool:
         return any(rule.matches(user, info) for rule in self.rules)
@@ -34,7 +34,7 @@ class FlowSchema(NamedTuple):
         return info.namespace if self.method == "ByNamespace" else ""
 
 
-class Rule(NamedTuple):
+class FlowRule(NamedTuple):
     subjects: tuple[Callable[[User], bool], ...]
     resources: tuple[ResourceRule, ...]
     paths: tuple[PathRule, ...]
@@ -100,8 +100,8 @@ def read_schema(obj: Object) -> FlowSchema:
     )
 
 
-def _rule(rule: Object) -> Rule:
-    return Rule(
+def _rule(rule: Object) -> FlowRule:
+    return FlowRule(
         subjects=tuple(map(_subject, rule.get("subjects") or ())),
         resources=tuple(
             ResourceRule(

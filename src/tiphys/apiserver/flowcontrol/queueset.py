@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from tiphys.apiserver.flowcontrol.sharding import deal
-from tiphys.apiserver.flowcontrol.work import Work
+from tiphys.apiserver.flowcontrol.work import RequestWork
 
 _GUESSED_SERVICE_SECONDS = 0.003
 
@@ -56,7 +56,7 @@ class Ticket:
 
     schema: str
     flow: str
-    work: Work
+    work: RequestWork
     arrived: float
     about: str = ""
     queue: _Queue | None = None

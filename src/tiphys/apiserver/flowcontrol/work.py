@@ -25,7 +25,7 @@ CountWatches = Callable[[RequestInfo], int]
 """How many open watches see what a write changes."""
 
 
-class Work(NamedTuple):
+class RequestWork(NamedTuple):
     """``initial`` seats while the request runs; ``final`` seats for ``lingers`` seconds after its answer."""
 
     initial: int = 1
@@ -36,14 +36,14 @@ class Work(NamedTuple):
     def seats(self) -> int:
         return max(self.initial, self.final)
 
-    def bounded(self, limit: int) -> Work:
+    def bounded(self, limit: int) -> RequestWork:
         """The same work with at most ``limit`` final seats, held for as much longer."""
         if self.final <= limit or limit < 1:
             return self
-        return Work(self.initial, limit, self.final * self.lingers / limit)
+        return RequestWork(self.initial, limit, self.final * self.lingers / limit)
 
 
-ONE = Work()
+ONE = RequestWork()
 
 
 def largest(nominal_seats: int) -> int:
@@ -53,10 +53,10 @@ def largest(nominal_seats: int) -> int:
 
 def estimate(
     info: RequestInfo, parameters: Parameters, most: int, count_objects: CountObjects, count_watches: CountWatches
-) -> Work:
+) -> RequestWork:
     """``most`` is what ``largest`` gives for the request's level."""
     if info.verb == "list" or (info.verb == "watch" and _lists_first(parameters)):
-        return Work(max(1, min(most, _list_seats(info, parameters, count_objects))))
+        return RequestWork(max(1, min(most, _list_seats(info, parameters, count_objects))))
     if info.verb in _WRITES and (info.resource, info.subresource) != ("serviceaccounts", "token"):
         return _write(most, count_watches(info))
     return ONE
@@ -81,9 +81,9 @@ def _number(text: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _write(most: int, watches: int) -> Work:
+def _write(most: int, watches: int) -> RequestWork:
     if watches < _WATCHES_PER_SEAT:
         return ONE
     seats = math.ceil(watches / _WATCHES_PER_SEAT)
     final = min(seats, most)
-    return Work(1, final, seats * _EVENT_SECONDS / final)
+    return RequestWork(1, final, seats * _EVENT_SECONDS / final)

@@ -20,7 +20,7 @@ class Unhealthy(Exception):
     """The message says what is wrong, for operators; it is not shown to clients."""
 
 
-class Health:
+class HealthPath:
     """One of the three paths: its name, and its checks by name, in order."""
 
     def __init__(self, name: str, checks: Mapping[str, Check]) -> None:
@@ -85,7 +85,7 @@ async def ping() -> None:
     """The server answers."""
 
 
-def indicators(paths: Iterable[Health]) -> str:
+def indicators(paths: Iterable[HealthPath]) -> str:
     """``/metrics/slis``: the latest outcome of every check that was made, and how often there was which.
 
     Source: KEP-3466 (component health SLIs).

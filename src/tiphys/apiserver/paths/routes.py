@@ -17,7 +17,7 @@ from tiphys.apiserver.endpoints.notfound import TEXT, not_found
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths import discovery
-from tiphys.apiserver.paths.health import Health, indicators
+from tiphys.apiserver.paths.health import HealthPath, indicators
 from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.zpages import Pages
 from tiphys.runtime.version import version_info
@@ -37,7 +37,7 @@ class Paths:
         self,
         *,
         scheme: Scheme,
-        health: list[Health],
+        health: list[HealthPath],
         metrics: RequestMetrics,
         issuer: str,
         jwks_uri: str,

@@ -28,7 +28,7 @@ Transform = Callable[[Object | None], Awaitable[Object]]
 _MAX_ATTEMPTS = 50
 
 
-class Rules(Protocol):
+class UpdateRules(Protocol):
     """What an update may change: the strategy's rules for the object, its status, or another subresource."""
 
     def prepare(self, new: Object, old: Object, write: Write) -> None: ...
@@ -38,7 +38,7 @@ class Rules(Protocol):
     async def begin(self, new: Object, old: Object, write: Write) -> Finish: ...
 
 
-class EndpointRules(Rules, Protocol):
+class EndpointRules(UpdateRules, Protocol):
     """Those of a path that clients write to."""
 
     reset: tuple[str, ...]
@@ -74,7 +74,7 @@ class Update:
     namespace: str
     name: str
     transform: Transform
-    rules: Rules
+    rules: UpdateRules
     validate: ValidateUpdate = no_validation
     validate_create: Validate = no_validation
     create: bool = False
@@ -202,7 +202,7 @@ def check_number(version: str) -> None:
         raise errors.from_code(500, f"strconv.ParseUint: parsing {quote(version)}: value out of range")
 
 
-async def before_update(registry: Registry, new: Object, old: Object, rules: Rules, write: Write) -> None:
+async def before_update(registry: Registry, new: Object, old: Object, rules: UpdateRules, write: Write) -> None:
     """Restore what an update cannot change, apply the rules, and validate."""
     meta, kept = new["metadata"], old["metadata"]
     if registry.resource.namespaced:

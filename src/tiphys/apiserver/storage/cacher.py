@@ -21,7 +21,7 @@ from itertools import islice
 from json import JSONDecodeError
 
 from tiphys.api import errors
-from tiphys.apiserver.storage.changes import Change
+from tiphys.apiserver.storage.changes import EntryChange
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.apiserver.storage.foreign import CannotRead
@@ -41,7 +41,7 @@ READY_SECONDS = 3.0
 """How long a request waits for a cache that is being filled; upstream's requests wait as long for theirs."""
 
 
-class State(Enum):
+class CacheState(Enum):
     COLD = "cold"
     LOADING = "loading"
     READY = "ready"
@@ -81,14 +81,14 @@ class Cacher:
         """Called after every change, for who cannot wait until somebody asks."""
         self.oldest = 0
         self.changed_at = 0
-        self._state = State.COLD
+        self._state = CacheState.COLD
         self._runner = runner
         self._clock = clock
         self._entries: dict[str, Entry] = {}
         self.unreadable: dict[str, Unreadable] = {}
         """By key."""
         self._keys: list[str] = []
-        self._window: deque[Change] = deque()
+        self._window: deque[EntryChange] = deque()
         self._drafts: dict[str, Draft] = {}
         self._missed: list[Event] = []
         self._loading: asyncio.Task[None] | None = None
@@ -98,14 +98,14 @@ class Cacher:
     @property
     def is_ready(self) -> bool:
         """Whether reads can be served without waiting."""
-        return self._state is State.READY
+        return self._state is CacheState.READY
 
     async def ready(self, timeout: float | None = None) -> None:
         """Wait until the cache shows the store; starts it if it is cold.
 
         Raises ``NotReady`` after ``timeout`` seconds, and 500 if filling it failed; the next call tries again.
         """
-        if self._state is State.READY:
+        if self._state is CacheState.READY:
             return
         try:
             async with asyncio.timeout(timeout):
@@ -126,24 +126,24 @@ class Cacher:
 
     def lost(self) -> None:
         """The feed has a gap: read everything again. Open watches end, as they cannot be continued."""
-        if self._state is State.COLD:
+        if self._state is CacheState.COLD:
             return
-        self._state = State.COLD
+        self._state = CacheState.COLD
         self.watchers.cut_off_all()
         if self._loading is not None:
             self._loading.cancel()
         self._load_soon()
 
     def _load_soon(self) -> None:
-        self._state = State.LOADING
+        self._state = CacheState.LOADING
         loading = self._loading = self._runner.spawn(self._load(), f"cache {self.prefix}")
         loading.add_done_callback(self._load_ended)
 
     def _load_ended(self, loading: asyncio.Task[None]) -> None:
         if loading is self._loading:
             self._loading = None
-            if self._state is State.LOADING:
-                self._state = State.COLD
+            if self._state is CacheState.LOADING:
+                self._state = CacheState.COLD
 
     async def _load(self) -> None:
         self._missed = []
@@ -162,7 +162,7 @@ class Cacher:
         self._window.clear()
         self.oldest = self.changed_at = revision
         self.generation += 1
-        self._state = State.READY
+        self._state = CacheState.READY
         missed, self._missed = self._missed, []
         self.changed([event for event in missed if event.kv.mod_revision > revision], self.feed.revision)
         self._notify()
@@ -213,7 +213,7 @@ class Cacher:
             del self._drafts[key]
 
     def changed(self, events: Sequence[Event], revision: int) -> None:
-        if self._state is not State.READY:
+        if self._state is not CacheState.READY:
             self._missed.extend(events)
             return
         changes = [change for event in events if (change := self._apply(event)) is not None]
@@ -231,7 +231,7 @@ class Cacher:
         if self.on_change is not None:
             contain(f"the follower of {self.prefix}", self.on_change)
 
-    def _apply(self, event: Event) -> Change | None:
+    def _apply(self, event: Event) -> EntryChange | None:
         """Take one change; what is no change, as it is known already or cannot be read, gives None.
 
         A draft that ``expect`` left saves reading the value, if it is what was written.
@@ -246,7 +246,7 @@ class Cacher:
         if event.type is EventType.DELETE:
             if known is not None:
                 self._remove(key)
-            return Change(kv.mod_revision, None, previous) if previous is not None else None
+            return EntryChange(kv.mod_revision, None, previous) if previous is not None else None
         if known is not None and known.revision == kv.mod_revision:
             return None
         draft = self._drafts.get(key)
@@ -264,7 +264,7 @@ class Cacher:
         if known is None:
             insort(self._keys, key)
         self._entries[key] = entry
-        return Change(kv.mod_revision, entry, previous)
+        return EntryChange(kv.mod_revision, entry, previous)
 
     def _remove(self, key: str) -> None:
         del self._entries[key]
@@ -314,7 +314,7 @@ class Cacher:
         """Whether the objects are now as they were at ``revision``, which is not compacted."""
         return max(self.changed_at, self.feed.oldest) <= revision <= self.feed.revision
 
-    def since(self, revision: int) -> list[Change] | None:
+    def since(self, revision: int) -> list[EntryChange] | None:
         """The changes after ``revision``; None where some of them are no longer known."""
         if revision < self.oldest:
             return None

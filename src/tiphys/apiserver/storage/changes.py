@@ -1,4 +1,4 @@
-"""``Change``: what happened to one object, encoded once for all who watch it."""
+"""``EntryChange``: what happened to one object, encoded once for all who watch it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tiphys.apiserver.storage.entry import Entry
 ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
 
 
-class Change:
+class EntryChange:
     """From ``previous`` to ``entry``: no ``previous`` for a creation, no ``entry`` for a deletion.
 
     ``gone`` is the previous object under the resource version of this change: what a watch shows when the object is

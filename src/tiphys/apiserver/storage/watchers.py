@@ -1,8 +1,8 @@
 """Delivery of changes to open watches.
 
-Watches that ask for the same thing in the same form are one ``Group``: an event is selected and encoded once per group
-and the same bytes are written to every member. Groups whose selection names one value of a field (a node's pods, one
-object, one namespace) are found by that value, so that ten thousand of them cost nothing to the others.
+Watches that ask for the same thing in the same form are one ``WatcherGroup``: an event is selected and encoded once
+per group and the same bytes are written to every member. Groups whose selection names one value of a field (a node's
+pods, one object, one namespace) are found by that value, so that ten thousand of them cost nothing to the others.
 
 A group whose change cannot be selected or encoded, as no webhook converts it for one, ends with that error for its
 members; a member that cannot be written to is cut off. The other groups and members are told as if nothing had been.
@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from tiphys.apiserver.storage.changes import ADDED, DELETED, MODIFIED, Change
+from tiphys.apiserver.storage.changes import ADDED, DELETED, MODIFIED, EntryChange
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.selection import FieldTerm, Selection
 from tiphys.runtime.tasks import contain
@@ -27,7 +27,7 @@ _LOOK_AFTER = 256 * 1024
 """How many bytes a group is told before what waits for its members is looked at again: asking every one of hundreds
 after every event costs as much as telling them, and a bound is not missed by more than this."""
 
-Encode = Callable[[str, Entry, Change], bytes]
+Encode = Callable[[str, Entry, EntryChange], bytes]
 """Gives the bytes that tell a watcher about a change: its type, the object to show."""
 
 
@@ -48,7 +48,7 @@ class Member(Protocol):
         ...
 
 
-class Group:
+class WatcherGroup:
     """Watches with the same selection and form. ``bookmark`` encodes a revision for those that asked for bookmarks."""
 
     def __init__(self, key: tuple[object, ...], selection: Selection, encode: Encode) -> None:
@@ -59,11 +59,11 @@ class Group:
         self._encode = encode
         self._until_look = 0
 
-    def render(self, changes: Iterable[Change]) -> bytes:
+    def render(self, changes: Iterable[EntryChange]) -> bytes:
         """What a member is to be told about these changes; often nothing."""
         return b"".join([line for change in changes if (line := self._line(change))])
 
-    def _line(self, change: Change) -> bytes:
+    def _line(self, change: EntryChange) -> bytes:
         matches = self.selection.matches
         entry, previous = change.entry, change.previous
         now = entry is not None and matches(entry)
@@ -73,7 +73,7 @@ class Group:
             return self._encode(MODIFIED if before else ADDED, entry, change)
         return self._encode(DELETED, change.gone, change) if before else b""
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: Sequence[EntryChange]) -> None:
         try:
             data = self.render(changes)
         except Exception as error:  # noqa: BLE001 - its members are told, and log it
@@ -112,9 +112,9 @@ class Watchers:
     """All groups of one cache."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[object, ...], Group] = {}
-        self._plain: dict[int, Group] = {}
-        self._indexed: dict[int, dict[str, dict[int, Group]]] = {}
+        self._groups: dict[tuple[object, ...], WatcherGroup] = {}
+        self._plain: dict[int, WatcherGroup] = {}
+        self._indexed: dict[int, dict[str, dict[int, WatcherGroup]]] = {}
 
     def __len__(self) -> int:
         return sum(len(group.members) for group in self._groups.values())
@@ -124,30 +124,30 @@ class Watchers:
         """The watches that see every change, of any object."""
         return sum(len(group.members) for group in self._plain.values())
 
-    def join(self, member: Member, selection: Selection, form: tuple[object, ...], encode: Encode) -> Group:
+    def join(self, member: Member, selection: Selection, form: tuple[object, ...], encode: Encode) -> WatcherGroup:
         """Deliver every change from now on to ``member``."""
         key = (*selection.key, *form)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key, selection, encode)
+            group = self._groups[key] = WatcherGroup(key, selection, encode)
             self._place(group)[id(group)] = group
         group.members[id(member)] = member
         return group
 
-    def leave(self, member: Member, group: Group) -> None:
+    def leave(self, member: Member, group: WatcherGroup) -> None:
         group.members.pop(id(member), None)
         if not group.members:
             self._place(group).pop(id(group), None)
             self._groups.pop(group.key, None)
 
-    def _place(self, group: Group) -> dict[int, Group]:
+    def _place(self, group: WatcherGroup) -> dict[int, WatcherGroup]:
         index = group.selection.index()
         if index is None:
             return self._plain
         position, value = index
         return self._indexed.setdefault(position, {}).setdefault(value, {})
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: Sequence[EntryChange]) -> None:
         if not self._groups:
             return
         for group in list(self._plain.values()):
@@ -156,11 +156,11 @@ class Watchers:
             for group, found in self._concerned(position, changes):
                 group.tell(found)
 
-    def _concerned(self, position: int, changes: Sequence[Change]) -> list[tuple[Group, list[Change]]]:
+    def _concerned(self, position: int, changes: Sequence[EntryChange]) -> list[tuple[WatcherGroup, list[EntryChange]]]:
         """The groups for which a change has, or had, the value that they select by, each with those changes."""
         read = FieldTerm(position, "").read
         by_value = self._indexed[position]
-        found: dict[int, tuple[Group, list[Change]]] = {}
+        found: dict[int, tuple[WatcherGroup, list[EntryChange]]] = {}
         for change in changes:
             for value in {read(entry) for entry in (change.entry, change.previous) if entry is not None}:
                 for group in by_value.get(value, {}).values():

@@ -44,7 +44,7 @@ class WebhookCaller(Protocol):
         ...
 
 
-class Target(NamedTuple):
+class WebhookTarget(NamedTuple):
     """What a ``clientConfig`` points at. ``name`` is that of a service's certificate; empty: that of the host."""
 
     url: str
@@ -94,7 +94,7 @@ class WebhookClient:
     async def close(self) -> None:
         await self._transports.close()
 
-    async def _send(self, target: Target, hop: Hop, limit: int) -> tuple[ClientResponse, bytes]:
+    async def _send(self, target: WebhookTarget, hop: Hop, limit: int) -> tuple[ClientResponse, bytes]:
         parts = urlsplit(hop.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise CallFailed(f"{hop}: unsupported protocol scheme {quote(parts.scheme)}")
@@ -137,17 +137,17 @@ class WebhookClient:
         raise CallFailed(f"no endpoints available for service {quote(name)}")
 
 
-def _target(config: Object) -> Target:
+def _target(config: Object) -> WebhookTarget:
     """Raises ``CallFailed``."""
     bundle = config.get("caBundle") or ""
     if url := config.get("url"):
-        return Target(url, "", bundle, None)
+        return WebhookTarget(url, "", bundle, None)
     service = config.get("service")
     if service is None:
         raise CallFailed("webhook configuration must have either service or URL")
     name = f"{service['name']}.{service['namespace']}.svc"
     port = 443 if service.get("port") is None else service["port"]
-    return Target(f"https://{name}:{port}{service.get('path') or ''}", name, bundle, service)
+    return WebhookTarget(f"https://{name}:{port}{service.get('path') or ''}", name, bundle, service)
 
 
 def _redirected(hop: Hop, response: ClientResponse) -> Hop | None:

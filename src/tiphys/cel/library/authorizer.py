@@ -49,7 +49,7 @@ class _Asking:
         raise CelError(NO_OVERLOAD)
 
 
-class Authorizer(_Asking):
+class AuthorizerValue(_Asking):
     cel_type: ClassVar[Type] = declarations.AUTHORIZER
 
 
@@ -66,7 +66,7 @@ class ResourceCheck(_Asking):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class DecisionValue:
     cel_type: ClassVar[Type] = declarations.DECISION
 
     answer: Answer
@@ -75,22 +75,22 @@ class Decision:
         raise CelError(NO_OVERLOAD)
 
 
-def _path(authorizer: Authorizer, path: str) -> PathCheck:
+def _path(authorizer: AuthorizerValue, path: str) -> PathCheck:
     if not path.strip():
         raise CelError("path must not be empty")
     return PathCheck(authorizer.ask, replace(authorizer.question, path=path))
 
 
-def _group(authorizer: Authorizer, group: str) -> GroupCheck:
+def _group(authorizer: AuthorizerValue, group: str) -> GroupCheck:
     return GroupCheck(authorizer.ask, replace(authorizer.question, group=group))
 
 
-def _service_account(authorizer: Authorizer, namespace: str, name: str) -> Authorizer:
+def _service_account(authorizer: AuthorizerValue, namespace: str, name: str) -> AuthorizerValue:
     if names.dns1123_subdomain(name):
         raise CelError("Invalid service account name")
     if names.dns1123_label(namespace):
         raise CelError("Invalid service account namespace")
-    return Authorizer(authorizer.ask, Question(as_account=(namespace, name)))
+    return AuthorizerValue(authorizer.ask, Question(as_account=(namespace, name)))
 
 
 def _resource(check: GroupCheck, resource: str) -> ResourceCheck:
@@ -106,8 +106,8 @@ def _with(narrow: Callable[[Question, str], Question]) -> Callable[[ResourceChec
     return run
 
 
-def _check(check: PathCheck | ResourceCheck, verb: str) -> Decision:
-    return Decision(check.ask(replace(check.question, verb=verb)))
+def _check(check: PathCheck | ResourceCheck, verb: str) -> DecisionValue:
+    return DecisionValue(check.ask(replace(check.question, verb=verb)))
 
 
 _NARROWED = "resourceCheck, string -> resourceCheck"

@@ -27,11 +27,11 @@ from tiphys.cel.syntax import (
     OPTIONAL_SELECT,
     OR,
     Call,
-    Entry,
     FieldInit,
     Ident,
     ListNode,
     Literal,
+    MapEntry,
     MapNode,
     Node,
     Select,
@@ -305,11 +305,11 @@ class _Parser:
             entries.append(item())
         return entries
 
-    def _map_entry(self) -> Entry:
+    def _map_entry(self) -> MapEntry:
         optional = self.take("?")
         key = self.expr()
         colon = self.expect(":")
-        return Entry(colon.pos, key, self.expr(), optional)
+        return MapEntry(colon.pos, key, self.expr(), optional)
 
     def _field(self) -> FieldInit:
         optional = self.take("?")

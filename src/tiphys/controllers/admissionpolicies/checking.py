@@ -23,7 +23,7 @@ MAX_TYPES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class PolicyContext:
     """``kinds`` are sorted; ``params`` is None if the policy has none, and of no type if that is not known."""
 
     kinds: tuple[tuple[GroupVersionKind, DeclType], ...]
@@ -59,7 +59,7 @@ def param_kind(policy: Object) -> GroupVersionKind | None:
     return GroupVersionKind(group, version, kind["kind"])
 
 
-def check(policy: Object, context: Context) -> Iterator[Object | None]:
+def check(policy: Object, context: PolicyContext) -> Iterator[Object | None]:
     """The expression warnings; None between expressions, as a place to let others have their turn."""
     checkers = [(gvk, _environment(policy, context, found)) for gvk, found in context.kinds]
     for index, validation in enumerate(policy["spec"].get("validations") or ()):
@@ -79,7 +79,7 @@ def _warning(place: str, text: str, checkers: Iterable[tuple[GroupVersionKind, E
     return {"fieldRef": place, "warning": "\n".join(told)} if told else None
 
 
-def _environment(policy: Object, context: Context, object_type: DeclType) -> Environment:
+def _environment(policy: Object, context: PolicyContext, object_type: DeclType) -> Environment:
     """What expressions see that are about objects of one type, the variables of the policy included."""
     known = {"object": object_type.type, "oldObject": object_type.type}
     roots = [object_type]

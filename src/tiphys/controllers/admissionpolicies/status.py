@@ -19,7 +19,7 @@ from tiphys.controlkit.objects import (
     status_of,
 )
 from tiphys.controllers.admissionpolicies import checking
-from tiphys.controllers.admissionpolicies.checking import Context
+from tiphys.controllers.admissionpolicies.checking import PolicyContext
 from tiphys.controllers.context import ControllerContext
 
 MANAGER = "validatingadmissionpolicy-status"
@@ -61,7 +61,7 @@ class PolicyStatusController:
                 warnings.append(warning)
         return warnings
 
-    async def _context(self, policy: Object) -> Context:
+    async def _context(self, policy: Object) -> PolicyContext:
         discovered = await discover(self._client, every_version=True)
         served = {(r.path.group, r.path.version, r.path.plural): r.kind for r in discovered.resources}
         documents: dict[str, Mapping[str, Object]] = {}
@@ -71,7 +71,7 @@ class PolicyStatusController:
                 kinds.append((gvk, found))
         wanted = checking.param_kind(policy)
         params = None if wanted is None else await self._type(wanted, f"{wanted.kind}Params", documents)
-        return Context(tuple(kinds), wanted is not None, params)
+        return PolicyContext(tuple(kinds), wanted is not None, params)
 
     async def _type(
         self, gvk: GroupVersionKind, name: str, documents: dict[str, Mapping[str, Object]]

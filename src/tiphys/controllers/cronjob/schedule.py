@@ -68,7 +68,7 @@ class Every:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class ScheduleField:
     """The values that match, and whether it was a bare star."""
 
     values: frozenset[int]
@@ -77,11 +77,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    minute: Field
-    hour: Field
-    day: Field
-    month: Field
-    weekday: Field
+    minute: ScheduleField
+    hour: ScheduleField
+    day: ScheduleField
+    month: ScheduleField
+    weekday: ScheduleField
     zone: tzinfo
 
     def next(self, after: float) -> float | None:
@@ -219,7 +219,7 @@ def parse(text: str, zone: str | None = None) -> Schedule:
     )
 
 
-def _field(text: str, low: int, high: int, names: dict[str, int]) -> Field:
+def _field(text: str, low: int, high: int, names: dict[str, int]) -> ScheduleField:
     values: set[int] = set()
     star = False
     for part in text.split(","):
@@ -239,4 +239,4 @@ def _field(text: str, low: int, high: int, names: dict[str, int]) -> Field:
             elif step_text:
                 end = high
         values.update(range(start, end + 1, step))
-    return Field(frozenset(values), star)
+    return ScheduleField(frozenset(values), star)

@@ -33,7 +33,7 @@ from tiphys.controlkit.podcontrol import PodControl, namespace_is_terminating, p
 from tiphys.controlkit.selectors import is_empty, label_selector
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.daemonset import plan as planning
-from tiphys.controllers.daemonset.plan import Plan
+from tiphys.controllers.daemonset.plan import PodPlan
 from tiphys.controllers.daemonset.revisions import Revisions
 from tiphys.controllers.history import HASH_LABEL
 from tiphys.controllers.ownedpods import OwnedPodHandler
@@ -156,7 +156,7 @@ class DaemonSetController:
             failure = await self._carry_out(key, daemon_set, plan, digest)
         return failure
 
-    def _tell_ended(self, daemon_set: Object, plan: Plan) -> None:
+    def _tell_ended(self, daemon_set: Object, plan: PodPlan) -> None:
         for pod, node in plan.ended:
             place = f"{namespace_of(pod)}/{name_of(pod)} on node {node}"
             if podkit.phase_of(pod) == "Failed":
@@ -166,7 +166,7 @@ class DaemonSetController:
                 message = f"Found succeeded daemon pod {place}, will try to delete it"
                 self._recorder.event(daemon_set, "Normal", "SucceededDaemonPod", message)
 
-    async def _carry_out(self, key: str, daemon_set: Object, plan: Plan, digest: str) -> Exception | None:
+    async def _carry_out(self, key: str, daemon_set: Object, plan: PodPlan, digest: str) -> Exception | None:
         create, delete = plan.create[:BURST], plan.delete[:BURST]
         if not create and not delete:
             return None

@@ -137,7 +137,7 @@ def by_node(pods: Iterable[Object], *, include_deleted_terminal: bool = False) -
 
 
 @dataclass(slots=True)
-class Plan:
+class PodPlan:
     """Names of nodes that need a pod, names of pods to delete, and failed or succeeded pods to tell about."""
 
     create: list[str] = field(default_factory=list)
@@ -180,9 +180,9 @@ def manage(
     digest: str,
     now: float,
     may_replace: Callable[[str], bool],
-) -> Plan:
+) -> PodPlan:
     """Have one pod on each node. ``may_replace(node)`` tells whether a failed pod's back-off is over."""
-    plan = Plan()
+    plan = PodPlan()
     for node in nodes:
         _manage_node(daemon_set, node, pods.get(name_of(node)), digest, now, may_replace, plan)
     known = {name_of(node) for node in nodes}
@@ -199,7 +199,7 @@ def _manage_node(
     digest: str,
     now: float,
     may_replace: Callable[[str], bool],
-    plan: Plan,
+    plan: PodPlan,
 ) -> None:
     run, stay = should_run(node, daemon_set)
     if run and pods is None:
@@ -216,7 +216,7 @@ def _manage_node(
         plan.delete += [name_of(pod) for pod in pods if not is_deleting(pod)]
 
 
-def _running(pods: Iterable[Object], node: str, may_replace: Callable[[str], bool], plan: Plan) -> list[Object]:
+def _running(pods: Iterable[Object], node: str, may_replace: Callable[[str], bool], plan: PodPlan) -> list[Object]:
     """The node's pods that run or will; those that ended are noted to be deleted."""
     running = []
     for pod in pods:
@@ -279,7 +279,7 @@ def _new_and_old(daemon_set: Object, pods: Iterable[Object], digest: str) -> tup
 
 def rolling_update(
     daemon_set: Object, nodes: Sequence[Object], pods: Mapping[str, list[Object]], digest: str, now: float
-) -> Plan:
+) -> PodPlan:
     """Replace pods of former templates, as many at a time as the strategy allows."""
     wanted = [name_of(node) for node in nodes if should_run(node, daemon_set)[0]]
     by_name: dict[str, list[Object]] = {**{name: [] for name in wanted}, **pods}
@@ -292,7 +292,7 @@ def rolling_update(
     return _surge(daemon_set, by_name, known, digest, surge, len(wanted), now)
 
 
-def _replace(daemon_set: Object, pods: Mapping[str, list[Object]], digest: str, limit: int, now: float) -> Plan:
+def _replace(daemon_set: Object, pods: Mapping[str, list[Object]], digest: str, limit: int, now: float) -> PodPlan:
     """Delete old pods; the next reconciliation creates new ones in their place."""
     out, free, candidates = 0, [], []
     for own in pods.values():
@@ -310,7 +310,7 @@ def _replace(daemon_set: Object, pods: Mapping[str, list[Object]], digest: str, 
             out += 1
         elif old is not None and out < limit:
             candidates.append(name_of(old))
-    return Plan(delete=free + candidates[: max(limit - out, 0)])
+    return PodPlan(delete=free + candidates[: max(limit - out, 0)])
 
 
 def _surge(
@@ -321,9 +321,9 @@ def _surge(
     limit: int,
     desired: int,
     now: float,
-) -> Plan:
+) -> PodPlan:
     """Create new pods beside old ones, which go when the new ones serve."""
-    plan, surging, serving = Plan(), 0, 0
+    plan, surging, serving = PodPlan(), 0, 0
     leaving: list[str] = []
     candidates: list[str] = []
 

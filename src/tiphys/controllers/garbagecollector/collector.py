@@ -26,11 +26,11 @@ from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.garbagecollector.graph import (
     FOREGROUND,
     ORPHAN,
+    CollectorWork,
     Graph,
     Identity,
-    Node,
+    ObjectNode,
     Reference,
-    Work,
     references_of,
 )
 from tiphys.controllers.garbagecollector.monitors import Monitors
@@ -99,7 +99,7 @@ class GarbageCollector:
     def _deleted(self, served: ServedResource, obj: Object) -> None:
         self._enqueue(self._graph.delete(uid_of(obj)))
 
-    def _enqueue(self, work: Work) -> None:
+    def _enqueue(self, work: CollectorWork) -> None:
         for uid in work.delete:
             self._delete.queue.add(uid)
         for uid in work.delete_later:
@@ -109,7 +109,7 @@ class GarbageCollector:
         for node, reference in work.wrong_namespace:
             self._complain(node, reference)
 
-    def _complain(self, node: Node, reference: Reference) -> None:
+    def _complain(self, node: ObjectNode, reference: Reference) -> None:
         own = node.identity
         about = {
             "kind": own.kind,
@@ -147,7 +147,7 @@ class GarbageCollector:
                 return Result(retry=True)
         return Result(retry=True) if node.virtual and uid in self._graph.nodes else None
 
-    async def _finish_foreground(self, node: Node) -> None:
+    async def _finish_foreground(self, node: ObjectNode) -> None:
         blocking = self._graph.blocking_dependents(node)
         if not blocking:
             await self._remove_finalizer(node.identity, FOREGROUND)
@@ -156,7 +156,7 @@ class GarbageCollector:
             if not dependent.deleting_dependents:
                 self._delete.queue.add(dependent.identity.uid)
 
-    async def _judge(self, node: Node, live: Object) -> None:
+    async def _judge(self, node: ObjectNode, live: Object) -> None:
         found = await self._classify(node, live)
         if found is None:
             return
@@ -172,7 +172,7 @@ class GarbageCollector:
             return
         await self._delete_object(node.identity, live, _policy(live))
 
-    async def _classify(self, node: Node, live: Object) -> Classified | None:
+    async def _classify(self, node: ObjectNode, live: Object) -> Classified | None:
         """None where a reference is such that nothing can be said."""
         result = Classified()
         for reference in references_of(live):
@@ -187,7 +187,7 @@ class GarbageCollector:
                 result.solid.append(reference)
         return result
 
-    async def _owner(self, node: Node, reference: Reference) -> Object | None:
+    async def _owner(self, node: ObjectNode, reference: Reference) -> Object | None:
         """The owner as it is now, None where it does not exist."""
         own = node.identity
         cluster = Identity(reference.kind, reference.api_version, "", reference.name, reference.uid)
@@ -278,7 +278,7 @@ class GarbageCollector:
                 raise
             await self._rewrite_references(identity, lambda r: None if r["uid"] in owners else r)
 
-    async def _unblock(self, node: Node) -> None:
+    async def _unblock(self, node: ObjectNode) -> None:
         blocking = [{**_as_dict(r), "blockOwnerDeletion": False} for r in node.owners if r.blocks]
         try:
             await self._patch(node.identity, _patch_of(node.identity, blocking), STRATEGIC_MERGE)

@@ -66,7 +66,7 @@ def references_of(obj: Object) -> tuple[Reference, ...]:
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class ObjectNode:
     """One object. ``dependents`` are the uids of those that refer to it."""
 
     identity: Identity
@@ -78,7 +78,7 @@ class Node:
 
 
 @dataclass(slots=True)
-class Work:
+class CollectorWork:
     """Uids to look at:
 
     whether they can be deleted, or must orphan their dependents; and references to complain about.
@@ -87,7 +87,7 @@ class Work:
     delete: list[str] = field(default_factory=list)
     delete_later: list[str] = field(default_factory=list)
     orphan: list[str] = field(default_factory=list)
-    wrong_namespace: list[tuple[Node, Reference]] = field(default_factory=list)
+    wrong_namespace: list[tuple[ObjectNode, Reference]] = field(default_factory=list)
 
 
 class Absent:
@@ -109,31 +109,31 @@ class Absent:
 
 class Graph:
     def __init__(self) -> None:
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, ObjectNode] = {}
         self.absent = Absent()
 
     # Queries
 
-    def dependents(self, node: Node) -> list[Node]:
+    def dependents(self, node: ObjectNode) -> list[ObjectNode]:
         return [self.nodes[uid] for uid in node.dependents if uid in self.nodes]
 
-    def blocking_dependents(self, node: Node) -> list[Node]:
+    def blocking_dependents(self, node: ObjectNode) -> list[ObjectNode]:
         """Dependents that must be gone before ``node`` may go, in foreground deletion."""
         uid = node.identity.uid
         return [dep for dep in self.dependents(node) if any(r.uid == uid and r.blocks for r in dep.owners)]
 
     # What watches see
 
-    def observe(self, obj: Object, api_version: str, kind: str, old: Object | None = None) -> Work:
+    def observe(self, obj: Object, api_version: str, kind: str, old: Object | None = None) -> CollectorWork:
         """An object was added or changed."""
-        work = Work()
+        work = CollectorWork()
         identity = Identity(kind, api_version, namespace_of(obj), name_of(obj), uid_of(obj))
         node = self.nodes.get(identity.uid)
         if node is not None and node.virtual:
             self._realize(node, identity, work)
         owners = references_of(obj)
         if node is None:
-            node = Node(identity, owners, being_deleted=is_deleting(obj))
+            node = ObjectNode(identity, owners, being_deleted=is_deleting(obj))
             node.deleting_dependents = node.being_deleted and FOREGROUND in finalizers_of(obj)
             self.nodes[identity.uid] = node
             self._add_to_owners(node, owners, work)
@@ -144,16 +144,16 @@ class Graph:
         self._transition(node, obj, old, work)
         return work
 
-    def delete(self, uid: str) -> Work:
+    def delete(self, uid: str) -> CollectorWork:
         """A watch saw that an object is gone."""
         node = self.nodes.get(uid)
-        return self._remove(node) if node is not None else Work()
+        return self._remove(node) if node is not None else CollectorWork()
 
-    def deny(self, identity: Identity) -> Work:
+    def deny(self, identity: Identity) -> CollectorWork:
         """The API says that no such object exists, though something refers to it."""
         node = self.nodes.get(identity.uid)
         if node is None:
-            return Work()
+            return CollectorWork()
         if node.virtual:
             return self._deny_virtual(node, identity)
         if node.identity != identity:
@@ -163,7 +163,7 @@ class Graph:
 
     # Steps
 
-    def _realize(self, node: Node, identity: Identity, work: Work) -> None:
+    def _realize(self, node: ObjectNode, identity: Identity, work: CollectorWork) -> None:
         """A virtual node's object was seen; dependents that named it wrongly must be looked at."""
         if node.identity != identity:
             _, wrong = self._partition(self.dependents(node), identity)
@@ -174,14 +174,14 @@ class Graph:
             node.identity = identity
         node.virtual = False
 
-    def _add_to_owners(self, node: Node, owners: Iterable[Reference], work: Work) -> None:
+    def _add_to_owners(self, node: ObjectNode, owners: Iterable[Reference], work: CollectorWork) -> None:
         doubtful = False
         own = node.identity
         for reference in owners:
             owner = self.nodes.get(reference.uid)
             if owner is None:
                 identity = Identity(reference.kind, reference.api_version, own.namespace, reference.name, reference.uid)
-                owner = self.nodes[reference.uid] = Node(identity, virtual=True)
+                owner = self.nodes[reference.uid] = ObjectNode(identity, virtual=True)
                 work.delete.append(reference.uid)
             else:
                 doubtful |= self._is_doubtful(node, owner, reference, work)
@@ -189,7 +189,7 @@ class Graph:
         if doubtful:
             work.delete.append(own.uid)
 
-    def _is_doubtful(self, node: Node, owner: Node, reference: Reference, work: Work) -> bool:
+    def _is_doubtful(self, node: ObjectNode, owner: ObjectNode, reference: Reference, work: CollectorWork) -> bool:
         """Whether a reference does not name its owner's node exactly."""
         namespace = owner.identity.namespace
         if namespace and namespace != node.identity.namespace:
@@ -200,12 +200,12 @@ class Graph:
             return True
         return not namespace and namespace != node.identity.namespace and owner.virtual
 
-    def _complain(self, node: Node, owner_uid: str, work: Work) -> None:
+    def _complain(self, node: ObjectNode, owner_uid: str, work: CollectorWork) -> None:
         wrong = next((reference for reference in node.owners if reference.uid == owner_uid), None)
         if wrong is not None:
             work.wrong_namespace.append((node, wrong))
 
-    def _change_owners(self, node: Node, owners: tuple[Reference, ...], work: Work) -> None:
+    def _change_owners(self, node: ObjectNode, owners: tuple[Reference, ...], work: CollectorWork) -> None:
         before = {reference.uid: reference for reference in node.owners}
         after = {reference.uid: reference for reference in owners}
         for uid, reference in before.items():
@@ -217,14 +217,14 @@ class Graph:
         node.owners = owners
         self._add_to_owners(node, [r for r in owners if r.uid not in before], work)
 
-    def _transition(self, node: Node, obj: Object, old: Object | None, work: Work) -> None:
+    def _transition(self, node: ObjectNode, obj: Object, old: Object | None, work: CollectorWork) -> None:
         if _begins(old, obj, ORPHAN):
             work.orphan.append(node.identity.uid)
         elif _begins(old, obj, FOREGROUND):
             node.deleting_dependents = True
             work.delete += [*node.dependents, node.identity.uid]
 
-    def _remove(self, node: Node) -> Work:
+    def _remove(self, node: ObjectNode) -> CollectorWork:
         self.nodes.pop(node.identity.uid, None)
         for reference in node.owners:
             if (owner := self.nodes.get(reference.uid)) is not None:
@@ -236,13 +236,13 @@ class Graph:
                 work.delete.append(reference.uid)
         return work
 
-    def _lost_owner(self, identity: Identity, dependents: Iterable[Node]) -> Work:
+    def _lost_owner(self, identity: Identity, dependents: Iterable[ObjectNode]) -> CollectorWork:
         uids = [dependent.identity.uid for dependent in dependents]
         if uids:
             self.absent.add(identity)
-        return Work(delete=uids)
+        return CollectorWork(delete=uids)
 
-    def _deny_virtual(self, node: Node, identity: Identity) -> Work:
+    def _deny_virtual(self, node: ObjectNode, identity: Identity) -> CollectorWork:
         matching, others = self._partition(self.dependents(node), identity)
         if not others:
             return self._remove(node)
@@ -255,7 +255,7 @@ class Graph:
         return work
 
     @staticmethod
-    def _partition(dependents: Iterable[Node], owner: Identity) -> tuple[list[Node], list[Node]]:
+    def _partition(dependents: Iterable[ObjectNode], owner: Identity) -> tuple[list[ObjectNode], list[ObjectNode]]:
         """Dependents whose references name ``owner`` exactly, and those that name its uid otherwise."""
         matching, others = [], []
         for dependent in dependents:
@@ -277,7 +277,7 @@ def _begins(old: Object | None, new: Object, finalizer: str) -> bool:
     return old is None or not is_deleting(old) or finalizer not in finalizers_of(old)
 
 
-def _alternate(dependents: Iterable[Node], denied: Identity) -> Identity | None:
+def _alternate(dependents: Iterable[ObjectNode], denied: Identity) -> Identity | None:
     """Another identity by which dependents name the same uid:
 
     the next in order after the one denied, else the first.

@@ -34,7 +34,7 @@ MAX_BACKOFF = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FailureVerdict:
     """What a failed pod means: whether it counts, and whether it fails its index or (with a message) the Job."""
 
     counts: bool = True
@@ -42,7 +42,7 @@ class Verdict:
     message: str = ""
 
 
-def judge_failure(policy: Object | None, pod: Object) -> Verdict:
+def judge_failure(policy: Object | None, pod: Object) -> FailureVerdict:
     for number, rule in enumerate((policy or {}).get("rules") or ()):
         action = rule["action"]
         if rule.get("onExitCodes"):
@@ -63,8 +63,8 @@ def judge_failure(policy: Object | None, pod: Object) -> Verdict:
             )
         else:
             continue
-        return Verdict(action != "Ignore", action, message if action == "FailJob" else "")
-    return Verdict()
+        return FailureVerdict(action != "Ignore", action, message if action == "FailJob" else "")
+    return FailureVerdict()
 
 
 def _matching_container(pod: Object, wanted: Object) -> Object | None:

@@ -25,8 +25,8 @@ from tiphys.controlkit.objects import (
 )
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.podautoscaler.behavior import Bounds, History, decide
-from tiphys.controllers.podautoscaler.evaluation import Evaluated, Evaluation, Failed, Target
-from tiphys.controllers.podautoscaler.metrics import Metrics, no_match
+from tiphys.controllers.podautoscaler.evaluation import Evaluated, Evaluation, Failed, ScaledObject
+from tiphys.controllers.podautoscaler.metrics import MetricsReader, no_match
 from tiphys.controllers.podautoscaler.replicas import Startup, Tolerance
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class HorizontalPodAutoscalerController:
         config = context.config
         self._client, self._clock = context.client, context.clock
         self._recorder = context.recorder.named("horizontal-pod-autoscaler")
-        self._metrics = Metrics(context.client)
+        self._metrics = MetricsReader(context.client)
         self._period = config.horizontal_pod_autoscaler_sync_period
         self._window = config.horizontal_pod_autoscaler_downscale_stabilization
         self._tolerance = config.horizontal_pod_autoscaler_tolerance
@@ -165,7 +165,7 @@ class HorizontalPodAutoscalerController:
             self._discovered = now, await discover(self._client)
         return self._discovered[1]
 
-    def _target(self, look: Look, key: str) -> Target:
+    def _target(self, look: Look, key: str) -> ScaledObject:
         status = status_of(look.scale)
         text = status.get("selector") or ""
         if not text:
@@ -185,7 +185,7 @@ class HorizontalPodAutoscalerController:
             named = " ".join(f"{namespace_of(look.hpa)}/{name}" for name in rivals)
             told = f"pods by selector {text} are controlled by multiple HPAs: [{named}]"
             raise self._bad_selector(look, "AmbiguousSelector", told)
-        return Target(look.current, int(status.get("replicas") or 0), text, pods)
+        return ScaledObject(look.current, int(status.get("replicas") or 0), text, pods)
 
     def _bad_selector(self, look: Look, reason: str, message: str) -> Stopped:
         self._recorder.event(look.hpa, "Warning", reason, message)

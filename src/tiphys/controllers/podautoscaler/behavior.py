@@ -56,7 +56,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ScalingDecision:
     """``able`` and ``limited`` are what the conditions AbleToScale and ScalingLimited tell."""
 
     replicas: int
@@ -67,7 +67,7 @@ class Decision:
 
 def decide(
     history: History, current: int, wanted: int, bounds: Bounds, behavior: Object | None, window: float, now: float
-) -> Decision:
+) -> ScalingDecision:
     """The number of replicas to set; notes ``wanted`` in the history. ``window`` is for scaling down by default."""
     if behavior is None:
         stable = max([wanted, *(n for at, n in history.recommendations if at >= now - window)])
@@ -80,7 +80,7 @@ def decide(
         replicas, limited = _within_rules(current, stable, bounds)
     else:
         replicas, limited = _within_rates(history, current, stable, bounds, behavior, now)
-    return Decision(replicas, _READY if stable == wanted else able, limited, replicas != stable)
+    return ScalingDecision(replicas, _READY if stable == wanted else able, limited, replicas != stable)
 
 
 def _stabilized(history: History, current: int, wanted: int, behavior: Object, window: float, now: float) -> int:

@@ -13,12 +13,12 @@ from tiphys.controlkit.objects import (
     namespace_of,
 )
 from tiphys.controllers.podautoscaler import replicas
-from tiphys.controllers.podautoscaler.metrics import Metrics
+from tiphys.controllers.podautoscaler.metrics import MetricsReader
 from tiphys.controllers.podautoscaler.replicas import CannotCompute, Proposal, Startup, Tolerance
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ScaledObject:
     """What is scaled: its present numbers in spec and status, its selector, and the pods that this chooses."""
 
     spec_replicas: int
@@ -45,12 +45,12 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    metrics: Metrics
+    metrics: MetricsReader
     startup: Startup
     tolerance: Tolerance
     kinds: Discovered
     hpa: Object
-    target: Target
+    target: ScaledObject
     now: float
 
     async def evaluate(self, spec: Object) -> Evaluated:

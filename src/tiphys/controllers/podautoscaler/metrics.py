@@ -30,7 +30,7 @@ _NOT_SERVED = "the server could not find the requested resource"
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Metrics:
+class MetricsReader:
     def __init__(self, client: Client) -> None:
         self._client = client
 

@@ -19,7 +19,7 @@ from tiphys.kubelet.container.runtime_config import container_config, log_direct
 from tiphys.kubelet.container.security import ImageUser, SecurityError, container_security, verify_non_root
 from tiphys.kubelet.node.network import hostname_and_domain, kernel_hostname, pod_resolver, read_resolver
 from tiphys.kubelet.pod import pods
-from tiphys.kubelet.pod.pods import ContainerSpec, Kind, Pod
+from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.runtime.service import ImageService
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.volumes.manager import MountedVolume, ObjectSource
@@ -77,7 +77,7 @@ class ConfigBuilder:
     async def container(
         self,
         pod: Pod,
-        kind: Kind,
+        kind: ContainerKind,
         container: ContainerSpec,
         *,
         restarts: int,

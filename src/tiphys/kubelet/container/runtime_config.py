@@ -10,7 +10,7 @@ from tiphys.kubelet import labels
 from tiphys.kubelet.container.security import NAMESPACE_CONTAINER, NAMESPACE_TARGET, sandbox_security
 from tiphys.kubelet.node.network import Resolver
 from tiphys.kubelet.pod import pods
-from tiphys.kubelet.pod.pods import ContainerSpec, Kind, Pod
+from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.runtime.stop_signals import SIGNALS
 
 _PROTOCOLS = {"TCP": 0, "UDP": 1, "SCTP": 2}
@@ -103,7 +103,7 @@ def dotted_sysctl(name: str) -> str:
 
 def container_config(
     pod: Pod,
-    kind: Kind,
+    kind: ContainerKind,
     container: ContainerSpec,
     *,
     restarts: int,

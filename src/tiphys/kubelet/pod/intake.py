@@ -21,7 +21,7 @@ from tiphys.kubelet.pod.allocation import Allocations
 from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.preemption import NoRoom, pods_to_preempt
-from tiphys.kubelet.pod.workers import Phase, PodWorkers
+from tiphys.kubelet.pod.workers import PodWorkers, WorkerPhase
 from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.status.generate import rejected_status
 from tiphys.kubelet.status.manager import StatusManager
@@ -143,7 +143,7 @@ class PodIntake:
 
     async def _make_room(self, pod: Pod, rejection: Rejection) -> None:
         """End the pods that are in the way of a critical one, and wait until they have ended."""
-        running = [other for other in self.others(pod) if self._workers.phase(pods.uid_of(other)) is Phase.SYNC]
+        running = [other for other in self.others(pod) if self._workers.phase(pods.uid_of(other)) is WorkerPhase.SYNC]
         try:
             victims = pods_to_preempt(pod, running, rejection.shortage)
         except NoRoom as error:

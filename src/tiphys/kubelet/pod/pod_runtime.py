@@ -21,7 +21,7 @@ from tiphys.kubelet.container.runtime_classes import HandlerFailure, RuntimeClas
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import PodActions
 from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus, newest_first, observed_container
-from tiphys.kubelet.pod.pods import ContainerSpec, Kind, Pod
+from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.pod.restarts import backoff_key
 from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.runtime.service import (
@@ -62,7 +62,7 @@ class ResizeFailure(Exception):
 
 
 @dataclass(slots=True)
-class Work:
+class PodWork:
     """What carrying out a pod's actions needs beside the actions."""
 
     pod: Pod
@@ -137,7 +137,7 @@ class PodRuntime:
             return None
         return observed_container(status, container.sandbox_id, termination_message(status))
 
-    async def apply(self, actions: PodActions, work: Work) -> Applied:
+    async def apply(self, actions: PodActions, work: PodWork) -> Applied:
         """Do what is to be done, in order. Raises ``RuntimeFailure``, ``SandboxFailure`` and ``ResizeFailure``."""
         applied = Applied()
         await self._kill(actions, work, applied)
@@ -152,21 +152,21 @@ class PodRuntime:
             return applied
         ips = work.observed.ips
 
-        async def start(kind: Kind, index: int) -> bool:
+        async def start(kind: ContainerKind, index: int) -> bool:
             container = pods.spec_of(work.pod)[kind.value][index]
             return await self._try_start(kind, container, sandbox_id, config, ips, work, applied)
 
         for index in actions.start_ephemeral:
-            await start(Kind.EPHEMERAL, index)
+            await start(ContainerKind.EPHEMERAL, index)
         for index in actions.start_init:
-            started = await start(Kind.INIT, index)
+            started = await start(ContainerKind.INIT, index)
             if not started and not pods.is_sidecar(pods.init_containers(work.pod)[index]):
                 return applied
         for index in actions.start:
-            await start(Kind.REGULAR, index)
+            await start(ContainerKind.REGULAR, index)
         return applied
 
-    async def _kill(self, actions: PodActions, work: Work, applied: Applied) -> None:
+    async def _kill(self, actions: PodActions, work: PodWork, applied: Applied) -> None:
         pod, observed = work.pod, work.observed
         if actions.kill_pod:
             if actions.create_sandbox and actions.sandbox_id:
@@ -189,7 +189,7 @@ class PodRuntime:
                 with contextlib.suppress(RuntimeNotFound):
                     await self._runtime.remove_container(run.id)
 
-    async def _sandbox(self, actions: PodActions, work: Work, applied: Applied) -> tuple[str, SandboxConfig]:
+    async def _sandbox(self, actions: PodActions, work: PodWork, applied: Applied) -> tuple[str, SandboxConfig]:
         """The sandbox to start containers in: its id and configuration, or no id where none is wanted."""
         pod = work.pod
         if not actions.create_sandbox:
@@ -226,12 +226,12 @@ class PodRuntime:
 
     async def _try_start(
         self,
-        kind: Kind,
+        kind: ContainerKind,
         container: ContainerSpec,
         sandbox_id: str,
         config: SandboxConfig,
         ips: Sequence[str],
-        work: Work,
+        work: PodWork,
         applied: Applied,
     ) -> bool:
         """Start a container unless it must still back off; note why where it does not start."""
@@ -265,7 +265,7 @@ class PodRuntime:
         self._backoff.next(key, ended.finished_at, now)
 
     async def _start(
-        self, kind: Kind, container: ContainerSpec, sandbox_id: str, config: SandboxConfig, work: Work
+        self, kind: ContainerKind, container: ContainerSpec, sandbox_id: str, config: SandboxConfig, work: PodWork
     ) -> None:
         """Pull, create, start, postStart. Raises ``StartFailure``."""
         pod, name, observed = work.pod, container["name"], work.observed

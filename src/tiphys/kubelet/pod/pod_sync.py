@@ -25,7 +25,7 @@ from tiphys.kubelet.pod.actions import compute_actions
 from tiphys.kubelet.pod.allocation import Allocations
 from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.observed import PodStatus
-from tiphys.kubelet.pod.pod_runtime import Applied, PodRuntime, ResizeFailure, SandboxFailure, Work
+from tiphys.kubelet.pod.pod_runtime import Applied, PodRuntime, PodWork, ResizeFailure, SandboxFailure
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.resize import Wanted, changed_resources
 from tiphys.kubelet.pod.resizer import Resizer
@@ -170,7 +170,7 @@ class PodSync:
         if actions.nothing:
             return Next(self._next_look(pod, None, deadline))
         secrets = await self._pull_secrets(pod)
-        work = Work(pod, observed, volumes, secrets, self._sandbox_ready)
+        work = PodWork(pod, observed, volumes, secrets, self._sandbox_ready)
         try:
             applied = await self._runtime.apply(actions, work)
         except ResizeFailure as error:

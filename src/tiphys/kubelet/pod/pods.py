@@ -30,7 +30,7 @@ SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
 SYSTEM_NODE_CRITICAL = "system-node-critical"
 
 
-class Kind(Enum):
+class ContainerKind(Enum):
     """What a container is to its pod. The value is the field that holds it."""
 
     INIT = "initContainers"
@@ -60,14 +60,14 @@ def ephemeral_containers(pod: Pod) -> list[ContainerSpec]:
     return pod["spec"].get("ephemeralContainers") or []
 
 
-def all_containers(pod: Pod) -> Iterator[tuple[Kind, ContainerSpec]]:
+def all_containers(pod: Pod) -> Iterator[tuple[ContainerKind, ContainerSpec]]:
     """Init containers, containers, ephemeral containers, in this order."""
-    for kind in Kind:
+    for kind in ContainerKind:
         for container in pod["spec"].get(kind.value) or []:
             yield kind, container
 
 
-def find_container(pod: Pod, name: str) -> tuple[Kind, ContainerSpec] | None:
+def find_container(pod: Pod, name: str) -> tuple[ContainerKind, ContainerSpec] | None:
     for kind, container in all_containers(pod):
         if container["name"] == name:
             return kind, container

@@ -27,18 +27,18 @@ from tiphys.runtime.tasks import Runner
 log = logging.getLogger(__name__)
 
 
-class Phase(Enum):
+class WorkerPhase(Enum):
     SYNC = "sync"
     TERMINATING = "terminating"
     TERMINATED = "terminated"
     FINISHED = "finished"
 
 
-TRANSITIONS: dict[Phase, frozenset[Phase]] = {
-    Phase.SYNC: frozenset((Phase.TERMINATING,)),
-    Phase.TERMINATING: frozenset((Phase.TERMINATED,)),
-    Phase.TERMINATED: frozenset((Phase.FINISHED,)),
-    Phase.FINISHED: frozenset(),
+TRANSITIONS: dict[WorkerPhase, frozenset[WorkerPhase]] = {
+    WorkerPhase.SYNC: frozenset((WorkerPhase.TERMINATING,)),
+    WorkerPhase.TERMINATING: frozenset((WorkerPhase.TERMINATED,)),
+    WorkerPhase.TERMINATED: frozenset((WorkerPhase.FINISHED,)),
+    WorkerPhase.FINISHED: frozenset(),
 }
 
 
@@ -71,14 +71,14 @@ class PodSyncer(Protocol):
 class _Worker:
     def __init__(self, pod: Pod) -> None:
         self.pod = pod
-        self.phase = Phase.SYNC
+        self.phase = WorkerPhase.SYNC
         self.termination = Termination()
         self.wake = asyncio.Event()
         self.task: asyncio.Task[Any] | None = None
         self.failures = 0
         self.step: asyncio.Task[Any] | None = None
 
-    def move(self, phase: Phase) -> None:
+    def move(self, phase: WorkerPhase) -> None:
         if phase is not self.phase:
             assert phase in TRANSITIONS[self.phase], f"{self.phase} → {phase}"
             self.phase = phase
@@ -124,14 +124,14 @@ class PodWorkers:
 
     def _terminate(self, worker: _Worker, termination: Termination) -> None:
         shorter = (
-            worker.phase is Phase.TERMINATING
+            worker.phase is WorkerPhase.TERMINATING
             and termination.grace is not None
             and (worker.termination.grace is None or termination.grace < worker.termination.grace)
         )
-        begins = worker.phase is Phase.SYNC
+        begins = worker.phase is WorkerPhase.SYNC
         if begins:
             worker.termination = termination
-            worker.move(Phase.TERMINATING)
+            worker.move(WorkerPhase.TERMINATING)
         elif shorter:
             worker.termination.grace = termination.grace
         if (begins or shorter) and worker.step is not None:
@@ -145,10 +145,10 @@ class PodWorkers:
     def forget(self, pod_uid: str) -> None:
         """The pod is gone from every source; drop a worker that has done its work."""
         worker = self._workers.get(pod_uid)
-        if worker is not None and worker.phase is Phase.FINISHED:
+        if worker is not None and worker.phase is WorkerPhase.FINISHED:
             del self._workers[pod_uid]
 
-    def phase(self, pod_uid: str) -> Phase | None:
+    def phase(self, pod_uid: str) -> WorkerPhase | None:
         worker = self._workers.get(pod_uid)
         return worker.phase if worker else None
 
@@ -161,15 +161,15 @@ class PodWorkers:
 
     def terminating(self, pod_uid: str) -> bool:
         worker = self._workers.get(pod_uid)
-        return worker is not None and worker.phase is not Phase.SYNC
+        return worker is not None and worker.phase is not WorkerPhase.SYNC
 
     def could_run(self, pod_uid: str) -> bool:
         """Whether containers of the pod may be running."""
         worker = self._workers.get(pod_uid)
-        return worker is not None and worker.phase in (Phase.SYNC, Phase.TERMINATING)
+        return worker is not None and worker.phase in (WorkerPhase.SYNC, WorkerPhase.TERMINATING)
 
     async def _run(self, uid: str, worker: _Worker) -> None:
-        while worker.phase is not Phase.FINISHED:
+        while worker.phase is not WorkerPhase.FINISHED:
             worker.wake.clear()
             wait = await self._take_step(worker)
             if wait > 0:
@@ -205,11 +205,11 @@ class PodWorkers:
             return 0.0
         return after.after
 
-    async def _step(self, worker: _Worker, phase: Phase) -> Next:
+    async def _step(self, worker: _Worker, phase: WorkerPhase) -> Next:
         match phase:
-            case Phase.SYNC:
+            case WorkerPhase.SYNC:
                 return await self._syncer.sync(worker.pod)
-            case Phase.TERMINATING:
+            case WorkerPhase.TERMINATING:
                 return await self._syncer.sync_terminating(worker.pod, worker.termination)
             case _:
                 return await self._syncer.sync_terminated(worker.pod)

@@ -28,7 +28,7 @@ class PortError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeAnswer:
     status: int
     body: bytes
     location: str = ""
@@ -64,7 +64,7 @@ def headers_for(action: dict[str, Any], agent: str) -> list[tuple[str, str]]:
 
 async def get(
     scheme: str, host: str, port: int, path: str, headers: Sequence[tuple[str, str]], timeout: float
-) -> Answer:
+) -> ProbeAnswer:
     """GET, following redirects on the same host. Raises ``RequestFailure``."""
     url = probe_url(scheme, host, port, path)
     try:
@@ -101,7 +101,7 @@ def _insecure_context() -> ssl.SSLContext:
     return context
 
 
-async def _get_once(url: Url, headers: Sequence[tuple[str, str]]) -> Answer:
+async def _get_once(url: Url, headers: Sequence[tuple[str, str]]) -> ProbeAnswer:
     tls = _insecure_context() if url.scheme == "https" else None
     reader, writer = await asyncio.open_connection(url.host, url.port, ssl=tls)
     try:
@@ -112,7 +112,7 @@ async def _get_once(url: Url, headers: Sequence[tuple[str, str]]) -> Answer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         body = await _read_body(reader, fields)
-        return Answer(int(head[0].split(" ", 2)[1]), body, fields.get("location", ""))
+        return ProbeAnswer(int(head[0].split(" ", 2)[1]), body, fields.get("location", ""))
     finally:
         writer.close()
         with contextlib.suppress(OSError, ssl.SSLError):

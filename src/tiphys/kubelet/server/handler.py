@@ -18,14 +18,14 @@ from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.server import answers
 from tiphys.kubelet.server.auth import Authenticator, Authorizer
 from tiphys.kubelet.server.container_logs import ContainerLogs
-from tiphys.kubelet.server.metrics import Metrics
+from tiphys.kubelet.server.metrics import KubeletMetrics
 from tiphys.kubelet.server.node_logs import node_logs
 from tiphys.kubelet.server.stats import summary
 from tiphys.kubelet.server.streaming import Streaming
 from tiphys.wire.http import Request, Response
 
 if TYPE_CHECKING:
-    from tiphys.kubelet.server.node import Node
+    from tiphys.kubelet.server.node import ServedNode
 
 Route = Callable[[Request, dict[str, str]], Awaitable[Response]]
 _NODE_LOGS = Path("/var/log")
@@ -35,14 +35,14 @@ _OPEN = frozenset(("/healthz/ping",))
 class KubeletServer:
     """``handle`` is a ``wire.http.Handler``."""
 
-    def __init__(self, kubelet: Node) -> None:
+    def __init__(self, kubelet: ServedNode) -> None:
         self._kubelet = kubelet
         config, client, clock = kubelet.config, kubelet.client, kubelet.clock
         self._authenticator = Authenticator(client, clock, anonymous=config.anonymous, tokens=config.token_webhook)
         self._authorizer = Authorizer(client, clock, config.node_name)
         self._logs = ContainerLogs(kubelet.runtime, kubelet.status, clock)
         self._streaming = Streaming(kubelet.runtime)
-        self._metrics = Metrics(kubelet)
+        self._metrics = KubeletMetrics(kubelet)
         pod = r"/(?P<namespace>[^/]+)/(?P<pod>[^/]+)"
         container = r"/(?P<container>[^/]+)"
         uid = r"(?:/(?P<uid>[^/]+))?"

@@ -12,11 +12,11 @@ from tiphys.runtime.metrics import CONTENT_TYPE, Registry
 from tiphys.wire.http import Response
 
 if TYPE_CHECKING:
-    from tiphys.kubelet.server.node import Node
+    from tiphys.kubelet.server.node import ServedNode
 
 
-class Metrics:
-    def __init__(self, kubelet: Node) -> None:
+class KubeletMetrics:
+    def __init__(self, kubelet: ServedNode) -> None:
         self._kubelet = kubelet
         self._registry: Registry | None = None
 

@@ -16,7 +16,7 @@ from tiphys.kubelet.status.manager import StatusManager
 from tiphys.runtime.clock import Clock
 
 
-class Node(Protocol):
+class ServedNode(Protocol):
     config: KubeletConfig
     client: Client
     clock: Clock

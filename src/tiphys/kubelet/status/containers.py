@@ -13,7 +13,7 @@ from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import Probe, ProbeResult, has_created_regular_container
 from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus
-from tiphys.kubelet.pod.pods import ContainerSpec, Kind, Pod
+from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.pod.restarts import should_run
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.runtime.stop_signals import NAMES
@@ -40,7 +40,7 @@ Resized = Callable[[ContainerSpec, ObservedContainer], bool]
 
 def container_statuses(
     pod: Pod,
-    kind: Kind,
+    kind: ContainerKind,
     observed: PodStatus,
     before: Sequence[Object],
     reasons: Reasons,
@@ -64,7 +64,7 @@ def container_statuses(
         found[name] = status
     for spec in specs:
         _waiting(pod, kind, spec, observed, found[spec["name"]], reasons)
-    ordered = specs if kind is Kind.INIT else sorted(specs, key=lambda spec: spec["name"])
+    ordered = specs if kind is ContainerKind.INIT else sorted(specs, key=lambda spec: spec["name"])
     return [found[spec["name"]] for spec in ordered]
 
 
@@ -185,10 +185,12 @@ def _infer_from_before(pod: Pod, status: Object, old: Object) -> None:
         status["restartCount"] += 1
 
 
-def _waiting(pod: Pod, kind: Kind, spec: ContainerSpec, observed: PodStatus, status: Object, reasons: Reasons) -> None:
+def _waiting(
+    pod: Pod, kind: ContainerKind, spec: ContainerSpec, observed: PodStatus, status: Object, reasons: Reasons
+) -> None:
     """A container that is to be started again is waiting, with the reason why it is not yet running."""
     run = observed.find(spec["name"])
-    if kind is Kind.INIT:
+    if kind is ContainerKind.INIT:
         if run is not None and run.state is ContainerState.EXITED and run.exit_code == 0:
             return
         lost = run is None and "waiting" in status["state"] and not pods.is_sidecar(spec)

@@ -12,7 +12,7 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import ProbeResult
 from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.observed import PodStatus
-from tiphys.kubelet.pod.pods import Kind, Pod
+from tiphys.kubelet.pod.pods import ContainerKind, Pod
 from tiphys.kubelet.pod.resizer import ResizeState
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.status.conditions import OWNED, pod_conditions, stamp
@@ -22,9 +22,9 @@ from tiphys.kubelet.status.phase import pod_phase
 MAX_MESSAGES = 12 << 10
 _TERMINAL = ("Succeeded", "Failed")
 _STATUSES = {
-    Kind.REGULAR: "containerStatuses",
-    Kind.INIT: "initContainerStatuses",
-    Kind.EPHEMERAL: "ephemeralContainerStatuses",
+    ContainerKind.REGULAR: "containerStatuses",
+    ContainerKind.INIT: "initContainerStatuses",
+    ContainerKind.EPHEMERAL: "ephemeralContainerStatuses",
 }
 
 

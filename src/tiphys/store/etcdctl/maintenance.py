@@ -11,7 +11,7 @@ from typing import Any
 from tiphys.runtime.clock import SystemClock
 from tiphys.store.backend import StoreError
 from tiphys.store.etcdctl.flags import Command, Flag, UsageError
-from tiphys.store.etcdctl.output import Health
+from tiphys.store.etcdctl.output import EndpointHealth
 from tiphys.store.etcdctl.session import Session, number
 from tiphys.store.etcdpb import pb
 
@@ -99,7 +99,7 @@ async def _report(session: Session, method: str, request: Any, complaint: str, s
 
 
 async def endpoint_health(session: Session) -> None:
-    async def check(endpoint: str) -> Health:
+    async def check(endpoint: str) -> EndpointHealth:
         channels = session.connect([endpoint])
         began = time.perf_counter()
         try:
@@ -109,10 +109,10 @@ async def endpoint_health(session: Session) -> None:
             alarms = (await channels.unary(method, pb.AlarmRequest(), repeatable=False)).alarms
             took = time.perf_counter() - began
             if alarms:
-                return Health(endpoint, took, "Active Alarm(s): NOSPACE")
-            return Health(endpoint, took)
+                return EndpointHealth(endpoint, took, "Active Alarm(s): NOSPACE")
+            return EndpointHealth(endpoint, took)
         except StoreError as error:
-            return Health(endpoint, time.perf_counter() - began, _short(error))
+            return EndpointHealth(endpoint, time.perf_counter() - began, _short(error))
         finally:
             await channels.close()
 

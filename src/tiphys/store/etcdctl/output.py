@@ -19,7 +19,7 @@ ALARM_NAMES = {0: "NONE", 1: "NOSPACE", 2: "CORRUPT"}
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class EndpointHealth:
     endpoint: str
     took: float
     error: str = ""
@@ -79,7 +79,7 @@ class Output:
     def hash_kv(self, found: Sequence[tuple[str, Any]]) -> None:
         self._refuse()
 
-    def health(self, found: Sequence[Health]) -> None:
+    def health(self, found: Sequence[EndpointHealth]) -> None:
         self._refuse()
 
     def snapshot_status(self, status: Status) -> None:
@@ -180,7 +180,7 @@ class Simple(Output):
         for endpoint, response in found:
             self.say(f"{endpoint}, {response.hash}")
 
-    def health(self, found: Sequence[Health]) -> None:
+    def health(self, found: Sequence[EndpointHealth]) -> None:
         for each in found:
             if each.error:
                 text = f"{each.endpoint} is unhealthy: failed to commit proposal: {each.error}"
@@ -237,7 +237,7 @@ class Json(Output):
     def hash_kv(self, found: Sequence[tuple[str, Any]]) -> None:
         self.say(to_json([{"Endpoint": endpoint, "HashKV": plain(response)} for endpoint, response in found]))
 
-    def health(self, found: Sequence[Health]) -> None:
+    def health(self, found: Sequence[EndpointHealth]) -> None:
         rows = []
         for each in found:
             row: dict[str, Any] = {
@@ -385,7 +385,7 @@ class Fields(Output):
             self._field("Hash", response.hash)
             self.say("")
 
-    def health(self, found: Sequence[Health]) -> None:
+    def health(self, found: Sequence[EndpointHealth]) -> None:
         for each in found:
             self._field("Endpoint", quote(each.endpoint))
             self._field("Health", str(not each.error).lower())
@@ -427,7 +427,7 @@ class Table(Output):
     def hash_kv(self, found: Sequence[tuple[str, Any]]) -> None:
         self._table(["endpoint", "hash"], [(endpoint, str(response.hash)) for endpoint, response in found])
 
-    def health(self, found: Sequence[Health]) -> None:
+    def health(self, found: Sequence[EndpointHealth]) -> None:
         rows = [(each.endpoint, str(not each.error).lower(), seconds_text(each.took), each.error) for each in found]
         self._table(["endpoint", "health", "took", "error"], rows)
 

@@ -24,7 +24,7 @@ class Pages:
 
     def __init__(self, member: Member) -> None:
         self.member = member
-        self._metrics: Metrics | None = None
+        self._metrics: StoreMetrics | None = None
 
     async def handle(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
@@ -37,7 +37,7 @@ class Pages:
         if request.path in ("/livez", "/readyz"):
             return await self._check(request.path)
         if request.path == "/metrics":
-            self._metrics = self._metrics or Metrics(self.member)
+            self._metrics = self._metrics or StoreMetrics(self.member)
             return Response(200, {"Content-Type": CONTENT_TYPE}, self._metrics.expose())
         return Response(404, _TEXT, b"404 page not found\n")
 
@@ -62,7 +62,7 @@ class Pages:
         return Response(200, _TEXT, b"ok\n")
 
 
-class Metrics:
+class StoreMetrics:
     """etcd's metrics, those that say something about a store of one member; read when they are asked for."""
 
     def __init__(self, member: Member) -> None:

@@ -7,9 +7,9 @@ file for the durable one. ``Lessor`` keeps leases; the time is given to it.
 Source: https://etcd.io/docs/v3.6/learning/data_model/ and https://etcd.io/docs/v3.6/learning/api/.
 """
 
-from tiphys.store.mvcc.core import Change, Core
-from tiphys.store.mvcc.index import Entry, revision_of, row_id
+from tiphys.store.mvcc.core import Core, RowChange
+from tiphys.store.mvcc.index import KeyEntry, revision_of, row_id
 from tiphys.store.mvcc.lessor import Lessor
 from tiphys.store.mvcc.rows import MemoryRows, Rows
 
-__all__ = ["Change", "Core", "Entry", "Lessor", "MemoryRows", "Rows", "revision_of", "row_id"]
+__all__ = ["Core", "KeyEntry", "Lessor", "MemoryRows", "RowChange", "Rows", "revision_of", "row_id"]

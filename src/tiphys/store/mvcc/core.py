@@ -1,6 +1,6 @@
 """Reads, writes, transactions and compaction over the index and the rows.
 
-A write takes effect in the core at once and gives back its ``Change``s; where they cannot be made durable the caller
+A write takes effect in the core at once and gives back its ``RowChange``s; where they cannot be made durable the caller
 undoes them, newest first. So that nobody sees a change that is not durable yet, every read is told the newest
 revision that it may see.
 """
@@ -31,12 +31,12 @@ from tiphys.store.backend import (
     TxnResult,
 )
 from tiphys.store.mvcc import checks, reads
-from tiphys.store.mvcc.index import MAX_CHANGES, REVISION_BITS, Entry, Index, row_id
+from tiphys.store.mvcc.index import MAX_CHANGES, REVISION_BITS, Index, KeyEntry, row_id
 from tiphys.store.mvcc.lessor import Lessor
 from tiphys.store.mvcc.rows import Rows
 
 
-class Change:
+class RowChange:
     """One change of one key: its row, what the row holds, and what the index said before."""
 
     __slots__ = ("before", "kv", "row")
@@ -75,11 +75,11 @@ class Core:
 
     def load(self, rows: Iterable[tuple[int, bytes, int, int, int]], revision: int, compacted: int) -> None:
         """Build the index from (row, key, create revision, version, lease) in ascending order of rows."""
-        entries: dict[bytes, Entry] = {}
+        entries: dict[bytes, KeyEntry] = {}
         for row, key, create, version, lease in rows:
             entry = entries.get(key)
             if entry is None:
-                entry = entries[key] = Entry(key)
+                entry = entries[key] = KeyEntry(key)
             elif entry.older is None:
                 entry.older = array("q", (entry.row,))
             else:
@@ -122,27 +122,27 @@ class Core:
 
     # Writing: each returns its answer and the changes, which are none where nothing was changed.
 
-    def put(self, request: Put) -> tuple[PutResult, list[Change]]:
+    def put(self, request: Put) -> tuple[PutResult, list[RowChange]]:
         checks.check_put(request)
         self._check_put(request)
-        changes: list[Change] = []
+        changes: list[RowChange] = []
         result = self._put(request, changes)
         self.revision += 1
         return result, changes
 
-    def delete(self, request: Delete) -> tuple[DeleteResult, list[Change]]:
+    def delete(self, request: Delete) -> tuple[DeleteResult, list[RowChange]]:
         checks.check_key(request)
-        changes: list[Change] = []
+        changes: list[RowChange] = []
         result = self._delete(request, changes)
         if changes:
             self.revision += 1
         return result, changes
 
-    def txn(self, txn: Txn) -> tuple[TxnResult, list[Change]]:
+    def txn(self, txn: Txn) -> tuple[TxnResult, list[RowChange]]:
         checks.check_txn(txn)
         path = list(self._decide(txn))
         self._check_path(txn, iter(path))
-        changes: list[Change] = []
+        changes: list[RowChange] = []
         try:
             result = self._apply(txn, iter(path), changes)
         except BaseException:
@@ -152,16 +152,16 @@ class Core:
             self.revision += 1
         return result, changes
 
-    def revoke(self, lease: int) -> list[Change]:
+    def revoke(self, lease: int) -> list[RowChange]:
         """Delete the keys of a lease, in one revision."""
-        changes: list[Change] = []
+        changes: list[RowChange] = []
         for key in sorted(self.attached.get(lease, ())):
             self._remove(self.index.by_key[key], changes)
         if changes:
             self.revision += 1
         return changes
 
-    def undo(self, changes: Sequence[Change]) -> None:
+    def undo(self, changes: Sequence[RowChange]) -> None:
         """Take the changes of the newest revision back."""
         if changes:
             self._restore(changes)
@@ -197,12 +197,12 @@ class Core:
         if put.lease and put.lease not in self._lessor:
             raise LeaseNotFound
 
-    def _apply(self, txn: Txn, path: Iterator[bool], changes: list[Change]) -> TxnResult:
+    def _apply(self, txn: Txn, path: Iterator[bool], changes: list[RowChange]) -> TxnResult:
         succeeded = next(path)
         responses = [self._apply_one(op, path, changes) for op in (txn.success if succeeded else txn.failure)]
         return TxnResult(succeeded, responses, self.revision + bool(changes))
 
-    def _apply_one(self, op: Operation, path: Iterator[bool], changes: list[Change]) -> OperationResult:
+    def _apply_one(self, op: Operation, path: Iterator[bool], changes: list[RowChange]) -> OperationResult:
         if type(op) is Put:
             return self._put(op, changes)
         if type(op) is Range:
@@ -213,7 +213,7 @@ class Core:
         assert type(op) is Txn
         return self._apply(op, path, changes)
 
-    def _put(self, put: Put, changes: list[Change]) -> PutResult:
+    def _put(self, put: Put, changes: list[RowChange]) -> PutResult:
         revision = self.revision + 1
         entry = self.index.by_key.get(put.key)
         if entry is None:
@@ -234,7 +234,7 @@ class Core:
         self._record(entry, before, row_id(revision, len(changes), False), kv, changes)
         return PutResult(previous if put.prev_kv else None, revision)
 
-    def _delete(self, request: Delete, changes: list[Change]) -> DeleteResult:
+    def _delete(self, request: Delete, changes: list[RowChange]) -> DeleteResult:
         found = [entry for entry in self.index.select(request.key, request.end) if not entry.row & 1]
         if len(found) + len(changes) > MAX_CHANGES:
             raise InvalidRequest(checks.TOO_MANY_OPERATIONS)
@@ -243,14 +243,14 @@ class Core:
             self._remove(entry, changes)
         return DeleteResult(len(found), previous, self.revision + bool(changes))
 
-    def _remove(self, entry: Entry, changes: list[Change]) -> None:
+    def _remove(self, entry: KeyEntry, changes: list[RowChange]) -> None:
         revision = self.revision + 1
         before = entry.row, entry.create, entry.version, entry.lease
         kv = KeyValue(entry.key, b"", 0, revision, 0, 0)
         self._record(entry, before, row_id(revision, len(changes), True), kv, changes)
 
     def _record(
-        self, entry: Entry, before: tuple[int, int, int, int], row: int, kv: KeyValue, changes: list[Change]
+        self, entry: KeyEntry, before: tuple[int, int, int, int], row: int, kv: KeyValue, changes: list[RowChange]
     ) -> None:
         self._rows.add(row, kv)
         if before[0]:
@@ -262,7 +262,7 @@ class Core:
         entry.row, entry.create, entry.version, entry.lease = row, kv.create_revision, kv.version, kv.lease
         if before[3] != kv.lease:
             self._attach(entry.key, before[3], kv.lease)
-        changes.append(Change(row, kv, before))
+        changes.append(RowChange(row, kv, before))
 
     def _attach(self, key: bytes, old: int, new: int) -> None:
         if old:
@@ -273,7 +273,7 @@ class Core:
         if new:
             self.attached.setdefault(new, set()).add(key)
 
-    def _restore(self, changes: Sequence[Change]) -> None:
+    def _restore(self, changes: Sequence[RowChange]) -> None:
         for change in reversed(changes):
             entry = self.index.by_key[change.kv.key]
             row, create, version, lease = change.before
@@ -314,7 +314,7 @@ class Core:
                     self._sweep_entry(entry, horizon, dead)
             yield dead
 
-    def _sweep_entry(self, entry: Entry, horizon: int, dead: list[int]) -> None:
+    def _sweep_entry(self, entry: KeyEntry, horizon: int, dead: list[int]) -> None:
         older = entry.older
         if older is not None:
             bound = (horizon + 1) << REVISION_BITS

@@ -26,7 +26,7 @@ def revision_of(row: int) -> int:
     return row >> REVISION_BITS
 
 
-class Entry:
+class KeyEntry:
     """One key: its newest row and what is known of it, and the rows before it, oldest first."""
 
     __slots__ = ("create", "key", "lease", "older", "row", "version")
@@ -58,16 +58,16 @@ class Index:
     __slots__ = ("by_key", "order")
 
     def __init__(self) -> None:
-        self.by_key: dict[bytes, Entry] = {}
+        self.by_key: dict[bytes, KeyEntry] = {}
         self.order: SortedList[bytes] = SortedList()
 
-    def load(self, entries: Iterable[Entry]) -> None:
+    def load(self, entries: Iterable[KeyEntry]) -> None:
         """Fill an empty index."""
         self.by_key = {entry.key: entry for entry in entries}
         self.order = SortedList(self.by_key)
 
-    def add(self, key: bytes) -> Entry:
-        entry = self.by_key[key] = Entry(key)
+    def add(self, key: bytes) -> KeyEntry:
+        entry = self.by_key[key] = KeyEntry(key)
         self.order.add(key)
         return entry
 
@@ -75,7 +75,7 @@ class Index:
         del self.by_key[key]
         self.order.remove(key)
 
-    def select(self, key: bytes, end: bytes | None) -> Iterator[Entry]:
+    def select(self, key: bytes, end: bytes | None) -> Iterator[KeyEntry]:
         """The entries of ``[key, end)`` in order, deleted ones too; ``end`` as in ``backend.Range``."""
         by_key = self.by_key
         if end is None:

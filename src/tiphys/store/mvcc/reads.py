@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter, eq, gt, lt, ne
 
 from tiphys.store.backend import Compare, CompareTarget, KeyValue, Range, RangeResult, SortTarget
-from tiphys.store.mvcc.index import REVISION_BITS, Entry, Index
+from tiphys.store.mvcc.index import REVISION_BITS, Index, KeyEntry
 from tiphys.store.mvcc.rows import Rows
 
 _SORT_KEYS = {
@@ -99,7 +99,7 @@ def holds(index: Index, rows: Rows, compare: Compare) -> bool:
     return all(test(_number(entry, compare.target), compare.value) for entry in entries)
 
 
-def _number(entry: Entry, target: CompareTarget) -> int:
+def _number(entry: KeyEntry, target: CompareTarget) -> int:
     if target is CompareTarget.MOD:
         return entry.row >> REVISION_BITS
     if target is CompareTarget.VERSION:

@@ -50,7 +50,7 @@ class Total:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SchemaPlace:
     """Where in a schema we are, as far as its rules need it."""
 
     total: Total
@@ -60,13 +60,13 @@ class Place:
     uncorrelated: str = ""
     """The innermost list around it whose items have no identity: old and new ones cannot be matched."""
 
-    def below(self, parent: Object) -> Place:
+    def below(self, parent: Object) -> SchemaPlace:
         """Inside the schema's items, properties or additional properties."""
         limit = _max_elements(parent)
         count = None if self.count is None or limit is None else min(self.count * limit, _MAX_UINT)
         return replace(self, is_resource=False, count=count)
 
-    def in_list(self, parent: Object, path: str) -> Place:
+    def in_list(self, parent: Object, path: str) -> SchemaPlace:
         inner = self.below(parent)
         if parent.get("x-kubernetes-list-type") == "map" or self.uncorrelated:
             return inner
@@ -83,7 +83,7 @@ def _max_elements(schema: Object) -> int | None:
     return None if limit is None else max(limit, 0)
 
 
-def check_rules(errs: Errors, schema: Object, path: str, place: Place) -> None:
+def check_rules(errs: Errors, schema: Object, path: str, place: SchemaPlace) -> None:
     from tiphys.cel.rules import Scope
     from tiphys.cel.schematypes import decl_type
 
@@ -102,7 +102,7 @@ def check_rules(errs: Errors, schema: Object, path: str, place: Place) -> None:
         _check_rule(errs, rule, f"{path}.{RULES}[{i}]", compiled, min(compiled.cost * count, _MAX_UINT), place)
 
 
-def _check_rule(errs: Errors, rule: Object, path: str, compiled: CompiledRule, cost: int, place: Place) -> None:
+def _check_rule(errs: Errors, rule: Object, path: str, compiled: CompiledRule, cost: int, place: SchemaPlace) -> None:
     if cost > _MAX_COST:
         errs.append(field.forbidden(f"{path}.rule", _exceeds("estimated rule cost", cost, _MAX_COST)))
     place.total.add(f"{path}.rule", cost)

@@ -9,7 +9,7 @@ from dataclasses import field as member
 from tiphys.api import fielderrors as field
 from tiphys.api.object import Object
 from tiphys.validation.apiextensions.defaults import validate_defaults
-from tiphys.validation.apiextensions.rules import Place as RulesPlace
+from tiphys.validation.apiextensions.rules import SchemaPlace as RulesPlace
 from tiphys.validation.apiextensions.rules import Total, check_rules
 from tiphys.validation.apiextensions.shown import schema_shown
 from tiphys.validation.apiextensions.structural import (

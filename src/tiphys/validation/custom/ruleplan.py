@@ -30,7 +30,7 @@ _EMBEDDED, _LIST_TYPE, _MAP_TYPE = (
 
 
 @dataclass(slots=True)
-class Rule:
+class SchemaRule:
     source: Mapping[str, Any]
     compiled: CompiledRule
     program: Program | None
@@ -47,7 +47,7 @@ class RulePlan:
     """The rules for one place of a schema, and the plans for what is below it."""
 
     schema: Object
-    rules: list[Rule] = field(default_factory=list)
+    rules: list[SchemaRule] = field(default_factory=list)
     properties: dict[str, RulePlan] = field(default_factory=dict)
     additional: RulePlan | None = None
     items: RulePlan | None = None
@@ -84,7 +84,7 @@ def _below(rules: Object, node: Object) -> RulePlan | None:
     return make_plan(rules, node, bool(node.get(_EMBEDDED)))
 
 
-def _compile(rules: list[Object], node: Object, is_resource: bool) -> list[Rule]:
+def _compile(rules: list[Object], node: Object, is_resource: bool) -> list[SchemaRule]:
     decl = decl_type(node, is_resource)
     if decl is None:
         return []
@@ -92,10 +92,10 @@ def _compile(rules: list[Object], node: Object, is_resource: bool) -> list[Rule]
     return [_rule(rule, scope.compile(rule), node) for rule in rules]
 
 
-def _rule(source: Object, compiled: CompiledRule, node: Object) -> Rule:
+def _rule(source: Object, compiled: CompiledRule, node: Object) -> SchemaRule:
     program = Program(compiled.rule) if compiled.rule is not None else None
     message = Program(compiled.message) if compiled.message is not None else None
-    rule = Rule(source, compiled, program, message)
+    rule = SchemaRule(source, compiled, program, message)
     if where := source.get("fieldPath"):
         problem, names, _ = field_path(where, node)
         rule.field_path = "" if problem else ".".join(names)
@@ -190,7 +190,7 @@ class Checking:
             if not self._holds(rule, variables, path, kind):
                 self._failed(rule, variables, obj, path, kind, before)
 
-    def _holds(self, rule: Rule, variables: Object, path: str, kind: str) -> bool:
+    def _holds(self, rule: SchemaRule, variables: Object, path: str, kind: str) -> bool:
         """Whether the rule is kept, or could not be evaluated, which is an error already."""
         assert rule.program is not None
         try:
@@ -218,7 +218,7 @@ class Checking:
         self.errors.append(fielderrors.invalid(path, kind, message))
         raise _Stop
 
-    def _failed(self, rule: Rule, variables: Object, obj: Any, path: str, kind: str, before: _Before) -> None:
+    def _failed(self, rule: SchemaRule, variables: Object, obj: Any, path: str, kind: str, before: _Before) -> None:
         if rule.field_path:
             path = rule.field_path if path == "<nil>" else f"{path}.{rule.field_path}"
         detail = self._message(rule, variables, path, kind)
@@ -230,7 +230,7 @@ class Checking:
         else:
             self.errors.append(error)
 
-    def _message(self, rule: Rule, variables: Object, path: str, kind: str) -> str | None:
+    def _message(self, rule: SchemaRule, variables: Object, path: str, kind: str) -> str | None:
         """What the message expression gives; None where it gives nothing that can be shown."""
         if rule.message is None:
             return None
@@ -260,7 +260,7 @@ def _key(item: Any, keys: Any) -> tuple[Any, ...]:
     return tuple(item.get(key) for key in keys) if isinstance(item, dict) else ()
 
 
-def _error(rule: Rule, path: str, value: Any, detail: str) -> FieldError:
+def _error(rule: SchemaRule, path: str, value: Any, detail: str) -> FieldError:
     match rule.source.get("reason"):
         case "FieldValueForbidden":
             return fielderrors.forbidden(path, detail)

@@ -19,5 +19,5 @@ def check(errs: Errors, expression: Expression, path: str) -> None:
         errs.append(fielderrors.forbidden(path, str(wrong)))
     except uses.NoProgram as wrong:
         errs.append(fielderrors.internal(path, str(wrong)))
-    except uses.Refused as wrong:
+    except uses.UnfitExpression as wrong:
         errs.append(fielderrors.invalid(path, expression.text, str(wrong)))

@@ -45,8 +45,8 @@ from tiphys.wire.grpc.frames import (
     SETTING_WINDOW,
     SETTINGS,
     WINDOW_UPDATE,
+    ClientStreamState,
     ConnectionLost,
-    State,
     check,
     check_dependency,
     frame,
@@ -214,13 +214,13 @@ class GrpcConnection(Outlet):
                 self._nothing(id, flags, b"")
         return at
 
-    def _state(self, id: int) -> State:
+    def _state(self, id: int) -> ClientStreamState:
         stream = self._streams.get(id)
         if stream is not None:
-            return State.ENDED if stream.ended else State.OPEN
+            return ClientStreamState.ENDED if stream.ended else ClientStreamState.OPEN
         if id > self._newest:
-            return State.IDLE
-        return State.LET_GO if id in self._let_go else State.CLOSED
+            return ClientStreamState.IDLE
+        return ClientStreamState.LET_GO if id in self._let_go else ClientStreamState.CLOSED
 
     def _has_place(self, kind: int, id: int) -> bool:
         """Whether a frame is to be handled in its stream's state; else it is answered, ignored, or the end."""

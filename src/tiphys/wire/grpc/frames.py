@@ -40,24 +40,24 @@ def reset(stream: int, code: int) -> bytes:
     return frame(RST_STREAM, 0, stream, code.to_bytes(4, "big"))
 
 
-class Rule(NamedTuple):
+class FrameRule(NamedTuple):
     """``on_stream``: whether a frame is about a stream or the connection (None: either); ``size``: its only length."""
 
     on_stream: bool | None
     size: int | None = None
 
 
-RULES: tuple[Rule, ...] = (
-    Rule(on_stream=True),  # DATA
-    Rule(on_stream=True),  # HEADERS
-    Rule(on_stream=True, size=5),  # PRIORITY
-    Rule(on_stream=True, size=4),  # RST_STREAM
-    Rule(on_stream=False),  # SETTINGS
-    Rule(on_stream=True),  # PUSH_PROMISE
-    Rule(on_stream=False, size=8),  # PING
-    Rule(on_stream=False),  # GOAWAY
-    Rule(on_stream=None, size=4),  # WINDOW_UPDATE
-    Rule(on_stream=True),  # CONTINUATION
+RULES: tuple[FrameRule, ...] = (
+    FrameRule(on_stream=True),  # DATA
+    FrameRule(on_stream=True),  # HEADERS
+    FrameRule(on_stream=True, size=5),  # PRIORITY
+    FrameRule(on_stream=True, size=4),  # RST_STREAM
+    FrameRule(on_stream=False),  # SETTINGS
+    FrameRule(on_stream=True),  # PUSH_PROMISE
+    FrameRule(on_stream=False, size=8),  # PING
+    FrameRule(on_stream=False),  # GOAWAY
+    FrameRule(on_stream=None, size=4),  # WINDOW_UPDATE
+    FrameRule(on_stream=True),  # CONTINUATION
 )
 
 
@@ -70,7 +70,7 @@ def check(kind: int, stream: int, size: int) -> None:
         raise ConnectionLost(PROTOCOL_ERROR, f"a frame of kind {kind} for stream {stream}")
 
 
-class State(enum.Enum):
+class ClientStreamState(enum.Enum):
     """Of a stream, as far as the client's frames go."""
 
     IDLE = enum.auto()
@@ -91,16 +91,16 @@ class Reaction(NamedTuple):
 
 
 _IGNORED = Reaction(None)
-IN_STATE: Mapping[State, Mapping[int, Reaction]] = {
-    State.IDLE: {
+IN_STATE: Mapping[ClientStreamState, Mapping[int, Reaction]] = {
+    ClientStreamState.IDLE: {
         DATA: Reaction(PROTOCOL_ERROR, connection=True),
         RST_STREAM: Reaction(PROTOCOL_ERROR, connection=True),
         WINDOW_UPDATE: Reaction(PROTOCOL_ERROR, connection=True),
     },
-    State.OPEN: {},
-    State.ENDED: {DATA: Reaction(STREAM_CLOSED), HEADERS: Reaction(STREAM_CLOSED)},
-    State.LET_GO: dict.fromkeys((DATA, HEADERS, RST_STREAM, WINDOW_UPDATE), _IGNORED),
-    State.CLOSED: {
+    ClientStreamState.OPEN: {},
+    ClientStreamState.ENDED: {DATA: Reaction(STREAM_CLOSED), HEADERS: Reaction(STREAM_CLOSED)},
+    ClientStreamState.LET_GO: dict.fromkeys((DATA, HEADERS, RST_STREAM, WINDOW_UPDATE), _IGNORED),
+    ClientStreamState.CLOSED: {
         DATA: Reaction(STREAM_CLOSED, connection=True),
         HEADERS: Reaction(STREAM_CLOSED, connection=True),
         RST_STREAM: _IGNORED,

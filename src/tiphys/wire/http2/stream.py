@@ -1,7 +1,7 @@
 """One request on an HTTP/2 connection, and its answer, which waits here until the client's windows have room.
 
 Three tables say where a stream stands (RFC 9113, section 5.1, from the server's side): what has come of the request
-(``Asked``), whether the handler has run (``Work``), and what has gone out of the answer (``Told``).
+(``Asked``), whether the handler has run (``HandlerState``), and what has gone out of the answer (``Told``).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Asked(enum.Enum):
     """Too large: what still comes of it is not kept."""
 
 
-class Work(enum.Enum):
+class HandlerState(enum.Enum):
     """The handler."""
 
     BEFORE = enum.auto()
@@ -116,7 +116,7 @@ class ServedStream:
         self.task: asyncio.Task[None] | None = None
         self._connection = connection
         self._asked = Asked.COMING
-        self._work = Work.BEFORE
+        self._work = HandlerState.BEFORE
         self._told = States(TOLD, Told.NOTHING)
         self._out: deque[bytes] = deque()
         self._out_size = 0
@@ -147,7 +147,7 @@ class ServedStream:
     def refuse(self, response: Response) -> None:
         """Answer before the request is complete, and ask for no more of it."""
         self._asked = Asked.DROPPED
-        self._work = Work.OVER
+        self._work = HandlerState.OVER
         self.respond(response, b"", end=True)
         self._forget_if_over()
 
@@ -157,9 +157,9 @@ class ServedStream:
         self._run(self.request)
 
     def _run(self, request: Request) -> None:
-        self._work = Work.RUNNING
+        self._work = HandlerState.RUNNING
         self.task = eager.start(self._connection.host.loop, self._serve(request))
-        if self.task is None or self._work is Work.OVER:
+        if self.task is None or self._work is HandlerState.OVER:
             self.task = None
             self._forget_if_over()
 
@@ -189,7 +189,7 @@ class ServedStream:
             log.exception("%s %s failed in its stream", request.method, request.path)
             self._reset(ErrorCodes.INTERNAL_ERROR)
         finally:
-            self._work = Work.OVER
+            self._work = HandlerState.OVER
             self.task = None
             self._forget_if_over()
 
@@ -280,7 +280,7 @@ class ServedStream:
 
     def lose(self) -> None:
         """The client has reset the stream, or the connection is gone."""
-        if self._told.step(Did.CUT) is Told.LOST and self._work is Work.OVER:
+        if self._told.step(Did.CUT) is Told.LOST and self._work is HandlerState.OVER:
             return
         self._out.clear()
         self._out_size = 0
@@ -288,7 +288,7 @@ class ServedStream:
         if self.task is not None:
             self.task.cancel()
         else:
-            self._work = Work.OVER
+            self._work = HandlerState.OVER
         self._forget_if_over()
 
     def end_sink(self) -> None:
@@ -297,7 +297,7 @@ class ServedStream:
         self._changed.notify()
 
     def _forget_if_over(self) -> None:
-        if self._work is Work.OVER and self.task is None and self._told.now in (Told.SENT, Told.LOST):
+        if self._work is HandlerState.OVER and self.task is None and self._told.now in (Told.SENT, Told.LOST):
             self._connection.forget(self)
 
     def sweep(self, now: float) -> None:

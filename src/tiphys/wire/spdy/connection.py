@@ -26,7 +26,7 @@ from tiphys.wire.spdy.frames import (
     FLAG_UNIDIRECTIONAL,
     INITIAL_WINDOW,
     Frame,
-    Kind,
+    FrameKind,
     Reader,
     ResetStatus,
     SpdyError,
@@ -286,32 +286,32 @@ class SpdyConnection:
 
     def _handle(self, frame: Frame) -> None:
         kind = frame.kind
-        if kind is Kind.DATA:
+        if kind is FrameKind.DATA:
             self._data(frame)
-        elif kind is Kind.SYN_STREAM:
+        elif kind is FrameKind.SYN_STREAM:
             self._opened(frame)
-        elif kind is Kind.PING:
+        elif kind is FrameKind.PING:
             self._pinged(frame.value)
-        elif kind is Kind.SETTINGS:
+        elif kind is FrameKind.SETTINGS:
             self._windowed = True
             for stream in self._streams.values():
                 stream._window += frame.value - self._initial_window
                 stream._changed.notify()
             self._initial_window = frame.value
-        elif kind is Kind.GOAWAY:
+        elif kind is FrameKind.GOAWAY:
             if not self.closed:
                 self._phase = Phase.LEFT
             if not self._streams:
                 self.close()
         elif (stream_ := self._streams.get(frame.stream)) is not None:
             self._about_stream(stream_, frame)
-        elif kind is Kind.WINDOW_UPDATE:
+        elif kind is FrameKind.WINDOW_UPDATE:
             self._windowed = True
 
     def _about_stream(self, stream: SpdyStream, frame: Frame) -> None:
-        if frame.kind is Kind.RST_STREAM:
+        if frame.kind is FrameKind.RST_STREAM:
             stream._cut()
-        elif frame.kind is Kind.WINDOW_UPDATE:
+        elif frame.kind is FrameKind.WINDOW_UPDATE:
             self._windowed = True
             stream._window += frame.value
             stream._changed.notify()

@@ -41,7 +41,7 @@ DICTIONARY = (
 """The specification's dictionary (section 2.6.10.1): words with their lengths, then text."""
 
 
-class Kind(enum.IntEnum):
+class FrameKind(enum.IntEnum):
     DATA = 0
     """Not on the wire: data frames have no type."""
     SYN_STREAM = 1
@@ -78,7 +78,7 @@ class SpdyError(Exception):
 class Frame:
     """A frame read. ``value``: status, ping id, last good stream, window delta or initial window, by kind."""
 
-    kind: Kind
+    kind: FrameKind
     stream: int = 0
     flags: int = 0
     data: bytes = b""
@@ -94,11 +94,11 @@ class Writer:
 
     def syn_stream(self, stream: int, headers: Mapping[str, str], *, fin: bool = False) -> bytes:
         body = struct.pack(">IIH", stream, 0, 0) + self._block(headers)
-        return _control(Kind.SYN_STREAM, FLAG_FIN if fin else 0, body)
+        return _control(FrameKind.SYN_STREAM, FLAG_FIN if fin else 0, body)
 
     def syn_reply(self, stream: int, headers: Mapping[str, str], *, fin: bool = False) -> bytes:
         body = struct.pack(">I", stream) + self._block(headers)
-        return _control(Kind.SYN_REPLY, FLAG_FIN if fin else 0, body)
+        return _control(FrameKind.SYN_REPLY, FLAG_FIN if fin else 0, body)
 
     def _block(self, headers: Mapping[str, str]) -> bytes:
         parts = [struct.pack(">I", len(headers))]
@@ -113,22 +113,22 @@ def data_frame(stream: int, data: bytes, *, fin: bool = False) -> bytes:
 
 
 def reset_frame(stream: int, status: ResetStatus) -> bytes:
-    return _control(Kind.RST_STREAM, 0, struct.pack(">II", stream, status))
+    return _control(FrameKind.RST_STREAM, 0, struct.pack(">II", stream, status))
 
 
 def ping_frame(number: int) -> bytes:
-    return _control(Kind.PING, 0, struct.pack(">I", number))
+    return _control(FrameKind.PING, 0, struct.pack(">I", number))
 
 
 def goaway_frame(last_stream: int, status: int = 0) -> bytes:
-    return _control(Kind.GOAWAY, 0, struct.pack(">II", last_stream, status))
+    return _control(FrameKind.GOAWAY, 0, struct.pack(">II", last_stream, status))
 
 
 def window_update_frame(stream: int, delta: int) -> bytes:
-    return _control(Kind.WINDOW_UPDATE, 0, struct.pack(">II", stream, delta))
+    return _control(FrameKind.WINDOW_UPDATE, 0, struct.pack(">II", stream, delta))
 
 
-def _control(kind: Kind, flags: int, body: bytes) -> bytes:
+def _control(kind: FrameKind, flags: int, body: bytes) -> bytes:
     return struct.pack(">HHI", 0x8000 | _VERSION, kind, flags << 24 | len(body)) + body
 
 
@@ -156,7 +156,7 @@ class Reader:
             if not control:
                 if first == 0:
                     raise SpdyError("data for stream 0")
-                yield Frame(Kind.DATA, first, flags, body)
+                yield Frame(FrameKind.DATA, first, flags, body)
             elif (frame := self._control_frame(first, flags, body)) is not None:
                 yield frame
 
@@ -165,7 +165,7 @@ class Reader:
         if version != _VERSION:
             raise SpdyError(f"SPDY version {version}")
         try:
-            kind = Kind(number)
+            kind = FrameKind(number)
         except ValueError:
             return None  # unknown control frames are to be ignored
         try:
@@ -173,18 +173,18 @@ class Reader:
         except struct.error as error:
             raise SpdyError(f"{kind.name} frame of {len(body)} bytes") from error
 
-    def _parse(self, kind: Kind, flags: int, body: bytes) -> Frame | None:
-        if kind is Kind.SETTINGS:
+    def _parse(self, kind: FrameKind, flags: int, body: bytes) -> Frame | None:
+        if kind is FrameKind.SETTINGS:
             return self._settings(body)
         first = struct.unpack_from(">I", body)[0] & 0x7FFFFFFF
-        if kind is Kind.SYN_STREAM:
+        if kind is FrameKind.SYN_STREAM:
             return Frame(kind, _nonzero(first), flags, headers=self._headers(body[10:]))
-        if kind in (Kind.SYN_REPLY, Kind.HEADERS):
+        if kind in (FrameKind.SYN_REPLY, FrameKind.HEADERS):
             return Frame(kind, _nonzero(first), flags, headers=self._headers(body[4:]))
-        if kind is Kind.PING:
+        if kind is FrameKind.PING:
             return Frame(kind, value=struct.unpack_from(">I", body)[0])
         second = struct.unpack_from(">I", body, 4)[0] & 0x7FFFFFFF
-        if kind is Kind.GOAWAY:
+        if kind is FrameKind.GOAWAY:
             return Frame(kind, stream=first, value=second)
         return Frame(kind, first, flags, value=second)  # RST_STREAM, WINDOW_UPDATE
 
@@ -195,7 +195,7 @@ class Reader:
         for index in range(count):
             identifier, value = struct.unpack_from(">II", body, 4 + 8 * index)
             if identifier & 0xFFFFFF == SETTING_INITIAL_WINDOW:
-                return Frame(Kind.SETTINGS, value=value)
+                return Frame(FrameKind.SETTINGS, value=value)
         return None
 
     def _headers(self, block: bytes) -> dict[str, str]:

@@ -11,10 +11,10 @@ import struct
 from collections import deque
 
 from tiphys.wire.http import ByteStream
-from tiphys.wire.spdy.frames import Kind, ping_frame
+from tiphys.wire.spdy.frames import FrameKind, ping_frame
 
 _HEAD = 8
-_PING = struct.pack(">HH", 0x8003, Kind.PING)
+_PING = struct.pack(">HH", 0x8003, FrameKind.PING)
 _PING_LENGTH = _HEAD + 4
 _MOST_DUE = 100
 """So many answers wait for the end of a frame; older ones are given up."""

@@ -13,7 +13,7 @@ from tiphys.apiserver.admission.policies.requests import EXCLUDED, Configuration
 from tiphys.apiserver.registry.registry import Registry
 
 
-class Policy(Protocol):
+class CompiledPolicy(Protocol):
     @property
     def name(self) -> str: ...
 
@@ -26,7 +26,7 @@ class Policy(Protocol):
         ...
 
 
-P = TypeVar("P", bound=Policy)
+P = TypeVar("P", bound=CompiledPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Misconfigured(Generic[P]):
     message: str
 
 
-class Compiled(Generic[P]):
+class CompiledPolicies(Generic[P]):
     """The policies of one kind, each compiled once for each of its revisions, with their bindings."""
 
     def __init__(self, policies: Registry, bindings: Registry, compile: Callable[[dict[str, Any]], P]) -> None:

@@ -17,7 +17,7 @@ from tiphys.cel.environments import PER_CALL_LIMIT
 from tiphys.cel.evaluator import CostExceeded, Program
 from tiphys.cel.expression import Expression, Scope, Use
 from tiphys.cel.library.authorizer import Answer, Question, ResourceCheck
-from tiphys.cel.library.authorizer import Authorizer as AuthorizerValue
+from tiphys.cel.library.authorizer import AuthorizerValue as AuthorizerValue
 from tiphys.cel.values import CelError
 
 BUDGET, MATCH_BUDGET = 10_000_000, 2_500_000
@@ -36,18 +36,18 @@ class OutOfBudget(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledText:
     text: str
     program: Program | None
     error: str = ""
 
 
-def compile_expression(expression: Expression) -> Compiled:
+def compile_expression(expression: Expression) -> CompiledText:
     """One that was stored by another server and does not compile here tells so when it is used."""
     try:
-        return Compiled(expression.text, Program(uses.compile(expression)))
-    except uses.Refused as wrong:
-        return Compiled(expression.text, None, f"compilation error: {wrong}")
+        return CompiledText(expression.text, Program(uses.compile(expression)))
+    except uses.UnfitExpression as wrong:
+        return CompiledText(expression.text, None, f"compilation error: {wrong}")
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Input:
 class Variables(Mapping[str, Any]):
     """The variables of a policy, evaluated when they are first used, at the cost of the expression that uses them."""
 
-    def __init__(self, declared: Mapping[str, Compiled], bindings: Object) -> None:
+    def __init__(self, declared: Mapping[str, CompiledText], bindings: Object) -> None:
         self._declared, self._bindings = declared, {**bindings, "variables": self}
         self._known: dict[str, Any] = {}
         self.cost = 0
@@ -120,7 +120,7 @@ class Variables(Mapping[str, Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExpressionOutcome:
     """What an expression gave, or what went wrong."""
 
     value: Any = None
@@ -130,27 +130,27 @@ class Outcome:
 class Evaluation:
     """Expressions evaluated one after another, with the same variables and out of one budget."""
 
-    def __init__(self, declared: Mapping[str, Compiled], bindings: Object, budget: int) -> None:
+    def __init__(self, declared: Mapping[str, CompiledText], bindings: Object, budget: int) -> None:
         self._variables = Variables(declared, bindings)
         self._bindings = {**bindings, "variables": self._variables}
         self.budget = budget
 
-    def run(self, expression: Compiled) -> Outcome:
+    def run(self, expression: CompiledText) -> ExpressionOutcome:
         """Raises OutOfBudget."""
         if expression.program is None:
-            return Outcome(error=expression.error)
+            return ExpressionOutcome(error=expression.error)
         told = f"expression '{expression.text}' resulted in error: "
         before = self._variables.cost
         try:
             value, cost = expression.program.run(self._bindings, PER_CALL_LIMIT)
         except CelError as wrong:
             self._spend(self._variables.cost - before)
-            return Outcome(error=f"{told}{wrong}")
+            return ExpressionOutcome(error=f"{told}{wrong}")
         except CostExceeded as wrong:
             self._spend(PER_CALL_LIMIT)
-            return Outcome(error=f"{told}{wrong}")
+            return ExpressionOutcome(error=f"{told}{wrong}")
         self._spend(cost + self._variables.cost - before)
-        return Outcome(value)
+        return ExpressionOutcome(value)
 
     def _spend(self, cost: int) -> None:
         if cost > self.budget:
@@ -167,7 +167,7 @@ class PolicyExpressions:
         self.has_params = spec.get("paramKind") is not None
         self.fails = spec.get("failurePolicy") != "Ignore"
         self._scope = Scope()
-        self.variables = dict[str, Compiled]()
+        self.variables = dict[str, CompiledText]()
         for variable in spec.get("variables") or ():
             name, text = variable["name"], variable["expression"]
             self.variables[name] = self.compile(text, Use.VARIABLE)
@@ -177,7 +177,7 @@ class PolicyExpressions:
             for condition in spec.get("matchConditions") or ()
         ]
 
-    def compile(self, text: str, use: Use, authorizer: bool = True) -> Compiled:
+    def compile(self, text: str, use: Use, authorizer: bool = True) -> CompiledText:
         return compile_expression(Expression(text, use, self.has_params, authorizer, True, self._scope))
 
     def evaluation(self, given: Input, with_authorizer: bool, budget: int = BUDGET) -> Evaluation:

@@ -20,7 +20,7 @@ from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.registry.registries import Registries
 
 if TYPE_CHECKING:
-    from tiphys.apiserver.admission.policies.asked import Compiled, Invocation, Misconfigured
+    from tiphys.apiserver.admission.policies.asked import CompiledPolicies, Invocation, Misconfigured
     from tiphys.apiserver.admission.policies.matching import Seen
     from tiphys.apiserver.admission.policies.mutation import MutatingPolicy, Mutation
     from tiphys.apiserver.admission.policies.requests import Surroundings
@@ -42,7 +42,7 @@ class MutatingAdmissionPolicy(Plugin):
     def __init__(self, registries: Registries, authorizer: Authorizer) -> None:
         self._registries, self._authorizer = registries, authorizer
         self._policies = registries.get(_GROUP, "mutatingadmissionpolicies")
-        self._compiled: Compiled[MutatingPolicy] | None = None
+        self._compiled: CompiledPolicies[MutatingPolicy] | None = None
 
     async def admit(self, attributes: Attributes) -> None:
         if not await self._policies.every() or attributes.object is None:
@@ -69,14 +69,14 @@ class MutatingAdmissionPolicy(Plugin):
         if failures:
             self._refuse(attributes, failures)
 
-    def _all(self) -> Compiled[MutatingPolicy]:
+    def _all(self) -> CompiledPolicies[MutatingPolicy]:
         """Made with the first policy, as what compiles expressions is not imported before."""
-        from tiphys.apiserver.admission.policies.asked import Compiled
+        from tiphys.apiserver.admission.policies.asked import CompiledPolicies
         from tiphys.apiserver.admission.policies.mutation import MutatingPolicy
 
         if self._compiled is None:
             bindings = self._registries.get(_GROUP, "mutatingadmissionpolicybindings")
-            self._compiled = Compiled(self._policies, bindings, MutatingPolicy)
+            self._compiled = CompiledPolicies(self._policies, bindings, MutatingPolicy)
         return self._compiled
 
     async def _invoke(

@@ -12,13 +12,13 @@ from typing import Any
 from tiphys.api.apply.configured import check
 from tiphys.api.apply.fieldset import FieldSetError
 from tiphys.api.apply.merging import merge
-from tiphys.api.apply.shapes import LEAF, Plan, plan_of, shape_of
+from tiphys.api.apply.shapes import LEAF, TypePlan, plan_of, shape_of
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
 from tiphys.api.patch.failures import PatchError
 from tiphys.api.patch.jsonpatch import json_patch
 from tiphys.api.schema import Schema
-from tiphys.apiserver.admission.policies.expressions import Compiled, Input, OutOfBudget, PolicyExpressions
+from tiphys.apiserver.admission.policies.expressions import CompiledText, Input, OutOfBudget, PolicyExpressions
 from tiphys.cel.expression import Use
 from tiphys.cel.values import Duration, Message, Optional, Timestamp
 
@@ -36,7 +36,7 @@ class Mutation:
         self.is_apply = source.get("patchType") == "ApplyConfiguration"
         use = Use.APPLY_CONFIGURATION if self.is_apply else Use.JSON_PATCH
         found = source.get("applyConfiguration" if self.is_apply else "jsonPatch") or {}
-        self._expression: Compiled = expressions.compile(found.get("expression") or "", use)
+        self._expression: CompiledText = expressions.compile(found.get("expression") or "", use)
         self._expressions = expressions
 
     def apply(self, given: Input, schema: Schema) -> Object:
@@ -112,7 +112,7 @@ def _merged(obj: Object, value: Any, schema: Schema) -> Object:
         raise MutationError(f"{told}failed to merge patch: {wrong}") from None
 
 
-def _atomic(value: Any, plan: Plan, path: str) -> Iterator[str]:
+def _atomic(value: Any, plan: TypePlan, path: str) -> Iterator[str]:
     """The paths of what can only be replaced as a whole."""
     if isinstance(value, dict | list) and shape_of(plan, value) == LEAF:
         yield path

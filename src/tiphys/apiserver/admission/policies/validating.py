@@ -15,7 +15,7 @@ from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.registry.registries import Registries
 
 if TYPE_CHECKING:
-    from tiphys.apiserver.admission.policies.asked import Compiled
+    from tiphys.apiserver.admission.policies.asked import CompiledPolicies
     from tiphys.apiserver.admission.policies.validation import Denial, ValidatingPolicy
 
 
@@ -37,7 +37,7 @@ class ValidatingAdmissionPolicy(Plugin):
     def __init__(self, registries: Registries, authorizer: Authorizer) -> None:
         self._registries, self._authorizer = registries, authorizer
         self._policies = registries.get(_GROUP, "validatingadmissionpolicies")
-        self._compiled: Compiled[ValidatingPolicy] | None = None
+        self._compiled: CompiledPolicies[ValidatingPolicy] | None = None
 
     async def validate(self, attributes: Attributes) -> None:
         if not await self._policies.every():
@@ -60,14 +60,14 @@ class ValidatingAdmissionPolicy(Plugin):
         if denied:
             self._refuse(attributes, denied[0])
 
-    def _all(self) -> Compiled[ValidatingPolicy]:
+    def _all(self) -> CompiledPolicies[ValidatingPolicy]:
         """Made with the first policy, as what compiles expressions is not imported before."""
-        from tiphys.apiserver.admission.policies.asked import Compiled
+        from tiphys.apiserver.admission.policies.asked import CompiledPolicies
         from tiphys.apiserver.admission.policies.validation import ValidatingPolicy
 
         if self._compiled is None:
             bindings = self._registries.get(_GROUP, "validatingadmissionpolicybindings")
-            self._compiled = Compiled(self._policies, bindings, ValidatingPolicy)
+            self._compiled = CompiledPolicies(self._policies, bindings, ValidatingPolicy)
         return self._compiled
 
     @staticmethod

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.apiserver.admission.policies.expressions import (
-    Compiled,
+    CompiledText,
     Evaluation,
     Input,
     OutOfBudget,
@@ -29,8 +29,8 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class _Validation:
-    expression: Compiled
-    message_expression: Compiled | None
+    expression: CompiledText
+    message_expression: CompiledText | None
     message: str
     reason: str
 
@@ -97,7 +97,7 @@ class ValidatingPolicy:
             return [wrong] * len(self._validations)
 
     @staticmethod
-    def _message(evaluation: Evaluation, expression: Compiled | None) -> str:
+    def _message(evaluation: Evaluation, expression: CompiledText | None) -> str:
         """Empty where the expression gives nothing that can be shown."""
         value = evaluation.run(expression).value if expression is not None else None
         text = value.strip() if isinstance(value, str) else ""

@@ -21,8 +21,8 @@ from tiphys.apiserver.admission.matching import is_exempt, object_matches, rule_
 from tiphys.apiserver.admission.webhooks.review import (
     VERSIONS,
     InvalidAnswer,
+    ReviewVerdict,
     Seen,
-    Verdict,
     make_review,
     read_verdict,
 )
@@ -161,7 +161,7 @@ class Hooks:
 
     # -- asking
 
-    async def ask(self, hook: Hook, resource: Resource, version: str, attributes: Attributes) -> Verdict | None:
+    async def ask(self, hook: Hook, resource: Resource, version: str, attributes: Attributes) -> ReviewVerdict | None:
         """What the webhook says; None where it cannot be asked, and that does not matter. Raises ``StatusError``."""
         if attributes.dry_run and hook.spec.get("sideEffects") not in _WITHOUT_SIDE_EFFECTS:
             raise errors.bad_request(f"admission webhook {quote(hook.name)} does not support dry run")
@@ -177,7 +177,7 @@ class Hooks:
             return None
         raise errors.internal(text)
 
-    async def _asked(self, hook: Hook, seen: Seen, attributes: Attributes) -> Verdict:
+    async def _asked(self, hook: Hook, seen: Seen, attributes: Attributes) -> ReviewVerdict:
         version = next((v for v in hook.spec.get("admissionReviewVersions") or () if v in VERSIONS), None)
         if version is None:
             raise CallFailed("webhook does not accept known AdmissionReview versions (v1, v1beta1)")
@@ -191,7 +191,7 @@ class Hooks:
         return verdict
 
     async def patched(
-        self, attributes: Attributes, hook: Hook, resource: Resource, version: str, verdict: Verdict
+        self, attributes: Attributes, hook: Hook, resource: Resource, version: str, verdict: ReviewVerdict
     ) -> bool:
         """Do what a webhook's patch says; whether that changed the object. Raises ``StatusError``."""
         if attributes.object is None:

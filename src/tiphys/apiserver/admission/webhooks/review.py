@@ -42,7 +42,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReviewVerdict:
     allowed: bool
     status: Object = field(default_factory=dict)
     """What the webhook says of a refusal."""
@@ -62,7 +62,7 @@ def make_review(attributes: Attributes, seen: Seen, uid: str, version: str) -> O
     return {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{version}", "request": request}
 
 
-def read_verdict(answer: Object, uid: str, version: str, mutating: bool) -> Verdict:
+def read_verdict(answer: Object, uid: str, version: str, mutating: bool) -> ReviewVerdict:
     """Raises ``InvalidAnswer``."""
     response = answer.get("response")
     if not isinstance(response, dict):
@@ -70,7 +70,7 @@ def read_verdict(answer: Object, uid: str, version: str, mutating: bool) -> Verd
     if version == "v1":
         _check_head(answer, response, uid)
         _check_patch_fields(response, mutating)
-    return Verdict(
+    return ReviewVerdict(
         allowed=response.get("allowed") is True,
         status=response.get("status") or {},
         patch=_patch(response) if mutating else [],

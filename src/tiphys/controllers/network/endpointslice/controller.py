@@ -26,7 +26,7 @@ from tiphys.controllers.network.endpointslice.plan import (
     CONTROLLER,
     MANAGED_BY,
     SERVICE_NAME,
-    Plan,
+    SlicePlan,
     plan,
     set_trigger_time,
 )
@@ -132,7 +132,7 @@ class EndpointSliceController:
     def _node(self, name: str) -> Object | None:
         return self._nodes.store.get("", name)
 
-    async def _carry_out(self, service: Object, planned: Plan, trigger: str | None) -> None:
+    async def _carry_out(self, service: Object, planned: SlicePlan, trigger: str | None) -> None:
         for found in planned.create if not is_deleting(service) else ():
             set_trigger_time(found, trigger)
             try:

@@ -36,12 +36,12 @@ EndpointKey = tuple[tuple[str, ...], str, str, str]
 
 
 @dataclass(slots=True)
-class Plan:
+class SlicePlan:
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
 
-    def add(self, other: Plan) -> None:
+    def add(self, other: SlicePlan) -> None:
         self.create += other.create
         self.update += other.update
         self.delete += other.delete
@@ -172,10 +172,10 @@ def plan(
     existing: Sequence[Object],
     node: Callable[[str], Object | None],
     per_slice: int,
-) -> tuple[Plan, list[str]]:
+) -> tuple[SlicePlan, list[str]]:
     """What to do for a service, and which pods were left out, as messages."""
     families = address_types(service)
-    result, problems = Plan(), []
+    result, problems = SlicePlan(), []
     for family in families:
         own = [found for found in existing if found.get("addressType") == family]
         planned, skipped = _plan_family(service, pods, own, node, per_slice, family)
@@ -193,8 +193,8 @@ def _plan_family(
     node: Callable[[str], Object | None],
     per_slice: int,
     family: str,
-) -> tuple[Plan, list[str]]:
-    result = Plan()
+) -> tuple[SlicePlan, list[str]]:
+    result = SlicePlan()
     by_ports: dict[PortsKey, list[Object]] = {}
     for found in existing:
         if owned_by(found, service):
@@ -245,9 +245,9 @@ def _plan_ports(
     ports: list[Object],
     per_slice: int,
     family: str,
-) -> Plan:
+) -> SlicePlan:
     """Slices for endpoints that serve the same ports. ``wanted`` is emptied."""
-    result = Plan()
+    result = SlicePlan()
     unchanged: list[Object] = []
     for found in existing:
         kept = _kept(found, wanted)
@@ -310,7 +310,7 @@ def _slice_to_fill(slices: Iterable[Object], count: int, per_slice: int) -> Obje
     return min(fitting, key=lambda found: room[id(found)], default=None)
 
 
-def _keep_placeholder(result: Plan, service: Object, family: str) -> None:
+def _keep_placeholder(result: SlicePlan, service: Object, family: str) -> None:
     """A service without endpoints has one empty slice, so that it is seen to have none."""
     placeholder = new_slice(service, family, [])
     if len(result.delete) == 1:
@@ -326,7 +326,7 @@ def _keep_placeholder(result: Plan, service: Object, family: str) -> None:
     result.create.append(placeholder)
 
 
-def _add_hints(result: Plan, service: Object, existing: Sequence[Object]) -> None:
+def _add_hints(result: SlicePlan, service: Object, existing: Sequence[Object]) -> None:
     distribution = service["spec"].get("trafficDistribution")
     changed = {name_of(found) for found in [*result.update, *result.delete]}
     for found in existing:
@@ -336,7 +336,7 @@ def _add_hints(result: Plan, service: Object, existing: Sequence[Object]) -> Non
         hints.apply(found, distribution)
 
 
-def _reuse(result: Plan, service: Object) -> None:
+def _reuse(result: SlicePlan, service: Object) -> None:
     """Change a slice that is to be deleted into one that is to be created: one request instead of two."""
     for doomed in list(result.delete):
         if not result.create:

@@ -26,7 +26,7 @@ from tiphys.controlkit.objects import (
 )
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.nodes.lifecycle import health
-from tiphys.controllers.nodes.lifecycle.health import Health, ZoneState
+from tiphys.controllers.nodes.lifecycle.health import NodeHealth, ZoneState
 from tiphys.controllers.nodes.lifecycle.tainter import Tainter
 from tiphys.controllers.nodes.taints import Taint, has_taint, swap_taints
 from tiphys.runtime.tasks import Runner
@@ -50,7 +50,7 @@ class NodeLifecycleController:
         self._leases = context.informers.informer(LEASES, namespace=LEASE_NAMESPACE)
         podkit.index_by_node(self._pods)
         self._known: dict[str, Object] = {}
-        self._health: dict[str, Health] = {}
+        self._health: dict[str, NodeHealth] = {}
         self._ready: dict[str, str] = {}
         self._retry: set[str] = set()
         self._zones: dict[str, ZoneState] = {}
@@ -269,7 +269,7 @@ class NodeLifecycleController:
         if were_down:
             now = self._clock.now()
             for name, known in self._health.items():
-                self._health[name] = Health(now, now, known.heartbeat, known.renewed)
+                self._health[name] = NodeHealth(now, now, known.heartbeat, known.renewed)
         for zone, state in states.items():
             if were_down or before[zone] is not state:
                 self._tainter.set_rate(zone, self._rate(state, len(zones[zone])))

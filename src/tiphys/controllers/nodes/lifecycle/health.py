@@ -36,7 +36,7 @@ _MANAGED = frozenset((*_TAINTS.values(), UNSCHEDULABLE))
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class NodeHealth:
     """What is known of one node's heartbeats. Times are this controller's, in seconds."""
 
     probed: float
@@ -51,14 +51,14 @@ class Health:
 class Judgement:
     """``observed`` and ``current`` are the Ready condition's status before and after; ``status`` is to be written."""
 
-    health: Health
+    health: NodeHealth
     observed: str
     current: str | None
     status: Object | None
 
 
 def judge(
-    health: Health | None, node: Object, lease: Object | None, now: float, grace: float, startup_grace: float
+    health: NodeHealth | None, node: Object, lease: Object | None, now: float, grace: float, startup_grace: float
 ) -> Judgement:
     """Look at a node once."""
     ready = condition(node, "Ready")
@@ -78,17 +78,17 @@ def judge(
     return Judgement(replace(health, transition=now), observed, "Unknown", status)
 
 
-def _noted(health: Health | None, ready: Object | None, created: float, now: float) -> Health:
+def _noted(health: NodeHealth | None, ready: Object | None, created: float, now: float) -> NodeHealth:
     if ready is None:
         if health is None:
-            return Health(created, created, None)
-        return health if health.heartbeat is None else Health(now, now, None, health.renewed)
+            return NodeHealth(created, created, None)
+        return health if health.heartbeat is None else NodeHealth(now, now, None, health.renewed)
     heartbeat = (ready.get("lastHeartbeatTime") or "", ready.get("lastTransitionTime") or "")
     if health is None or health.heartbeat is None:
-        return Health(now, now, heartbeat)
+        return NodeHealth(now, now, heartbeat)
     if heartbeat[0] != health.heartbeat[0]:
         moved = heartbeat[1] != health.heartbeat[1]
-        return Health(now, now if moved else health.transition, heartbeat, health.renewed)
+        return NodeHealth(now, now if moved else health.transition, heartbeat, health.renewed)
     return health
 
 
