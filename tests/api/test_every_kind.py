@@ -94,13 +94,15 @@ def owned(random: Random, gvk: GroupVersionKind, done: dict[str, Any]) -> None:
     changed = update_managed_fields(live, copy(other), "b", gvk, schema, NOW)
     assert without_owners(changed) == without_owners(other)
     try:
-        merged = apply(live, other, "c", True, gvk, schema, NOW)
+        merged = apply(live, other, "c", force=True, gvk=gvk, schema=schema, now=NOW)
     except StatusError as error:
         # Keys that come twice, and items without keys, cannot be applied.
         if error.code == 500 and error.message.startswith("failed to"):
             return
         raise
-    applied_again = apply(codec.complete(copy(merged), schema), other, "c", False, gvk, schema, NOW)
+    applied_again = apply(
+        codec.complete(copy(merged), schema), other, "c", force=False, gvk=gvk, schema=schema, now=NOW
+    )
     difference = compare(
         codec.complete(without_owners(merged), schema), codec.complete(without_owners(applied_again), schema), schema
     )
@@ -185,7 +187,7 @@ def test_hostile_bodies_get_a_status(gvk: GroupVersionKind, seed: int) -> None:
         lambda: patch_object(live, body, JSON_PATCH, gvk, schema),
         lambda: patch_object(live, body, MERGE_PATCH, gvk, schema),
         lambda: patch_object(live, body, STRATEGIC_MERGE_PATCH, gvk, schema),
-        lambda: apply(live, read_applied(body)[0], "m", True, gvk, schema, NOW),
+        lambda: apply(live, read_applied(body)[0], "m", force=True, gvk=gvk, schema=schema, now=NOW),
     ):
         try:
             found = attempt()

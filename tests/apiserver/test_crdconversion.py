@@ -20,8 +20,8 @@ Object = dict[str, Any]
 
 V1 = "/apis/example.com/v1/namespaces/default/hosts"
 V2 = "/apis/example.com/v2/namespaces/default/hosts"
-HOSTS_V1 = ResourcePath("example.com", "v1", "hosts", True)
-HOSTS_V2 = ResourcePath("example.com", "v2", "hosts", True)
+HOSTS_V1 = ResourcePath("example.com", "v1", "hosts", namespaced=True)
+HOSTS_V2 = ResourcePath("example.com", "v2", "hosts", namespaced=True)
 ANY: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 NAME, SPLIT = {"type": "string"}, {"host": {"type": "string"}, "port": {"type": "string"}}
 

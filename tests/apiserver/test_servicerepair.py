@@ -43,7 +43,7 @@ def test_a_lost_allocation_comes_back() -> None:
 def test_an_allocation_of_no_service_goes_after_some_time() -> None:
     async def work(world: World) -> None:
         strategy = strategy_of(world)
-        address = await strategy.pools["IPv4"].allocate("a", "never-written", False)
+        address = await strategy.pools["IPv4"].allocate("a", "never-written", dry_run=False)
         port = await strategy.ports.allocate()
         await world.clock.sleep(world.server.config.service_repair_interval * (SIGHTINGS - 0.5))
         assert await exists(world, address)

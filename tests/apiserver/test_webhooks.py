@@ -25,8 +25,8 @@ from tiphys.wire import tls
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.server import serve
 
-MUTATING = ResourcePath("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", False)
-VALIDATING = ResourcePath("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", False)
+MUTATING = ResourcePath("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", namespaced=False)
+VALIDATING = ResourcePath("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", namespaced=False)
 
 
 class Hook:

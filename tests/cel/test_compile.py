@@ -14,7 +14,7 @@ OPERAND = (
 
 def compile(text: str) -> str:
     """The type of an expression of an admission policy."""
-    return environments.admission(True, True, patches=True).compile(text).type.declared
+    return environments.admission(has_params=True, has_authorizer=True, patches=True).compile(text).type.declared
 
 
 def problems(text: str) -> list[str]:

@@ -141,7 +141,7 @@ def test_cost_of_a_run(text: str, cost: int) -> None:
         "object": OBJECT,
         "x": 7,
         "s": "abc",
-        "authorizer": AuthorizerValue(lambda _: Answer(True), Question()),
+        "authorizer": AuthorizerValue(lambda _: Answer(allowed=True), Question()),
     }
     assert Program(wider.compile(text)).run(variables)[1] == cost
 

@@ -21,8 +21,8 @@ def pod(node: str = "", ready_to_start: bool = False, running: bool = False, rea
 SEEN = [
     Observation(100.0, pod()),
     Observation(100.02, pod("n1")),
-    Observation(100.2, pod("n1", True)),
-    Observation(100.3, pod("n1", True, True, True)),
+    Observation(100.2, pod("n1", ready_to_start=True)),
+    Observation(100.3, pod("n1", ready_to_start=True, running=True, ready=True)),
 ]
 
 

@@ -126,7 +126,9 @@ def test_a_key_counts_its_revisions_and_its_version(run: Run) -> None:
         assert await lab.put("b") == base + 2
         assert await lab.put("a", "2") == base + 3
         result = await lab.store.range(Range(lab.key("a")))
-        assert result == RangeResult([KeyValue(lab.key("a"), b"2", base + 1, base + 3, 2)], 1, False, base + 3)
+        assert result == RangeResult(
+            [KeyValue(lab.key("a"), b"2", base + 1, base + 3, 2)], 1, more=False, revision=base + 3
+        )
         await lab.delete("a")
         await lab.put("a", "3")
         (kv,) = (await lab.store.range(Range(lab.key("a")))).kvs
@@ -217,10 +219,10 @@ def test_sorting_by_value_and_version(run: Run) -> None:
             result = await lab.store.range(Range(lab.prefix, lab.end, sort=sort, descending=descending))
             return "".join(kv.key.decode()[-1] for kv in result.kvs)
 
-        assert await names(SortTarget.VALUE, False) == "bac"
-        assert await names(SortTarget.VALUE, True) == "cab"
-        assert await names(SortTarget.VERSION, False) == "abc"
-        assert await names(SortTarget.VERSION, True) == "cba"
+        assert await names(SortTarget.VALUE, descending=False) == "bac"
+        assert await names(SortTarget.VALUE, descending=True) == "cab"
+        assert await names(SortTarget.VERSION, descending=False) == "abc"
+        assert await names(SortTarget.VERSION, descending=True) == "cba"
 
     run(scenario)
 
@@ -284,10 +286,16 @@ def test_compare_and_write(run: Run) -> None:
             return Txn([Compare(key, CompareTarget.MOD, "=", revision)], [Put(key, value)], [Range(key)])
 
         created = await store.txn(swap(0, b"1"))
-        assert created == TxnResult(True, [PutResult(None, created.revision)], created.revision)
+        assert created == TxnResult(
+            succeeded=True, responses=[PutResult(None, created.revision)], revision=created.revision
+        )
         refused = await store.txn(swap(0, b"2"))
         kv = KeyValue(key, b"1", created.revision, created.revision, 1)
-        assert refused == TxnResult(False, [RangeResult([kv], 1, False, created.revision)], created.revision)
+        assert refused == TxnResult(
+            succeeded=False,
+            responses=[RangeResult([kv], 1, more=False, revision=created.revision)],
+            revision=created.revision,
+        )
         replaced = await store.txn(swap(created.revision, b"2"))
         assert replaced.succeeded
         assert await lab.value("a") == "2"

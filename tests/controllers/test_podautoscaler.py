@@ -144,7 +144,7 @@ def test_without_behavior() -> None:
         return decide(History(list(recent)), current, wanted, Bounds(2, 10), None, 300, NOW)
 
     assert ask(3, 5).replicas == 5
-    assert ask(2, 9) == ScalingDecision(4, ("ReadyForNewScale", ask(3, 5).able[1]), ask(2, 9).limited, True)
+    assert ask(2, 9) == ScalingDecision(4, ("ReadyForNewScale", ask(3, 5).able[1]), ask(2, 9).limited, is_limited=True)
     assert ask(2, 9).limited[0] == "ScaleUpLimit"
     assert ask(8, 99).limited[0] == "TooManyReplicas"
     assert ask(3, 1).limited[0] == "TooFewReplicas"

@@ -129,7 +129,7 @@ def test_pods_by_address(zone: ClusterZone) -> None:
 
 @pytest.mark.parametrize("name", ["", "svc", "pod", "shop.svc", "default.pod", "dns"])
 def test_names_with_names_below_them_exist(zone: ClusterZone, name: str) -> None:
-    assert ask(zone, name) == Answer(True)
+    assert ask(zone, name) == Answer(exists=True)
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,10 @@ class World:
         self.client, self.server, self.elsewhere = client, server, elsewhere
 
     async def udp(self, name: str, qtype: str = "A") -> DNSRecord:
-        return await asyncio.to_thread(self._send, name, qtype, False)
+        return await asyncio.to_thread(self._send, name, qtype, tcp=False)
 
     async def tcp(self, name: str, qtype: str = "A") -> DNSRecord:
-        return await asyncio.to_thread(self._send, name, qtype, True)
+        return await asyncio.to_thread(self._send, name, qtype, tcp=True)
 
     def _send(self, name: str, qtype: str, tcp: bool) -> DNSRecord:
         question = DNSRecord.question(name, qtype)

@@ -99,7 +99,7 @@ class SimulatedRuntime:
         self._containers: dict[str, _Running] = {}
         self._images: dict[str, Image] = {}
         self._listeners: set[asyncio.Queue[RuntimeEvent]] = set()
-        self.conditions = [Condition("RuntimeReady", True), Condition("NetworkReady", True)]
+        self.conditions = [Condition("RuntimeReady", status=True), Condition("NetworkReady", status=True)]
         self.calls: list[tuple[str, str]] = []
         """What was done, for tests: (call, name of the sandbox or container)."""
 

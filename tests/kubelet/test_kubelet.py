@@ -361,14 +361,16 @@ def test_a_lost_network_makes_the_node_unready_and_holds_new_pods(tmp_path: Path
             conditions = world.api.objects["/api/v1/nodes/node-1"]["status"]["conditions"]
             return str(next(c["status"] for c in conditions if c["type"] == "Ready"))
 
-        world.runtime.conditions[1] = Condition("NetworkReady", False, "NetworkPluginNotReady", "no plugin")
+        world.runtime.conditions[1] = Condition(
+            "NetworkReady", status=False, reason="NetworkPluginNotReady", message="no plugin"
+        )
         await world.until(lambda: node_ready() == "False", 10)
         world.add(pod("web"))
         world.add(pod("host", hostNetwork=True))
         await world.until(lambda: world.ready("host"), 5)
         assert world.phase("web") == "Pending"
         assert world.status("host")["podIP"] == "192.0.2.10"
-        world.runtime.conditions[1] = Condition("NetworkReady", True)
+        world.runtime.conditions[1] = Condition("NetworkReady", status=True)
         await world.until(lambda: node_ready() == "True" and world.ready("web"), 10)
 
     play(tmp_path, scene)

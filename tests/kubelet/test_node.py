@@ -171,7 +171,11 @@ def test_what_is_garbage() -> None:
     def sandbox(identity: str, uid: str, created: float, ready: bool) -> Sandbox:
         return Sandbox(identity, "n", "ns", uid, 0, ready, created)
 
-    sandboxes = [sandbox("old", "a", 1, False), sandbox("s-a", "a", 2, True), sandbox("s-c", "c", 1, False)]
+    sandboxes = [
+        sandbox("old", "a", 1, ready=False),
+        sandbox("s-a", "a", 2, ready=True),
+        sandbox("s-c", "c", 1, ready=False),
+    ]
     assert dead_sandboxes(sandboxes, containers, "".__eq__) == ["old"]
     assert dead_sandboxes(sandboxes, containers, "c".__eq__) == ["old", "s-c"]
     images = [

@@ -55,9 +55,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def test_urls() -> None:
-    assert parse_url("https://10.0.0.1:6443") == Address(True, "10.0.0.1", 6443, "")
-    assert parse_url("http://[::1]/prefix/") == Address(False, "::1", 80, "/prefix")
-    assert parse_url("host:8080") == Address(False, "host", 8080, "")
+    assert parse_url("https://10.0.0.1:6443") == Address(secure=True, host="10.0.0.1", port=6443, path="")
+    assert parse_url("http://[::1]/prefix/") == Address(secure=False, host="::1", port=80, path="/prefix")
+    assert parse_url("host:8080") == Address(secure=False, host="host", port=8080, path="")
     for bad in ("ftp://x", "https://", "https://x:port"):
         with pytest.raises(ValueError):
             parse_url(bad)

@@ -37,7 +37,7 @@ def schema_from_structural(schema: dict[str, Any] | None) -> Schema:
     if not schema:
         root = Schema(OBJECT, preserve_unknown=True)
     else:
-        root = _node({"type": "object", **schema}, False)
+        root = _node({"type": "object", **schema}, preserve=False)
     _add_object_fields(root)
     return root
 

@@ -64,10 +64,14 @@ def _add_store(flags: FlagParser) -> None:
         help="the form in which built-in kinds are kept; either is read",
     )
     add("--encryption-provider-config", type=Path, help="which resources are encrypted in the store, and how")
-    flags.add_bool("--encryption-provider-config-automatic-reload", False, "read that file again when it changes")
+    flags.add_bool(
+        "--encryption-provider-config-automatic-reload", default=False, help="read that file again when it changes"
+    )
     add("--data-dir", type=Path, help="the folder of the embedded store (no flag of the original)")
     flags.add_bool(
-        "--accept-data-loss", False, "open a damaged store with what is left of it (no flag of the original)"
+        "--accept-data-loss",
+        default=False,
+        help="open a damaged store with what is left of it (no flag of the original)",
     )
 
 
@@ -87,14 +91,16 @@ def _add_serving(flags: FlagParser) -> None:
     add("--tls-sni-cert-key", action="append", default=[], help="CERT,KEY[:NAME,…]: another certificate, for names")
     add("--tls-min-version", default="VersionTLS12", choices=tuple(VERSIONS), help="the oldest TLS that is agreed to")
     add("--tls-cipher-suites", default="", help="suites for TLS 1.2, separated by commas")
-    flags.add_bool("--disable-http2-serving", False, "serve HTTP/1.1 only")
+    flags.add_bool("--disable-http2-serving", default=False, help="serve HTTP/1.1 only")
     add("--http2-max-streams-per-connection", type=int, default=0, help="requests at a time on one connection; 0: 250")
     add("--strict-transport-security-directives", default="", help="what to tell browsers, such as max-age=31536000")
     add("--cors-allowed-origins", default="", help="regular expressions of the origins whose pages may call")
     add("--profiling", type=parse_bool, default=False, choices=(False,), help="there is no profiling; only false")
     add("--request-timeout", type=parse_duration, default=60.0, help="how long a request may take")
     add("--min-request-timeout", type=int, default=1800, help="the shortest watch, in seconds")
-    flags.add_bool("--enable-priority-and-fairness", True, "let flow schemas and levels decide which requests run")
+    flags.add_bool(
+        "--enable-priority-and-fairness", default=True, help="let flow schemas and levels decide which requests run"
+    )
     add("--max-requests-inflight", type=int, default=400, help="reading requests at a time; 0 for no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="the same for requests that write")
     add("--shutdown-delay-duration", type=parse_duration, default=0.0, help="serve on after being told to stop")
@@ -110,8 +116,8 @@ def _add_access(flags: FlagParser) -> None:
     add("--requestheader-uid-headers", default="", help="those with the uid")
     add("--requestheader-group-headers", default="", help="those with the groups")
     add("--requestheader-extra-headers-prefix", default="", help="how those with further facts begin")
-    flags.add_bool("--anonymous-auth", True, "let callers without a credential through to authorization")
-    flags.add_bool("--enable-bootstrap-token-auth", False, "believe bootstrap tokens")
+    flags.add_bool("--anonymous-auth", default=True, help="let callers without a credential through to authorization")
+    flags.add_bool("--enable-bootstrap-token-auth", default=False, help="believe bootstrap tokens")
     add("--api-audiences", default="", help="audiences of tokens, separated by commas")
     add("--service-account-issuer", action="append", default=[], help="the issuer of tokens; further ones are believed")
     add("--service-account-jwks-uri", default="", help="where the keys of tokens are published; this server without it")
@@ -120,7 +126,9 @@ def _add_access(flags: FlagParser) -> None:
     add("--service-account-lookup", type=parse_bool, nargs="?", const=True, default=True, choices=(True,),
         help="tokens of service accounts that are gone are refused; only true")  # fmt: skip
     add("--service-account-max-token-expiration", type=parse_duration, default=0.0, help="the longest life of a token")
-    flags.add_bool("--service-account-extend-token-expiration", True, "let tokens of pods live longer than asked")
+    flags.add_bool(
+        "--service-account-extend-token-expiration", default=True, help="let tokens of pods live longer than asked"
+    )
     add("--authorization-mode", default="AlwaysAllow", help="Node, RBAC, AlwaysAllow, AlwaysDeny; in order")
     add("--enable-admission-plugins", default="", help="plugins besides those that are on by default")
     add("--disable-admission-plugins", default="", help="plugins to leave out")
@@ -143,7 +151,7 @@ def _add_cluster(flags: FlagParser) -> None:
     add("--kubelet-client-key", type=Path, help="its key")
     types = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
     add("--kubelet-preferred-address-types", default=types, help="which of a node's addresses to use, best first")
-    flags.add_bool("--allow-privileged", True, "allow privileged containers")
+    flags.add_bool("--allow-privileged", default=True, help="allow privileged containers")
 
 
 def parse_runtime_config(text: str) -> dict[str, bool]:

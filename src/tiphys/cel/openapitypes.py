@@ -21,7 +21,7 @@ def kind_type(schemas: Mapping[str, Schema], group: str, version: str, kind: str
     root = next((root_type for root_type in _kinds(schemas) if root_type[1] == (group, version, kind)), None)
     if root is None:
         return None
-    root_type = decl_type(_resolved(schemas, schemas[root[0]], (root[0],)), True)
+    root_type = decl_type(_resolved(schemas, schemas[root[0]], (root[0],)), is_resource=True)
     return None if root_type is None else root_type.named(name)
 
 

@@ -183,7 +183,7 @@ class Informer:
         handlers are told all the same."""
         self._handlers.append(handler)
         for obj in self.store.list():
-            contain(f"a handler of {self.resource.plural}", handler.added, obj, True)
+            contain(f"a handler of {self.resource.plural}", handler.added, obj, initial=True)
 
     @property
     def synced(self) -> bool:

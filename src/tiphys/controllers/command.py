@@ -135,7 +135,9 @@ def _parser() -> FlagParser:
     parser.add_feature_gates()
     add("--kube-api-content-type", default="", choices=("", "application/json"), help="only JSON is spoken")
     add("--controllers", default="*", help=f"which to run: *, NAME, -NAME; known: {', '.join(CONTROLLERS)}")
-    parser.add_bool("--use-service-account-credentials", False, "give each controller a service account of its own")
+    parser.add_bool(
+        "--use-service-account-credentials", default=False, help="give each controller a service account of its own"
+    )
     add("--bind-address", default="127.0.0.1", help="where /healthz and /metrics are served; loopback only")
     add("--secure-port", type=int, default=10257, help="their port; 0 turns them off")
     _add_leader_election(parser)
@@ -147,7 +149,7 @@ def _parser() -> FlagParser:
     add("--service-account-private-key-file", type=Path, help="key that signs tokens of service account secrets")
     add("--cluster-signing-cert-file", type=Path, help="CA that signs certificate signing requests")
     add("--cluster-signing-key-file", type=Path, help="its key")
-    parser.add_bool("--allocate-node-cidrs", False, "give each node a range of pod addresses")
+    parser.add_bool("--allocate-node-cidrs", default=False, help="give each node a range of pod addresses")
     add("--cluster-cidr", default="", help="ranges of pod addresses, separated by commas")
     add("--service-cluster-ip-range", default="", help="ranges of service addresses, separated by commas")
     defaults = ControllerManagerConfig()
@@ -160,7 +162,7 @@ def _parser() -> FlagParser:
 
 def _add_leader_election(parser: FlagParser) -> None:
     add = parser.add_argument
-    parser.add_bool("--leader-elect", True, "work only while holding a Lease")
+    parser.add_bool("--leader-elect", default=True, help="work only while holding a Lease")
     add("--leader-elect-lease-duration", type=parse_duration, default=15.0, help="after how long others take over")
     add("--leader-elect-renew-deadline", type=parse_duration, default=10.0, help="when to stop without renewal")
     add("--leader-elect-retry-period", type=parse_duration, default=2.0, help="between tries")

@@ -63,14 +63,16 @@ class ReplicaKind:
         return label_selector(selector) if self.label_selector else set_selector(selector)
 
 
-REPLICA_SET = ReplicaKind(REPLICA_SETS, "ReplicaSet", "replicaset", "replicaset-controller", True, True)
+REPLICA_SET = ReplicaKind(
+    REPLICA_SETS, "ReplicaSet", "replicaset", "replicaset-controller", label_selector=True, counts_terminating=True
+)
 REPLICATION_CONTROLLER = ReplicaKind(
     REPLICATION_CONTROLLERS,
     "ReplicationController",
     "replicationmanager",
     "replication-controller",
-    False,
-    False,
+    label_selector=False,
+    counts_terminating=False,
 )
 
 

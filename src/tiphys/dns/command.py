@@ -32,7 +32,7 @@ def _parser() -> FlagParser:
     add("--node-name", default=socket.gethostname().lower(), help="this node's name")
     add("--cluster-domain", default="cluster.local", help="the domain to answer for")
     add("--service-ip", default="10.96.0.10", help="the ClusterIP of Service kube-system/kube-dns")
-    parser.add_bool("--publish", True, "make that Service lead here")
+    parser.add_bool("--publish", default=True, help="make that Service lead here")
     add("--upstream", action="append", default=[], help="a server to ask for other names; may be given several times")
     add("--resolv-conf", default="/etc/resolv.conf", help="names those servers where --upstream is not given")
     add(

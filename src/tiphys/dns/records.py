@@ -41,8 +41,8 @@ class Answer:
     """Whether the zone's own SOA is among the answers; what is in it, the server knows."""
 
 
-NO_SUCH_NAME = Answer(False)
-NO_DATA = Answer(True)
+NO_SUCH_NAME = Answer(exists=False)
+NO_DATA = Answer(exists=True)
 
 
 class Source(Protocol):
@@ -75,7 +75,7 @@ class _Found:
     additional: list[Record] = field(default_factory=list)
 
     def answer(self) -> Answer:
-        return Answer(True, tuple(self.records), tuple(self.additional))
+        return Answer(exists=True, records=tuple(self.records), additional=tuple(self.additional))
 
 
 class ClusterZone:
@@ -117,7 +117,7 @@ class ClusterZone:
         if qtype != "SOA":
             records = (Record(self._full(()), "NS", self._full(server)),)
             additional = self._addresses(server, "ANY", self._own_addresses()).records
-        return Answer(True, records, additional, has_soa=qtype != "NS")
+        return Answer(exists=True, records=records, additional=additional, has_soa=qtype != "NS")
 
     def _own_addresses(self) -> list[str]:
         return [self._own_address] if self._own_address else []
@@ -214,12 +214,16 @@ class ClusterZone:
         own = (name, service, namespace, "svc")
         if qtype == "SRV":
             found = self._endpoint_ports(own, endpoints, lambda protocol, port: True)
-            return Answer(True, tuple(Record(self._full(own), r.type, r.data) for r in found.records), found.additional)
+            return Answer(
+                exists=True,
+                records=tuple(Record(self._full(own), r.type, r.data) for r in found.records),
+                additional=found.additional,
+            )
         return self._addresses(own, qtype, [endpoint.ip for endpoint in endpoints])
 
     def _alias(self, own: Name, service: Object) -> Answer:
         target = str(service["spec"].get("externalName", "")).rstrip(".")
-        return Answer(True, (Record(self._full(own), "CNAME", f"{target}."),)) if target else NO_DATA
+        return Answer(exists=True, records=(Record(self._full(own), "CNAME", f"{target}."),)) if target else NO_DATA
 
     def _endpoints(self, namespace: str, service: str) -> Iterator[_Endpoint]:
         """The ready endpoints, each address once."""
@@ -260,7 +264,9 @@ class ClusterZone:
         full = ".".join(name) + "."
         for service in self._source.services_by_ip(ip):
             meta = service["metadata"]
-            return Answer(True, (Record(full, "PTR", self._full((meta["name"], meta["namespace"], "svc"))),))
+            return Answer(
+                exists=True, records=(Record(full, "PTR", self._full((meta["name"], meta["namespace"], "svc"))),)
+            )
         found = []
         for slice_ in self._source.slices_by_ip(ip):
             service_name = (slice_["metadata"].get("labels") or {}).get("kubernetes.io/service-name")
@@ -268,7 +274,7 @@ class ClusterZone:
                 if service_name and ip in (described.get("addresses") or ()):
                     parts = (_endpoint_name(described, ip), service_name, slice_["metadata"]["namespace"], "svc")
                     found.append(Record(full, "PTR", self._full(parts)))
-        return Answer(True, tuple(dict.fromkeys(found))) if found else None
+        return Answer(exists=True, records=tuple(dict.fromkeys(found))) if found else None
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -276,11 +282,15 @@ class ClusterZone:
         return ".".join((*labels, self.domain)) + "."
 
     def _of(self, name: Name, asked: str, qtype: str, data: Any) -> Answer:
-        return Answer(True, (Record(self._full(name), qtype, data),)) if asked in (qtype, "ANY") else NO_DATA
+        return (
+            Answer(exists=True, records=(Record(self._full(name), qtype, data),))
+            if asked in (qtype, "ANY")
+            else NO_DATA
+        )
 
     def _addresses(self, name: Name, asked: str, ips: Iterable[str]) -> Answer:
         records = [Record(self._full(name), _type_of(ip), ip) for ip in ips]
-        return Answer(True, tuple(record for record in records if asked in (record.type, "ANY")))
+        return Answer(exists=True, records=tuple(record for record in records if asked in (record.type, "ANY")))
 
 
 def _type_of(ip: str) -> str:

@@ -194,7 +194,7 @@ class DNSServer:
         if query.name[-1:] == ("arpa",):
             found = self._zone.reverse(query.name)
             if found is not None and query.qtype not in ("PTR", "ANY"):
-                return Answer(True)
+                return Answer(exists=True)
             return found
         return None
 

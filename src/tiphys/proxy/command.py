@@ -56,7 +56,7 @@ def _parser() -> FlagParser:
     add("--bind-address", help="this node's address, where its Node does not tell")
     add("--healthz-bind-address", help="where /healthz is served (default 127.0.0.1:10256); empty turns it off")
     add("--metrics-bind-address", help="where /metrics is served (default 127.0.0.1:10249); empty turns it off")
-    parser.add_bool("--bind-address-hard-fail", False, "end where such an address cannot be had")
+    parser.add_bool("--bind-address-hard-fail", default=False, help="end where such an address cannot be had")
     add("--proxy-mode", help="nftables, userspace, or empty for what works here")
     add("--cluster-cidr", help="the pods' addresses")
     add("--detect-local-mode", help="ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix")
@@ -65,7 +65,7 @@ def _parser() -> FlagParser:
     add(
         "--nodeport-addresses", type=lambda text: text.split(","), help="ranges of addresses that take NodePort traffic"
     )
-    parser.add_bool("--masquerade-all", False, "hide every client of a cluster IP behind the node")
+    parser.add_bool("--masquerade-all", default=False, help="hide every client of a cluster IP behind the node")
     add("--iptables-masquerade-bit", type=int, default=14, help="the bit of the packet mark that is used for it")
     add("--iptables-sync-period", default="30s", help="how often what failed or was left over is looked at")
     add("--iptables-min-sync-period", default="100ms", help="changes that come within it are done in one go")
@@ -75,8 +75,8 @@ def _parser() -> FlagParser:
     add("--conntrack-tcp-timeout-close-wait", default="1h", help="0 leaves it")
     add("--conntrack-udp-timeout", default="0", help="0 leaves it")
     add("--conntrack-udp-timeout-stream", default="0", help="0 leaves it")
-    parser.add_bool("--conntrack-tcp-be-liberal", False, "do not mark packets out of the window invalid")
-    parser.add_bool("--cleanup", False, "remove every rule that was made on this node, and end")
+    parser.add_bool("--conntrack-tcp-be-liberal", default=False, help="do not mark packets out of the window invalid")
+    parser.add_bool("--cleanup", default=False, help="remove every rule that was made on this node, and end")
     parser.add_verbosity()
     return parser
 

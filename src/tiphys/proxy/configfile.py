@@ -45,14 +45,14 @@ def make_config(given: Object, hostname: str) -> ProxyConfig:
         detect_local_mode=local_mode,
         bridge_interface=local.take("bridgeInterface", ""),
         interface_name_prefix=local.take("interfaceNamePrefix", ""),
-        masquerade_all=nftables.take("masqueradeAll", False),
+        masquerade_all=nftables.take("masqueradeAll", default=False),
         masquerade_bit=nftables.take("masqueradeBit", 14),
         node_port_addresses=tuple(fields.take("nodePortAddresses", ())),
         sync_period=nftables.seconds("syncPeriod", "0s") or 30.0,
         min_sync_period=nftables.seconds("minSyncPeriod", "0s") or 0.1,
         healthz_address=fields.take("healthzBindAddress", "127.0.0.1:10256"),
         metrics_address=fields.take("metricsBindAddress", "127.0.0.1:10249"),
-        bind_address_hard_fail=fields.take("bindAddressHardFail", False),
+        bind_address_hard_fail=fields.take("bindAddressHardFail", default=False),
         conntrack=ConntrackSettings(
             conntrack.take("maxPerCore", 32768),
             conntrack.take("min", 131072),
@@ -60,7 +60,7 @@ def make_config(given: Object, hostname: str) -> ProxyConfig:
             conntrack.seconds("tcpCloseWaitTimeout", "1h"),
             conntrack.seconds("udpTimeout", "0"),
             conntrack.seconds("udpStreamTimeout", "0"),
-            conntrack.take("tcpBeLiberal", False),
+            conntrack.take("tcpBeLiberal", default=False),
         ),
     )
     for part in (fields, local, nftables, conntrack):

@@ -36,5 +36,5 @@ def configure(verbosity: int = 0) -> None:
     if verbosity < 8:
         for noisy in ("asyncio", "grpc", "hpack"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.captureWarnings(True)
+    logging.captureWarnings(capture=True)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

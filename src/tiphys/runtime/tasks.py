@@ -28,10 +28,10 @@ _RESET_SECONDS = 60.0
 """A loop that ran for so long before it failed is started again after the shortest delay."""
 
 
-def contain(what: str, action: Callable[..., object], *args: object) -> bool:
+def contain(what: str, action: Callable[..., object], *args: object, **keywords: object) -> bool:
     """Call one member of something shared; whether it returned. What it raises is logged and does not spread."""
     try:
-        action(*args)
+        action(*args, **keywords)
     except Exception:
         log.exception("%s failed; the others are served", what)
         return False

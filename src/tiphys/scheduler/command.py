@@ -48,7 +48,7 @@ def _parser() -> FlagParser:
     add("--kubeconfig", default="", help="how to reach the API server")
     add("--bind-address", default="127.0.0.1", help="where /healthz and /metrics are served; loopback only")
     add("--secure-port", type=int, default=10259, help="their port; 0 turns them off")
-    parser.add_bool("--leader-elect", True, "work only while holding a Lease")
+    parser.add_bool("--leader-elect", default=True, help="work only while holding a Lease")
     add("--leader-elect-lease-duration", type=parse_duration, default=15.0, help="after how long others take over")
     add("--leader-elect-renew-deadline", type=parse_duration, default=10.0, help="when to stop without renewal")
     add("--leader-elect-retry-period", type=parse_duration, default=2.0, help="between tries")

@@ -41,7 +41,7 @@ class NamespaceHandler:
         self._cache.index.set_namespace(obj["metadata"]["name"], obj["metadata"].get("labels") or {})
 
     def updated(self, old: Object, new: Object) -> None:
-        self.added(new, False)
+        self.added(new, initial=False)
 
     def deleted(self, obj: Object) -> None:
         self._cache.index.set_namespace(obj["metadata"]["name"], None)
@@ -77,7 +77,7 @@ class PodHandler:
     def updated(self, old: Object, new: Object) -> None:
         if old["metadata"].get("uid") != new["metadata"].get("uid"):
             self.deleted(old)
-            self.added(new, False)
+            self.added(new, initial=False)
             return
         self._take(PodInfo(new))
 

@@ -163,4 +163,4 @@ def terms_of(pod: PodInfo) -> list[tuple[TermKind, AffinityTerm]]:
 
 
 def question_of(*terms: AffinityTerm) -> Question:
-    return Question(tuple(Clause(t.namespaces, t.namespace_selector, t.selector) for t in terms), True)
+    return Question(tuple(Clause(t.namespaces, t.namespace_selector, t.selector) for t in terms), terminating=True)

@@ -75,7 +75,9 @@ def parser() -> FlagParser:
     add("--name", default="default", help="this member's name")
     add("--data-dir", default="", help="where the data is kept (default NAME.etcd)")
     flags.add_bool(
-        "--accept-data-loss", False, "open a damaged store with what is left of it (no flag of the original)"
+        "--accept-data-loss",
+        default=False,
+        help="open a damaged store with what is left of it (no flag of the original)",
     )
     add("--listen-client-urls", default="http://localhost:2379", help="where to listen, separated by commas")
     add("--advertise-client-urls", default="http://localhost:2379", help="the URLs that the member list tells")
@@ -87,13 +89,13 @@ def parser() -> FlagParser:
     add("--trusted-ca-file", type=Path, help="the authority of client certificates")
     add("--cipher-suites", default="", help="suites for TLS 1.2, separated by commas; OpenSSL's choice without it")
     add("--tls-min-version", choices=list(_TLS_VERSIONS), default="TLS1.2", help="the oldest TLS that is agreed to")
-    flags.add_bool("--client-cert-auth", False, "turn clients away who show no certificate")
+    flags.add_bool("--client-cert-auth", default=False, help="turn clients away who show no certificate")
     add("--quota-backend-bytes", type=int, default=0, help="NOSPACE alarm above this size (0: 2 GiB, below 0: none)")
     add("--auto-compaction-mode", choices=["periodic", "revision"], default="periodic", help="what is kept")
     add("--auto-compaction-retention", default="0", help="how much is kept: 1h, 30m, hours or revisions; 0: no limit")
     for prefix in ("", "experimental-"):
         add(f"--{prefix}watch-progress-notify-interval", dest="progress", type=parse_duration, default=600.0)
-        flags.add_bool(f"--{prefix}initial-corrupt-check", False, "check the whole file before serving it")
+        flags.add_bool(f"--{prefix}initial-corrupt-check", default=False, help="check the whole file before serving it")
     add("--log-level", choices=["debug", "info", "warn", "error"], default="info", help="what is logged")
     for name in _NO_EFFECT:
         add(f"--{name}", default=None, nargs="?", const="true", help=argparse.SUPPRESS)
@@ -205,7 +207,7 @@ async def _serve_until(
         for url in _urls(options.listen_client_urls):
             await _listen(server, url, tls, options.client_cert_auth)
         for url in _urls(options.listen_metrics_urls):
-            await _listen(server, url, tls, False)
+            await _listen(server, url, tls, need_certificate=False)
         log.info("ready to serve client requests at %s, revision %d", options.listen_client_urls, store.hub.revision)
         await stop.wait()
         log.info("stopping")

@@ -69,7 +69,7 @@ def _meta(contents: Contents) -> list[bbolt.Pair]:
     """``consistent_index`` counts the log entries that are in the database; here each revision was one."""
     pairs = [(b"consistent_index", struct.pack(">Q", contents.revision)), (b"term", struct.pack(">Q", 2))]
     if contents.compacted:
-        compacted = revision_key(row_id(contents.compacted, 0, False))
+        compacted = revision_key(row_id(contents.compacted, 0, deleted=False))
         pairs += [(b"scheduledCompactRev", compacted), (b"finishedCompactRev", compacted)]
     return sorted(pairs)
 

@@ -205,7 +205,7 @@ def running_status(pod: Object, address: str, host: str, now: str, ready: bool) 
         "podIPs": [{"ip": address}],
         "startTime": now,
         "conditions": _conditions(now, ready),
-        "containerStatuses": [_container(c, state, ready, True) for c in pod["spec"]["containers"]],
+        "containerStatuses": [_container(c, state, ready, started=True) for c in pod["spec"]["containers"]],
     }
 
 
@@ -215,8 +215,10 @@ def ended_status(pod: Object, started: str, now: str, code: int) -> Object:
     ended = {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": now}
     return {
         "phase": "Failed" if code else "Succeeded",
-        "conditions": _conditions(now, False, reason="PodFailed" if code else "PodCompleted"),
-        "containerStatuses": [_container(c, {"terminated": ended}, False, False) for c in pod["spec"]["containers"]],
+        "conditions": _conditions(now, ready=False, reason="PodFailed" if code else "PodCompleted"),
+        "containerStatuses": [
+            _container(c, {"terminated": ended}, ready=False, started=False) for c in pod["spec"]["containers"]
+        ],
     }
 
 

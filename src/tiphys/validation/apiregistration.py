@@ -27,7 +27,7 @@ def validate_api_service(obj: Object) -> Errors:
             return problems
         return [] if name == wanted else [f'must be `spec.version+"."+spec.group`: {quote(wanted)}']
 
-    validate_meta(errs, obj, False, named, core=False)
+    validate_meta(errs, obj, namespaced=False, name_check=named, core=False)
     if not group and version != "v1":
         text = "only v1 may have an empty group and it better be legacy kube"
         errs.append(field.required("spec.group", text))

@@ -59,7 +59,7 @@ def _spec(obj: Object) -> Object:
 
 
 def _template_options(old: Object) -> PodOptions:
-    return waivers(_spec(old).get("template"), False)
+    return waivers(_spec(old).get("template"), is_pod=False)
 
 
 # Deployment
@@ -67,7 +67,7 @@ def _template_options(old: Object) -> PodOptions:
 
 def validate_deployment(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     _deployment_spec(errs, _spec(obj), TEMPLATE)
     return errs
 
@@ -156,7 +156,7 @@ def validate_deployment_status_update(new: Object, old: Object) -> Errors:
 
 def validate_replica_set(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     _replica_set_spec(errs, _spec(obj), TEMPLATE)
     return errs
 
@@ -193,7 +193,7 @@ def validate_replica_set_status_update(new: Object, old: Object) -> Errors:
 
 def validate_stateful_set(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True, name_is_label)
+    validate_meta(errs, obj, namespaced=True, name_check=name_is_label)
     _stateful_set_spec(errs, _spec(obj), TEMPLATE, created=True)
     return errs
 
@@ -309,8 +309,8 @@ def validate_stateful_set_status_update(new: Object, old: Object) -> Errors:
 
 def validate_daemon_set(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
-    _daemon_set_spec(errs, _spec(obj), TEMPLATE, False)
+    validate_meta(errs, obj, namespaced=True)
+    _daemon_set_spec(errs, _spec(obj), TEMPLATE, allow_bad_values=False)
     return errs
 
 
@@ -394,7 +394,7 @@ def validate_controller_revision(obj: Object) -> Errors:
 
 
 def _revision(errs: Errors, obj: Object) -> None:
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     non_negative(errs, obj.get("revision"), "revision")
 
 

@@ -34,7 +34,7 @@ _FIELDS = {
 
 def validate_autoscaler(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     _spec(errs, obj.get("spec") or {}, None)
     return errs
 
@@ -104,7 +104,9 @@ def _version_problem(version: str, allow_core: bool) -> str:
 def _metrics(errs: Errors, spec: Object, old: Object | None) -> None:
     metrics = spec.get("metrics") or []
     waived = any(
-        _version_problem(((m.get("object") or {}).get("describedObject") or {}).get("apiVersion") or "", True)
+        _version_problem(
+            ((m.get("object") or {}).get("describedObject") or {}).get("apiVersion") or "", allow_core=True
+        )
         for m in (old or {}).get("metrics") or ()
         if m.get("type") == "Object" and m.get("object") is not None
     )
@@ -243,6 +245,6 @@ def _scaling_policy(errs: Errors, policy: Object, path: str) -> None:
 def validate_scale(obj: Object) -> Errors:
     """The ``scale`` subresource of a workload."""
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     non_negative(errs, (obj.get("spec") or {}).get("replicas"), "spec.replicas")
     return errs

@@ -82,7 +82,7 @@ def validate_csr(obj: Object) -> Errors:
 
 def _csr(obj: Object, options: _Options) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False, lambda name, prefix: [])
+    validate_meta(errs, obj, namespaced=False, name_check=lambda name, prefix: [])
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     problem = _request_problem(spec.get("request") or "")
     if problem:

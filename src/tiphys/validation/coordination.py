@@ -15,7 +15,7 @@ _STRATEGY = "OldestEmulationVersion"
 
 def validate_lease(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True, core=False)
+    validate_meta(errs, obj, namespaced=True, core=False)
     _spec(errs, obj.get("spec") or {})
     return errs
 

@@ -43,7 +43,7 @@ def validate_slice_update(new: Object, old: Object) -> Errors:
 
 
 def _slice(errs: Errors, obj: Object, old: Object | None) -> None:
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     kind = obj.get("addressType") or ""
     if not kind:
         errs.append(field.required("addressType"))

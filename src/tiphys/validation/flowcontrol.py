@@ -60,7 +60,7 @@ _CATCH_ALL_LEVEL: Object = {
 
 def validate_flow_schema(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     name, spec = (obj.get("metadata") or {}).get("name") or "", obj.get("spec") or {}
     _schema_spec(errs, name, spec)
     fixed = _MANDATORY_SCHEMAS.get(name)
@@ -229,7 +229,7 @@ def validate_status_update(new: Object, old: Object) -> Errors:
 
 def validate_priority_level(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     meta, spec = obj.get("metadata") or {}, obj.get("spec") or {}
     name = meta.get("name") or ""
     if PRESERVE_ZERO in (meta.get("annotations") or {}):

@@ -36,8 +36,8 @@ _MAX_CONTROLLER = 250
 
 def validate_network_policy(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
-    _policy_spec(errs, obj.get("spec") or {}, False, ())
+    validate_meta(errs, obj, namespaced=True)
+    _policy_spec(errs, obj.get("spec") or {}, bad_values=False, existing=())
     return errs
 
 
@@ -143,9 +143,9 @@ def _ip_block(errs: Errors, block: Object, path: str, existing: Iterable[str]) -
 
 def validate_ingress(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     spec = obj.get("spec") or {}
-    _ingress_spec(errs, spec, False, False)
+    _ingress_spec(errs, spec, bad_secret=False, bad_wildcard=False)
     annotation = (meta_of(obj).get("annotations") or {}).get(_CLASS_ANNOTATION)
     name = spec.get("ingressClassName")
     if annotation is not None and name is not None and annotation != name:
@@ -159,7 +159,7 @@ def validate_ingress_update(new: Object, old: Object) -> Errors:
     validate_meta_update(errs, new, old)
     before = old.get("spec") or {}
     bad_secret = any(t.get("secretName") and name_is_subdomain(t["secretName"]) for t in before.get("tls") or ())
-    validate_meta(errs, new, True)
+    validate_meta(errs, new, namespaced=True)
     _ingress_spec(errs, new.get("spec") or {}, bad_secret, _bad_wildcard(before))
     return errs
 
@@ -301,7 +301,7 @@ def validate_ingress_class_update(new: Object, old: Object) -> Errors:
 
 
 def _ingress_class(errs: Errors, obj: Object) -> None:
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     spec = obj.get("spec") or {}
     controller, parameters = spec.get("controller") or "", spec.get("parameters")
     if names.byte_length(controller) > _MAX_CONTROLLER:
@@ -355,7 +355,7 @@ def validate_ip_address_update(new: Object, old: Object) -> Errors:
 
 
 def _ip_address(errs: Errors, obj: Object) -> None:
-    validate_meta(errs, obj, False, _address_name)
+    validate_meta(errs, obj, namespaced=False, name_check=_address_name)
     parent, at = (obj.get("spec") or {}).get("parentRef"), "spec.parentRef"
     if parent is None:
         errs.append(field.required(at))
@@ -370,7 +370,7 @@ def _ip_address(errs: Errors, obj: Object) -> None:
 
 def validate_service_cidr(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     _cidrs(errs, (obj.get("spec") or {}).get("cidrs") or [])
     return errs
 

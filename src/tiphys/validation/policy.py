@@ -20,7 +20,7 @@ _EVICTION_POLICIES = ("AlwaysAllow", "IfHealthyBudget")
 
 def validate_budget(obj: Object) -> Errors:
     errs: Errors = []
-    _spec(errs, obj.get("spec") or {}, False)
+    _spec(errs, obj.get("spec") or {}, bad_values=False)
     return errs
 
 

@@ -24,8 +24,8 @@ def _name(name: str, prefix: bool) -> list[str]:
 
 def validate_role(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True, _name)
-    _rules(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True, name_check=_name)
+    _rules(errs, obj, namespaced=True)
     return errs
 
 
@@ -37,13 +37,13 @@ def validate_role_update(new: Object, old: Object) -> Errors:
 
 def validate_cluster_role(obj: Object) -> Errors:
     errs: Errors = []
-    _cluster_role(errs, obj, False)
+    _cluster_role(errs, obj, bad_values=False)
     return errs
 
 
 def _cluster_role(errs: Errors, obj: Object, bad_values: bool) -> None:
-    validate_meta(errs, obj, False, _name)
-    _rules(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False, name_check=_name)
+    _rules(errs, obj, namespaced=False)
     aggregation = obj.get("aggregationRule")
     if aggregation is None:
         return
@@ -93,13 +93,13 @@ def _rule(errs: Errors, rule: Object, namespaced: bool, path: str) -> None:
 
 def validate_role_binding(obj: Object) -> Errors:
     errs: Errors = []
-    _binding(errs, obj, True)
+    _binding(errs, obj, namespaced=True)
     return errs
 
 
 def validate_cluster_role_binding(obj: Object) -> Errors:
     errs: Errors = []
-    _binding(errs, obj, False)
+    _binding(errs, obj, namespaced=False)
     return errs
 
 
@@ -136,11 +136,11 @@ def _subject(errs: Errors, subject: Object, namespaced: bool, path: str) -> None
 
 
 def validate_role_binding_update(new: Object, old: Object) -> Errors:
-    return _binding_update(new, old, True)
+    return _binding_update(new, old, namespaced=True)
 
 
 def validate_cluster_role_binding_update(new: Object, old: Object) -> Errors:
-    return _binding_update(new, old, False)
+    return _binding_update(new, old, namespaced=False)
 
 
 def _binding_update(new: Object, old: Object, namespaced: bool) -> Errors:

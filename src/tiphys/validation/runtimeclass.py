@@ -18,7 +18,7 @@ from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_upd
 
 def validate_runtime_class(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False, core=False)
+    validate_meta(errs, obj, namespaced=False, core=False)
     handler = obj.get("handler")
     if not handler:
         errs.append(field.required("handler"))

@@ -22,7 +22,7 @@ def preemption_policy(errs: Errors, policy: str, path: str) -> None:
 
 def validate_priority_class(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     name, value = meta_of(obj).get("name") or "", obj.get("value") or 0
     if name.startswith("system-"):
         if problem := _system_problem(name, value, bool(obj.get("globalDefault"))):

@@ -38,7 +38,7 @@ _FS_GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 
 def validate_storage_class(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     _provisioner(errs, obj.get("provisioner") or "", "provisioner")
     _parameters(errs, obj.get("parameters") or {})
     policy, mode = obj.get("reclaimPolicy"), obj.get("volumeBindingMode")
@@ -117,7 +117,7 @@ def validate_attributes_class(obj: Object) -> Errors:
 
 
 def _attributes_class(errs: Errors, obj: Object) -> None:
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     _provisioner(errs, obj.get("driverName") or "", "driverName")
     parameters = obj.get("parameters") or {}
     _parameters(errs, parameters)
@@ -141,7 +141,7 @@ def validate_attributes_class_update(new: Object, old: Object) -> Errors:
 
 def validate_attachment(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     csi_driver_name(errs, spec.get("attacher") or "", "spec.attacher")
     source = spec.get("source") or {}
@@ -205,7 +205,7 @@ def validate_attachment_update(new: Object, old: Object) -> Errors:
 
 def validate_csi_node(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     seen: set[str] = set()
     for i, driver in enumerate((obj.get("spec") or {}).get("drivers") or ()):
         _node_driver(errs, driver, seen, f"spec.drivers[{i}]")
@@ -260,7 +260,7 @@ def validate_csi_node_update(new: Object, old: Object) -> Errors:
 
 def validate_csi_driver(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     _driver_spec(errs, obj.get("spec") or {})
     return errs
 
@@ -324,12 +324,12 @@ def _token_requests(errs: Errors, requests: list[Object], path: str) -> None:
 
 def validate_capacity(obj: Object) -> Errors:
     errs: Errors = []
-    _capacity(errs, obj, False)
+    _capacity(errs, obj, bad_values=False)
     return errs
 
 
 def _capacity(errs: Errors, obj: Object, bad_values: bool) -> None:
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     label_selector(errs, obj.get("nodeTopology"), "nodeTopology", bad_values)
     name = obj.get("storageClassName") or ""
     invalid_all(errs, "storageClassName", name, name_is_subdomain(name))

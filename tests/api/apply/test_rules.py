@@ -179,7 +179,7 @@ def test_kubectl_takes_over_from_its_own_client_side_apply() -> None:
 )
 def test_what_cannot_be_applied(applied: Object, code: int, message: str) -> None:
     with pytest.raises(StatusError) as caught:
-        apply(None, applied, "m", False, CONFIG_MAP, SCHEMA, at(0))
+        apply(None, applied, "m", force=False, gvk=CONFIG_MAP, schema=SCHEMA, now=at(0))
     assert (caught.value.code, caught.value.message) == (code, message)
 
 
@@ -222,7 +222,7 @@ def test_custom_resources_by_their_schema() -> None:
         "metadata": {"name": "x"},
         "spec": {"set": ["a"], "map": [{"k": "1"}], "free": {"y": {"z": [1]}}},
     }
-    found = apply(None, obj, "m", False, gvk, schema, at(0))
+    found = apply(None, obj, "m", force=False, gvk=gvk, schema=schema, now=at(0))
     assert found["metadata"]["managedFields"][0]["fieldsV1"] == {
         "f:spec": {
             "f:free": {"f:y": {".": {}, "f:z": {}}},

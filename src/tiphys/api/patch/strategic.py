@@ -301,7 +301,7 @@ def _merge_for_order(merged: Object, patch: Object, key: str, field: Field, item
         kept: list[Any] = _without_directives(patch[key])[0]
         return kept
     if _strategy(field) == MERGE:
-        return _merge_list(merged[key], patch[key], items, field.merge_key, False)
+        return _merge_list(merged[key], patch[key], items, field.merge_key, deleting=False)
     return list(patch[key])
 
 

@@ -31,7 +31,7 @@ def add_flags(flags: FlagParser) -> None:
     add("--audit-log-maxage", type=int, default=0, help="days after which rotated files are removed; 0: never")
     add("--audit-log-maxbackup", type=int, default=0, help="how many rotated files are kept; 0: all")
     add("--audit-log-maxsize", type=int, default=0, help="megabytes at which the file is rotated; 0: never")
-    flags.add_bool("--audit-log-compress", False, "compress rotated files")
+    flags.add_bool("--audit-log-compress", default=False, help="compress rotated files")
     add("--audit-webhook-config-file", type=Path, help="a kubeconfig that names the server events are posted to")
     for name in ("initial-backoff", "batch-initial-backoff"):
         add(f"--audit-webhook-{name}", type=parse_duration, default=None, help="the pause before the first retry")
@@ -49,7 +49,7 @@ def _add_delivery(flags: FlagParser, name: str, mode: str, batch: BatchConfig) -
     flags.add_bool(f"--audit-{name}-batch-throttle-enable", batch.throttle, "bound the rate of batches")
     add(f"--audit-{name}-batch-throttle-qps", type=float, default=batch.qps, help="batches a second, on average")
     add(f"--audit-{name}-batch-throttle-burst", type=int, default=batch.burst, help="batches at once after a pause")
-    flags.add_bool(f"--audit-{name}-truncate-enabled", False, "bound the size of events and batches")
+    flags.add_bool(f"--audit-{name}-truncate-enabled", default=False, help="bound the size of events and batches")
     add(f"--audit-{name}-truncate-max-event-size", type=int, default=truncate.max_event, help="bytes")
     add(f"--audit-{name}-truncate-max-batch-size", type=int, default=truncate.max_batch, help="bytes")
 

@@ -160,7 +160,17 @@ async def _tell(registries: Registries, name: str, wanted: Object) -> None:
             "metadata": {"name": name},
             "status": {"conditions": [condition]},
         }
-        return apply(stored, applied, _CONSUMER, True, gvk, schema_for(gvk), write.now, "status", filters=filters)
+        return apply(
+            stored,
+            applied,
+            _CONSUMER,
+            force=True,
+            gvk=gvk,
+            schema=schema_for(gvk),
+            now=write.now,
+            subresource="status",
+            filters=filters,
+        )
 
     try:
         await updating.update(registry, updating.Update("", name, transform, updating.StatusRules(registry)), write)

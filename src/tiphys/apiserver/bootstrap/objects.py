@@ -125,7 +125,15 @@ class Bootstrap:
             filters = {gvk.api_version: excluding(of_paths(*registry.strategy.reset_by_status))}
             applied = ready_range(write.now)
             return apply(
-                stored, applied, _RANGE_CONTROLLER, True, gvk, schema_for(gvk), write.now, "status", filters=filters
+                stored,
+                applied,
+                _RANGE_CONTROLLER,
+                force=True,
+                gvk=gvk,
+                schema=schema_for(gvk),
+                now=write.now,
+                subresource="status",
+                filters=filters,
             )
 
         await updating.update(registry, updating.Update("", _RANGE, transform, updating.StatusRules(registry)), write)

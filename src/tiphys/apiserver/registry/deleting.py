@@ -172,23 +172,23 @@ async def _delete(
     marked = copy(old)
     step = plan(registry.strategy, marked, options, write.epoch)
     if step is Step.NOTHING:
-        return Deleted(entry, False)
+        return Deleted(entry, immediately=False)
     if step is Step.MARK:
         if write.dry_run:
-            return Deleted(registry.entry_of(marked, entry.revision), False)
-        return Deleted(await registry.store.update(entry.key, entry, marked, registry.strategy.ttl), False)
+            return Deleted(registry.entry_of(marked, entry.revision), immediately=False)
+        return Deleted(await registry.store.update(entry.key, entry, marked, registry.strategy.ttl), immediately=False)
     return await _remove(registry, entry, marked, write)
 
 
 async def _remove(registry: Registry, entry: Entry, marked: Object, write: Write) -> Deleted:
     if write.dry_run:
-        return Deleted(registry.entry_of(marked, entry.revision), True)
+        return Deleted(registry.entry_of(marked, entry.revision), immediately=True)
     if registry.strategy.graceful and marked != registry.object(entry):
         # Who watches sees first that the grace is over, and then the deletion, as from upstream.
         entry = await registry.store.update(entry.key, entry, marked)
     gone = await registry.store.delete(entry.key, entry)
     await registry.strategy.deleted(marked)
-    return Deleted(gone, True)
+    return Deleted(gone, immediately=True)
 
 
 def check_preconditions(registry: Registry, obj: Object, options: DeleteOptions) -> None:

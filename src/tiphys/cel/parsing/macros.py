@@ -65,17 +65,17 @@ class _Fold:
         return Literal(self.at, value)
 
     def fold(self, init: Node, step: Node, condition: Node | None = None, result: Node | None = None) -> Node:
-        condition = condition or self.literal(True)
+        condition = condition or self.literal(value=True)
         result = result or self.accu()
         return Comprehension(self.at, self.target, self.variables, ACCUMULATOR, init, condition, step, result)
 
     def quantifier(self, kind: str, predicate: Node) -> Node:
         if kind == "all":
             condition = self.call(NOT_STRICTLY_FALSE, self.accu())
-            return self.fold(self.literal(True), self.call(AND, self.accu(), predicate), condition)
+            return self.fold(self.literal(value=True), self.call(AND, self.accu(), predicate), condition)
         if kind == "exists":
             condition = self.call(NOT_STRICTLY_FALSE, self.call(NOT, self.accu()))
-            return self.fold(self.literal(False), self.call(OR, self.accu(), predicate), condition)
+            return self.fold(self.literal(value=False), self.call(OR, self.accu(), predicate), condition)
         more = self.call("_+_", self.accu(), self.literal(1))
         step = self.call(CONDITIONAL, predicate, more, self.accu())
         return self.fold(self.literal(0), step, result=self.call("_==_", self.accu(), self.literal(1)))
@@ -143,7 +143,9 @@ def _transform_map_entry(at: int, target: Node | None, args: list[Node]) -> Node
 
 def bind(at: int, name: str, value: Node, result: Node) -> Node:
     """``result`` with a name for ``value``: a fold over nothing."""
-    return Comprehension(at, ListNode(at, []), (UNUSED, None), name, value, Literal(at, False), Ident(at, name), result)
+    return Comprehension(
+        at, ListNode(at, []), (UNUSED, None), name, value, Literal(at, value=False), Ident(at, name), result
+    )
 
 
 def _opt_map(flat: bool) -> Macro:

@@ -86,7 +86,9 @@ def _environment(policy: Object, context: PolicyContext, object_type: DeclType) 
     if context.params is not None:
         known["params"] = context.params.type
         roots.append(context.params)
-    environment = environments.admission(context.has_params, True, False).extend(known, tuple(roots))
+    environment = environments.admission(context.has_params, has_authorizer=True, patches=False).extend(
+        known, tuple(roots)
+    )
     variables: dict[str, DeclType] = {}
     composed = environments.with_variables(environment, variables)
     for variable in policy["spec"].get("variables") or ():

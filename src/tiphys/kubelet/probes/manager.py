@@ -214,7 +214,7 @@ class _Worker:
         if not running:
             return self._not_running(status)
         if pods.is_deleting(self.pod) and self.probe is not Probe.READINESS:
-            manager.set_result(uid, self.probe, self.runtime_id, True)
+            manager.set_result(uid, self.probe, self.runtime_id, passed=True)
             return False
         begun = parse_time(running.get("startedAt")) or 0.0
         if manager._clock.now() - begun < float(self._spec.get("initialDelaySeconds") or 0):
@@ -248,7 +248,7 @@ class _Worker:
 
     def _not_running(self, status: Object) -> bool:
         if self.runtime_id and self.probe is Probe.READINESS:
-            self._manager.set_result(pods.uid_of(self.pod), self.probe, self.runtime_id, False)
+            self._manager.set_result(pods.uid_of(self.pod), self.probe, self.runtime_id, passed=False)
         ended = (status.get("state") or {}).get("terminated")
         return ended is None or restarts_after_exit(self.pod, self._container, int(ended.get("exitCode") or 0))
 

@@ -39,7 +39,7 @@ def pod_conditions(
         _initialized(pod, statuses, phase),
         _ready(pod, ready_containers, others),
         {"type": "ContainersReady", **ready_containers},
-        _condition("PodScheduled", True),
+        _condition("PodScheduled", status=True),
     ]
     if generation := pod["metadata"].get("generation"):
         for condition in found:
@@ -66,15 +66,15 @@ def _containers_ready(pod: Pod, statuses: Sequence[Object], phase: str) -> Objec
     unknown = [spec["name"] for spec in specs if spec["name"] not in by_name]
     unready = [s["name"] for s in specs if s["name"] in by_name and not by_name[s["name"]].get("ready")]
     if phase == "Succeeded" and not unknown:
-        found = _condition("", False, "PodCompleted")
+        found = _condition("", status=False, reason="PodCompleted")
     elif phase == "Failed":
-        found = _condition("", False, "PodFailed")
+        found = _condition("", status=False, reason="PodFailed")
     elif unknown or unready:
         parts = [f"containers with unknown status: {_names(unknown)}"] if unknown else []
         parts += [f"containers with unready status: {_names(unready)}"] if unready else []
-        found = _condition("", False, "ContainersNotReady", ", ".join(parts))
+        found = _condition("", status=False, reason="ContainersNotReady", message=", ".join(parts))
     else:
-        found = _condition("", True)
+        found = _condition("", status=True)
     del found["type"]
     return found
 
@@ -93,8 +93,8 @@ def _ready(pod: Pod, containers_ready: Object, others: Sequence[Object]) -> Obje
                 f'the status of pod readiness gate "{name}" is not "True", but {condition.get("status", "")}'
             )
     if problems:
-        return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(problems))
-    return _condition("Ready", True)
+        return _condition("Ready", status=False, reason="ReadinessGatesNotReady", message=", ".join(problems))
+    return _condition("Ready", status=True)
 
 
 def _initialized(pod: Pod, statuses: Sequence[Object], phase: str) -> Object:
@@ -108,14 +108,14 @@ def _initialized(pod: Pod, statuses: Sequence[Object], phase: str) -> Object:
         elif not status.get("started" if pods.is_sidecar(spec) else "ready"):
             incomplete.append(spec["name"])
     if phase == "Succeeded" and not unknown:
-        return _condition("Initialized", True, "PodCompleted")
+        return _condition("Initialized", status=True, reason="PodCompleted")
     if any(_has_started(by_name.get(spec["name"])) for spec in pods.containers(pod)):
-        return _condition("Initialized", True)
+        return _condition("Initialized", status=True)
     parts = [f"containers with unknown status: {_names(unknown)}"] if unknown else []
     parts += [f"containers with incomplete status: {_names(incomplete)}"] if incomplete else []
     if parts:
-        return _condition("Initialized", False, "ContainersNotInitialized", ", ".join(parts))
-    return _condition("Initialized", True)
+        return _condition("Initialized", status=False, reason="ContainersNotInitialized", message=", ".join(parts))
+    return _condition("Initialized", status=True)
 
 
 def _has_started(status: Object | None) -> bool:

@@ -143,7 +143,7 @@ class VolumeManager:
         if (claim := volume.get("persistentVolumeClaim")) is not None:
             return await self._mount_claim(pod, claim["claimName"], bool(claim.get("readOnly")))
         if volume.get("ephemeral") is not None:
-            return await self._mount_claim(pod, f"{pods.name_of(pod)}-{volume['name']}", False)
+            return await self._mount_claim(pod, f"{pods.name_of(pod)}-{volume['name']}", read_only=False)
         kind = next((key for key in volume if key != "name"), "emptyDir")
         if kind == "emptyDir":
             return await self._mount_empty_dir(pod, volume["name"], {})

@@ -123,7 +123,7 @@ class PodTopologySpread:
         """Matching pods by row. A selector that names nothing in particular counts nothing."""
         selector = NOTHING if constraint.selector.empty else constraint.selector
         clause = Clause(frozenset({pod.namespace}), NOTHING, selector)
-        return self._index.counts(Question((clause,), False))
+        return self._index.counts(Question((clause,), terminating=False))
 
     def _counts_for(self, constraint: Constraint, pod: PodInfo, node: NodeInfo) -> bool:
         """Whether the node counts when skew is judged."""

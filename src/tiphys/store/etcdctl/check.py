@@ -103,8 +103,8 @@ COMMANDS = (
         (
             Flag("load", "s", "the load: s, m, l or xl"),
             Flag("prefix", "/etcdctl-check-perf/", "where the keys are written"),
-            Flag("auto-compact", False, "compact the store afterwards"),
-            Flag("auto-defrag", False, "defragment the store afterwards"),
+            Flag("auto-compact", default=False, help="compact the store afterwards"),
+            Flag("auto-defrag", default=False, help="defragment the store afterwards"),
         ),
     ),
 )

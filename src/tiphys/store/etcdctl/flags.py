@@ -57,7 +57,7 @@ class Parsed:
 GLOBAL = (
     Flag("endpoints", "127.0.0.1:2379", "gRPC endpoints"),
     Flag("write-out", "simple", "the output format: fields, json, simple, table", "w"),
-    Flag("hex", False, "print byte strings as hex encoded strings"),
+    Flag("hex", default=False, help="print byte strings as hex encoded strings"),
     Flag("cacert", "", "verify the servers' certificates with these authorities"),
     Flag("cert", "", "the client's certificate"),
     Flag("key", "", "the client certificate's key"),
@@ -65,8 +65,8 @@ GLOBAL = (
     Flag("dial-timeout", 2.0, "how long a connection may take"),
     Flag("keepalive-time", 2.0, "how often an idle connection is probed"),
     Flag("keepalive-timeout", 6.0, "how long a probe may take"),
-    Flag("insecure-transport", True, "without TLS where an endpoint does not say https"),
-    Flag("debug", False, "log what the client does"),
+    Flag("insecure-transport", default=True, help="without TLS where an endpoint does not say https"),
+    Flag("debug", default=False, help="log what the client does"),
 )
 _REFUSED_GLOBAL = (
     "discovery-srv discovery-srv-name insecure-discovery insecure-skip-tls-verify user password auth-jwt-token "

@@ -98,9 +98,9 @@ async def delete(session: Session) -> None:
     session.output.delete(await session.call("KV", "DeleteRange", delete_request(session)))
 
 
-_PREFIX = Flag("prefix", False, "keys that begin with the given key")
-_FROM_KEY = Flag("from-key", False, "keys that are equal to the given key or come after it")
-_PREV_KV = Flag("prev-kv", False, "print what was there before")
+_PREFIX = Flag("prefix", default=False, help="keys that begin with the given key")
+_FROM_KEY = Flag("from-key", default=False, help="keys that are equal to the given key or come after it")
+_PREV_KV = Flag("prev-kv", default=False, help="print what was there before")
 
 GET_FLAGS = (
     _PREFIX,
@@ -110,15 +110,15 @@ GET_FLAGS = (
     Flag("sort-by", "", "CREATE, KEY, MODIFY, VALUE or VERSION"),
     Flag("limit", 0, "how many results at most"),
     Flag("rev", 0, "read as of this revision"),
-    Flag("keys-only", False, "only the keys"),
-    Flag("count-only", False, "only the count"),
-    Flag("print-value-only", False, "only the values, in the simple format"),
+    Flag("keys-only", default=False, help="only the keys"),
+    Flag("count-only", default=False, help="only the count"),
+    Flag("print-value-only", default=False, help="only the values, in the simple format"),
 )
 PUT_FLAGS = (
     Flag("lease", "0", "attach the key to this lease (in hexadecimal)"),
     _PREV_KV,
-    Flag("ignore-value", False, "keep the value that is there"),
-    Flag("ignore-lease", False, "keep the lease that is there"),
+    Flag("ignore-value", default=False, help="keep the value that is there"),
+    Flag("ignore-lease", default=False, help="keep the lease that is there"),
 )
 DEL_FLAGS = (_PREFIX, _FROM_KEY, _PREV_KV)
 

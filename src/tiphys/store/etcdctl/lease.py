@@ -77,7 +77,7 @@ COMMANDS = (
         "lease timetolive",
         "Get lease information",
         time_to_live,
-        (Flag("keys", False, "the keys that are attached, too"),),
+        (Flag("keys", default=False, help="the keys that are attached, too"),),
         "<leaseID> [options]",
     ),
     Command("lease list", "List all active leases", list_all),
@@ -85,7 +85,7 @@ COMMANDS = (
         "lease keep-alive",
         "Keeps leases alive (renew)",
         keep_alive,
-        (Flag("once", False, "renew once and end"),),
+        (Flag("once", default=False, help="renew once and end"),),
         "[options] <leaseID>",
     ),
 )

@@ -16,7 +16,7 @@ from tiphys.store.etcdctl.session import Session, number
 from tiphys.store.etcdpb import pb
 
 GET_ALARM, DISARM = 0, 2
-_CLUSTER = Flag("cluster", False, "all members of the cluster, by its member list")
+_CLUSTER = Flag("cluster", default=False, help="all members of the cluster, by its member list")
 
 
 async def compaction(session: Session) -> None:
@@ -156,7 +156,7 @@ async def version(session: Session) -> None:
     session.output.say(f"etcdctl version: {VERSION}\nAPI version: {VERSION.rsplit('.', 1)[0]}")
 
 
-_PHYSICAL = (Flag("physical", False, "wait until the work is done"),)
+_PHYSICAL = (Flag("physical", default=False, help="wait until the work is done"),)
 COMMANDS = (
     Command("compaction", "Compacts the event history in etcd", compaction, _PHYSICAL, "[options] <revision>"),
     Command("compact", "Compacts the event history in etcd", compaction, _PHYSICAL, "[options] <revision>"),

@@ -73,7 +73,11 @@ COMMANDS = (
             Flag("data-dir", "", "the directory to make"),
             Flag("name", "default", "the member's name"),
             Flag("initial-cluster", "default=http://localhost:2380", "the one member"),
-            Flag("skip-hash-check", False, "take a file without the hash at its end, such as a copied database"),
+            Flag(
+                "skip-hash-check",
+                default=False,
+                help="take a file without the hash at its end, such as a copied database",
+            ),
         ),
         "<filename> [options]",
         refused=("wal-dir", "initial-cluster-token", "initial-advertise-peer-urls", "bump-revision", "mark-compacted"),

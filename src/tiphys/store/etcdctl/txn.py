@@ -87,7 +87,7 @@ COMMANDS = (
         "txn",
         "Txn processes all the requests in one transaction",
         txn,
-        (Flag("interactive", False, "ask for each part", "i"),),
+        (Flag("interactive", default=False, help="ask for each part", short="i"),),
         "[options]",
     ),
 )

@@ -231,7 +231,7 @@ class Core:
         if not exists:
             create = revision
         kv = KeyValue(put.key, value, create, revision, version + 1, new_lease)
-        self._record(entry, before, row_id(revision, len(changes), False), kv, changes)
+        self._record(entry, before, row_id(revision, len(changes), deleted=False), kv, changes)
         return PutResult(previous if put.prev_kv else None, revision)
 
     def _delete(self, request: Delete, changes: list[RowChange]) -> DeleteResult:
@@ -247,7 +247,7 @@ class Core:
         revision = self.revision + 1
         before = entry.row, entry.create, entry.version, entry.lease
         kv = KeyValue(entry.key, b"", 0, revision, 0, 0)
-        self._record(entry, before, row_id(revision, len(changes), True), kv, changes)
+        self._record(entry, before, row_id(revision, len(changes), deleted=True), kv, changes)
 
     def _record(
         self, entry: KeyEntry, before: tuple[int, int, int, int], row: int, kv: KeyValue, changes: list[RowChange]

@@ -24,7 +24,7 @@ def range(index: Index, rows: Rows, request: Range, revision: int, latest: int) 
     found = _row_ids(index, request, revision)
     count = len(found)
     if request.count_only:
-        return RangeResult((), count, False, latest)
+        return RangeResult((), count, more=False, revision=latest)
     if request.min_mod_revision:
         found = [row for row in found if row >> REVISION_BITS >= request.min_mod_revision]
     if request.max_mod_revision:

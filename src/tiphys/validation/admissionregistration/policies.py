@@ -59,7 +59,7 @@ class _Policy:
 
 
 def validate_validating_policy(obj: Object) -> Errors:
-    return _validating_policy(obj, False, frozenset())
+    return _validating_policy(obj, same_conditions=False, stored=frozenset())
 
 
 def validate_validating_policy_update(new: Object, old: Object) -> Errors:
@@ -67,7 +67,7 @@ def validate_validating_policy_update(new: Object, old: Object) -> Errors:
 
 
 def validate_mutating_policy(obj: Object) -> Errors:
-    return _mutating_policy(obj, False, frozenset())
+    return _mutating_policy(obj, same_conditions=False, stored=frozenset())
 
 
 def validate_mutating_policy_update(new: Object, old: Object) -> Errors:
@@ -99,7 +99,7 @@ def _collect(value: Any, texts: set[str]) -> None:
 
 def _validating_policy(obj: Object, same_conditions: bool, stored: frozenset[str]) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False, core=False)
+    validate_meta(errs, obj, namespaced=False, core=False)
     spec = obj.get("spec") or {}
     _selection(errs, spec, same_conditions, stored, mutating=False)
     policy = _variables(errs, spec, stored)
@@ -227,7 +227,7 @@ def _audit_annotation(errs: Errors, annotation: Object, name: str, policy: _Poli
 
 def _mutating_policy(obj: Object, same_conditions: bool, stored: frozenset[str]) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False, core=False)
+    validate_meta(errs, obj, namespaced=False, core=False)
     spec = obj.get("spec") or {}
     _selection(errs, spec, same_conditions, stored, mutating=True)
     policy = _variables(errs, spec, stored)
@@ -288,7 +288,7 @@ def validate_policy_status_update(new: Object, old: Object) -> Errors:
 
 def validate_validating_binding(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False, core=False)
+    validate_meta(errs, obj, namespaced=False, core=False)
     spec = obj.get("spec") or {}
     _binding(errs, spec)
     _actions(errs, spec.get("validationActions") or [], "spec.validationActions")
@@ -301,7 +301,7 @@ def validate_validating_binding_update(new: Object, old: Object) -> Errors:
 
 def validate_mutating_binding(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False, core=False)
+    validate_meta(errs, obj, namespaced=False, core=False)
     spec = obj.get("spec") or {}
     _binding(errs, spec)
     mutating_operations(errs, spec.get("matchResources"), "spec.matchResources")

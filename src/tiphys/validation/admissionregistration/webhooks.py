@@ -82,7 +82,7 @@ def _bad_selectors(hook: Object) -> bool:
 
 def _configuration(obj: Object, options: _Options) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False, core=False)
+    validate_meta(errs, obj, namespaced=False, core=False)
     seen: set[str] = set()
     for i, hook in enumerate(obj.get("webhooks") or ()):
         at = f"webhooks[{i}]"

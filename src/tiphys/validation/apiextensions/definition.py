@@ -51,7 +51,7 @@ def validate_definition(obj: Object) -> Errors:
         problems = name_is_subdomain(name, prefix)
         return problems if name == wanted else [*problems, 'must be spec.names.plural+"."+spec.group']
 
-    validate_meta(errs, obj, False, named, core=False)
+    validate_meta(errs, obj, namespaced=False, name_check=named, core=False)
     _spec(errs, spec, Options(), known_review=True, too_many_fields=frozenset())
     _names(errs, (obj.get("status") or {}).get("acceptedNames") or {}, "status.acceptedNames")
     _stored_versions(errs, obj)

@@ -24,7 +24,7 @@ _POLICIES = ("Allow", "Forbid", "Replace")
 
 def validate_cron_job(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     _spec(errs, obj.get("spec") or {}, None, TEMPLATE)
     name = meta_of(obj).get("name") or ""
     # The controller appends 11 characters to the name of each job.
@@ -38,7 +38,7 @@ def validate_cron_job_update(new: Object, old: Object) -> Errors:
     validate_meta_update(errs, new, old)
     before = old.get("spec") or {}
     template = ((before.get("jobTemplate") or {}).get("spec") or {}).get("template")
-    _spec(errs, new.get("spec") or {}, before, waivers(template, False))
+    _spec(errs, new.get("spec") or {}, before, waivers(template, is_pod=False))
     return errs
 
 

@@ -58,13 +58,13 @@ _COUNTS = (
 
 def validate_job(obj: Object) -> Errors:
     errs: Errors = []
-    _job(errs, obj, TEMPLATE, False, True)
+    _job(errs, obj, TEMPLATE, bad_selector=False, prefixed=True)
     return errs
 
 
 def _job(errs: Errors, obj: Object, options: PodOptions, bad_selector: bool, prefixed: bool) -> None:
     spec = obj.get("spec") or {}
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     _generated_selector(errs, obj, spec, prefixed)
     _own_spec(errs, spec, options, bad_selector)
     if spec.get("completionMode") == "Indexed" and (spec.get("completions") or 0) > 0:
@@ -306,7 +306,7 @@ def validate_job_update(new: Object, old: Object) -> Errors:
     """The whole is looked at as if new, and then once more for what may not have changed."""
     errs: Errors = []
     after, before = new.get("spec") or {}, old.get("spec") or {}
-    options = waivers(before.get("template"), False)
+    options = waivers(before.get("template"), is_pod=False)
     bad_selector = selector_has_bad_value(before.get("selector"))
     labels = template_labels(before.get("template") or {}) or {}
     _job(errs, new, options, bad_selector, NAME_LABEL in labels and UID_LABEL in labels)

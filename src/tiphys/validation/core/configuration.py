@@ -33,7 +33,7 @@ def validate_config_map(obj: Object) -> Errors:
 
 
 def _config_map(errs: Errors, obj: Object) -> None:
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
     total = 0
     for key, value in data.items():
@@ -81,7 +81,7 @@ def validate_secret(obj: Object) -> Errors:
 
 
 def _secret(errs: Errors, obj: Object) -> None:
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     data, kind = obj.get("data") or {}, obj.get("type") or ""
     total = 0
     for key, value in data.items():
@@ -134,12 +134,12 @@ def validate_secret_update(new: Object, old: Object) -> Errors:
 
 def validate_service_account(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     return errs
 
 
 def validate_service_account_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
     validate_meta_update(errs, new, old)
-    validate_meta(errs, new, True)
+    validate_meta(errs, new, namespaced=True)
     return errs

@@ -32,7 +32,7 @@ def validate_endpoints_update(new: Object, old: Object) -> Errors:
 
 
 def _endpoints(errs: Errors, obj: Object, old: Object | None) -> None:
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     problems: Errors = []
     subsets = obj.get("subsets") or []
     for i, subset in enumerate(subsets):

@@ -39,7 +39,7 @@ def validate_new_event(event: Object) -> Errors:
     """What is sent as an event of events.k8s.io/v1."""
     errs: Errors = []
     _legacy(errs, event, "reportingController")
-    validate_meta(errs, event, True)
+    validate_meta(errs, event, namespaced=True)
     _series(errs, event)
     if not event.get("eventTime"):
         errs.append(field.required("eventTime"))

@@ -19,7 +19,7 @@ from tiphys.validation.shared.objectmeta import (
 
 def validate_namespace(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False, name_is_label)
+    validate_meta(errs, obj, namespaced=False, name_check=name_is_label)
     for name in (obj.get("spec") or {}).get("finalizers") or ():
         _finalizer(errs, name, "spec.finalizers")
     return errs

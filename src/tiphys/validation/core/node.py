@@ -33,7 +33,7 @@ _PROVIDER = 'node updates may not change providerID except from "" to valid'
 
 def validate_node(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     _annotations(errs, meta_of(obj).get("annotations") or {})
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     # The taints are reported under metadata, and always have been.
@@ -173,11 +173,11 @@ def validate_node_status_update(new: Object, old: Object) -> Errors:
     if before.get("providerID") and before["providerID"] != (spec.get("providerID") or ""):
         errs.append(field.forbidden("spec.providerID", _PROVIDER))
     if spec.get("configSource") is not None:
-        _config_source(errs, spec["configSource"], "spec.configSource", False)
+        _config_source(errs, spec["configSource"], "spec.configSource", in_status=False)
     for key in ("assigned", "active", "lastKnownGood"):
         source = (status.get("config") or {}).get(key)
         if source is not None:
-            _config_source(errs, source, f"status.config.{key}", True)
+            _config_source(errs, source, f"status.config.{key}", in_status=True)
     taints(errs, spec.get("taints") or [], "metadata.taints")
     if (spec.get("externalID") or "") != (before.get("externalID") or ""):
         errs.append(field.forbidden("spec.externalID", "may not be updated"))

@@ -74,7 +74,7 @@ _MOUNTED_WITH_OPTIONS = (
 
 def validate_volume(obj: Object) -> Errors:
     errs: Errors = []
-    _volume(errs, obj, False)
+    _volume(errs, obj, bad_values=False)
     _mount_options(errs, obj)
     return errs
 
@@ -89,7 +89,7 @@ def _mount_options(errs: Errors, obj: Object) -> None:
 
 
 def _volume(errs: Errors, obj: Object, bad_values: bool) -> None:
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     volume_spec(errs, obj.get("spec") or {}, meta_of(obj).get("name") or "", "spec", bad_values=bad_values)
 
 

@@ -38,12 +38,12 @@ _RESIZE_STATES = (
 
 def validate_claim(obj: Object) -> Errors:
     errs: Errors = []
-    _claim(errs, obj, False, False)
+    _claim(errs, obj, bad_selector=False, bad_group=False)
     return errs
 
 
 def _claim(errs: Errors, obj: Object, bad_selector: bool, bad_group: bool) -> None:
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     claim_spec(errs, obj.get("spec") or {}, "spec", bad_selector, bad_group)
 
 

@@ -40,7 +40,7 @@ _MAX_MILLI = 9223372036854775
 
 def validate_quota(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     _spec(errs, obj.get("spec") or {})
     _status(errs, obj.get("status") or {})
     return errs
@@ -143,7 +143,7 @@ def _scope_selector(errs: Errors, selector: Object, limited: list[str], scopes: 
 
 def validate_limit_range(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     seen: set[str] = set()
     for i, limit in enumerate((obj.get("spec") or {}).get("limits") or ()):
         at, kind = f"spec.limits[{i}]", limit.get("type") or ""

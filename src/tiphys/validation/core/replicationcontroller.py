@@ -21,7 +21,7 @@ _COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplic
 
 def validate_controller(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta_named(errs, obj, True, _name)
+    validate_meta_named(errs, obj, namespaced=True, check=_name)
     _spec(errs, obj.get("spec") or {}, TEMPLATE)
     return errs
 
@@ -29,7 +29,7 @@ def validate_controller(obj: Object) -> Errors:
 def validate_controller_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
     validate_meta_update(errs, new, old)
-    _spec(errs, new.get("spec") or {}, waivers((old.get("spec") or {}).get("template"), False))
+    _spec(errs, new.get("spec") or {}, waivers((old.get("spec") or {}).get("template"), is_pod=False))
     return errs
 
 
@@ -93,7 +93,7 @@ def replica_counts(errs: Errors, status: Object, path: str) -> None:
 
 def validate_pod_template(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     pod_template_spec(errs, obj.get("template") or {}, "template")
     return errs
 
@@ -101,7 +101,7 @@ def validate_pod_template(obj: Object) -> Errors:
 def validate_pod_template_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
     validate_meta_update(errs, new, old)
-    pod_template_spec(errs, new.get("template") or {}, "template", waivers(old.get("template"), False))
+    pod_template_spec(errs, new.get("template") or {}, "template", waivers(old.get("template"), is_pod=False))
     return errs
 
 

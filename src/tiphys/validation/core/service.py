@@ -41,7 +41,7 @@ _ONE_PER_FAMILY = "may specify no more than one IP for each IP family"
 
 def validate_service(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True, name_is_label)
+    validate_meta(errs, obj, namespaced=True, name_check=name_is_label)
     _service(errs, obj, None)
     return errs
 

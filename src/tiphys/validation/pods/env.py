@@ -103,7 +103,7 @@ def from_sources(errs: Errors, items: list[Object], path: str) -> None:
             if not name:
                 errs.append(field.required(f"{at}.{key}.name"))
             else:
-                invalid_all(errs, f"{at}.{key}.name", name, name_is_subdomain(name, True))
+                invalid_all(errs, f"{at}.{key}.name", name, name_is_subdomain(name, prefix=True))
         if count == 0:
             errs.append(field.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif count > 1:

@@ -30,7 +30,7 @@ def affinity(errs: Errors, rules: Object, path: str, options: PodOptions) -> Non
         for i, term in enumerate(node.get(_PREFERRED) or ()):
             at = f"{path}.nodeAffinity.{_PREFERRED}[{i}]"
             _weight(errs, term, at)
-            node_selector_term(errs, term.get("preference") or {}, f"{at}.preference", True)
+            node_selector_term(errs, term.get("preference") or {}, f"{at}.preference", allow_bad_values=True)
     for key in ("podAffinity", "podAntiAffinity"):
         part = rules.get(key) or {}
         for i, term in enumerate(part.get(_REQUIRED) or ()):

@@ -63,7 +63,7 @@ def validate_pod(obj: Object) -> Errors:
 
 
 def pod_metadata_and_spec(errs: Errors, obj: Object, options: PodOptions) -> None:
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     meta, spec = meta_of(obj), obj.get("spec") or {}
     if meta.get("annotations"):
         pod_annotations(errs, meta["annotations"], spec, "metadata.annotations", options)

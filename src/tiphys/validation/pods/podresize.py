@@ -22,7 +22,7 @@ _KINDS = ("containers", "initContainers")
 def validate_pod_resize(new: Object, old: Object) -> Errors:
     errs: Errors = []
     validate_meta_update(errs, new, old)
-    pod_metadata_and_spec(errs, new, waivers(old, True))
+    pod_metadata_and_spec(errs, new, waivers(old, is_pod=True))
     after, before = new.get("spec") or {}, old.get("spec") or {}
     if MIRROR in (meta_of(old).get("annotations") or {}):
         return [field.forbidden("[]", "static pods cannot be resized")]

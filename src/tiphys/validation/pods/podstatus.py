@@ -32,7 +32,7 @@ _COUNT = "must be a non-negative integer"
 
 def validate_pod_status_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
-    options: PodOptions = waivers(old, True)
+    options: PodOptions = waivers(old, is_pod=True)
     validate_meta_update(errs, new, old)
     annotation_updates(errs, new, old, options)
     after, before = new.get("status") or {}, old.get("status") or {}

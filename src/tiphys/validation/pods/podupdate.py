@@ -40,7 +40,7 @@ _UPDATABLE = ",".join(
 
 def validate_pod_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
-    options = waivers(old, True)
+    options = waivers(old, is_pod=True)
     validate_meta_update(errs, new, old)
     pod_metadata_and_spec(errs, new, options)
     annotation_updates(errs, new, old, options)
@@ -197,7 +197,7 @@ def _only_added(new: Object, old: Object) -> bool:
 def validate_ephemeral_containers_update(new: Object, old: Object) -> Errors:
     """The ``ephemeralcontainers`` subresource: they can be added, and are never changed or removed."""
     errs: Errors = []
-    options = waivers(old, True)
+    options = waivers(old, is_pod=True)
     validate_meta_update(errs, new, old)
     pod_metadata_and_spec(errs, new, options)
     annotation_updates(errs, new, old, options)

@@ -49,14 +49,14 @@ Requests = Mapping[str, frozenset[str]]
 
 def validate_claim(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     _devices(errs, (obj.get("spec") or {}).get("devices") or {}, "spec.devices")
     return errs
 
 
 def validate_claim_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, new, True)
+    validate_meta(errs, new, namespaced=True)
     validate_meta_update(errs, new, old)
     if not equal(new.get("spec") or {}, old.get("spec") or {}):
         shown = internal_value("ResourceClaimSpec", new.get("spec") or {})
@@ -66,7 +66,7 @@ def validate_claim_update(new: Object, old: Object) -> Errors:
 
 def validate_claim_template(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, True)
+    validate_meta(errs, obj, namespaced=True)
     spec = obj.get("spec") or {}
     template_meta(errs, spec.get("metadata"), "spec.metadata")
     _devices(errs, (spec.get("spec") or {}).get("devices") or {}, "spec.spec.devices")
@@ -87,14 +87,14 @@ def validate_claim_template_update(new: Object, old: Object) -> Errors:
 
 def validate_device_class(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta_named(errs, obj, False, subdomain)
+    validate_meta_named(errs, obj, namespaced=False, check=subdomain)
     _class_spec(errs, obj.get("spec") or {}, {})
     return errs
 
 
 def validate_device_class_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
-    validate_meta_named(errs, new, False, subdomain)
+    validate_meta_named(errs, new, namespaced=False, check=subdomain)
     validate_meta_update(errs, new, old)
     _class_spec(errs, new.get("spec") or {}, old.get("spec") or {})
     return errs

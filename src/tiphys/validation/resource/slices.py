@@ -60,7 +60,7 @@ _LISTS = ("bools", "ints", "strings", "versions")
 
 def validate_slice(obj: Object) -> Errors:
     errs: Errors = []
-    validate_meta(errs, obj, False)
+    validate_meta(errs, obj, namespaced=False)
     _spec(errs, obj.get("spec") or {}, None)
     return errs
 

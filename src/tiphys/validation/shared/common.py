@@ -7,8 +7,8 @@ what it looks at as text. The paths of single fields are put together only when 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from tiphys.api import fielderrors as field
 from tiphys.api.fielderrors import FieldError
@@ -201,8 +201,10 @@ def conditions(errs: Errors, items: list[Object] | None, path: str) -> None:
         condition(errs, entry, f"{path}[{i}]")
 
 
-NameCheck = Callable[[str, bool], list[str]]
-"""Checks a name; the second argument says that it is a prefix, to which more will be appended."""
+class NameCheck(Protocol):
+    """Checks a name, or (``prefix``) the first part of one, to which more will be appended. Returns what is wrong."""
+
+    def __call__(self, name: str, *, prefix: bool) -> list[str]: ...
 
 
 def _unprefixed(name: str, prefix: bool) -> str:

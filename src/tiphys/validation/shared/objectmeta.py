@@ -48,11 +48,11 @@ def validate_meta(
     meta = meta_of(obj)
     prefix, name = meta.get("generateName"), meta.get("name")
     if prefix:
-        invalid_all(errs, f"{path}.generateName", prefix, name_check(prefix, True))
+        invalid_all(errs, f"{path}.generateName", prefix, name_check(prefix, prefix=True))
     if not name:
         errs.append(field.required(f"{path}.name", "name or generateName is required"))
     else:
-        invalid_all(errs, f"{path}.name", name, name_check(name, False))
+        invalid_all(errs, f"{path}.name", name, name_check(name, prefix=False))
     _common(errs, meta, namespaced, path)
     if core:
         kube_finalizers(errs, meta, path)

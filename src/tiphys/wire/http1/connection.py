@@ -316,12 +316,14 @@ class Http1Connection(asyncio.Protocol):
         """Answer once all before it is answered, then end the connection."""
         self._stage = Stage.REFUSED
         answer = Response(status, {"Content-Type": "text/plain; charset=utf-8"}, message.encode())
-        self._queue.append(Exchange(Request("GET", ""), False, False, Mode.REFUSED, answer))
+        self._queue.append(
+            Exchange(Request("GET", ""), keep_alive=False, http10=False, mode=Mode.REFUSED, refusal=answer)
+        )
 
     def _oversized(self) -> None:
         self._stage = Stage.REFUSED
         self._body = b""
-        self._queue.append(Exchange(self._request(b""), False, self._http10, Mode.OVERSIZED))
+        self._queue.append(Exchange(self._request(b""), keep_alive=False, http10=self._http10, mode=Mode.OVERSIZED))
         raise HttpParserError("body too large")
 
     # -- serving
@@ -463,7 +465,7 @@ class Http1Connection(asyncio.Protocol):
         request = exchange.request
         if exchange.mode is not Mode.UPGRADE:
             log.error("%s %s: an Upgrade answers a request that did not ask for it", request.method, request.path)
-            self._send(exchange, Response(500), b"", False)
+            self._send(exchange, Response(500), b"", keep_alive=False)
             return
         headers = {"Connection": "Upgrade", **response.headers}
         self._flush_now()

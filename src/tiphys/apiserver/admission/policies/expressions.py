@@ -178,7 +178,7 @@ class PolicyExpressions:
         ]
 
     def compile(self, text: str, use: Use, authorizer: bool = True) -> CompiledText:
-        return compile_expression(Expression(text, use, self.has_params, authorizer, True, self._scope))
+        return compile_expression(Expression(text, use, self.has_params, authorizer, stored=True, scope=self._scope))
 
     def evaluation(self, given: Input, with_authorizer: bool, budget: int = BUDGET) -> Evaluation:
         return Evaluation(self.variables, given.variables(with_authorizer), budget)

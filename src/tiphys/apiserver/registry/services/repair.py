@@ -87,7 +87,7 @@ async def _claim(strategy: ServiceStrategy, address: str, meta: Object) -> None:
     if pool is None:
         return
     try:
-        await pool.take(address, meta["namespace"], meta["name"], False)
+        await pool.take(address, meta["namespace"], meta["name"], dry_run=False)
     except (AddressTaken, OutOfRange):
         return  # another server has repaired it, or it is of a range that has since been given up
 

@@ -85,7 +85,7 @@ class ServiceStrategy(Strategy):
             if needs_health_port(obj):
                 await self._take_health_port(obj, allocation)
         except errors.StatusError:
-            await allocation.finish(False)
+            await allocation.finish(done=False)
             raise
         return allocation.finish
 
@@ -111,7 +111,7 @@ class ServiceStrategy(Strategy):
             await self._update_addresses(new, old, allocation)
             await self._update_ports(new, old, allocation)
         except errors.StatusError:
-            await allocation.finish(False)
+            await allocation.finish(done=False)
             raise
         return allocation.finish
 

@@ -96,7 +96,7 @@ class EndpointSliceController:
         """Pods that were left out for want of their node can be endpoints now."""
         for pod in self._pods.store.list():
             if (pod["spec"].get("nodeName") or "") == name_of(node):
-                common.PodsOfServices(self._services, self._queue).added(pod, False)
+                common.PodsOfServices(self._services, self._queue).added(pod, initial=False)
 
     # Reconciling
 
