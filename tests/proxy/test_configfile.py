@@ -67,7 +67,7 @@ def test_flags() -> None:
 
 
 def test_every_flag_of_the_original_is_known_or_refused() -> None:
-    with pytest.raises(SystemExit, match="flag --ipvs-scheduler of the original is not supported"):
+    with pytest.raises(SystemExit, match="upstream's flag --ipvs-scheduler is not supported"):
         main(["--ipvs-scheduler=rr"])
     with pytest.raises(SystemExit, match="unknown flag"):
         main(["--nope"])

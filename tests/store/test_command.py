@@ -74,8 +74,8 @@ def test_tls_with_etcds_own_client(tmp_path: Path, certificates: dict[str, Path]
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--wal-dir=/x"], "--wal-dir of the original is not supported"),
-        (["--auto-tls"], "--auto-tls of the original is not supported"),
+        (["--wal-dir=/x"], "flag --wal-dir is not supported"),
+        (["--auto-tls"], "--auto-tls is not supported"),
         (["--nonsense"], "unknown flag or argument: --nonsense"),
         (["--initial-cluster=a=http://1,b=http://2"], "must name this member"),
         (["--initial-cluster-state=existing"], "with the value 'new' only"),

@@ -19,6 +19,6 @@ def definitions() -> dict[str, Any]:
 
 
 def description(definition: str, name: str) -> str:
-    """The description of a definition's field, empty where it has none."""
+    """The description of a definition's field, empty if it has none."""
     text: str = definitions().get(definition, {}).get("properties", {}).get(name, {}).get("description", "")
     return text

@@ -124,7 +124,7 @@ def verify(token: str, keys: dict[str, PublicKey]) -> Claims:
 
 
 def unverified_claims(token: str) -> Claims:
-    """Raises ``BadToken`` where the text is no token at all."""
+    """Raises ``BadToken`` if the text is no token at all."""
     return _parse(token)[1]
 
 

@@ -104,7 +104,7 @@ class CallCost:
 SizeOf = Callable[[list[str]], Range | None]
 """The size of what is at a path that starts with a variable."""
 CallCoster = Callable[["Estimator", str, str, Operand | None, Sequence[Operand]], CallCost | None]
-"""By function and overload; None where the common rules apply."""
+"""By function and overload; None if the common rules apply."""
 
 
 @dataclass

@@ -64,7 +64,7 @@ class Overload:
     result: Type
     is_member: bool
     run: Run | None
-    """Takes the arguments' values; None where the evaluator knows the function itself."""
+    """Takes the arguments' values; None if the evaluator knows the function itself."""
     params: frozenset[str]
 
 

@@ -22,7 +22,7 @@ _SELF_TYPE = "selfType0"
 
 @dataclass(slots=True)
 class CompiledRule:
-    """A rule and its message; the texts say what is wrong with them, and are empty where nothing is."""
+    """A rule and its message; the texts say what is wrong with them, and are empty if nothing is."""
 
     rule: Compiled | None = None
     error: str = ""

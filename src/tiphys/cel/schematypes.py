@@ -24,7 +24,7 @@ _METADATA: Schema = {"type": "object", "properties": {"name": _STRING, "generate
 
 
 def decl_type(schema: Schema, is_resource: bool) -> DeclType | None:
-    """None where the schema says no type. A resource has at least a kind, a version and some metadata."""
+    """None if the schema says no type. A resource has at least a kind, a version and some metadata."""
     if schema.get(_INT_OR_STRING):
         limit = schema.get("maxLength")
         return replace(decltypes.DYN, max_elements=_MAX_TEXT if limit is None else max(limit, 0) * 4)

@@ -43,7 +43,7 @@ _LOOSE_DURATION = re.compile(r"(\d+)\s*([A-Za-zµ]+)")
 
 
 def converter(schema: Mapping[str, Any]) -> Convert | None:
-    """None where values are used as they are."""
+    """None if values are used as they are."""
     match schema.get("type"):
         case "object":
             return _object(schema)

@@ -165,8 +165,8 @@ async def _wait_reachable(host: str, port: int) -> None:
 async def _scheduled_times(client: Client) -> dict[str, float]:
     """When the scheduler said that it had placed each pod, in Unix seconds, by the pod's name."""
     events = await client.list(EVENTS, NAMESPACE, field_selector="reason=Scheduled")
-    found = {}
+    times = {}
     for event in events["items"]:
         if moment := event.get("eventTime"):
-            found[event["regarding"]["name"]] = datetime.fromisoformat(moment).timestamp()
-    return found
+            times[event["regarding"]["name"]] = datetime.fromisoformat(moment).timestamp()
+    return times

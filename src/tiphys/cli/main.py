@@ -62,7 +62,7 @@ def usage() -> str:
 
     return (
         f"tiphys {__version__}: Kubernetes {KUBERNETES_VERSION}, whole, in Python\n\n"
-        f"usage: tiphys COMMAND [flags]      (tiphys COMMAND --help tells its flags)\n\n"
+        f"usage: tiphys COMMAND [flags]      (tiphys COMMAND --help lists its flags)\n\n"
         f"cluster:\n{table(COMMANDS)}\n\ncomponents:\n{table(COMPONENTS)}"
     )
 

@@ -19,7 +19,7 @@ def parser(name: str, description: str) -> CommandParser:
 
 
 def existing_cluster(data_dir: Path) -> Settings:
-    """The settings of the cluster in ``data_dir``; ends the command where there is none."""
+    """The settings of the cluster in ``data_dir``; ends the command if none exists."""
     try:
         settings = Settings.load(data_dir.absolute())
     except SettingsError as error:

@@ -18,16 +18,16 @@ from tiphys.cluster.settings import Settings
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 0 where every component runs and the node is ready, 1 where not, 3 where nothing runs."""
+    """Exit status 0 if every component runs and the node is ready, 1 where not, 3 where nothing runs."""
     options = parser("status", "Show the cluster's processes and its node.")
     options.add_argument("-o", "--output", choices=("text", "json"), default="text")
     arguments = options.parse_args(argv)
     settings = existing_cluster(arguments.data_dir)
-    found = status(settings)
-    print(json.dumps(found, indent=2) if arguments.output == "json" else render(found))
-    if not found["running"]:
+    state = status(settings)
+    print(json.dumps(state, indent=2) if arguments.output == "json" else render(state))
+    if not state["running"]:
         return 3
-    return 0 if found["ready"] else 1
+    return 0 if state["ready"] else 1
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -52,21 +52,21 @@ def status(settings: Settings) -> dict[str, Any]:
     }
 
 
-def render(found: dict[str, Any]) -> str:
-    if not found["running"]:
-        return f"The cluster in {found['dataDir']} is not running; start it with `tiphys up`."
+def render(state: dict[str, Any]) -> str:
+    if not state["running"]:
+        return f"The cluster in {state['dataDir']} is not running; start it with `tiphys up`."
     rows = [
         (name, _state(c), c["pid"] or "-", c["restarts"], f"{c['memoryKiB'] // 1024}Mi", c["lastExit"] or "-")
-        for name, c in found["components"].items()
+        for name, c in state["components"].items()
     ]
     return (
-        f"server:      {found['server']}\nkubeconfig:  {found['kubeconfig']}\nnode:        {found['node']}\n\n"
+        f"server:      {state['server']}\nkubeconfig:  {state['kubeconfig']}\nnode:        {state['node']}\n\n"
         + table(("COMPONENT", "STATE", "PID", "RESTARTS", "MEMORY", "LAST EXIT"), rows)
     )
 
 
 def proportional_memory(pid: int) -> int:
-    """A process's memory in KiB, each page that is shared counted in parts (PSS); 0 where it is gone."""
+    """A process's memory in KiB, each page that is shared counted in parts (PSS); 0 if it is gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

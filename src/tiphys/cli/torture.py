@@ -124,7 +124,7 @@ async def _faults(client: Client, settings: Settings, ledger: Ledger) -> list[st
 async def _rest(look: Callable[[], Awaitable[list[str]]]) -> list[str]:
     """Look until there is no fault; those of the last look, when it takes too long."""
     deadline = time.monotonic() + REST_SECONDS
-    told = time.monotonic() + TELL_SECONDS
+    message = time.monotonic() + TELL_SECONDS
     while True:
         try:
             faults = await look()
@@ -132,9 +132,9 @@ async def _rest(look: Callable[[], Awaitable[list[str]]]) -> list[str]:
             faults = [f"the cluster does not answer: {error}"]
         if not faults or time.monotonic() > deadline:
             return faults
-        if time.monotonic() > told:
+        if time.monotonic() > message:
             Console().say(f"    not at rest yet: {'; '.join(faults[:5])}")
-            told += TELL_SECONDS
+            message += TELL_SECONDS
         await asyncio.sleep(POLL_SECONDS)
 
 

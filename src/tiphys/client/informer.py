@@ -1,4 +1,4 @@
-"""Informers: a local, indexed copy of a resource that follows the API server, and tells handlers of every change.
+"""Informers: a local, indexed copy of a resource that follows the API server, and notifies handlers of every change.
 
 The reflector lists, then watches from the list's resource version; where the watch ends it watches on from the last
 version that it saw, and where that version is gone (410) it lists again. Source: client-go's tools/cache, and
@@ -39,7 +39,7 @@ def without_managed_fields(obj: Object) -> Object:
 
 
 class Handler(Protocol):
-    """Told of each change, in order, in the event loop. It must not block, and must not change the objects."""
+    """Notified of each change, in order, in the event loop. It must not block, and must not change the objects."""
 
     def added(self, obj: Object, initial: bool) -> None: ...
 
@@ -179,8 +179,8 @@ class Informer:
         self.store.add_index(name, keys)
 
     def add_handler(self, handler: Handler) -> None:
-        """Tell ``handler`` of every change from now on, and first of what is there. What it raises is logged; the other
-        handlers are told all the same."""
+        """Notify ``handler`` of each object in the store, then of every change. What it raises is logged; the other
+        handlers are notified all the same."""
         self._handlers.append(handler)
         for obj in self.store.list():
             contain(f"a handler of {self.resource.plural}", handler.added, obj, initial=True)

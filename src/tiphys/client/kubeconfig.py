@@ -52,7 +52,7 @@ async def connected(path: Path, user_agent: str) -> AsyncIterator[Client]:
 
 
 def authority_from_file(path: Path) -> bytes:
-    """The certificates that the current context's cluster is checked by, PEM; empty where the file has none.
+    """The certificates that the current context's cluster is checked by, PEM; empty if the file has none.
 
     Raises ``KubeconfigError``.
     """

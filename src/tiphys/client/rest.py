@@ -141,7 +141,7 @@ class Client:
     async def apply(
         self, resource: ResourcePath, obj: Object, field_manager: str, *, force: bool = False, subresource: str = ""
     ) -> Object:
-        """Server-side apply; raises ``Conflict`` where another manager owns a field and ``force`` is off."""
+        """Server-side apply; raises ``Conflict`` if another manager owns a field and ``force`` is off."""
         meta = obj["metadata"]
         asked = {"fieldManager": field_manager} | ({"force": "true"} if force else {})
         path = resource.path(meta.get("namespace", ""), meta["name"], subresource)
@@ -189,7 +189,7 @@ class Client:
         timeout: float | None = None,
         params: Params = NONE,
     ) -> AsyncIterator[WatchEvent]:
-        """Events in order until the server ends the watch. Raises ``Gone`` where the version is too old.
+        """Events in order until the server ends the watch. Raises ``Gone`` if the version is too old.
 
         ``timeout`` in seconds asks the server to end the watch after it. ``initial_events`` streams what exists first,
         and then a bookmark with the annotation ``k8s.io/initial-events-end``.
@@ -257,8 +257,8 @@ class Client:
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
-    found = {"labelSelector": labels} if labels else {}
-    return found | ({"fieldSelector": fields} if fields else {})
+    selectors = {"labelSelector": labels} if labels else {}
+    return selectors | ({"fieldSelector": fields} if fields else {})
 
 
 async def _lines(response: ClientResponse) -> AsyncIterator[bytes]:

@@ -289,7 +289,7 @@ class Containerd:
         await self.wait_ready(timeout)
 
     async def wait_ready(self, timeout: float = 30) -> None:
-        """Wait until the socket takes connections. Raises ``ContainerdError`` where containerd ends or stays silent."""
+        """Wait until the socket takes connections. Raises ``ContainerdError`` if containerd ends or stays silent."""
         deadline = asyncio.get_running_loop().time() + timeout
         while not await _accepts(self.config.socket):
             if self.process is not None and self.process.returncode is not None:

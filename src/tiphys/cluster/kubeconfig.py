@@ -69,7 +69,7 @@ def dump(config: Config) -> bytes:
 
 
 def load(path: Path) -> Config:
-    """The kubeconfig in a file. Raises ``ValueError`` where the file is none."""
+    """The kubeconfig in a file. Raises ``ValueError`` if the file is none."""
     config = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
     if config is None:
         return {"apiVersion": "v1", "kind": "Config"}
@@ -147,10 +147,10 @@ def _current(path: Path, settings: Settings, authority: Authority, now: datetime
 
 
 def _entry(config: Config, part: str, name: str) -> Config:
-    found = next((e for e in config.get(part) or [] if e["name"] == name), None)
-    if found is None:
+    entry = next((e for e in config.get(part) or [] if e["name"] == name), None)
+    if entry is None:
         raise KeyError(f"{part}: there is no entry {name!r}")
-    return dict(found)
+    return dict(entry)
 
 
 def _b64(data: bytes) -> str:

@@ -29,7 +29,7 @@ class StillRunning(Exception):
 
 
 def supervisor_pid(settings: Settings) -> int:
-    """The process id of the supervisor that holds the lock; 0 where none does."""
+    """The process id of the supervisor that holds the lock; 0 if none does."""
     try:
         with settings.lock_file.open("r") as file:
             try:
@@ -59,19 +59,19 @@ def hold_lock(settings: Settings) -> int:
 
 
 class Failed(Exception):
-    """Work in a process of its own failed; it has said why on standard error."""
+    """Work in its own process failed; it has said why on standard error."""
 
 
 @contextlib.contextmanager
 def beside(work: Callable[[], None]) -> Iterator[None]:
-    """Do ``work`` in a process of its own beside the block, and await it at its end. Raises ``Failed``."""
+    """Do ``work`` in its own process beside the block, and await it at its end. Raises ``Failed``."""
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             work()
             status = 0
-        except BaseException:  # noqa: BLE001 - the end of a process: whatever ended it is told
+        except BaseException:  # noqa: BLE001 - the end of a process: whatever ended it is reported
             traceback.print_exc()
         finally:
             sys.stderr.flush()

@@ -23,7 +23,7 @@ _TASKS = "io.containerd.runtime.v2.task"
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What tells our processes from others': where bundles are, and how the cgroups of our pods are called."""
+    """What distinguishes our processes from others': where bundles are, and the names of our pods' cgroups."""
 
     bundles: Path
     owners: frozenset[str]

@@ -110,7 +110,7 @@ class Settings:
 
     @classmethod
     def load(cls, data_dir: Path) -> Settings | None:
-        """The settings of the cluster in ``data_dir``, or None where there is none."""
+        """The settings of the cluster in ``data_dir``, or None if none exists."""
         try:
             text = cls._file(data_dir).read_text()
         except FileNotFoundError:

@@ -76,7 +76,7 @@ class Program:
     run: Callable[[Ready], None]
     needs: tuple[str, ...] = ()
     before_stop: Callable[[], None] | None = None
-    """Run to its end, in a process of its own, before the program is told to end; not where it is killed."""
+    """Run to its end, in its own process, before the program gets SIGTERM; skipped if it is killed."""
 
 
 @dataclass(slots=True)

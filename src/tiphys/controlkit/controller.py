@@ -1,7 +1,7 @@
 """``Controller``: event source → key → queue → reconcile.
 
 A controller watches resources through informers; each change is mapped to the keys of what must be looked at again,
-and the reconcile function brings one key's state nearer to what is wanted, reading the state anew. It may fail: the
+and the reconcile function brings one key's state nearer to what is wanted, reading the state again. It may fail: the
 key comes back later, with back-off. Source: https://kubernetes.io/docs/concepts/architecture/controller/
 """
 

@@ -48,15 +48,15 @@ async def discover(client: Client, *, every_version: bool = False) -> Discovered
 
     ``every_version`` also gives the versions that are not preferred.
     """
-    found: list[ServedResource] = []
+    resources: list[ServedResource] = []
     failures: dict[str, str] = {}
     for root in ("/api", "/apis"):
         answer = await _get(client, root, _AGGREGATED)
         if answer.get("kind") == "APIGroupDiscoveryList":
-            _read_aggregated(answer, found, failures, every_version)
+            _read_aggregated(answer, resources, failures, every_version)
         else:
-            await _ask_each(client, root, answer, found, failures, every_version)
-    return Discovered(tuple(found), failures)
+            await _ask_each(client, root, answer, resources, failures, every_version)
+    return Discovered(tuple(resources), failures)
 
 
 async def _get(client: Client, path: str, accept: str = "application/json") -> Object:
@@ -66,7 +66,7 @@ async def _get(client: Client, path: str, accept: str = "application/json") -> O
 
 
 def _read_aggregated(
-    answer: Object, found: list[ServedResource], failures: dict[str, str], every_version: bool
+    answer: Object, resources: list[ServedResource], failures: dict[str, str], every_version: bool
 ) -> None:
     for group in answer.get("items") or ():
         name = group["metadata"].get("name") or ""
@@ -82,14 +82,14 @@ def _read_aggregated(
                 taken.add(plural)
                 path = ResourcePath(name, version["version"], plural, resource.get("scope") == "Namespaced")
                 kind = (resource.get("responseKind") or {}).get("kind") or ""
-                found.append(ServedResource(path, kind, frozenset(resource.get("verbs") or ())))
+                resources.append(ServedResource(path, kind, frozenset(resource.get("verbs") or ())))
 
 
 async def _ask_each(
     client: Client,
     root: str,
     answer: Object,
-    found: list[ServedResource],
+    resources: list[ServedResource],
     failures: dict[str, str],
     every_version: bool,
 ) -> None:
@@ -112,4 +112,4 @@ async def _ask_each(
                     continue
                 taken.add(plural)
                 path = ResourcePath(group, version, plural, bool(resource.get("namespaced")))
-                found.append(ServedResource(path, resource["kind"], frozenset(resource.get("verbs") or ())))
+                resources.append(ServedResource(path, resource["kind"], frozenset(resource.get("verbs") or ())))

@@ -1,7 +1,7 @@
-"""``EventRecorder``: tells users what happens to their objects, as Event objects.
+"""``EventRecorder``: reports to users what happens to their objects, as Event objects.
 
 ``event`` only notes what happened and never waits; ``run`` writes, and drops what comes while a thousand wait. Events
-are written as v1 by most components and as events.k8s.io/v1 by the scheduler, as with the originals. Source:
+are written as v1 by most components and as events.k8s.io/v1 by the scheduler, as with upstream's. Source:
 https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
 """
 
@@ -99,7 +99,7 @@ def reference(obj: Object) -> Object:
     if "metadata" not in obj:
         return dict(obj)
     meta = obj["metadata"]
-    found = {
+    fields = {
         "kind": obj.get("kind"),
         "namespace": meta.get("namespace"),
         "name": meta.get("name"),
@@ -107,7 +107,7 @@ def reference(obj: Object) -> Object:
         "apiVersion": obj.get("apiVersion"),
         "resourceVersion": meta.get("resourceVersion"),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in fields.items() if value}
 
 
 class _CoreFormat:
@@ -266,7 +266,7 @@ class _Writer:
             try:
                 await self._client.patch(resource, record.happening.name, format.patch(record), namespace)
             except errors.NotFound:
-                log.debug("event %s is gone; writing it anew", record.happening.name)
+                log.debug("event %s was deleted; writing it again", record.happening.name)
             else:
                 return
         await self._client.create(resource, format.create(record, namespace), namespace=namespace)

@@ -71,7 +71,7 @@ class LeaderElector:
 
     @property
     def leader(self) -> str:
-        """Who held the Lease when it was last seen; empty where nobody did."""
+        """Who held the Lease when it was last seen; empty if nobody did."""
         return str(((self._observed or {}).get("spec") or {}).get("holderIdentity") or "")
 
     @property

@@ -66,7 +66,7 @@ class PodControl:
         return created
 
     async def delete(self, namespace: str, name: str, owner: Object) -> None:
-        """Raises ``NotFound`` where the pod is gone already."""
+        """Raises ``NotFound`` if the pod is gone already."""
         try:
             await self._client.delete(PODS, name, namespace)
         except errors.NotFound:

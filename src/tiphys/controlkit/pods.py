@@ -50,10 +50,10 @@ def is_terminating(pod: Object) -> bool:
 
 
 def ready_since(pod: Object) -> float | None:
-    found = condition(pod, "Ready")
-    if found is None or found.get("status") != "True":
+    ready = condition(pod, "Ready")
+    if ready is None or ready.get("status") != "True":
         return None
-    return parse_time(found.get("lastTransitionTime"))
+    return parse_time(ready.get("lastTransitionTime"))
 
 
 def is_available(pod: Object, min_ready_seconds: int, now: float) -> bool:
@@ -65,7 +65,7 @@ def is_available(pod: Object, min_ready_seconds: int, now: float) -> bool:
 
 
 def next_availability_check(pods: Iterable[Object], min_ready_seconds: int, now: float) -> float | None:
-    """Seconds until the next of the ready pods becomes available; None where none will by waiting."""
+    """Seconds until the next of the ready pods becomes available; None if none will by waiting."""
     waits = [since + min_ready_seconds - now for pod in pods if (since := ready_since(pod)) is not None]
     return min((wait for wait in waits if wait > 0), default=None) if min_ready_seconds > 0 else None
 

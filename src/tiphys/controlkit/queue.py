@@ -22,7 +22,7 @@ class QueueShutDown(Exception):
 
 
 class QueueObserver(Protocol):
-    """Told what happens to keys; for metrics."""
+    """Observes what happens to keys; for metrics."""
 
     def added(self, depth: int) -> None: ...
 
@@ -124,7 +124,7 @@ class WorkQueue(Generic[K]):
         self.add_after(key, self._limiter.when(key))
 
     def forget(self, key: K) -> None:
-        """The key succeeded, or is given up: its back-off starts anew."""
+        """The key succeeded, or is given up: its back-off starts over."""
         self._limiter.forget(key)
 
     def failures(self, key: K) -> int:

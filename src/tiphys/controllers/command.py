@@ -60,7 +60,7 @@ log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-inf
 logging-format vmodule master unsupported-kube-api-over-localhost
 """
 UNSUPPORTED = frozenset(_UNSUPPORTED.split())
-"""Flags of the original that are refused by name."""
+"""Upstream's flags that are refused by name."""
 
 _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("concurrent-deployment-syncs", "concurrent_deployment_syncs", int),
@@ -235,13 +235,13 @@ def _read(flag: str, path: Path | None) -> bytes:
 
 
 def _networks(flag: str, text: str) -> tuple[str, ...]:
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    for part in found:
+    networks = tuple(part.strip() for part in text.split(",") if part.strip())
+    for part in networks:
         try:
             ipaddress.ip_network(part)
         except ValueError as error:
             raise CannotStart(f"--{flag}: {error}") from error
-    return found
+    return networks
 
 
 async def run(

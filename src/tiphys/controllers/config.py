@@ -1,4 +1,4 @@
-"""What the controller manager can be told; the defaults are those of kube-controller-manager v1.36.
+"""Controller manager settings, with the defaults of kube-controller-manager v1.36.
 
 Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/
 """

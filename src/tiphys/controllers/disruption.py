@@ -129,13 +129,13 @@ def budget_status(budget: Object, wanted: Expected, healthy: int, gone: dict[str
 
 
 def stale_condition_in(pod: Object, now: float) -> float | None:
-    """Seconds until a DisruptionTarget condition of a pod that stays is to be taken back; None where there is none."""
-    found = condition(pod, "DisruptionTarget")
-    if found is None or found["status"] != "True" or found.get("reason") == "TerminationByKubelet":
+    """Seconds until a DisruptionTarget condition of a pod that stays is to be taken back; None if none exists."""
+    disruption = condition(pod, "DisruptionTarget")
+    if disruption is None or disruption["status"] != "True" or disruption.get("reason") == "TerminationByKubelet":
         return None
     if is_deleting(pod) or podkit.is_finished(pod):
         return None
-    return max((parse_time(found.get("lastTransitionTime")) or 0.0) + STALE_CONDITION_TIMEOUT - now, 0.0)
+    return max((parse_time(disruption.get("lastTransitionTime")) or 0.0) + STALE_CONDITION_TIMEOUT - now, 0.0)
 
 
 class DisruptionController:
@@ -168,16 +168,16 @@ class DisruptionController:
 
     def _budgets_of(self, pod: Object) -> list[str]:
         labels = labels_of(pod)
-        found = [
+        keys = [
             key_of(budget)
             for budget in self._budgets.store.list(namespace_of(pod))
             if label_selector(budget["spec"].get("selector"))(labels)
         ]
-        if len(found) > 1:
-            which, first = f'Pod "{namespace_of(pod)}"/"{name_of(pod)}"', split_key(found[0])[1]
+        if len(keys) > 1:
+            which, first = f'Pod "{namespace_of(pod)}"/"{name_of(pod)}"', split_key(keys[0])[1]
             message = f'{which} matches multiple PodDisruptionBudgets.  Chose "{first}" arbitrarily.'
             self._recorder.event(pod, "Warning", "MultiplePodDisruptionBudgets", message)
-        return found
+        return keys
 
     def _scaled(self, old: Object, new: Object) -> None:
         """What a relative budget is relative to may have changed."""
@@ -273,12 +273,12 @@ class DisruptionController:
             "ReplicationController": self._replication_controller,
         }
         finder = finders.get(reference["kind"])
-        found = await finder(namespace, reference) if finder is not None else None
-        if found is None:
-            found = await self._scale_subresource(namespace, reference)
-        if found is None:
+        scale = await finder(namespace, reference) if finder is not None else None
+        if scale is None:
+            scale = await self._scale_subresource(namespace, reference)
+        if scale is None:
             raise NoController(f'found no controllers for pod "{name_of(pod)}"')
-        return found
+        return scale
 
     async def _replica_set(self, namespace: str, reference: Object) -> tuple[str, int] | None:
         rs = _same(self._replica_sets, namespace, reference)
@@ -319,21 +319,21 @@ class DisruptionController:
         if wait > 0:
             return Result(after=wait)
         wanted = copy(pod)
-        found = condition(wanted, "DisruptionTarget")
-        assert found is not None
+        disruption = condition(wanted, "DisruptionTarget")
+        assert disruption is not None
         time = timestamp(self._clock.now())
         replaced: Object = {"type": "DisruptionTarget", "status": "False", "lastTransitionTime": time}
-        if generation_of(pod) and "observedGeneration" in found:
+        if generation_of(pod) and "observedGeneration" in disruption:
             replaced["observedGeneration"] = generation_of(pod)
-        found.clear()
-        found.update(replaced)
+        disruption.clear()
+        disruption.update(replaced)
         await self._client.update_status(PODS, wanted)
         return None
 
 
 def _same(informer: Informer, namespace: str, reference: Object) -> Object | None:
-    found = informer.store.get(namespace, reference["name"])
-    return found if found is not None and uid_of(found) == reference["uid"] else None
+    obj = informer.store.get(namespace, reference["name"])
+    return obj if obj is not None and uid_of(obj) == reference["uid"] else None
 
 
 def _scale(owner: Object | None) -> tuple[str, int] | None:

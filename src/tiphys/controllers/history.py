@@ -34,8 +34,8 @@ def template_patch(owner: Object) -> Object:
     Its keys are sorted, as clients written in Go compare revisions byte by byte.
     """
     patch = {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
-    found: Object = orjson.loads(orjson.dumps(patch, option=orjson.OPT_SORT_KEYS))
-    return found
+    result: Object = orjson.loads(orjson.dumps(patch, option=orjson.OPT_SORT_KEYS))
+    return result
 
 
 def same_data(left: Object, right: Object) -> bool:
@@ -50,7 +50,7 @@ def _bare(data: Object) -> Object:
 
 
 def hash_of(data: Object, collision_count: int | None) -> str:
-    """As the original: FNV-32 over the patch as Go writes JSON."""
+    """As upstream: FNV-32 over the patch as Go writes JSON."""
     raw = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     for plain, escaped in ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026")):
         raw = raw.replace(plain, escaped)
@@ -85,7 +85,7 @@ def new_revision(owner: Object, kind: str, revision: int, collision_count: int |
 
 
 def in_order(revisions: Iterable[Object]) -> list[Object]:
-    return sorted(revisions, key=lambda found: (int(found.get("revision") or 0), created_at(found), name_of(found)))
+    return sorted(revisions, key=lambda rev: (int(rev.get("revision") or 0), created_at(rev), name_of(rev)))
 
 
 def applied(owner: Object, revision: Object) -> Object:

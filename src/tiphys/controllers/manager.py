@@ -50,7 +50,7 @@ def _current(word: str) -> str:
 
 
 class ControllerManager:
-    """A component: ``run`` works until it is cancelled, or raises ``LostLease`` where another one has taken over."""
+    """A component: ``run`` works until it is cancelled, or raises ``LostLease`` if another one has taken over."""
 
     def __init__(
         self,

@@ -49,8 +49,8 @@ class Victim:
 
 
 def is_ready_node(node: Object) -> bool:
-    found = condition(node, "Ready")
-    return found is not None and found.get("status") == "True"
+    ready = condition(node, "Ready")
+    return ready is not None and ready.get("status") == "True"
 
 
 def _order(pod: Object) -> tuple[bool, str, str]:
@@ -69,14 +69,14 @@ def surplus_terminated(pods: Iterable[Object], threshold: int) -> list[Victim]:
 
 def terminating_out_of_service(pods: Iterable[Object], nodes: dict[str, Object]) -> list[Victim]:
     """Pods being deleted on nodes that an administrator has declared out of service."""
-    found = []
+    victims = []
     for pod in pods:
         node = nodes.get(podkit.node_of(pod))
         if node is None or not is_deleting(pod) or is_ready_node(node):
             continue
         if any(taint["key"] == OUT_OF_SERVICE for taint in node["spec"].get("taints") or ()):
-            found.append(Victim(pod))
-    return found
+            victims.append(Victim(pod))
+    return victims
 
 
 def orphaned(pods: Iterable[Object], gone: Iterable[str]) -> list[Victim]:
@@ -96,7 +96,7 @@ def unscheduled_terminating(pods: Iterable[Object]) -> list[Victim]:
 
 
 def failed_status_patch(victim: Victim, now: float) -> Object | None:
-    """The patch that marks a pod failed before it goes, so that its owner can tell why; None where it has finished."""
+    """The patch that marks a pod failed before it is deleted, to show its owner why; None if it has finished."""
     pod = victim.pod
     if podkit.is_finished(pod):
         return None
@@ -146,7 +146,7 @@ class PodGCController:
         except errors.NotFound:
             return False
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
-            log.warning("cannot tell whether node %s exists: %s", node, error)
+            log.warning("cannot determine whether node %s exists: %s", node, error)
         return True
 
     async def _remove(self, victims: Sequence[Victim]) -> None:

@@ -87,7 +87,7 @@ def wanted_replicas(rs: Object) -> int:
 def calculate_status(
     rs: Object, active: Sequence[Object], terminating: Sequence[Object] | None, failure: Exception | None, now: float
 ) -> Object:
-    """The status to write. ``terminating`` is None where the kind does not count such pods."""
+    """The status to write. ``terminating`` is None if the kind does not count such pods."""
     labels = set_selector((rs["spec"]["template"].get("metadata") or {}).get("labels"))
     min_ready = int(rs["spec"].get("minReadySeconds") or 0)
     ready = [pod for pod in active if podkit.is_ready(pod)]
@@ -110,7 +110,7 @@ def calculate_status(
 def _conditions(rs: Object, active: int, failure: Exception | None, now: float) -> list[Object]:
     current = status_of(rs).get("conditions") or []
     if failure is None:
-        return [found for found in current if found["type"] != FAILURE]
+        return [condition for condition in current if condition["type"] != FAILURE]
     if find_condition(current, FAILURE) is not None:
         return list(current)
     reason = "FailedCreate" if active < wanted_replicas(rs) else "FailedDelete"
@@ -229,11 +229,11 @@ class ReplicaSetController:
         reference = controller_of(rs)
         if reference is None:
             return []
-        found: dict[str, Object] = {}
+        pods: dict[str, Object] = {}
         for other in self._sets.store.by_index(_OWNER_INDEX, reference["uid"]):
             matches = self._kind.selector(other)
-            found |= {uid_of(pod): pod for pod in self._pods.store.list(namespace_of(other)) if matches(labels_of(pod))}
-        return list(found.values())
+            pods |= {uid_of(pod): pod for pod in self._pods.store.list(namespace_of(other)) if matches(labels_of(pod))}
+        return list(pods.values())
 
     async def _write_status(self, rs: Object, status: Object) -> None:
         wanted = {**rs, "status": status}

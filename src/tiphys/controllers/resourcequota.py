@@ -1,7 +1,7 @@
 """The resource quota controller: counts what each namespace uses, and notices what was given back.
 
-Admission takes from a quota when something is created; this controller counts anew when something goes, when a quota is
-made or changed, and from time to time. Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
+Admission charges a quota on create; this controller counts again when something is deleted, when a quota is created
+or changed, and from time to time. Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COUNTED = frozenset(("configmaps", "replicationcontrollers", "resourcequotas", 
 
 
 def kind_of(constraint: str) -> Kind | None:
-    """The kind of object that a quota's constraint is about; None where it is not known."""
+    """The kind of object that a quota's constraint is about; None if it is not known."""
     if constraint.startswith("count/"):
         plural, _, group = constraint.removeprefix("count/").partition(".")
         return group, plural
@@ -51,10 +51,10 @@ def calculate(quota: Object, objects: Mapping[Kind, Iterable[Object]], now: floa
     """What the namespace uses of each constraint whose kind is in ``objects``."""
     hard = set(quota["spec"].get("hard") or {})
     used: dict[str, Quantity] = {}
-    for (group, plural), found in objects.items():
+    for (group, plural), counted in objects.items():
         own = {name for name in hard if kind_of(name) == (group, plural)}
         used |= {name: used.get(name, Quantity.of(0)) for name in own}
-        for obj in found:
+        for obj in counted:
             if not in_scope(quota, plural, obj):
                 continue
             for name, amount in usage_of(group, plural, obj, now).items():
@@ -85,7 +85,7 @@ class QuotaInformers:
         self._informers.clear()
 
     async def get(self, kind: Kind) -> Informer | None:
-        """None where the kind is not served."""
+        """None if the kind is not served."""
         if kind not in self._informers:
             path = await self._path(kind)
             if path is None:

@@ -1,6 +1,6 @@
 """Hashes of pod templates and other specs, as they appear in labels and names.
 
-The original hashes a dump of Go's structures, which means nothing elsewhere. Nothing depends on the value: a template
+Upstream hashes a dump of Go's structures, which means nothing elsewhere. Nothing depends on the value: a template
 is recognised by comparing it, and the hash only makes names. So ours is FNV-32a over canonical JSON, in the same
 alphabet.
 """

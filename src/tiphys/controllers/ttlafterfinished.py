@@ -24,12 +24,12 @@ from tiphys.controllers.context import ControllerContext
 
 
 def expires_at(job: Object) -> float | None:
-    """When a finished Job is to be deleted; None where it has no TTL or runs."""
+    """When a finished Job is to be deleted; None if it has no TTL or runs."""
     ttl = job["spec"].get("ttlSecondsAfterFinished")
     for type_ in ("Complete", "Failed"):
-        found = condition(job, type_)
-        if ttl is not None and found is not None and found["status"] == "True":
-            ended = parse_time(found.get("lastTransitionTime"))
+        finished = condition(job, type_)
+        if ttl is not None and finished is not None and finished["status"] == "True":
+            ended = parse_time(finished.get("lastTransitionTime"))
             return None if ended is None else ended + int(ttl)
     return None
 

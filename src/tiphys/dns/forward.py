@@ -1,6 +1,6 @@
 """Asks the node's own resolvers for names outside of the cluster.
 
-Questions are passed on as they came but for their number, which is drawn anew, and answers must match both. A server
+Questions are forwarded as received but with a new random id, and answers must match both. A server
 that does not answer in time is passed over for the next. This server and the cluster's DNS address are never asked:
 the question would go round in circles.
 """
@@ -23,12 +23,12 @@ MOST_SERVERS = 15
 
 def parse_servers(text: str) -> list[str]:
     """The addresses in a resolv.conf."""
-    found = []
+    servers = []
     for line in text.splitlines():
         words = re.split(r"[#;]", line, maxsplit=1)[0].split()
         if len(words) >= 2 and words[0] == "nameserver":
-            found.append(words[1])
-    return found
+            servers.append(words[1])
+    return servers
 
 
 def server_address(text: str) -> Server:
@@ -117,7 +117,7 @@ class _Asker(asyncio.DatagramProtocol):
 
 
 async def _ask_udp(server: Server, question: bytes) -> bytes:
-    """From a socket of its own, so that the port is random too."""
+    """From its own socket, so that the port is random too."""
     loop = asyncio.get_running_loop()
     transport, asker = await loop.create_datagram_endpoint(lambda: _Asker(question), remote_addr=server)
     try:

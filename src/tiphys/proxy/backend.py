@@ -28,7 +28,7 @@ class ProxyBackend(Protocol):
         ...
 
     async def sync(self, changes: Mapping[ServiceKey, ServiceState]) -> None:
-        """Take the changed services' new state, gone ones empty. Raises ``CommandError`` where it did not work; then
+        """Take the changed services' new state, gone ones empty. Raises ``CommandError`` if it did not work; then
         the next call, with whatever changes, puts it right."""
         ...
 

@@ -27,7 +27,7 @@ MAPS = (rules.SERVICE_IPS, rules.NODE_PORTS, rules.NO_ENDPOINT_IPS, rules.NO_END
 
 
 def table(options: Options) -> list[str]:
-    """Commands that make the table's fixed part anew, whatever was there; sets and maps come out empty.
+    """Commands that rebuild the table's fixed part, whatever was there; sets and maps are empty afterwards.
 
     The chains of services are left alone: the caller fills them in the same transaction.
     """
@@ -52,15 +52,15 @@ def _containers(options: Options) -> list[tuple[str, str, str]]:
     destination = f"{address} . inet_proto . inet_service : verdict"
     port = "inet_proto . inet_service : verdict"
     by_port = {rules.NODE_PORTS, rules.NO_ENDPOINT_NODE_PORTS}
-    found = [("map", name, port if name in by_port else destination) for name in MAPS]
-    found.append(("set", rules.CLUSTER_IPS, address))
-    found.append(("set", rules.HAIRPIN, f"{address} . {address} . inet_proto . inet_service"))
-    return found
+    containers = [("map", name, port if name in by_port else destination) for name in MAPS]
+    containers.append(("set", rules.CLUSTER_IPS, address))
+    containers.append(("set", rules.HAIRPIN, f"{address} . {address} . inet_proto . inet_service"))
+    return containers
 
 
 def _base_rules(options: Options) -> dict[str, list[str]]:
     """What each hook does, in order."""
-    found = {
+    chains = {
         "filter-prerouting-pre-dnat": ["ct state new jump firewall-check"],
         "filter-output-pre-dnat": ["ct state new jump firewall-check"],
         "filter-input": ["ct state new jump nodeport-endpoints-check", "ct state new jump service-endpoints-check"],
@@ -73,8 +73,8 @@ def _base_rules(options: Options) -> dict[str, list[str]]:
     if options.localhost_node_ports:
         # route_localnet lets packets for 127.0.0.0/8 in from the wire; only those that we redirect may use it. Answers
         # to redirected connections still carry the node's own address here, ahead of connection tracking's rewrite.
-        found["filter-prerouting-pre-dnat"].insert(0, 'iif != "lo" ip daddr 127.0.0.0/8 drop')
-    return found
+        chains["filter-prerouting-pre-dnat"].insert(0, 'iif != "lo" ip daddr 127.0.0.0/8 drop')
+    return chains
 
 
 def _chains(options: Options) -> dict[str, list[str]]:

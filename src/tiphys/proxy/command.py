@@ -26,7 +26,7 @@ oom-score-adj config-sync-period healthz-port metrics-port log-flush-frequency l
 log-json-split-stream log-text-info-buffer-size log-text-split-stream logging-format vmodule pod-cidr
 """
 UNSUPPORTED = frozenset(_UNSUPPORTED.split())
-"""Flags of the original that are refused by name."""
+"""Upstream's flags that are refused by name."""
 
 FIELD_OF_FLAG = {
     "bind_address": "bindAddress",
@@ -53,7 +53,7 @@ def _parser() -> FlagParser:
     add("--config", type=Path, help="a KubeProxyConfiguration; flags that it covers are then not looked at")
     add("--kubeconfig", default="", help="how to reach the API server")
     add("--hostname-override", help="this node's name")
-    add("--bind-address", help="this node's address, where its Node does not tell")
+    add("--bind-address", help="this node's address, if its Node does not say")
     add("--healthz-bind-address", help="where /healthz is served (default 127.0.0.1:10256); empty turns it off")
     add("--metrics-bind-address", help="where /metrics is served (default 127.0.0.1:10249); empty turns it off")
     parser.add_bool("--bind-address-hard-fail", default=False, help="end where such an address cannot be had")

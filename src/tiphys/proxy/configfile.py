@@ -92,7 +92,7 @@ class _Fields:
     def refuse_rest(self) -> None:
         for name, value in self._left.items():
             if not _says_nothing(value):
-                raise ConfigError(f"field {self._path}{name} of the original is not supported by Tiphys; remove it")
+                raise ConfigError(f"upstream's field {self._path}{name} is not supported by Tiphys; remove it")
 
 
 def _says_nothing(value: Any) -> bool:

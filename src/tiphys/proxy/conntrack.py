@@ -85,10 +85,10 @@ async def clean(family: Family, services: Iterable[ServiceState], run: Run = com
     if not wanted:
         return 0
     option = "ipv4" if family == "ip" else "ipv6"
-    found = stale(parse(await run(("conntrack", "-L", "-f", option, "-p", "udp"), "")), wanted)
-    for flow in found:
+    flows = stale(parse(await run(("conntrack", "-L", "-f", option, "-p", "udp"), "")), wanted)
+    for flow in flows:
         await run(_deletion(option, flow), "")
-    return len(found)
+    return len(flows)
 
 
 def _deletion(option: str, flow: Flow) -> tuple[str, ...]:

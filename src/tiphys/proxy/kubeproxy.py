@@ -1,7 +1,7 @@
 """The proxy as a component: follows the API, and keeps the node's packet rules in step with it.
 
 One loop does all of it: wait for a change, let a few more come, sync each family's backend, tidy up. What fails is
-tried again, and the health server tells when it is late.
+tried again, and the health server reports when it is late.
 """
 
 from __future__ import annotations
@@ -175,8 +175,8 @@ class KubeProxy:
         self._wake.set()
 
     def _service_ranges(self, family: Family) -> tuple[str, ...]:
-        found = {cidr for obj in self._ranges.store.list() for cidr in obj["spec"].get("cidrs") or ()}
-        return tuple(sorted(cidr for cidr in found if is_family(cidr, family)))
+        cidrs = {cidr for obj in self._ranges.store.list() for cidr in obj["spec"].get("cidrs") or ()}
+        return tuple(sorted(cidr for cidr in cidrs if is_family(cidr, family)))
 
     # -- how it gets into the kernel ----------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class KubeProxy:
         return tuple(cidr for cidr in ranges if is_family(cidr, family))
 
     async def _wait_for_node_range(self) -> None:
-        """In mode NodeCIDR rules tell pods from others by this node's range, so it has to be known first."""
+        """In mode NodeCIDR rules recognize pods by this node's range, so it has to be known first."""
         while self._config.detect_local_mode == "NodeCIDR" and not any(map(self._pod_ranges, self._families)):
             self._wake.clear()
             await self._wake.wait()
@@ -315,7 +315,7 @@ class KubeProxy:
             except CommandError as error:
                 log.warning("cannot check whether the host lets %s packets pass: %s", family, error)
 
-    # -- what it tells ------------------------------------------------------------------------------------------------
+    # -- reporting --------------------------------------------------------------------------------------------------
 
     async def _serve(self, mode: str) -> list[Server]:
         config, self._registry = self._config, Registry()
@@ -367,7 +367,7 @@ def _has_ipv6() -> bool:
 
 
 def local_traffic(config: ProxyConfig, family: Family, pod_ranges: tuple[str, ...]) -> tuple[str, str]:
-    """Matches for packets from pods of this node (or cluster), and for all others; empty where it is not known."""
+    """Matches for packets from pods of this node (or cluster), and for all others; empty if it is not known."""
     if config.detect_local_mode == "BridgeInterface":
         return f'iif "{config.bridge_interface}"', f'iif != "{config.bridge_interface}"'
     if config.detect_local_mode == "InterfaceNamePrefix":

@@ -1,6 +1,6 @@
 """Applies rules with the ``nft`` command: one batch, one transaction, all of it or nothing.
 
-Changes go in as they come; where one fails, and now and then anyway, the whole table is made anew (full resync), again
+Changes are applied as they arrive; if one fails, and now and then anyway, the table is rebuilt (full resync), again
 in one transaction, so packets never meet half of it. Chains that no element leads to any more are emptied at once
 and deleted a second later: kernels before 6.2 let go of them with delay.
 """
@@ -80,7 +80,7 @@ class NftBackend:
             await self._apply(self._ruleset.rebuild(chains, sets))
         except CommandError as error:
             # Something in the table is in the way, such as a set of another type: give up what would be kept.
-            log.warning("the table is made anew from nothing: %s", error)
+            log.warning("rebuilding the table from scratch: %s", error)
             table = f"{self.family} {base.TABLE}"
             await self._apply([f"add table {table}", f"delete table {table}", *self._ruleset.rebuild((), ())])
             chains = []
@@ -107,14 +107,14 @@ class NftBackend:
 
     async def _names(self) -> tuple[list[str], list[str]]:
         """The chains and sets that the table has now."""
-        found: dict[str, list[str]] = {"chain": [], "set": []}
-        for kind, names in found.items():
+        names_by_kind: dict[str, list[str]] = {"chain": [], "set": []}
+        for kind, names in names_by_kind.items():
             listing = json.loads(await self._run(("nft", "-j", "list", f"{kind}s", self.family), "") or "{}")
             for entry in listing.get("nftables", ()):
                 described = entry.get(kind) or {}
                 if described.get("table") == base.TABLE:
                     names.append(described["name"])
-        return found["chain"], found["set"]
+        return names_by_kind["chain"], names_by_kind["set"]
 
     async def cleanup(self) -> None:
         """Remove the table, where it is there."""

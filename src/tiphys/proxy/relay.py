@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
 Choose = Callable[[str], Address | None]
-"""The endpoint for a client's IP address; None where there is none."""
+"""The endpoint for a client's IP address; None if no endpoint exists."""
 
 CONNECT_TIMEOUT = 10.0
 CHUNK = 65536

@@ -40,7 +40,7 @@ class Options:
     masquerade_mark: int = 0x4000
     masquerade_all: bool = False
     from_pod: str = ""
-    """A match for traffic of pods, such as ``ip saddr 10.244.0.0/16``; empty where it is not known."""
+    """A match for traffic of pods, such as ``ip saddr 10.244.0.0/16``; empty if it is not known."""
     not_from_pod: str = ""
     node_port_ranges: tuple[str, ...] = ()
     """The node's addresses that accept NodePort traffic; empty means all."""

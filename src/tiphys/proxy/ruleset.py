@@ -40,8 +40,8 @@ class Ruleset:
         """Commands that make the table what it should be, whatever it holds; ``chains`` and ``sets`` are the names
         there. Affinity sets are kept, as they hold which client uses which endpoint."""
         edit = _Edit(self.options)
-        wanted_chains = {name: lines for found in self._services.values() for name, lines in found.chains.items()}
-        wanted_sets = {name: age for found in self._services.values() for name, age in found.affinity_sets.items()}
+        wanted_chains = {name: lines for service in self._services.values() for name, lines in service.chains.items()}
+        wanted_sets = {name: age for service in self._services.values() for name, age in service.affinity_sets.items()}
         edit.changed_chains = wanted_chains
         edit.stale_chains = {name for name in chains if is_service_chain(name) and name not in wanted_chains}
         edit.new_sets = wanted_sets
@@ -59,7 +59,7 @@ class Ruleset:
         }
 
     def chains(self) -> set[str]:
-        return {name for found in self._services.values() for name in found.chains}
+        return {name for service in self._services.values() for name in service.chains}
 
     def _edit_chains(self, edit: _Edit, old: ServiceRules, new: ServiceRules) -> None:
         for name, lines in new.chains.items():

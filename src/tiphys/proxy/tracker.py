@@ -1,7 +1,7 @@
 """Follows Services and EndpointSlices, and says which services have changed and what they look like now (pure).
 
 Services are read again as a whole, never patched from an event: a change of any slice of a service makes its state
-anew from all its slices. Sources: https://kubernetes.io/docs/reference/networking/virtual-ips/ and KEP-752
+from scratch from all its slices. Sources: https://kubernetes.io/docs/reference/networking/virtual-ips/ and KEP-752
 (EndpointSlices).
 """
 
@@ -67,13 +67,13 @@ class Tracker:
         return self._ports.keys()
 
     def state(self, key: ServiceKey) -> ServiceState:
-        """A service's ports with their endpoints; empty where there is none."""
+        """A service's ports with their endpoints; empty if none exists."""
         ports = self._ports.get(key, ())
         if not ports:
             return ()
         slices = self._slices.get(key, {})
-        found = {pair: endpoints_of(slices.values(), *pair, self._node) for pair in {_pair(p) for p in ports}}
-        return tuple(Backends(port, found[_pair(port)]) for port in ports)
+        by_pair = {pair: endpoints_of(slices.values(), *pair, self._node) for pair in {_pair(p) for p in ports}}
+        return tuple(Backends(port, by_pair[_pair(port)]) for port in ports)
 
     def take_changes(self) -> dict[ServiceKey, ServiceState]:
         """The services that changed since the last call, as they are now; gone ones are empty."""
@@ -187,7 +187,7 @@ def _source_ranges(spec: Object, family: Family) -> tuple[str, ...]:
 
 def endpoints_of(slices: Iterable[Object], port_name: str, protocol: str, node: str) -> tuple[Endpoint, ...]:
     """The endpoints for one service port, from all slices of the service, by address."""
-    found: dict[tuple[str, int], Endpoint] = {}
+    by_address: dict[tuple[str, int], Endpoint] = {}
     for slice_ in slices:
         numbers = [
             port["port"]
@@ -203,9 +203,9 @@ def endpoints_of(slices: Iterable[Object], port_name: str, protocol: str, node: 
                 endpoint = _endpoint(described, number, node)
                 # Two pods can share an address for a moment, when it is given out again before the old pod is gone:
                 # the one that is not terminating wins.
-                if endpoint.address not in found or not endpoint.terminating:
-                    found[endpoint.address] = endpoint
-    return tuple(sorted(found.values(), key=lambda endpoint: endpoint.address))
+                if endpoint.address not in by_address or not endpoint.terminating:
+                    by_address[endpoint.address] = endpoint
+    return tuple(sorted(by_address.values(), key=lambda endpoint: endpoint.address))
 
 
 def _endpoint(described: Object, port: int, node: str) -> Endpoint:

@@ -109,10 +109,10 @@ class UserspaceBackend:
                 yield (port.protocol, everywhere, port.node_port), (outside, port)
 
     def _inside_outside(self, backends: Backends) -> tuple[Endpoints, Endpoints]:
-        found, port = usable(backends.endpoints, backends.port, self._place), backends.port
+        endpoints, port = usable(backends.endpoints, backends.port, self._place), backends.port
         return (
-            found.local if port.internal_local else found.cluster,
-            found.local if port.external_local else found.cluster,
+            endpoints.local if port.internal_local else endpoints.cluster,
+            endpoints.local if port.external_local else endpoints.cluster,
         )
 
     async def _serve(self, front: Front, endpoints: Endpoints, port: ServicePort) -> None:

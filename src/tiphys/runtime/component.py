@@ -64,7 +64,7 @@ def launch(
 
 
 def explain(error: BaseException) -> str | None:
-    """Why a component could not start, in one line; None for what is a fault of its own."""
+    """Why a component could not start, in one line; None if the fault is the component's."""
     if isinstance(error, BaseExceptionGroup):
         reasons = [explain(member) for member in error.exceptions]
         return reasons[0] if all(reason is not None for reason in reasons) else None

@@ -20,7 +20,7 @@ class Expiring(Generic[K, V]):
         return len(self._entries)
 
     def get(self, key: K, now: float) -> tuple[V] | None:
-        """The value in a tuple of its own, as it may be None; None if there is none, or none any more."""
+        """The value in its own tuple, as it may be None; None if no value exists, or it has expired."""
         entry = self._entries.get(key)
         if entry is None or entry[0] <= now:
             self._entries.pop(key, None)

@@ -1,6 +1,6 @@
 """Command-line flags with upstream's names and Go's syntax (``--name=value``, ``--name value``, ``--bool``).
 
-A flag that the original has and Tiphys does not is refused by name, never ignored: an operator who sets it means it.
+A flag that upstream has and Tiphys does not is refused by name, never ignored: an operator who sets it means it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FlagParser(argparse.ArgumentParser):
         for word in rest:
             name = word.split("=", 1)[0]
             if name.lstrip("-") in self._unsupported:
-                self.error(f"flag {name} of the original is not supported by Tiphys; remove it")
+                self.error(f"upstream's flag {name} is not supported by Tiphys; remove it")
             self.error(f"unknown flag or argument: {name}")
         return known
 

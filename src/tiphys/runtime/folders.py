@@ -205,7 +205,7 @@ def mount_id(descriptor: int) -> int:
 
 
 class Folder:
-    """A folder that is held open. Paths are relative, lie below it, and follow no link unless told to."""
+    """A folder that is held open. Paths are relative, lie below it, and follow no link unless ``follow`` is set."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -315,11 +315,11 @@ class _Trail:
 
     def down(self, name: str) -> None:
         inner = open_beneath(self.current, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, cross=False)
-        found = os.fstat(self.current)
+        info = os.fstat(self.current)
         held = self.current if len(self._above) < self._HELD else None
         if held is None:
             os.close(self.current)
-        self._above.append((held, (found.st_dev, found.st_ino), name))
+        self._above.append((held, (info.st_dev, info.st_ino), name))
         self.current = inner
 
     def up(self) -> str:
@@ -328,8 +328,8 @@ class _Trail:
         above = held if held is not None else os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.current)
         os.close(self.current)
         self.current = above
-        found = os.fstat(above)
-        if (found.st_dev, found.st_ino) != identity:
+        info = os.fstat(above)
+        if (info.st_dev, info.st_ino) != identity:
             raise OSError(errno.ESTALE, "the folder was moved while it was walked", name)
         return name
 
@@ -354,10 +354,10 @@ def walk(root: int) -> Iterator[tuple[int, str, os.stat_result]]:
             with os.scandir(trail.current) as entries:
                 for entry in entries:
                     with contextlib.suppress(FileNotFoundError):
-                        found = os.stat(entry.name, dir_fd=trail.current, follow_symlinks=False)
-                        if stat.S_ISDIR(found.st_mode):
+                        info = os.stat(entry.name, dir_fd=trail.current, follow_symlinks=False)
+                        if stat.S_ISDIR(info.st_mode):
                             folders.append(entry.name)
-                        yield trail.current, entry.name, found
+                        yield trail.current, entry.name, info
             waiting.append(folders)
             while not _next_folder(trail, waiting[-1]):
                 waiting.pop()

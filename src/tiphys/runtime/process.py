@@ -1,4 +1,4 @@
-"""One component as a process of its own: an event loop that SIGTERM and SIGINT end in order, and that is watched."""
+"""One component as its own process: an event loop that SIGTERM and SIGINT end in order, and that is watched."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class Watchdog:
 
 
 def _processor_time(thread: int) -> Callable[[], float]:
-    """How long a thread has had the processor, where the system tells."""
+    """How long a thread has had the processor, if the system reports it."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return lambda: 0.0
     clock = time.pthread_getcpuclockid(thread)

@@ -33,7 +33,7 @@ log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-inf
 logging-format vmodule
 """
 UNSUPPORTED = frozenset(_UNSUPPORTED.split())
-"""Flags of the original that are refused by name."""
+"""Upstream's flags that are refused by name."""
 
 
 def main(argv: Sequence[str]) -> int:

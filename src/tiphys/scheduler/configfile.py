@@ -31,25 +31,25 @@ where they would."""
 
 def parse(text: str | bytes, source: str) -> tuple[SchedulerConfig, str]:
     """The configuration and the kubeconfig that it names (or an empty string). Raises ``ConfigError``."""
-    found = parse_document(text, source, "KubeSchedulerConfiguration", VERSION)
+    document = parse_document(text, source, "KubeSchedulerConfiguration", VERSION)
     known = {"profiles", "leaderElection", "clientConnection", "podInitialBackoffSeconds"}
     known |= {"podMaxBackoffSeconds", *_IGNORED_DEFAULTS}
-    _refuse(found, known, source)
+    _refuse(document, known, source)
     for name, only in _IGNORED_DEFAULTS.items():
-        if only is not None and found.get(name, only) != only:
-            raise ConfigError(f"{source}: {name}={found[name]} is not supported by Tiphys")
-    client = found.get("clientConnection") or {}
+        if only is not None and document.get(name, only) != only:
+            raise ConfigError(f"{source}: {name}={document[name]} is not supported by Tiphys")
+    client = document.get("clientConnection") or {}
     _refuse(client, {"kubeconfig", "acceptContentTypes", "contentType", "qps", "burst"}, f"{source}: clientConnection")
-    described: list[Object] = found.get("profiles") or [{}]
+    described: list[Object] = document.get("profiles") or [{}]
     profiles = tuple(_profile(entry, source) for entry in described)
     names = [profile.name for profile in profiles]
     if len(set(names)) != len(names):
         raise ConfigError(f"{source}: two profiles have the same schedulerName")
     config = SchedulerConfig(
         profiles,
-        float(found.get("podInitialBackoffSeconds") or 1),
-        float(found.get("podMaxBackoffSeconds") or 10),
-        leader_election(found.get("leaderElection") or {}, source),
+        float(document.get("podInitialBackoffSeconds") or 1),
+        float(document.get("podMaxBackoffSeconds") or 10),
+        leader_election(document.get("leaderElection") or {}, source),
     )
     return config, client.get("kubeconfig") or ""
 
@@ -85,17 +85,19 @@ def _profile(entry: Object, source: str) -> ProfileConfig:
     plugins = entry.get("plugins") or {}
     _refuse(plugins, {*POINTS, "multiPoint"}, f"{where}: plugins")
     arguments = {given["name"]: given.get("args") or {} for given in entry.get("pluginConfig") or ()}
-    return ProfileConfig(name, {point: _plugin_set(found) for point, found in plugins.items()}, arguments)
+    return ProfileConfig(
+        name, {point: _plugin_set(point_plugins) for point, point_plugins in plugins.items()}, arguments
+    )
 
 
-def _plugin_set(found: Object) -> PluginSet:
+def _plugin_set(configured: Object) -> PluginSet:
     return PluginSet(
-        tuple((entry["name"], entry.get("weight") or 0) for entry in found.get("enabled") or ()),
-        frozenset(entry["name"] for entry in found.get("disabled") or ()),
+        tuple((entry["name"], entry.get("weight") or 0) for entry in configured.get("enabled") or ()),
+        frozenset(entry["name"] for entry in configured.get("disabled") or ()),
     )
 
 
 def _refuse(given: Mapping[str, Any], known: set[str], where: str) -> None:
     for name in given:
         if name not in known:
-            raise ConfigError(f"{where}: field {name} of the original is not supported by Tiphys; remove it")
+            raise ConfigError(f"{where}: upstream's field {name} is not supported by Tiphys; remove it")

@@ -126,13 +126,13 @@ class PodHandler:
 
 def pod_changes(old: PodInfo, new: PodInfo) -> list[ClusterEvent]:
     """What is different about a waiting pod, as far as it could make it schedulable."""
-    found = []
+    actions = []
     if old.labels != new.labels:
-        found.append(Action.UPDATE_LABEL)
+        actions.append(Action.UPDATE_LABEL)
     if old.spec.get("tolerations") != new.spec.get("tolerations"):
-        found.append(Action.TOLERATION)
+        actions.append(Action.TOLERATION)
     if old.spec.get("schedulingGates") and not new.spec.get("schedulingGates"):
-        found.append(Action.GATES_GONE)
+        actions.append(Action.GATES_GONE)
     if any(value > new.requests.get(name, 0) for name, value in old.requests.items()):
-        found.append(Action.SCALE_DOWN)
-    return [ClusterEvent(Resource.POD, action) for action in found]
+        actions.append(Action.SCALE_DOWN)
+    return [ClusterEvent(Resource.POD, action) for action in actions]

@@ -29,11 +29,11 @@ class Durations:
         self.counts[-1] += 1
 
     def cumulative(self) -> list[tuple[str, float]]:
-        found, running = [], 0
+        rows, running = [], 0
         for bound, number in zip((*map(str, BUCKETS), "+Inf"), self.counts, strict=True):
             running += number
-            found.append((bound, float(running)))
-        return found
+            rows.append((bound, float(running)))
+        return rows
 
 
 class Figures:

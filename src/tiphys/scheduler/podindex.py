@@ -64,7 +64,7 @@ class PodIndex:
         self.namespace_labels: dict[str, Labels] = {}
 
     def set_namespace(self, name: str, labels: Labels | None) -> None:
-        """Take a namespace's labels; None where it is gone. Counts that select namespaces are made anew."""
+        """Take a namespace's labels; None if it is gone. Counts that select namespaces are rebuilt."""
         if self.namespace_labels.get(name) == labels:
             return
         if labels is None:
@@ -155,11 +155,11 @@ def _selects_namespaces(question: Question) -> bool:
 
 
 def terms_of(pod: PodInfo) -> list[tuple[TermKind, AffinityTerm]]:
-    found = [(TermKind.REQUIRED, term) for term in pod.required_affinity]
-    found += [(TermKind.FORBIDDEN, term) for term in pod.required_anti_affinity]
-    found += [(TermKind.PREFERRED, term) for term in pod.preferred_affinity]
-    found += [(TermKind.AVOIDED, term) for term in pod.preferred_anti_affinity]
-    return found
+    terms = [(TermKind.REQUIRED, term) for term in pod.required_affinity]
+    terms += [(TermKind.FORBIDDEN, term) for term in pod.required_anti_affinity]
+    terms += [(TermKind.PREFERRED, term) for term in pod.preferred_affinity]
+    terms += [(TermKind.AVOIDED, term) for term in pod.preferred_anti_affinity]
+    return terms
 
 
 def question_of(*terms: AffinityTerm) -> Question:

@@ -5,7 +5,7 @@ and something has changed since; it becomes active after 1 s, then 2 s … 10 s.
 has happened yet; it leaves when an event comes that one of the plugins which rejected it finds helpful, or after five
 minutes in any case. Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/ and KEP-4247.
 
-Time is passed in: the queue has no clock and no tasks, and ``next_wakeup`` tells when to call ``flush``.
+Time is passed in: the queue has no clock and no tasks, and ``next_wakeup`` says when to call ``flush``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SchedulingQueue:
     ) -> None:
         self._key = key
         self._pre_enqueue = pre_enqueue
-        self._registrations = {name: tuple(found) for name, found in registrations.items()}
+        self._registrations = {name: tuple(hooks) for name, hooks in registrations.items()}
         self._initial, self._max = initial_backoff, max_backoff
         self._entries: dict[str, _Entry] = {}
         self._unschedulable: dict[str, QueuedPod] = {}
@@ -191,10 +191,10 @@ class SchedulingQueue:
 
     def happened(self, event: ClusterEvent, old: Any, new: Any, now: float) -> bool:
         """Try again every waiting pod that the event could help; whether there was one."""
-        found = [queued for queued in self._unschedulable.values() if self._helps(queued, event, old, new)]
-        for queued in found:
+        helped = [queued for queued in self._unschedulable.values() if self._helps(queued, event, old, new)]
+        for queued in helped:
             self._retry(queued, now)
-        return bool(found)
+        return bool(helped)
 
     def _helps(self, queued: QueuedPod, event: ClusterEvent, old: Any, new: Any) -> bool:
         if event.resource is Resource.EVERYTHING:

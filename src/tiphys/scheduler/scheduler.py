@@ -1,7 +1,7 @@
 """The scheduler as a component: follows pods and nodes, and runs one pod's cycle after the other.
 
 Decisions are made in ``cycle``; here is what surrounds them: events into the cache and the queue, the loop, and what
-the API server is told of the outcome.
+the outcome is sent to the API server.
 """
 
 from __future__ import annotations
@@ -101,18 +101,18 @@ class Scheduler:
             self.handle.stores[resource.plural] = made.store
             return made
 
-        found = {
+        informers = {
             NODES: informer(NODES, slim_node),
             PODS: informer(PODS, slim_pod, UNFINISHED),
             NAMESPACES: informer(NAMESPACES, slim_namespace),
             POD_DISRUPTION_BUDGETS: informer(POD_DISRUPTION_BUDGETS, without_managed_fields),
         }
         for resource in (SERVICES, REPLICATION_CONTROLLERS, REPLICA_SETS, STATEFUL_SETS):
-            found[resource] = informer(resource, slim_selecting)
-        found[NODES].add_handler(NodeHandler(self.cache, self._happened))
-        found[NAMESPACES].add_handler(NamespaceHandler(self.cache))
-        found[PODS].add_handler(PodHandler(self))
-        return found
+            informers[resource] = informer(resource, slim_selecting)
+        informers[NODES].add_handler(NodeHandler(self.cache, self._happened))
+        informers[NAMESPACES].add_handler(NamespaceHandler(self.cache))
+        informers[PODS].add_handler(PodHandler(self))
+        return informers
 
     async def run(self, ready: Ready = whenever) -> None:
         """``ready`` is called once every informer has its first list; one that waits for the lease is ready too."""
@@ -184,7 +184,7 @@ class Scheduler:
     # -- one pod ------------------------------------------------------------------------------------------------------
 
     def _schedule_one(self, queued: QueuedPod) -> None:
-        """Choose a node, count the pod there, and start binding; or say why there is none."""
+        """Choose a node, count the pod there, and start binding; or report why none fits."""
         pod, started = queued.pod, self._clock.monotonic()
         framework = self._frameworks[pod.scheduler_name]
         if pod.deleting or self.cache.get_pod(pod.uid) is not None:
@@ -295,7 +295,7 @@ class Scheduler:
             self._runner.spawn(self._patch_status(queued.pod, patch), f"status of {queued.pod.name}")
 
     def _status_patch(self, pod: PodInfo, reason: str, failure: Failure) -> dict[str, Any]:
-        """What has to change in the pod's status; empty where it says so already."""
+        """What has to change in the pod's status; empty if it says so already."""
         patch: dict[str, Any] = {}
         if failure.nominate is not None and failure.nominate != pod.nominated_node:
             patch["nominatedNodeName"] = failure.nominate or None

@@ -84,9 +84,9 @@ class NodeTable:
 
     def node(self, row: int) -> NodeInfo:
         """The node of a row that is alive."""
-        found = self.rows[row]
-        assert found is not None
-        return found
+        info = self.rows[row]
+        assert info is not None
+        return info
 
     @property
     def vectorized(self) -> bool:

@@ -62,7 +62,7 @@ class WaitingPods:
         return iter(list(self._pods.values()))
 
     async def wait(self, pod: PodInfo) -> Status | None:
-        """The outcome: None where the pod was not held, or is allowed."""
+        """The outcome: None if the pod was not held, or is allowed."""
         waiting = self._pods.get(pod.uid)
         if waiting is None:
             return None

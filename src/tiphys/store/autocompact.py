@@ -18,7 +18,7 @@ REVISION_CHECK_SECONDS = 300.0
 
 
 class Periodic:
-    """Decides what to compact so that ``retention`` seconds of history stay. Pure: it is told the time."""
+    """Decides what to compact so that ``retention`` seconds of history stay. Pure: callers pass the time."""
 
     def __init__(self, retention: float) -> None:
         self._retention = retention

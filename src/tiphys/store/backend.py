@@ -187,7 +187,7 @@ class WatchRequest:
 
 
 class Watch(Protocol):
-    """An open watch. Iterate over it; the iteration raises ``Compacted`` where the start revision is gone.
+    """An open watch. Iterate over it; the iteration raises ``Compacted`` if the start revision is gone.
 
     It never drops events silently: where the reader is too slow, the watch catches up from the store's history.
     """

@@ -149,10 +149,10 @@ class Reader:
 
     def _meta(self) -> tuple[int, int, int]:
         """Page size, root page and number of pages, by the newest valid meta page."""
-        found = [meta for at in (0, *(1 << shift for shift in range(9, 17))) if (meta := self._meta_at(at))]
-        if not found:
+        metas = [meta for at in (0, *(1 << shift for shift in range(9, 17))) if (meta := self._meta_at(at))]
+        if not metas:
             raise BadFile(f"{self._path} is not a bbolt database, or both its meta pages are damaged")
-        _, page_size, root, pages = max(found)
+        _, page_size, root, pages = max(metas)
         return page_size, root, pages
 
     def _meta_at(self, at: int) -> tuple[int, int, int, int] | None:

@@ -76,7 +76,7 @@ class Embedded(ABC):
         self._clock = clock
         self._runner = Runner(clock, "store ")
         self.progress_interval = progress_interval
-        """How often watches that asked for it are told how far they are, in seconds."""
+        """Seconds between progress notifications to watches that requested them."""
         self._expiry_task: asyncio.Task[None] | None = None
         self._expiry_at = float("inf")
         self._progress_task: asyncio.Task[None] | None = None
@@ -147,7 +147,7 @@ class Embedded(ABC):
             raise failure
 
     def _settle(self, writes: Sequence[Write]) -> None:
-        """Writes are durable: tell the watches."""
+        """Writes are durable: send them to the watches."""
         if len(writes) == 1:
             changes = writes[0].changes
         else:
@@ -178,7 +178,7 @@ class Embedded(ABC):
         return watch
 
     async def _notify_progress(self) -> None:
-        """Now and then tell the watches that asked for it how far they are."""
+        """Now and then send progress notifications to the watches that requested them."""
         while True:
             await self._clock.sleep(self.progress_interval)
             for watch in self.hub.watches:

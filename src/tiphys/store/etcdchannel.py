@@ -71,7 +71,7 @@ class ClientTLS:
 
 
 class Unanswered(Unavailable):
-    """No answer came. ``sent`` tells whether the request may have arrived."""
+    """No answer came. ``sent`` says whether the request may have arrived."""
 
     def __init__(self, message: str, sent: bool) -> None:
         super().__init__(message)

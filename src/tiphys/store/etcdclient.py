@@ -181,7 +181,7 @@ class EtcdBackend:
 
 
 class EtcdWatch:
-    """One watch, on a stream of its own, which is opened again, where it left off, when it breaks or falls silent.
+    """One watch, on its own stream, which is opened again, where it left off, when it breaks or falls silent.
 
     gRPC ends a whole stream if one read or write of it is cancelled. So only tasks of the watch touch the stream:
     ``_follow`` reads it, ``_write_requests`` writes to it; readers and those that want progress leave word and wait.

@@ -1,4 +1,4 @@
-"""The newest revision, in a file of its own beside the database, to find that the database has lost some.
+"""The newest revision, in its own file beside the database, to detect that the database has lost revisions.
 
 The file says what had become durable, never more: it is written after each commit, in place and without waiting for
 the disk. A kill leaves it exact; after a power cut it may be behind by what the system had not written back yet.

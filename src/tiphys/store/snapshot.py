@@ -34,7 +34,7 @@ class BadSnapshot(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What ``snapshot status`` tells."""
+    """What ``snapshot status`` reports."""
 
     hash: int
     revision: int

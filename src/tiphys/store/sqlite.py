@@ -164,7 +164,7 @@ class SQLiteBackend(Embedded):
     ) -> SQLiteBackend:
         """Open or create the store in ``directory``; ``quota`` bounds its size in bytes (0: only the disk does).
 
-        Raises ``CannotOpen`` where the directory is in use, or its file is of a newer format or damaged. With
+        Raises ``CannotOpen`` if the directory is in use, or its file is of a newer format or damaged. With
         ``accept_loss`` a store that has lost something is opened with what is left of it.
         """
         place = DataDirectory(directory)
@@ -381,9 +381,9 @@ class SQLiteBackend(Embedded):
         self._next()
 
     async def _checkpoint(self) -> None:
-        """Carry the log over into the file, and begin it anew.
+        """Carry the log over into the file, and restart it.
 
-        First beside the writes that go on, in a thread and by a connection of its own, then, while writes wait, the
+        First beside the writes that go on, in a thread and by its own connection, then, while writes wait, the
         little that they have added; SQLite overwrites a log from its beginning only where nothing of it is left.
         """
         self._logged = 0
@@ -437,7 +437,7 @@ class SQLiteBackend(Embedded):
             raise CannotOpen(losses.refusal(self.directory.path, [sentence for _, sentence in wrong]))
 
     async def defragment(self) -> None:
-        """Write the file anew without holes. Writes wait meanwhile, reads do not."""
+        """Rewrite the file without holes. Writes wait meanwhile, reads do not."""
         try:
             await self._errand(self.file.rewrite)
         except sqlite3.Error as error:

@@ -52,13 +52,13 @@ def _frames(data: mmap.mmap) -> list[Frame]:
         # The head is on disk before the first commit is. Behind a lost one there was a commit, or there is nothing.
         return [Frame.COMMIT, Frame.PART] if data[_HEADER.size : _HEADER.size + _FRAME.size].strip(b"\0") else []
     page = _HEADER.unpack_from(data)[2]
-    found = []
+    frames = []
     for at in range(_HEADER.size, len(data) - _FRAME.size - page + 1, _FRAME.size + page):
         _, pages, *own, _, _ = _FRAME.unpack_from(data, at)
-        found.append(Frame.OTHER if own != salts else Frame.COMMIT if pages else Frame.PART)
-    while found and found[-1] is Frame.OTHER:
-        found.pop()
-    return found
+        frames.append(Frame.OTHER if own != salts else Frame.COMMIT if pages else Frame.PART)
+    while frames and frames[-1] is Frame.OTHER:
+        frames.pop()
+    return frames
 
 
 def _salts(data: mmap.mmap) -> list[int] | None:

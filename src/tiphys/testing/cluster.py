@@ -188,14 +188,14 @@ class Cluster:
         """
         deadline = self.clock.monotonic() + timeout
         while True:
-            found = condition()
-            if inspect.isawaitable(found):
-                found = self.run(_awaited(found))
-            if found:
-                return found
+            outcome = condition()
+            if inspect.isawaitable(outcome):
+                outcome = self.run(_awaited(outcome))
+            if outcome:
+                return outcome
             if self.clock.monotonic() > deadline:
                 raise TimedOut(
-                    f"the condition did not come true within {timeout} s of cluster time; it last gave {found!r}\n"
+                    f"the condition did not come true within {timeout} s of cluster time; it last gave {outcome!r}\n"
                     + self.run(situation(self.client))
                 )
             self.run_for(POLL_SECONDS)
@@ -216,7 +216,7 @@ class Cluster:
         return await self.client.apply(self._path(obj), obj, field_manager, force=True)
 
     def get(self, api_version: str, kind: str, name: str, namespace: str = "default") -> Object | None:
-        """The object, or None where there is none."""
+        """The object, or None if it does not exist."""
         path = self.path(api_version, kind)
         try:
             return self.run(self.client.get(path, name, namespace if path.namespaced else ""))
@@ -287,7 +287,7 @@ class Cluster:
         return Client(self.transport_for(user, groups), user_agent=user_agent)
 
     def path(self, api_version: str, kind: str) -> ResourcePath:
-        """Where a kind is served. Raises ``LookupError`` where it is not."""
+        """Where a kind is served. Raises ``LookupError`` if it is not."""
         group, _, version = api_version.rpartition("/")
         resource = self._scheme.for_kind(group, kind)
         if resource is None or version not in resource.versions:

@@ -2,7 +2,7 @@
 
 What any watch may do to its reader, by a generator of random numbers, so that a seed gives the same again: an event is
 held back, with all that follow it on the same watch, so that different kinds are seen in another order than they
-happened; an event arrives twice; the watch is cut and taken up again, or is too old and everything is listed anew.
+happened; an event arrives twice; the watch is cut and taken up again, or is too old and everything is listed again.
 Within one watch events stay in order, as the API promises.
 """
 

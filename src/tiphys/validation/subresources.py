@@ -1,6 +1,6 @@
 """Validation of what is written to subresources other than ``status``: the whole object, as it was and as it would be.
 
-Those that are objects of a kind of their own go through ``validate_create``: Binding, Eviction, Scale, TokenRequest.
+Those that are objects of their own kind go through ``validate_create``: Binding, Eviction, Scale, TokenRequest.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersi
 
 
 DEFAULT = ":".join(dict.fromkeys(suite for name, suite in _TLS_1_2.items() if "_CBC_" not in name))
-"""What servers offer with TLS 1.2 unless they are told: no suite of the CBC mode, which padding attacks are about."""
+"""What servers offer with TLS 1.2 by default: no suite in CBC mode, because of padding attacks."""
 
 
 def openssl_list(names: Sequence[str]) -> str:

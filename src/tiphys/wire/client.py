@@ -4,7 +4,7 @@ A request takes an idle connection or makes one, and has it alone until its resp
 therefore holds a connection; there is no bound on their number, only on how many are kept idle.
 
 A kept connection may turn out to be closed by the server just as the request is sent. The request is then sent once
-more on a new one, if it is a GET, HEAD or OPTIONS: for others nobody can tell whether they were carried out.
+more on a new one, if it is a GET, HEAD or OPTIONS: of others nobody knows whether they were carried out.
 """
 
 from __future__ import annotations

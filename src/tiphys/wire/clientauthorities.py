@@ -1,4 +1,4 @@
-"""The names of the authorities that a server believes, told to clients so that they choose the right certificate.
+"""The names of the authorities that a server trusts, sent to clients so that they choose the right certificate.
 
 OpenSSL sends them (RFC 8446 §4.2.4, RFC 5246 §7.4.4) if they are set on the context, which Python's ``ssl`` has no call
 for. They are set by OpenSSL's own functions, found in the library that ``ssl`` uses. Where these cannot be reached (an

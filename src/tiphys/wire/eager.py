@@ -23,7 +23,7 @@ Work = Coroutine[Any, Any, None]
 if sys.version_info >= (3, 12):
 
     def start(loop: AbstractEventLoop, work: Work) -> Task[None] | None:
-        """Begin ``work`` now; the task that carries it on, or None where it has ended already."""
+        """Begin ``work`` now; the task that carries it on, or None if it has ended already."""
         task = Task(work, loop=loop, context=copy_context(), eager_start=True)
         return None if task.done() and not task.cancelled() and task.exception() is None else task
 
@@ -31,7 +31,7 @@ else:
     from asyncio.tasks import _enter_task, _leave_task
 
     def start(loop: AbstractEventLoop, work: Work) -> Task[None] | None:
-        """Begin ``work`` now; the task that carries it on, or None where it has ended already."""
+        """Begin ``work`` now; the task that carries it on, or None if it has ended already."""
         context = copy_context()
         stand_in = _StandIn()
         _enter_task(loop, stand_in)  # type: ignore[arg-type]

@@ -98,7 +98,7 @@ _JOINED_BY = {"cookie": "; ", "set-cookie": "\n"}
 
 
 class Headers(dict[str, str]):
-    """Header fields by lower-case name. A field that came several times is joined with ``, ``; ``each`` tells apart."""
+    """Header fields by lower-case name. A repeated field is joined with ``, ``; ``each`` keeps the values separate."""
 
     _repeated: dict[str, tuple[str, list[str]]] | None = None
     """Fields that came several times: what they are joined to, and the values."""
@@ -155,7 +155,7 @@ _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})").search
 
 def parse_query(query: str) -> dict[str, list[str]]:
     """Go's reading of a query: a parameter with a semicolon or a broken escape in it is left out."""
-    found: dict[str, list[str]] = {}
+    parameters: dict[str, list[str]] = {}
     for part in query.split("&"):
         if not part or ";" in part:
             continue
@@ -164,8 +164,8 @@ def parse_query(query: str) -> dict[str, list[str]]:
             if _BAD_ESCAPE(part):
                 continue
             name, value = unquote_plus(name), unquote_plus(value)
-        found.setdefault(name, []).append(value)
-    return found
+        parameters.setdefault(name, []).append(value)
+    return parameters
 
 
 @dataclass(slots=True)
@@ -234,7 +234,7 @@ class Transport(Protocol):
     async def send(self, request: Request, timeout: float | None = None) -> ClientResponse:
         """Send a request; returns at the response's head.
 
-        ``timeout`` bounds the wait for the head, in seconds. Raises ``ConnectionError`` where the server cannot be
+        ``timeout`` bounds the wait for the head, in seconds. Raises ``ConnectionError`` if the server cannot be
         reached or goes away, ``TimeoutError`` after ``timeout``.
         """
         ...

@@ -253,11 +253,11 @@ class Schema:
                     continue
                 scopes = path.split(".")
                 names = [".".join([*scopes[:n], field.type_name]) for n in range(len(scopes), -1, -1)]
-                found = next((name for name in names if name in known), None)
-                if found is None:
+                resolved = next((name for name in names if name in known), None)
+                if resolved is None:
                     raise SchemaError(f"{path}.{field.name}: no message or enum is called {field.type_name!r}")
-                field.type_name = package + found
-                field.type = _Field.TYPE_ENUM if known[found] else _Field.TYPE_MESSAGE
+                field.type_name = package + resolved
+                field.type = _Field.TYPE_ENUM if known[resolved] else _Field.TYPE_MESSAGE
 
     def _messages(self, messages: Any, scope: str) -> Iterator[tuple[str, Any]]:
         for message in messages:

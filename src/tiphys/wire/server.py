@@ -2,7 +2,7 @@
 
 ``Server`` owns the connections: it sweeps them for timeouts with one timer (a timer per request would cost more than
 the request), flushes what streams wrote once per turn of the loop, and ends them in order at shutdown: no new ones,
-idle ones at once, requests in flight get to finish, streams are told by ``Sink.closed``.
+idle ones at once, requests in flight get to finish, streams are notified by ``Sink.closed``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 _MAX_PASS_GAP = 0.01
 """Seconds by which a stream's piece may be held back at most."""
 _PASS_RECENT = 0.25
-"""For so many seconds a pass over the streams tells how many of them the next one will find."""
+"""Seconds for which one pass over the streams predicts how many of them the next one meets."""
 
 
 async def refuse_body(request: Request) -> Response:
-    """The answer to a request with too large a body, where the program gives none of its own."""
+    """The answer to a request with too large a body, if the program gives none itself."""
     return Response(413, {"Content-Type": "text/plain; charset=utf-8"}, b"Request entity too large\n")
 
 

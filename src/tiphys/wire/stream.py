@@ -118,7 +118,7 @@ class TransportStream:
             self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the other side takes more. Raises ``ConnectionError`` where it is gone."""
+        """Wait until the other side takes more. Raises ``ConnectionError`` if it is gone."""
         if self._transport.is_closing():
             raise ConnectionResetError("connection closed") from self._error
         await self._gate.passed()

@@ -234,7 +234,7 @@ class Channels:
             self._socket.send(bytes((channel,)) + data)
 
     def close_channel(self, channel: int) -> None:
-        """Tell the server that a channel has ended (v5; other versions cannot)."""
+        """Signal to the server that a channel has ended (v5; other versions cannot)."""
         if self._closes:
             self._socket.send(bytes((_CLOSE_SIGNAL, channel)))
 

@@ -28,7 +28,7 @@ class Comparison(NamedTuple):
 
 
 def compare(old: dict[str, Any], new: dict[str, Any], schema: Schema) -> Comparison:
-    """Raises ``FieldSetError`` where an item of a keyed list has no key."""
+    """Raises ``FieldSetError`` if an item of a keyed list has no key."""
     removed, modified, added = _both(old, new, plan_of(schema))
     return Comparison(removed or EMPTY, modified or EMPTY, added or EMPTY)
 

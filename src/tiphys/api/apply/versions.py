@@ -37,7 +37,7 @@ class Change:
     _found: dict[str, Comparison | None] = field(default_factory=dict)
 
     def at(self, api_version: str) -> Comparison | None:
-        """The comparison in a version; None where that version is not served."""
+        """The comparison in a version; None if that version is not served."""
         if api_version not in self._found:
             self._found[api_version] = self._compare(api_version)
         return self._found[api_version]

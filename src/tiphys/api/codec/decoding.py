@@ -221,7 +221,7 @@ class _Slow:
 
 
 def head_of(node: Node) -> tuple[str, str]:
-    """The API version and the kind that a body names, empty where it does not. Raises ``JSONError``."""
+    """The API version and the kind that a body names, empty if it does not. Raises ``JSONError``."""
     head = {"apiVersion": "", "kind": ""}
     if isinstance(node, Pairs):
         for name, value in node.pairs:

@@ -242,7 +242,7 @@ class _Reader:
         return key
 
     def _next_key(self) -> str | None:
-        """The key of the next pair, or None where the object ends."""
+        """The key of the next pair, or None if the object ends."""
         if self._closes(b"}"):
             return None
         if self._data[self._at : self._at + 1] != b",":

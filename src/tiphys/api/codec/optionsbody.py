@@ -1,6 +1,6 @@
 """The body of a delete: ``DeleteOptions``, whatever API version it names.
 
-Upstream reads it with a scheme of its own, which knows the types of ``meta.k8s.io`` only, and reports what is wrong
+Upstream reads it with its own scheme, which knows the types of ``meta.k8s.io`` only, and reports what is wrong
 without naming the type that it wanted.
 """
 

@@ -104,7 +104,7 @@ def _sorted(value: Any) -> Any:
 
 
 def _typed(value: Any, kind: str, now: float) -> Any:
-    """None where the value is not of the column's type."""
+    """None if the value is not of the column's type."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind == "integer":
         return int(value) if is_number else None

@@ -56,7 +56,7 @@ def decode(
 
 
 def check_version(obj: Object, version: CustomVersion) -> None:
-    """Raise 400 where the object is of another version than the path."""
+    """Raise 400 if the object is of another version than the path."""
     version_, wanted = obj.get("apiVersion") or "", version.gvk.api_version
     if version_ != wanted:
         text = f"the API version in the data ({version_}) does not match the expected API version ({wanted})"

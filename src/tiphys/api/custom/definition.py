@@ -46,7 +46,7 @@ class DefinedVersion:
 
 
 def resource_of(obj: Object) -> Resource | None:
-    """The row of a definition; None where nothing of it is served: its names are not accepted."""
+    """The row of a definition; None if nothing of it is served: its names are not accepted."""
     status = obj.get("status") or {}
     conditions = status.get("conditions") or []
     if not (is_condition(conditions, "NamesAccepted") or is_condition(conditions, "Established")):

@@ -19,7 +19,7 @@ def child(obj: Object, key: str) -> Object:
 
 
 def items(obj: Object, key: str) -> list[Any]:
-    """The list under ``key``; empty where it is missing."""
+    """The list under ``key``; empty if it is missing."""
     return obj.get(key) or []
 
 

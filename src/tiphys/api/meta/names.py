@@ -1,6 +1,6 @@
 """The forms of names: DNS labels and subdomains, qualified names, label keys and values, ports, paths.
 
-Every check gives a list of messages, empty where the value is right; a field error shows them as its detail.
+Every check gives a list of messages, empty if the value is right; a field error shows them as its detail.
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ and .../labels/, RFC 1123, RFC 1035.
 """
 

@@ -51,7 +51,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def problem(pattern: str) -> str:
-    """What is wrong with an expression; empty where nothing is."""
+    """What is wrong with an expression; empty if nothing is."""
     try:
         compiled(pattern)
     except RegexpError as error:

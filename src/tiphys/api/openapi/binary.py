@@ -20,7 +20,7 @@ from tiphys.api.openapi.messages import OPENAPI, SWAGGER
 Write = Callable[[Any], bytes]
 """From a value of JSON to the content of its message."""
 Field = Callable[[Any], bytes]
-"""From a value of JSON to a whole field, tag included; empty where the value is the type's zero."""
+"""From a value of JSON to a whole field, tag included; empty if the value is the type's zero."""
 Chosen = tuple[int, str]
 """Which field of a message of alternatives is set, and the message in it."""
 

@@ -180,7 +180,7 @@ _SCALARS: dict[str, Reader] = {
 _PACKED = frozenset(("bool", "int32", "int64"))
 
 
-# Types that JSON writes in a way of their own
+# Types that JSON writes in their own way
 
 
 def _by_number(data: bytes) -> dict[int, Value]:

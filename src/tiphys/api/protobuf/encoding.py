@@ -221,7 +221,7 @@ _NUMBERS = frozenset(("bool", "int32", "int64"))
 _TEXTS: dict[str, Encoder] = {"string": str.encode, "bytes": base64.b64decode}
 
 
-# Types that JSON writes in a way of their own.
+# Types that JSON writes in their own way.
 
 
 def _time(text: str) -> bytes:

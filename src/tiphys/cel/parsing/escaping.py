@@ -20,7 +20,7 @@ _BACK = {word: text for text, word in _WORDS.items()}
 
 
 def escape(name: str) -> str | None:
-    """None where there is no way to write the name."""
+    """None if there is no way to write the name."""
     if name in RESERVED:
         return f"__{name}__"
     if not _VALID.match(name):

@@ -57,7 +57,7 @@ class MacroError(Exception):
 
 
 Macro = Callable[[int, Node | None, list[Node]], Node | None]
-"""Position of the call, target and arguments to what it stands for; None where it is a plain call."""
+"""Position of the call, target and arguments to what it stands for; None if it is a plain call."""
 Macros = Mapping[tuple[str, int, bool], Macro]
 """By name, number of arguments, and whether it is called on a target."""
 

@@ -1,4 +1,4 @@
-"""Each controller acts as a service account of its own, and may do only what that account's role allows.
+"""Each controller acts as its own service account, and may do only what that account's role allows.
 
 The accounts are those of kube-controller-manager with ``--use-service-account-credentials``: the roles
 ``system:controller:NAME`` are bound to them. Source:
@@ -28,7 +28,7 @@ ClientFor = Callable[[str], Awaitable[Client]]
 
 
 def user_agent(account: str) -> str:
-    """As the original names itself; the part before the slash is the field manager of what is written."""
+    """As upstream names itself; the part before the slash is the field manager of what is written."""
     return f"kube-controller-manager/{git_version()} system:serviceaccount:{NAMESPACE}:{account}"
 
 

@@ -1,6 +1,6 @@
 """Type checking of a ValidatingAdmissionPolicy: each expression against every kind that its rules name. Pure.
 
-What is wrong is only told: the policy works as before, and what an expression does with an object of another shape is
+Problems are only reported: the policy works as before, and what an expression does with an object of another shape is
 for the object to show. Source: KEP-3488 (type checking).
 """
 
@@ -44,11 +44,11 @@ def resources_of(policy: Object) -> Iterator[Resource]:
 
 def kinds_to_check(policy: Object, served: Mapping[Resource, str]) -> list[GroupVersionKind]:
     """The kinds, sorted, by the names of what is ``served``."""
-    found: set[GroupVersionKind] = set()
+    kinds: set[GroupVersionKind] = set()
     for group, version, plural in resources_of(policy):
-        if len(found) < MAX_TYPES and (kind := served.get((group, version, plural))):
-            found.add(GroupVersionKind(group, version, kind))
-    return sorted(found, key=lambda gvk: (gvk.group, gvk.version, gvk.kind))
+        if len(kinds) < MAX_TYPES and (kind := served.get((group, version, plural))):
+            kinds.add(GroupVersionKind(group, version, kind))
+    return sorted(kinds, key=lambda gvk: (gvk.group, gvk.version, gvk.kind))
 
 
 def param_kind(policy: Object) -> GroupVersionKind | None:
@@ -61,7 +61,7 @@ def param_kind(policy: Object) -> GroupVersionKind | None:
 
 def check(policy: Object, context: PolicyContext) -> Iterator[Object | None]:
     """The expression warnings; None between expressions, as a place to let others have their turn."""
-    checkers = [(gvk, _environment(policy, context, found)) for gvk, found in context.kinds]
+    checkers = [(gvk, _environment(policy, context, schema)) for gvk, schema in context.kinds]
     for index, validation in enumerate(policy["spec"].get("validations") or ()):
         for field in ("expression", "messageExpression"):
             if text := validation.get(field):
@@ -70,13 +70,13 @@ def check(policy: Object, context: PolicyContext) -> Iterator[Object | None]:
 
 
 def _warning(place: str, text: str, checkers: Iterable[tuple[GroupVersionKind, Environment]]) -> Object | None:
-    told = []
+    message = []
     for gvk, environment in checkers:
         try:
             environment.compile(text)
         except CompileError as error:
-            told.append(f"{gvk.group}/{gvk.version}, Kind={gvk.kind}: {error}\n")
-    return {"fieldRef": place, "warning": "\n".join(told)} if told else None
+            message.append(f"{gvk.group}/{gvk.version}, Kind={gvk.kind}: {error}\n")
+    return {"fieldRef": place, "warning": "\n".join(message)} if message else None
 
 
 def _environment(policy: Object, context: PolicyContext, object_type: DeclType) -> Environment:

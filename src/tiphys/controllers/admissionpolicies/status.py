@@ -67,8 +67,8 @@ class PolicyStatusController:
         documents: dict[str, Mapping[str, Object]] = {}
         kinds = []
         for index, gvk in enumerate(checking.kinds_to_check(policy, served)):
-            if (found := await self._type(gvk, f"{gvk.kind}{index}", documents)) is not None:
-                kinds.append((gvk, found))
+            if (schema := await self._type(gvk, f"{gvk.kind}{index}", documents)) is not None:
+                kinds.append((gvk, schema))
         wanted = checking.param_kind(policy)
         params = None if wanted is None else await self._type(wanted, f"{wanted.kind}Params", documents)
         return PolicyContext(tuple(kinds), wanted is not None, params)
@@ -76,7 +76,7 @@ class PolicyStatusController:
     async def _type(
         self, gvk: GroupVersionKind, name: str, documents: dict[str, Mapping[str, Object]]
     ) -> DeclType | None:
-        """The type of a kind; None where no document describes it. ``documents`` are those that were read before."""
+        """The type of a kind; None if no document describes it. ``documents`` are those that were read before."""
         path = f"apis/{gvk.group}/{gvk.version}" if gvk.group else f"api/{gvk.version}"
         if path not in documents:
             documents[path] = await self._schemas(path)
@@ -90,5 +90,5 @@ class PolicyStatusController:
         except errors.NotFound:
             return {}
         document: Object = orjson.loads(await response.read())
-        found: Mapping[str, Object] = (document.get("components") or {}).get("schemas") or {}
-        return found
+        schemas: Mapping[str, Object] = (document.get("components") or {}).get("schemas") or {}
+        return schemas

@@ -46,8 +46,8 @@ UNSUPPORTED_ZONE = (
 def finished_condition(job: Object) -> str:
     """Complete or Failed; empty while the Job runs."""
     for type_ in ("Complete", "Failed"):
-        found = condition(job, type_)
-        if found is not None and found["status"] == "True":
+        current = condition(job, type_)
+        if current is not None and current["status"] == "True":
             return type_
     return ""
 
@@ -168,7 +168,7 @@ class _Sync:
         return True
 
     def _forget(self, uid: str) -> None:
-        self._status["active"] = [found for found in self._active if found.get("uid") != uid]
+        self._status["active"] = [entry for entry in self._active if entry.get("uid") != uid]
 
     # Bookkeeping
 
@@ -176,14 +176,14 @@ class _Sync:
         known = {uid_of(job) for job in jobs}
         for job in jobs:
             await self._settle(job)
-        for found in list(self._active):
-            if found["uid"] not in known and not await self._exists(found):
-                message = f"Active job went missing: {found['name']}"
+        for entry in list(self._active):
+            if entry["uid"] not in known and not await self._exists(entry):
+                message = f"Active job went missing: {entry['name']}"
                 self._recorder.event(self.cron_job, "Normal", "MissingJob", message)
-                self._forget(found["uid"])
+                self._forget(entry["uid"])
 
     async def _settle(self, job: Object) -> None:
-        listed = any(found["uid"] == uid_of(job) for found in self._active)
+        listed = any(entry["uid"] == uid_of(job) for entry in self._active)
         finished = finished_condition(job)
         if not finished:
             if not listed:
@@ -199,16 +199,16 @@ class _Sync:
 
     async def _check_unexpected(self, job: Object) -> None:
         live = await self._client.get(CRON_JOBS, name_of(self.cron_job), namespace_of(self.cron_job))
-        if any(found["uid"] == uid_of(job) for found in status_of(live).get("active") or ()):
+        if any(entry["uid"] == uid_of(job) for entry in status_of(live).get("active") or ()):
             self.cron_job = live
             self._status = live.setdefault("status", {})
             return
         message = f"Saw a job that the controller did not create or forgot: {name_of(job)}"
         self._recorder.event(self.cron_job, "Warning", "UnexpectedJob", message)
 
-    async def _exists(self, found: Object) -> bool:
+    async def _exists(self, entry: Object) -> bool:
         try:
-            await self._client.get(JOBS, found["name"], found["namespace"])
+            await self._client.get(JOBS, entry["name"], entry["namespace"])
         except errors.NotFound:
             return False
         return True
@@ -266,7 +266,7 @@ class _Sync:
             self._recorder.event(self.cron_job, "Warning", "MissSchedule", message)
             return False
         name = job_name(self.cron_job, scheduled)
-        if any(found["name"] == name for found in self._active):
+        if any(entry["name"] == name for entry in self._active):
             return False
         if parse_time(self._status.get("lastScheduleTime")) == scheduled:
             return False
@@ -277,7 +277,7 @@ class _Sync:
         return True
 
     async def _start(self, scheduled: float) -> bool:
-        """Create the Job of a scheduled time; False where one of that name is there already."""
+        """Create the Job of a scheduled time; False if one of that name is there already."""
         if self.cron_job["spec"].get("concurrencyPolicy") == "Replace":
             await self._replace_active()
         wanted = job_from_template(self.cron_job, scheduled)
@@ -286,7 +286,7 @@ class _Sync:
             self._recorder.event(self.cron_job, "Normal", "SuccessfulCreate", f"Created job {name_of(job)}")
         except errors.AlreadyExists:
             job = await self._client.get(JOBS, name_of(wanted), namespace_of(wanted))
-            listed = any(found["uid"] == uid_of(job) for found in self._active)
+            listed = any(entry["uid"] == uid_of(job) for entry in self._active)
             if listed or not is_controlled_by(job, self.cron_job):
                 return False
         except errors.ApiError as error:
@@ -297,9 +297,9 @@ class _Sync:
         return True
 
     async def _replace_active(self) -> None:
-        for found in list(self._active):
+        for entry in list(self._active):
             try:
-                job = await self._client.get(JOBS, found["name"], found["namespace"])
+                job = await self._client.get(JOBS, entry["name"], entry["namespace"])
             except errors.ApiError as error:
                 self._recorder.event(self.cron_job, "Warning", "FailedGet", f"Get job: {error.message}")
                 raise

@@ -28,7 +28,7 @@ class ImpossibleSchedule(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The last scheduled time that has come (None where none has since ``earliest``), and how many have."""
+    """The last scheduled time that has come (None if none has since ``earliest``), and how many have."""
 
     earliest: float
     time: float | None

@@ -39,14 +39,14 @@ class Revisions:
         matches = label_selector(daemon_set["spec"]["selector"])
         claimer = Claimer(self._client, Owner(DAEMON_SETS, "DaemonSet", daemon_set), CONTROLLER_REVISIONS)
         known = self._revisions.store.list(namespace_of(daemon_set))
-        own = await claimer.claim(known, lambda found: matches(labels_of(found)))
+        own = await claimer.claim(known, lambda rev: matches(labels_of(rev)))
         data = history.template_patch(daemon_set)
         current: list[Object] = []
         old: list[Object] = []
         for revision in own:
-            found = await self._labelled(revision)
-            (current if history.same_data(found.get("data") or {}, data) else old).append(found)
-        number = max((int(found.get("revision") or 0) for found in old), default=0) + 1
+            rev = await self._labelled(revision)
+            (current if history.same_data(rev.get("data") or {}, data) else old).append(rev)
+        number = max((int(rev.get("revision") or 0) for rev in old), default=0) + 1
         if not current:
             return await self._create(daemon_set, data, number), old
         kept = await self._deduplicate(current, pods)
@@ -84,7 +84,7 @@ class Revisions:
 
     async def _deduplicate(self, current: list[Object], pods: Iterable[Object]) -> Object:
         """Of several revisions of the same template the newest stays, and pods are relabelled to it."""
-        kept = max(current, key=lambda found: int(found.get("revision") or 0))
+        kept = max(current, key=lambda rev: int(rev.get("revision") or 0))
         if len(current) == 1:
             return kept
         digest = labels_of(kept).get(history.HASH_LABEL)

@@ -70,9 +70,10 @@ class DeploymentController:
             return [f"{namespace_of(rs)}/{reference['name']}"] if reference["kind"] == "Deployment" else []
         labels = labels_of(rs)
         return [
-            key_of(found)
-            for found in self._deployments.store.list(namespace_of(rs))
-            if not is_empty(found["spec"].get("selector")) and label_selector(found["spec"].get("selector"))(labels)
+            key_of(deployment)
+            for deployment in self._deployments.store.list(namespace_of(rs))
+            if not is_empty(deployment["spec"].get("selector"))
+            and label_selector(deployment["spec"].get("selector"))(labels)
         ]
 
     def _pod_deleted(self, pod: Object) -> None:
@@ -89,10 +90,10 @@ class DeploymentController:
             self._controller.queue.add(key_of(deployment))
 
     async def reconcile(self, key: str) -> Result | None:
-        found = self._deployments.store.get(*split_key(key))
-        if found is None:
+        cached = self._deployments.store.get(*split_key(key))
+        if cached is None:
             return None
-        sync = _Sync(self, copy(found))
+        sync = _Sync(self, copy(cached))
         try:
             return await sync.run()
         except errors.ApiError as error:
@@ -308,12 +309,12 @@ class _Sync:
 
     async def _existing_or_collision(self, wanted: Object, revision: int) -> Object:
         """The name is taken: by our own ReplicaSet, that the informer does not show yet, or by another's."""
-        found = await self._client.get(REPLICA_SETS, name_of(wanted), namespace_of(wanted))
+        existing = await self._client.get(REPLICA_SETS, name_of(wanted), namespace_of(wanted))
         template = self.deployment["spec"]["template"]
-        if is_controlled_by(found, self.deployment) and equal_ignoring_hash(template, found["spec"]["template"]):
+        if is_controlled_by(existing, self.deployment) and equal_ignoring_hash(template, existing["spec"]["template"]):
             if self._set_revision(str(revision)):
                 await self._write_status(status_of(self.deployment))
-            return self._keep(found)
+            return self._keep(existing)
         count = int(status_of(self.deployment).get("collisionCount") or 0) + 1
         await self._write_status({**status_of(self.deployment), "collisionCount": count})
         raise NameTaken(name_of(wanted))

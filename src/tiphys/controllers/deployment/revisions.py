@@ -32,7 +32,7 @@ def _number(text: str) -> int | None:
 
 
 def revision_of(obj: Object) -> int | None:
-    """0 where it has none, None where the annotation is not a number."""
+    """0 if it has none, None if the annotation is not a number."""
     text = annotations_of(obj).get(REVISION)
     return 0 if text is None else _number(text)
 
@@ -42,9 +42,9 @@ def max_revision(sets: Iterable[Object]) -> int:
 
 
 def last_revision(sets: Iterable[Object]) -> int:
-    """The revision before the highest; 0 where there is none."""
-    found = sorted((number for rs in sets if (number := revision_of(rs)) is not None), reverse=True)
-    return max(found[1], 0) if len(found) > 1 else 0
+    """The revision before the highest; 0 if none exists."""
+    numbers = sorted((number for rs in sets if (number := revision_of(rs)) is not None), reverse=True)
+    return max(numbers[1], 0) if len(numbers) > 1 else 0
 
 
 def annotate_new(deployment: Object, new: Object, revision: int, *, exists: bool) -> bool:

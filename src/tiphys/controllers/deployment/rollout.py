@@ -172,18 +172,18 @@ def scale(deployment: Object, new: Object | None, old: Sequence[Object]) -> list
 
 
 def active_or_latest(new: Object | None, old: Sequence[Object]) -> Object | None:
-    """The one ReplicaSet with replicas; where none has, the new or the youngest; None where several have."""
+    """The one ReplicaSet with replicas; where none has, the new or the youngest; None if several have."""
     if new is None and not old:
         return None
     youngest_first = sorted(old, key=by_age, reverse=True)
-    found = active([*youngest_first, new] if new is not None else youngest_first)
-    if len(found) > 1:
+    sets = active([*youngest_first, new] if new is not None else youngest_first)
+    if len(sets) > 1:
         return None
-    return found[0] if found else new or youngest_first[0]
+    return sets[0] if sets else new or youngest_first[0]
 
 
 def is_saturated(deployment: Object, rs: Object) -> bool:
-    """Whether the rollout to ``rs`` is complete, also in the annotation that tells what it was scaled for."""
+    """Whether the rollout to ``rs`` is complete, also in the annotation that says what it was scaled for."""
     desired = replicas_of(deployment)
     return annotation_number(rs, DESIRED) == desired == replicas_of(rs) == available_of(rs)
 

@@ -23,7 +23,7 @@ REPLICA_FAILURE = "ReplicaFailure"
 
 
 def progress_deadline(deployment: Object) -> int | None:
-    """Seconds, or None where progress is not watched."""
+    """Seconds, or None if progress is not watched."""
     seconds = deployment["spec"].get("progressDeadlineSeconds")
     return None if seconds is None or seconds == MAX_INT32 else int(seconds)
 
@@ -52,7 +52,7 @@ def set_condition(status: Object, wanted: Object) -> None:
 
 
 def remove_condition(status: Object, type_: str) -> None:
-    kept = [found for found in status.get("conditions") or () if found["type"] != type_]
+    kept = [condition for condition in status.get("conditions") or () if condition["type"] != type_]
     if kept:
         status["conditions"] = kept
     else:
@@ -79,7 +79,7 @@ def counts(deployment: Object, new: Object | None, old: Sequence[Object], now: f
     if current.get("collisionCount") is not None:
         status["collisionCount"] = current["collisionCount"]
     if current.get("conditions"):
-        status["conditions"] = [dict(found) for found in current["conditions"]]
+        status["conditions"] = [dict(condition) for condition in current["conditions"]]
     if available >= replicas_of(deployment) - max_unavailable(deployment):
         reason, message = "MinimumReplicasAvailable", "Deployment has minimum availability."
         set_condition(status, make_condition("Available", "True", reason, message, now))
@@ -90,15 +90,15 @@ def counts(deployment: Object, new: Object | None, old: Sequence[Object], now: f
 
 
 def _terminating(sets: Sequence[Object]) -> int | None:
-    """None where one of the ReplicaSets does not tell."""
-    found = 0
+    """None if one of the ReplicaSets does not report it."""
+    total = 0
     for rs in sets:
         status = status_of(rs)
         if status.get("terminatingReplicas") is not None:
-            found += int(status["terminatingReplicas"])
+            total += int(status["terminatingReplicas"])
         elif status.get("observedGeneration"):
             return None
-    return found
+    return total
 
 
 def is_complete(deployment: Object, status: Object) -> bool:
@@ -114,8 +114,8 @@ def is_complete(deployment: Object, status: Object) -> bool:
 def is_progressing(deployment: Object, status: Object) -> bool:
     """Whether anything moved since the status that the Deployment has."""
 
-    def of(found: Object, field: str) -> int:
-        return int(found.get(field) or 0)
+    def of(counted: Object, field: str) -> int:
+        return int(counted.get(field) or 0)
 
     current = status_of(deployment)
     old_before = of(current, "replicas") - of(current, "updatedReplicas")
@@ -130,12 +130,12 @@ def is_progressing(deployment: Object, status: Object) -> bool:
 
 def has_timed_out(deployment: Object, status: Object, now: float) -> bool:
     deadline = progress_deadline(deployment)
-    found = find_condition(status.get("conditions"), PROGRESSING)
-    if deadline is None or found is None or found.get("reason") == "NewReplicaSetAvailable":
+    condition = find_condition(status.get("conditions"), PROGRESSING)
+    if deadline is None or condition is None or condition.get("reason") == "NewReplicaSetAvailable":
         return False
-    if found.get("reason") == "ProgressDeadlineExceeded":
+    if condition.get("reason") == "ProgressDeadlineExceeded":
         return True
-    since = parse_time(found.get("lastUpdateTime"))
+    since = parse_time(condition.get("lastUpdateTime"))
     return since is not None and since + deadline < now
 
 
@@ -176,16 +176,16 @@ def _note_progress(deployment: Object, new: Object | None, status: Object, now: 
 
 def _replica_failure(new: Object | None, old: Sequence[Object]) -> Object | None:
     for rs in [*([new] if new is not None else []), *old]:
-        found = find_condition(status_of(rs).get("conditions"), REPLICA_FAILURE)
-        if found is not None:
-            changed = found.get("lastTransitionTime")
+        failure = find_condition(status_of(rs).get("conditions"), REPLICA_FAILURE)
+        if failure is not None:
+            changed = failure.get("lastTransitionTime")
             return {
                 "type": REPLICA_FAILURE,
-                "status": found["status"],
+                "status": failure["status"],
                 "lastUpdateTime": changed,
                 "lastTransitionTime": changed,
-                "reason": found.get("reason", ""),
-                "message": found.get("message", ""),
+                "reason": failure.get("reason", ""),
+                "message": failure.get("message", ""),
             }
     return None
 

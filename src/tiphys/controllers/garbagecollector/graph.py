@@ -282,7 +282,7 @@ def _alternate(dependents: Iterable[ObjectNode], denied: Identity) -> Identity |
 
     the next in order after the one denied, else the first.
     """
-    found: set[Identity] = set()
+    owners: set[Identity] = set()
     for dependent in dependents:
         for reference in dependent.owners:
             if reference.uid != denied.uid:
@@ -293,7 +293,7 @@ def _alternate(dependents: Iterable[ObjectNode], denied: Identity) -> Identity |
             same_kind = (reference.api_version, reference.kind) == (denied.api_version, denied.kind)
             if not denied.namespace and same_kind:
                 namespace = ""
-            found.add(Identity(reference.kind, reference.api_version, namespace, reference.name, reference.uid))
-    found.discard(denied)
-    following = [identity for identity in found if identity > denied]
-    return min(following, default=None) or min(found, default=None)
+            owners.add(Identity(reference.kind, reference.api_version, namespace, reference.name, reference.uid))
+    owners.discard(denied)
+    following = [identity for identity in owners if identity > denied]
+    return min(following, default=None) or min(owners, default=None)

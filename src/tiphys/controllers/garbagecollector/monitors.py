@@ -55,10 +55,10 @@ class Monitors:
 
     async def resync(self, runner: Runner) -> bool:
         """Ask discovery and follow what is new; whether anything changed."""
-        found = await discover(self._client, every_version=True)
-        self.discovered = found
-        wanted = {served.path: served for served in _preferred(found) if _is_followed(served)}
-        gone = [path for path in self._monitors if path not in wanted and not _failed(path, found)]
+        discovered = await discover(self._client, every_version=True)
+        self.discovered = discovered
+        wanted = {served.path: served for served in _preferred(discovered) if _is_followed(served)}
+        gone = [path for path in self._monitors if path not in wanted and not _failed(path, discovered)]
         for path in gone:
             self._stop(path)
         new = [served for path, served in wanted.items() if path not in self._monitors]
@@ -102,10 +102,10 @@ class Monitors:
             monitor.task.cancel()
 
 
-def _preferred(found: Discovered) -> list[ServedResource]:
+def _preferred(discovered: Discovered) -> list[ServedResource]:
     """Each resource once, in the version that comes first."""
     first: dict[tuple[str, str], ServedResource] = {}
-    for served in found.resources:
+    for served in discovered.resources:
         first.setdefault((served.path.group, served.path.plural), served)
     return list(first.values())
 
@@ -114,5 +114,5 @@ def _is_followed(served: ServedResource) -> bool:
     return served.verbs >= {"delete", "list", "watch"} and (served.path.group, served.path.plural) not in IGNORED
 
 
-def _failed(path: ResourcePath, found: Discovered) -> bool:
-    return f"{path.group}/{path.version}" in found.failures
+def _failed(path: ResourcePath, discovered: Discovered) -> bool:
+    return f"{path.group}/{path.version}" in discovered.failures

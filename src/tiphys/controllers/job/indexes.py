@@ -18,15 +18,15 @@ class Indexes:
     @staticmethod
     def parse(text: str | None, completions: int) -> Indexes:
         """What is not a number is left out, as are indexes from ``completions`` on."""
-        found = []
+        intervals = []
         for part in (text or "").split(",") if text else ():
             first, _, last = part.partition("-")
             if not first.isdigit() or (last and not last.isdigit()):
                 continue
             if int(first) >= completions:
                 break
-            found.append((int(first), min(int(last or first), completions - 1)))
-        return Indexes().merge(Indexes(tuple(found)))
+            intervals.append((int(first), min(int(last or first), completions - 1)))
+        return Indexes().merge(Indexes(tuple(intervals)))
 
     def add(self, indexes: Iterable[int]) -> Indexes:
         return self.merge(Indexes(tuple((index, index) for index in sorted(indexes))))
@@ -65,11 +65,11 @@ class Indexes:
 
     def first_missing(self, count: int, limit: int) -> list[int]:
         """The first ``count`` indexes below ``limit`` that are not in the set."""
-        found: list[int] = []
+        missing: list[int] = []
         candidate = 0
         for first, last in (*self.intervals, (limit, limit)):
-            while candidate < min(first, limit) and len(found) < count:
-                found.append(candidate)
+            while candidate < min(first, limit) and len(missing) < count:
+                missing.append(candidate)
                 candidate += 1
             candidate = max(candidate, last + 1)
-        return found
+        return missing

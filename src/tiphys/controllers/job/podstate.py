@@ -95,7 +95,7 @@ def finished_at(pod: Object) -> float:
 
 
 def _last_container_end(pod: Object) -> float | None:
-    """None where a container has not ended."""
+    """None if a container has not ended."""
     status = status_of(pod)
     sidecars = {c["name"] for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
     containers = list(status.get("containerStatuses") or ())

@@ -55,12 +55,11 @@ def judge_failure(policy: Object | None, pod: Object) -> FailureVerdict:
                 f"{code} matching {action} rule at index {number}"
             )
         elif rule.get("onPodConditions"):
-            found = _matching_condition(pod, rule["onPodConditions"])
-            if found is None:
+            matched = _matching_condition(pod, rule["onPodConditions"])
+            if matched is None:
                 continue
-            message = (
-                f"Pod {namespace_of(pod)}/{name_of(pod)} has condition {found} matching {action} rule at index {number}"
-            )
+            name = f"{namespace_of(pod)}/{name_of(pod)}"
+            message = f"Pod {name} has condition {matched} matching {action} rule at index {number}"
         else:
             continue
         return FailureVerdict(action != "Ignore", action, message if action == "FailJob" else "")
@@ -75,21 +74,21 @@ def _matching_container(pod: Object, wanted: Object) -> Object | None:
             continue
         code = terminated["exitCode"]
         if code != 0 and (code in wanted["values"]) == (wanted["operator"] == "In"):
-            found: Object = container
-            return found
+            matched: Object = container
+            return matched
     return None
 
 
 def _matching_condition(pod: Object, patterns: Iterable[Object]) -> str | None:
-    for found in status_of(pod).get("conditions") or ():
+    for condition in status_of(pod).get("conditions") or ():
         for pattern in patterns:
-            if found["type"] == pattern["type"] and found["status"] == pattern.get("status", "True"):
-                return str(found["type"])
+            if condition["type"] == pattern["type"] and condition["status"] == pattern.get("status", "True"):
+                return str(condition["type"])
     return None
 
 
 def job_failure_message(job: Object, pods: Iterable[Object]) -> str:
-    """The message with which a pod fails the whole Job; empty where none does."""
+    """The message with which a pod fails the whole Job; empty if none does."""
     policy = job["spec"].get("podFailurePolicy")
     if policy is None:
         return ""
@@ -113,7 +112,7 @@ def fails_index(job: Object, pod: Object) -> bool:
 
 
 def success_message(job: Object, succeeded: Indexes) -> str:
-    """The message with which the success policy is met; empty where it is not."""
+    """The message with which the success policy is met; empty if it is not."""
     policy = job["spec"].get("successPolicy")
     if policy is None or not succeeded.intervals:
         return ""

@@ -51,13 +51,13 @@ def make_condition(type_: str, status: str, reason: str, message: str, now: floa
 
 def is_finished(job: Object) -> bool:
     return any(
-        (found := condition(job, type_)) is not None and found["status"] == "True" for type_ in ("Complete", "Failed")
+        (state := condition(job, type_)) is not None and state["status"] == "True" for type_ in ("Complete", "Failed")
     )
 
 
 def true_condition(job: Object, type_: str) -> Object | None:
-    found = condition(job, type_)
-    return found if found is not None and found["status"] == "True" else None
+    present = condition(job, type_)
+    return present if present is not None and present["status"] == "True" else None
 
 
 @dataclass(slots=True)
@@ -152,7 +152,7 @@ class Tally:
         return None
 
     def deadline_in(self) -> float | None:
-        """Seconds until the active deadline; None where there is none."""
+        """Seconds until the active deadline; None if none exists."""
         deadline, started = self.job["spec"].get("activeDeadlineSeconds"), parse_time(self.status.get("startTime"))
         if deadline is None or started is None or is_suspended(self.job):
             return None
@@ -329,9 +329,9 @@ def _number(spec: Object, name: str, default: int) -> int:
 def ensure_condition(status: Object, wanted: Object) -> bool:
     """Set a condition; one that would only say False is not added. Whether anything changed."""
     conditions = status.setdefault("conditions", [])
-    for number, found in enumerate(conditions):
-        if found["type"] == wanted["type"]:
-            same = all(found.get(name) == wanted[name] for name in ("status", "reason", "message"))
+    for number, present in enumerate(conditions):
+        if present["type"] == wanted["type"]:
+            same = all(present.get(name) == wanted[name] for name in ("status", "reason", "message"))
             if not same:
                 conditions[number] = wanted
             return not same

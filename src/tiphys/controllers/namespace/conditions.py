@@ -1,4 +1,4 @@
-"""The conditions that tell how far the deletion of a namespace is: pure.
+"""The conditions that report how far the deletion of a namespace is: pure.
 
 Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/namespace-v1/#NamespaceStatus
 """
@@ -44,32 +44,32 @@ class Progress:
 
 
 def _failures(progress: Progress, totals: bool) -> Mapping[str, tuple[str, str]]:
-    found = {}
+    failures = {}
     if progress.discovery_failure:
-        found["NamespaceDeletionDiscoveryFailure"] = ("DiscoveryFailed", progress.discovery_failure)
+        failures["NamespaceDeletionDiscoveryFailure"] = ("DiscoveryFailed", progress.discovery_failure)
     if progress.content_failures:
         count, what = len(progress.content_failures), ", ".join(sorted(progress.content_failures))
         message = f"Failed to delete all resource types, {count} remaining: {what}"
-        found["NamespaceDeletionContentFailure"] = ("ContentDeletionFailed", message)
+        failures["NamespaceDeletionContentFailure"] = ("ContentDeletionFailed", message)
     if totals and progress.remaining:
         parts = sorted(f"{name} has {count} resource instances" for name, count in progress.remaining.items())
-        found["NamespaceContentRemaining"] = (
+        failures["NamespaceContentRemaining"] = (
             "SomeResourcesRemain",
             f"Some resources are remaining: {', '.join(parts)}",
         )
     if totals and progress.finalizers:
         parts = sorted(f"{name} in {count} resource instances" for name, count in progress.finalizers.items())
-        found["NamespaceFinalizersRemaining"] = (
+        failures["NamespaceFinalizersRemaining"] = (
             "SomeFinalizersRemain",
             f"Some content in the namespace has finalizers remaining: {', '.join(parts)}",
         )
-    return found
+    return failures
 
 
 def update_conditions(conditions: list[Object], progress: Progress, now: float, *, totals: bool = True) -> list[Object]:
     """The conditions after a pass. ``totals`` is off while only pods have been looked at."""
     failures = _failures(progress, totals)
-    result = [dict(found) for found in conditions]
+    result = [dict(condition) for condition in conditions]
     for type_, okay in _OK.items():
         status = "True" if type_ in failures else "False"
         reason, message = failures.get(type_, okay)

@@ -111,16 +111,16 @@ class NamespaceController:
         """One pass. The failure is what the pass is to be repeated for."""
         progress = Progress()
         failure: Exception | None = None
-        found = await discover(self._client)
-        if found.failures:
-            what = ", ".join(f"{group}: {why}" for group, why in sorted(found.failures.items()))
-            count = len(found.failures)
+        discovered = await discover(self._client)
+        if discovered.failures:
+            what = ", ".join(f"{group}: {why}" for group, why in sorted(discovered.failures.items()))
+            count = len(discovered.failures)
             progress.discovery_failure = (
                 f"Discovery failed for some groups, {count} failing: unable to retrieve the complete list of "
                 f"server APIs: {what}"
             )
             failure = ContentRemains(progress.discovery_failure)
-        deletable = [served for served in found.resources if served.path.namespaced and "delete" in served.verbs]
+        deletable = [served for served in discovered.resources if served.path.namespaced and "delete" in served.verbs]
         pods = [served for served in deletable if served.path == PODS]
         others = [served for served in deletable if served.path != PODS]
         totals = False

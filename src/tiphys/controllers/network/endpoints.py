@@ -87,15 +87,15 @@ def _ports(service: Object, pod: Object) -> list[Port]:
     ports = service["spec"].get("ports") or []
     if not ports:
         return [()] if common.is_headless(service) else []
-    found: list[Port] = []
+    result: list[Port] = []
     for port in ports:
         number = common.find_port(pod, port)
         if number is None:
             continue
         entry = {"name": port.get("name"), "port": number, "protocol": port.get("protocol", "TCP")}
         entry["appProtocol"] = port.get("appProtocol")
-        found.append(tuple((key, value) for key, value in entry.items() if value))
-    return found
+        result.append(tuple((key, value) for key, value in entry.items() if value))
+    return result
 
 
 def _pack(by_port: dict[Port, dict[str, tuple[Object, bool]]]) -> list[Object]:

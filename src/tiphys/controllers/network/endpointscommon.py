@@ -37,7 +37,7 @@ def is_headless(service: Object) -> bool:
 
 
 def family_of(address: str) -> str | None:
-    """IPv4 or IPv6; None where it is no address."""
+    """IPv4 or IPv6; None if it is no address."""
     try:
         return IPV6 if ipaddress.ip_address(address).version == 6 else IPV4
     except ValueError:
@@ -46,8 +46,8 @@ def family_of(address: str) -> str | None:
 
 def pod_addresses(pod: Object, family: str) -> list[str]:
     """The pod's addresses of one family."""
-    found = (entry.get("ip", "") for entry in status_of(pod).get("podIPs") or ())
-    return [address for address in found if family_of(address) == family]
+    addresses = (entry.get("ip", "") for entry in status_of(pod).get("podIPs") or ())
+    return [address for address in addresses if family_of(address) == family]
 
 
 def belongs(pod: Object, *, include_terminating: bool) -> bool:
@@ -66,7 +66,7 @@ def hostname_of(pod: Object, service: Object) -> str | None:
 
 
 def find_port(pod: Object, port: Object) -> int | None:
-    """The number of the container port that a service port leads to; None where the pod has none of that name."""
+    """The number of the container port that a service port leads to; None if the pod has none of that name."""
     target = port.get("targetPort")
     if target is None or target in (0, ""):
         target = port["port"]
@@ -75,9 +75,11 @@ def find_port(pod: Object, port: Object) -> int | None:
     spec = pod["spec"]
     sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
     for container in [*spec["containers"], *sidecars]:
-        for found in container.get("ports") or ():
-            if found.get("name") == target and found.get("protocol", "TCP") == port.get("protocol", "TCP"):
-                return int(found["containerPort"])
+        for container_port in container.get("ports") or ():
+            if container_port.get("name") == target and container_port.get("protocol", "TCP") == port.get(
+                "protocol", "TCP"
+            ):
+                return int(container_port["containerPort"])
     return None
 
 
@@ -97,7 +99,7 @@ class TriggerTimes:
         self._known: dict[str, tuple[str, dict[str, str]]] = {}
 
     def compute(self, service: Object, pods: Iterable[Object]) -> str | None:
-        """The earliest change since the last call for this service, as RFC 3339; None where nothing changed."""
+        """The earliest change since the last call for this service, as RFC 3339; None if nothing changed."""
         key = key_of(service)
         known = self._known.get(key)
         last_service, last_pods = known or ("", {})

@@ -62,8 +62,10 @@ def plan(endpoints: Object, existing: Sequence[Object], limit: int = MAX_PER_SUB
     for subset in endpoints.get("subsets") or ():
         _read_subset(subset, wanted, result, limit)
     known: dict[tuple[str, object], list[Object]] = {}
-    for found in existing:
-        known.setdefault((found["addressType"], ports_key(found.get("ports"))), []).append(found)
+    for endpoint_slice in existing:
+        known.setdefault((endpoint_slice["addressType"], ports_key(endpoint_slice.get("ports"))), []).append(
+            endpoint_slice
+        )
     for key, (ports, desired) in wanted.items():
         _plan_slice(endpoints, key[0], ports, list(desired.values()), known.pop(key, []), result)
     for found_slices in known.values():
@@ -177,7 +179,14 @@ def _new_slice(endpoints: Object, family: str, ports: list[Object], desired: lis
 def _recycle(result: MirrorPlan) -> None:
     """Change a slice that is to be deleted into one that is to be created."""
     for made in list(result.create):
-        doomed = next((found for found in result.delete if found["addressType"] == made["addressType"]), None)
+        doomed = next(
+            (
+                endpoint_slice
+                for endpoint_slice in result.delete
+                if endpoint_slice["addressType"] == made["addressType"]
+            ),
+            None,
+        )
         if doomed is not None:
             result.create.remove(made)
             result.delete.remove(doomed)
@@ -194,7 +203,7 @@ class EndpointSliceMirroringController:
         self._services = context.informers.informer(SERVICES)
         self._slices = context.informers.informer(ENDPOINT_SLICES)
         if not self._slices.store.has_index(_BY_SERVICE):
-            self._slices.add_index(_BY_SERVICE, lambda found: (service_key(found),))
+            self._slices.add_index(_BY_SERVICE, lambda endpoint_slice: (service_key(endpoint_slice),))
         self._tracker = SliceTracker()
         limiter: RateLimiter[str] = RateLimiter(context.clock, base=1.0, maximum=100.0)
         self._controller = context.controller(
@@ -231,18 +240,22 @@ class EndpointSliceMirroringController:
         if (old["spec"].get("selector") is None) != (new["spec"].get("selector") is None):
             self._controller.queue.add(key_of(new))
 
-    def _slice_seen(self, found: Object) -> None:
-        if _is_ours(found) and self._tracker.is_news(found):
-            self._controller.queue.add(service_key(found))
+    def _slice_seen(self, endpoint_slice: Object) -> None:
+        if _is_ours(endpoint_slice) and self._tracker.is_news(endpoint_slice):
+            self._controller.queue.add(service_key(endpoint_slice))
 
-    def _slice_gone(self, found: Object) -> None:
-        if _is_ours(found) and not self._tracker.deletion_was_ours(found):
-            self._controller.queue.add(service_key(found))
+    def _slice_gone(self, endpoint_slice: Object) -> None:
+        if _is_ours(endpoint_slice) and not self._tracker.deletion_was_ours(endpoint_slice):
+            self._controller.queue.add(service_key(endpoint_slice))
 
     async def reconcile(self, key: str) -> Result | None:
         endpoints = self._endpoints.store.get(*split_key(key))
         service = self._services.store.get(*split_key(key))
-        slices = [found for found in self._slices.store.by_index(_BY_SERVICE, key) if _is_ours(found)]
+        slices = [
+            endpoint_slice
+            for endpoint_slice in self._slices.store.by_index(_BY_SERVICE, key)
+            if _is_ours(endpoint_slice)
+        ]
         if (
             endpoints is None
             or service is None
@@ -281,16 +294,16 @@ class EndpointSliceMirroringController:
         for made in planned.update:
             self._tracker.wrote(await self._client.update(ENDPOINT_SLICES, made))
         await self._delete(planned.delete)
-        for found in planned.delete:
-            self._tracker.expect_deletion(found)
+        for endpoint_slice in planned.delete:
+            self._tracker.expect_deletion(endpoint_slice)
 
     async def _delete(self, slices: Iterable[Object]) -> None:
-        for found in slices:
+        for endpoint_slice in slices:
             try:
-                await self._client.delete(ENDPOINT_SLICES, name_of(found), namespace_of(found))
+                await self._client.delete(ENDPOINT_SLICES, name_of(endpoint_slice), namespace_of(endpoint_slice))
             except errors.NotFound:
                 continue
 
 
-def _is_ours(found: Object) -> bool:
-    return labels_of(found).get(MANAGED_BY) == CONTROLLER
+def _is_ours(endpoint_slice: Object) -> bool:
+    return labels_of(endpoint_slice).get(MANAGED_BY) == CONTROLLER

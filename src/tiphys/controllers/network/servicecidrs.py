@@ -47,7 +47,7 @@ def _holders(wanted: Network, cidrs: Iterable[Object]) -> list[str]:
     return [
         name_of(cidr)
         for cidr in cidrs
-        if any(found.version == wanted.version and wanted.subnet_of(found) for found in networks_of(cidr))  # type: ignore[arg-type]
+        if any(network.version == wanted.version and wanted.subnet_of(network) for network in networks_of(cidr))  # type: ignore[arg-type]
     ]
 
 

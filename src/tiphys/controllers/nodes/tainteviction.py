@@ -143,7 +143,7 @@ class TaintEvictionController:
 
 
 def _disruption_patch(pod: Object, now: float) -> Object | None:
-    """The condition that tells the pod's owner why it goes; None where it is there already."""
+    """The condition that shows the pod's owner why it is deleted; None if it is set already."""
     wanted: Object = {
         "type": "DisruptionTarget",
         "status": "True",

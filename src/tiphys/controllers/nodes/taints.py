@@ -32,13 +32,13 @@ def taints_of(node: Object) -> list[Object]:
 
 
 def has_taint(node: Object, taint: Taint) -> bool:
-    return any(identity(found) == taint for found in taints_of(node))
+    return any(identity(other) == taint for other in taints_of(node))
 
 
 def changed_taints(taints: Iterable[Object], add: Sequence[Taint], remove: Iterable[Taint], now: float) -> list[Object]:
     """The taints after the change, those added with the time of it."""
     gone = {*remove, *add}
-    kept = [found for found in taints if identity(found) not in gone]
+    kept = [taint for taint in taints if identity(taint) not in gone]
     added = [{"key": key, "effect": effect, "timeAdded": timestamp(now)} for key, effect in add]
     return kept + added
 
@@ -50,7 +50,7 @@ async def swap_taints(
     for attempt in range(CONFLICT_RETRIES):
         try:
             live = await client.get(NODES, node)
-            present = {identity(found) for found in taints_of(live)}
+            present = {identity(entry) for entry in taints_of(live)}
             missing = [taint for taint in add if taint not in present]
             if not missing and not present.intersection(remove):
                 return

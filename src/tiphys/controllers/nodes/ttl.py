@@ -1,4 +1,4 @@
-"""The TTL controller: tells kubelets, by an annotation of their node, how long they may cache secrets and config maps.
+"""The TTL controller: sets, in an annotation of each node, how long kubelets may cache secrets and config maps.
 
 Source: https://pkg.go.dev/k8s.io/api/core/v1#ObjectTTLAnnotationKey
 """

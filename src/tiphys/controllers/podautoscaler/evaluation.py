@@ -36,11 +36,11 @@ class Evaluated:
 
 
 class Failed(Exception):
-    """The metric cannot be evaluated. ``reason`` and ``told`` are for the event and the condition."""
+    """The metric cannot be evaluated. ``reason`` and ``text`` are for the event and the condition."""
 
-    def __init__(self, reason: str, told: str, message: str) -> None:
+    def __init__(self, reason: str, text: str, message: str) -> None:
         super().__init__(message)
-        self.reason, self.told = reason, told
+        self.reason, self.text = reason, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Evaluation:
     async def evaluate(self, spec: Object) -> Evaluated:
         type_ = spec["type"]
         if type_ not in _SOURCES:
-            told = f'unknown metric source type "{type_}"'
-            raise Failed("InvalidMetricSourceType", told, told)
+            message = f'unknown metric source type "{type_}"'
+            raise Failed("InvalidMetricSourceType", message, message)
         field, source, prefix = _SOURCES[type_]
         try:
             return await source(self, spec[field])
@@ -82,8 +82,8 @@ class Evaluation:
     async def _usage(self, source: Object, container: str) -> tuple[str, Proposal]:
         name, target = source["name"], source["target"]
         if target.get("averageValue") is None and target.get("averageUtilization") is None:
-            told = "neither an average utilization target nor an average value (usage) target was set"
-            raise CannotCompute(f"invalid resource metric source: {told}")
+            message = "neither an average utilization target nor an average value (usage) target was set"
+            raise CannotCompute(f"invalid resource metric source: {message}")
         sort = "usage" if target.get("averageValue") is not None else "utilization"
         try:
             return name, await self._usage_proposal(name, target, container)
@@ -91,24 +91,24 @@ class Evaluation:
             raise CannotCompute(f"failed to get {name} {sort}: {error}") from error
 
     async def _usage_proposal(self, name: str, target: Object, container: str) -> Proposal:
-        found = await self.metrics.of_pods(namespace_of(self.hpa), self.target.selector, name, container)
+        metrics = await self.metrics.of_pods(namespace_of(self.hpa), self.target.selector, name, container)
         pods = replicas.require_pods(self.target.pods)
-        groups = replicas.group(pods, found, name, self.startup, self.now)
+        groups = replicas.group(pods, metrics, name, self.startup, self.now)
         current = self.target.spec_replicas
         if target.get("averageValue") is not None:
-            return replicas.by_average(current, found, groups, _milli(target["averageValue"]), self.tolerance)
-        if not found.keys() - groups.ignored - groups.unready:
+            return replicas.by_average(current, metrics, groups, _milli(target["averageValue"]), self.tolerance)
+        if not metrics.keys() - groups.ignored - groups.unready:
             raise CannotCompute("did not receive metrics for targeted pods (pods might be unready)")
         requests = replicas.requests_of(pods, container, name)
         wanted = target["averageUtilization"]
-        return replicas.by_utilization(current, found, groups, requests, wanted, self.tolerance)
+        return replicas.by_utilization(current, metrics, groups, requests, wanted, self.tolerance)
 
     async def _pods(self, source: Object) -> Evaluated:
         metric = source["metric"]
-        found = await self.metrics.custom_of_pods(namespace_of(self.hpa), self.target.selector, metric)
-        groups = replicas.group(replicas.require_pods(self.target.pods), found, "", self.startup, self.now)
+        metrics = await self.metrics.custom_of_pods(namespace_of(self.hpa), self.target.selector, metric)
+        groups = replicas.group(replicas.require_pods(self.target.pods), metrics, "", self.startup, self.now)
         wanted = _milli(source["target"]["averageValue"])
-        proposal = replicas.by_average(self.target.spec_replicas, found, groups, wanted, self.tolerance)
+        proposal = replicas.by_average(self.target.spec_replicas, metrics, groups, wanted, self.tolerance)
         current = {"averageValue": _quantity(proposal.average)}
         status = {"type": "Pods", "pods": {"metric": metric, "current": current}}
         return Evaluated(proposal.replicas, f"pods metric {metric['name']}", status)

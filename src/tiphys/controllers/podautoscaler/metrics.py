@@ -39,29 +39,31 @@ class MetricsReader:
         try:
             answer = await self._client.list(_POD_METRICS, namespace, label_selector=selector)
         except errors.ApiError as error:
-            told = f"unable to fetch metrics from resource metrics API: {_message(error, 'pods.metrics.k8s.io')}"
-            raise CannotCompute(f"unable to get metrics for resource {resource}: {told}") from error
+            message = f"unable to fetch metrics from resource metrics API: {_message(error, 'pods.metrics.k8s.io')}"
+            raise CannotCompute(f"unable to get metrics for resource {resource}: {message}") from error
         items = answer.get("items") or ()
         if not items:
-            told = "no metrics returned from resource metrics API"
-            raise CannotCompute(f"unable to get metrics for resource {resource}: {told}")
-        found = {}
+            message = "no metrics returned from resource metrics API"
+            raise CannotCompute(f"unable to get metrics for resource {resource}: {message}")
+        metrics = {}
         for item in items:
             value = used(item, resource, container)
             if value is not None:
                 window = seconds(item.get("window") or "")
-                found[item["metadata"]["name"]] = PodMetric(value, parse_time(item.get("timestamp")) or 0.0, window)
-        return found
+                metrics[item["metadata"]["name"]] = PodMetric(value, parse_time(item.get("timestamp")) or 0.0, window)
+        return metrics
 
     async def custom_of_pods(self, namespace: str, selector: str, metric: Object) -> dict[str, PodMetric]:
         trouble = f"unable to get metric {metric['name']}"
         items = await self._custom(f"namespaces/{namespace}/pods/*", metric, selector, trouble)
-        found = {}
+        metrics = {}
         for item in items:
             value, at = Quantity(str(item["value"])).milli_value(), parse_time(item.get("timestamp")) or 0.0
             window = item.get("windowSeconds")
-            found[item["describedObject"]["name"]] = PodMetric(value, at, _DEFAULT_WINDOW if window is None else window)
-        return found
+            metrics[item["describedObject"]["name"]] = PodMetric(
+                value, at, _DEFAULT_WINDOW if window is None else window
+            )
+        return metrics
 
     async def custom_of_object(self, kinds: Discovered, namespace: str, target: Object, metric: Object) -> int:
         kind, name = target["kind"], target["name"]
@@ -87,8 +89,8 @@ class MetricsReader:
             items = await self._newest(f"{place}/{metric['name']}", asked)
         except errors.ApiError as error:
             why = f"no custom metric API ({_CUSTOM}) registered" if _is_not_served(error) else error.message
-            told = f"unable to fetch metrics from custom metrics API: {why}"
-            raise CannotCompute(f"{trouble}: {told}{ending}") from error
+            message = f"unable to fetch metrics from custom metrics API: {why}"
+            raise CannotCompute(f"{trouble}: {message}{ending}") from error
         if not items:
             raise CannotCompute(f"{trouble}: no metrics returned from custom metrics API{ending}")
         return items
@@ -102,8 +104,8 @@ class MetricsReader:
             items = await self._items(f"{_EXTERNAL}/namespaces/{namespace}/{metric['name']}", asked)
         except errors.ApiError as error:
             why = _message(error, f"{metric['name']}.external.metrics.k8s.io")
-            told = f"unable to fetch metrics from external metrics API: {why}"
-            raise CannotCompute(f"{trouble}: {told}") from error
+            message = f"unable to fetch metrics from external metrics API: {why}"
+            raise CannotCompute(f"{trouble}: {message}") from error
         if not items:
             raise CannotCompute(f"{trouble}: no metrics returned from external metrics API")
         return sum(Quantity(str(item["value"])).milli_value() for item in items)
@@ -123,7 +125,7 @@ class MetricsReader:
 
 
 def used(item: Object, resource: str, container: str) -> int | None:
-    """What a PodMetrics object tells; None where a container's part is missing."""
+    """What a PodMetrics object reports; None if a container's part is missing."""
     containers = [one for one in item.get("containers") or () if container in ("", one["name"])]
     amounts = [(one.get("usage") or {}).get(resource) for one in containers]
     if not amounts or None in amounts:
@@ -133,8 +135,8 @@ def used(item: Object, resource: str, container: str) -> int | None:
 
 def seconds(text: str) -> float:
     """Of a duration such as ``1m30s``."""
-    found: Iterable[tuple[str, str]] = _DURATION.findall(text)
-    return sum(float(amount) * _UNITS[unit] for amount, unit in found)
+    parts: Iterable[tuple[str, str]] = _DURATION.findall(text)
+    return sum(float(amount) * _UNITS[unit] for amount, unit in parts)
 
 
 def no_match(group: str, kind: str) -> str:

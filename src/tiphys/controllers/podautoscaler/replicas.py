@@ -57,7 +57,7 @@ class Startup:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """``ready`` counts pods whose metric tells something; ``ignored`` are on their way out."""
+    """``ready`` counts pods with a usable metric; ``ignored`` are being deleted."""
 
     ready: int
     unready: frozenset[str]
@@ -95,18 +95,18 @@ def group(
 
 def _is_starting(pod: Object, metric: PodMetric, startup: Startup, now: float) -> bool:
     """Whether the pod's use of CPU is that of its start, which says nothing about its load."""
-    found, started = condition(pod, "Ready"), parse_time(status_of(pod).get("startTime"))
-    if found is None or started is None:
+    ready, started = condition(pod, "Ready"), parse_time(status_of(pod).get("startTime"))
+    if ready is None or started is None:
         return True
-    since = parse_time(found.get("lastTransitionTime")) or 0.0
-    not_ready = bool(found["status"] == "False")
+    since = parse_time(ready.get("lastTransitionTime")) or 0.0
+    not_ready = bool(ready["status"] == "False")
     if started + startup.cpu_initialization > now:
         return not_ready or metric.time < since + metric.window
     return not_ready and started + startup.initial_readiness_delay > since
 
 
 def requests_of(pods: Iterable[Object], container: str, resource: str) -> dict[str, int]:
-    """What each pod, or that container of it, requests. Raises ``CannotCompute`` where one requests nothing."""
+    """What each pod, or that container of it, requests. Raises ``CannotCompute`` if one requests nothing."""
     return {name_of(pod): _request(pod, container, resource) for pod in pods}
 
 
@@ -226,10 +226,10 @@ def by_total(current: int, usage: int, target: int, tolerance: Tolerance, pods: 
         return Proposal(math.ceil(ratio), usage)
     if tolerance.covers(ratio):
         return Proposal(current, usage)
-    found = list(pods)
-    if not found:
+    listed = list(pods)
+    if not listed:
         raise CannotCompute(f"unable to calculate ready pods: {_NO_PODS}")
-    ready = sum(podkit.phase_of(pod) == "Running" and podkit.is_ready(pod) for pod in found)
+    ready = sum(podkit.phase_of(pod) == "Running" and podkit.is_ready(pod) for pod in listed)
     return Proposal(min(math.ceil(ratio * ready), _MOST), usage)
 
 

@@ -96,26 +96,26 @@ class ResourceClaimController:
         if not self._consistency.ready(key):
             return Result(retry=True)
         known = plan.statuses_of(pod)
-        found = dict(known)
+        claims = dict(known)
         for entry in plan.claims_of(pod):
-            await self._note_claim(pod, entry, found)
-        if found != known:
-            await self._write_statuses(pod, found)
+            await self._note_claim(pod, entry, claims)
+        if claims != known:
+            await self._write_statuses(pod, claims)
         if podkit.node_of(pod):
-            await self._reserve(key, pod, found)
+            await self._reserve(key, pod, claims)
         return None
 
-    async def _note_claim(self, pod: Object, entry: Object, found: dict[str, str | None]) -> None:
+    async def _note_claim(self, pod: Object, entry: Object, claims: dict[str, str | None]) -> None:
         """Make sure of the claim that is generated for ``entry``; its name goes into ``found``."""
         if entry.get("resourceClaimTemplateName") is None:
             return
-        if entry["name"] in found:
-            name = found[entry["name"]]
+        if entry["name"] in claims:
+            name = claims[entry["name"]]
             claim = self._claims.store.get(namespace_of(pod), name) if name else None
             if not name or (claim is not None and is_controlled_by(claim, pod)):
                 return
         try:
-            found[entry["name"]] = await self._ensure(pod, entry)
+            claims[entry["name"]] = await self._ensure(pod, entry)
         except (errors.ApiError, CannotMake) as error:
             why = error.message if isinstance(error, errors.ApiError) else str(error)
             message = f"PodResourceClaim {entry['name']}: {why}"
@@ -139,8 +139,8 @@ class ResourceClaimController:
         self._consistency.wrote(key_of(pod), self._claims, claim)
         return name_of(claim)
 
-    async def _write_statuses(self, pod: Object, found: dict[str, str | None]) -> None:
-        entries = [{"name": entry} | ({"resourceClaimName": name} if name else {}) for entry, name in found.items()]
+    async def _write_statuses(self, pod: Object, claims: dict[str, str | None]) -> None:
+        entries = [{"name": entry} | ({"resourceClaimName": name} if name else {}) for entry, name in claims.items()]
         applied = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -149,9 +149,9 @@ class ResourceClaimController:
         }
         await self._client.apply(PODS, applied, FIELD_MANAGER, force=True, subresource="status")
 
-    async def _reserve(self, key: str, pod: Object, found: dict[str, str | None]) -> None:
+    async def _reserve(self, key: str, pod: Object, claims: dict[str, str | None]) -> None:
         for entry in plan.claims_of(pod):
-            name = entry.get("resourceClaimName") or found.get(entry["name"])
+            name = entry.get("resourceClaimName") or claims.get(entry["name"])
             claim = self._claims.store.get(namespace_of(pod), name) if name else None
             if claim is not None and plan.needs_reservation(pod, entry, claim):
                 wanted = plan.reserved_for(claim, pod)

@@ -1,1 +1,1 @@
-"""The stateful set controller: pods with names, storage and an order of their own."""
+"""The stateful set controller: pods with names, storage and their own order."""

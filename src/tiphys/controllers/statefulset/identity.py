@@ -34,11 +34,11 @@ def replicas_of(stateful_set: Object) -> int:
 
 def parent_and_ordinal(pod: Object) -> tuple[str, int]:
     """The set's name and the ordinal in a pod's name; ``("", -1)`` where it has none."""
-    found = _NAME.fullmatch(name_of(pod))
-    if found is None:
+    match = _NAME.fullmatch(name_of(pod))
+    if match is None:
         return "", -1
-    ordinal = int(found[2])
-    return found[1], ordinal if ordinal < 2**31 else -1
+    ordinal = int(match[2])
+    return match[1], ordinal if ordinal < 2**31 else -1
 
 
 def ordinal_of(pod: Object) -> int:

@@ -41,15 +41,15 @@ def lay_out(
 ) -> Layout:
     """``current`` and ``update`` are the set with the template of each of the two ``revisions``."""
     start, count = identity.start_ordinal(stateful_set), identity.replicas_of(stateful_set)
-    found: dict[int, Object] = {}
+    by_ordinal: dict[int, Object] = {}
     condemned = []
     for pod in pods:
         if identity.in_range(pod, stateful_set):
-            found[identity.ordinal_of(pod)] = pod
+            by_ordinal[identity.ordinal_of(pod)] = pod
         elif identity.ordinal_of(pod) >= 0:
             condemned.append(pod)
     replicas = [
-        found.get(ordinal) or identity.planned_pod(current, update, *revisions, ordinal)
+        by_ordinal.get(ordinal) or identity.planned_pod(current, update, *revisions, ordinal)
         for ordinal in range(start, start + count)
     ]
     return Layout(replicas, sorted(condemned, key=identity.ordinal_of, reverse=True))
@@ -68,18 +68,18 @@ def first_unavailable(stateful_set: Object, layout: Layout, now: float) -> Objec
 def counts(stateful_set: Object, revisions: tuple[str, str], pods: Iterable[Object], now: float) -> dict[str, int]:
     """The numbers of the status, from pods of which some may be only planned."""
     current, update = revisions
-    found = dict.fromkeys(("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"), 0)
+    totals = dict.fromkeys(("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"), 0)
     for pod in pods:
         if not identity.is_created(pod):
             continue
-        found["replicas"] += 1
+        totals["replicas"] += 1
         if identity.is_running_and_ready(pod):
-            found["readyReplicas"] += 1
-            found["availableReplicas"] += podkit.is_available(pod, min_ready(stateful_set), now)
+            totals["readyReplicas"] += 1
+            totals["availableReplicas"] += podkit.is_available(pod, min_ready(stateful_set), now)
         if not is_deleting(pod):
-            found["currentReplicas"] += identity.revision_of(pod) == current
-            found["updatedReplicas"] += identity.revision_of(pod) == update
-    return found
+            totals["currentReplicas"] += identity.revision_of(pod) == current
+            totals["updatedReplicas"] += identity.revision_of(pod) == update
+    return totals
 
 
 def status_for(

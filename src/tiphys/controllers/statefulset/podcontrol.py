@@ -82,8 +82,8 @@ class StatefulPodControl:
 
     def _known(self, stateful_set: Object, pod: Object) -> list[Object]:
         names = map(name_of, identity.claims_of(stateful_set, pod).values())
-        found = (self._claims.store.get(namespace_of(stateful_set), name) for name in names)
-        return [claim for claim in found if claim is not None]
+        claims = (self._claims.store.get(namespace_of(stateful_set), name) for name in names)
+        return [claim for claim in claims if claim is not None]
 
     async def create_claims(self, stateful_set: Object, pod: Object) -> None:
         """Create the pod's claims that are missing. Raises ``ClaimProblem``."""

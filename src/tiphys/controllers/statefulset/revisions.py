@@ -42,17 +42,17 @@ class Revisions:
         matches = label_selector(stateful_set["spec"]["selector"])
         claimer = Claimer(self._client, Owner(STATEFUL_SETS, "StatefulSet", stateful_set), CONTROLLER_REVISIONS)
         listed = self._revisions.store.list(namespace_of(stateful_set))
-        known = history.in_order(await claimer.claim(listed, lambda found: matches(labels_of(found))))
+        known = history.in_order(await claimer.claim(listed, lambda rev: matches(labels_of(rev))))
         update, collisions = await self._update_revision(stateful_set, known)
         wanted = status_of(stateful_set).get("currentRevision")
-        current = next((found for found in known if name_of(found) == wanted), update)
+        current = next((rev for rev in known if name_of(rev) == wanted), update)
         return CurrentRevisions(current, update, collisions, known)
 
     async def _update_revision(self, stateful_set: Object, known: Sequence[Object]) -> tuple[Object, int]:
         collisions = int(status_of(stateful_set).get("collisionCount") or 0)
         number = int(known[-1].get("revision") or 0) + 1 if known else 1
         data = history.template_patch(stateful_set)
-        same = [found for found in known if history.same_data(found.get("data") or {}, data)]
+        same = [rev for rev in known if history.same_data(rev.get("data") or {}, data)]
         if same and same[-1] is known[-1]:
             return known[-1], collisions
         if same:

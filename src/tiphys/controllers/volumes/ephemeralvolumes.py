@@ -33,8 +33,8 @@ def claim_for(pod: Object, volume: Object) -> Object:
         "ownerReferences": [controller_reference(pod, "v1", "Pod")],
     }
     for field in ("annotations", "labels"):
-        if found := (template.get("metadata") or {}).get(field):
-            meta[field] = found
+        if values := (template.get("metadata") or {}).get(field):
+            meta[field] = values
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": template["spec"]}
 
 

@@ -16,13 +16,13 @@ BY_CLAIM = "claims"
 def claims_of(pod: Object) -> list[str]:
     """Keys of the claims that a pod mounts, those of its ephemeral volumes included."""
     namespace = namespace_of(pod)
-    found = []
+    claims = []
     for volume in pod["spec"].get("volumes") or ():
         if volume.get("persistentVolumeClaim"):
-            found.append(f"{namespace}/{volume['persistentVolumeClaim']['claimName']}")
+            claims.append(f"{namespace}/{volume['persistentVolumeClaim']['claimName']}")
         elif volume.get("ephemeral"):
-            found.append(f"{namespace}/{ephemeral_claim(pod, volume)}")
-    return found
+            claims.append(f"{namespace}/{ephemeral_claim(pod, volume)}")
+    return claims
 
 
 def ephemeral_claim(pod: Object, volume: Object) -> str:

@@ -167,11 +167,11 @@ class AttributesClassProtectionController:
         return Callbacks(added=_nothing, updated=updated, deleted=lambda obj: freed(classes_of(obj)))
 
     async def reconcile(self, key: str) -> None:
-        found = self._classes.store.get("", key)
-        if found is None:
+        attributes_class = self._classes.store.get("", key)
+        if attributes_class is None:
             return
-        used = is_deleting(found) and self._is_used(key)
-        await _settle(self._client, VOLUME_ATTRIBUTES_CLASSES, found, CLASS_FINALIZER, used)
+        used = is_deleting(attributes_class) and self._is_used(key)
+        await _settle(self._client, VOLUME_ATTRIBUTES_CLASSES, attributes_class, CLASS_FINALIZER, used)
 
     def _is_used(self, name: str) -> bool:
         return any(name in classes_of_volume(volume) for volume in self._volumes.store.list()) or any(

@@ -23,26 +23,26 @@ def sums(table: NodeTable, topology: Topology, column: Column) -> Sums:
     """The column summed up over each domain."""
     if table.vectorized:
         return sums_all(table, topology, column, None)[0]
-    found, ids, data = [0] * len(topology.values), topology.ids.data, column.data
+    totals, ids, data = [0] * len(topology.values), topology.ids.data, column.data
     for node in table:
         domain = ids[node.row]
         if domain >= 0:
-            found[domain] += data[node.row]
-    return found
+            totals[domain] += data[node.row]
+    return totals
 
 
 def eligible_sums(
     table: NodeTable, topology: Topology, column: Column, eligible: Callable[[NodeInfo], bool]
 ) -> tuple[Sums, Sums]:
     """The column summed up over each domain's eligible nodes, and how many of those it has; node by node."""
-    found, present = [0] * len(topology.values), [0] * len(topology.values)
+    totals, present = [0] * len(topology.values), [0] * len(topology.values)
     ids, data = topology.ids.data, column.data
     for node in table:
         domain = ids[node.row]
         if domain >= 0 and eligible(node):
-            found[domain] += data[node.row]
+            totals[domain] += data[node.row]
             present[domain] += 1
-    return found, present
+    return totals, present
 
 
 def sums_all(
@@ -54,5 +54,5 @@ def sums_all(
     ids = table.view(topology.ids)
     mask = ids >= 0 if eligible is None else eligible & (ids >= 0)
     chosen, size = ids[mask], len(topology.values)
-    found = np.bincount(chosen, weights=table.view(column)[mask], minlength=size).astype(np.int64)
-    return found, np.bincount(chosen, minlength=size)
+    totals = np.bincount(chosen, weights=table.view(column)[mask], minlength=size).astype(np.int64)
+    return totals, np.bincount(chosen, minlength=size)

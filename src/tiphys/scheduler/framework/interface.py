@@ -73,7 +73,7 @@ class FilterPlugin(Plugin, Protocol):
 @runtime_checkable
 class VectorFilter(Plugin, Protocol):
     def filter_all(self, state: CycleState, pod: PodInfo) -> np.ndarray[Any, Any] | None:
-        """For each row of the node table whether the pod may go there; None where all may."""
+        """For each row of the node table whether the pod may go there; None if all may."""
         ...
 
 
@@ -111,7 +111,7 @@ class ScorePlugin(Plugin, Protocol):
 @runtime_checkable
 class VectorScore(Plugin, Protocol):
     def score_all(self, state: CycleState, pod: PodInfo, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-        """Normalized scores of the given rows; None where all are equal."""
+        """Normalized scores of the given rows; None if all are equal."""
         ...
 
 

@@ -163,10 +163,10 @@ class PodInfo:
         return terms.weighted_terms(self._pod_affinity("podAntiAffinity", "preferred"), self.obj)
 
     def _pod_affinity(self, kind: str, strength: str) -> list[Object] | None:
-        found: list[Object] | None = (self._affinity.get(kind) or {}).get(
+        terms: list[Object] | None = (self._affinity.get(kind) or {}).get(
             f"{strength}DuringSchedulingIgnoredDuringExecution"
         )
-        return found
+        return terms
 
     @property
     def has_pod_affinity(self) -> bool:

@@ -90,7 +90,7 @@ class Framework:
 
     def registrations(self) -> dict[str, tuple[Registration, ...]]:
         """What each plugin that can reject a pod wants to hear of."""
-        profile, found = self.profile, {}
+        profile, events_by_plugin = self.profile, {}
         for plugin in (
             *profile.pre_enqueue,
             *profile.pre_filter,
@@ -99,10 +99,10 @@ class Framework:
             *profile.permit,
         ):
             if isinstance(plugin, points.EnqueueExtensions):
-                found[plugin.name] = tuple(plugin.events())
+                events_by_plugin[plugin.name] = tuple(plugin.events())
             else:
-                found[plugin.name] = (Registration(EVERYTHING),)
-        return found
+                events_by_plugin[plugin.name] = (Registration(EVERYTHING),)
+        return events_by_plugin
 
     # -- filtering ----------------------------------------------------------------------------------------------------
 
@@ -176,19 +176,19 @@ class Framework:
 
         table = self.cache.table
         left = table.view(table.alive) > 0
-        found: dict[str, Status] = {}
+        statuses: dict[str, Status] = {}
         for plugin, passed in self._masks(state, pod):
             for row in np.flatnonzero(left & ~passed):
                 node = table.node(int(row))
                 status = plugin.filter(state, pod, node)
                 assert status is not None, f"{plugin.name} disagrees with itself about {node.name}"
-                found[node.name] = status.by(plugin.name)
+                statuses[node.name] = status.by(plugin.name)
             left &= passed
         for row in np.flatnonzero(left):
             node = table.node(int(row))
             if (status := self.filter_with_nominated(state, pod, node)) is not None:
-                found[node.name] = status
-        return found
+                statuses[node.name] = status
+        return statuses
 
     def _masks(self, state: CycleState, pod: PodInfo) -> Iterator[tuple[Any, np.ndarray[Any, Any]]]:
         for plugin in self._vector_filters:
@@ -214,10 +214,10 @@ class Framework:
         result: PostFilterResult | None = None
         reasons: list[str] = []
         for plugin in self.profile.post_filter:
-            found, status = plugin.post_filter(state, pod, diagnosis.statuses, diagnosis.rest)
+            outcome, status = plugin.post_filter(state, pod, diagnosis.statuses, diagnosis.rest)
             if status is None or not status.rejected:
-                return found, status
-            result = found if found is not None else result
+                return outcome, status
+            result = outcome if outcome is not None else result
             reasons += status.reasons
         return result, unschedulable(*reasons) if reasons else None
 

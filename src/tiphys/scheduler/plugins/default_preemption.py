@@ -103,12 +103,12 @@ class DefaultPreemption:
 
     def _promising(self, statuses: Mapping[str, Status], rest: Status | None) -> list[NodeInfo]:
         """The nodes where removing pods could help."""
-        found = []
+        nodes = []
         for node in self._handle.cache.table:
             status = statuses.get(node.name, rest)
             if status is not None and status.code is Code.UNSCHEDULABLE:
-                found.append(node)
-        return found
+                nodes.append(node)
+        return nodes
 
     # -- trying out ---------------------------------------------------------------------------------------------------
 
@@ -128,11 +128,11 @@ class DefaultPreemption:
             if harmless and len(harmless) + len(harmful) >= wanted:
                 break
             node = nodes[(offset + i) % len(nodes)]
-            found = self._victims(state, pod, node, budgets)
-            if isinstance(found, Status):
-                reasons[node.name] = found
+            victims = self._victims(state, pod, node, budgets)
+            if isinstance(victims, Status):
+                reasons[node.name] = victims
             else:
-                (harmful if found.violations else harmless).append(found)
+                (harmful if victims.violations else harmless).append(victims)
         return harmless + harmful, reasons
 
     def _victims(

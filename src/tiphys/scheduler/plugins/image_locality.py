@@ -74,8 +74,8 @@ class ImageLocality:
             self._sizes[image] = (table.images_version, sizes)
             if len(self._sizes) > KEPT:
                 self._sizes.popitem(last=False)
-        found: np.ndarray[Any, Any] = sizes
-        return found
+        by_row: np.ndarray[Any, Any] = sizes
+        return by_row
 
 
 def _largest(pod: PodInfo) -> int:

@@ -107,21 +107,21 @@ class InterPodAffinity:
         return None, None
 
     def _forbidding(self, pod: PodInfo, labels: Labels) -> dict[str, _Domains]:
-        found: dict[str, _Domains] = {}
+        domains: dict[str, _Domains] = {}
         for _, owners in self._index.owners(TermKind.FORBIDDEN):
             if not owners.term.matches(pod.namespace, pod.labels, labels):
                 continue
             topology = self._table.topology(owners.term.topology_key)
             counts = sums(self._table, topology, owners.column)
-            if topology.key in found:
-                before = found[topology.key].counts
+            if topology.key in domains:
+                before = domains[topology.key].counts
                 counts = (
                     before + counts
                     if hasattr(counts, "dtype")
                     else [a + b for a, b in zip(before, counts, strict=True)]
                 )
-            found[topology.key] = _Domains(topology, counts)
-        return found
+            domains[topology.key] = _Domains(topology, counts)
+        return domains
 
     def filter(self, state: CycleState, pod: PodInfo, node: NodeInfo) -> Status | None:
         prepared: _State = state.data[self.name]

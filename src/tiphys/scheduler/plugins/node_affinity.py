@@ -68,8 +68,8 @@ class NodeAffinity:
         mask = None
         for required in (self._added_required, pod.required_nodes):
             if required is not None:
-                found = self._kept(required, lambda node, r=required: r.matches(node.name, node.labels)) != 0
-                mask = found if mask is None else mask & found
+                matching = self._kept(required, lambda node, r=required: r.matches(node.name, node.labels)) != 0
+                mask = matching if mask is None else mask & matching
         return mask
 
     def pre_score(self, state: CycleState, pod: PodInfo, nodes: Sequence[NodeInfo]) -> Status | None:
@@ -104,8 +104,8 @@ class NodeAffinity:
         self._masks.move_to_end(key)
         if len(self._masks) > KEPT:
             self._masks.popitem(last=False)
-        found: np.ndarray[Any, Any] = kept
-        return found
+        by_row: np.ndarray[Any, Any] = kept
+        return by_row
 
     def events(self) -> Iterable[Registration]:
         def hint(pod: PodInfo, old: NodeInfo | None, new: NodeInfo) -> bool:

@@ -66,7 +66,7 @@ class _Spread:
     present: Sums
 
     def minimum(self) -> int:
-        """The emptiest domain's count; 0 where there are fewer domains than asked for."""
+        """The emptiest domain's count; 0 if there are fewer domains than asked for."""
         if hasattr(self.counts, "dtype"):
             inside = self.counts[self.present > 0]
             number, least = len(inside), int(inside.min(initial=_NO_MINIMUM))
@@ -164,7 +164,7 @@ class PodTopologySpread:
         labelled = view(topologies[0].ids) >= 0
         for topology in topologies[1:]:
             labelled = labelled & (view(topology.ids) >= 0)
-        found = []
+        sums = []
         for constraint, topology in zip(constraints, topologies, strict=True):
             eligible = labelled
             if (constraint.honor_affinity and pod.required_nodes is not None) or constraint.honor_taints:
@@ -174,8 +174,8 @@ class PodTopologySpread:
                 eligible = labelled & np.array(
                     [node is not None and self._counts_for(constraint, pod, node) for node in rows], dtype=bool
                 )
-            found.append(sums_all(self._table, topology, self._column(constraint, pod), eligible))
-        return found
+            sums.append(sums_all(self._table, topology, self._column(constraint, pod), eligible))
+        return sums
 
     def filter(self, state: CycleState, pod: PodInfo, node: NodeInfo) -> Status | None:
         hard: _Hard = state.data[self.name]
@@ -305,8 +305,8 @@ class PodTopologySpread:
             return None
         least, most = int(whole[scored].min()), int(whole[scored].max())
         scores = MAX_SCORE * (most + least - whole) // most if most else np.full(len(rows), MAX_SCORE)
-        found: np.ndarray[Any, Any] = np.where(scored, scores, 0)
-        return found
+        result: np.ndarray[Any, Any] = np.where(scored, scores, 0)
+        return result
 
     def _count_soft_all(
         self, constraint: Constraint, topology: Topology, column: Column, labelled: Any, pod: PodInfo

@@ -162,7 +162,7 @@ def make_framework(config: ProfileConfig, handle: Handle, factories: Mapping[str
     if not chosen["bind"]:
         raise ConfigError(f"profile {config.name}: at least one bind plugin is needed")
     scores = tuple(chosen.pop("score"))
-    rest = {POINTS[point]: tuple(plugin for plugin, _ in found) for point, found in chosen.items()}
+    rest = {POINTS[point]: tuple(plugin for plugin, _ in pairs) for point, pairs in chosen.items()}
     profile = Profile(config.name, sorters[0], score=scores, **rest)
     framework = Framework(profile, handle.cache, handle.nominator)
     for plugin in made.values():
@@ -189,19 +189,19 @@ def _chosen(
 
     everywhere = config.plugins.get("multiPoint", PluginSet())
     here = config.plugins.get(point, PluginSet())
-    found: dict[str, int] = {}
+    weights: dict[str, int] = {}
     for name in PLUGINS:
         if {name, "*"} & everywhere.disabled or {name, "*"} & here.disabled:
             continue
-        found[name] = WEIGHTS.get(name, 1)
+        weights[name] = WEIGHTS.get(name, 1)
     for name, weight in everywhere.enabled:
         if not {name, "*"} & here.disabled:
-            found[name] = weight or WEIGHTS.get(name, 1)
+            weights[name] = weight or WEIGHTS.get(name, 1)
     for name, weight in here.enabled:
         if not hasattr(plugin(name), method):
             raise ConfigError(f"profile {config.name}: plugin {name} does not extend {point}")
-        found[name] = weight or found.get(name) or WEIGHTS.get(name, 1)
-    return [(plugin(name), weight) for name, weight in found.items() if hasattr(plugin(name), method)]
+        weights[name] = weight or weights.get(name) or WEIGHTS.get(name, 1)
+    return [(plugin(name), weight) for name, weight in weights.items() if hasattr(plugin(name), method)]
 
 
 def _entry_point(config: ProfileConfig, name: str) -> Factory:

@@ -23,7 +23,7 @@ def normalize(scores: list[int], *, reverse: bool) -> None:
 
 
 def normalize_all(scores: np.ndarray[Any, Any], *, reverse: bool) -> np.ndarray[Any, Any] | None:
-    """The same for an array; None where all come out equal."""
+    """The same for an array; None if all come out equal."""
     largest = int(scores.max(initial=0))
     if largest == 0:
         return None

@@ -50,7 +50,7 @@ class TaintToleration:
         return None if counts is None else normalize_all(counts[rows], reverse=True)
 
     def _by_row(self, tolerations: Iterable[Toleration], effects: frozenset[str]) -> np.ndarray[Any, Any] | None:
-        """Each row's number of untolerated taints; None where no node has any. Asked once per set of taints."""
+        """Each row's number of untolerated taints; None if no node has any. Asked once per set of taints."""
         tolerations = tuple(tolerations)
         counts = [len(untolerated(taints, tolerations, effects)) for taints in self._table.taint_sets()]
         if not any(counts):

@@ -37,8 +37,8 @@ async def perf(session: Session) -> None:
     if load is None:
         raise UsageError(f"unknown load option {session['load']}")
     prefix = raw(session["prefix"])
-    found = await session.call("KV", "Range", pb.RangeRequest(key=prefix, range_end=prefix_end(prefix), limit=1))
-    if found.kvs:
+    existing = await session.call("KV", "Range", pb.RangeRequest(key=prefix, range_end=prefix_end(prefix), limit=1))
+    if existing.kvs:
         raise StoreError(f"prefix {session['prefix']!r} has keys. Delete with `etcdctl del --prefix` first.")
     times, errors, took = await _write(session, prefix, load)
     await session.call("KV", "DeleteRange", pb.DeleteRangeRequest(key=prefix, range_end=prefix_end(prefix)))

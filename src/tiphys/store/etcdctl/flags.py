@@ -42,7 +42,7 @@ class Command:
     flags: Sequence[Flag] = ()
     usage: str = ""
     refused: Sequence[str] = ()
-    """Flags of the original that are refused by name."""
+    """Upstream's flags that are refused by name."""
 
 
 @dataclass(slots=True)
@@ -96,18 +96,18 @@ def parse(words: Sequence[str], commands: Mapping[str, Command], environment: Ma
             parsed.arguments.append(word)
             continue
         name, equals, text = word.lstrip("-").partition("=")
-        found = flags.get(name) if word.startswith("--") else shorts.get(name)
-        if found is None:
+        known = flags.get(name) if word.startswith("--") else shorts.get(name)
+        if known is None:
             raise _unknown(name, command)
         if not equals:
-            if isinstance(found.default, bool):
+            if isinstance(known.default, bool):
                 text = "true"
             elif at < len(rest):
                 text = rest[at]
                 at += 1
             else:
-                raise UsageError(f"flag needs an argument: --{found.name}", 1)
-        values[found.name] = _convert(found, text)
+                raise UsageError(f"flag needs an argument: --{known.name}", 1)
+        values[known.name] = _convert(known, text)
     return parsed
 
 
@@ -126,7 +126,7 @@ def _find(words: Sequence[str], commands: Mapping[str, Command]) -> tuple[Comman
 def _command_words(words: Sequence[str]) -> list[int]:
     """Where the first words are that are neither global flags nor their values."""
     takes_value = {f"--{flag.name}" for flag in GLOBAL if not isinstance(flag.default, bool)} | {"-w"}
-    found = []
+    words_at = []
     skip = False
     for at, word in enumerate(words):
         if skip:
@@ -136,8 +136,8 @@ def _command_words(words: Sequence[str]) -> list[int]:
         elif word.startswith("-"):
             skip = word in takes_value
         else:
-            found.append(at)
-    return found
+            words_at.append(at)
+    return words_at
 
 
 def _unknown(name: str, command: Command) -> UsageError:

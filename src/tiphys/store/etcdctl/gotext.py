@@ -61,16 +61,16 @@ def to_json(value: Any) -> str:
 
 def plain(message: Any) -> dict[str, Any]:
     """A protobuf message as Go's JSON of its struct: fields by number, empty ones left out, bytes in base64."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for descriptor, value in message.ListFields():
         if descriptor.containing_oneof is not None:
             name = "".join(part.capitalize() for part in descriptor.name.split("_"))
-            found[descriptor.containing_oneof.name.capitalize()] = {name: plain(value)}
+            fields[descriptor.containing_oneof.name.capitalize()] = {name: plain(value)}
         elif descriptor.is_repeated:
-            found[descriptor.name] = [_plain_value(descriptor, each) for each in value]
+            fields[descriptor.name] = [_plain_value(descriptor, each) for each in value]
         else:
-            found[descriptor.name] = _plain_value(descriptor, value)
-    return found
+            fields[descriptor.name] = _plain_value(descriptor, value)
+    return fields
 
 
 def _plain_value(descriptor: Any, value: Any) -> Any:

@@ -79,7 +79,7 @@ def _complain(message: str) -> None:
 
 
 def _refusal(words: Sequence[str]) -> str:
-    """Why a command of the original is not here."""
+    """Why a command of upstream is not here."""
     names = [word for word in words if not word.startswith("-")]
     for count in (2, 1):
         about = _REFUSED.get(" ".join(names[:count]))

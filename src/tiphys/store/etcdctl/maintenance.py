@@ -65,9 +65,9 @@ async def alarm_list(session: Session) -> None:
 
 async def alarm_disarm(session: Session) -> None:
     session.expect(0, 0, "alarm disarm command accepts no arguments")
-    found = await session.call("Maintenance", "Alarm", pb.AlarmRequest(action=GET_ALARM))
-    response = pb.AlarmResponse(header=found.header)
-    for alarm in found.alarms:
+    alarms = await session.call("Maintenance", "Alarm", pb.AlarmRequest(action=GET_ALARM))
+    response = pb.AlarmResponse(header=alarms.header)
+    for alarm in alarms.alarms:
         request = pb.AlarmRequest(action=DISARM, memberID=alarm.memberID, alarm=alarm.alarm)
         answer = await session.call("Maintenance", "Alarm", request)
         response.alarms.extend(answer.alarms)
@@ -85,15 +85,15 @@ async def endpoint_hashkv(session: Session) -> None:
 
 async def _report(session: Session, method: str, request: Any, complaint: str, show: Any) -> None:
     """Print what the members answer; complain about those that do not."""
-    found = []
+    answers = []
     failed = False
     for endpoint, answer in await _at_each(session, method, request):
         if isinstance(answer, StoreError):
             failed = True
             print(f"{complaint} {endpoint} ({answer})", file=sys.stderr)
         else:
-            found.append((endpoint, answer))
-    show(found)
+            answers.append((endpoint, answer))
+    show(answers)
     if failed:
         raise UsageError("", 1)
 
@@ -116,9 +116,9 @@ async def endpoint_health(session: Session) -> None:
         finally:
             await channels.close()
 
-    found = list(await asyncio.gather(*(check(endpoint) for endpoint in await _endpoints(session))))
-    session.output.health(found)
-    if any(each.error for each in found):
+    results = list(await asyncio.gather(*(check(endpoint) for endpoint in await _endpoints(session))))
+    session.output.health(results)
+    if any(each.error for each in results):
         raise StoreError("unhealthy cluster")
 
 

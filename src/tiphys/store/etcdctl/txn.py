@@ -62,12 +62,12 @@ def _section(lines: Iterator[str], prompt: str) -> list[str]:
     """Lines up to an empty one."""
     if prompt:
         print(prompt)
-    found = []
+    requests = []
     for line in lines:
         if not line.strip():
             break
-        found.append(line.rstrip("\n"))
-    return found
+        requests.append(line.rstrip("\n"))
+    return requests
 
 
 async def txn(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""The Auth service of a server without users and roles: callers are told apart by client certificates, at the door."""
+"""The Auth service of a server without users and roles: client certificates identify callers, when they connect."""
 
 from __future__ import annotations
 

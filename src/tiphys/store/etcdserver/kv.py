@@ -75,5 +75,5 @@ class KV:
         return pb.ResponseOp(response_txn=self._txn(result, nested=True))
 
     def _header(self, revision: int, nested: bool) -> Any:
-        """Inside a transaction's answer, headers tell the revision alone."""
+        """Inside a transaction's answer, headers carry the revision only."""
         return pb.ResponseHeader(revision=revision) if nested else self._member.header(revision)

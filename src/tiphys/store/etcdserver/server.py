@@ -30,7 +30,7 @@ class EtcdServer:
     """Serves one store as an etcd of one member. ``listen`` as often as wanted, before requests are expected."""
 
     def __init__(self, member: Member, quota: int = 0) -> None:
-        """``quota`` is only told to clients; the store keeps it."""
+        """``quota`` is only reported to clients; the store enforces it."""
         services: dict[str, Any] = {
             "KV": KV(member),
             "Watch": Watch(member),

@@ -40,7 +40,7 @@ class KeyEntry:
         self.older: array[int] | None = None
 
     def row_at(self, revision: int) -> int:
-        """The row that holds the key as of ``revision``; 0 where it does not exist there."""
+        """The row that holds the key as of ``revision``; 0 if it does not exist there."""
         bound = (revision + 1) << REVISION_BITS
         row = self.row
         if row >= bound:

@@ -1,4 +1,4 @@
-"""Leases: who holds one, until when. Pure: every call is told the time (monotonic seconds).
+"""Leases: who holds one, until when. Pure: every call takes the time (monotonic seconds).
 
 Which keys hang on a lease is known to ``Core``; what a lease leaves behind when it ends is the caller's business.
 """
@@ -24,7 +24,7 @@ class Lease:
 
 
 class Lessor:
-    """The granted leases. ``next_expiry`` tells when to call ``expired`` again."""
+    """The granted leases. ``next_expiry`` says when to call ``expired`` again."""
 
     def __init__(self) -> None:
         self._leases: dict[int, Lease] = {}
@@ -72,7 +72,7 @@ class Lessor:
             raise LeaseNotFound
 
     def remaining(self, id: int, now: float) -> tuple[int, int] | None:
-        """Seconds left and seconds granted; None where there is no such lease, or it has run out."""
+        """Seconds left and seconds granted; None if there is no such lease, or it has run out."""
         lease = self._leases.get(id)
         if lease is None or lease.expires <= now:
             return None

@@ -21,23 +21,23 @@ _OPERATORS = {"=": eq, "!=": ne, ">": gt, "<": lt}
 
 def range(index: Index, rows: Rows, request: Range, revision: int, latest: int) -> RangeResult:
     """The keys of the range as of ``revision``; ``latest`` is what the answer calls the store's revision."""
-    found = _row_ids(index, request, revision)
-    count = len(found)
+    row_ids = _row_ids(index, request, revision)
+    count = len(row_ids)
     if request.count_only:
         return RangeResult((), count, more=False, revision=latest)
     if request.min_mod_revision:
-        found = [row for row in found if row >> REVISION_BITS >= request.min_mod_revision]
+        row_ids = [row for row in row_ids if row >> REVISION_BITS >= request.min_mod_revision]
     if request.max_mod_revision:
-        found = [row for row in found if row >> REVISION_BITS <= request.max_mod_revision]
+        row_ids = [row for row in row_ids if row >> REVISION_BITS <= request.max_mod_revision]
     by_key = request.sort is SortTarget.KEY
     kvs: Sequence[KeyValue]
     if by_key and not request.min_create_revision and not request.max_create_revision:
         if request.descending:
-            found.reverse()
-        more = 0 < request.limit < len(found)
-        kvs = rows.read(found[: request.limit] if more else found)
+            row_ids.reverse()
+        more = 0 < request.limit < len(row_ids)
+        kvs = rows.read(row_ids[: request.limit] if more else row_ids)
     else:
-        kvs = _filter_and_sort(rows.read(found), request)
+        kvs = _filter_and_sort(rows.read(row_ids), request)
         more = 0 < request.limit < len(kvs)
         if more:
             kvs = kvs[: request.limit]
@@ -71,17 +71,17 @@ def _filter_and_sort(kvs: Sequence[KeyValue], request: Range) -> list[KeyValue]:
 def history(index: Index, key: bytes, end: bytes | None, first: int, last: int) -> list[tuple[int, int]]:
     """The rows of ``[key, end)`` in the revisions ``first`` to ``last``, each with the row before it (0: none kept)."""
     start, bound = first << REVISION_BITS, (last + 1) << REVISION_BITS
-    found: list[tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
     for entry in index.select(key, end):
         if entry.row < start:
             continue
         before = 0
         for row in (*(entry.older or ()), entry.row):
             if start <= row < bound:
-                found.append((row, 0 if before & 1 else before))
+                pairs.append((row, 0 if before & 1 else before))
             before = row
-    found.sort()
-    return found
+    pairs.sort()
+    return pairs
 
 
 def holds(index: Index, rows: Rows, compare: Compare) -> bool:

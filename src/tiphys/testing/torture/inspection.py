@@ -18,11 +18,11 @@ from tiphys.testing.torture.churn import COMPLETIONS, WORKLOADS
 async def inspect(client: Client, settings: Settings, namespace: str) -> list[str]:
     """A sentence for everything that is not as it must be."""
     pods = (await client.list(PODS, namespace))["items"]
-    found = []
+    faults = []
     for kind, path in WORKLOADS.items():
-        found += workload_faults(await client.get(path, kind.lower(), namespace), kind, pods)
-    found += [fault for job in (await client.list(JOBS, namespace))["items"] for fault in job_faults(job)]
-    return found + await runtime_faults(settings, pods, namespace)
+        faults += workload_faults(await client.get(path, kind.lower(), namespace), kind, pods)
+    faults += [fault for job in (await client.list(JOBS, namespace))["items"] for fault in job_faults(job)]
+    return faults + await runtime_faults(settings, pods, namespace)
 
 
 def workload_faults(workload: Object, kind: str, pods: Sequence[Object]) -> list[str]:

@@ -58,9 +58,9 @@ class Ledger:
         return differences(self.known, {o["metadata"]["name"]: o["data"]["value"] for o in answer["items"]})
 
 
-def differences(known: dict[str, str | None], found: dict[str, str]) -> list[str]:
+def differences(known: dict[str, str | None], present: dict[str, str]) -> list[str]:
     return [
-        f"{name} was acknowledged as {value or 'deleted'}, and is {found.get(name, 'not there')}"
+        f"{name} was acknowledged as {value or 'deleted'}, and is {present.get(name, 'not there')}"
         for name, value in known.items()
-        if found.get(name) != value
+        if present.get(name) != value
     ]

@@ -56,7 +56,7 @@ class SchemaPlace:
     total: Total
     is_resource: bool = True
     count: int | None = 1
-    """How many values there can be at most; None where nothing bounds it."""
+    """How many values there can be at most; None if nothing bounds it."""
     uncorrelated: str = ""
     """The innermost list around it whose items have no identity: old and new ones cannot be matched."""
 

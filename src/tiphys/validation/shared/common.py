@@ -166,7 +166,7 @@ def selector_has_bad_value(selector: Object | None) -> bool:
 
 
 def sorted_map(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A map as JSON shows it, in the order of its keys; None where it is missing."""
+    """A map as JSON shows it, in the order of its keys; None if it is missing."""
     return {key: value[key] for key in sorted(value)} if value is not None else None
 
 

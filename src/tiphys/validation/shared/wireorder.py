@@ -39,7 +39,7 @@ def _shown(error: FieldError, schema: Schema, values: dict[tuple[int, int], Any]
 
 
 def _at(path: str, schema: Schema) -> Schema | None:
-    """The type of the field at ``spec.containers[0].name``; None where the path names none."""
+    """The type of the field at ``spec.containers[0].name``; None if the path names none."""
     node: Schema | None = schema
     for step in _STEP.finditer(path):
         if node is None:

@@ -135,14 +135,14 @@ def settings(payload: bytes) -> dict[int, int]:
     """The settings of a frame by name, checked. Raises ``ConnectionLost``."""
     if len(payload) % _SETTING.size:
         raise ConnectionLost(FRAME_SIZE_ERROR, "settings of a wrong size")
-    found = dict(_SETTING.iter_unpack(payload))
-    if found.get(SETTING_PUSH, 0) > 1:
+    values = dict(_SETTING.iter_unpack(payload))
+    if values.get(SETTING_PUSH, 0) > 1:
         raise ConnectionLost(PROTOCOL_ERROR, "a setting of push that is neither 0 nor 1")
-    if found.get(SETTING_WINDOW, 0) > MAX_WINDOW:
+    if values.get(SETTING_WINDOW, 0) > MAX_WINDOW:
         raise ConnectionLost(FLOW_CONTROL_ERROR, "a window that is too large")
-    if not MAX_FRAME <= found.get(SETTING_FRAME, MAX_FRAME) < 1 << 24:
+    if not MAX_FRAME <= values.get(SETTING_FRAME, MAX_FRAME) < 1 << 24:
         raise ConnectionLost(PROTOCOL_ERROR, "a size of frames that is out of range")
-    return found
+    return values
 
 
 def increment(payload: bytes) -> int:

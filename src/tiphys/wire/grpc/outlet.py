@@ -145,7 +145,7 @@ class Outlet(asyncio.Protocol):
         self._reset_rest(stream)
 
     def _reset_rest(self, stream: Stream) -> None:
-        """Tell a client that is still sending that nobody listens."""
+        """Signal to a client that is still sending that nobody listens."""
         if not stream.ended:
             self._write(reset(stream.id, NO_ERROR))
             self._release_later(stream.id)

@@ -27,7 +27,7 @@ async def _not_found(_: Request) -> Response:
 
 
 class GrpcServer:
-    """``rpcs`` maps paths (``/package.Service/Method``); ``status_of`` tells the code and message of an exception."""
+    """``rpcs`` maps paths (``/package.Service/Method``); ``status_of`` maps an exception to code and message."""
 
     def __init__(
         self,

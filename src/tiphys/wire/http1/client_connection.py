@@ -165,7 +165,7 @@ class ClientConnection(asyncio.Protocol):
         self._response = response = SocketResponse(status, headers, self)
         head.set_result(response)
         if self._method == "HEAD" or (status == 101 and not self._parser.should_upgrade()):
-            # The parser cannot be told that no body follows: it is stopped here, and replaced.
+            # The parser has no way to learn that no body follows: stop it here, and replace it.
             self._body = Body.NONE
             raise HttpParserError("no body")
 

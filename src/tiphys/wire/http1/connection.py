@@ -387,7 +387,7 @@ class Http1Connection(asyncio.Protocol):
             if aside:
                 self._loop.call_soon(self.data_received, aside)
         if self._queue:
-            if not self._pumping:  # in a task: the next request gets a turn of its own
+            if not self._pumping:  # in a task: the next request gets its own turn
                 self._loop.call_soon(self._pump)
         elif self._continue_due:
             self._continue_due = False
@@ -456,7 +456,7 @@ class Http1Connection(asyncio.Protocol):
         return keep_alive and not self._server.closing
 
     def _break_off(self) -> bool:
-        """Cut the connection: the only way to tell the client that the body is not whole."""
+        """Cut the connection: the only way to show the client that the body is incomplete."""
         self.flush()
         self._transport.abort()
         return False

@@ -1,7 +1,7 @@
 """One HTTP/2 connection of a server (RFC 9113), behind the same ``Handler`` as HTTP/1.1.
 
 Framing, header compression and flow-control windows are the ``h2`` package's, which does no I/O; it is imported only
-when a client has chosen HTTP/2 by ALPN, as client-go does. Each request is a stream with a coroutine of its own, and
+when a client has chosen HTTP/2 by ALPN, as client-go does. Each request is a stream with its own coroutine, and
 its output waits in the stream until the client's windows have room. Upgrades do not exist here: clients that exec or
 port-forward ask for HTTP/1.1.
 """

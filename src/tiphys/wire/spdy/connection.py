@@ -7,7 +7,7 @@
 
 Flow control: Go's spdystream, which kubectl, the kubelet and containerd use, neither sends nor heeds window updates.
 So a window bounds what is sent only once the other side has shown that it knows windows (by a WINDOW_UPDATE or an
-initial window of its own). What is received is bounded in any case: where a reader is slow, frames wait unread in the
+own initial window). What is received is bounded in any case: where a reader is slow, frames wait unread in the
 transport, as they do in spdystream; windows are granted as data is taken, unless the other side is known to be
 spdystream (``grants=False``): what it has closed must not be written to (see ``spdy.pings``).
 """

@@ -1,7 +1,7 @@
 """SPDY/3.1 frames as bytes (https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/). Pure.
 
 Kubernetes speaks SPDY for exec, attach and port-forward: as an Upgrade of an HTTP/1.1 request, with streams that are
-told apart by their headers. Header blocks are compressed with zlib over one dictionary that the specification gives;
+distinguished by their headers. Header blocks are compressed with zlib over one dictionary that the specification gives;
 both directions keep one compressor each for the whole connection.
 """
 

@@ -26,7 +26,7 @@ _PREFIX = "jws-kubeconfig-"
 
 
 def signed_data(data: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str] | None:
-    """The data of the config map with a signature for each of the tokens and no other; None where there is nothing
+    """The data of the config map with a signature for each of the tokens and no other; None if there is nothing
     to sign."""
     if _SIGNED not in data:
         return None
@@ -71,5 +71,5 @@ class BootstrapSigner:
             return
 
     def _keys(self) -> dict[str, str]:
-        found = (tokens.for_signing(secret, self._clock.now()) for secret in self._secrets.store.list())
-        return dict(key for key in found if key is not None)
+        keys = (tokens.for_signing(secret, self._clock.now()) for secret in self._secrets.store.list())
+        return dict(key for key in keys if key is not None)

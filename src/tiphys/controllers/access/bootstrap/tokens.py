@@ -22,7 +22,7 @@ _NAME = re.compile(r"bootstrap-token-([a-z0-9]{6})\Z")
 
 
 def value(secret: Object, key: str) -> str:
-    """One field of the secret; empty where it is missing or no text."""
+    """One field of the secret; empty if it is missing or no text."""
     try:
         return base64.b64decode((secret.get("data") or {}).get(key) or "", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -30,7 +30,7 @@ def value(secret: Object, key: str) -> str:
 
 
 def time_left(secret: Object, now: float) -> float | None:
-    """Seconds until the token expires, 0 once it has; None where it never does.
+    """Seconds until the token expires, 0 once it has; None if it never does.
 
     A time that cannot be read has passed: a typing error must not make a token eternal.
     """
@@ -45,7 +45,7 @@ def time_left(secret: Object, now: float) -> float | None:
 
 
 def for_signing(secret: Object, now: float) -> tuple[str, str] | None:
-    """Id and secret of a token that may sign; None where it may not."""
+    """Id and secret of a token that may sign; None if it may not."""
     named = _NAME.match(name_of(secret))
     token_id, token_secret = value(secret, "token-id"), value(secret, "token-secret")
     if named is None or named.group(1) != token_id or not token_secret:

@@ -33,12 +33,12 @@ def is_over(request: Object, now: float) -> bool:
         created = parse_time(request["metadata"].get("creationTimestamp"))
         return created is not None and now - created > PENDING
     certificate = status_of(request).get("certificate")
-    for found in conditions:
-        updated = parse_time(found.get("lastUpdateTime"))
+    for condition in conditions:
+        updated = parse_time(condition.get("lastUpdateTime"))
         age = now - updated if updated is not None else 0.0
-        if found["type"] in ("Denied", "Failed") and age > DECIDED:
+        if condition["type"] in ("Denied", "Failed") and age > DECIDED:
             return True
-        if found["type"] == "Approved":
+        if condition["type"] == "Approved":
             if age > (DECIDED if certificate else PENDING):
                 return True
             if certificate and _has_expired(certificate, now):
@@ -50,10 +50,10 @@ def _has_expired(certificate: str, now: float) -> bool:
     from cryptography import x509
 
     try:
-        found = x509.load_pem_x509_certificate(base64.b64decode(certificate))
+        parsed = x509.load_pem_x509_certificate(base64.b64decode(certificate))
     except (binascii.Error, ValueError):
         return False
-    return now > found.not_valid_after_utc.timestamp()
+    return now > parsed.not_valid_after_utc.timestamp()
 
 
 class CertificateCleaner:

@@ -29,8 +29,8 @@ class BadRequest(ValueError):
 
 def has_condition(request: Object, type_: str) -> bool:
     return any(
-        found["type"] == type_ and found.get("status", "True") in ("True", "")
-        for found in status_of(request).get("conditions") or ()
+        condition["type"] == type_ and condition.get("status", "True") in ("True", "")
+        for condition in status_of(request).get("conditions") or ()
     )
 
 

@@ -115,19 +115,19 @@ class Signer:
     ) -> list[tuple[x509.ExtensionType, bool]]:
         from cryptography import x509
 
-        found: list[tuple[x509.ExtensionType, bool]] = []
+        extensions: list[tuple[x509.ExtensionType, bool]] = []
         if (usage := key_usage(usages)) is not None:
-            found.append((usage, True))
+            extensions.append((usage, True))
         extended = sorted({_EXTENDED[usage] for usage in usages if usage in _EXTENDED})
         if extended:
-            found.append((x509.ExtendedKeyUsage(map(x509.ObjectIdentifier, extended)), False))
-        found.append((x509.BasicConstraints(ca=False, path_length=None), True))
+            extensions.append((x509.ExtendedKeyUsage(map(x509.ObjectIdentifier, extended)), False))
+        extensions.append((x509.BasicConstraints(ca=False, path_length=None), True))
         issuer = self._certificate.public_key()
-        found.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False))  # type: ignore[arg-type]
+        extensions.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False))  # type: ignore[arg-type]
         if names := requests.alternative_names(csr):
             is_critical = not list(csr.subject)
-            found.append((x509.SubjectAlternativeName(names), is_critical))
-        return found
+            extensions.append((x509.SubjectAlternativeName(names), is_critical))
+        return extensions
 
 
 def key_usage(usages: list[str]) -> x509.KeyUsage | None:

@@ -26,9 +26,9 @@ def hints_for(endpoint: Object, distribution: str | None) -> Object | None:
     return hints or None
 
 
-def stale(found: Object, distribution: str | None) -> bool:
+def stale(endpoint_slice: Object, distribution: str | None) -> bool:
     """Whether an endpoint of the slice has other hints than it is to have."""
-    endpoints = found.get("endpoints") or ()
+    endpoints = endpoint_slice.get("endpoints") or ()
     if distribution not in CLOSE:
         return any(endpoint.get("hints") for endpoint in endpoints)
     return any(
@@ -38,9 +38,9 @@ def stale(found: Object, distribution: str | None) -> bool:
     )
 
 
-def apply(found: Object, distribution: str | None) -> None:
+def apply(endpoint_slice: Object, distribution: str | None) -> None:
     """Set the hints of the slice's endpoints, in place; those of endpoints that are not ready stay."""
-    for endpoint in found.get("endpoints") or ():
+    for endpoint in endpoint_slice.get("endpoints") or ():
         if distribution in CLOSE and not _is_ready(endpoint):
             continue
         hints = hints_for(endpoint, distribution)

@@ -85,7 +85,7 @@ def endpoint_of(pod: Object, node: Object | None, service: Object, family: str) 
 
 
 def ports_of(service: Object, pod: Object) -> list[Object]:
-    found = []
+    ports = []
     for port in service["spec"].get("ports") or ():
         number = common.find_port(pod, port)
         if number is None:
@@ -93,8 +93,8 @@ def ports_of(service: Object, pod: Object) -> list[Object]:
         entry: Object = {"name": port.get("name") or "", "port": number, "protocol": port.get("protocol", "TCP")}
         if port.get("appProtocol") is not None:
             entry["appProtocol"] = port["appProtocol"]
-        found.append(entry)
-    return found
+        ports.append(entry)
+    return ports
 
 
 def ports_key(ports: Iterable[Object] | None) -> PortsKey:
@@ -115,8 +115,8 @@ def endpoint_key(endpoint: Object) -> EndpointKey:
 
 def _same(left: Object, right: Object) -> bool:
     def target(endpoint: Object) -> Object:
-        found = endpoint.get("targetRef") or {}
-        return {key: value for key, value in found.items() if key != "resourceVersion"}
+        reference = endpoint.get("targetRef") or {}
+        return {key: value for key, value in reference.items() if key != "resourceVersion"}
 
     return (
         left.get("nodeName") == right.get("nodeName")
@@ -177,11 +177,13 @@ def plan(
     families = address_types(service)
     result, problems = SlicePlan(), []
     for family in families:
-        own = [found for found in existing if found.get("addressType") == family]
+        own = [endpoint_slice for endpoint_slice in existing if endpoint_slice.get("addressType") == family]
         planned, skipped = _plan_family(service, pods, own, node, per_slice, family)
         result.add(planned)
         problems += skipped
-    result.delete += [found for found in existing if found.get("addressType") not in families]
+    result.delete += [
+        endpoint_slice for endpoint_slice in existing if endpoint_slice.get("addressType") not in families
+    ]
     _reuse(result, service)
     return result, problems
 
@@ -196,11 +198,11 @@ def _plan_family(
 ) -> tuple[SlicePlan, list[str]]:
     result = SlicePlan()
     by_ports: dict[PortsKey, list[Object]] = {}
-    for found in existing:
-        if owned_by(found, service):
-            by_ports.setdefault(ports_key(found.get("ports")), []).append(found)
+    for endpoint_slice in existing:
+        if owned_by(endpoint_slice, service):
+            by_ports.setdefault(ports_key(endpoint_slice.get("ports")), []).append(endpoint_slice)
         else:
-            result.delete.append(found)
+            result.delete.append(endpoint_slice)
     wanted, ports, skipped = _desired(service, pods, node, family)
     for key, endpoints in wanted.items():
         result.add(_plan_ports(service, by_ports.get(key, []), endpoints, ports[key], per_slice, family))
@@ -227,12 +229,12 @@ def _desired(
         key = ports_key(own)
         endpoints = wanted.setdefault(key, {})
         ports.setdefault(key, own)
-        found = node(podkit.node_of(pod))
-        if found is None and not service["spec"].get("publishNotReadyAddresses"):
+        node_of = node(podkit.node_of(pod))
+        if node_of is None and not service["spec"].get("publishNotReadyAddresses"):
             place = f"{namespace_of(service)}/{name_of(service)}"
             skipped.append(f"skipping Pod {name_of(pod)} for Service {place}: Node {podkit.node_of(pod)} Not Found")
             continue
-        endpoint = endpoint_of(pod, found, service, family)
+        endpoint = endpoint_of(pod, node_of, service, family)
         if endpoint["addresses"]:
             endpoints[endpoint_key(endpoint)] = endpoint
     return wanted, ports, skipped
@@ -249,18 +251,18 @@ def _plan_ports(
     """Slices for endpoints that serve the same ports. ``wanted`` is emptied."""
     result = SlicePlan()
     unchanged: list[Object] = []
-    for found in existing:
-        kept = _kept(found, wanted)
-        changed = len(kept) != len(found.get("endpoints") or ()) or any(not _same(a, b) for a, b in kept)
+    for endpoint_slice in existing:
+        kept = _kept(endpoint_slice, wanted)
+        changed = len(kept) != len(endpoint_slice.get("endpoints") or ()) or any(not _same(a, b) for a, b in kept)
         if changed and not kept:
-            result.delete.append(found)
-        elif changed or _labels_stale(found, service):
-            result.update.append(_with(found, service, [new for _, new in kept] if changed else None))
+            result.delete.append(endpoint_slice)
+        elif changed or _labels_stale(endpoint_slice, service):
+            result.update.append(_with(endpoint_slice, service, [new for _, new in kept] if changed else None))
         else:
-            unchanged.append(found)
-    result.update.sort(key=lambda found: -len(found["endpoints"]))
-    for found in result.update:
-        _fill(found, wanted, per_slice)
+            unchanged.append(endpoint_slice)
+    result.update.sort(key=lambda endpoint_slice: -len(endpoint_slice["endpoints"]))
+    for endpoint_slice in result.update:
+        _fill(endpoint_slice, wanted, per_slice)
     while wanted:
         roomy = _slice_to_fill(unchanged, len(wanted), per_slice)
         if roomy is not None:
@@ -274,10 +276,10 @@ def _plan_ports(
     return result
 
 
-def _kept(found: Object, wanted: dict[EndpointKey, Object]) -> list[tuple[Object, Object]]:
+def _kept(endpoint_slice: Object, wanted: dict[EndpointKey, Object]) -> list[tuple[Object, Object]]:
     """Endpoints of a slice that are still wanted, as they are and as they are to be; taken out of ``wanted``."""
     kept = []
-    for endpoint in found.get("endpoints") or ():
+    for endpoint in endpoint_slice.get("endpoints") or ():
         new = wanted.pop(endpoint_key(endpoint), None)
         if new is not None:
             if "hints" in endpoint and "hints" not in new:
@@ -286,8 +288,8 @@ def _kept(found: Object, wanted: dict[EndpointKey, Object]) -> list[tuple[Object
     return kept
 
 
-def _with(found: Object, service: Object, endpoints: list[Object] | None) -> Object:
-    changed = copy(found)
+def _with(endpoint_slice: Object, service: Object, endpoints: list[Object] | None) -> Object:
+    changed = copy(endpoint_slice)
     changed["metadata"]["labels"] = labels_for(service)
     if endpoints is not None:
         changed["endpoints"] = endpoints
@@ -305,9 +307,11 @@ def _slice_to_fill(slices: Iterable[Object], count: int, per_slice: int) -> Obje
     """The slice that has room for all ``count`` endpoints and is fullest then."""
     if count >= per_slice:
         return None
-    room = {id(found): per_slice - count - len(found.get("endpoints") or ()) for found in slices}
-    fitting = [found for found in slices if room[id(found)] >= 0]
-    return min(fitting, key=lambda found: room[id(found)], default=None)
+    room = {
+        id(endpoint_slice): per_slice - count - len(endpoint_slice.get("endpoints") or ()) for endpoint_slice in slices
+    }
+    fitting = [endpoint_slice for endpoint_slice in slices if room[id(endpoint_slice)] >= 0]
+    return min(fitting, key=lambda endpoint_slice: room[id(endpoint_slice)], default=None)
 
 
 def _keep_placeholder(result: SlicePlan, service: Object, family: str) -> None:
@@ -328,12 +332,12 @@ def _keep_placeholder(result: SlicePlan, service: Object, family: str) -> None:
 
 def _add_hints(result: SlicePlan, service: Object, existing: Sequence[Object]) -> None:
     distribution = service["spec"].get("trafficDistribution")
-    changed = {name_of(found) for found in [*result.update, *result.delete]}
-    for found in existing:
-        if name_of(found) not in changed and hints.stale(found, distribution):
-            result.update.append(copy(found))
-    for found in [*result.create, *result.update]:
-        hints.apply(found, distribution)
+    changed = {name_of(endpoint_slice) for endpoint_slice in [*result.update, *result.delete]}
+    for endpoint_slice in existing:
+        if name_of(endpoint_slice) not in changed and hints.stale(endpoint_slice, distribution):
+            result.update.append(copy(endpoint_slice))
+    for endpoint_slice in [*result.create, *result.update]:
+        hints.apply(endpoint_slice, distribution)
 
 
 def _reuse(result: SlicePlan, service: Object) -> None:
@@ -351,9 +355,9 @@ def _reuse(result: SlicePlan, service: Object) -> None:
         result.update.append(wanted)
 
 
-def set_trigger_time(found: Object, trigger: str | None) -> None:
-    annotations = dict(annotations_of(found))
+def set_trigger_time(endpoint_slice: Object, trigger: str | None) -> None:
+    annotations = dict(annotations_of(endpoint_slice))
     annotations.pop(common.TRIGGER_TIME, None)
     if trigger:
         annotations[common.TRIGGER_TIME] = trigger
-    found["metadata"]["annotations"] = annotations
+    endpoint_slice["metadata"]["annotations"] = annotations

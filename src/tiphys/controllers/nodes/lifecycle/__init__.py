@@ -1,1 +1,1 @@
-"""The node lifecycle controller: tells from heartbeats which nodes live, and taints those that do not."""
+"""The node lifecycle controller: decides from heartbeats which nodes are alive, and taints those that are not."""

@@ -97,8 +97,8 @@ def _unknown_status(node: Object, now: float) -> Object:
     status: Object = copy(node.get("status") or {})
     conditions = status.setdefault("conditions", [])
     for type_ in CONDITIONS:
-        found = find_condition(conditions, type_)
-        if found is None:
+        condition = find_condition(conditions, type_)
+        if condition is None:
             conditions.append(
                 {
                     "type": type_,
@@ -109,8 +109,8 @@ def _unknown_status(node: Object, now: float) -> Object:
                     "message": "Kubelet never posted node status.",
                 }
             )
-        elif found["status"] != "Unknown":
-            found |= {
+        elif condition["status"] != "Unknown":
+            condition |= {
                 "status": "Unknown",
                 "reason": "NodeStatusUnknown",
                 "message": "Kubelet stopped posting node status.",
@@ -126,8 +126,8 @@ def no_schedule_changes(node: Object) -> tuple[list[Taint], list[Taint]]:
     """NoSchedule taints to add and to remove, by the node's conditions."""
     wanted = [
         (key, NO_SCHEDULE)
-        for found in (node.get("status") or {}).get("conditions") or ()
-        if (key := _TAINTS.get((found["type"], found["status"])))
+        for condition in (node.get("status") or {}).get("conditions") or ()
+        if (key := _TAINTS.get((condition["type"], condition["status"])))
     ]
     if node["spec"].get("unschedulable"):
         wanted.append((UNSCHEDULABLE, NO_SCHEDULE))

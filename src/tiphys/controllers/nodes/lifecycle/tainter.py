@@ -50,7 +50,7 @@ class ZoneQueue:
         return node
 
     def delay(self, now: float) -> float | None:
-        """Seconds until ``take`` may give a node; None where none waits."""
+        """Seconds until ``take`` may give a node; None if none waits."""
         self._refill(now)
         if not self._waiting or self.rate <= 0:
             return None

@@ -139,8 +139,8 @@ class PersistentVolumeBinder:
             await self._lose(claim, "ClaimMisbound", _MISBOUND)
 
     def _is_delayed(self, claim: Object) -> bool:
-        found = self._classes.store.get("", matching.class_of(claim))
-        return found is not None and found.get("volumeBindingMode") == "WaitForFirstConsumer"
+        storage_class = self._classes.store.get("", matching.class_of(claim))
+        return storage_class is not None and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer"
 
     def _tell_what_is_awaited(self, claim: Object) -> None:
         waiting = [
@@ -157,26 +157,26 @@ class PersistentVolumeBinder:
     async def _assign_default_class(self, claim: Object) -> bool:
         if matching.has_class(claim):
             return False
-        found = matching.default_class(self._classes.store.list())
-        if found is None:
+        storage_class = matching.default_class(self._classes.store.list())
+        if storage_class is None:
             return False
         wanted = copy(claim)
-        wanted["spec"]["storageClassName"] = name_of(found)
+        wanted["spec"]["storageClassName"] = name_of(storage_class)
         await self._client.update(PERSISTENT_VOLUME_CLAIMS, wanted)
         return True
 
     async def _ask_provisioner(self, claim: Object) -> None:
         name = matching.class_of(claim)
-        found = self._classes.store.get("", name)
+        storage_class = self._classes.store.get("", name)
         trouble = ""
-        if found is None:
+        if storage_class is None:
             trouble = f'storageclass.storage.k8s.io "{name}" not found'
-        elif found["provisioner"].startswith("kubernetes.io/"):
-            trouble = f"no volume plugin matched name: {found['provisioner']}"
-        if found is None or trouble:
+        elif storage_class["provisioner"].startswith("kubernetes.io/"):
+            trouble = f"no volume plugin matched name: {storage_class['provisioner']}"
+        if storage_class is None or trouble:
             self._recorder.event(claim, "Warning", "ProvisioningFailed", trouble)
             return
-        provisioner = found["provisioner"]
+        provisioner = storage_class["provisioner"]
         wanted = changes.claim_with_provisioner(claim, provisioner)
         if wanted is not None:
             claim = await self._client.update(PERSISTENT_VOLUME_CLAIMS, wanted)

@@ -68,7 +68,7 @@ def claim_for(claim: Object, volume: Object) -> Object | None:
 
 
 def claim_with_provisioner(claim: Object, provisioner: str) -> Object | None:
-    """The claim, telling the provisioner that it is to make a volume."""
+    """The claim, annotated so that the provisioner makes a volume."""
     if annotations_of(claim).get(PROVISIONER) == provisioner:
         return None
     wanted = copy(claim)

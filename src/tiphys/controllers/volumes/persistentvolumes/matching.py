@@ -38,7 +38,11 @@ def has_class(claim: Object) -> bool:
 
 def default_class(classes: Iterable[Object]) -> Object | None:
     """The newest of those that are marked as default."""
-    marked = [found for found in classes if any(annotations_of(found).get(name) == "true" for name in _DEFAULT_CLASS)]
+    marked = [
+        storage_class
+        for storage_class in classes
+        if any(annotations_of(storage_class).get(name) == "true" for name in _DEFAULT_CLASS)
+    ]
     marked.sort(key=name_of)
     return max(marked, key=created_at, default=None)
 
@@ -58,7 +62,7 @@ def modes_differ(claim: Object, volume: Object) -> bool:
 
 
 def mismatch(volume: Object, claim: Object) -> str:
-    """Why a volume cannot serve the claim that asks for it by name; empty where it can."""
+    """Why a volume cannot serve the claim that asks for it by name; empty if it can."""
     if is_deleting(volume):
         return f'the volume is marked for deletion "{name_of(volume)}"'
     if _capacity(volume).value() < _request(claim).value():
@@ -85,9 +89,9 @@ def best(claim: Object, volumes: Iterable[Object], delayed: bool) -> Object | No
         if _access_modes(claim) <= modes:
             groups.setdefault(tuple(sorted(modes)), []).append(volume)
     for group in sorted(groups, key=lambda names: (len(names), names)):
-        found = _best_of(claim, groups[group], delayed)
-        if found is not None:
-            return found
+        match = _best_of(claim, groups[group], delayed)
+        if match is not None:
+            return match
     return None
 
 
