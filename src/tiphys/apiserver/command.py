@@ -112,7 +112,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         except re.error as error:
             flags_parser.error(f"--cors-allowed-origins: {pattern!r} is not a regular expression: {error}")
     issuers = tuple(flags.service_account_issuer) or (ISSUER,)
-    found = Config(
+    config = Config(
         flags=flag_values(vars(flags)),
         advertise_port=flags.secure_port,
         hostname=socket.gethostname(),
@@ -157,10 +157,10 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         compaction_interval=flags.etcd_compaction_interval,
     )
     if flags.advertise_address:
-        found.advertise_address = flags.advertise_address
+        config.advertise_address = flags.advertise_address
     else:
-        found.advertise_address = _reachable(flags.bind_address, flags_parser)
-    return found
+        config.advertise_address = _reachable(flags.bind_address, flags_parser)
+    return config
 
 
 def _reachable(bound: str, flags_parser: FlagParser) -> str:
@@ -169,7 +169,7 @@ def _reachable(bound: str, flags_parser: FlagParser) -> str:
     if not (address.is_unspecified or address.is_loopback):
         return bound
     families = (socket.AF_INET6, socket.AF_INET) if address.version == 6 else (socket.AF_INET, socket.AF_INET6)
-    reachable = next((found for family in families if (found := host_address(family))), None)
+    reachable = next((candidate for family in families if (candidate := host_address(family))), None)
     if reachable is None:
         flags_parser.error("this machine has no address but loopback; name the one that pods use: --advertise-address")
     return reachable

@@ -17,7 +17,7 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 @dataclass(frozen=True, slots=True)
 class FrontProxy:
-    """Proxies that authenticate callers and tell who they are in headers."""
+    """Proxies that authenticate callers and name them in headers."""
 
     ca: bytes
     """Who signs their certificates."""

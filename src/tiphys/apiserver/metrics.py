@@ -33,11 +33,11 @@ class _Durations:
         self.total += seconds
 
     def cumulative(self) -> list[tuple[str, float]]:
-        found, sum_ = [], 0
+        rows, sum_ = [], 0
         for bound, count in zip((*map(str, _BUCKETS), "+Inf"), self.counts, strict=True):
             sum_ += count
-            found.append((bound, float(sum_)))
-        return found
+            rows.append((bound, float(sum_)))
+        return rows
 
 
 class RequestMetrics:

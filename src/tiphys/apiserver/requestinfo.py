@@ -89,7 +89,7 @@ def _read_object(info: RequestInfo, parts: list[str]) -> None:
 
 
 def _refine_verb(info: RequestInfo, parameters: Parameters, by_path: bool) -> None:
-    """Tell list and watch from get, and deletecollection from delete."""
+    """Distinguish list and watch from get, and deletecollection from delete."""
     if not info.name and info.verb == "get":
         info.verb = "watch" if is_true(parameters, "watch") else "list"
         info.name = _exact_name(parameters.get("fieldSelector", [""])[0])

@@ -215,7 +215,7 @@ class APIServer:
             await repair.repair()
 
     async def _mark_watches(self) -> None:
-        """Tell watches now and then how far they are, so that they can continue from there."""
+        """Send watches bookmarks now and then, so that they can continue from there."""
         while True:
             await self.clock.sleep(self.config.bookmark_interval)
             for registry in self.registries.made():
@@ -309,12 +309,12 @@ class APIServer:
 
 def _browsers(config: Config) -> list[Filter]:
     """Filters for browsers, where any are asked for."""
-    found = []
+    filters = []
     if config.strict_transport_security:
-        found.append(require_tls(config.strict_transport_security))
+        filters.append(require_tls(config.strict_transport_security))
     if config.cors_allowed_origins:
-        found.append(allow_origins(config.cors_allowed_origins))
-    return found
+        filters.append(allow_origins(config.cors_allowed_origins))
+    return filters
 
 
 def make_ids(seed: int | None) -> Ids:
@@ -322,7 +322,7 @@ def make_ids(seed: int | None) -> Ids:
     generator = random.Random(seed if seed is not None else random.SystemRandom().getrandbits(256))
 
     def uid() -> str:
-        """A version 4 UUID, which tells objects apart; it is no secret."""
+        """A version 4 UUID, the identity of an object; it is no secret."""
         text = f"{generator.getrandbits(128):032x}"
         variant = "89ab"[int(text[16], 16) & 3]
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"

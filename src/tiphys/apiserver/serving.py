@@ -68,7 +68,7 @@ def _names(path: Path) -> tuple[str, ...]:
 
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return ()
-    return tuple(found.get_values_for_type(x509.DNSName))
+    return tuple(names.get_values_for_type(x509.DNSName))

@@ -41,16 +41,16 @@ class ApiObjects:
         self._watched: dict[_Key, _Watched] = {}
 
     async def get(self, pod_uid: str, resource: ResourcePath, namespace: str, name: str) -> Object | None:
-        """The object, or None where there is none. Raises ``ApiError`` and ``ConnectionError``."""
+        """The object, or None if it does not exist. Raises ``ApiError`` and ``ConnectionError``."""
         watched = self._watch(pod_uid, resource, namespace, name)
         try:
             async with asyncio.timeout(_SYNC_TIMEOUT):
                 await watched.informer.wait_synced()
-            found = watched.informer.store.get(namespace, name)
+            obj = watched.informer.store.get(namespace, name)
         except TimeoutError:
-            found = None
-        if found is not None:
-            return found
+            obj = None
+        if obj is not None:
+            return obj
         try:  # the first list may come from a cache that does not have a new object yet
             fresh = await self._client.get(resource, name, namespace)
         except errors.NotFound:

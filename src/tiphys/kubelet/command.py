@@ -68,7 +68,7 @@ _UNSUPPORTED = frozenset(
         "volume-plugin-dir",
     )
 )
-"""Flags of the original that are refused by name."""
+"""Upstream's flags that are refused by name."""
 
 Setter = Callable[[KubeletConfig, Any], None]
 _PLAIN = {bool: "true or false", int: "a whole number", str: "a text"}
@@ -141,9 +141,9 @@ FIELDS: dict[str, Setter] = {
 
 def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
     """Set what a KubeletConfiguration says; gives its containerRuntimeEndpoint. Raises ``ConfigError``."""
-    found = parse_document(text, source, "KubeletConfiguration", VERSION)
+    document = parse_document(text, source, "KubeletConfiguration", VERSION)
     endpoint = ""
-    for name, given in found.items():
+    for name, given in document.items():
         if given is None:
             continue
         if name in FIELDS:
@@ -158,7 +158,7 @@ def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
         elif name == "authorization":
             config.authorization = given.get("mode", "Webhook")
         else:
-            raise ConfigError(f"{source}: field {name} of the original is not supported by Tiphys; remove it")
+            raise ConfigError(f"{source}: upstream's field {name} is not supported by Tiphys; remove it")
     return endpoint
 
 
@@ -176,9 +176,9 @@ def _authentication(config: KubeletConfig, given: dict[str, Any], source: str) -
 
 
 def parser() -> FlagParser:
-    found = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.", _UNSUPPORTED)
-    found.add_feature_gates()
-    add = found.add_argument
+    flags = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.", _UNSUPPORTED)
+    flags.add_feature_gates()
+    add = flags.add_argument
     add("--config", help="file with a KubeletConfiguration")
     add("--kubeconfig", help="how to reach the API server", required=True)
     add("--container-runtime-endpoint", help="socket of the container runtime (unix:///run/containerd/containerd.sock)")
@@ -187,15 +187,15 @@ def parser() -> FlagParser:
     add("--node-ip", help="addresses of the node, separated by commas")
     add("--node-labels", type=parse_map, help="labels of the node: key=value,…")
     add("--register-with-taints", help="taints of the node: key=value:effect,…")
-    found.add_bool("--register-node", None, "register the node at the API server")  # type: ignore[arg-type]
+    flags.add_bool("--register-node", None, "register the node at the API server")  # type: ignore[arg-type]
     add("--pod-manifest-path", help="folder of static pods")
     add("--address", help="address to listen on")
     add("--port", type=int, help="port to listen on")
     add("--tls-cert-file", help="certificate of the kubelet's server")
     add("--tls-private-key-file", help="its key")
     add("--client-ca-file", help="authority of those who may call the kubelet")
-    found.add_bool("--anonymous-auth", None, "let anonymous callers in")  # type: ignore[arg-type]
-    found.add_bool("--authentication-token-webhook", None, "ask the API server about tokens")  # type: ignore[arg-type]
+    flags.add_bool("--anonymous-auth", None, "let anonymous callers in")  # type: ignore[arg-type]
+    flags.add_bool("--authentication-token-webhook", None, "ask the API server about tokens")  # type: ignore[arg-type]
     add("--authorization-mode", choices=("AlwaysAllow", "Webhook"))
     add("--cluster-dns", help="addresses of the cluster's DNS servers, separated by commas")
     add("--cluster-domain", help="domain of the cluster")
@@ -204,10 +204,10 @@ def parser() -> FlagParser:
     add("--pod-cidr", help="addresses of the node's pods, where the API server does not give them")
     add("--cgroup-driver", choices=("cgroupfs", "systemd"))
     add("--cgroup-root")
-    found.add_bool("--cgroups-per-qos", None, "give every pod a cgroup of its own")  # type: ignore[arg-type]
-    found.add_bool("--cpu-cfs-quota", None, "enforce processor limits")  # type: ignore[arg-type]
-    found.add_bool("--seccomp-default", None, "confine containers by default")  # type: ignore[arg-type]
-    found.add_bool("--serialize-image-pulls", None, "pull one image at a time")  # type: ignore[arg-type]
+    flags.add_bool("--cgroups-per-qos", None, "give every pod its own cgroup")  # type: ignore[arg-type]
+    flags.add_bool("--cpu-cfs-quota", None, "enforce processor limits")  # type: ignore[arg-type]
+    flags.add_bool("--seccomp-default", None, "confine containers by default")  # type: ignore[arg-type]
+    flags.add_bool("--serialize-image-pulls", None, "pull one image at a time")  # type: ignore[arg-type]
     add("--allowed-unsafe-sysctls", help="kernel parameters that pods may set beside the safe ones, comma-separated")
     add("--eviction-hard", type=parse_thresholds, help="thresholds that end pods: memory.available<100Mi,…")
     add("--image-gc-high-threshold", type=int)
@@ -216,8 +216,8 @@ def parser() -> FlagParser:
     add("--container-log-max-size")
     add("--system-reserved", type=parse_map)
     add("--kube-reserved", type=parse_map)
-    found.add_verbosity()
-    return found
+    flags.add_verbosity()
+    return flags
 
 
 _FLAGS: dict[str, Setter] = {
@@ -276,8 +276,8 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
     if given.config:
         endpoint = apply_file(config, read_file(Path(given.config)), given.config)
     for name, setter in _FLAGS.items():
-        if (found := getattr(given, name)) is not None:
-            setter(config, found)
+        if (value := getattr(given, name)) is not None:
+            setter(config, value)
     endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"
     if not endpoint.startswith(("unix://", "/")):
         raise CannotStart(f"--container-runtime-endpoint {endpoint} is not a Unix socket")

@@ -1,4 +1,4 @@
-"""What a kubelet can be told: the fields of KubeletConfiguration and flags that are supported, with the same defaults.
+"""Kubelet settings: the supported fields of KubeletConfiguration and flags, with upstream's defaults.
 
 Source: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
 """

@@ -1,6 +1,6 @@
 """Labels and annotations that tie sandboxes and containers in the runtime to their pods.
 
-They are the original's, so that either kubelet adopts what the other left running, and `crictl` shows pods' names.
+They are upstream's, so that either kubelet adopts what the other left running, and `crictl` shows pods' names.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ def container_labels(pod: Pod, container: ContainerSpec) -> dict[str, str]:
 
 def container_annotations(pod: Pod, container: ContainerSpec, restarts: int) -> dict[str, str]:
     """What a kubelet must know to stop the container well, should the pod be gone by then."""
-    found = {
+    annotations = {
         CONTAINER_HASH: pods.container_hash(container),
         RESTART_COUNT: str(restarts),
         TERMINATION_MESSAGE_PATH: container.get("terminationMessagePath", ""),
         TERMINATION_MESSAGE_POLICY: container.get("terminationMessagePolicy", ""),
     }
     if (grace := pods.deletion_grace(pod)) is not None:
-        found[DELETION_GRACE] = str(grace)
+        annotations[DELETION_GRACE] = str(grace)
     if (grace := pod["spec"].get("terminationGracePeriodSeconds")) is not None:
-        found[TERMINATION_GRACE] = str(grace)
+        annotations[TERMINATION_GRACE] = str(grace)
     if hook := (container.get("lifecycle") or {}).get("preStop"):
-        found[PRE_STOP] = json.dumps(hook)
+        annotations[PRE_STOP] = json.dumps(hook)
     if ports := container.get("ports"):
-        found[PORTS] = json.dumps(ports)
-    return found
+        annotations[PORTS] = json.dumps(ports)
+    return annotations
 
 
 def restart_count(annotations: Mapping[str, str]) -> int:

@@ -44,7 +44,7 @@ class PodEvents:
 
 def reference(pod: Pod) -> dict[str, Any]:
     meta = pod["metadata"]
-    found = {
+    fields = {
         "kind": "Pod",
         "namespace": meta.get("namespace"),
         "name": meta.get("name"),
@@ -52,4 +52,4 @@ def reference(pod: Pod) -> dict[str, Any]:
         "apiVersion": "v1",
         "resourceVersion": meta.get("resourceVersion"),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in fields.items() if value}

@@ -16,7 +16,7 @@ from tiphys.kubelet.pod.pods import Pod
 class NodeSettings:
     node_name: str
     root: Path
-    """The kubelet's folder, /var/lib/kubelet with the original."""
+    """The kubelet's folder, upstream's is /var/lib/kubelet."""
     log_root: str = "/var/log/pods"
     container_log_links: str = "/var/log/containers"
     host_ips: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class NodeSettings:
         return "/".join(part for part in (self.cgroup_root.strip("/"), top) if part)
 
     def cgroup_parent(self, pod: Pod) -> str:
-        """The cgroup of a pod, in the way of the cgroup driver; empty where pods have no cgroups of their own."""
+        """The cgroup of a pod, in the way of the cgroup driver; empty if pods have no cgroups of their own."""
         if not self.cgroups_per_qos:
             return ""
         quality, uid = qos_of(pod), pods.uid_of(pod)

@@ -30,7 +30,7 @@ class Attributes:
     operation: str
     resource: Resource
     kind: GroupVersionKind
-    """Of ``object``; a subresource such as scale has one of its own."""
+    """Of ``object``; a subresource such as scale has its own."""
     version: str
     """Of the resource, as in the path."""
     user: User

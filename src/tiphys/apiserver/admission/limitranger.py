@@ -36,8 +36,8 @@ class LimitRanger(Plugin):
         if attributes.old is not None and "deletionTimestamp" in attributes.old["metadata"]:
             return []
         ranges = self._registries.get("", "limitranges")
-        found = [ranges.shared_object(entry) for entry in await ranges.every(attributes.namespace)]
-        return [item["spec"].get("limits") or [] for item in found]
+        limit_ranges = [ranges.shared_object(entry) for entry in await ranges.every(attributes.namespace)]
+        return [item["spec"].get("limits") or [] for item in limit_ranges]
 
     async def admit(self, attributes: Attributes) -> None:
         if attributes.plural == "pods":
@@ -49,9 +49,9 @@ class LimitRanger(Plugin):
         if not limits:
             return
         check = _check_pod if attributes.plural == "pods" else _check_claim
-        found = list(check(attributes.new(), limits))
-        if found:
-            text = found[0] if len(set(found)) == 1 else f"[{', '.join(dict.fromkeys(found))}]"
+        problems = list(check(attributes.new(), limits))
+        if problems:
+            text = problems[0] if len(set(problems)) == 1 else f"[{', '.join(dict.fromkeys(problems))}]"
             raise forbid(attributes, text)
 
 
@@ -63,14 +63,14 @@ def set_defaults(pod: Object, limits: list[Object]) -> None:
         if limit.get("type") == "Container":
             requests |= limit.get("defaultRequest") or {}
             bounds |= limit.get("default") or {}
-    told: list[str] = []
+    changes: list[str] = []
     for kind, word in (("containers", "container"), ("initContainers", "init container")):
         for container in pod["spec"].get(kind) or ():
-            told += _merge(container, "requests", requests, f" request for {word} {container['name']}")
-            told += _merge(container, "limits", bounds, f" limit for {word} {container['name']}")
-    if told:
+            changes += _merge(container, "requests", requests, f" request for {word} {container['name']}")
+            changes += _merge(container, "limits", bounds, f" limit for {word} {container['name']}")
+    if changes:
         annotations = pod["metadata"].setdefault("annotations", {})
-        annotations[_ANNOTATION] = f"LimitRanger plugin set: {'; '.join(told)}"
+        annotations[_ANNOTATION] = f"LimitRanger plugin set: {'; '.join(changes)}"
 
 
 def _merge(container: Object, kind: str, defaults: Amounts, text: str) -> list[str]:
@@ -103,8 +103,8 @@ def _bounds(limit: Object, requests: Amounts, limits: Amounts) -> Iterator[str]:
     checks: tuple[tuple[str, Check], ...] = (("min", _minimum), ("max", _maximum), ("maxLimitRequestRatio", _ratio))
     for kind, check in checks:
         for name, text in (limit.get(kind) or {}).items():
-            if found := check(limit["type"], name, parse(text), requests, limits):
-                yield found
+            if problem := check(limit["type"], name, parse(text), requests, limits):
+                yield problem
 
 
 def _check_claim(claim: Object, limits: list[Object]) -> Iterator[str]:
@@ -113,11 +113,11 @@ def _check_claim(claim: Object, limits: list[Object]) -> Iterator[str]:
         if limit["type"] != "PersistentVolumeClaim":
             continue
         for name, text in (limit.get("min") or {}).items():
-            if found := _minimum(limit["type"], name, parse(text), requests, {}):
-                yield found
+            if problem := _minimum(limit["type"], name, parse(text), requests, {}):
+                yield problem
         for name, text in (limit.get("max") or {}).items():
-            if found := _maximum_request(limit["type"], name, parse(text), requests):
-                yield found
+            if problem := _maximum_request(limit["type"], name, parse(text), requests):
+                yield problem
 
 
 def _quantity(amounts: Amounts, name: str) -> Quantity | None:

@@ -59,7 +59,7 @@ def _is_resource(text: str, plural: str, subresource: str) -> bool:
 
 
 def object_matches(selector: Selector, *objects: Object | None) -> bool:
-    """Whether one of the objects, new and old, is selected; an empty selector selects even where there is none."""
+    """Whether one of the objects, new and old, is selected; an empty selector selects even if none exists."""
     if selector.empty:
         return True
     return any(obj is not None and "metadata" in obj and selector.matches(_labels(obj)) for obj in objects)

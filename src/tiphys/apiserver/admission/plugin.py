@@ -1,4 +1,4 @@
-"""The seam of admission: a plugin tells what it is about, and changes or judges it."""
+"""The seam of admission: a plugin says what it handles, and changes or judges it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Plugin:
     """``resources`` holds (group, plural) pairs, empty for all; ``operations`` CREATE, UPDATE, DELETE, CONNECT.
 
     Plugins override ``admit`` (may change ``attributes.object``), ``validate`` (may not), or both. Either raises a
-    ``StatusError`` to refuse. ``subresources`` tells which subresources are seen; the empty one is the object itself.
+    ``StatusError`` to refuse. ``subresources`` lists which subresources are seen; the empty one is the object itself.
     """
 
     name = ""
@@ -41,7 +41,7 @@ class Plugin:
 
 
 def lookup_problem(name: str) -> str:
-    """Why no client could ask for an object of this name, in the words of the original's client; empty if one could."""
+    """Why no client could ask for an object of this name, in the words of upstream's client; empty if one could."""
     if not name:
         return "resource name may not be empty"
     problems = names.path_segment_name(name)

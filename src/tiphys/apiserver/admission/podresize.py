@@ -41,15 +41,15 @@ class PodResizeValidator(Plugin):
 def _check_fit(attributes: Attributes, pod: Object, node: Object) -> None:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
     requests = pod_requests(pod)
-    found = []
+    shortages = []
     cpu, cpu_there = _both(requests, allocatable, "cpu")
     if cpu_there < cpu:
-        found.append(f"cpu, requested: {cpu.milli_value()}, allocatable: {cpu_there.milli_value()}")
+        shortages.append(f"cpu, requested: {cpu.milli_value()}, allocatable: {cpu_there.milli_value()}")
     memory, memory_there = _both(requests, allocatable, "memory")
     if memory_there < memory:
-        found.append(f"memory, requested: {memory.value()}, allocatable: {memory_there.value()}")
-    if found:
-        reason = f"node didn't have enough allocatable resources: {'; '.join(found)}"
+        shortages.append(f"memory, requested: {memory.value()}, allocatable: {memory_there.value()}")
+    if shortages:
+        reason = f"node didn't have enough allocatable resources: {'; '.join(shortages)}"
         raise _refused(attributes, reason, "NodeCapacity")
 
 

@@ -58,7 +58,7 @@ def _is_windows(spec: Object) -> bool:
 
 
 def _has_own_users(spec: Object) -> bool:
-    """A pod in a user namespace of its own, where root is nobody outside."""
+    """A pod in its own user namespace, where root is nobody outside."""
     return spec.get("hostUsers") is False
 
 
@@ -75,12 +75,12 @@ def app_armor(meta: Object, spec: Object) -> Finding | None:
     ]
     if bad:
         setters.append(_plural("annotation", "annotations", len(bad)))
-    found = [*sorted(values), *bad]
-    if not found:
+    forbidden = [*sorted(values), *bad]
+    if not forbidden:
         return None
-    reason = _plural("forbidden AppArmor profile", "forbidden AppArmor profiles", len(found))
+    reason = _plural("forbidden AppArmor profile", "forbidden AppArmor profiles", len(forbidden))
     verb = "must not set AppArmor profile type to"
-    return reason, f"{' and '.join(setters)} {verb} {quoted(found)}"
+    return reason, f"{' and '.join(setters)} {verb} {quoted(forbidden)}"
 
 
 def _is_allowed_app_armor(value: str) -> bool:
@@ -121,23 +121,23 @@ def capabilities_baseline(meta: Object, spec: Object) -> Finding | None:
 
 
 def host_namespaces(meta: Object, spec: Object) -> Finding | None:
-    found = [f"{name}=true" for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
-    return ("host namespaces", ", ".join(found)) if found else None
+    namespaces = [f"{name}=true" for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
+    return ("host namespaces", ", ".join(namespaces)) if namespaces else None
 
 
 def host_path_volumes(meta: Object, spec: Object) -> Finding | None:
-    found = [volume["name"] for volume in spec.get("volumes") or () if volume.get("hostPath") is not None]
-    return ("hostPath volumes", f"{_plural('volume', 'volumes', len(found))} {quoted(found)}") if found else None
+    volumes = [volume["name"] for volume in spec.get("volumes") or () if volume.get("hostPath") is not None]
+    return ("hostPath volumes", f"{_plural('volume', 'volumes', len(volumes))} {quoted(volumes)}") if volumes else None
 
 
 def host_ports(meta: Object, spec: Object) -> Finding | None:
     bad: list[str] = []
     ports: set[str] = set()
     for name, container, _ in containers(spec):
-        found = {str(port["hostPort"]) for port in container.get("ports") or () if port.get("hostPort")}
-        if found:
+        own = {str(port["hostPort"]) for port in container.get("ports") or () if port.get("hostPort")}
+        if own:
             bad.append(name)
-            ports |= found
+            ports |= own
     if not bad:
         return None
     uses, what = _plural("uses", "use", len(bad)), _plural("hostPort", "hostPorts", len(ports))
@@ -152,10 +152,10 @@ def host_probes(meta: Object, spec: Object) -> Finding | None:
         lifecycle = container.get("lifecycle") or {}
         handlers = [container.get(kind) for kind in ("livenessProbe", "readinessProbe", "startupProbe")]
         handlers += [lifecycle.get("postStart"), lifecycle.get("preStop")]
-        found = {host for handler in handlers for host in _hosts(handler or {})}
-        if found:
+        own = {host for handler in handlers for host in _hosts(handler or {})}
+        if own:
             bad.append(name)
-            hosts |= found
+            hosts |= own
     if not bad:
         return None
     uses = _plural("uses", "use", len(bad))
@@ -194,7 +194,7 @@ _SELINUX_TYPES_31 = (*_SELINUX_TYPES, "container_engine_t")
 def selinux(meta: Object, spec: Object, allowed: tuple[str, ...] = _SELINUX_TYPES) -> Finding | None:
     options = [("", _pod_context(spec).get("seLinuxOptions"))]
     options += [(name, context.get("seLinuxOptions")) for name, _, context in containers(spec)]
-    bad = [(name, found) for name, found in options if found and not _is_allowed_selinux(found, allowed)]
+    bad = [(name, option) for name, option in options if option and not _is_allowed_selinux(option, allowed)]
     if not bad:
         return None
     setters = ["pod"] if any(not name for name, _ in bad) else []
@@ -202,7 +202,7 @@ def selinux(meta: Object, spec: Object, allowed: tuple[str, ...] = _SELINUX_TYPE
         setters.append(_who(names))
     types = sorted({f.get("type", "") for _, f in bad} - set(allowed))
     data = [f"{_plural('type', 'types', len(types))} {quoted(types)}"] if types else []
-    data += [f"{what} may not be set" for what in ("user", "role") if any(found.get(what) for _, found in bad)]
+    data += [f"{what} may not be set" for what in ("user", "role") if any(option.get(what) for _, option in bad)]
     detail = f"{' and '.join(setters)} set forbidden securityContext.seLinuxOptions: {'; '.join(data)}"
     return "seLinuxOptions", detail
 
@@ -451,7 +451,7 @@ CHECKS: tuple[Check, ...] = (
         replaces="seccompProfile_baseline",
     ),
 )
-"""In the order in which findings are told. Of several of one id, each replaces the ones before."""
+"""In the order in which findings are reported. Of several of one id, each replaces the ones before."""
 
 
 def findings(level: str, minor: int, meta: Object, spec: Object) -> list[Finding]:
@@ -460,5 +460,5 @@ def findings(level: str, minor: int, meta: Object, spec: Object) -> list[Finding
         return []
     chosen = {c.id: c for c in CHECKS if c.since <= minor and (level == "restricted" or not c.restricted)}
     replaced = {check.replaces for check in chosen.values()}
-    told = (check.run(meta, spec) for check in chosen.values() if check.id not in replaced)
-    return [found for found in told if found is not None]
+    results = (check.run(meta, spec) for check in chosen.values() if check.id not in replaced)
+    return [finding for finding in results if finding is not None]

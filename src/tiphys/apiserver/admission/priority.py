@@ -35,10 +35,10 @@ class Priority(Plugin):
 
     async def _resolve(self, attributes: Attributes, spec: Object) -> None:
         value, policy = 0, "PreemptLowerPriority"
-        found = await self._class(attributes, spec.get("priorityClassName", ""))
-        if found is not None:
-            spec["priorityClassName"] = found["metadata"]["name"]
-            value, policy = found["value"], found.get("preemptionPolicy") or ""
+        priority_class = await self._class(attributes, spec.get("priorityClassName", ""))
+        if priority_class is not None:
+            spec["priorityClassName"] = priority_class["metadata"]["name"]
+            value, policy = priority_class["value"], priority_class.get("preemptionPolicy") or ""
         given = spec.get("priority")
         if given is not None and given != value:
             raise forbid(
@@ -61,10 +61,10 @@ class Priority(Plugin):
     async def _class(self, attributes: Attributes, name: str) -> Object | None:
         if not name:
             return await self._default_class()
-        found = await self._classes.shared("", name)
-        if found is None:
+        priority_class = await self._classes.shared("", name)
+        if priority_class is None:
             raise forbid(attributes, f"no PriorityClass with name {name} was found")
-        return found
+        return priority_class
 
     async def _default_class(self) -> Object | None:
         """The class that is marked as default; of several, the one with the lowest value."""
@@ -72,7 +72,7 @@ class Priority(Plugin):
         await cacher.ready()
         if self._default[0] != cacher.generation:
             classes = [self._classes.shared_object(entry) for entry in await self._classes.all()]
-            marked = [found for found in classes if found.get("globalDefault")]
+            marked = [candidate for candidate in classes if candidate.get("globalDefault")]
             self._default = (cacher.generation, min(marked, key=lambda c: c["value"], default=None))
         return self._default[1]
 

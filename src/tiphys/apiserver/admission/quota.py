@@ -45,7 +45,7 @@ class ResourceQuota(Plugin):
         raise self._quotas.conflict(namespace)
 
     async def _charge(self, attributes: Attributes, entries: list[Entry]) -> None:
-        """Check every quota before any is changed. Raises ``Stale`` where one has changed meanwhile."""
+        """Check every quota before any is changed. Raises ``Stale`` if one has changed meanwhile."""
         changes: list[tuple[Entry, Object]] = []
         for entry in entries:
             quota = self._quotas.object(entry)
@@ -61,7 +61,7 @@ class ResourceQuota(Plugin):
             await self._quotas.store.update(entry.key, entry, changed)
 
     def _used(self, attributes: Attributes, quota: Object) -> dict[str, str]:
-        """The new figures of one quota, empty where it is not concerned. Raises 403."""
+        """The new figures of one quota, empty if it is not concerned. Raises 403."""
         obj, plural = attributes.new(), attributes.plural
         if not in_scope(quota, plural, obj):
             return {}

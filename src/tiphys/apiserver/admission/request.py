@@ -13,7 +13,7 @@ from tiphys.apiserver.admission.attributes import Attributes
 def admission_request(attributes: Attributes, kind: GroupVersionKind, group: str, version: str, plural: str) -> Object:
     """All but the objects and the uid. ``kind`` and the resource are those in which the request is seen."""
     sub, own = attributes.subresource, attributes.kind
-    found: Object = {
+    request: Object = {
         "kind": _kind(kind),
         "resource": _resource(group, version, plural),
         "subResource": sub,
@@ -27,7 +27,7 @@ def admission_request(attributes: Attributes, kind: GroupVersionKind, group: str
         "dryRun": attributes.dry_run,
         "options": attributes.options,
     }
-    return {name: value for name, value in found.items() if value != ""}
+    return {name: value for name, value in request.items() if value != ""}
 
 
 def _kind(kind: GroupVersionKind) -> Object:

@@ -34,32 +34,32 @@ class RuntimeClass(Plugin):
         return classes.object(entry)
 
     async def admit(self, attributes: Attributes) -> None:
-        found = await self._class(attributes)
-        if found is None:
+        runtime_class = await self._class(attributes)
+        if runtime_class is None:
             return
         spec = attributes.new()["spec"]
-        if found.get("overhead") is not None:
-            overhead = _overhead(found)
+        if runtime_class.get("overhead") is not None:
+            overhead = _overhead(runtime_class)
             if spec.get("overhead") and spec["overhead"] != overhead:
                 raise _mismatch(attributes)
             if overhead:
                 spec["overhead"] = overhead
-        if scheduling := found.get("scheduling"):
+        if scheduling := runtime_class.get("scheduling"):
             _set_scheduling(attributes, spec, scheduling)
 
     async def validate(self, attributes: Attributes) -> None:
-        found = await self._class(attributes)
+        runtime_class = await self._class(attributes)
         overhead = attributes.new()["spec"].get("overhead")
-        if found is not None and found.get("overhead") is not None:
-            if (overhead or None) != (_overhead(found) or None):
+        if runtime_class is not None and runtime_class.get("overhead") is not None:
+            if (overhead or None) != (_overhead(runtime_class) or None):
                 raise _mismatch(attributes)
         elif overhead is not None:
             reason = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
             raise forbid(attributes, reason)
 
 
-def _overhead(found: Object) -> Object | None:
-    amounts: Object | None = (found.get("overhead") or {}).get("podFixed")
+def _overhead(runtime_class: Object) -> Object | None:
+    amounts: Object | None = (runtime_class.get("overhead") or {}).get("podFixed")
     return amounts
 
 

@@ -80,12 +80,12 @@ class ServiceAccount(Plugin):
         for attempt in range(_ATTEMPTS if name == _DEFAULT else 1):
             if attempt:
                 await accounts.clock.sleep(_WAIT)
-            found = await accounts.shared(namespace, name)
-            if found is None:
+            account = await accounts.shared(namespace, name)
+            if account is None:
                 entry = await accounts.store.get(namespace, name)
-                found = None if entry is None else accounts.object(entry)
-            if found is not None:
-                return found
+                account = None if entry is None else accounts.object(entry)
+            if account is not None:
+                return account
         raise forbid(attributes, f'{looking}: serviceaccount "{name}" not found')
 
     def _mount_token(self, spec: Object) -> None:

@@ -42,7 +42,7 @@ class DefaultStorageClass(Plugin):
 
     async def _default(self) -> Object | None:
         classes = [self._classes.shared_object(entry) for entry in await self._classes.all()]
-        marked = [found for found in classes if _is_marked(found)]
+        marked = [candidate for candidate in classes if _is_marked(candidate)]
         if not marked:
             return None
         return min(marked, key=lambda c: (-parse_seconds(c["metadata"]["creationTimestamp"]), c["metadata"]["name"]))
@@ -83,8 +83,8 @@ class PersistentVolumeClaimResize(Plugin):
         if (old.get("status") or {}).get("phase") != "Bound":
             raise forbid(attributes, "Only bound persistent volume claims can be expanded")
         name = old["spec"].get("storageClassName")
-        found = await self._classes.shared("", name) if name else None
-        if found is None or not found.get("allowVolumeExpansion"):
+        storage_class = await self._classes.shared("", name) if name else None
+        if storage_class is None or not storage_class.get("allowVolumeExpansion"):
             reason = (
                 "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc"
                 " must support resize"

@@ -1,1 +1,1 @@
-"""Authentication: who calls. One way of telling per file; ``authenticator`` tries them in order."""
+"""Authentication: who calls. One way per file; ``authenticator`` tries them in order."""

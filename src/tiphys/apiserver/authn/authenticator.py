@@ -23,7 +23,7 @@ class Rejected(Exception):
 
 class Authenticator(Protocol):
     async def authenticate(self, request: Request) -> User | None:
-        """None where the request shows no credential of this kind. Raises ``Rejected``."""
+        """None if the request shows no credential of this kind. Raises ``Rejected``."""
         ...
 
 

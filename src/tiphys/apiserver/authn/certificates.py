@@ -29,7 +29,7 @@ class Issuers:
         self._pem = pem
         self.signed: Callable[[bytes], bool] = lru_cache(maxsize=4096)(self._signed)
         """Whether one of them has signed a certificate, given in DER. One by an intermediate that is not in the bundle
-        is not told apart from a stranger's: put intermediates into the bundle."""
+        is not distinguished from a stranger's: put intermediates into the bundle."""
         self._certificates: list[Certificate] | None = None
 
     def _signed(self, der: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Request headers: a proxy in front that has found out who calls, and shows a certificate of its own authority.
+"""Request headers: a proxy in front that has found out who calls, and shows its own certificate authority.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#authenticating-proxy
 """
@@ -37,7 +37,7 @@ _common_name = lru_cache(maxsize=64)(common_name)
 
 
 def user_of_headers(headers: Headers, proxy: FrontProxy) -> User | None:
-    """Whom the proxy speaks for; None where it names nobody."""
+    """Whom the proxy speaks for; None if it names nobody."""
     name = _first(headers, proxy.username_headers)
     if not name:
         return None

@@ -132,14 +132,14 @@ class ServiceAccountTokens:
     async def _user(self, claims: Object) -> User:
         private = claims.get("kubernetes.io") or {}
         namespace, account = private.get("namespace", ""), private.get("serviceaccount") or {}
-        found = await self._find("serviceaccounts", namespace, account.get("name", ""))
-        if found is None:
+        account_object = await self._find("serviceaccounts", namespace, account.get("name", ""))
+        if account_object is None:
             raise Rejected(f'serviceaccounts "{account.get("name", "")}" not found')
-        if found["metadata"]["uid"] != account.get("uid"):
+        if account_object["metadata"]["uid"] != account.get("uid"):
             raise Rejected(
-                f"service account UID ({found['metadata']['uid']}) does not match claim ({account.get('uid')})"
+                f"service account UID ({account_object['metadata']['uid']}) does not match claim ({account.get('uid')})"
             )
-        if self._is_gone(found["metadata"]):
+        if self._is_gone(account_object["metadata"]):
             raise Rejected(f"service account {namespace}/{account['name']} has been deleted")
         extra = await self._check_bindings(namespace, private)
         if id := claims.get("jti"):
@@ -148,7 +148,7 @@ class ServiceAccountTokens:
         return User(username(namespace, account["name"]), groups, account["uid"], tuple(sorted(extra.items())))
 
     async def _check_bindings(self, namespace: str, private: Object) -> dict[str, tuple[str, ...]]:
-        """Raises ``Rejected`` where an object that the token is bound to is gone; gives the claims about them."""
+        """Raises ``Rejected`` if an object that the token is bound to is gone; gives the claims about them."""
         extra: dict[str, tuple[str, ...]] = {}
         pod, node, secret = (private.get(kind) or {} for kind in ("pod", "node", "secret"))
         if secret:
@@ -165,10 +165,10 @@ class ServiceAccountTokens:
         return extra
 
     async def _check_bound(self, plural: str, namespace: str, reference: Object) -> None:
-        found = await self._find(plural, namespace, reference.get("name", ""))
-        if found is None:
+        bound = await self._find(plural, namespace, reference.get("name", ""))
+        if bound is None:
             raise Rejected(_INVALIDATED)
-        meta = found["metadata"]
+        meta = bound["metadata"]
         if meta["uid"] != reference.get("uid"):
             kind = plural.removesuffix("s")
             raise Rejected(

@@ -63,7 +63,7 @@ class EscalationGuard:
             return
         entry = await self._role(roles, name, namespace)
         if entry is None:
-            # Told of the kind that the request is about, as the original does.
+            # Report the kind that the request is about, as upstream does.
             raise errors.not_found(GROUP, plural, name)
         if gained := await self._gained(user, namespace, entry.get("rules") or []):
             raise errors.forbidden(GROUP, plural, new["metadata"].get("name", ""), gained)
@@ -80,7 +80,7 @@ class EscalationGuard:
         return None if entry is None else registry.object(entry)
 
     async def _gained(self, user: User, namespace: str, wanted: list[Object]) -> str:
-        """What ``user`` would gain by these rules, in words; empty where that is nothing."""
+        """What ``user`` would gain by these rules, in words; empty if that is nothing."""
         missing = uncovered(read_rules(await self._rbac.rules_of(user, namespace)), wanted)
         if not missing:
             return ""

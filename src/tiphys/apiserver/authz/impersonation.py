@@ -3,7 +3,7 @@
 Constrained impersonation (KEP-5284) asks two things: may the caller do this request in the name of somebody of that
 sort (``impersonate-on:user-info:list``), and may they be this very user (``impersonate:user-info``). The old way asks
 only whether they may ``impersonate`` each part of the user. Modes are tried in order; the first that allows counts,
-and where none does the first refusal is told.
+and if none does the first refusal is reported.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Refusal = tuple[Access, Decision]
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """``applies`` tells whether the mode is for this wanted user and this caller. The old way has no name."""
+    """``applies`` says whether the mode is for this wanted user and this caller. The old way has no name."""
 
     name: str
     applies: Callable[[User, User], bool]
@@ -73,16 +73,16 @@ MODES = (
 
 
 async def refusal(authorizer: Authorizer, mode: Mode, wanted: User, request: Access) -> Refusal | None:
-    """Why the caller of ``request`` may not do it as ``wanted`` in this mode; None where they may."""
+    """Why the caller of ``request`` may not do it as ``wanted`` in this mode; None if they may."""
     if mode.name == "associated-node":
         request = replace(request, user=_without_place(request.user))
     if mode.name:
         on = replace(request, verb=f"impersonate-on:{mode.name}:{request.verb}")
-        if found := await _ask(authorizer, on):
-            return found
+        if refused := await _ask(authorizer, on):
+            return refused
     for question in (_who(mode, wanted, request.user), *_uid(mode, wanted, request.user)):
-        if found := await _ask(authorizer, question):
-            return found
+        if refused := await _ask(authorizer, question):
+            return refused
     return await _groups(authorizer, mode, wanted, request.user) or await _extra(authorizer, mode, wanted, request.user)
 
 
@@ -122,8 +122,8 @@ async def _groups(authorizer: Authorizer, mode: Mode, wanted: User, caller: User
         if len(wanted.groups) >= _MANY and not await _ask(authorizer, replace(access, name="*")):
             return None
     for group in wanted.groups:
-        if found := await _ask(authorizer, replace(access, name=group)):
-            return found
+        if refused := await _ask(authorizer, replace(access, name=group)):
+            return refused
     return None
 
 
@@ -137,8 +137,8 @@ async def _extra(authorizer: Authorizer, mode: Mode, wanted: User, caller: User)
             return None
     for key, values in wanted.extra:
         for value in values:
-            if found := await _ask(authorizer, replace(access, subresource=key, name=value)):
-                return found
+            if refused := await _ask(authorizer, replace(access, subresource=key, name=value)):
+                return refused
     return None
 
 

@@ -1,6 +1,6 @@
 """The node authorizer: a node reads what its pods need, and writes what is about itself and its pods.
 
-What a node has to do with is told by the pods that are bound to it (``relations``), as the caches show them. Source:
+What concerns a node follows from the pods that are bound to it (``relations``), as the caches show them. Source:
 https://kubernetes.io/docs/reference/access-authn-authz/node/
 """
 
@@ -32,7 +32,7 @@ def no(reason: str = "") -> Decision:
 
 
 class NodeAuthorizer:
-    """``rules`` is what every node may do with resources that are not told apart by node."""
+    """``rules`` is what every node may do with resources that are not divided by node."""
 
     def __init__(self, registries: Registries, rules: tuple[Rule, ...]) -> None:
         self._registries = registries

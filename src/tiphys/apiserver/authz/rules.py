@@ -68,16 +68,16 @@ def uncovered(owned: Sequence[Rule], wanted: Sequence[Object]) -> list[Object]:
 
 def _breakdown(rule: Object) -> list[Object]:
     """A rule as rules of one verb, group, resource and name, or one verb and path, each."""
-    found: list[Object] = []
+    parts: list[Object] = []
     names = rule.get("resourceNames") or [None]
     groups, resources, verbs = (rule.get(name) or () for name in ("apiGroups", "resources", "verbs"))
     for group, resource, verb in product(groups, resources, verbs):
         for name in names:
             part: Object = {"verbs": [verb], "apiGroups": [group], "resources": [resource]}
-            found.append(part if name is None else {**part, "resourceNames": [name]})
+            parts.append(part if name is None else {**part, "resourceNames": [name]})
     for verb, url in product(verbs, rule.get("nonResourceURLs") or ()):
-        found.append({"verbs": [verb], "nonResourceURLs": [url]})
-    return found
+        parts.append({"verbs": [verb], "nonResourceURLs": [url]})
+    return parts
 
 
 def _covers(own: Rule, part: Object) -> bool:

@@ -44,8 +44,8 @@ class AddressLeases:
 
     async def addresses(self) -> list[str]:
         """The addresses of all servers that live, in the order of their text."""
-        found = await self._backend.range(Range(self._prefix, prefix_end(self._prefix), keys_only=True))
-        return [kv.key[len(self._prefix) :].decode() for kv in found.kvs]
+        answer = await self._backend.range(Range(self._prefix, prefix_end(self._prefix), keys_only=True))
+        return [kv.key[len(self._prefix) :].decode() for kv in answer.kvs]
 
 
 def _record(address: str) -> bytes:

@@ -49,17 +49,17 @@ _CUSTOM = (1000, 100)
 def wanted(scheme: Scheme) -> list[Object]:
     """One for each group and version, but for the group of APIServices itself."""
     builtin = {(r.group, version) for r in scheme.resources() if r.builtin for version in r.versions}
-    found = []
+    services = []
     for group, versions in scheme.groups().items():
         if group == GROUP:
             continue
         for version in versions:
             if (group, version) in builtin:
                 priorities = (_PRIORITIES[group], _VERSION_PRIORITIES.get((group, version), 15))
-                found.append(_service(group, version, "onstart", priorities))
+                services.append(_service(group, version, "onstart", priorities))
             else:
-                found.append(_service(group, version, "true", _CUSTOM))
-    return found
+                services.append(_service(group, version, "true", _CUSTOM))
+    return services
 
 
 def _service(group: str, version: str, managed: str, priorities: tuple[int, int]) -> Object:

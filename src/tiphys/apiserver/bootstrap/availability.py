@@ -1,6 +1,6 @@
 """Whether the APIs that services in the cluster serve can be had, as the condition ``Available`` of their APIServices.
 
-None can be: this server sends no requests to services. What is missing before that is told as the original tells it:
+None can be: this server sends no requests to services. What is missing before that is reported as upstream reports it:
 the service, the port, its endpoints.
 Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/api-service-v1/
 """
@@ -46,7 +46,7 @@ def availability(reference: Object, service: Object | None, slices: Sequence[Obj
     if not slices:
         return _unavailable("EndpointsNotFound", f"cannot find endpointslices for {named}")
     name = port.get("name", "")
-    if not any(_serves(found, name) for found in slices):
+    if not any(_serves(endpoint_slice, name) for endpoint_slice in slices):
         text = f"endpointslices for {named} have no addresses with port name {quote(name)}"
         return _unavailable("MissingEndpoints", text)
     return uncalled
@@ -56,9 +56,9 @@ def _unavailable(reason: str, message: str) -> Object:
     return {"type": "Available", "status": "False", "reason": reason, "message": message}
 
 
-def _serves(found: Object, port: str) -> bool:
-    ready = any((e.get("conditions") or {}).get("ready", True) for e in found.get("endpoints") or ())
-    return ready and any(p.get("name") == port and "port" in p for p in found.get("ports") or ())
+def _serves(endpoint_slice: Object, port: str) -> bool:
+    ready = any((e.get("conditions") or {}).get("ready", True) for e in endpoint_slice.get("endpoints") or ())
+    return ready and any(p.get("name") == port and "port" in p for p in endpoint_slice.get("ports") or ())
 
 
 class AvailabilityFollower:
@@ -82,7 +82,7 @@ class AvailabilityFollower:
             try:
                 await self._look_at(entry)
             except Exception:
-                log.exception("the availability of API service %s could not be told", entry.name)
+                log.exception("the availability of API service %s could not be written", entry.name)
 
     async def _look_at(self, entry: Entry) -> None:
         reference = self._registry.shared_object(entry)["spec"].get("service")
@@ -99,8 +99,8 @@ class AvailabilityFollower:
         registry = self._registries.get(_SLICES, "endpointslices")
         cacher = registry.store.cacher
         await cacher.ready()
-        found = [registry.shared_object(entry) for entry in cacher.under(f"{cacher.prefix}{reference['namespace']}/")]
-        return [obj for obj in found if (obj["metadata"].get("labels") or {}).get(_SERVICE_NAME) == reference["name"]]
+        slices = [registry.shared_object(entry) for entry in cacher.under(f"{cacher.prefix}{reference['namespace']}/")]
+        return [obj for obj in slices if (obj["metadata"].get("labels") or {}).get(_SERVICE_NAME) == reference["name"]]
 
     async def _tell(self, entry: Entry, condition: Object) -> None:
         registry = self._registry

@@ -42,7 +42,7 @@ _LEVELS = (
     ("catch-all", 5, 0, 0, 0),
 )
 _SCHEMAS: tuple[tuple[str, str, int, str, tuple[str, ...], Object], ...] = (
-    # name, level, precedence, what tells flows apart, subjects, what they ask for
+    # name, level, precedence, what distinguishes flows, subjects, what they ask for
     ("exempt", "exempt", 1, "", ("Group:system:masters",), _ANYTHING),
     ("probes", "exempt", 2, "", _EVERYBODY, _PROBES),
     ("system-leader-election", "leader-election", 100, "ByUser",
@@ -61,24 +61,24 @@ _SCHEMAS: tuple[tuple[str, str, int, str, tuple[str, ...], Object], ...] = (
 
 def priority_levels() -> list[Object]:
     exempt = {"nominalConcurrencyShares": 0, "lendablePercent": 0}
-    found = [_object("PriorityLevelConfiguration", "exempt", {"type": "Exempt", "exempt": exempt})]
+    levels = [_object("PriorityLevelConfiguration", "exempt", {"type": "Exempt", "exempt": exempt})]
     for name, shares, lendable, queues, hand in _LEVELS:
         queuing = {"queues": queues, "handSize": hand, "queueLengthLimit": 50}
         response: Object = {"type": "Queue", "queuing": queuing} if queues else {"type": "Reject"}
         limited = {"nominalConcurrencyShares": shares, "limitResponse": response, "lendablePercent": lendable}
-        found.append(_object("PriorityLevelConfiguration", name, {"type": "Limited", "limited": limited}))
-    return found
+        levels.append(_object("PriorityLevelConfiguration", name, {"type": "Limited", "limited": limited}))
+    return levels
 
 
 def flow_schemas() -> list[Object]:
-    found = []
+    schemas = []
     for name, level, precedence, method, subjects, asked in _SCHEMAS:
         spec: Object = {"priorityLevelConfiguration": {"name": level}, "matchingPrecedence": precedence}
         if method:
             spec["distinguisherMethod"] = {"type": method}
         spec["rules"] = [{"subjects": [_subject(text) for text in subjects], **asked}]
-        found.append(_object("FlowSchema", name, spec))
-    return found
+        schemas.append(_object("FlowSchema", name, spec))
+    return schemas
 
 
 def _object(kind: str, name: str, spec: Object) -> Object:
@@ -140,8 +140,8 @@ async def tell_dangling(registries: Registries) -> None:
 
 
 def _has(schema: Object, wanted: Object) -> bool:
-    found = find_condition((schema.get("status") or {}).get("conditions"), "Dangling") or {}
-    return all(found.get(key) == value for key, value in wanted.items())
+    condition = find_condition((schema.get("status") or {}).get("conditions"), "Dangling") or {}
+    return all(condition.get(key) == value for key, value in wanted.items())
 
 
 async def _tell(registries: Registries, name: str, wanted: Object) -> None:

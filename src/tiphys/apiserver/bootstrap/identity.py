@@ -1,6 +1,6 @@
-"""The lease by which an API server tells that it lives, ``kube-system/apiserver-…``, and the end of those of dead ones.
+"""The lease that shows that an API server is alive, ``kube-system/apiserver-…``, and removal of dead servers' leases.
 
-The name is made of the machine's, so that a server finds its own again; each start is a holder of its own.
+The name is made of the machine's, so that a server finds its own again; each start is its own holder.
 Source: https://kubernetes.io/docs/concepts/architecture/leases/#api-server-identity and KEP-1965.
 """
 

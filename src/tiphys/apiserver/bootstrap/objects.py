@@ -150,8 +150,8 @@ class Bootstrap:
             data["requestheader-uid-headers"] = _json(proxy.uid_headers)
             data["requestheader-username-headers"] = _json(proxy.username_headers)
         meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
-        found: Object = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta}
-        return found | ({"data": data} if data else {})
+        config_map: Object = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta}
+        return config_map | ({"data": data} if data else {})
 
     async def _ensure(self, group: str, plural: str, obj: Object) -> None:
         registry = self._registries.get(group, plural)

@@ -39,8 +39,8 @@ def bootstrap_policy() -> BootstrapPolicy:
 
 def node_rules() -> list[Object]:
     """The rules of ``system:node``, which the node authorizer uses too."""
-    found = next(role for role in bootstrap_policy().clusterroles if role["metadata"]["name"] == "system:node")
-    rules: list[Object] = found["rules"]
+    node_role = next(role for role in bootstrap_policy().clusterroles if role["metadata"]["name"] == "system:node")
+    rules: list[Object] = node_role["rules"]
     return rules
 
 

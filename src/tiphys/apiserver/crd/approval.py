@@ -1,4 +1,4 @@
-"""Groups of the project itself: whether a definition in one was approved, told by a condition.
+"""Groups of the project itself: whether a definition in one was approved, as a condition.
 
 Source: KEP-1111, https://github.com/kubernetes/enhancements/pull/1111
 """

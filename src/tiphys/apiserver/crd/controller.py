@@ -1,7 +1,7 @@
 """Looks after definitions: gives them their names, says when they are served, and deletes their objects before them.
 
 Every definition is looked at again after any change of any of them: names that one gives back are free for others.
-What is written is status only, as the original's controllers inside the server write it.
+What is written is status only, as upstream's controllers inside the server write it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class DefinitionController:
             await self._settle(obj)
 
     async def _settle(self, obj: Object) -> None:
-        """Names first, then that it is served: who watches sees the two steps, as from the original."""
+        """Names first, then that it is served: who watches sees the two steps, as from upstream."""
         from tiphys.apiserver.crd.approval import approve
 
         group = obj["spec"]["group"]
@@ -101,11 +101,11 @@ class DefinitionController:
 
     def _of_group(self, group: str) -> list[Object]:
         cacher = self._registry.store.cacher
-        found = [self._registry.shared_object(entry) for entry in cacher.under(cacher.prefix)]
-        return [obj for obj in found if obj["spec"].get("group") == group]
+        definitions = [self._registry.shared_object(entry) for entry in cacher.under(cacher.prefix)]
+        return [obj for obj in definitions if obj["spec"].get("group") == group]
 
     async def _write(self, name: str, change: Change) -> Object | None:
-        """Write the status of a definition if ``change`` changes it; None where the definition is gone."""
+        """Write the status of a definition if ``change`` changes it; None if the definition is gone."""
         registry = self._registry
         entry = await registry.store.get("", name)
         if entry is None:

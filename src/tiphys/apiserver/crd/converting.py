@@ -58,9 +58,9 @@ class ConversionWebhook:
         before = objects[0]["apiVersion"]
         started, failure = self._clock.monotonic(), _CALL_FAILURE
         try:
-            found = await self._asked(objects, f"{self._resource.group}/{version}")
+            converted = await self._asked(objects, f"{self._resource.group}/{version}")
             failure = ""
-            return found
+            return converted
         except (CallFailed, BadAnswer) as error:
             failure = error.failure if isinstance(error, BadAnswer) else failure
             text = f"failed: {error}" if isinstance(error, CallFailed) else str(error)
@@ -106,15 +106,15 @@ class WebhookConversions:
     async def object(self, obj: Object, version: str) -> Object:
         if obj.get("apiVersion") == f"{self._resource.group}/{version}":
             return obj
-        (found,) = await self._webhook.convert([copy(obj)], version)
-        return self._in_shape(found, version)
+        (converted,) = await self._webhook.convert([copy(obj)], version)
+        return self._in_shape(converted, version)
 
     async def entries(self, entries: Sequence[Entry], version: str) -> list[Entry]:
-        found: list[Entry] = []
+        converted: list[Entry] = []
         for batch in _batches([stored_of(entry) for entry in entries]):
             await self._make(batch, version)
-            found += [entry if entry.version == version else entry.forms[version] for entry in batch]
-        return found
+            converted += [entry if entry.version == version else entry.forms[version] for entry in batch]
+        return converted
 
     async def _make(self, batch: Sequence[StoredEntry], version: str) -> None:
         """Have every entry of a batch converted, or wait until it is. Raises 500."""

@@ -72,8 +72,8 @@ def _converted(answer: Object, version: str, uid: str) -> list[Any]:
     result = response.get("result")
     result = result if isinstance(result, dict) else {}
     if result.get("status") != "Success":
-        told = result.get("message") or f"response.result.status was '{result.get('status') or ''}', not 'Success'"
-        raise BadAnswer(MALFORMED, f"failed: {told}")
+        message = result.get("message") or f"response.result.status was '{result.get('status') or ''}', not 'Success'"
+        raise BadAnswer(MALFORMED, f"failed: {message}")
     objects = response.get("convertedObjects")
     return objects if isinstance(objects, list) else []
 
@@ -117,7 +117,7 @@ def _moved(obj: Object, original: Object) -> str:
 
 
 def _restored(obj: Object, original: Object) -> Object:
-    """The original metadata with the labels and annotations of the conversion. Raises ``ValueError``."""
+    """The metadata from before the conversion, with the labels and annotations from after it. Raises ``ValueError``."""
     if "metadata" not in obj:
         raise ValueError("missing metadata in converted object")
     meta = obj["metadata"]

@@ -25,13 +25,13 @@ class Serving:
     def update(self) -> None:
         """Bring the scheme to what the definitions say now."""
         cacher = self._definitions.store.cacher
-        found: dict[str, Object] = {}
+        definitions: dict[str, Object] = {}
         for entry in cacher.under(cacher.prefix):
             obj = self._definitions.shared_object(entry)
-            found[entry.name] = {"spec": obj.get("spec"), "status": obj.get("status")}
-        changes = [self._put_contained(name, said) for name, said in found.items()]
+            definitions[entry.name] = {"spec": obj.get("spec"), "status": obj.get("status")}
+        changes = [self._put_contained(name, said) for name, said in definitions.items()]
         unknown = {_name_of(key) for key in cacher.unreadable}
-        gone = self._served.keys() - found.keys() - unknown
+        gone = self._served.keys() - definitions.keys() - unknown
         for name in gone:
             self._remove(self._served.pop(name)[1])
         if gone or any(changes):

@@ -1,7 +1,7 @@
 """How custom resources are kept: in the storage version of their definition as it is now.
 
 What is in the store may have been written under an older definition: it is brought into the present shape when it is
-read, as if it had come anew; and what is written has only what the schema of the storage version knows.
+read, as if it were new; and what is written has only what the schema of the storage version knows.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class CustomCodec(Codec):
         return draft
 
     def _parse(self, value: bytes) -> Object:
-        found = read_value(value)
-        found["kind"], found["apiVersion"] = self._stored.gvk.kind, self._stored.gvk.api_version
-        shape(found, self._stored.structural)
-        meta = found.setdefault("metadata", {})
+        obj = read_value(value)
+        obj["kind"], obj["apiVersion"] = self._stored.gvk.kind, self._stored.gvk.api_version
+        shape(obj, self._stored.structural)
+        meta = obj.setdefault("metadata", {})
         if not meta.get("generation"):
             meta["generation"] = 1
-        return found
+        return obj
 
     def _fields_of(self, obj: Object) -> tuple[str, ...]:
         return tuple(_text(dig(obj, path)[0]) for path in self.selectable)
@@ -117,8 +117,8 @@ class StoredCodec(Codec):
 
 def selectable_fields(resource: Resource) -> list[str]:
     """The paths that field selectors may name in some version, such as ``.spec.color``."""
-    found = dict.fromkeys(path for version in resource.custom.values() for path in version.selectable)
-    return list(found)
+    paths = dict.fromkeys(path for version in resource.custom.values() for path in version.selectable)
+    return list(paths)
 
 
 def _text(value: Any) -> str:
@@ -127,8 +127,8 @@ def _text(value: Any) -> str:
 
 def in_version(stored: Object, version: CustomVersion) -> Object:
     """A stored object in another version, to which it is converted by name only; only what is written gets defaults."""
-    found = copy(stored)
-    prune(found, version.structural)
-    drop_nulls(found, version.structural)
-    found["apiVersion"] = version.gvk.api_version
-    return found
+    obj = copy(stored)
+    prune(obj, version.structural)
+    drop_nulls(obj, version.structural)
+    obj["apiVersion"] = version.gvk.api_version
+    return obj

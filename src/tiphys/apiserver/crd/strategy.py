@@ -87,10 +87,10 @@ class CustomStrategy(Strategy):
 
     def _checked(self, validate: _Validate, new: Object, old: Object, write: Write) -> list[FieldError]:
         warnings: list[str] = []
-        found = validate(self._seen(new), self._seen(old), self.version, self._resource.namespaced, warnings)
+        problems = validate(self._seen(new), self._seen(old), self.version, self._resource.namespaced, warnings)
         for warning in warnings:
             write.warn(warning)
-        return found
+        return problems
 
 
 def _content(obj: Object) -> Object:

@@ -142,10 +142,10 @@ class CustomTarget(Target):
 def _table(
     shown: tuple[Object, ...], objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool
 ) -> Object:
-    found = columns.table(shown, objects, now, headers)
-    for row, obj in zip(found["rows"], objects, strict=True):
+    rendered = columns.table(shown, objects, now, headers)
+    for row, obj in zip(rendered["rows"], objects, strict=True):
         row["object"] = _of_row(obj, include)
-    return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, **found}
+    return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, **rendered}
 
 
 def _of_row(obj: Object, include: IncludeObject) -> Object | None:
@@ -165,34 +165,34 @@ class CustomScaleTarget(ScaleTarget):
 
     @cached_property
     def paths(self) -> ScalePaths:
-        found = self.resource.custom[self.version].scale
-        assert found is not None
-        return found
+        scale = self.resource.custom[self.version].scale
+        assert scale is not None
+        return scale
 
     @cached_property
     def replicas_path(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(self.paths.spec.removeprefix(".").split("."))
 
     def show(self, stored: Object) -> Object:
-        scale, found = self._scale(stored)
-        if not found:
+        scale, present = self._scale(stored)
+        if not present:
             raise errors.internal(f'the spec replicas field "{self.paths.spec}" does not exist')
         return scale
 
     def _scale(self, stored: Object) -> tuple[Object, bool]:
-        replicas, found, problem = number_at(stored, self.paths.spec)
+        replicas, present, problem = number_at(stored, self.paths.spec)
         current, _, current_problem = number_at(stored, self.paths.status)
         selector, selector_problem = text_at(stored, self.paths.selector) if self.paths.selector else ("", "")
-        if told := problem or current_problem or selector_problem:
-            raise errors.from_code(500, told)
-        return scale_of(stored, replicas, current, selector), found
+        if message := problem or current_problem or selector_problem:
+            raise errors.from_code(500, message)
+        return scale_of(stored, replicas, current, selector), present
 
     def judged(self, stored: Object) -> Object:
         return self._scale(stored)[0]
 
     def starting_point(self, stored: Object) -> Object:
-        scale, found = self._scale(stored)
-        if not found:
+        scale, present = self._scale(stored)
+        if not present:
             scale["spec"]["replicas"] = _UNSET
         return scale
 

@@ -32,7 +32,7 @@ def schema() -> Schema:
 
 
 class Derived:
-    """Each value gets a key of its own, derived from the seed and 32 random bytes in front of it."""
+    """Each value gets its own key, derived from the seed and 32 random bytes in front of it."""
 
     def __init__(self, seed: bytes) -> None:
         self._seed = seed

@@ -38,10 +38,10 @@ class Clause:
     @property
     def view(self) -> tuple[str, str, str] | None:
         """Kind, group and version of the form asked for, where another one than the object itself is."""
-        found = self.parameters
-        if not found.keys() & {"as", "g", "v"}:
+        parameters = self.parameters
+        if not parameters.keys() & {"as", "g", "v"}:
             return None
-        return found.get("as", ""), found.get("g", ""), found.get("v", "")
+        return parameters.get("as", ""), parameters.get("g", ""), parameters.get("v", "")
 
 
 Allows = Callable[[str, tuple[str, str, str] | None], bool]
@@ -69,17 +69,17 @@ def choose(accept: str, allows: Allows) -> tuple[str, Clause] | None:
 
 
 def read_accept(header: str) -> list[Clause]:
-    """The clauses in the original's order: by weight, but a wildcard after what it stands for, whatever its weight."""
-    found: list[Clause] = []
+    """The clauses in upstream's order: by weight, but a wildcard after what it stands for, whatever its weight."""
+    clauses: list[Clause] = []
     for part in header.split(","):
         clause = _clause(part.strip(" "))
         if clause is None:
             continue
-        at = len(found)
-        while at > 0 and _goes_before(clause, found[at - 1]):
+        at = len(clauses)
+        while at > 0 and _goes_before(clause, clauses[at - 1]):
             at -= 1
-        found.insert(at, clause)
-    return found
+        clauses.insert(at, clause)
+    return clauses
 
 
 def _clause(text: str) -> Clause | None:

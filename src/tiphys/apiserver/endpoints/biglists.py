@@ -77,12 +77,12 @@ async def _encoded(
     entries: Sequence[Entry], encode: Callable[[Sequence[Entry]], list[bytes]], size: int = 0
 ) -> list[bytes]:
     """What ``encode`` makes of all entries, ``size`` of them at a time."""
-    found: list[bytes] = []
+    encoded: list[bytes] = []
     size = size or SLICE_ITEMS
     for at in range(0, len(entries), size):
-        found += encode(entries[at : at + size])
+        encoded += encode(entries[at : at + size])
         await asyncio.sleep(0)
-    return found
+    return encoded
 
 
 # -- forms whose items are made from objects
@@ -107,8 +107,8 @@ def _frame(target: Target, meta: Object, form: Form) -> tuple[Object, str, Calla
         return [read_entry(target, entry) for entry in entries]
 
     def rows(entries: Sequence[Entry]) -> list[Object]:
-        found: list[Object] = table(target, read(entries), form, meta, headers=False)["rows"]
-        return found
+        shown: list[Object] = table(target, read(entries), form, meta, headers=False)["rows"]
+        return shown
 
     def bare(entries: Sequence[Entry]) -> list[Object]:
         return [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in read(entries)]

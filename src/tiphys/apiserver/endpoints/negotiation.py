@@ -79,7 +79,7 @@ def negotiate_document(call: Call, produced: tuple[str, ...] = ()) -> Form:
 
 
 def negotiate_failure(call: Call) -> Form:
-    """A failure is told in any case, to those who accept nothing of what there is as JSON for the eye."""
+    """A failure is sent in any case; to clients that accept none of our forms, as indented JSON."""
     chosen = choose(call.request.headers.get("accept", ""), _itself)
     if chosen is None:
         return Form(JSON, pretty=True)

@@ -49,7 +49,7 @@ class ListOptions:
     continue_: str = ""
     bookmarks: bool = False
     initial_events: bool | None = None
-    """None where it was not said, which is not the same as no."""
+    """None if it was not said, which is not the same as no."""
     timeout: int | None = None
 
 
@@ -64,8 +64,8 @@ def write_options(call: Call, kind: str, apply: bool = False) -> WriteOptions:
     if "force" in parameters:
         options["force"] = is_true(parameters, "force")
     check = partial(validate_patch_options, apply=apply) if kind == "PatchOptions" else validate_write_options
-    if found := check(options):
-        raise errors.invalid(_GROUP, kind, "", found)
+    if problems := check(options):
+        raise errors.invalid(_GROUP, kind, "", problems)
     named = manager or manager_from_user_agent(call.user_agent)
     return WriteOptions(bool(dry_run), named, validation or "Warn", options.get("force", False))
 
@@ -92,9 +92,9 @@ def list_options(call: Call, watch: bool) -> ListOptions:
         initial_events=is_true(parameters, "sendInitialEvents") if "sendInitialEvents" in parameters else None,
         timeout=integer_parameter(call, "timeoutSeconds"),
     )
-    found = _check_watch(options) if watch else _check_list(options)
-    if found:
-        raise errors.invalid(_GROUP, "ListOptions", "", found)
+    problems = _check_watch(options) if watch else _check_list(options)
+    if problems:
+        raise errors.invalid(_GROUP, "ListOptions", "", problems)
     return options
 
 
@@ -111,40 +111,40 @@ def integer_parameter(call: Call, name: str) -> int | None:
 
 
 def _check_list(options: ListOptions) -> list[FieldError]:
-    found: list[FieldError] = []
+    problems: list[FieldError] = []
     name, match = "resourceVersionMatch", options.match
     if match:
         if not options.resource_version:
             text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
-            found.append(fielderrors.forbidden(name, text))
+            problems.append(fielderrors.forbidden(name, text))
         if options.continue_:
-            found.append(fielderrors.forbidden(name, "resourceVersionMatch is forbidden when continue is provided"))
+            problems.append(fielderrors.forbidden(name, "resourceVersionMatch is forbidden when continue is provided"))
         if match not in ("Exact", "NotOlderThan"):
-            found.append(fielderrors.not_supported(name, match, ("Exact", "NotOlderThan", "")))
+            problems.append(fielderrors.not_supported(name, match, ("Exact", "NotOlderThan", "")))
         if match == "Exact" and options.resource_version == "0":
             text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
-            found.append(fielderrors.forbidden(name, text))
+            problems.append(fielderrors.forbidden(name, text))
     if options.initial_events is not None:
-        found.append(fielderrors.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
-    return found
+        problems.append(fielderrors.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    return problems
 
 
 def _check_watch(options: ListOptions) -> list[FieldError]:
-    found: list[FieldError] = []
+    problems: list[FieldError] = []
     name, match = "resourceVersionMatch", options.match
     sent = options.initial_events is not None
     if sent and match != "NotOlderThan":
         text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        found.append(fielderrors.forbidden(name, text))
+        problems.append(fielderrors.forbidden(name, text))
     if match:
         if not sent:
             text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-            found.append(fielderrors.forbidden(name, text))
+            problems.append(fielderrors.forbidden(name, text))
         if match != "NotOlderThan":
-            found.append(fielderrors.not_supported(name, match, ("NotOlderThan",)))
+            problems.append(fielderrors.not_supported(name, match, ("NotOlderThan",)))
     if options.continue_:
-        found.append(fielderrors.forbidden(name, "resourceVersionMatch is forbidden when continue is provided"))
-    return found
+        problems.append(fielderrors.forbidden(name, "resourceVersionMatch is forbidden when continue is provided"))
+    return problems
 
 
 def delete_options(call: Call) -> tuple[DeleteOptions, bool]:
@@ -161,8 +161,8 @@ def delete_options(call: Call) -> tuple[DeleteOptions, bool]:
 
 def checked_delete_options(source: Object) -> DeleteOptions:
     """Raises 422."""
-    if found := validate_delete_options(source):
-        raise errors.invalid(_GROUP, "DeleteOptions", "", found)
+    if problems := validate_delete_options(source):
+        raise errors.invalid(_GROUP, "DeleteOptions", "", problems)
     preconditions = source.get("preconditions") or {}
     return DeleteOptions(
         grace=source.get("gracePeriodSeconds"),
@@ -175,13 +175,13 @@ def checked_delete_options(source: Object) -> DeleteOptions:
 
 def _options_query(call: Call) -> Object:
     parameters = call.parameters
-    found: Object = {"dryRun": parameters.get("dryRun", [])}
+    query: Object = {"dryRun": parameters.get("dryRun", [])}
     if "propagationPolicy" in parameters:
-        found["propagationPolicy"] = call.parameter("propagationPolicy")
+        query["propagationPolicy"] = call.parameter("propagationPolicy")
     if "gracePeriodSeconds" in parameters:
-        found["gracePeriodSeconds"] = integer_parameter(call, "gracePeriodSeconds")
+        query["gracePeriodSeconds"] = integer_parameter(call, "gracePeriodSeconds")
     if "orphanDependents" in parameters:
-        found["orphanDependents"] = is_true(parameters, "orphanDependents")
+        query["orphanDependents"] = is_true(parameters, "orphanDependents")
     # In the query, unlike in a body, an empty precondition is none.
-    found["preconditions"] = {name: text for name in ("uid", "resourceVersion") if (text := call.parameter(name))}
-    return found
+    query["preconditions"] = {name: text for name in ("uid", "resourceVersion") if (text := call.parameter(name))}
+    return query

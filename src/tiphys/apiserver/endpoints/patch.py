@@ -1,6 +1,6 @@
 """PATCH: a change to the newest state of an object; and server-side apply, which creates where there is nothing.
 
-The patch is applied anew to each state that the update tries. Source:
+The patch is applied again to each state that the update tries. Source:
 https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply
 """
 
@@ -34,7 +34,7 @@ from tiphys.apiserver.registry.creating import match_namespace
 from tiphys.wire.http import Response
 
 Change = Callable[[Object | None], Object]
-"""From the object as the path shows it (None where there is none) to the changed one, managed fields included."""
+"""From the object as the path shows it (None if none exists) to the changed one, managed fields included."""
 
 
 async def patch(call: Call, target: Target, admission: AdmissionChain) -> Response:
@@ -133,7 +133,7 @@ def _apply(call: Call, target: Target, options: WriteOptions, now: str, versions
             filters=target.filters,
             convert=versions.convert,
         )
-        # Keys that come twice are told of last: what apply has against the object counts more.
+        # Repeated keys are reported last: what apply has against the object counts more.
         if doubled and options.field_validation == "Strict":
             lines = "".join(f"\n  {line}" for line in doubled)
             raise errors.bad_request(

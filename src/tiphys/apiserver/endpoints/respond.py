@@ -116,8 +116,8 @@ def show_list(call: Call, target: Target, objects: list[Object], meta: Object, f
     if target.resource.builtin:
         objects = [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in objects]
     gvk = target.gvk
-    found = {"kind": target.resource.list_kind, "apiVersion": gvk.api_version, "metadata": meta, "items": objects}
-    return show(call, found, form)
+    listing = {"kind": target.resource.list_kind, "apiVersion": gvk.api_version, "metadata": meta, "items": objects}
+    return show(call, listing, form)
 
 
 def show(call: Call, obj: Object, form: Form = PLAIN, status: int = 200) -> Response:

@@ -124,12 +124,12 @@ class Router:
 
     def _target(self, resource: Resource, version: str, subresource: str) -> Target:
         key = (resource.group, resource.plural, version, subresource)
-        found = self._targets.get(key)
-        if found is None or found.resource is not resource:
+        target = self._targets.get(key)
+        if target is None or target.resource is not resource:
             registry = self._registries.get(resource.group, resource.plural)
             make = _target_maker(resource, subresource)
-            found = self._targets[key] = make(resource, version, registry, subresource, self._watch_seconds)
-        return found
+            target = self._targets[key] = make(resource, version, registry, subresource, self._watch_seconds)
+        return target
 
 
 _NAMED = {"get", "update", "patch", "delete"}
@@ -149,7 +149,7 @@ def _no_subresource(resource: Resource, name: str) -> errors.StatusError:
 
 
 def _warning(resource: Resource, version: str) -> str:
-    """What is told about the use of a version that is going away."""
+    """The warning about the use of a version that will be removed."""
     if resource.custom:
         return resource.custom[version].warning
     return WARNINGS.get((resource.group, version, resource.plural), "")

@@ -46,7 +46,7 @@ _WITHOUT_COLUMNS = frozenset(
         ("resourceclaims", "status"),
     )
 )
-"""Subresources that show the whole object, of which the original makes no tables."""
+"""Subresources that show the whole object, of which upstream makes no tables."""
 
 
 @dataclass(eq=False)
@@ -131,7 +131,7 @@ class Target:
         return self.prepared(obj)
 
     def renew(self, obj: Object) -> Object:
-        """An object that a webhook has changed, as if it had come in a body. Raises 500 where a value does not fit."""
+        """An object that a webhook has changed, as if it had come in a body. Raises 500 if a value does not fit."""
         try:
             return self.prepared(codec.normalize(obj, self.schema))
         except DecodeError as error:
@@ -236,12 +236,12 @@ class Target:
         if not self.resource.namespaced:
             namespace = ""
         key = (namespace, options.label_selector, options.field_selector, name)
-        found = self.selections.get(key)
-        if found is None:
-            found = self._selection(key, namespace, options, name)
+        known = self.selections.get(key)
+        if known is None:
+            known = self._selection(key, namespace, options, name)
             if len(self.selections) < 1000:
-                self.selections[key] = found
-        return found
+                self.selections[key] = known
+        return known
 
     def _selection(self, key: tuple[str, ...], namespace: str, options: ListOptions, name: str) -> Selection:
         try:
@@ -263,9 +263,9 @@ class Target:
         if name == "metadata.namespace" and (self.resource.namespaced or not at):
             return NAMESPACE
         if self.gvk.group == self.stored.group:
-            found = at.get(aliases.get(name, name))
+            position = at.get(aliases.get(name, name))
         else:
-            found = at.get(aliases.get(name, ""))
-        if found is None:
+            position = at.get(aliases.get(name, ""))
+        if position is None:
             raise errors.bad_request(unsupported(self.gvk, name))
-        return found
+        return position

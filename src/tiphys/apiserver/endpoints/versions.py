@@ -36,13 +36,13 @@ class Versions:
         self._known: dict[tuple[bytes, str], Object] = {}
 
     def convert(self, obj: Object, source: str, wanted: str) -> tuple[Object, Schema] | None:
-        found = self._target.converter(obj, source, wanted)
-        if found is None or source == wanted or self._target.conversions is None:
-            return found
+        converted = self._target.converter(obj, source, wanted)
+        if converted is None or source == wanted or self._target.conversions is None:
+            return converted
         known = self._known.get((orjson.dumps(obj), wanted))
         if known is None:
             raise _Wanted(obj, wanted)
-        return known, found[1]
+        return known, converted[1]
 
     async def settle(self, work: Callable[[], T], *, big: bool) -> T:
         """Do ``work``, which can be done again; in a thread if it is big. Raises what a conversion fails with."""

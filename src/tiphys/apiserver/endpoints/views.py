@@ -19,12 +19,12 @@ def partial(obj: Object, form: Form) -> Object:
 
 def table(target: Target, objects: list[Object], form: Form, meta: Object, headers: bool = True) -> Object:
     """A Table of objects in the version of the call; ``meta`` is that of the list."""
-    found = target.table(objects, target.registry.clock.now(), meta, include_of(form), headers)
-    found["apiVersion"] = f"meta.k8s.io/{form.version}"
+    rendered = target.table(objects, target.registry.clock.now(), meta, include_of(form), headers)
+    rendered["apiVersion"] = f"meta.k8s.io/{form.version}"
     if form.include == "Metadata":
-        for row in found["rows"]:
-            row["object"]["apiVersion"] = found["apiVersion"]
-    return found
+        for row in rendered["rows"]:
+            row["object"]["apiVersion"] = rendered["apiVersion"]
+    return rendered
 
 
 def include_of(form: Form) -> IncludeObject:

@@ -22,14 +22,14 @@ def warning_fields(warnings: Sequence[str]) -> str:
 def _limited(texts: list[str]) -> list[str]:
     if sum(map(len, texts)) <= _MAX_TOTAL:
         return texts
-    found: list[str] = []
+    limited: list[str] = []
     written = 0
     for text in texts:
         if written >= _MAX_TOTAL:
             break
-        found.append(text[:_MAX_EACH])
-        written += len(found[-1])
-    return found
+        limited.append(text[:_MAX_EACH])
+        written += len(limited[-1])
+    return limited
 
 
 def _quoted(text: str) -> str:

@@ -49,14 +49,14 @@ def _operation_options(call: Call, operation: str, options: WriteOptions) -> Obj
     plain = _PLAIN.get(operation, {})
     if not plain or (not call.parameters and options.delete is None):
         return plain
-    found = dict(plain)
+    result = dict(plain)
     if options.delete is not None:
-        found |= options.delete.as_object()
+        result |= options.delete.as_object()
     if options.dry_run:
-        found["dryRun"] = ["All"]
+        result["dryRun"] = ["All"]
     if operation != DELETE:
-        found |= {name: call.parameter(name) for name in ("fieldManager", "fieldValidation") if call.parameter(name)}
-    return found
+        result |= {name: call.parameter(name) for name in ("fieldManager", "fieldValidation") if call.parameter(name)}
+    return result
 
 
 def manage(

@@ -1,4 +1,4 @@
-"""What browsers are told: which origins' pages may call, and that they must come by TLS. Off unless asked for.
+"""Headers for browsers: which origins' pages may call, and that they must use TLS. Off by default.
 
 Sources: the flags ``--cors-allowed-origins`` and ``--strict-transport-security-directives``; RFC 6797; the Fetch
 standard.

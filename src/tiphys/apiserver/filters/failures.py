@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 async def answer_failures(call: Call, proceed: Endpoint) -> Response:
-    """A failure that nobody expected is logged with its traceback; the client is told only that it happened."""
+    """A failure that nobody expected is logged with its traceback; the client learns only that it happened."""
     try:
         return await proceed(call)
     except Exception as error:

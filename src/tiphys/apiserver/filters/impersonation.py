@@ -53,16 +53,16 @@ async def _allowed(authorizer: Authorizer, modes: Sequence[Mode], wanted: User, 
     for mode in modes:
         if not mode.applies(wanted, call.user):
             continue
-        found = await refusal(authorizer, mode, wanted, request)
-        if found is None:
+        refused = await refusal(authorizer, mode, wanted, request)
+        if refused is None:
             return mode
-        first = first or found
+        first = first or refused
     assert first is not None, "the last mode applies to everybody"
     raise refuse(*first)
 
 
 def wanted_user(headers: Headers) -> User | None:
-    """Whom the caller wants to be; None for themselves. Raises 400 where there is everything but a name."""
+    """Whom the caller wants to be; None for themselves. Raises 400 if there is everything but a name."""
     name = headers.get(_USER, "")
     groups = tuple(headers.each(_GROUP))
     extra: dict[str, tuple[str, ...]] = {}
@@ -81,7 +81,7 @@ def wanted_user(headers: Headers) -> User | None:
 def _in_go(user: User) -> str:
     """The user as ``%#v`` prints it."""
     groups = f"[]string{_list(user.groups)}" if user.groups else "[]string(nil)"
-    values = ", ".join(f"{quote(key)}:[]string{_list(found)}" for key, found in user.extra)
+    values = ", ".join(f"{quote(key)}:[]string{_list(texts)}" for key, texts in user.extra)
     extra = f"map[string][]string{{{values}}}" if user.extra else "map[string][]string(nil)"
     return f"&user.DefaultInfo{{Name:{quote(user.name)}, UID:{quote(user.uid)}, Groups:{groups}, Extra:{extra}}}"
 

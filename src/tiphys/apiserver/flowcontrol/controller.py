@@ -1,7 +1,7 @@
 """``FlowController``: keeps the flow schemas and levels of a server as its objects say, and classifies requests.
 
 The mandatory objects, ``exempt`` and ``catch-all``, are in force even if somebody deleted them. Every ten seconds the
-levels divide the seats anew.
+levels divide the seats again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FlowController:
     # -- configuration
 
     async def run(self) -> None:
-        """Divide the seats anew every ten seconds, until cancelled."""
+        """Redivide the seats every ten seconds, until cancelled."""
         while True:
             await self._clock.sleep(ADJUSTMENT_SECONDS)
             self.refresh()
@@ -68,7 +68,7 @@ class FlowController:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over what has changed in the objects. While their cache is filled anew, what is known holds."""
+        """Take over what has changed in the objects. While their cache is being refilled, the known ones hold."""
         if not self._sources or not all(registry.store.cacher.is_ready for registry in self._sources):
             return
         generations = tuple([registry.store.cacher.generation for registry in self._sources])

@@ -1,4 +1,4 @@
-"""Which flow schema a request belongs to, and what tells its flow from others of the same schema.
+"""Which flow schema a request belongs to, and what distinguishes its flow from others of the same schema.
 
 Source: https://kubernetes.io/docs/reference/kubernetes-api/extend-resources/flow-schema-v1/
 """

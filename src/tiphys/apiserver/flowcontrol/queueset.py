@@ -94,7 +94,7 @@ class _Queue:
 
 
 class QueueSet:
-    """``observe`` is told how many seats are wanted, in use or waited for, whenever that changes."""
+    """``observe`` is called with the number of seats that are wanted, in use or waited for, whenever it changes."""
 
     def __init__(self, config: QueueConfig, seats: int, now: float, observe: Callable[[int, float], None]) -> None:
         self.config = config

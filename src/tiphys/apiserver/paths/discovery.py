@@ -53,8 +53,8 @@ def resource_list(scheme: Scheme, group: str, version: str) -> Object | None:
 
 
 def _of_version(scheme: Scheme, group: str, version: str) -> list[Resource]:
-    found = [r for r in scheme.resources() if r.group == group and version in r.versions]
-    return sorted(found, key=lambda resource: resource.plural)
+    matching = [r for r in scheme.resources() if r.group == group and version in r.versions]
+    return sorted(matching, key=lambda resource: resource.plural)
 
 
 def _rows(resource: Resource, version: str) -> Iterator[Object]:
@@ -88,7 +88,7 @@ def _subresource_row(resource: Resource, subresource: Subresource, version: str)
 
 
 def storage_version_hash(resource: Resource) -> str:
-    """Tells clients that the storage version has changed."""
+    """Shows clients that the storage version has changed."""
     text = f"{resource.group}/{resource.storage_version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
@@ -112,7 +112,7 @@ def _version(scheme: Scheme, group: str, version: str) -> Object:
 
 
 def _discovered(resource: Resource, version: str) -> Object:
-    found: Object = {
+    entry: Object = {
         "resource": resource.plural,
         "responseKind": {"group": "", "version": "", "kind": resource.kind},
         "scope": "Namespaced" if resource.namespaced else "Cluster",
@@ -120,12 +120,12 @@ def _discovered(resource: Resource, version: str) -> Object:
         "verbs": list(resource.verbs_now),
     }
     if resource.short_names:
-        found["shortNames"] = list(resource.short_names)
+        entry["shortNames"] = list(resource.short_names)
     if resource.categories:
-        found["categories"] = list(resource.categories)
+        entry["categories"] = list(resource.categories)
     if subresources := resource.subresources_in(version):
-        found["subresources"] = [_discovered_part(resource, s) for s in _sorted(subresources)]
-    return found
+        entry["subresources"] = [_discovered_part(resource, s) for s in _sorted(subresources)]
+    return entry
 
 
 def _sorted(subresources: Iterable[Subresource]) -> list[Subresource]:

@@ -116,14 +116,14 @@ class Documents:
     # -- documents and their forms
 
     def _v2(self) -> Document:
-        found = self._documents.get("v2")
-        if found is None:
+        document = self._documents.get("v2")
+        if document is None:
             from tiphys.api.definitions import definitions
             from tiphys.api.openapi import custom_definitions, document_v2
 
             known = {**definitions(), **custom_definitions(self._scheme, for_v2=True)}
-            found = self._documents["v2"] = self._made(document_v2(self._scheme, known), custom=True)
-        return found
+            document = self._documents["v2"] = self._made(document_v2(self._scheme, known), custom=True)
+        return document
 
     def _v3(self, name: str) -> Document | None:
         key = f"v3/{name}"
@@ -181,7 +181,7 @@ def _address(name: str, document: Document) -> str:
 
 
 def _cached(call: Call, document: Document, body: bytes, media: str, headers: dict[str, str]) -> Response:
-    """An answer that the client may have already, as its entity tag tells."""
+    """An answer that the client may have already, by its entity tag."""
     quoted = f'"{document.tag}"'
     common = {"ETag": quoted, "Last-Modified": formatdate(document.made, usegmt=True), **headers}
     known = [tag.strip().removeprefix("W/") for tag in call.request.headers.get("if-none-match", "").split(",")]

@@ -131,19 +131,19 @@ class Paths:
         """``/api/VERSION``, ``/apis/GROUP`` and ``/apis/GROUP/VERSION``."""
         group, slash, version = ("", "/", rest) if root == "api" else rest.partition("/")
         if not slash:
-            found = discovery.group(self._scheme, group)
-            if found is None:
+            document = discovery.group(self._scheme, group)
+            if document is None:
                 return not_found()
-            return show(call, found, negotiate_document(call))
-        found = discovery.resource_list(self._scheme, group, version)
-        if found is None:
+            return show(call, document, negotiate_document(call))
+        document = discovery.resource_list(self._scheme, group, version)
+        if document is None:
             if group and group not in self._scheme.groups():
                 return not_found()
             raise errors.no_such_path()
         if any(resource.builtin for resource in self._scheme.resources() if resource.group == group):
             _check_method(call)
-            return show(call, found, negotiate_document(call, WRITTEN))
-        return show(call, found, negotiate_document(call))  # who serves custom resources does not look at the method
+            return show(call, document, negotiate_document(call, WRITTEN))
+        return show(call, document, negotiate_document(call))  # who serves custom resources does not look at the method
 
     # -- the rest
 
@@ -210,7 +210,7 @@ def _check_method(call: Call) -> None:
 
 
 def _cached(call: Call, body: bytes, media: str, headers: dict[str, str], tag: str = "") -> Response:
-    """An answer that the client may have already, as its entity tag tells."""
+    """An answer that the client may have already, by its entity tag."""
     tag = tag or hashlib.sha512(body).hexdigest().upper()
     quoted = f'"{tag}"'
     common = {"ETag": quoted, **headers}

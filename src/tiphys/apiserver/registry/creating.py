@@ -129,8 +129,8 @@ async def _store(registry: Registry, obj: Object, write: Write, version: int) ->
 
 
 async def _already_exists(registry: Registry, namespace: str, name: str) -> errors.StatusError:
-    found = errors.already_exists(registry.group, registry.plural, name)
+    error = errors.already_exists(registry.group, registry.plural, name)
     entry = await registry.store.get(namespace, name)
     if entry is not None and registry.object(entry)["metadata"].get("deletionTimestamp"):
-        found.status["message"] = f"object is being deleted: {found.status['message']}"
-    return found
+        error.status["message"] = f"object is being deleted: {error.status['message']}"
+    return error

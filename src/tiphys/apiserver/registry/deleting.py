@@ -37,13 +37,13 @@ class DeleteOptions:
     def as_object(self) -> Object:
         """The fields of a DeleteOptions object that are set."""
         conditions = {"uid": self.uid, "resourceVersion": self.resource_version}
-        found = {
+        fields = {
             "gracePeriodSeconds": self.grace,
             "preconditions": {name: value for name, value in conditions.items() if value is not None} or None,
             "orphanDependents": self.orphan,
             "propagationPolicy": self.propagation or None,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Step(Enum):
@@ -56,7 +56,7 @@ class Step(Enum):
 
 @dataclass(slots=True)
 class Deleted:
-    """``entry`` shows the object; ``immediately`` tells whether it is gone."""
+    """``entry`` shows the object; ``immediately`` says whether it is deleted already."""
 
     entry: Entry
     immediately: bool
@@ -138,8 +138,8 @@ def wanted_finalizers(strategy: Strategy, finalizers: list[str], options: Delete
     else:
         set_before = next((name for name in finalizers if name in (ORPHAN, FOREGROUND)), "")
         wanted = set_before or (ORPHAN if strategy.orphans_by_default else "")
-    found = kept + ([wanted] if wanted else [])
-    return finalizers if set(found) == set(finalizers) else found
+    result = kept + ([wanted] if wanted else [])
+    return finalizers if set(result) == set(finalizers) else result
 
 
 def _set_finalizers(meta: Object, finalizers: list[str]) -> None:
@@ -152,7 +152,7 @@ def _set_finalizers(meta: Object, finalizers: list[str]) -> None:
 async def delete(
     registry: Registry, namespace: str, name: str, options: DeleteOptions, write: Write, validate: Validate
 ) -> Deleted:
-    """Delete an object, or begin to. Raises 404, and 409 where a precondition does not hold."""
+    """Delete an object, or begin to. Raises 404, and 409 if a precondition does not hold."""
     for _ in range(_MAX_ATTEMPTS):
         entry = await registry.get(namespace, name)
         try:

@@ -92,6 +92,6 @@ Make = Callable[[GroupVersionKind], Strategy]
 
 
 def from_facts(group: str, plural: str) -> Make:
-    """A strategy class with a kind's facts; the plain one where there are none."""
+    """A strategy class with a kind's facts; the plain one if none exist."""
     facts = FACTS.get((group, plural))
     return type(f"{plural.capitalize()}Strategy", (Strategy,), facts) if facts else Strategy

@@ -1,4 +1,4 @@
-"""Objects that the server itself writes: prepared and owned as if they had come by a request of its own."""
+"""Objects that the server itself writes: prepared and owned as if they had come by its own request."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def owned(registry: Registry, old: Object | None, new: Object, write: Write) -> 
 
 
 async def make_if_missing(registry: Registry, wanted: Object, manager: str = "") -> None:
-    """Write an object of the server's own, past admission, where there is none of its name."""
+    """Write an object of the server's own, past admission, if none exists of its name."""
     meta = wanted["metadata"]
     await registry.store.cacher.ready()
     key = registry.store.key(meta.get("namespace", ""), meta["name"])

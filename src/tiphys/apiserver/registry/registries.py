@@ -52,12 +52,12 @@ class Registries:
             if key not in self._views:
                 self._views[key] = self.get(*_KEPT_AS[key]).under(self.strategies[key], group)
             return self._views[key]
-        found = self._made.get(key)
-        if found is None:
+        registry = self._made.get(key)
+        if registry is None:
             resource = self.scheme.resource(*key)
             assert resource is not None, f"no resource {plural}.{group}"
-            found = self._made[key] = self._make(resource)
-        return found
+            registry = self._made[key] = self._make(resource)
+        return registry
 
     def _make(self, resource: Resource) -> Registry:
         strategy, codec = self._custom(resource) if resource.custom else self._builtin(resource)
@@ -108,7 +108,7 @@ class Registries:
 
     def forget(self, group: str, plural: str) -> None:
         """The resource is no longer served."""
-        found = self._made.pop((group, plural), None)
-        if found is not None:
-            self.feed.ignore(found.store.prefix)
-            found.store.cacher.watchers.cut_off_all()
+        registry = self._made.pop((group, plural), None)
+        if registry is not None:
+            self.feed.ignore(registry.store.prefix)
+            registry.store.cacher.watchers.cut_off_all()

@@ -47,9 +47,9 @@ class Registry:
     def under(self, strategy: Strategy, group: str | None = None) -> Registry:
         """The same objects under other rules: those of another version of a custom resource, or those of another group
         that shows them, which then is named where something fails."""
-        found = Registry(self.resource, strategy, self.store, self.clock, self.ids)
-        found.group = self.group if group is None else group
-        return found
+        view = Registry(self.resource, strategy, self.store, self.clock, self.ids)
+        view.group = self.group if group is None else group
+        return view
 
     async def get(self, namespace: str, name: str) -> Entry:
         """Raises 404."""
@@ -108,12 +108,12 @@ class Registry:
     def not_found(self, name: str) -> errors.StatusError:
         return errors.not_found(self.group, self.plural, name)
 
-    def invalid(self, obj: Object, found: list[FieldError]) -> errors.StatusError:
+    def invalid(self, obj: Object, problems: list[FieldError]) -> errors.StatusError:
         """The object is named by what it says itself, as a custom resource may be of a wrong kind."""
         group, kind = self.resource.group, obj.get("kind") or self.resource.kind
         if self.resource.custom and obj.get("apiVersion"):
             group = obj["apiVersion"].rpartition("/")[0]
-        return errors.invalid(group, kind, obj["metadata"].get("name", ""), found)
+        return errors.invalid(group, kind, obj["metadata"].get("name", ""), problems)
 
     def conflict(self, name: str, reason: str = errors.STALE_OBJECT) -> errors.StatusError:
         return errors.conflict(self.group, self.plural, name, reason)

@@ -32,7 +32,7 @@ def make_strategies(registries: Registries, config: Config) -> None:
 
     events = EventStrategy(gvk("", "Event"))
     events.ttl = config.event_ttl
-    found: dict[tuple[str, str], Strategy] = {
+    strategies: dict[tuple[str, str], Strategy] = {
         ("", "configmaps"): SealedStrategy(gvk("", "ConfigMap")),
         ("", "events"): events,
         ("", "limitranges"): LimitRangeStrategy(gvk("", "LimitRange")),
@@ -58,4 +58,4 @@ def make_strategies(registries: Registries, config: Config) -> None:
         ("discovery.k8s.io", "endpointslices"): EndpointSliceStrategy(gvk("discovery.k8s.io", "EndpointSlice")),
         ("scheduling.k8s.io", "priorityclasses"): PriorityClassStrategy(gvk("scheduling.k8s.io", "PriorityClass")),
     }
-    registries.strategies.update(found)
+    registries.strategies.update(strategies)

@@ -56,7 +56,7 @@ class Write:
     """Whether the request or the object is so long that work on it leaves the loop: see ``aside``."""
 
     def as_sent(self, obj: Object) -> Object | None:
-        """The object as it is to be told in error messages, where that makes a difference."""
+        """The object as error messages show it, if that makes a difference."""
         return codec.with_empties(obj, self.empties) if self.empties else None
 
     def warn(self, text: str) -> None:
@@ -71,7 +71,7 @@ class Strategy:
     counts: tuple[str, ...] = ()
     """Top-level fields whose change counts up ``metadata.generation``; empty for kinds that have none."""
     first_generation = 1
-    """The generation of a new object, where changes are counted; 0 where it has none before its first change."""
+    """The generation of a new object, where changes are counted; 0 if it has none before its first change."""
     counts_annotations = False
     gated: tuple[str, ...] = ()
     """Fields behind feature gates that are off in v1.36: dropped, unless the object has the field already."""
@@ -80,15 +80,15 @@ class Strategy:
     adds_suffix = True
     """Whether a name that is generated is more than what it is generated from."""
     create_on_update = False
-    """Whether PUT makes the object where there is none."""
+    """Whether PUT makes the object if none exists."""
     unconditional_update = True
-    """Whether an update may come without a resource version."""
+    """Whether an update may omit the resource version."""
     orphans_by_default = False
-    """Whether dependents stay when the object is deleted, where the caller does not say."""
+    """Whether dependents stay when the object is deleted, if the caller does not say."""
     warns_of_orphans = ""
-    """What is told where the caller does not say."""
+    """The warning if the caller does not say whether dependents stay."""
     collects_garbage = True
-    """Whether deletion may wait for dependents at all."""
+    """Whether foreground deletion and orphaning are supported."""
     collects_garbage_at_once = True
     """Whether the first step of an own deletion looks at what is to become of dependents."""
     has_own_deletion = False
@@ -184,7 +184,7 @@ class Strategy:
         raise NotImplementedError
 
     def mark_deleted(self, obj: Object, now: str) -> bool | None:
-        """For kinds whose deletion has a phase of its own: True where ``obj`` was marked and is to be written, False
+        """For kinds whose deletion has its own phase: True if ``obj`` was marked and is to be written, False
         where the deletion goes on by itself, None for the usual course."""
         return None
 

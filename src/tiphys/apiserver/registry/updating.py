@@ -23,7 +23,7 @@ from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import Exists, Stale
 
 Transform = Callable[[Object | None], Awaitable[Object]]
-"""Makes the new object from the stored one (None where there is none), which it must not change."""
+"""Makes the new object from the stored one (None if none exists), which it must not change."""
 
 _MAX_ATTEMPTS = 50
 
@@ -162,7 +162,7 @@ async def _replace(registry: Registry, entry: Entry, change: Update, write: Writ
 
 
 def _check_preconditions(registry: Registry, change: Update, meta: Object, dry_run: bool) -> None:
-    """Raise 409 where the object, whose metadata is empty where there is none, is not the one that is meant."""
+    """Raise 409 if the object, whose metadata is empty if none exists, is not the one that is meant."""
     for name, wanted, kept in (
         ("UID", change.uid, meta.get("uid", "")),
         ("ResourceVersion", change.resource_version, meta.get("resourceVersion", "")),
@@ -170,7 +170,7 @@ def _check_preconditions(registry: Registry, change: Update, meta: Object, dry_r
         if wanted is not None and wanted != kept:
             reason = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {kept}"
             key = registry.told_key(change.namespace, change.name)
-            if dry_run:  # the original stops above its store then, where keys lack the root
+            if dry_run:  # upstream stops above its store then, where keys lack the root
                 key = key[key.index(f"/{registry.resource.storage_prefix}/") :]
             raise registry.conflict(
                 change.name,

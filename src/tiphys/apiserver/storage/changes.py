@@ -32,10 +32,10 @@ class EntryChange:
 
     def line(self, type: str, entry: Entry, head: bytes) -> bytes:
         """The event in the version that is stored, as one line of JSON."""
-        found = self._lines.get(type)
-        if found is None:
-            found = self._lines[type] = event_line(type, head, entry.body)
-        return found
+        cached = self._lines.get(type)
+        if cached is None:
+            cached = self._lines[type] = event_line(type, head, entry.body)
+        return cached
 
 
 def at_revision(entry: Entry, revision: int) -> Entry:

@@ -1,6 +1,6 @@
 """The API server compacts its store: the history of the last interval stays, for slow watches and pages of lists.
 
-Several servers on one store take turns over the key ``compact_rev_key``, as those of the original do, so that servers
+Several servers on one store take turns over the key ``compact_rev_key``, as those of upstream do, so that servers
 of both kinds may share a store: who changes the key first compacts, to the revision that the store had at the server's
 last turn; the others learn from the key how far it went.
 Source: the flag --etcd-compaction-interval, and apiserver's storage/etcd3/compact.go for the protocol.
@@ -61,10 +61,10 @@ class Compactor:
             log.debug("revision %d is compacted already", target)
         self._feed.forget(target)
 
-    def _learn(self, found: object) -> None:
-        if not isinstance(found, RangeResult) or not found.kvs:
+    def _learn(self, answer: object) -> None:
+        if not isinstance(answer, RangeResult) or not answer.kvs:
             self._turn = 0  # somebody deleted the key: begin again
             return
-        self._turn = found.kvs[0].version
-        if found.kvs[0].value.isdigit():
-            self._feed.forget(int(found.kvs[0].value))
+        self._turn = answer.kvs[0].version
+        if answer.kvs[0].value.isdigit():
+            self._feed.forget(int(answer.kvs[0].value))

@@ -38,10 +38,10 @@ def encode(key: str, prefix: str, revision: int) -> str:
 
 
 def decode(token: str, prefix: str) -> tuple[str, int]:
-    """The key to start from, and the revision. Raises 400 where the token was not made by ``encode``."""
+    """The key to start from, and the revision. Raises 400 if the token was not made by ``encode``."""
     try:
-        found = _read(token)
-        return prefix + _start(found), _revision(found)
+        start = _read(token)
+        return prefix + _start(start), _revision(start)
     except (JSONError, DecodeError, _InvalidToken) as error:
         raise errors.bad_request(f"invalid continue token: continue key is not valid: {error}") from None
 
@@ -56,10 +56,10 @@ def _read(token: str) -> dict[str, Any]:
         node.pairs = [(name.lower(), value) for name, value in node.pairs]
     elif node is not None:
         raise DecodeError(f"json: cannot unmarshal {type_name(node)} into Go value of type {_TOKEN.go}")
-    found = TypedDecoder().decode(node, _TOKEN) if node is not None else {}
-    if (version := found.get("v", "")) != _VERSION:
+    fields = TypedDecoder().decode(node, _TOKEN) if node is not None else {}
+    if (version := fields.get("v", "")) != _VERSION:
         raise _InvalidToken(f"server does not recognize this encoded version {version}")
-    return found
+    return fields
 
 
 def _bytes_of(token: str) -> bytes:
@@ -73,17 +73,17 @@ def _bytes_of(token: str) -> bytes:
     return base64.urlsafe_b64decode(bare + b"=" * (-len(bare) % 4))
 
 
-def _revision(found: dict[str, Any]) -> int:
-    value: int = found.get("rv", 0)
+def _revision(fields: dict[str, Any]) -> int:
+    value: int = fields.get("rv", 0)
     if value == 0:
         raise _InvalidToken("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
     return value
 
 
-def _start(found: dict[str, Any]) -> str:
+def _start(fields: dict[str, Any]) -> str:
     """The key behind the prefix; a token must not lead out of it."""
-    _revision(found)
-    value: str = found.get("start", "")
+    _revision(fields)
+    value: str = fields.get("start", "")
     if not value:
         raise _InvalidToken("encoded start key empty (version meta.k8s.io/v1)")
     path = value if value.startswith("/") else f"/{value}"

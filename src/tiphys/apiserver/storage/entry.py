@@ -23,7 +23,7 @@ Fields = tuple[str, ...]
 _UID = b'"uid":"'
 _UID_LENGTH = 36
 _KEPT_AS_JSON = ("apiextensions.k8s.io", "apiregistration.k8s.io")
-"""Groups that the original does not store as protobuf, besides custom resources."""
+"""Groups that upstream does not store as protobuf, besides custom resources."""
 
 
 class Entry:
@@ -142,8 +142,8 @@ class Codec:
 
     def object(self, entry: Entry) -> Object:
         """The object as a new dict, with its resource version."""
-        found: Object = orjson.loads(self.head + entry.body)
-        return found
+        obj: Object = orjson.loads(self.head + entry.body)
+        return obj
 
     def encoded(self, entry: Entry) -> bytes:
         return self.head + entry.body
@@ -151,8 +151,8 @@ class Codec:
     def _parse(self, value: bytes) -> Object:
         """The object in a value that this process has not written. Raises ``CannotRead``."""
         if value.startswith(self._start):
-            found: Object = orjson.loads(value)
-            return found
+            obj: Object = orjson.loads(value)
+            return obj
         return self._shaped(read_value(value))
 
     def _shaped(self, obj: Object) -> Object:
@@ -174,10 +174,10 @@ class Codec:
 def _in_order(meta: Object) -> Object:
     """Metadata with what names the object in front: the first uid in the text is then the object's own, not that of an
     owner, and the resource version goes behind it."""
-    found = {name: meta[name] for name in _FIRST if name in meta}
-    found.update(meta)
-    found.pop("resourceVersion", None)
-    return found
+    ordered = {name: meta[name] for name in _FIRST if name in meta}
+    ordered.update(meta)
+    ordered.pop("resourceVersion", None)
+    return ordered
 
 
 def _place(key: str, namespaced: bool) -> tuple[str, str]:

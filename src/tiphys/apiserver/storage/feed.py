@@ -1,9 +1,9 @@
 """``Feed``: the one watch over the whole store from which every cache of this server lives.
 
-Its task is supervised, and a listener that fails is told to read its keys again while the others go on. A watch that
+Its task is supervised, and a listener that fails reads its keys again while the others go on. A watch that
 ends is opened again at the revision that it had reached; only if that is compacted have changes been missed.
 
-Because it sees every change, whoever made it, its revision tells how far all caches are. A read that must see every
+Because it sees every change, whoever made it, its revision is how far all caches are. A read that must see every
 write that returned before asks the store for its revision and waits until the feed has passed it; with the embedded
 store that is a comparison of two integers, and several servers on one store need nothing else to agree.
 """
@@ -141,12 +141,12 @@ class Feed:
             contain("a cache that failed", listener.lost)
 
     def _by_listener(self, events: Sequence[Event]) -> list[tuple[Listener, list[Event]]]:
-        found: dict[int, tuple[Listener, list[Event]]] = {}
+        by_listener: dict[int, tuple[Listener, list[Event]]] = {}
         for event in events:
             listener = self._listener_of(event.kv.key)
             if listener is not None:
-                found.setdefault(id(listener), (listener, []))[1].append(event)
-        return list(found.values())
+                by_listener.setdefault(id(listener), (listener, []))[1].append(event)
+        return list(by_listener.values())
 
     def _listener_of(self, key: bytes) -> Listener | None:
         """Keys are ``ROOT/RESOURCE/…`` or ``ROOT/GROUP/RESOURCE/…``."""

@@ -20,14 +20,14 @@ def _path(path: str, default: str = "") -> Reader:
     parts = path.split(".")
 
     def read(obj: Object) -> str:
-        found: Any = obj
+        value: Any = obj
         for part in parts:
-            if not isinstance(found, dict):
+            if not isinstance(value, dict):
                 return default
-            found = found.get(part)
-        if isinstance(found, bool):
-            return "true" if found else "false"
-        return default if found is None else str(found)
+            value = value.get(part)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return default if value is None else str(value)
 
     return read
 

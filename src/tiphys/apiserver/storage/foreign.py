@@ -52,9 +52,9 @@ def in_version(obj: Object, target: GroupVersionKind) -> Object:
     try:
         converted = conversion.convert(obj, source, target)
         schema = schema_for(target)
-        found = codec.normalize(converted, schema)
-        apply_defaults(found, target, created)
-        return codec.complete(found, schema)
+        result = codec.normalize(converted, schema)
+        apply_defaults(result, target, created)
+        return codec.complete(result, schema)
     except (conversion.ConversionError, DecodeError) as error:
         raise CannotRead(str(error)) from error
 

@@ -48,7 +48,7 @@ class Page:
 
 
 class NotARevision(ValueError):
-    """The text is no resource version; the message is the original's."""
+    """The text is no resource version; the message is upstream's."""
 
 
 def read_revision(text: str) -> int:
@@ -57,15 +57,15 @@ def read_revision(text: str) -> int:
         return 0
     why = "invalid syntax"
     if text.isascii() and text.isdigit():
-        if len(text.lstrip("0")) <= _MAX_DIGITS and (found := int(text)) < 2**64:
-            return found
+        if len(text.lstrip("0")) <= _MAX_DIGITS and (revision := int(text)) < 2**64:
+            return revision
         why = "value out of range"
     value = quote(text)
     raise NotARevision(f"resourceVersion: Invalid value: {value}: strconv.ParseUint: parsing {value}: {why}")
 
 
 def parse_revision(text: str) -> int:
-    """For a read or a watch. Raises the original's odd answer to one that is no number: lists say 400."""
+    """For a read or a watch. Raises upstream's odd answer to one that is no number: lists say 400."""
     try:
         return read_revision(text)
     except NotARevision as error:
@@ -153,23 +153,23 @@ async def _at_revision(store: ObjectStore, query: Query, after: str, revision: i
 
 
 def _from_cache(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
-    found = store.cacher.select(query.selection, after, query.limit and query.limit + 1)
+    entries = store.cacher.select(query.selection, after, query.limit and query.limit + 1)
     hidden = store.cacher.hidden(query.selection.prefix) if store.cacher.unreadable else ()
-    if not query.limit or len(found) <= query.limit:
-        return Page(found, revision, hidden=hidden)
-    shown = found[: query.limit]
+    if not query.limit or len(entries) <= query.limit:
+        return Page(entries, revision, hidden=hidden)
+    shown = entries[: query.limit]
     token = continuation.encode(shown[-1].key, store.prefix, revision)
-    remaining = len(found) - query.limit if query.selection.is_everything else None
+    remaining = len(entries) - query.limit if query.selection.is_everything else None
     return Page(shown, revision, token, remaining, hidden)
 
 
 async def _from_history(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
     """Read the state of a revision in pieces until there are enough matches."""
     selection, limit = query.selection, query.limit
-    found: list[Entry] = []
+    collected: list[Entry] = []
     hidden: list[Unreadable] = []
     while True:
-        size = limit - len(found) if limit and selection.is_everything else _HISTORY_PAGE
+        size = limit - len(collected) if limit and selection.is_everything else _HISTORY_PAGE
         entries, count, more, _ = await store.page(selection.prefix, after, revision, size)
         for index, entry in enumerate(entries):
             if isinstance(entry, Unreadable):
@@ -177,13 +177,13 @@ async def _from_history(store: ObjectStore, query: Query, after: str, revision: 
                 continue
             if not selection.matches(entry):
                 continue
-            found.append(entry)
-            if limit and len(found) == limit and (more or index + 1 < len(entries)):
+            collected.append(entry)
+            if limit and len(collected) == limit and (more or index + 1 < len(entries)):
                 token = continuation.encode(entry.key, store.prefix, revision)
                 remaining = count - len(entries) if selection.is_everything else None
-                return Page(found, revision, token, remaining, hidden)
+                return Page(collected, revision, token, remaining, hidden)
         if not more:
-            return Page(found, revision, hidden=hidden)
+            return Page(collected, revision, hidden=hidden)
         after = entries[-1].key + "\0"
 
 

@@ -108,8 +108,8 @@ class ObjectStore:
     ) -> tuple[list[Entry | Unreadable], int, bool, int]:
         """Read from the store's history: entries, how many there are from ``after`` on, whether more, the revision."""
         start = max(prefix, after).encode()
-        found = await self._backend.range(Range(start, prefix_end(prefix.encode()), revision=revision, limit=limit))
-        return [self.cacher.parse(kv) for kv in found.kvs], found.count, found.more, found.revision
+        answer = await self._backend.range(Range(start, prefix_end(prefix.encode()), revision=revision, limit=limit))
+        return [self.cacher.parse(kv) for kv in answer.kvs], answer.count, answer.more, answer.revision
 
     # -- writes
 
@@ -140,7 +140,7 @@ class ObjectStore:
         return body == old.body or (len(body) == len(old.body) and _value(body) == _value(old.body))
 
     async def _put(self, key: str, draft: Draft, expected: int, lease: int) -> int | None:
-        """The new revision, or None where the key's is not the expected one."""
+        """The new revision, or None if the key's is not the expected one."""
         raw = key.encode()
         compare = Compare(raw, CompareTarget.MOD, "=", expected)
         self.cacher.expect(key, draft)

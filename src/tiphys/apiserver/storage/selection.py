@@ -32,7 +32,7 @@ NAME, NAMESPACE = -1, -2
 class Selection:
     """Everything under ``prefix`` (a key prefix, so a namespace or all) that matches labels and fields.
 
-    ``key`` tells selections apart: watches with equal keys share the work.
+    ``key`` identifies the selection: watches with equal keys share the work.
     """
 
     prefix: str

@@ -107,15 +107,15 @@ class Rewriter:
         return "".join(done)
 
     def _attributes(self, text: str, names: set[str]) -> str:
-        def attribute(found: re.Match[str]) -> str:
-            if found["name"].lower() not in names:
-                return found[0]
-            value = next(value for value in (found["double"], found["single"], found["bare"]) if value is not None)
+        def attribute(match: re.Match[str]) -> str:
+            if match["name"].lower() not in names:
+                return match[0]
+            value = next(value for value in (match["double"], match["single"], match["bare"]) if value is not None)
             plain = html.unescape(value)
             try:
                 rewritten = self.url(plain)
             except ValueError:
-                return found[0]  # what cannot be read is left as it is
-            return found[0] if rewritten == plain else f'{found["before"]}"{html.escape(rewritten)}"'
+                return match[0]  # what cannot be read is left as it is
+            return match[0] if rewritten == plain else f'{match["before"]}"{html.escape(rewritten)}"'
 
         return _ATTRIBUTE.sub(attribute, text)

@@ -4,7 +4,7 @@ A log is sent as bytes (``binary.k8s.io``, or no subprotocol) or in base64 (``ba
 text message for each event, in no subprotocol. What the client sends is read and dropped; that it closes ends the
 stream.
 
-Source: the package ``wsstream`` of the original, https://pkg.go.dev/k8s.io/streaming/pkg/httpstream/wsstream
+Source: the package ``wsstream`` of upstream, https://pkg.go.dev/k8s.io/streaming/pkg/httpstream/wsstream
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Split = Callable[[bytes], Iterable[bytes | str]]
 
 
 def log_over_websocket(request: Request, response: Response) -> Response:
-    """The answer with a log, for a client that asks for a WebSocket. Raises 400 where the handshake is wrong."""
+    """The answer with a log, for a client that asks for a WebSocket. Raises 400 if the handshake is wrong."""
     offered = websocket.offered_protocols(request)
     protocol = next((name for name in offered if name in (BINARY, BASE64)), "")
     if offered and not protocol:
@@ -35,7 +35,7 @@ def log_over_websocket(request: Request, response: Response) -> Response:
 
 
 def watch_over_websocket(request: Request, response: Response) -> Response:
-    """The answer with a watch, for a client that asks for a WebSocket. Raises 400 where the handshake is wrong."""
+    """The answer with a watch, for a client that asks for a WebSocket. Raises 400 if the handshake is wrong."""
     return _upgraded(request, response, "", _line_by_line)
 
 

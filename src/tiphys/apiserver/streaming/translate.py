@@ -74,7 +74,7 @@ async def translate(request: Request, transport: Transport, location: Location, 
         socket = WebSocket(stream, server=True)
         channels = Channels(socket, websocket.V5)
         try:
-            # An empty message tells the client that the connection stands.
+            # An empty message shows the client that the connection stands.
             channels.send(STDOUT if options.stdout else STDERR if options.stderr else ERROR, b"")
             status = await _serve(channels, transport, location, options)
             if status is not None:
@@ -91,7 +91,7 @@ async def translate(request: Request, transport: Transport, location: Location, 
 async def _serve(
     channels: Channels, transport: Transport, location: Location, options: StreamOptions
 ) -> dict[str, Any] | None:
-    """Carry the session; the Status to tell the client, or None where it has left."""
+    """Carry the session; the Status to send to the client, or None if it has left."""
     try:
         answer = await _connect(transport, location)
     except _CannotConnect as error:
@@ -209,12 +209,12 @@ def _resize(stream: SpdyStream, data: bytes) -> None:
 
 
 async def _read_all(stream: SpdyStream) -> bytes:
-    found = b""
+    received = b""
     while data := await stream.read():
-        found += data
-        if len(found) > _MAX_STATUS:
+        received += data
+        if len(received) > _MAX_STATUS:
             raise ConnectionError("the kubelet's status is too large")
-    return found
+    return received
 
 
 def _outcome(message: bytes) -> dict[str, Any]:
@@ -248,14 +248,14 @@ def _status(
     status: str, message: str = "", reason: str = "", causes: list[dict[str, str]] | None = None
 ) -> dict[str, Any]:
     """A Status as it travels on the error channel: without kind and version."""
-    found: dict[str, Any] = {"metadata": {}, "status": status}
+    answer: dict[str, Any] = {"metadata": {}, "status": status}
     if message:
-        found["message"] = message
+        answer["message"] = message
     if reason:
-        found["reason"] = reason
+        answer["reason"] = reason
     if causes:
-        found["details"] = {"causes": causes}
-    return found
+        answer["details"] = {"causes": causes}
+    return answer
 
 
 def _internal_error(message: str) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class WebhookClient:
         spec = services.object(entry)["spec"]
         if spec.get("type") == "ExternalName":
             return spec["externalName"], port
-        wanted = next((found for found in spec.get("ports") or () if found["port"] == port), None)
+        wanted = next((candidate for candidate in spec.get("ports") or () if candidate["port"] == port), None)
         if wanted is None:
             raise CallFailed(f"no service port {port} found for service {quote(name)}")
         slices = self._registries.get(_DISCOVERY, "endpointslices")
@@ -166,13 +166,13 @@ def _read(status: int, answer: bytes) -> Object:
     if not 200 <= status < 300:
         raise CallFailed(_refusal(status, answer))
     try:
-        found = orjson.loads(answer)
+        document = orjson.loads(answer)
     except orjson.JSONDecodeError:
         raise CallFailed(f"{_UNREADABLE} {jsontext.problem(answer)}") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         kind = type_name(jsontext.read(answer))
         raise CallFailed(f"{_UNREADABLE} json: cannot unmarshal {kind} into Go value of type {FIND_KIND}")
-    return found
+    return document
 
 
 def _transport(key: tuple[str, int, str | None, str]) -> SocketTransport:

@@ -123,14 +123,14 @@ class ConfigBuilder:
     ) -> dict[str, str]:
         namespace, uid = pods.namespace_of(pod), pods.uid_of(pod)
         config_names, secret_names = environment.referenced(container)
-        found: list[dict[str, Object]] = []
+        kinds: list[dict[str, Object]] = []
         for resource, names in ((CONFIG_MAPS, config_names), (SECRETS, secret_names)):
             objects = {name: await self._objects.get(uid, resource, namespace, name) for name in sorted(names)}
-            found.append({name: obj for name, obj in objects.items() if obj is not None})
+            kinds.append({name: obj for name, obj in objects.items() if obj is not None})
         links = pod["spec"].get("enableServiceLinks") is not False
         sources = EnvironmentSources(
-            config_maps=found[0],
-            secrets=found[1],
+            config_maps=kinds[0],
+            secrets=kinds[1],
             services=environment.service_variables(self._services(), namespace, links),
             pod_ips=ips,
             host_ips=self._settings.host_ips,

@@ -50,15 +50,15 @@ def referenced(container: ContainerSpec) -> tuple[set[str], set[str]]:
 
 
 def make_environment(pod: Pod, container: ContainerSpec, sources: EnvironmentSources) -> dict[str, str]:
-    """The variables of a container. Raises ``EnvironmentFailure`` where a source that must exist does not."""
+    """The variables of a container. Raises ``EnvironmentFailure`` if a source that must exist does not."""
     values: dict[str, str] = {}
     for origin in container.get("envFrom") or []:
         values |= _all_of(origin, sources, namespace_of(pod))
     lookup = Lookup(values, sources.services)
     for variable in container.get("env") or []:
-        found = _value_of(pod, container, variable, sources, lookup)
-        if found is not None:
-            values[variable["name"]] = found
+        value = _value_of(pod, container, variable, sources, lookup)
+        if value is not None:
+            values[variable["name"]] = value
     return values | {key: text for key, text in sources.services.items() if key not in values}
 
 
@@ -89,7 +89,7 @@ def texts(obj: Object) -> dict[str, str]:
 def _value_of(
     pod: Pod, container: ContainerSpec, variable: Object, sources: EnvironmentSources, lookup: Lookup
 ) -> str | None:
-    """The value of one variable, or None where an optional source is missing."""
+    """The value of one variable, or None if an optional source is missing."""
     if variable.get("value"):
         return expand(variable["value"], lookup)
     source = variable.get("valueFrom") or {}
@@ -115,24 +115,24 @@ def _key_of(selector: Object, objects: Mapping[str, Object], kind: str, namespac
         if optional:
             return None
         raise EnvironmentFailure(f'{kind.lower()} "{name}" not found')
-    found = texts(objects[name])
-    if key not in found:
+    data = texts(objects[name])
+    if key not in data:
         if optional:
             return None
         raise EnvironmentFailure(f"couldn't find key {key} in {kind} {namespace}/{name}")
-    return found[key]
+    return data[key]
 
 
 def _file_key(selector: Object, sources: EnvironmentSources) -> str | None:
     assert sources.read_env_file is not None
-    found = sources.read_env_file(selector.get("volumeName", ""), selector.get("path", ""), selector.get("key", ""))
-    if not found:
+    value = sources.read_env_file(selector.get("volumeName", ""), selector.get("path", ""), selector.get("key", ""))
+    if not value:
         if selector.get("optional"):
             return None
         raise EnvironmentFailure(
             f'environment variable key "{selector.get("key")}" not found in file "{selector.get("path")}"'
         )
-    return found
+    return value
 
 
 class Lookup:
@@ -174,7 +174,7 @@ def expand_command(container: ContainerSpec, values: Mapping[str, str]) -> tuple
 
 
 def service_variables(services: Iterable[Object], namespace: str, links: bool) -> dict[str, str]:
-    """Variables of the services that a pod in ``namespace`` is told of: its own, and always ``kubernetes``."""
+    """Variables of the services visible to a pod in ``namespace``: its own namespace's, and always ``kubernetes``."""
     chosen: dict[str, Object] = {}
     for service in services:
         meta = service["metadata"]
@@ -184,34 +184,34 @@ def service_variables(services: Iterable[Object], namespace: str, links: bool) -
             chosen.setdefault("kubernetes", service)
         elif meta["namespace"] == namespace and links:
             chosen[meta["name"]] = service
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for name in sorted(chosen):
-        found |= _variables_of(name, chosen[name]["spec"])
-    return found
+        variables |= _variables_of(name, chosen[name]["spec"])
+    return variables
 
 
 def _variables_of(name: str, spec: Object) -> dict[str, str]:
     prefix, address, ports = _variable_name(name), spec["clusterIP"], spec.get("ports") or []
-    found = {f"{prefix}_SERVICE_HOST": address}
+    variables = {f"{prefix}_SERVICE_HOST": address}
     if ports:
-        found[f"{prefix}_SERVICE_PORT"] = str(ports[0]["port"])
+        variables[f"{prefix}_SERVICE_PORT"] = str(ports[0]["port"])
     for port in ports:
         if port.get("name"):
-            found[f"{prefix}_SERVICE_PORT_{_variable_name(port['name'])}"] = str(port["port"])
+            variables[f"{prefix}_SERVICE_PORT_{_variable_name(port['name'])}"] = str(port["port"])
     host = f"[{address}]" if ":" in address else address
     for index, port in enumerate(ports):
         protocol = port.get("protocol") or "TCP"
         url = f"{protocol.lower()}://{host}:{port['port']}"
         if index == 0:
-            found[f"{prefix}_PORT"] = url
+            variables[f"{prefix}_PORT"] = url
         stem = f"{prefix}_PORT_{port['port']}_{protocol.upper()}"
-        found |= {
+        variables |= {
             stem: url,
             f"{stem}_PROTO": protocol.lower(),
             f"{stem}_PORT": str(port["port"]),
             f"{stem}_ADDR": address,
         }
-    return found
+    return variables
 
 
 def _variable_name(name: str) -> str:

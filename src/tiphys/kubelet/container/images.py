@@ -73,12 +73,12 @@ class ImageManager:
 
     async def _present(self, pod: Pod, container: ContainerSpec, image: str) -> str:
         try:
-            found = await self._service.image_status(image)
+            status = await self._service.image_status(image)
         except RuntimeFailure as error:
             message = f'Failed to inspect image "": {error}'
             self._events.container(pod, container["name"], "Warning", "InspectFailed", message)
             raise ImageFailure("ImageInspectError", message) from error
-        return found.id if found else ""
+        return status.id if status else ""
 
     async def _pull(
         self, pod: Pod, container: ContainerSpec, image: str, auths: list[Auth], sandbox_config: SandboxConfig
@@ -128,10 +128,10 @@ class ImageManager:
 
     async def _size(self, image: str) -> int:
         try:
-            found = await self._service.image_status(image)
+            status = await self._service.image_status(image)
         except RuntimeFailure:
             return 0
-        return found.size if found else 0
+        return status.size if status else 0
 
     def release(self, pod_uid: str) -> None:
         self._backoff.forget(pod_uid)
@@ -201,7 +201,7 @@ def _entries(secret: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _auth(entry: Mapping[str, Any]) -> Auth:
-    found = {
+    auth = {
         "username": entry.get("username", ""),
         "password": entry.get("password", ""),
         "identity_token": entry.get("identitytoken", ""),
@@ -209,5 +209,5 @@ def _auth(entry: Mapping[str, Any]) -> Auth:
     }
     if text := entry.get("auth"):
         user, _, password = base64.b64decode(text).decode().partition(":")
-        found["username"], found["password"] = user, password.rstrip("\0")
-    return {key: value for key, value in found.items() if value}
+        auth["username"], auth["password"] = user, password.rstrip("\0")
+    return {key: value for key, value in auth.items() if value}

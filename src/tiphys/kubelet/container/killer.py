@@ -64,7 +64,7 @@ class Killer:
         self._events = events
 
     async def kill_pod(self, pod: Pod, observed: PodStatus, grace: int | None = None) -> None:
-        """Stop every container and then every sandbox. Raises ``RuntimeFailure`` where one cannot be stopped."""
+        """Stop every container and then every sandbox. Raises ``RuntimeFailure`` if one cannot be stopped."""
         running = observed.running
         order = _Order(pod, [container.name for container in running])
         done = await asyncio.gather(
@@ -90,8 +90,8 @@ class Killer:
         order: _Order | None = None,
     ) -> None:
         """Stop one container and wait for its end."""
-        found = pods.find_container(pod, container.name)
-        spec = found[1] if found else None
+        located = pods.find_container(pod, container.name)
+        spec = located[1] if located else None
         if spec is None:
             pod, spec = await self._restore(container.id)
         left = float(grace_period(pod, spec, reason) if grace is None else grace)

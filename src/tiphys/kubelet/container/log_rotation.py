@@ -1,6 +1,6 @@
 """Keeps containers' logs small: a log that has grown too large is set aside, older ones are compressed, the oldest go.
 
-The runtime writes on into the renamed file until it is told to open the log anew, so no line is lost. Source:
+The runtime writes on into the renamed file until it is asked to reopen the log, so no line is lost. Source:
 https://kubernetes.io/docs/concepts/cluster-administration/logging/#log-rotation
 """
 

@@ -106,8 +106,8 @@ def read_last_lines(path: Path, lines: int, limit: int) -> str:
         return ""
     with stream:
         stream.seek(tail_offset(stream, lines))
-        found = b"".join(line.text for raw in stream.read().split(b"\n") if raw and (line := parse_line(raw)))
-    return found[-limit:].decode("utf-8", "replace")
+        text = b"".join(line.text for raw in stream.read().split(b"\n") if raw and (line := parse_line(raw)))
+    return text[-limit:].decode("utf-8", "replace")
 
 
 class LogWriter:
@@ -124,16 +124,16 @@ class LogWriter:
         return self._left is not None and self._left <= 0
 
     def line(self, raw: bytes) -> None:
-        found = parse_line(raw)
+        parsed = parse_line(raw)
         options = self._options
-        if found is None or (options.stream != "All" and found.stream.decode() != options.stream.lower()):
+        if parsed is None or (options.stream != "All" and parsed.stream.decode() != options.stream.lower()):
             return
-        if options.since is not None and (parse_time(_micros(found.time.decode())) or 0.0) < options.since:
+        if options.since is not None and (parse_time(_micros(parsed.time.decode())) or 0.0) < options.since:
             return
-        text = found.text
+        text = parsed.text
         if options.timestamps and not self._inside:
-            text = found.time + b" " + text
-        self._inside = found.partial
+            text = parsed.time + b" " + text
+        self._inside = parsed.partial
         if self._left is not None:
             text = text[: self._left]
             self._left -= len(text)

@@ -43,16 +43,16 @@ def container_mounts(
     settings: NodeSettings, pod: Pod, container: ContainerSpec, sources: MountSources
 ) -> list[MountPoint]:
     """Every mount of a container, made ready on the host. Raises ``MountFailure`` with upstream's message."""
-    found = [
+    mounts = [
         _mount(settings, pod, container, index, mount, sources)
         for index, mount in enumerate(container.get("volumeMounts") or [])
     ]
-    taken = {mount.container_path for mount in found}
+    taken = {mount.container_path for mount in mounts}
     if "/etc/hosts" not in taken and (sources.ips or pods.host_network(pod)):
-        found.append(MountPoint("/etc/hosts", str(_write_hosts(settings, pod, sources.ips))))
+        mounts.append(MountPoint("/etc/hosts", str(_write_hosts(settings, pod, sources.ips))))
     if path := container.get("terminationMessagePath"):
-        found.append(MountPoint(path, str(_termination_file(settings, pod, container["name"]))))
-    return found
+        mounts.append(MountPoint(path, str(_termination_file(settings, pod, container["name"]))))
+    return mounts
 
 
 def _mount(

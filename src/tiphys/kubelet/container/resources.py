@@ -37,23 +37,23 @@ def linux_resources(
     requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
     pod_limits = (pod["spec"].get("resources") or {}).get("limits") or {}
     cpu_limit = limits.get("cpu") or pod_limits.get("cpu")
-    found: dict[str, Any] = {
+    linux: dict[str, Any] = {
         "cpu_shares": shares(milli(requests.get("cpu", cpu_limit))),
         "oom_score_adj": oom_score_adjust(pod, container, memory_capacity),
     }
     if memory := value(limits.get("memory") or pod_limits.get("memory")):
-        found["memory_limit_in_bytes"] = memory
+        linux["memory_limit_in_bytes"] = memory
     if enforce_quota:
-        found["cpu_period"] = QUOTA_PERIOD
-        found["cpu_quota"] = quota(milli(cpu_limit))
+        linux["cpu_period"] = QUOTA_PERIOD
+        linux["cpu_quota"] = quota(milli(cpu_limit))
     pages = [
         {"page_size": _page_size(name.removeprefix("hugepages-")), "limit": value(limit)}
         for name, limit in limits.items()
         if name.startswith("hugepages-")
     ]
     if pages:
-        found["hugepage_limits"] = pages
-    return found
+        linux["hugepage_limits"] = pages
+    return linux
 
 
 def _page_size(text: str) -> str:

@@ -26,9 +26,9 @@ class RuntimeClasses:
         if not name:
             return ""
         try:
-            found = await self._objects.get(pods.uid_of(pod), RUNTIME_CLASSES, "", name)
+            runtime_class = await self._objects.get(pods.uid_of(pod), RUNTIME_CLASSES, "", name)
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
             raise HandlerFailure(f"failed to lookup RuntimeClass {name}: {error}") from error
-        if found is None:
+        if runtime_class is None:
             raise HandlerFailure(f'runtimeclass.node.k8s.io "{name}" not found')
-        return str(found.get("handler", ""))
+        return str(runtime_class.get("handler", ""))

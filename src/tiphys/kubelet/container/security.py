@@ -100,7 +100,7 @@ def container_security(pod: Pod, container: ContainerSpec, user: ImageUser, host
     context = effective(pod, container)
     of_pod = pod["spec"].get("securityContext") or {}
     unmasked = context.get("procMount") == "Unmasked"
-    found: dict[str, Any] = {
+    security: dict[str, Any] = {
         "privileged": bool(context.get("privileged")),
         "readonly_rootfs": bool(context.get("readOnlyRootFilesystem")),
         "no_new_privs": context.get("allowPrivilegeEscalation") is False,
@@ -110,24 +110,24 @@ def container_security(pod: Pod, container: ContainerSpec, user: ImageUser, host
         "readonly_paths": [] if unmasked else _READ_ONLY,
     }
     if capabilities := context.get("capabilities"):
-        found["capabilities"] = {
+        security["capabilities"] = {
             "add_capabilities": capabilities.get("add") or [],
             "drop_capabilities": capabilities.get("drop") or [],
         }
     if selinux := context.get("seLinuxOptions"):
-        found["selinux_options"] = {key: selinux.get(key, "") for key in ("user", "role", "type", "level")}
+        security["selinux_options"] = {key: selinux.get(key, "") for key in ("user", "role", "type", "level")}
     if (uid := context.get("runAsUser")) is not None:
-        found["run_as_user"] = {"value": uid}
+        security["run_as_user"] = {"value": uid}
     elif user.uid is not None:
-        found["run_as_user"] = {"value": user.uid}
+        security["run_as_user"] = {"value": user.uid}
     else:
-        found["run_as_username"] = user.username
+        security["run_as_username"] = user.username
     if (gid := context.get("runAsGroup")) is not None:
-        found["run_as_group"] = {"value": gid}
+        security["run_as_group"] = {"value": gid}
     if policy := of_pod.get("supplementalGroupsPolicy"):
-        found["supplemental_groups_policy"] = {"Merge": 0, "Strict": 1}[policy]
-    found |= _profiles(context, of_pod, host)
-    return found
+        security["supplemental_groups_policy"] = {"Merge": 0, "Strict": 1}[policy]
+    security |= _profiles(context, of_pod, host)
+    return security
 
 
 def _groups(of_pod: dict[str, Any]) -> list[int]:
@@ -136,52 +136,52 @@ def _groups(of_pod: dict[str, Any]) -> list[int]:
 
 
 def _profiles(context: dict[str, Any], of_pod: dict[str, Any], host: HostSecurity) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    profiles: dict[str, Any] = {}
     seccomp = context.get("seccompProfile") or of_pod.get("seccompProfile")
     if seccomp:
-        found["seccomp"] = _seccomp(seccomp, host)
+        profiles["seccomp"] = _seccomp(seccomp, host)
     elif host.seccomp_default and not context.get("privileged"):
-        found["seccomp"] = {"profile_type": _PROFILE_TYPES["RuntimeDefault"]}
+        profiles["seccomp"] = {"profile_type": _PROFILE_TYPES["RuntimeDefault"]}
     else:
-        found["seccomp"] = {"profile_type": _PROFILE_TYPES["Unconfined"]}
+        profiles["seccomp"] = {"profile_type": _PROFILE_TYPES["Unconfined"]}
     if not host.apparmor or context.get("privileged"):
-        return found
+        return profiles
     apparmor = context.get("appArmorProfile") or of_pod.get("appArmorProfile") or {"type": "RuntimeDefault"}
     local = apparmor.get("localhostProfile", "")
-    found["apparmor"] = {"profile_type": _PROFILE_TYPES[apparmor["type"]], "localhost_ref": local}
-    found["apparmor_profile"] = {
+    profiles["apparmor"] = {"profile_type": _PROFILE_TYPES[apparmor["type"]], "localhost_ref": local}
+    profiles["apparmor_profile"] = {
         "RuntimeDefault": "runtime/default",
         "Unconfined": "unconfined",
         "Localhost": f"localhost/{local}",
     }[apparmor["type"]]
-    return found
+    return profiles
 
 
 def _seccomp(profile: dict[str, Any], host: HostSecurity) -> dict[str, Any]:
-    found: dict[str, Any] = {"profile_type": _PROFILE_TYPES[profile["type"]]}
+    fields: dict[str, Any] = {"profile_type": _PROFILE_TYPES[profile["type"]]}
     if profile["type"] == "Localhost":
         if not profile.get("localhostProfile"):
             raise SecurityError("localhostProfile must be set if seccompProfile type is Localhost.")
-        found["localhost_ref"] = str(Path(host.seccomp_root) / profile["localhostProfile"])
-    return found
+        fields["localhost_ref"] = str(Path(host.seccomp_root) / profile["localhostProfile"])
+    return fields
 
 
 def sandbox_security(pod: Pod) -> dict[str, Any]:
     """``LinuxSandboxSecurityContext``: the sandbox itself always runs confined."""
     of_pod = pod["spec"].get("securityContext") or {}
-    found: dict[str, Any] = {
+    context: dict[str, Any] = {
         "privileged": any((c.get("securityContext") or {}).get("privileged") for _, c in pods.all_containers(pod)),
         "seccomp": {"profile_type": _PROFILE_TYPES["RuntimeDefault"]},
         "namespace_options": namespaces(pod),
         "supplemental_groups": _groups(of_pod),
     }
     if of_pod.get("runAsUser") is not None:
-        found["run_as_user"] = {"value": of_pod["runAsUser"]}
+        context["run_as_user"] = {"value": of_pod["runAsUser"]}
     if of_pod.get("runAsGroup") is not None:
-        found["run_as_group"] = {"value": of_pod["runAsGroup"]}
+        context["run_as_group"] = {"value": of_pod["runAsGroup"]}
     if selinux := of_pod.get("seLinuxOptions"):
-        found["selinux_options"] = {key: selinux.get(key, "") for key in ("user", "role", "type", "level")}
-    return found
+        context["selinux_options"] = {key: selinux.get(key, "") for key in ("user", "role", "type", "level")}
+    return context
 
 
 def apparmor_enabled() -> bool:

@@ -1,1 +1,1 @@
-"""The node itself: what the machine is, how it is, and how the API server is told."""
+"""The node itself: the machine's facts, its health, and how both are reported to the API server."""

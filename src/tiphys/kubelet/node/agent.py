@@ -29,7 +29,7 @@ REPORT_PERIOD = 300.0
 class NodeAgent:
     """``facts()`` gives what the node is like now.
 
-    ``transition(condition, status)`` is called with conditions that changed, ``event`` with all else to be told of it.
+    ``transition(condition, status)`` is called with conditions that changed, ``event`` with everything else to report.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class NodeAgent:
         except errors.AlreadyExists:
             node = await self._client.get(NODES, self._name)
             wanted = default_labels(self._name, facts.machine) | dict(self._labels)
-            found = node["metadata"].get("labels") or {}
-            if any(found.get(key) != text for key, text in wanted.items()):
+            labels = node["metadata"].get("labels") or {}
+            if any(labels.get(key) != text for key, text in wanted.items()):
                 patch = {"metadata": {"labels": wanted}}
                 node = await self._client.patch(NODES, self._name, patch, type=STRATEGIC_MERGE)
             self.node = node

@@ -68,21 +68,21 @@ class Cgroups:
         folder.mkdir(exist_ok=True)
 
     def _v1_values(self, limits: dict[str, int]) -> dict[str, str]:
-        found = {"cpu.shares": str(limits["shares"])}
+        values = {"cpu.shares": str(limits["shares"])}
         if limits["quota"]:
-            found |= {"cpu.cfs_period_us": str(QUOTA_PERIOD), "cpu.cfs_quota_us": str(limits["quota"])}
+            values |= {"cpu.cfs_period_us": str(QUOTA_PERIOD), "cpu.cfs_quota_us": str(limits["quota"])}
         if limits["memory"]:
-            found["memory.limit_in_bytes"] = str(limits["memory"])
-        return found
+            values["memory.limit_in_bytes"] = str(limits["memory"])
+        return values
 
     def _v2_values(self, limits: dict[str, int]) -> dict[str, str]:
         weight = 1 + (limits["shares"] - 2) * 9999 // 262142
-        found = {"cpu.weight": str(weight)}
+        values = {"cpu.weight": str(weight)}
         if limits["quota"]:
-            found["cpu.max"] = f"{limits['quota']} {QUOTA_PERIOD}"
+            values["cpu.max"] = f"{limits['quota']} {QUOTA_PERIOD}"
         if limits["memory"]:
-            found["memory.max"] = str(limits["memory"])
-        return found
+            values["memory.max"] = str(limits["memory"])
+        return values
 
     def remove(self, parent: str) -> None:
         """End what is left in a pod's cgroup, and remove it. Raises ``OSError`` until all of it has ended.
@@ -111,13 +111,13 @@ def _kill_processes(cgroup: Path) -> None:
 def pod_limits(pod: Pod) -> dict[str, int]:
     """shares, quota and memory of the whole pod; a limit of 0 is none, as when any container has none."""
     requests = whole(pod_resources.pod_requests(pod))
-    found = {"shares": shares(requests.get("cpu", 0)), "quota": 0, "memory": 0}
+    result = {"shares": shares(requests.get("cpu", 0)), "quota": 0, "memory": 0}
     if qos_of(pod) == BEST_EFFORT:
-        return found | {"shares": 2}
+        return result | {"shares": 2}
     each: list[pod_resources.Amounts] = []
     limits = whole(pod_resources.pod_limits(pod, each=each.append))
     pod_level = pod_resources.amounts((pod["spec"].get("resources") or {}).get("limits"))
     for key, name in (("quota", "cpu"), ("memory", "memory")):
         if pod_level.get(name) or all(container.get(name) for container in each):
-            found[key] = quota(limits.get(name, 0)) if key == "quota" else limits.get(name, 0)
-    return found
+            result[key] = quota(limits.get(name, 0)) if key == "quota" else limits.get(name, 0)
+    return result

@@ -74,7 +74,7 @@ def read_signals(root: Path) -> dict[str, Signal]:
 
 def crossed(thresholds: Mapping[str, str], signals: Mapping[str, Signal]) -> list[Crossed]:
     """The thresholds that are crossed, memory first."""
-    found = []
+    crossings = []
     for signal, threshold in sorted(thresholds.items()):
         measured = signals[signal]
         if threshold.endswith("%"):
@@ -82,8 +82,8 @@ def crossed(thresholds: Mapping[str, str], signals: Mapping[str, Signal]) -> lis
         else:
             least = value(threshold)
         if measured.available < least:
-            found.append(Crossed(signal, threshold, measured.available))
-    return found
+            crossings.append(Crossed(signal, threshold, measured.available))
+    return crossings
 
 
 def rank(candidates: Sequence[Pod], usage: Mapping[str, int], resource: str) -> list[Pod]:
@@ -113,12 +113,12 @@ def message(reason: Crossed, pod: Pod, usage: Mapping[str, int]) -> str:
 
 def layers_of(stats: Sequence[ContainerStats]) -> dict[str, dict[str, DiskUse]]:
     """What each container has written beside its volumes, by pod uid and name."""
-    found: dict[str, dict[str, DiskUse]] = {}
+    layers: dict[str, dict[str, DiskUse]] = {}
     for one in stats:
         name = one.labels.get(labels.CONTAINER_NAME, one.name)
         use = DiskUse(one.filesystem_used, one.filesystem_inodes)
-        found.setdefault(one.labels.get(labels.POD_UID, ""), {})[name] = use
-    return found
+        layers.setdefault(one.labels.get(labels.POD_UID, ""), {})[name] = use
+    return layers
 
 
 class Evict(Protocol):
@@ -215,9 +215,9 @@ class EvictionManager:
     ) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
         by_pod: dict[str, int] = {}
         by_container: dict[str, dict[str, int]] = {}
-        for found in stats:
-            uid = found.labels.get(labels.POD_UID, "")
-            used = found.memory_working_set if resource == "memory" else found.filesystem_used
+        for container in stats:
+            uid = container.labels.get(labels.POD_UID, "")
+            used = container.memory_working_set if resource == "memory" else container.filesystem_used
             by_pod[uid] = by_pod.get(uid, 0) + used
-            by_container.setdefault(uid, {})[found.labels.get(labels.CONTAINER_NAME, found.name)] = used
+            by_container.setdefault(uid, {})[container.labels.get(labels.CONTAINER_NAME, container.name)] = used
         return by_pod, by_container

@@ -38,21 +38,21 @@ KEEP_DEAD = 1
 
 def dead_containers(containers: Sequence[Container], is_gone: Callable[[str], bool]) -> list[str]:
     """Ids of the containers to remove: all that belong to pods that are gone, and all but the newest dead run."""
-    found: list[str] = []
+    ids: list[str] = []
     kept: dict[tuple[str, str], int] = {}
     for container in sorted(containers, key=lambda c: (c.created_at, c.attempt), reverse=True):
         uid = container.labels.get(labels.POD_UID, "")
         if container.state is ContainerState.RUNNING:
             continue
         if is_gone(uid):
-            found.append(container.id)
+            ids.append(container.id)
             continue
         key = (uid, container.labels.get(labels.CONTAINER_NAME, container.name))
         # The newest record is the container's status itself; older ones only serve its history.
         kept[key] = kept.get(key, 0) + 1
         if kept[key] > KEEP_DEAD + 1:
-            found.append(container.id)
-    return found
+            ids.append(container.id)
+    return ids
 
 
 def dead_sandboxes(

@@ -1,4 +1,4 @@
-"""Whether the runtime and its network are up: asked every few seconds, and told as one sentence where they are not."""
+"""Polls the health of the runtime and its network every few seconds; ``problem`` is one line, empty if both are up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RuntimeHealth:
 
     @property
     def problem(self) -> str:
-        """Why the node is not ready, in upstream's words; empty where it is."""
+        """Why the node is not ready, in upstream's words; empty if it is."""
         return ", ".join(part for part in (self.runtime_problem, self.network_problem) if part)
 
     async def check(self) -> None:

@@ -100,8 +100,8 @@ class Housekeeping:
             return
         log.info("ending pod %s/%s (%s): no source has it", observed.namespace, observed.name, uid)
         if not observed.idle:
-            found = await self._runtime.list_containers(uid)
-            of = found[0].labels if found else observed.sandboxes[0].labels
+            containers = await self._runtime.list_containers(uid)
+            of = containers[0].labels if containers else observed.sandboxes[0].labels
             pod, _ = labels.restore_pod(of, {})
             if not self._is_orphan(uid):  # its pod has come while the runtime was asked
                 return

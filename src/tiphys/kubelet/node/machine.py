@@ -62,12 +62,12 @@ def _first_line(*paths: str) -> str:
 
 def meminfo() -> dict[str, int]:
     """/proc/meminfo in bytes."""
-    found = {}
+    memory = {}
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
-        found[name] = int(words[0]) * (1024 if len(words) > 1 else 1)
-    return found
+        memory[name] = int(words[0]) * (1024 if len(words) > 1 else 1)
+    return memory
 
 
 def memory_total() -> int:
@@ -94,15 +94,15 @@ def _os_image() -> str:
 
 def _huge_pages() -> tuple[tuple[str, int], ...]:
     """Bytes of huge pages by resource name."""
-    found = {"hugepages-1Gi": 0, "hugepages-2Mi": 0}
+    totals = {"hugepages-1Gi": 0, "hugepages-2Mi": 0}
     folder = Path("/sys/kernel/mm/hugepages")
     names = {1048576: "hugepages-1Gi", 2048: "hugepages-2Mi", 65536: "hugepages-64Mi", 32768: "hugepages-32Mi"}
     for entry in folder.glob("hugepages-*kB") if folder.is_dir() else ():
         size = int(entry.name.removeprefix("hugepages-").removesuffix("kB"))
         if size in names:
             count = int((entry / "nr_hugepages").read_text())
-            found[names[size]] = count * size * 1024
-    return tuple(sorted(found.items()))
+            totals[names[size]] = count * size * 1024
+    return tuple(sorted(totals.items()))
 
 
 def default_node_name() -> str:

@@ -104,13 +104,13 @@ def machine_cpu_ns() -> int:
 
 def read_interfaces(text: str) -> tuple[InterfaceStats, ...]:
     """The interfaces of /proc/net/dev that lead off the node: not loopback, nor the node's ends of pods' pairs."""
-    found = []
+    interfaces = []
     for line in text.splitlines()[2:]:
         name, _, rest = line.partition(":")
         figures = [int(word) for word in rest.split()]
         if name.strip() != "lo" and not name.strip().startswith("veth"):
-            found.append(InterfaceStats(name.strip(), figures[0], figures[2], figures[8], figures[10]))
-    return tuple(found)
+            interfaces.append(InterfaceStats(name.strip(), figures[0], figures[2], figures[8], figures[10]))
+    return tuple(interfaces)
 
 
 def _default_interface(interfaces: tuple[InterfaceStats, ...]) -> str:
@@ -122,13 +122,13 @@ def _default_interface(interfaces: tuple[InterfaceStats, ...]) -> str:
 
 
 def _pressures(folder: Path) -> dict[str, tuple[Pressure, Pressure]]:
-    found = {}
+    pressures = {}
     for resource in ("cpu", "memory", "io"):
         try:
-            found[resource] = parse_pressure((folder / resource).read_text())
+            pressures[resource] = parse_pressure((folder / resource).read_text())
         except OSError:  # not built in, or turned off
             continue
-    return found
+    return pressures
 
 
 def parse_pressure(text: str) -> tuple[Pressure, Pressure]:

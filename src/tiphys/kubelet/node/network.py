@@ -68,18 +68,18 @@ def pod_resolver(pod: Pod, dns: ClusterDNS, host: Resolver) -> Resolver:
     if policy == "ClusterFirst" and pods.host_network(pod):
         policy = "Default"
     if policy == "None":
-        found = Resolver()
+        resolver = Resolver()
     elif policy in ("ClusterFirst", "ClusterFirstWithHostNet") and dns.servers:
         searches = host.searches
         if dns.domain:
             own = (f"{pods.namespace_of(pod)}.svc.{dns.domain}", f"svc.{dns.domain}", dns.domain)
             searches = tuple(dict.fromkeys((*own, *searches)))
-        found = Resolver(dns.servers, searches, ("ndots:5",))
+        resolver = Resolver(dns.servers, searches, ("ndots:5",))
     elif dns.resolver_file:
-        found = host
+        resolver = host
     else:
-        found = Resolver(("127.0.0.1",), (".",))
-    return _within_limits(_with_config(found, pod["spec"].get("dnsConfig") or {}))
+        resolver = Resolver(("127.0.0.1",), (".",))
+    return _within_limits(_with_config(resolver, pod["spec"].get("dnsConfig") or {}))
 
 
 def _with_config(base: Resolver, config: dict[str, Any]) -> Resolver:
@@ -92,11 +92,11 @@ def _with_config(base: Resolver, config: dict[str, Any]) -> Resolver:
     )
 
 
-def _within_limits(found: Resolver) -> Resolver:
-    searches = [s for s in found.searches[:MAX_SEARCHES] if len(s) <= 253]
+def _within_limits(resolver: Resolver) -> Resolver:
+    searches = [s for s in resolver.searches[:MAX_SEARCHES] if len(s) <= 253]
     while searches and len(" ".join(searches)) > MAX_SEARCH_CHARS:
         searches.pop()
-    return Resolver(found.servers[:MAX_NAMESERVERS], tuple(searches), found.options)
+    return Resolver(resolver.servers[:MAX_NAMESERVERS], tuple(searches), resolver.options)
 
 
 def hostname_and_domain(pod: Pod, cluster_domain: str) -> tuple[str, str]:
@@ -112,7 +112,7 @@ def hostname_and_domain(pod: Pod, cluster_domain: str) -> tuple[str, str]:
 
 
 def kernel_hostname(pod: Pod, hostname: str, domain: str) -> str:
-    """The hostname as the kernel is told: the full name where the pod wants it. Raises ``ValueError`` if too long."""
+    """The hostname to set in the kernel: the full name if the pod wants it. Raises ``ValueError`` if too long."""
     if not (pod["spec"].get("setHostnameAsFQDN") and domain):
         return hostname
     full = f"{hostname}.{domain}"

@@ -1,4 +1,4 @@
-"""What the kubelet tells of its node: the facts for its status, events when conditions change, readiness at once."""
+"""What the kubelet reports about its node: facts for its status, events when conditions change, readiness at once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class NodeReporter:
         self._clock = clock
 
     def event(self, type_: EventType, reason: str, message: str) -> None:
-        """An event about the node. Its uid is its name, as with the original: the Node object may not be there yet."""
+        """An event about the node. Its uid is its name, as upstream's: the Node object may not exist yet."""
         name = self._config.node_name
         node: dict[str, Any] = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
         self._recorder.event(node, type_, reason, message)
@@ -120,7 +120,7 @@ class NodeReporter:
         return f"[{problem}]" if self._health.runtime_problem and self._health.network_problem else problem
 
     async def report_changes(self, node: NodeAgent) -> None:
-        """Tell the API server at once when the runtime or its network come or go."""
+        """Report to the API server at once when the runtime or its network goes up or down."""
         while True:
             await self._health.changed.wait()
             self._health.changed.clear()

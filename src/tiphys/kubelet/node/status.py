@@ -34,7 +34,7 @@ class NodeFacts:
     eviction_storage_percent: int = 10
     images: Sequence[Object] = ()
     not_ready: str = ""
-    """Why the node cannot run pods; empty where it can."""
+    """Why the node cannot run pods; empty if it can."""
     memory_pressure: bool = False
     disk_pressure: bool = False
     pid_pressure: bool = False

@@ -70,22 +70,22 @@ class PodStorage:
 
 
 def filesystem_of(path: Path | str | int) -> Filesystem:
-    found = os.statvfs(path)
-    return Filesystem(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, found.f_files, found.f_ffree)
+    info = os.statvfs(path)
+    return Filesystem(info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize, info.f_files, info.f_ffree)
 
 
 def disk_use(folder: Folder, stopped: Callable[[], bool] = lambda: False) -> DiskUse:
     """The folder and all below it on the same mount. Raises ``OSError``; ECANCELED once it is ``stopped``."""
     blocks, inodes = os.fstat(folder.descriptor).st_blocks, 1
     linked: set[tuple[int, int]] = set()
-    for _, _, found in walk(folder.descriptor):
+    for _, _, info in walk(folder.descriptor):
         if stopped():
             raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
-        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
-            if (found.st_dev, found.st_ino) in linked:
+        if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+            if (info.st_dev, info.st_ino) in linked:
                 continue
-            linked.add((found.st_dev, found.st_ino))
-        blocks += found.st_blocks
+            linked.add((info.st_dev, info.st_ino))
+        blocks += info.st_blocks
         inodes += 1
     return DiskUse(blocks * _BLOCK, inodes)
 

@@ -23,8 +23,8 @@ def is_limited(pod: Pod) -> bool:
 
 
 def _size_limits(pod: Pod) -> list[tuple[str, str]]:
-    found = ((v["name"], (v.get("emptyDir") or {}).get("sizeLimit")) for v in pods.spec_of(pod).get("volumes") or [])
-    return [(name, str(limit)) for name, limit in found if limit is not None and exact(limit) > 0]
+    limits = ((v["name"], (v.get("emptyDir") or {}).get("sizeLimit")) for v in pods.spec_of(pod).get("volumes") or [])
+    return [(name, str(limit)) for name, limit in limits if limit is not None and exact(limit) > 0]
 
 
 def is_ephemeral(volume: Object) -> bool:

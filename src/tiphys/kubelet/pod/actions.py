@@ -34,7 +34,7 @@ class KillReason(Enum):
 
 
 ProbeResult = Callable[[Probe, str], bool | None]
-"""(probe, container id) → passed, failed, or None where there is no result yet."""
+"""(probe, container id) → passed, failed, or None if there is no result yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def sandbox_changed(pod: Pod, status: PodStatus) -> tuple[bool, int, str]:
 def compute_actions(pod: Pod, status: PodStatus, probe: ProbeResult, resources: Wanted | None = None) -> PodActions:
     """What brings ``status`` nearer to ``pod``.
 
-    ``resources`` tells what a container's resources are to be; without it running containers keep what they have.
+    ``resources`` says what a container's resources are to be; without it running containers keep what they have.
     """
     create, attempt, sandbox_id = sandbox_changed(pod, status)
     actions = PodActions(kill_pod=create, create_sandbox=create, sandbox_id=sandbox_id, attempt=attempt)
@@ -202,7 +202,7 @@ def definition_changed(container: ContainerSpec, current: ObservedContainer) -> 
 def _init_containers(pod: Pod, status: PodStatus, probe: ProbeResult, actions: PodActions) -> bool:
     """Decide for the init containers, last to first; gives whether the pod is initialized.
 
-    Going backwards, the last init container that left a trace tells how far initialization has come, even where the
+    Going backwards, the last init container that left a trace shows how far initialization is, even where the
     runtime has removed those before it. Sidecars among them are kept running.
     """
     specs = pods.init_containers(pod)

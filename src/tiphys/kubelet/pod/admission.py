@@ -57,10 +57,10 @@ class Rejection:
 def admit(
     pod: Pod, node: Object, others: Sequence[Pod], *, apparmor: bool, unsafe_sysctls: Sequence[str] = ()
 ) -> Rejection | None:
-    """Why the node cannot take ``pod`` beside ``others``, or None where it can.
+    """Why the node cannot take ``pod`` beside ``others``, or None if it can.
 
     ``unsafe_sysctls`` are allowed beside the safe ones; a name may end in ``*``. Room can be made for a critical pod:
-    that it is short of resources is told only if nothing else is in the way.
+    a shortage of resources is reported only if nothing else is in the way.
     """
     short, critical = _resources(pod, node, others), pods.is_critical(pod)
     return (
@@ -95,9 +95,9 @@ def _operating_system(pod: Pod, node: Object) -> Rejection | None:
 def _resources(pod: Pod, node: Object, others: Sequence[Pod]) -> Rejection | None:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
     limit = value(allocatable.get("pods"))
-    found: list[tuple[str, int, int, int]] = []
+    shortages: list[tuple[str, int, int, int]] = []
     if len(others) + 1 > limit:
-        found.append(("pods", 1, len(others), limit))
+        shortages.append(("pods", 1, len(others), limit))
     used: dict[str, int] = {}
     for other in others:
         for name, amount in whole(pod_requests(other)).items():
@@ -108,8 +108,8 @@ def _resources(pod: Pod, node: Object, others: Sequence[Pod]) -> Rejection | Non
             continue  # resources that no node has are the cluster's own affair
         capacity = milli(allocatable.get(name)) if name == "cpu" else value(allocatable.get(name))
         if used.get(name, 0) + amount > capacity:
-            found.append((name, amount, used.get(name, 0), capacity))
-    return _insufficient(found) if found else None
+            shortages.append((name, amount, used.get(name, 0), capacity))
+    return _insufficient(shortages) if shortages else None
 
 
 def _insufficient(short: Sequence[tuple[str, int, int, int]]) -> Rejection:

@@ -54,18 +54,18 @@ def with_resources(pod: Pod, given: Object) -> Pod:
 
 def summary(pod: Pod, error: str = "") -> str:
     """The resources of a pod as events of a resize show them."""
-    found: Object = {}
+    document: Object = {}
     for field in _FIELDS:
         parts = [
             {"name": container["name"], "resources": container.get("resources") or {}}
             for container in pods.spec_of(pod).get(field) or []
         ]
         if parts:
-            found[field] = parts
-    found["generation"] = pod["metadata"].get("generation") or 0
+            document[field] = parts
+    document["generation"] = pod["metadata"].get("generation") or 0
     if error:
-        found["error"] = error
-    return json.dumps(found, separators=(",", ":"))
+        document["error"] = error
+    return json.dumps(document, separators=(",", ":"))
 
 
 class Allocations:
@@ -117,10 +117,10 @@ class Allocations:
 
     def _read(self, uid: str) -> Object | None:
         try:
-            found = json.loads((self._root / "pods" / uid / _FILE).read_text())
+            record = json.loads((self._root / "pods" / uid / _FILE).read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             log.warning("cannot read what pod %s was given: %s", uid, error)
             return None
-        return found if isinstance(found, dict) and {"pod", "containers"} <= found.keys() else None
+        return record if isinstance(record, dict) and {"pod", "containers"} <= record.keys() else None

@@ -29,8 +29,8 @@ def format_map(values: Mapping[str, str]) -> str:
 def field_value(pod: Pod, path: str, *, pod_ips: Sequence[str] = (), host_ips: Sequence[str] = ()) -> str:
     """The text of ``path``. Raises ``FieldError`` with upstream's message."""
     meta = pod["metadata"]
-    if found := _SUBSCRIPT.match(path):
-        table, key = found.groups()
+    if subscript := _SUBSCRIPT.match(path):
+        table, key = subscript.groups()
         if table not in ("metadata.annotations", "metadata.labels"):
             raise FieldError(f"fieldPath {quote(path)} does not support subscript")
         return str((meta.get(table.removeprefix("metadata.")) or {}).get(key, ""))
@@ -57,10 +57,10 @@ def resource_value(
 ) -> str:
     """A container's request or limit as a whole number of ``divisor``; a limit that is not set is the node's."""
     if name := selector.get("containerName"):
-        found = pods.find_container(pod, name)
-        if found is None:
+        located = pods.find_container(pod, name)
+        if located is None:
             raise FieldError(f"container {name} not found")
-        container = found[1]
+        container = located[1]
     side, _, resource = str(selector["resource"]).partition(".")
     known = resource in ("cpu", "memory", "ephemeral-storage") or resource.startswith("hugepages-")
     if side not in ("limits", "requests") or not known:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 RELIST = 1.0
 RELIST_WITH_EVENTS = 10.0
 _SETTLE = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Waits for the runtime's own record of a container's end, which may come after the event that tells of it."""
+"""Waits for the runtime's own record of a container's end, which may lag its event."""
 
 
 class PodLifecycle:
@@ -58,7 +58,7 @@ class PodLifecycle:
             await self._clock.sleep(RELIST_WITH_EVENTS if self._following else RELIST)
 
     async def relist(self) -> None:
-        """List everything and tell of what has changed. Raises ``RuntimeFailure``."""
+        """List everything and report what has changed. Raises ``RuntimeFailure``."""
         sandboxes, containers = await asyncio.gather(self._runtime.list_sandboxes(), self._runtime.list_containers())
         now: dict[str, dict[str, object]] = {}
         owner: dict[str, str] = {}
@@ -87,7 +87,7 @@ class PodLifecycle:
                 if event.type is EventType.STOPPED:
                     self._runner.spawn(self._ended(event), "runtime event")
         except RuntimeUnsupported:
-            log.info("the runtime tells no events; it is listed every %.0f s", RELIST)
+            log.info("the runtime sends no events; listing it every %.0f s", RELIST)
             await asyncio.Event().wait()
         except RuntimeFailure as error:
             log.warning("the runtime's events ended: %s", error)
@@ -95,7 +95,7 @@ class PodLifecycle:
             self._following = False
 
     async def _ended(self, event: RuntimeEvent) -> None:
-        """A container or sandbox has ended: tell when the runtime shows it."""
+        """A container or sandbox has ended: report it when the runtime shows it."""
         identity = event.container_id
         uid = self._owner.get(identity, "")
         for wait in _SETTLE:

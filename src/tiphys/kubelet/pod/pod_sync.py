@@ -58,7 +58,7 @@ class MirrorPods(Protocol):
 
 
 class PodSync:
-    """Implements ``workers.PodSyncer``. ``network_problem`` tells why pods cannot have a network now, or ``""``."""
+    """Implements ``workers.PodSyncer``. ``network_problem`` says why pods cannot have a network now, or ``""``."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class PodSync:
         return await self._run_containers(pod, observed, volumes, deadline)
 
     async def _prepare(self, pod: Pod) -> dict[str, MountedVolume] | None:
-        """Cgroup, folders and volumes; None where they are not to be had yet, and the events tell why."""
+        """Cgroup, folders and volumes; None if they are not available yet; events say why."""
         uid = pods.uid_of(pod)
         try:
             self._cgroups.ensure(self._settings.cgroup_parent(pod), pod)
@@ -205,7 +205,7 @@ class PodSync:
         return min(times)
 
     def _deadline(self, pod: Pod) -> float | None:
-        """Seconds until activeDeadlineSeconds is over, counted from the pod's start; None where there is no limit."""
+        """Seconds until activeDeadlineSeconds is over, counted from the pod's start; None if there is no limit."""
         limit = pods.spec_of(pod).get("activeDeadlineSeconds")
         if limit is None:
             return None
@@ -264,7 +264,7 @@ class PodSync:
         return None
 
     async def _pull_secrets(self, pod: Pod) -> list[Object]:
-        found = []
+        secrets = []
         for reference in pods.spec_of(pod).get("imagePullSecrets") or []:
             name = reference.get("name", "")
             try:
@@ -273,12 +273,12 @@ class PodSync:
                 log.warning("cannot read the image pull secret %s/%s: %s", pods.namespace_of(pod), name, error)
                 continue
             if secret is not None:
-                found.append(secret)
+                secrets.append(secret)
             else:
                 hint = "attempting to pull the image may not succeed."
                 message = f"Unable to retrieve some image pull secrets ({name}); {hint}"
                 self._events.pod(pod, "Warning", "FailedToRetrieveImagePullSecret", message)
-        return found
+        return secrets
 
     # A pod that is to end.
 

@@ -76,8 +76,8 @@ def find_container(pod: Pod, name: str) -> tuple[ContainerKind, ContainerSpec] |
 
 def field_path(pod: Pod, name: str) -> str:
     """Where a container is in its pod, as events name it: ``spec.containers{web}``."""
-    found = find_container(pod, name)
-    return f"spec.{found[0].value}{{{name}}}" if found else ""
+    located = find_container(pod, name)
+    return f"spec.{located[0].value}{{{name}}}" if located else ""
 
 
 def is_sidecar(container: ContainerSpec) -> bool:

@@ -16,7 +16,7 @@ from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.quantities import milli, value
 
 Wanted = Callable[[Pod, ContainerSpec], dict[str, Any]]
-"""What the runtime is to be told of a container: the shape of ``LinuxContainerResources``."""
+"""The resources of a container as the runtime takes them: the shape of ``LinuxContainerResources``."""
 
 _FIELDS = {"cpu": ("cpu_shares", "cpu_quota"), "memory": ("memory_limit_in_bytes",)}
 
@@ -29,16 +29,16 @@ class Resize:
 
 
 def changed_resources(wanted: Mapping[str, Any], current: ObservedContainer) -> list[str]:
-    """Which of cpu and memory differ. Empty where the runtime does not report what the container has."""
+    """Which of cpu and memory differ. Empty if the runtime does not report what the container has."""
     has = current.resources
     if not has or not any(has.get(field) for fields in _FIELDS.values() for field in fields):
         return []
-    found = []
+    names = []
     for name, fields in _FIELDS.items():
         # A limit that was taken away cannot be lifted from a running container: 0 means "leave it".
         if any(wanted.get(field) and wanted[field] != (has.get(field) or 0) for field in fields):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def needs_restart(container: ContainerSpec, changed: list[str]) -> bool:

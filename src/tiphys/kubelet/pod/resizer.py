@@ -33,7 +33,7 @@ _NONE = ResizeState()
 
 
 class Resizer:
-    """``problem(pod)`` tells why the node cannot give a pod what it asks for, or None."""
+    """``problem(pod)`` says why the node cannot give a pod what it requests, or None."""
 
     def __init__(
         self, allocations: Allocations, problem: Callable[[Pod], ResizeProblem | None], events: PodEvents

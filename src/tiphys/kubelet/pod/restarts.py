@@ -21,8 +21,8 @@ def matching_rule(container: ContainerSpec, exit_code: int) -> dict[str, Any] | 
         codes = rule.get("exitCodes") or {}
         listed = exit_code in (codes.get("values") or [])
         if (codes.get("operator") == "In" and listed) or (codes.get("operator") == "NotIn" and not listed):
-            found: dict[str, Any] = rule
-            return found
+            matching: dict[str, Any] = rule
+            return matching
     return None
 
 

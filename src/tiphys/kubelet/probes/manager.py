@@ -1,4 +1,4 @@
-"""One worker for each probe of each container: waits, probes, counts, and tells when a result changes.
+"""One worker for each probe of each container: waits, probes, counts, and reports when a result changes.
 
 The count to the threshold is a small pure class (``Threshold``). Results are kept by the id of the container that was
 probed, so a new run of a container starts without any. Source:
@@ -231,7 +231,7 @@ class _Worker:
         return True
 
     def _note_container(self, status: Object, running: Object | None) -> None:
-        """Start anew for a new run of the container."""
+        """Start over for a new run of the container."""
         runtime_id = container_id(status)
         if runtime_id == self.runtime_id:
             return
@@ -253,26 +253,26 @@ class _Worker:
         return ended is None or restarts_after_exit(self.pod, self._container, int(ended.get("exitCode") or 0))
 
     async def _probe(self, of_pod: Object) -> bool | None:
-        """Whether the container passed; None where the probe could not be carried out."""
+        """Whether the container passed; None if the probe could not be carried out."""
         title, name, manager = _TITLES[self.probe], self._container["name"], self._manager
         problem = ""
         for _ in range(_RETRIES):
             try:
-                found = await manager._prober.run(
+                probed = await manager._prober.run(
                     self._spec, self._container, self.runtime_id, of_pod.get("podIP") or ""
                 )
             except ProbeError as error:
                 problem = str(error)
                 continue
-            if found.outcome is Outcome.WARNING:
+            if probed.outcome is Outcome.WARNING:
                 manager._events.container(
-                    self.pod, name, "Warning", "ProbeWarning", f"{title} probe warning: {found.output}"
+                    self.pod, name, "Warning", "ProbeWarning", f"{title} probe warning: {probed.output}"
                 )
-            if found.outcome is Outcome.FAILURE:
+            if probed.outcome is Outcome.FAILURE:
                 manager._events.container(
-                    self.pod, name, "Warning", "Unhealthy", f"{title} probe failed: {found.output}"
+                    self.pod, name, "Warning", "Unhealthy", f"{title} probe failed: {probed.output}"
                 )
-            passed = found.outcome in (Outcome.SUCCESS, Outcome.WARNING)
+            passed = probed.outcome in (Outcome.SUCCESS, Outcome.WARNING)
             self._count("successful" if passed else "failed")
             return passed
         self._count("unknown")

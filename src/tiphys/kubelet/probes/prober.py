@@ -1,4 +1,4 @@
-"""Runs one probe once: exec, HTTP, TCP or gRPC. Says whether it passed, and what to tell the user."""
+"""Runs one probe once: exec, HTTP, TCP or gRPC. Says whether it passed, and what to report to the user."""
 
 from __future__ import annotations
 

@@ -53,13 +53,13 @@ def resolve_port(port: int | str, container: ContainerSpec) -> int:
 
 def headers_for(action: dict[str, Any], agent: str) -> list[tuple[str, str]]:
     """The headers that an action asks for, and the two that it gets where it does not name them."""
-    found = [(header["name"], header.get("value", "")) for header in action.get("httpHeaders") or []]
-    names = {name.lower() for name, _ in found}
+    headers = [(header["name"], header.get("value", "")) for header in action.get("httpHeaders") or []]
+    names = {name.lower() for name, _ in headers}
     if "user-agent" not in names:
-        found.append(("User-Agent", agent))
+        headers.append(("User-Agent", agent))
     if "accept" not in names:
-        found.append(("Accept", "*/*"))
-    return [(name, value) for name, value in found if not (name.lower() in ("accept", "user-agent") and not value)]
+        headers.append(("Accept", "*/*"))
+    return [(name, value) for name, value in headers if not (name.lower() in ("accept", "user-agent") and not value)]
 
 
 async def get(

@@ -45,7 +45,7 @@ def _schema() -> Schema:
 
 
 async def containerd_events(channel: grpc.aio.Channel) -> AsyncIterator[RuntimeEvent]:
-    """The ends of containers, as containerd tells them. Raises ``grpc.aio.AioRpcError``."""
+    """The ends of containers, as containerd reports them. Raises ``grpc.aio.AioRpcError``."""
     subscribe = _schema().methods("Events")["Subscribe"]
     task_event = _schema().message("TaskEvent")
     call = channel.unary_stream(

@@ -112,12 +112,12 @@ class CRIClient:
         await self._call("RemovePodSandbox", pod_sandbox_id=sandbox_id)
 
     async def sandbox_status(self, sandbox_id: str) -> service.Sandbox:
-        found = (await self._call("PodSandboxStatus", pod_sandbox_id=sandbox_id)).status
-        ips = (found.network.ip, *(extra.ip for extra in found.network.additional_ips)) if found.network.ip else ()
+        status = (await self._call("PodSandboxStatus", pod_sandbox_id=sandbox_id)).status
+        ips = (status.network.ip, *(extra.ip for extra in status.network.additional_ips)) if status.network.ip else ()
         return service.Sandbox(
-            **_sandbox_fields(found),
+            **_sandbox_fields(status),
             ips=ips,
-            host_network=found.linux.namespaces.options.network == _NODE_NAMESPACE,
+            host_network=status.linux.namespaces.options.network == _NODE_NAMESPACE,
         )
 
     async def list_sandboxes(self, pod_uid: str = "") -> list[service.Sandbox]:
@@ -237,68 +237,68 @@ def _by_pod(pod_uid: str) -> dict[str, Any]:
     return {"label_selector": {POD_UID_LABEL: pod_uid}} if pod_uid else {}
 
 
-def _sandbox_fields(found: Any) -> dict[str, Any]:
-    meta = found.metadata
+def _sandbox_fields(sandbox: Any) -> dict[str, Any]:
+    meta = sandbox.metadata
     return {
-        "id": found.id,
+        "id": sandbox.id,
         "name": meta.name,
         "namespace": meta.namespace,
         "uid": meta.uid,
         "attempt": meta.attempt,
-        "ready": found.state == 0,
-        "created_at": found.created_at * _NS,
-        "labels": dict(found.labels),
-        "annotations": dict(found.annotations),
-        "runtime_handler": found.runtime_handler,
+        "ready": sandbox.state == 0,
+        "created_at": sandbox.created_at * _NS,
+        "labels": dict(sandbox.labels),
+        "annotations": dict(sandbox.annotations),
+        "runtime_handler": sandbox.runtime_handler,
     }
 
 
-def _container(found: Any) -> service.Container:
+def _container(container: Any) -> service.Container:
     return service.Container(
-        id=found.id,
-        sandbox_id=found.pod_sandbox_id,
-        name=found.metadata.name,
-        attempt=found.metadata.attempt,
-        state=_STATES.get(found.state, ContainerState.UNKNOWN),
-        created_at=found.created_at * _NS,
-        image=found.image.image,
-        image_ref=found.image_ref,
-        labels=dict(found.labels),
-        annotations=dict(found.annotations),
+        id=container.id,
+        sandbox_id=container.pod_sandbox_id,
+        name=container.metadata.name,
+        attempt=container.metadata.attempt,
+        state=_STATES.get(container.state, ContainerState.UNKNOWN),
+        created_at=container.created_at * _NS,
+        image=container.image.image,
+        image_ref=container.image_ref,
+        labels=dict(container.labels),
+        annotations=dict(container.annotations),
     )
 
 
-def _container_status(found: Any, pid: int) -> service.ContainerStatus:
-    user = found.user.linux if found.HasField("user") and found.user.HasField("linux") else None
+def _container_status(status: Any, pid: int) -> service.ContainerStatus:
+    user = status.user.linux if status.HasField("user") and status.user.HasField("linux") else None
     return service.ContainerStatus(
-        id=found.id,
-        name=found.metadata.name,
-        attempt=found.metadata.attempt,
-        state=_STATES.get(found.state, ContainerState.UNKNOWN),
-        created_at=found.created_at * _NS,
-        started_at=max(found.started_at, 0) * _NS,
-        finished_at=max(found.finished_at, 0) * _NS,
-        exit_code=found.exit_code,
-        image=found.image.image,
-        image_ref=found.image_ref,
-        image_id=found.image_id,
-        reason=found.reason,
-        message=found.message,
-        labels=dict(found.labels),
-        annotations=dict(found.annotations),
-        mounts=tuple(service.MountStatus(m.container_path, m.host_path, m.readonly) for m in found.mounts),
-        log_path=found.log_path,
+        id=status.id,
+        name=status.metadata.name,
+        attempt=status.metadata.attempt,
+        state=_STATES.get(status.state, ContainerState.UNKNOWN),
+        created_at=status.created_at * _NS,
+        started_at=max(status.started_at, 0) * _NS,
+        finished_at=max(status.finished_at, 0) * _NS,
+        exit_code=status.exit_code,
+        image=status.image.image,
+        image_ref=status.image_ref,
+        image_id=status.image_id,
+        reason=status.reason,
+        message=status.message,
+        labels=dict(status.labels),
+        annotations=dict(status.annotations),
+        mounts=tuple(service.MountStatus(m.container_path, m.host_path, m.readonly) for m in status.mounts),
+        log_path=status.log_path,
         user=(user.uid, user.gid, tuple(user.supplemental_groups)) if user else None,
-        stop_signal=found.stop_signal,
-        resources=_resources(found),
+        stop_signal=status.stop_signal,
+        resources=_resources(status),
         pid=pid,
     )
 
 
-def _resources(found: Any) -> service.Resources | None:
-    if not (found.HasField("resources") and found.resources.HasField("linux")):
+def _resources(status: Any) -> service.Resources | None:
+    if not (status.HasField("resources") and status.resources.HasField("linux")):
         return None
-    linux = found.resources.linux
+    linux = status.resources.linux
     names = ("cpu_period", "cpu_quota", "cpu_shares", "memory_limit_in_bytes", "oom_score_adj")
     return {name: getattr(linux, name) for name in names}
 
@@ -309,11 +309,11 @@ def _pid(info: str) -> int:
     return int(json.loads(info).get("pid", 0)) if info else 0
 
 
-def _container_stats(found: Any) -> service.ContainerStats:
-    cpu, memory, layer = found.cpu, found.memory, found.writable_layer
+def _container_stats(stats: Any) -> service.ContainerStats:
+    cpu, memory, layer = stats.cpu, stats.memory, stats.writable_layer
     return service.ContainerStats(
-        id=found.attributes.id,
-        name=found.attributes.metadata.name,
+        id=stats.attributes.id,
+        name=stats.attributes.metadata.name,
         timestamp=max(cpu.timestamp, memory.timestamp) * _NS,
         cpu_ns=cpu.usage_core_nano_seconds.value,
         cpu_nano_cores=cpu.usage_nano_cores.value,
@@ -324,39 +324,39 @@ def _container_stats(found: Any) -> service.ContainerStats:
         major_page_faults=memory.major_page_faults.value,
         filesystem_used=layer.used_bytes.value,
         filesystem_inodes=layer.inodes_used.value,
-        labels=dict(found.attributes.labels),
-        swap_usage=found.swap.swap_usage_bytes.value,
-        swap_available=found.swap.swap_available_bytes.value,
+        labels=dict(stats.attributes.labels),
+        swap_usage=stats.swap.swap_usage_bytes.value,
+        swap_available=stats.swap.swap_available_bytes.value,
     )
 
 
-def _sandbox_stats(found: Any) -> service.SandboxStats:
-    network = found.linux.network
+def _sandbox_stats(stats: Any) -> service.SandboxStats:
+    network = stats.linux.network
     return service.SandboxStats(
-        id=found.attributes.id,
+        id=stats.attributes.id,
         interfaces=tuple(_interface(one) for one in (network.default_interface, *network.interfaces)),
-        processes=found.linux.process.process_count.value,
-        labels=dict(found.attributes.labels),
+        processes=stats.linux.process.process_count.value,
+        labels=dict(stats.attributes.labels),
     )
 
 
-def _interface(found: Any) -> service.InterfaceStats:
+def _interface(interface: Any) -> service.InterfaceStats:
     return service.InterfaceStats(
-        name=found.name or "eth0",
-        rx_bytes=found.rx_bytes.value,
-        rx_errors=found.rx_errors.value,
-        tx_bytes=found.tx_bytes.value,
-        tx_errors=found.tx_errors.value,
+        name=interface.name or "eth0",
+        rx_bytes=interface.rx_bytes.value,
+        rx_errors=interface.rx_errors.value,
+        tx_bytes=interface.tx_bytes.value,
+        tx_errors=interface.tx_errors.value,
     )
 
 
-def _image(found: Any) -> service.Image:
+def _image(image: Any) -> service.Image:
     return service.Image(
-        id=found.id,
-        tags=tuple(found.repo_tags),
-        digests=tuple(found.repo_digests),
-        size=found.size,
-        uid=found.uid.value if found.HasField("uid") else None,
-        username=found.username,
-        pinned=found.pinned,
+        id=image.id,
+        tags=tuple(image.repo_tags),
+        digests=tuple(image.repo_digests),
+        size=image.size,
+        uid=image.uid.value if image.HasField("uid") else None,
+        username=image.username,
+        pinned=image.pinned,
     )

@@ -152,7 +152,7 @@ class ContainerStatus:
     mounts: tuple[MountStatus, ...] = ()
     log_path: str = ""
     user: tuple[int, int, tuple[int, ...]] | None = None
-    """User id, group id and further groups of the first process, where the runtime tells."""
+    """User id, group id and further groups of the first process, if the runtime reports them."""
     stop_signal: int = 0
     resources: Resources | None = None
     pid: int = 0
@@ -301,7 +301,7 @@ class RuntimeService(Protocol):
     async def list_sandbox_stats(self) -> list[SandboxStats]: ...
 
     def events(self) -> AsyncIterator[RuntimeEvent]:
-        """Changes as they happen, for ever. Raises ``RuntimeUnsupported`` where the runtime tells nothing."""
+        """Changes as they happen, for ever. Raises ``RuntimeUnsupported`` if the runtime sends no events."""
         ...
 
     async def close(self) -> None: ...
@@ -313,7 +313,7 @@ class ImageService(Protocol):
     async def list_images(self) -> list[Image]: ...
 
     async def image_status(self, image: str) -> Image | None:
-        """The image, or None where it is not on the node."""
+        """The image, or None if it is not on the node."""
         ...
 
     async def pull_image(

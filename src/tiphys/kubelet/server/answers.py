@@ -1,4 +1,4 @@
-"""Answers of the kubelet's API: plain text for errors, JSON for objects, as the original gives them."""
+"""Answers of the kubelet's API: plain text for errors, JSON for objects, as upstream gives them."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Authenticator:
         self._known: Expiring[str, User | None] = Expiring(_REMEMBERED)
 
     async def user(self, request: Request) -> User | None:
-        """The caller, or None where nobody knows them. Raises ``ApiError`` and ``ConnectionError``."""
+        """The caller, or None if nobody knows them. Raises ``ApiError`` and ``ConnectionError``."""
         if request.peer.identity is not None:
             return User(request.peer.identity[0], request.peer.identity[1])
         if request.peer.certificate is not None and (user := user_of_certificate(request.peer.certificate)) is not None:
@@ -74,8 +74,8 @@ class Authenticator:
         status = (await self._client.create(TOKEN_REVIEWS, asked)).get("status") or {}
         user = None
         if status.get("authenticated"):
-            found = status.get("user") or {}
-            user = User(found.get("username", ""), tuple(found.get("groups") or ()), found.get("uid", ""))
+            reported = status.get("user") or {}
+            user = User(reported.get("username", ""), tuple(reported.get("groups") or ()), reported.get("uid", ""))
         self._known.put(key, user, self._clock.monotonic() + _TOKEN_FOR)
         return user
 
@@ -86,9 +86,9 @@ def subresources(path: str) -> list[str]:
     def under(prefix: str) -> bool:
         return path == prefix or path.startswith(f"{prefix}/")
 
-    found = [name for prefix, name in _FINE.items() if under(prefix)]
+    names = [name for prefix, name in _FINE.items() if under(prefix)]
     own = next((name for prefix, name in _OWN.items() if under(prefix)), "proxy")
-    return [*found, own]
+    return [*names, own]
 
 
 class Authorizer:

@@ -40,12 +40,12 @@ def options_of(query: Mapping[str, Sequence[str]], now: float) -> tuple[LogOptio
         if not one(name):
             return None
         try:
-            found = int(one(name))
+            amount = int(one(name))
         except ValueError:
             raise LogRequestError('{"message": "Unable to decode query."}') from None
-        if found < least:
+        if amount < least:
             raise LogRequestError('{"message": "Invalid request."}')
-        return found
+        return amount
 
     def flag(name: str) -> bool:
         return one(name).lower() in ("true", "1", "t")
@@ -65,7 +65,7 @@ def options_of(query: Mapping[str, Sequence[str]], now: float) -> tuple[LogOptio
 def choose_run(status: Object, pod: Pod, name: str, previous: bool) -> str:
     """The id of the run whose log is wanted. Raises ``LogRequestError`` with upstream's message."""
     who = f"container {quote(name)} in pod {quote(pods.name_of(pod))}"
-    found = next(
+    run = next(
         (
             container
             for field in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
@@ -74,16 +74,16 @@ def choose_run(status: Object, pod: Pod, name: str, previous: bool) -> str:
         ),
         None,
     )
-    if found is None:
+    if run is None:
         raise LogRequestError(f"{who} is not available")
-    state = found.get("state") or {}
-    last = (found.get("lastState") or {}).get("terminated") or {}
+    state = run.get("state") or {}
+    last = (run.get("lastState") or {}).get("terminated") or {}
     if previous:
         if not last.get("containerID"):
             raise LogRequestError(f"previous terminated {who} not found")
         return _bare(last["containerID"])
     if "running" in state:
-        return _bare(found["containerID"])
+        return _bare(run["containerID"])
     ended = state.get("terminated") or {}
     if "terminated" in state or last:
         identity = ended.get("containerID") or last.get("containerID")

@@ -67,10 +67,10 @@ class KubeletServer:
             return refused
         known = False
         for methods, pattern, route in self._routes:
-            if found := pattern.fullmatch(request.path):
+            if match := pattern.fullmatch(request.path):
                 known = True
                 if request.method in methods:
-                    return await route(request, {k: unquote(v) for k, v in found.groupdict("").items()})
+                    return await route(request, {k: unquote(v) for k, v in match.groupdict("").items()})
         return answers.text(405, "405: Method Not Allowed") if known else answers.text(404, "404 page not found")
 
     async def _check(self, request: Request) -> Response | None:
@@ -144,7 +144,7 @@ class KubeletServer:
         return await self._logs.answer(pod, path["container"], request.parameters())
 
     def _container_id(self, path: dict[str, str]) -> str | Response:
-        """The id of a running container, or the answer that says why there is none."""
+        """The id of a running container, or the answer that says why none runs."""
         pod = self._find(path["namespace"], path["pod"])
         if pod is None or (path["uid"] and not hmac.compare_digest(path["uid"], pods.uid_of(pod))):
             return answers.plain(404, "pod does not exist")
@@ -156,27 +156,29 @@ class KubeletServer:
         return answers.plain(500, f'container not found ("{path["container"]}")')
 
     async def _exec(self, request: Request, path: dict[str, str]) -> Response:
-        found = self._container_id(path)
-        return found if isinstance(found, Response) else await self._streaming.execute(request, found)
+        container_id = self._container_id(path)
+        return (
+            container_id if isinstance(container_id, Response) else await self._streaming.execute(request, container_id)
+        )
 
     async def _run(self, request: Request, path: dict[str, str]) -> Response:
-        found = self._container_id(path)
-        if isinstance(found, Response):
-            return found
+        container_id = self._container_id(path)
+        if isinstance(container_id, Response):
+            return container_id
         command = " ".join(request.parameters().get("cmd") or []).split(" ")
         try:
-            done = await self._kubelet.runtime.exec_sync(found, command)
+            done = await self._kubelet.runtime.exec_sync(container_id, command)
         except RuntimeFailure as error:
             return answers.plain(500, error.raw)
         return Response(200, {"Content-Type": "text/plain; charset=utf-8"}, done.stdout + done.stderr)
 
     async def _attach(self, request: Request, path: dict[str, str]) -> Response:
-        found = self._container_id(path)
-        if isinstance(found, Response):
-            return found
+        container_id = self._container_id(path)
+        if isinstance(container_id, Response):
+            return container_id
         pod = self._find(path["namespace"], path["pod"])
         spec = pods.find_container(pod, path["container"]) if pod is not None else None
-        return await self._streaming.attach(request, found, bool(spec and spec[1].get("tty")))
+        return await self._streaming.attach(request, container_id, bool(spec and spec[1].get("tty")))
 
     async def _port_forward(self, request: Request, path: dict[str, str]) -> Response:
         pod = self._find(path["namespace"], path["pod"])

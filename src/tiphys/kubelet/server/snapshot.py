@@ -183,11 +183,11 @@ class SnapshotTaker:
         self, sandbox: Sandbox, containers: Sequence[Container], stats: Mapping[str, ContainerStats]
     ) -> Iterable[RunningContainer]:
         for container in containers:
-            found = stats.get(container.id)
-            if container.sandbox_id != sandbox.id or container.state is not ContainerState.RUNNING or found is None:
+            used = stats.get(container.id)
+            if container.sandbox_id != sandbox.id or container.state is not ContainerState.RUNNING or used is None:
                 continue
-            rate = found.cpu_nano_cores or self._rates.rate(found.id, found.timestamp, found.cpu_ns)
-            yield RunningContainer(container, found, rate)
+            rate = used.cpu_nano_cores or self._rates.rate(used.id, used.timestamp, used.cpu_ns)
+            yield RunningContainer(container, used, rate)
 
     def _system(self, machine: Machine, now: float) -> Iterable[SystemContainer]:
         """The kubelet's own process, the runtime's, and all pods together."""
@@ -195,8 +195,8 @@ class SnapshotTaker:
         if self._runtime_socket:
             processes["runtime"] = pid_behind(self._runtime_socket) or 0
         for name, pid in processes.items():
-            if pid and (found := process_use(pid)) is not None:
-                started, use = found
+            if pid and (measured := process_use(pid)) is not None:
+                started, use = measured
                 yield self._system_container(name, machine.booted_at + started, use, now)
         if (use_of_pods := cgroup_use(self._pods_cgroup)) is not None:
             yield self._system_container("pods", machine.booted_at, use_of_pods, now)

@@ -26,7 +26,7 @@ def _node(snapshot: Snapshot) -> Object:
     disk, image = snapshot.disk, snapshot.image_disk
     layers = sum(c.stats.filesystem_used for pod in snapshot.pods for c in pod.containers)
     inodes = sum(c.stats.filesystem_inodes for pod in snapshot.pods for c in pod.containers)
-    found: Object = {
+    node: Object = {
         "nodeName": snapshot.node_name,
         "systemContainers": [_system(container, machine, now) for container in snapshot.system],
         "startTime": timestamp(machine.booted_at),
@@ -42,12 +42,12 @@ def _node(snapshot: Snapshot) -> Object:
         "swap": _swap(now, machine.use.swap, machine.swap_total - machine.use.swap),
     }
     for resource, (some, full) in machine.pressure.items():
-        found.setdefault(resource, {"time": now})["psi"] = {"full": _pressure(full), "some": _pressure(some)}
-    return found
+        node.setdefault(resource, {"time": now})["psi"] = {"full": _pressure(full), "some": _pressure(some)}
+    return node
 
 
-def _pressure(found: Pressure) -> Object:
-    return {"total": found.total, "avg10": found.avg10, "avg60": found.avg60, "avg300": found.avg300}
+def _pressure(pressure: Pressure) -> Object:
+    return {"total": pressure.total, "avg10": pressure.avg10, "avg60": pressure.avg60, "avg300": pressure.avg300}
 
 
 def _system(container: SystemContainer, machine: Machine, now: str) -> Object:
@@ -92,13 +92,13 @@ def _disk(time: str, filesystem: Filesystem, use: DiskUse) -> Object:
     }
 
 
-def _interface(found: InterfaceStats) -> Object:
+def _interface(interface: InterfaceStats) -> Object:
     return {
-        "name": found.name,
-        "rxBytes": found.rx_bytes,
-        "rxErrors": found.rx_errors,
-        "txBytes": found.tx_bytes,
-        "txErrors": found.tx_errors,
+        "name": interface.name,
+        "rxBytes": interface.rx_bytes,
+        "rxErrors": interface.rx_errors,
+        "txBytes": interface.tx_bytes,
+        "txErrors": interface.tx_errors,
     }
 
 
@@ -116,7 +116,7 @@ def _network(time: str, interfaces: Sequence[InterfaceStats]) -> Object:
 def _pod(running: RunningPod, snapshot: Snapshot) -> Object:
     now = timestamp(snapshot.now)
     containers, sandbox = running.containers, running.sandbox
-    found: Object = {
+    stats: Object = {
         "podRef": {"name": sandbox.name, "namespace": sandbox.namespace, "uid": sandbox.uid},
         "startTime": timestamp(sandbox.created_at),
         "containers": [_container(container, running, snapshot) for container in containers],
@@ -132,11 +132,11 @@ def _pod(running: RunningPod, snapshot: Snapshot) -> Object:
         ),
     }
     if not sandbox.host_network:
-        found["network"] = _network(now, running.stats.interfaces)
+        stats["network"] = _network(now, running.stats.interfaces)
     if running.pod is not None:
         layers = {c.name: DiskUse(c.stats.filesystem_used, c.stats.filesystem_inodes) for c in containers}
-        found["ephemeral-storage"] = _disk(now, snapshot.disk, ephemeral_use(running.pod, running.storage, layers))
-    return found
+        stats["ephemeral-storage"] = _disk(now, snapshot.disk, ephemeral_use(running.pod, running.storage, layers))
+    return stats
 
 
 def _together(stats: Iterable[ContainerStats]) -> Use:
@@ -151,14 +151,14 @@ def _together(stats: Iterable[ContainerStats]) -> Use:
     )
 
 
-def _use(found: ContainerStats) -> Use:
+def _use(stats: ContainerStats) -> Use:
     return Use(
-        cpu_ns=found.cpu_ns,
-        memory_usage=found.memory_usage,
-        working_set=found.memory_working_set,
-        rss=found.memory_rss,
-        page_faults=found.page_faults,
-        major_page_faults=found.major_page_faults,
+        cpu_ns=stats.cpu_ns,
+        memory_usage=stats.memory_usage,
+        working_set=stats.memory_working_set,
+        rss=stats.memory_rss,
+        page_faults=stats.page_faults,
+        major_page_faults=stats.major_page_faults,
     )
 
 

@@ -35,16 +35,16 @@ class ManifestError(ValueError):
 def read_manifest(text: str, file: str, node_name: str, now: str) -> Pod:
     """A static pod from a manifest. Its uid is made from its contents: another manifest is another pod."""
     try:
-        found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        manifest = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ManifestError(f"{file} is not YAML: {error}") from error
-    if not isinstance(found, dict) or found.get("kind") != "Pod" or not isinstance(found.get("spec"), dict):
+    if not isinstance(manifest, dict) or manifest.get("kind") != "Pod" or not isinstance(manifest.get("spec"), dict):
         raise ManifestError(f"{file} does not hold a Pod")
-    meta: Object = found.setdefault("metadata", {})
+    meta: Object = manifest.setdefault("metadata", {})
     if not meta.get("name"):
         raise ManifestError(f"{file}: the pod has no name")
     digest = hashlib.md5(
-        json.dumps(found, sort_keys=True).encode() + f"host:{node_name}file:{file}".encode(), usedforsecurity=False
+        json.dumps(manifest, sort_keys=True).encode() + f"host:{node_name}file:{file}".encode(), usedforsecurity=False
     ).hexdigest()
     meta["uid"] = meta.get("uid") or digest
     meta["name"] = f"{meta['name']}-{node_name.lower()}"
@@ -52,10 +52,10 @@ def read_manifest(text: str, file: str, node_name: str, now: str) -> Pod:
     meta["creationTimestamp"] = None
     annotations = meta["annotations"] = dict(meta.get("annotations") or {})
     annotations |= {CONFIG_SOURCE: "file", CONFIG_SEEN: now, CONFIG_HASH: meta["uid"]}
-    _default_spec(found["spec"], node_name)
-    found["apiVersion"] = "v1"
-    found["status"] = {"phase": "Pending"}
-    return found
+    _default_spec(manifest["spec"], node_name)
+    manifest["apiVersion"] = "v1"
+    manifest["status"] = {"phase": "Pending"}
+    return manifest
 
 
 def _default_spec(spec: Object, node_name: str) -> None:
@@ -108,7 +108,7 @@ class StaticPods:
 
     def look(self) -> None:
         """Read the folder once."""
-        found: dict[str, tuple[str, Pod]] = {}
+        manifests: dict[str, tuple[str, Pod]] = {}
         for path in sorted(self._folder.iterdir()):
             if path.name.startswith(".") or not path.is_file():
                 continue
@@ -116,16 +116,16 @@ class StaticPods:
                 text = path.read_text()
                 known = self._seen.get(path.name)
                 if known is not None and known[0] == text:
-                    found[path.name] = known
+                    manifests[path.name] = known
                     continue
                 pod = read_manifest(text, str(path), self._node_name, timestamp(self._clock.now()))
-                found[path.name] = (text, pod)
+                manifests[path.name] = (text, pod)
             except (OSError, ManifestError, UnicodeDecodeError) as error:
                 log.error("static pod: %s", error)
-        if self._first or found != self._seen:
+        if self._first or manifests != self._seen:
             self._first = False
-            self._seen = found
-            self._changed([pod for _, pod in found.values()])
+            self._seen = manifests
+            self._changed([pod for _, pod in manifests.values()])
 
 
 class MirrorPodClient:

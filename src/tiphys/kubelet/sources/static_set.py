@@ -43,9 +43,9 @@ class StaticSet:
     def find(self, namespace: str, name: str) -> Pod | None:
         return next((pod for pod in self.by_uid.values() if pods.key_of(pod) == f"{namespace}/{name}"), None)
 
-    def changed(self, found: list[Pod]) -> None:
+    def changed(self, listed: list[Pod]) -> None:
         """The folder holds these pods now."""
-        now = {pods.uid_of(pod): pod for pod in self._without_doubles(found)}
+        now = {pods.uid_of(pod): pod for pod in self._without_doubles(listed)}
         before, self.by_uid = self.by_uid, now
         for uid, pod in before.items():
             if uid not in now:
@@ -56,10 +56,10 @@ class StaticSet:
         for pod in now.values():
             self._workers.update(pod)
 
-    def _without_doubles(self, found: list[Pod]) -> list[Pod]:
+    def _without_doubles(self, listed: list[Pod]) -> list[Pod]:
         """The first of several static pods with one name counts."""
         by_name: dict[str, Pod] = {}
-        for pod in found:
+        for pod in listed:
             if by_name.setdefault(pods.key_of(pod), pod) is not pod:
                 text = f"Error validating pod {pods.describe(pod)} from file due to duplicate pod name"
                 message = f'{text} "{pods.name_of(pod)}", ignoring'

@@ -63,11 +63,11 @@ def generate_status(pod: Pod, observed: PodStatus, context: StatusContext) -> Ob
     if generation := pod["metadata"].get("generation"):
         status["observedGeneration"] = generation
     for kind, name in _STATUSES.items():
-        found = container_statuses(
+        statuses = container_statuses(
             pod, kind, observed, before.get(name) or [], context.reasons, context.runtime_name, context.resized
         )
-        if found:
-            status[name] = found
+        if statuses:
+            status[name] = statuses
     fill_readiness(pod, status, context.probe, context.was_ready)
     _shorten_messages(pod, status)
     main = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
@@ -100,34 +100,34 @@ def _shorten_messages(pod: Pod, status: Object) -> None:
 
 def _disrupted(pod: Pod, before: Object, context: StatusContext) -> Object:
     assert context.ending is not None
-    found: Object = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
-    found["message"] = context.ending.disrupted
+    condition: Object = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+    condition["message"] = context.ending.disrupted
     if generation := pod["metadata"].get("generation"):
-        found["observedGeneration"] = generation
-    return stamp([found], before.get("conditions") or [], context.now)[0]
+        condition["observedGeneration"] = generation
+    return stamp([condition], before.get("conditions") or [], context.now)[0]
 
 
 def _resize_conditions(pod: Pod, context: StatusContext) -> list[Object]:
     if context.terminal:
         return []
-    found: list[Object] = []
+    conditions: list[Object] = []
     generation = pod["metadata"].get("generation")
     if (problem := context.resize.problem) is not None:
         pending = {"type": "PodResizePending", "status": "True", "reason": problem.reason, "message": problem.message}
-        found.append(pending | ({"observedGeneration": generation} if generation else {}))
+        conditions.append(pending | ({"observedGeneration": generation} if generation else {}))
     if context.resize.in_progress:
         running = {"type": "PodResizeInProgress", "status": "True"}
         if context.resize.error:
             running |= {"reason": "Error", "message": context.resize.error}
         began = context.resize.generation
-        found.append(running | ({"observedGeneration": began} if began else {}))
-    return found
+        conditions.append(running | ({"observedGeneration": began} if began else {}))
+    return conditions
 
 
 def _set_phase(
     pod: Pod, observed: PodStatus, status: Object, statuses: Sequence[Object], context: StatusContext
 ) -> None:
-    """The phase; a terminal phase, once known or told, is never left again."""
+    """The phase; a terminal phase, once known or reported, is never left again."""
     phase = pod_phase(pod, statuses, terminal=context.terminal, was_initialized=_was_initialized(pod, observed))
     known = (pods.phase_of(pod), str(context.before.get("phase") or ""))
     if phase not in _TERMINAL or known[0] in _TERMINAL:

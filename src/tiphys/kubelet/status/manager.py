@@ -189,7 +189,7 @@ def _initialized(pod: Pod, status: Object) -> bool:
 
 
 def status_patch(shown: Pod, status: Object, *, could_run: bool) -> Object | None:
-    """The strategic merge patch from the status that the API shows to ``status``; None where they agree.
+    """The strategic merge patch from the status that the API shows to ``status``; None if they agree.
 
     A pod whose containers may still be running is not reported as Succeeded or Failed: others would take its place.
     """
@@ -218,13 +218,13 @@ def status_patch(shown: Pod, status: Object, *, could_run: bool) -> Object | Non
 
 
 def _merge_conditions(before: Sequence[Object], own: Sequence[Object], terminal: bool) -> list[Object]:
-    found = [c for c in before if c["type"] not in OWNED]
+    conditions = [c for c in before if c["type"] not in OWNED]
     for condition in own:
         if condition["type"] in OWNED:
-            found.append(condition)
+            conditions.append(condition)
         elif condition["type"] == _SHARED and terminal:
-            found = [c for c in found if c["type"] != _SHARED] + [condition]
-    return found
+            conditions = [c for c in conditions if c["type"] != _SHARED] + [condition]
+    return conditions
 
 
 def _condition_changes(before: Sequence[Object], wanted: Sequence[Object]) -> Object:

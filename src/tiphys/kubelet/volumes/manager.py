@@ -1,6 +1,6 @@
 """Mounts a pod's volumes, keeps them up to date, and takes them away.
 
-``<root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>`` is where a volume lives, as with the original. Secrets and
+``<root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>`` is where a volume lives, as upstream does. Secrets and
 tokens are written to memory (tmpfs), never to disk.
 """
 
@@ -188,8 +188,8 @@ class VolumeManager:
         self, pod_uid: str, resource: ResourcePath, namespace: str, names: frozenset[str]
     ) -> dict[str, Object]:
         ordered = sorted(names)
-        found = await asyncio.gather(*(self._objects.get(pod_uid, resource, namespace, name) for name in ordered))
-        return {name: obj for name, obj in zip(ordered, found, strict=True) if obj is not None}
+        objects = await asyncio.gather(*(self._objects.get(pod_uid, resource, namespace, name) for name in ordered))
+        return {name: obj for name, obj in zip(ordered, objects, strict=True) if obj is not None}
 
     async def _mount_empty_dir(self, pod: Pod, name: str, empty: Object) -> MountedVolume:
         folder = self._folder(pod, "empty-dir", name)
@@ -238,7 +238,7 @@ class VolumeManager:
             await self._give(pod, folder, group)
 
     async def _give(self, pod: Pod, folder: Path, group: int) -> None:
-        """Off the loop, as a volume may hold any number of files; one that takes long is told of."""
+        """Off the loop, as a volume may hold any number of files; a slow one is logged."""
         work = asyncio.ensure_future(asyncio.to_thread(give_to_group, folder, group))
         late = asyncio.ensure_future(self._clock.sleep(_PATIENCE))
         try:
@@ -251,7 +251,7 @@ class VolumeManager:
             await asyncio.gather(late, return_exceptions=True)
 
     async def unmount(self, pod_uid: str) -> None:
-        """Take away the pod's volumes and its folder. Raises ``OSError`` where something is still in use.
+        """Take away the pod's volumes and its folder. Raises ``OSError`` if something is still in use.
 
         A pod may have left any number of files, so this is done off the loop.
         """

@@ -51,13 +51,13 @@ def mount_tmpfs(folder: Folder, name: str, options: str = "") -> None:
 def is_mounted(folder: Folder, name: str) -> bool:
     """Whether something is mounted on ``name`` of ``folder``."""
     try:
-        found = folder.open(name, O_PATH | os.O_NOFOLLOW)
+        opened = folder.open(name, O_PATH | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
-        return mount_id(found) != mount_id(folder.descriptor)
+        return mount_id(opened) != mount_id(folder.descriptor)
     finally:
-        os.close(found)
+        os.close(opened)
 
 
 def bind(source: int, folder: Folder, name: str) -> None:
@@ -82,8 +82,8 @@ def is_bound(source: int, folder: Folder, name: str) -> bool:
     """Whether what is mounted at ``name`` of ``folder`` is the file that ``source`` is open on, still linked or not."""
     target = folder.open(name, O_PATH | os.O_NOFOLLOW)
     try:
-        wanted, found = os.fstat(source), os.fstat(target)
-        same = (wanted.st_dev, wanted.st_ino) == (found.st_dev, found.st_ino)
+        wanted, bound = os.fstat(source), os.fstat(target)
+        same = (wanted.st_dev, wanted.st_ino) == (bound.st_dev, bound.st_ino)
         return same and mount_id(target) != mount_id(folder.descriptor)
     finally:
         os.close(target)
@@ -105,11 +105,11 @@ def unmount(folder: Folder, name: str) -> None:
 
 
 def _mounted_at(folder: Folder, name: str) -> int:
-    found = folder.open(name, O_PATH | os.O_NOFOLLOW)
+    opened = folder.open(name, O_PATH | os.O_NOFOLLOW)
     try:
-        return mount_id(found)
+        return mount_id(opened)
     finally:
-        os.close(found)
+        os.close(opened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +137,14 @@ def unmount_below(root: Path) -> list[StillMounted]:
 
 def mount_points() -> list[str]:
     """Every mount of this process's namespace, in the order in which they were made."""
-    found = []
+    points = []
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         path = line.split(" ", 5)[4]
         if "\\" in path:
             for escape, char in _ESCAPES.items():
                 path = path.replace(escape, char)
-        found.append(path)
-    return found
+        points.append(path)
+    return points
 
 
 def mounts_below(root: Path) -> list[str]:

@@ -32,23 +32,23 @@ def give_to_group(folder: Path, group: int, read_only: bool = False) -> None:
 
 def already_given(folder: Path, group: int) -> bool:
     """Whether the top of the volume has the right group and mode (fsGroupChangePolicy: OnRootMismatch)."""
-    found = folder.stat()
+    info = folder.stat()
     wanted = _READ_WRITE | _ENTER | _SET_GROUP_ID
-    return found.st_gid == group and found.st_mode & wanted == wanted
+    return info.st_gid == group and info.st_mode & wanted == wanted
 
 
 def _give(parent: int, name: str, group: int, read_only: bool) -> None:
     file = os.open(name, O_PATH | os.O_NOFOLLOW, dir_fd=parent)
     try:
-        found = os.fstat(file)
-        if stat.S_ISLNK(found.st_mode):
+        info = os.fstat(file)
+        if stat.S_ISLNK(info.st_mode):
             os.chown(name, -1, group, dir_fd=parent, follow_symlinks=False)
             return
         exact = f"/proc/self/fd/{file}"
         os.chown(exact, -1, group)
         mode = _READ_ONLY if read_only else _READ_WRITE
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(info.st_mode):
             mode |= _ENTER | _SET_GROUP_ID
-        os.chmod(exact, stat.S_IMODE(found.st_mode) | mode)
+        os.chmod(exact, stat.S_IMODE(info.st_mode) | mode)
     finally:
         os.close(file)

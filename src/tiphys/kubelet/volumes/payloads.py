@@ -93,7 +93,7 @@ def token_spec(source: Object) -> TokenSpec:
 
 
 def make_payload(pod: Pod, volume: Object, material: Material) -> dict[str, FileProjection]:
-    """The files of a volume. Raises ``MountFailure`` where something that must exist does not."""
+    """The files of a volume. Raises ``MountFailure`` if something that must exist does not."""
     files: dict[str, FileProjection] = {}
     for kind, source, mode in projections(volume):
         match kind:
@@ -119,12 +119,12 @@ def _from_object(
     kind: str, name: str, source: Object, objects: Mapping[str, Object], mode: int, pod: Pod
 ) -> dict[str, FileProjection]:
     optional = bool(source.get("optional"))
-    found = objects.get(name)
-    if found is None:
+    obj = objects.get(name)
+    if obj is None:
         if optional:
             return {}
         raise MountFailure(f'{kind} "{name}" not found')
-    data = _bytes_of(found, kind)
+    data = _bytes_of(obj, kind)
     items = source.get("items")
     if not items:
         return {key: FileProjection(text, mode) for key, text in data.items()}

@@ -77,13 +77,13 @@ def _bind(source: int, target: Path) -> None:
 def _make_target(folder: Folder, name: str, *, is_folder: bool) -> None:
     """A folder or file to mount on; one of the other kind was left by another version of the volume."""
     try:
-        found = folder.stat(name)
+        existing = folder.stat(name)
     except FileNotFoundError:
         pass
     else:
-        if stat.S_ISDIR(found.st_mode) == is_folder and not stat.S_ISLNK(found.st_mode):
+        if stat.S_ISDIR(existing.st_mode) == is_folder and not stat.S_ISLNK(existing.st_mode):
             return
-        os.rmdir(name, dir_fd=folder.descriptor) if stat.S_ISDIR(found.st_mode) else folder.unlink(name)
+        os.rmdir(name, dir_fd=folder.descriptor) if stat.S_ISDIR(existing.st_mode) else folder.unlink(name)
     if is_folder:
         os.mkdir(name, 0o755, dir_fd=folder.descriptor)
     else:

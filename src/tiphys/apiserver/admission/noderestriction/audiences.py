@@ -74,8 +74,8 @@ class Audiences:
     async def _driver_asks(self, driver: str, audience: str) -> bool:
         if not driver:
             return False
-        found = await self._find("storage.k8s.io", "csidrivers", "", driver)
-        requests = (found.get("spec") or {}).get("tokenRequests") or ()
+        csi_driver = await self._find("storage.k8s.io", "csidrivers", "", driver)
+        requests = (csi_driver.get("spec") or {}).get("tokenRequests") or ()
         return any(request.get("audience", "") == audience for request in requests)
 
     async def _find(self, group: str, plural: str, namespace: str, name: str) -> Object:

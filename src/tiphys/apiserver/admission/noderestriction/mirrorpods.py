@@ -1,6 +1,6 @@
 """Pods that a node makes to show what it runs from files: they must need nothing from the API.
 
-A node reads what its pods refer to, so a pod of its own making with a reference would be a right of its own making.
+A node reads what its pods refer to, so its own pod making with a reference would be its own right making.
 """
 
 from __future__ import annotations

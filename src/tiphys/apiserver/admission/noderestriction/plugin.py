@@ -144,8 +144,8 @@ class NodeRestriction(Plugin):
         if attributes.operation == CREATE:
             if (attributes.new().get("spec") or {}).get("configSource") is not None:
                 raise forbid(attributes, f"{who} is not allowed to create pods with a non-nil configSource")
-            if found := forbidden_labels(_labels(attributes.object), {}):
-                raise forbid(attributes, f"{who} is not allowed to set the following labels: {', '.join(found)}")
+            if labels := forbidden_labels(_labels(attributes.object), {}):
+                raise forbid(attributes, f"{who} is not allowed to set the following labels: {', '.join(labels)}")
         elif attributes.operation == UPDATE:
             new, old = attributes.new(), attributes.old or {}
             source = (new.get("spec") or {}).get("configSource")
@@ -155,8 +155,8 @@ class NodeRestriction(Plugin):
                 raise forbid(attributes, f"{who} is not allowed to modify taints")
             if new["metadata"].get("ownerReferences") != old["metadata"].get("ownerReferences"):
                 raise forbid(attributes, f"{who} is not allowed to modify ownerReferences")
-            if found := forbidden_labels(_labels(new), _labels(old)):
-                raise forbid(attributes, f"is not allowed to modify labels: {', '.join(found)}")
+            if labels := forbidden_labels(_labels(new), _labels(old)):
+                raise forbid(attributes, f"is not allowed to modify labels: {', '.join(labels)}")
 
     async def _lease(self, node: str, attributes: Attributes) -> None:
         if attributes.namespace != "kube-node-lease":
@@ -172,8 +172,8 @@ class NodeRestriction(Plugin):
     async def _slice(self, node: str, attributes: Attributes) -> None:
         if attributes.operation == UPDATE:
             return  # the authorizer has looked at the stored object
-        found = attributes.object if attributes.operation == CREATE else attributes.old
-        if ((found or {}).get("spec") or {}).get("nodeName", "") != node:
+        obj = attributes.object if attributes.operation == CREATE else attributes.old
+        if ((obj or {}).get("spec") or {}).get("nodeName", "") != node:
             verb = attributes.operation.lower()
             reason = f"can only {verb} ResourceSlice with the same NodeName as the requesting node"
             raise forbid(attributes, reason)

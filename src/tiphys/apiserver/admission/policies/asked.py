@@ -43,7 +43,7 @@ class Invocation(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured(Generic[P]):
-    """A policy that must not be missed cannot be asked; ``binding`` is empty where none of its bindings can."""
+    """A policy that must not be missed cannot be asked; ``binding`` is empty if none of its bindings can."""
 
     policy: P
     binding: str
@@ -69,8 +69,8 @@ class CompiledPolicies(Generic[P]):
             bindings.setdefault((binding.get("spec") or {}).get("policyName") or "", []).append(binding)
         for entry in await self._policies.every():
             policy = self._compiled(entry.name, entry.revision, self._policies.shared_object(entry))
-            async for found in _of_policy(policy, bindings.get(entry.name, []), attributes, around, namespace):
-                yield found
+            async for invocation in _of_policy(policy, bindings.get(entry.name, []), attributes, around, namespace):
+                yield invocation
 
     def _compiled(self, name: str, revision: int, obj: dict[str, Any]) -> P:
         known = self._known.get(name)

@@ -23,7 +23,7 @@ class Seen:
 
 
 def match(wanted: Match, attributes: Attributes, namespace_labels: Mapping[str, str]) -> Seen | None:
-    """None where the request is none of the policy's. Without rules every request is."""
+    """None if the request is none of the policy's. Without rules every request is."""
     if not _namespace(wanted, attributes, namespace_labels) or not _object(wanted, attributes):
         return None
     policy = wanted.get("matchPolicy")

@@ -115,7 +115,7 @@ class MutatingAdmissionPolicy(Plugin):
     async def _patched(
         around: Surroundings, mutation: Mutation, given: Any, schema: Schema, attributes: Attributes
     ) -> dict[str, Any]:
-        return await around.evaluate(lambda found: mutation.apply(found, schema), given, attributes.user)
+        return await around.evaluate(lambda evaluator: mutation.apply(evaluator, schema), given, attributes.user)
 
     @staticmethod
     def _refuse(attributes: Attributes, failures: list[_Failure]) -> None:
@@ -148,10 +148,10 @@ def _settled(patched: dict[str, Any], attributes: Attributes, seen: Seen, schema
         return patched
     body = codec.encode(patched)
     try:
-        found = codec.decode(body, "application/json", seen.kind, schema, "Strict").object
+        obj = codec.decode(body, "application/json", seen.kind, schema, "Strict").object
     except errors.StatusError as wrong:
-        # Nobody sent it: what is wrong is told without the words for a body.
-        told = wrong.message.partition(f" cannot be handled as a {seen.kind.kind}: ")[2]
-        raise errors.internal(told or wrong.message) from None
-    apply_defaults(found, seen.kind)
-    return codec.complete(found, schema)
+        # Nobody sent it: the error is reported without the words for a body.
+        message = wrong.message.partition(f" cannot be handled as a {seen.kind.kind}: ")[2]
+        raise errors.internal(message or wrong.message) from None
+    apply_defaults(obj, seen.kind)
+    return codec.complete(obj, schema)

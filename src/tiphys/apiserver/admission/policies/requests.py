@@ -56,29 +56,29 @@ class Surroundings:
     async def params(
         self, kind: Mapping[str, Any] | None, resource: Resource | None, binding: Mapping[str, Any], namespace: str
     ) -> list[Any]:
-        """The objects that a binding names; one None where the policy takes none. Raises ConfigurationError."""
+        """The objects that a binding names; one None if the policy takes none. Raises ConfigurationError."""
         ref = binding.get("paramRef")
         if kind is None or resource is None or ref is None:
             return [None]
         if resource.namespaced:
             namespace = ref.get("namespace") or namespace
             if not namespace:
-                told = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
-                raise ConfigurationError(told)
+                message = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
+                raise ConfigurationError(message)
         elif ref.get("namespace"):
             raise ConfigurationError("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
-        found = await self._params(resource, ref, namespace if resource.namespaced else "")
-        if not found and ref.get("parameterNotFoundAction") == "Deny":
+        objs = await self._params(resource, ref, namespace if resource.namespaced else "")
+        if not objs and ref.get("parameterNotFoundAction") == "Deny":
             raise ConfigurationError("no params found for policy binding with `Deny` parameterNotFoundAction")
         group, _, version = kind["apiVersion"].rpartition("/")
         target = GroupVersionKind(group, version, kind["kind"])
-        return [await self.shown(obj, resource, target) for obj in found]
+        return [await self.shown(obj, resource, target) for obj in objs]
 
     async def _params(self, resource: Resource, ref: Mapping[str, Any], namespace: str) -> list[Object]:
         registry = self.registries.get(resource.group, resource.plural)
         if ref.get("name"):
-            found = await registry.shared(namespace, ref["name"])
-            return [] if found is None else [found]
+            param = await registry.shared(namespace, ref["name"])
+            return [] if param is None else [param]
         selector = selector_from_object(ref.get("selector") or {})
         entries = await registry.all(namespace)
         return [registry.shared_object(entry) for entry in entries if selector.matches(entry.labels)]

@@ -74,14 +74,14 @@ class ValidatingAdmissionPolicy(Plugin):
     def _act(attributes: Attributes, policy: str, binding: str, spec: Object, denials: list[Denial]) -> list[_Denied]:
         """What the binding wants done: refuse, or only warn."""
         actions = spec.get("validationActions") or ()
-        found = list[_Denied]()
+        denied = list[_Denied]()
         for denial in denials:
             if denial.always or "Deny" in actions:
-                found.append(_Denied(policy, binding, denial))
+                denied.append(_Denied(policy, binding, denial))
             if "Warn" in actions and not denial.always:
-                told = f"Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}'"
-                attributes.warn(f"{told}: {denial.message}")
-        return found
+                message = f"Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}'"
+                attributes.warn(f"{message}: {denial.message}")
+        return denied
 
     @staticmethod
     def _refuse(attributes: Attributes, denied: _Denied) -> None:

@@ -130,19 +130,19 @@ _LEGAL = re.compile(r"(?:[A-Za-z0-9+/]{4})*")
 
 def _first_illegal(text: Any) -> int:
     """Where Go stops reading base64: at the first group of four that is none."""
-    found = _LEGAL.match(text) if isinstance(text, str) else None
-    return found.end() if found else 0
+    legal = _LEGAL.match(text) if isinstance(text, str) else None
+    return legal.end() if legal else 0
 
 
 def denied(name: str, status: Object) -> errors.StatusError:
     """The refusal of a webhook as the client gets it."""
     by = f"admission webhook {quote(name)} denied the request"
-    found: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, **status}
-    found["status"] = "Failure"
+    answer: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, **status}
+    answer["status"] = "Failure"
     code = status.get("code")
-    found["code"] = code if isinstance(code, int) and code >= 400 else 400
+    answer["code"] = code if isinstance(code, int) and code >= 400 else 400
     if said := status.get("message") or status.get("reason"):
-        found["message"] = f"{by}: {said}"
+        answer["message"] = f"{by}: {said}"
     else:
-        found["message"] = f"{by} without explanation"
-    return errors.StatusError(found)
+        answer["message"] = f"{by} without explanation"
+    return errors.StatusError(answer)

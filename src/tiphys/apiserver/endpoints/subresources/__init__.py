@@ -1,1 +1,1 @@
-"""Subresources with a behaviour of their own: binding, eviction, scale, exec, tokens, reviews."""
+"""Subresources with their own behaviour: binding, eviction, scale, exec, tokens, reviews."""

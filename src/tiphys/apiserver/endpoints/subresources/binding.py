@@ -89,13 +89,13 @@ class BindPod:
 
 def _check(binding: Object) -> None:
     target = binding.get("target") or {}
-    found = []
+    problems = []
     if target.get("kind") not in (None, "", "Node"):
-        found.append(fielderrors.not_supported("target.kind", target["kind"], ["Node", "<empty>"]))
+        problems.append(fielderrors.not_supported("target.kind", target["kind"], ["Node", "<empty>"]))
     if not target.get("name"):
-        found.append(fielderrors.required("target.name"))
-    if found:
-        raise errors.from_code(500, fielderrors.aggregate(found))
+        problems.append(fielderrors.required("target.name"))
+    if problems:
+        raise errors.from_code(500, fielderrors.aggregate(problems))
 
 
 def _refusal(pod: Object) -> str:
@@ -111,12 +111,12 @@ def _refusal(pod: Object) -> str:
 
 def bound(pod: Object, binding: Object, now: str) -> Object:
     """The pod on its node, with the labels and annotations of the binding."""
-    found: Object = copy(pod)
-    found["spec"]["nodeName"] = binding["target"]["name"]
+    result: Object = copy(pod)
+    result["spec"]["nodeName"] = binding["target"]["name"]
     for kind in ("annotations", "labels"):
         if extra := binding["metadata"].get(kind):
-            found["metadata"].setdefault(kind, {}).update(extra)
-    status = found.setdefault("status", {})
+            result["metadata"].setdefault(kind, {}).update(extra)
+    status = result.setdefault("status", {})
     status.pop("nominatedNodeName", None)
     set_pod_condition(status, {"type": "PodScheduled", "status": "True"}, now)
-    return found
+    return result

@@ -39,8 +39,8 @@ def spend(budget: Object, pod: str, now: str) -> Object:
         raise errors.forbidden("policy", "poddisruptionbudget", meta["name"], reason)
     if allowed == 0:
         raise _too_many(_why_not(meta["name"], status), 0)
-    found: Object = copy(budget)
-    left = found["status"]
+    spent: Object = copy(budget)
+    left = spent["status"]
     left["disruptionsAllowed"] = allowed - 1
     left["disruptedPods"] = {**disrupted, pod: now}
     if left["disruptionsAllowed"] == 0:
@@ -49,7 +49,7 @@ def spend(budget: Object, pod: str, now: str) -> Object:
             condition["observedGeneration"] = status["observedGeneration"]
         left["conditions"] = left.get("conditions") or []
         set_condition(left["conditions"], condition, now)
-    return found
+    return spent
 
 
 def _why_not(name: str, status: Object) -> str:

@@ -149,7 +149,7 @@ class Connector:
         nodes = self._registries.get("", "nodes")
         entry = await nodes.store.get("", name)
         if entry is None:
-            # The original looks for the node with the request for the pod in hand, and names its resource.
+            # Upstream looks for the node with the request for the pod in hand, and names its resource.
             raise errors.not_found("", "pods", name)
         node = nodes.object(entry)
         return node, *await self._to_kubelet(node)
@@ -307,17 +307,17 @@ def _service_port(service: Object, wanted: str) -> Object:
     if not wanted:
         if len(ports) == 1:
             return ports[0]
-        found = [port for port in ports if not port.get("name")]
+        candidates = [port for port in ports if not port.get("name")]
     else:
-        found = [port for port in ports if wanted in (port.get("name"), str(port["port"]))]
-    if not found:
+        candidates = [port for port in ports if wanted in (port.get("name"), str(port["port"]))]
+    if not candidates:
         name = service["metadata"]["name"]
         raise errors.service_unavailable(f"no service port {quote(wanted)} found for service {quote(name)}")
-    return found[0]
+    return candidates[0]
 
 
 def _container(pod: Object, wanted: str) -> str:
-    """The container that a call is about. Raises 400 where it is not clear, or not there."""
+    """The container that a call is about. Raises 400 if it is not clear, or not there."""
     spec, name = pod["spec"], pod["metadata"]["name"]
     kinds = ("containers", "initContainers", "ephemeralContainers")
     every = [container["name"] for kind in kinds for container in spec.get(kind) or ()]

@@ -26,20 +26,20 @@ def log_query(call: Call) -> str:
     since = integer_parameter(call, "sinceSeconds")
     since_time = _time_parameter(call, "sinceTime")
     tail, limit = integer_parameter(call, "tailLines"), integer_parameter(call, "limitBytes")
-    found: list[FieldError] = []
+    problems: list[FieldError] = []
     if tail is not None and tail < 0:
-        found.append(fielderrors.invalid("tailLines", tail, "must be greater than or equal to 0"))
+        problems.append(fielderrors.invalid("tailLines", tail, "must be greater than or equal to 0"))
     if limit is not None and limit < 1:
-        found.append(fielderrors.invalid("limitBytes", limit, _POSITIVE))
+        problems.append(fielderrors.invalid("limitBytes", limit, _POSITIVE))
     if since is not None and since_time is not None:
-        found.append(fielderrors.forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+        problems.append(fielderrors.forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
     elif since is not None and since < 1:
-        found.append(fielderrors.invalid("sinceSeconds", since, _POSITIVE))
+        problems.append(fielderrors.invalid("sinceSeconds", since, _POSITIVE))
     if "stream" in call.parameters:
         # Behind a feature gate that is off.
-        found.append(fielderrors.forbidden("stream", "may not be specified"))
-    if found:
-        raise errors.invalid("", "PodLogOptions", call.info.name, found)
+        problems.append(fielderrors.forbidden("stream", "may not be specified"))
+    if problems:
+        raise errors.invalid("", "PodLogOptions", call.info.name, problems)
     values = {"sinceSeconds": since, "sinceTime": since_time, "tailLines": tail, "limitBytes": limit}
     flags = {name: "true" for name in _FLAGS if is_true(call.parameters, name)}
     return urlencode({**flags, **{name: value for name, value in values.items() if value is not None}})

@@ -81,9 +81,9 @@ class Evict:
             raise being_processed(protecting) from error
 
     async def _spend_budget(self, pod: Object, write: Write) -> str:
-        """The name of the budget that lets the pod go as it is not ready; nothing where it was spent, or there is none.
+        """The name of the budget that lets the pod go as it is not ready; nothing if it was spent, or there is none.
 
-        Raises 429 where the pod's disruption budget allows no disruption now.
+        Raises 429 if the pod's disruption budget allows no disruption now.
         """
         budgets = await self._budgets_of(pod)
         if len(budgets) > 1:
@@ -106,8 +106,8 @@ class Evict:
 
     async def _budgets_of(self, pod: Object) -> list[Object]:
         labels = pod["metadata"].get("labels") or {}
-        found = [self._budgets.object(entry) for entry in await self._budgets.all(pod["metadata"]["namespace"])]
-        return [b for b in found if selector_from_object((b.get("spec") or {}).get("selector")).matches(labels)]
+        budgets = [self._budgets.object(entry) for entry in await self._budgets.all(pod["metadata"]["namespace"])]
+        return [b for b in budgets if selector_from_object((b.get("spec") or {}).get("selector")).matches(labels)]
 
     async def _delete(self, pod: Object, wanted: Object, write: Write, unchanged: bool) -> None:
         """``unchanged``: only as long as the pod is as it was found."""
@@ -136,15 +136,15 @@ def _version(options: Object) -> str | None:
 def _marked(now: str) -> updating.Transform:
     async def transform(pod: Object | None) -> Object:
         assert pod is not None
-        found: Object = copy(pod)
+        result: Object = copy(pod)
         condition = {
             "type": "DisruptionTarget",
             "status": "True",
             "reason": "EvictionByEvictionAPI",
             "message": "Eviction API: evicting",
         }
-        set_pod_condition(found.setdefault("status", {}), condition, now)
-        return found
+        set_pod_condition(result.setdefault("status", {}), condition, now)
+        return result
 
     return transform
 
@@ -162,5 +162,5 @@ def _may_change(pod: Object) -> bool:
 def _check_options(options: Object, name: str) -> None:
     if options.get(_UNREADABLE):
         text = "can not be set for pod eviction, try after removing the option"
-        found = fielderrors.invalid(f"deleteOptions.{_UNREADABLE}", True, text)
-        raise errors.invalid(_EVICTION.group, _EVICTION.kind, name, [found])
+        problem = fielderrors.invalid(f"deleteOptions.{_UNREADABLE}", True, text)
+        raise errors.invalid(_EVICTION.group, _EVICTION.kind, name, [problem])

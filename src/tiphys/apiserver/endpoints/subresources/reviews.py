@@ -113,8 +113,8 @@ class ReviewAccess(Review):
     async def fill(self, call: Call, target: Target, review: Object) -> None:
         if target.resource.namespaced:
             match_namespace(review["metadata"], call.info.namespace)
-        if found := validate_create(review, target.gvk):
-            raise errors.invalid(AUTHORIZATION, "", "", found)
+        if invalid := validate_create(review, target.gvk):
+            raise errors.invalid(AUTHORIZATION, "", "", invalid)
         spec = review.get("spec") or {}
         user = call.user if self._self_review else _user(spec)
         question, problems = access(user, spec)

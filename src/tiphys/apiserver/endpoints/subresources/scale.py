@@ -1,4 +1,4 @@
-"""``scale``: the number of replicas of a workload, as an object of its own.
+"""``scale``: the number of replicas of a workload, as its own object.
 
 Source: https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resources/scale-v1/
 """

@@ -60,7 +60,7 @@ class RequestToken:
         await self._admission.validate(attributes)
         binding = await self._binding(request["spec"].get("boundObjectRef"), namespace, name)
         request["status"] = self._issue(request, account, binding, now, call)
-        # Upstream shows the field, empty, where there is none.
+        # Upstream shows the field, empty, if none exists.
         request["spec"]["boundObjectRef"] = request["spec"].get("boundObjectRef")
         return show(call, request, form, 201)
 
@@ -82,9 +82,9 @@ class RequestToken:
         if plural is None or group:
             raise errors.bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
         registry = self._registries.get("", plural)
-        found = registry.object(await registry.get("" if kind == "Node" else namespace, name))
-        meta = found["metadata"]
-        if kind == "Pod" and found["spec"].get("serviceAccountName") != account:
+        obj = registry.object(await registry.get("" if kind == "Node" else namespace, name))
+        meta = obj["metadata"]
+        if kind == "Pod" and obj["spec"].get("serviceAccountName") != account:
             raise errors.bad_request(
                 f"cannot bind token for serviceaccount {quote(account)}"
                 " to pod running with different serviceaccount name."
@@ -97,7 +97,7 @@ class RequestToken:
             raise errors.conflict("", kind, name, reason)
         own = {"name": meta["name"], "uid": meta["uid"]}
         if kind == "Pod":
-            return Binding(pod=own, node=await self._node_of(found))
+            return Binding(pod=own, node=await self._node_of(obj))
         return Binding(node=own) if kind == "Node" else Binding(secret=own)
 
     async def _node_of(self, pod: Object) -> Object:
@@ -143,12 +143,12 @@ def _mismatch(field: str, value: str, known: Object) -> errors.StatusError:
 
 def _check(request: Object) -> None:
     seconds = request["spec"].get("expirationSeconds", 3600)
-    found = []
+    problems = []
     if seconds < _MIN_SECONDS:
         text = "may not specify a duration less than 10 minutes"
-        found.append(fielderrors.invalid("spec.expirationSeconds", seconds, text))
+        problems.append(fielderrors.invalid("spec.expirationSeconds", seconds, text))
     if seconds > _MAX_SECONDS:
         text = "may not specify a duration larger than 2^32 seconds"
-        found.append(fielderrors.invalid("spec.expirationSeconds", seconds, text))
-    if found:
-        raise errors.invalid(_REQUEST.group, _REQUEST.kind, "", found)
+        problems.append(fielderrors.invalid("spec.expirationSeconds", seconds, text))
+    if problems:
+        raise errors.invalid(_REQUEST.group, _REQUEST.kind, "", problems)

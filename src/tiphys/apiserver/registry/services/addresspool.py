@@ -29,7 +29,7 @@ class AddressTaken(Exception):
 
 
 class OutOfRange(Exception):
-    """The address is in none of the ranges; the text tells it."""
+    """The address is in none of the ranges; the text says so."""
 
 
 class NoAddressLeft(Exception):
@@ -85,9 +85,9 @@ class AddressPool:
     async def allocate(self, namespace: str, service: str, dry_run: bool) -> str:
         """Take any free address. Raises ``NoAddressLeft``."""
         for span in await self._spans():
-            found = await self._allocate_from(span, namespace, service, dry_run)
-            if found is not None:
-                return found
+            address = await self._allocate_from(span, namespace, service, dry_run)
+            if address is not None:
+                return address
         raise NoAddressLeft
 
     async def _allocate_from(self, span: Span, namespace: str, service: str, dry_run: bool) -> str | None:
@@ -159,13 +159,15 @@ class AddressPool:
 
 def ready_networks(cidrs: Iterable[Object]) -> list[Network]:
     """The ranges of the ServiceCIDRs that may be allocated from, each once, in the order of the objects' names."""
-    found: dict[Network, None] = {}
+    networks: dict[Network, None] = {}
     for cidr in sorted(cidrs, key=lambda cidr: str(cidr["metadata"]["name"])):
         conditions = (cidr.get("status") or {}).get("conditions") or ()
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
         if ready and not cidr["metadata"].get("deletionTimestamp"):
-            found |= dict.fromkeys(ipaddress.ip_network(text, strict=False) for text in cidr["spec"].get("cidrs") or ())
-    return list(found)
+            networks |= dict.fromkeys(
+                ipaddress.ip_network(text, strict=False) for text in cidr["spec"].get("cidrs") or ()
+            )
+    return list(networks)
 
 
 def _object(address: str, family: str, namespace: str, service: str) -> Object:

@@ -30,8 +30,8 @@ def resolve_families(service: Object, old: Object | None, offered: tuple[str, ..
         kept = (old or {}).get("spec", {}).get("ipFamilyPolicy")
         spec["ipFamilyPolicy"] = kept or (REQUIRE if headless_alone else SINGLE)
     _refuse(service, cluster_ip_fields(spec, (old or {}).get("spec") or {}))
-    found = _reduce(service, old) if old is not None else []
-    _refuse(service, found + _check_counts(spec) + _infer(spec, offered))
+    problems = _reduce(service, old) if old is not None else []
+    _refuse(service, problems + _check_counts(spec) + _infer(spec, offered))
     if not headless_alone:
         _refuse(service, _check_offered(spec, offered))
     families = spec.get("ipFamilies") or [offered[0]]
@@ -54,14 +54,14 @@ def keeps_preferred(new: Object, old: Object) -> bool:
     )
 
 
-def _refuse(service: Object, found: list[FieldError]) -> None:
-    if found:
-        raise errors.invalid("", "Service", service["metadata"].get("name", ""), found)
+def _refuse(service: Object, problems: list[FieldError]) -> None:
+    if problems:
+        raise errors.invalid("", "Service", service["metadata"].get("name", ""), problems)
 
 
 def _reduce(service: Object, old: Object) -> list[FieldError]:
     """Going back to a single stack drops the second address; with another policy that is an error."""
-    found: list[FieldError] = []
+    problems: list[FieldError] = []
     spec = service["spec"]
     for name, what, same in (("clusterIPs", "cluster IP", same_addresses), ("ipFamilies", "IP family", same_families)):
         now, then = spec.get(name) or [], old["spec"].get(name) or []
@@ -70,23 +70,23 @@ def _reduce(service: Object, old: Object) -> list[FieldError]:
                 spec[name] = now[:1]
         elif now and len(now) < len(then):
             text = f"must be 'SingleStack' to release the secondary {what}"
-            found.append(fielderrors.invalid(_POLICY, spec["ipFamilyPolicy"], text))
-    return found
+            problems.append(fielderrors.invalid(_POLICY, spec["ipFamilyPolicy"], text))
+    return problems
 
 
 def _check_counts(spec: Object) -> list[FieldError]:
-    found: list[FieldError] = []
+    problems: list[FieldError] = []
     if spec["ipFamilyPolicy"] == SINGLE:
         for name, what in (("clusterIPs", "cluster IPs"), ("ipFamilies", "IP families")):
             if len(spec.get(name) or ()) == 2:
                 text = f"must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
-                found.append(fielderrors.invalid(_POLICY, SINGLE, text))
-    return found
+                problems.append(fielderrors.invalid(_POLICY, SINGLE, text))
+    return problems
 
 
 def _infer(spec: Object, offered: tuple[str, ...]) -> list[FieldError]:
     """Families of addresses that the user names."""
-    found: list[FieldError] = []
+    problems: list[FieldError] = []
     families = list(spec.get("ipFamilies") or ())
     for index, address in enumerate(spec.get("clusterIPs") or ()):
         if address == "None":
@@ -98,18 +98,18 @@ def _infer(spec: Object, offered: tuple[str, ...]) -> list[FieldError]:
             families.append(family)
         else:
             text = f"{family} is not configured on this cluster"
-            found.append(fielderrors.invalid(f"spec.clusterIPs[{index}]", spec["clusterIPs"], text))
+            problems.append(fielderrors.invalid(f"spec.clusterIPs[{index}]", spec["clusterIPs"], text))
     if families:
         spec["ipFamilies"] = families
-    return found
+    return problems
 
 
 def _check_offered(spec: Object, offered: tuple[str, ...]) -> list[FieldError]:
-    found: list[FieldError] = []
+    problems: list[FieldError] = []
     if spec["ipFamilyPolicy"] == REQUIRE and len(offered) < 2:
         text = "this cluster is not configured for dual-stack services"
-        found.append(fielderrors.invalid(_POLICY, REQUIRE, text))
+        problems.append(fielderrors.invalid(_POLICY, REQUIRE, text))
     for index, family in enumerate(spec.get("ipFamilies") or ()):
         if family not in offered:
-            found.append(fielderrors.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster"))
-    return found
+            problems.append(fielderrors.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster"))
+    return problems

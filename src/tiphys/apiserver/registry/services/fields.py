@@ -117,14 +117,14 @@ def drop_dependent_fields(new: Object, old: Object) -> None:
 
 
 def drop_routing(service: Object) -> None:
-    """What is never shown of a service that is but a name. One that is wrong is left for validation to tell."""
+    """What is never shown of a service that is but a name. One that is wrong is left for validation to report."""
     if is_external_name(service) and service["spec"].get("internalTrafficPolicy") in ("Cluster", "Local"):
         _drop(service["spec"], "internalTrafficPolicy")
 
 
-def _drop(found: Object, *names: str) -> None:
+def _drop(holder: Object, *names: str) -> None:
     for name in names:
-        found.pop(name, None)
+        holder.pop(name, None)
 
 
 def _drop_same(spec: Object, before: Object, *names: str) -> None:

@@ -77,14 +77,14 @@ class PortPool:
         raise NoPortLeft
 
     async def _read(self) -> tuple[int, int]:
-        found = await self._backend.range(Range(self._key))
-        if not found.kvs:
+        stored = await self._backend.range(Range(self._key))
+        if not stored.kvs:
             return 0, 0
         try:
-            data = read_value(found.kvs[0].value).get("data") or ""
+            data = read_value(stored.kvs[0].value).get("data") or ""
         except CannotRead as error:
             raise errors.internal(f'"{self._key.decode()}" in the store cannot be read: {error}') from None
-        return int.from_bytes(base64.b64decode(data), "big"), found.kvs[0].mod_revision
+        return int.from_bytes(base64.b64decode(data), "big"), stored.kvs[0].mod_revision
 
     async def _write(self, bits: int, revision: int) -> bool:
         size = (bits.bit_length() + 7) // 8

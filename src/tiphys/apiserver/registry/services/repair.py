@@ -30,9 +30,9 @@ class Leaks:
     def __init__(self) -> None:
         self._seen: Counter[Any] = Counter()
 
-    def confirmed(self, found: Iterable[Any]) -> list[Any]:
+    def confirmed(self, leaked: Iterable[Any]) -> list[Any]:
         """Those of ``found`` that have been so for long enough; whatever is not in ``found`` is forgotten."""
-        self._seen = Counter({item: self._seen[item] + 1 for item in found})
+        self._seen = Counter({item: self._seen[item] + 1 for item in leaked})
         return [item for item, times in self._seen.items() if times >= SIGHTINGS]
 
 
@@ -67,12 +67,12 @@ class ServiceRepair:
     async def _allocated(self) -> dict[str, tuple[str, str]]:
         """The addresses that were allocated for services, and for which."""
         registry = self._registries.get(GROUP, "ipaddresses")
-        found = {}
+        addresses = {}
         for entry in await registry.all():
             parent = registry.object(entry)["spec"].get("parentRef") or {}
             if parent.get("resource") == "services" and not parent.get("group"):
-                found[entry.name] = (parent.get("namespace", ""), parent.get("name", ""))
-        return found
+                addresses[entry.name] = (parent.get("namespace", ""), parent.get("name", ""))
+        return addresses
 
     async def _repair_ports(self, strategy: ServiceStrategy, services: list[Object]) -> None:
         used = {port for service in services for port in held_ports(service)}

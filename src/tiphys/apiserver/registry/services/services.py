@@ -130,7 +130,7 @@ class ServiceStrategy(Strategy):
             await self._change_families(new, old, allocation)
 
     async def _change_families(self, new: Object, old: Object, allocation: Allocation) -> None:
-        """A second family comes with an address of its own, and goes with it."""
+        """A second family comes with its own address, and goes with it."""
         families, before = new["spec"].get("ipFamilies") or [], old["spec"].get("ipFamilies") or []
         if len(before) == 1 and len(families) == 2:
             addresses = [*(new["spec"].get("clusterIPs") or ()), ""][:2]
@@ -240,7 +240,7 @@ class ServiceStrategy(Strategy):
             raise errors.internal("failed to allocate a HealthCheck NodePort 0: range is full") from None
 
     async def _take_port(self, wanted: int, allocation: Allocation) -> int:
-        """A port, any free one for 0. Raises ``PortTaken`` and ``NoPortLeft``, whose texts tell why."""
+        """A port, any free one for 0. Raises ``PortTaken`` and ``NoPortLeft``, whose texts say why."""
         if allocation.dry_run:
             port = await self._pretend(wanted, allocation.ports)
         elif wanted and not self.ports.holds(wanted):
@@ -255,7 +255,7 @@ class ServiceStrategy(Strategy):
         return port
 
     async def _pretend(self, wanted: int, taken: list[int]) -> int:
-        """The port that a dry run shows: the wanted one, or one that the original makes up."""
+        """The port that a dry run shows: the wanted one, or one that upstream makes up."""
         if not wanted:
             return max(taken, default=_MADE_UP) + 1
         if wanted in taken or wanted in await self.ports.taken():

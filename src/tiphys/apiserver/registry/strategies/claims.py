@@ -166,5 +166,5 @@ def _forbidden(path: str, what: str, subresource: str, verbs: str, denied: str) 
 
 def _results(claim: Object) -> list[Object]:
     allocation = (claim.get("status") or {}).get("allocation") or {}
-    found: list[Object] = (allocation.get("devices") or {}).get("results") or []
-    return found
+    results: list[Object] = (allocation.get("devices") or {}).get("results") or []
+    return results

@@ -66,9 +66,9 @@ def storage_version(obj: Object) -> str | None:
 
 def set_status_condition(obj: Object, kind: str, status: str, reason: str, message: str, now: str) -> bool:
     """Whether anything changed."""
-    found = obj.setdefault("status", empty_status())
-    conditions: list[Object] = found.get("conditions") or []
+    holder = obj.setdefault("status", empty_status())
+    conditions: list[Object] = holder.get("conditions") or []
     condition = {"type": kind, "status": status, "reason": reason, "message": message}
     changed = set_condition(conditions, condition, now)
-    found["conditions"] = conditions
+    holder["conditions"] = conditions
     return changed

@@ -1,4 +1,4 @@
-"""Claims: a data source is told twice, in an older field for two kinds only and in a newer one for any.
+"""Claims: a data source is recorded twice, in an older field for two kinds only and in a newer one for any.
 
 Source: KEP-1495 (volume populators), KEP-3294 (data sources of other namespaces, which is not on by default).
 """

@@ -1,4 +1,4 @@
-"""Persistent volumes: the status tells since when a volume is in its phase."""
+"""Persistent volumes: the status records since when a volume is in its phase."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ class PodStrategy(Strategy):
         if subresource != "status":
             return super().warnings(new, old, subresource)
         status = new.get("status") or {}
-        found: list[str] = []
+        messages: list[str] = []
         for kind in ("podIPs", "hostIPs"):
             for i, entry in enumerate(status.get(kind) or ()):
-                found += warn_ip(f"status.{kind}[{i}].ip", entry.get("ip") or "")
-        return found
+                messages += warn_ip(f"status.{kind}[{i}].ip", entry.get("ip") or "")
+        return messages
 
     def grace_period(self, obj: Object, requested: int | None) -> int:
         spec, phase = obj["spec"], (obj.get("status") or {}).get("phase")
@@ -94,12 +94,12 @@ def merge_label_keys(pod: Object) -> None:
 
 
 def _affinity_terms(affinity: Object) -> list[Object]:
-    found: list[Object] = []
+    terms: list[Object] = []
     for kind in ("podAffinity", "podAntiAffinity"):
         rules = affinity.get(kind) or {}
-        found += [w["podAffinityTerm"] for w in rules.get("preferredDuringSchedulingIgnoredDuringExecution") or []]
-        found += rules.get("requiredDuringSchedulingIgnoredDuringExecution") or []
-    return found
+        terms += [w["podAffinityTerm"] for w in rules.get("preferredDuringSchedulingIgnoredDuringExecution") or []]
+        terms += rules.get("requiredDuringSchedulingIgnoredDuringExecution") or []
+    return terms
 
 
 def _merge(term: Object, keys: str, operator: str, labels: dict[str, str]) -> None:
@@ -167,7 +167,7 @@ class ResizeRules(_PartRules):
 
 
 def _resized(container: Object, before: Object) -> Object:
-    found: Object = copy(before)
+    pod: Object = copy(before)
     for name in ("resources", "resizePolicy"):
-        copy_field(found, container, name)
-    return found
+        copy_field(pod, container, name)
+    return pod

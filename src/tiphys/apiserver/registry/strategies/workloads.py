@@ -91,6 +91,6 @@ def _topology_node(endpoint: Object) -> str:
 
 
 def _counted(obj: Object) -> Object:
-    found = {key: value for key, value in obj.items() if key not in ("metadata", "kind", "apiVersion")}
-    found["labels"] = obj["metadata"].get("labels") or {}
-    return found
+    counted = {key: value for key, value in obj.items() if key not in ("metadata", "kind", "apiVersion")}
+    counted["labels"] = obj["metadata"].get("labels") or {}
+    return counted
