@@ -33,7 +33,7 @@ service-account-signing-endpoint goaway-chance kubernetes-service-node-port kube
 permit-port-sharing permit-address-sharing external-hostname
 """
 UNSUPPORTED = frozenset(_UNSUPPORTED.split())
-"""Flags of the original that are refused by name."""
+"""Upstream's flags that are refused by name."""
 
 
 def parser() -> FlagParser:
@@ -67,11 +67,11 @@ def _add_store(flags: FlagParser) -> None:
     flags.add_bool(
         "--encryption-provider-config-automatic-reload", default=False, help="read that file again when it changes"
     )
-    add("--data-dir", type=Path, help="the folder of the embedded store (no flag of the original)")
+    add("--data-dir", type=Path, help="the folder of the embedded store (not a flag of upstream's)")
     flags.add_bool(
         "--accept-data-loss",
         default=False,
-        help="open a damaged store with what is left of it (no flag of the original)",
+        help="open a damaged store with what is left of it (not a flag of upstream's)",
     )
 
 
@@ -93,7 +93,11 @@ def _add_serving(flags: FlagParser) -> None:
     add("--tls-cipher-suites", default="", help="suites for TLS 1.2, separated by commas")
     flags.add_bool("--disable-http2-serving", default=False, help="serve HTTP/1.1 only")
     add("--http2-max-streams-per-connection", type=int, default=0, help="requests at a time on one connection; 0: 250")
-    add("--strict-transport-security-directives", default="", help="what to tell browsers, such as max-age=31536000")
+    add(
+        "--strict-transport-security-directives",
+        default="",
+        help="the header sent to browsers, such as max-age=31536000",
+    )
     add("--cors-allowed-origins", default="", help="regular expressions of the origins whose pages may call")
     add("--profiling", type=parse_bool, default=False, choices=(False,), help="there is no profiling; only false")
     add("--request-timeout", type=parse_duration, default=60.0, help="how long a request may take")
@@ -103,7 +107,7 @@ def _add_serving(flags: FlagParser) -> None:
     )
     add("--max-requests-inflight", type=int, default=400, help="reading requests at a time; 0 for no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="the same for requests that write")
-    add("--shutdown-delay-duration", type=parse_duration, default=0.0, help="serve on after being told to stop")
+    add("--shutdown-delay-duration", type=parse_duration, default=0.0, help="continue to serve after SIGTERM")
 
 
 def _add_access(flags: FlagParser) -> None:
@@ -157,13 +161,13 @@ def _add_cluster(flags: FlagParser) -> None:
 def parse_runtime_config(text: str) -> dict[str, bool]:
     """``api/v1=true,apps/v1``: what is served may be named; no version can be turned on or off."""
     pairs = (part.strip().partition("=") for part in text.split(",") if part.strip())
-    found = {name: parse_bool(value) if equals else True for name, equals, value in pairs}
-    for name, wanted in found.items():
+    settings = {name: parse_bool(value) if equals else True for name, equals, value in pairs}
+    for name, wanted in settings.items():
         if name not in _served():
             raise argparse.ArgumentTypeError(f"{name!r} is not served; leave it out")
         if not wanted:
             raise argparse.ArgumentTypeError(f"{name!r} cannot be turned off; leave it out")
-    return found
+    return settings
 
 
 def _served() -> set[str]:

@@ -1,6 +1,6 @@
 """The store's etcd API on loopback, served by the API server's process: for etcdctl and for other API servers.
 
-Like kubeadm's etcd it requires a client certificate of its own authority; `apiserver-etcd-client` in the PKI is one.
+Like kubeadm's etcd it requires its own client certificate authority; `apiserver-etcd-client` in the PKI is one.
 """
 
 from __future__ import annotations

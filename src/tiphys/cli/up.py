@@ -1,7 +1,7 @@
 """`tiphys up`: one node, from nothing to Ready.
 
 The pipeline: settings → checks → certificates and kubeconfigs → supervisor (a daemon, or this process with
-``--foreground``) → wait for the API server and the node → tell the user how to go on. A second `up` finds the lock
+``--foreground``) → wait for the API server and the node → show the user how to continue. A second `up` finds the lock
 held, and says what runs.
 """
 
@@ -45,9 +45,9 @@ def main(argv: Sequence[str]) -> int:
     if lifecycle.supervisor_pid(settings):
         return _already_running(settings)
     with console.step("Checking this machine"):
-        found = machine.problems(settings)
-    if found:
-        fail("this machine cannot run a cluster yet:", *(f"  - {problem}" for problem in found))
+        problems = machine.problems(settings)
+    if problems:
+        fail("this machine cannot run a cluster yet:", *(f"  - {problem}" for problem in problems))
     for remark in machine.remarks(settings):
         console.say(f"  ! {remark}")
     try:
@@ -143,7 +143,7 @@ async def accept_loss(settings: Settings) -> None:
 
 
 def supervise(settings: Settings) -> None:
-    """Run the node's processes until told to end. The caller holds the lock."""
+    """Run the node's processes until SIGTERM. The caller holds the lock."""
     logs.configure(settings.verbosity)
     _share_memory()
     Supervisor(programs(settings), settings.logs, settings.state_file, meanwhile=_import_others).run()
@@ -172,9 +172,9 @@ def _foreground(settings: Settings) -> int:
 
 
 def _already_running(settings: Settings) -> int:
-    found = status.status(settings)
-    print(status.render(found))
-    return 0 if found["ready"] else 1
+    state = status.status(settings)
+    print(status.render(state))
+    return 0 if state["ready"] else 1
 
 
 async def wait_until_ready(settings: Settings, console: Console) -> None:

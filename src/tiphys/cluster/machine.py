@@ -124,12 +124,12 @@ def _holder(port: int) -> str:
 
 def _open_files(process: Path) -> set[str]:
     """What a process' descriptors point to, as far as they are still there."""
-    found = set()
+    paths = set()
     with contextlib.suppress(OSError):
         for link in (process / "fd").iterdir():
             with contextlib.suppress(OSError):
-                found.add(os.readlink(link))
-    return found
+                paths.add(os.readlink(link))
+    return paths
 
 
 def _listener_inode(port: int) -> str | None:
@@ -235,7 +235,7 @@ def existing_part(path: Path) -> Path:
 def node_address() -> str:
     """The address that the machine's IPv4 default route uses.
 
-    Raises ``SettingsError`` if there is none: which of several addresses is the node's, its user has to say then.
+    Raises ``SettingsError`` if none exists: which of several addresses is the node's, its user has to say then.
     """
     if address := routed_address():
         return address

@@ -1,6 +1,6 @@
 """Certificates and keys, made on the spot: kubeadm's files and names, with elliptic-curve keys.
 
-Source: https://kubernetes.io/docs/setup/best-practices/certificates/. Each certificate is made anew where it is
+Source: https://kubernetes.io/docs/setup/best-practices/certificates/. Each certificate is replaced if it is
 missing, does not match its key or its authority, lacks an address, has not started, or ends within 30 days.
 """
 
@@ -79,7 +79,7 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def ensure_authority(folder: Path, stem: str, common_name: str, now: datetime) -> Authority:
-    """The authority in ``stem.crt`` and ``stem.key``, made where there is none. One that exists is never replaced."""
+    """The authority in ``stem.crt`` and ``stem.key``, made if none exists. One that exists is never replaced."""
     certificate, key = folder / f"{stem}.crt", folder / f"{stem}.key"
     if not (certificate.exists() and key.exists()):
         made = make_authority(common_name, now)
@@ -155,16 +155,16 @@ def _good(
     certificate: Path, key: Path, authority: Authority, names: Sequence[str], usages: Usages, now: datetime
 ) -> bool:
     try:
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        cert = x509.load_pem_x509_certificate(certificate.read_bytes())
         private = load_pem_private_key(key.read_bytes(), None)
-        found.verify_directly_issued_by(authority.certificate)
+        cert.verify_directly_issued_by(authority.certificate)
     except (OSError, ValueError, TypeError, InvalidSignature):
         return False
-    if found.public_key() != private.public_key():
+    if cert.public_key() != private.public_key():
         return False
-    if found.not_valid_before_utc > now or found.not_valid_after_utc - now < timedelta(days=RENEW_BEFORE_DAYS):
+    if cert.not_valid_before_utc > now or cert.not_valid_after_utc - now < timedelta(days=RENEW_BEFORE_DAYS):
         return False
-    return set(names) <= set(_names_of(found)) and set(usages) <= _usages_of(found)
+    return set(names) <= set(_names_of(cert)) and set(usages) <= _usages_of(cert)
 
 
 def _usages_of(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
@@ -184,13 +184,13 @@ def _names_of(certificate: x509.Certificate) -> list[str]:
 
 
 def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
-    found: list[x509.GeneralName] = []
+    general_names: list[x509.GeneralName] = []
     for name in dict.fromkeys(names):
         try:
-            found.append(x509.IPAddress(ipaddress.ip_address(name)))
+            general_names.append(x509.IPAddress(ipaddress.ip_address(name)))
         except ValueError:
-            found.append(x509.DNSName(name))
-    return found
+            general_names.append(x509.DNSName(name))
+    return general_names
 
 
 def _name(common_name: str, organizations: Sequence[str]) -> x509.Name:

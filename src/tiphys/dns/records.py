@@ -1,7 +1,7 @@
 """What names mean in the cluster's domain (pure, free of the DNS protocol's bytes).
 
 Services have addresses by name, pods behind headless services have names of their own, ports are found by SRV, and
-addresses have names by PTR. A name that does not exist is told apart from one that has no record of the type asked for.
+addresses have names by PTR. A name that does not exist differs from one without a record of the requested type.
 Sources: https://github.com/kubernetes/dns/blob/master/docs/specification.md (schema 1.1.0) and, where that is silent,
 CoreDNS's kubernetes plugin with ``pods insecure``.
 """
@@ -164,31 +164,31 @@ class ClusterZone:
             return NO_SUCH_NAME
         own = (f"_{port}", f"_{protocol}", name, namespace, "svc")
         if _is_headless(service):
-            found = self._endpoint_ports(
+            answer = self._endpoint_ports(
                 own, list(self._endpoints(namespace, name)), lambda proto, label: (proto, label) == (protocol, port)
             )
         else:
-            found = self._ports_of(
+            answer = self._ports_of(
                 service,
                 own,
                 lambda p: (p.get("protocol", "TCP").lower(), p.get("name", "").lower()) == (protocol, port),
             )
-        if not found.records:
+        if not answer.records:
             return NO_SUCH_NAME
-        return found if qtype in ("SRV", "ANY") else NO_DATA
+        return answer if qtype in ("SRV", "ANY") else NO_DATA
 
     def _ports_of(self, service: Object, own: Name, wanted: Callable[[Object], bool]) -> Answer:
-        found, meta = _Found(), service["metadata"]
+        result, meta = _Found(), service["metadata"]
         target = self._full((meta["name"], meta["namespace"], "svc"))
         ports = [port for port in service["spec"].get("ports") or () if wanted(port)]
         for port in ports:
-            found.records.append(Record(self._full(own), "SRV", (0, 100 // len(ports), port["port"], target)))
+            result.records.append(Record(self._full(own), "SRV", (0, 100 // len(ports), port["port"], target)))
         if ports:
-            found.additional += [Record(target, _type_of(ip), ip) for ip in _cluster_ips(service)]
-        return found.answer()
+            result.additional += [Record(target, _type_of(ip), ip) for ip in _cluster_ips(service)]
+        return result.answer()
 
     def _endpoint_ports(self, own: Name, endpoints: list[_Endpoint], wanted: Callable[[str, str], bool]) -> Answer:
-        found = _Found()
+        result = _Found()
         parent = own[-3:]
         pairs = [
             (endpoint, number)
@@ -200,9 +200,9 @@ class ClusterZone:
         for endpoint, number in pairs:
             target = self._full((endpoint.name, *parent))
             targets[target, endpoint.ip] = None
-            found.records.append(Record(self._full(own), "SRV", (0, max(100 // len(pairs), 1), number, target)))
-        found.additional += [Record(target, _type_of(ip), ip) for target, ip in targets]
-        return found.answer()
+            result.records.append(Record(self._full(own), "SRV", (0, max(100 // len(pairs), 1), number, target)))
+        result.additional += [Record(target, _type_of(ip), ip) for target, ip in targets]
+        return result.answer()
 
     def _endpoint(self, namespace: str, service: str, name: str, qtype: str) -> Answer:
         known = self._source.service(namespace, service)
@@ -213,11 +213,11 @@ class ClusterZone:
             return NO_SUCH_NAME
         own = (name, service, namespace, "svc")
         if qtype == "SRV":
-            found = self._endpoint_ports(own, endpoints, lambda protocol, port: True)
+            ports = self._endpoint_ports(own, endpoints, lambda protocol, port: True)
             return Answer(
                 exists=True,
-                records=tuple(Record(self._full(own), r.type, r.data) for r in found.records),
-                additional=found.additional,
+                records=tuple(Record(self._full(own), r.type, r.data) for r in ports.records),
+                additional=ports.additional,
             )
         return self._addresses(own, qtype, [endpoint.ip for endpoint in endpoints])
 
@@ -257,7 +257,7 @@ class ClusterZone:
     # -- reverse ------------------------------------------------------------------------------------------------------
 
     def reverse(self, name: Name) -> Answer | None:
-        """The names of an address; None where it is none of the cluster's, for others to answer."""
+        """The names of an address; None if it is none of the cluster's, for others to answer."""
         ip = reversed_address(name)
         if ip is None:
             return None
@@ -267,14 +267,14 @@ class ClusterZone:
             return Answer(
                 exists=True, records=(Record(full, "PTR", self._full((meta["name"], meta["namespace"], "svc"))),)
             )
-        found = []
+        records = []
         for slice_ in self._source.slices_by_ip(ip):
             service_name = (slice_["metadata"].get("labels") or {}).get("kubernetes.io/service-name")
             for described in slice_.get("endpoints") or ():
                 if service_name and ip in (described.get("addresses") or ()):
                     parts = (_endpoint_name(described, ip), service_name, slice_["metadata"]["namespace"], "svc")
-                    found.append(Record(full, "PTR", self._full(parts)))
-        return Answer(exists=True, records=tuple(dict.fromkeys(found))) if found else None
+                    records.append(Record(full, "PTR", self._full(parts)))
+        return Answer(exists=True, records=tuple(dict.fromkeys(records))) if records else None
 
     # -- parts --------------------------------------------------------------------------------------------------------
 

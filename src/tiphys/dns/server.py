@@ -192,10 +192,10 @@ class DNSServer:
         if self._zone.covers(query.name):
             return self._zone.answer(query.name, query.qtype)
         if query.name[-1:] == ("arpa",):
-            found = self._zone.reverse(query.name)
-            if found is not None and query.qtype not in ("PTR", "ANY"):
+            answer = self._zone.reverse(query.name)
+            if answer is not None and query.qtype not in ("PTR", "ANY"):
                 return Answer(exists=True)
-            return found
+            return answer
         return None
 
     async def _follow_alias(
@@ -215,9 +215,9 @@ class DNSServer:
                 if recursive:
                     reply.add_answer(*await self._resolved_elsewhere(target, query.qtype, tcp))
                 return
-            found = self._zone.answer(labels, query.qtype)
-            reply.add_answer(*render(query, found, self._config.cluster_domain, self._config.ttl, 0).rr)
-            aliases = [r for r in found.records if r.type == "CNAME"]
+            resolved = self._zone.answer(labels, query.qtype)
+            reply.add_answer(*render(query, resolved, self._config.cluster_domain, self._config.ttl, 0).rr)
+            aliases = [r for r in resolved.records if r.type == "CNAME"]
             if not aliases:
                 return
             target = aliases[0].data

@@ -242,8 +242,8 @@ class Kubelet:
         self.pleg = PodLifecycle(self.runtime, clock, runner, self._poke)
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
-        tell = self._reporter.event
-        image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age, event=tell)
+        report = self._reporter.event
+        image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age, event=report)
         self.storage = StorageMeter(config.root, Path(config.log_root), clock, runner)
         self.snapshots = SnapshotTaker(
             node_name=config.node_name,
@@ -278,7 +278,7 @@ class Kubelet:
             image_gc,
             clock,
             self._all_known,
-            tell,
+            report,
         )
 
     async def run(self, ready: Ready = whenever) -> None:
@@ -339,15 +339,15 @@ class Kubelet:
 
     def all_pods(self) -> list[Pod]:
         """Every pod of this node, with the newest status."""
-        found = [pod for pod in self.pods.store.list() if not pods.is_mirror(pod)] + list(self._static.by_uid.values())
-        return [{**pod, "status": self.status.get(pods.uid_of(pod)) or pod.get("status") or {}} for pod in found]
+        listed = [pod for pod in self.pods.store.list() if not pods.is_mirror(pod)] + list(self._static.by_uid.values())
+        return [{**pod, "status": self.status.get(pods.uid_of(pod)) or pod.get("status") or {}} for pod in listed]
 
     def find_pod(self, namespace: str, name: str) -> Pod | None:
         """A pod by its name; for a mirror pod the static pod that it shows."""
         return self._static.find(namespace, name) or self.pods.store.get(namespace, name)
 
     def unhealthy(self) -> str:
-        """Why the kubelet does not do its work; empty where it does."""
+        """Why the kubelet does not do its work; empty if it does."""
         listed = self.pleg.relisted_at
         if listed is not None and self.clock.monotonic() - listed > 180:
             return f"pleg was last seen active {self.clock.monotonic() - listed:.0f}s ago; threshold is 3m0s"
@@ -447,13 +447,13 @@ class Kubelet:
 
     def _active(self) -> list[Pod]:
         """The pods that are to run."""
-        found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.phase(uid) is WorkerPhase.SYNC)
-        return [pod for pod in found if pod is not None]
+        synced = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.phase(uid) is WorkerPhase.SYNC)
+        return [pod for pod in synced if pod is not None]
 
     def _running(self) -> list[Pod]:
         """The pods that may have running containers, those that are being stopped included."""
-        found = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.could_run(uid))
-        return [pod for pod in found if pod is not None]
+        running = (self.workers.pod(uid) for uid in self.workers.known() if self.workers.could_run(uid))
+        return [pod for pod in running if pod is not None]
 
     # What has changed at the runtime or at objects.
 

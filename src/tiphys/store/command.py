@@ -77,10 +77,10 @@ def parser() -> FlagParser:
     flags.add_bool(
         "--accept-data-loss",
         default=False,
-        help="open a damaged store with what is left of it (no flag of the original)",
+        help="open a damaged store with what is left of it (not a flag of upstream's)",
     )
     add("--listen-client-urls", default="http://localhost:2379", help="where to listen, separated by commas")
-    add("--advertise-client-urls", default="http://localhost:2379", help="the URLs that the member list tells")
+    add("--advertise-client-urls", default="http://localhost:2379", help="the URLs in the member list")
     add("--listen-metrics-urls", default="", help="where to serve /metrics and /health besides")
     add("--initial-advertise-peer-urls", default="http://localhost:2380", help="the peer URLs of the member list")
     add("--initial-cluster", default="", help="name=URL of the one member")
@@ -133,8 +133,8 @@ def _check(flags: FlagParser, options: argparse.Namespace) -> None:
         if value is None:
             continue
         if only and value != only:
-            flags.error(f"flag --{name} of the original is supported with the value {only!r} only")
-        log.info("--%s has no effect: this store has one member, and no log of its own", name)
+            flags.error(f"upstream's flag --{name} is supported with the value {only!r} only")
+        log.info("--%s has no effect: this store has one member, and no separate log", name)
     members = [part.partition("=")[0] for part in options.initial_cluster.split(",") if part]
     if members not in ([], [options.name]):
         flags.error(
@@ -162,7 +162,7 @@ def _urls(text: str) -> list[str]:
 
 
 async def serve(options: argparse.Namespace, clock: Clock) -> None:
-    """Open the store and serve it until the process is told to stop."""
+    """Open the store and serve it until the process gets SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -196,19 +196,19 @@ class StoreFile:
         )
 
     def check(self) -> None:
-        """Check the structure of the whole file, on a connection of its own."""
+        """Check the structure of the whole file, on its own connection."""
         connection = self._connect()
         try:
-            found = [line for (line,) in connection.execute("PRAGMA quick_check(5)")]
+            problems = [line for (line,) in connection.execute("PRAGMA quick_check(5)")]
         except sqlite3.Error as error:
             raise self._damaged(error) from error
         finally:
             connection.close()
-        if found != ["ok"]:
-            raise self._damaged("; ".join(found))
+        if problems != ["ok"]:
+            raise self._damaged("; ".join(problems))
 
     def check_rows(self, first: int = 0, limit: int = -1) -> tuple[int, list[tuple[int, str]]]:
-        """Hold up to ``limit`` rows from row number ``first`` on against their seals, on a connection of its own.
+        """Hold up to ``limit`` rows from row number ``first`` on against their seals, on its own connection.
 
         Returns the last row looked at (0: there are no more than the first), and what is wrong: row and sentence.
         """
@@ -280,7 +280,7 @@ class StoreFile:
         self.insert_rows((change.row, change.kv) for change in changes)
 
     def insert_alone(self, change: RowChange) -> None:
-        """One change as a transaction of its own: one statement instead of three."""
+        """One change as its own transaction: one statement instead of three."""
         (row,) = sealed(((change.row, change.kv),), self._committed)
         self.writer.execute(_INSERT, row)
         self._committed = self._seal = row[-1]
@@ -356,7 +356,7 @@ class StoreFile:
         return int(self.writer.execute("PRAGMA freelist_count").fetchone()[0])
 
     def rewrite(self) -> None:
-        """Write the whole file anew, without holes."""
+        """Rewrite the whole file, without holes."""
         self.writer.execute("VACUUM")
         self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -382,10 +382,10 @@ class SQLiteRows:
         if len(rows) <= 1:
             return [pending.get(row) or make(execute(_SELECT, (row,)).fetchone()) for row in rows]
         missing = [row for row in rows if row not in pending]
-        found = map(make, execute(_SELECT_MANY, (str(missing),)))
+        stored = map(make, execute(_SELECT_MANY, (str(missing),)))
         if len(missing) == len(rows):
-            return list(found)
-        return [pending.get(row) or next(found) for row in rows]
+            return list(stored)
+        return [pending.get(row) or next(stored) for row in rows]
 
 
 def _sync_directory(path: Path) -> None:

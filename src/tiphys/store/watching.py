@@ -1,4 +1,4 @@
-"""Watches over the core: who is told of which change, and how a reader that is too slow catches up.
+"""Watches over the core: which watch gets which change, and how a reader that is too slow catches up.
 
 Watches with the same span and filters form a ``SpanGroup``; a change looks its groups up by key and every watch of a
 group is given the same batch. A watch is in one of three states:
@@ -40,7 +40,7 @@ class WatchState(Enum):
 
 
 class SpanGroup:
-    """The watches of one span with the same filters, and the events that the next batch will tell them."""
+    """The watches of one span with the same filters, and the events of their next batch."""
 
     __slots__ = ("events", "no_delete", "no_put", "prev_kv", "spec", "watches")
 
@@ -82,9 +82,9 @@ class Spans:
         bounds = self._bounds
         if bounds is None:
             bounds = self._build()
-        found = self._cover[bisect_right(bounds, key)]
+        covering = self._cover[bisect_right(bounds, key)]
         exact = self._exact.get(key)
-        return found + exact if exact else found
+        return covering + exact if exact else covering
 
     def _build(self) -> list[bytes]:
         edges = {edge for group in self._ranges for edge in group.spec[:2] if edge is not None and edge != b"\0"}
@@ -132,7 +132,7 @@ class WatchHub:
             self._spans.remove(group)
 
     def publish(self, changes: Sequence[RowChange], revision: int) -> None:
-        """Tell the watches of changes that are durable; ``revision`` is the newest of them."""
+        """Send durable changes to the watches; ``revision`` is the newest of them."""
         self.revision = revision
         if not self._groups:
             return
@@ -285,7 +285,7 @@ class StoreWatch:
     # Catching up
 
     def _read_history(self) -> None:
-        """Put the next piece of the history into the buffer; LIVE where there is none left."""
+        """Put the next piece of the history into the buffer; LIVE if none is left."""
         core = self._hub.core
         if not self._backlog:
             self._backlog_end = self._hub.revision
@@ -327,7 +327,7 @@ class StoreWatch:
 
 
 def fragments(batch: WatchBatch, limit: int = FRAGMENT_BYTES) -> list[WatchBatch]:
-    """The batch in pieces of about ``limit`` bytes at most; a single larger event is a piece of its own."""
+    """The batch in pieces of about ``limit`` bytes at most; a single larger event is its own piece."""
     pieces: list[list[Event]] = [[]]
     size = 0
     for event in batch.events:

@@ -88,8 +88,8 @@ class PodSecurity(Plugin):
             return
         enforce = self._level(labels, "enforce")
         attributes.annotate(_PREFIX + "enforce-policy", str(enforce))
-        if found := enforce.check(pod["metadata"], pod["spec"]):
-            raise forbid(attributes, f"violates PodSecurity {quote(str(enforce))}: {_details(found)}")
+        if violations := enforce.check(pod["metadata"], pod["spec"]):
+            raise forbid(attributes, f"violates PodSecurity {quote(str(enforce))}: {_details(violations)}")
         self._warn(attributes, labels, pod["metadata"], pod["spec"])
 
     def _template(self, attributes: Attributes, labels: dict[str, str], path: tuple[str, ...]) -> None:
@@ -100,12 +100,12 @@ class PodSecurity(Plugin):
 
     def _warn(self, attributes: Attributes, labels: dict[str, str], meta: Object, spec: Object) -> None:
         audit = self._level(labels, "audit")
-        if found := audit.check(meta, spec):
-            violations = f"would violate PodSecurity {quote(str(audit))}: {_details(found)}"
+        if violated := audit.check(meta, spec):
+            violations = f"would violate PodSecurity {quote(str(audit))}: {_details(violated)}"
             attributes.annotate(_PREFIX + "audit-violations", violations)
         level = self._level(labels, "warn")
-        if found := level.check(meta, spec):
-            attributes.warn(f"would violate PodSecurity {quote(str(level))}: {_details(found)}")
+        if violated := level.check(meta, spec):
+            attributes.warn(f"would violate PodSecurity {quote(str(level))}: {_details(violated)}")
 
     # -- namespaces
 
@@ -115,14 +115,14 @@ class PodSecurity(Plugin):
         meta = attributes.new()["metadata"]
         labels = meta.get("labels") or {}
         before = ((attributes.old or {}).get("metadata") or {}).get("labels") or {}
-        found = _bad_labels(labels)
-        if found and (attributes.operation == CREATE or found != _bad_labels(before)):
-            raise errors.invalid("", "Namespace", meta.get("name", ""), found)
+        bad = _bad_labels(labels)
+        if bad and (attributes.operation == CREATE or bad != _bad_labels(before)):
+            raise errors.invalid("", "Namespace", meta.get("name", ""), bad)
         if attributes.operation == UPDATE:
             await self._check_existing(attributes, self._level(labels, "enforce"), self._level(before, "enforce"))
 
     async def _check_existing(self, attributes: Attributes, new: PodSecurityLevel, old: PodSecurityLevel) -> None:
-        """A stricter level does not touch pods that are there; its user is told which it would forbid."""
+        """A stricter level does not touch pods that are there; its user is warned which it would forbid."""
         if new == old or new.name == "privileged":
             return
         if new.version == old.version and _LEVELS.index(new.name) <= _LEVELS.index(old.name):
@@ -155,8 +155,8 @@ class PodSecurity(Plugin):
                 more.append(entry)  # one pod of each owner is looked at first
                 continue
             owners |= {owner} if owner else set()
-            if found := level.check(pod["metadata"], pod["spec"]):
-                by_reason.setdefault(", ".join(reason for reason, _ in found), []).append(entry.name)
+            if violations := level.check(pod["metadata"], pod["spec"]):
+                by_reason.setdefault(", ".join(reason for reason, _ in violations), []).append(entry.name)
             checked += 1
             if checked == _MOST_PODS:
                 break
@@ -175,23 +175,23 @@ def _told(reason: str, names: list[str]) -> str:
     return f"{first}{more}: {reason}"
 
 
-def _details(found: list[Finding]) -> str:
-    return ", ".join(f"{reason} ({detail})" if detail else reason for reason, detail in found)
+def _details(violations: list[Finding]) -> str:
+    return ", ".join(f"{reason} ({detail})" if detail else reason for reason, detail in violations)
 
 
 def _bad_labels(labels: dict[str, str]) -> list[fielderrors.FieldError]:
-    found = []
+    bad = []
     for mode in ("enforce", "audit", "warn"):
         level = labels.get(_PREFIX + mode)
         if level is not None and level not in _LEVELS:
             path = f"metadata.labels[{_PREFIX}{mode}]"
-            found.append(fielderrors.invalid(path, level, "must be one of privileged, baseline, restricted"))
+            bad.append(fielderrors.invalid(path, level, "must be one of privileged, baseline, restricted"))
         version = labels.get(f"{_PREFIX}{mode}-version")
         if version not in (None, "latest") and not _VERSION.fullmatch(str(version)):
             path = f"metadata.labels[{_PREFIX}{mode}-version]"
             text = 'must be "latest" or "v1.x"'
-            found.append(fielderrors.invalid(path, version, text))
-    return found
+            bad.append(fielderrors.invalid(path, version, text))
+    return bad
 
 
 def _is_significant(new: Object, old: Object) -> bool:

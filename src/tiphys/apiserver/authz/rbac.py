@@ -1,6 +1,6 @@
 """The RBAC authorizer: roles and bindings from the cache, indexed by subject.
 
-The index is built anew when one of the four resources has changed since, and decisions are remembered until then.
+The index is rebuilt when one of the four resources has changed since, and decisions are remembered until then.
 Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
 """
 
@@ -27,7 +27,7 @@ _MAX_REMEMBERED = 20_000
 
 @dataclass(slots=True)
 class Grant:
-    """One subject of one binding. ``rules`` is None where the role is missing; ``about`` describes the grant."""
+    """One subject of one binding. ``rules`` is None if the role is missing; ``about`` describes the grant."""
 
     order: int
     rules: tuple[Rule, ...] | None
@@ -73,12 +73,12 @@ class RBAC:
 
     async def authorize(self, access: Access) -> Decision:
         await self.refresh()
-        found = self._decisions.get(access)
-        if found is None:
+        decision = self._decisions.get(access)
+        if decision is None:
             if len(self._decisions) > _MAX_REMEMBERED:
                 self._decisions.clear()
-            found = self._decisions[access] = self._decide(access)
-        return found
+            decision = self._decisions[access] = self._decide(access)
+        return decision
 
     def _decide(self, access: Access) -> Decision:
         missing: list[str] = []
@@ -104,7 +104,7 @@ class RBAC:
     # -- the index
 
     async def refresh(self) -> None:
-        """Build the index anew where its sources have changed."""
+        """Rebuild the index if its sources have changed."""
         if not self._sources:
             self._sources = [self._registries.get(GROUP, plural) for plural in _PLURALS]
         for registry in self._sources:
@@ -123,11 +123,11 @@ class RBAC:
             by_role[meta["namespace"], meta["name"]] = role.get("rules") or []
         rules: dict[tuple[str, str], tuple[Rule, ...]] = {}
 
-        def read(key: tuple[str, str], found: list[Object]) -> None:
-            rules[key] = read_rules(found)
+        def read(key: tuple[str, str], role_rules: list[Object]) -> None:
+            rules[key] = read_rules(role_rules)
 
-        for key, found in by_role.items():
-            contain(f"reading role {key}", read, key, found)
+        for key, role_rules in by_role.items():
+            contain(f"reading role {key}", read, key, role_rules)
         policy = RoleGrants()
         for order, binding in enumerate(cluster_bindings + bindings):
             contain("reading a binding", self._index, policy, order, binding, by_role, rules)
@@ -153,13 +153,13 @@ class RBAC:
 
     def _objects(self, registry: Registry) -> list[Object]:
         """The objects of a resource; one that has not changed is not read again."""
-        found = []
+        objects = []
         for entry in registry.store.cacher.under(registry.store.prefix):
             known = self._read.get(entry.key)
             if known is None or known[0] != entry.revision:
                 known = self._read[entry.key] = (entry.revision, registry.object(entry))
-            found.append(known[1])
-        return found
+            objects.append(known[1])
+        return objects
 
 
 def _subject_key(subject: Object, namespace: str) -> str:

@@ -104,7 +104,7 @@ def _rounded(seats: float) -> int:
 
 
 def adjust(levels: Mapping[str, PriorityLevel], now: float) -> None:
-    """Divide the seats anew by what each level has wanted in the last period."""
+    """Redivide the seats by what each level wanted in the last period."""
     for level in levels.values():
         level.demand.close_period(now)
     remaining = sum(level.limits.nominal for level in levels.values())

@@ -5,7 +5,7 @@ revision and from then on follows the feed. Reads come from it, and watches are 
 changes; a revision older than the window is answered with 410, as upstream does.
 
 A value that cannot be read is that object's error alone: a read of it says so and names its key, lists leave it out
-with a warning, and open watches go on showing what it was. The cache is told again if it fails in following changes.
+with a warning, and open watches go on showing what it was. If following changes fails, they are sent again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class NotReady(errors.StatusError):
 
 
 class Cacher:
-    """``generation`` grows with every change: who derives something from the objects compares it to derive anew."""
+    """``generation`` grows with every change: derived data is rebuilt when it differs."""
 
     def __init__(self, feed: Feed, codec: Codec, prefix: str, runner: Runner, clock: Clock) -> None:
         self.feed = feed
@@ -224,7 +224,7 @@ class Cacher:
         self._window.extend(changes)
         while len(self._window) > WINDOW:
             self.oldest = self._window.popleft().revision
-        self.watchers.tell(changes)
+        self.watchers.send(changes)
         self._notify()
 
     def _notify(self) -> None:
@@ -238,7 +238,7 @@ class Cacher:
         """
         kv = event.kv
         if kv.mod_revision < self.changed_at:
-            return None  # told again, after the feed went back to where it was
+            return None  # sent again, after the feed went back to where it was
         key = kv.key.decode(errors="backslashreplace")
         known = self._entries.get(key)
         hidden = self.unreadable.pop(key, None) if self.unreadable else None
@@ -303,19 +303,19 @@ class Cacher:
     def select(self, selection: Selection, after: str = "", most: int = 0) -> list[Entry]:
         """The entries that match, in the order of their keys; with ``most``, no further than is needed for so many of a
         selection that has to be looked for."""
-        found = self.under(selection.prefix, after)
+        entries = self.under(selection.prefix, after)
         if selection.is_everything:
-            return list(found)
+            return list(entries)
         if most:
-            return list(islice(filter(selection.matches, found), most))
-        return [entry for entry in found if selection.matches(entry)]
+            return list(islice(filter(selection.matches, entries), most))
+        return [entry for entry in entries if selection.matches(entry)]
 
     def shows(self, revision: int) -> bool:
         """Whether the objects are now as they were at ``revision``, which is not compacted."""
         return max(self.changed_at, self.feed.oldest) <= revision <= self.feed.revision
 
     def since(self, revision: int) -> list[EntryChange] | None:
-        """The changes after ``revision``; None where some of them are no longer known."""
+        """The changes after ``revision``; None if some of them are no longer known."""
         if revision < self.oldest:
             return None
         if not self._window or revision >= self._window[-1].revision:

@@ -5,7 +5,7 @@ per group and the same bytes are written to every member. Groups whose selection
 pods, one object, one namespace) are found by that value, so that ten thousand of them cost nothing to the others.
 
 A group whose change cannot be selected or encoded, as no webhook converts it for one, ends with that error for its
-members; a member that cannot be written to is cut off. The other groups and members are told as if nothing had been.
+members; a member that cannot be written to is cut off. The other groups and members are sent theirs regardless.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 MAX_BUFFERED = 32 * 1024 * 1024
 """Bytes that may wait for one watcher before it is cut off; it will list and watch again."""
 _LOOK_AFTER = 256 * 1024
-"""How many bytes a group is told before what waits for its members is looked at again: asking every one of hundreds
-after every event costs as much as telling them, and a bound is not missed by more than this."""
+"""Bytes written to a group between two checks of its members' backlogs: checking each of hundreds after every event
+costs as much as sending it, and a bound is not missed by more than this."""
 
 Encode = Callable[[str, Entry, EntryChange], bytes]
-"""Gives the bytes that tell a watcher about a change: its type, the object to show."""
+"""Returns the bytes of a change for a watcher: its type, the object to show."""
 
 
 class Member(Protocol):
@@ -60,7 +60,7 @@ class WatcherGroup:
         self._until_look = 0
 
     def render(self, changes: Iterable[EntryChange]) -> bytes:
-        """What a member is to be told about these changes; often nothing."""
+        """What to send a member about these changes; often nothing."""
         return b"".join([line for change in changes if (line := self._line(change))])
 
     def _line(self, change: EntryChange) -> bytes:
@@ -73,10 +73,10 @@ class WatcherGroup:
             return self._encode(MODIFIED if before else ADDED, entry, change)
         return self._encode(DELETED, change.gone, change) if before else b""
 
-    def tell(self, changes: Sequence[EntryChange]) -> None:
+    def send(self, changes: Sequence[EntryChange]) -> None:
         try:
             data = self.render(changes)
-        except Exception as error:  # noqa: BLE001 - its members are told, and log it
+        except Exception as error:  # noqa: BLE001 - its members get it, and log it
             self._fail(error)
             return
         if not data:
@@ -147,28 +147,28 @@ class Watchers:
         position, value = index
         return self._indexed.setdefault(position, {}).setdefault(value, {})
 
-    def tell(self, changes: Sequence[EntryChange]) -> None:
+    def send(self, changes: Sequence[EntryChange]) -> None:
         if not self._groups:
             return
         for group in list(self._plain.values()):
-            group.tell(changes)
+            group.send(changes)
         for position in self._indexed:
-            for group, found in self._concerned(position, changes):
-                group.tell(found)
+            for group, own in self._concerned(position, changes):
+                group.send(own)
 
     def _concerned(self, position: int, changes: Sequence[EntryChange]) -> list[tuple[WatcherGroup, list[EntryChange]]]:
         """The groups for which a change has, or had, the value that they select by, each with those changes."""
         read = FieldTerm(position, "").read
         by_value = self._indexed[position]
-        found: dict[int, tuple[WatcherGroup, list[EntryChange]]] = {}
+        by_group: dict[int, tuple[WatcherGroup, list[EntryChange]]] = {}
         for change in changes:
             for value in {read(entry) for entry in (change.entry, change.previous) if entry is not None}:
                 for group in by_value.get(value, {}).values():
-                    found.setdefault(id(group), (group, []))[1].append(change)
-        return list(found.values())
+                    by_group.setdefault(id(group), (group, []))[1].append(change)
+        return list(by_group.values())
 
     def mark(self, revision: int) -> None:
-        """Tell everybody who asked for bookmarks how far the cache is."""
+        """Send bookmarks to every watcher that requested them."""
         for group in list(self._groups.values()):
             contain("marking a watch", group.mark, revision)
 

@@ -123,14 +123,14 @@ def _by_age(pod: Object) -> tuple[bool, str, str]:
 
 
 def by_node(pods: Iterable[Object], *, include_deleted_terminal: bool = False) -> dict[str, list[Object]]:
-    found: dict[str, list[Object]] = {}
+    pods_by_node: dict[str, list[Object]] = {}
     for pod in pods:
         if not include_deleted_terminal and podkit.is_finished(pod) and is_deleting(pod):
             continue
         node = target_node(pod)
         if node is not None:
-            found.setdefault(node, []).append(pod)
-    return found
+            pods_by_node.setdefault(node, []).append(pod)
+    return pods_by_node
 
 
 # What to do
@@ -138,7 +138,7 @@ def by_node(pods: Iterable[Object], *, include_deleted_terminal: bool = False) -
 
 @dataclass(slots=True)
 class PodPlan:
-    """Names of nodes that need a pod, names of pods to delete, and failed or succeeded pods to tell about."""
+    """Names of nodes that need a pod, names of pods to delete, and failed or succeeded pods to report."""
 
     create: list[str] = field(default_factory=list)
     delete: list[str] = field(default_factory=list)
@@ -181,7 +181,7 @@ def manage(
     now: float,
     may_replace: Callable[[str], bool],
 ) -> PodPlan:
-    """Have one pod on each node. ``may_replace(node)`` tells whether a failed pod's back-off is over."""
+    """Have one pod on each node. ``may_replace(node)`` says whether a failed pod's back-off is over."""
     plan = PodPlan()
     for node in nodes:
         _manage_node(daemon_set, node, pods.get(name_of(node)), digest, now, may_replace, plan)
@@ -261,7 +261,7 @@ def is_updated(daemon_set: Object, pod: Object, digest: str) -> bool:
 
 
 def _new_and_old(daemon_set: Object, pods: Iterable[Object], digest: str) -> tuple[Object | None, Object | None] | None:
-    """The updated and the other pod of one node; None where it has two of a kind."""
+    """The updated and the other pod of one node; None if it has two of a kind."""
     new = old = None
     for pod in pods:
         if is_deleting(pod):

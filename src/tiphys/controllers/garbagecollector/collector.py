@@ -157,15 +157,15 @@ class GarbageCollector:
                 self._delete.queue.add(dependent.identity.uid)
 
     async def _judge(self, node: ObjectNode, live: Object) -> None:
-        found = await self._classify(node, live)
-        if found is None:
+        references = await self._classify(node, live)
+        if references is None:
             return
-        if found.solid:
-            stale = [reference.uid for reference in (*found.dangling, *found.waiting)]
+        if references.solid:
+            stale = [reference.uid for reference in (*references.dangling, *references.waiting)]
             if stale:
                 await self._drop_references(node.identity, stale)
             return
-        if found.waiting and node.dependents:
+        if references.waiting and node.dependents:
             if any(dependent.deleting_dependents for dependent in self._graph.dependents(node)):
                 await self._unblock(node)  # there may be a cycle of objects that wait for each other
             await self._delete_object(node.identity, live, "Foreground")
@@ -173,7 +173,7 @@ class GarbageCollector:
         await self._delete_object(node.identity, live, _policy(live))
 
     async def _classify(self, node: ObjectNode, live: Object) -> Classified | None:
-        """None where a reference is such that nothing can be said."""
+        """None if a reference is such that nothing can be said."""
         result = Classified()
         for reference in references_of(live):
             owner = await self._owner(node, reference)
@@ -188,7 +188,7 @@ class GarbageCollector:
         return result
 
     async def _owner(self, node: ObjectNode, reference: Reference) -> Object | None:
-        """The owner as it is now, None where it does not exist."""
+        """The owner as it is now, None if it does not exist."""
         own = node.identity
         cluster = Identity(reference.kind, reference.api_version, "", reference.name, reference.uid)
         local = Identity(reference.kind, reference.api_version, own.namespace, reference.name, reference.uid)
@@ -331,7 +331,7 @@ def _patch_of(identity: Identity, references: list[Object]) -> Object:
 
 
 def _policy(live: Object) -> str:
-    """A finalizer that the user gave by hand tells how it is to be deleted."""
+    """A finalizer that the user set by hand says how it is to be deleted."""
     if ORPHAN in finalizers_of(live):
         return "Orphan"
     return "Foreground" if FOREGROUND in finalizers_of(live) else "Background"

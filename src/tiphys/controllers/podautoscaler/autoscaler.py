@@ -38,7 +38,7 @@ _BELOW = "Current number of replicas below Spec.MinReplicas"
 
 
 class Stopped(Exception):
-    """This look at the autoscaler ends here; the status tells why."""
+    """This look at the autoscaler ends here; the status says why."""
 
 
 @dataclass(slots=True)
@@ -62,13 +62,13 @@ class Look:
 
     def say(self, type_: str, status: str, reason: str, message: str) -> None:
         conditions = self.status.setdefault("conditions", [])
-        found = next((one for one in conditions if one["type"] == type_), None)
-        if found is None:
-            found = {"type": type_}
-            conditions.append(found)
-        if found.get("status") != status:
-            found["lastTransitionTime"] = timestamp(self.now)
-        found |= {"status": status, "reason": reason, "message": message}
+        condition = next((one for one in conditions if one["type"] == type_), None)
+        if condition is None:
+            condition = {"type": type_}
+            conditions.append(condition)
+        if condition.get("status") != status:
+            condition["lastTransitionTime"] = timestamp(self.now)
+        condition |= {"status": status, "reason": reason, "message": message}
 
     def count(self, current: int, desired: int, metrics: list[Object] | None, rescaled: bool) -> None:
         self.status["currentReplicas"], self.status["desiredReplicas"] = current, desired
@@ -142,12 +142,12 @@ class HorizontalPodAutoscalerController:
         group, kind = reference.get("apiVersion", "").rpartition("/")[0], reference["kind"]
         try:
             look.kinds = await self._kinds(look.now)
-            found = look.kinds.find(group, kind)
-            if found is None:
+            resource = look.kinds.find(group, kind)
+            if resource is None:
                 raise self._no_scale(look, no_match(group, kind))
-            look.resource = found
+            look.resource = resource
             look.scale = await self._client.get(
-                found.path, reference["name"], namespace_of(look.hpa), subresource="scale"
+                resource.path, reference["name"], namespace_of(look.hpa), subresource="scale"
             )
         except errors.ApiError as error:
             raise self._no_scale(look, error.message) from error
@@ -176,15 +176,15 @@ class HorizontalPodAutoscalerController:
         try:
             selector = parse_label_selector(text)
         except SelectorError as error:
-            told = f"couldn't convert selector into a corresponding internal selector object: {error}"
-            raise self._bad_selector(look, "InvalidSelector", told) from error
+            wording = f"couldn't convert selector into a corresponding internal selector object: {error}"
+            raise self._bad_selector(look, "InvalidSelector", wording) from error
         self._selectors[key] = selector
         pods = [pod for pod in self._pods.store.list(namespace_of(look.hpa)) if selector.matches(labels_of(pod))]
         rivals = self._rivals(namespace_of(look.hpa), pods)
         if len(rivals) > 1:
             named = " ".join(f"{namespace_of(look.hpa)}/{name}" for name in rivals)
-            told = f"pods by selector {text} are controlled by multiple HPAs: [{named}]"
-            raise self._bad_selector(look, "AmbiguousSelector", told)
+            wording = f"pods by selector {text} are controlled by multiple HPAs: [{named}]"
+            raise self._bad_selector(look, "AmbiguousSelector", wording)
         return ScaledObject(look.current, int(status.get("replicas") or 0), text, pods)
 
     def _bad_selector(self, look: Look, reason: str, message: str) -> Stopped:
@@ -194,12 +194,12 @@ class HorizontalPodAutoscalerController:
 
     def _rivals(self, namespace: str, pods: list[Object]) -> list[str]:
         """Names of the autoscalers that choose any of these pods."""
-        found = []
+        rivals = []
         for key, selector in self._selectors.items():
             where, name = split_key(key)
             if where == namespace and any(selector.matches(labels_of(pod)) for pod in pods):
-                found.append(name)
-        return sorted(found)
+                rivals.append(name)
+        return sorted(rivals)
 
     # The decision
 
@@ -255,18 +255,18 @@ class HorizontalPodAutoscalerController:
             look.now,
         )
         specs = look.hpa["spec"].get("metrics") or []
-        found: list[Evaluated] = []
+        evaluations: list[Evaluated] = []
         failures: list[Failed] = []
         statuses: list[Object] = []
         for spec in specs:
             try:
-                found.append(await evaluation.evaluate(spec))
-                statuses.append(found[-1].status)
+                evaluations.append(await evaluation.evaluate(spec))
+                statuses.append(evaluations[-1].status)
             except Failed as failed:
-                self._recorder.event(look.hpa, "Warning", failed.reason, failed.told)
+                self._recorder.event(look.hpa, "Warning", failed.reason, failed.text)
                 failures.append(failed)
                 statuses.append({"type": ""})
-        best = max(found, key=lambda one: one.replicas, default=None)
+        best = max(evaluations, key=lambda one: one.replicas, default=None)
         if best is None or (failures and best.replicas < look.current):
             look.count(look.current, look.status["desiredReplicas"], statuses, False)
             raise self._no_metric(look, failures, len(specs))
@@ -279,7 +279,7 @@ class HorizontalPodAutoscalerController:
         if not failures:
             return Stopped("no metrics are given")
         first = failures[0]
-        message = f"the HPA was unable to compute the replica count: {first.told}"
+        message = f"the HPA was unable to compute the replica count: {first.text}"
         look.say("ScalingActive", "False", first.reason, message)
         return Stopped(f"invalid metrics ({len(failures)} invalid out of {specs}), first error is: {first}")
 
@@ -290,12 +290,12 @@ class HorizontalPodAutoscalerController:
         except errors.ApiError as error:
             message = f"New size: {wanted}; reason: {reason}; error: {error.message}"
             self._recorder.event(look.hpa, "Warning", "FailedRescale", message)
-            told = f"the HPA controller was unable to update the target scale: {error.message}"
-            look.say("AbleToScale", "False", "FailedUpdateScale", told)
+            text = f"the HPA controller was unable to update the target scale: {error.message}"
+            look.say("AbleToScale", "False", "FailedUpdateScale", text)
             look.count(before, look.status.get("desiredReplicas") or 0, metrics, False)
             raise Stopped(message) from error
-        told = f"the HPA controller was able to update the target scale to {wanted}"
-        look.say("AbleToScale", "True", "SucceededRescale", told)
+        text = f"the HPA controller was able to update the target scale to {wanted}"
+        look.say("AbleToScale", "True", "SucceededRescale", text)
         self._recorder.event(look.hpa, "Normal", "SuccessfulRescale", f"New size: {wanted}; reason: {reason}")
         look.history.scaled(before, wanted, look.now)
 

@@ -27,7 +27,7 @@ _DOWN_STABLE = (
 )
 _READY = ("ReadyForNewScale", "recommended size matches current size")
 
-Told = tuple[str, str]
+ReasonAndMessage = tuple[str, str]
 """Reason and message of a condition."""
 
 
@@ -57,11 +57,11 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
-    """``able`` and ``limited`` are what the conditions AbleToScale and ScalingLimited tell."""
+    """``able`` and ``limited`` are what the conditions AbleToScale and ScalingLimited report."""
 
     replicas: int
-    able: Told
-    limited: Told
+    able: ReasonAndMessage
+    limited: ReasonAndMessage
     is_limited: bool
 
 
@@ -93,7 +93,7 @@ def _stabilized(history: History, current: int, wanted: int, behavior: Object, w
     return min(max(current, up), down)
 
 
-def _within_rules(current: int, wanted: int, bounds: Bounds) -> tuple[int, Told]:
+def _within_rules(current: int, wanted: int, bounds: Bounds) -> tuple[int, ReasonAndMessage]:
     limit = max(_UP_FACTOR * current, _UP_LEAST)
     most, why = (limit, _UP_LIMIT) if bounds.most > limit else (bounds.most, _TOO_MANY)
     if wanted < bounds.least:
@@ -105,7 +105,7 @@ def _within_rules(current: int, wanted: int, bounds: Bounds) -> tuple[int, Told]
 
 def _within_rates(
     history: History, current: int, wanted: int, bounds: Bounds, behavior: Object, now: float
-) -> tuple[int, Told]:
+) -> tuple[int, ReasonAndMessage]:
     if wanted > current:
         limit = max(_limit(history, current, behavior["scaleUp"], +1, now), current)
         most, why = (limit, _UP_LIMIT) if bounds.most > limit else (bounds.most, _TOO_MANY)

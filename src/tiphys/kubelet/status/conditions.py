@@ -34,7 +34,7 @@ def pod_conditions(
 ) -> list[Object]:
     """The conditions of the kubelet, without times. ``others`` are those that others write (readiness gates)."""
     ready_containers = _containers_ready(pod, statuses, phase)
-    found = [
+    conditions = [
         _condition("PodReadyToStartContainers", not sandbox_changed(pod, observed)[0]),
         _initialized(pod, statuses, phase),
         _ready(pod, ready_containers, others),
@@ -42,18 +42,18 @@ def pod_conditions(
         _condition("PodScheduled", status=True),
     ]
     if generation := pod["metadata"].get("generation"):
-        for condition in found:
+        for condition in conditions:
             condition["observedGeneration"] = generation
-    return found
+    return conditions
 
 
 def _condition(type_: str, status: bool, reason: str = "", message: str = "") -> Object:
-    found: Object = {"type": type_, "status": "True" if status else "False"}
+    condition: Object = {"type": type_, "status": "True" if status else "False"}
     if reason:
-        found["reason"] = reason
+        condition["reason"] = reason
     if message:
-        found["message"] = message
-    return found
+        condition["message"] = message
+    return condition
 
 
 def _names(names: Sequence[str]) -> str:
@@ -66,17 +66,17 @@ def _containers_ready(pod: Pod, statuses: Sequence[Object], phase: str) -> Objec
     unknown = [spec["name"] for spec in specs if spec["name"] not in by_name]
     unready = [s["name"] for s in specs if s["name"] in by_name and not by_name[s["name"]].get("ready")]
     if phase == "Succeeded" and not unknown:
-        found = _condition("", status=False, reason="PodCompleted")
+        condition = _condition("", status=False, reason="PodCompleted")
     elif phase == "Failed":
-        found = _condition("", status=False, reason="PodFailed")
+        condition = _condition("", status=False, reason="PodFailed")
     elif unknown or unready:
         parts = [f"containers with unknown status: {_names(unknown)}"] if unknown else []
         parts += [f"containers with unready status: {_names(unready)}"] if unready else []
-        found = _condition("", status=False, reason="ContainersNotReady", message=", ".join(parts))
+        condition = _condition("", status=False, reason="ContainersNotReady", message=", ".join(parts))
     else:
-        found = _condition("", status=True)
-    del found["type"]
-    return found
+        condition = _condition("", status=True)
+    del condition["type"]
+    return condition
 
 
 def _ready(pod: Pod, containers_ready: Object, others: Sequence[Object]) -> Object:
@@ -133,8 +133,8 @@ def _has_started(status: Object | None) -> bool:
 
 def stamp(conditions: Sequence[Object], before: Sequence[Object], now: str) -> list[Object]:
     """Give each condition the time of its last change of status."""
-    found = []
+    stamped = []
     for condition in conditions:
         since = transition_time(find_condition(before, condition["type"]), condition["status"], now)
-        found.append({**condition, "lastProbeTime": None, "lastTransitionTime": since})
-    return found
+        stamped.append({**condition, "lastProbeTime": None, "lastTransitionTime": since})
+    return stamped

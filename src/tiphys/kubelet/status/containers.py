@@ -50,7 +50,7 @@ def container_statuses(
     """The statuses of one kind of the pod's containers, without ``ready`` and ``started``."""
     specs = pods.spec_of(pod).get(kind.value) or []
     old = {status["name"]: status for status in before}
-    found: dict[str, Object] = {}
+    statuses: dict[str, Object] = {}
     for spec in specs:
         name = spec["name"]
         runs = [run for run in observed.containers if run.name == name][:2]
@@ -61,11 +61,11 @@ def container_statuses(
                 status["lastState"] = _state(runs[1], None, runtime_name)
         elif name in old:
             _infer_from_before(pod, status, old[name])
-        found[name] = status
+        statuses[name] = status
     for spec in specs:
-        _waiting(pod, kind, spec, observed, found[spec["name"]], reasons)
+        _waiting(pod, kind, spec, observed, statuses[spec["name"]], reasons)
     ordered = specs if kind is ContainerKind.INIT else sorted(specs, key=lambda spec: spec["name"])
-    return [found[spec["name"]] for spec in ordered]
+    return [statuses[spec["name"]] for spec in ordered]
 
 
 def _default(pod: Pod, spec: ContainerSpec, old: Object | None) -> Object:
@@ -88,13 +88,13 @@ def _default(pod: Pod, spec: ContainerSpec, old: Object | None) -> Object:
 
 
 def _volume_mounts(spec: ContainerSpec) -> list[Object]:
-    found = []
+    mounts = []
     for mount in spec.get("volumeMounts") or []:
         status: Object = {"name": mount["name"], "mountPath": mount["mountPath"]}
         if mount.get("readOnly"):
             status |= {"readOnly": True, "recursiveReadOnly": "Disabled"}
-        found.append(status)
-    return found
+        mounts.append(status)
+    return mounts
 
 
 def _from_run(
@@ -228,7 +228,7 @@ def container_id(status: Object) -> str:
 def fill_readiness(pod: Pod, status: Object, probe: ProbeResult, was_ready: Callable[[str, str], bool | None]) -> None:
     """Set ``started`` and ``ready`` of every container.
 
-    ``was_ready(name, id)`` tells what is known of a container that was running before this kubelet started: a restart
+    ``was_ready(name, id)`` says what is known of a container that was running before this kubelet started: a restart
     of the kubelet must not make ready pods unready until their first probe.
     """
     specs = {spec["name"]: spec for _, spec in pods.all_containers(pod)}

@@ -73,13 +73,13 @@ class Output:
     def members(self, response: Any) -> None:
         self._refuse()
 
-    def status(self, found: Sequence[tuple[str, Any]]) -> None:
+    def status(self, statuses: Sequence[tuple[str, Any]]) -> None:
         self._refuse()
 
-    def hash_kv(self, found: Sequence[tuple[str, Any]]) -> None:
+    def hash_kv(self, hashes: Sequence[tuple[str, Any]]) -> None:
         self._refuse()
 
-    def health(self, found: Sequence[EndpointHealth]) -> None:
+    def health(self, results: Sequence[EndpointHealth]) -> None:
         self._refuse()
 
     def snapshot_status(self, status: Status) -> None:
@@ -172,16 +172,16 @@ class Simple(Output):
         for row in member_rows(response):
             self.say(", ".join(row))
 
-    def status(self, found: Sequence[tuple[str, Any]]) -> None:
-        for row in status_rows(found):
+    def status(self, statuses: Sequence[tuple[str, Any]]) -> None:
+        for row in status_rows(statuses):
             self.say(", ".join(row))
 
-    def hash_kv(self, found: Sequence[tuple[str, Any]]) -> None:
-        for endpoint, response in found:
+    def hash_kv(self, hashes: Sequence[tuple[str, Any]]) -> None:
+        for endpoint, response in hashes:
             self.say(f"{endpoint}, {response.hash}")
 
-    def health(self, found: Sequence[EndpointHealth]) -> None:
-        for each in found:
+    def health(self, results: Sequence[EndpointHealth]) -> None:
+        for each in results:
             if each.error:
                 text = f"{each.endpoint} is unhealthy: failed to commit proposal: {each.error}"
             else:
@@ -204,14 +204,14 @@ class Json(Output):
     put = delete = txn = alarms = members = get
 
     def watch(self, response: Any) -> None:
-        found = {
+        message = {
             "Header": plain(response.header),
             "Events": [plain(event) for event in response.events],
             "CompactRevision": response.compact_revision,
             "Canceled": response.canceled,
             "Created": response.created,
         }
-        self.say(to_json(found))
+        self.say(to_json(message))
 
     def grant(self, response: Any) -> None:
         more = {"ID": response.ID, "TTL": response.TTL, "Error": response.error}
@@ -231,15 +231,15 @@ class Json(Output):
     def lease_list(self, response: Any) -> None:
         self.say(to_json(plain(response.header) | {"leases": [{"id": lease.ID} for lease in response.leases]}))
 
-    def status(self, found: Sequence[tuple[str, Any]]) -> None:
-        self.say(to_json([{"Endpoint": endpoint, "Status": plain(response)} for endpoint, response in found]))
+    def status(self, statuses: Sequence[tuple[str, Any]]) -> None:
+        self.say(to_json([{"Endpoint": endpoint, "Status": plain(response)} for endpoint, response in statuses]))
 
-    def hash_kv(self, found: Sequence[tuple[str, Any]]) -> None:
-        self.say(to_json([{"Endpoint": endpoint, "HashKV": plain(response)} for endpoint, response in found]))
+    def hash_kv(self, hashes: Sequence[tuple[str, Any]]) -> None:
+        self.say(to_json([{"Endpoint": endpoint, "HashKV": plain(response)} for endpoint, response in hashes]))
 
-    def health(self, found: Sequence[EndpointHealth]) -> None:
+    def health(self, results: Sequence[EndpointHealth]) -> None:
         rows = []
-        for each in found:
+        for each in results:
             row: dict[str, Any] = {
                 "endpoint": each.endpoint,
                 "health": not each.error,
@@ -249,8 +249,8 @@ class Json(Output):
         self.say(to_json(rows))
 
     def snapshot_status(self, status: Status) -> None:
-        found = {"hash": status.hash, "revision": status.revision}
-        self.say(to_json(found | {"totalKey": status.total_keys, "totalSize": status.total_size}))
+        message = {"hash": status.hash, "revision": status.revision}
+        self.say(to_json(message | {"totalKey": status.total_keys, "totalSize": status.total_size}))
 
 
 class Fields(Output):
@@ -360,8 +360,8 @@ class Fields(Output):
             self._field("IsLearner", str(member.isLearner).lower())
             self.say("")
 
-    def status(self, found: Sequence[tuple[str, Any]]) -> None:
-        for endpoint, response in found:
+    def status(self, statuses: Sequence[tuple[str, Any]]) -> None:
+        for endpoint, response in statuses:
             self._header(response.header)
             errors = " ".join(quote(error) for error in response.errors)
             for name, value in (
@@ -378,15 +378,15 @@ class Fields(Output):
                 self._field(name, value)
             self.say("")
 
-    def hash_kv(self, found: Sequence[tuple[str, Any]]) -> None:
-        for endpoint, response in found:
+    def hash_kv(self, hashes: Sequence[tuple[str, Any]]) -> None:
+        for endpoint, response in hashes:
             self._header(response.header)
             self._field("Endpoint", quote(endpoint))
             self._field("Hash", response.hash)
             self.say("")
 
-    def health(self, found: Sequence[EndpointHealth]) -> None:
-        for each in found:
+    def health(self, results: Sequence[EndpointHealth]) -> None:
+        for each in results:
             self._field("Endpoint", quote(each.endpoint))
             self._field("Health", str(not each.error).lower())
             self._field("Took", seconds_text(each.took))
@@ -420,15 +420,15 @@ class Table(Output):
     def members(self, response: Any) -> None:
         self._table(["ID", "Status", "Name", "Peer Addrs", "Client Addrs", "Is Learner"], member_rows(response))
 
-    def status(self, found: Sequence[tuple[str, Any]]) -> None:
+    def status(self, statuses: Sequence[tuple[str, Any]]) -> None:
         heads = "endpoint|ID|version|db size|is leader|is learner|raft term|raft index|raft applied index|errors"
-        self._table(heads.split("|"), status_rows(found))
+        self._table(heads.split("|"), status_rows(statuses))
 
-    def hash_kv(self, found: Sequence[tuple[str, Any]]) -> None:
-        self._table(["endpoint", "hash"], [(endpoint, str(response.hash)) for endpoint, response in found])
+    def hash_kv(self, hashes: Sequence[tuple[str, Any]]) -> None:
+        self._table(["endpoint", "hash"], [(endpoint, str(response.hash)) for endpoint, response in hashes])
 
-    def health(self, found: Sequence[EndpointHealth]) -> None:
-        rows = [(each.endpoint, str(not each.error).lower(), seconds_text(each.took), each.error) for each in found]
+    def health(self, results: Sequence[EndpointHealth]) -> None:
+        rows = [(each.endpoint, str(not each.error).lower(), seconds_text(each.took), each.error) for each in results]
         self._table(["endpoint", "health", "took", "error"], rows)
 
     def snapshot_status(self, status: Status) -> None:
@@ -449,7 +449,7 @@ def member_rows(response: Any) -> list[list[str]]:
     ]
 
 
-def status_rows(found: Sequence[tuple[str, Any]]) -> list[list[str]]:
+def status_rows(statuses: Sequence[tuple[str, Any]]) -> list[list[str]]:
     return [
         [
             endpoint,
@@ -463,7 +463,7 @@ def status_rows(found: Sequence[tuple[str, Any]]) -> list[list[str]]:
             str(response.raftAppliedIndex),
             ", ".join(response.errors),
         ]
-        for endpoint, response in found
+        for endpoint, response in statuses
     ]
 
 

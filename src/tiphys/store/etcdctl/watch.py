@@ -115,7 +115,7 @@ COMMANDS = (
             Flag("prefix", default=False, help="watch the keys that begin with the given key"),
             Flag("rev", 0, "the revision to begin with"),
             Flag("prev-kv", default=False, help="print what was there before each change"),
-            Flag("progress-notify", default=False, help="have the server tell now and then how far the watch is"),
+            Flag("progress-notify", default=False, help="have the server report now and then how far the watch is"),
         ),
         "[options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]",
     ),

@@ -1,7 +1,7 @@
 """Reads, writes, transactions and compaction over the index and the rows.
 
 A write takes effect in the core at once and gives back its ``RowChange``s; where they cannot be made durable the caller
-undoes them, newest first. So that nobody sees a change that is not durable yet, every read is told the newest
+undoes them, newest first. So that nobody sees a change that is not durable yet, every read takes the newest
 revision that it may see.
 """
 
@@ -49,7 +49,7 @@ class RowChange:
 
     @property
     def previous_row(self) -> int:
-        """The row with the key's value before this change; 0 where there was none."""
+        """The row with the key's value before this change; 0 if there was none."""
         row = self.before[0]
         return 0 if row & 1 else row
 
@@ -235,13 +235,13 @@ class Core:
         return PutResult(previous if put.prev_kv else None, revision)
 
     def _delete(self, request: Delete, changes: list[RowChange]) -> DeleteResult:
-        found = [entry for entry in self.index.select(request.key, request.end) if not entry.row & 1]
-        if len(found) + len(changes) > MAX_CHANGES:
+        entries = [entry for entry in self.index.select(request.key, request.end) if not entry.row & 1]
+        if len(entries) + len(changes) > MAX_CHANGES:
             raise InvalidRequest(checks.TOO_MANY_OPERATIONS)
-        previous = self._rows.read([entry.row for entry in found]) if request.prev_kv else []
-        for entry in found:
+        previous = self._rows.read([entry.row for entry in entries]) if request.prev_kv else []
+        for entry in entries:
             self._remove(entry, changes)
-        return DeleteResult(len(found), previous, self.revision + bool(changes))
+        return DeleteResult(len(entries), previous, self.revision + bool(changes))
 
     def _remove(self, entry: KeyEntry, changes: list[RowChange]) -> None:
         revision = self.revision + 1

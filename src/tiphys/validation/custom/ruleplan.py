@@ -231,7 +231,7 @@ class Checking:
             self.errors.append(error)
 
     def _message(self, rule: SchemaRule, variables: Object, path: str, kind: str) -> str | None:
-        """What the message expression gives; None where it gives nothing that can be shown."""
+        """What the message expression gives; None if it gives nothing that can be shown."""
         if rule.message is None:
             return None
         message = ""

@@ -1,7 +1,7 @@
 """One request on an HTTP/2 connection, and its answer, which waits here until the client's windows have room.
 
 Three tables say where a stream stands (RFC 9113, section 5.1, from the server's side): what has come of the request
-(``Asked``), whether the handler has run (``HandlerState``), and what has gone out of the answer (``Told``).
+(``Asked``), whether the handler has run (``HandlerState``), and how much of the answer is sent (``Reply``).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class HandlerState(enum.Enum):
     OVER = enum.auto()
 
 
-class Told(enum.Enum):
+class Reply(enum.Enum):
     """The answer."""
 
     NOTHING = enum.auto()
@@ -68,12 +68,12 @@ class Did(enum.Enum):
     CUT = enum.auto()
 
 
-TOLD: Mapping[Told, Mapping[Did, Told]] = {
-    Told.NOTHING: {Did.SEND_HEAD: Told.HEAD, Did.SEND_HEAD_ALONE: Told.SENT, Did.CUT: Told.LOST},
-    Told.HEAD: {Did.WRITE_ALL: Told.ALL, Did.CUT: Told.LOST},
-    Told.ALL: {Did.SEND_LAST: Told.SENT, Did.CUT: Told.LOST},
-    Told.SENT: {Did.CUT: Told.LOST},
-    Told.LOST: {Did.CUT: Told.LOST},
+REPLY: Mapping[Reply, Mapping[Did, Reply]] = {
+    Reply.NOTHING: {Did.SEND_HEAD: Reply.HEAD, Did.SEND_HEAD_ALONE: Reply.SENT, Did.CUT: Reply.LOST},
+    Reply.HEAD: {Did.WRITE_ALL: Reply.ALL, Did.CUT: Reply.LOST},
+    Reply.ALL: {Did.SEND_LAST: Reply.SENT, Did.CUT: Reply.LOST},
+    Reply.SENT: {Did.CUT: Reply.LOST},
+    Reply.LOST: {Did.CUT: Reply.LOST},
 }
 
 
@@ -117,7 +117,7 @@ class ServedStream:
         self._connection = connection
         self._asked = Asked.COMING
         self._work = HandlerState.BEFORE
-        self._told = States(TOLD, Told.NOTHING)
+        self._reply = States(REPLY, Reply.NOTHING)
         self._out: deque[bytes] = deque()
         self._out_size = 0
         self._sink_ended = False
@@ -129,11 +129,11 @@ class ServedStream:
     @property
     def takes_body(self) -> bool:
         """Whether what comes of the request is still wanted."""
-        return self._asked is Asked.COMING and self._told.now is not Told.LOST
+        return self._asked is Asked.COMING and self._reply.now is not Reply.LOST
 
     @property
     def _writable(self) -> bool:
-        return self._told.now in (Told.NOTHING, Told.HEAD)
+        return self._reply.now in (Reply.NOTHING, Reply.HEAD)
 
     # -- serving
 
@@ -174,7 +174,7 @@ class ServedStream:
                 self._reset(ErrorCodes.HTTP_1_1_REQUIRED)
             else:
                 self.respond(response, b"", end=request.method == "HEAD" or response.status in (204, 304))
-                if self._told.now is Told.HEAD:
+                if self._reply.now is Reply.HEAD:
                     if self._connection.host.closing:
                         self.end_sink()
                     await body(self)
@@ -203,7 +203,7 @@ class ServedStream:
 
     def respond(self, response: Response, body: bytes, *, end: bool) -> None:
         """Send the head, and with ``end`` all of the body."""
-        if self._told.now is Told.LOST:
+        if self._reply.now is Reply.LOST:
             return
         self._answers_whole = isinstance(response.body, bytes)
         bodiless = response.status in (204, 304)
@@ -218,7 +218,7 @@ class ServedStream:
             fields.append(("date", self._connection.host.date()[6:-2].decode()))
         empty = end and (not body or bodiless or self.request.method == "HEAD")
         self._connection.send_head(self.number, fields, empty)
-        self._told.step(Did.SEND_HEAD_ALONE if empty else Did.SEND_HEAD)
+        self._reply.step(Did.SEND_HEAD_ALONE if empty else Did.SEND_HEAD)
         if end and not empty:
             self._queue(body)
             self._end()
@@ -229,38 +229,38 @@ class ServedStream:
         self._connection.send_soon(self)
 
     def _end(self) -> None:
-        if self._told.may(Did.WRITE_ALL):
-            self._told.step(Did.WRITE_ALL)
+        if self._reply.may(Did.WRITE_ALL):
+            self._reply.step(Did.WRITE_ALL)
             self._connection.send_soon(self)
 
     def _reset(self, code: ErrorCodes) -> None:
-        if self._told.now not in (Told.SENT, Told.LOST):
+        if self._reply.now not in (Reply.SENT, Reply.LOST):
             self._connection.reset(self.number, code)
             self.lose()
 
     def send_some(self, protocol: h2.connection.H2Connection) -> bool | None:
         """Send one frame: whether there is more; None if the client's windows are full."""
-        if self._told.now not in (Told.HEAD, Told.ALL):
+        if self._reply.now not in (Reply.HEAD, Reply.ALL):
             return False
         if self._out:
             room = min(protocol.local_flow_control_window(self.number), protocol.max_outbound_frame_size)
             if room <= 0:
                 return None
             piece = self._gather(room)
-            last = self._told.now is Told.ALL and not self._out
+            last = self._reply.now is Reply.ALL and not self._out
             protocol.send_data(self.number, piece, end_stream=last)
             if self._out_size <= _LOW_WATER:
                 self._changed.notify()
         else:
-            last = self._told.now is Told.ALL
+            last = self._reply.now is Reply.ALL
             if last:
                 protocol.end_stream(self.number)
         if last:
-            self._told.step(Did.SEND_LAST)
+            self._reply.step(Did.SEND_LAST)
             if self._asked is Asked.DROPPED:
                 self._connection.stop_later(self.number)
             self._forget_if_over()
-        return bool(self._out) or (self._told.now is Told.ALL)
+        return bool(self._out) or (self._reply.now is Reply.ALL)
 
     def _gather(self, room: int) -> bytes:
         """Up to ``room`` bytes of output: small pieces share a frame."""
@@ -280,7 +280,7 @@ class ServedStream:
 
     def lose(self) -> None:
         """The client has reset the stream, or the connection is gone."""
-        if self._told.step(Did.CUT) is Told.LOST and self._work is HandlerState.OVER:
+        if self._reply.step(Did.CUT) is Reply.LOST and self._work is HandlerState.OVER:
             return
         self._out.clear()
         self._out_size = 0
@@ -297,7 +297,7 @@ class ServedStream:
         self._changed.notify()
 
     def _forget_if_over(self) -> None:
-        if self._work is HandlerState.OVER and self.task is None and self._told.now in (Told.SENT, Told.LOST):
+        if self._work is HandlerState.OVER and self.task is None and self._reply.now in (Reply.SENT, Reply.LOST):
             self._connection.forget(self)
 
     def sweep(self, now: float) -> None:
@@ -325,7 +325,7 @@ class ServedStream:
         return self._out_size + self._connection.transport_buffered
 
     async def drain(self) -> None:
-        while self._out_size > _LOW_WATER and self._told.now is not Told.LOST:
+        while self._out_size > _LOW_WATER and self._reply.now is not Reply.LOST:
             await self._changed.wait()
         await self._connection.passed()
 

@@ -43,7 +43,7 @@ class CompiledText:
 
 
 def compile_expression(expression: Expression) -> CompiledText:
-    """One that was stored by another server and does not compile here tells so when it is used."""
+    """One that was stored by another server and does not compile here fails when it is used."""
     try:
         return CompiledText(expression.text, Program(uses.compile(expression)))
     except uses.UnfitExpression as wrong:
@@ -64,7 +64,7 @@ class Input:
     answers: Mapping[Question, Answer] = field(default_factory=dict)
 
     def variables(self, with_authorizer: bool, with_namespace: bool = True) -> Object:
-        found = {
+        values = {
             "object": self.object,
             "oldObject": self.old,
             "request": self.request,
@@ -72,9 +72,9 @@ class Input:
             "params": self.params,
         }
         if with_authorizer:
-            found["authorizer"] = AuthorizerValue(self._ask, Question())
-            found["authorizer.requestResource"] = ResourceCheck(self._ask, self.resource)
-        return found
+            values["authorizer"] = AuthorizerValue(self._ask, Question())
+            values["authorizer.requestResource"] = ResourceCheck(self._ask, self.resource)
+        return values
 
     def _ask(self, question: Question) -> Answer:
         if question not in self.answers:
@@ -139,16 +139,16 @@ class Evaluation:
         """Raises OutOfBudget."""
         if expression.program is None:
             return ExpressionOutcome(error=expression.error)
-        told = f"expression '{expression.text}' resulted in error: "
+        message = f"expression '{expression.text}' resulted in error: "
         before = self._variables.cost
         try:
             value, cost = expression.program.run(self._bindings, PER_CALL_LIMIT)
         except CelError as wrong:
             self._spend(self._variables.cost - before)
-            return ExpressionOutcome(error=f"{told}{wrong}")
+            return ExpressionOutcome(error=f"{message}{wrong}")
         except CostExceeded as wrong:
             self._spend(PER_CALL_LIMIT)
-            return ExpressionOutcome(error=f"{told}{wrong}")
+            return ExpressionOutcome(error=f"{message}{wrong}")
         self._spend(cost + self._variables.cost - before)
         return ExpressionOutcome(value)
 
@@ -161,7 +161,7 @@ class Evaluation:
 
 
 class PolicyExpressions:
-    """What a policy has in common with all policies: parameters, variables, and conditions of its own."""
+    """What a policy has in common with all policies: parameters, variables, and its own conditions."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self.has_params = spec.get("paramKind") is not None
@@ -201,5 +201,5 @@ class PolicyExpressions:
                 return False, ""
         if not problems:
             return True, ""
-        told = problems[0] if len(problems) == 1 else f"[{', '.join(dict.fromkeys(problems))}]"
-        return False, told if self.fails else ""
+        message = problems[0] if len(problems) == 1 else f"[{', '.join(dict.fromkeys(problems))}]"
+        return False, message if self.fails else ""

@@ -26,7 +26,7 @@ _TEST_FAILED = "test failed"
 
 
 class MutationError(Exception):
-    """The mutation could not be made; ``str`` is what the policy tells."""
+    """The mutation could not be made; ``str`` is what the policy reports."""
 
 
 class Mutation:
@@ -35,8 +35,8 @@ class Mutation:
     def __init__(self, source: Mapping[str, Any], expressions: PolicyExpressions) -> None:
         self.is_apply = source.get("patchType") == "ApplyConfiguration"
         use = Use.APPLY_CONFIGURATION if self.is_apply else Use.JSON_PATCH
-        found = source.get("applyConfiguration" if self.is_apply else "jsonPatch") or {}
-        self._expression: CompiledText = expressions.compile(found.get("expression") or "", use)
+        definition = source.get("applyConfiguration" if self.is_apply else "jsonPatch") or {}
+        self._expression: CompiledText = expressions.compile(definition.get("expression") or "", use)
         self._expressions = expressions
 
     def apply(self, given: Input, schema: Schema) -> Object:
@@ -57,7 +57,7 @@ class MutatingPolicy:
         self.name = policy["metadata"]["name"]
         self.spec = policy.get("spec") or {}
         self.expressions = PolicyExpressions(self.spec)
-        self.mutations = [Mutation(found, self.expressions) for found in self.spec.get("mutations") or ()]
+        self.mutations = [Mutation(mutation, self.expressions) for mutation in self.spec.get("mutations") or ()]
 
     @property
     def fails(self) -> bool:
@@ -71,26 +71,26 @@ class MutatingPolicy:
 
 def _patched(obj: Object, operations: Any) -> Object:
     try:
-        found = json_patch(obj, [_operation(operation) for operation in operations])
+        patched = json_patch(obj, [_operation(operation) for operation in operations])
     except PatchError as wrong:
         if str(wrong).endswith(_TEST_FAILED):
             return obj
         raise MutationError(f"JSON Patch: {wrong}") from None
-    return found if isinstance(found, dict) else {}
+    return patched if isinstance(patched, dict) else {}
 
 
 def _operation(value: Any) -> Object:
     if not isinstance(value, Message) or value.name != "JSONPatch":
         raise MutationError("type mismatch: JSONPatchType.expression should evaluate to array of JSONPatch")
-    found = {"op": value.fields.get("op", ""), "path": value.fields.get("path", "")}
+    fields = {"op": value.fields.get("op", ""), "path": value.fields.get("path", "")}
     if value.fields.get("from"):
-        found["from"] = value.fields["from"]
+        fields["from"] = value.fields["from"]
     if "value" in value.fields:
         inner = value.fields["value"]
         if isinstance(inner, Message):
             _check_names(inner, [inner.name])
-        found["value"] = plain(inner)
-    return found
+        fields["value"] = plain(inner)
+    return fields
 
 
 def _merged(obj: Object, value: Any, schema: Schema) -> Object:
@@ -98,18 +98,20 @@ def _merged(obj: Object, value: Any, schema: Schema) -> Object:
         raise MutationError("unsupported return type from ApplyConfiguration expression")
     _check_names(value, ["Object"])
     applied = {**plain(value), "apiVersion": obj.get("apiVersion"), "kind": obj.get("kind")}
-    told = "error applying patch: "
+    message = "error applying patch: "
     try:
         check(applied, schema)
     except FieldSetError as wrong:
-        raise MutationError(f"{told}failed to convert patch object to typed object: {wrong}") from None
+        raise MutationError(f"{message}failed to convert patch object to typed object: {wrong}") from None
     if atomic := list(_atomic(applied, plan_of(schema), "")):
         paths = ", ".join(atomic)
-        raise MutationError(f"{told}invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {paths}")
+        raise MutationError(
+            f"{message}invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {paths}"
+        )
     try:
         return merge(obj, applied, schema)
     except FieldSetError as wrong:
-        raise MutationError(f"{told}failed to merge patch: {wrong}") from None
+        raise MutationError(f"{message}failed to merge patch: {wrong}") from None
 
 
 def _atomic(value: Any, plan: TypePlan, path: str) -> Iterator[str]:
@@ -117,13 +119,13 @@ def _atomic(value: Any, plan: TypePlan, path: str) -> Iterator[str]:
     if isinstance(value, dict | list) and shape_of(plan, value) == LEAF:
         yield path
     if isinstance(value, dict):
-        for name, found in value.items():
+        for name, child in value.items():
             known = plan.children.get(name)
             if known is not None:
-                yield from _atomic(found, known[1], f"{path}.{name}")
+                yield from _atomic(child, known[1], f"{path}.{name}")
     elif isinstance(value, list) and plan.items is not None:
-        for i, found in enumerate(value):
-            yield from _atomic(found, plan.items, f"{path}[{i}]")
+        for i, child in enumerate(value):
+            yield from _atomic(child, plan.items, f"{path}[{i}]")
 
 
 def _check_names(value: Any, path: list[str]) -> None:
@@ -131,26 +133,26 @@ def _check_names(value: Any, path: list[str]) -> None:
     if isinstance(value, Message):
         wanted = ".".join(path)
         if value.name != wanted:
-            told = f"unexpected type name {quote(value.name)}, expected {quote(wanted)}"
-            raise MutationError(f"type mismatch: {told}, which matches field name path from root Object type")
-        for name, found in value.fields.items():
-            _check_names(found, [*path, name])
+            message = f"unexpected type name {quote(value.name)}, expected {quote(wanted)}"
+            raise MutationError(f"type mismatch: {message}, which matches field name path from root Object type")
+        for name, child in value.fields.items():
+            _check_names(child, [*path, name])
     elif isinstance(value, list):
-        for found in value:
-            _check_names(found, path)
+        for child in value:
+            _check_names(child, path)
     elif isinstance(value, dict):
-        for found in value.values():
-            _check_names(found, path)
+        for child in value.values():
+            _check_names(child, path)
 
 
 def plain(value: Any) -> Any:
     """A value as JSON has it."""
     if isinstance(value, Message):
-        return {name: plain(found) for name, found in value.fields.items()}
+        return {name: plain(inner_value) for name, inner_value in value.fields.items()}
     if isinstance(value, list):
-        return [plain(found) for found in value]
+        return [plain(inner_value) for inner_value in value]
     if isinstance(value, Mapping):
-        return {str(key): plain(found) for key, found in value.items()}
+        return {str(key): plain(inner_value) for key, inner_value in value.items()}
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Timestamp | Duration):

@@ -22,7 +22,7 @@ _MAX_MESSAGE = 5 * 1024
 class Denial:
     message: str
     reason: str = ""
-    """Empty where the expression could not be evaluated."""
+    """Empty if the expression could not be evaluated."""
     always: bool = False
     """Whatever actions the binding wants."""
 
@@ -40,10 +40,10 @@ class ValidatingPolicy:
         self.name = policy["metadata"]["name"]
         self.spec = policy.get("spec") or {}
         self._expressions = PolicyExpressions(self.spec)
-        self._validations = [self._compile(found) for found in self.spec.get("validations") or ()]
+        self._validations = [self._compile(entry) for entry in self.spec.get("validations") or ()]
         self._annotations = [
-            self._expressions.compile(found["valueExpression"], Use.AUDIT_ANNOTATION)
-            for found in self.spec.get("auditAnnotations") or ()
+            self._expressions.compile(entry["valueExpression"], Use.AUDIT_ANNOTATION)
+            for entry in self.spec.get("auditAnnotations") or ()
         ]
 
     @property
@@ -78,16 +78,16 @@ class ValidatingPolicy:
         evaluation = self._expressions.evaluation(given, with_authorizer=True)
         outcomes = [evaluation.run(validation.expression) for validation in self._validations]
         messages = self._messages(given, evaluation.budget)
-        found = list[Denial]()
+        denials = list[Denial]()
         for validation, outcome, message in zip(self._validations, outcomes, messages, strict=True):
             if outcome.error:
-                found += self._error(outcome.error)
+                denials += self._error(outcome.error)
             elif isinstance(message, OutOfBudget):
-                found += self._error(f"failed messageExpression: {message}")
+                denials += self._error(f"failed messageExpression: {message}")
             elif outcome.value is not True:
                 text = message or validation.message or f"failed expression: {validation.expression.text.strip()}"
-                found.append(Denial(text, validation.reason))
-        return found
+                denials.append(Denial(text, validation.reason))
+        return denials
 
     def _messages(self, given: Input, budget: int) -> list[str | OutOfBudget]:
         evaluation = self._expressions.evaluation(given, with_authorizer=False, budget=budget)
@@ -98,7 +98,7 @@ class ValidatingPolicy:
 
     @staticmethod
     def _message(evaluation: Evaluation, expression: CompiledText | None) -> str:
-        """Empty where the expression gives nothing that can be shown."""
+        """Empty if the expression gives nothing that can be shown."""
         value = evaluation.run(expression).value if expression is not None else None
         text = value.strip() if isinstance(value, str) else ""
         return "" if len(text.encode()) > _MAX_MESSAGE or "\n" in text else text
@@ -106,8 +106,8 @@ class ValidatingPolicy:
     def _annotate(self, given: Input) -> list[Denial]:
         """There is no audit log to annotate; but an annotation that cannot be evaluated refuses the request."""
         evaluation = self._expressions.evaluation(given, with_authorizer=False)
-        found = list[Denial]()
+        denials = list[Denial]()
         for annotation in self._annotations:
             if error := evaluation.run(annotation).error:
-                found += self._error(error, always=True)
-        return found
+                denials += self._error(error, always=True)
+        return denials

@@ -44,7 +44,7 @@ _EVENTS = (("", "events"), ("events.k8s.io", "events"))
 
 @dataclass(frozen=True)
 class Hook:
-    """One webhook of a configuration. ``key`` tells it from every other."""
+    """One webhook of a configuration. ``key`` identifies it."""
 
     configuration: str
     spec: Object
@@ -86,12 +86,12 @@ class Hooks:
         hooks = await self._current()
         if not hooks or is_exempt(attributes.group, attributes.kind.kind):
             return []
-        found = []
+        concerned = []
         for hook in hooks:
             form = await self._concerned(hook, attributes)
             if form is not None:
-                found.append((hook, *form))
-        return found
+                concerned.append((hook, *form))
+        return concerned
 
     async def _current(self) -> tuple[Hook, ...]:
         cacher = self._registry.store.cacher
@@ -113,7 +113,7 @@ class Hooks:
         return form
 
     async def _conditions_hold(self, hook: Hook, attributes: Attributes, resource: Resource, version: str) -> bool:
-        """Raises 403 where that cannot be found out, and the webhook is one that must not be missed."""
+        """Raises 403 if that cannot be found out, and the webhook is one that must not be missed."""
         from tiphys.apiserver.admission.policies import matching
         from tiphys.apiserver.admission.policies.requests import Surroundings
 
@@ -162,7 +162,7 @@ class Hooks:
     # -- asking
 
     async def ask(self, hook: Hook, resource: Resource, version: str, attributes: Attributes) -> ReviewVerdict | None:
-        """What the webhook says; None where it cannot be asked, and that does not matter. Raises ``StatusError``."""
+        """What the webhook says; None if it cannot be asked, and that does not matter. Raises ``StatusError``."""
         if attributes.dry_run and hook.spec.get("sideEffects") not in _WITHOUT_SIDE_EFFECTS:
             raise errors.bad_request(f"admission webhook {quote(hook.name)} does not support dry run")
         try:
@@ -206,9 +206,9 @@ class Hooks:
             raise errors.internal(str(error)) from None
         if not isinstance(changed, dict):
             raise errors.internal(f"the patch of admission webhook {quote(hook.name)} leaves no object")
-        found = attributes.renew(await self._registries.converted(changed, seen.kind, attributes.kind))
-        same = found == attributes.object
-        attributes.object = found
+        renewed = attributes.renew(await self._registries.converted(changed, seen.kind, attributes.kind))
+        same = renewed == attributes.object
+        attributes.object = renewed
         return not same
 
     async def _seen(self, attributes: Attributes, resource: Resource, version: str) -> Seen:
@@ -222,7 +222,7 @@ class Hooks:
 
 
 def _kind_of(attributes: Attributes, resource: Resource, version: str) -> GroupVersionKind:
-    """A subresource such as scale has a kind of its own, whatever the resource is."""
+    """A subresource such as scale has its own kind, whatever the resource is."""
     is_other_kind = attributes.kind.kind != attributes.resource.kind
     if is_other_kind or (resource, version) == (attributes.resource, attributes.version):
         return attributes.kind

@@ -52,7 +52,7 @@ class EndpointSliceController:
         self._nodes = context.informers.informer(NODES)
         self._slices = context.informers.informer(ENDPOINT_SLICES)
         if not self._slices.store.has_index(_BY_SERVICE):
-            self._slices.add_index(_BY_SERVICE, lambda found: (service_key(found),))
+            self._slices.add_index(_BY_SERVICE, lambda endpoint_slice: (service_key(endpoint_slice),))
         self._tracker, self._triggers = SliceTracker(), common.TriggerTimes()
         limiter: RateLimiter[str] = RateLimiter(context.clock, base=1.0)
         self._controller = context.controller(
@@ -75,22 +75,22 @@ class EndpointSliceController:
 
     # Events
 
-    def _slice_seen(self, found: Object) -> None:
-        if _is_ours(found) and self._tracker.is_news(found):
-            self._queue.add_after(service_key(found), FOREIGN_CHANGE_DELAY)
+    def _slice_seen(self, endpoint_slice: Object) -> None:
+        if _is_ours(endpoint_slice) and self._tracker.is_news(endpoint_slice):
+            self._queue.add_after(service_key(endpoint_slice), FOREIGN_CHANGE_DELAY)
 
     def _slice_changed(self, old: Object, new: Object) -> None:
         if labels_of(old).get(SERVICE_NAME) != labels_of(new).get(SERVICE_NAME):
-            for found in (old, new):
-                self._queue.add_after(service_key(found), FOREIGN_CHANGE_DELAY)
+            for endpoint_slice in (old, new):
+                self._queue.add_after(service_key(endpoint_slice), FOREIGN_CHANGE_DELAY)
         elif _is_ours(old) != _is_ours(new):
             self._queue.add_after(service_key(new), FOREIGN_CHANGE_DELAY)
         else:
             self._slice_seen(new)
 
-    def _slice_gone(self, found: Object) -> None:
-        if _is_ours(found) and not self._tracker.deletion_was_ours(found):
-            self._queue.add_after(service_key(found), FOREIGN_CHANGE_DELAY)
+    def _slice_gone(self, endpoint_slice: Object) -> None:
+        if _is_ours(endpoint_slice) and not self._tracker.deletion_was_ours(endpoint_slice):
+            self._queue.add_after(service_key(endpoint_slice), FOREIGN_CHANGE_DELAY)
 
     def _node_added(self, node: Object) -> None:
         """Pods that were left out for want of their node can be endpoints now."""
@@ -109,9 +109,9 @@ class EndpointSliceController:
         if service["spec"].get("type") == "ExternalName" or service["spec"].get("selector") is None:
             return None
         slices = [
-            found
-            for found in self._slices.store.by_index(_BY_SERVICE, key)
-            if _is_ours(found) and not is_deleting(found)
+            endpoint_slice
+            for endpoint_slice in self._slices.store.by_index(_BY_SERVICE, key)
+            if _is_ours(endpoint_slice) and not is_deleting(endpoint_slice)
         ]
         if self._tracker.is_stale(key, slices):
             return Result(retry=True)
@@ -133,24 +133,24 @@ class EndpointSliceController:
         return self._nodes.store.get("", name)
 
     async def _carry_out(self, service: Object, planned: SlicePlan, trigger: str | None) -> None:
-        for found in planned.create if not is_deleting(service) else ():
-            set_trigger_time(found, trigger)
+        for endpoint_slice in planned.create if not is_deleting(service) else ():
+            set_trigger_time(endpoint_slice, trigger)
             try:
-                self._tracker.wrote(await self._client.create(ENDPOINT_SLICES, found))
+                self._tracker.wrote(await self._client.create(ENDPOINT_SLICES, endpoint_slice))
             except errors.ApiError as error:
                 if namespace_is_terminating(error):
                     return
                 raise
-        for found in planned.update:
-            set_trigger_time(found, trigger)
-            self._tracker.wrote(await self._client.update(ENDPOINT_SLICES, found))
-        for found in planned.delete:
-            await self._client.delete(ENDPOINT_SLICES, name_of(found), namespace_of(found))
-            self._tracker.expect_deletion(found)
+        for endpoint_slice in planned.update:
+            set_trigger_time(endpoint_slice, trigger)
+            self._tracker.wrote(await self._client.update(ENDPOINT_SLICES, endpoint_slice))
+        for endpoint_slice in planned.delete:
+            await self._client.delete(ENDPOINT_SLICES, name_of(endpoint_slice), namespace_of(endpoint_slice))
+            self._tracker.expect_deletion(endpoint_slice)
 
 
-def _is_ours(found: Object) -> bool:
-    return labels_of(found).get(MANAGED_BY) == CONTROLLER
+def _is_ours(endpoint_slice: Object) -> bool:
+    return labels_of(endpoint_slice).get(MANAGED_BY) == CONTROLLER
 
 
 def _nothing(*_: Object) -> None:
