@@ -146,7 +146,7 @@ def _run_scheduler() -> None:
 
     async def run() -> None:
         client = Client(SocketTransport("127.0.0.1", PORT), user_agent="kube-scheduler")
-        await Scheduler(SchedulerConfig(), client, SystemClock(), random.Random(1)).run()
+        await Scheduler(config=SchedulerConfig(), client=client, clock=SystemClock(), rng=random.Random(1)).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

@@ -355,7 +355,9 @@ def test_it_publishes_itself_and_repairs_what_is_lost() -> None:
         client = world.client
         source = InformerSource(client, SystemClock(), lambda: None)
         config = DNSConfig("node-1", "192.0.2.7", service_ip="10.96.0.10")
-        publisher = Publisher(config, client, SystemClock(), source.services, source.slice_informer)
+        publisher = Publisher(
+            config=config, client=client, clock=SystemClock(), services=source.services, slices=source.slice_informer
+        )
         tasks = [asyncio.create_task(i.run()) for i in source.informers] + [asyncio.create_task(publisher.run())]
         try:
             found, slice_ = await _published(client)
@@ -393,7 +395,11 @@ def test_another_dns_is_left_alone() -> None:
         await client.create(SERVICES, described)
         source = InformerSource(client, SystemClock(), lambda: None)
         publisher = Publisher(
-            DNSConfig("node-1", "192.0.2.7"), client, SystemClock(), source.services, source.slice_informer
+            config=DNSConfig("node-1", "192.0.2.7"),
+            client=client,
+            clock=SystemClock(),
+            services=source.services,
+            slices=source.slice_informer,
         )
         task = asyncio.create_task(source.services.run())
         await source.services.wait_synced()
@@ -438,7 +444,9 @@ def test_resolver_files() -> None:
 def test_it_never_asks_itself(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 10.0.0.10\nnameserver 9.9.9.9\n")
-    forwarder = Forwarder((), str(path), [("10.0.0.10", 53)], 1.0, random.Random(1))
+    forwarder = Forwarder(
+        servers=(), resolver_file=str(path), exclude=[("10.0.0.10", 53)], timeout=1.0, rng=random.Random(1)
+    )
     assert forwarder.servers() == [("9.9.9.9", 53)]
 
 

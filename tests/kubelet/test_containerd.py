@@ -51,7 +51,9 @@ class Machine:
             authorization="AlwaysAllow",
             serve=False,
         )
-        self.kubelet = Kubelet(config, self.client, self.runtime, self.runtime, self.clock)
+        self.kubelet = Kubelet(
+            config=config, client=self.client, runtime=self.runtime, images=self.runtime, clock=self.clock
+        )
         self._task = asyncio.ensure_future(self.kubelet.run())
         await self.until(lambda: self.kubelet.pods.synced)
 

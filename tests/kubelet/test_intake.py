@@ -181,7 +181,13 @@ def test_a_disk_that_stays_full_is_told_of(tmp_path: Path, monkeypatch: pytest.M
 
     async def scene(world: World) -> None:
         collector = ImageGC(
-            world.runtime, world.runtime, world.clock, 85, 80, 0.0, event=lambda *event: told.append(event)
+            images=world.runtime,
+            runtime=world.runtime,
+            clock=world.clock,
+            high=85,
+            low=80,
+            minimum_age=0.0,
+            event=lambda *event: told.append(event),
         )
         monkeypatch.setattr(gc.shutil, "disk_usage", lambda _: Usage(10 << 30, 9 << 30, 1 << 30))
         with pytest.raises(ImageGCFailure):

@@ -490,7 +490,15 @@ def test_a_kubelet_serves_a_cluster(tmp_path: Path) -> None:
 
         async def start() -> SimulatedRuntime:
             runtime = SimulatedRuntime(cluster.clock)
-            kubelet = Kubelet(config, client, runtime, runtime, cluster.clock, machine=machine, rng=random.Random(1))
+            kubelet = Kubelet(
+                config=config,
+                client=client,
+                runtime=runtime,
+                images=runtime,
+                clock=cluster.clock,
+                machine=machine,
+                rng=random.Random(1),
+            )
             running.append(asyncio.ensure_future(kubelet.run()))
             return runtime
 

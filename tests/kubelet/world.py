@@ -252,7 +252,15 @@ class World:
         )
         machine = MachineInfo(4, 8 << 30, 100 << 30, "amd64", "m", "s", "b", "6.1", "Debian")
         client = Client(InProcessTransport(self.api.handler), user_agent="kubelet")
-        return Kubelet(config, client, self.runtime, self.runtime, self.clock, machine=machine, rng=random.Random(1))
+        return Kubelet(
+            config=config,
+            client=client,
+            runtime=self.runtime,
+            images=self.runtime,
+            clock=self.clock,
+            machine=machine,
+            rng=random.Random(1),
+        )
 
     async def start(self) -> None:
         self._task = asyncio.ensure_future(self.kubelet.run())

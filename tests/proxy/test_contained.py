@@ -58,7 +58,9 @@ def test_a_sync_that_fails_on_one_service_brings_the_others_up_to_date() -> None
 
     async def main() -> None:
         clock = SystemClock()
-        proxy = KubeProxy(ProxyConfig("node-1"), Client(InProcessTransport(nobody)), clock, random.Random(1))
+        proxy = KubeProxy(
+            config=ProxyConfig("node-1"), client=Client(InProcessTransport(nobody)), clock=clock, rng=random.Random(1)
+        )
         backend: Any = Backend()
         proxy._backends["ip"] = backend
         for name in ("a", "bad", "c"):

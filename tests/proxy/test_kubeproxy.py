@@ -84,7 +84,7 @@ async def _from_objects_to_packets(net: Lab, sysctls: Path) -> None:
         metrics_address="127.0.0.1:39249",
         sysctl_root=sysctls,
     )
-    proxy = KubeProxy(config, theirs, clock, run=net.run)
+    proxy = KubeProxy(config=config, client=theirs, clock=clock, run=net.run)
     task = asyncio.create_task(proxy.run())
     try:
         await _check(net, client, cluster_ip)

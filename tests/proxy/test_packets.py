@@ -230,7 +230,7 @@ async def _userspace(net: Lab) -> None:
         commands.append(tuple(arguments))
         return ""
 
-    backend = UserspaceBackend("ip", Place("node-1"), SystemClock(), random.Random(1), run)
+    backend = UserspaceBackend(family="ip", place=Place("node-1"), clock=SystemClock(), rng=random.Random(1), run=run)
     tracker = Tracker("ip", "node-1")
     tracker.service_changed(service(cluster_ip="127.0.99.1", type="NodePort", node_port=31987))
     tracker.slice_changed(slice_of(endpoint("127.0.0.1"), port=port))

@@ -39,7 +39,7 @@ async def nothing(arguments: Sequence[str], text: str) -> str:
 
 
 def backend(run: Any = nothing) -> UserspaceBackend:
-    return UserspaceBackend("ip", Place("node-1"), SystemClock(), random.Random(1), run)
+    return UserspaceBackend(family="ip", place=Place("node-1"), clock=SystemClock(), rng=random.Random(1), run=run)
 
 
 def test_udp_answers_come_back_and_a_gone_endpoint_is_left() -> None:

@@ -43,7 +43,9 @@ class ApiCluster:
         runner = await self._stack.enter_async_context(Runner(self.clock))
         self.client = Client(InProcessTransport(server.handler, ADMIN), user_agent="test")
         theirs = Client(InProcessTransport(server.handler, SCHEDULER), user_agent="kube-scheduler")
-        self.scheduler = Scheduler(self.config, theirs, self.clock, random.Random(1), self._plugins)
+        self.scheduler = Scheduler(
+            config=self.config, client=theirs, clock=self.clock, rng=random.Random(1), plugins=self._plugins
+        )
         runner.spawn(self.scheduler.run(), "scheduler")
         return self
 

@@ -88,7 +88,9 @@ class APIServer:
         self._feed = Feed(backend, clock, config.storage_root)
         self._compactor = Compactor(self._feed, clock, config.compaction_interval)
         ids = make_ids(config.seed)
-        self.registries = Registries(self.scheme, self._feed, clock, self._runner, ids, config.storage_root)
+        self.registries = Registries(
+            scheme=self.scheme, feed=self._feed, clock=clock, runner=self._runner, ids=ids, root=config.storage_root
+        )
         self.registries.as_protobuf = config.storage_as_protobuf
         if self._sealing is not None:
             self._sealing.backend.serve(self.scheme)
@@ -132,7 +134,14 @@ class APIServer:
         self._definitions = DefinitionController(self.registries, clock, self._runner, documents.forget)
         special = special_endpoints(config, self.registries, self.authentication, self.authorization,
                                     self.admission, dialer)  # fmt: skip
-        router = Router(self.scheme, self.registries, self.admission, special, self.paths, config.min_request_timeout)
+        router = Router(
+            scheme=self.scheme,
+            registries=self.registries,
+            admission=self.admission,
+            special=special,
+            paths=self.paths,
+            watch_seconds=config.min_request_timeout,
+        )
         parts = Parts(
             clock=clock,
             ids=ids,

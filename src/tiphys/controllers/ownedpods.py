@@ -27,6 +27,7 @@ class OwnedPodHandler:
 
     def __init__(
         self,
+        *,
         kind: str,
         owners: Informer,
         queue: WorkQueue[str],

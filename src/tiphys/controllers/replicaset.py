@@ -142,7 +142,13 @@ class ReplicaSetController:
         workers = workers or context.config.concurrent_replicaset_syncs
         self._controller = context.controller(kind.queue, self.reconcile, workers=workers)
         self._controller.watches(self._sets)
-        handler = OwnedPodHandler(kind.kind, self._sets, self._controller.queue, self._expectations, kind.selector)
+        handler = OwnedPodHandler(
+            kind=kind.kind,
+            owners=self._sets,
+            queue=self._controller.queue,
+            expectations=self._expectations,
+            selector=kind.selector,
+        )
         self._controller.handles(self._pods, handler)
 
     async def run(self) -> None:

@@ -46,7 +46,13 @@ class Forwarder:
     """``exclude`` are the addresses of this server itself."""
 
     def __init__(
-        self, servers: Iterable[str], resolver_file: str, exclude: Iterable[Server], timeout: float, rng: random.Random
+        self,
+        *,
+        servers: Iterable[str],
+        resolver_file: str,
+        exclude: Iterable[Server],
+        timeout: float,
+        rng: random.Random,
     ) -> None:
         self._configured = [server_address(text) for text in servers]
         self._file = Path(resolver_file)

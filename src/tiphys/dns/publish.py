@@ -65,7 +65,9 @@ def endpoint_slice(config: DNSConfig) -> Object:
 class Publisher:
     """Keeps both objects as they should be."""
 
-    def __init__(self, config: DNSConfig, client: Client, clock: Clock, services: Informer, slices: Informer) -> None:
+    def __init__(
+        self, *, config: DNSConfig, client: Client, clock: Clock, services: Informer, slices: Informer
+    ) -> None:
         self._config, self._client, self._clock = config, client, clock
         self._services, self._slices = services.store, slices.store
         self._wake = asyncio.Event()

@@ -53,8 +53,20 @@ class DNSServer:
         self._zone = ClusterZone(config.cluster_domain, self._source, config.service_ip)
         own = ((config.address, config.port), (config.service_ip, 53))
         rng = rng or random.SystemRandom()
-        self._forwarder = Forwarder(config.upstreams, config.resolver_file, own, config.forward_timeout, rng)
-        self._publisher = Publisher(config, client, clock, self._source.services, self._source.slice_informer)
+        self._forwarder = Forwarder(
+            servers=config.upstreams,
+            resolver_file=config.resolver_file,
+            exclude=own,
+            timeout=config.forward_timeout,
+            rng=rng,
+        )
+        self._publisher = Publisher(
+            config=config,
+            client=client,
+            clock=clock,
+            services=self._source.services,
+            slices=self._source.slice_informer,
+        )
         self._askers = Askers(config.recursion_for, clock)
         self._kept: OrderedDict[tuple[bytes, bool, bool], tuple[float, int, bytes]] = OrderedDict()
         """By question, whether it came by TCP, and whether it may be passed on: others see no answer from elsewhere."""

@@ -305,6 +305,6 @@ async def run(config: KubeletConfig, socket: str, kubeconfig: Path, ready: Ready
     async with connected(kubeconfig, "kubelet") as client:
         runtime = CRIClient(socket)
         try:
-            await Kubelet(config, client, runtime, runtime, SystemClock()).run(ready)
+            await Kubelet(config=config, client=client, runtime=runtime, images=runtime, clock=SystemClock()).run(ready)
         finally:
             await runtime.close()

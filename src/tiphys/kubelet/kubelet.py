@@ -79,13 +79,13 @@ class Kubelet:
 
     def __init__(
         self,
+        *,
         config: KubeletConfig,
         client: Client,
         runtime: RuntimeService,
         images: ImageService,
         clock: Clock,
         recorder: Recorder | None = None,
-        *,
         machine: MachineInfo | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -105,7 +105,14 @@ class Kubelet:
         self.settings = self._make_settings()
         self.health = RuntimeHealth(runtime, clock)
         self._reporter = NodeReporter(
-            config, self.settings, self.machine, self.health, images, self._recorder, clock, self._pressures
+            config=config,
+            settings=self.settings,
+            machine=self.machine,
+            health=self.health,
+            images=images,
+            recorder=self._recorder,
+            clock=clock,
+            pressures=self._pressures,
         )
         self.node = NodeAgent(
             client,
@@ -147,18 +154,32 @@ class Kubelet:
         objects = ApiObjects(self.client, clock, runner, self._objects_changed)
         tokens = TokenManager(self.client, clock)
         self.volumes = VolumeManager(
-            config.root,
-            self.client,
-            clock,
-            objects,
-            tokens,
-            self._field,
+            root=config.root,
+            client=self.client,
+            clock=clock,
+            objects=objects,
+            tokens=tokens,
+            field=self._field,
             memory=config.memory_volumes,
             slow=events.slow_volume,
             memory_size=lambda pod, limit: memory_size(pod, limit, self.settings.allocatable.get("memory")),
         )
-        self.status = StatusManager(self.client, clock, runner, self._shown, lambda uid: self.workers.could_run(uid))
-        self.probes = ProbeManager(Prober(self.runtime), clock, runner, events, self.status.get, self._poke, self._rng)
+        self.status = StatusManager(
+            client=self.client,
+            clock=clock,
+            runner=runner,
+            current=self._shown,
+            could_run=lambda uid: self.workers.could_run(uid),
+        )
+        self.probes = ProbeManager(
+            prober=Prober(self.runtime),
+            clock=clock,
+            runner=runner,
+            events=events,
+            status=self.status.get,
+            changed=self._poke,
+            rng=self._rng,
+        )
         hooks = HookRunner(self.runtime, clock)
         killer = Killer(self.runtime, hooks, clock, events)
         backoff = KeyedBackoff(10.0, 300.0)
@@ -174,16 +195,16 @@ class Kubelet:
             recursive_handlers=lambda: self.health.recursive_read_only,
         )
         self.pod_runtime = PodRuntime(
-            self.runtime,
-            images,
-            builder,
-            killer,
-            hooks,
-            clock,
-            events,
-            self.settings,
-            backoff,
-            classes,
+            runtime=self.runtime,
+            images=images,
+            builder=builder,
+            killer=killer,
+            hooks=hooks,
+            clock=clock,
+            events=events,
+            settings=self.settings,
+            backoff=backoff,
+            classes=classes,
         )
         self.mirrors = MirrorPodClient(self.client, lambda: self.node.node, self.pods.store.get)
         self.allocations = Allocations(config.root)
@@ -243,7 +264,15 @@ class Kubelet:
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
         report = self._reporter.event
-        image_gc = ImageGC(self.image_service, self.runtime, clock, high, low, config.image_minimum_age, event=report)
+        image_gc = ImageGC(
+            images=self.image_service,
+            runtime=self.runtime,
+            clock=clock,
+            high=high,
+            low=low,
+            minimum_age=config.image_minimum_age,
+            event=report,
+        )
         self.storage = StorageMeter(config.root, Path(config.log_root), clock, runner)
         self.snapshots = SnapshotTaker(
             node_name=config.node_name,
@@ -258,27 +287,27 @@ class Kubelet:
             own_pid=os.getpid(),
         )
         self._eviction = EvictionManager(
-            config.eviction_hard,
-            lambda: read_signals(config.root),
-            self.runtime.list_container_stats,
-            self._active,
-            self._evict,
-            image_gc.collect,
-            clock,
-            self.health.changed.set,
-            self.storage,
+            thresholds=config.eviction_hard,
+            signals=lambda: read_signals(config.root),
+            stats=self.runtime.list_container_stats,
+            active=self._active,
+            evict=self._evict,
+            reclaim=image_gc.collect,
+            clock=clock,
+            changed=self.health.changed.set,
+            storage=self.storage,
         )
         self._housekeeping = Housekeeping(
-            self.runtime,
-            self.pod_runtime,
-            killer,
-            self.volumes,
-            self.pleg,
-            container_gc,
-            image_gc,
-            clock,
-            self._all_known,
-            report,
+            runtime=self.runtime,
+            pod_runtime=self.pod_runtime,
+            killer=killer,
+            volumes=self.volumes,
+            pleg=self.pleg,
+            containers=container_gc,
+            images=image_gc,
+            clock=clock,
+            known=self._all_known,
+            event=report,
         )
 
     async def run(self, ready: Ready = whenever) -> None:

@@ -123,4 +123,4 @@ def _fields(flags: argparse.Namespace) -> dict[str, Any]:
 async def run(config: ProxyConfig, kubeconfig: Path, ready: Ready = whenever) -> None:
     """Make a proxy and run it until it is cancelled; ``ready`` is called once its rules are in place."""
     async with connected(kubeconfig, "kube-proxy") as client:
-        await KubeProxy(config, client, SystemClock()).run(ready)
+        await KubeProxy(config=config, client=client, clock=SystemClock()).run(ready)

@@ -79,6 +79,7 @@ class KubeProxy:
 
     def __init__(
         self,
+        *,
         config: ProxyConfig,
         client: Client,
         clock: Clock,
@@ -194,7 +195,9 @@ class KubeProxy:
             if mode == "nftables":
                 self._backends[family] = NftBackend(self._options(family, localhost), self._clock, self._tools)
             else:
-                self._backends[family] = UserspaceBackend(family, self._place, self._clock, self._rng, self._tools)
+                self._backends[family] = UserspaceBackend(
+                    family=family, place=self._place, clock=self._clock, rng=self._rng, run=self._tools
+                )
             self._trackers[family].touch_all()
         return mode
 

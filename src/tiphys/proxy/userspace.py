@@ -58,6 +58,7 @@ class UserspaceBackend:
 
     def __init__(
         self,
+        *,
         family: Family,
         place: Place,
         clock: Clock,

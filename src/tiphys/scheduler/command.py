@@ -87,4 +87,4 @@ def _configuration(flags: argparse.Namespace) -> tuple[SchedulerConfig, Path]:
 async def run(config: SchedulerConfig, kubeconfig: Path, ready: Ready = whenever) -> None:
     """Make a scheduler and run it until it is cancelled; ``ready`` is called once it can choose nodes."""
     async with connected(kubeconfig, "kube-scheduler") as client:
-        await Scheduler(config, client, SystemClock()).run(ready)
+        await Scheduler(config=config, client=client, clock=SystemClock()).run(ready)

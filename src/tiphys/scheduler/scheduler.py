@@ -59,6 +59,7 @@ class Scheduler:
 
     def __init__(
         self,
+        *,
         config: SchedulerConfig,
         client: Client,
         clock: Clock,

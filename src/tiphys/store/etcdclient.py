@@ -106,7 +106,7 @@ class EtcdBackend:
 
     async def watch(self, request: WatchRequest) -> EtcdWatch:
         start = request.start_revision or await self.current_revision() + 1
-        watch = EtcdWatch(self, request, start, self._clock, self._runner)
+        watch = EtcdWatch(backend=self, request=request, start=start, clock=self._clock, runner=self._runner)
         self._watches.add(watch)
         return watch
 
@@ -187,7 +187,9 @@ class EtcdWatch:
     ``_follow`` reads it, ``_write_requests`` writes to it; readers and those that want progress leave word and wait.
     """
 
-    def __init__(self, backend: EtcdBackend, request: WatchRequest, start: int, clock: Clock, runner: Runner) -> None:
+    def __init__(
+        self, *, backend: EtcdBackend, request: WatchRequest, start: int, clock: Clock, runner: Runner
+    ) -> None:
         self._backend = backend
         self._request = request
         self._clock = clock

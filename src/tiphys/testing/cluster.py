@@ -124,7 +124,9 @@ class Cluster:
         client = self._component_client("kube-controller-manager", "system:kube-controller-manager")
         manager = ControllerManager(config, client, self.clock, rng=self.rng, client_for=self._controller_client)
         client = self._component_client("kube-scheduler", "system:kube-scheduler")
-        scheduler = Scheduler(self._scheduler, client, self.clock, self.rng, self._scheduler_plugins)
+        scheduler = Scheduler(
+            config=self._scheduler, client=client, clock=self.clock, rng=self.rng, plugins=self._scheduler_plugins
+        )
         self._informers = InformerFactory(self.client, self.clock, self.rng)
         self._recorder = EventRecorder(self.client, self.clock, "tiphys-testing", rng=self.rng)
         self._context = ControllerContext(

@@ -93,7 +93,17 @@ def apply(
     Raises ``StatusError``: 409 for conflicts, 400 and 500 for what cannot be applied, as upstream does.
     """
     _check_request(applied, gvk)
-    return _Apply(live, applied, manager, gvk, schema, now, subresource, filters or {}, convert).run(force)
+    return _Apply(
+        live=live,
+        applied=applied,
+        manager=manager,
+        gvk=gvk,
+        schema=schema,
+        now=now,
+        subresource=subresource,
+        filters=filters or {},
+        convert=convert,
+    ).run(force)
 
 
 def _check_request(applied: Object, gvk: GroupVersionKind) -> None:
@@ -113,6 +123,7 @@ def _check_request(applied: Object, gvk: GroupVersionKind) -> None:
 class _Apply:
     def __init__(
         self,
+        *,
         live: Object | None,
         applied: Object,
         manager: str,

@@ -66,7 +66,7 @@ def patch_object(
     is one of the first three above; apply has its own function. ``shape`` is how an object without a Go type, a custom
     resource, is brought into its shape. Raises ``StatusError``.
     """
-    request = _Patch(current, body, gvk, schema, field_validation, shape)
+    request = _Patch(current=current, body=body, gvk=gvk, schema=schema, field_validation=field_validation, shape=shape)
     if media_type == JSON_PATCH:
         return request.json()
     if media_type == MERGE_PATCH:
@@ -77,6 +77,7 @@ def patch_object(
 class _Patch:
     def __init__(
         self,
+        *,
         current: Object,
         body: bytes,
         gvk: GroupVersionKind,

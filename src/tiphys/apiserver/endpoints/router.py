@@ -52,6 +52,7 @@ class Router:
 
     def __init__(
         self,
+        *,
         scheme: Scheme,
         registries: Registries,
         admission: AdmissionChain,

@@ -27,7 +27,7 @@ _KEPT_AS = {("events.k8s.io", "events"): ("", "events")}
 class Registries:
     """``strategies`` holds the ones that need more than their kind, by (group, plural)."""
 
-    def __init__(self, scheme: Scheme, feed: Feed, clock: Clock, runner: Runner, ids: Ids, root: str) -> None:
+    def __init__(self, *, scheme: Scheme, feed: Feed, clock: Clock, runner: Runner, ids: Ids, root: str) -> None:
         self.scheme = scheme
         self.feed = feed
         self.clock = clock
@@ -62,13 +62,20 @@ class Registries:
     def _make(self, resource: Resource) -> Registry:
         strategy, codec = self._custom(resource) if resource.custom else self._builtin(resource)
         prefix = f"{self._root}/{resource.storage_prefix}/"
-        cacher = Cacher(self.feed, codec, prefix, self._runner, self.clock)
+        cacher = Cacher(feed=self.feed, codec=codec, prefix=prefix, runner=self._runner, clock=self.clock)
         kind = StoredStore if resource.conversion == "Webhook" else ObjectStore
-        store = kind(prefix, resource.namespaced, codec, cacher, self._leases, must_rewrite=self.must_rewrite)
+        store = kind(
+            prefix=prefix,
+            namespaced=resource.namespaced,
+            codec=codec,
+            cacher=cacher,
+            leases=self._leases,
+            must_rewrite=self.must_rewrite,
+        )
         if isinstance(store, StoredStore):
             assert self.conversions is not None
             store.conversions = self.conversions(resource, codec)
-        return Registry(resource, strategy, store, self.clock, self.ids)
+        return Registry(resource=resource, strategy=strategy, store=store, clock=self.clock, ids=self.ids)
 
     def _builtin(self, resource: Resource) -> tuple[Strategy, Codec]:
         strategy = self.strategies.get((resource.group, resource.plural))

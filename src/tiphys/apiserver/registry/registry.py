@@ -34,7 +34,7 @@ class Ids:
 
 
 class Registry:
-    def __init__(self, resource: Resource, strategy: Strategy, store: ObjectStore, clock: Clock, ids: Ids) -> None:
+    def __init__(self, *, resource: Resource, strategy: Strategy, store: ObjectStore, clock: Clock, ids: Ids) -> None:
         self.resource = resource
         self.strategy = strategy
         self.store = store
@@ -47,7 +47,7 @@ class Registry:
     def under(self, strategy: Strategy, group: str | None = None) -> Registry:
         """The same objects under other rules: those of another version of a custom resource, or those of another group
         that shows them, which then is named where something fails."""
-        view = Registry(self.resource, strategy, self.store, self.clock, self.ids)
+        view = Registry(resource=self.resource, strategy=strategy, store=self.store, clock=self.clock, ids=self.ids)
         view.group = self.group if group is None else group
         return view
 

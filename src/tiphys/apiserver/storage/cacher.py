@@ -71,7 +71,7 @@ class NotReady(errors.StatusError):
 class Cacher:
     """``generation`` grows with every change: derived data is rebuilt when it differs."""
 
-    def __init__(self, feed: Feed, codec: Codec, prefix: str, runner: Runner, clock: Clock) -> None:
+    def __init__(self, *, feed: Feed, codec: Codec, prefix: str, runner: Runner, clock: Clock) -> None:
         self.feed = feed
         self.codec = codec
         self.prefix = prefix

@@ -84,7 +84,13 @@ class ConvertedStore(ObjectStore):
     """``codec`` is that of ``version``."""
 
     def __init__(self, stored: StoredStore, version: str, storage_version: str, codec: Codec) -> None:
-        super().__init__(stored.prefix, stored.namespaced, codec, stored.cacher, stored.leases)
+        super().__init__(
+            prefix=stored.prefix,
+            namespaced=stored.namespaced,
+            codec=codec,
+            cacher=stored.cacher,
+            leases=stored.leases,
+        )
         self.stored = stored
         self._version = version
         self._storage_version = storage_version

@@ -50,12 +50,12 @@ class ObjectStore:
 
     def __init__(
         self,
+        *,
         prefix: str,
         namespaced: bool,
         codec: Codec,
         cacher: Cacher,
         leases: Leases,
-        *,
         must_rewrite: MustRewrite | None = None,
     ) -> None:
         self.prefix = prefix

@@ -62,7 +62,9 @@ class DaemonSetController:
         self._controller = context.controller("daemonset", self.reconcile, workers=workers)
         queue = self._controller.queue
         self._controller.watches(self._sets)
-        handler = OwnedPodHandler("DaemonSet", self._sets, queue, self._expectations, _selector)
+        handler = OwnedPodHandler(
+            kind="DaemonSet", owners=self._sets, queue=queue, expectations=self._expectations, selector=_selector
+        )
         self._controller.handles(self._pods, handler)
         self._controller.watches(self._history, self._owners_of_revision)
         self._controller.handles(

@@ -62,7 +62,13 @@ class GarbageCollector:
         self._client = context.client.metadata_only()
         self._recorder = context.recorder.named("garbage-collector-controller")
         self._graph = Graph()
-        self._monitors = Monitors(context.client, context.informers, context.clock, self._changed, self._deleted)
+        self._monitors = Monitors(
+            client=context.client,
+            informers=context.informers,
+            clock=context.clock,
+            changed=self._changed,
+            deleted=self._deleted,
+        )
         workers = context.config.concurrent_gc_syncs
         self._delete = context.controller(
             "garbage_collector_attempt_to_delete", self.attempt_to_delete, workers=workers

@@ -45,7 +45,7 @@ class Monitors:
     """One monitor for each kind that can be deleted, listed and watched."""
 
     def __init__(
-        self, client: Client, informers: InformerFactory, clock: Clock, changed: Changed, deleted: Deleted
+        self, *, client: Client, informers: InformerFactory, clock: Clock, changed: Changed, deleted: Deleted
     ) -> None:
         self._client, self._metadata = client, client.metadata_only()
         self._informers, self._clock = informers, clock

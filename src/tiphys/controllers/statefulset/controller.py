@@ -45,13 +45,25 @@ class StatefulSetController:
         self._consistency = Consistency(context.clock)
         self._revisions = Revisions(context.client, history_informer)
         recorder = context.recorder.named("statefulset-controller")
-        self._control = StatefulPodControl(context.client, recorder, self._pods, self._claims, self._consistency)
+        self._control = StatefulPodControl(
+            client=context.client,
+            recorder=recorder,
+            pods=self._pods,
+            claims=self._claims,
+            consistency=self._consistency,
+        )
         workers = context.config.concurrent_statefulset_syncs
         self._controller = context.controller("statefulset", self.reconcile, workers=workers)
         self._controller.watches(self._sets)
         self._controller.handles(
             self._pods,
-            OwnedPodHandler("StatefulSet", self._sets, self._controller.queue, None, _selector),
+            OwnedPodHandler(
+                kind="StatefulSet",
+                owners=self._sets,
+                queue=self._controller.queue,
+                expectations=None,
+                selector=_selector,
+            ),
         )
         self._controller.reads(self._claims)
         self._controller.reads(history_informer)

@@ -30,7 +30,7 @@ class ClaimProblem(TryAgain):
 
 class StatefulPodControl:
     def __init__(
-        self, client: Client, recorder: EventRecorder, pods: Informer, claims: Informer, consistency: Consistency
+        self, *, client: Client, recorder: EventRecorder, pods: Informer, claims: Informer, consistency: Consistency
     ) -> None:
         self._client, self._recorder = client, recorder
         self._pods, self._claims, self._consistency = pods, claims, consistency

@@ -131,6 +131,7 @@ class EvictionManager:
 
     def __init__(
         self,
+        *,
         thresholds: Mapping[str, str],
         signals: Callable[[], Mapping[str, Signal]],
         stats: Callable[[], Awaitable[Sequence[ContainerStats]]],

@@ -150,13 +150,13 @@ class ImageGC:
 
     def __init__(
         self,
+        *,
         images: ImageService,
         runtime: RuntimeService,
         clock: Clock,
         high: int,
         low: int,
         minimum_age: float,
-        *,
         event: Callable[[EventType, str, str], None],
     ) -> None:
         self._event = event

@@ -29,6 +29,7 @@ class Housekeeping:
 
     def __init__(
         self,
+        *,
         runtime: RuntimeService,
         pod_runtime: PodRuntime,
         killer: Killer,

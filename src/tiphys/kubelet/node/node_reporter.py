@@ -37,6 +37,7 @@ _NAMES_SHOWN = 5
 class NodeReporter:
     def __init__(
         self,
+        *,
         config: KubeletConfig,
         settings: NodeSettings,
         machine: MachineInfo,

@@ -88,6 +88,7 @@ class Applied:
 class PodRuntime:
     def __init__(
         self,
+        *,
         runtime: RuntimeService,
         images: ImageManager,
         builder: ConfigBuilder,

@@ -65,6 +65,7 @@ class ProbeManager:
 
     def __init__(
         self,
+        *,
         prober: Prober,
         clock: Clock,
         runner: Runner,
@@ -107,7 +108,7 @@ class ProbeManager:
         if worker := self._workers.get(key):
             worker.pod = pod
             return
-        worker = _Worker(self, pod, container, probe, spec)
+        worker = _Worker(manager=self, pod=pod, container=container, probe=probe, spec=spec)
         self._workers[key] = worker
         worker.task = self._runner.spawn(worker.run(), f"{probe.value} probe of {pods.key_of(pod)}/{container['name']}")
         worker.task.add_done_callback(lambda _: self._drop(key, worker))
@@ -144,7 +145,9 @@ class ProbeManager:
 class _Worker:
     """The loop of one probe of one container."""
 
-    def __init__(self, manager: ProbeManager, pod: Pod, container: ContainerSpec, probe: Probe, spec: Object) -> None:
+    def __init__(
+        self, *, manager: ProbeManager, pod: Pod, container: ContainerSpec, probe: Probe, spec: Object
+    ) -> None:
         self.pod = pod
         self.probe = probe
         self.runtime_id = ""

@@ -44,6 +44,7 @@ class StatusManager:
 
     def __init__(
         self,
+        *,
         client: Client,
         clock: Clock,
         runner: Runner,

@@ -84,13 +84,13 @@ class VolumeManager:
 
     def __init__(
         self,
+        *,
         root: Path,
         client: Client,
         clock: Clock,
         objects: ObjectSource,
         tokens: TokenSource,
         field: FieldReader,
-        *,
         memory: bool = True,
         memory_size: Callable[[Pod, str | None], int] = lambda pod, limit: value(limit),
         slow: Callable[[Pod, str], None] = lambda pod, folder: None,

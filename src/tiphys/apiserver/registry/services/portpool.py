@@ -28,7 +28,7 @@ class NoPortLeft(Exception):
 class PortPool:
     """Ports ``first`` to ``last``."""
 
-    def __init__(self, backend: Backend, root: str, first: int, last: int, generator: random.Random) -> None:
+    def __init__(self, *, backend: Backend, root: str, first: int, last: int, generator: random.Random) -> None:
         self.first, self.last = first, last
         self._backend = backend
         self._key = f"{root}/ranges/servicenodeports".encode()

@@ -70,7 +70,9 @@ class ServiceStrategy(Strategy):
         self.pools = {f"IPv{n.version}": AddressPool(registries, n, generator) for n in networks}
         self.families = tuple(self.pools)
         first, last = config.service_node_ports
-        self.ports = PortPool(registries.feed.backend, config.storage_root, first, last, generator)
+        self.ports = PortPool(
+            backend=registries.feed.backend, root=config.storage_root, first=first, last=last, generator=generator
+        )
 
     # -- create
 
