@@ -207,6 +207,11 @@ def too_many_requests(message: str, retry_after: int) -> StatusError:
     return _failure(429, "TooManyRequests", message, details(retry_after=retry_after))
 
 
+def over_rate(message: str) -> StatusError:
+    """A limit on the rate of requests is reached; when it is not is not known."""
+    return _failure(429, "TooManyRequests", f"Too many requests: {message}")
+
+
 def internal(error: object) -> StatusError:
     text = str(error)
     return _failure(500, "InternalError", f"Internal error occurred: {text}", details(causes=[cause("", text)]))

@@ -12,8 +12,9 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tiphys.apiserver.admission import external
 from tiphys.apiserver.admission.plugins import PLUGINS
@@ -137,6 +138,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         external_admission_plugins=external.load(
             flags.admission_plugin, _words(flags.enable_admission_plugins), (name for name, _ in PLUGINS)
         ),
+        admission_config=_admission_config(flags.admission_control_config_file),
         storage_as_protobuf=flags.storage_media_type == "application/vnd.kubernetes.protobuf",
         encryption_config=flags.encryption_provider_config,
         encryption_reload=flags.encryption_provider_config_automatic_reload,
@@ -173,6 +175,15 @@ def _reachable(bound: str, flags_parser: FlagParser) -> str:
     if reachable is None:
         flags_parser.error("this machine has no address but loopback; name the one that pods use: --advertise-address")
     return reachable
+
+
+def _admission_config(path: Path | None) -> Mapping[str, Any]:
+    """The documents that configure admission plugins. Raises ``ConfigFileError``."""
+    if path is None:
+        return {}
+    from tiphys.apiserver.admission.configuration import read_admission_configuration
+
+    return read_admission_configuration(path)
 
 
 def _front_proxy(flags: argparse.Namespace) -> FrontProxy | None:

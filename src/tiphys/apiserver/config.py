@@ -82,6 +82,9 @@ class Config:
     external_admission_plugins: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     """Users' own plugins by name, all of them on; each is called with the ``Context`` of ``admission.plugins``."""
 
+    admission_config: Mapping[str, Any] = field(default_factory=dict)
+    """The documents that configure admission plugins, by the plugin's name."""
+
     storage_as_protobuf: bool = False
     """Whether built-in kinds are kept in the store as protobuf, upstream's default, or as JSON."""
     encryption_config: Path | None = None
@@ -104,7 +107,6 @@ class Config:
     shutdown_delay: float = 0.0
     endpoint_reconciler: bool = True
     """Whether this server keeps its address in the endpoints of the service ``kubernetes``."""
-    default_pod_security: str = "privileged"
     service_repair_interval: float = 180.0
     compaction_interval: float = 300.0
     """How many seconds of history the store keeps; 0: all."""

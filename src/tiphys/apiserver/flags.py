@@ -23,7 +23,7 @@ oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-si
 oidc-username-prefix authorization-config authorization-policy-file
 authorization-webhook-cache-authorized-ttl authorization-webhook-cache-unauthorized-ttl
 authorization-webhook-config-file authorization-webhook-version egress-selector-config-file admission-control
-admission-control-config-file allow-metric-labels allow-metric-labels-manifest disabled-metrics
+allow-metric-labels allow-metric-labels-manifest disabled-metrics
 show-hidden-metrics-for-version log-flush-frequency log-json-info-buffer-size log-json-split-stream
 log-text-info-buffer-size log-text-split-stream logging-format vmodule tracing-config-file
 aggregator-reject-forwarding-redirect coordinated-leadership-lease-duration coordinated-leadership-renew-deadline
@@ -136,6 +136,7 @@ def _add_access(flags: FlagParser) -> None:
     add("--authorization-mode", default="AlwaysAllow", help="Node, RBAC, AlwaysAllow, AlwaysDeny; in order")
     add("--enable-admission-plugins", default="", help="plugins besides those that are on by default")
     add("--disable-admission-plugins", default="", help="plugins to leave out")
+    add("--admission-control-config-file", type=Path, help="what admission plugins are set to")
     add("--admission-plugin", action="append", default=[], help="module:Class of a plugin of your own; may be repeated")
     for name in ("not-ready", "unreachable"):
         add(f"--default-{name}-toleration-seconds", type=int, default=300, help="how long pods stay")

@@ -211,6 +211,7 @@ class APIServer:
             registry.store.cacher.watchers.cut_off_all()
         await asyncio.sleep(0)
         await self.webhooks.close()
+        await self.admission.close()
         await self._runner.close()
         if self._audit is not None:
             await self._audit.sink.stop()
@@ -351,7 +352,7 @@ def _lets_anonymous_in(config: Config) -> bool:
 
 
 def _sealing(config: Config, backend: Backend, clock: Clock) -> Sealing:
-    """What seals values in the store. Raises ``EncryptionConfigError``."""
+    """What seals values in the store. Raises ``ConfigFileError``."""
     from tiphys.apiserver.encryption.source import Sealing
 
     return Sealing(config, backend, clock)

@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,8 +37,7 @@ def client_from_file(path: Path, user_agent: str, *, timeout: float = 60, anonym
     context, cluster = _current(config, path)
     known = context.get("user") and not anonymous
     user = _named(config, "users", "user", context["user"], path) if known else {}
-    if unsupported := [name for name in ("exec", "auth-provider", "username", "as") if user.get(name)]:
-        raise KubeconfigError(f"{path}: user.{unsupported[0]} is not supported by Tiphys; use a certificate or a token")
+    _refuse_unsupported(user, path)
     return Client(_transport(cluster, user, path), user_agent=user_agent, token=_token(user, path), timeout=timeout)
 
 
@@ -66,6 +66,34 @@ def authority_from_file(path: Path) -> bytes:
         case bytes() as data:
             return data
     return b""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What somebody shows to a server: a certificate with its key, each as PEM text or a file, or a token."""
+
+    certificate: Pem | None
+    key: Pem | None
+    token: Callable[[], str] | None
+
+
+def users_from_file(path: Path) -> tuple[dict[str, Credentials], str]:
+    """The credentials of all users of a file by the user's name, and the user of the current context, empty without
+    one. Raises ``KubeconfigError``."""
+    config = _read(path)
+    users = {str(entry.get("name")): _credentials(entry.get("user") or {}, path) for entry in config.get("users") or ()}
+    current = config.get("current-context") or ""
+    return users, str(_named(config, "contexts", "context", current, path).get("user") or "") if current else ""
+
+
+def _credentials(user: Config, path: Path) -> Credentials:
+    _refuse_unsupported(user, path)
+    return Credentials(_pem(user, "client-certificate", path), _pem(user, "client-key", path), _token(user, path))
+
+
+def _refuse_unsupported(user: Config, path: Path) -> None:
+    if unsupported := [name for name in ("exec", "auth-provider", "username", "as") if user.get(name)]:
+        raise KubeconfigError(f"{path}: user.{unsupported[0]} is not supported by Tiphys; use a certificate or a token")
 
 
 def server_path(path: Path) -> str:

@@ -137,12 +137,18 @@ def missing_resources(pod: Object, wanted: set[str]) -> str:
 
 def in_scope(quota: Object, plural: str, obj: Object) -> bool:
     """Whether every scope of a quota takes the object in."""
+    return all(matches_scope(selector, plural, obj) for selector in selectors_of(quota))
+
+
+def selectors_of(quota: Object) -> list[Object]:
+    """The scopes of a quota, each as a selector."""
     spec = quota["spec"]
-    selectors = [{"scopeName": name, "operator": "Exists"} for name in spec.get("scopes") or ()]
-    selectors += (spec.get("scopeSelector") or {}).get("matchExpressions") or []
-    if not selectors:
-        return True
-    return plural == "pods" and all(_matches(selector, obj) for selector in selectors)
+    named = [{"scopeName": name, "operator": "Exists"} for name in spec.get("scopes") or ()]
+    return [*named, *((spec.get("scopeSelector") or {}).get("matchExpressions") or ())]
+
+
+def matches_scope(selector: Object, plural: str, obj: Object) -> bool:
+    return plural == "pods" and _matches(selector, obj)
 
 
 def _matches(selector: Object, pod: Object) -> bool:

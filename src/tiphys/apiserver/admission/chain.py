@@ -39,6 +39,10 @@ class AdmissionChain:
         for plugin in plugins:
             await plugin.validate(attributes)
 
+    async def close(self) -> None:
+        for plugin in self.plugins:
+            await plugin.close()
+
 
 def _concern(attributes: Attributes) -> Concern:
     return attributes.operation, attributes.resource.group, attributes.resource.plural, attributes.subresource

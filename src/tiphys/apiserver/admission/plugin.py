@@ -33,6 +33,9 @@ class Plugin:
     async def validate(self, attributes: Attributes) -> None:
         """Refuse the request."""
 
+    async def close(self) -> None:
+        """Let go of what the plugin holds: the server stops."""
+
     def mutates(self) -> bool:
         return type(self).admit is not Plugin.admit
 

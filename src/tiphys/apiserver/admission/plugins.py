@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from tiphys.apiserver.admission import pluginconfigs as configs
 from tiphys.apiserver.admission.certificates import (
     CertificateApproval,
     CertificateSigning,
@@ -17,6 +19,16 @@ from tiphys.apiserver.admission.ingressclass import DefaultIngressClass
 from tiphys.apiserver.admission.limitranger import LimitRanger
 from tiphys.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from tiphys.apiserver.admission.noderestriction.plugin import NodeRestriction
+from tiphys.apiserver.admission.optional.always import AlwaysDeny
+from tiphys.apiserver.admission.optional.alwayspullimages import AlwaysPullImages
+from tiphys.apiserver.admission.optional.antiaffinity import LimitPodHardAntiAffinityTopology
+from tiphys.apiserver.admission.optional.eventratelimit import EventRateLimit
+from tiphys.apiserver.admission.optional.extendedresources import ExtendedResourceToleration
+from tiphys.apiserver.admission.optional.externalips import DenyServiceExternalIPs
+from tiphys.apiserver.admission.optional.imagepolicy import ImagePolicyWebhook
+from tiphys.apiserver.admission.optional.namespaces import NamespaceAutoProvision, NamespaceExists
+from tiphys.apiserver.admission.optional.podnodeselector import PodNodeSelector
+from tiphys.apiserver.admission.optional.podtolerations import PodTolerationRestriction
 from tiphys.apiserver.admission.ownerreferences import OwnerReferencesPermissionEnforcement
 from tiphys.apiserver.admission.plugin import Plugin
 from tiphys.apiserver.admission.podresize import PodResizeValidator
@@ -41,7 +53,8 @@ from tiphys.apiserver.admission.webhooks.validating import ValidatingAdmissionWe
 from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.registries import Registries
-from tiphys.apiserver.webhooks.client import WebhookCaller
+from tiphys.apiserver.webhooks.client import WebhookCaller, WebhookClient
+from tiphys.apiserver.webhooks.credentials import WebhookCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +66,63 @@ class Context:
     authorizer: Authorizer
     webhooks: WebhookCaller
 
+    def configuration(self, plugin: str) -> Any:
+        """The document that configures a plugin; None without one."""
+        return self.config.admission_config.get(plugin)
+
 
 Make = Callable[[Context], Plugin]
 
 
-def _hooks(context: Context, plural: str) -> Hooks:
-    return Hooks(context.registries, plural, context.webhooks, context.authorizer)
+def _hooks(context: Context, plural: str, plugin: str) -> Hooks:
+    caller, registries = context.webhooks, context.registries
+    kubeconfig = configs.webhook_kubeconfig(plugin, context.configuration(plugin))
+    if kubeconfig is not None:
+        caller = WebhookClient(registries, WebhookCredentials(kubeconfig))
+    return Hooks(registries, plural, caller, context.authorizer)
 
 
-_DEFAULT_OFF = frozenset(("OwnerReferencesPermissionEnforcement", "NodeRestriction"))
+_DEFAULT_OFF = frozenset(
+    (
+        "AlwaysAdmit",
+        "AlwaysDeny",
+        "AlwaysPullImages",
+        "DenyServiceExternalIPs",
+        "EventRateLimit",
+        "ExtendedResourceToleration",
+        "ImagePolicyWebhook",
+        "LimitPodHardAntiAffinityTopology",
+        "NamespaceAutoProvision",
+        "NamespaceExists",
+        "NodeRestriction",
+        "OwnerReferencesPermissionEnforcement",
+        "PodNodeSelector",
+        "PodTolerationRestriction",
+    )
+)
 PLUGINS: tuple[tuple[str, Make], ...] = (
+    ("AlwaysAdmit", lambda c: Plugin()),
+    ("NamespaceAutoProvision", lambda c: NamespaceAutoProvision(c.registries)),
     ("NamespaceLifecycle", lambda c: NamespaceLifecycle(c.registries)),
+    ("NamespaceExists", lambda c: NamespaceExists(c.registries)),
+    ("LimitPodHardAntiAffinityTopology", lambda c: LimitPodHardAntiAffinityTopology()),
     ("LimitRanger", lambda c: LimitRanger(c.registries)),
     ("ServiceAccount", lambda c: ServiceAccount(c.registries, c.registries.ids.suffix)),
     ("NodeRestriction", lambda c: NodeRestriction(c.registries, c.authorizer)),
     ("TaintNodesByCondition", lambda c: TaintNodesByCondition()),
-    ("PodSecurity", lambda c: PodSecurity(c.registries, c.config.default_pod_security)),
+    ("AlwaysPullImages", lambda c: AlwaysPullImages()),
+    (
+        "ImagePolicyWebhook",
+        lambda c: ImagePolicyWebhook(configs.image_policy(c.configuration("ImagePolicyWebhook")), c.registries.clock),
+    ),
+    (
+        "PodSecurity",
+        lambda c: PodSecurity(c.registries, configs.pod_security(c.configuration("PodSecurity"))),
+    ),
+    (
+        "PodNodeSelector",
+        lambda c: PodNodeSelector(c.registries, configs.node_selectors(c.configuration("PodNodeSelector"))),
+    ),
     ("Priority", lambda c: Priority(c.registries)),
     (
         "DefaultTolerationSeconds",
@@ -76,6 +130,17 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
             c.config.not_ready_toleration_seconds, c.config.unreachable_toleration_seconds
         ),
     ),
+    (
+        "PodTolerationRestriction",
+        lambda c: PodTolerationRestriction(
+            c.registries, configs.toleration_rules(c.configuration("PodTolerationRestriction"))
+        ),
+    ),
+    (
+        "EventRateLimit",
+        lambda c: EventRateLimit(configs.event_limits(c.configuration("EventRateLimit")), c.registries.clock),
+    ),
+    ("ExtendedResourceToleration", lambda c: ExtendedResourceToleration()),
     ("DefaultStorageClass", lambda c: DefaultStorageClass(c.registries)),
     ("StorageObjectInUseProtection", lambda c: StorageObjectInUseProtection()),
     (
@@ -88,22 +153,40 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("CertificateSigning", lambda c: CertificateSigning(c.authorizer)),
     ("CertificateSubjectRestriction", lambda c: CertificateSubjectRestriction()),
     ("DefaultIngressClass", lambda c: DefaultIngressClass(c.registries)),
+    ("DenyServiceExternalIPs", lambda c: DenyServiceExternalIPs()),
     ("PodTopologyLabels", lambda c: PodTopologyLabels(c.registries)),
     ("PodResizeValidator", lambda c: PodResizeValidator(c.registries)),
     ("MutatingAdmissionPolicy", lambda c: MutatingAdmissionPolicy(c.registries, c.authorizer)),
     (
         "MutatingAdmissionWebhook",
-        lambda c: MutatingAdmissionWebhook(_hooks(c, "mutatingwebhookconfigurations")),
+        lambda c: MutatingAdmissionWebhook(_hooks(c, "mutatingwebhookconfigurations", "MutatingAdmissionWebhook")),
     ),
     ("ValidatingAdmissionPolicy", lambda c: ValidatingAdmissionPolicy(c.registries, c.authorizer)),
     (
         "ValidatingAdmissionWebhook",
-        lambda c: ValidatingAdmissionWebhook(_hooks(c, "validatingwebhookconfigurations")),
+        lambda c: ValidatingAdmissionWebhook(
+            _hooks(c, "validatingwebhookconfigurations", "ValidatingAdmissionWebhook")
+        ),
     ),
-    ("ResourceQuota", lambda c: ResourceQuota(c.registries)),
+    (
+        "ResourceQuota",
+        lambda c: ResourceQuota(c.registries, configs.limited_resources(c.configuration("ResourceQuota"))),
+    ),
+    ("AlwaysDeny", lambda c: AlwaysDeny()),
 )
-"""In the order in which they see a write. Users' plugins stand before the quota, which is last as it counts
-what nobody refuses any more."""
+"""In the order in which they see a write. Users' plugins stand before the quota, which comes as late as possible: it
+counts what nobody refuses any more."""
+_LAST = 2
+FEATURES_OFF = frozenset(
+    (
+        "ClusterTrustBundleAttest",
+        "JobValidation",
+        "NodeDeclaredFeatureValidator",
+        "PodGroupProtection",
+        "PodGroupWorkloadExists",
+    )
+)
+"""Upstream's plugins for features that Tiphys does not have: they may be named, and nothing is there for them to do."""
 
 
 def make_plugins(
@@ -112,10 +195,10 @@ def make_plugins(
     """Raises ``ValueError`` for the name of a plugin that is not supported."""
     context = Context(config, registries, authorizer, webhooks)
     external = config.external_admission_plugins
-    rows = (*PLUGINS[:-1], *external.items(), *PLUGINS[-1:])
+    rows = (*PLUGINS[:-_LAST], *external.items(), *PLUGINS[-_LAST:])
     known = {name for name, _ in rows}
     for name in (*config.enable_admission_plugins, *config.disable_admission_plugins):
-        if name not in known:
+        if name not in known and name not in FEATURES_OFF:
             raise ValueError(f"admission plugin {name!r} is not supported; choose from {', '.join(sorted(known))}")
     wanted = (known - _DEFAULT_OFF - set(config.disable_admission_plugins)) | set(config.enable_admission_plugins)
     return [make(context) for name, make in rows if name in wanted]

@@ -6,8 +6,6 @@ Source: https://kubernetes.io/docs/concepts/security/pod-security-admission/
 from __future__ import annotations
 
 import asyncio
-import re
-from dataclasses import dataclass
 from itertools import chain
 
 from tiphys.api import errors, fielderrors
@@ -16,14 +14,21 @@ from tiphys.api.object import Object
 from tiphys.api.pods.templates import TEMPLATES, template_of
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
-from tiphys.apiserver.admission.podsecuritychecks import Finding, findings
+from tiphys.apiserver.admission.podsecuritychecks import Finding
+from tiphys.apiserver.admission.podsecuritylevels import (
+    PREFIX,
+    PRIVILEGED,
+    PodSecurityLevel,
+    PodSecurityRules,
+    Policy,
+    bad_labels,
+    ignored,
+    is_privileged,
+    policy_of,
+)
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.storage.entry import Entry
 
-_PREFIX = "pod-security.kubernetes.io/"
-_LEVELS = ("privileged", "baseline", "restricted")
-_VERSION = re.compile(r"v1\.(0|[1-9][0-9]*)")
-_LATEST = 36
 _MOST_PODS, _MOST_SECONDS = 3000, 1.0
 """Of the pods that are there when the level of a namespace changes: how many are looked at, and for how long."""
 _SLICE = 50
@@ -31,79 +36,84 @@ _SLICE = 50
 _POD_SUBRESOURCES = frozenset(("", "ephemeralcontainers", "resize"))
 
 
-@dataclass(frozen=True, slots=True)
-class PodSecurityLevel:
-    name: str
-    version: str = "latest"
-
-    @property
-    def minor(self) -> int:
-        match = _VERSION.fullmatch(self.version)
-        return min(int(match[1]), _LATEST) if match else _LATEST
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.version}"
-
-    def check(self, meta: Object, spec: Object) -> list[Finding]:
-        return findings(self.name, self.minor, meta, spec)
-
-
 class PodSecurity(Plugin):
     resources = frozenset((("", "pods"), ("", "namespaces"), *TEMPLATES))
     operations = frozenset((CREATE, UPDATE))
     subresources = _POD_SUBRESOURCES
 
-    def __init__(self, registries: Registries, default: str) -> None:
+    def __init__(self, registries: Registries, rules: PodSecurityRules) -> None:
         self._registries = registries
-        self._default = default
+        self._rules = rules
 
     async def validate(self, attributes: Attributes) -> None:
         key = (attributes.group, attributes.plural)
         if key == ("", "namespaces"):
             return await self._namespace(attributes)
+        if key != ("", "pods") and attributes.subresource:
+            return None
+        if exempt := self._exempt(attributes):
+            return attributes.annotate(PREFIX + "exempt", exempt)
         labels = await self._labels(attributes.namespace)
-        if not any(name.startswith(_PREFIX) for name in labels) and self._default == "privileged":
+        policy = policy_of(labels, self._rules.defaults)
+        if is_privileged(policy) and not bad_labels(labels):
+            if key == ("", "pods"):
+                attributes.annotate(PREFIX + "enforce-policy", str(PodSecurityLevel()))
             return None
         if key == ("", "pods"):
-            return self._pod(attributes, labels)
-        return self._template(attributes, labels, TEMPLATES[key])
+            return self._pod(attributes, labels, policy)
+        return self._template(attributes, labels, policy, TEMPLATES[key])
+
+    def _exempt(self, attributes: Attributes) -> str:
+        """Why no policy concerns the request, if none does."""
+        if attributes.namespace in self._rules.namespaces:
+            return "namespace"
+        return "user" if attributes.user.name in self._rules.usernames else ""
 
     async def _labels(self, namespace: str) -> dict[str, str]:
         entry = await self._registries.get("", "namespaces").store.cached("", namespace)
         return entry.labels if entry is not None else {}
 
-    def _level(self, labels: dict[str, str], mode: str) -> PodSecurityLevel:
-        """A label that makes no sense counts as the strictest, or, for a version, as the latest."""
-        name = labels.get(_PREFIX + mode, self._default)
-        version = labels.get(f"{_PREFIX}{mode}-version", "latest")
-        if name not in _LEVELS:
-            name = "restricted" if mode == "enforce" else "privileged"
-        return PodSecurityLevel(name, version if _VERSION.fullmatch(version) else "latest")
-
     # -- pods, and what makes them
 
-    def _pod(self, attributes: Attributes, labels: dict[str, str]) -> None:
+    def _pod(self, attributes: Attributes, labels: dict[str, str], policy: Policy) -> None:
         pod = attributes.new()
         if attributes.operation == UPDATE and not _is_significant(pod, attributes.old or {}):
             return
-        enforce = self._level(labels, "enforce")
-        attributes.annotate(_PREFIX + "enforce-policy", str(enforce))
-        if violations := enforce.check(pod["metadata"], pod["spec"]):
+        if self._runs_exempt(attributes, labels, pod["spec"]):
+            return
+        enforce = policy["enforce"]
+        attributes.annotate(PREFIX + "enforce-policy", str(enforce))
+        violations = enforce.check(pod["metadata"], pod["spec"])
+        self._audit(attributes, policy, pod["metadata"], pod["spec"])
+        if violations:
             raise forbid(attributes, f"violates PodSecurity {quote(str(enforce))}: {_details(violations)}")
-        self._warn(attributes, labels, pod["metadata"], pod["spec"])
+        self._warn(attributes, policy, pod["metadata"], pod["spec"])
 
-    def _template(self, attributes: Attributes, labels: dict[str, str], path: tuple[str, ...]) -> None:
+    def _template(self, attributes: Attributes, labels: dict[str, str], policy: Policy, path: tuple[str, ...]) -> None:
         """What makes pods is not refused, but its user is warned."""
         template = template_of(attributes.new(), path)
-        if template.get("spec"):
-            self._warn(attributes, labels, template.get("metadata") or {}, template["spec"])
+        spec, meta = template.get("spec"), template.get("metadata") or {}
+        if spec and not self._runs_exempt(attributes, labels, spec):
+            self._audit(attributes, policy, meta, spec)
+            self._warn(attributes, policy, meta, spec)
 
-    def _warn(self, attributes: Attributes, labels: dict[str, str], meta: Object, spec: Object) -> None:
-        audit = self._level(labels, "audit")
+    def _runs_exempt(self, attributes: Attributes, labels: dict[str, str], spec: Object) -> bool:
+        """Whether the runtime class is exempt; otherwise labels that make no sense are noted."""
+        if spec.get("runtimeClassName", "") in self._rules.runtime_classes:
+            attributes.annotate(PREFIX + "exempt", "runtimeClass")
+            return True
+        if problems := bad_labels(labels):
+            attributes.annotate(PREFIX + "error", f"Failed to parse policy: {fielderrors.aggregate(problems)}")
+        return False
+
+    def _audit(self, attributes: Attributes, policy: Policy, meta: Object, spec: Object) -> None:
+        audit = policy["audit"]
         if violated := audit.check(meta, spec):
             violations = f"would violate PodSecurity {quote(str(audit))}: {_details(violated)}"
-            attributes.annotate(_PREFIX + "audit-violations", violations)
-        level = self._level(labels, "warn")
+            attributes.annotate(PREFIX + "audit-violations", violations)
+
+    def _warn(self, attributes: Attributes, policy: Policy, meta: Object, spec: Object) -> None:
+        level = policy["warn"]
         if violated := level.check(meta, spec):
             attributes.warn(f"would violate PodSecurity {quote(str(level))}: {_details(violated)}")
 
@@ -115,18 +125,26 @@ class PodSecurity(Plugin):
         meta = attributes.new()["metadata"]
         labels = meta.get("labels") or {}
         before = ((attributes.old or {}).get("metadata") or {}).get("labels") or {}
-        bad = _bad_labels(labels)
-        if bad and (attributes.operation == CREATE or bad != _bad_labels(before)):
-            raise errors.invalid("", "Namespace", meta.get("name", ""), bad)
+        problems = bad_labels(labels)
+        if problems and (attributes.operation == CREATE or problems != bad_labels(before)):
+            raise errors.invalid("", "Namespace", meta.get("name", ""), problems)
+        defaults = self._rules.defaults
+        policy = policy_of(labels, defaults)
         if attributes.operation == UPDATE:
-            await self._check_existing(attributes, self._level(labels, "enforce"), self._level(before, "enforce"))
+            new, old = policy["enforce"], policy_of(before, defaults)["enforce"]
+            if not _is_stricter(new, old):
+                return
+        if meta.get("name") in self._rules.namespaces:
+            if levels := ignored(labels, policy, defaults):
+                name = quote(meta["name"])
+                attributes.warn(
+                    f"namespace {name} is exempt from Pod Security, and the policy ({levels}) will be ignored"
+                )
+        elif attributes.operation == UPDATE:
+            await self._warn_of_existing(attributes, new)
 
-    async def _check_existing(self, attributes: Attributes, new: PodSecurityLevel, old: PodSecurityLevel) -> None:
+    async def _warn_of_existing(self, attributes: Attributes, new: PodSecurityLevel) -> None:
         """A stricter level does not touch pods that are there; its user is warned which it would forbid."""
-        if new == old or new.name == "privileged":
-            return
-        if new.version == old.version and _LEVELS.index(new.name) <= _LEVELS.index(old.name):
-            return
         by_reason, checked, total = await self._violations(attributes.name, new)
         if checked < total:
             text = f"only checked against the first {checked} of {total} existing pods"
@@ -142,7 +160,7 @@ class PodSecurity(Plugin):
         request has a bound: a namespace may have more pods than can be looked at while its user waits."""
         pods = self._registries.get("", "pods")
         entries, more = await pods.all(namespace), list[Entry]()
-        ends, owners, checked = pods.clock.monotonic() + _MOST_SECONDS, set[str](), 0
+        ends, owners, checked, exempt = pods.clock.monotonic() + _MOST_SECONDS, set[str](), 0, 0
         by_reason: dict[str, list[str]] = {}
         for number, entry in enumerate(chain(entries, more)):
             if number % _SLICE == _SLICE - 1:
@@ -150,17 +168,20 @@ class PodSecurity(Plugin):
                 if pods.clock.monotonic() > ends:
                     break
             pod = pods.object(entry)
+            if pod["spec"].get("runtimeClassName", "") in self._rules.runtime_classes:
+                exempt += 1
+                continue
             owner = controller_of(pod)
             if owner in owners and number < len(entries):
                 more.append(entry)  # one pod of each owner is looked at first
                 continue
             owners |= {owner} if owner else set()
-            if violations := level.check(pod["metadata"], pod["spec"]):
-                by_reason.setdefault(", ".join(reason for reason, _ in violations), []).append(entry.name)
+            if violated := level.check(pod["metadata"], pod["spec"]):
+                by_reason.setdefault(", ".join(reason for reason, _ in violated), []).append(entry.name)
             checked += 1
             if checked == _MOST_PODS:
                 break
-        return by_reason, checked, len(entries)
+        return by_reason, checked, len(entries) - exempt
 
 
 def controller_of(pod: Object) -> str:
@@ -175,23 +196,15 @@ def _told(reason: str, names: list[str]) -> str:
     return f"{first}{more}: {reason}"
 
 
-def _details(violations: list[Finding]) -> str:
-    return ", ".join(f"{reason} ({detail})" if detail else reason for reason, detail in violations)
+def _details(violated: list[Finding]) -> str:
+    return ", ".join(f"{reason} ({detail})" if detail else reason for reason, detail in violated)
 
 
-def _bad_labels(labels: dict[str, str]) -> list[fielderrors.FieldError]:
-    bad = []
-    for mode in ("enforce", "audit", "warn"):
-        level = labels.get(_PREFIX + mode)
-        if level is not None and level not in _LEVELS:
-            path = f"metadata.labels[{_PREFIX}{mode}]"
-            bad.append(fielderrors.invalid(path, level, "must be one of privileged, baseline, restricted"))
-        version = labels.get(f"{_PREFIX}{mode}-version")
-        if version not in (None, "latest") and not _VERSION.fullmatch(str(version)):
-            path = f"metadata.labels[{_PREFIX}{mode}-version]"
-            text = 'must be "latest" or "v1.x"'
-            bad.append(fielderrors.invalid(path, version, text))
-    return bad
+def _is_stricter(new: PodSecurityLevel, old: PodSecurityLevel) -> bool:
+    """Whether the new level may forbid what the old one did not."""
+    if new == old or new.name == PRIVILEGED:
+        return False
+    return new.version != old.version or new.strictness > old.strictness
 
 
 def _is_significant(new: Object, old: Object) -> bool:

@@ -6,14 +6,17 @@ last of it. Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from tiphys.api import errors
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.meta.timestamps import format_time
 from tiphys.api.object import Object
 from tiphys.api.pods.quotausage import Usage, in_scope, matching, missing_resources, usage_of
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
+from tiphys.apiserver.admission.limitedresources import LimitedResource, uncovered, uncovered_scopes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.registry.making import owned_status
 from tiphys.apiserver.registry.registries import Registries
@@ -28,14 +31,15 @@ _ZERO = Quantity.of(0)
 class ResourceQuota(Plugin):
     operations = frozenset((CREATE, UPDATE))
 
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, registries: Registries, limited: Sequence[LimitedResource] = ()) -> None:
         self._quotas: Registry = registries.get("", "resourcequotas")
+        self._limited = limited
 
     async def validate(self, attributes: Attributes) -> None:
         namespace = attributes.namespace
         if not namespace or not attributes.resource.namespaced or attributes.plural == "resourcequotas":
             return None
-        if not await self._quotas.every(namespace):
+        if not self._limited and not await self._quotas.every(namespace):
             return None
         for _ in range(_ATTEMPTS):
             try:
@@ -47,8 +51,10 @@ class ResourceQuota(Plugin):
     async def _charge(self, attributes: Attributes, entries: list[Entry]) -> None:
         """Check every quota before any is changed. Raises ``Stale`` if one has changed meanwhile."""
         changes: list[tuple[Entry, Object]] = []
-        for entry in entries:
-            quota = self._quotas.object(entry)
+        quotas = [self._quotas.object(entry) for entry in entries]
+        if self._limited:
+            self._check_covered(attributes, quotas)
+        for entry, quota in zip(entries, quotas, strict=True):
             used = self._used(attributes, quota)
             if used:
                 changed = copy(quota)
@@ -59,6 +65,21 @@ class ResourceQuota(Plugin):
             return
         for entry, changed in changes:
             await self._quotas.store.update(entry.key, entry, changed)
+
+    def _check_covered(self, attributes: Attributes, quotas: list[Object]) -> None:
+        """Refuse what is limited and grows, unless a quota is there for it."""
+        obj, group, plural = attributes.new(), attributes.group, attributes.plural
+        now = self._quotas.clock.now()
+        usage = usage_of(group, plural, obj, now)
+        about = [quota for quota in quotas if in_scope(quota, plural, obj)]
+        without: Object = {"spec": {}}
+        if not any(self._delta(attributes, quota, usage, now) for quota in about or (without,)):
+            return
+        covered = {name for quota in about for name in matching(group, plural, _hard(quota), usage)}
+        if names := uncovered(self._limited, group, plural, usage, covered):
+            raise forbid(attributes, f"insufficient quota to consume: {','.join(names)}")
+        if scopes := uncovered_scopes(self._limited, plural, obj, quotas):
+            raise errors.from_code(500, f"insufficient quota to match these scopes: [{' '.join(map(_scope, scopes))}]")
 
     def _used(self, attributes: Attributes, quota: Object) -> dict[str, str]:
         """The new figures of one quota, empty if it is not concerned. Raises 403."""
@@ -90,6 +111,15 @@ class ResourceQuota(Plugin):
         before = usage_of(attributes.group, attributes.plural, old, now)
         grown = {key: value - before.get(key, _ZERO) for key, value in usage.items()}
         return {key: value for key, value in grown.items() if value.sign > 0}
+
+
+def _hard(quota: Object) -> set[str]:
+    return set((quota.get("status") or {}).get("hard") or ())
+
+
+def _scope(selector: Object) -> str:
+    """As Go prints the structure."""
+    return f"{{{selector['scopeName']} {selector.get('operator', '')} [{' '.join(selector.get('values') or ())}]}}"
 
 
 def _add(attributes: Attributes, name: str, wanted: Usage, used: Object, hard: Object) -> dict[str, str]:

@@ -19,7 +19,9 @@ from tiphys.api.codec.typed import type_name
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.webhooks.credentials import WebhookCredentials
 from tiphys.apiserver.webhooks.wording import connection_failure
+from tiphys.client.kubeconfig import Credentials
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import BodyTooLarge, ClientResponse, Headers, Request
 from tiphys.wire.tls import client_context
@@ -43,6 +45,8 @@ class WebhookCaller(Protocol):
         """``config`` is a ``clientConfig``; ``timeout`` in seconds. Raises ``CallFailed``."""
         ...
 
+    async def close(self) -> None: ...
+
 
 class WebhookTarget(NamedTuple):
     """What a ``clientConfig`` points at. ``name`` is that of a service's certificate; empty: that of the host."""
@@ -65,15 +69,20 @@ class Hop(NamedTuple):
         return f'Post "{self.url}"'
 
 
+Key = tuple[str, int, str | None, str, Credentials | None]
+"""Host, port, the name in the certificate (None: without TLS), the authorities, and what the server shows itself."""
+
+
 class WebhookClient:
     """Keeps a transport for each place. Services are reached at one of their ready endpoints.
 
     Redirects are followed as Go's client does: at most ten, and all but 307 and 308 turn the request into a GET.
     """
 
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, registries: Registries, credentials: WebhookCredentials | None = None) -> None:
         self._registries = registries
-        self._transports: Transports[tuple[str, int, str | None, str]] = Transports(_transport)
+        self._credentials = credentials
+        self._transports: Transports[Key] = Transports(_transport)
 
     async def call(self, config: Object, body: Object, timeout: float) -> Object:
         target = _target(config)
@@ -101,13 +110,16 @@ class WebhookClient:
         secure = parts.scheme == "https"
         host, port = parts.hostname, parts.port or (443 if secure else 80)
         name = target.name or host
+        shown = None if self._credentials is None else self._credentials.of(host, port)
         if target.service is not None and host == target.name:
             try:
                 host, port = await self._endpoint(target.service["namespace"], target.service["name"], port)
             except CallFailed as error:
                 raise CallFailed(f"{hop}: {error}") from None
-        transport = self._transports.get((host, port, name if secure else None, target.bundle))
+        transport = self._transports.get((host, port, name if secure else None, target.bundle, shown))
         headers = Headers({"content-type": "application/json", "accept": "application/json, */*"})
+        if shown is not None and shown.token is not None:
+            headers["authorization"] = f"Bearer {shown.token()}"
         request = Request(hop.method, parts.path or "/", parts.query, headers, hop.body)
         try:
             response = await transport.send(request)
@@ -175,12 +187,13 @@ def _read(status: int, answer: bytes) -> Object:
     return document
 
 
-def _transport(key: tuple[str, int, str | None, str]) -> SocketTransport:
-    """``name`` None: without TLS."""
-    host, port, name, bundle = key
+def _transport(key: Key) -> SocketTransport:
+    host, port, name, bundle, shown = key
     if name is None:
         return SocketTransport(host, port)
-    return SocketTransport(host, port, client_context(base64.b64decode(bundle) if bundle else None), name)
+    certificate, private = (None, None) if shown is None else (shown.certificate, shown.key)
+    tls = client_context(base64.b64decode(bundle) if bundle else None, certificate, private)
+    return SocketTransport(host, port, tls, name)
 
 
 def ready_endpoints(slice: Object, port_name: str) -> Iterator[tuple[Object, str, int]]:

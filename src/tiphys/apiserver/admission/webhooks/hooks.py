@@ -81,6 +81,9 @@ class Hooks:
         self._generation = -1
         self._hooks: tuple[Hook, ...] = ()
 
+    async def close(self) -> None:
+        await self._caller.close()
+
     async def about(self, attributes: Attributes) -> list[tuple[Hook, Resource, str]]:
         """The webhooks that a request concerns, and in which resource and version each wants to see it."""
         hooks = await self._current()

@@ -40,6 +40,9 @@ class MutatingAdmissionWebhook(Plugin):
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
 
+    async def close(self) -> None:
+        await self._hooks.close()
+
     async def admit(self, attributes: Attributes) -> None:
         hooks = await self._hooks.about(attributes)
         if not hooks:

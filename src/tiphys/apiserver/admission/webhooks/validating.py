@@ -18,6 +18,9 @@ class ValidatingAdmissionWebhook(Plugin):
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
 
+    async def close(self) -> None:
+        await self._hooks.close()
+
     async def validate(self, attributes: Attributes) -> None:
         """The refusal of the first that refuses, in the order of the configurations."""
         hooks = await self._hooks.about(attributes)

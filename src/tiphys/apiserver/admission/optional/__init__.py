@@ -1,0 +1,1 @@
+"""Admission plugins that are off unless ``--enable-admission-plugins`` names them."""
