@@ -46,6 +46,10 @@ def _numbers(run: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
 
 
 def add(a: Any, b: Any) -> Any:
+    """``a + b`` for numbers, texts, bytes, lists, durations and timestamps.
+
+    Raises ``CelError`` on overflow or other types.
+    """
     kind = type(a)
     if isinstance(a, list) and isinstance(b, list):
         return a.plus(b) if isinstance(a, SetList | MapList) else list(a) + list(b)

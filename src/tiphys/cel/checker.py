@@ -81,6 +81,7 @@ class _Checker:
     # Nodes
 
     def check(self, node: Node) -> None:
+        """Annotate ``node`` and all below it with types; problems are collected, not raised."""
         match node:
             case Literal():
                 node.type = type_of(node.value)
@@ -141,6 +142,7 @@ class _Checker:
         return kind
 
     def call(self, node: Call) -> None:
+        """Resolve a call: a function, a qualified name such as ``math.greatest``, or a member; then its overloads."""
         if node.function == OPTIONAL_SELECT:
             self.optional_select(node)
             return
@@ -180,6 +182,7 @@ class _Checker:
         node.overloads = ("select_optional_field",)
 
     def resolve(self, node: Call, overloads: Sequence[Overload]) -> None:
+        """Set the type and matching overloads of a call; matches with different results make its type ``dyn``."""
         args = node.args if node.target is None else [node.target, *node.args]
         given = [arg.type for arg in args]
         if node.function in (AND, OR):
@@ -256,6 +259,7 @@ class _Checker:
         return types.unwrap_optional(node.type)
 
     def message(self, node: StructNode) -> None:
+        """Check the construction of a message or of an object: its name and each of its fields."""
         declared = self.lookup(node.name)
         if declared is None:
             self.undeclared(node, node.name)
@@ -294,6 +298,7 @@ class _Checker:
             inner.type = types.ERROR
 
     def comprehension(self, node: Comprehension) -> None:
+        """Check a macro's loop: the range, then condition and step with its variables in scope, then the result."""
         self.check(node.range)
         self.check(node.init)
         over = substitute(self.bound, node.range.type)

@@ -124,6 +124,7 @@ class Estimator:
     entry_sizes: dict[int, Entries] = field(default_factory=dict)
 
     def cost(self, node: Node) -> Range:
+        """The range of costs of a node, without a unit; sizes of operands bound what calls may cost."""
         match node:
             case Ident():
                 local = self._local(node.name)

@@ -112,6 +112,7 @@ def _params(type: Type) -> frozenset[str]:
 
 @cache
 def parse_types(text: str) -> tuple[Type, ...]:
+    """The types that ``text`` lists, such as ``list(A), int``; single letters are type parameters."""
     words = _WORD.findall(text)
     at = 0
 

@@ -37,6 +37,7 @@ MAX_DEVICE_SELECTOR_COST = 1_000_000
 
 @cache
 def base() -> Environment:
+    """The libraries that every expression of v1.36 may use."""
     return Environment(
         (
             standard.LIBRARY,

@@ -96,6 +96,7 @@ class _Planner:
         """The names of each fold around it, and whether its accumulator is a list or map of its own."""
 
     def plan(self, node: Node) -> _Step:
+        """The function that computes the value of ``node`` in a run."""
         match node:
             case Literal():
                 value = node.value
@@ -140,6 +141,10 @@ class _Planner:
         return self.plan(node)
 
     def name(self, name: str) -> _Step:
+        """A step that reads a variable, or returns a type if the name is one.
+
+        The step raises ``CelError`` if it is not set.
+        """
         if not any(name in names for names, _ in self.scopes) and name not in self.environment.variables:
             known = self.environment.identifier(name)
             type = known.params[0] if known is not None and known.params else types.DYN
@@ -183,6 +188,10 @@ class _Planner:
         return step
 
     def index(self, node: Call) -> _Step:
+        """A step for ``list[i]``, ``map[key]`` and their optional forms.
+
+        It raises ``CelError`` for a missing index or key.
+        """
         operand, optional = self.resolve(node.args[0]), node.function != INDEX
         key = self.resolve(node.args[1])
 
@@ -216,6 +225,7 @@ class _Planner:
     # Calls
 
     def call(self, node: Call) -> _Step:
+        """A step for a call: operators that decide how arguments run have their own; others evaluate and spend."""
         match node.function:
             case "_&&_":
                 return self.logical(node, decides=False)
@@ -268,6 +278,10 @@ class _Planner:
         return dispatch
 
     def logical(self, node: Call, decides: bool) -> _Step:
+        """A step for ``&&`` and ``||``: a side that decides hides an error of the other.
+
+        ``decides`` is the deciding value.
+        """
         left, right = self.plan(node.args[0]), self.plan(node.args[1])
 
         def step(run: _Run) -> Any:
@@ -319,6 +333,7 @@ class _Planner:
     # Literals with parts
 
     def list(self, node: ListNode) -> _Step:
+        """A step that builds a list; optional elements without a value are left out."""
         steps, optional = [self.plan(element) for element in node.elements], node.optional
         cost = 0 if self.is_constant(node) else LIST_COST
 
@@ -340,6 +355,10 @@ class _Planner:
         return step
 
     def map(self, node: MapNode) -> _Step:
+        """A step that builds a map.
+
+        It raises ``CelError`` for repeated keys and keys of other types than CEL allows.
+        """
         steps = [(self.plan(entry.key), self.plan(entry.value), entry.optional) for entry in node.entries]
         cost = 0 if self.is_constant(node) else MAP_COST
 
@@ -371,6 +390,7 @@ class _Planner:
         return isinstance(node, Literal)
 
     def message(self, node: StructNode) -> _Step:
+        """A step that builds a message; optional fields without a value are left out."""
         steps = [(field.name, self.plan(field.value), field.optional) for field in node.fields]
         name = node.name
 
@@ -427,6 +447,7 @@ class _Planner:
         return step
 
     def fold(self, node: Comprehension) -> _Step:
+        """A step for a comprehension: it binds the loop's variables, and restores what they hid when it ends."""
         over, init = self.plan(node.range), self.plan(node.init)
         names = frozenset(filter(None, (node.accu, node.var, node.var2)))
         fresh = isinstance(node.init, ListNode | MapNode) and not any(True for _ in node.init.children())

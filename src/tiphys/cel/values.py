@@ -199,6 +199,7 @@ def size(value: Any) -> int:
 
 
 def equal(a: Any, b: Any) -> bool:
+    """CEL's equality: numbers compare across types; values of different types are unequal, never an error."""
     left, right = type(a), type(b)
     if left is right and left in (str, int, bool, bytes):
         return bool(a == b)

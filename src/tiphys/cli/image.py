@@ -13,6 +13,7 @@ from tiphys.cluster.settings import Settings
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run ``tiphys image import`` or ``list``; returns the exit status."""
     options = parser("image", "Import or list container images.")
     verbs = options.add_subparsers(dest="verb", required=True)
     importing = verbs.add_parser("import", help="import images from a tar archive (docker save, OCI layout)")

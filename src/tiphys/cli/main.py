@@ -35,6 +35,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status: 2 for an unknown command, 130 after an interrupt."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())

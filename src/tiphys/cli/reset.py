@@ -12,6 +12,7 @@ from tiphys.cluster.reset import remove_everything
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run ``tiphys reset``; returns the exit status. Asks first unless ``--yes`` is given."""
     options = parser("reset", "Stop the cluster and remove everything that it made, its data included.")
     options.add_argument("-y", "--yes", action="store_true", help="do not ask")
     arguments = options.parse_args(argv)

@@ -36,6 +36,7 @@ POLL_SECONDS = 0.03
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run ``tiphys up``; returns the exit status when the node is Ready or, with ``--foreground``, has ended."""
     arguments = _options().parse_args(argv)
     console = Console(quiet=arguments.quiet)
     try:

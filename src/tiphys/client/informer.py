@@ -309,6 +309,7 @@ class InformerFactory:
     def informer(
         self, resource: ResourcePath, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
     ) -> Informer:
+        """The shared informer for a resource and selectors, created (and started, if the factory runs) on first use."""
         key = (resource, namespace, label_selector, field_selector)
         if key not in self._informers:
             informer = self._informers[key] = Informer(

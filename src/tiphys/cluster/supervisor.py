@@ -112,6 +112,7 @@ class Supervisor:
     _next_rotation: float = field(init=False, default=0.0)
 
     def run(self) -> None:
+        """Start the programs in order, restart what dies, and return after a signal has stopped them all."""
         self._processes = {p.name: _Process(p) for p in self.programs}
         self.log_dir.mkdir(parents=True, exist_ok=True)
         wakeup = self._listen_for_signals()

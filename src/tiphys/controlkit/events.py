@@ -122,6 +122,7 @@ class _CoreFormat:
         return self._correlator.correlate(happening)
 
     def create(self, record: Record, namespace: str) -> Object:
+        """The Event of v1 for a record; times in RFC 3339 with whole seconds."""
         happening = record.happening
         meta: Object = {"name": happening.name, "namespace": namespace}
         if happening.annotations:
@@ -160,6 +161,7 @@ class _SeriesFormat:
         self._seen: Recent[Record] = Recent(CACHE_SIZE)
 
     def decide(self, happening: Happening) -> Record | None:
+        """The record to write for a first or second event of a series; None for later ones, which ``patch`` sums up."""
         related = happening.related or {}
         key = (*happening.similar_key, happening.action, str(related.get("uid", "")))
         seen = self._seen.get(key)
@@ -187,6 +189,7 @@ class _SeriesFormat:
         return record if record.count == 2 else None
 
     def create(self, record: Record, namespace: str) -> Object:
+        """The Event of events.k8s.io/v1 for a record, with a ``series`` from the second occurrence on."""
         happening = record.happening
         event: Object = {
             "kind": "Event",

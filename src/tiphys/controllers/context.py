@@ -43,6 +43,7 @@ class ControllerContext:
         max_retries: int | None = None,
         limiter: RateLimiter[str] | None = None,
     ) -> Controller:
+        """A controller with this context's clock and metrics; ``workers`` run ``reconcile`` at the same time."""
         return Controller(
             name,
             reconcile,

@@ -109,6 +109,7 @@ def count_healthy(pods: Iterable[Object], disrupted_pods: dict[str, str]) -> int
 
 
 def budget_status(budget: Object, wanted: Expected, healthy: int, gone: dict[str, str], now: float) -> Object:
+    """The status of a budget; ``gone`` maps pods being evicted to when they were marked, ``now`` is in seconds."""
     allowed = max(healthy - wanted.healthy, 0) if wanted.count > 0 else 0
     generation = generation_of(budget)
     status: Object = {
@@ -194,6 +195,7 @@ class DisruptionController:
     # Budgets
 
     async def reconcile(self, key: str) -> Result | None:
+        """Count the pods of a budget and write its status; returns when an overdue disruption is to be checked."""
         budget = self._budgets.store.get(*split_key(key))
         if budget is None:
             return None
@@ -312,6 +314,7 @@ class DisruptionController:
     # Pods that were marked for disruption and stayed
 
     async def reconcile_pod(self, key: str) -> Result | None:
+        """Set a pod's stale DisruptionTarget condition to False; returns when it will be stale, None if never."""
         pod = self._pods.store.get(*split_key(key))
         wait = stale_condition_in(pod, self._clock.now()) if pod is not None else None
         if pod is None or wait is None:

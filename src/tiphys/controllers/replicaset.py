@@ -155,6 +155,7 @@ class ReplicaSetController:
         await self._controller.run()
 
     async def reconcile(self, key: str) -> Result | None:
+        """Create or delete pods to reach the wanted number, and write the status. Raises what managing pods raised."""
         rs = self._sets.store.get(*split_key(key))
         if rs is None:
             self._expectations.forget(key)

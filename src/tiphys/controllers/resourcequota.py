@@ -172,6 +172,7 @@ class ResourceQuotaController:
             self._enqueue(quota)
 
     async def reconcile(self, key: str) -> None:
+        """Count what a quota limits, and write its status if it differs."""
         quota = self._quotas.store.get(*split_key(key))
         if quota is None:
             return

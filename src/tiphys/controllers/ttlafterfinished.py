@@ -53,6 +53,7 @@ class TTLAfterFinishedController:
             self._controller.queue.add(key_of(job))
 
     async def reconcile(self, key: str) -> Result | None:
+        """Delete a finished Job whose TTL is over, after a read past the cache; returns the wait in seconds."""
         job = self._jobs.store.get(*split_key(key))
         if job is None or is_deleting(job) or (wait := self._left(job)) is None:
             return None

@@ -40,6 +40,7 @@ def service(config: DNSConfig) -> Object:
 
 
 def endpoint_slice(config: DNSConfig) -> Object:
+    """The EndpointSlice with this node's DNS server, which only this node's clients should use."""
     ports = [
         {"name": "dns", "port": config.port, "protocol": "UDP"},
         {"name": "dns-tcp", "port": config.port, "protocol": "TCP"},

@@ -176,6 +176,7 @@ def _authentication(config: KubeletConfig, given: dict[str, Any], source: str) -
 
 
 def parser() -> FlagParser:
+    """The parser of the kubelet's flags; None means that a flag was not given."""
     flags = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.", _UNSUPPORTED)
     flags.add_feature_gates()
     add = flags.add_argument

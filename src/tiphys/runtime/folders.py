@@ -111,6 +111,7 @@ class _Walk:
         return OSError(number, os.strerror(number), path)
 
     def open(self, flags: int, mode: int) -> int:
+        """Walk the path and return a descriptor of its last part. Raises ``OSError``; ELOOP and EXDEV for ways out."""
         holds_links = bool(flags & os.O_NOFOLLOW and flags & O_PATH and not flags & os.O_DIRECTORY)
         while self._names:
             name = self._names.pop()

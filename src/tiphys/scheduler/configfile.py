@@ -55,6 +55,7 @@ def parse(text: str | bytes, source: str) -> tuple[SchedulerConfig, str]:
 
 
 def leader_election(given: Object, source: str) -> LeaderElectionConfig | None:
+    """The leader election that a configuration requests, times in seconds; None if off. Raises ``ConfigError``."""
     known = {"leaderElect", "leaseDuration", "renewDeadline", "retryPeriod"}
     _refuse(given, known | {"resourceLock", "resourceName", "resourceNamespace"}, f"{source}: leaderElection")
     if given.get("resourceLock", "leases") != "leases":

@@ -62,6 +62,7 @@ class Figures:
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Any]:
+        """The figures as families of prometheus_client; durations in seconds."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         labels = ["result", "profile"]

@@ -35,6 +35,7 @@ _VOLUMES = ("image", "persistentVolumeClaim", "ephemeral")
 
 
 def slim_pod(pod: Object) -> Object:
+    """The parts of a pod that scheduling reads, in a new object."""
     spec, status = pod["spec"], pod.get("status") or {}
     kept: Object = {key: spec[key] for key in _POD_SPEC if key in spec}
     for field in ("containers", "initContainers"):

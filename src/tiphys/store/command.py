@@ -69,6 +69,7 @@ grpc-keepalive-min-time grpc-keepalive-interval grpc-keepalive-timeout unsafe-no
 
 
 def parser() -> FlagParser:
+    """The parser of the flags of ``tiphys etcd``; intervals in seconds, sizes in bytes."""
     flags = FlagParser("tiphys etcd", "A store that serves etcd's API, of one member.", _UNSUPPORTED.split(),
                        release=f"etcd Version: {VERSION}")  # fmt: skip
     add = flags.add_argument
@@ -110,6 +111,7 @@ def environment() -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``tiphys etcd``; returns the exit status."""
     flags = parser()
     options = flags.parse([*environment(), *(sys.argv[1:] if argv is None else argv)])
     logs.configure(2 if options.log_level == "debug" else 0)

@@ -123,6 +123,10 @@ class EtcdBackend:
         return int((await self._lease("LeaseRevoke", pb.LeaseRevokeRequest(ID=id))).header.revision)
 
     async def lease_keep_alive(self, id: int) -> LeaseStatus:
+        """Renew a lease; times in seconds.
+
+        Raises ``LeaseNotFound`` if it has expired, ``Unavailable`` if no member answers.
+        """
         for _ in self.channels.endpoints:
             at, call = self.channels.stream(self.channels.method("Lease", "LeaseKeepAlive"))
             try:

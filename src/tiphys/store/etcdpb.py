@@ -57,6 +57,7 @@ _PIECE = 64
 
 
 def read_range(message: Any) -> Range:
+    """A ``Range`` from its message. Raises ``InvalidRequest`` for an unknown sort order."""
     if message.sort_target >= len(_SORTS) or message.sort_order > DESCENDING:
         raise InvalidRequest("etcdserver: invalid sort option")
     return Range(
@@ -161,6 +162,7 @@ def _read_response(message: Any, revision: int) -> OperationResult:
 
 
 def write_range(request: Range) -> Any:
+    """The message for a ``Range``."""
     return pb.RangeRequest(
         key=request.key,
         range_end=request.end or b"",

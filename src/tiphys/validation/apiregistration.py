@@ -17,6 +17,7 @@ from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_upd
 
 
 def validate_api_service(obj: Object) -> Errors:
+    """The errors of an APIService."""
     errs: Errors = []
     spec = obj.get("spec") or {}
     group, version = spec.get("group") or "", spec.get("version") or ""

@@ -131,6 +131,7 @@ def _rolling(rolling: Object | None, *names: str) -> Object | None:
 
 
 def validate_deployment_status_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a Deployment's status."""
     errs: Errors = []
     validate_meta_update(errs, new, old)
     status = new.get("status") or {}
@@ -360,6 +361,7 @@ def _daemon_set_strategy(errs: Errors, strategy: Object, path: str) -> None:
 
 
 def validate_daemon_set_status_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a DaemonSet's status."""
     errs: Errors = []
     validate_meta_update(errs, new, old)
     status = new.get("status") or {}

@@ -228,6 +228,7 @@ def validate_status_update(new: Object, old: Object) -> Errors:
 
 
 def validate_priority_level(obj: Object) -> Errors:
+    """The errors of a PriorityLevelConfiguration; ``exempt`` and ``catch-all`` are fixed."""
     errs: Errors = []
     validate_meta(errs, obj, namespaced=False)
     meta, spec = obj.get("metadata") or {}, obj.get("spec") or {}

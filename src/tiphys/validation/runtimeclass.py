@@ -17,6 +17,7 @@ from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_upd
 
 
 def validate_runtime_class(obj: Object) -> Errors:
+    """The errors of a RuntimeClass."""
     errs: Errors = []
     validate_meta(errs, obj, namespaced=False, core=False)
     handler = obj.get("handler")

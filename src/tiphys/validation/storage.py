@@ -140,6 +140,7 @@ def validate_attributes_class_update(new: Object, old: Object) -> Errors:
 
 
 def validate_attachment(obj: Object) -> Errors:
+    """The errors of a VolumeAttachment."""
     errs: Errors = []
     validate_meta(errs, obj, namespaced=False)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
@@ -184,6 +185,7 @@ def _volume_error(errs: Errors, error: Object, path: str) -> None:
 
 
 def validate_attachment_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a VolumeAttachment, whose specification is immutable."""
     errs = validate_attachment(new)
     after, before = new.get("spec") or {}, old.get("spec") or {}
     if not equal(after, before):

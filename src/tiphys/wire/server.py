@@ -78,6 +78,7 @@ class Server:
     async def listen(
         self, host: str, port: int, *, tls: ssl.SSLContext | None, sock: socket.socket | None, backlog: int
     ) -> None:
+        """Listen, with TLS if ``tls`` is given, on ``sock`` or on ``host`` and ``port``. Raises ``OSError``."""
         where: dict[str, Any] = {"sock": sock} if sock is not None else {"host": host or None, "port": port}
         timeout = self.limits.handshake_timeout
 

@@ -93,6 +93,7 @@ class TransportStream:
     # -- ByteStream
 
     async def read(self, limit: int = 65536) -> bytes:
+        """Up to ``limit`` bytes; empty at the end. Raises ``ConnectionResetError`` if the connection was lost."""
         while not self._buffer:
             if self._eof or self._closed:
                 if self._error is not None:

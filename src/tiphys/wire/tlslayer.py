@@ -232,6 +232,7 @@ class TlsLayer(asyncio.Protocol):
             self._raw.write(self._outgoing.read())
 
     def write(self, data: Data) -> None:
+        """Encrypt and send; dropped after the connection has begun to close."""
         if self._closing or self._said_goodbye or not data:
             return
         try:

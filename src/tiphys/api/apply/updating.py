@@ -126,6 +126,10 @@ def record(managers: Managers, change: Change, identity: ManagerIdentity, now: s
 
 
 def take_from_others(managers: Managers, change: Change, spare: ManagerIdentity | None = None) -> None:
+    """Remove from every manager but ``spare`` the fields that ``change`` took; in place.
+
+    Managers left without fields are removed.
+    """
     for identity, entry in list(managers.items()):
         if identity == spare:
             continue

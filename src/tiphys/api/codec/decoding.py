@@ -156,6 +156,10 @@ class _Slow:
         self._versions = versions
 
     def decode(self, data: bytes, field_validation: str, doubled: list[str]) -> Decoded:
+        """The decoded object, its warnings and its sent empties.
+
+        Raises ``StatusError`` 400 if the body does not fit the type.
+        """
         try:
             node = read(data)
         except JSONError as error:

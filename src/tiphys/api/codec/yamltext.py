@@ -166,6 +166,10 @@ class _Converter:
         self._open: set[int] = set()
 
     def value(self, node: Any) -> Any:
+        """A YAML node as a JSON value.
+
+        Raises ``YAMLError`` beyond ``MAX_NODES`` values or a depth of 200, and for cycles.
+        """
         self._count += 1
         if self._count > MAX_NODES:
             raise YAMLError("yaml: document contains excessive aliasing")

@@ -69,6 +69,7 @@ def _is_cpu_utilization(metric: Object) -> bool:
 
 
 def v2_to_v1(obj: Object) -> Object:
+    """The v1 form of a v2 object; metrics, behavior and conditions that v1 cannot express become annotations."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     meta = _without_annotations(obj.get("metadata") or {})
     notes: Object = {}

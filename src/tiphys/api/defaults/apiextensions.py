@@ -8,6 +8,7 @@ from tiphys.api.defaults.common import child, if_empty, if_missing, items
 
 
 def custom_resource_definition(obj: dict[str, Any]) -> None:
+    """Default the names, conversion strategy, webhook port and stored versions of a definition; in place."""
     spec = child(obj, "spec")
     names = child(spec, "names")
     kind = names.get("kind") or ""

@@ -14,6 +14,7 @@ def horizontal_pod_autoscaler_v1(obj: Object) -> None:
 
 
 def horizontal_pod_autoscaler_v2(obj: Object) -> None:
+    """Default the replicas, the metric (80 % CPU utilization) and the scaling policies of a v2 autoscaler; in place."""
     spec = child(obj, "spec")
     if_missing(spec, minReplicas=1)
     if not spec.get("metrics"):

@@ -14,6 +14,7 @@ _ROUTED_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 
 
 def service(obj: Object) -> None:
+    """Default the type, session affinity, port protocols and traffic policies of a Service; in place."""
     spec = child(obj, "spec")
     if_empty(spec, sessionAffinity="None", type="ClusterIP")
     _session_affinity(spec)

@@ -17,6 +17,7 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
 def pod(obj: Object) -> None:
+    """Default a pod: requests from limits, host ports, everything in its specification, and its status; in place."""
     spec = child(obj, "spec")
     running, initial = items(spec, "containers"), items(spec, "initContainers")
     for c in running:
@@ -45,6 +46,7 @@ def pod_template(template: Object) -> None:
 
 
 def pod_spec(spec: Object) -> None:
+    """Default what pods and templates share: policies, grace period (seconds), volumes and containers; in place."""
     if not spec.get("dnsPolicy"):
         spec["dnsPolicy"] = "ClusterFirst"
     if not spec.get("restartPolicy"):

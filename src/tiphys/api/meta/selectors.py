@@ -40,6 +40,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Labels) -> bool:
+        """Whether labels satisfy the requirement; ``Gt`` and ``Lt`` compare integers, and fail for other values."""
         value = labels.get(self.key)
         match self.operator:
             case "in" | "=" | "==":
@@ -213,6 +214,7 @@ class _Parser:
         return token
 
     def parse(self) -> list[Requirement]:
+        """The requirements, in the order of the text. Raises ``SelectorError``."""
         requirements: list[Requirement] = []
         while True:
             kind, text = self._peek()

@@ -130,6 +130,7 @@ class _Patch:
         return self._decode(merged(current, self._verbatim(node), touched), touched, strict)
 
     def strategic(self) -> Decoded:
+        """The result of a strategic merge patch. Raises ``StatusError``: 400, 422 and 500 as upstream does."""
         patch, strict = self._plain_patch(), []
         if patch is None:
             node = self._read("")

@@ -42,6 +42,7 @@ def print_secret(obj: Object, now: float) -> Cells:
 
 
 def print_node(obj: Object, now: float) -> Cells:
+    """The row of a node, by the columns of ``columns.txt``; ``now`` in seconds since the epoch."""
     status = obj.get("status", {})
     info = status.get("nodeInfo") or {}
     kernel = info.get("kernelVersion") or UNKNOWN
@@ -77,6 +78,7 @@ def _address(status: Mapping[str, Any], type: str) -> str:
 
 
 def print_event(obj: Object, now: float) -> Cells:
+    """The row of an event; a series counts by its last observation. ``now`` in seconds since the epoch."""
     first = since(obj.get("firstTimestamp") or obj.get("eventTime"), now)
     last = since(obj["lastTimestamp"], now) if obj.get("lastTimestamp") else first
     count = obj.get("count") or 1

@@ -37,6 +37,10 @@ class _Summary:
 
 
 def print_pod(pod: Object, now: float) -> Cells:
+    """The row of a pod; init containers decide the status until they have finished.
+
+    ``now`` in seconds since the epoch.
+    """
     spec, status = pod["spec"], pod.get("status") or {}
     sidecars = {c["name"] for c in spec.get("initContainers") or [] if c.get("restartPolicy") == "Always"}
     summary = _Summary(_own_reason(pod))

@@ -25,6 +25,7 @@ _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 
 def print_volume(obj: Object, now: float) -> Cells:
+    """The row of a persistent volume; ``now`` in seconds since the epoch."""
     spec, status = obj["spec"], obj.get("status", {})
     claim = spec.get("claimRef")
     return [
@@ -136,6 +137,7 @@ def print_device_taint(obj: Object, now: float) -> Cells:
 
 
 def print_pool_status_request(obj: Object, now: float) -> Cells:
+    """The row of a request for the status of resource pools: devices by state, summed over the pools."""
     status = obj.get("status")
     true = {type: c for type, c in conditions(obj).items() if c["status"] == "True"}
     counts: list[str] = ["-"] * 5

@@ -68,6 +68,7 @@ def print_stateful_set(obj: Object, now: float) -> Cells:
 
 
 def print_daemon_set(obj: Object, now: float) -> Cells:
+    """The row of a daemon set; ``now`` in seconds since the epoch."""
     status = obj.get("status", {})
     counts = (
         "desiredNumberScheduled",
@@ -125,6 +126,7 @@ def _job_duration(obj: Object, now: float) -> str:
 
 
 def print_cron_job(obj: Object, now: float) -> Cells:
+    """The row of a cron job; ``now`` in seconds since the epoch."""
     spec, status = obj["spec"], obj.get("status", {})
     job = spec["jobTemplate"].get("spec", {})
     last = status.get("lastScheduleTime")

@@ -66,6 +66,7 @@ def _has_own_users(spec: Object) -> bool:
 
 
 def app_armor(meta: Object, spec: Object) -> Finding | None:
+    """Profiles other than the runtime's or local ones, in fields and annotations."""
     allowed = ("RuntimeDefault", "Localhost")
     setters, values = _profiles(spec, "appArmorProfile", lambda t: t in allowed)
     bad = [
@@ -310,6 +311,7 @@ def privilege_escalation(meta: Object, spec: Object) -> Finding | None:
 
 
 def capabilities_restricted(meta: Object, spec: Object) -> Finding | None:
+    """Containers that do not drop ALL, or add more than NET_BIND_SERVICE."""
     missing: list[str] = []
     adding: list[str] = []
     added: set[str] = set()

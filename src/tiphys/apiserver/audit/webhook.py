@@ -37,6 +37,7 @@ class WebhookBackend:
         self._failed = failed
 
     async def process(self, events: Sequence[Object]) -> bool:
+        """Post a batch; True if it arrived, False after the last try, with the loss counted."""
         body = orjson.dumps({"kind": "EventList", "apiVersion": API_VERSION, "metadata": {}, "items": list(events)})
         pause = self._backoff
         for attempt in range(_TRIES):

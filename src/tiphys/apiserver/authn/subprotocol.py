@@ -24,6 +24,7 @@ class SubprotocolTokens:
         self._bearers = bearers
 
     async def authenticate(self, request: Request) -> User | None:
+        """The user of the token among the subprotocols; None without one. Raises ``Rejected`` for a malformed offer."""
         if not is_websocket(request):
             return None
         offered = offered_protocols(request)

@@ -88,6 +88,7 @@ class StoredCodec(Codec):
         create_revision: int = 0,
         lease: int = 0,
     ) -> StoredEntry:
+        """The entry of a stored value in the version it is in. Raises ``CannotRead`` for a version nobody knows."""
         api_version = self._version_in(value)
         if api_version not in self._of:
             what = f"request to convert CR from an invalid group/version: {api_version}"

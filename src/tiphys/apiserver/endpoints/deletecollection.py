@@ -16,6 +16,7 @@ from tiphys.wire.http import Response
 
 
 async def deletecollection(call: Call, target: Target, admission: AdmissionChain) -> Response:
+    """Delete each listed object; returns the list. Objects that are deleted meanwhile are skipped."""
     form = negotiate(call, has_protobuf=target.has_protobuf, routed=target.resource.builtin)
     listed = list_options(call, watch=False)
     options, dry_run = delete_options(call)

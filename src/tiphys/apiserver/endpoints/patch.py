@@ -38,6 +38,7 @@ Change = Callable[[Object | None], Object]
 
 
 async def patch(call: Call, target: Target, admission: AdmissionChain) -> Response:
+    """Apply a patch of any of the four kinds, or an apply configuration; returns the object, 201 if created."""
     media = _media(call, target)
     form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "PatchOptions", apply=media == APPLY_PATCH)

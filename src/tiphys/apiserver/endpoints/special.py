@@ -31,6 +31,7 @@ def special_endpoints(
     admission: AdmissionChain,
     dialer: NodeDialer | None,
 ) -> dict[tuple[str, str], Special]:
+    """The special endpoints by group and path, built from what they share."""
     bind = BindPod(registries, admission)
     connect = Connector(registries, admission, dialer, config.kubelet_address_types)
     access = ReviewAccess(admission, authorization)

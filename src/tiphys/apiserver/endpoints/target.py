@@ -201,6 +201,7 @@ class Target:
         return self.resource.plural == "namespaces" and not self.resource.group
 
     def write(self, call: Call, options: WriteOptions, subresource: str = "") -> Write:
+        """The data of a write: time, user, dry run, field manager, and where warnings go."""
         now = self.registry.clock.now()
         return Write(
             now=format_time(now),

@@ -27,6 +27,7 @@ from tiphys.wire.http import Response
 
 
 async def update(call: Call, target: Target, admission: AdmissionChain) -> Response:
+    """Replace the object, or a subresource of it; returns it, 201 if it was created."""
     form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "UpdateOptions")
     write = target.write(call, options, target.subresource)

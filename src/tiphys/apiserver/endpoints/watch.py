@@ -79,6 +79,7 @@ class WatchPlan:
 
 
 async def watch(call: Call, target: Target) -> Response:
+    """Answer with a stream of changes, by HTTP or WebSocket, starting where the options say."""
     form = negotiate(
         call, has_protobuf=target.has_protobuf and not is_websocket(call.request), routed=target.resource.builtin
     )

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 
 def authenticate(authenticator: Authenticator, anonymous: bool) -> Filter:
+    """The filter that sets ``call.user`` and removes the credential; 401 for a wrong one."""
+
     async def filter(call: Call, proceed: Endpoint) -> Response:
         try:
             user = await authenticator.authenticate(call.request)

@@ -39,6 +39,7 @@ class Fairness:
     """Seconds. A request waits for a quarter of it at the most."""
 
     async def filter(self, call: Call, proceed: Endpoint) -> Response:
+        """Seat the request, or let it wait; 429 if its queue is full or its wait too long."""
         if call.is_long_running and call.info.verb != "watch":
             return await proceed(call)
         flow = self.controller.classify(call.user, call.info)

@@ -20,6 +20,7 @@ _MAX_REMEMBERED = 10_000
 
 
 def impersonate(authorizer: Authorizer) -> Filter:
+    """The filter that replaces the caller by the user it impersonates. Raises 403 if it may not."""
     remembered: dict[str, Mode] = {}
     """By caller, the mode that was right last time, which is tried first."""
 

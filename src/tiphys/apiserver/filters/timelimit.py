@@ -16,6 +16,8 @@ _MAX_SECONDS = 2**63 / 1e9
 
 
 def limit_time(seconds: float) -> Filter:
+    """The filter that ends a call after ``seconds``, or the client's shorter limit, with 504."""
+
     async def filter(call: Call, proceed: Endpoint) -> Response:
         if call.is_long_running:
             return await proceed(call)

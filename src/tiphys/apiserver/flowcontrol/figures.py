@@ -59,6 +59,7 @@ class FlowFigures:
         self._ran[_key(flow)].add(ran)
 
     def collect(self) -> Iterable[Metric]:
+        """The metrics families, durations in seconds."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         labels = ("priority_level", "flow_schema")

@@ -97,6 +97,7 @@ class Documents:
         return Response(200, headers, orjson.dumps({"paths": paths}))
 
     async def show_v3(self, call: Call, name: str) -> Response:
+        """The document of a group and version; 304, 406, or 301 to its current hash. 404 if it is not served."""
         document = self._v3(name)
         if document is None:
             return Response(404)

@@ -83,6 +83,7 @@ def match_namespace(meta: Object, namespace: str) -> None:
 
 
 async def before_create(registry: Registry, obj: Object, write: Write) -> None:
+    """Prepare and validate a new object, and collect warnings. Raises 422."""
     strategy = registry.strategy
 
     def prepare() -> None:

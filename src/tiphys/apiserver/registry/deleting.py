@@ -192,6 +192,7 @@ async def _remove(registry: Registry, entry: Entry, marked: Object, write: Write
 
 
 def check_preconditions(registry: Registry, obj: Object, options: DeleteOptions) -> None:
+    """Raise 409 if the UID or resource version is not the one that the caller expects."""
     meta = obj["metadata"]
     if registry.strategy.has_own_deletion:
         for name, wanted, kept in (

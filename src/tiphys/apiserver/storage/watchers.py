@@ -74,6 +74,7 @@ class WatcherGroup:
         return self._encode(DELETED, change.gone, change) if before else b""
 
     def send(self, changes: Sequence[EntryChange]) -> None:
+        """Render the changes once and write them to every member; cut off members with too large a backlog."""
         try:
             data = self.render(changes)
         except Exception as error:  # noqa: BLE001 - its members get it, and log it

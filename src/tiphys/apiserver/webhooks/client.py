@@ -85,6 +85,7 @@ class WebhookClient:
         self._transports: Transports[Key] = Transports(_transport)
 
     async def call(self, config: Object, body: Object, timeout: float) -> Object:
+        """Post a review, following redirects; ``timeout`` in seconds. Raises ``CallFailed``."""
         target = _target(config)
         hop = Hop("POST", f"{target.url}?timeout={max(1, round(timeout))}s", orjson.dumps(body))
         limit = max(_MAX_ANSWER, 4 * len(hop.body))

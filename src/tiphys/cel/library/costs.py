@@ -90,6 +90,7 @@ _EQUAL_AT_ONCE = frozenset(
 def call_cost(
     estimator: Estimator, function: str, overload: str, target: Operand | None, args: Sequence[Operand]
 ) -> CallCost | None:
+    """The worst-case cost and result size of a call, without its arguments' cost; None if common rules apply."""
     cost = _list_or_set(estimator, overload, target, args)
     if cost is not None:
         return cost

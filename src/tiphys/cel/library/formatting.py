@@ -111,6 +111,8 @@ def _clause(text: str, at: int) -> tuple[str, int | None, int]:
 
 
 def check(call: Call, text: str, args: Sequence[Node], problems: Problems) -> None:
+    """Check number and types of the arguments of ``format`` against the clauses in ``text``; adds to ``problems``."""
+
     def show(clause: str, _precision: int | None, number: int) -> str:
         arg = args[number]
         wrong = _wrong_node(clause.lower(), arg)

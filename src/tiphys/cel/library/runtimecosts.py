@@ -30,6 +30,7 @@ def _text(count: float) -> int:
 
 
 def call_cost(function: str, overload: str, args: list[Any], result: Any) -> int:
+    """The actual cost of a call that returned ``result``, in units of upstream's cost model."""
     cost = _list_or_set(overload, args, result)
     if cost is not None:
         return cost

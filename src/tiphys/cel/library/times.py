@@ -35,6 +35,7 @@ def to_duration(value: Any) -> Duration:
 
 
 def to_timestamp(value: Any) -> Timestamp:
+    """The timestamp for an RFC 3339 text or for seconds since the epoch. Raises ``CelError`` for anything else."""
     if isinstance(value, Timestamp):
         return value
     if isinstance(value, int) and not isinstance(value, bool):

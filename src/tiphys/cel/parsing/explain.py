@@ -270,6 +270,7 @@ class _Walker:
             self.match("-", _MEMBER)
 
     def member(self, then: Set) -> None:
+        """A primary expression and the selections, calls and indexes that follow it."""
         with self.rule("member", then):
             self.primary(_AFTER_PRIMARY)
             while self.kind in (".", "["):
@@ -307,6 +308,7 @@ class _Walker:
             self.match(self.kind, _set(_END))
 
     def primary(self, then: Set) -> None:
+        """A name, a parenthesis, a list, a map or a literal."""
         with self.rule("primary", then):
             self.sync(_MEMBER)
             match self.kind:
@@ -328,6 +330,7 @@ class _Walker:
                     raise self.no_alternative(0, 0)
 
     def named(self) -> None:
+        """An identifier, a call, or a message with its fields, whichever the tokens ahead show."""
         first = 1 if self.kind == "." else 0
         if self.ahead(first).kind != IDENTIFIER:
             raise self.no_alternative(0, first)

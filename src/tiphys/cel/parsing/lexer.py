@@ -41,6 +41,7 @@ class Token(NamedTuple):
 
 
 def tokenize(text: str) -> tuple[list[Token], list[Problem]]:
+    """The tokens, ending with EOF, and a problem for each text that is no token. Offsets count characters."""
     tokens, problems, at, hidden = list[Token](), list[Problem](), 0, ""
     while at < len(text):
         token = _TOKEN.match(text, at)

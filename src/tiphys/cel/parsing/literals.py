@@ -31,6 +31,7 @@ class LiteralError(ValueError):
 
 
 def value(kind: str, text: str) -> Any:
+    """The value of a literal token. Raises ``LiteralError`` if it is out of range."""
     if kind in _CONSTANTS:
         return _CONSTANTS[kind]
     if kind == lexer.INT:

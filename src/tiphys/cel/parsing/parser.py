@@ -215,6 +215,7 @@ class _Parser:
         return self.call(opening.pos, function, [operand, index])
 
     def primary(self) -> Node:
+        """A name, literal, parenthesis, list or map. Raises ``_SyntaxError``; ``explain`` finds the message."""
         kind = self.token.kind
         if kind in (IDENTIFIER, "."):
             return self._named()

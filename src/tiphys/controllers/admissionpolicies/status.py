@@ -36,6 +36,7 @@ class PolicyStatusController:
         await self._controller.run()
 
     async def reconcile(self, key: str) -> None:
+        """Type-check a policy once for each generation, and apply the warnings to its status."""
         policy = self._policies.store.get("", key)
         if policy is None or policy["metadata"]["generation"] <= status_of(policy).get("observedGeneration", 0):
             return

@@ -57,6 +57,7 @@ def job_name(cron_job: Object, scheduled: float) -> str:
 
 
 def job_from_template(cron_job: Object, scheduled: float) -> Object:
+    """The Job of a scheduled time (seconds since the epoch), controlled by the cron job."""
     template = cron_job["spec"]["jobTemplate"]
     meta = template.get("metadata") or {}
     zone = cron_job["spec"].get("timeZone")
@@ -110,6 +111,7 @@ class CronJobController:
         self._controller.queue.add_after(key_of(new), wait if wait is not None else 0)
 
     async def reconcile(self, key: str) -> Result | None:
+        """Clean up finished Jobs, start a due one, and write the status; returns when the next is due."""
         shared = self._cron_jobs.store.get(*split_key(key))
         if shared is None:
             return None
@@ -216,6 +218,7 @@ class _Sync:
     # Starting jobs
 
     async def run(self, jobs: Sequence[Object]) -> Result | None:
+        """Start the Job that is due, if the policy allows it; returns the wait for the next one."""
         await self._settle_active(jobs)
         if is_deleting(self.cron_job) or self.cron_job["spec"].get("suspend"):
             return None

@@ -99,6 +99,10 @@ class DaemonSetController:
     # Reconciling
 
     async def reconcile(self, key: str) -> Result | None:
+        """Bring the pods of one daemon set in line with the nodes, and write its status.
+
+        Raises what writing pods raised.
+        """
         daemon_set = self._sets.store.get(*split_key(key))
         if daemon_set is None:
             self._expectations.forget(key)

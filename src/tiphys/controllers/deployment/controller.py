@@ -115,6 +115,7 @@ class _Sync:
         self.replica_sets: dict[str, Object] = {}
 
     async def run(self) -> Result | None:
+        """Move the rollout on by one step: refuse, scale, roll back, roll or recreate; returns when to look again."""
         if is_empty(self.deployment["spec"].get("selector")):
             return await self._refuse_selecting_all()
         self.replica_sets = {name_of(rs): rs for rs in await self._claim_replica_sets()}

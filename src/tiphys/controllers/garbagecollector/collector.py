@@ -131,6 +131,7 @@ class GarbageCollector:
     # Deleting
 
     async def attempt_to_delete(self, uid: str) -> Result | None:
+        """Delete an object without owners, or finish its foreground deletion; returns whether to try again."""
         node = self._graph.nodes.get(uid)
         if node is None or (node.being_deleted and not node.deleting_dependents):
             return None

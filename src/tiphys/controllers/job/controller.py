@@ -130,6 +130,7 @@ class JobController:
     # Reconciling
 
     async def reconcile(self, key: str) -> Result | None:
+        """Bring one Job a step nearer to its end, once the caches show the controller's own writes."""
         shared = self._jobs.store.get(*split_key(key))
         if shared is None:
             self._expectations.forget(key)

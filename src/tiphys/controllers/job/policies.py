@@ -43,6 +43,7 @@ class FailureVerdict:
 
 
 def judge_failure(policy: Object | None, pod: Object) -> FailureVerdict:
+    """What a pod's failure means under the policy: whether it counts, the action, and the message if the Job fails."""
     for number, rule in enumerate((policy or {}).get("rules") or ()):
         action = rule["action"]
         if rule.get("onExitCodes"):

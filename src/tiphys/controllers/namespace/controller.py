@@ -72,6 +72,7 @@ class NamespaceController:
             self._controller.queue.add_after(key_of(namespace), DELAY)
 
     async def reconcile(self, key: str) -> Result | None:
+        """Delete the content of a namespace under deletion, then finalize it; returns when to look again."""
         if self._namespaces.store.get("", key) is None:
             return None
         try:

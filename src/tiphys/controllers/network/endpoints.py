@@ -253,6 +253,7 @@ class EndpointsController:
         await self._controller.run()
 
     async def reconcile(self, key: str) -> Result | None:
+        """Write the Endpoints of a Service with a selector; delete those of a missing one."""
         namespace, name = split_key(key)
         service = self._services.store.get(namespace, name)
         if service is None:

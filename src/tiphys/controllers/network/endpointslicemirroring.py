@@ -249,6 +249,7 @@ class EndpointSliceMirroringController:
             self._controller.queue.add(service_key(endpoint_slice))
 
     async def reconcile(self, key: str) -> Result | None:
+        """Mirror an Endpoints object of a Service without a selector, or delete the mirrored slices."""
         endpoints = self._endpoints.store.get(*split_key(key))
         service = self._services.store.get(*split_key(key))
         slices = [

@@ -117,6 +117,7 @@ class NodeIPAMController:
             taken.release(network)
 
     async def reconcile(self, name: str) -> Result | None:
+        """Assign a node its CIDRs. Raises ``NoFreeCIDR`` if a range is used up; what was allocated is released."""
         node = self._nodes.store.get("", name)
         if node is None or is_deleting(node):
             self._consistency.forget(name)

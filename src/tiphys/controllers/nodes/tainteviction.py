@@ -100,6 +100,7 @@ class TaintEvictionController:
             self._enqueue(pod)
 
     async def reconcile(self, key: str) -> Result | None:
+        """Evict a pod when its time on a tainted node is over; returns the wait in seconds until then."""
         pod = self._pods.store.get(*split_key(key))
         current = self._evictions.get(key)
         if pod is None:

@@ -66,6 +66,7 @@ class MetricsReader:
         return metrics
 
     async def custom_of_object(self, kinds: Discovered, namespace: str, target: Object, metric: Object) -> int:
+        """A custom metric of one object, in thousandths. Raises ``CannotCompute``."""
         kind, name = target["kind"], target["name"]
         group = target.get("apiVersion", "").rpartition("/")[0]
         trouble = f"unable to get metric {metric['name']}"

@@ -77,6 +77,7 @@ class Proposal:
 def group(
     pods: Iterable[Object], metrics: Mapping[str, PodMetric], resource: str, startup: Startup, now: float
 ) -> Groups:
+    """Sort pods by what their metrics are good for; ``now`` in seconds since the epoch."""
     ready, unready, missing, ignored = 0, set(), set(), set()
     for pod in pods:
         name, phase = name_of(pod), podkit.phase_of(pod)

@@ -87,6 +87,7 @@ class ResourceClaimController:
     # Pods: claims that are missing, and reservations
 
     async def reconcile_pod(self, key: str) -> Result | None:
+        """Make a pod's missing claims from templates, and reserve them for it once it has a node."""
         pod = self._pods.store.get(*split_key(key))
         if pod is None:
             self._consistency.forget(key)
@@ -161,6 +162,7 @@ class ResourceClaimController:
     # Claims: consumers that are gone, and claims that nobody will use
 
     async def reconcile_claim(self, key: str) -> None:
+        """Release a claim from consumers that no longer exist, and delete it if it was generated and is unused."""
         claim = self._claims.store.get(*split_key(key))
         if claim is None:
             return

@@ -72,6 +72,7 @@ class StatefulSetController:
         await self._controller.run()
 
     async def reconcile(self, key: str) -> Result | None:
+        """Bring the pods of a stateful set a step nearer, write the status, and drop unused revisions."""
         stateful_set = self._sets.store.get(*split_key(key))
         if stateful_set is None:
             self._consistency.forget(key)
@@ -134,6 +135,7 @@ class _Sync:
         self.numbers: dict[str, int] = {}
 
     async def run(self, pods: Sequence[Object]) -> None:
+        """One pass over the pods in order: keep, scale down, then update; stops at the first that must wait."""
         self._count(pods)
         if is_deleting(self._set):
             return

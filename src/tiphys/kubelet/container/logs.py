@@ -124,6 +124,7 @@ class LogWriter:
         return self._left is not None and self._left <= 0
 
     def line(self, raw: bytes) -> None:
+        """Write one raw line, if the options select it; cut at the byte limit."""
         parsed = parse_line(raw)
         options = self._options
         if parsed is None or (options.stream != "All" and parsed.stream.decode() != options.stream.lower()):

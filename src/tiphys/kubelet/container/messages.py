@@ -19,6 +19,7 @@ MAX_LOG_LINES = 80
 
 
 def termination_message(status: ContainerStatus) -> str:
+    """The text of the message file, or of the log's end; empty for a container that has not ended."""
     if status.state is not ContainerState.EXITED:
         return ""
     path = status.annotations.get(labels.TERMINATION_MESSAGE_PATH, "")

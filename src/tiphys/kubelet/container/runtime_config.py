@@ -46,6 +46,7 @@ def log_path(container: str, restarts: int) -> str:
 def sandbox_config(
     pod: Pod, attempt: int, *, hostname: str, resolver: Resolver, log_root: str, cgroup_parent: str
 ) -> dict[str, Any]:
+    """The ``PodSandboxConfig`` of a pod; ``attempt`` counts its sandboxes."""
     config: dict[str, Any] = {
         "metadata": {
             "name": pods.name_of(pod),

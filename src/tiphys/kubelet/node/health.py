@@ -32,6 +32,7 @@ class RuntimeHealth:
         return ", ".join(part for part in (self.runtime_problem, self.network_problem) if part)
 
     async def check(self) -> None:
+        """Ask the runtime for its state once; sets ``changed`` if the problem differs from before."""
         before = self.problem
         try:
             if not self.version.name:

@@ -41,6 +41,7 @@ class Resolver:
 
 
 def parse_resolver(text: str) -> Resolver:
+    """The resolver of a ``resolv.conf``: servers, searches and options. See resolv.conf(5)."""
     servers: list[str] = []
     searches: list[str] = []
     options: list[str] = []

@@ -91,6 +91,7 @@ class NodeReporter:
             self.event("Normal", reason, f"Node {self._config.node_name} status is now: {reason}")
 
     async def facts(self) -> NodeFacts:
+        """The facts about the node for its status; notes what is allocatable in the settings."""
         images = []
         try:
             for image in await self._images.list_images():

@@ -108,6 +108,7 @@ def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
 
 
 def conditions(facts: NodeFacts, before: Sequence[Object], now: str) -> list[Object]:
+    """The node's conditions with heartbeat and transition times (RFC 3339); foreign ones come first, unchanged."""
     wanted = [
         _pressure(
             "MemoryPressure",

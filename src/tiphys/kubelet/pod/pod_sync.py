@@ -110,6 +110,7 @@ class PodSync:
     # A pod that is to run.
 
     async def sync(self, pod: Pod) -> Next:
+        """One pass: report the status, prepare volumes, start what should run. Returns when to run again."""
         try:
             observed = await self._runtime.observe(pods.uid_of(pod))
         except RuntimeFailure as error:
@@ -283,6 +284,7 @@ class PodSync:
     # A pod that is to end.
 
     async def sync_terminating(self, pod: Pod, termination: Termination) -> Next:
+        """One pass over a pod that must stop: kill what runs. Done when the runtime shows nothing running."""
         uid, pod = pods.uid_of(pod), self._allocations.applied(pod)
         try:
             observed = await self._runtime.observe(uid)

@@ -34,6 +34,7 @@ def _schema() -> Schema:
 
 
 async def check_health(target: str, service: str, timeout: float) -> ProbeOutcome:
+    """One health check of ``service`` at ``target`` (host:port); ``timeout`` in seconds."""
     import grpc
     import grpc.aio
 

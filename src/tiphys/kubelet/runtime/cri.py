@@ -188,6 +188,7 @@ class CRIClient:
         return [_sandbox_stats(item) for item in (await self._call("ListPodSandboxStats", filter={})).stats]
 
     async def events(self) -> AsyncIterator[service.RuntimeEvent]:
+        """The runtime's events, from CRI or else from containerd. Raises ``RuntimeFailure``."""
         stream = self._calls["GetContainerEvents"](self._requests["GetContainerEvents"]())
         try:
             async for event in stream:

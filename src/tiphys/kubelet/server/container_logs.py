@@ -115,6 +115,7 @@ class ContainerLogs:
         self._clock = clock
 
     async def answer(self, pod: Pod, container: str, query: Mapping[str, Sequence[str]]) -> Response:
+        """The log of a container as a stream; 400, 404 or 422 in plain text if it cannot be read."""
         try:
             options, previous = options_of(query, self._clock.now())
         except LogRequestError as error:

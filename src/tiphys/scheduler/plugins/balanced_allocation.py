@@ -49,6 +49,7 @@ class NodeResourcesBalancedAllocation:
         """They are on the scale already."""
 
     def score_all(self, state: CycleState, pod: PodInfo, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+        """A score from 0 to 100 for each of ``rows``: the nearer the use of the resources to each other, the higher."""
         import numpy as np
 
         table, view = self._table, self._table.view

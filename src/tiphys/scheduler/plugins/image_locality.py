@@ -46,6 +46,7 @@ class ImageLocality:
         """They are on the scale already."""
 
     def score_all(self, state: CycleState, pod: PodInfo, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+        """A score from 0 to 100 for each of ``rows``, by the bytes of the pod's images there; None if none is."""
         known = [image for image in pod.images if image in self._cache.image_nodes]
         if not known:
             return None

@@ -136,6 +136,7 @@ class InterPodAffinity:
         return None
 
     def filter_all(self, state: CycleState, pod: PodInfo) -> np.ndarray[Any, Any] | None:
+        """A mask over all rows of the table: True if the pod's and the existing pods' terms all allow the node."""
         import numpy as np
 
         prepared: _State = state.data[self.name]
@@ -243,6 +244,8 @@ class InterPodAffinity:
     # -- what helps ---------------------------------------------------------------------------------------------------
 
     def events(self) -> Iterable[Registration]:
+        """The events after which a pod that this plugin refused may fit."""
+
         def pod_changed(pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
             """A pod that this one wants came, or one that is in its way went."""
             labels = self._index.labels_of_namespace(pod.namespace)

@@ -107,6 +107,7 @@ class NodeResourcesFit:
         """They are on the scale already."""
 
     def score_all(self, state: CycleState, pod: PodInfo, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+        """A score from 0 to 100 for each of ``rows``, by the configured strategy: least or most allocated."""
         import numpy as np
 
         table, view = self._table, self._table.view
@@ -136,6 +137,8 @@ class NodeResourcesFit:
     # -- what helps ---------------------------------------------------------------------------------------------------
 
     def events(self) -> Iterable[Registration]:
+        """The events after which a pod that this plugin refused may fit."""
+
         def pod_shrank(pod: PodInfo, old: PodInfo, new: PodInfo | None) -> bool:
             """A pod that is gone, or asks for less, leaves room if it is one that this pod asks for too."""
             after = new.requests if new is not None else {}

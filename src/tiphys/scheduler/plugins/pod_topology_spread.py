@@ -135,6 +135,7 @@ class PodTopologySpread:
     # -- filter -------------------------------------------------------------------------------------------------------
 
     def pre_filter(self, state: CycleState, pod: PodInfo) -> tuple[PreFilterResult | None, Status | None]:
+        """Count the matching pods in each domain of the hard constraints, for ``filter``; SKIP without constraints."""
         constraints = self._constraints(pod, "DoNotSchedule")
         if not constraints:
             return None, SKIP
@@ -279,6 +280,7 @@ class PodTopologySpread:
                 scores[i] = MAX_SCORE * (most + least - scores[i]) // most if most else MAX_SCORE
 
     def score_all(self, state: CycleState, pod: PodInfo, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+        """A score from 0 to 100 for each of ``rows``, higher with fewer matching pods; None if no row counts."""
         import numpy as np
 
         soft: _Soft = state.data[f"{self.name}/score"]
@@ -324,6 +326,8 @@ class PodTopologySpread:
     # -- what helps ---------------------------------------------------------------------------------------------------
 
     def events(self) -> Iterable[Registration]:
+        """The events after which a pod that this plugin refused may fit."""
+
         def pod_changed(pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
             """Pods that come, go or change labels move the balance where they match."""
             constraints = self._constraints(pod, "DoNotSchedule")

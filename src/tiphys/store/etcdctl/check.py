@@ -32,6 +32,7 @@ _NAMES = {"small": "s", "medium": "m", "large": "l", "xlarge": "xl"}
 
 
 async def perf(session: Session) -> None:
+    """Run ``check perf``. Raises ``UsageError`` with status 1 if the cluster is too slow for the load."""
     name = session["load"].lower()
     load = LOADS.get(_NAMES.get(name, name))
     if load is None:

@@ -31,6 +31,7 @@ def span(session: Session) -> tuple[bytes, bytes]:
 
 
 def range_request(session: Session) -> Any:
+    """The request that the flags of ``get`` describe. Raises ``UsageError``."""
     key, end = span(session)
     order, target = session["order"].upper(), session["sort-by"].upper()
     if order not in _ORDERS:
@@ -61,6 +62,10 @@ async def get(session: Session) -> None:
 
 
 def put_request(session: Session, stdin: bool = True) -> Any:
+    """The request that the arguments of ``put`` describe, the value from standard input if missing.
+
+    Raises ``UsageError``.
+    """
     words = session.arguments
     value = b""
     if not words:

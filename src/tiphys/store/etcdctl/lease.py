@@ -47,6 +47,7 @@ async def list_all(session: Session) -> None:
 
 
 async def keep_alive(session: Session) -> None:
+    """Renew a lease every third of its time to live until it ends; once with ``--once``. Raises ``StoreError``."""
     (text,) = session.expect(1, 1, "lease keep-alive command needs lease ID as argument")
     id = number(text, "lease ID arg", 16)
     channels = session.channels

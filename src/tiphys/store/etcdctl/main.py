@@ -33,6 +33,7 @@ def commands() -> dict[str, Command]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of ``tiphys etcdctl``; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     known = commands()
     if not words or words[0] in ("help", "-h", "--help"):

@@ -99,6 +99,8 @@ async def _report(session: Session, method: str, request: Any, complaint: str, s
 
 
 async def endpoint_health(session: Session) -> None:
+    """Print the health of every endpoint. Raises ``StoreError`` if one is unhealthy."""
+
     async def check(endpoint: str) -> EndpointHealth:
         channels = session.connect([endpoint])
         began = time.perf_counter()

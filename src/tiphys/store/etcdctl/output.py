@@ -361,6 +361,7 @@ class Fields(Output):
             self.say("")
 
     def status(self, statuses: Sequence[tuple[str, Any]]) -> None:
+        """Print each endpoint's status, a field a line; sizes in bytes."""
         for endpoint, response in statuses:
             self._header(response.header)
             errors = " ".join(quote(error) for error in response.errors)
@@ -450,6 +451,7 @@ def member_rows(response: Any) -> list[list[str]]:
 
 
 def status_rows(statuses: Sequence[tuple[str, Any]]) -> list[list[str]]:
+    """The rows of the ``simple`` and ``table`` formats, a row for each endpoint."""
     return [
         [
             endpoint,

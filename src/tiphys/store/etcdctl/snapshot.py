@@ -17,6 +17,7 @@ from tiphys.store.restore import restore as restore_into
 
 
 async def save(session: Session) -> None:
+    """Save a snapshot, verified before it gets its name. Raises ``UsageError``, ``StoreError`` and ``OSError``."""
     (name,) = session.expect(1, 1, "snapshot save expects one argument")
     if len(session.endpoints) != 1:
         raise UsageError(

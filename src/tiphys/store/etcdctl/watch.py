@@ -20,6 +20,7 @@ from tiphys.store.etcdpb import pb
 
 
 def create_request(session: Session) -> Any:
+    """The request that the arguments of ``watch`` describe. Raises ``UsageError``."""
     words = list(session.arguments)
     if not words and os.environ.get("ETCDCTL_WATCH_KEY"):
         words = [os.environ["ETCDCTL_WATCH_KEY"]]
@@ -42,6 +43,7 @@ def create_request(session: Session) -> Any:
 
 
 async def watch(session: Session) -> None:
+    """Print changes until the server ends the watch. Raises ``StoreError``."""
     channels = session.channels
     _, call = channels.stream(channels.method("Watch", "Watch"))
     try:

@@ -31,6 +31,7 @@ class Maintenance:
         self._quota = quota
 
     async def Status(self, _: Any) -> Any:
+        """The sizes in bytes, the revision, and the alarms of the one member."""
         size, in_use = self._store.sizes()
         revision = self._store.hub.revision
         return pb.StatusResponse(

@@ -98,6 +98,7 @@ def _resources(errs: Errors, resources: Sequence[str], path: str) -> None:
 
 
 def match_resources(errs: Errors, match: Object | None, path: str) -> None:
+    """Validate ``matchResources``: policy, selectors and rules; appends to ``errs``."""
     if match is None:
         return
     if match.get("matchPolicy") is None:
@@ -131,6 +132,7 @@ def mutating_operations(errs: Errors, match: Object | None, path: str) -> None:
 
 
 def match_conditions(errs: Errors, conditions: Sequence[Object] | None, context: Context, path: str) -> None:
+    """Validate at most 64 match conditions, their expressions and unique names; appends to ``errs``."""
     items = conditions or []
     seen: set[str] = set()
     if len(items) > 64:

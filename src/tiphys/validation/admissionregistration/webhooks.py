@@ -49,6 +49,7 @@ def validate_webhooks(obj: Object) -> Errors:
 
 
 def validate_webhooks_update(new: Object, old: Object) -> Errors:
+    """The errors of a webhook configuration on update; what was stored wrong before stays allowed."""
     before: Sequence[Object] = old.get("webhooks") or []
     after: Sequence[Object] = new.get("webhooks") or []
     named = [hook.get("name") or "" for hook in before]

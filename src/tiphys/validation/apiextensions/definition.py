@@ -43,6 +43,7 @@ _SHARED = ("schema", "subresources", "additionalPrinterColumns", "selectableFiel
 
 
 def validate_definition(obj: Object) -> Errors:
+    """The errors of a new CustomResourceDefinition."""
     errs: Errors = []
     spec = obj.get("spec") or {}
     wanted = f"{(spec.get('names') or {}).get('plural') or ''}.{spec.get('group') or ''}"
@@ -61,6 +62,7 @@ def validate_definition(obj: Object) -> Errors:
 
 
 def validate_definition_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a CustomResourceDefinition; what was stored wrong before stays allowed."""
     errs: Errors = []
     validate_meta_update(errs, new, old, core=False)
     spec, before = new.get("spec") or {}, old.get("spec") or {}

@@ -24,6 +24,7 @@ _AT = "status.conditions"
 
 
 def validate_job_status_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a Job's status: counts, conditions, times and indexes, and their transitions."""
     errs: Errors = []
     validate_meta_update(errs, new, old)
     after, before, spec = new.get("status") or {}, old.get("status") or {}, new.get("spec") or {}

@@ -84,6 +84,7 @@ def _lower_keys(obj: Object) -> Object:
 
 
 def taints(errs: Errors, entries: list[Object], path: str) -> None:
+    """Validate taints, which are unique by key and effect; appends to ``errs``."""
     seen: set[tuple[str, str]] = set()
     for i, taint in enumerate(entries):
         at, key, effect = f"{path}[{i}]", taint.get("key") or "", taint.get("effect") or ""
@@ -157,6 +158,7 @@ def validate_node_update(new: Object, old: Object) -> Errors:
 
 
 def validate_node_status_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a Node's status; as upstream does, fixed parts of the spec are checked too."""
     errs: Errors = []
     validate_meta_update(errs, new, old)
     _annotations(errs, meta_of(new).get("annotations") or {})

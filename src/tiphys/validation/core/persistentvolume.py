@@ -304,6 +304,7 @@ def _classes(errs: Errors, spec: Object, path: str, inline: bool) -> None:
 
 
 def validate_volume_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a PersistentVolume, whose source and node affinity are immutable."""
     errs: Errors = []
     before, after = old.get("spec") or {}, new.get("spec") or {}
     terms = ((before.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or ()

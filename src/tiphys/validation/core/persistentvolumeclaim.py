@@ -60,6 +60,7 @@ def access_modes(errs: Errors, modes: list[str], path: str) -> None:
 
 
 def claim_spec(errs: Errors, spec: Object, path: str, bad_selector: bool = False, bad_group: bool = False) -> None:
+    """Validate the specification of a claim; the flags allow what was stored wrong before. Appends to ``errs``."""
     modes = spec.get("accessModes") or []
     if not modes:
         errs.append(field.required(f"{path}.accessModes", "at least 1 access mode is required"))
@@ -186,6 +187,7 @@ def _attributes_class(errs: Errors, new: Object, old: Object, status: Object) ->
 
 
 def validate_claim_status_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a PersistentVolumeClaim's status."""
     errs: Errors = []
     validate_meta_update(errs, new, old)
     if not meta_of(new).get("resourceVersion"):

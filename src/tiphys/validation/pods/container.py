@@ -53,6 +53,7 @@ class PodContext:
 
 
 def containers(errs: Errors, items: list[Object], path: str, pod: PodContext) -> None:
+    """Validate the regular containers of a pod, at least one, with unique names; appends to ``errs``."""
     if not items:
         errs.append(field.required(path))
         return
@@ -71,6 +72,7 @@ def containers(errs: Errors, items: list[Object], path: str, pod: PodContext) ->
 
 
 def init_containers(errs: Errors, items: list[Object], regular: list[Object], path: str, pod: PodContext) -> None:
+    """Validate init containers; only those that restart always may have probes and hooks. Appends to ``errs``."""
     seen = {container.get("name") or "" for container in regular}
     for i, container in enumerate(items):
         at = f"{path}[{i}]"
@@ -107,6 +109,7 @@ def _only_sidecars(errs: Errors, container: Object, path: str, pod: PodContext) 
 
 
 def ephemeral_containers(errs: Errors, spec: Object, path: str, pod: PodContext) -> None:
+    """Validate ephemeral containers, which have no probes, ports or resources; appends to ``errs``."""
     items = spec.get("ephemeralContainers") or []
     others = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     targets = {container.get("name") or "" for container in others}

@@ -88,6 +88,7 @@ def _value_from(errs: Errors, variable: Object, path: str) -> None:
 
 
 def from_sources(errs: Errors, items: list[Object], path: str) -> None:
+    """Validate ``envFrom``: each entry names one config map or secret; appends to ``errs``."""
     for i, source in enumerate(items):
         at = f"{path}[{i}]"
         prefix = source.get("prefix")
@@ -128,6 +129,7 @@ def _label_problem(text: str) -> str:
 
 
 def field_ref(errs: Errors, ref: Object, allowed: Collection[str], path: str) -> None:
+    """Validate a reference to a field of the pod, one of ``allowed``; appends to ``errs``."""
     version, text = ref.get("apiVersion"), ref.get("fieldPath")
     if not version:
         errs.append(field.required(f"{path}.apiVersion"))

@@ -23,6 +23,7 @@ _OPERATOR = "not a valid selector operator"
 
 
 def affinity(errs: Errors, rules: Object, path: str, options: PodOptions) -> None:
+    """Validate node affinity, pod affinity and anti-affinity; appends to ``errs``."""
     if node := rules.get("nodeAffinity"):
         required = node.get(_REQUIRED)
         if required is not None:
@@ -185,6 +186,7 @@ def taint_effect(errs: Errors, effect: str, path: str) -> None:
 
 
 def spread_constraints(errs: Errors, constraints: list[Object], path: str, options: PodOptions) -> None:
+    """Validate topology spread constraints, unique by key and action; appends to ``errs``."""
     last = {_identity(constraint): i for i, constraint in enumerate(constraints)}
     for i, constraint in enumerate(constraints):
         at = f"{path}[{i}]"

@@ -109,6 +109,10 @@ def pod_template_spec(errs: Errors, template: Object, path: str, options: PodOpt
 
 
 def pod_spec(errs: Errors, spec: Object, meta: Object | None, path: str, options: PodOptions) -> None:
+    """Validate what pods and pod templates share; ``meta`` is the pod's metadata, None in a template.
+
+    Appends to ``errs``.
+    """
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is None:
         errs.append(field.required(f"{path}.terminationGracePeriodSeconds"))

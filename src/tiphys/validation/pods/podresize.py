@@ -20,6 +20,7 @@ _KINDS = ("containers", "initContainers")
 
 
 def validate_pod_resize(new: Object, old: Object) -> Errors:
+    """The errors of a resize, which may change CPU and memory only, and not the QoS class."""
     errs: Errors = []
     validate_meta_update(errs, new, old)
     pod_metadata_and_spec(errs, new, waivers(old, is_pod=True))

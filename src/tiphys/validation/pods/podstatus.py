@@ -31,6 +31,7 @@ _COUNT = "must be a non-negative integer"
 
 
 def validate_pod_status_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a pod's status."""
     errs: Errors = []
     options: PodOptions = waivers(old, is_pod=True)
     validate_meta_update(errs, new, old)

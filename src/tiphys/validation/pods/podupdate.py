@@ -39,6 +39,7 @@ _UPDATABLE = ",".join(
 
 
 def validate_pod_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a pod: images, the deadline, and added tolerations may change."""
     errs: Errors = []
     options = waivers(old, is_pod=True)
     validate_meta_update(errs, new, old)
@@ -64,6 +65,10 @@ def validate_pod_update(new: Object, old: Object) -> Errors:
 
 
 def annotation_updates(errs: Errors, new: Object, old: Object, options: PodOptions) -> None:
+    """Validate the pod's annotations on update: AppArmor's and the mirror annotation are immutable.
+
+    Appends to ``errs``.
+    """
     after, before = meta_of(new).get("annotations") or {}, meta_of(old).get("annotations") or {}
     for key, value in before.items():
         if after.get(key) != value:

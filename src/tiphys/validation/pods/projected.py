@@ -38,6 +38,7 @@ def key_to_path(errs: Errors, item: Object, path: str) -> None:
 
 
 def downward_api_file(errs: Errors, item: Object, path: str) -> None:
+    """Validate a file of a downward API volume, from a field or a resource; appends to ``errs``."""
     target = item.get("path") or ""
     if not target:
         errs.append(field.required(f"{path}.path"))
@@ -68,6 +69,7 @@ class _Paths:
 
 
 def projected(errs: Errors, source: Object, path: str, options: PodOptions) -> None:
+    """Validate a projected volume: one kind for each source, and no path twice; appends to ``errs``."""
     file_mode(errs, source.get("defaultMode"), f"{path}.defaultMode")
     paths = _Paths(errs, path)
     for i, part in enumerate(source.get("sources") or ()):

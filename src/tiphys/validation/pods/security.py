@@ -115,6 +115,7 @@ def _choice(errs: Errors, holder: Object, key: str, path: str, supported: tuple[
 
 
 def container_context(errs: Errors, context: Object, path: str, host_users: bool) -> None:
+    """Validate a container's security context; ``host_users`` is False in a user namespace. Appends to ``errs``."""
     for key in ("runAsUser", "runAsGroup"):
         if context.get(key) is not None:
             invalid_all(errs, f"{path}.{key}", context[key], names.user_id(context[key]))
@@ -144,6 +145,7 @@ def _escalation(errs: Errors, context: Object, path: str) -> None:
 
 
 def seccomp(errs: Errors, profile: Object | None, path: str) -> None:
+    """Validate a seccomp profile: a file only, and always, with type Localhost. Appends to ``errs``."""
     if profile is None:
         return
     kind, local = profile.get("type") or "", profile.get("localhostProfile")
@@ -163,6 +165,7 @@ def seccomp(errs: Errors, profile: Object | None, path: str) -> None:
 
 
 def apparmor(errs: Errors, profile: Object | None, path: str) -> None:
+    """Validate an AppArmor profile: a name only, and always, with type Localhost. Appends to ``errs``."""
     if profile is None:
         return
     kind, local, at = profile.get("type") or "", profile.get("localhostProfile"), f"{path}.localhostProfile"
@@ -218,6 +221,7 @@ def _normalize_sysctl(name: str) -> str:
 
 
 def windows_options(errs: Errors, options: Object | None, path: str) -> None:
+    """Validate Windows options: names, the GMSA specification's size, and the user. Appends to ``errs``."""
     if options is None:
         return
     name = options.get("gmsaCredentialSpecName")

@@ -257,6 +257,7 @@ def _secret_ref(errs: Errors, source: Object, path: str) -> None:
 
 
 def azure_disk(errs: Errors, source: Object, path: str) -> None:
+    """Validate an Azure disk: its caching mode, kind, and the URI that fits the kind. Appends to ``errs``."""
     _needs(errs, source, path, "diskName", "diskURI")
     caching, kind, uri = source.get("cachingMode"), source.get("kind"), source.get("diskURI") or ""
     if caching is not None and caching not in ("None", "ReadOnly", "ReadWrite"):

@@ -197,6 +197,7 @@ def _reference(errs: Errors, name: str, path: str, requests: Requests) -> None:
 
 
 def validate_claim_status_update(new: Object, old: Object) -> Errors:
+    """The errors of an update of a ResourceClaim's status; an allocation is immutable once set."""
     errs: Errors = []
     validate_meta_update(errs, new, old)
     status, before = new.get("status") or {}, old.get("status") or {}

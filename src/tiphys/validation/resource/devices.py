@@ -50,6 +50,7 @@ def unique(
     path: str,
     key: Callable[[Any], str] = str,
 ) -> None:
+    """Validate a list of at most ``maximum`` items (negative: no limit) with unique keys; appends to ``errs``."""
     if not limited(errs, items, maximum, item, path):
         return
     seen: set[str] = set()
@@ -186,6 +187,7 @@ def taint(errs: Errors, entry: Object, path: str, old: Object | None = None) -> 
 
 
 def toleration(errs: Errors, entry: Object, path: str) -> None:
+    """Validate a device toleration; appends to ``errs``."""
     operator, value = entry.get("operator") or "", entry.get("value") or ""
     if entry.get("key"):
         qualified(errs, entry["key"], f"{path}.key")

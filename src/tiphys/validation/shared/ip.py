@@ -172,6 +172,7 @@ def warn_ip(path: str, value: str) -> list[str]:
 
 
 def warn_cidr(path: str, value: str) -> list[str]:
+    """The warnings about a network in an ambiguous or non-canonical form; none if it does not parse."""
     parsed = parse_cidr_sloppy(value)
     if parsed is None:
         return []

@@ -26,6 +26,7 @@ def client_config(errs: Errors, config: Object, path: str) -> None:
 
 
 def webhook_url(errs: Errors, url: str, path: str) -> None:
+    """Validate a webhook's URL: https, with a host, without user, query or fragment. Appends to ``errs``."""
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

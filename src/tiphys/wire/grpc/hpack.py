@@ -110,6 +110,7 @@ _END_MARK = 256
 
 
 def huffman_decode(data: bytes) -> str:
+    """The text of a Huffman-coded string (RFC 7541, appendix B). Raises ``HpackError`` for wrong padding."""
     out = bytearray()
     code = length = 0
     for byte in data:

@@ -88,6 +88,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        """Feed bytes to the response, or to the stream after an Upgrade; aborts the connection on a malformed one."""
         if self._raw is not None:
             self._raw.feed(data)
             return
@@ -119,6 +120,7 @@ class ClientConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Complete a response that ends with the connection; fail one that is cut off."""
         self._gate.lose()
         if self._raw is not None:
             self._raw.feed_eof(error)
@@ -152,6 +154,7 @@ class ClientConnection(asyncio.Protocol):
         self._fields.append((field_name(name), text(value)))
 
     def on_headers_complete(self) -> None:
+        """Resolve the waiting request with its response, whose body follows. Interim 1xx responses are skipped."""
         status = self._parser.get_status_code()
         if status < 200 and status != 101:
             return
@@ -270,6 +273,7 @@ class SocketResponse:
         return await read_whole(self, limit)
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        """The pieces of the body as they arrive. Raises ``ConnectionError`` if it is cut off."""
         while True:
             while self._pieces:
                 piece = self._pieces.popleft()

@@ -102,6 +102,7 @@ class Http1Connection(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the peer and its certificate, and hand the connection to HTTP/2 if ALPN chose it."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = cast(asyncio.Transport, transport)
         address, port = peer_of(transport)
@@ -145,6 +146,7 @@ class Http1Connection(asyncio.Protocol):
         return self._ended
 
     def connection_lost(self, error: Exception | None) -> None:
+        """End what the connection carried: the sink, the raw stream, and the running handler's task."""
         self._stage = Stage.REFUSED
         self._ended = True
         self._queue.clear()
@@ -241,6 +243,7 @@ class Http1Connection(asyncio.Protocol):
         self._fields.append((field_name(name), text(value)))
 
     def on_headers_complete(self) -> None:
+        """Check the head of a request, and prepare for its body; refuses one that is malformed or too large."""
         if self._stage is not Stage.HEAD:
             return
         parser = self._parser
@@ -528,6 +531,7 @@ class Http1Connection(asyncio.Protocol):
     # -- what the server calls
 
     def sweep(self, now: float) -> None:
+        """Abort the connection if it is past its limit for head, body, idleness or stalled output; in seconds."""
         limits = self._server.limits
         if self._stage is Stage.HEAD:
             expired = now - self._since > limits.header_timeout

@@ -45,6 +45,7 @@ class MutatingAdmissionPolicy(Plugin):
         self._compiled: CompiledPolicies[MutatingPolicy] | None = None
 
     async def admit(self, attributes: Attributes) -> None:
+        """Let the bound policies change the object, once, and again those that request it. Raises ``StatusError``."""
         if not await self._policies.every() or attributes.object is None:
             return
         from tiphys.apiserver.admission.policies.asked import Misconfigured

@@ -103,6 +103,7 @@ class Surroundings:
         return await self.registries.converted(obj, resource.gvk(current), target)
 
     async def given(self, attributes: Attributes, seen: Seen, params: Any, namespace: Object | None) -> Input:
+        """What the expressions of a policy see of a request: objects in the policy's version, request, parameters."""
         objects = [
             obj if obj is None or attributes.subresource else await self.shown(obj, attributes.resource, seen.kind)
             for obj in (attributes.object, attributes.old)

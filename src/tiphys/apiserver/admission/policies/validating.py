@@ -40,6 +40,7 @@ class ValidatingAdmissionPolicy(Plugin):
         self._compiled: CompiledPolicies[ValidatingPolicy] | None = None
 
     async def validate(self, attributes: Attributes) -> None:
+        """Judge the request by each bound policy. Raises ``StatusError`` for the first denial."""
         if not await self._policies.every():
             return
         from tiphys.apiserver.admission.policies.asked import Misconfigured

@@ -44,6 +44,7 @@ class MutatingAdmissionWebhook(Plugin):
         await self._hooks.close()
 
     async def admit(self, attributes: Attributes) -> None:
+        """Call the matching webhooks in order, applying their patches. Raises ``StatusError`` if one denies."""
         hooks = await self._hooks.about(attributes)
         if not hooks:
             return

@@ -78,6 +78,7 @@ class ReviewToken(Review):
         self._authentication = authentication
 
     async def fill(self, call: Call, target: Target, review: Object) -> None:
+        """Fill a TokenReview's status. Raises 400 without a token."""
         spec = review.get("spec") or {}
         token = spec.get("token", "")
         if not token:
@@ -111,6 +112,7 @@ class ReviewAccess(Review):
         self._self_review = self_review
 
     async def fill(self, call: Call, target: Target, review: Object) -> None:
+        """Fill an access review's status with the decision. Raises 422 for a contradictory question."""
         if target.resource.namespaced:
             match_namespace(review["metadata"], call.info.namespace)
         if invalid := validate_create(review, target.gvk):
@@ -201,6 +203,7 @@ class ReviewRules(Review):
         self._rbac = authorization.rbac
 
     async def fill(self, call: Call, target: Target, review: Object) -> None:
+        """Fill a SelfSubjectRulesReview's status with the RBAC rules of the caller. Raises 400 without namespace."""
         namespace = (review.get("spec") or {}).get("namespace", "")
         if not namespace:
             raise errors.bad_request("no namespace on request")

@@ -23,6 +23,7 @@ class PodStrategy(Strategy):
     reset_by_status = ("spec", "metadata.deletionTimestamp", "metadata.ownerReferences")
 
     def prepare_create(self, obj: Object, write: Write) -> None:
+        """Set the generation, the phase, the QoS class, and what scheduling gates imply."""
         obj["metadata"]["generation"] = 1
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
         if obj["spec"].get("schedulingGates"):

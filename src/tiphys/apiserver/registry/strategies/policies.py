@@ -93,6 +93,7 @@ class PolicyBindingStrategy(_ParameterStrategy):
         return spec.get("paramRef") is not None
 
     async def refusal(self, spec: Object, user: User) -> str:
+        """Why ``user`` may not write the binding, as upstream words it; empty if they may."""
         reference, name = spec["paramRef"], spec.get("policyName", "")
         registry = self._registries.get(GROUP, self.policies)
         entry = await registry.store.get("", name)

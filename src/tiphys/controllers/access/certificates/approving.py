@@ -31,6 +31,10 @@ class CertificateApprovingController:
         await self._controller.run()
 
     async def reconcile(self, key: str) -> None:
+        """Approve a kubelet's request for its client certificate.
+
+        Raises ``TryAgain`` if the requester may not have it.
+        """
         request = self._requests.store.get("", key)
         if request is None or request["spec"]["signerName"] != requests.KUBELET_CLIENT:
             return

@@ -160,6 +160,7 @@ class CertificateSigningController:
         await self._controller.run()
 
     async def reconcile(self, key: str) -> None:
+        """Sign an approved request, or mark it failed if its signer refuses it."""
         request = self._requests.store.get("", key)
         if request is None or request["spec"]["signerName"] not in SIGNERS or status_of(request).get("certificate"):
             return

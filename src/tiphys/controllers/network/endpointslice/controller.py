@@ -101,6 +101,7 @@ class EndpointSliceController:
     # Reconciling
 
     async def reconcile(self, key: str) -> Result | None:
+        """Bring the slices of a Service in line with its pods. Raises ``SkippedPods`` for pods on unknown nodes."""
         service = self._services.store.get(*split_key(key))
         if service is None:
             self._triggers.forget(key)

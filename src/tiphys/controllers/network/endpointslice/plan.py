@@ -62,6 +62,7 @@ def address_types(service: Object) -> list[str]:
 
 
 def endpoint_of(pod: Object, node: Object | None, service: Object, family: str) -> Object:
+    """The endpoint of a pod in a slice of ``family``; ``node`` is None if it is not known."""
     serving, terminating = podkit.is_ready(pod), is_deleting(pod)
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
     endpoint: Object = {

@@ -212,6 +212,7 @@ class PersistentVolumeBinder:
     # Volumes
 
     async def reconcile_volume(self, key: str) -> None:
+        """Bring a volume's phase in line with its claim: available, bound, released, or given up."""
         async with self._lock:
             volume = self._volumes.store.get("", key)
             if volume is None:
