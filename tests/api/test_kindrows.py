@@ -1,35 +1,42 @@
-"""The tables by kind agree: no row is about a kind that is not served."""
+"""The tables by kind have one type of key and agree: no row is about a kind that is not served."""
 
 from __future__ import annotations
 
-from tiphys.api.defaults import _DEFAULTERS
-from tiphys.api.resources import builtin_scheme
-from tiphys.api.scheme import GroupVersionKind
-from tiphys.validation.registry import RULES
+from collections.abc import Iterable
 
-NOT_RESOURCES = {"Eviction", "Scale", "TokenRequest"}
-"""Kinds of subresources."""
+import pytest
+
+from tiphys.api.defaults import DEFAULTERS, DEFAULTERS_OF_VERSION
+from tiphys.api.resources import builtin_scheme
+from tiphys.api.scheme import GroupKind, GroupVersionKind
+from tiphys.apiserver.registry.kinds import FACTS
+from tiphys.apiserver.registry.setup import STRATEGIES
+from tiphys.apiserver.storage.fields import SELECTABLE
+from tiphys.validation.registry import RULES, RULES_OF_VERSION
+
+UNSERVED = {"ClusterTrustBundle", "PodCertificateRequest"}
+"""Kinds of alpha and beta versions, of which it is known what selectors may name."""
 
 
 def served() -> set[GroupVersionKind]:
-    scheme = builtin_scheme()
-    kinds = {resource.gvk(version) for resource in scheme.resources() for version in resource.versions}
-    return kinds | {
-        part.kind for resource in scheme.resources() for part in resource.subresources if part.kind is not None
-    }
+    rows = builtin_scheme().resources()
+    kinds = {resource.gvk(version) for resource in rows for version in resource.versions}
+    return kinds | {part.kind for resource in rows for part in resource.subresources if part.kind is not None}
 
 
-def test_defaults_are_of_served_kinds() -> None:
-    known = {(kind.group, kind.version, kind.kind) for kind in served()}
-    assert {row for row in _DEFAULTERS if row not in known and row[2] not in NOT_RESOURCES} == set()
+@pytest.mark.parametrize("table", [DEFAULTERS, RULES, FACTS, STRATEGIES, SELECTABLE])
+def test_rows_are_of_served_kinds(table: Iterable[GroupKind]) -> None:
+    known = {kind.group_kind for kind in served()}
+    assert all(type(kind) is GroupKind for kind in table)
+    assert {kind for kind in table if kind not in known and kind.kind not in UNSERVED} == set()
 
 
-def test_rules_are_of_served_kinds() -> None:
-    groups = {(kind.group, kind.kind) for kind in served()}
-    versions = {(kind.group, kind.version, kind.kind) for kind in served()}
-    strange = {
-        row
-        for row in RULES
-        if (row not in versions if row[1] else (row[0], row[2]) not in groups) and row[2] not in NOT_RESOURCES
-    }
-    assert strange == set()
+@pytest.mark.parametrize("table", [DEFAULTERS_OF_VERSION, RULES_OF_VERSION])
+def test_rows_of_versions_are_of_served_ones(table: Iterable[GroupVersionKind]) -> None:
+    assert set(table) <= served()
+
+
+def test_a_kind_and_its_text() -> None:
+    for kind in (GroupKind("apps", "Deployment"), GroupKind("", "Pod")):
+        assert GroupKind.parse(str(kind)) == kind
+    assert str(GroupKind("rbac.authorization.k8s.io", "Role")) == "Role.rbac.authorization.k8s.io"

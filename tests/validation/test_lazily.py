@@ -8,12 +8,12 @@ import pytest
 
 from tiphys.validation import subresources
 from tiphys.validation.lazily import Function
-from tiphys.validation.registry import RULES
+from tiphys.validation.registry import RULES, RULES_OF_VERSION
 
 NAMED = sorted(
     {
         (function.module, function.name)
-        for rules in RULES.values()
+        for rules in (*RULES.values(), *RULES_OF_VERSION.values())
         for function in (rules.create, rules.update, rules.status, *vars(subresources).values())
         if isinstance(function, Function)
     }

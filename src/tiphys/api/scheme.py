@@ -9,10 +9,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from tiphys.api.fieldtree import Schema
+
+
+class GroupKind(NamedTuple):
+    """A kind in all its versions: the key of every table that has one row per kind."""
+
+    group: str
+    kind: str
+
+    def __str__(self) -> str:
+        """``Deployment.apps``; ``Pod`` for the core group."""
+        return f"{self.kind}.{self.group}" if self.group else self.kind
+
+    @classmethod
+    def parse(cls, text: str) -> GroupKind:
+        """From ``Deployment.apps``."""
+        kind, _, group = text.partition(".")
+        return cls(group, kind)
+
+    def in_version(self, version: str) -> GroupVersionKind:
+        return GroupVersionKind(self.group, version, self.kind)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,6 +45,10 @@ class GroupVersionKind:
     def api_version(self) -> str:
         """``apps/v1``; ``v1`` for the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def group_kind(self) -> GroupKind:
+        return GroupKind(self.group, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +142,10 @@ class Resource:
     def name(self) -> str:
         """``deployments.apps``; ``pods`` for the core group. The name in error messages."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def group_kind(self) -> GroupKind:
+        return GroupKind(self.group, self.kind)
 
     @property
     def list_kind(self) -> str:

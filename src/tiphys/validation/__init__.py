@@ -10,12 +10,14 @@ in range (allocators), whether a service account or a priority class exists (adm
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.validation.registry import RULES
+from tiphys.validation.registry import RULES, RULES_OF_VERSION
 from tiphys.validation.shared.common import name_is_path_segment
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 from tiphys.validation.shared.rules import Rules, metadata_only
@@ -26,10 +28,12 @@ __all__ = ["deprecated_api", "validate_create", "validate_status_update", "valid
 
 
 def _rules(gvk: GroupVersionKind) -> Rules:
-    rules = RULES.get((gvk.group, gvk.version, gvk.kind)) or RULES.get((gvk.group, "", gvk.kind))
-    if rules is None:
-        rules = RULES[gvk.group, gvk.version, gvk.kind] = metadata_only(_is_namespaced(gvk))
-    return rules
+    return RULES_OF_VERSION.get(gvk) or RULES.get(gvk.group_kind) or _common_rules(gvk)
+
+
+@lru_cache(maxsize=64)
+def _common_rules(gvk: GroupVersionKind) -> Rules:
+    return metadata_only(_is_namespaced(gvk))
 
 
 def _is_namespaced(gvk: GroupVersionKind) -> bool:

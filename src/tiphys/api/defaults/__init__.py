@@ -39,62 +39,66 @@ from tiphys.api.defaults import (
     scheduling,
     storage,
 )
-from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.scheme import GroupKind, GroupVersionKind
 
 Defaulter = Callable[[dict[str, Any]], None]
 
-_DEFAULTERS: dict[tuple[str, str, str], Defaulter] = {
-    ("", "v1", "Endpoints"): core.endpoints,
-    ("", "v1", "LimitRange"): core.limit_range,
-    ("", "v1", "Namespace"): core.namespace,
-    ("", "v1", "Node"): core.node,
-    ("", "v1", "PersistentVolume"): core.persistent_volume,
-    ("", "v1", "PersistentVolumeClaim"): core.persistent_volume_claim,
-    ("", "v1", "Pod"): pod.pod,
-    ("", "v1", "PodTemplate"): core.pod_template_object,
-    ("", "v1", "ReplicationController"): core.replication_controller,
-    ("", "v1", "ResourceQuota"): core.resource_quota,
-    ("", "v1", "Secret"): core.secret,
-    ("", "v1", "Service"): core.service,
-    ("admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicy"): admissionregistration.admission_policy,
-    ("admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicyBinding"): (
+DEFAULTERS: dict[GroupKind, Defaulter] = {
+    GroupKind("", "Endpoints"): core.endpoints,
+    GroupKind("", "LimitRange"): core.limit_range,
+    GroupKind("", "Namespace"): core.namespace,
+    GroupKind("", "Node"): core.node,
+    GroupKind("", "PersistentVolume"): core.persistent_volume,
+    GroupKind("", "PersistentVolumeClaim"): core.persistent_volume_claim,
+    GroupKind("", "Pod"): pod.pod,
+    GroupKind("", "PodTemplate"): core.pod_template_object,
+    GroupKind("", "ReplicationController"): core.replication_controller,
+    GroupKind("", "ResourceQuota"): core.resource_quota,
+    GroupKind("", "Secret"): core.secret,
+    GroupKind("", "Service"): core.service,
+    GroupKind("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): admissionregistration.admission_policy,
+    GroupKind("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): (
         admissionregistration.admission_policy_binding
     ),
-    ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"): (
+    GroupKind("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): (
         admissionregistration.mutating_webhook_configuration
     ),
-    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"): admissionregistration.admission_policy,
-    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"): (
+    GroupKind("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admissionregistration.admission_policy,
+    GroupKind("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): (
         admissionregistration.admission_policy_binding
     ),
-    ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"): (
+    GroupKind("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): (
         admissionregistration.validating_webhook_configuration
     ),
-    ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"): apiextensions.custom_resource_definition,
-    ("apiregistration.k8s.io", "v1", "APIService"): apiregistration.api_service,
-    ("apps", "v1", "DaemonSet"): apps.daemon_set,
-    ("apps", "v1", "Deployment"): apps.deployment,
-    ("apps", "v1", "ReplicaSet"): apps.replica_set,
-    ("apps", "v1", "StatefulSet"): apps.stateful_set,
-    ("authentication.k8s.io", "v1", "TokenRequest"): authentication.token_request,
-    ("autoscaling", "v1", "HorizontalPodAutoscaler"): autoscaling.horizontal_pod_autoscaler_v1,
-    ("autoscaling", "v2", "HorizontalPodAutoscaler"): autoscaling.horizontal_pod_autoscaler_v2,
-    ("batch", "v1", "CronJob"): batch.cron_job,
-    ("batch", "v1", "Job"): batch.job,
-    ("discovery.k8s.io", "v1", "EndpointSlice"): discovery.endpoint_slice,
-    ("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema"): flowcontrol.flow_schema,
-    ("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration"): flowcontrol.priority_level_configuration,
-    ("networking.k8s.io", "v1", "IngressClass"): networking.ingress_class,
-    ("networking.k8s.io", "v1", "NetworkPolicy"): networking.network_policy,
-    ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding"): rbac.role_binding,
-    ("rbac.authorization.k8s.io", "v1", "RoleBinding"): rbac.role_binding,
-    ("resource.k8s.io", "v1", "ResourceClaim"): resource.resource_claim,
-    ("resource.k8s.io", "v1", "ResourceClaimTemplate"): resource.resource_claim_template,
-    ("scheduling.k8s.io", "v1", "PriorityClass"): scheduling.priority_class,
-    ("storage.k8s.io", "v1", "CSIDriver"): storage.csi_driver,
-    ("storage.k8s.io", "v1", "StorageClass"): storage.storage_class,
-    ("storage.k8s.io", "v1", "VolumeAttachment"): storage.volume_attachment,
+    GroupKind("apiextensions.k8s.io", "CustomResourceDefinition"): apiextensions.custom_resource_definition,
+    GroupKind("apiregistration.k8s.io", "APIService"): apiregistration.api_service,
+    GroupKind("apps", "DaemonSet"): apps.daemon_set,
+    GroupKind("apps", "Deployment"): apps.deployment,
+    GroupKind("apps", "ReplicaSet"): apps.replica_set,
+    GroupKind("apps", "StatefulSet"): apps.stateful_set,
+    GroupKind("authentication.k8s.io", "TokenRequest"): authentication.token_request,
+    GroupKind("batch", "CronJob"): batch.cron_job,
+    GroupKind("batch", "Job"): batch.job,
+    GroupKind("discovery.k8s.io", "EndpointSlice"): discovery.endpoint_slice,
+    GroupKind("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema,
+    GroupKind("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): flowcontrol.priority_level_configuration,
+    GroupKind("networking.k8s.io", "IngressClass"): networking.ingress_class,
+    GroupKind("networking.k8s.io", "NetworkPolicy"): networking.network_policy,
+    GroupKind("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.role_binding,
+    GroupKind("rbac.authorization.k8s.io", "RoleBinding"): rbac.role_binding,
+    GroupKind("resource.k8s.io", "ResourceClaim"): resource.resource_claim,
+    GroupKind("resource.k8s.io", "ResourceClaimTemplate"): resource.resource_claim_template,
+    GroupKind("scheduling.k8s.io", "PriorityClass"): scheduling.priority_class,
+    GroupKind("storage.k8s.io", "CSIDriver"): storage.csi_driver,
+    GroupKind("storage.k8s.io", "StorageClass"): storage.storage_class,
+    GroupKind("storage.k8s.io", "VolumeAttachment"): storage.volume_attachment,
 }
+
+DEFAULTERS_OF_VERSION: dict[GroupVersionKind, Defaulter] = {
+    GroupVersionKind("autoscaling", "v1", "HorizontalPodAutoscaler"): autoscaling.horizontal_pod_autoscaler_v1,
+    GroupVersionKind("autoscaling", "v2", "HorizontalPodAutoscaler"): autoscaling.horizontal_pod_autoscaler_v2,
+}
+"""Of kinds whose versions differ in their defaults."""
 
 
 def apply_defaults(obj: dict[str, Any], gvk: GroupVersionKind, now: str = "") -> None:
@@ -102,6 +106,6 @@ def apply_defaults(obj: dict[str, Any], gvk: GroupVersionKind, now: str = "") ->
     if gvk.kind == "ResourceSlice" and gvk.group == "resource.k8s.io":
         resource.resource_slice(obj, now)
         return
-    defaulter = _DEFAULTERS.get((gvk.group, gvk.version, gvk.kind))
+    defaulter = DEFAULTERS.get(gvk.group_kind) or DEFAULTERS_OF_VERSION.get(gvk)
     if defaulter is not None:
         defaulter(obj)

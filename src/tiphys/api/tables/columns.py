@@ -7,6 +7,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 from tiphys.api.definitions import definitions, description
+from tiphys.api.scheme import GroupKind
 
 OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
@@ -41,16 +42,16 @@ DEFAULT = (
 
 def columns_of(group: str, kind: str) -> tuple[Column, ...]:
     """The columns of a kind; the generic object columns if it defines none."""
-    return _all().get(f"{kind}.{group}" if group else kind, DEFAULT)
+    return _all().get(GroupKind(group, kind), DEFAULT)
 
 
 @lru_cache(maxsize=1)
-def _all() -> dict[str, tuple[Column, ...]]:
-    columns: dict[str, tuple[Column, ...]] = {}
-    kind = ""
+def _all() -> dict[GroupKind, tuple[Column, ...]]:
+    columns: dict[GroupKind, tuple[Column, ...]] = {}
+    kind = GroupKind("", "")
     for line in files("tiphys.api.tables").joinpath("columns.txt").read_text().splitlines():
         if line.startswith("["):
-            kind = line.strip("[]")
+            kind = GroupKind.parse(line.strip("[]"))
             columns[kind] = ()
         elif line and not line.startswith("#"):
             name, type, priority, doc = (part.strip() for part in line.split("|", 3))

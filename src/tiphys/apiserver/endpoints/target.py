@@ -259,7 +259,7 @@ class Target:
     def _position(self, name: str) -> int:
         if name == "metadata.name":
             return NAME
-        aliases = ALIASES.get((self.gvk.group, self.gvk.kind), {})
+        aliases = ALIASES.get(self.gvk.group_kind, {})
         at = positions(self.stored.group, self.stored.kind)
         if name == "metadata.namespace" and (self.resource.namespaced or not at):
             return NAMESPACE

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tiphys.api.object import Object
-from tiphys.api.scheme import GroupVersionKind
-from tiphys.apiserver.registry.strategy import (
-    Strategy,
-)
+from tiphys.api.scheme import GroupKind, GroupVersionKind
+from tiphys.apiserver.registry.strategy import Strategy
 
 Facts = dict[str, Any]
 
@@ -25,64 +23,64 @@ def _status(initial: Object | None = None, **more: Any) -> Facts:
     return {"has_status": True, "initial_status": _EMPTY if initial is None else initial, **more}
 
 
-FACTS: dict[tuple[str, str], Facts] = {
-    ("", "endpoints"): _ON_UPDATE,
-    ("", "podtemplates"): {"counts": ("template",), "returns_deleted": True},
-    ("", "replicationcontrollers"): _status({"replicas": 0}, counts=SPEC, orphans_by_default=True),
-    ("", "resourcequotas"): _status(returns_deleted=True),
-    ("apps", "replicasets"): _status({"replicas": 0}, counts=SPEC),
-    ("apps", "statefulsets"): _status(
+FACTS: dict[GroupKind, Facts] = {
+    GroupKind("", "Endpoints"): _ON_UPDATE,
+    GroupKind("", "PodTemplate"): {"counts": ("template",), "returns_deleted": True},
+    GroupKind("", "ReplicationController"): _status({"replicas": 0}, counts=SPEC, orphans_by_default=True),
+    GroupKind("", "ResourceQuota"): _status(returns_deleted=True),
+    GroupKind("apps", "ReplicaSet"): _status({"replicas": 0}, counts=SPEC),
+    GroupKind("apps", "StatefulSet"): _status(
         {"replicas": 0, "availableReplicas": 0},
         counts=SPEC,
         gated=("spec.updateStrategy.rollingUpdate.maxUnavailable",),
     ),
-    ("autoscaling", "horizontalpodautoscalers"): _status({"desiredReplicas": 0, "currentMetrics": None}),
-    ("batch", "cronjobs"): _status(counts=SPEC),
-    ("networking.k8s.io", "ipaddresses"): {"adds_suffix": False},
-    ("networking.k8s.io", "ingresses"): _status({"loadBalancer": {}}, counts=SPEC),
-    ("networking.k8s.io", "ingressclasses"): {"counts": SPEC},
-    ("networking.k8s.io", "networkpolicies"): {"counts": SPEC},
-    ("networking.k8s.io", "servicecidrs"): _status(**_STATUS_ALONE),
-    ("policy", "poddisruptionbudgets"): _status(
+    GroupKind("autoscaling", "HorizontalPodAutoscaler"): _status({"desiredReplicas": 0, "currentMetrics": None}),
+    GroupKind("batch", "CronJob"): _status(counts=SPEC),
+    GroupKind("networking.k8s.io", "IPAddress"): {"adds_suffix": False},
+    GroupKind("networking.k8s.io", "Ingress"): _status({"loadBalancer": {}}, counts=SPEC),
+    GroupKind("networking.k8s.io", "IngressClass"): {"counts": SPEC},
+    GroupKind("networking.k8s.io", "NetworkPolicy"): {"counts": SPEC},
+    GroupKind("networking.k8s.io", "ServiceCIDR"): _status(**_STATUS_ALONE),
+    GroupKind("policy", "PodDisruptionBudget"): _status(
         {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0},
         counts=SPEC,
         unconditional_update=False,
     ),
-    ("coordination.k8s.io", "leases"): {"create_on_update": True, "unconditional_update": False},
-    ("node.k8s.io", "runtimeclasses"): {"create_on_update": True, "unconditional_update": False},
-    ("storage.k8s.io", "csidrivers"): {
+    GroupKind("coordination.k8s.io", "Lease"): {"create_on_update": True, "unconditional_update": False},
+    GroupKind("node.k8s.io", "RuntimeClass"): {"create_on_update": True, "unconditional_update": False},
+    GroupKind("storage.k8s.io", "CSIDriver"): {
         "returns_deleted": True,
         "unconditional_update": False,
         "gated": ("spec.preventPodSchedulingIfMissing",),
         "counts": SPEC,
         "first_generation": 0,
     },
-    ("storage.k8s.io", "csinodes"): {"returns_deleted": True, "unconditional_update": False},
-    ("storage.k8s.io", "csistoragecapacities"): {"unconditional_update": False},
-    ("storage.k8s.io", "storageclasses"): _RETURNED,
-    ("storage.k8s.io", "volumeattributesclasses"): _RETURNED,
-    ("storage.k8s.io", "volumeattachments"): _status(
+    GroupKind("storage.k8s.io", "CSINode"): {"returns_deleted": True, "unconditional_update": False},
+    GroupKind("storage.k8s.io", "CSIStorageCapacity"): {"unconditional_update": False},
+    GroupKind("storage.k8s.io", "StorageClass"): _RETURNED,
+    GroupKind("storage.k8s.io", "VolumeAttributesClass"): _RETURNED,
+    GroupKind("storage.k8s.io", "VolumeAttachment"): _status(
         {"attached": False}, returns_deleted=True, unconditional_update=False, **_STATUS_ALONE
     ),
-    ("resource.k8s.io", "deviceclasses"): {"counts": SPEC, "returns_deleted": True},
-    ("resource.k8s.io", "resourceslices"): {"counts": SPEC, "returns_deleted": True},
-    ("flowcontrol.apiserver.k8s.io", "flowschemas"): _status(counts=SPEC, **_STATUS_ALONE),
-    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): _status(counts=SPEC, **_STATUS_ALONE),
-    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _WEBHOOKS,
-    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _WEBHOOKS,
-    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): _status(
+    GroupKind("resource.k8s.io", "DeviceClass"): {"counts": SPEC, "returns_deleted": True},
+    GroupKind("resource.k8s.io", "ResourceSlice"): {"counts": SPEC, "returns_deleted": True},
+    GroupKind("flowcontrol.apiserver.k8s.io", "FlowSchema"): _status(counts=SPEC, **_STATUS_ALONE),
+    GroupKind("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): _status(counts=SPEC, **_STATUS_ALONE),
+    GroupKind("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _WEBHOOKS,
+    GroupKind("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _WEBHOOKS,
+    GroupKind("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _status(
         counts=SPEC, unconditional_update=False, lengthy=True, **_STATUS_ALONE
     ),
-    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): {
+    GroupKind("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): {
         "counts": SPEC,
         "unconditional_update": False,
     },
-    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"): {
+    GroupKind("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): {
         "counts": SPEC,
         "unconditional_update": False,
         "lengthy": True,
     },
-    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"): {
+    GroupKind("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): {
         "counts": SPEC,
         "unconditional_update": False,
     },
@@ -91,7 +89,7 @@ FACTS: dict[tuple[str, str], Facts] = {
 Make = Callable[[GroupVersionKind], Strategy]
 
 
-def from_facts(group: str, plural: str) -> Make:
+def from_facts(kind: GroupKind) -> Make:
     """A strategy class with a kind's facts; the plain one if none exist."""
-    facts = FACTS.get((group, plural))
-    return type(f"{plural.capitalize()}Strategy", (Strategy,), facts) if facts else Strategy
+    facts = FACTS.get(kind)
+    return type(f"{kind.kind}Strategy", (Strategy,), facts) if facts else Strategy

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tiphys.api import conversion
 from tiphys.api.object import Object
-from tiphys.api.scheme import GroupVersionKind, Resource, Scheme
+from tiphys.api.scheme import GroupKind, GroupVersionKind, Resource, Scheme
 from tiphys.apiserver.registry.kinds import from_facts
 from tiphys.apiserver.registry.registry import Ids, Registry
 from tiphys.apiserver.registry.strategy import Strategy
@@ -25,13 +25,13 @@ _KEPT_AS = {("events.k8s.io", "events"): ("", "events")}
 
 
 class Registries:
-    """``strategies`` holds the ones that need more than their kind, by (group, plural)."""
+    """``strategies`` holds the ones that need more than their kind's facts."""
 
     def __init__(self, *, scheme: Scheme, feed: Feed, clock: Clock, runner: Runner, ids: Ids, root: str) -> None:
         self.scheme = scheme
         self.feed = feed
         self.clock = clock
-        self.strategies: dict[tuple[str, str], Strategy] = {}
+        self.strategies: dict[GroupKind, Strategy] = {}
         self._runner = runner
         self.ids = ids
         self._root = root
@@ -50,14 +50,18 @@ class Registries:
         key = (group, plural)
         if key in _KEPT_AS:
             if key not in self._views:
-                self._views[key] = self.get(*_KEPT_AS[key]).under(self.strategies[key], group)
+                strategy = self.strategies[self._row(group, plural).group_kind]
+                self._views[key] = self.get(*_KEPT_AS[key]).under(strategy, group)
             return self._views[key]
         registry = self._made.get(key)
         if registry is None:
-            resource = self.scheme.resource(*key)
-            assert resource is not None, f"no resource {plural}.{group}"
-            registry = self._made[key] = self._make(resource)
+            registry = self._made[key] = self._make(self._row(group, plural))
         return registry
+
+    def _row(self, group: str, plural: str) -> Resource:
+        resource = self.scheme.resource(group, plural)
+        assert resource is not None, f"no resource {plural}.{group}"
+        return resource
 
     def _make(self, resource: Resource) -> Registry:
         strategy, codec = self._custom(resource) if resource.custom else self._builtin(resource)
@@ -78,9 +82,9 @@ class Registries:
         return Registry(resource=resource, strategy=strategy, store=store, clock=self.clock, ids=self.ids)
 
     def _builtin(self, resource: Resource) -> tuple[Strategy, Codec]:
-        strategy = self.strategies.get((resource.group, resource.plural))
+        strategy = self.strategies.get(resource.group_kind)
         if strategy is None:
-            strategy = from_facts(resource.group, resource.plural)(resource.gvk(resource.storage_version))
+            strategy = from_facts(resource.group_kind)(resource.gvk(resource.storage_version))
         fields = selector_of(resource.group, resource.kind)
         return strategy, Codec(resource, fields, as_protobuf=self.as_protobuf)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tiphys.api.scheme import GroupVersionKind
+from collections.abc import Callable
+
+from tiphys.api.scheme import GroupKind, GroupVersionKind
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.services.services import ServiceStrategy
@@ -23,39 +25,35 @@ from tiphys.apiserver.registry.strategies.serviceaccounts import ServiceAccountS
 from tiphys.apiserver.registry.strategies.workloads import DaemonSetStrategy, DeploymentStrategy, EndpointSliceStrategy
 from tiphys.apiserver.registry.strategy import Strategy
 
+STRATEGIES: dict[GroupKind, Callable[[GroupVersionKind], Strategy]] = {
+    GroupKind("", "ConfigMap"): SealedStrategy,
+    GroupKind("", "LimitRange"): LimitRangeStrategy,
+    GroupKind("", "Namespace"): NamespaceStrategy,
+    GroupKind("", "Node"): NodeStrategy,
+    GroupKind("", "PersistentVolumeClaim"): PersistentVolumeClaimStrategy,
+    GroupKind("", "PersistentVolume"): PersistentVolumeStrategy,
+    GroupKind("", "Pod"): PodStrategy,
+    GroupKind("", "Secret"): SealedStrategy,
+    GroupKind("", "ServiceAccount"): ServiceAccountStrategy,
+    GroupKind("apiextensions.k8s.io", "CustomResourceDefinition"): DefinitionStrategy,
+    GroupKind("apiregistration.k8s.io", "APIService"): APIServiceStrategy,
+    GroupKind("apps", "DaemonSet"): DaemonSetStrategy,
+    GroupKind("apps", "Deployment"): DeploymentStrategy,
+    GroupKind("batch", "Job"): JobStrategy,
+    GroupKind("certificates.k8s.io", "CertificateSigningRequest"): SigningRequestStrategy,
+    GroupKind("discovery.k8s.io", "EndpointSlice"): EndpointSliceStrategy,
+    GroupKind("scheduling.k8s.io", "PriorityClass"): PriorityClassStrategy,
+}
+"""Those that need nothing but their kind."""
+
 
 def make_strategies(registries: Registries, config: Config) -> None:
     """Put the strategies of a server into its registries."""
 
-    def gvk(group: str, kind: str) -> GroupVersionKind:
-        return GroupVersionKind(group, "v1", kind)
-
-    events = EventStrategy(gvk("", "Event"))
+    strategies = {kind: make(kind.in_version("v1")) for kind, make in STRATEGIES.items()}
+    events = EventStrategy(GroupVersionKind("", "v1", "Event"))
     events.ttl = config.event_ttl
-    strategies: dict[tuple[str, str], Strategy] = {
-        ("", "configmaps"): SealedStrategy(gvk("", "ConfigMap")),
-        ("", "events"): events,
-        ("", "limitranges"): LimitRangeStrategy(gvk("", "LimitRange")),
-        ("events.k8s.io", "events"): events,
-        ("", "namespaces"): NamespaceStrategy(gvk("", "Namespace")),
-        ("", "nodes"): NodeStrategy(gvk("", "Node")),
-        ("", "persistentvolumeclaims"): PersistentVolumeClaimStrategy(gvk("", "PersistentVolumeClaim")),
-        ("", "persistentvolumes"): PersistentVolumeStrategy(gvk("", "PersistentVolume")),
-        ("", "pods"): PodStrategy(gvk("", "Pod")),
-        ("", "secrets"): SealedStrategy(gvk("", "Secret")),
-        ("", "serviceaccounts"): ServiceAccountStrategy(gvk("", "ServiceAccount")),
-        ("", "services"): ServiceStrategy(gvk("", "Service"), config, registries),
-        ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy(
-            gvk("apiextensions.k8s.io", "CustomResourceDefinition")
-        ),
-        ("apiregistration.k8s.io", "apiservices"): APIServiceStrategy(gvk("apiregistration.k8s.io", "APIService")),
-        ("apps", "daemonsets"): DaemonSetStrategy(gvk("apps", "DaemonSet")),
-        ("apps", "deployments"): DeploymentStrategy(gvk("apps", "Deployment")),
-        ("batch", "jobs"): JobStrategy(gvk("batch", "Job")),
-        ("certificates.k8s.io", "certificatesigningrequests"): SigningRequestStrategy(
-            gvk("certificates.k8s.io", "CertificateSigningRequest")
-        ),
-        ("discovery.k8s.io", "endpointslices"): EndpointSliceStrategy(gvk("discovery.k8s.io", "EndpointSlice")),
-        ("scheduling.k8s.io", "priorityclasses"): PriorityClassStrategy(gvk("scheduling.k8s.io", "PriorityClass")),
-    }
+    strategies[GroupKind("", "Event")] = strategies[GroupKind("events.k8s.io", "Event")] = events
+    service = GroupVersionKind("", "v1", "Service")
+    strategies[service.group_kind] = ServiceStrategy(service, config, registries)
     registries.strategies.update(strategies)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
-from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.scheme import GroupKind, GroupVersionKind
 
 Reader = Callable[[Object], str]
 
@@ -49,8 +49,8 @@ def _never(obj: Object) -> str:
 _SIGNER = {"spec.signerName": _path("spec.signerName")}
 _EVENT_OBJECT = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 
-SELECTABLE: dict[tuple[str, str], dict[str, Reader]] = {
-    ("", "Pod"): {
+SELECTABLE: dict[GroupKind, dict[str, Reader]] = {
+    GroupKind("", "Pod"): {
         "spec.nodeName": _path("spec.nodeName"),
         "spec.restartPolicy": _path("spec.restartPolicy"),
         "spec.schedulerName": _path("spec.schedulerName"),
@@ -61,30 +61,30 @@ SELECTABLE: dict[tuple[str, str], dict[str, Reader]] = {
         "status.podIPs": _never,
         "status.nominatedNodeName": _path("status.nominatedNodeName"),
     },
-    ("", "Node"): {"spec.unschedulable": _path("spec.unschedulable", "false")},
-    ("", "ReplicationController"): {"status.replicas": _path("status.replicas", "0")},
-    ("", "Namespace"): {"status.phase": _path("status.phase")},
-    ("", "Secret"): {"type": _path("type")},
-    ("", "Service"): {"spec.clusterIP": _path("spec.clusterIP"), "spec.type": _path("spec.type")},
-    ("", "Event"): {
+    GroupKind("", "Node"): {"spec.unschedulable": _path("spec.unschedulable", "false")},
+    GroupKind("", "ReplicationController"): {"status.replicas": _path("status.replicas", "0")},
+    GroupKind("", "Namespace"): {"status.phase": _path("status.phase")},
+    GroupKind("", "Secret"): {"type": _path("type")},
+    GroupKind("", "Service"): {"spec.clusterIP": _path("spec.clusterIP"), "spec.type": _path("spec.type")},
+    GroupKind("", "Event"): {
         **{f"involvedObject.{name}": _path(f"involvedObject.{name}") for name in _EVENT_OBJECT},
         "reason": _path("reason"),
         "reportingComponent": _path("reportingComponent"),
         "source": _first("source.component", "reportingComponent"),
         "type": _path("type"),
     },
-    ("batch", "Job"): {"status.successful": _path("status.succeeded", "0")},
-    ("certificates.k8s.io", "CertificateSigningRequest"): _SIGNER,
-    ("certificates.k8s.io", "ClusterTrustBundle"): _SIGNER,
-    ("certificates.k8s.io", "PodCertificateRequest"): {**_SIGNER, "spec.nodeName": _path("spec.nodeName")},
-    ("resource.k8s.io", "ResourceSlice"): {
+    GroupKind("batch", "Job"): {"status.successful": _path("status.succeeded", "0")},
+    GroupKind("certificates.k8s.io", "CertificateSigningRequest"): _SIGNER,
+    GroupKind("certificates.k8s.io", "ClusterTrustBundle"): _SIGNER,
+    GroupKind("certificates.k8s.io", "PodCertificateRequest"): {**_SIGNER, "spec.nodeName": _path("spec.nodeName")},
+    GroupKind("resource.k8s.io", "ResourceSlice"): {
         "spec.nodeName": _path("spec.nodeName"),
         "spec.driver": _path("spec.driver"),
     },
 }
-ALIASES: dict[tuple[str, str], dict[str, str]] = {
-    ("", "Pod"): {"spec.host": "spec.nodeName"},
-    ("events.k8s.io", "Event"): {
+ALIASES: dict[GroupKind, dict[str, str]] = {
+    GroupKind("", "Pod"): {"spec.host": "spec.nodeName"},
+    GroupKind("events.k8s.io", "Event"): {
         **{f"regarding.{name}": f"involvedObject.{name}" for name in _EVENT_OBJECT},
         "reason": "reason",
         "reportingController": "reportingComponent",
@@ -94,16 +94,18 @@ ALIASES: dict[tuple[str, str], dict[str, str]] = {
 """Names in a kind's field selectors that stand for a field of the stored kind."""
 
 _UNSUPPORTED = "field label not supported: {field}"
-UNSUPPORTED: dict[tuple[str, str], str] = {
-    ("batch", "Job"): 'field label "{field}" not supported for Job',
-    ("resource.k8s.io", "ResourceSlice"): "field label not supported for {group}/{version}, Kind={kind}: {field}",
+UNSUPPORTED: dict[GroupKind, str] = {
+    GroupKind("batch", "Job"): 'field label "{field}" not supported for Job',
+    GroupKind(
+        "resource.k8s.io", "ResourceSlice"
+    ): "field label not supported for {group}/{version}, Kind={kind}: {field}",
 }
 """How kinds with selectable fields of their own refuse another one, where not as all others do."""
 
 
 def unsupported(gvk: GroupVersionKind, field: str) -> str:
     """Why objects of this kind cannot be selected by ``field``."""
-    key = (gvk.group, gvk.kind)
+    key = gvk.group_kind
     if key not in SELECTABLE and key not in ALIASES:
         return f'{quote(field)} is not a known field selector: only "metadata.name", "metadata.namespace"'
     text = UNSUPPORTED.get(key, _UNSUPPORTED)
@@ -112,10 +114,10 @@ def unsupported(gvk: GroupVersionKind, field: str) -> str:
 
 def selector_of(group: str, kind: str) -> Callable[[Object], tuple[str, ...]]:
     """A function that reads the values of a kind's selectable fields, in the order of ``SELECTABLE``."""
-    readers = tuple(SELECTABLE.get((group, kind), {}).values())
+    readers = tuple(SELECTABLE.get(GroupKind(group, kind), {}).values())
     return lambda obj: tuple(reader(obj) for reader in readers)
 
 
 def positions(group: str, kind: str) -> dict[str, int]:
     """Where in that tuple each field's value is."""
-    return {name: index for index, name in enumerate(SELECTABLE.get((group, kind), {}))}
+    return {name: index for index, name in enumerate(SELECTABLE.get(GroupKind(group, kind), {}))}

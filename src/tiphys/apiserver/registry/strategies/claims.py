@@ -12,7 +12,7 @@ from tiphys.api import fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.names import dns1123_subdomain
 from tiphys.api.object import Object
-from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.scheme import GroupKind, GroupVersionKind
 from tiphys.apiserver.authn.serviceaccounts import NODE_NAME as NODE_NAME_KEY
 from tiphys.apiserver.authn.serviceaccounts import split_name
 from tiphys.apiserver.authz.authorizer import Access, Authorizer, refuse
@@ -115,13 +115,13 @@ class ClaimTemplateStrategy(_DeviceStrategy):
         return self._of_requests((obj.get("spec") or {}).get("spec") or {}, write.namespace) + own
 
 
-def device_strategies(registries: Registries, authorizer: Authorizer) -> dict[tuple[str, str], Strategy]:
+def device_strategies(registries: Registries, authorizer: Authorizer) -> dict[GroupKind, Strategy]:
     group = "resource.k8s.io"
     return {
-        (group, "resourceclaims"): ClaimStrategy(
+        GroupKind(group, "ResourceClaim"): ClaimStrategy(
             GroupVersionKind(group, "v1", "ResourceClaim"), registries, authorizer
         ),
-        (group, "resourceclaimtemplates"): ClaimTemplateStrategy(
+        GroupKind(group, "ResourceClaimTemplate"): ClaimTemplateStrategy(
             GroupVersionKind(group, "v1", "ResourceClaimTemplate"), registries
         ),
     }

@@ -11,7 +11,7 @@ from typing import ClassVar
 from tiphys.api import fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.object import Object
-from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.scheme import GroupKind, GroupVersionKind
 from tiphys.apiserver.authz.authorizer import MASTERS, Access, Authorizer
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.kinds import FACTS
@@ -125,15 +125,15 @@ def in_go(user: User) -> str:
     return f"&{{{user.name} {user.uid} [{' '.join(user.groups)}] map[{extra}]}}"
 
 
-def policy_strategies(registries: Registries, authorizer: Authorizer) -> dict[tuple[str, str], Strategy]:
-    made: dict[tuple[str, str], Strategy] = {}
+def policy_strategies(registries: Registries, authorizer: Authorizer) -> dict[GroupKind, Strategy]:
+    made: dict[GroupKind, Strategy] = {}
     for sort in ("Validating", "Mutating"):
         plural = f"{sort.lower()}admissionpolicies"
-        bindings = f"{sort.lower()}admissionpolicybindings"
-        for kind, name, base, facts in (
-            (f"{sort}AdmissionPolicy", plural, PolicyStrategy, {}),
-            (f"{sort}AdmissionPolicyBinding", bindings, PolicyBindingStrategy, {"policies": plural}),
+        for name, base, facts in (
+            (f"{sort}AdmissionPolicy", PolicyStrategy, {}),
+            (f"{sort}AdmissionPolicyBinding", PolicyBindingStrategy, {"policies": plural}),
         ):
-            strategy = type(f"{kind}Strategy", (base,), {**FACTS[GROUP, name], **facts})
-            made[GROUP, name] = strategy(GroupVersionKind(GROUP, "v1", kind), registries, authorizer)
+            kind = GroupKind(GROUP, name)
+            strategy = type(f"{name}Strategy", (base,), {**FACTS[kind], **facts})
+            made[kind] = strategy(GroupVersionKind(GROUP, "v1", name), registries, authorizer)
     return made

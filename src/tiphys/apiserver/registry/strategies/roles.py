@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from tiphys.api.object import Object
-from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.scheme import GroupKind, GroupVersionKind
 from tiphys.apiserver.authz.escalation import EscalationGuard
 from tiphys.apiserver.authz.rbac import GROUP
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, keep
@@ -30,10 +30,10 @@ class GrantStrategy(Strategy):
         return keep
 
 
-def grant_strategies(guard: EscalationGuard) -> dict[tuple[str, str], Strategy]:
+def grant_strategies(guard: EscalationGuard) -> dict[GroupKind, Strategy]:
     return {
-        (GROUP, "clusterroles"): GrantStrategy("ClusterRole", guard.check_role),
-        (GROUP, "roles"): GrantStrategy("Role", guard.check_role),
-        (GROUP, "clusterrolebindings"): GrantStrategy("ClusterRoleBinding", guard.check_binding),
-        (GROUP, "rolebindings"): GrantStrategy("RoleBinding", guard.check_binding),
+        GroupKind(GROUP, "ClusterRole"): GrantStrategy("ClusterRole", guard.check_role),
+        GroupKind(GROUP, "Role"): GrantStrategy("Role", guard.check_role),
+        GroupKind(GROUP, "ClusterRoleBinding"): GrantStrategy("ClusterRoleBinding", guard.check_binding),
+        GroupKind(GROUP, "RoleBinding"): GrantStrategy("RoleBinding", guard.check_binding),
     }
