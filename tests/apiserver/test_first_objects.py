@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.apiserver.apiworld import World, run
 from tiphys.api.object import Object
-from tiphys.apiserver.bootstrap.availability import availability
+from tiphys.apiserver.aggregator.availability import missing
 
 FLOW = "/apis/flowcontrol.apiserver.k8s.io/v1"
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
@@ -90,10 +90,12 @@ def test_an_api_in_a_service_tells_why_it_cannot_be_had() -> None:
             "POST", SERVICES, {"metadata": {"name": "v1.example.com"}, "spec": {**spec, "service": reference}}
         )
         await world.settle()
+        await world.clock.sleep(1)
         assert await told() == ("ServiceNotFound", 'service/api in "default" is not present')
         service = {"metadata": {"name": "api"}, "spec": {"ports": [{"port": 443, "name": "https"}]}}
         await world.json("POST", "/api/v1/namespaces/default/services", service)
         await world.settle()
+        await world.clock.sleep(1)
         assert await told() == ("EndpointsNotFound", 'cannot find endpointslices for service/api in "default"')
 
     run(work)
@@ -104,6 +106,6 @@ def test_what_stands_behind_an_api() -> None:
     service: Object = {"spec": {"type": "ClusterIP", "ports": [{"port": 443, "name": "https"}]}}
     ready: Object = {"endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"name": "https", "port": 8443}]}
     waiting: Object = {**ready, "endpoints": [{"conditions": {"ready": False}}]}
-    assert availability({**reference, "port": 80}, service, [ready])["reason"] == "ServicePortError"
-    assert availability(reference, service, [waiting])["reason"] == "MissingEndpoints"
-    assert availability(reference, service, [waiting, ready])["reason"] == "FailedDiscoveryCheck"
+    assert (missing({**reference, "port": 80}, service, [ready]) or {})["reason"] == "ServicePortError"
+    assert (missing(reference, service, [waiting]) or {})["reason"] == "MissingEndpoints"
+    assert missing(reference, service, [waiting, ready]) is None

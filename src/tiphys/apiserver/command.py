@@ -20,7 +20,7 @@ from tiphys.apiserver.admission import external
 from tiphys.apiserver.admission.plugins import PLUGINS
 from tiphys.apiserver.audit import flags as audit
 from tiphys.apiserver.authn.tokenfile import read_users
-from tiphys.apiserver.config import ISSUER, Config, FrontProxy
+from tiphys.apiserver.config import ISSUER, Config, FrontProxy, ProxyCertificate
 from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
 from tiphys.apiserver.paths.zpages import flag_values
@@ -132,6 +132,8 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         service_account_extend_expiration=flags.service_account_extend_token_expiration,
         client_ca=_text(flags.client_ca_file),
         front_proxy=_front_proxy(flags),
+        proxy_certificate=_proxy_certificate(flags, flags_parser),
+        aggregator_routing=flags.enable_aggregator_routing,
         authorization_modes=_words(flags.authorization_mode),
         enable_admission_plugins=_words(flags.enable_admission_plugins),
         disable_admission_plugins=_words(flags.disable_admission_plugins),
@@ -184,6 +186,17 @@ def _admission_config(path: Path | None) -> Mapping[str, Any]:
     from tiphys.apiserver.admission.configuration import read_admission_configuration
 
     return read_admission_configuration(path)
+
+
+def _proxy_certificate(flags: argparse.Namespace, flags_parser: FlagParser) -> ProxyCertificate | None:
+    """Raises OSError or ssl.SSLError if the two cannot be used together."""
+    cert, key = flags.proxy_client_cert_file, flags.proxy_client_key_file
+    if (cert is None) != (key is None):
+        flags_parser.error("--proxy-client-cert-file and --proxy-client-key-file are given together or not at all")
+    if cert is None:
+        return None
+    client_context(None, cert, key, verify=False)
+    return ProxyCertificate(cert, key)
 
 
 def _front_proxy(flags: argparse.Namespace) -> FrontProxy | None:

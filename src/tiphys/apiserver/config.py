@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiphys.apiserver.call import User
 
@@ -27,6 +27,13 @@ class FrontProxy:
     uid_headers: tuple[str, ...] = ("X-Remote-Uid",)
     group_headers: tuple[str, ...] = ("X-Remote-Group",)
     extra_prefixes: tuple[str, ...] = ("X-Remote-Extra-",)
+
+
+class ProxyCertificate(NamedTuple):
+    """By which servers behind the aggregator know this one: files of the certificate and its key, in PEM."""
+
+    cert: Path
+    key: Path
 
 
 @dataclass(slots=True)
@@ -66,6 +73,10 @@ class Config:
     """Published for extension servers, in the ConfigMap ``extension-apiserver-authentication``."""
     front_proxy: FrontProxy | None = None
     """Published there, too."""
+
+    proxy_certificate: ProxyCertificate | None = None
+    aggregator_routing: bool = False
+    """Whether the services of aggregated APIs are reached at their endpoints, or at their cluster IP."""
 
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
     not_ready_toleration_seconds: int = 300

@@ -27,8 +27,8 @@ allow-metric-labels allow-metric-labels-manifest disabled-metrics
 show-hidden-metrics-for-version log-flush-frequency log-json-info-buffer-size log-json-split-stream
 log-text-info-buffer-size log-text-split-stream logging-format vmodule tracing-config-file
 aggregator-reject-forwarding-redirect coordinated-leadership-lease-duration coordinated-leadership-renew-deadline
-coordinated-leadership-retry-period enable-aggregator-routing enable-logs-handler max-connection-bytes-per-sec
-peer-advertise-ip peer-advertise-port peer-ca-file proxy-client-cert-file proxy-client-key-file
+coordinated-leadership-retry-period enable-logs-handler max-connection-bytes-per-sec
+peer-advertise-ip peer-advertise-port peer-ca-file
 service-account-signing-endpoint goaway-chance kubernetes-service-node-port kubelet-timeout
 permit-port-sharing permit-address-sharing external-hostname
 """
@@ -120,6 +120,11 @@ def _add_access(flags: FlagParser) -> None:
     add("--requestheader-uid-headers", default="", help="those with the uid")
     add("--requestheader-group-headers", default="", help="those with the groups")
     add("--requestheader-extra-headers-prefix", default="", help="how those with further facts begin")
+    add("--proxy-client-cert-file", type=Path, help="the certificate by which servers of aggregated APIs know this one")
+    add("--proxy-client-key-file", type=Path, help="its key")
+    flags.add_bool(
+        "--enable-aggregator-routing", default=False, help="reach these servers at endpoints, not at cluster IPs"
+    )
     flags.add_bool("--anonymous-auth", default=True, help="let callers without a credential through to authorization")
     flags.add_bool("--enable-bootstrap-token-auth", default=False, help="believe bootstrap tokens")
     add("--api-audiences", default="", help="audiences of tokens, separated by commas")

@@ -12,9 +12,14 @@ from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Resource, Scheme
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.admission.plugins import make_plugins
+from tiphys.apiserver.aggregator.asking import Asking
+from tiphys.apiserver.aggregator.availability import AvailabilityFollower
+from tiphys.apiserver.aggregator.backends import Backends
+from tiphys.apiserver.aggregator.documents import RemoteDocuments
+from tiphys.apiserver.aggregator.proxying import Aggregator
+from tiphys.apiserver.aggregator.services import RemoteServices
 from tiphys.apiserver.authn import setup as authentication
 from tiphys.apiserver.authz import setup as authorization
-from tiphys.apiserver.bootstrap.availability import AvailabilityFollower
 from tiphys.apiserver.bootstrap.flowcontrol import DanglingFollower
 from tiphys.apiserver.bootstrap.objects import Bootstrap
 from tiphys.apiserver.call import Filter
@@ -117,6 +122,14 @@ class APIServer:
         )
         self.gate = Gate(config, self.registries, clock)
         documents = Documents(self.scheme, clock)
+        services = RemoteServices(self.registries)
+        self.backends = Backends(self.registries, config.proxy_certificate, to_endpoints=config.aggregator_routing)
+        asking = Asking(self.backends)
+        documents.remote = RemoteDocuments(services, asking, documents.forget)
+        self._availability = AvailabilityFollower(
+            self.registries, check=asking.check, follower=documents.remote, runner=self._runner
+        )
+        self.metrics.add_source(self._availability.figures)
         self._audit = None if config.audit is None else _auditing(config.audit, clock)
         self.paths = Paths(
             scheme=self.scheme,
@@ -127,6 +140,7 @@ class APIServer:
             jwks=self.authentication.jwks,
             address=f"{config.advertise_address}:{config.advertise_port}",
             documents=documents,
+            remote=documents.remote,
             pages=Pages("apiserver", clock, config.flags, _STATUS_PATHS),
             debug=self.gate.pages,
         )
@@ -156,7 +170,7 @@ class APIServer:
             max_body=config.max_body_bytes,
             browsers=_browsers(config),
         )
-        self.handler: Handler = build_chain(parts, router)
+        self.handler: Handler = build_chain(parts, Aggregator(services, self.backends).before(router))
 
     def _conversions_of(self, resource: Resource, codec: Codec) -> Conversions:
         from tiphys.apiserver.crd.converting import ConversionWebhook, WebhookConversions
@@ -192,7 +206,7 @@ class APIServer:
         await self._definitions.start()
         self._runner.supervise(self._definitions.run, "definitions")
         self._runner.supervise(DanglingFollower(self.registries).run, "flow schemas")
-        self._runner.supervise(AvailabilityFollower(self.registries).run, "API services")
+        self._runner.supervise(self._availability.run, "API services")
         self._runner.supervise(self._bootstrap.keep, "housekeeping")
         self._runner.supervise(self._mark_watches, "bookmarks")
         self._runner.supervise(self._repair_services, "service repair")
@@ -212,6 +226,7 @@ class APIServer:
         await asyncio.sleep(0)
         await self.webhooks.close()
         await self.admission.close()
+        await self.backends.close()
         await self._runner.close()
         if self._audit is not None:
             await self._audit.sink.stop()

@@ -106,7 +106,7 @@ def containerd(settings: Settings) -> Program:
 
 async def apiserver(settings: Settings, ready: Ready) -> None:
     """The API server with the store in its process, and the store's etcd API on loopback."""
-    from tiphys.apiserver.config import Config, FrontProxy
+    from tiphys.apiserver.config import Config, FrontProxy, ProxyCertificate
     from tiphys.apiserver.dialer import SocketDialer
     from tiphys.apiserver.server import APIServer
     from tiphys.cluster.bootstrap import apply_bootstrap
@@ -129,6 +129,8 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
             service_account_issuers=(f"https://kubernetes.default.svc.{settings.cluster_domain}",),
             client_ca=(pki / "ca.crt").read_bytes(),
             front_proxy=FrontProxy((pki / "front-proxy-ca.crt").read_bytes()),
+            proxy_certificate=ProxyCertificate(pki / "front-proxy-client.crt", pki / "front-proxy-client.key"),
+            aggregator_routing=True,
         )
         client = (pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
         dialer = SocketDialer(client_context(pki / "ca.crt", *client), (settings.node_ip, settings.kubelet_port))

@@ -15,7 +15,7 @@ from tiphys.apiserver.registry.registries import Registries
 
 GROUP = "apiregistration.k8s.io"
 MANAGED = "kube-aggregator.kubernetes.io/automanaged"
-_PRIORITIES = {
+PRIORITIES = {
     "": 18000,
     "apps": 17800,
     "events.k8s.io": 17750,
@@ -55,7 +55,7 @@ def wanted(scheme: Scheme) -> list[Object]:
             continue
         for version in versions:
             if (group, version) in builtin:
-                priorities = (_PRIORITIES[group], _VERSION_PRIORITIES.get((group, version), 15))
+                priorities = (PRIORITIES[group], _VERSION_PRIORITIES.get((group, version), 15))
                 services.append(_service(group, version, "onstart", priorities))
             else:
                 services.append(_service(group, version, "true", _CUSTOM))

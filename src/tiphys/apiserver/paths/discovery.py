@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from tiphys.api.object import Object
 from tiphys.api.scheme import Resource, Scheme, Subresource
@@ -22,15 +23,19 @@ def api_versions(address: str) -> Object:
     }
 
 
-def group_list(scheme: Scheme) -> Object:
+Groups = Mapping[str, list[str]]
+"""All groups with their versions, in the order in which they are shown."""
+
+
+def group_list(groups: Groups) -> Object:
     """``/apis``"""
-    groups = [_group(name, versions) for name, versions in scheme.groups().items() if name]
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+    shown = [_group(name, versions) for name, versions in groups.items() if name]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": shown}
 
 
-def group(scheme: Scheme, name: str) -> Object | None:
+def group(groups: Groups, name: str) -> Object | None:
     """``/apis/GROUP``"""
-    versions = scheme.groups().get(name)
+    versions = groups.get(name)
     if not name or versions is None:
         return None
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, versions)}
@@ -96,11 +101,22 @@ def storage_version_hash(resource: Resource) -> str:
 # -- aggregated discovery
 
 
-def aggregated(scheme: Scheme, core: bool) -> Object:
+class Elsewhere(Protocol):
+    """What other servers serve."""
+
+    def version(self, group: str, version: str) -> Object | None:
+        """A version of a group as aggregated discovery shows it; None: it is served here."""
+        ...
+
+
+def aggregated(scheme: Scheme, groups: Groups, elsewhere: Elsewhere, core: bool) -> Object:
     """``/api`` or ``/apis`` as one APIGroupDiscoveryList."""
     items = [
-        {"metadata": {"name": name} if name else {}, "versions": [_version(scheme, name, v) for v in versions]}
-        for name, versions in scheme.groups().items()
+        {
+            "metadata": {"name": name} if name else {},
+            "versions": [elsewhere.version(name, v) or _version(scheme, name, v) for v in versions],
+        }
+        for name, versions in groups.items()
         if (not name) == core
     ]
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}

@@ -14,12 +14,17 @@ from email.utils import formatdate
 
 import orjson
 
+from tiphys.api import errors
 from tiphys.api.object import Object
 from tiphys.api.scheme import Scheme
+from tiphys.apiserver.aggregator.asking import NoAnswer
+from tiphys.apiserver.aggregator.documents import RemoteDocuments
+from tiphys.apiserver.aggregator.merging import merged
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, read_accept
 from tiphys.apiserver.endpoints.notfound import TEXT
 from tiphys.runtime.clock import Clock
+from tiphys.wire.client import canonical
 from tiphys.wire.http import Response
 
 Pieces = Callable[[Object], Iterator[bytes]]
@@ -51,6 +56,8 @@ class Documents:
     """Documents by name: ``v2``, and those of version 3 by what follows ``/openapi/v3/`` in their address."""
 
     def __init__(self, scheme: Scheme, clock: Clock) -> None:
+        self.remote: RemoteDocuments | None = None
+        """Those of other servers."""
         self._scheme = scheme
         self._clock = clock
         self._documents: dict[str, Document | None] = {}
@@ -92,12 +99,16 @@ class Documents:
                 paths[name] = {"serverRelativeURL": _address(name, document)}
                 made = max(made, document.made)
             await asyncio.sleep(0)
+        for name, address in self.remote.addresses().items() if self.remote is not None else ():
+            paths[name] = {"serverRelativeURL": address}
         # Upstream's aggregator leaves the type of this one document to its library, which takes it for text.
         headers = {"Content-Type": TEXT, "Last-Modified": formatdate(made, usegmt=True)}
         return Response(200, headers, orjson.dumps({"paths": paths}))
 
     async def show_v3(self, call: Call, name: str) -> Response:
         """The document of a group and version; 304, 406, or 301 to its current hash. 404 if it is not served."""
+        if (elsewhere := await self._elsewhere(call, name)) is not None:
+            return elsewhere
         document = self._v3(name)
         if document is None:
             return Response(404)
@@ -114,6 +125,21 @@ class Documents:
             headers["Expires"] = formatdate(self._clock.now() + _YEAR, usegmt=True)
         return _cached(call, document, await self._form(document, media), media, headers)
 
+    async def _elsewhere(self, call: Call, name: str) -> Response | None:
+        """A document of another server, as it answers; None: it is one of this server."""
+        if self.remote is None:
+            return None
+        sent = call.request.headers
+        try:
+            answer = await self.remote.read(
+                name, sent.get("accept") or JSON, sent.get("if-none-match", ""), call.request.query
+            )
+        except NoAnswer as error:
+            raise errors.service_unavailable(f"error trying to reach service: {error}") from None
+        if answer is None:
+            return None
+        return Response(answer.status, {canonical(key): value for key, value in answer.headers.items()}, answer.body)
+
     # -- documents and their forms
 
     def _v2(self) -> Document:
@@ -123,7 +149,10 @@ class Documents:
             from tiphys.api.openapi import custom_definitions, document_v2
 
             known = {**definitions(), **custom_definitions(self._scheme, for_v2=True)}
-            document = self._documents["v2"] = self._made(document_v2(self._scheme, known), custom=True)
+            source = document_v2(self._scheme, known)
+            specs = self.remote.specs() if self.remote is not None else []
+            source = merged(source, specs) if specs else source
+            document = self._documents["v2"] = self._made(source, custom=True)
         return document
 
     def _v3(self, name: str) -> Document | None:

@@ -10,6 +10,7 @@ import orjson
 from tiphys.api import codec, errors, protobuf
 from tiphys.api.object import Object
 from tiphys.api.scheme import Scheme
+from tiphys.apiserver.aggregator.documents import RemoteDocuments
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import JSON, PROTOBUF, WRITTEN, YAML, choose, is_produced, not_produced
 from tiphys.apiserver.endpoints.negotiation import Form, negotiate_document, wants_pretty
@@ -44,12 +45,14 @@ class Paths:
         jwks: Keys,
         address: str,
         documents: Documents,
+        remote: RemoteDocuments,
         pages: Pages,
         debug: Mapping[str, Callable[[], str]],
     ) -> None:
         """``debug`` are further pages of text, by path."""
         self._scheme = scheme
         self._documents = documents
+        self._remote = remote
         self._health = {check.name: check for check in health}
         self._metrics = metrics
         self._issuer = issuer
@@ -101,10 +104,13 @@ class Paths:
     async def _index(self, call: Call) -> Response:
         paths = set(self._handlers) | set(self._routes) | {"/openapi/v3/"} | {f"/{name}" for name in self._health}
         paths |= {f"/{h.name}/{check}" for h in self._health.values() for check in h.checks}
-        for group, versions in self._scheme.groups().items():
+        for group, versions in self._groups().items():
             base = f"/apis/{group}" if group else "/api"
             paths |= {base, *(f"{base}/{version}" for version in versions)}
         return show(call, {"paths": sorted(paths - {"/", "/index.html"})})
+
+    def _groups(self) -> dict[str, list[str]]:
+        return self._remote.groups(self._scheme.groups())
 
     async def _api(self, call: Call) -> Response:
         if (media := _aggregated_form(call)) is not None:
@@ -114,10 +120,10 @@ class Paths:
     async def _apis(self, call: Call) -> Response:
         if (media := _aggregated_form(call)) is not None:
             return self._aggregated(call, media, core=False)
-        return show(call, discovery.group_list(self._scheme), negotiate_document(call))
+        return show(call, discovery.group_list(self._groups()), negotiate_document(call))
 
     def _aggregated(self, call: Call, media: str, core: bool) -> Response:
-        document = discovery.aggregated(self._scheme, core)
+        document = discovery.aggregated(self._scheme, self._groups(), self._remote, core)
         body = orjson.dumps(document)
         tag = hashlib.sha512(body).hexdigest().upper()
         if media == YAML:
@@ -131,13 +137,13 @@ class Paths:
         """``/api/VERSION``, ``/apis/GROUP`` and ``/apis/GROUP/VERSION``."""
         group, slash, version = ("", "/", rest) if root == "api" else rest.partition("/")
         if not slash:
-            document = discovery.group(self._scheme, group)
+            document = discovery.group(self._groups(), group)
             if document is None:
                 return not_found()
             return show(call, document, negotiate_document(call))
         document = discovery.resource_list(self._scheme, group, version)
         if document is None:
-            if group and group not in self._scheme.groups():
+            if group and group not in self._groups():
                 return not_found()
             raise errors.no_such_path()
         if any(resource.builtin for resource in self._scheme.resources() if resource.group == group):

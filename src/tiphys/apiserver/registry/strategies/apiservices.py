@@ -8,6 +8,13 @@ from tiphys.apiserver.registry.strategy import (
     Write,
 )
 
+LOCAL: Object = {
+    "type": "Available",
+    "status": "True",
+    "reason": "Local",
+    "message": "Local APIServices are always available",
+}
+
 
 class APIServiceStrategy(Strategy):
     has_status = True
@@ -19,6 +26,4 @@ class APIServiceStrategy(Strategy):
     def prepare_create(self, obj: Object, write: Write) -> None:
         super().prepare_create(obj, write)
         if (obj.get("spec") or {}).get("service") is None:
-            message = "Local APIServices are always available"
-            available = {"type": "Available", "status": "True", "reason": "Local", "message": message}
-            obj["status"]["conditions"] = [{**available, "lastTransitionTime": write.now}]
+            obj["status"]["conditions"] = [{**LOCAL, "lastTransitionTime": write.now}]
