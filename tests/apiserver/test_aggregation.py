@@ -38,7 +38,7 @@ from tiphys.wire.tls import Policy
 Object = dict[str, Any]
 
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
-TOYS = ResourcePath("example.com", "v1", "toys", True)
+TOYS = ResourcePath("example.com", "v1", "toys", namespaced=True)
 PROXIES, SERVERS = Authority("front-proxy-ca"), Authority("servers")
 NAME = "v1.example.com"
 

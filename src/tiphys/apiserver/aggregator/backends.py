@@ -72,15 +72,15 @@ class Backends:
 
     async def _endpoint(self, remote: Remote, port: Object) -> tuple[str, int]:
         slices = self._registries.get("discovery.k8s.io", "endpointslices")
-        found = [
+        endpoints = [
             (address, number)
             for entry in await slices.all(remote.namespace)
             if entry.labels.get("kubernetes.io/service-name") == remote.service
             for _, address, number in ready_endpoints(slices.shared_object(entry), port.get("name") or "")
         ]
-        if not found:
+        if not endpoints:
             raise Unroutable(f"no endpoints available for service {quote(remote.service)}")
-        return found[next(self._turns) % len(found)]
+        return endpoints[next(self._turns) % len(endpoints)]
 
     def transport(self, remote: Remote, host: str, port: int) -> Transport:
         """Raises OSError or ssl.SSLError if a certificate cannot be used."""

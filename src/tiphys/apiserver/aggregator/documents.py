@@ -92,7 +92,7 @@ class RemoteDocuments:
         headers = type(answer.headers)({key: answer.headers[key] for key in _PASSED_ON if key in answer.headers})
         return Answer(answer.status, headers, answer.body)
 
-    # -- how it is found out
+    # -- how it is kept
 
     async def seen(self, remote: Remote, *, answers: bool) -> None:
         """A server was looked at: ask it again if it answers."""

@@ -19,7 +19,7 @@ _KINDS = "x-kubernetes-group-version-kind"
 
 def discovered(listed: Object, group: str, version: str) -> list[Object]:
     """The resources of an APIResourceList as aggregated discovery shows them."""
-    found: dict[str, Object] = {}
+    resources: dict[str, Object] = {}
     for row in listed.get("resources") or ():
         name, slash, part = row["name"].partition("/")
         kind = {
@@ -30,7 +30,7 @@ def discovered(listed: Object, group: str, version: str) -> list[Object]:
         verbs = list(row.get("verbs") or ())
         if slash:
             shown = {"subresource": part, "responseKind": kind, "verbs": verbs}
-            found.setdefault(name, {"resource": name, "verbs": []}).setdefault("subresources", []).append(shown)
+            resources.setdefault(name, {"resource": name, "verbs": []}).setdefault("subresources", []).append(shown)
             continue
         resource = {
             "resource": name,
@@ -39,8 +39,8 @@ def discovered(listed: Object, group: str, version: str) -> list[Object]:
         }
         resource |= {"singularResource": row.get("singularName") or "", "verbs": verbs}
         resource |= {key: row[key] for key in ("shortNames", "categories") if row.get(key)}
-        found[name] = found.get(name, {}) | resource
-    return list(found.values())
+        resources[name] = resources.get(name, {}) | resource
+    return list(resources.values())
 
 
 def of_version(answer: Object, group: str, version: str) -> list[Object] | None:
@@ -129,8 +129,8 @@ def _renamed(node: Any, moved: dict[str, str]) -> Any:
         return [_renamed(value, moved) for value in node]
     if not isinstance(node, dict):
         return node
-    found = {key: _renamed(value, moved) for key, value in node.items()}
-    reference = found.get("$ref")
+    renamed = {key: _renamed(value, moved) for key, value in node.items()}
+    reference = renamed.get("$ref")
     if isinstance(reference, str) and (name := reference.removeprefix(_REF)) in moved:
-        found["$ref"] = _REF + moved[name]
-    return found
+        renamed["$ref"] = _REF + moved[name]
+    return renamed

@@ -95,17 +95,17 @@ class RemoteServices:
         remotes = self.current()
         if not remotes:
             return local
-        found = {group: list(versions) for group, versions in local.items()}
+        groups = {group: list(versions) for group, versions in local.items()}
         rank = {group: priorities.get(group, _CUSTOM_PRIORITY) for group in local}
         for group, version in remotes:
-            versions = found.setdefault(group, [])
+            versions = groups.setdefault(group, [])
             if version not in versions:
                 versions.append(version)
             rank[group] = max(rank.get(group, 0), remotes[group, version].priorities[0])
-        for group, versions in found.items():
+        for group, versions in groups.items():
             if any((group, version) in remotes for version in versions):
                 versions.sort(key=lambda version, group=group: self._place(group, version))  # type: ignore[misc]
-        return dict(sorted(found.items(), key=lambda item: -rank[item[0]]))
+        return dict(sorted(groups.items(), key=lambda item: -rank[item[0]]))
 
     def _place(self, group: str, version: str) -> tuple[int, tuple[int, int, int, str]]:
         remote = self._remotes.get((group, version))
