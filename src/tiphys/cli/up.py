@@ -106,7 +106,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
     elif arguments.node_name not in (None, existing.node_name):
         raise SettingsError(f"the node of this cluster is {existing.node_name}; to rename it, `tiphys reset` first")
     elif arguments.node_ip is None and not is_own_address(existing.node_ip):
-        arguments.node_ip = machine.node_address()
+        arguments.node_ip = _new_address(existing.node_ip)
         console.say(f"  ! This machine no longer has {existing.node_ip}: the node moves to {arguments.node_ip}.")
     return existing.changed(
         run_dir=arguments.run_dir and arguments.run_dir.absolute(),
@@ -120,6 +120,13 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         cluster_name=arguments.cluster_name,
         verbosity=arguments.verbosity,
     )
+
+
+def _new_address(gone: str) -> str:
+    try:
+        return machine.node_address()
+    except SettingsError as error:
+        raise SettingsError(f"the node's address {gone} is gone, and {error}") from error
 
 
 def prepare(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import socket
 import struct
 
@@ -17,13 +18,14 @@ def host_address(family: socket.AddressFamily = socket.AF_INET) -> str | None:
 
 
 def routed_address(family: socket.AddressFamily = socket.AF_INET) -> str | None:
-    """The address that packets to the outside carry; None if no route leads there."""
+    """The address that packets to the outside carry; None if no route leads there, or over an interface without one."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((_OUTSIDE[family], 9))
         except OSError:
             return None
-        return str(probe.getsockname()[0])
+        address = str(probe.getsockname()[0])
+    return None if ipaddress.ip_address(address).is_unspecified else address
 
 
 def is_own_address(address: str) -> bool:
