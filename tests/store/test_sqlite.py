@@ -201,9 +201,38 @@ def test_above_its_quota_the_store_takes_no_more(tmp_path: Path) -> None:
         assert (await store.range(Range(b"/k/", b"/k0"))).count == 5
         await store.delete(Delete(b"/k/1"))
         await store.compact(await store.current_revision(), physical=True)
-        store.set_no_space(False)
+        await store.set_no_space(False)
         await store.put(Put(b"/k/1"))
         await store.healthy()
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_the_alarm_outlives_a_restart_until_somebody_takes_it_back(tmp_path: Path) -> None:
+    """As etcd: neither room that was made nor a larger quota takes it back."""
+
+    async def reopened(quota: int) -> SQLiteBackend:
+        return await SQLiteBackend.open(tmp_path, SystemClock(), quota=quota)
+
+    async def main() -> None:
+        store = await reopened(1 << 20)
+        with pytest.raises(NoSpace):
+            await one_after_another(store.put(Put(b"/k/1", bytes(100_000))) for _ in range(20))
+        await store.close()
+        store = await reopened(1 << 30)
+        with pytest.raises(NoSpace):
+            await store.put(Put(b"/k/2"))
+        await store.set_no_space(False)
+        await store.put(Put(b"/k/2"))
+        await store.close()
+        store = await reopened(1 << 30)
+        assert not store.no_space()
+        await store.set_no_space(True)
+        await store.close()
+        store = await reopened(0)
+        with pytest.raises(NoSpace):
+            await store.put(Put(b"/k/3"))
         await store.close()
 
     asyncio.run(main())
@@ -345,10 +374,10 @@ def test_the_quota_counts_before_a_write(tmp_path: Path) -> None:
         assert all(isinstance(answer, NoSpace) for answer in answers[taken:])
         assert store.no_space()
         assert store.sizes()[1] < 4 << 20
-        store.set_no_space(False)
+        await store.set_no_space(False)
         with pytest.raises(NoSpace):
             await store.txn(Txn((), [Delete(b"q1")], [Put(b"q1", value)]))
-        store.set_no_space(False)
+        await store.set_no_space(False)
         await store.put(Put(b"small"))
         await store.close()
 

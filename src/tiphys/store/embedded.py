@@ -301,8 +301,8 @@ class Embedded(ABC):
         """Whether the NOSPACE alarm is on."""
         return self._no_space_alarm
 
-    def set_no_space(self, on: bool) -> None:
-        """Turn the alarm on or off by hand; it comes back where there still is no room."""
+    async def set_no_space(self, on: bool) -> None:
+        """Turn the alarm on or off by hand, durably; it comes back if there still is no room."""
         self._no_space_alarm = on
 
     # Health and end

@@ -70,6 +70,10 @@ class CommitGroup:
         return not self.dropped and not any(write.is_special for write in self.writes)
 
 
+ALARM = "no_space"
+"""Name of the row that says whether the alarm is on."""
+
+
 class Committer:
     """Runs jobs one at a time, and then calls ``done`` on the event loop.
 
@@ -139,6 +143,7 @@ class SQLiteBackend(Embedded):
         self._newest = newest
         self._quota = Quota(quota, lambda: file.sizes()[1])
         self.bounded = quota > 0
+        self._no_space_alarm = bool(file.meta.get(ALARM))
         self._pending = rows.pending
         self._group = CommitGroup()
         self._lent = False
@@ -350,7 +355,17 @@ class SQLiteBackend(Embedded):
         if self.bounded and not self._quota.reserve(size):
             self._no_space_alarm = True
             log.error("the store is at its quota of %d bytes: compact it, then disarm the alarm", self._quota.limit)
+            self._keep_alarm(on=True)
             raise NoSpace
+
+    async def set_no_space(self, on: bool) -> None:
+        await super().set_no_space(on)
+        if (error := await self._keep_alarm(on=on)) is not None:
+            log.warning("the alarm NOSPACE will not outlive a restart, as it cannot be written down: %s", error)
+
+    def _keep_alarm(self, *, on: bool) -> asyncio.Future[sqlite3.Error | None]:
+        """Write down whether the alarm is on, for the next start."""
+        return self._send_errand(lambda: self.file.set_meta(ALARM, int(on)))
 
     def contents(self) -> AbstractContextManager[Contents]:
         return self.file.contents()
@@ -362,11 +377,14 @@ class SQLiteBackend(Embedded):
 
     async def _errand(self, job: Job) -> None:
         """Have a job done by the committer; raises what it raises."""
+        if (error := await self._send_errand(job)) is not None:
+            raise error
+
+    def _send_errand(self, job: Job) -> asyncio.Future[sqlite3.Error | None]:
         done: asyncio.Future[sqlite3.Error | None] = self._loop.create_future()
         self._errands.append((job, done))
         self._schedule_flush()
-        if (error := await done) is not None:
-            raise error
+        return done
 
     def _run_errand(self) -> None:
         job, waiter = self._errands.pop(0)
@@ -449,7 +467,7 @@ class SQLiteBackend(Embedded):
         await super().close()
         if self._checkpointing is not None:
             await self._checkpointing
-        if self._lent or self._group.waiters:
+        if self._lent or self._group.waiters or self._errands:
             self._idle = self._loop.create_future()
             await self._idle
         await self._committer.close()

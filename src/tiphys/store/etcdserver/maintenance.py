@@ -55,10 +55,10 @@ class Maintenance:
             if request.alarm == CORRUPT:
                 raise Refused("tiphys: the CORRUPT alarm cannot be raised by hand", Code.UNIMPLEMENTED)
             if request.alarm == NO_SPACE:
-                self._store.set_no_space(True)
+                await self._store.set_no_space(True)
             return pb.AlarmResponse(header=self._member.header(), alarms=self._alarms())
         if request.action == DEACTIVATE and request.alarm in (NO_ALARM, NO_SPACE):
-            self._store.set_no_space(False)
+            await self._store.set_no_space(False)
         elif request.alarm == CORRUPT:
             before = []
         return pb.AlarmResponse(header=self._member.header(), alarms=before)
