@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tiphys.cluster import lifecycle
+from tiphys.cluster.settings import Settings
 
 
 def test_work_beside_the_block_is_done_at_its_end_in_another_process(tmp_path: Path) -> None:
@@ -31,3 +32,23 @@ def test_an_error_of_the_block_comes_first_and_the_work_is_awaited(tmp_path: Pat
     with pytest.raises(LookupError), lifecycle.beside(mark.touch):
         raise LookupError
     assert mark.exists()
+
+
+def test_the_daemon_holds_nothing_of_who_started_it(tmp_path: Path) -> None:
+    """A lock that `tiphys up` was run under ends with the command, not with the cluster."""
+    settings = Settings(data_dir=tmp_path / "data", run_dir=tmp_path / "run")
+    mine = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(mine, True)
+    held = tmp_path / "held"
+
+    def run() -> None:
+        descriptors = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+        held.with_suffix(".new").write_text("\n".join(descriptors))
+        held.with_suffix(".new").replace(held)
+
+    pid = lifecycle.start_daemon(settings, run)
+    os.close(mine)
+    while Path(f"/proc/{pid}").exists() and not held.exists():
+        os.sched_yield()
+    assert str(settings.lock_file) in held.read_text()
+    assert str(tmp_path / "lock") not in held.read_text().splitlines()

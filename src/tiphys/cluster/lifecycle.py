@@ -107,6 +107,7 @@ def _become_daemon(settings: Settings, run: Callable[[], None], writing: int) ->
     status = 1
     try:
         os.chdir("/")
+        _close_inherited(writing)
         _redirect(settings.logs / "supervisor.log")
         hold_lock(settings)
         os.write(writing, str(os.getpid()).encode())
@@ -119,6 +120,12 @@ def _become_daemon(settings: Settings, run: Callable[[], None], writing: int) ->
         log.exception("the supervisor failed")
     finally:
         os._exit(status)
+
+
+def _close_inherited(kept: int) -> None:
+    """Close what whoever started the command had open: a lock or a pipe of theirs would be held by the daemon."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _redirect(path: Path) -> None:
