@@ -143,6 +143,11 @@ def test_tokens_in_secrets_are_believed_while_the_secret_holds_them() -> None:
         known = await review(world, token)
         assert known["user"]["username"] == "system:serviceaccount:a:default"
         assert known["audiences"] == ["api", ISSUER]
+        await world.settle()
+        used = (await world.admin.get(R.SECRETS, "s", "a"))["metadata"]
+        assert used["labels"] == {"kubernetes.io/legacy-token-last-used": used["creationTimestamp"][:10]}
+        await review(world, token)
+        assert (await world.admin.get(R.SECRETS, "s", "a"))["metadata"] == used, "one write a day"
         labels = {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}
         await world.admin.patch(R.SECRETS, "s", {"metadata": {"labels": labels}}, "a")
         await world.settle()

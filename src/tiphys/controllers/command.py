@@ -54,7 +54,7 @@ enable-garbage-collector enable-dynamic-provisioning enable-hostpath-provisioner
 pv-recycler-increment-timeout-nfs pv-recycler-minimum-timeout-hostpath pv-recycler-minimum-timeout-nfs
 pv-recycler-pod-template-filepath-hostpath pv-recycler-pod-template-filepath-nfs
 pv-recycler-timeout-increment-hostpath node-cidr-mask-size
-legacy-service-account-token-clean-up-period concurrent-validating-admission-policy-status-syncs
+concurrent-validating-admission-policy-status-syncs
 allow-metric-labels allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version
 log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream
 logging-format vmodule master unsupported-kube-api-over-localhost
@@ -108,6 +108,11 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     (
         "horizontal-pod-autoscaler-initial-readiness-delay",
         "horizontal_pod_autoscaler_initial_readiness_delay",
+        parse_duration,
+    ),
+    (
+        "legacy-service-account-token-clean-up-period",
+        "legacy_service_account_token_clean_up_period",
         parse_duration,
     ),
     ("terminated-pod-gc-threshold", "terminated_pod_gc_threshold", int),

@@ -70,6 +70,7 @@ class ControllerManagerConfig:
     large_cluster_size_threshold: int = 50
     unhealthy_zone_threshold: float = 0.55
 
+    legacy_service_account_token_clean_up_period: float = 365 * 24 * 3600.0
     terminated_pod_gc_threshold: int = 12500
     pv_claim_binder_sync_period: float = 15.0
     concurrent_ephemeral_volume_syncs: int = 5

@@ -65,6 +65,11 @@ def _allocates_cidrs(config: ControllerManagerConfig) -> bool:
 
 ROWS = (
     _row("serviceaccount-token-controller", "access.tokens:TokensController", "", _has_signing_key),
+    _row(
+        "legacy-serviceaccount-token-cleaner-controller",
+        "access.legacytokens:LegacyTokenCleaner",
+        "legacy-service-account-token-cleaner",
+    ),
     _row("endpoints-controller", "network.endpoints:EndpointsController", "endpoint-controller"),
     _row("endpointslice-controller", "network.endpointslice.controller:EndpointSliceController"),
     _row("replicationcontroller-controller", "replicaset:ReplicationController", "replication-controller"),
@@ -151,12 +156,11 @@ DISABLED_BY_DEFAULT = frozenset(row.name for row in ROWS if row.off_by_default)
 
 _MISSING = """
     cloud-node-controller cloud-node-lifecycle-controller device-taint-eviction-controller
-    kube-apiserver-serving-clustertrustbundle-publisher-controller legacy-serviceaccount-token-cleaner-controller
+    kube-apiserver-serving-clustertrustbundle-publisher-controller
     node-route-controller persistentvolume-attach-detach-controller persistentvolume-expander-controller
     podcertificaterequest-cleaner-controller podgroup-protection-controller resourcepoolstatusrequest-controller
     selinux-warning-controller service-ca-certificate-publisher-controller service-lb-controller
     storage-version-migrator-controller storageversion-garbage-collector-controller
-    validatingadmissionpolicy-status-controller
 """
 MISSING = frozenset(_MISSING.split())
 """Upstream's controllers that are not here: they may be turned off by name, and are refused where one is asked for."""

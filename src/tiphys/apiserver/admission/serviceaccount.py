@@ -10,10 +10,10 @@ from typing import Any
 
 from tiphys.api.meta.copying import copy
 from tiphys.api.object import Object
+from tiphys.api.pods.references import is_mirror, references_of
 from tiphys.apiserver.admission.attributes import CREATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid, lookup_problem
 from tiphys.apiserver.authn.serviceaccounts import WARN_AFTER
-from tiphys.apiserver.authz.references import is_mirror, references_of
 from tiphys.apiserver.registry.registries import Registries
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"

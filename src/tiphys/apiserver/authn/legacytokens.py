@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import base64
 import hmac
+import logging
 from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 
+from tiphys.api.errors import StatusError
+from tiphys.api.meta.copying import copy
 from tiphys.api.object import Object
 from tiphys.apiserver.authn.authenticator import Bearer, Rejected
 from tiphys.apiserver.authn.serviceaccounts import (
@@ -21,10 +25,16 @@ from tiphys.apiserver.authn.serviceaccounts import (
     verified,
 )
 from tiphys.apiserver.call import User
+from tiphys.apiserver.registry.making import owned
 from tiphys.apiserver.registry.registries import Registries
+from tiphys.apiserver.registry.updating import ObjectRules, Update, update
+from tiphys.store.backend import StoreError
+
+log = logging.getLogger(__name__)
 
 ISSUER = "kubernetes/serviceaccount"
 _CLAIM = "kubernetes.io/serviceaccount/"
+LAST_USED = "kubernetes.io/legacy-token-last-used"
 _INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"
 _NEEDED = {
     "namespace": "namespace claim is missing",
@@ -46,24 +56,47 @@ class LegacyTokens:
             return None
         shared = common_audiences(claims, keys.audiences, audiences)
         namespace, name, uid, secret = _parts(claims)
-        await self._check_secret(namespace, secret, token, name)
+        kept = await self._secret(namespace, secret, token)
         await self._check_account(namespace, name, uid)
+        await self._note_use(kept)
+        if (kept["metadata"].get("labels") or {}).get(_INVALID_SINCE):
+            raise Rejected(
+                f"the token in secret {namespace}/{secret} for service account {namespace}/{name} has been marked"
+                " invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the"
+                f" '{_INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+            )
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
         return Bearer(User(username(namespace, name), groups, uid), shared)
 
-    async def _check_secret(self, namespace: str, name: str, token: str, account: str) -> None:
+    async def _secret(self, namespace: str, name: str, token: str) -> Object:
         secret = await find_newest(self._registries, "secrets", namespace, name)
         if secret is None or "deletionTimestamp" in secret["metadata"]:
             raise Rejected("Token has been invalidated")
         kept = base64.b64decode((secret.get("data") or {}).get("token", ""))
         if not hmac.compare_digest(kept, token.encode()):
             raise Rejected("Token does not match server's copy")
-        if (secret["metadata"].get("labels") or {}).get(_INVALID_SINCE):
-            raise Rejected(
-                f"the token in secret {namespace}/{name} for service account {namespace}/{account} has been marked"
-                " invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the"
-                f" '{_INVALID_SINCE}' label from the secret to temporarily allow use of this token"
-            )
+        return secret
+
+    async def _note_use(self, secret: Object) -> None:
+        """Write down on which day the token was used last; that it cannot be is no reason to refuse it."""
+        registry = self._registries.get("", "secrets")
+        meta = secret["metadata"]
+        write = registry.write(namespace=meta["namespace"])
+        today = write.now[:10]
+        tomorrow = str(date.fromisoformat(today) + timedelta(days=1))
+        if (meta.get("labels") or {}).get(LAST_USED) in (today, tomorrow):  # another server's clock may be ahead
+            return
+
+        async def transform(stored: Object | None) -> Object:
+            new = copy(stored or secret)
+            new["metadata"]["labels"] = {**(new["metadata"].get("labels") or {}), LAST_USED: today}
+            return owned(registry, stored, new, write)
+
+        change = Update(meta["namespace"], meta["name"], transform, ObjectRules(registry), uid=meta["uid"])
+        try:
+            await update(registry, change, write)
+        except (StatusError, StoreError) as error:
+            log.warning("cannot note the use of the token in secret %s/%s: %s", meta["namespace"], meta["name"], error)
 
     async def _check_account(self, namespace: str, name: str, uid: str) -> None:
         account = await find_newest(self._registries, "serviceaccounts", namespace, name)

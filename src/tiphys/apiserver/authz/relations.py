@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tiphys.api.object import Object
-from tiphys.apiserver.authz.references import Reference, references_of
+from tiphys.api.pods.references import Reference, references_of
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.runtime.tasks import contain

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
+from tiphys.api.pods.references import claim_name
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
-from tiphys.apiserver.authz.references import claim_name
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
 

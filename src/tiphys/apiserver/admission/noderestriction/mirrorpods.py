@@ -6,7 +6,7 @@ A node reads what its pods refer to, so its own pod making with a reference woul
 from __future__ import annotations
 
 from tiphys.api.object import Object
-from tiphys.apiserver.authz.references import objects_of
+from tiphys.api.pods.references import objects_of
 
 _HARMLESS = frozenset(
     (

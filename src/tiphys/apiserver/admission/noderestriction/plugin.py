@@ -11,6 +11,7 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
+from tiphys.api.pods.references import MIRROR
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.certificates import subject
 from tiphys.apiserver.admission.noderestriction.audiences import Audiences
@@ -19,7 +20,6 @@ from tiphys.apiserver.admission.noderestriction.mirrorpods import UnknownSource,
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.authz.node import NODE_PREFIX, node_of
-from tiphys.apiserver.authz.references import MIRROR
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.validation.shared.common import equal
 
