@@ -103,8 +103,8 @@ class LegacyTokenCleaner:
         for secret in self._secrets.store.list():
             name = (secret["metadata"].get("annotations") or {}).get(_NAME, "")
             account = self._accounts.store.get(namespace_of(secret), name)
-            of_pods = mounted.get(namespace_of(secret), frozenset())
-            await self._do(decide(secret, account, of_pods, self._clock.now(), self._unused), secret)
+            of_pods = mounted.get(namespace_of(secret))
+            await self._do(decide(secret, account, of_pods or (), self._clock.now(), self._unused), secret)
 
     async def _is_tracked_long_enough(self) -> bool:
         try:
