@@ -74,7 +74,7 @@ def details(
     retry_after: int = 0,
     uid: str = "",
 ) -> dict[str, Any]:
-    """The details of a Status, empty values left out; ``kind`` holds the plural where a resource is meant."""
+    """The details of a Status, empty values left out; ``kind`` holds the plural if a resource is meant."""
     fields: dict[str, Any] = {
         "name": name,
         "group": group,
@@ -158,7 +158,7 @@ def generate_name_conflict(group: str, resource: str, name: str, retry_after: in
 
 
 STALE_OBJECT = "the object has been modified; please apply your changes to the latest version and try again"
-"""The reason of a conflict where the resource version that the client sent is not the stored one."""
+"""The reason of a conflict if the resource version that the client sent is not the stored one."""
 
 
 def conflict(

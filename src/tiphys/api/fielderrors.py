@@ -162,7 +162,7 @@ def _more_than(maximum: int, unit: str) -> str:
 
 
 def too_many(field: str, actual: int, maximum: int) -> FieldError:
-    """``actual`` and ``maximum`` are left out of the message where they are negative."""
+    """``actual`` and ``maximum`` are left out of the message if they are negative."""
     text = f"must have at most {maximum} {_plural(maximum, 'item')}" if maximum >= 0 else "has too many items"
     return FieldError(FieldErrorType.TOO_MANY, field, actual if actual >= 0 else OMITTED, text)
 

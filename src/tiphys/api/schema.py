@@ -167,7 +167,7 @@ def _field(name: str, type_: list[Any], flags: str = "", embedded: str = "", ext
 
 
 def _list_type(extras: Extras, strategy: tuple[str, ...], merge_key: str) -> tuple[str, tuple[str, ...]]:
-    """Where no list type is published, the patch strategy says what apply does."""
+    """If no list type is published, the patch strategy says what apply does."""
     if "list" in extras:
         return extras["list"], tuple(extras.get("keys", ()))
     if "merge" in strategy:

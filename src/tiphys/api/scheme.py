@@ -53,7 +53,7 @@ class GroupVersionKind:
 
 @dataclass(frozen=True, slots=True)
 class Subresource:
-    """``kind`` is what the subresource reads and writes where that is not the resource's own kind."""
+    """``kind`` is what the subresource reads and writes if that is not the resource's own kind."""
 
     name: str
     verbs: tuple[str, ...]
@@ -136,7 +136,7 @@ class Resource:
     webhook: Mapping[str, Any] | None = field(default=None, hash=False, compare=False)
     """Of a custom resource that a webhook converts: ``spec.conversion.webhook`` of its definition."""
     list_name: str = ""
-    """The kind of lists, where it is not the kind with ``List`` behind it."""
+    """The kind of lists, if it is not the kind with ``List`` behind it."""
 
     @property
     def name(self) -> str:

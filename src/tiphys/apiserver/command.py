@@ -73,7 +73,7 @@ async def _run(flags: argparse.Namespace, config: Config) -> None:
 
 
 async def open_store(flags: argparse.Namespace, clock: Clock) -> Backend:
-    """Etcd where its servers are named, otherwise the embedded store."""
+    """Etcd if its servers are named, otherwise the embedded store."""
     if flags.etcd_servers:
         return _etcd(flags, clock)
     from tiphys.store.sqlite import SQLiteBackend
@@ -99,7 +99,7 @@ def _dialer(flags: argparse.Namespace) -> SocketDialer | None:
 
 
 def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config:
-    """What the flags ask for. Exits where they do not fit together."""
+    """What the flags ask for. Exits if they do not fit together."""
     if not flags.etcd_servers and flags.data_dir is None:
         flags_parser.error("--etcd-servers or --data-dir says where the objects are kept; neither is given")
     if not flags.allow_privileged:
@@ -168,7 +168,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
 
 
 def _reachable(bound: str, flags_parser: FlagParser) -> str:
-    """The address that pods reach this server at: that of the machine where the server listens on all, or loopback."""
+    """The address that pods reach this server at: that of the machine if the server listens on all, or loopback."""
     address = ipaddress.ip_address(bound)
     if not (address.is_unspecified or address.is_loopback):
         return bound

@@ -1,4 +1,4 @@
-"""How an API server is set up. The defaults are those of kube-apiserver where it has any."""
+"""How an API server is set up. The defaults are those of kube-apiserver if it has any."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Config:
 
     request_timeout: float = 60.0
     min_request_timeout: float = 1800.0
-    """The shortest that a watch lasts where its client does not say."""
+    """The shortest that a watch lasts if its client does not say."""
     priority_and_fairness: bool = True
     """Whether flow schemas and priority levels decide which requests run; else the two limits that follow do.
     Their sum is the number of seats that the levels share."""

@@ -54,8 +54,8 @@ def typed(document: Any, kinds: Kinds) -> Object:
     if given not in kinds:
         wanted = " or ".join(f"{kind} of {version}" for version, kind in kinds)
         raise ConfigFileError(f"it holds {given[1]!r} of {given[0]!r}; write {wanted}")
-    found: Object = checked(document, {"apiVersion": str, "kind": str, **kinds[given]})
-    return found
+    typed_document: Object = checked(document, {"apiVersion": str, "kind": str, **kinds[given]})
+    return typed_document
 
 
 def checked(document: Any, shape: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A certificate that a server signs itself, where it is given none: upstream's ``--cert-dir``.
+"""A certificate that a server signs itself, if it is given none: upstream's ``--cert-dir``.
 
 It is for trying things out: clients cannot check it but by its bytes. A pair that is there is used as it is, however
 soon it ends: whoever put it there (envtest, a script) has clients that trust that very certificate.

@@ -333,7 +333,7 @@ class APIServer:
 
 
 def _browsers(config: Config) -> list[Filter]:
-    """Filters for browsers, where any are asked for."""
+    """Filters for browsers, if any are asked for."""
     filters = []
     if config.strict_transport_security:
         filters.append(require_tls(config.strict_transport_security))
@@ -343,7 +343,7 @@ def _browsers(config: Config) -> list[Filter]:
 
 
 def make_ids(seed: int | None) -> Ids:
-    """Unique ids and name suffixes; reproducible where there is a seed."""
+    """Unique ids and name suffixes; reproducible if there is a seed."""
     generator = random.Random(seed if seed is not None else random.SystemRandom().getrandbits(256))
 
     def uid() -> str:
@@ -359,7 +359,7 @@ def make_ids(seed: int | None) -> Ids:
 
 
 def _lets_anonymous_in(config: Config) -> bool:
-    """Strangers are never let in where everybody may do everything."""
+    """Strangers are never let in if everybody may do everything."""
     if config.anonymous and "AlwaysAllow" in config.authorization_modes:
         log.warning("anonymous callers are refused, as the authorization mode AlwaysAllow lets everybody do everything")
         return False

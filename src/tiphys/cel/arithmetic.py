@@ -136,7 +136,7 @@ MISSING = object()
 
 
 def find(holder: Mapping[Any, Any], key: Any) -> Any:
-    """What the map has for the key; MISSING where it has nothing. Numbers of any type may be a key of each other."""
+    """What the map has for the key; MISSING if it has nothing. Numbers of any type may be a key of each other."""
     try:
         value = holder.get(key, MISSING)
     except TypeError:

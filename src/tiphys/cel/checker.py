@@ -251,7 +251,7 @@ class _Checker:
         node.type = types.map_of(key, value)
 
     def maybe_optional(self, node: Node, optional: bool) -> Type:
-        """The type of an element; what is in it where it was marked as optional."""
+        """The type of an element; what is in it if it was marked as optional."""
         if not optional:
             return node.type
         if not types.is_optional(node.type) and not node.type.is_dyn:

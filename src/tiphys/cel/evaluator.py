@@ -1,6 +1,6 @@
 """Running an expression: the checked tree becomes nested functions, once; each run counts what it costs.
 
-What fails raises CelError. The logical operators absorb an error where the other side decides; the accumulator of a
+What fails raises CelError. The logical operators absorb an error if the other side decides; the accumulator of a
 fold keeps one as a value. A run that costs more than it may is cancelled, which nothing absorbs.
 """
 
@@ -316,7 +316,7 @@ class _Planner:
         return step
 
     def chain(self, node: Call) -> _Step:
-        """``or`` and ``orValue``, which cost nothing: the second is only evaluated where the first is none."""
+        """``or`` and ``orValue``, which cost nothing: the second is only evaluated if the first is none."""
         assert node.target is not None
         first, second, unwraps = self.plan(node.target), self.plan(node.args[0]), node.function == "orValue"
 
@@ -572,7 +572,7 @@ def _of_optional(run: _Run, holder: Any, key: Any) -> Optional:
 
 
 def _initial(name: Any, value: Any) -> Any:
-    """What an optional entry is made with; MISSING where it is left out."""
+    """What an optional entry is made with; MISSING if it is left out."""
     if type(value) is not Optional:
         raise CelError(f"cannot initialize optional entry '{shown(name)}' from non-optional value {shown(value)}")
     return value.value if value.present else MISSING

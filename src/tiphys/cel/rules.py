@@ -17,7 +17,7 @@ from tiphys.cel.syntax import Ident, Select, walk
 Rule = Mapping[str, Any]
 SELF, OLD_SELF = "self", "oldSelf"
 _SELF_TYPE = "selfType0"
-"""Where upstream has a number that is another one each time."""
+"""If upstream has a number that is another one each time."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Scope:
         return environments.base().extend(variables, (self.self_type,))
 
     def compile(self, rule: Rule) -> CompiledRule:
-        """Rule and message expression, the latter only where the rule compiles."""
+        """Rule and message expression, the latter only if the rule compiles."""
         compiled_rule = CompiledRule()
         text = rule.get("rule") or ""
         if not text.strip():

@@ -1,7 +1,7 @@
 """From the JSON of a custom resource to the values that its rules see, by its schema.
 
 Texts of some formats are moments, durations or bytes; numbers are doubles; lists that are sets or maps compare as such;
-names are escaped. Where the schema says none of this, the JSON is used as it is.
+names are escaped. If the schema says none of this, the JSON is used as it is.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def clone(node: Node) -> Node:
 
 
 def qualified_name(node: Node) -> str | None:
-    """``a.b.c`` where the node is only names."""
+    """``a.b.c`` if the node is only names."""
     if isinstance(node, Ident):
         return node.name
     if isinstance(node, Select) and not node.test_only:

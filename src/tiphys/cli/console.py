@@ -1,4 +1,4 @@
-"""What a person sees while a command works: one line a step, with its time; plain text where it is no terminal."""
+"""What a person sees while a command works: one line a step, with its time; plain text if it is no terminal."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def _component(settings: Settings, main: Main) -> Callable[[Ready], None]:
 def containerd(settings: Settings) -> Program:
     """The private containerd, ready once it has the pause and demo images: work beside the API server's start.
 
-    Its pods are stopped in order before it ends, and outlive it where it is killed.
+    Its pods are stopped in order before it ends, and outlive it if it is killed.
     """
     from tiphys.cluster import images
     from tiphys.cluster.containerd import Containerd, settings_for_machine

@@ -18,7 +18,7 @@ from tiphys.cluster.settings import Settings
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 0 if every component runs and the node is ready, 1 where not, 3 where nothing runs."""
+    """Exit status 0 if every component runs and the node is ready, 1 if not, 3 if nothing runs."""
     options = parser("status", "Show the cluster's processes and its node.")
     options.add_argument("-o", "--output", choices=("text", "json"), default="text")
     arguments = options.parse_args(argv)

@@ -186,7 +186,7 @@ def _already_running(settings: Settings) -> int:
 
 
 async def wait_until_ready(settings: Settings, console: Console) -> None:
-    """Return when the API server answers and the node is Ready; ends the command where that takes too long."""
+    """Return when the API server answers and the node is Ready; ends the command if that takes too long."""
     deadline = time.monotonic() + READY_SECONDS
     client = admin_client(settings, timeout=5)
     try:

@@ -21,7 +21,7 @@ class ApiError(Exception):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which the server asks to try again, where it says so."""
+        """Seconds after which the server asks to try again, if it says so."""
         seconds = (self.status.get("details") or {}).get("retryAfterSeconds")
         return float(seconds) if seconds is not None else None
 

@@ -1,7 +1,7 @@
 """Informers: a local, indexed copy of a resource that follows the API server, and notifies handlers of every change.
 
-The reflector lists, then watches from the list's resource version; where the watch ends it watches on from the last
-version that it saw, and where that version is gone (410) it lists again. Source: client-go's tools/cache, and
+The reflector lists, then watches from the list's resource version; if the watch ends it watches on from the last
+version that it saw, and if that version is gone (410) it lists again. Source: client-go's tools/cache, and
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
 
@@ -326,7 +326,7 @@ class InformerFactory:
         return self._informers[key]
 
     def existing(self, resource: ResourcePath) -> Informer | None:
-        """The informer of all objects of a resource, where somebody asked for it."""
+        """The informer of all objects of a resource, if somebody asked for it."""
         return self._informers.get((resource, "", "", ""))
 
     async def run(self) -> None:

@@ -64,7 +64,7 @@ def machine_architecture() -> str:
 
 
 def pause_image(name: str = PAUSE_IMAGE) -> ImageSource:
-    """The pause image: waits for a signal and reaps children. catatonit where it is installed, else busybox."""
+    """The pause image: waits for a signal and reaps children. catatonit if it is installed, else busybox."""
     if program := shutil.which("catatonit"):
         files = [File("pause", Path(program).read_bytes())]
         return ImageSource(name, files, entrypoint=["/pause", "-P"], user="65535:65535")
@@ -191,7 +191,7 @@ async def import_built(socket: Path, source: ImageSource) -> None:
 
 
 async def ensure_images(socket: Path) -> None:
-    """Assemble the pause image and the demo's where the containerd behind ``socket`` does not have them yet."""
+    """Assemble the pause image and the demo's if the containerd behind ``socket`` does not have them yet."""
     there = {image.name for image in await list_images(socket)}
     missing = [make() for name, make in {PAUSE_IMAGE: pause_image, DEMO_IMAGE: demo_image}.items() if name not in there]
     await asyncio.gather(*(import_built(socket, source) for source in missing))

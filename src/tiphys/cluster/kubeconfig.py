@@ -36,7 +36,7 @@ def node_user(node_name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def ensure_kubeconfigs(settings: Settings, now: datetime | None = None) -> None:
-    """Write each component's file where it is missing, is about to expire, or points elsewhere."""
+    """Write each component's file if it is missing, is about to expire, or points elsewhere."""
     now = now or datetime.now(UTC)
     authority = ensure_authority(settings.pki, "ca", "kubernetes", now)
     for name, (user, groups) in {**USERS, "kubelet": node_user(settings.node_name)}.items():
@@ -118,7 +118,7 @@ def user_file() -> Path:
 
 
 def merge_into(path: Path, ours: Config) -> None:
-    """Merge our context into the user's file; written only where it changes."""
+    """Merge our context into the user's file; written only if it changes."""
     existing = load(path) if path.exists() else {}
     wanted = merged(existing, ours)
     if wanted != existing:
@@ -126,7 +126,7 @@ def merge_into(path: Path, ours: Config) -> None:
 
 
 def remove_from(path: Path, cluster: str) -> None:
-    """Take the cluster's context out of the user's file, where it is in it."""
+    """Take the cluster's context out of the user's file, if it is in it."""
     if not path.exists():
         return
     existing = load(path)

@@ -143,7 +143,7 @@ def stop(settings: Settings, timeout: float = 120) -> bool:
     pid = supervisor_pid(settings)
     if not pid:
         return False
-    with contextlib.suppress(ProcessLookupError):  # where it died meanwhile, its children end by themselves
+    with contextlib.suppress(ProcessLookupError):  # if it died meanwhile, its children end by themselves
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout
     while supervisor_pid(settings):

@@ -110,7 +110,7 @@ def _port_is_free(port: int) -> bool:
 
 
 def _holder(port: int) -> str:
-    """`` by NAME (process N)``, where the listener can be found in /proc."""
+    """`` by NAME (process N)``, if the listener can be found in /proc."""
     inode = _listener_inode(port)
     if inode is None:
         return ""
@@ -192,28 +192,28 @@ def _clock(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             f"The cluster's certificate authority ended at {end:%Y-%m-%d %H:%M} UTC; this machine's clock says"
             f" {now:%Y-%m-%d %H:%M} UTC.",
-            "If the clock is wrong, set it; if not, make the cluster anew: tiphys reset",
+            "If the clock is wrong, set it; if not, recreate the cluster: tiphys reset",
         )
 
 
 def remarks(settings: Settings) -> list[Problem]:
     """What a cluster can live with, and its user should know."""
-    found = []
+    notes = []
     if (host := socket.gethostname()) != settings.node_name and settings.node_name == node_name():
-        found.append(
+        notes.append(
             Problem(
                 f"This host's name {host!r} is no DNS name, so the node is called {settings.node_name}.",
                 "Another name can be chosen with --node-name.",
             )
         )
     if _is_overlay(settings.data_dir):
-        found.append(
+        notes.append(
             Problem(
                 f"{settings.data_dir} is on overlayfs, which cannot hold another: each container copies its image.",
                 "A folder on a disk is faster; choose one with --data-dir.",
             )
         )
-    return found
+    return notes
 
 
 def _is_overlay(folder: Path) -> bool:

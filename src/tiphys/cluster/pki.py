@@ -102,7 +102,7 @@ def ensure_certificate(
     usages: Usages,
     now: datetime,
 ) -> bool:
-    """Make ``stem.crt`` and ``stem.key`` where they are not good; returns whether they were made."""
+    """Make ``stem.crt`` and ``stem.key`` if they are not good; returns whether they were made."""
     certificate, key = folder / f"{stem}.crt", folder / f"{stem}.key"
     if _good(certificate, key, authority, names, usages, now):
         return False

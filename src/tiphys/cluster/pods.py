@@ -1,4 +1,4 @@
-"""Ending the pods of this node's containerd, where no kubelet is there to do it: for `down` and `reset`."""
+"""Ending the pods of this node's containerd, if no kubelet is there to do it: for `down` and `reset`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stop_pods(settings: Settings) -> None:
 
 
 def remove_pods(settings: Settings) -> None:
-    """Stop and remove every pod, starting containerd for it where pods are left and it does not run."""
+    """Stop and remove every pod, starting containerd for it if pods are left and it does not run."""
 
     async def remove() -> None:
         containerd = Containerd(settings_for_machine(settings.data_dir, settings.run_dir))

@@ -1,6 +1,6 @@
 """What one cluster on one machine is: its directories, addresses and names. Written once, by the first ``up``.
 
-The names and defaults are kubeadm's where it has them
+The names and defaults are kubeadm's if it has them
 (https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/).
 """
 

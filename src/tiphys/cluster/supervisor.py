@@ -355,7 +355,7 @@ def exec_program(argv: Sequence[str], is_ready: Callable[[], bool]) -> Callable[
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent is gone, also where that has happened already."""
+    """Have the kernel end this process when its parent is gone, also if that has happened already."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")

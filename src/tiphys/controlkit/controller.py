@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a reconcile that did not fail ends, where the key must come back.
+    """How a reconcile that did not fail ends, if the key must come back.
 
     ``after``: come back in so many seconds, back-off forgotten. ``retry``: come back with back-off.
     """

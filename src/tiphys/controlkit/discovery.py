@@ -44,7 +44,7 @@ class Discovered:
 
 
 async def discover(client: Client, *, every_version: bool = False) -> Discovered:
-    """Ask the server; raises ``ApiError`` or ``ConnectionError`` where it does not answer at all.
+    """Ask the server; raises ``ApiError`` or ``ConnectionError`` if it does not answer at all.
 
     ``every_version`` also gives the versions that are not preferred.
     """

@@ -77,7 +77,7 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What to write: a new Event, or where ``count`` is above one, more of the Event called ``happening.name``."""
+    """What to write: a new Event, or if ``count`` is above one, more of the Event called ``happening.name``."""
 
     happening: Happening
     count: int

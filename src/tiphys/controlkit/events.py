@@ -95,7 +95,7 @@ class EventRecorder:
 
 
 def reference(obj: Object) -> Object:
-    """The ObjectReference of an object, or a copy of ``obj`` where it is one already."""
+    """The ObjectReference of an object, or a copy of ``obj`` if it is one already."""
     if "metadata" not in obj:
         return dict(obj)
     meta = obj["metadata"]

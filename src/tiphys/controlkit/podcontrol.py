@@ -43,7 +43,7 @@ def pod_from_template(template: Object, owner: Object, reference: Object) -> Obj
 
 
 def pod_prefix(controller: str) -> str:
-    """``name-``, where that is a valid prefix of a pod's name."""
+    """``name-``, if that is a valid prefix of a pod's name."""
     return f"{controller}-" if len(controller) < 253 else controller
 
 

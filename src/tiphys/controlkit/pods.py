@@ -108,7 +108,7 @@ _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
 def deletion_cost(pod: Object) -> int:
-    """The annotation's value where it is a 32-bit integer in its canonical form, else 0."""
+    """The annotation's value if it is a 32-bit integer in its canonical form, else 0."""
     text = annotations_of(pod).get(DELETION_COST, "")
     digits = text.removeprefix("-")
     if not digits.isascii() or not digits.isdigit() or (digits[0] == "0" and text != "0"):
@@ -144,7 +144,7 @@ def _by_age(left: tuple[float, str], right: tuple[float, str], now: float) -> in
 
 
 def _compare(left: Object, right: Object, rank: Callable[[Object], int], now: float) -> int:
-    """Negative where ``left`` is to be deleted before ``right``."""
+    """Negative if ``left`` is to be deleted before ``right``."""
     left_node, right_node = node_of(left), node_of(right)
     if bool(left_node) != bool(right_node):
         return -1 if not left_node else 1

@@ -70,7 +70,7 @@ def same_amounts(left: Mapping[str, str], right: Mapping[str, str]) -> bool:
 class QuotaInformers:
     """Informers of the kinds that quotas count:
 
-    shared where there is one, of metadata only where it is just counted.
+    shared if there is one, of metadata only if it is just counted.
     """
 
     def __init__(self, context: ControllerContext, changed: Callable[[Object], None]) -> None:

@@ -27,7 +27,7 @@ def safe_encode(text: str) -> str:
 
 
 def compute_hash(template: Object, collision_count: int | None) -> str:
-    """The hash of a pod template; ``collision_count`` makes another one where the name was taken."""
+    """The hash of a pod template; ``collision_count`` makes another one if the name was taken."""
     data = orjson.dumps(_without_empty(template), option=orjson.OPT_SORT_KEYS)
     if collision_count is not None:
         data += collision_count.to_bytes(8, "little")

@@ -113,7 +113,7 @@ def _soa(domain: str, ttl: int, serial: int) -> SOA:
 def pack(reply: DNSRecord, limit: int) -> bytes:
     """The reply in at most ``limit`` bytes: its question, and as many of its records as fit.
 
-    Where answers are left out the reply says so, and the client asks by TCP; where only additional records are, it
+    If answers are left out the reply says so, and the client asks by TCP; if only additional records are, it
     does not (RFC 2181, section 9). The cost follows from what fits, not from what there is.
     """
     buffer = _buffer()

@@ -1,6 +1,6 @@
 """Makes the cluster's DNS address lead here: Service kube-system/kube-dns, and an EndpointSlice for this node's server.
 
-The Service has no selector: nothing but these slices says where it leads. Where a Service of that name has a selector,
+The Service has no selector: nothing but these slices says where it leads. If a Service of that name has a selector,
 another DNS (CoreDNS, say) serves the cluster, and it is left alone.
 """
 

@@ -2,7 +2,7 @@
 
 Services have addresses by name, pods behind headless services have names of their own, ports are found by SRV, and
 addresses have names by PTR. A name that does not exist differs from one without a record of the requested type.
-Sources: https://github.com/kubernetes/dns/blob/master/docs/specification.md (schema 1.1.0) and, where that is silent,
+Sources: https://github.com/kubernetes/dns/blob/master/docs/specification.md (schema 1.1.0) and, if that is silent,
 CoreDNS's kubernetes plugin with ``pods insecure``.
 """
 

@@ -75,7 +75,7 @@ class DNSServer:
         self._serving = False
         self.runner = Runner(clock, "dns ")
         self.port = config.port
-        """Where it listens; differs from the configured one where that is 0."""
+        """Where it listens; differs from the configured one if that is 0."""
 
     def _changed(self) -> None:
         self._changes += 1
@@ -124,7 +124,7 @@ class DNSServer:
     # -- transports ---------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes, client: Any, transport: asyncio.DatagramTransport) -> None:
-        """A datagram: answered at once where that can be done without asking others."""
+        """A datagram: answered at once if that can be done without asking others."""
         try:
             recursive = self._askers.may(client[0])
             kept = self._look_up(data, tcp=False, recursive=recursive)

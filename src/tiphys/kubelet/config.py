@@ -15,7 +15,7 @@ SYSTEMD_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
 
 
 def default_resolver_file(path: str = "/etc/resolv.conf", systemd: Path = SYSTEMD_RESOLVER) -> str:
-    """The node's resolver file; where it leads to a resolver on the node's loopback, systemd's list of real ones."""
+    """The node's resolver file; if it leads to a resolver on the node's loopback, systemd's list of real ones."""
     servers = read_resolver(path).servers
     only_local = bool(servers) and all(server.startswith("127.") or server == "::1" for server in servers)
     return str(systemd) if only_local and systemd.exists() else path

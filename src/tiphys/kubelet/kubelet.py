@@ -356,7 +356,7 @@ class Kubelet:
         self.pods.add_handler(_News(added=self._changed, updated=self._updated, deleted=self._deleted))
 
     async def _listen(self, stack: contextlib.AsyncExitStack) -> None:
-        """Serve the kubelet's API; where the port is 0, the one that was given is reported."""
+        """Serve the kubelet's API; if the port is 0, the one that was given is reported."""
         config, tls = self.config, None
         if config.tls_cert is not None and config.tls_key is not None:
             tls = server_context(config.tls_cert, config.tls_key, config.client_ca, policy=TLSPolicy(asks=True))

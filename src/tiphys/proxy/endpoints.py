@@ -1,6 +1,6 @@
 """Which endpoints of a service port may be used from this node (pure).
 
-Ready endpoints, preferring those that topology hints name for this node or zone; where none is ready, endpoints that
+Ready endpoints, preferring those that topology hints name for this node or zone; if none is ready, endpoints that
 are terminating but still serve. Traffic policy Local uses only those on this node. Sources:
 https://kubernetes.io/docs/reference/networking/virtual-ips/#traffic-policies, KEP-2433 (topology hints), KEP-1669
 (terminating endpoints), KEP-3015 (PreferSameZone, PreferSameNode).
@@ -47,7 +47,7 @@ def _draining(endpoints: Iterable[Endpoint]) -> Endpoints:
 
 
 def _hinted(ready: Endpoints, place: Place) -> Endpoints:
-    """Hints count only where every ready endpoint has one, and at least one is for this place."""
+    """Hints count only if every ready endpoint has one, and at least one is for this place."""
     if ready and all(endpoint.nodes for endpoint in ready):
         same_node = tuple(endpoint for endpoint in ready if place.node in endpoint.nodes)
         if same_node:

@@ -1,4 +1,4 @@
-"""Lets service and pod traffic pass where the host's firewall drops what is forwarded, as Docker's set-up does.
+"""Lets service and pod traffic pass if the host's firewall drops what is forwarded, as Docker's set-up does.
 
 An accepting rule in a table of our own would not do: every table has its say, and one drop is enough. So the accepting
 rules go where the policy is, into a chain of ours that the filter table's FORWARD chain visits first.
@@ -31,7 +31,7 @@ def accepting_rules(mark: int, pod_ranges: Sequence[str]) -> str:
 
 
 async def ensure(family: Family, mark: int, pod_ranges: Sequence[str], run: Run = command_runner.run) -> None:
-    """Put the rules in where the policy is DROP and they are missing."""
+    """Put the rules in if the policy is DROP and they are missing."""
     tool = _TOOL[family]
     if not command_runner.have(tool):
         return
@@ -44,7 +44,7 @@ async def ensure(family: Family, mark: int, pod_ranges: Sequence[str], run: Run 
 
 
 async def cleanup(family: Family, run: Run = command_runner.run) -> None:
-    """Take the rules out, where they are in."""
+    """Take the rules out, if they are in."""
     tool = _TOOL[family]
     if not command_runner.have(tool):
         return

@@ -78,7 +78,7 @@ class Health:
 
 
 def _stamp(seconds: float) -> str:
-    """Go's time.Time in JSON; its zero value where nothing happened yet."""
+    """Go's time.Time in JSON; its zero value if nothing happened yet."""
     if not seconds:
         return "0001-01-01T00:00:00Z"
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

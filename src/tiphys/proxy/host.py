@@ -46,7 +46,7 @@ class Sysctls:
             return None
 
     def ensure(self, name: str, value: int) -> bool:
-        """Set where it differs; returns whether it has the value, and logs where it cannot be had."""
+        """Set if it differs; returns whether it has the value, and logs if it cannot be had."""
         if self.get(name) == value:
             return True
         try:
@@ -60,7 +60,7 @@ class Sysctls:
 def allow_forwarding(sysctls: Sysctls, families: Iterable[str]) -> None:
     """Let packets pass from one interface to another.
 
-    IPv6 only where services use it: a host that forwards IPv6 stops taking router advertisements.
+    IPv6 only if services use it: a host that forwards IPv6 stops taking router advertisements.
     """
     for family in families:
         sysctls.ensure("net/ipv4/ip_forward" if family == "ip" else "net/ipv6/conf/all/forwarding", 1)

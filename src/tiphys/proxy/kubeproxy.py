@@ -51,7 +51,7 @@ class ProxyConfig:
 
     node_name: str
     mode: Mode = ""
-    """Empty: nftables where it can be used, else userspace."""
+    """Empty: nftables if it can be used, else userspace."""
     node_ips: tuple[str, ...] = ()
     """This node's addresses; empty: those of its Node."""
     cluster_cidrs: tuple[str, ...] = ()

@@ -117,12 +117,12 @@ class NftBackend:
         return names_by_kind["chain"], names_by_kind["set"]
 
     async def cleanup(self) -> None:
-        """Remove the table, where it is there."""
+        """Remove the table, if it is there."""
         await cleanup(self.family, self._run)
 
 
 async def cleanup(family: Family, run: Run = command_runner.run) -> None:
-    """Remove the table of one family, where it is there."""
+    """Remove the table of one family, if it is there."""
     table = f"{family} {base.TABLE}"
     await run(("nft", "-f", "-"), f"add table {table}\ndelete table {table}\n")
 

@@ -107,7 +107,7 @@ class _PortRules:
             self._element(NO_ENDPOINT_IPS, self._address(port.cluster_ip), self._refusal)
         outside = self._has_endpoints(port.external_local)
         for ip in (*port.external_ips, *port.load_balancer_ips):
-            # Traffic that starts on this node is exempt from policy Local, so the chain is there even where packets
+            # Traffic that starts on this node is exempt from policy Local, so the chain is there even if packets
             # from outside are dropped.
             if anywhere:
                 self._element(SERVICE_IPS, self._address(ip), f"goto {self.external_chain}")
@@ -157,7 +157,7 @@ class _PortRules:
             return
         allowed = [*port.source_ranges]
         if _contains(port.source_ranges, self.options.node_ip):
-            # Where the balancer's address is on the node itself, its requests come from that address.
+            # If the balancer's address is on the node itself, its requests come from that address.
             allowed += port.load_balancer_ips
         drop = f"{self.options.family} saddr != {{ {', '.join(_merged(allowed))} }} drop"
         self.rules.chains[self.firewall_chain] = (drop,)
@@ -212,7 +212,7 @@ _LONGEST_NAME = 240
 
 
 def _hashed(name: str) -> str:
-    """A chain's name, with a hash in front: it stays unique where it is cut, and differs at a glance."""
+    """A chain's name, with a hash in front: it stays unique if it is cut, and differs at a glance."""
     digest = base64.b32encode(hashlib.sha256(name.encode()).digest()).decode()[:8]
     full = f"{digest}-{name}"
     return full if len(full) <= _LONGEST_NAME else full[: _LONGEST_NAME - 3] + "..."

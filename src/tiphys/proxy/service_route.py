@@ -1,7 +1,7 @@
-"""Gives the node's own processes a way to service addresses where the machine has no default route.
+"""Gives the node's own processes a way to service addresses if the machine has no default route.
 
-The kernel looks for a route before it lets rules rewrite the destination: without one, a process on the node is told
-that the network is unreachable. Any route will do, as the packet is routed again once it has its endpoint's address.
+The kernel looks for a route before it lets rules rewrite the destination: without one, a process on the node gets
+an error, "network is unreachable". Any route will do, as the packet is routed again once it has its endpoint's address.
 Packets from pods are rewritten before they are routed, and need nothing of the kind.
 """
 
@@ -39,6 +39,6 @@ async def ensure(family: Family, ranges: Iterable[str], source: str, run: Run = 
 
 
 async def cleanup(family: Family, run: Run = command_runner.run) -> None:
-    """Take our routes away, where there are any."""
+    """Take our routes away, if there are any."""
     if command_runner.have("ip"):
         await run(("ip", _OPTION[family], "route", "flush", "proto", PROTOCOL), "")

@@ -1,7 +1,7 @@
-"""Carries connections itself where there is no packet filter: it listens on each service's addresses and relays.
+"""Carries connections itself if there is no packet filter: it listens on each service's addresses and relays.
 
 A cluster IP has to be an address of this machine to be listened on, so it is put on the loopback interface, where the
-process may do that; where it may not, NodePorts still work. The sender's address is lost, as with masquerading.
+process may do that; if it may not, NodePorts still work. The sender's address is lost, as with masquerading.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class FlagParser(argparse.ArgumentParser):
     """An argument parser for one component: ``unsupported`` names upstream's flags that are refused by name."""
 
     def __init__(self, prog: str, description: str, unsupported: Iterable[str] = (), *, release: str = "") -> None:
-        """``release`` is what ``--version`` prints where that is not the version of Kubernetes."""
+        """``release`` is what ``--version`` prints if that is not the version of Kubernetes."""
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self._unsupported = frozenset(unsupported)
         self._release = release

@@ -1,4 +1,4 @@
-"""How a node is chosen for one pod, as an outline: pre-filter, filter, post-filter where none passes, score, choose.
+"""How a node is chosen for one pod, as an outline: pre-filter, filter, post-filter if none passes, score, choose.
 
 It is synchronous: no event is handled meanwhile, so the decision is made on one state of the cluster. What follows the
 decision (assume, reserve, permit, bind) is in ``scheduler``.
@@ -127,7 +127,7 @@ def filter_one_by_one(
 
 
 class Rows(Sequence[NodeInfo]):
-    """Nodes by their rows in the table; made into a list only where a plugin goes through them."""
+    """Nodes by their rows in the table; made into a list only if a plugin goes through them."""
 
     def __init__(self, table_rows: list[NodeInfo | None], rows: np.ndarray[Any, Any]) -> None:
         self._table_rows = table_rows
@@ -162,7 +162,7 @@ def filter_at_once(framework: Framework, state: CycleState, pod: PodInfo) -> Row
 def choose(
     framework: Framework, state: CycleState, pod: PodInfo, feasible: Sequence[NodeInfo], rng: random.Random
 ) -> str:
-    """The node with the highest score; one of the best at random where several are equal."""
+    """The node with the highest score; one of the best at random if several are equal."""
     if len(feasible) == 1:
         return str(feasible[0].name)
     status = framework.pre_score(state, pod, feasible)

@@ -28,7 +28,7 @@ class Handle:
     stores: dict[str, Store] = field(default_factory=dict)
 
     def store(self, plural: str) -> Store:
-        """The copy of a resource; an empty one where it is not followed."""
+        """The copy of a resource; an empty one if it is not followed."""
         if plural not in self.stores:
             self.stores[plural] = Store()
         return self.stores[plural]

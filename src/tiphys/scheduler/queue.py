@@ -139,7 +139,7 @@ class SchedulingQueue:
     # -- going --------------------------------------------------------------------------------------------------------
 
     def pop(self, now: float) -> QueuedPod | None:
-        """The next pod to try; where none is active, one that was rejected and backs off, as nothing else is to do."""
+        """The next pod to try; if none is active, one that was rejected and backs off, as nothing else is to do."""
         entry = self._head(self._active, QueuePlace.ACTIVE)
         if entry is None:
             entry = self._head(self._backoff, QueuePlace.BACKOFF)

@@ -240,7 +240,7 @@ class Scheduler:
     async def _bind(
         self, framework: Framework, queued: QueuedPod, pod: PodInfo, placement: Placement, started: float
     ) -> None:
-        """Wait for permission, prepare, bind; where one fails, take everything back and try the pod again."""
+        """Wait for permission, prepare, bind; if one fails, take everything back and try the pod again."""
         state, node = placement.state, placement.node
         try:
             status = await framework.wait_on_permit(pod)
@@ -373,7 +373,7 @@ def _error(error: Exception) -> Failure:
 
 
 _NO_NODES = "no nodes"
-"""Stands for the plugin that rejects a pod where there are no nodes; what helps is any node."""
+"""Stands for the plugin that rejects a pod if there are no nodes; what helps is any node."""
 
 
 def _rejected(node: str, status: Status) -> Failure:

@@ -36,7 +36,7 @@ class Column:
 
 
 class Topology:
-    """The values of one node label, numbered; ``ids`` has each row's number, -1 where the node has no such label."""
+    """The values of one node label, numbered; ``ids`` has each row's number, -1 if the node has no such label."""
 
     __slots__ = ("ids", "key", "values")
 

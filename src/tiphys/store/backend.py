@@ -189,7 +189,7 @@ class WatchRequest:
 class Watch(Protocol):
     """An open watch. Iterate over it; the iteration raises ``Compacted`` if the start revision is gone.
 
-    It never drops events silently: where the reader is too slow, the watch catches up from the store's history.
+    It never drops events silently: if the reader is too slow, the watch catches up from the store's history.
     """
 
     def __aiter__(self) -> AsyncIterator[WatchBatch]: ...
@@ -203,7 +203,7 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """``ttl`` is what is left, in seconds, -1 where the lease is gone; ``granted_ttl`` what was granted."""
+    """``ttl`` is what is left, in seconds, -1 if the lease is gone; ``granted_ttl`` what was granted."""
 
     id: int
     ttl: int
@@ -245,14 +245,14 @@ class Backend(Protocol):
     async def leases(self) -> Sequence[int]: ...
 
     async def healthy(self) -> None:
-        """Return where a write could be done now; otherwise raise a ``StoreError`` that says why not."""
+        """Return if a write could be done now; otherwise raise a ``StoreError`` that says why not."""
         ...
 
     async def close(self) -> None: ...
 
 
 class StoreError(Exception):
-    """A store failure. The message is etcd's where etcd has one."""
+    """A store failure. The message is etcd's if etcd has one."""
 
 
 class Compacted(StoreError):

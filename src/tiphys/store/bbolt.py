@@ -168,7 +168,7 @@ class Reader:
         return transaction, page_size, root, pages
 
     def bucket(self, name: bytes) -> Iterator[Pair]:
-        """The pairs of a bucket in order; none where there is no such bucket."""
+        """The pairs of a bucket in order; none if there is no such bucket."""
         for key, value in self._walk(self._root * self.page_size):
             if key == name:
                 root, _ = _BUCKET.unpack_from(value)

@@ -53,7 +53,7 @@ _NO_EFFECT = {
     "logger": "zap",
     "metrics": "basic",
 }
-"""Flags about what a store of one member does not have, and the one value that is taken, where not all are."""
+"""Flags about what a store of one member does not have, and the one value that is taken, if not all are."""
 _UNSUPPORTED = """
 wal-dir max-snapshots max-wals backend-batch-interval backend-batch-limit max-txn-ops max-request-bytes
 max-concurrent-streams discovery discovery-fallback discovery-proxy discovery-srv discovery-srv-name

@@ -1,6 +1,6 @@
 """Calls to the members of an etcd cluster: endpoints, TLS, fail-over, and errors as ``StoreError``s.
 
-One member is used at a time; where it cannot be reached the next one takes its place. A call that certainly was not
+One member is used at a time; if it cannot be reached the next one takes its place. A call that certainly was not
 sent is tried again there, and so is a read; a write that may have arrived is not, its caller has to find out.
 """
 
@@ -144,7 +144,7 @@ class Channels:
         return self._methods[f"/etcdserverpb.{service}/{name}"]
 
     async def unary(self, method: Method, request: Any, *, repeatable: bool, timeout: float | None = None) -> Any:
-        """Call, at one member after another where that is safe. Raises ``StoreError``."""
+        """Call, at one member after another if that is safe. Raises ``StoreError``."""
         failure: StoreError = Unavailable("no etcd member answers")
         for _ in range(2 * len(self.endpoints)):
             at = self._at
@@ -176,7 +176,7 @@ class Channels:
         return open_stream(request)
 
     async def at_each(self, method: Method, request: Any) -> list[Any]:
-        """One member's answers after another's; an exception where a member gave none."""
+        """One member's answers after another's; an exception if a member gave none."""
 
         async def ask(at: int) -> Any:
             try:

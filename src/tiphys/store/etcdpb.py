@@ -249,7 +249,7 @@ def write_kvs(kvs: Iterable[KeyValue]) -> list[Any]:
 def encode_range_response(header: Any, kvs: Sequence[KeyValue], **others: Any) -> bytes:
     """A ``RangeResponse`` of many keys, encoded in pieces: messages that follow each other are one.
 
-    Each piece stays small, as the runtime is slow where it must find room for a large one: a third of the time for 500
+    Each piece stays small, as the runtime is slow if it must find room for a large one: a third of the time for 500
     keys of 1 KB.
     """
     pieces = [pb.RangeResponse(header=header, **others).SerializeToString()]

@@ -77,7 +77,7 @@ ALARM = "no_space"
 class Committer:
     """Runs jobs one at a time, and then calls ``done`` on the event loop.
 
-    A job is done in a thread, so that the loop does not wait for the disk, except where the last ones took less time
+    A job is done in a thread, so that the loop does not wait for the disk, except if the last ones took less time
     than handing them over does: two threads that wake each other, and wait for the interpreter's lock.
     """
 
@@ -99,7 +99,7 @@ class Committer:
             self._loop.call_soon(done, _attempt(job))
 
     def run_quick(self, job: Job, done: Done) -> None:
-        """A job that is done on the loop where it promises to be quick."""
+        """A job that is done on the loop if it promises to be quick."""
         if not self.in_thread or sorted(self._seconds)[len(self._seconds) // 2] > QUICK:
             self.run(lambda: self._timed(job), done)
         else:
@@ -351,7 +351,7 @@ class SQLiteBackend(Embedded):
         return self._disk_full or super().no_space()
 
     def _reserve(self, size: int) -> None:
-        """Raise the alarm where the store would outgrow its quota; an operator takes it back, as in etcd."""
+        """Raise the alarm if the store would outgrow its quota; an operator takes it back, as in etcd."""
         if self.bounded and not self._quota.reserve(size):
             self._no_space_alarm = True
             log.error("the store is at its quota of %d bytes: compact it, then disarm the alarm", self._quota.limit)
@@ -402,7 +402,7 @@ class SQLiteBackend(Embedded):
         """Carry the log over into the file, and restart it.
 
         First beside the writes that go on, in a thread and by its own connection, then, while writes wait, the
-        little that they have added; SQLite overwrites a log from its beginning only where nothing of it is left.
+        little that they have added; SQLite overwrites a log from its beginning only if nothing of it is left.
         """
         self._logged = 0
         try:
@@ -416,7 +416,7 @@ class SQLiteBackend(Embedded):
             self._checkpointing = None
 
     async def _lengthen_log(self) -> None:
-        """Give the log room in advance, a step between every two groups, where the disk has plenty."""
+        """Give the log room in advance, a step between every two groups, if the disk has plenty."""
         left = True
 
         def step() -> None:

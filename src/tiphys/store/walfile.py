@@ -2,7 +2,7 @@
 
 SQLite takes the first frame whose checksum is wrong for the end of the log, and says nothing: after a power cut that is
 right, as the last transaction may have been written in part. A transaction is begun only when the one before it is on
-disk, though. So where a commit follows, behind that point, and frames after the commit, that commit was durable, and
+disk, though. So if a commit follows, behind that point, and frames after the commit, that commit was durable, and
 the log is damaged. (https://www.sqlite.org/fileformat2.html#the_write_ahead_log)
 """
 

@@ -300,7 +300,7 @@ class Cluster:
         return self.path(obj["apiVersion"], obj["kind"])
 
     def _namespace(self, obj: Object) -> str:
-        """The object's namespace; ``default`` where it names none and its kind has one."""
+        """The object's namespace; ``default`` if it names none and its kind has one."""
         named: str = obj["metadata"].get("namespace", "")
         return (named or "default") if self._path(obj).namespaced else ""
 

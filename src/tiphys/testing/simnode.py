@@ -1,7 +1,7 @@
 """A simulated node: what the API shows of a kubelet, without one.
 
 It registers a Node, keeps its Lease, and carries its pods through their lives by the API alone: Running and Ready after
-a start-up time, ended where the pod says so, gone when they are deleted. It does no I/O but the API's and keeps one
+a start-up time, ended if the pod says so, gone when they are deleted. It does no I/O but the API's and keeps one
 small record a pod, so thousands of them run in one process.
 
 A pod says how it is to behave by annotations, so that tests can make it fail:
@@ -166,7 +166,7 @@ class SimulatedNode:
         await self._report(pod, ended_status(pod, started, ended, code))
 
     async def _passes(self, deleted: asyncio.Event, seconds: float) -> bool:
-        """Wait; returns early, with True, where the pod is to be deleted."""
+        """Wait; returns early, with True, if the pod is to be deleted."""
         try:
             async with asyncio.timeout(seconds):
                 await deleted.wait()

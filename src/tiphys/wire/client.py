@@ -65,7 +65,7 @@ class SocketTransport:
         idle_timeout: float = 60.0,
         max_idle: int = 64,
     ) -> None:
-        """``server_hostname``: the name that the certificate must carry, where it is not ``host``.
+        """``server_hostname``: the name that the certificate must carry, if it is not ``host``.
 
         ``unix_path``: connect there; host and port then only make the Host field. ``allowed`` is asked of each address
         that the host has; with one that is not, no connection is made.

@@ -1,7 +1,7 @@
 """The names of the authorities that a server trusts, sent to clients so that they choose the right certificate.
 
 OpenSSL sends them (RFC 8446 §4.2.4, RFC 5246 §7.4.4) if they are set on the context, which Python's ``ssl`` has no call
-for. They are set by OpenSSL's own functions, found in the library that ``ssl`` uses. Where these cannot be reached (an
+for. They are set by OpenSSL's own functions, found in the library that ``ssl`` uses. If these cannot be reached (an
 interpreter that is not CPython, an OpenSSL linked into it without its symbols), the names are not sent: a client then
 offers whatever certificate it has.
 """

@@ -6,7 +6,7 @@ is answered with 401, or does not count beside a good token. Python's ``ssl`` ca
 own OpenSSL object.
 
 What the callback notes is all that makes a certificate verified: a resumed session, in which OpenSSL verifies nothing,
-gives none (and is switched off). On an interpreter where the OpenSSL object cannot be had, ``ask`` says so, and the
+gives none (and is switched off). On an interpreter if the OpenSSL object cannot be had, ``ask`` says so, and the
 context verifies within the handshake.
 """
 

@@ -1,8 +1,8 @@
-"""Run a coroutine's first step at once, and make a task of it only where it has to wait.
+"""Run a coroutine's first step at once, and make a task of it only if it has to wait.
 
 Most requests are answered without waiting for anything; a task for each costs 2 µs and a turn of the loop. Python 3.12
 has ``eager_start`` for this. For 3.11 the same is built here: while the first step runs, a stand-in is the current
-task, so that ``asyncio.timeout`` and ``TaskGroup`` work; where the coroutine waits, a real task takes its place and
+task, so that ``asyncio.timeout`` and ``TaskGroup`` work; if the coroutine waits, a real task takes its place and
 the stand-in forwards to it.
 """
 

@@ -15,7 +15,7 @@ for _name in _KNOWN_FIELDS.split():
 
 
 def text(data: bytes) -> str:
-    """Bytes of a head as text: UTF-8 where they are, else Latin-1, so that every byte sequence has one."""
+    """Bytes of a head as text: UTF-8 if they are, else Latin-1, so that every byte sequence has one."""
     try:
         return data.decode()
     except UnicodeDecodeError:

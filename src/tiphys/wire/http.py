@@ -211,7 +211,7 @@ class ClientResponse(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give the connection back, or close it where the body was not read to its end."""
+        """Give the connection back, or close it if the body was not read to its end."""
         ...
 
 

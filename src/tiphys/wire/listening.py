@@ -14,7 +14,7 @@ from tiphys.wire.http import Handler
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what one client may use. Sizes in bytes, times in seconds; upstream's values where it has one."""
+    """Bounds on what one client may use. Sizes in bytes, times in seconds; upstream's values if it has one."""
 
     body: int = 3 * 1024 * 1024 + 64 * 1024
     """A request's body; the API's own limit of 3 MiB is below, so that it answers with a Status."""

@@ -88,7 +88,7 @@ class MemorySink:
         self._gone.notify()
 
     async def take(self) -> AsyncIterator[bytes]:
-        """What was written, as it comes. Raises ConnectionError where the body was cut short."""
+        """What was written, as it comes. Raises ConnectionError if the body was cut short."""
         while True:
             while self._pieces:
                 piece = self._pieces.popleft()
@@ -139,7 +139,7 @@ class MemoryStream:
             pipe.changed.notify()
 
     async def drain(self) -> None:
-        """Wait until the other side takes more. Raises ConnectionError where it is gone."""
+        """Wait until the other side takes more. Raises ConnectionError if it is gone."""
         pipe = self._outgoing
         if len(pipe.buffer) > _HIGH_WATER:
             while len(pipe.buffer) > _LOW_WATER and not pipe.reader_gone:

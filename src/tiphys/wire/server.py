@@ -115,10 +115,10 @@ class Server:
     def flush_stream_soon(self, connection: Connection) -> None:
         """As ``flush_soon``, for a piece of a stream.
 
-        One event goes to hundreds of watchers, at 10 µs each. So where a pass over the streams takes long, the next one
+        One event goes to hundreds of watchers, at 10 µs each. So if a pass over the streams takes long, the next one
         is put off, by as long and up to a bound, from its first piece on: the events that come meanwhile share a write,
-        and requests are not held up behind them. It is put off even where the last pass is over for longer than that,
-        as who writes may have been busy reading its events. Where there are few watchers, a pass follows at once.
+        and requests are not held up behind them. It is put off even if the last pass is over for longer than that,
+        as who writes may have been busy reading its events. If there are few watchers, a pass follows at once.
         """
         if not self._dirty_streams:
             recent = time.perf_counter() - self._pass_ended < _PASS_RECENT
@@ -216,7 +216,7 @@ async def serve(
 
     ``tls`` comes from ``wire.tls.server_context``. ``oversized`` answers requests whose body is larger than
     ``limits.body``; it gets them without the body. ``sock`` is a bound socket to use in place of host and port.
-    Raises OSError where the address cannot be had.
+    Raises OSError if the address cannot be had.
     """
     server = Server(handler, limits or Limits(), oversized, tls is not None)
     await server.listen(host, port, tls=tls, sock=sock, backlog=backlog)

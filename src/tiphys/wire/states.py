@@ -1,6 +1,6 @@
 """A protocol's states as a table: for each state, what may happen in it and which state follows. Pure.
 
-The idea is h11's (``_state.py``): what is not in the table cannot happen, and is an error where it is tried, not a
+The idea is h11's (``_state.py``): what is not in the table cannot happen, and is an error if it is tried, not a
 combination of flags that nobody thought of.
 """
 

@@ -205,7 +205,7 @@ def _load(context: ssl.SSLContext, cert: Pem, key: Pem | None) -> None:
 
 @contextlib.contextmanager
 def _as_path(pem: Pem) -> Iterator[str]:
-    """A path at which OpenSSL can read ``pem``; where it is only in memory, it never reaches a disk."""
+    """A path at which OpenSSL can read ``pem``; if it is only in memory, it never reaches a disk."""
     if not isinstance(pem, bytes):
         yield os.fspath(pem)
         return

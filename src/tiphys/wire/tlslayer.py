@@ -28,7 +28,7 @@ Data = bytes | bytearray | memoryview
 class TlsLayer(asyncio.Protocol):
     """The protocol of the raw transport. ``make`` gives the inner protocol, once the handshake is done.
 
-    ``ready``, where given, gets None then, or the error with which the handshake failed. The layer is in ``pending``
+    ``ready``, if given, gets None then, or the error with which the handshake failed. The layer is in ``pending``
     while its handshake lasts.
     """
 

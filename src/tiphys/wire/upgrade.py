@@ -1,4 +1,4 @@
-"""Passing an Upgrade on: the request goes to another server, and where it agrees, the two connections are joined."""
+"""Passing an Upgrade on: the request goes to another server, and if it agrees, the two connections are joined."""
 
 from __future__ import annotations
 

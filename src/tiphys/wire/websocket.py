@@ -210,7 +210,7 @@ class Channels:
         self._closes = protocol == V5
 
     async def receive(self) -> Message | None:
-        """The next message; None once the connection is closed. Raises HandshakeError where one is malformed."""
+        """The next message; None once the connection is closed. Raises HandshakeError if one is malformed."""
         while (message := await self._socket.receive()) is not None:
             data = message.encode() if isinstance(message, str) else message
             if not data:

@@ -89,7 +89,7 @@ def apply(
     """The live object (None if it does not exist yet) with ``applied`` merged into it, and its managed fields.
 
     ``live`` is completed and in the version of ``gvk``; ``applied`` is as the client wrote it. The result is a new
-    object with canonical values, still to be given defaults and completed; where nothing changed it equals ``live``.
+    object with canonical values, still to be given defaults and completed; if nothing changed it equals ``live``.
     Raises ``StatusError``: 409 for conflicts, 400 and 500 for what cannot be applied, as upstream does.
     """
     _check_request(applied, gvk)

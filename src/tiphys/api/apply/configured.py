@@ -131,7 +131,7 @@ def to_set(obj: dict[str, Any], schema: Schema) -> FieldSet:
 
 
 def _to_set(value: Any, plan: TypePlan) -> FieldSet | None:
-    """The node of a value: {} where it is a member itself, None if there is nothing."""
+    """The node of a value: {} if it is a member itself, None if there is nothing."""
     shape = shape_of(plan, value)
     if shape == LEAF:
         return {}

@@ -1,6 +1,6 @@
 """Owned fields brought in line with a type that changed.
 
-Where a list or map became atomic since a manager's set was written, the manager owns it as one piece from now on.
+If a list or map became atomic since a manager's set was written, the manager owns it as one piece from now on.
 Built-in types do not change while a server runs; those of custom resources do.
 Source: KEP-2155, "Topology changes".
 """

@@ -38,7 +38,7 @@ def update_managed_fields(
 
     ``old`` is the object before the write, None for a create; both are completed (``codec.complete``) and in the
     version of ``gvk``. ``now`` is RFC 3339 in seconds. ``filters`` say, by API version, which fields a writer by this
-    endpoint can own at all. Never fails: where the objects cannot be compared, ``managedFields`` are dropped.
+    endpoint can own at all. Never fails: if the objects cannot be compared, ``managedFields`` are dropped.
     """
     meta = new.setdefault("metadata", {})
     given = meta.pop("managedFields", None)
@@ -61,7 +61,7 @@ def update_managed_fields(
 
 
 def _managers(given: Any, live: Any, ignore_given: bool) -> Managers:
-    """The entries to go on from: those in the request where it may and does bring some, else those of the object."""
+    """The entries to go on from: those in the request if it may and does bring some, else those of the object."""
     if ignore_given or given == live or given is None:
         return _read(live, trusted=True)
     if not given or given == [{}]:

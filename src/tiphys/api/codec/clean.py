@@ -29,7 +29,7 @@ from tiphys.api.schema import (
     Schema,
 )
 
-# Three digits and more only where the last three are not all zeros: 1000m is written 1, 1000 is written 1k. Below 1000
+# Three digits and more only if the last three are not all zeros: 1000m is written 1, 1000 is written 1k. Below 1000
 # a count of binary units cannot be a multiple of 1024. Days beyond the 28th are left to the slow path.
 _AMOUNT = "([1-9][0-9]{0,2}|[1-9][0-9]{0,8}([1-9][0-9][0-9]|[0-9][1-9][0-9]|[0-9][0-9][1-9]))"
 _QUANTITY = f"^(0|{_AMOUNT}(m|k|M|G|T)?|[1-9][0-9]{{0,2}}(Ki|Mi|Gi|Ti))$"

@@ -36,7 +36,7 @@ _ONE, _EACH_ITEM, _EACH_VALUE, _EACH_ITEM_OF_EACH = range(4)
 
 
 class CompletionPlan:
-    """``fixed``: fields always shown and their value where absent. ``nested``: where to go on."""
+    """``fixed``: fields always shown and their value if absent. ``nested``: where to go on."""
 
     __slots__ = ("fixed", "nested")
 
@@ -124,7 +124,7 @@ def _always(field: Field) -> bool:
 
 
 def shown_as_null(field: Field) -> bool:
-    """Whether the wire form shows the field as null where it is absent."""
+    """Whether the wire form shows the field as null if it is absent."""
     kind = field.schema.kind
     return _always(field) and (field.pointer or (kind != OBJECT and kind not in _ZERO))
 

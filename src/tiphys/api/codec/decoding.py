@@ -37,7 +37,7 @@ _MEDIA_TYPE = re.compile(rf'\s*({_TOKEN}/{_TOKEN})\s*(?:;\s*{_TOKEN}=(?:{_TOKEN}
 class Decoded:
     object: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
-    """In the words of Warning headers; unknown and duplicate fields where they are not refused."""
+    """In the words of Warning headers; unknown and duplicate fields if they are not refused."""
     empties: list[tuple[str, Any]] = field(default_factory=list)
     """Paths and values of what was sent empty and is left out of the object: see ``empties``."""
 
@@ -87,7 +87,7 @@ def decode(
 def normalize(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
     """What conversion makes of an object in memory: a new one, cleaned and canonical.
 
-    Raises ``DecodeError`` with upstream's message where a value does not fit its type.
+    Raises ``DecodeError`` with upstream's message if a value does not fit its type.
     """
     if check(schema)(obj):
         return obj
@@ -113,7 +113,7 @@ def check(schema: Schema) -> Check:
 
 
 def _clean(data: bytes, gvk: GroupVersionKind, schema: Schema) -> dict[str, Any] | None:
-    """The object, where it needs no repair and nothing is to be said about it."""
+    """The object, if it needs no repair and nothing is to be said about it."""
     try:
         obj = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -10,7 +10,7 @@ _HEAD = ["kind", "apiVersion", "metadata"]
 
 
 def ordered(obj: dict[str, Any]) -> dict[str, Any]:
-    """The object with the fields that every kind has in front; the same dict where they are there already."""
+    """The object with the fields that every kind has in front; the same dict if they are there already."""
     head = [key for key in _HEAD if key in obj]
     if list(obj)[: len(head)] == head:
         return obj

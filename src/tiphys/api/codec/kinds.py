@@ -30,7 +30,7 @@ def _known() -> dict[str, frozenset[str]]:
 
 
 def go_type(api_version: str, kind: str, expected: GroupVersionKind) -> str | None:
-    """The Go type of a kind, where the scheme that serves ``expected`` knows it."""
+    """The Go type of a kind, if the scheme that serves ``expected`` knows it."""
     if expected.group in _SCHEMES:
         group = api_version.rpartition("/")[0]
         own = group == expected.group and kind.removesuffix("List") == expected.kind

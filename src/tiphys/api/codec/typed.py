@@ -371,7 +371,7 @@ def integer(text: str, bound: int) -> int | None:
 
 
 def real(text: str) -> float | int | None:
-    """A number in a place without a type: whole where it is written without a point and fits 64 bits."""
+    """A number in a place without a type: whole if it is written without a point and fits 64 bits."""
     whole = integer(text, 2**63)
     if whole is not None:
         return whole

@@ -224,7 +224,7 @@ class _Converter:
 
 
 def scalar(node: Any) -> Any:
-    """The value of a scalar, by its tag or, where it is plain, by its text."""
+    """The value of a scalar, by its tag or, if it is plain, by its text."""
     tag, text = node.tag, node.value
     if tag == f"{_TAG}binary":
         try:

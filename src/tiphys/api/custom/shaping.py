@@ -63,7 +63,7 @@ def _prune(value: Any, schema: Object | None, path: str, pruned: list[str]) -> N
 
 
 def drop_nulls(value: Any, schema: Object | None) -> None:
-    """Remove nulls where the schema allows none and has no default to put in their place."""
+    """Remove nulls if the schema allows none and has no default to put in their place."""
     if isinstance(value, dict):
         for name in list(value):
             inner = _of_field(schema, name)
@@ -87,7 +87,7 @@ def _of_field(schema: Object | None, name: str) -> Object | None:
 
 
 def default(value: Any, schema: Object | None) -> None:
-    """Set the defaults of absent fields, and of nulls where none are allowed."""
+    """Set the defaults of absent fields, and of nulls if none are allowed."""
     if schema is None:
         return
     if isinstance(value, dict):

@@ -28,7 +28,7 @@ def horizontal_pod_autoscaler_v2(obj: Object) -> None:
             selectPolicy="Max",
             policies=[_policy("Pods", 4), _policy("Percent", 100)],
         )
-        # How long scaling down waits is a setting of the controller where the object does not say.
+        # How long scaling down waits is a setting of the controller if the object does not say.
         if_missing(child(behavior, "scaleDown"), selectPolicy="Max", policies=[_policy("Percent", 100)])
 
 

@@ -1,6 +1,6 @@
 """What the defaulting functions of all groups share.
 
-A field that is missing, ``null``, or, where Go has no pointer, the type's zero value, counts as unset.
+A field that is missing, ``null``, or, if Go has no pointer, the type's zero value, counts as unset.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tiphys.api.object import Object
 
 
 def child(obj: Object, key: str) -> Object:
-    """The nested object under ``key``, which is created where it is missing."""
+    """The nested object under ``key``, which is created if it is missing."""
     value: Object | None = obj.get(key)
     if value is None:
         value = obj[key] = {}

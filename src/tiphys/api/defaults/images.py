@@ -20,7 +20,7 @@ _MAX_NAME = 255
 
 @lru_cache(maxsize=4096)
 def image_tag(image: str) -> str | None:
-    """The tag; ``latest`` where neither tag nor digest is given, ``""`` for a bare digest, None for no reference."""
+    """The tag; ``latest`` if neither tag nor digest is given, ``""`` for a bare digest, None for no reference."""
     if _IDENTIFIER.fullmatch(image):
         return None
     head, slash, rest = image.partition("/")

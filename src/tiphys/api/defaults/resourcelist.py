@@ -35,7 +35,7 @@ def requests_from_limits(container: Object) -> None:
 
 
 def default_pod_level(spec: Object) -> None:
-    """Complete ``spec.resources`` from the containers; only where the author wrote some of it."""
+    """Complete ``spec.resources`` from the containers; only if the author wrote some of it."""
     resources = spec.get("resources")
     if resources is None:
         return

@@ -57,7 +57,7 @@ class Quantity:
 
     @classmethod
     def of_nano(cls, nano: int, format: Format = Format.DECIMAL_SI, text: str = "") -> Quantity:
-        """From billionths. ``text`` is the form to print, where it is known already."""
+        """From billionths. ``text`` is the form to print, if it is known already."""
         self = object.__new__(cls)
         self.nano, self.format, self._text = nano, format, text
         return self

@@ -95,7 +95,7 @@ class Selector:
         return not self.requirements and not self._nothing
 
     def exact(self, key: str) -> str | None:
-        """The one value that the label must have, where the selector says so."""
+        """The one value that the label must have, if the selector says so."""
         for requirement in self.requirements:
             if requirement.key == key:
                 exact = requirement.operator in (EQUALS, DOUBLE_EQUALS, IN) and len(requirement.values) == 1
@@ -361,7 +361,7 @@ class FieldSelector:
         return not self.terms
 
     def exact(self, field: str) -> str | None:
-        """The one value that the field must have, where the selector says so."""
+        """The one value that the field must have, if the selector says so."""
         return next((term.value for term in self.terms if term.equal and term.field == field), None)
 
     def transform(self, rename: Callable[[str, str], tuple[str, str]]) -> FieldSelector:

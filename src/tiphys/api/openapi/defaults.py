@@ -1,7 +1,7 @@
 """The zero values that the published OpenAPI 3.0 documents give as defaults.
 
 They follow from the Go types: a field that is always written, and every struct that is no pointer, has its zero value
-where the client writes nothing.
+if the client writes nothing.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Operation:
     consumes: tuple[str, ...] = ("*/*",)
     produces: tuple[str, ...] = PRODUCES
     tag: str = ""
-    """Under which the operation is shown, where not under its API."""
+    """Under which the operation is shown, if not under its API."""
 
 
 @dataclass(frozen=True, slots=True)

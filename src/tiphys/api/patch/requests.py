@@ -156,7 +156,7 @@ class _Patch:
         return self.validation == "Ignore"
 
     def _plain_patch(self) -> Object | None:
-        """The patch, where there is nothing odd about its text: an object without repeated keys."""
+        """The patch, if there is nothing odd about its text: an object without repeated keys."""
         try:
             patch = orjson.loads(self.body)
             return patch if isinstance(patch, dict) and not may_hold_duplicates(self.body, patch) else None
@@ -164,7 +164,7 @@ class _Patch:
             return None
 
     def _plain_operations(self) -> list[Object] | None:
-        """The operations of a JSON patch, where there is nothing odd about their text."""
+        """The operations of a JSON patch, if there is nothing odd about their text."""
         try:
             operations = orjson.loads(self.body)
             plain = (
@@ -240,7 +240,7 @@ class _Patch:
     # -- the patched object
 
     def _clean(self, patched: Any) -> Decoded | None:
-        """The patched object, where it needs no repair and there is nothing to say about it."""
+        """The patched object, if it needs no repair and there is nothing to say about it."""
         if not isinstance(patched, dict) or not self.schema.name:
             return None
         if patched.get("kind") != self.gvk.kind or patched.get("apiVersion") != self.gvk.api_version:

@@ -185,7 +185,7 @@ def _merge_list(original: list[Any], patch: list[Any], items: Schema, merge_key:
 
 
 def _element_type(*lists: list[Any]) -> Any:
-    """One element, which stands for the type of all. Raises where they differ."""
+    """One element, which stands for the type of all. Raises if they differ."""
     first: Any = None
     seen = False
     for item in (item for items in lists for item in items):

@@ -1,7 +1,7 @@
 """Fields of pods and pod templates that belong to features which are off by default in v1.36.
 
 A client may send them: they are dropped without a word, unless the stored object has the feature in use already, from a
-server where it was on. Source: the table of feature gates,
+server if it was on. Source: the table of feature gates,
 https://kubernetes.io/docs/reference/command-line-tools-reference/feature-gates/
 """
 

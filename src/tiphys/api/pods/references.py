@@ -26,7 +26,7 @@ _SECRET_REFERENCES = {
     "secret": ("secretName",),
     "storageos": ("secretRef", "name"),
 }
-"""By volume source, where it names a secret."""
+"""By volume source, if it names a secret."""
 
 
 def is_mirror(pod: Object) -> bool:

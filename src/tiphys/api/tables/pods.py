@@ -131,7 +131,7 @@ def _add_containers(summary: _Summary, pod: Object) -> None:
 
 
 def _completed(pod: Object, running: bool, failure: str) -> str:
-    """What to say where one container completed, and others may not have."""
+    """What to say if one container completed, and others may not have."""
     if running and conditions(pod).get("Ready", {}).get("status") == "True":
         return "Running"
     return failure or ("NotReady" if running else "Completed")

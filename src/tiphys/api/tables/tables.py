@@ -98,7 +98,7 @@ def table_for(
 ) -> dict[str, Any]:
     """A meta.k8s.io/v1 Table of objects of one kind; ``now`` in Unix seconds.
 
-    ``printed`` are the same objects in the version that cells are printed from, where that is another one.
+    ``printed`` are the same objects in the version that cells are printed from, if that is another one.
 
     ``list_meta`` is the metadata of the list (resourceVersion, continue, remainingItemCount); without ``headers``, as
     in every event of a watch but the first, the columns are left out.

@@ -61,7 +61,7 @@ class Attributes:
         return self.resource.plural
 
     def new(self) -> Object:
-        """The object to be written, where the operation has one."""
+        """The object to be written, if the operation has one."""
         assert self.object is not None
         return self.object
 

@@ -18,7 +18,7 @@ _KINDS = {
     ("apiserver.k8s.io/v1alpha1", "AdmissionConfiguration"): _SHAPE,
 }
 _WITHOUT_KIND = {"ImagePolicyWebhook": "imagePolicy", "PodNodeSelector": "podNodeSelectorPluginConfig"}
-"""Plugins whose configuration may be the whole file, by the field that tells so."""
+"""Plugins whose configuration may be the whole file, by the field that says so."""
 
 
 def read_admission_configuration(path: Path) -> Mapping[str, Any]:
@@ -32,9 +32,9 @@ def read_admission_configuration(path: Path) -> Mapping[str, Any]:
         raise ConfigFileError(f"{path}: {error}") from None
     documents: dict[str, Any] = {}
     for plugin in plugins:
-        found = plugin.get("configuration")
-        if found is None and plugin.get("path"):
-            found = configfile.read(path.parent / plugin["path"], configfile.parsed)
-        if found is not None:
-            documents.setdefault(plugin.get("name", ""), found)  # of two with one name, the first counts
+        settings = plugin.get("configuration")
+        if settings is None and plugin.get("path"):
+            settings = configfile.read(path.parent / plugin["path"], configfile.parsed)
+        if settings is not None:
+            documents.setdefault(plugin.get("name", ""), settings)  # of two with one name, the first counts
     return documents

@@ -52,7 +52,7 @@ def lookup_problem(name: str) -> str:
 
 
 def forbid(attributes: Attributes, reason: object) -> errors.StatusError:
-    """The refusal in upstream's form, which names the object, or the resource where the object has no name yet."""
+    """The refusal in upstream's form, which names the object, or the resource if the object has no name yet."""
     name = attributes.name
     if attributes.object is not None:
         meta = attributes.object.get("metadata") or {}

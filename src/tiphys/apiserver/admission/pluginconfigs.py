@@ -77,8 +77,8 @@ _LONGEST_TTL, _LONGEST_PAUSE = 30 * 60.0, 5 * 60.0
 def pod_security(document: Any) -> PodSecurityRules:
     if document is None:
         return PodSecurityRules()
-    found = _typed("PodSecurity", document)
-    defaults, exempt = found.get("defaults") or {}, found.get("exemptions") or {}
+    rules = _typed("PodSecurity", document)
+    defaults, exempt = rules.get("defaults") or {}, rules.get("exemptions") or {}
     levels = {
         mode: PodSecurityLevel(defaults.get(mode) or PRIVILEGED, defaults.get(f"{mode}-version") or "latest")
         for mode in MODES
@@ -160,21 +160,21 @@ def _limit_problems(row: Object, number: int) -> list[FieldError]:
 def toleration_rules(document: Any) -> TolerationRules:
     if document is None:
         return TolerationRules()
-    found = _typed("PodTolerationRestriction", document)
+    rules = _typed("PodTolerationRestriction", document)
     problems: list[FieldError] = []
     for name in ("default", "whitelist"):
-        toleration_problems(problems, found.get(name) or [], f"podtolerationrestriction.{name}", POD)
+        toleration_problems(problems, rules.get(name) or [], f"podtolerationrestriction.{name}", POD)
     _refuse("PodTolerationRestriction", problems)
-    return TolerationRules(found.get("default") or (), found.get("whitelist") or ())
+    return TolerationRules(rules.get("default") or (), rules.get("whitelist") or ())
 
 
 def node_selectors(document: Any) -> Mapping[str, str]:
     if document is None:
         return {}
-    found: Mapping[str, str] = _checked("PodNodeSelector", document, _NODE_SELECTORS).get(
+    selectors: Mapping[str, str] = _checked("PodNodeSelector", document, _NODE_SELECTORS).get(
         "podNodeSelectorPluginConfig", {}
     )
-    return found
+    return selectors
 
 
 def image_policy(document: Any) -> ImagePolicy:
@@ -212,13 +212,13 @@ def webhook_kubeconfig(plugin: str, document: Any) -> Path | None:
     if document is None:
         return None
     try:
-        found = typed(document, _KINDS["webhooks"])
+        webhooks = typed(document, _KINDS["webhooks"])
     except ConfigFileError as error:
         raise ConfigFileError(f"the configuration of the admission plugin {plugin}: {error}") from None
-    if found.get("staticManifestsDir"):
+    if webhooks.get("staticManifestsDir"):
         reason = "is not supported by Tiphys, nor by upstream unless a feature gate is on; remove it"
         _refuse(plugin, [fielderrors.forbidden("staticManifestsDir", reason)])
-    file = found.get("kubeConfigFile") or ""
+    file = webhooks.get("kubeConfigFile") or ""
     if file and not Path(file).is_absolute():
         _refuse(plugin, [fielderrors.invalid("kubeConfigFile", file, "must be an absolute file path")])
     return Path(file) if file else None
@@ -233,10 +233,10 @@ def _typed(plugin: str, document: Any) -> Object:
 
 def _checked(plugin: str, document: Any, shape: Any) -> Object:
     try:
-        found: Object = checked(document, shape)
+        checked_document: Object = checked(document, shape)
     except ConfigFileError as error:
         raise ConfigFileError(f"the configuration of the admission plugin {plugin}: {error}") from None
-    return found
+    return checked_document
 
 
 def _refuse(plugin: str, problems: list[FieldError]) -> None:

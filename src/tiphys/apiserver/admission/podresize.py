@@ -1,4 +1,4 @@
-"""PodResizeValidator: a running pod grows only where its node can ever carry it.
+"""PodResizeValidator: a running pod grows only if its node can ever carry it.
 
 Source: https://kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources/
 """

@@ -68,7 +68,7 @@ class StorageObjectInUseProtection(Plugin):
 
 
 class PersistentVolumeClaimResize(Plugin):
-    """A claim grows only where its class allows it."""
+    """A claim grows only if its class allows it."""
 
     resources = frozenset((("", "persistentvolumeclaims"),))
     operations = frozenset((UPDATE,))

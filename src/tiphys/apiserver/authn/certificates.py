@@ -49,7 +49,7 @@ class Issuers:
 
 
 class ClientCertificates:
-    """``issuers`` is needed where the TLS layer trusts another authority, too, whose certificates name no user."""
+    """``issuers`` is needed if the TLS layer trusts another authority, too, whose certificates name no user."""
 
     def __init__(self, issuers: Issuers | None = None) -> None:
         self._issuers = issuers

@@ -16,7 +16,7 @@ MASTERS = "system:masters"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """May ``user`` do ``verb``? About a resource, or, where ``resource`` is empty, about a ``path``."""
+    """May ``user`` do ``verb``? About a resource, or, if ``resource`` is empty, about a ``path``."""
 
     user: User
     verb: str

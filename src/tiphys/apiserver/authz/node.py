@@ -65,7 +65,7 @@ class NodeAuthorizer:
             return await special(node, access)
         return ALLOWED if any(rule.allows(access) for rule in self._rules) else NO_OPINION
 
-    # -- kinds that a node reads where its pods refer to them
+    # -- kinds that a node reads if its pods refer to them
 
     async def _read(self, node: str, access: Access) -> Decision:
         if access.verb not in ("get", "list", "watch"):

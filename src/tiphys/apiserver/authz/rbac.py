@@ -46,12 +46,12 @@ class RoleGrants:
     def grants(self, user: User, namespace: str) -> list[Grant]:
         """What applies to a user: of the whole cluster first, then of the namespace."""
         subjects = list(subjects_of(user))
-        found = [grant for subject in subjects for grant in self.cluster.get(subject, ())]
-        found.sort(key=lambda grant: grant.order)
+        matching = [grant for subject in subjects for grant in self.cluster.get(subject, ())]
+        matching.sort(key=lambda grant: grant.order)
         if namespace and (space := self.spaces.get(namespace)):
             local = [grant for subject in subjects for grant in space.get(subject, ())]
-            found += sorted(local, key=lambda grant: grant.order)
-        return found
+            matching += sorted(local, key=lambda grant: grant.order)
+        return matching
 
 
 def subjects_of(user: User) -> Iterator[str]:

@@ -90,7 +90,7 @@ def _taken(others: Iterable[Object]) -> tuple[set[str], set[str]]:
 
 
 def establish(obj: Object, now: str) -> bool:
-    """Say that the resource is served, where its names are accepted; whether that is news."""
+    """Say that the resource is served, if its names are accepted; whether that is news."""
     conditions = (obj.get("status") or {}).get("conditions")
     accepted, established = find_condition(conditions, ACCEPTED), find_condition(conditions, ESTABLISHED)
     if accepted is None or accepted["status"] != "True":

@@ -148,7 +148,7 @@ def _check_watch(options: ListOptions) -> list[FieldError]:
 
 
 def delete_options(call: Call) -> tuple[DeleteOptions, bool]:
-    """The options, and whether it is a dry run; from the body where there is one, otherwise from the query."""
+    """The options, and whether it is a dry run; from the body if there is one, otherwise from the query."""
     request = call.request
     if request.body:
         source = decode_delete_options(request.body, request.headers.get("content-type", ""))

@@ -1,4 +1,4 @@
-"""PATCH: a change to the newest state of an object; and server-side apply, which creates where there is nothing.
+"""PATCH: a change to the newest state of an object; and server-side apply, which creates if there is nothing.
 
 The patch is applied again to each state that the update tries. Source:
 https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply

@@ -1,6 +1,6 @@
 """The ``Warning`` fields of an answer (RFC 7234, 5.5): one for each warning, and together no more than 4096 characters.
 
-Where they are more, each warning is cut to 256 characters, and those beyond the 4096 are left out.
+If they are more, each warning is cut to 256 characters, and those beyond the 4096 are left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who calls. A credential that is wrong is refused; none at all makes the caller anonymous, where that is allowed."""
+"""Who calls. A credential that is wrong is refused; none at all makes the caller anonymous, if that is allowed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tiphys.apiserver.call import Call
 from tiphys.wire.http import Response
 
 Check = Callable[[], Awaitable[None]]
-"""Returns where all is well; raises ``Unhealthy``."""
+"""Returns if all is well; raises ``Unhealthy``."""
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 

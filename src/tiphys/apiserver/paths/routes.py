@@ -192,13 +192,13 @@ class Paths:
 
 
 def _aggregated_form(call: Call) -> str | None:
-    """The media type, where the client accepts the aggregated form at all: it is then preferred to all others."""
+    """The media type, if the client accepts the aggregated form at all: it is then preferred to all others."""
     chosen = choose(call.request.headers.get("accept", ""), lambda media, view: view == _AGGREGATED)
     return chosen[0] if chosen is not None else None
 
 
 def _check_produced(call: Call, media: str) -> None:
-    """Raises 406 where the one form of a document is not what the client accepts."""
+    """Raises 406 if the one form of a document is not what the client accepts."""
     if not is_produced(call.request.headers.get("accept", ""), (media,)):
         raise not_produced((media,))
 

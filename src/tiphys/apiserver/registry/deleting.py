@@ -1,6 +1,6 @@
 """How an object is deleted: at once, after a grace period, or when its finalizers are done.
 
-``plan`` decides purely what a deletion does to an object; ``delete`` does it, again from the newest state where another
+``plan`` decides purely what a deletion does to an object; ``delete`` does it, again from the newest state if another
 write came first. Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/ and
 https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/
 """

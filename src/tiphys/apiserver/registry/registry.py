@@ -46,7 +46,7 @@ class Registry:
 
     def under(self, strategy: Strategy, group: str | None = None) -> Registry:
         """The same objects under other rules: those of another version of a custom resource, or those of another group
-        that shows them, which then is named where something fails."""
+        that shows them, which then is named if something fails."""
         view = Registry(resource=self.resource, strategy=strategy, store=self.store, clock=self.clock, ids=self.ids)
         view.group = self.group if group is None else group
         return view

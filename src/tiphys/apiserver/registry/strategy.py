@@ -71,7 +71,7 @@ class Strategy:
     counts: tuple[str, ...] = ()
     """Top-level fields whose change counts up ``metadata.generation``; empty for kinds that have none."""
     first_generation = 1
-    """The generation of a new object, where changes are counted; 0 if it has none before its first change."""
+    """The generation of a new object, if changes are counted; 0 if it has none before its first change."""
     counts_annotations = False
     gated: tuple[str, ...] = ()
     """Fields behind feature gates that are off in v1.36: dropped, unless the object has the field already."""
@@ -189,7 +189,7 @@ class Strategy:
         return None
 
     def check_delete(self, obj: Object, write: Write) -> None:
-        """Raise where the object must not be deleted."""
+        """Raise if the object must not be deleted."""
 
     def deleted_by_update(self, new: Object, old: Object) -> bool:
         """Whether an update that leaves no finalizer and no grace completes the deletion."""
@@ -209,7 +209,7 @@ def _drop(obj: Object, path: str, old: Object | None = None) -> None:
 
 
 def copy_field(new: Object, old: Object, name: str) -> None:
-    """``new`` gets ``old``'s value of a field, or none where it has none."""
+    """``new`` gets ``old``'s value of a field, or none if it has none."""
     if name in old:
         new[name] = old[name]
     else:

@@ -1,4 +1,4 @@
-"""How an object is updated: read, transform, check, write; again from the newest state where another write came first.
+"""How an object is updated: read, transform, check, write; again from the newest state if another write came first.
 
 The first attempt works on what the cache has, which is nearly always right; whatever goes wrong on a state that may be
 old is tried again on one that is not.
@@ -240,7 +240,7 @@ def _restore(meta: Object, kept: Object, name: str) -> None:
 
 
 def ignore_managed_times(new: Object, old: Object) -> None:
-    """Where nothing but the times of managed fields changed, keep the old ones, so that nothing is written."""
+    """If nothing but the times of managed fields changed, keep the old ones, so that nothing is written."""
     fields, kept = new["metadata"].get("managedFields"), old["metadata"].get("managedFields")
     if not fields or not kept or fields == kept:
         return

@@ -128,7 +128,7 @@ class Codec:
         create_revision: int = 0,
         lease: int = 0,
     ) -> Entry:
-        """What is kept of a stored value. ``draft``, where this process wrote it, saves reading the value."""
+        """What is kept of a stored value. ``draft``, if this process wrote it, saves reading the value."""
         if draft is not None:
             value = draft.value
         if draft is None or not value.startswith(self._start):

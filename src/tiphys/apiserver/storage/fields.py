@@ -100,7 +100,7 @@ UNSUPPORTED: dict[GroupKind, str] = {
         "resource.k8s.io", "ResourceSlice"
     ): "field label not supported for {group}/{version}, Kind={kind}: {field}",
 }
-"""How kinds with selectable fields of their own refuse another one, where not as all others do."""
+"""How kinds with selectable fields of their own refuse another one, if not as all others do."""
 
 
 def unsupported(gvk: GroupVersionKind, field: str) -> str:

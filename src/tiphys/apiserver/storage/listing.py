@@ -37,7 +37,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """``remaining`` is how many objects follow, where that is known; ``token`` leads to them. ``hidden`` is what cannot
+    """``remaining`` is how many objects follow, if that is known; ``token`` leads to them. ``hidden`` is what cannot
     be read and is left out."""
 
     entries: list[Entry]

@@ -124,7 +124,7 @@ class ObjectStore:
         return self.codec.entry(key, draft.value, revision, draft, revision, lease)
 
     async def update(self, key: str, old: Entry, obj: Object, ttl: int = 0) -> Entry:
-        """Replace ``old``. Where nothing would change nothing is written. Raises ``Stale``."""
+        """Replace ``old``. If nothing would change nothing is written. Raises ``Stale``."""
         draft = self.codec.draft(obj)
         if self._unchanged(key, old, draft) and not self._must_rewrite(key, old.revision):
             return old

@@ -53,7 +53,7 @@ class Selection:
         return all(term.matches(entry) for term in self.terms)
 
     def index(self) -> tuple[int, str] | None:
-        """A field and its value that every match has, where there is one: the most selective first."""
+        """A field and its value that every match has, if there is one: the most selective first."""
         for term in self.terms:
             if term.equal and term.position != NAMESPACE:
                 return term.position, term.value

@@ -36,7 +36,7 @@ async def exec_or_attach(
 ) -> Response:
     """Run or join a command in a container. ``node_features``: the node's ``status.declaredFeatures``.
 
-    Raises StatusError where the request is no Upgrade or the kubelet cannot be reached.
+    Raises StatusError if the request is no Upgrade or the kubelet cannot be reached.
     """
     if NODE_TRANSLATES not in node_features and _offers(request, websocket.V5):
         return await translate(request, transport, location, options)

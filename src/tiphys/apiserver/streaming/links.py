@@ -69,7 +69,7 @@ class Rewriter:
     request_host: str
 
     def url(self, text: str) -> str:
-        """One URL; unchanged where it leads elsewhere or is relative. Raises ValueError where it is no URL."""
+        """One URL; unchanged if it leads elsewhere or is relative. Raises ValueError if it is no URL."""
         parts = urlsplit(text)
         other = parts.netloc != "" and parts.netloc not in (self.source_host, self.request_host)
         if other or not parts.path.startswith("/"):

@@ -12,7 +12,7 @@ _MAX_REFUSAL = 50_000
 
 
 async def pod_log(transport: Transport, location: Location, name: str, timeout: float | None = 30.0) -> Response:
-    """Stream the log of pod ``name``. Raises StatusError where the kubelet refuses or cannot be reached."""
+    """Stream the log of pod ``name``. Raises StatusError if the kubelet refuses or cannot be reached."""
     request = Request("GET", location.path, location.query, Headers({"accept": "*/*"}))
     try:
         answer = await transport.send(request, timeout)

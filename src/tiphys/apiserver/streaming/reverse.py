@@ -28,7 +28,7 @@ async def reverse_proxy(
 ) -> Response:
     """Carry ``request`` on to ``location.path`` (the client's query goes with it), and the answer back, as it comes.
 
-    ``location.path`` is ``""`` for the root of the target where the client's path does not end in a slash; such a GET
+    ``location.path`` is ``""`` for the root of the target if the client's path does not end in a slash; such a GET
     is redirected to the path with one. Upgrades are joined byte for byte. Raises StatusError 503 if the target
     cannot be reached.
     """

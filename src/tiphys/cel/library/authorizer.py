@@ -15,7 +15,7 @@ from tiphys.cel.values import NO_OVERLOAD, CelError
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What may be done: to a resource, or to a path where ``path`` is set; by another one where ``as_account`` is."""
+    """What may be done: to a resource, or to a path if ``path`` is set; by another one if ``as_account`` is."""
 
     verb: str = ""
     path: str = ""

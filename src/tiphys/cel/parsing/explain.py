@@ -1,6 +1,6 @@
 """What is wrong with the form of a text that is no expression, in the words and at the places clients know.
 
-Upstream's parser is generated from its grammar. Where a token does not fit it tries, in this order: to leave that
+Upstream's parser is generated from its grammar. If a token does not fit it tries, in this order: to leave that
 one out ("extraneous input"), to put the expected one in ("missing"), and else gives up the rule ("mismatched input",
 "no viable alternative"), skips to something that can come after it, and goes on without a word until a token fits
 again. This module walks the same grammar with the same strategy; it makes no tree.

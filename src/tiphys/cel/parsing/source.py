@@ -13,7 +13,7 @@ _WIDE_DOT, _WIDE_CARET = "\N{FULLWIDTH FULL STOP}", "\N{FULLWIDTH CIRCUMFLEX ACC
 @dataclass(frozen=True, slots=True)
 class Problem:
     pos: int
-    """Offset in code points; -1 where the problem is that of the whole text."""
+    """Offset in code points; -1 if the problem is that of the whole text."""
     message: str
 
 

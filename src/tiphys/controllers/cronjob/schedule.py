@@ -1,7 +1,7 @@
 """Cron schedules: when is the next time. Pure.
 
 The syntax is that of the API (five fields with names, lists, ranges and steps, ``?`` for ``*``, descriptors such as
-``@hourly`` and ``@every 5m``). Where both the day of the month and the day of the week are restricted, one match is
+``@hourly`` and ``@every 5m``). If both the day of the month and the day of the week are restricted, one match is
 enough. Around a clock change the answers are those of the library that upstream uses (github.com/robfig/cron), the odd
 ones included: users of the two see the same Jobs. `clock.py` has the arithmetic of the wall clock.
 

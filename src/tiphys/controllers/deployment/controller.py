@@ -230,7 +230,7 @@ class _Sync:
     # The new ReplicaSet
 
     async def _sets(self, *, create: bool) -> tuple[Object | None, list[Object]]:
-        """The new ReplicaSet, with revision and annotations up to date (made where ``create``), and the old ones."""
+        """The new ReplicaSet, with revision and annotations up to date (made if ``create``), and the old ones."""
         sets = self.replica_sets.values()
         old = rollout.find_old(self.deployment, sets)
         new = rollout.find_new(self.deployment, sets)
@@ -402,5 +402,5 @@ class _Sync:
 
 
 def replica_set_name(deployment: str, digest: str) -> str:
-    """``deployment-hash``, the former cut where that is too long for a name."""
+    """``deployment-hash``, the former cut if that is too long for a name."""
     return f"{deployment[: 253 - 1 - len(digest)]}-{digest}"

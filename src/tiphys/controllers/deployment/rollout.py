@@ -172,7 +172,7 @@ def scale(deployment: Object, new: Object | None, old: Sequence[Object]) -> list
 
 
 def active_or_latest(new: Object | None, old: Sequence[Object]) -> Object | None:
-    """The one ReplicaSet with replicas; where none has, the new or the youngest; None if several have."""
+    """The one ReplicaSet with replicas; if none has, the new or the youngest; None if several have."""
     if new is None and not old:
         return None
     youngest_first = sorted(old, key=by_age, reverse=True)
@@ -219,7 +219,7 @@ def _proportion(rs: Object, deployment: Object, to_add: int, added: int) -> int:
 
 
 def _fraction(rs: Object, deployment: Object) -> int:
-    """By how much ``rs`` grows (or shrinks) where it keeps its share of the whole."""
+    """By how much ``rs`` grows (or shrinks) if it keeps its share of the whole."""
     size = replicas_of(rs)
     if replicas_of(deployment) == 0:
         return -size

@@ -377,7 +377,7 @@ class _Sync:
 
 
 _KEPT = frozenset(("ready", "terminating", "uncountedTerminatedPods", "failedIndexes"))
-"""Fields of the status that are on the wire even where they are zero or empty."""
+"""Fields of the status that are on the wire even if they are zero or empty."""
 
 
 class _PodHandler:

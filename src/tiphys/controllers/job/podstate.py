@@ -57,7 +57,7 @@ def index_of(pod: Object) -> int | None:
 
 
 def valid_index_of(pod: Object, job: Object) -> int | None:
-    """The pod's index where it is below the Job's completions."""
+    """The pod's index if it is below the Job's completions."""
     index = index_of(pod)
     return index if index is not None and index < int(job["spec"].get("completions") or 0) else None
 

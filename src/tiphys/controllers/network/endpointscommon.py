@@ -59,7 +59,7 @@ def belongs(pod: Object, *, include_terminating: bool) -> bool:
 
 
 def hostname_of(pod: Object, service: Object) -> str | None:
-    """The pod's hostname where DNS is to serve it below the service."""
+    """The pod's hostname if DNS is to serve it below the service."""
     hostname = pod["spec"].get("hostname")
     same = pod["spec"].get("subdomain") == name_of(service) and namespace_of(pod) == namespace_of(service)
     return str(hostname) if hostname and same else None

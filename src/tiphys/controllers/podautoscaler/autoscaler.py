@@ -241,7 +241,7 @@ class HorizontalPodAutoscalerController:
     async def _evaluate(self, look: Look, key: str) -> tuple[Evaluated, list[Object]]:
         """The metric that asks for most, and the status of all.
 
-        Where some cannot be evaluated, the others may still ask for more replicas, but not for fewer.
+        If some cannot be evaluated, the others may still ask for more replicas, but not for fewer.
         """
         look.count(look.current, look.status.get("desiredReplicas") or 0, None, False)
         target = self._target(look, key)

@@ -35,7 +35,7 @@ class MetricsReader:
         self._client = client
 
     async def of_pods(self, namespace: str, selector: str, resource: str, container: str) -> dict[str, PodMetric]:
-        """What pods use of ``resource``, or that one container of each where ``container`` is not empty."""
+        """What pods use of ``resource``, or that one container of each if ``container`` is not empty."""
         try:
             answer = await self._client.list(_POD_METRICS, namespace, label_selector=selector)
         except errors.ApiError as error:
@@ -150,7 +150,7 @@ def _is_not_served(error: errors.ApiError) -> bool:
 
 
 def _message(error: errors.ApiError, resource: str) -> str:
-    """In client-go's words, which name the resource where nobody serves the API, or who does is away."""
+    """In client-go's words, which name the resource if nobody serves the API, or who does is away."""
     if _is_not_served(error):
         return f"{_NOT_SERVED} (get {resource})"
     if error.code == 503 and not error.reason:

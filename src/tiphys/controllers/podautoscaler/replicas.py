@@ -67,7 +67,7 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """``average`` is the use per pod; ``utilization`` that in percent of the request, where it was asked for."""
+    """``average`` is the use per pod; ``utilization`` that in percent of the request, if it was asked for."""
 
     replicas: int
     average: int

@@ -107,7 +107,7 @@ class ResourceClaimController:
         return None
 
     async def _note_claim(self, pod: Object, entry: Object, claims: dict[str, str | None]) -> None:
-        """Make sure of the claim that is generated for ``entry``; its name goes into ``found``."""
+        """Make sure of the claim that is generated for ``entry``; its name is added to ``claims``."""
         if entry.get("resourceClaimTemplateName") is None:
             return
         if entry["name"] in claims:

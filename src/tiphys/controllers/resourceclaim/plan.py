@@ -100,7 +100,7 @@ def without_finalizer(claim: Object) -> Object:
 
 
 def generated_for(pod: Object, entry: Object, claims: Iterable[Object]) -> Object | None:
-    """The claim that was made for one of a pod's claims, where the pod's status does not know it yet."""
+    """The claim that was made for one of a pod's claims, if the pod's status does not know it yet."""
     made = (claim for claim in claims if annotations_of(claim).get(CLAIM_NAME) == entry["name"])
     return next((claim for claim in made if is_controlled_by(claim, pod)), None)
 

@@ -124,7 +124,7 @@ class StatefulSetController:
 
 
 class _Sync:
-    """One reconciliation. ``numbers`` are for the status, also where it ends early."""
+    """One reconciliation. ``numbers`` are for the status, also if it ends early."""
 
     def __init__(
         self, control: StatefulPodControl, stateful_set: Object, revisions: CurrentRevisions, now: float

@@ -33,7 +33,7 @@ def replicas_of(stateful_set: Object) -> int:
 
 
 def parent_and_ordinal(pod: Object) -> tuple[str, int]:
-    """The set's name and the ordinal in a pod's name; ``("", -1)`` where it has none."""
+    """The set's name and the ordinal in a pod's name; ``("", -1)`` if it has none."""
     match = _NAME.fullmatch(name_of(pod))
     if match is None:
         return "", -1

@@ -38,7 +38,7 @@ class Revisions:
         self._client, self._revisions = client, revisions
 
     async def find(self, stateful_set: Object) -> CurrentRevisions:
-        """Find both revisions; where the template is new, its revision is created."""
+        """Find both revisions; if the template is new, its revision is created."""
         matches = label_selector(stateful_set["spec"]["selector"])
         claimer = Claimer(self._client, Owner(STATEFUL_SETS, "StatefulSet", stateful_set), CONTROLLER_REVISIONS)
         listed = self._revisions.store.list(namespace_of(stateful_set))

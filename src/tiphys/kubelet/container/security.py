@@ -55,7 +55,7 @@ class HostSecurity:
 
 
 def effective(pod: Pod, container: ContainerSpec) -> dict[str, Any]:
-    """The container's security context, with the pod's where it says nothing."""
+    """The container's security context, with the pod's if it says nothing."""
     of_pod = pod["spec"].get("securityContext") or {}
     inherited = {name: of_pod[name] for name in _INHERITED if of_pod.get(name) is not None}
     return inherited | {k: v for k, v in (container.get("securityContext") or {}).items() if v is not None}

@@ -110,5 +110,5 @@ def default_node_name() -> str:
 
 
 def default_node_ip() -> str:
-    """The address that packets to the outside carry; loopback where there is no route."""
+    """The address that packets to the outside carry; loopback if there is no route."""
     return host_address() or "127.0.0.1"

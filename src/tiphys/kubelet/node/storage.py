@@ -1,4 +1,4 @@
-"""What pods use of the node's disks: measured off the loop, and seldom where it takes long.
+"""What pods use of the node's disks: measured off the loop, and seldom if it takes long.
 
 Files are counted as ``du`` does: by the blocks that they take, each inode once. A pod may write its volumes meanwhile,
 so they are walked through descriptors. Source: the summary API, and

@@ -26,7 +26,7 @@ class Probe(Enum):
 
 
 class KillReason(Enum):
-    """Why a container is killed, where its grace period depends on it."""
+    """Why a container is killed, if its grace period depends on it."""
 
     OTHER = ""
     LIVENESS_PROBE = "LivenessProbe"
@@ -152,7 +152,7 @@ def _regular_container(
     actions: PodActions,
     resources: Wanted | None,
 ) -> int:
-    """Decide for one container; gives 1 where it is running and stays."""
+    """Decide for one container; gives 1 if it is running and stays."""
     name = container["name"]
     current = status.find(name)
     if current is None or not current.running:
@@ -202,7 +202,7 @@ def definition_changed(container: ContainerSpec, current: ObservedContainer) -> 
 def _init_containers(pod: Pod, status: PodStatus, probe: ProbeResult, actions: PodActions) -> bool:
     """Decide for the init containers, last to first; gives whether the pod is initialized.
 
-    Going backwards, the last init container that left a trace shows how far initialization is, even where the
+    Going backwards, the last init container that left a trace shows how far initialization is, even if the
     runtime has removed those before it. Sidecars among them are kept running.
     """
     specs = pods.init_containers(pod)

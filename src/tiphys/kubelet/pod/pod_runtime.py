@@ -191,7 +191,7 @@ class PodRuntime:
                     await self._runtime.remove_container(run.id)
 
     async def _sandbox(self, actions: PodActions, work: PodWork, applied: Applied) -> tuple[str, SandboxConfig]:
-        """The sandbox to start containers in: its id and configuration, or no id where none is wanted."""
+        """The sandbox to start containers in: its id and configuration, or no id if none is wanted."""
         pod = work.pod
         if not actions.create_sandbox:
             starting = actions.start or actions.start_init or actions.start_ephemeral
@@ -235,7 +235,7 @@ class PodRuntime:
         work: PodWork,
         applied: Applied,
     ) -> bool:
-        """Start a container unless it must still back off; note why where it does not start."""
+        """Start a container unless it must still back off; note why if it does not start."""
         name = container["name"]
         try:
             self._check_backoff(work.pod, container, work.observed)

@@ -51,7 +51,7 @@ class ResizeProblem:
     """Why a resize cannot be done now: the reason and message of the condition PodResizePending."""
 
     reason: str
-    """``Infeasible`` where the node is too small, ``Deferred`` where it is too full."""
+    """``Infeasible`` if the node is too small, ``Deferred`` if it is too full."""
     message: str
 
 

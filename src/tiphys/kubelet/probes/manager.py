@@ -172,7 +172,7 @@ class _Worker:
                     await self.wake.wait()
 
     def _wait(self) -> float:
-        """Until the next probe: a period, or less where the container's initial delay ends before."""
+        """Until the next probe: a period, or less if the container's initial delay ends before."""
         status = self._container_status()
         running = ((status or {}).get("state") or {}).get("running")
         if running and not self._threshold.run:

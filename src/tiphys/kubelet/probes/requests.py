@@ -52,7 +52,7 @@ def resolve_port(port: int | str, container: ContainerSpec) -> int:
 
 
 def headers_for(action: dict[str, Any], agent: str) -> list[tuple[str, str]]:
-    """The headers that an action asks for, and the two that it gets where it does not name them."""
+    """The headers that an action asks for, and the two that it gets if it does not name them."""
     headers = [(header["name"], header.get("value", "")) for header in action.get("httpHeaders") or []]
     names = {name.lower() for name, _ in headers}
     if "user-agent" not in names:

@@ -156,7 +156,7 @@ class ContainerStatus:
     stop_signal: int = 0
     resources: Resources | None = None
     pid: int = 0
-    """Process id on the host, where it was asked for."""
+    """Process id on the host, if it was asked for."""
 
 
 class EventType(Enum):

@@ -74,7 +74,7 @@ class KubeletServer:
         return answers.text(405, "405: Method Not Allowed") if known else answers.text(404, "404 page not found")
 
     async def _check(self, request: Request) -> Response | None:
-        """The refusal, where the caller is not known or may not do this."""
+        """The refusal, if the caller is not known or may not do this."""
         if request.path in _OPEN:
             return None
         try:

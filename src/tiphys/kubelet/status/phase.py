@@ -59,7 +59,7 @@ def _phase_of_stopped(pod: Pod, count: _Count, terminal: bool) -> str:
 
 
 def _exit_code(status: Object) -> int | None:
-    """The exit code of the last run, where that run has ended and the next one has not begun."""
+    """The exit code of the last run, if that run has ended and the next one has not begun."""
     state = status.get("state") or {}
     ended = state.get("terminated")
     if ended is None and "running" not in state:

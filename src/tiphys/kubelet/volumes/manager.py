@@ -79,7 +79,7 @@ class VolumeManager:
     """``memory_size(pod, size limit)`` gives the bytes that a volume in memory may take; ``slow(pod, folder)`` is
     called if giving a volume to the pod's group takes long.
 
-    ``memory`` is off where tmpfs cannot be mounted (not root): tests only, as secrets then touch the disk.
+    ``memory`` is off if tmpfs cannot be mounted (not root): tests only, as secrets then touch the disk.
     """
 
     def __init__(

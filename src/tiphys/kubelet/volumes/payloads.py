@@ -148,7 +148,7 @@ def _bytes_of(obj: Object, kind: str) -> dict[str, bytes]:
 
 
 def shared_user(pod: Pod) -> int | None:
-    """The user that all containers of the pod run as, where it is one and known."""
+    """The user that all containers of the pod run as, if it is one and known."""
     of_pod = (pod["spec"].get("securityContext") or {}).get("runAsUser")
     users = {
         (container.get("securityContext") or {}).get("runAsUser", of_pod)

@@ -29,7 +29,7 @@ def check_subpath(path: str) -> None:
 
 
 def bind_subpath(volume: Path, path: str, target: Path) -> Path:
-    """Bind ``path`` of ``volume`` at ``target``; gives ``target``. A folder is made where it is missing.
+    """Bind ``path`` of ``volume`` at ``target``; gives ``target``. A folder is made if it is missing.
 
     What is bound there already stays if it is the same file, and is replaced if the volume has another by now. Raises
     ``MountFailure``.

@@ -120,7 +120,7 @@ class ReservePlugin(Plugin, Protocol):
     def reserve(self, state: CycleState, pod: PodInfo, node: str) -> Status | None: ...
 
     def unreserve(self, state: CycleState, pod: PodInfo, node: str) -> None:
-        """Undo ``reserve``; also called where it has not been, and must not fail."""
+        """Undo ``reserve``; also called if it has not been, and must not fail."""
         ...
 
 

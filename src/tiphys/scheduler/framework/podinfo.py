@@ -83,7 +83,7 @@ class PodInfo:
         return other
 
     def updated(self, obj: Object) -> PodInfo:
-        """The pod in a new version; where its spec is the same, what was parsed is kept."""
+        """The pod in a new version; if its spec is the same, what was parsed is kept."""
         new = PodInfo(obj)
         old_spec, new_spec = self.obj["spec"], obj["spec"]
         same = old_spec is new_spec or all(old_spec.get(key) == new_spec.get(key) for key in _PARSED_FROM)

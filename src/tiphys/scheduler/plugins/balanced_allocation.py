@@ -1,6 +1,6 @@
 """NodeResourcesBalancedAllocation: rather a node whose CPU and memory the pod brings nearer to equal use.
 
-The score is 75 where nothing changes, up to 100 where the pod evens the use out, down to 50 where it skews it.
+The score is 75 if nothing changes, up to 100 if the pod evens the use out, down to 50 if it skews it.
 """
 
 from __future__ import annotations

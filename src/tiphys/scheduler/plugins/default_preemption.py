@@ -1,4 +1,4 @@
-"""DefaultPreemption: evicts pods of lower priority where that makes room for one that fits nowhere.
+"""DefaultPreemption: evicts pods of lower priority if that makes room for one that fits nowhere.
 
 For nodes whose objections could be lifted by removing pods it tries out which pods would have to go: all of lower
 priority first, then as many as possible are let stay, the important ones and those under a disruption budget first. The

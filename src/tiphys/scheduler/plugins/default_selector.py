@@ -16,7 +16,7 @@ _CONTROLLERS = {
 
 
 def default_selector(pod: PodInfo, handle: Handle) -> Selector:
-    """All of their selectors together; an empty one where the pod belongs to nothing."""
+    """All of their selectors together; an empty one if the pod belongs to nothing."""
     labels: dict[str, str] = {}
     for service in handle.store("services").list(pod.namespace):
         wanted = (service.get("spec") or {}).get("selector")

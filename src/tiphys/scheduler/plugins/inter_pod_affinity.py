@@ -39,7 +39,7 @@ class _Domains:
     counts: Sums
 
     def at(self, node: NodeInfo) -> int:
-        """The count in the node's domain; -1 where it is in none."""
+        """The count in the node's domain; -1 if it is in none."""
         domain = self.topology.ids.data[node.row]
         return int(self.counts[domain]) if domain >= 0 else -1
 

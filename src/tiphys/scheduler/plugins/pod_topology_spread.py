@@ -61,7 +61,7 @@ class _Spread:
     constraint: Constraint
     topology: Topology
     itself: int
-    """1 where the pod to place matches the selector too."""
+    """1 if the pod to place matches the selector too."""
     counts: Sums
     present: Sums
 
@@ -103,7 +103,7 @@ class PodTopologySpread:
     name = "PodTopologySpread"
 
     def __init__(self, handle: Handle, default_constraints: tuple[Object, ...] | None = None) -> None:
-        """``default_constraints`` replace the system's (those are used where it is None)."""
+        """``default_constraints`` replace the system's (those are used if it is None)."""
         self._handle = handle
         self._table, self._index = handle.cache.table, handle.cache.index
         self._system_defaults = default_constraints is None
@@ -329,7 +329,7 @@ class PodTopologySpread:
         """The events after which a pod that this plugin refused may fit."""
 
         def pod_changed(pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
-            """Pods that come, go or change labels move the balance where they match."""
+            """Pods that come, go or change labels move the balance if they match."""
             constraints = self._constraints(pod, "DoNotSchedule")
             return any(
                 other.namespace == pod.namespace and any(c.selector.matches(other.labels) for c in constraints)

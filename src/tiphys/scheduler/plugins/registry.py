@@ -129,7 +129,7 @@ PLUGINS: dict[str, Factory] = {
 """In the order in which they are called."""
 
 WEIGHTS = {"TaintToleration": 3, "NodeAffinity": 2, "PodTopologySpread": 2, "InterPodAffinity": 2}
-"""Of scores; 1 where it is not named."""
+"""Of scores; 1 if it is not named."""
 
 ENTRY_POINTS = "tiphys.scheduler"
 """The entry-point group of plugins of installed packages: name to factory, ``(handle, arguments) -> plugin``."""

@@ -90,6 +90,6 @@ def _refusal(words: Sequence[str]) -> str:
 
 
 def _as_etcdctl(error: StoreError) -> str:
-    """What etcdctl says where nobody answers."""
+    """What etcdctl says if nobody answers."""
     text = str(error)
     return "context deadline exceeded" if "failed to connect" in text or text == "Deadline Exceeded" else text

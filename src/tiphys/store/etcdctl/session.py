@@ -31,7 +31,7 @@ class Session:
         return self.values[flag]
 
     def expect(self, least: int, most: int | None, message: str) -> list[str]:
-        """The arguments, where there are as many as there should be."""
+        """The arguments, if there are as many as there should be."""
         if len(self.arguments) < least or (most is not None and len(self.arguments) > most):
             raise UsageError(message, BAD_ARGUMENTS)
         return self.arguments

@@ -1,4 +1,4 @@
-"""txn: a transaction from standard input: comparisons, what to do where they hold, and where they do not."""
+"""txn: a transaction from standard input: comparisons, what to do if they hold, and if they do not."""
 
 from __future__ import annotations
 

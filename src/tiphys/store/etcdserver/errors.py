@@ -42,7 +42,7 @@ _BY_TYPE: tuple[tuple[type[StoreError], Code], ...] = (
 
 
 class Refused(StoreError):
-    """A request that this server does not do, with etcd's message where it has one."""
+    """A request that this server does not do, with etcd's message if it has one."""
 
     def __init__(self, message: str, code: Code = Code.FAILED_PRECONDITION) -> None:
         super().__init__(message)

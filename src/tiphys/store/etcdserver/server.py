@@ -78,5 +78,5 @@ def _rpcs(service: str, implementation: Any) -> dict[str, Rpc]:
 
 
 def _encode(response: Any) -> bytes:
-    """What a method answers: a message, or its bytes where it has made them itself."""
+    """What a method answers: a message, or its bytes if it has made them itself."""
     return response if type(response) is bytes else response.SerializeToString()

@@ -66,7 +66,7 @@ def _check_shape(txn: Txn, allowed: int) -> int:
 
 
 def _written(branch: Sequence[Operation]) -> tuple[set[bytes], list[Span]]:
-    """The keys that a branch puts and the spans that it deletes; raises where one key is written twice.
+    """The keys that a branch puts and the spans that it deletes; raises if one key is written twice.
 
     The two branches of a nested transaction exclude each other, so both may write the same key.
     """

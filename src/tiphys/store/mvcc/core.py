@@ -1,6 +1,6 @@
 """Reads, writes, transactions and compaction over the index and the rows.
 
-A write takes effect in the core at once and gives back its ``RowChange``s; where they cannot be made durable the caller
+A write takes effect in the core at once and gives back its ``RowChange``s; if they cannot be made durable the caller
 undoes them, newest first. So that nobody sees a change that is not durable yet, every read takes the newest
 revision that it may see.
 """
@@ -120,7 +120,7 @@ class Core:
     def read(self, rows: Sequence[int]) -> list[KeyValue]:
         return self._rows.read(rows)
 
-    # Writing: each returns its answer and the changes, which are none where nothing was changed.
+    # Writing: each returns its answer and the changes, which are none if nothing was changed.
 
     def put(self, request: Put) -> tuple[PutResult, list[RowChange]]:
         checks.check_put(request)
@@ -180,7 +180,7 @@ class Core:
                 yield from self._decide(op)
 
     def _check_path(self, txn: Txn, path: Iterator[bool]) -> None:
-        """Raise for what would fail in the middle: nothing of a transaction is done where one part cannot be."""
+        """Raise for what would fail in the middle: nothing of a transaction is done if one part cannot be."""
         for op in txn.success if next(path) else txn.failure:
             if type(op) is Put:
                 self._check_put(op)

@@ -48,7 +48,7 @@ class Lessor:
         return lease.ttl
 
     def check(self, id: int, ttl: int) -> int:
-        """The TTL that a grant of ``id`` will get. Raises where it cannot be granted."""
+        """The TTL that a grant of ``id`` will get. Raises if it cannot be granted."""
         if id in self._leases:
             raise LeaseExists
         if ttl > MAX_TTL:

@@ -55,7 +55,7 @@ class _Place:
     """Why no defaults may be set here."""
     in_meta: bool = False
     rules: RulesPlace | None = None
-    """Rules are only compiled where the schema is structural."""
+    """Rules are only compiled if the schema is structural."""
 
     def below(self, parent: Object) -> _Place:
         return self if self.rules is None else replace(self, rules=self.rules.below(parent))

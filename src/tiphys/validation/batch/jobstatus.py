@@ -1,7 +1,7 @@
 """Validation of updates of a job's status.
 
 Since jobs may be run by a controller other than the built-in one (KEP-4368), the status must make sense to those who
-read it. A rule is applied only where what it is about has changed, so that a status that was wrong already can still be
+read it. A rule is applied only if what it is about has changed, so that a status that was wrong already can still be
 updated.
 """
 

@@ -65,7 +65,7 @@ def _annotations(errs: Errors, annotations: dict[str, str]) -> None:
 
 
 def _annotated(errs: Errors, text: str, kind: type, go: str, place: tuple[str, str]) -> Any:
-    """The value that is written in an annotation, where it is of the right type."""
+    """The value that is written in an annotation, if it is of the right type."""
     try:
         node = jsontext.read(text.encode())
         value = plain(node)

@@ -1,6 +1,6 @@
 """Whether a custom resource keeps the rules in CEL of its schema (``x-kubernetes-validations``).
 
-A rule is evaluated for each value that its schema describes. One that needs the old value is left out where there is
+A rule is evaluated for each value that its schema describes. One that needs the old value is left out if there is
 none. On an update, what fails but has not changed only warns. All rules together may cost so much.
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
 """

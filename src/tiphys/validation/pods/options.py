@@ -1,7 +1,7 @@
 """What a pod may keep on update though it would be refused today.
 
 Validation has become stricter over time. An object that was stored before must still be updatable, so each tightened
-rule is waived where the old object breaks it already. On create nothing is waived.
+rule is waived if the old object breaks it already. On create nothing is waived.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def quota_resource_name(errs: Errors, name: str, path: str) -> None:
 
 
 def amount(errs: Errors, name: str, text: str | int, path: str) -> None:
-    """Not negative, and whole where parts make no sense."""
+    """Not negative, and whole if parts make no sense."""
     value = Quantity(text)
     if value.nano < 0:
         errs.append(field.invalid(path, str(value), NEGATIVE))

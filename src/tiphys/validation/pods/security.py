@@ -205,7 +205,7 @@ def _sysctls(errs: Errors, sysctls: list[Object], spec: Object, path: str, optio
 
 
 def host_sysctl(name: str, spec: Object) -> str:
-    """A namespaced setting makes no sense where the pod is in the host's namespace."""
+    """A namespaced setting makes no sense if the pod is in the host's namespace."""
     plain = _normalize_sysctl(name).partition("*")[0]
     if spec.get("hostNetwork") and plain.startswith("net."):
         return "may not be specified when 'hostNetwork' is true"
@@ -376,7 +376,7 @@ def _seccomp_annotation(errs: Errors, profile: str, path: str) -> None:
 
 
 def annotations_match_fields(errs: Errors, annotations: dict[str, str], spec: Object, path: str) -> None:
-    """Where a profile is set in both ways, both say the same."""
+    """If a profile is set in both ways, both say the same."""
     if not any(key == SECCOMP_POD or key.startswith((SECCOMP_CONTAINER, APPARMOR_CONTAINER)) for key in annotations):
         return
     pod = spec.get("securityContext") or {}

@@ -1,6 +1,6 @@
 """The shape of the internal types (the core group's, then those of claims for devices) which some error messages print.
 
-Upstream validates the version-less form of an object, and where an error is about a whole structure, the message holds
+Upstream validates the version-less form of an object, and if an error is about a whole structure, the message holds
 that form as JSON: every field, in the order of its struct, empty ones too. This table has a line for each struct that
 can appear: ``Name:kind`` is a field, ``Name=wire:kind`` one whose name on the wire is not its own with a small first
 letter, ``@Struct`` one that is embedded. Kinds: ``s`` string, ``i`` number, ``b`` boolean, ``q`` quantity, ``t`` time,

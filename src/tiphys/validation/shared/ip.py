@@ -1,7 +1,7 @@
 """IP addresses and networks in API fields.
 
 Old fields took forms that other software reads differently (leading zeros, IPv4 inside IPv6); these are refused now,
-except where an object already has them. New fields take the canonical form only. Source: KEP-4858, IP/CIDR validation.
+except if an object already has them. New fields take the canonical form only. Source: KEP-4858, IP/CIDR validation.
 """
 
 from __future__ import annotations

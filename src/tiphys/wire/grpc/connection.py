@@ -167,7 +167,7 @@ class GrpcConnection(Outlet):
             self._flush()
 
     def _greet(self, data: bytes) -> int:
-        """Read the preface; returns where frames begin, -1 where it is not complete yet."""
+        """Read the preface; returns if frames begin, -1 if it is not complete yet."""
         if not PREFACE.startswith(data[: len(PREFACE)]):
             self._hand_over(data)
             return -1

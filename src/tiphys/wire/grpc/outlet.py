@@ -59,7 +59,7 @@ class Outlet(asyncio.Protocol):
         """Frames that asked for nothing, of late."""
 
     def _respond(self, stream: Stream, message: bytes) -> None:
-        """The response of a unary call, all at once where it fits."""
+        """The response of a unary call, all at once if it fits."""
         size = len(message) + 5
         if size > stream.window or size > self._window or size > self._max_frame:
             self.send(stream, message)

@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection of a server (RFC 9110, 9112): requests in, responses out in their order.
 
 The parser (llhttp, by httptools) fills a queue of requests; ``_pump`` serves them one after the other, as pipelined
-requests are answered in order. A request is served by one coroutine, ``_serve``, which runs to its end at once where
-nothing makes it wait, and as a task of this connection where something does. After a 101 answer the bytes no longer
+requests are answered in order. A request is served by one coroutine, ``_serve``, which runs to its end at once if
+nothing makes it wait, and as a task of this connection if something does. After a 101 answer the bytes no longer
 pass the parser, but go to a ``TransportStream``.
 
 What the parser refuses (both Content-Length and Transfer-Encoding, bad framing, bad characters) is answered with

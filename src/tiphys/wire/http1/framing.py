@@ -9,7 +9,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-# Go's names, where they differ from Python's.
+# Go's names, if they differ from Python's.
 _STATUS_LINES |= {413: "HTTP/1.1 413 Request Entity Too Large\r\n", 422: "HTTP/1.1 422 Unprocessable Entity\r\n"}
 
 

@@ -7,7 +7,7 @@
 
 Flow control: Go's spdystream, which kubectl, the kubelet and containerd use, neither sends nor heeds window updates.
 So a window bounds what is sent only once the other side has shown that it knows windows (by a WINDOW_UPDATE or an
-own initial window). What is received is bounded in any case: where a reader is slow, frames wait unread in the
+own initial window). What is received is bounded in any case: if a reader is slow, frames wait unread in the
 transport, as they do in spdystream; windows are granted as data is taken, unless the other side is known to be
 spdystream (``grants=False``): what it has closed must not be written to (see ``spdy.pings``).
 """
@@ -139,7 +139,7 @@ class SpdyStream:
             self._connection._send(data_frame(self.id, data[at : at + _DATA_PIECE]))
 
     async def drain(self) -> None:
-        """Wait until the other side takes more. Raises ConnectionError where the stream or connection is gone."""
+        """Wait until the other side takes more. Raises ConnectionError if the stream or connection is gone."""
         while self._connection._windowed and self._window <= 0 and not self.was_reset:
             await self._changed.wait()
         if self.was_reset:

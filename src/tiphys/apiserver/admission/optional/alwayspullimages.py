@@ -34,9 +34,9 @@ class AlwaysPullImages(Plugin):
     async def validate(self, attributes: Attributes) -> None:
         if _has_no_new_image(attributes):
             return
-        found = [forbid(attributes, problem).message for problem in _problems(attributes.new()["spec"])]
-        if found:
-            raise errors.from_code(500, aggregate(found))
+        problems = [forbid(attributes, problem).message for problem in _problems(attributes.new()["spec"])]
+        if problems:
+            raise errors.from_code(500, aggregate(problems))
 
 
 def _problems(spec: Object) -> Iterator[FieldError]:

@@ -93,8 +93,8 @@ def _review(attributes: Attributes) -> Object:
     if containers:
         spec["containers"] = containers
     annotations = pod["metadata"].get("annotations") or {}
-    if told := {name: value for name, value in annotations.items() if _MARK in name}:
-        spec["annotations"] = told
+    if marked := {name: value for name, value in annotations.items() if _MARK in name}:
+        spec["annotations"] = marked
     if attributes.namespace:
         spec["namespace"] = attributes.namespace
     return {

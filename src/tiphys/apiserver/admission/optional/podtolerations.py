@@ -72,11 +72,11 @@ class PodTolerationRestriction(Plugin):
         if not text:
             return None if text is None else []
         try:
-            found = orjson.loads(text)
+            tolerations = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             raise errors.from_code(500, f"{name} of namespace {namespace} is not JSON: {error}") from None
-        if found is None:
+        if tolerations is None:
             return []
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        if not isinstance(tolerations, list) or not all(isinstance(one, dict) for one in tolerations):
             raise errors.from_code(500, f"{name} of namespace {namespace} is not a list of tolerations")
-        return found
+        return tolerations

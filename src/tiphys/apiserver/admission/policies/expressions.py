@@ -1,6 +1,6 @@
 """The expressions of a policy, compiled once; and what they give for one request. Pure.
 
-The authorizer cannot be waited for in the middle of an expression: where it is asked something new, the evaluation is
+The authorizer cannot be waited for in the middle of an expression: if it is asked something new, the evaluation is
 given up (``Unanswered``), and done again when the answer is known.
 """
 
@@ -184,7 +184,7 @@ class PolicyExpressions:
         return Evaluation(self.variables, given.variables(with_authorizer), budget)
 
     def applies(self, given: Input) -> tuple[bool, str]:
-        """Whether the conditions hold; and what went wrong, where that matters."""
+        """Whether the conditions hold; and what went wrong, if that matters."""
         if not self.conditions:
             return True, ""
         bindings = given.variables(with_authorizer=True, with_namespace=False)

@@ -40,7 +40,7 @@ class Mutation:
         self._expressions = expressions
 
     def apply(self, given: Input, schema: Schema) -> Object:
-        """The object with the patch. Raises MutationError, and Unanswered where the authorizer is to be asked first."""
+        """The object with the patch. Raises MutationError, and Unanswered if the authorizer is to be asked first."""
         try:
             outcome = self._expressions.evaluation(given, with_authorizer=True).run(self._expression)
         except OutOfBudget as wrong:

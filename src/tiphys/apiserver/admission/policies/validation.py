@@ -60,7 +60,7 @@ class ValidatingPolicy:
         )
 
     def denials(self, given: Input) -> list[Denial]:
-        """What the policy has against the request; raises Unanswered where the authorizer is to be asked first."""
+        """What the policy has against the request; raises Unanswered if the authorizer is to be asked first."""
         applies, problem = self._expressions.applies(given)
         if problem:
             return self._error(problem)

@@ -1,4 +1,4 @@
-"""Disruption budgets as an eviction sees them: whether one is spent, and what it says where it is not.
+"""Disruption budgets as an eviction sees them: whether one is spent, and what it says if it is not.
 
 Source: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/ and the API reference of PodDisruptionBudget.
 """
@@ -17,7 +17,7 @@ _RETRY_AFTER = 10
 
 
 def protects(budget: Object, pod: Object) -> bool:
-    """Whether the pod counts; one that is not ready does not where the budget says so, or has enough without it."""
+    """Whether the pod counts; one that is not ready does not if the budget says so, or has enough without it."""
     if is_ready(pod):
         return True
     if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":

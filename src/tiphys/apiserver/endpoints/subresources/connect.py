@@ -294,7 +294,7 @@ def _number(port: str) -> int:
 
 
 def _port_of(pod: Object, wanted: str) -> int:
-    """The named or numbered port of a pod; its first one where none is named, and 80 where it has none."""
+    """The named or numbered port of a pod; its first one if none is named, and 80 if it has none."""
     ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or ()]
     if not wanted:
         return int(ports[0]["containerPort"]) if ports else 80

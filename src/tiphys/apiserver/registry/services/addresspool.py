@@ -91,7 +91,7 @@ class AddressPool:
         raise NoAddressLeft
 
     async def _allocate_from(self, span: Span, namespace: str, service: str, dry_run: bool) -> str | None:
-        """Try a few at random; where the range is nearly full, look at every one."""
+        """Try a few at random; if the range is nearly full, look at every one."""
         for _ in range(_ATTEMPTS):
             address = span.random(self._random)
             if await self._claimed(address, namespace, service, dry_run):

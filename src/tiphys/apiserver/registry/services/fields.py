@@ -79,7 +79,7 @@ def patch_from_old(new: Object, old: Object) -> None:
 
 
 def join_addresses(new: Object, old: Object | None) -> None:
-    """Clients that know only the one address write only that: the list follows it where they left it alone."""
+    """Clients that know only the one address write only that: the list follows it if they left it alone."""
     spec = new["spec"]
     if old is None:
         if spec.get("clusterIP") and not spec.get("clusterIPs"):

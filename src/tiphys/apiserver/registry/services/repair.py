@@ -31,7 +31,7 @@ class Leaks:
         self._seen: Counter[Any] = Counter()
 
     def confirmed(self, leaked: Iterable[Any]) -> list[Any]:
-        """Those of ``found`` that have been so for long enough; whatever is not in ``found`` is forgotten."""
+        """The leaked items that have been so for long enough; counts of all others are reset."""
         self._seen = Counter({item: self._seen[item] + 1 for item in leaked})
         return [item for item, times in self._seen.items() if times >= SIGHTINGS]
 

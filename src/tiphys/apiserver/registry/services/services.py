@@ -142,7 +142,7 @@ class ServiceStrategy(Strategy):
             allocation.dropped.append(old["spec"]["clusterIPs"][1])
 
     async def _allocate_addresses(self, obj: Object, allocation: Allocation) -> None:
-        """An address of each family; those that the user names, where they are free."""
+        """An address of each family; those that the user names, if they are free."""
         spec = obj["spec"]
         addresses = list(spec.get("clusterIPs") or ())
         if is_external_name(obj) or addresses[:1] == ["None"]:

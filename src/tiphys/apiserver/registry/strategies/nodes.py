@@ -11,7 +11,7 @@ from tiphys.apiserver.registry.strategy import (
 
 
 class NodeStrategy(Strategy):
-    """The configuration of kubelets through the API is gone: its fields stay only where they were set before."""
+    """The configuration of kubelets through the API is gone: its fields stay only if they were set before."""
 
     reset_fields = ("status",)
 

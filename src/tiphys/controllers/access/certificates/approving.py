@@ -1,4 +1,4 @@
-"""Approves kubelets' client certificates, where the requester may have them by RBAC.
+"""Approves kubelets' client certificates, if the requester may have them by RBAC.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/#approval
 """

@@ -196,7 +196,7 @@ class NodeLifecycleController:
     async def _taint(self, node: Object) -> None:
         """Mark a node for the taint that its state asks for. What fails is done again in the next round.
 
-        Only after the zones have been looked at: where all are down, no node is tainted, not even for a moment.
+        Only after the zones have been looked at: if all are down, no node is tainted, not even for a moment.
         """
         name = name_of(node)
         try:
@@ -245,7 +245,7 @@ class NodeLifecycleController:
     # Zones
 
     async def _handle_disruption(self, nodes: list[Object], readiness: list[bool | None]) -> None:
-        """Where every zone is down, rather this controller is cut off: taint nobody, and start afresh afterwards."""
+        """If every zone is down, rather this controller is cut off: taint nobody, and start afresh afterwards."""
         zones: dict[str, list[bool]] = {}
         for node, ready in zip(nodes, readiness, strict=True):
             if EXCLUDED not in labels_of(node) and ready is not None:

@@ -178,7 +178,7 @@ def zone_state(ready: Iterable[bool], threshold: float) -> ZoneState:
 
 
 def eviction_rate(state: ZoneState, size: int, rate: float, secondary: float, large: int) -> float:
-    """Nodes a second that may be tainted in a zone; few where many fail, as then more likely the network does."""
+    """Nodes a second that may be tainted in a zone; few if many fail, as then more likely the network does."""
     if state is ZoneState.PARTIAL:
         return secondary if size > large else 0.0
     return rate

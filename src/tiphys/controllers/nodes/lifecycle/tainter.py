@@ -40,7 +40,7 @@ class ZoneQueue:
         self.rate = rate
 
     def take(self, now: float) -> str | None:
-        """The next node, where one waits and the rate allows it."""
+        """The next node, if one waits and the rate allows it."""
         self._refill(now)
         if not self._waiting or self.rate <= 0 or self._tokens < 1 - 1e-9:
             return None

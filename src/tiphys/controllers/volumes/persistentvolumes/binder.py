@@ -199,7 +199,7 @@ class PersistentVolumeBinder:
             await self._client.update_status(PERSISTENT_VOLUME_CLAIMS, wanted)
 
     async def _bind(self, volume: Object, claim: Object) -> None:
-        """Tie the two together. Where this is interrupted, the next look at either goes on."""
+        """Tie the two together. If this is interrupted, the next look at either goes on."""
         wanted = changes.volume_for(volume, claim)
         if wanted is not None:
             volume = await self._client.update(PERSISTENT_VOLUMES, wanted)

@@ -120,7 +120,7 @@ def volume_phase(volume: Object, phase: str, message: str = "") -> Object | None
 
 
 def reclaim_trouble(volume: Object) -> tuple[str, str] | None:
-    """Reason and message, where a released volume cannot be treated as its policy asks.
+    """Reason and message, if a released volume cannot be treated as its policy asks.
 
     Only provisioners outside of this controller delete volumes; they watch for released ones by themselves.
     """
