@@ -46,6 +46,7 @@ class PodSecurity(Plugin):
         self._rules = rules
 
     async def validate(self, attributes: Attributes) -> None:
+        """Check a namespace's labels, a pod, or a pod template by its namespace's levels. Raises 403 and 422."""
         key = (attributes.group, attributes.plural)
         if key == ("", "namespaces"):
             return await self._namespace(attributes)
