@@ -33,7 +33,7 @@ from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import ByteStream, Handler, Headers, Request, Response, Upgrade
 from tiphys.wire.inprocess import InProcessTransport
 from tiphys.wire.server import serve
-from tiphys.wire.tls import Policy
+from tiphys.wire.tls import TLSPolicy
 
 Object = dict[str, Any]
 
@@ -62,7 +62,7 @@ class Pair:
             return await self.answer(request)
 
         pair = SERVERS.issue("ext.default.svc", server=True)
-        context = tls.server_context(*pair, PROXIES.pem, policy=Policy(asks=True))
+        context = tls.server_context(*pair, PROXIES.pem, policy=TLSPolicy(asks=True))
         listener = await serve(handler, "127.0.0.1", 0, tls=context)
         self.stack.push_async_callback(listener.close, 0)
         return listener.port
