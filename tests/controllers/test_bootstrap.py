@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from importlib import import_module
 
 import pytest
 
@@ -11,7 +12,8 @@ from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.access.bootstrap import tokens
 from tiphys.controllers.access.bootstrap.signer import signed_data
 from tiphys.controllers.manager import UnknownController, select
-from tiphys.controllers.registry import ALIASES, CONTROLLERS, MISSING
+from tiphys.controllers.registry import ALIASES, CONTROLLERS, MISSING, ROWS, Row
+from tiphys.runtime.lazily import Function
 from tiphys.testing import Cluster
 
 NOW = 1_767_225_600.0  # 2026-01-01
@@ -59,6 +61,12 @@ def test_signatures_of_tokens_that_are_gone_are_removed() -> None:
     assert wanted is not None
     assert sorted(wanted) == ["jws-kubeconfig-abcdef", "kubeconfig", "other"]
     assert signed_data({"other": "x"}, {}) is None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_has_a_class(row: Row) -> None:
+    assert isinstance(row.make, Function)
+    assert isinstance(getattr(import_module(row.make.module), row.make.name), type)
 
 
 def test_old_names_choose_the_same_controllers() -> None:

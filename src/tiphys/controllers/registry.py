@@ -7,12 +7,72 @@ are imported when their controller is made, as nobody needs all.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
+from tiphys.runtime.lazily import Module
+
+if TYPE_CHECKING:  # as the type checker, editors and search see them
+    from tiphys.controllers import disruption, podgc, replicaset, resourcequota, ttlafterfinished
+    from tiphys.controllers.access import clusterroleaggregation, legacytokens, rootca, serviceaccounts, tokens
+    from tiphys.controllers.access.bootstrap import cleaner, signer
+    from tiphys.controllers.access.certificates import approving, cleaning, signing
+    from tiphys.controllers.admissionpolicies import status
+    from tiphys.controllers.cronjob import controller as cronjob
+    from tiphys.controllers.daemonset import controller as daemonset
+    from tiphys.controllers.deployment import controller as deployment
+    from tiphys.controllers.garbagecollector import collector
+    from tiphys.controllers.job import controller as job
+    from tiphys.controllers.namespace import controller as namespace
+    from tiphys.controllers.network import endpoints, endpointslicemirroring, servicecidrs
+    from tiphys.controllers.network.endpointslice import controller as endpointslice
+    from tiphys.controllers.nodes import ipam, tainteviction, ttl
+    from tiphys.controllers.nodes.lifecycle import controller as lifecycle
+    from tiphys.controllers.podautoscaler import autoscaler
+    from tiphys.controllers.resourceclaim import controller as resourceclaim
+    from tiphys.controllers.statefulset import controller as statefulset
+    from tiphys.controllers.volumes import ephemeralvolumes, protection
+    from tiphys.controllers.volumes.persistentvolumes import binder
+else:
+    approving = Module("tiphys.controllers.access.certificates.approving")
+    autoscaler = Module("tiphys.controllers.podautoscaler.autoscaler")
+    binder = Module("tiphys.controllers.volumes.persistentvolumes.binder")
+    cleaner = Module("tiphys.controllers.access.bootstrap.cleaner")
+    cleaning = Module("tiphys.controllers.access.certificates.cleaning")
+    clusterroleaggregation = Module("tiphys.controllers.access.clusterroleaggregation")
+    collector = Module("tiphys.controllers.garbagecollector.collector")
+    cronjob = Module("tiphys.controllers.cronjob.controller")
+    daemonset = Module("tiphys.controllers.daemonset.controller")
+    deployment = Module("tiphys.controllers.deployment.controller")
+    disruption = Module("tiphys.controllers.disruption")
+    endpoints = Module("tiphys.controllers.network.endpoints")
+    endpointslice = Module("tiphys.controllers.network.endpointslice.controller")
+    endpointslicemirroring = Module("tiphys.controllers.network.endpointslicemirroring")
+    ephemeralvolumes = Module("tiphys.controllers.volumes.ephemeralvolumes")
+    ipam = Module("tiphys.controllers.nodes.ipam")
+    job = Module("tiphys.controllers.job.controller")
+    legacytokens = Module("tiphys.controllers.access.legacytokens")
+    lifecycle = Module("tiphys.controllers.nodes.lifecycle.controller")
+    namespace = Module("tiphys.controllers.namespace.controller")
+    podgc = Module("tiphys.controllers.podgc")
+    protection = Module("tiphys.controllers.volumes.protection")
+    replicaset = Module("tiphys.controllers.replicaset")
+    resourceclaim = Module("tiphys.controllers.resourceclaim.controller")
+    resourcequota = Module("tiphys.controllers.resourcequota")
+    rootca = Module("tiphys.controllers.access.rootca")
+    serviceaccounts = Module("tiphys.controllers.access.serviceaccounts")
+    servicecidrs = Module("tiphys.controllers.network.servicecidrs")
+    signer = Module("tiphys.controllers.access.bootstrap.signer")
+    signing = Module("tiphys.controllers.access.certificates.signing")
+    statefulset = Module("tiphys.controllers.statefulset.controller")
+    status = Module("tiphys.controllers.admissionpolicies.status")
+    tainteviction = Module("tiphys.controllers.nodes.tainteviction")
+    tokens = Module("tiphys.controllers.access.tokens")
+    ttl = Module("tiphys.controllers.nodes.ttl")
+    ttlafterfinished = Module("tiphys.controllers.ttlafterfinished")
 
 
 def _always(config: ControllerManagerConfig) -> bool:
@@ -21,34 +81,26 @@ def _always(config: ControllerManagerConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``needed`` says whether the configuration gives the controller anything to do.
+    """``needed`` tells whether the configuration gives the controller anything to do.
 
     A row without service account works with the manager's own identity.
     """
 
     name: str
     service_account: str
-    module: str
-    class_name: str
+    make: Callable[[ControllerContext], Runnable]
     needed: Callable[[ControllerManagerConfig], bool] = _always
     off_by_default: bool = False
-
-    def make(self, context: ControllerContext) -> Runnable:
-        controller: Runnable = getattr(importlib.import_module(self.module), self.class_name)(context)
-        return controller
 
 
 def _row(
     name: str,
-    place: str,
+    make: Callable[[ControllerContext], Runnable],
     account: str | None = None,
     needed: Callable[[ControllerManagerConfig], bool] = _always,
     off_by_default: bool = False,
 ) -> Row:
-    module, _, class_name = place.partition(":")
-    return Row(
-        name, name if account is None else account, f"tiphys.controllers.{module}", class_name, needed, off_by_default
-    )
+    return Row(name, name if account is None else account, make, needed, off_by_default)
 
 
 def _has_signing_key(config: ControllerManagerConfig) -> bool:
@@ -64,90 +116,90 @@ def _allocates_cidrs(config: ControllerManagerConfig) -> bool:
 
 
 ROWS = (
-    _row("serviceaccount-token-controller", "access.tokens:TokensController", "", _has_signing_key),
+    _row("serviceaccount-token-controller", tokens.TokensController, "", _has_signing_key),
     _row(
         "legacy-serviceaccount-token-cleaner-controller",
-        "access.legacytokens:LegacyTokenCleaner",
+        legacytokens.LegacyTokenCleaner,
         "legacy-service-account-token-cleaner",
     ),
-    _row("endpoints-controller", "network.endpoints:EndpointsController", "endpoint-controller"),
-    _row("endpointslice-controller", "network.endpointslice.controller:EndpointSliceController"),
-    _row("replicationcontroller-controller", "replicaset:ReplicationController", "replication-controller"),
-    _row("pod-garbage-collector-controller", "podgc:PodGCController", "pod-garbage-collector"),
-    _row("namespace-controller", "namespace.controller:NamespaceController"),
-    _row("serviceaccount-controller", "access.serviceaccounts:ServiceAccountController", "service-account-controller"),
-    _row("garbage-collector-controller", "garbagecollector.collector:GarbageCollector", "generic-garbage-collector"),
-    _row("daemonset-controller", "daemonset.controller:DaemonSetController", "daemon-set-controller"),
-    _row("job-controller", "job.controller:JobController"),
-    _row("deployment-controller", "deployment.controller:DeploymentController"),
-    _row("replicaset-controller", "replicaset:ReplicaSetController"),
-    _row("statefulset-controller", "statefulset.controller:StatefulSetController"),
+    _row("endpoints-controller", endpoints.EndpointsController, "endpoint-controller"),
+    _row("endpointslice-controller", endpointslice.EndpointSliceController),
+    _row("replicationcontroller-controller", replicaset.ReplicationController, "replication-controller"),
+    _row("pod-garbage-collector-controller", podgc.PodGCController, "pod-garbage-collector"),
+    _row("namespace-controller", namespace.NamespaceController),
+    _row("serviceaccount-controller", serviceaccounts.ServiceAccountController, "service-account-controller"),
+    _row("garbage-collector-controller", collector.GarbageCollector, "generic-garbage-collector"),
+    _row("daemonset-controller", daemonset.DaemonSetController, "daemon-set-controller"),
+    _row("job-controller", job.JobController),
+    _row("deployment-controller", deployment.DeploymentController),
+    _row("replicaset-controller", replicaset.ReplicaSetController),
+    _row("statefulset-controller", statefulset.StatefulSetController),
     _row(
         "horizontal-pod-autoscaler-controller",
-        "podautoscaler.autoscaler:HorizontalPodAutoscalerController",
+        autoscaler.HorizontalPodAutoscalerController,
         "horizontal-pod-autoscaler",
     ),
-    _row("cronjob-controller", "cronjob.controller:CronJobController"),
-    _row("node-ipam-controller", "nodes.ipam:NodeIPAMController", "node-controller", _allocates_cidrs),
-    _row("node-lifecycle-controller", "nodes.lifecycle.controller:NodeLifecycleController", "node-controller"),
-    _row("taint-eviction-controller", "nodes.tainteviction:TaintEvictionController", "node-controller"),
-    _row("ttl-after-finished-controller", "ttlafterfinished:TTLAfterFinishedController"),
-    _row("root-ca-certificate-publisher-controller", "access.rootca:RootCAPublisher", "root-ca-cert-publisher"),
-    _row("resourcequota-controller", "resourcequota:ResourceQuotaController"),
-    _row("disruption-controller", "disruption:DisruptionController"),
-    _row("ttl-controller", "nodes.ttl:NodeTTLController"),
+    _row("cronjob-controller", cronjob.CronJobController),
+    _row("node-ipam-controller", ipam.NodeIPAMController, "node-controller", _allocates_cidrs),
+    _row("node-lifecycle-controller", lifecycle.NodeLifecycleController, "node-controller"),
+    _row("taint-eviction-controller", tainteviction.TaintEvictionController, "node-controller"),
+    _row("ttl-after-finished-controller", ttlafterfinished.TTLAfterFinishedController),
+    _row("root-ca-certificate-publisher-controller", rootca.RootCAPublisher, "root-ca-cert-publisher"),
+    _row("resourcequota-controller", resourcequota.ResourceQuotaController),
+    _row("disruption-controller", disruption.DisruptionController),
+    _row("ttl-controller", ttl.NodeTTLController),
     _row(
         "validatingadmissionpolicy-status-controller",
-        "admissionpolicies.status:PolicyStatusController",
+        status.PolicyStatusController,
     ),
-    _row("clusterrole-aggregation-controller", "access.clusterroleaggregation:ClusterRoleAggregationController"),
+    _row("clusterrole-aggregation-controller", clusterroleaggregation.ClusterRoleAggregationController),
     _row(
         "persistentvolumeclaim-protection-controller",
-        "volumes.protection:ClaimProtectionController",
+        protection.ClaimProtectionController,
         "pvc-protection-controller",
     ),
     _row(
         "persistentvolume-protection-controller",
-        "volumes.protection:VolumeProtectionController",
+        protection.VolumeProtectionController,
         "pv-protection-controller",
     ),
-    _row("volumeattributesclass-protection-controller", "volumes.protection:AttributesClassProtectionController"),
+    _row("volumeattributesclass-protection-controller", protection.AttributesClassProtectionController),
     _row(
         "endpointslice-mirroring-controller",
-        "network.endpointslicemirroring:EndpointSliceMirroringController",
+        endpointslicemirroring.EndpointSliceMirroringController,
         "endpointslicemirroring-controller",
     ),
     _row(
         "certificatesigningrequest-approving-controller",
-        "access.certificates.approving:CertificateApprovingController",
+        approving.CertificateApprovingController,
         "certificate-controller",
     ),
     _row(
         "certificatesigningrequest-signing-controller",
-        "access.certificates.signing:CertificateSigningController",
+        signing.CertificateSigningController,
         "certificate-controller",
         _can_sign,
     ),
     _row(
         "certificatesigningrequest-cleaner-controller",
-        "access.certificates.cleaning:CertificateCleaner",
+        cleaning.CertificateCleaner,
         "certificate-controller",
     ),
     _row(
         "bootstrap-signer-controller",
-        "access.bootstrap.signer:BootstrapSigner",
+        signer.BootstrapSigner,
         "bootstrap-signer",
         off_by_default=True,
     ),
-    _row("token-cleaner-controller", "access.bootstrap.cleaner:TokenCleaner", "token-cleaner", off_by_default=True),
+    _row("token-cleaner-controller", cleaner.TokenCleaner, "token-cleaner", off_by_default=True),
     _row(
         "persistentvolume-binder-controller",
-        "volumes.persistentvolumes.binder:PersistentVolumeBinder",
+        binder.PersistentVolumeBinder,
         "persistent-volume-binder",
     ),
-    _row("ephemeral-volume-controller", "volumes.ephemeralvolumes:EphemeralVolumeController"),
-    _row("resourceclaim-controller", "resourceclaim.controller:ResourceClaimController", "resource-claim-controller"),
-    _row("service-cidr-controller", "network.servicecidrs:ServiceCIDRController", "service-cidrs-controller"),
+    _row("ephemeral-volume-controller", ephemeralvolumes.EphemeralVolumeController),
+    _row("resourceclaim-controller", resourceclaim.ResourceClaimController, "resource-claim-controller"),
+    _row("service-cidr-controller", servicecidrs.ServiceCIDRController, "service-cidrs-controller"),
 )
 
 CONTROLLERS = {row.name: row for row in ROWS}

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tiphys.api.scheme import GroupKind, GroupVersionKind
-from tiphys.validation.lazily import Function, Module
+from tiphys.runtime.lazily import Function, Module
 from tiphys.validation.shared.rules import Rules, not_stored
 
 if TYPE_CHECKING:  # as the type checker, editors and search see them

@@ -6,8 +6,8 @@ from importlib import import_module
 
 import pytest
 
+from tiphys.runtime.lazily import Function
 from tiphys.validation import subresources
-from tiphys.validation.lazily import Function
 from tiphys.validation.registry import RULES, RULES_OF_VERSION
 
 NAMED = sorted(
