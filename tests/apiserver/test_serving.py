@@ -159,10 +159,10 @@ def test_pods_are_sent_to_an_address_that_is_not_loopback(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--goaway-chance=0.1"], "upstream's flag --goaway-chance is not supported"),
+        (["--goaway-chance=0.1"], "upstream's flag --goaway-chance=0.1 is not supported"),
         (["--tls-min-version=VersionTLS10"], "invalid choice: 'VersionTLS10'"),
         (["--cors-allowed-origins=("], r"--cors-allowed-origins: '\(' is not a regular expression"),
-        (["--profiling"], "expected one argument"),
+        (["--service-account-lookup=false"], "invalid choice: False"),
         (["--storage-backend=etcd2"], "invalid choice: 'etcd2'"),
     ],
 )

@@ -114,7 +114,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
             flags_parser.error(f"--cors-allowed-origins: {pattern!r} is not a regular expression: {error}")
     issuers = tuple(flags.service_account_issuer) or (ISSUER,)
     config = Config(
-        flags=flag_values(vars(flags)),
+        flags=flag_values(flags_parser.values(flags)),
         advertise_port=flags.secure_port,
         hostname=socket.gethostname(),
         service_cluster_ip_ranges=_words(flags.service_cluster_ip_range),

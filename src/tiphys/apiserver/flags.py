@@ -1,43 +1,20 @@
-"""The flags of kube-apiserver: those that are supported, and the names of those that are refused."""
+"""The flags of kube-apiserver that steer something."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from tiphys.apiserver.audit import flags as audit
+from tiphys.apiserver.runtimeconfig import parse_runtime_config
 from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
 from tiphys.wire.ciphers import VERSIONS
 
-_UNSUPPORTED = """
-emulated-version emulation-forward-compatible livez-grace-period min-compatibility-version
-runtime-config-emulation-forward-compatible send-retry-after-while-not-ready-once shutdown-send-retry-after
-shutdown-watch-termination-grace-period storage-initialization-timeout delete-collection-workers
-enable-garbage-collector
-etcd-count-metric-poll-period etcd-db-metric-poll-interval etcd-healthcheck-timeout etcd-readycheck-timeout
-etcd-servers-overrides lease-reuse-duration-seconds watch-cache watch-cache-sizes tls-curve-preferences
-contention-profiling
-debug-socket-path authentication-config authentication-token-webhook-cache-ttl
-authentication-token-webhook-config-file authentication-token-webhook-version oidc-ca-file oidc-client-id
-oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs oidc-username-claim
-oidc-username-prefix authorization-config authorization-policy-file
-authorization-webhook-cache-authorized-ttl authorization-webhook-cache-unauthorized-ttl
-authorization-webhook-config-file authorization-webhook-version egress-selector-config-file admission-control
-allow-metric-labels allow-metric-labels-manifest disabled-metrics
-show-hidden-metrics-for-version log-flush-frequency log-json-info-buffer-size log-json-split-stream
-log-text-info-buffer-size log-text-split-stream logging-format vmodule tracing-config-file
-aggregator-reject-forwarding-redirect coordinated-leadership-lease-duration coordinated-leadership-renew-deadline
-coordinated-leadership-retry-period enable-logs-handler max-connection-bytes-per-sec
-peer-advertise-ip peer-advertise-port peer-ca-file
-service-account-signing-endpoint goaway-chance kubernetes-service-node-port kubelet-timeout
-permit-port-sharing permit-address-sharing external-hostname
-"""
-UNSUPPORTED = frozenset(_UNSUPPORTED.split())
-"""Upstream's flags that are refused by name."""
+_SAME = {"profiling": ("false",)}
+"""What flags that steer nothing may say beside upstream's default."""
 
 
 def parser() -> FlagParser:
-    flags = FlagParser("kube-apiserver", "Serves the Kubernetes API.", UNSUPPORTED)
+    flags = FlagParser("kube-apiserver", "Serves the Kubernetes API.", same=_SAME)
     _add_store(flags)
     _add_serving(flags)
     _add_access(flags)
@@ -99,7 +76,6 @@ def _add_serving(flags: FlagParser) -> None:
         help="the header sent to browsers, such as max-age=31536000",
     )
     add("--cors-allowed-origins", default="", help="regular expressions of the origins whose pages may call")
-    add("--profiling", type=parse_bool, default=False, choices=(False,), help="there is no profiling; only false")
     add("--request-timeout", type=parse_duration, default=60.0, help="how long a request may take")
     add("--min-request-timeout", type=int, default=1800, help="the shortest watch, in seconds")
     flags.add_bool(
@@ -149,9 +125,7 @@ def _add_access(flags: FlagParser) -> None:
 
 def _add_cluster(flags: FlagParser) -> None:
     add = flags.add_argument
-    add(
-        "--runtime-config", type=parse_runtime_config, default={}, help="GROUP/VERSION=true of versions that are served"
-    )
+    add("--runtime-config", type=parse_runtime_config, default={}, help="GROUP/VERSION=true of what is served")
     add("--service-cluster-ip-range", default="10.0.0.0/24", help="where cluster IPs come from; two for dual stack")
     add("--service-node-port-range", default="30000-32767", help="where node ports come from")
     add("--event-ttl", type=parse_duration, default=3600.0, help="how long events are kept")
@@ -162,23 +136,3 @@ def _add_cluster(flags: FlagParser) -> None:
     types = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
     add("--kubelet-preferred-address-types", default=types, help="which of a node's addresses to use, best first")
     flags.add_bool("--allow-privileged", default=True, help="allow privileged containers")
-
-
-def parse_runtime_config(text: str) -> dict[str, bool]:
-    """``api/v1=true,apps/v1``: what is served may be named; no version can be turned on or off."""
-    pairs = (part.strip().partition("=") for part in text.split(",") if part.strip())
-    settings = {name: parse_bool(value) if equals else True for name, equals, value in pairs}
-    for name, wanted in settings.items():
-        if name not in _served():
-            raise argparse.ArgumentTypeError(f"{name!r} is not served; leave it out")
-        if not wanted:
-            raise argparse.ArgumentTypeError(f"{name!r} cannot be turned off; leave it out")
-    return settings
-
-
-def _served() -> set[str]:
-    from tiphys.api.resources import builtin_scheme
-
-    groups = builtin_scheme().groups().items()
-    versions = {f"{group or 'api'}/{version}" for group, versions in groups for version in versions}
-    return versions | {"v1", "api/ga"}

@@ -30,37 +30,8 @@ log = logging.getLogger(__name__)
 
 AGENT = "kube-controller-manager"
 
-_UNSUPPORTED = """
-contention-profiling profiling enable-leader-migration leader-migration-config cidr-allocator-type cloud-config
-cloud-provider cluster-name configure-cloud-routes controller-shutdown-timeout controller-start-interval
-emulated-version external-cloud-volume-plugin kube-api-burst kube-api-qps
-min-compatibility-version min-resync-period route-reconciliation-period concurrent-service-syncs cert-dir
-disable-http2-serving http2-max-streams-per-connection permit-address-sharing permit-port-sharing tls-cert-file
-tls-cipher-suites tls-curve-preferences tls-min-version tls-private-key-file tls-sni-cert-key
-authentication-kubeconfig authentication-skip-lookup authentication-token-webhook-cache-ttl
-authentication-tolerate-lookup-failure client-ca-file requestheader-allowed-names requestheader-client-ca-file
-requestheader-extra-headers-prefix requestheader-group-headers requestheader-uid-headers
-requestheader-username-headers authorization-always-allow-paths authorization-kubeconfig
-authorization-webhook-cache-authorized-ttl authorization-webhook-cache-unauthorized-ttl
-attach-detach-reconcile-sync-period disable-attach-detach-reconcile-sync disable-force-detach-on-timeout
-cluster-signing-kube-apiserver-client-cert-file cluster-signing-kube-apiserver-client-key-file
-cluster-signing-kubelet-client-cert-file cluster-signing-kubelet-client-key-file
-cluster-signing-kubelet-serving-cert-file cluster-signing-kubelet-serving-key-file
-cluster-signing-legacy-unknown-cert-file cluster-signing-legacy-unknown-key-file
-concurrent-device-taint-eviction-syncs concurrent-resourceclaim-syncs endpoint-updates-batch-period
-endpointslice-updates-batch-period mirroring-concurrent-service-endpoint-syncs
-mirroring-endpointslice-updates-batch-period mirroring-max-endpoints-per-subset
-enable-garbage-collector enable-dynamic-provisioning enable-hostpath-provisioner flex-volume-plugin-dir
-pv-recycler-increment-timeout-nfs pv-recycler-minimum-timeout-hostpath pv-recycler-minimum-timeout-nfs
-pv-recycler-pod-template-filepath-hostpath pv-recycler-pod-template-filepath-nfs
-pv-recycler-timeout-increment-hostpath node-cidr-mask-size
-concurrent-validating-admission-policy-status-syncs
-allow-metric-labels allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version
-log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream
-logging-format vmodule master unsupported-kube-api-over-localhost
-"""
-UNSUPPORTED = frozenset(_UNSUPPORTED.split())
-"""Upstream's flags that are refused by name."""
+_SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false",)}
+"""What flags that steer nothing may say beside upstream's default."""
 
 _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("concurrent-deployment-syncs", "concurrent_deployment_syncs", int),
@@ -123,7 +94,7 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
 
 def main(argv: Sequence[str]) -> int:
     try:
-        return launch(_parser(), argv, _run)
+        return launch(parser(), argv, _run)
     except LostLease as error:
         log.error("leaderelection lost: %s", error)  # whoever supervises this process starts it again
         return 1
@@ -133,12 +104,11 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     return run(configuration(flags), Path(flags.kubeconfig), own_accounts=flags.use_service_account_credentials)
 
 
-def _parser() -> FlagParser:
-    parser = FlagParser("kube-controller-manager", "Runs the controllers of the control plane.", UNSUPPORTED)
+def parser() -> FlagParser:
+    parser = FlagParser("kube-controller-manager", "Runs the controllers of the control plane.", same=_SAME)
     add = parser.add_argument
     add("--kubeconfig", default="", help="how to reach the API server")
     parser.add_feature_gates()
-    add("--kube-api-content-type", default="", choices=("", "application/json"), help="only JSON is spoken")
     add("--controllers", default="*", help=f"which to run: *, NAME, -NAME; known: {', '.join(CONTROLLERS)}")
     parser.add_bool(
         "--use-service-account-credentials", default=False, help="give each controller a service account of its own"

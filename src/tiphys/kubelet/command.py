@@ -24,52 +24,6 @@ from tiphys.runtime.flags import FlagParser, parse_map
 
 VERSION = "kubelet.config.k8s.io/v1beta1"
 
-_UNSUPPORTED = frozenset(
-    (
-        "bootstrap-kubeconfig",
-        "cert-dir",
-        "cloud-provider",
-        "cloud-config",
-        "config-dir",
-        "container-runtime",
-        "cpu-manager-policy",
-        "enable-controller-attach-detach",
-        "enforce-node-allocatable",
-        "eviction-soft",
-        "eviction-soft-grace-period",
-        "experimental-allocatable-ignore-eviction",
-        "image-credential-provider-bin-dir",
-        "image-credential-provider-config",
-        "image-service-endpoint",
-        "keep-terminated-pod-volumes",
-        "kube-api-burst",
-        "kube-api-qps",
-        "kube-reserved-cgroup",
-        "local-storage-capacity-isolation",
-        "lock-file",
-        "manifest-url",
-        "maximum-dead-containers",
-        "memory-manager-policy",
-        "node-status-max-images",
-        "protect-kernel-defaults",
-        "qos-reserved",
-        "read-only-port",
-        "reserved-cpus",
-        "reserved-memory",
-        "rotate-certificates",
-        "rotate-server-certificates",
-        "runonce",
-        "system-cgroups",
-        "system-reserved-cgroup",
-        "tls-cipher-suites",
-        "tls-min-version",
-        "topology-manager-policy",
-        "topology-manager-scope",
-        "volume-plugin-dir",
-    )
-)
-"""Upstream's flags that are refused by name."""
-
 Setter = Callable[[KubeletConfig, Any], None]
 _PLAIN = {bool: "true or false", int: "a whole number", str: "a text"}
 
@@ -177,7 +131,7 @@ def _authentication(config: KubeletConfig, given: dict[str, Any], source: str) -
 
 def parser() -> FlagParser:
     """The parser of the kubelet's flags; None means that a flag was not given."""
-    flags = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.", _UNSUPPORTED)
+    flags = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.")
     flags.add_feature_gates()
     add = flags.add_argument
     add("--config", help="file with a KubeletConfiguration")

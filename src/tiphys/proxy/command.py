@@ -18,15 +18,8 @@ from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import ConfigError, Ready, launch, read_file, whenever
 from tiphys.runtime.flags import FlagParser
 
-_UNSUPPORTED = """
-write-config-to master kube-api-content-type kube-api-burst kube-api-qps profiling
-show-hidden-metrics-for-version init-only iptables-localhost-nodeports ipvs-sync-period ipvs-min-sync-period
-ipvs-scheduler ipvs-exclude-cidrs ipvs-strict-arp ipvs-tcp-timeout ipvs-tcpfin-timeout ipvs-udp-timeout
-oom-score-adj config-sync-period healthz-port metrics-port log-flush-frequency log-json-info-buffer-size
-log-json-split-stream log-text-info-buffer-size log-text-split-stream logging-format vmodule pod-cidr
-"""
-UNSUPPORTED = frozenset(_UNSUPPORTED.split())
-"""Upstream's flags that are refused by name."""
+_SAME = {"kube-api-content-type": ("application/json", "")}
+"""What flags that steer nothing may say beside upstream's default."""
 
 FIELD_OF_FLAG = {
     "bind_address": "bindAddress",
@@ -43,11 +36,11 @@ FIELD_OF_FLAG = {
 
 
 def main(argv: Sequence[str]) -> int:
-    return launch(_parser(), argv, lambda flags: cleanup_node() if flags.cleanup else run(*_configuration(flags)))
+    return launch(parser(), argv, lambda flags: cleanup_node() if flags.cleanup else run(*_configuration(flags)))
 
 
-def _parser() -> FlagParser:
-    parser = FlagParser("kube-proxy", "Carries packets for services to their endpoints.", UNSUPPORTED)
+def parser() -> FlagParser:
+    parser = FlagParser("kube-proxy", "Carries packets for services to their endpoints.", same=_SAME)
     parser.add_feature_gates()
     add = parser.add_argument
     add("--config", type=Path, help="a KubeProxyConfiguration; flags that it covers are then not looked at")

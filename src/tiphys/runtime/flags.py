@@ -1,15 +1,17 @@
 """Command-line flags with upstream's names and Go's syntax (``--name=value``, ``--name value``, ``--bool``).
 
-A flag that upstream has and Tiphys does not is refused by name, never ignored: an operator who sets it means it.
+A flag of upstream's that would steer something that Tiphys does not have is accepted with a warning if its value is
+upstream's default, and otherwise refused by name, never ignored: an operator who sets it means it.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from tiphys.runtime import durations, version
+from tiphys.runtime import durations, featuregates, upstream, version
 
 
 class FlagError(SystemExit):
@@ -27,12 +29,26 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An argument parser for one component: ``unsupported`` names upstream's flags that are refused by name."""
+    """An argument parser for one component.
 
-    def __init__(self, prog: str, description: str, unsupported: Iterable[str] = (), *, release: str = "") -> None:
-        """``release`` is what ``--version`` prints if that is not the version of Kubernetes."""
+    Of upstream's component of the same name, flags that are not added here steer nothing: only their defaults are
+    accepted. ``unsupported`` names further flags that are refused whatever their value.
+    """
+
+    def __init__(
+        self,
+        prog: str,
+        description: str,
+        unsupported: Iterable[str] = (),
+        *,
+        same: Mapping[str, Sequence[str]] | None = None,
+        release: str = "",
+    ) -> None:
+        """``same``: values of flags that steer nothing which say what Tiphys does, beside upstream's default.
+        ``release`` is what ``--version`` prints if that is not the version of Kubernetes."""
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self._unsupported = frozenset(unsupported)
+        self._same = dict(same or {})
         self._release = release
         help = "print the version and exit; with vX.Y.Z…, report that version"
         self.add_argument("--version", action=_Version, nargs="?", const="true", metavar="true|raw|vX.Y.Z…", help=help)
@@ -41,13 +57,59 @@ class FlagParser(argparse.ArgumentParser):
         raise FlagError(f"{self.prog}: {message}")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """What the arguments say. Warns of flags that steer nothing; exits for what is not supported."""
         known, rest = self.parse_known_args(list(arguments))
+        if rest:
+            self._add_idle()
+            known, rest = self.parse_known_args(list(arguments))
         for word in rest:
             name = word.split("=", 1)[0]
             if name.lstrip("-") in self._unsupported:
                 self.error(f"upstream's flag {name} is not supported by Tiphys; remove it")
             self.error(f"unknown flag or argument: {name}")
         return known
+
+    def idle(self) -> dict[str, upstream.UpstreamFlag]:
+        """Upstream's flags that steer nothing here."""
+        added = self._option_string_actions
+        if self.prog not in upstream.COMPONENTS:
+            return {}
+        return {
+            name: flag
+            for name, flag in upstream.flags_of(self.prog).items()
+            if isinstance(added.get(f"--{name}"), _Idle | None)
+        }
+
+    def same(self, name: str) -> Sequence[str]:
+        """Values of an idle flag that are accepted beside upstream's default."""
+        return self._same.get(name, ())
+
+    def values(self, flags: argparse.Namespace) -> dict[str, Any]:
+        """Every flag with its value, by name with underscores: those of upstream that steer nothing, too."""
+        return {name.replace("-", "_"): flag.default or None for name, flag in self.idle().items()} | vars(flags)
+
+    def _add_idle(self) -> None:
+        for name, flag in self.idle().items():
+            const = "true" if flag.kind in upstream.BOOLEAN_KINDS else None
+            self.add_argument(
+                f"--{name}",
+                action=_Idle,
+                nargs=None if const is None else "?",
+                const=const,
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
+
+    def accept_idle(self, name: str, value: str) -> None:
+        flag = upstream.flags_of(self.prog)[name]
+        if flag.says_default(value):
+            self.warn(f"flag --{name} steers nothing in Tiphys; its value is upstream's default, so it is accepted")
+        elif value not in self.same(name):
+            wanted = " or ".join(repr(text) for text in (flag.default, *self.same(name)))
+            self.error(f"upstream's flag --{name}={value} is not supported by Tiphys; remove it, or give {wanted}")
+
+    def warn(self, message: str) -> None:
+        print(f"{self.prog}: warning: {message}", file=sys.stderr)
 
     def obey_version(self, asked: str) -> None:
         """Print the version and exit, or report another one from now on."""
@@ -73,8 +135,9 @@ class FlagParser(argparse.ArgumentParser):
         self.add_argument("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
 
     def add_feature_gates(self) -> None:
-        """``--feature-gates``, of which only the empty list is supported: features are on or off as upstream's are."""
-        self.add_argument("--feature-gates", type=_no_gates, default="", help="not supported; only the empty list")
+        """``--feature-gates``: every gate of upstream's is known, and accepted with the value that it has in Tiphys."""
+        help = "Name=true|false,…; accepted with what Tiphys does, see docs/flags.md"
+        self.add_argument("--feature-gates", action=_Gates, default={}, metavar="NAME=true|false,…", help=help)
 
 
 class _Version(argparse.Action):
@@ -85,21 +148,31 @@ class _Version(argparse.Action):
         parser.obey_version(words[1])
 
 
-def _no_gates(text: str) -> str:
-    if text:
-        raise argparse.ArgumentTypeError(
-            f"feature gates cannot be set; features have upstream's defaults: leave {text!r} out"
-        )
-    return text
+class _Gates(argparse.Action):
+    """May be repeated; what is named later wins."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: Any) -> None:
+        try:
+            asked = {**getattr(namespace, self.dest), **featuregates.parse(value)}
+        except featuregates.GateError as error:
+            parser.error(f'invalid argument "{value}" for "--feature-gates" flag: {error}')
+        setattr(namespace, self.dest, asked)
+
+
+class _Idle(argparse.Action):
+    """A flag that steers nothing: looked at, and forgotten."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: argparse.Namespace, value: Any, *__: Any) -> None:
+        assert isinstance(parser, FlagParser)
+        parser.accept_idle(self.option_strings[0].removeprefix("--"), value)
 
 
 def parse_bool(text: str) -> bool:
     """Go's strconv.ParseBool."""
-    if text in ("1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if text in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise argparse.ArgumentTypeError(f"{text!r} is not a boolean; use true or false")
+    try:
+        return upstream.boolean(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_duration(text: str) -> float:

@@ -18,30 +18,16 @@ from tiphys.scheduler import configfile
 from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.scheduler import Scheduler
 
-_UNSUPPORTED = """
-master unsupported-kube-api-over-localhost write-config-to cert-dir disable-http2-serving
-http2-max-streams-per-connection permit-address-sharing permit-port-sharing tls-cert-file tls-cipher-suites
-tls-curve-preferences tls-min-version tls-private-key-file tls-sni-cert-key authentication-kubeconfig
-authentication-skip-lookup authentication-token-webhook-cache-ttl authentication-tolerate-lookup-failure
-client-ca-file requestheader-allowed-names requestheader-client-ca-file requestheader-extra-headers-prefix
-requestheader-group-headers requestheader-uid-headers requestheader-username-headers
-authorization-always-allow-paths authorization-kubeconfig authorization-webhook-cache-authorized-ttl
-authorization-webhook-cache-unauthorized-ttl contention-profiling kube-api-burst kube-api-content-type kube-api-qps
-pod-max-in-unschedulable-pods-duration profiling emulated-version min-compatibility-version
-allow-metric-labels allow-metric-labels-manifest disabled-metrics show-hidden-metrics-for-version
-log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream
-logging-format vmodule
-"""
-UNSUPPORTED = frozenset(_UNSUPPORTED.split())
-"""Upstream's flags that are refused by name."""
+_SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false",)}
+"""What flags that steer nothing may say beside upstream's default."""
 
 
 def main(argv: Sequence[str]) -> int:
-    return launch(_parser(), argv, lambda flags: run(*_configuration(flags)))
+    return launch(parser(), argv, lambda flags: run(*_configuration(flags)))
 
 
-def _parser() -> FlagParser:
-    parser = FlagParser("kube-scheduler", "Chooses a node for each pod.", UNSUPPORTED)
+def parser() -> FlagParser:
+    parser = FlagParser("kube-scheduler", "Chooses a node for each pod.", same=_SAME)
     parser.add_feature_gates()
     add = parser.add_argument
     add("--config", type=Path, help="a KubeSchedulerConfiguration; flags that it covers are then not looked at")
