@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
@@ -12,6 +16,7 @@ from tiphys.api.definitions import definitions
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import has_schema, schema_of
 
+ROOT = Path(__file__).parents[2]
 DATA = Path(tiphys.api.__file__).parent / "data"
 
 
@@ -58,3 +63,23 @@ def test_every_served_kind_is_known() -> None:
             for version in resource.versions:
                 kinds = known[resource.gvk(version).api_version]
                 assert {resource.kind, resource.list_kind} <= set(kinds) or "list" not in resource.verbs, resource
+
+
+def test_the_packed_definitions_are_those_that_were_published(tmp_path: Path) -> None:
+    """``build_hooks/schema.py --check`` sees a file of another level, and one that is cut off."""
+    script = ROOT / "build_hooks/schema.py"
+
+    def check(root: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, root / "build_hooks/schema.py", "--check"], capture_output=True, text=True, check=False
+        )
+
+    assert check(ROOT).returncode == 0
+    target = tmp_path / "src/tiphys/api/data/definitions.json.gz"
+    target.parent.mkdir(parents=True)
+    (tmp_path / "build_hooks").mkdir()
+    shutil.copy(script, tmp_path / "build_hooks")
+    target.write_bytes(gzip.compress(b"{}"))
+    assert "digest" in check(tmp_path).stderr
+    target.write_bytes((ROOT / "src/tiphys/api/data/definitions.json.gz").read_bytes()[:1000])
+    assert "cannot be read" in check(tmp_path).stderr

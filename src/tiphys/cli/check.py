@@ -1,4 +1,5 @@
-"""`tiphys check`: what needs no running test: format, lint, import rules, types, dead code. Under a minute."""
+"""`tiphys check`: what needs no running test: format, lint, import rules, types, dead code, and
+whether the packed definitions are those that were published. Under a minute."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("import rules", ("lint-imports", "--no-cache")),
     ("mypy", ("mypy", "--no-error-summary")),
     ("dead code", ("vulture",)),
+    ("published definitions", ("python", "build_hooks/schema.py", "--check")),
 )
 
 
