@@ -1,4 +1,7 @@
-"""The published OpenAPI definitions of Kubernetes v1.36, by name, as the build packed them (build_hooks/schema.py)."""
+"""The published OpenAPI definitions of Kubernetes v1.36, by name, as the build packed them (build_hooks/schema.py).
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
+"""
 
 from __future__ import annotations
 

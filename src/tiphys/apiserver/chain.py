@@ -1,4 +1,7 @@
-"""The way of every request, shown once and in order."""
+"""The way of every request, shown once and in order.
+
+Source: https://kubernetes.io/docs/concepts/security/controlling-access/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How an API server is set up. The defaults are those of kube-apiserver if it has any."""
+"""How an API server is set up. The defaults are those of kube-apiserver if it has any.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 It is for trying things out: clients cannot check it but by its bytes. A pair that is there is used as it is, however
 soon it ends: whoever put it there (envtest, a script) has clients that trust that very certificate.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
 """
 
 from __future__ import annotations

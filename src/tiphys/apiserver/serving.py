@@ -1,4 +1,7 @@
-"""How the server listens, as its flags say: certificates, TLS, HTTP/2, and the renewal of files."""
+"""How the server listens, as its flags say: certificates, TLS, HTTP/2, and the renewal of files.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The warnings of one answer: the header holds some 4,000 characters, so that no request collects more than these."""
+"""The warnings of one answer: the header holds some 4,000 characters, so that no request collects more than these.
+
+Source: KEP-1693
+"""
 
 from __future__ import annotations
 

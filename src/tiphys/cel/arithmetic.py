@@ -1,4 +1,7 @@
-"""The operators on values: numbers that overflow loudly, and every pair that has no meaning refused."""
+"""The operators on values: numbers that overflow loudly, and every pair that has no meaning refused.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

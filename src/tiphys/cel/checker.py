@@ -1,4 +1,7 @@
-"""The type checker: names resolved, overloads chosen, types inferred; or what is wrong with them, where."""
+"""The type checker: names resolved, overloads chosen, types inferred; or what is wrong with them, where.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 An overload is declared by its signature, ``member("string_find_string", "find", "string, string -> string", find)``:
 the target of a member comes first. Single upper-case letters are type parameters.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
 """
 
 from __future__ import annotations

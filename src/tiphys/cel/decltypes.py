@@ -2,6 +2,8 @@
 
 The sizes bound the cost of an expression before it ever runs: how many elements a value can have at most, and how few
 bytes it takes at least in a request of at most 3 MiB.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What an expression may refer to, and the way from its text to something that can be evaluated."""
+"""What an expression may refer to, and the way from its text to something that can be evaluated.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/
+"""
 
 from __future__ import annotations
 

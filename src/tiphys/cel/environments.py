@@ -1,6 +1,8 @@
 """The environments of Kubernetes v1.36: what every expression may use, and what each use adds.
 
 All versions of the libraries up to 1.36 are there, for new expressions as for stored ones.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/
 """
 
 from __future__ import annotations

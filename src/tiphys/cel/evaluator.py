@@ -2,6 +2,8 @@
 
 What fails raises CelError. The logical operators absorb an error if the other side decides; the accumulator of a
 fold keeps one as a value. A run that costs more than it may is cancelled, which nothing absorbs.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
 """
 
 from __future__ import annotations

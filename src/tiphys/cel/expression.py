@@ -1,6 +1,8 @@
 """An expression as a field of the API holds it: its text, its purpose, and what it may refer to.
 
 Plain data, so that validation can describe an expression without importing the compiler.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a program cannot be made for, though it compiles: constants are computed when it is made."""
+"""What a program cannot be made for, though it compiles: constants are computed when it is made.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

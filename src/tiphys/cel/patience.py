@@ -3,6 +3,8 @@
 The costs of expressions are bounded, but by far more than an event loop can wait for: an expression up to its limit
 runs for seconds. So a caller on a loop sets out with little patience; what runs into ``Lengthy`` is done over where
 time does not matter. Unless a caller sets a limit, patience has none.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#resource-constraints
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The rules of a custom resource's schema (``x-kubernetes-validations``): compiled, and what they cost at most."""
+"""The rules of a custom resource's schema (``x-kubernetes-validations``): compiled, and what they cost at most.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Texts of some formats are moments, durations or bytes; numbers are doubles; lists that are sets or maps compare as such;
 names are escaped. If the schema says none of this, the JSON is used as it is.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
 """
 
 from __future__ import annotations

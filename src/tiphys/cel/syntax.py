@@ -1,4 +1,7 @@
-"""The syntax tree. Every node knows where its error would be shown; the checker adds types and overloads."""
+"""The syntax tree. Every node knows where its error would be shown; the checker adds types and overloads.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

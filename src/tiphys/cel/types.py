@@ -1,7 +1,7 @@
 """The types of CEL, and how messages name them.
 
 A type has two names: in messages about overloads and mismatches it is ``str(type)``; in messages about what an
-expression must give it is ``type.declared``.
+expression must give it is ``type.declared``. Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
 """
 
 from __future__ import annotations

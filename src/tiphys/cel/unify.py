@@ -1,4 +1,7 @@
-"""Whether a value of one type may stand where another is declared, and what that says about type parameters."""
+"""Whether a value of one type may stand where another is declared, and what that says about type parameters.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

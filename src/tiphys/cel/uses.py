@@ -1,4 +1,7 @@
-"""Whether an expression in a field of the API compiles, and gives what that field needs."""
+"""Whether an expression in a field of the API compiles, and gives what that field needs.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/
+"""
 
 from __future__ import annotations
 

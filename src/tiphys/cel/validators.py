@@ -1,4 +1,7 @@
-"""Literals that cannot work, found before anything runs: durations, timestamps, patterns, mixed lists, formats."""
+"""Literals that cannot work, found before anything runs: durations, timestamps, patterns, mixed lists, formats.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#cluster-cost-limits
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 ``bool``, ``int``, ``float``, ``str``, ``bytes``, ``None``, ``list`` and ``dict`` are themselves; unsigned numbers,
 durations, timestamps, optionals, messages and what the libraries add are classes. An object of the API is used as it
 is. Errors are exceptions; in the accumulator of a fold, and there only, an exception is kept as a value.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
 """
 
 from __future__ import annotations

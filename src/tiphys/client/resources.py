@@ -1,4 +1,7 @@
-"""Where the resources that the components use are served: group, version and plural of each."""
+"""Where the resources that the components use are served: group, version and plural of each.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
+"""
 
 from __future__ import annotations
 

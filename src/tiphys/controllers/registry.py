@@ -3,6 +3,8 @@
 A row has the name by which ``--controllers`` knows the controller, the service account in kube-system that it acts as
 (RBAC grants each no more than it needs), and its class. The names are those of kube-controller-manager v1.36. Classes
 are imported when their controller is made, as nobody needs all.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Upstream hashes a dump of Go's structures, which means nothing elsewhere. Nothing depends on the value: a template
 is recognised by comparing it, and the hash only makes names. So ours is FNV-32a over canonical JSON, in the same
-alphabet.
+alphabet. Source: https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#pod-template-hash-label
 """
 
 from __future__ import annotations

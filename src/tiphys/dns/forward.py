@@ -2,7 +2,7 @@
 
 Questions are forwarded as received but with a new random id, and answers must match both. A server
 that does not answer in time is passed over for the next. This server and the cluster's DNS address are never asked:
-the question would go round in circles.
+the question would go round in circles. Source: RFC 1035, section 7
 """
 
 from __future__ import annotations

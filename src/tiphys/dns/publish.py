@@ -2,6 +2,8 @@
 
 The Service has no selector: nothing but these slices says where it leads. If a Service of that name has a selector,
 another DNS (CoreDNS, say) serves the cluster, and it is left alone.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
 """
 
 from __future__ import annotations

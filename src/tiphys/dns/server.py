@@ -2,6 +2,8 @@
 
 Everything is bounded: questions in flight, connections, what is kept. Answers are kept as bytes, by the question's
 bytes; those about the cluster until anything in it changes.
+
+Source: https://github.com/kubernetes/dns/blob/master/docs/specification.md
 """
 
 from __future__ import annotations

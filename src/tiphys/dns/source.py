@@ -1,4 +1,7 @@
-"""The cluster's objects for ``records``, from informers: indexed by what names ask for."""
+"""The cluster's objects for ``records``, from informers: indexed by what names ask for.
+
+Source: https://github.com/kubernetes/dns/blob/master/docs/specification.md
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """The kubelet, wired: which pods are to run comes in from the sources, each gets a worker, and the node reports itself.
 
 The way of a pod through this file: ``_changed`` → ``_admit`` → ``PodWorkers.update`` → ``PodSync.sync`` (pod_sync.py).
+
+Source: https://kubernetes.io/docs/concepts/architecture/nodes/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Resource quantities as whole numbers: ``milli("250m") == 250``, ``value("1Ki") == 1024``. Both round up."""
+"""Resource quantities as whole numbers: ``milli("250m") == 250``, ``value("1Ki") == 1024``. Both round up.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+"""
 
 from __future__ import annotations
 

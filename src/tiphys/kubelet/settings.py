@@ -1,4 +1,7 @@
-"""Facts of the node and choices of its operator that pods' configuration depends on."""
+"""Facts of the node and choices of its operator that pods' configuration depends on.
+
+Source: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
+"""
 
 from __future__ import annotations
 

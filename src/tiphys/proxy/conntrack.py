@@ -2,6 +2,8 @@
 
 The kernel keeps a flow's rewritten destination for as long as packets come, so a client that keeps sending UDP from one
 port (a resolver, say) would talk to a pod that is gone, for ever. TCP connections end by themselves.
+
+Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 An accepting rule in a table of our own would not do: every table has its say, and one drop is enough. So the accepting
 rules go where the policy is, into a chain of ours that the filter table's FORWARD chain visits first.
+
+Source: https://docs.docker.com/engine/network/packet-filtering-firewalls/
 """
 
 from __future__ import annotations

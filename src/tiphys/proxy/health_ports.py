@@ -1,4 +1,7 @@
-"""Listens on the healthCheckNodePort of each service that has one."""
+"""Listens on the healthCheckNodePort of each service that has one.
+
+Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#traffic-policies
+"""
 
 from __future__ import annotations
 

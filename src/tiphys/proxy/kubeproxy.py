@@ -2,6 +2,8 @@
 
 One loop does all of it: wait for a change, let a few more come, sync each family's backend, tidy up. What fails is
 tried again, and the health server reports when it is late.
+
+Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
 """
 
 from __future__ import annotations

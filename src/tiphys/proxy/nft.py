@@ -3,6 +3,8 @@
 Changes are applied as they arrive; if one fails, and now and then anyway, the table is rebuilt (full resync), again
 in one transaction, so packets never meet half of it. Chains that no element leads to any more are emptied at once
 and deleted a second later: kernels before 6.2 let go of them with delay.
+
+Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
 """
 
 from __future__ import annotations

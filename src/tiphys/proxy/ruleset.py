@@ -2,6 +2,8 @@
 
 A transaction names only what changed. Several services may want the same element (two ports on one cluster IP, or two
 services with one external IP); it stays as long as one of them does, with the first one's verdict.
+
+Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Verbosity follows upstream's ``-v``: 0–1 shows information and above, 2 and more shows debug lines. Secrets never
 reach a log: callers pass names and keys of objects, not objects.
+
+Source: https://kubernetes.io/docs/concepts/cluster-administration/system-logs/#klog
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Each component has a ``Registry`` of its own, so that several components in one process do not mix their figures.
 The classes are prometheus_client's; it is imported on first use, as it costs 20 ms.
+
+Source: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""``SchedulerConfig``: what kube-scheduler's flags and its configuration file say, once read."""
+"""``SchedulerConfig``: what kube-scheduler's flags and its configuration file say, once read.
+
+Source: https://kubernetes.io/docs/reference/scheduling/config/
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 It is synchronous: no event is handled meanwhile, so the decision is made on one state of the cluster. What follows the
 decision (assume, reserve, permit, bind) is in ``scheduler``.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/kube-scheduler/
 """
 
 from __future__ import annotations

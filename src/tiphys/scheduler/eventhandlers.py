@@ -1,4 +1,7 @@
-"""From informers into the cache and the queue: what each change of a pod, node or namespace means for scheduling."""
+"""From informers into the cache and the queue: what each change of a pod, node or namespace means for scheduling.
+
+Source: KEP-4247
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``Handle``: what plugins may use of the scheduler."""
+"""``Handle``: what plugins may use of the scheduler.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
+"""
 
 from __future__ import annotations
 

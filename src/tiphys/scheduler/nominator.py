@@ -1,4 +1,7 @@
-"""Which pods have been promised which node, after pods were evicted for them there."""
+"""Which pods have been promised which node, after pods were evicted for them there.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
+"""
 
 from __future__ import annotations
 

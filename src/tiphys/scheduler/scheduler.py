@@ -1,7 +1,7 @@
 """The scheduler as a component: follows pods and nodes, and runs one pod's cycle after the other.
 
 Decisions are made in ``cycle``; here is what surrounds them: events into the cache and the queue, the loop, and what
-the outcome is sent to the API server.
+the outcome is sent to the API server. Source: https://kubernetes.io/docs/concepts/scheduling-eviction/kube-scheduler/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pods that a permit plugin holds, after a node was chosen and before it is bound."""
+"""Pods that a permit plugin holds, after a node was chosen and before it is bound.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/#permit
+"""
 
 from __future__ import annotations
 

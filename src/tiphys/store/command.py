@@ -2,6 +2,8 @@
 
 Flags that concern other members have nothing to act on, as the store has one: those that say what is so anyway are
 taken, and the log says so; those that ask for something else are refused.
+
+Source: https://etcd.io/docs/v3.6/op-guide/configuration/
 """
 
 from __future__ import annotations

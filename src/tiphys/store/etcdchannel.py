@@ -2,6 +2,8 @@
 
 One member is used at a time; if it cannot be reached the next one takes its place. A call that certainly was not
 sent is tried again there, and so is a read; a write that may have arrived is not, its caller has to find out.
+
+Source: https://etcd.io/docs/v3.6/learning/design-client/
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The messages of etcd's API, from ``etcd.proto``, and their translation to and from ``backend``'s types.
 
 Reading the schema costs some milliseconds and imports protobuf, so this module is imported where gRPC is used only.
+
+Source: https://etcd.io/docs/v3.6/dev-guide/api_reference_v3/
 """
 
 from __future__ import annotations

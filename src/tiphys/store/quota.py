@@ -1,6 +1,8 @@
 """The quota: whether there is room for a write, counted before it is made, as etcd counts.
 
 The store's size is measured when the count says that it may have reached the limit, and not at every write.
+
+Source: https://etcd.io/docs/v3.6/op-guide/maintenance/#space-quota
 """
 
 from __future__ import annotations

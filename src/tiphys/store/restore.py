@@ -1,4 +1,7 @@
-"""Making a data directory out of a snapshot."""
+"""Making a data directory out of a snapshot.
+
+Source: https://etcd.io/docs/v3.6/op-guide/recovery/
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ What is written here, etcd's own ``etcdctl snapshot restore`` turns into the dat
 ``snapshot save`` wrote is read here. Every key keeps its revisions and version, every lease its id and TTL.
 
 Buckets: ``key`` holds the changes, ``lease`` the leases, ``meta`` the compacted revision; etcd expects the others to be
-there, and they are empty.
+there, and they are empty. Source: https://etcd.io/docs/v3.6/op-guide/recovery/
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@
     meta   the compacted revision, and the ids of the store
 
 ``application_id`` marks the file as ours, ``user_version`` is the format. A data directory has one process at a time.
+
+Source: https://www.sqlite.org/wal.html
 """
 
 from __future__ import annotations

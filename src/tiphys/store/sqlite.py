@@ -3,7 +3,7 @@
 Writes that arrive while a commit is under way form the next group: one transaction, one ``fsync``, many answers. Rows
 are inserted on the event loop, as that touches memory only; the commit, which waits for the disk, is done by one
 thread, to which the connection is lent meanwhile. On virtual time the commit is done in place, as the clock would run
-away while a thread works.
+away while a thread works. Source: https://www.sqlite.org/wal.html
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Validation of the authentication.k8s.io group, v1."""
+"""Validation of the authentication.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#tokenrequest-v1-authentication-k8s-io
+"""
 
 from __future__ import annotations
 

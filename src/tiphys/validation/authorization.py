@@ -1,4 +1,7 @@
-"""Validation of the authorization.k8s.io group, v1: the access reviews."""
+"""Validation of the authorization.k8s.io group, v1: the access reviews.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#subjectaccessreview-v1-authorization-k8s-io
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Validation of the autoscaling group: HorizontalPodAutoscaler v1 and v2, and Scale.
 
 Autoscalers are checked in the form of v2, which upstream keeps internally.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#horizontalpodautoscaler-v2-autoscaling
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Who may set what: the request is fixed with its creation; the deciding conditions through ``approval``, the
 certificate and the other conditions through ``status``.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#certificatesigningrequest-v1-certificates-k8s-io
 """
 
 from __future__ import annotations

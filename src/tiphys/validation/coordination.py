@@ -1,4 +1,7 @@
-"""Validation of the coordination.k8s.io group, v1."""
+"""Validation of the coordination.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#lease-v1-coordination-k8s-io
+"""
 
 from __future__ import annotations
 

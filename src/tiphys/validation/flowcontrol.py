@@ -1,6 +1,8 @@
 """Validation of the flowcontrol.apiserver.k8s.io group, v1.
 
 Two schemas and two levels always exist, ``exempt`` and ``catch-all``; they are what they are.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#flowschema-v1-flowcontrol-apiserver-k8s-io
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Validation of the networking.k8s.io group, v1."""
+"""Validation of the networking.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#networkpolicy-v1-networking-k8s-io
+"""
 
 from __future__ import annotations
 

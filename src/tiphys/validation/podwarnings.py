@@ -1,4 +1,7 @@
-"""Warnings about pods and pod templates: fields that do nothing any more, and definitions that hide one another."""
+"""Warnings about pods and pod templates: fields that do nothing any more, and definitions that hide one another.
+
+Source: KEP-1693
+"""
 
 from __future__ import annotations
 

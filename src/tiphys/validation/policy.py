@@ -1,4 +1,7 @@
-"""Validation of the policy group, v1: PodDisruptionBudget and Eviction."""
+"""Validation of the policy group, v1: PodDisruptionBudget and Eviction.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#poddisruptionbudget-v1-policy
+"""
 
 from __future__ import annotations
 

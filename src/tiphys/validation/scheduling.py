@@ -1,4 +1,7 @@
-"""Validation of the scheduling.k8s.io group, v1."""
+"""Validation of the scheduling.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#priorityclass-v1-scheduling-k8s-io
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Validation of what is written to subresources other than ``status``: the whole object, as it was and as it would be.
 
 Those that are objects of their own kind go through ``validate_create``: Binding, Eviction, Scale, TokenRequest.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris
 """
 
 from __future__ import annotations

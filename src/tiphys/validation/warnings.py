@@ -2,7 +2,7 @@
 
 ``warnings`` is called for a create (``old`` is None) and for an update, after validation found no error, with the
 generation already set: most kinds that hold a pod template are only looked at when it changed. ``deprecated_api`` is
-about the kind itself, and is sent with every answer.
+about the kind itself, and is sent with every answer. Source: KEP-1693
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ therefore holds a connection; there is no bound on their number, only on how man
 
 A kept connection may turn out to be closed by the server just as the request is sent. The request is then sent once
 more on a new one, if it is a GET, HEAD or OPTIONS: of others nobody knows whether they were carried out.
+
+Source: RFC 9110, RFC 9112
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ own OpenSSL object.
 
 What the callback notes is all that makes a certificate verified: a resumed session, in which OpenSSL verifies nothing,
 gives none (and is switched off). On an interpreter if the OpenSSL object cannot be had, ``ask`` says so, and the
-context verifies within the handshake.
+context verifies within the handshake. Source: https://pkg.go.dev/crypto/tls#ClientAuthType
 """
 
 from __future__ import annotations

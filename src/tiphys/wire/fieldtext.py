@@ -1,4 +1,7 @@
-"""Names and values of header fields from their bytes, for every version of HTTP. A leaf: imports nothing of ours."""
+"""Names and values of header fields from their bytes, for every version of HTTP. A leaf: imports nothing of ours.
+
+Source: RFC 9110, section 5
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ A response's body is one of:
 
 - ``bytes``: sent with Content-Length;
 - a ``Stream``: a coroutine function that is given a ``Sink`` and writes to it until it returns (watches, logs);
-- an ``Upgrade``: after the 101 answer the raw byte stream belongs to it (exec, attach, port-forward).
+- an ``Upgrade``: after the 101 answer the raw byte stream belongs to it (exec, attach, port-forward). Source: RFC 9110
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A protocol's states as a table: for each state, what may happen in it and which state follows. Pure.
 
 The idea is h11's (``_state.py``): what is not in the table cannot happen, and is an error if it is tried, not a
-combination of flags that nobody thought of.
+combination of flags that nobody thought of. Source: https://h11.readthedocs.io/en/latest/api.html#the-state-machine
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 A ``ServerContext`` can be given renewed certificates while it listens: connections made from then on use them. It
 swaps the whole inner context at the handshake (in the SNI callback, which OpenSSL calls for every client), as the
-trusted client CAs of one OpenSSL context can only grow.
+trusted client CAs of one OpenSSL context can only grow. Source: RFC 8446
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The event loops' own TLS costs 40 µs and more for a small request and its answer, most of it in finding out by an
 exception that nothing more is to be read, and asyncio's takes 300 KB a connection. This layer asks OpenSSL only while
-bytes are there, hands each read and write straight on, and keeps no buffers itself.
+bytes are there, hands each read and write straight on, and keeps no buffers itself. Source: RFC 8446
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Passing an Upgrade on: the request goes to another server, and if it agrees, the two connections are joined."""
+"""Passing an Upgrade on: the request goes to another server, and if it agrees, the two connections are joined.
+
+Source: RFC 9110, section 7.8
+"""
 
 from __future__ import annotations
 

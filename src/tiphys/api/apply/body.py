@@ -1,6 +1,6 @@
 """The body of an apply request: YAML, of which JSON is a part.
 
-It is not decoded into its type: what the client wrote, nulls included, is what it applies.
+It is not decoded into its type: what the client wrote, nulls included, is what it applies. Source: KEP-555
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A manager's set of fields is in the version that it wrote. To see what a change means for it, the objects before and
 after are converted to that version and compared there. A version that is not there any more gives no object: what was
-owned in it is forgotten.
+owned in it is forgotten. Source: KEP-555
 """
 
 from __future__ import annotations

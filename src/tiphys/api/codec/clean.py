@@ -4,6 +4,8 @@
 declared fields, values of the right types, nothing that the wire form leaves out, canonical quantities, times and
 bytes. It may refuse what is fine (then the slow path runs), and must never accept what is not. The check is a JSON
 Schema of draft 4, where ``1.0`` is no integer, compiled by ``jsonschema_rs`` once for each kind.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 from __future__ import annotations

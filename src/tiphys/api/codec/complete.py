@@ -5,6 +5,8 @@ Some fields of Go's types have no notion of being absent: structs that are no po
 them. ``complete`` adds them to an object that has its defaults.
 
 Each type that holds such a field, or leads to one, has a plan, made once; others cost nothing.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 from __future__ import annotations

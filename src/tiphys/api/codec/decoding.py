@@ -1,4 +1,7 @@
-"""``decode``: a request body to an object of the expected type, or the 400 that says why not."""
+"""``decode``: a request body to an object of the expected type, or the 400 that says why not.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Upstream keeps an empty list (``[]``) apart from an absent one (``null``) until it stores the object. Nothing depends on
 it but the values in its error messages: objects here are without them, and a list of their places is kept beside.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Objects to JSON, as the wire and the store have it: ``kind``, ``apiVersion`` and ``metadata`` come first."""
+"""Objects to JSON, as the wire and the store have it: ``kind``, ``apiVersion`` and ``metadata`` come first.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A body of a wrong kind is refused in one of several ways, depending on whether its kind is known at all.
 ``data/kinds.txt`` lists the known kinds by API version.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The body of a delete: ``DeleteOptions``, whatever API version it names.
 
 Upstream reads it with its own scheme, which knows the types of ``meta.k8s.io`` only, and reports what is wrong
-without naming the type that it wanted.
+without naming the type that it wanted. Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Upstream converts maps to its types here without going through JSON. It says less about what does not fit, and it
 converts numbers as Go does: a whole one loses the bits that its type has no place for.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 from __future__ import annotations

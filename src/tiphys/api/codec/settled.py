@@ -2,7 +2,7 @@
 
 Upstream stores its own kinds as protobuf, which has no empty lists: what was sent as ``rules: []`` is read back as
 ``rules: null``. Only fields that the wire form always shows can distinguish the two; each type that holds such a field,
-or leads to one, has a plan, made once.
+or leads to one, has a plan, made once. Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
 """
 
 from __future__ import annotations

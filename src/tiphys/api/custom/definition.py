@@ -2,6 +2,8 @@
 
 What a built-in kind has in tables (fields, subresources, columns, selectable fields) a version of a custom resource
 brings in its definition: ``DefinedVersion``.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """``metadata`` of custom resources and of resources inside them: the one part whose type is known.
 
 It is read as Go reads it into its type: what the type does not have is dropped, and reported if requested.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-meta/
 """
 
 from __future__ import annotations

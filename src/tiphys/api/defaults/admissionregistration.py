@@ -1,4 +1,7 @@
-"""Defaults of the admissionregistration.k8s.io group, v1."""
+"""Defaults of the admissionregistration.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#validatingwebhookconfiguration-v1-admissionregistration-k8s-io
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Fields that say the same twice: an older field of which there is a newer one, or the first item of a list.
 
 They are brought into line where an object is read, as upstream's conversions between its versions do.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
 """
 
 from __future__ import annotations

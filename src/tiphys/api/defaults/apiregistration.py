@@ -1,4 +1,7 @@
-"""Defaults of the apiregistration.k8s.io group, v1."""
+"""Defaults of the apiregistration.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#apiservice-v1-apiregistration-k8s-io
+"""
 
 from __future__ import annotations
 

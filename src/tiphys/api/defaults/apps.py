@@ -1,4 +1,7 @@
-"""Defaults of the apps group, v1."""
+"""Defaults of the apps group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#deployment-v1-apps
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Defaults of the autoscaling group: v1, v2.
 
 In v1 conversion adds the default CPU target, which can see the annotations that carry the other metrics.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#horizontalpodautoscaler-v2-autoscaling
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Defaults of the batch group, v1."""
+"""Defaults of the batch group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#job-v1-batch
+"""
 
 from __future__ import annotations
 

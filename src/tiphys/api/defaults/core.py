@@ -1,4 +1,7 @@
-"""Defaults of the core group, v1 (pods and volumes have modules of their own)."""
+"""Defaults of the core group, v1 (pods and volumes have modules of their own).
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Defaults of the discovery.k8s.io group, v1."""
+"""Defaults of the discovery.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#endpointslice-v1-discovery-k8s-io
+"""
 
 from __future__ import annotations
 

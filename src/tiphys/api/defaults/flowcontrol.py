@@ -1,4 +1,7 @@
-"""Defaults of the flowcontrol.apiserver.k8s.io group, v1."""
+"""Defaults of the flowcontrol.apiserver.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#flowschema-v1-flowcontrol-apiserver-k8s-io
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A template gets what every pod specification gets; some defaults apply only to the pod itself, so that templates
 written before such a field was added keep their hash.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 """
 
 from __future__ import annotations

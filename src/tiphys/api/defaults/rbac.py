@@ -1,4 +1,7 @@
-"""Defaults of the rbac.authorization.k8s.io group, v1."""
+"""Defaults of the rbac.authorization.k8s.io group, v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#rolebinding-v1-rbac-authorization-k8s-io
+"""
 
 from __future__ import annotations
 

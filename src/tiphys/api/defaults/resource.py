@@ -1,4 +1,7 @@
-"""Defaults of the resource.k8s.io group (dynamic resource allocation), v1."""
+"""Defaults of the resource.k8s.io group (dynamic resource allocation), v1.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#resourceclaim-v1-resource-k8s-io
+"""
 
 from __future__ import annotations
 

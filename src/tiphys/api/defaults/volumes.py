@@ -1,4 +1,7 @@
-"""Defaults of volumes, for pods and for persistent volumes."""
+"""Defaults of volumes, for pods and for persistent volumes.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#volume-v1-core
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Both versions of the specification have one table of messages each (``messages``), from which a writer per message is
 made on first use. Parts that may be one of several things (a schema or a reference to one) are distinguished here.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
 """
 
 from __future__ import annotations

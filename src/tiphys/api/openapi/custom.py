@@ -2,6 +2,8 @@
 
 Swagger 2.0 knows less than OpenAPI 3.0: logical parts and nullable fields are left out of it, and a resource that keeps
 unknown fields is any object, as clients would otherwise refuse what they do not find.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
 """
 
 from __future__ import annotations

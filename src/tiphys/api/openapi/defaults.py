@@ -2,6 +2,8 @@
 
 They follow from the Go types: a field that is always written, and every struct that is no pointer, has its zero value
 if the client writes nothing.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The documents: operations and definitions rendered in OpenAPI 3.0 and in Swagger 2.0."""
+"""The documents: operations and definitions rendered in OpenAPI 3.0 and in Swagger 2.0.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
+"""
 
 from __future__ import annotations
 

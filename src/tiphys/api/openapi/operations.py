@@ -1,6 +1,8 @@
 """Operations: for each resource its paths, and for each path what can be done there.
 
 An ``Operation`` says it once; ``documents`` renders it in the two versions of the specification.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The parameters of operations, in the query and in the path."""
+"""The parameters of operations, in the query and in the path.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
+"""
 
 from __future__ import annotations
 

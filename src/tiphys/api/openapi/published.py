@@ -3,6 +3,8 @@
 The published definitions add nulls and constants that documents do not have, and leave out which values a field may
 have (``data/enums.json``, from the constants of the API reference). Two types are written by themselves: a quantity and
 a number or text, which Swagger 2.0 cannot describe but as a text.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
 """
 
 from __future__ import annotations

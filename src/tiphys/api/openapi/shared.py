@@ -1,4 +1,7 @@
-"""Parameters that many operations have, written once: ``#/parameters/NAME-HASH`` of a Swagger 2.0 document."""
+"""Parameters that many operations have, written once: ``#/parameters/NAME-HASH`` of a Swagger 2.0 document.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Repeated keys in a patch."""
+"""Repeated keys in a patch.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Why a patch does not apply."""
+"""Why a patch does not apply.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply
+"""
 
 from __future__ import annotations
 

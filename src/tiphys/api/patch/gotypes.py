@@ -1,4 +1,7 @@
-"""The types of JSON values, as Go calls them in messages about patches."""
+"""The types of JSON values, as Go calls them in messages about patches.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply
+"""
 
 from __future__ import annotations
 

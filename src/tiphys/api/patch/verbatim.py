@@ -2,6 +2,8 @@
 
 Upstream's library leaves what it does not look into as text: ``3.0`` stays ``3.0``, in messages and for the decoder
 of the patched object. So numbers keep their text here, and an object of the server is laid out as it encodes it.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply
 """
 
 from __future__ import annotations

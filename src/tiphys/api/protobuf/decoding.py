@@ -1,7 +1,7 @@
 """Reading the protobuf form.
 
 Go messages carry empty strings, zeros and false in fields that JSON leaves out; ``codec`` drops them as it drops them
-from JSON.
+from JSON. Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A message is compiled once into a list of field writers. Fields stand in order of their numbers; a field that is no
 pointer in Go is written even if it is absent, as its zero value; keys of maps are sorted.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which fields a message has: the table data/protobuf.txt, and what reading and writing share."""
+"""Which fields a message has: the table data/protobuf.txt, and what reading and writing share.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows of nodes, namespaces, events, configuration, access rules and certificates."""
+"""Rows of nodes, namespaces, events, configuration, access rules and certificates.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Columns of each kind, from columns.txt."""
+"""Columns of each kind, from columns.txt.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How a cell is written: ages, lists that are cut, labels, containers."""
+"""How a cell is written: ages, lists that are cut, labels, containers.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows of services, endpoints, ingresses and addresses."""
+"""Rows of services, endpoints, ingresses and addresses.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The row of a pod: the one line that sums up phase, containers, restarts and deletion."""
+"""The row of a pod: the one line that sums up phase, containers, restarts and deletion.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+"""
 
 from __future__ import annotations
 

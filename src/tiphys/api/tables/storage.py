@@ -1,4 +1,7 @@
-"""Rows of volumes, claims, classes and drivers, and of devices."""
+"""Rows of volumes, claims, classes and drivers, and of devices.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables of objects, and objects without all but their metadata."""
+"""Tables of objects, and objects without all but their metadata.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows of what runs pods: deployments, replica sets, jobs, autoscalers and the rest."""
+"""Rows of what runs pods: deployments, replica sets, jobs, autoscalers and the rest.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What admission sees of a write."""
+"""What admission sees of a write.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/
+"""
 
 from __future__ import annotations
 

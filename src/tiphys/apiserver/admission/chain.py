@@ -1,4 +1,7 @@
-"""The order in which plugins see a write: first all that may change it; then, on the final object, all that judge."""
+"""The order in which plugins see a write: first all that may change it; then, on the final object, all that judge.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#admission-control-phases
+"""
 
 from __future__ import annotations
 

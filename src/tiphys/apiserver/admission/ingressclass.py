@@ -1,4 +1,7 @@
-"""DefaultIngressClass: an ingress that names no class gets the one that is marked as default."""
+"""DefaultIngressClass: an ingress that names no class gets the one that is marked as default.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#defaultingressclass
+"""
 
 from __future__ import annotations
 

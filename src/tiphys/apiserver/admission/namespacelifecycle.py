@@ -1,4 +1,7 @@
-"""NamespaceLifecycle: nothing is created in a namespace that is not there or is going; some namespaces never go."""
+"""NamespaceLifecycle: nothing is created in a namespace that is not there or is going; some namespaces never go.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""OwnerReferencesPermissionEnforcement: who blocks an owner's deletion must be allowed to set its finalizers."""
+"""OwnerReferencesPermissionEnforcement: who blocks an owner's deletion must be allowed to set its finalizers.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#ownerreferencespermissionenforcement
+"""
 
 from __future__ import annotations
 

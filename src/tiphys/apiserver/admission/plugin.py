@@ -1,4 +1,7 @@
-"""The seam of admission: a plugin says what it handles, and changes or judges it."""
+"""The seam of admission: a plugin says what it handles, and changes or judges it.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/
+"""
 
 from __future__ import annotations
 

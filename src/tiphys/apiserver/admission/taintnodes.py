@@ -1,4 +1,7 @@
-"""TaintNodesByCondition: a new node is tainted as not ready, until the node controller sees that it is."""
+"""TaintNodesByCondition: a new node is tainted as not ready, until the node controller sees that it is.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#taintnodesbycondition
+"""
 
 from __future__ import annotations
 

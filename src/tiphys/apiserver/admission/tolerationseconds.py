@@ -1,4 +1,7 @@
-"""DefaultTolerationSeconds: pods stay on a node that is not ready or unreachable for five minutes, unless they say."""
+"""DefaultTolerationSeconds: pods stay on a node that is not ready or unreachable for five minutes, unless they say.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#defaulttolerationseconds
+"""
 
 from __future__ import annotations
 

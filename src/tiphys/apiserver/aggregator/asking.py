@@ -1,4 +1,7 @@
-"""What this server itself asks the servers behind it: whether they are there, and for their documents."""
+"""What this server itself asks the servers behind it: whether they are there, and for their documents.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 By default at its cluster IP, which the service proxy of this machine spreads over the endpoints; with
 ``--enable-aggregator-routing`` at one of the ready endpoints, in turn, which needs no service proxy here.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 They are asked whenever their availability is looked at. What one said stays, marked as stale in discovery, while it
 does not answer; a document that cannot be read leaves the others as they are.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/
 """
 
 from __future__ import annotations

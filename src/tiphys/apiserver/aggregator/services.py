@@ -1,4 +1,7 @@
-"""Which groups and versions other servers serve: the APIServices with a service, as the cache has them now."""
+"""Which groups and versions other servers serve: the APIServices with a service, as the cache has them now.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/
+"""
 
 from __future__ import annotations
 

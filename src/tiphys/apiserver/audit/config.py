@@ -1,4 +1,7 @@
-"""What auditing can be set to: the flags of it, once read."""
+"""What auditing can be set to: the flags of it, once read.
+
+Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
+"""
 
 from __future__ import annotations
 

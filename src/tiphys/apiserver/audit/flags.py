@@ -1,4 +1,7 @@
-"""The flags of auditing, and the configuration they ask for."""
+"""The flags of auditing, and the configuration they ask for.
+
+Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
+"""
 
 from __future__ import annotations
 

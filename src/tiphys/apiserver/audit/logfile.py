@@ -2,6 +2,8 @@
 
 Rotated files carry the time of their rotation in the name, as lumberjack's do, so that the tools that collect them know
 them: ``audit-2026-01-02T03-04-05.678.log``, ``.gz`` if compressed.
+
+Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
 """
 
 from __future__ import annotations

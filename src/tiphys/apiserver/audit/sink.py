@@ -1,4 +1,7 @@
-"""``Sink``: the backends of a server, as its flags ask for them, and the figures about them."""
+"""``Sink``: the backends of a server, as its flags ask for them, and the figures about them.
+
+Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
+"""
 
 from __future__ import annotations
 

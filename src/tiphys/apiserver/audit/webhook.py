@@ -1,4 +1,7 @@
-"""The webhook backend: posts batches of events, as an EventList, to the server that a kubeconfig names."""
+"""The webhook backend: posts batches of events, as an EventList, to the server that a kubeconfig names.
+
+Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
+"""
 
 from __future__ import annotations
 

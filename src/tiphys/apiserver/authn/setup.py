@@ -1,4 +1,7 @@
-"""The authenticators of a server, in order, and the keys of service account tokens."""
+"""The authenticators of a server, in order, and the keys of service account tokens.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
+"""
 
 from __future__ import annotations
 

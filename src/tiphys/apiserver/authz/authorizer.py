@@ -1,4 +1,7 @@
-"""The seam of authorization: a question (``Access``), an answer (``Decision``), and several authorizers in a row."""
+"""The seam of authorization: a question (``Access``), an answer (``Decision``), and several authorizers in a row.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The authorizers of a server, in the order of ``--authorization-mode``."""
+"""The authorizers of a server, in the order of ``--authorization-mode``.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The service ``default/kubernetes``, by which pods reach the API, and its endpoints: one address per living server."""
+"""The service ``default/kubernetes``, by which pods reach the API, and its endpoints: one address per living server.
+
+Source: https://kubernetes.io/docs/tasks/administer-cluster/access-cluster-api/
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Every definition is looked at again after any change of any of them: names that one gives back are free for others.
 What is written is status only, as upstream's controllers inside the server write it.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Objects of the store are converted in batches, each once to each version while its resource version lasts; who needs one
 that is being converted waits for that. The batches belong to the server, not to the request that was first: one that
 gives up takes nothing from the others.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/#webhook-conversion
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which custom resources the server serves: rows of the scheme that come and go with their definitions."""
+"""Which custom resources the server serves: rows of the scheme that come and go with their definitions.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+"""
 
 from __future__ import annotations
 

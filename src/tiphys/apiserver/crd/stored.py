@@ -2,6 +2,8 @@
 
 What is in the store may have been written under an older definition: it is brought into the present shape when it is
 read, as if it were new; and what is written has only what the schema of the storage version knows.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The strategy of a custom resource in one version: the schema of that version holds for all who write by it."""
+"""The strategy of a custom resource in one version: the schema of that version holds for all who write by it.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+"""
 
 from __future__ import annotations
 

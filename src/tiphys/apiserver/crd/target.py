@@ -1,4 +1,7 @@
-"""``CustomTarget``: a custom resource in the version of the path; and its scale, which is found by paths."""
+"""``CustomTarget``: a custom resource in the version of the path; and its scale, which is found by paths.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+"""
 
 from __future__ import annotations
 

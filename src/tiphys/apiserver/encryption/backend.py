@@ -1,6 +1,8 @@
 """``SealedBackend``: a backend that seals values on their way into another one, and opens them on their way out.
 
 What cannot be opened is passed on as it is; reading it is then that object's error, and nobody else's.
+
+Source: https://kubernetes.io/docs/tasks/administer-cluster/encrypt-data/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Where the rules come from: the file, read again when it changes; and how the key management services are."""
+"""Where the rules come from: the file, read again when it changes; and how the key management services are.
+
+Source: https://kubernetes.io/docs/tasks/administer-cluster/encrypt-data/
+"""
 
 from __future__ import annotations
 

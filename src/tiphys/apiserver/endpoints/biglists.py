@@ -3,6 +3,8 @@
 A list of 30,000 pods is 75 MB. Joined, compressed and encrypted at once it would hold the loop for half a second, and a
 slow reader would have the server keep all of it. What is kept as bytes is joined while it is sent; what has to be
 converted or printed first is encoded in slices before the answer begins, so that an error still has its status.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
 """
 
 from __future__ import annotations

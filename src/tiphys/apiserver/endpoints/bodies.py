@@ -1,4 +1,7 @@
-"""Bodies of endpoints whose kind is not that of the resource in the path."""
+"""Bodies of endpoints whose kind is not that of the resource in the path.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

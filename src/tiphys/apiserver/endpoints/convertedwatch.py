@@ -2,6 +2,8 @@
 
 It stands between the cache, which hands changes over without waiting, and the open watch. What is slow or fails is this
 one watch: others have their own line, and the cache goes on.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""POST to a collection."""
+"""POST to a collection.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

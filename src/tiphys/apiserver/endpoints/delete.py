@@ -1,4 +1,7 @@
-"""DELETE of one object."""
+"""DELETE of one object.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""DELETE of a collection: every object that a list with the same parameters shows, one by one."""
+"""DELETE of a collection: every object that a list with the same parameters shows, one by one.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

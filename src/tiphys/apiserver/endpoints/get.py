@@ -1,4 +1,7 @@
-"""GET of one object: the bytes that the cache holds, once it shows every write that came before."""
+"""GET of one object: the bytes that the cache holds, once it shows every write that came before.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""GET of a collection."""
+"""GET of a collection.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""In which form a client gets its answer: JSON, YAML or protobuf; the object itself, a table or its metadata only."""
+"""In which form a client gets its answer: JSON, YAML or protobuf; the object itself, a table or its metadata only.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The answer for paths that nobody knows: a line of text, where other failures are a Status."""
+"""The answer for paths that nobody knows: a line of text, where other failures are a Status.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Subresources that write one part of an object: ``finalize`` of namespaces, ``resize`` and the like of pods."""
+"""Subresources that write one part of an object: ``finalize`` of namespaces, ``resize`` and the like of pods.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

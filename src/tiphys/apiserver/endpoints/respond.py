@@ -1,4 +1,7 @@
-"""Answers: objects, lists and Status objects in the form that was negotiated, with the headers that go with them."""
+"""Answers: objects, lists and Status objects in the form that was negotiated, with the headers that go with them.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

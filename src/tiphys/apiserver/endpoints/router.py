@@ -1,4 +1,7 @@
-"""From a call to its endpoint: the resource and version in the path, its subresource, and the verb."""
+"""From a call to its endpoint: the resource and version in the path, its subresource, and the verb.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris
+"""
 
 from __future__ import annotations
 

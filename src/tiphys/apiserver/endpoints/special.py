@@ -1,4 +1,7 @@
-"""The endpoints that are no verb on a stored object, by group and "resource[/subresource]"."""
+"""The endpoints that are no verb on a stored object, by group and "resource[/subresource]".
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

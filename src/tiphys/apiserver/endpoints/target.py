@@ -1,4 +1,7 @@
-"""``Target``: the resource, in the version of the path, that a call is about: how its objects are read and shown."""
+"""``Target``: the resource, in the version of the path, that a call is about: how its objects are read and shown.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""PUT of an object, or of a part of it that is a subresource."""
+"""PUT of an object, or of a part of it that is a subresource.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Who owns which field is compared in the versions of the managers (``api.apply``), within pure functions. What they lack
 is asked for between two runs of the same work: it ends early for want of a conversion, and begins again with it.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the writing verbs share: attributes for admission, managed fields, and small checks of metadata."""
+"""What the writing verbs share: attributes for admission, managed fields, and small checks of metadata.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

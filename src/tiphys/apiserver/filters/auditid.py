@@ -1,4 +1,7 @@
-"""Every answer carries the id under which the audit log knows the request."""
+"""Every answer carries the id under which the audit log knows the request.
+
+Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Who calls. A credential that is wrong is refused; none at all makes the caller anonymous, if that is allowed."""
+"""Who calls. A credential that is wrong is refused; none at all makes the caller anonymous, if that is allowed.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
+"""
 
 from __future__ import annotations
 

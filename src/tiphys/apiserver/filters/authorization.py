@@ -1,4 +1,7 @@
-"""May the caller do this?"""
+"""May the caller do this?
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/
+"""
 
 from __future__ import annotations
 

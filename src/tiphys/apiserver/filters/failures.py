@@ -1,4 +1,7 @@
-"""Failures become Status objects here, and only here."""
+"""Failures become Status objects here, and only here.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``Gate``: which requests run at a time, by flow schemas and priority levels or, without them, by two limits."""
+"""``Gate``: which requests run at a time, by flow schemas and priority levels or, without them, by two limits.
+
+Source: https://kubernetes.io/docs/concepts/cluster-administration/flow-control/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Counts calls for ``/metrics``."""
+"""Counts calls for ``/metrics``.
+
+Source: https://kubernetes.io/docs/reference/instrumentation/metrics/
+"""
 
 from __future__ import annotations
 

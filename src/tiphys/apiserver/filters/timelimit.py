@@ -1,4 +1,7 @@
-"""No call lasts longer than the server's limit or the time that its client gives it, except watches and connections."""
+"""No call lasts longer than the server's limit or the time that its client gives it, except watches and connections.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+"""
 
 from __future__ import annotations
 

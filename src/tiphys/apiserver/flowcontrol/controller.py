@@ -1,7 +1,7 @@
 """``FlowController``: keeps the flow schemas and levels of a server as its objects say, and classifies requests.
 
 The mandatory objects, ``exempt`` and ``catch-all``, are in force even if somebody deleted them. Every ten seconds the
-levels divide the seats again.
+levels divide the seats again. Source: https://kubernetes.io/docs/concepts/cluster-administration/flow-control/
 """
 
 from __future__ import annotations

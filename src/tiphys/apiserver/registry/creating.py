@@ -1,4 +1,7 @@
-"""How an object is created: system metadata, strategy, validation, admission's last word, the store."""
+"""How an object is created: system metadata, strategy, validation, admission's last word, the store.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
 
 from __future__ import annotations
 

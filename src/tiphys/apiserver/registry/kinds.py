@@ -1,4 +1,7 @@
-"""The kinds that differ from the rule by facts only: what their new objects' status is, and what counts as a change."""
+"""The kinds that differ from the rule by facts only: what their new objects' status is, and what counts as a change.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
+"""
 
 from __future__ import annotations
 

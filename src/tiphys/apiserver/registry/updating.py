@@ -2,6 +2,8 @@
 
 The first attempt works on what the cache has, which is nearly always right; whatever goes wrong on a state that may be
 old is tried again on one that is not.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ ends is opened again at the revision that it had reached; only if that is compac
 Because it sees every change, whoever made it, its revision is how far all caches are. A read that must see every
 write that returned before asks the store for its revision and waits until the feed has passed it; with the embedded
 store that is a comparison of two integers, and several servers on one store need nothing else to agree.
+
+Source: KEP-2340
 """
 
 from __future__ import annotations

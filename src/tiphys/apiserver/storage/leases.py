@@ -2,6 +2,8 @@
 
 A lease costs the store more than a key does, so keys written within a minute or so share one, as upstream does it;
 an object lives at least its time to live, and a little longer.
+
+Source: https://etcd.io/docs/v3.6/learning/api/#lease-api
 """
 
 from __future__ import annotations

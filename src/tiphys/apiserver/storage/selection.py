@@ -1,4 +1,7 @@
-"""``Selection``: which objects a list or a watch is about."""
+"""``Selection``: which objects a list or a watch is about.
+
+Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ WebSocket, older channel protocols     joined byte for byte: the kubelet, or its
 any of these, and the kubelet          joined byte for byte
 declares ``ExtendWebSocketsToKubelet``
 =====================================  ==================================================================
+
+Source: KEP-4006
 """
 
 from __future__ import annotations

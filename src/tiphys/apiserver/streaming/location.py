@@ -1,4 +1,7 @@
-"""Where a proxied request goes, and which of its headers go with it."""
+"""Where a proxied request goes, and which of its headers go with it.
+
+Source: https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/
+"""
 
 from __future__ import annotations
 

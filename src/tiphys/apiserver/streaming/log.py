@@ -1,4 +1,7 @@
-"""A container's log: the kubelet's answer is streamed on as plain text, its refusals become Status objects."""
+"""A container's log: the kubelet's answer is streamed on as plain text, its refusals become Status objects.
+
+Source: https://kubernetes.io/docs/concepts/cluster-administration/logging/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Why a connection failed, in the words of Go's net, crypto/tls and crypto/x509, which people and tools look for."""
+"""Why a connection failed, in the words of Go's net, crypto/tls and crypto/x509, which people and tools look for.
+
+Source: https://pkg.go.dev/net
+"""
 
 from __future__ import annotations
 

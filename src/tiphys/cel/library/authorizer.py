@@ -1,4 +1,7 @@
-"""Asking the server's authorizer: ``authorizer.group('apps').resource('deployments').check('create').allowed()``."""
+"""Asking the server's authorizer: ``authorizer.group('apps').resource('deployments').check('create').allowed()``.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

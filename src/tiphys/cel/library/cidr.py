@@ -1,4 +1,7 @@
-"""Networks in CIDR notation; the address need not be that of the network."""
+"""Networks in CIDR notation; the address need not be that of the network.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

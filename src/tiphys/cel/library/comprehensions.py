@@ -1,4 +1,7 @@
-"""Folds with two variables, and what their macros call."""
+"""Folds with two variables, and what their macros call.
+
+Source: https://pkg.go.dev/github.com/google/cel-go/ext#TwoVarComprehensions
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Named formats of the API: names, label values, URIs, dates, and whether a text has the form."""
+"""Named formats of the API: names, label values, URIs, dates, and whether a text has the form.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

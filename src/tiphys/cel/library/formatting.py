@@ -1,4 +1,7 @@
-"""``format``: a text with clauses (``%s``, ``%d``, ``%.2f``, ``%x`` …), and the check of its arguments' types."""
+"""``format``: a text with clauses (``%s``, ``%d``, ``%.2f``, ``%x`` …), and the check of its arguments' types.
+
+Source: https://pkg.go.dev/github.com/google/cel-go/ext#Strings
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""IP addresses."""
+"""IP addresses.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

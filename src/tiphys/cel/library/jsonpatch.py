@@ -1,4 +1,7 @@
-"""What JSON patches need: keys in paths."""
+"""What JSON patches need: keys in paths.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lists: Kubernetes' own functions (sums, extremes, positions) and those of the extension (slices, sorting)."""
+"""Lists: Kubernetes' own functions (sums, extremes, positions) and those of the extension (slices, sorting).
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Optional values: ``a.?b``, ``a[?b]``, ``optional.of`` and what chains them."""
+"""Optional values: ``a.?b``, ``a[?b]``, ``optional.of`` and what chains them.
+
+Source: https://github.com/google/cel-spec/wiki/proposal-246
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Quantities, such as ``1.5Gi``, as numbers."""
+"""Quantities, such as ``1.5Gi``, as numbers.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Regular expressions: RE2's, which take time linear in the text, whatever the pattern."""
+"""Regular expressions: RE2's, which take time linear in the text, whatever the pattern.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The actual cost of a call, computed from its arguments and result; excludes the cost of computing the arguments."""
+"""The actual cost of a call, computed from its arguments and result; excludes the cost of computing the arguments.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lists as sets."""
+"""Lists as sets.
+
+Source: https://pkg.go.dev/github.com/google/cel-go/ext#Sets
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The functions of the language itself: operators, conversions, sizes, and tests of text."""
+"""The functions of the language itself: operators, conversions, sizes, and tests of text.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

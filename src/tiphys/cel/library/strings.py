@@ -1,4 +1,7 @@
-"""Text: positions, parts, case of ASCII letters, replacing, splitting and joining, formatting."""
+"""Text: positions, parts, case of ASCII letters, replacing, splitting and joining, formatting.
+
+Source: https://pkg.go.dev/github.com/google/cel-go/ext#Strings
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Durations and timestamps from text, and the parts of a timestamp in a time zone."""
+"""Durations and timestamps from text, and the parts of a timestamp in a time zone.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

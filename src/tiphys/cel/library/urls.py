@@ -1,4 +1,7 @@
-"""URLs, absolute or a path on a server, as Go reads them."""
+"""URLs, absolute or a path on a server, as Go reads them.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libraries
+"""
 
 from __future__ import annotations
 

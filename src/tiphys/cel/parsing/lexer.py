@@ -1,4 +1,7 @@
-"""Splits text into tokens, by the longest match, and reports text that is no token."""
+"""Splits text into tokens, by the longest match, and reports text that is no token.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

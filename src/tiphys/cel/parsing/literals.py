@@ -1,4 +1,7 @@
-"""The values that literals stand for."""
+"""The values that literals stand for.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The macros: calls that stand for a larger expression, mostly a fold over a list or a map."""
+"""The macros: calls that stand for a larger expression, mostly a fold over a list or a map.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

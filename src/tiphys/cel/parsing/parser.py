@@ -3,6 +3,8 @@
 A text that is no expression is left to ``explain``, which works out what was expected where; this module only
 finds that it is none. What is wrong with a well-formed text (a reserved word, a number out of range, a macro that is
 misused) is collected, so that one answer reports everything.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The text of an expression, and what is wrong with it: messages with a line, a column and the line itself."""
+"""The text of an expression, and what is wrong with it: messages with a line, a column and the line itself.
+
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
+"""
 
 from __future__ import annotations
 

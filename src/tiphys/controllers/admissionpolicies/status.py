@@ -1,4 +1,7 @@
-"""The controller that writes ``status.typeChecking`` of validating admission policies, once for each generation."""
+"""The controller that writes ``status.typeChecking`` of validating admission policies, once for each generation.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/#type-checking
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 A wall-clock time that a change leaves out, or that comes twice, is read as Go's ``time.Date`` reads it: with the offset
 that holds at the instant that the time would be under the offset of the same reading in UTC. Python's ``fold`` chooses
 differently, and Jobs would start at other times than upstream's.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#time-zones
 """
 
 from __future__ import annotations

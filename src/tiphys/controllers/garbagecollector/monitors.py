@@ -2,7 +2,7 @@
 
 A kind that another controller follows anyway is followed through that informer; of all others only the metadata that
 the graph needs is asked for and kept. Kinds come and go with custom resource definitions, so discovery is asked again
-and again.
+and again. Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a Job asks about its pods: finished when, failed, counted, of which index. Pure."""
+"""What a Job asks about its pods: finished when, failed, counted, of which index. Pure.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/
+"""
 
 from __future__ import annotations
 

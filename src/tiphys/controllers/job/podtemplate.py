@@ -1,4 +1,7 @@
-"""The pods that a Job creates. Pure."""
+"""The pods that a Job creates. Pure.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/
+"""
 
 from __future__ import annotations
 

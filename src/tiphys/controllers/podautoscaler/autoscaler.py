@@ -1,4 +1,7 @@
-"""Looks at every autoscaler once in a period, asks for its metrics, and sets its target's scale."""
+"""Looks at every autoscaler once in a period, asks for its metrics, and sets its target's scale.
+
+Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How far and how fast the number of replicas may follow what the metrics ask for."""
+"""How far and how fast the number of replicas may follow what the metrics ask for.
+
+Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#configurable-scaling-behavior
+"""
 
 from __future__ import annotations
 

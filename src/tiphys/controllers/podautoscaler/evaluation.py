@@ -1,4 +1,7 @@
-"""One metric of an autoscaler's spec: what it reads, what it asks for, and how the status shows it."""
+"""One metric of an autoscaler's spec: what it reads, what it asks for, and how the status shows it.
+
+Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The metrics APIs, which others serve behind the API server: resource, custom and external metrics."""
+"""The metrics APIs, which others serve behind the API server: resource, custom and external metrics.
+
+Source: https://github.com/kubernetes/metrics
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How many replicas a metric asks for. Amounts are integers, in thousandths."""
+"""How many replicas a metric asks for. Amounts are integers, in thousandths.
+
+Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Creating, mending and deleting the pods of a StatefulSet and their claims, with the events that go with it."""
+"""Creating, mending and deleting the pods of a StatefulSet and their claims, with the events that go with it.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/
+"""
 
 from __future__ import annotations
 

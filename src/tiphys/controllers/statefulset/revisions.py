@@ -1,4 +1,7 @@
-"""The revisions of a StatefulSet: the one that its pods have, and the one that they are to get."""
+"""The revisions of a StatefulSet: the one that its pods have, and the one that they are to get.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/
+"""
 
 from __future__ import annotations
 

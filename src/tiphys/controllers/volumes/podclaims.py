@@ -1,4 +1,7 @@
-"""Which persistent volume claims a pod mounts."""
+"""Which persistent volume claims a pod mounts.
+
+Source: https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#generic-ephemeral-volumes
+"""
 
 from __future__ import annotations
 

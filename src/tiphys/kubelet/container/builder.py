@@ -1,4 +1,7 @@
-"""Gathers what a sandbox or a container needs, and has the pure parts make the runtime's configuration of it."""
+"""Gathers what a sandbox or a container needs, and has the pure parts make the runtime's configuration of it.
+
+Source: https://github.com/kubernetes/cri-api
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """What is mounted into a container: volumes and parts of them, /etc/hosts, the file for its last words.
 
 Everything a container can write to is reached through ``Folder``: see runtime/folders.py.
+
+Source: https://kubernetes.io/docs/concepts/storage/volumes/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""``PodSandboxConfig`` and ``ContainerConfig``: a pod in the runtime's words. Pure."""
+"""``PodSandboxConfig`` and ``ContainerConfig``: a pod in the runtime's words. Pure.
+
+Source: https://github.com/kubernetes/cri-api
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Polls the health of the runtime and its network every few seconds; ``problem`` is one line, empty if both are up."""
+"""Polls the health of the runtime and its network every few seconds; ``problem`` is one line, empty if both are up.
+
+Source: https://github.com/kubernetes/cri-api
+"""
 
 from __future__ import annotations
 

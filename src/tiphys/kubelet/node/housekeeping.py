@@ -1,4 +1,7 @@
-"""Ends what runs and belongs to no pod, and removes what pods that are gone have left: folders, containers, images."""
+"""Ends what runs and belongs to no pod, and removes what pods that are gone have left: folders, containers, images.
+
+Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#containers-images
+"""
 
 from __future__ import annotations
 

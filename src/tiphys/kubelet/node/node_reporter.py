@@ -1,4 +1,7 @@
-"""What the kubelet reports about its node: facts for its status, events when conditions change, readiness at once."""
+"""What the kubelet reports about its node: facts for its status, events when conditions change, readiness at once.
+
+Source: https://kubernetes.io/docs/reference/node/node-status/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the runtime says about a pod: its sandboxes and containers, newest first. The other side of the pod's spec."""
+"""What the runtime says about a pod: its sandboxes and containers, newest first. The other side of the pod's spec.
+
+Source: https://github.com/kubernetes/cri-api
+"""
 
 from __future__ import annotations
 

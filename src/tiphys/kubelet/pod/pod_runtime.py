@@ -1,4 +1,7 @@
-"""Carries out a pod's actions at the runtime, and observes what the runtime then shows."""
+"""Carries out a pod's actions at the runtime, and observes what the runtime then shows.
+
+Source: https://github.com/kubernetes/cri-api
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ The lifecycle is a table. A worker only ever moves forward:
     TERMINATING  its containers are stopped     → TERMINATED when nothing of it runs
     TERMINATED   its volumes and cgroups go     → FINISHED when they are gone
     FINISHED     nothing is left to do          the last status stays until the API forgets the pod
+
+Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a probe says: passed, failed, or could not be carried out."""
+"""What a probe says: passed, failed, or could not be carried out.
+
+Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/
+"""
 
 from __future__ import annotations
 

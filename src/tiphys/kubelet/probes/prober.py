@@ -1,4 +1,7 @@
-"""Runs one probe once: exec, HTTP, TCP or gRPC. Says whether it passed, and what to report to the user."""
+"""Runs one probe once: exec, HTTP, TCP or gRPC. Says whether it passed, and what to report to the user.
+
+Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Numbers of the protocol's ``Signal`` enum, by the names that a pod's ``lifecycle.stopSignal`` uses."""
+"""Numbers of the protocol's ``Signal`` enum, by the names that a pod's ``lifecycle.stopSignal`` uses.
+
+Source: https://github.com/kubernetes/cri-api
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""GET /containerLogs/{namespace}/{pod}/{container}: a container's log, whole, from its end, or as it grows."""
+"""GET /containerLogs/{namespace}/{pod}/{container}: a container's log, whole, from its end, or as it grows.
+
+Source: https://kubernetes.io/docs/concepts/cluster-administration/logging/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The kubelet's server: authentication, authorization, and one route for each thing that is served."""
+"""The kubelet's server: authentication, authorization, and one route for each thing that is served.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""GET /metrics and what is below it, in Prometheus' text format, under upstream's names."""
+"""GET /metrics and what is below it, in Prometheus' text format, under upstream's names.
+
+Source: https://kubernetes.io/docs/reference/instrumentation/node-metrics/
+"""
 
 from __future__ import annotations
 

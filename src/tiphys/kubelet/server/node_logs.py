@@ -1,4 +1,7 @@
-"""GET /logs/: files and folders under /var/log. Pods may write there, so no link out of it is followed."""
+"""GET /logs/: files and folders under /var/log. Pods may write there, so no link out of it is followed.
+
+Source: https://kubernetes.io/docs/concepts/cluster-administration/system-logs/#log-query
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One look at all that runs on the node and what it uses: what every answer with figures is made of."""
+"""One look at all that runs on the node and what it uses: what every answer with figures is made of.
+
+Source: https://kubernetes.io/docs/reference/instrumentation/node-metrics/
+"""
 
 from __future__ import annotations
 

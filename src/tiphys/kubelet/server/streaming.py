@@ -1,4 +1,7 @@
-"""exec, attach, port-forward: the runtime serves them; the kubelet joins the caller's connection to the runtime's."""
+"""exec, attach, port-forward: the runtime serves them; the kubelet joins the caller's connection to the runtime's.
+
+Source: https://github.com/kubernetes/cri-api
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The static pods of this node as their folder shows them now, and what becomes of their mirrors in the API."""
+"""The static pods of this node as their folder shows them now, and what becomes of their mirrors in the API.
+
+Source: https://kubernetes.io/docs/tasks/configure-pod-container/static-pod/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The whole status of a pod. Pure: everything it needs comes in, and the same input gives the same status."""
+"""The whole status of a pod. Pure: everything it needs comes in, and the same input gives the same status.
+
+Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
+"""
 
 from __future__ import annotations
 

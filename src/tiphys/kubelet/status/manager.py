@@ -2,6 +2,8 @@
 
 A status that changes while a request is under way goes out with the next one. When a pod that is being deleted has been
 stopped and its last status is sent, the manager deletes it for good.
+
+Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
 """
 
 from __future__ import annotations

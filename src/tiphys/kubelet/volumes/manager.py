@@ -1,7 +1,7 @@
 """Mounts a pod's volumes, keeps them up to date, and takes them away.
 
 ``<root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>`` is where a volume lives, as upstream does. Secrets and
-tokens are written to memory (tmpfs), never to disk.
+tokens are written to memory (tmpfs), never to disk. Source: https://kubernetes.io/docs/concepts/storage/volumes/
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """mount(2) and umount(2), and which mounts there are. Raises ``OSError`` with the kernel's reason.
 
 Both ends of a mount are descriptors: what was looked at is what is mounted, and it is looked at again afterwards.
-Nothing is unmounted through a link, which a container may have put on the way.
+Nothing is unmounted through a link, which a container may have put on the way. Source: mount(2), umount(2), proc(5)
 """
 
 from __future__ import annotations

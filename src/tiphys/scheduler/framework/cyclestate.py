@@ -1,4 +1,7 @@
-"""``CycleState``: what plugins remember between the extension points of one pod's cycle."""
+"""``CycleState``: what plugins remember between the extension points of one pod's cycle.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
+"""
 
 from __future__ import annotations
 

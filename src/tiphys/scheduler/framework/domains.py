@@ -1,7 +1,7 @@
 """Sums per topology domain: how many of something are in each zone, on each host, …
 
 Both forms give a sequence that is indexed by the domain's number: a list, or from ``VECTOR_THRESHOLD`` nodes on a NumPy
-array.
+array. Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ under a plugin's hands, so none needs a lock or a copy of the cluster.
 
 A filter or score plugin may also decide for all nodes at once (``VectorFilter``, ``VectorScore``), with NumPy over the
 columns of the ``NodeTable``; large clusters use that, small ones never import NumPy. Both forms must agree, and the
-tests hold them to it.
+tests hold them to it. Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""``NodeInfo``: a node and the pods on it, summed up."""
+"""``NodeInfo``: a node and the pods on it, summed up.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
+"""
 
 from __future__ import annotations
 

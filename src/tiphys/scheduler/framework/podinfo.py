@@ -1,4 +1,7 @@
-"""``PodInfo``: a pod as the scheduler sees it, with what plugins ask for parsed once, on first use."""
+"""``PodInfo``: a pod as the scheduler sees it, with what plugins ask for parsed once, on first use.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """What pods ask for and nodes offer, as integers: CPU in thousandths, everything else in units (bytes, pieces).
 
 A cache in the scheduler's units over ``tiphys.api.pods.resources``, which says what a pod requests.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
 """
 
 from __future__ import annotations

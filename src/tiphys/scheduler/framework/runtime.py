@@ -1,6 +1,8 @@
 """``Framework``: the plugins of one profile, and how they are called at each extension point.
 
 A profile is the set of plugins for pods with one ``schedulerName``.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
 """
 
 from __future__ import annotations

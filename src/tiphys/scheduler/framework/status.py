@@ -1,4 +1,7 @@
-"""What a plugin answers. Success is ``None``, as it is by far the most common answer."""
+"""What a plugin answers. Success is ``None``, as it is by far the most common answer.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """NodeResourcesBalancedAllocation: rather a node whose CPU and memory the pod brings nearer to equal use.
 
 The score is 75 if nothing changes, up to 100 if the pod evens the use out, down to 50 if it skews it.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/resource-bin-packing/
 """
 
 from __future__ import annotations

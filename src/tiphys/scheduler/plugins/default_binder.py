@@ -1,4 +1,7 @@
-"""DefaultBinder: binds through the pod's ``binding`` subresource."""
+"""DefaultBinder: binds through the pod's ``binding`` subresource.
+
+Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which pods belong together with a pod: those of the Services that select it, and of its controller."""
+"""Which pods belong together with a pod: those of the Services that select it, and of its controller.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/#internal-default-constraints
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """ImageLocality: rather a node that has the pod's images already, the more of them in bytes the better.
 
 An image counts less the fewer nodes have it, so that pods do not pile up on the one node that does.
+
+Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins
 """
 
 from __future__ import annotations

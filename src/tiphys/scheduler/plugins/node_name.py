@@ -1,4 +1,7 @@
-"""NodeName: a pod that names its node goes nowhere else."""
+"""NodeName: a pod that names its node goes nowhere else.
+
+Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""NodePorts: two pods cannot have the same port of one node. ``0.0.0.0`` collides with every address."""
+"""NodePorts: two pods cannot have the same port of one node. ``0.0.0.0`` collides with every address.
+
+Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins
+"""
 
 from __future__ import annotations
 

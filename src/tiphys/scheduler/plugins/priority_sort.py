@@ -1,4 +1,7 @@
-"""PrioritySort: higher priority first, then who has waited longer."""
+"""PrioritySort: higher priority first, then who has waited longer.
+
+Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins
+"""
 
 from __future__ import annotations
 

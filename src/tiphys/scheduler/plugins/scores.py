@@ -1,4 +1,7 @@
-"""Bringing counts onto the scale of scores."""
+"""Bringing counts onto the scale of scores.
+
+Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins
+"""
 
 from __future__ import annotations
 

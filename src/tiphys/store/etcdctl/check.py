@@ -1,4 +1,7 @@
-"""check perf: whether a cluster keeps up with a load, by etcd's own four loads and limits."""
+"""check perf: whether a cluster keeps up with a load, by etcd's own four loads and limits.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""etcdctl's command line: words that name a command, flags anywhere, and the rest as arguments."""
+"""etcdctl's command line: words that name a command, flags anywhere, and the rest as arguments.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

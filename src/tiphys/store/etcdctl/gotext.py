@@ -1,4 +1,7 @@
-"""How Go writes values: JSON of protobuf structs, quoted strings, sizes, durations."""
+"""How Go writes values: JSON of protobuf structs, quoted strings, sizes, durations.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""get, put, del."""
+"""get, put, del.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""lease grant, revoke, timetolive, list, keep-alive."""
+"""lease grant, revoke, timetolive, list, keep-alive.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The commands of ``tiphys etcdctl``, and how one is run."""
+"""The commands of ``tiphys etcdctl``, and how one is run.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""compaction, defrag, alarm, endpoint, member: what an operator asks of a cluster."""
+"""compaction, defrag, alarm, endpoint, member: what an operator asks of a cluster.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The output formats: ``simple``, ``json``, ``fields`` and ``table``; each takes etcd's responses as they came."""
+"""The output formats: ``simple``, ``json``, ``fields`` and ``table``; each takes etcd's responses as they came.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

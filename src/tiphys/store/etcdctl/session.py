@@ -1,4 +1,7 @@
-"""What a command is given: its arguments, the cluster, and where its answers go."""
+"""What a command is given: its arguments, the cluster, and where its answers go.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

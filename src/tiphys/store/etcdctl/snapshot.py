@@ -1,4 +1,7 @@
-"""snapshot save, status, restore. What is restored is a data directory for ``tiphys etcd`` and ``tiphys up``."""
+"""snapshot save, status, restore. What is restored is a data directory for ``tiphys etcd`` and ``tiphys up``.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""txn: a transaction from standard input: comparisons, what to do if they hold, and if they do not."""
+"""txn: a transaction from standard input: comparisons, what to do if they hold, and if they do not.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

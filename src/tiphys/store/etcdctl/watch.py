@@ -1,4 +1,7 @@
-"""watch: prints changes as they happen, or runs a command for each."""
+"""watch: prints changes as they happen, or runs a command for each.
+
+Source: https://github.com/etcd-io/etcd/tree/main/etcdctl
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Auth service of a server without users and roles: client certificates identify callers, when they connect."""
+"""The Auth service of a server without users and roles: client certificates identify callers, when they connect.
+
+Source: https://etcd.io/docs/v3.6/learning/design-auth-v3/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Cluster service: one member, for ever. A cluster of several is real etcd's business."""
+"""The Cluster service: one member, for ever. A cluster of several is real etcd's business.
+
+Source: https://etcd.io/docs/v3.6/learning/api/
+"""
 
 from __future__ import annotations
 

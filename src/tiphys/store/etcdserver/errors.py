@@ -1,4 +1,7 @@
-"""Store errors as gRPC statuses: etcd's messages and the codes that its clients expect with them."""
+"""Store errors as gRPC statuses: etcd's messages and the codes that its clients expect with them.
+
+Source: https://etcd.io/docs/v3.6/learning/api/
+"""
 
 from __future__ import annotations
 

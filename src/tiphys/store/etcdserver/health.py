@@ -1,4 +1,7 @@
-"""What an etcd answers to plain HTTP: ``/health``, ``/livez``, ``/readyz``, ``/version``, ``/metrics``."""
+"""What an etcd answers to plain HTTP: ``/health``, ``/livez``, ``/readyz``, ``/version``, ``/metrics``.
+
+Source: https://etcd.io/docs/v3.6/op-guide/monitoring/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The KV service."""
+"""The KV service.
+
+Source: https://etcd.io/docs/v3.6/learning/api/#key-value-api
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Lease service."""
+"""The Lease service.
+
+Source: https://etcd.io/docs/v3.6/learning/api/#lease-api
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Maintenance service: status, alarms, hashes, snapshots, defragmentation."""
+"""The Maintenance service: status, alarms, hashes, snapshots, defragmentation.
+
+Source: https://etcd.io/docs/v3.6/learning/api/
+"""
 
 from __future__ import annotations
 

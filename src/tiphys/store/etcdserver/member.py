@@ -1,4 +1,7 @@
-"""What the services know of the server they are part of: the store, and its identity."""
+"""What the services know of the server they are part of: the store, and its identity.
+
+Source: https://etcd.io/docs/v3.6/learning/api/
+"""
 
 from __future__ import annotations
 

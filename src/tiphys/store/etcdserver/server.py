@@ -1,7 +1,7 @@
 """etcd's client port: its gRPC services, and beside them ``/health``, ``/version`` and ``/metrics``.
 
 A service is an object with one coroutine, or asynchronous generator, per method; what they raise becomes etcd's gRPC
-status in one place, ``errors.status_of``.
+status in one place, ``errors.status_of``. Source: https://etcd.io/docs/v3.6/learning/api/
 """
 
 from __future__ import annotations

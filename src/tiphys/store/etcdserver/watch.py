@@ -2,6 +2,8 @@
 
 Each watch has a task that reads its batches; all put their messages into one bounded queue, so a client that does not
 read holds up its own watches only, and they catch up from the store's history later.
+
+Source: https://etcd.io/docs/v3.6/learning/api/#watch-api
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which requests can never be answered, checked before anything is done; the messages are etcd's."""
+"""Which requests can never be answered, checked before anything is done; the messages are etcd's.
+
+Source: https://etcd.io/docs/v3.6/learning/data_model/
+"""
 
 from __future__ import annotations
 

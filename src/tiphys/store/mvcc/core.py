@@ -2,7 +2,7 @@
 
 A write takes effect in the core at once and gives back its ``RowChange``s; if they cannot be made durable the caller
 undoes them, newest first. So that nobody sees a change that is not durable yet, every read takes the newest
-revision that it may see.
+revision that it may see. Source: https://etcd.io/docs/v3.6/learning/data_model/
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A row number is one integer: ``revision << 24 | place in the revision << 1 | whether it is a deletion``. So rows sort by
 the order of their changes, a revision can have eight million of them, and whether a key existed at some revision is
 known from the index alone. The index costs some 200 bytes for a key and 8 for each older revision that is kept.
+
+Source: https://etcd.io/docs/v3.6/learning/data_model/
 """
 
 from __future__ import annotations

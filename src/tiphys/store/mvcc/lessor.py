@@ -1,6 +1,8 @@
 """Leases: who holds one, until when. Pure: every call takes the time (monotonic seconds).
 
 Which keys hang on a lease is known to ``Core``; what a lease leaves behind when it ends is the caller's business.
+
+Source: https://etcd.io/docs/v3.6/learning/api/#lease-api
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Range reads, comparisons and the history of a span, over the index and the rows."""
+"""Range reads, comparisons and the history of a span, over the index and the rows.
+
+Source: https://etcd.io/docs/v3.6/learning/data_model/
+"""
 
 from __future__ import annotations
 

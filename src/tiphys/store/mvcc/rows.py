@@ -1,4 +1,7 @@
-"""Where the core finds what a revision of a key held."""
+"""Where the core finds what a revision of a key held.
+
+Source: https://etcd.io/docs/v3.6/learning/data_model/
+"""
 
 from __future__ import annotations
 

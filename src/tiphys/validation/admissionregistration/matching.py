@@ -1,4 +1,7 @@
-"""Which requests a webhook or a policy applies to."""
+"""Which requests a webhook or a policy applies to.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Policies in the server itself, written in CEL: ValidatingAdmissionPolicy, MutatingAdmissionPolicy, their bindings."""
+"""Policies in the server itself, written in CEL: ValidatingAdmissionPolicy, MutatingAdmissionPolicy, their bindings.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+"""
 
 from __future__ import annotations
 

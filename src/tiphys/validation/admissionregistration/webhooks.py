@@ -1,4 +1,7 @@
-"""Webhooks which the server asks about a request: MutatingWebhookConfiguration and ValidatingWebhookConfiguration."""
+"""Webhooks which the server asks about a request: MutatingWebhookConfiguration and ValidatingWebhookConfiguration.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#validatingwebhookconfiguration-v1-admissionregistration-k8s-io
+"""
 
 from __future__ import annotations
 

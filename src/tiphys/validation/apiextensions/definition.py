@@ -2,6 +2,8 @@
 
 Internally, what is the same for all versions stands once, beside them; so it does in the paths of errors: the schema of
 the only version is at ``spec.validation.openAPIV3Schema``.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A rule runs once for each value that its schema describes. What it costs at most is the cost of one run times how many
 such values an object can have, which the limits of the lists and maps around it bound.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The schema of a custom resource: which of OpenAPI v3's words it may use, and how the extensions go together."""
+"""The schema of a custom resource: which of OpenAPI v3's words it may use, and how the extensions go together.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Parts of a definition as messages show them: as JSON of upstream's version-less types, empty fields and all."""
+"""Parts of a definition as messages show them: as JSON of upstream's version-less types, empty fields and all.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+"""
 
 from __future__ import annotations
 

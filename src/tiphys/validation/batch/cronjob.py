@@ -1,4 +1,7 @@
-"""Validation of CronJob."""
+"""Validation of CronJob.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#cronjob-v1-batch
+"""
 
 from __future__ import annotations
 

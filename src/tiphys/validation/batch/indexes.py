@@ -1,4 +1,7 @@
-"""Sets of a job's indexes as text: ``1,3-5,7``."""
+"""Sets of a job's indexes as text: ``1,3-5,7``.
+
+Source: https://kubernetes.io/docs/tasks/job/indexed-parallel-processing-static/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Validation of Job."""
+"""Validation of Job.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#job-v1-batch
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Validation of ConfigMap, Secret and ServiceAccount."""
+"""Validation of ConfigMap, Secret and ServiceAccount.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#configmap-v1-core
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Validation of Endpoints, and of the addresses that traffic may be sent to."""
+"""Validation of Endpoints, and of the addresses that traffic may be sent to.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#endpoints-v1-core
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The core group takes what it always took; events.k8s.io wants the new fields and refuses the old ones. Both are checked
 in the form of the core group, in which they are stored: ``involvedObject``, ``message``, ``reportingComponent``.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Validation of Namespace."""
+"""Validation of Namespace.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#namespace-v1-core
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Validation of Node."""
+"""Validation of Node.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#node-v1-core
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Paths on a file system, as fields of volumes and mounts name them."""
+"""Paths on a file system, as fields of volumes and mounts name them.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#volumemount-v1-core
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Validation of PersistentVolume, and of the volume inside a VolumeAttachment."""
+"""Validation of PersistentVolume, and of the volume inside a VolumeAttachment.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#persistentvolume-v1-core
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Validation of PersistentVolumeClaim, and of the claim templates inside pods and stateful sets."""
+"""Validation of PersistentVolumeClaim, and of the claim templates inside pods and stateful sets.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#persistentvolumeclaim-v1-core
+"""
 
 from __future__ import annotations
 

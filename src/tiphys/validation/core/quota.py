@@ -1,4 +1,7 @@
-"""Validation of ResourceQuota and LimitRange."""
+"""Validation of ResourceQuota and LimitRange.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#resourcequota-v1-core
+"""
 
 from __future__ import annotations
 

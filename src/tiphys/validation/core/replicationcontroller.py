@@ -1,4 +1,7 @@
-"""Validation of ReplicationController, PodTemplate and Binding."""
+"""Validation of ReplicationController, PodTemplate and Binding.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#replicationcontroller-v1-core
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Addresses, node ports and IP families that the server chooses are already set when an object gets here; whether they
 are free and in range is for the allocators.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/service-v1/
 """
 
 from __future__ import annotations

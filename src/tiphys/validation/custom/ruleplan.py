@@ -1,4 +1,7 @@
-"""The rules of a schema, compiled and laid out as the schema is; and the walk over a value that evaluates them."""
+"""The rules of a schema, compiled and laid out as the schema is; and the walk over a value that evaluates them.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
+"""
 
 from __future__ import annotations
 

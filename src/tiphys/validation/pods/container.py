@@ -1,4 +1,7 @@
-"""Containers of a pod: regular, init and ephemeral ones."""
+"""Containers of a pod: regular, init and ephemeral ones.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#container-v1-core
+"""
 
 from __future__ import annotations
 

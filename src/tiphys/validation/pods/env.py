@@ -1,4 +1,7 @@
-"""Environment variables of a container, and the references to fields and keys that they are filled from."""
+"""Environment variables of a container, and the references to fields and keys that they are filled from.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#envvar-v1-core
+"""
 
 from __future__ import annotations
 

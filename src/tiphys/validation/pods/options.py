@@ -2,6 +2,8 @@
 
 Validation has become stricter over time. An object that was stored before must still be updatable, so each tightened
 rule is waived if the old object breaks it already. On create nothing is waived.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Where a pod may run: node selectors, affinity, tolerations, topology spread, scheduling gates."""
+"""Where a pod may run: node selectors, affinity, tolerations, topology spread, scheduling gates.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The rules of pods that may be waived, and the walk over a pod's containers. A leaf of this folder."""
+"""The rules of pods that may be waived, and the walk over a pod's containers. A leaf of this folder.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+"""
 
 from __future__ import annotations
 

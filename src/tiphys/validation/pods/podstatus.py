@@ -1,4 +1,7 @@
-"""Validation of updates of a pod's status."""
+"""Validation of updates of a pod's status.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+"""
 
 from __future__ import annotations
 

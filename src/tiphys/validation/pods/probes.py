@@ -1,4 +1,7 @@
-"""Probes and lifecycle hooks of a container, and what they do: exec, HTTP, TCP, gRPC, sleep; and what ports are."""
+"""Probes and lifecycle hooks of a container, and what they do: exec, HTTP, TCP, gRPC, sleep; and what ports are.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#probe-v1-core
+"""
 
 from __future__ import annotations
 

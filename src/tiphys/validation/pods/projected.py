@@ -1,4 +1,7 @@
-"""Files that a volume takes from elsewhere: config maps, secrets, fields of the pod, tokens, certificates."""
+"""Files that a volume takes from elsewhere: config maps, secrets, fields of the pod, tokens, certificates.
+
+Source: https://kubernetes.io/docs/concepts/storage/projected-volumes/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Resource names and amounts: of containers, pods, nodes, quotas and limit ranges."""
+"""Resource names and amounts: of containers, pods, nodes, quotas and limit ranges.
+
+Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Security contexts of pods and containers, and the annotations that came before some of their fields."""
+"""Security contexts of pods and containers, and the annotations that came before some of their fields.
+
+Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Volumes of a pod, and the sources that pods and persistent volumes share."""
+"""Volumes of a pod, and the sources that pods and persistent volumes share.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#volume-v1-core
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""ResourceClaim, ResourceClaimTemplate and DeviceClass: what is wanted, and what was allocated for it."""
+"""ResourceClaim, ResourceClaimTemplate and DeviceClass: what is wanted, and what was allocated for it.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#resourceclaim-v1-resource-k8s-io
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What claims, classes and slices say alike: names of drivers, pools and devices, selectors, configuration, taints."""
+"""What claims, classes and slices say alike: names of drivers, pools and devices, selectors, configuration, taints.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/
+"""
 
 from __future__ import annotations
 

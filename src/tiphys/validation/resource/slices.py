@@ -1,4 +1,7 @@
-"""ResourceSlice: the devices that a driver has to offer, on a node or for several."""
+"""ResourceSlice: the devices that a driver has to offer, on a node or for several.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#resourceslice-v1-resource-k8s-io
+"""
 
 from __future__ import annotations
 

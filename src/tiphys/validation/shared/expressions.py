@@ -1,6 +1,8 @@
 """The seam to CEL: what is checked of an expression beyond that it is there.
 
 The compiler is imported when the first expression is met: a server that sees none never pays for it.
+
+Source: https://kubernetes.io/docs/reference/using-api/cel/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Where a webhook is: by its URL, or by a service in the cluster."""
+"""Where a webhook is: by its URL, or by a service in the cluster.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#webhookclientconfig-v1-admissionregistration-k8s-io
+"""
 
 from __future__ import annotations
 

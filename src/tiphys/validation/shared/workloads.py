@@ -1,4 +1,7 @@
-"""What the workload kinds share: selectors and their templates, amounts in numbers or percent, counts in a status."""
+"""What the workload kinds share: selectors and their templates, amounts in numbers or percent, counts in a status.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The sending half of a gRPC connection: flow control, responses in as few pieces as they can be, and endings."""
+"""The sending half of a gRPC connection: flow control, responses in as few pieces as they can be, and endings.
+
+Source: RFC 9113, section 5.2
+"""
 
 from __future__ import annotations
 

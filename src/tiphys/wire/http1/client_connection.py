@@ -1,4 +1,7 @@
-"""One HTTP/1.1 connection of a client, and the response that is being read from it."""
+"""One HTTP/1.1 connection of a client, and the response that is being read from it.
+
+Source: RFC 9110, RFC 9112
+"""
 
 from __future__ import annotations
 

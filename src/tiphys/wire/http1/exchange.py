@@ -1,4 +1,7 @@
-"""What an HTTP/1.1 connection is doing: its stages, the requests in its queue, and the sink of a streamed answer."""
+"""What an HTTP/1.1 connection is doing: its stages, the requests in its queue, and the sink of a streamed answer.
+
+Source: RFC 9110, RFC 9112
+"""
 
 from __future__ import annotations
 

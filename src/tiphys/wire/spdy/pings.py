@@ -3,6 +3,8 @@
 A runtime closes its socket as soon as it has written the end of a stream. If the client's side is slow, some megabytes
 still wait in the kernel then, and the next byte that comes for the closed socket, such as kubectl's ping every five
 seconds, makes the kernel forget them. So whoever joins a client to a runtime passes no pings on.
+
+Source: https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/
 """
 
 from __future__ import annotations

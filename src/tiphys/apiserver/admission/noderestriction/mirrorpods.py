@@ -1,6 +1,8 @@
 """Pods that a node makes to show what it runs from files: they must need nothing from the API.
 
 A node reads what its pods refer to, so its own pod making with a reference would be its own right making.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""AlwaysAdmit and AlwaysDeny: for tests. AlwaysAdmit is a plugin that does nothing."""
+"""AlwaysAdmit and AlwaysDeny: for tests. AlwaysAdmit is a plugin that does nothing.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#alwaysadmit
+"""
 
 from __future__ import annotations
 

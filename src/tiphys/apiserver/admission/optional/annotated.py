@@ -1,4 +1,7 @@
-"""What the annotations of a namespace say."""
+"""What the annotations of a namespace say.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#podnodeselector
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which policies a request concerns, by which of their bindings, with which parameters: the same for both kinds."""
+"""Which policies a request concerns, by which of their bindings, with which parameters: the same for both kinds.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+"""
 
 from __future__ import annotations
 

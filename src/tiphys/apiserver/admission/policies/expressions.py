@@ -2,6 +2,8 @@
 
 The authorizer cannot be waited for in the middle of an expression: if it is asked something new, the evaluation is
 given up (``Unanswered``), and done again when the answer is known.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
 """
 
 from __future__ import annotations

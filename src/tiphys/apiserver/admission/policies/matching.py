@@ -1,4 +1,7 @@
-"""Which requests a policy or a binding is about: rules, and selectors of namespaces and objects. Pure."""
+"""Which requests a policy or a binding is about: rules, and selectors of namespaces and objects. Pure.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+"""
 
 from __future__ import annotations
 

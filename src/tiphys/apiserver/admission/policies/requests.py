@@ -1,4 +1,7 @@
-"""What expressions see of a request, and the ways to what they need besides: parameters, namespaces, the authorizer."""
+"""What expressions see of a request, and the ways to what they need besides: parameters, namespaces, the authorizer.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+"""
 
 from __future__ import annotations
 

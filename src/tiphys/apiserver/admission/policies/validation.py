@@ -1,4 +1,7 @@
-"""A ValidatingAdmissionPolicy: its validations, their messages, and what goes to the audit log. Pure."""
+"""A ValidatingAdmissionPolicy: its validations, their messages, and what goes to the audit log. Pure.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+"""
 
 from __future__ import annotations
 

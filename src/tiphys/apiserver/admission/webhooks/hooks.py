@@ -1,4 +1,7 @@
-"""The webhooks of all configurations of a kind, and which of them a request is about."""
+"""The webhooks of all configurations of a kind, and which of them a request is about.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 When one has changed it, the whole chain of mutating admission runs once more: the built-in plugins, and of the webhooks
 those that were called before the change and ask for that (``reinvocationPolicy: IfNeeded``).
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
 """
 
 from __future__ import annotations

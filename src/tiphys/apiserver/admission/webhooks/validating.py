@@ -1,4 +1,7 @@
-"""ValidatingAdmissionWebhook: webhooks that say yes or no to the final object, all at once."""
+"""ValidatingAdmissionWebhook: webhooks that say yes or no to the final object, all at once.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Node ports: which of them are taken is one bitmap in the store, changed by compare-and-write, so that any number of
 API servers can share it. Its form and key are upstream's (``/registry/ranges/servicenodeports``), whose servers write
-it as protobuf.
+it as protobuf. Source: https://kubernetes.io/docs/concepts/services-networking/service/#type-nodeport
 """
 
 from __future__ import annotations

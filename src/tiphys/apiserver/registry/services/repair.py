@@ -2,6 +2,8 @@
 
 What a service has is allocated at once. What is allocated and belongs to no service is given back only when it was
 seen so several times in a row, as a service in the making has its addresses before it is written.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/cluster-ip-allocation/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""APIServices: one that names no service is served here, and available from the start."""
+"""APIServices: one that names no service is served here, and available from the start.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#apiservice-v1-apiregistration-k8s-io
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Events: they expire, deletion waits for nobody, and what they must hold depends on the group they come by."""
+"""Events: they expire, deletion waits for nobody, and what they must hold depends on the group they come by.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Limit ranges: one without a name gets a unique one."""
+"""Limit ranges: one without a name gets a unique one.
+
+Source: https://kubernetes.io/docs/concepts/policy/limit-range/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Namespaces: deleting one marks it as terminating; it is gone when the last of ``spec.finalizers`` is."""
+"""Namespaces: deleting one marks it as terminating; it is gone when the last of ``spec.finalizers`` is.
+
+Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Nodes: a new node may come with its status; later that is written by the subresource only."""
+"""Nodes: a new node may come with its status; later that is written by the subresource only.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#node-v1-core
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Persistent volumes: the status records since when a volume is in its phase."""
+"""Persistent volumes: the status records since when a volume is in its phase.
+
+Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pods: deleted with grace, their generation counts changes of the spec, and parts of them change by subresources."""
+"""Pods: deleted with grace, their generation counts changes of the spec, and parts of them change by subresources.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+"""
 
 from __future__ import annotations
 

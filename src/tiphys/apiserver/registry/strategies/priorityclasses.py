@@ -1,4 +1,7 @@
-"""Priority classes: their value never changes, so that they are of generation 1 for ever."""
+"""Priority classes: their value never changes, so that they are of generation 1 for ever.
+
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#priorityclass-v1-scheduling-k8s-io
+"""
 
 from __future__ import annotations
 

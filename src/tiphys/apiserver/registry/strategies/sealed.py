@@ -1,4 +1,7 @@
-"""Config maps and secrets: one that is immutable is compared with what was sent, where empty is not absent."""
+"""Config maps and secrets: one that is immutable is compared with what was sent, where empty is not absent.
+
+Source: https://kubernetes.io/docs/concepts/configuration/configmap/#configmap-immutable
+"""
 
 from __future__ import annotations
 

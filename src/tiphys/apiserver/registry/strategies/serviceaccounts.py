@@ -1,4 +1,7 @@
-"""Service accounts: of the references to secrets only the names are kept."""
+"""Service accounts: of the references to secrets only the names are kept.
+
+Source: https://kubernetes.io/docs/concepts/security/service-accounts/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Workloads that differ from the rule by more than facts."""
+"""Workloads that differ from the rule by more than facts.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/
+"""
 
 from __future__ import annotations
 

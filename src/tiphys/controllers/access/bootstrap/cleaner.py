@@ -1,4 +1,7 @@
-"""The token cleaner: removes bootstrap tokens that have expired."""
+"""The token cleaner: removes bootstrap tokens that have expired.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The bootstrap signer: signs the config map ``cluster-info`` with every bootstrap token that is allowed to.
 
 A node that joins knows a token but not yet the cluster's CA; the signature lets it trust the config map, which
-everybody may read.
+everybody may read. Source: https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reading certificate signing requests and judging whether a signer signs them: pure."""
+"""Reading certificate signing requests and judging whether a signer signs them: pure.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which slices were written, in which generation: not to decide on a copy that is older than our own writes."""
+"""Which slices were written, in which generation: not to decide on a copy that is older than our own writes.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
+"""
 
 from __future__ import annotations
 

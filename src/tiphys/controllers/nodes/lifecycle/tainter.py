@@ -1,4 +1,7 @@
-"""Nodes that wait to be tainted NoExecute, zone by zone, at the rate that the zone's state allows."""
+"""Nodes that wait to be tainted NoExecute, zone by zone, at the rate that the zone's state allows.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions
+"""
 
 from __future__ import annotations
 

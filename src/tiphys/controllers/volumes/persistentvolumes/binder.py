@@ -2,6 +2,8 @@
 
 Claims and volumes are handled one at a time, by one worker each under one lock: two claims that are looked at together
 would choose the same volume.
+
+Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#lifecycle-of-a-volume-and-claim
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What binding, unbinding and releasing change in a claim and in a volume. None stands for "it is so already"."""
+"""What binding, unbinding and releasing change in a claim and in a volume. None stands for "it is so already".
+
+Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#lifecycle-of-a-volume-and-claim
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which volume fits a claim."""
+"""Which volume fits a claim.
+
+Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#lifecycle-of-a-volume-and-claim
+"""
 
 from __future__ import annotations
 
