@@ -1,4 +1,7 @@
-"""The flags of kube-apiserver that steer something."""
+"""The flags of kube-apiserver that steer something.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+"""
 
 from __future__ import annotations
 

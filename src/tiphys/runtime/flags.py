@@ -2,6 +2,8 @@
 
 A flag of upstream's that would steer something that Tiphys does not have is accepted with a warning if its value is
 upstream's default, and otherwise refused by name, never ignored: an operator who sets it means it.
+
+Source: https://pkg.go.dev/github.com/spf13/pflag
 """
 
 from __future__ import annotations
