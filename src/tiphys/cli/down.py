@@ -1,4 +1,4 @@
-"""`tiphys down`: stops the pods and the components in order. The data stays; `tiphys up` goes on from it."""
+"""`tiphys down`: stops the pods and the components in order. The data stays; `tiphys up` continues with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tiphys logs COMPONENT`: a component's log, or the end of it, and what comes."""
+"""`tiphys logs COMPONENT`: a component's log, or the end of it, and new lines with ``-f``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tiphys.runtime.folders import remove_tree
 def remove_everything(settings: Settings) -> list[str]:
     """Remove what is left of a cluster whose supervisor has ended; returns what could not be removed.
 
-    Each part is tried whatever became of the one before, and a second call goes on where one stopped.
+    Each part is tried whatever became of the one before, and a second call continues where one stopped.
     """
     problems: list[str] = []
     ours = traces(settings.run_dir / "containerd", settings.kubelet_dir)

@@ -2,7 +2,7 @@
 
 A controller watches resources through informers; each change is mapped to the keys of what must be looked at again,
 and the reconcile function brings one key's state nearer to what is wanted, reading the state again. It may fail: the
-key comes back later, with back-off. Source: https://kubernetes.io/docs/concepts/architecture/controller/
+key is retried later, with back-off. Source: https://kubernetes.io/docs/concepts/architecture/controller/
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a reconcile that did not fail ends, if the key must come back.
+    """When to reconcile the key again, after a reconcile that did not fail.
 
-    ``after``: come back in so many seconds, back-off forgotten. ``retry``: come back with back-off.
+    ``after``: again in so many seconds, back-off reset. ``retry``: again with back-off.
     """
 
     after: float | None = None
@@ -119,7 +119,7 @@ class Controller:
                 self.queue.done(key)
 
     async def process(self, key: str) -> None:
-        """Reconcile one key and settle when it comes back."""
+        """Reconcile one key and settle when to reconcile it again."""
         try:
             result = await self._reconcile(key)
         except (errors.ApiError, ConnectionError, TimeoutError, TryAgain) as error:

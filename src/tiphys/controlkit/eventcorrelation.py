@@ -1,7 +1,7 @@
 """Which events are worth writing, and as what: pure decisions of the event recorder.
 
 An event about one object that repeats word for word becomes one Event with a growing ``count``. Ten that differ in
-their message only, within ten minutes, go on as one "(combined from similar events)". More than 25 of one kind about
+their message only, within ten minutes, continue as one "(combined from similar events)". More than 25 of one kind about
 one object, refilled by one in five minutes, are dropped. These are client-go's rules, which users see in ``kubectl
 describe``. Source: https://pkg.go.dev/k8s.io/client-go/tools/record
 """

@@ -111,7 +111,7 @@ class Watchdog:
             began, used = time.monotonic(), self._processor()
 
     def _ask(self) -> bool:
-        """Wait for a sign of life, and report it if it was long in coming; whether to go on."""
+        """Wait for a sign of life, and report it if it was long in coming; whether to continue."""
         self._answered.clear()
         asked, used = time.monotonic(), self._processor()
         try:

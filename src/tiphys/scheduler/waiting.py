@@ -15,7 +15,7 @@ MAX_WAIT = 15 * 60.0
 
 
 class WaitingPod:
-    """``allow`` by every plugin that holds it lets it go on; one ``reject``, or the first time-out, ends the wait."""
+    """``allow`` by every plugin that holds it releases it; one ``reject``, or the first time-out, ends the wait."""
 
     def __init__(self, pod: PodInfo, waits: Mapping[str, float]) -> None:
         self.pod = pod

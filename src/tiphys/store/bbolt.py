@@ -99,7 +99,7 @@ class _Writer:
 
 
 def _grouped(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    """As many pairs as go on a page; at least one list, which may be empty."""
+    """As many pairs as continue a page; at least one list, which may be empty."""
     group: list[Pair] = []
     size = _PAGE.size
     for pair in pairs:
@@ -113,7 +113,7 @@ def _grouped(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
 
 
 def _grouped_branches(children: Sequence[tuple[bytes, int]]) -> Iterator[list[tuple[bytes, int]]]:
-    """As many children as go on a page, and two at least."""
+    """As many children as continue a page, and two at least."""
     group: list[tuple[bytes, int]] = []
     size = _PAGE.size
     for at, child in enumerate(children):

@@ -401,7 +401,7 @@ class SQLiteBackend(Embedded):
     async def _checkpoint(self) -> None:
         """Carry the log over into the file, and restart it.
 
-        First beside the writes that go on, in a thread and by its own connection, then, while writes wait, the
+        First beside the writes that continue, in a thread and by its own connection, then, while writes wait, the
         little that they have added; SQLite overwrites a log from its beginning only if nothing of it is left.
         """
         self._logged = 0
@@ -410,7 +410,7 @@ class SQLiteBackend(Embedded):
                 await asyncio.to_thread(self.file.checkpoint_beside)
             await self._errand(self.file.checkpoint)
             await self._errand(self._newest.sync)
-        except sqlite3.Error as error:  # the log goes on growing; most likely there is no room for the file to grow
+        except sqlite3.Error as error:  # the log keeps growing; most likely there is no room for the file to grow
             log.warning("the store's log could not be carried over into its file: %s", error)
         finally:
             self._checkpointing = None

@@ -2,11 +2,11 @@
 
 Go's servers verify a client's certificate after the handshake, so that an expired one, or one of an unknown authority,
 is answered with 401, or does not count beside a good token. Python's ``ssl`` cannot do that, OpenSSL can:
-``SSL_CTX_set_verify`` with a callback that notes the outcome and goes on. It is called through ctypes on the context's
+``SSL_CTX_set_verify`` with a callback that notes the outcome and continues. It is called by ctypes on the context's
 own OpenSSL object.
 
 What the callback notes is all that makes a certificate verified: a resumed session, in which OpenSSL verifies nothing,
-gives none (and is switched off). On an interpreter if the OpenSSL object cannot be had, ``ask`` says so, and the
+gives none (and is switched off). On an interpreter where the OpenSSL object is out of reach, ``ask`` says so, and the
 context verifies within the handshake. Source: https://pkg.go.dev/crypto/tls#ClientAuthType
 """
 
@@ -88,7 +88,7 @@ def _library() -> Any:
 
 
 def ask(context: ssl.SSLContext) -> bool:
-    """Have a server's context go on whatever it finds wrong with a certificate. Whether it can.
+    """Have a server's context continue whatever it finds wrong with a certificate. Whether it can.
 
     To be called after ``verify_mode`` is set, which would undo it.
     """

@@ -75,7 +75,7 @@ class ByteStream(Protocol):
     async def drain(self) -> None: ...
 
     def write_eof(self) -> bool:
-        """Half-close: nothing more is written, the other side may go on. Whether the transport could."""
+        """Half-close: nothing more is written, the other side may continue. Whether the transport could."""
         ...
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ _BLOCK = 256 * 1024
 
 
 def part(transport: asyncio.Transport) -> None:
-    """Say goodbye, and close when all has arrived. The protocol goes on reading, and closes at the other's goodbye."""
+    """Say goodbye, and close when all has arrived. The protocol keeps reading, and closes at the other's goodbye."""
     if transport.is_closing():
         return
     if not transport.can_write_eof():

@@ -17,7 +17,7 @@ async def relay(a: ByteStream, b: ByteStream, *, half_close: bool = False) -> No
     """Copy in both directions until both have ended; then, and when cancelled, close both.
 
     A direction ends with its source (``read`` gives ``b""``), and its target is half-closed; or with its target, and
-    then what its source still says is read and dropped. The other direction goes on: what is under way in it arrives,
+    then what its source still says is read and dropped. The other direction continues: what is under way in it arrives,
     at its reader's pace. With ``half_close`` it may be silent for as long as it likes, as is right for plain TCP. The
     protocols of exec, attach and port-forward half-close within their frames, so there the end of one direction is
     the end of the session: the other is cut once nothing has moved in it for some seconds.

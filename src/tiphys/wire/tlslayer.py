@@ -205,7 +205,7 @@ class TlsLayer(asyncio.Protocol):
             self._hear_goodbye()
 
     def _hear_goodbye(self) -> None:
-        """The other side has sent all. The inner protocol may want to go on writing."""
+        """The other side has sent all. The inner protocol may want to continue writing."""
         if self._heard_goodbye:
             return
         self._heard_goodbye = True

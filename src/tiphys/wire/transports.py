@@ -14,7 +14,7 @@ MOST = 256
 
 
 class Transports(Generic[K]):
-    """A destination that lost its place is reached by a new transport; what runs on its old one goes on."""
+    """A destination that lost its place is reached by a new transport; what runs on its old one continues."""
 
     def __init__(self, make: Callable[[K], SocketTransport], most: int = MOST) -> None:
         self._make = make

@@ -282,7 +282,7 @@ class _Apply:
         return back[0] if back is not None else pruned
 
     def _add_back_dangling(self, merged: Object, pruned: Object, schema: Schema, last: ManagedEntry) -> Object:
-        """Only what this manager applied last time may go: what nobody owns stays."""
+        """Remove only what this manager applied last time: what nobody owns stays."""
         kept = with_named_members(to_set(pruned, schema), schema)
         all_fields = with_named_members(to_set(merged, schema), schema)
         own = with_named_members(last.fields, schema)

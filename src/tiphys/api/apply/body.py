@@ -17,7 +17,7 @@ _MAP = "map[string]interface {}"
 
 
 def read_applied(body: bytes) -> tuple[Object, list[str]]:
-    """The applied object as written, and the keys that came twice, a line each. Raises ``StatusError`` 400."""
+    """The applied object as written, and the keys that are repeated, a line each. Raises ``StatusError`` 400."""
     try:
         text, doubled = to_json(body)
     except YAMLError as error:

@@ -61,7 +61,7 @@ def update_managed_fields(
 
 
 def _managers(given: Any, live: Any, ignore_given: bool) -> Managers:
-    """The entries to go on from: those in the request if it may and does bring some, else those of the object."""
+    """The entries to continue from: those in the request if it may and does bring some, else those of the object."""
     if ignore_given or given == live or given is None:
         return _read(live, trusted=True)
     if not given or given == [{}]:

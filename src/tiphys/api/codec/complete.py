@@ -38,7 +38,7 @@ _ONE, _EACH_ITEM, _EACH_VALUE, _EACH_ITEM_OF_EACH = range(4)
 
 
 class CompletionPlan:
-    """``fixed``: fields always shown and their value if absent. ``nested``: where to go on."""
+    """``fixed``: fields always shown and their value if absent. ``nested``: where to continue."""
 
     __slots__ = ("fixed", "nested")
 

@@ -13,7 +13,7 @@ from tiphys.api.schema import ARRAY, MAP, OBJECT, Schema
 
 
 class _Plan:
-    """``emptied``: the fields that become null if they are empty. ``nested``: where to go on."""
+    """``emptied``: the fields that become null if they are empty. ``nested``: where to continue."""
 
     __slots__ = ("emptied", "nested")
 

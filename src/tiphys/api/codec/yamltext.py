@@ -39,7 +39,7 @@ _RESOLVED = {PLAIN, f"{_TAG}int", f"{_TAG}float", f"{_TAG}bool", f"{_TAG}null"}
 
 
 def to_json(data: bytes) -> tuple[bytes, list[str]]:
-    """The first document as JSON, keys sorted, and the keys that came twice. Raises ``YAMLError``."""
+    """The first document as JSON, keys sorted, and the keys that are repeated. Raises ``YAMLError``."""
     converter = _Converter()
     node = _compose(data)
     value = converter.value(node) if node is not None else None

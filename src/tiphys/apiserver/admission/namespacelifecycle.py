@@ -1,4 +1,4 @@
-"""NamespaceLifecycle: nothing is created in a namespace that is not there or is going; some namespaces never go.
+"""NamespaceLifecycle: nothing is created in a missing or terminating namespace; some namespaces cannot be deleted.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle
 """

@@ -37,7 +37,7 @@ class Plugin:
         """Refuse the request."""
 
     async def close(self) -> None:
-        """Let go of what the plugin holds: the server stops."""
+        """Release what the plugin holds: the server stops."""
 
     def mutates(self) -> bool:
         return type(self).admit is not Plugin.admit

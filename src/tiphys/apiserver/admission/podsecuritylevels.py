@@ -62,7 +62,7 @@ class PodSecurityRules:
 
 def policy_of(labels: Mapping[str, str], defaults: Policy) -> Policy:
     """A label that makes no sense counts as the strictest level, if it is what is enforced, or else the widest; for a
-    version, as the latest. Whoever enforces more than the default and says nothing of warnings gets those, too."""
+    version, as the latest. Anyone who enforces more than the default and says nothing of warnings gets those, too."""
     if not any(name.startswith(PREFIX) for name in labels):
         return defaults
     policy = {mode: _level(labels, mode, defaults[mode]) for mode in MODES}

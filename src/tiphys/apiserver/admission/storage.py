@@ -54,7 +54,7 @@ def _is_marked(storage_class: Object) -> bool:
 
 
 class StorageObjectInUseProtection(Plugin):
-    """Claims, volumes and classes of attributes do not go while they are used."""
+    """Claims, volumes and attributes classes are not removed while in use."""
 
     resources = frozenset(_PROTECTION)
     operations = frozenset((CREATE,))

@@ -1,6 +1,6 @@
 """Which API servers live: each keeps a key with its address in the store, under a lease that it renews.
 
-A server that is killed cannot say goodbye; its key goes with its lease, and the others then take its address out of the
+A killed server cannot sign off; its key expires with its lease, and the others then take its address out of the
 endpoints of the service ``kubernetes``. The keys are upstream's, ``/registry/masterleases/ADDRESS``, and so are the
 times, so that both kinds of server can share a cluster.
 Source: the flag ``--endpoint-reconciler-type=lease`` of kube-apiserver.

@@ -1,6 +1,6 @@
 """APIServices: for every group and version that is served an object that says where; here, in this server itself.
 
-Those of built-in groups are made at the start, those of custom resources come and go with the groups.
+Those of built-in groups are made at the start, those of custom resources are added and removed with the groups.
 Source: https://kubernetes.io/docs/concepts/extend-kubernetes/api-extension/apiserver-aggregation/
 """
 

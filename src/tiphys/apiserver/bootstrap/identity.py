@@ -85,7 +85,7 @@ class IdentityLease:
         return {**head, "metadata": {"name": self._name, "namespace": NAMESPACE}, "spec": spec}
 
     async def withdraw(self) -> None:
-        """This server goes away."""
+        """This server stops: remove its lease."""
         self._withdrawn = True
         await self._delete(self._name)
 

@@ -156,7 +156,7 @@ class DefinitionController:
             return False
 
     async def _empty(self, name: str) -> bool:
-        """Delete the objects of a definition, and let it go; whether that is done."""
+        """Delete the objects of a definition, then its finalizer; returns whether that is done."""
 
         def begin(obj: Object, now: str) -> bool:
             text = "CustomResource deletion is in progress"

@@ -1,4 +1,4 @@
-"""Which custom resources the server serves: rows of the scheme that come and go with their definitions.
+"""Which custom resources the server serves: rows of the scheme that are added and removed with their definitions.
 
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
@@ -77,5 +77,5 @@ def _name_of(key: str) -> str:
 
 
 def _served_part(said: Object) -> Object:
-    """What the caches of objects depend on: while it stays, watches go on."""
+    """What the caches of objects depend on: while it stays, watches continue."""
     return {"spec": said["spec"], "names": (said.get("status") or {}).get("acceptedNames")}

@@ -1,7 +1,7 @@
 """A watch of objects that a webhook converts: changes wait in order until they are converted, and are then written.
 
 It stands between the cache, which hands changes over without waiting, and the open watch. What is slow or fails is this
-one watch: others have their own line, and the cache goes on.
+one watch: others have their own line, and the cache continues.
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """

@@ -94,7 +94,7 @@ def bookmark(target: Target, form: Form, revision: int, annotations: dict[str, s
 
 
 def failure_event(form: Form, error: Exception) -> bytes:
-    """The event that ends a watch that cannot go on; nothing if it is to end without one."""
+    """The event that ends a watch that cannot continue; nothing if it is to end without one."""
     if isinstance(error, NoForm):
         return b""
     if isinstance(error, errors.StatusError):

@@ -185,7 +185,7 @@ class Strategy:
 
     def mark_deleted(self, obj: Object, now: str) -> bool | None:
         """For kinds whose deletion has its own phase: True if ``obj`` was marked and is to be written, False
-        where the deletion goes on by itself, None for the usual course."""
+        where the deletion continues by itself, None for the usual course."""
         return None
 
     def check_delete(self, obj: Object, write: Write) -> None:

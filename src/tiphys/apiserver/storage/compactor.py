@@ -27,7 +27,7 @@ class Compactor:
         self._turn = 0
         """The key's version when this server last looked; it counts the turns of all servers."""
         self._revision = 0
-        """The store's revision then: what is older may go at the next turn."""
+        """The store's revision then: what is older may be compacted at the next turn."""
 
     async def run(self) -> None:
         while True:

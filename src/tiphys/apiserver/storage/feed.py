@@ -1,6 +1,6 @@
 """``Feed``: the one watch over the whole store from which every cache of this server lives.
 
-Its task is supervised, and a listener that fails reads its keys again while the others go on. A watch that
+Its task is supervised, and a listener that fails reads its keys again while the others continue. A watch that
 ends is opened again at the revision that it had reached; only if that is compacted have changes been missed.
 
 Because it sees every change, whoever made it, its revision is how far all caches are. A read that must see every
@@ -87,7 +87,7 @@ class Feed:
         self._advance(revision)
 
     async def run(self) -> None:
-        """Follow the store for ever; after a failure go on from the revision that was reached."""
+        """Follow the store for ever; after a failure continue from the revision that was reached."""
         while True:
             try:
                 await self._follow()
@@ -119,7 +119,7 @@ class Feed:
         )
 
     async def _start_over(self) -> None:
-        """Changes have been missed, or taken back: go on from the store's revision, every cache reading its keys."""
+        """Changes have been missed, or taken back: continue from the store's revision, every cache reading its keys."""
         self.revision = await self.backend.current_revision()
         for listener in list(self._listeners.values()):
             contain("a cache that lost its place", listener.lost)
@@ -138,7 +138,7 @@ class Feed:
 
     @staticmethod
     def _give(listener: Listener, events: Sequence[Event], revision: int) -> None:
-        """A listener that fails may have taken half of the changes: it starts again, and the others go on."""
+        """A listener that fails may have taken half of the changes: it starts again, and the others continue."""
         if not contain("following changes", listener.changed, events, revision):
             contain("a cache that failed", listener.lost)
 
@@ -193,7 +193,7 @@ class Feed:
             self._give_up(future)
 
     def _give_up(self, future: asyncio.Future[None]) -> None:
-        """Whoever waited has gone. If it still stands in the heap it is swept out with others, in their turn."""
+        """Anyone who waited has gone. If it still stands in the heap it is swept out with others, in their turn."""
         if future.done() and not future.cancelled():
             return
         future.cancel()

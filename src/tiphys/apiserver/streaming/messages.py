@@ -134,7 +134,7 @@ class MessageSink:
             self._empty.set()
 
     async def follow_client(self) -> None:
-        """Drop what the client sends, until it goes."""
+        """Drop what the client sends, until it disconnects."""
         while await self._socket.receive() is not None:
             pass
         self._end()

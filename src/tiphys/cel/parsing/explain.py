@@ -2,7 +2,7 @@
 
 Upstream's parser is generated from its grammar. If a token does not fit it tries, in this order: to leave that
 one out ("extraneous input"), to put the expected one in ("missing"), and else gives up the rule ("mismatched input",
-"no viable alternative"), skips to something that can come after it, and goes on without a word until a token fits
+"no viable alternative"), skips to something that can come after it, and continues without a word until a token fits
 again. This module walks the same grammar with the same strategy; it makes no tree.
 Source: the grammar of the CEL specification; "The Definitive ANTLR 4 Reference", chapter 9.
 """
@@ -45,7 +45,7 @@ _AFTER_MEMBER = _set(_END)
 
 
 class _GiveUp(Exception):
-    """The rule cannot go on; ``message`` says why, at token ``at``."""
+    """The rule cannot continue; ``message`` says why, at token ``at``."""
 
     def __init__(self, message: str, at: Token) -> None:
         self.message, self.at = message, at
@@ -129,7 +129,7 @@ class _Walker:
         return (kinds - {_END}) | {EOF} if _END in kinds else kinds
 
     def leave_out(self, expected: Set) -> bool:
-        """Whether it goes on without this token."""
+        """Whether it continues without this token."""
         if self.ahead(1).kind not in expected:
             return False
         self.report_once(f"extraneous input {_shown(self.token)} expecting {_names(expected)}", self.token)
@@ -141,7 +141,7 @@ class _Walker:
         return _GiveUp(f"mismatched input {_shown(self.token)} expecting {_names(expected)}", self.token)
 
     def no_alternative(self, start: int, stop: int) -> _GiveUp:
-        """No rule goes on after the tokens from here to there."""
+        """No rule continues after the tokens from here to there."""
         last = self.ahead(stop)
         if self.ahead(start).kind == EOF:
             return _GiveUp("no viable alternative at input '<EOF>'", last)

@@ -67,7 +67,7 @@ def tokenize(text: str) -> tuple[list[Token], list[Problem]]:
 
 
 def _failing(text: str, at: int) -> int:
-    """Where the character is that no token can go on with."""
+    """Where the character is that no token can continue with."""
     token = _DOOMED.match(text, at)
     assert token is not None
     stop = token.end()

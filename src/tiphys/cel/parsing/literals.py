@@ -87,7 +87,7 @@ def unquote(text: str, is_bytes: bool) -> Any:
 
 
 def _escape(text: str, at: int, is_bytes: bool) -> tuple[int, int, bool]:
-    """Code, where to go on, and whether it is a character rather than a byte."""
+    """Code, where to continue, and whether it is a character rather than a byte."""
     char = text[at]
     if char in _SIMPLE:
         return ord(_SIMPLE[char]), at + 1, True

@@ -1,6 +1,6 @@
 """The wall clock of a time zone: from Unix seconds to what it shows, and back.
 
-A wall-clock time that a change leaves out, or that comes twice, is read as Go's ``time.Date`` reads it: with the offset
+A wall-clock time that a change skips, or that occurs twice, is read as Go's ``time.Date`` reads it: with the offset
 that holds at the instant that the time would be under the offset of the same reading in UTC. Python's ``fold`` chooses
 differently, and Jobs would start at other times than upstream's.
 

@@ -322,7 +322,7 @@ def _surge(
     desired: int,
     now: float,
 ) -> PodPlan:
-    """Create new pods beside old ones, which go when the new ones serve."""
+    """Create new pods beside old ones, which are deleted when the new ones serve."""
     plan, surging, serving = PodPlan(), 0, 0
     leaving: list[str] = []
     candidates: list[str] = []

@@ -77,7 +77,7 @@ class DeploymentController:
         ]
 
     def _pod_deleted(self, pod: Object) -> None:
-        """A Recreate rollout goes on when the last old pod is gone."""
+        """A Recreate rollout continues when the last old pod is gone."""
         reference = controller_of(pod)
         if reference is None or reference["kind"] != "ReplicaSet":
             return

@@ -126,7 +126,7 @@ def grow_new(deployment: Object, sets: Iterable[Object], new: Object) -> int:
 
 
 def shrink_old(deployment: Object, new: Object, old: Sequence[Object]) -> list[Scale]:
-    """Next sizes of the old ReplicaSets: unhealthy replicas go first, then as many as max unavailable allows."""
+    """Next sizes of the old ReplicaSets: unhealthy replicas first, then as many as max unavailable allows."""
     old = sorted(active(old), key=by_age)
     if not old:
         return []

@@ -118,7 +118,7 @@ class Graph:
         return [self.nodes[uid] for uid in node.dependents if uid in self.nodes]
 
     def blocking_dependents(self, node: ObjectNode) -> list[ObjectNode]:
-        """Dependents that must be gone before ``node`` may go, in foreground deletion."""
+        """Dependents that must be deleted before ``node`` is, in foreground deletion."""
         uid = node.identity.uid
         return [dep for dep in self.dependents(node) if any(r.uid == uid and r.blocks for r in dep.owners)]
 
@@ -211,7 +211,7 @@ class Graph:
         for uid, reference in before.items():
             changed = after.get(uid)
             if reference.blocks and (changed is None or not changed.blocks) and uid in self.nodes:
-                work.delete.append(uid)  # the owner may be free to go now
+                work.delete.append(uid)  # the owner may be deletable now
             if changed is None and uid in self.nodes:
                 self.nodes[uid].dependents.pop(node.identity.uid, None)
         node.owners = owners

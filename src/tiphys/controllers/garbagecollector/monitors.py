@@ -1,7 +1,7 @@
 """Watches over every kind that can be deleted, for the graph.
 
 A kind that another controller follows anyway is followed through that informer; of all others only the metadata that
-the graph needs is asked for and kept. Kinds come and go with custom resource definitions, so discovery is asked again
+the graph needs is asked for and kept. Kinds change with custom resource definitions, so discovery is asked again
 and again. Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/
 """
 

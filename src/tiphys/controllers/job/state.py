@@ -232,7 +232,7 @@ class Tally:
     # Counting
 
     def count(self) -> tuple[list[Object], bool, bool]:
-        """Note ended pods in the status: pods whose finalizer can go, whether it changed, and whether not all fit."""
+        """Note ended pods in the status; returns pods to release, whether it changed, and whether not all fit."""
         uncounted = self.status["uncountedTerminatedPods"]
         succeeded, failed = uncounted.setdefault("succeeded", []), uncounted.setdefault("failed", [])
         removable: list[Object] = []
@@ -289,7 +289,7 @@ class Tally:
         return changed
 
     def settle_condition(self) -> bool:
-        """Write the interim condition of a Job that ends, and go on to the final one. Whether it was new."""
+        """Write the interim condition of a Job that ends, and continue to the final one. Whether it was new."""
         finished = self.finished
         if finished is None:
             return False

@@ -1,1 +1,1 @@
-"""The namespace controller: empties a namespace that is being deleted, then lets it go."""
+"""The namespace controller: empties a namespace that is being deleted, then finalizes it."""

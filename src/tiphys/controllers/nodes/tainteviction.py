@@ -33,7 +33,7 @@ NAME = "taint-eviction-controller"
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """The pod of this uid is to go ``at`` a time, in monotonic seconds."""
+    """The pod of this uid is to be evicted ``at`` a time, in monotonic seconds."""
 
     uid: str
     at: float
@@ -44,7 +44,7 @@ def no_execute(node: Object | None) -> list[Object]:
 
 
 def next_eviction(pod: Object, node: Object | None, current: Eviction | None, now: float) -> Eviction | None:
-    """When a pod is to be evicted. A wait that has begun goes on as it is, unless a taint is not tolerated at all."""
+    """When a pod is to be evicted. A wait that has begun continues as it is, unless a taint is not tolerated at all."""
     taints = no_execute(node)
     if not taints:
         return None

@@ -68,7 +68,7 @@ def wanted_owners(stateful_set: Object, pod: Object) -> tuple[bool, bool]:
 def is_current(claim: Object, stateful_set: Object, pod: Object) -> bool:
     """Whether the claim's owners are as they are to be."""
     if is_stale(claim, stateful_set, _SET) or is_stale(claim, pod):
-        return True  # it belongs to a former set or pod, and goes with that
+        return True  # it belongs to a former set or pod, and is deleted with that
     owned = (_owns(claim, stateful_set), _owns(claim, pod))
     if has_other_controller(claim, stateful_set, pod):
         return not any(owned)

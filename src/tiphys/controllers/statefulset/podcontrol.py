@@ -78,7 +78,7 @@ class StatefulPodControl:
         return all(ownership.is_current(claim, stateful_set, pod) for claim in self._known(stateful_set, pod))
 
     def claim_is_stale(self, stateful_set: Object, pod: Object) -> bool:
-        """Whether a claim still goes with the pod's predecessor: wait until it is gone."""
+        """Whether a claim still belongs to the pod's predecessor: wait until it is deleted."""
         if ownership.retention_policy(stateful_set)[1] == "Retain":
             return False
         return any(ownership.is_stale(claim, pod) for claim in self._known(stateful_set, pod))

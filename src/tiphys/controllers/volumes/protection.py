@@ -41,7 +41,7 @@ def is_used(pods: Iterable[Object]) -> bool:
 
 
 async def _settle(client: Client, resource: ResourcePath, obj: Object, finalizer: str, used: bool) -> None:
-    """Let an object go that is being deleted and not used; protect one that is not being deleted."""
+    """Release an object that is being deleted and not used; protect one that is not being deleted."""
     finalizers = finalizers_of(obj)
     if is_deleting(obj) and finalizer in finalizers and not used:
         wanted = [name for name in finalizers if name != finalizer]
@@ -99,7 +99,7 @@ class ClaimProtectionController:
         await _settle(self._client, PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_FINALIZER, used)
 
     async def _is_used_live(self, key: str) -> bool:
-        """The informer may lag: ask before the claim goes for good."""
+        """The informer may lag: ask before the claim is removed for good."""
         pods = (await self._client.list(PODS, split_key(key)[0])).get("items") or ()
         return is_used(pod for pod in pods if key in claims_of(pod))
 
@@ -155,7 +155,7 @@ class AttributesClassProtectionController:
         await self._controller.run()
 
     def _users(self, classes_of: Callable[[Object], set[str]]) -> Callbacks:
-        """Classes that an object no longer uses may be free to go."""
+        """Classes that an object no longer uses may be deletable."""
 
         def updated(old: Object, new: Object) -> None:
             freed(classes_of(old) - classes_of(new))

@@ -1,4 +1,4 @@
-"""Keeps containers' logs small: a log that has grown too large is set aside, older ones are compressed, the oldest go.
+"""Keeps containers' logs small: a log that is too large is set aside, older ones are compressed, the oldest removed.
 
 The runtime writes on into the renamed file until it is asked to reopen the log, so no line is lost. Source:
 https://kubernetes.io/docs/concepts/cluster-administration/logging/#log-rotation
@@ -28,7 +28,7 @@ _TEMPORARY = ".tmp"
 
 
 def to_remove(rotated: Sequence[str], keep: int) -> list[str]:
-    """Which of the rotated logs go, so that ``keep`` stay. Their names end in the time, so they sort by age."""
+    """Which of the rotated logs to remove, so that ``keep`` stay. Their names end in the time, so they sort by age."""
     ordered = sorted(rotated)
     return ordered[: max(0, len(ordered) - keep)]
 

@@ -158,7 +158,7 @@ async def read_log(
     running: Callable[[], bool],
     drain: Callable[[], object] | None = None,
 ) -> None:
-    """Write a log; with ``follow``, go on until the container has ended (``running``), across rotations of the file."""
+    """Write a log; with ``follow``, until the container has ended (``running``), across rotations of the file."""
     writer = LogWriter(options, write)
     rest = b""
     stream = open_log(path)

@@ -1,4 +1,4 @@
-"""Eviction: when the node runs out of memory, disk or processes, a pod goes before the kernel picks one.
+"""Eviction: when the node runs out of memory, disk or processes, a pod is evicted before the kernel picks one.
 
 What is measured is read by ``read_signals``; everything else here is pure: which thresholds are crossed, and who goes
 first. Source: https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 PERIOD = 10.0
 TRANSITION = 300.0
-"""Seconds that a node stays under pressure after the threshold was last crossed: pods must not come and go."""
+"""Seconds that a node stays under pressure after the threshold was last crossed: no eviction in cycles."""
 
 _CONDITIONS = {"memory.available": "MemoryPressure", "nodefs.available": "DiskPressure", "pid.available": "PIDPressure"}
 _RESOURCES = {"memory.available": "memory", "nodefs.available": "ephemeral-storage", "pid.available": "pids"}
@@ -87,7 +87,7 @@ def crossed(thresholds: Mapping[str, str], signals: Mapping[str, Signal]) -> lis
 
 
 def rank(candidates: Sequence[Pod], usage: Mapping[str, int], resource: str) -> list[Pod]:
-    """Who goes first: those that use more than they asked for, then the less important, then the largest surplus."""
+    """The order of eviction: pods over their requests, then the less important, then the largest surplus."""
 
     def key(pod: Pod) -> tuple[bool, int, int]:
         surplus = usage.get(pods.uid_of(pod), 0) - request_for(pod, resource)

@@ -226,7 +226,7 @@ class ImageGC:
 def unused_images(
     images: Sequence[Image], first_seen: dict[str, float], last_used: dict[str, float], now: float, minimum_age: float
 ) -> list[Image]:
-    """The images that may go, the longest unused first."""
+    """The images that may be removed, the longest unused first."""
     free = [
         image
         for image in images

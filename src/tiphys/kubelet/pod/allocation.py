@@ -107,7 +107,7 @@ class Allocations:
         self._given[uid] = given
 
     def forget(self, uid: str) -> None:
-        """The pod has ended; the record went with its folder."""
+        """The pod has ended; its record was removed with its folder."""
         self._given.pop(uid, None)
 
     def _of(self, uid: str) -> Object | None:

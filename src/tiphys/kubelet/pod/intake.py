@@ -1,6 +1,6 @@
 """Takes pods in: admits them, looks at the node again before it turns one away, and makes room for critical ones.
 
-Whoever waits reads the pod again afterwards: it may be gone by then, or be another.
+Anyone who waits reads the pod again afterwards: it may be gone by then, or be another.
 
 Source: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
 """

@@ -78,7 +78,7 @@ class PodWork:
 
 @dataclass(slots=True)
 class Applied:
-    """What came of it. ``reasons`` has an entry for each container that was tried: None if it started."""
+    """The outcome. ``reasons`` has an entry for each container that was tried: None if it started."""
 
     changed: bool = False
     reasons: dict[str, Reason | None] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Which pods make room for a critical one that the node cannot take otherwise. Pure.
 
-The cheapest go: those of the lowest quality of service, and of these as few as free what is short. Source:
+The cheapest are evicted: those of the lowest quality of service, and of these as few as free what is short. Source:
 https://kubernetes.io/docs/tasks/administer-cluster/guaranteed-scheduling-critical-addon-pods/
 """
 
@@ -18,7 +18,7 @@ Shortage = Mapping[str, int]
 
 
 class NoRoom(Exception):
-    """No set of pods that may go frees enough; the message is upstream's."""
+    """No set of evictable pods frees enough; the message is upstream's."""
 
 
 def pods_to_preempt(wanted: Pod, running: Sequence[Pod], shortage: Shortage) -> list[Pod]:

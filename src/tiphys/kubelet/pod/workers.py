@@ -4,7 +4,7 @@ The lifecycle is a table. A worker only ever moves forward:
 
     SYNC         the pod is to run              → TERMINATING when it is deleted, evicted, or has come to its end
     TERMINATING  its containers are stopped     → TERMINATED when nothing of it runs
-    TERMINATED   its volumes and cgroups go     → FINISHED when they are gone
+    TERMINATED   its volumes, cgroups removed  → FINISHED when they are gone
     FINISHED     nothing is left to do          the last status stays until the API forgets the pod
 
 Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/

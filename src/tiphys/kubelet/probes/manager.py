@@ -200,7 +200,7 @@ class _Worker:
             return True
 
     async def _once(self) -> bool:
-        """Probe once, if it is time; gives whether to go on."""
+        """Probe once, if it is time; gives whether to continue."""
         manager, uid = self._manager, pods.uid_of(self.pod)
         of_pod = manager._status(uid)
         if of_pod is None:

@@ -32,7 +32,7 @@ class RuntimeFailure(Exception):
 
 
 class RuntimeUnavailable(RuntimeFailure):
-    """The runtime cannot be reached, or went away."""
+    """The runtime cannot be reached, or disconnected."""
 
     code = "Unavailable"
 

@@ -93,7 +93,7 @@ class StatusManager:
         self.set(pod, status, finished=True)
 
     def api_changed(self, pod_uid: str) -> None:
-        """The API shows another version of the pod: see whether a deletion that waited for it can go on."""
+        """The API shows another version of the pod: see whether a deletion that waited for it can continue."""
         entry = self._entries.get(pod_uid)
         if entry is not None and (entry.finished or entry.sent < entry.version):
             self._kick(pod_uid, entry)

@@ -101,7 +101,7 @@ def _write(path: Path, file: FileProjection) -> None:
 
 
 def _link_names(target: Path, files: Mapping[str, FileProjection]) -> None:
-    """A link for the first part of each path; links to what is no longer there go away."""
+    """A link for the first part of each path; links to what no longer exists are removed."""
     wanted = {PurePosixPath(path).parts[0] for path in files}
     for entry in os.scandir(target):
         if not entry.name.startswith("..") and entry.is_symlink() and entry.name not in wanted:

@@ -279,7 +279,7 @@ class Framework:
             plugin.unreserve(state, pod, node)
 
     def permit(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
-        """None to go on, ``WAIT`` if a plugin holds the pod, or a rejection."""
+        """None to continue, ``WAIT`` if a plugin holds the pod, or a rejection."""
         waits: dict[str, float] = {}
         for plugin in self.profile.permit:
             status, seconds = plugin.permit(state, pod, node)

@@ -56,7 +56,7 @@ class _Stream:
         self._next_id = 0
 
     async def read(self, requests: AsyncIterator[Any]) -> None:
-        """Do what the client asks for; at the end of its requests the watches go on."""
+        """Do what the client asks for; at the end of its requests the watches continue."""
         async for request in requests:
             kind = request.WhichOneof("request_union")
             if kind == "create_request":

@@ -109,7 +109,7 @@ def _schemas(spec: Object) -> Iterator[Object]:
 
 
 def _options(before: Object) -> Options:
-    """What the stored definition does wrong, an update may go on doing."""
+    """What the stored definition does wrong, an update may continue doing."""
     roots = list(_schemas(before))
     every = [schema for root in roots for schema in all_schemas(root)]
     unpruned, keys = list[Any](), list[Any]()

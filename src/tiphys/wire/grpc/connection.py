@@ -435,7 +435,7 @@ class GrpcConnection(Outlet):
         self._count_idle()
 
     def _break_off(self, id: int, code: int) -> None:
-        """A stream cannot go on; what is on its way for it is ignored."""
+        """A stream cannot continue; what is on its way for it is ignored."""
         self._write(reset(id, code))
         self._release_later(id)
         stream = self._streams.get(id)

@@ -135,7 +135,7 @@ class Outlet(asyncio.Protocol):
         self._release(stream)
 
     def _release(self, stream: Stream) -> None:
-        """Let those go on who wait to send."""
+        """Let those continue who wait to send."""
         if stream.writers and not self._paused and len(stream.outgoing) <= BUFFERED:
             writers, stream.writers = stream.writers, []
             for waiter in writers:

@@ -95,7 +95,7 @@ class Phase(enum.Enum):
 
     OPEN = enum.auto()
     LEAVING = enum.auto()
-    """This side has said goodbye: no more streams, those open go on."""
+    """This side has said goodbye: no more streams, those open continue."""
     LEFT = enum.auto()
     """The other side has."""
     CLOSED = enum.auto()
@@ -147,7 +147,7 @@ class SpdyStream:
         await self._connection._drain()
 
     def write_eof(self) -> bool:
-        """This side has sent all; the other may go on."""
+        """This side has sent all; the other may continue."""
         if self._state.now not in _ALL_SENT:
             self._state.step(StreamEvent.FIN_SENT)
             self._connection._send(data_frame(self.id, b"", fin=True))
@@ -263,7 +263,7 @@ class SpdyConnection:
             self._pings.pop(number, None)
 
     def go_away(self) -> None:
-        """Say goodbye: no more streams; those open go on."""
+        """Say goodbye: no more streams; those open continue."""
         if self._phase is Phase.OPEN:
             self._phase = Phase.LEAVING
             self._send(goaway_frame(self._last_received))

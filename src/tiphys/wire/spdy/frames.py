@@ -71,7 +71,7 @@ INITIAL_WINDOW = 64 * 1024
 
 
 class SpdyError(Exception):
-    """The other side broke the protocol; the connection cannot go on."""
+    """The other side broke the protocol; the connection cannot continue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class EventRateLimit(Plugin):
 
 
 class _Enforcer:
-    """A bucket of tokens for each key; the least recently used one goes if there are too many."""
+    """A bucket of tokens for each key; the least recently used one is dropped if there are too many."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit

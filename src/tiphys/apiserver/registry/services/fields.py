@@ -97,7 +97,7 @@ def join_addresses(new: Object, old: Object | None) -> None:
 
 
 def drop_dependent_fields(new: Object, old: Object) -> None:
-    """When the type changes, fields that only the former type has, and that the user left as they were, go with it."""
+    """When the type changes, fields that only the former type has, and that the user left as they were, are removed."""
     spec, before = new["spec"], old["spec"]
     if is_external_name(new) and not is_external_name(old):
         if spec.get("clusterIP") == before.get("clusterIP") and same_addresses(new, old):

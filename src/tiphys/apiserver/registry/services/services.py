@@ -40,7 +40,7 @@ _MADE_UP = 32768
 
 
 class Allocation:
-    """What one write has taken, and what it lets go once it is done."""
+    """What one write allocates, and what it releases once it is done."""
 
     def __init__(self, strategy: ServiceStrategy, dry_run: bool) -> None:
         self._strategy = strategy
@@ -132,7 +132,7 @@ class ServiceStrategy(Strategy):
             await self._change_families(new, old, allocation)
 
     async def _change_families(self, new: Object, old: Object, allocation: Allocation) -> None:
-        """A second family comes with its own address, and goes with it."""
+        """A second family adds its own address, and its removal releases it."""
         families, before = new["spec"].get("ipFamilies") or [], old["spec"].get("ipFamilies") or []
         if len(before) == 1 and len(families) == 2:
             addresses = [*(new["spec"].get("clusterIPs") or ()), ""][:2]

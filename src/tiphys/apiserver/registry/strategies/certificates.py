@@ -41,7 +41,7 @@ class SigningRequestStrategy(Strategy):
 
 
 def _preserve(conditions: list[Object], old: list[Object], kind: str) -> None:
-    """Keep the conditions of a type as they were; if some came or went, validation says so."""
+    """Keep the conditions of a type as they were; if some were added or removed, validation says so."""
     kept = [c for c in old if c.get("type") == kind]
     places = [i for i, c in enumerate(conditions) if c.get("type") == kind]
     if len(kept) == len(places):

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions: their status is the server's, and their objects go before they do.
+"""CustomResourceDefinitions: their status is the server's, and their objects are deleted before they are.
 
 Deleting one marks it, with a finalizer of the server's own; it is gone when its objects are.
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/

@@ -30,7 +30,7 @@ class JobStrategy(Strategy):
             generate_selector(obj)
         template = (obj["spec"]["template"].get("metadata") or {}).get("labels")
         if template and not obj["metadata"].get("labels"):
-            # Whoever reads the job back finds it with the labels of its pods, the generated ones included.
+            # Anyone who reads the job back finds it with the labels of its pods, the generated ones included.
             obj["metadata"]["labels"] = dict(template)
         super().prepare_create(obj, write)
 

@@ -27,7 +27,7 @@ PENDING = 24 * 3600.0
 
 
 def is_over(request: Object, now: float) -> bool:
-    """Whether the request can go."""
+    """Whether the request can be deleted."""
     conditions = status_of(request).get("conditions") or []
     if not conditions:
         created = parse_time(request["metadata"].get("creationTimestamp"))

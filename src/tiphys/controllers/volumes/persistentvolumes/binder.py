@@ -97,7 +97,7 @@ class PersistentVolumeBinder:
             await self._bind(volume, claim)
             return
         if await self._assign_default_class(claim):
-            return  # the changed claim comes back
+            return  # the informer delivers the changed claim
         if delayed and changes.SELECTED_NODE not in annotations_of(claim):
             self._tell_what_is_awaited(claim)
         elif matching.class_of(claim):
@@ -201,7 +201,7 @@ class PersistentVolumeBinder:
             await self._client.update_status(PERSISTENT_VOLUME_CLAIMS, wanted)
 
     async def _bind(self, volume: Object, claim: Object) -> None:
-        """Tie the two together. If this is interrupted, the next look at either goes on."""
+        """Tie the two together. If this is interrupted, the next look at either continues."""
         wanted = changes.volume_for(volume, claim)
         if wanted is not None:
             volume = await self._client.update(PERSISTENT_VOLUMES, wanted)
