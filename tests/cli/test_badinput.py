@@ -28,8 +28,9 @@ DURATION = {
     "kube-proxy": "iptables-sync-period",
     "etcd": "watch-progress-notify-interval",
     "etcdctl": "dial-timeout",
+    "metrics-server": "metric-resolution",
 }
-WITH_KUBECONFIG = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "dns")
+WITH_KUBECONFIG = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "dns", "metrics-server")
 WITH_FILE = {
     "kube-scheduler": "KubeSchedulerConfiguration",
     "kubelet": "KubeletConfiguration",
@@ -39,6 +40,7 @@ NEEDED = {
     "logs": ["kubelet"],
     "image": ["list"],
     "dns": ["--address=127.0.0.1"],
+    "metrics-server": ["--tls-cert-file={folder}/cert", "--tls-private-key-file={folder}/key"],
     "kube-apiserver": ["--data-dir={folder}/data"],
 }
 

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+def _name(common_name: str, organizations: tuple[str, ...] = ()) -> x509.Name:
+    groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in organizations]
+    return x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 class Authority:
@@ -41,14 +42,20 @@ class Authority:
         )
 
     def issue(
-        self, name: str, *, server: bool = False, shifted: datetime.timedelta = datetime.timedelta()
+        self,
+        name: str,
+        *,
+        server: bool = False,
+        shifted: datetime.timedelta = datetime.timedelta(),
+        organizations: tuple[str, ...] = (),
+        addresses: tuple[str, ...] = ("127.0.0.1",),
     ) -> tuple[bytes, bytes]:
         """Certificate and key, as PEM; valid for an hour before and after now, ``shifted`` by so much."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(name), *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)]
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         certificate = (
-            self._builder(_name(name), key.public_key(), shifted)
+            self._builder(_name(name, organizations), key.public_key(), shifted)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .sign(self._key, hashes.SHA256())

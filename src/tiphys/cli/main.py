@@ -29,6 +29,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "kubelet": ("tiphys.kubelet.command", "The node's agent"),
     "kube-proxy": ("tiphys.proxy.command", "The service proxy"),
     "dns": ("tiphys.dns.command", "The cluster's DNS server"),
+    "metrics-server": ("tiphys.addons.metricsserver.command", "What nodes and containers use, as an aggregated API"),
     "etcd": ("tiphys.store.command", "The store alone, serving etcd's API"),
     "etcdctl": ("tiphys.store.etcdctl", "etcd's command-line client"),
 }

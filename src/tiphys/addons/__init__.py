@@ -1,0 +1,1 @@
+"""Programs beside the control plane that a cluster may run: resource metrics."""

@@ -1,0 +1,71 @@
+"""``tiphys metrics-server``: the metrics server, with the flags of kubernetes-sigs/metrics-server.
+
+Source: https://github.com/kubernetes-sigs/metrics-server#configuration
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiphys.addons.metricsserver.server import MetricsServer, MetricsServerConfig
+from tiphys.client.kubeconfig import connected, credentials_from_file
+from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.component import CannotStart, Ready, launch, whenever
+from tiphys.runtime.flags import FlagParser, parse_duration
+from tiphys.wire.tls import client_context
+
+
+def main(argv: Sequence[str]) -> int:
+    return launch(_parser(), argv, _run)
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser("metrics-server", "Serves what nodes and containers use, as metrics.k8s.io.")
+    add = parser.add_argument
+    add("--kubeconfig", type=Path, required=True, help="how to reach the API server")
+    add("--bind-address", default="0.0.0.0", help="where to listen")
+    add("--secure-port", type=int, default=10250, help="the port")
+    add("--tls-cert-file", type=Path, required=True, help="the server's certificate, with its chain")
+    add("--tls-private-key-file", type=Path, required=True, help="its key")
+    add("--metric-resolution", type=parse_duration, default=60.0, help="how often kubelets are asked; 10s at least")
+    add("--kubelet-request-timeout", type=parse_duration, default=10.0, help="how long a kubelet may take")
+    add("--kubelet-certificate-authority", type=Path, help="who signs the certificates of kubelets")
+    parser.add_bool("--kubelet-insecure-tls", default=False, help="do not check the certificates of kubelets")
+    types = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
+    add("--kubelet-preferred-address-types", default=types, help="where kubelets are reached, best first")
+    parser.add_verbosity()
+    return parser
+
+
+def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
+    if flags.metric_resolution < 10:
+        raise CannotStart("--metric-resolution: metrics are made every 10 s, so ask no more often; use 10s or more")
+    if flags.kubelet_request_timeout >= flags.metric_resolution:
+        raise CannotStart("--kubelet-request-timeout must be shorter than --metric-resolution")
+    return run(flags, flags.kubeconfig)
+
+
+async def run(flags: argparse.Namespace, kubeconfig: Path, ready: Ready = whenever) -> None:
+    async with connected(kubeconfig, "metrics-server") as client:
+        credentials = credentials_from_file(kubeconfig)
+        tls = client_context(
+            None if flags.kubelet_insecure_tls else flags.kubelet_certificate_authority,
+            credentials.cert,
+            credentials.key,
+            verify=not flags.kubelet_insecure_tls,
+        )
+        config = MetricsServerConfig(
+            cert=flags.tls_cert_file,
+            key=flags.tls_private_key_file,
+            tls=tls,
+            token=credentials.token,
+            address=flags.bind_address,
+            port=flags.secure_port,
+            address_types=tuple(word for word in flags.kubelet_preferred_address_types.split(",") if word),
+            resolution=flags.metric_resolution,
+            timeout=flags.kubelet_request_timeout,
+        )
+        await MetricsServer(config, client, SystemClock()).run(ready)

@@ -1,0 +1,200 @@
+"""``MetricsHandler``: the API ``metrics.k8s.io/v1beta1`` over what the scraper keeps, and health.
+
+Source: https://github.com/kubernetes-sigs/metrics-server and
+https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import orjson
+
+from tiphys.addons.metricsserver import views
+from tiphys.addons.metricsserver.usage import Rate, Usage
+from tiphys.api import errors
+from tiphys.api.meta.selectors import SelectorError, parse_label_selector
+from tiphys.api.object import Object
+from tiphys.client.delegated import ANONYMOUS, AccessReviews, DelegatedAuthentication, User
+from tiphys.client.errors import ApiError
+from tiphys.client.informer import Informer
+from tiphys.runtime.clock import Clock
+from tiphys.wire.health import plain
+from tiphys.wire.http import Request, Response
+
+_GROUP = "metrics.k8s.io"
+_ROOT = f"/apis/{_GROUP}/v1beta1"
+_OPEN = frozenset(("/healthz", "/livez", "/readyz"))
+_TABLE = "as=Table"
+_KINDS = {"nodes": "NodeMetrics", "pods": "PodMetrics"}
+
+
+class Target(NamedTuple):
+    """What a path asks for. An empty ``name`` is a list."""
+
+    resource: str
+    namespace: str = ""
+    name: str = ""
+
+
+class MetricsHandler:
+    def __init__(
+        self,
+        usage: Usage,
+        nodes: Informer,
+        pods: Informer,
+        clock: Clock,
+        *,
+        authentication: DelegatedAuthentication,
+        reviews: AccessReviews,
+    ) -> None:
+        self._usage = usage
+        self._stores = {"nodes": nodes.store, "pods": pods.store}
+        self._clock = clock
+        self._authentication = authentication
+        self._reviews = reviews
+
+    async def __call__(self, request: Request) -> Response:
+        if request.path in _OPEN:
+            return self._health(request.path)
+        try:
+            await self._authorize(request)
+            return self._answer(request)
+        except errors.StatusError as error:
+            return _json(error.code, error.status)
+        except (ApiError, ConnectionError) as error:
+            return _json(500, errors.internal(error).status)
+
+    def _health(self, path: str) -> Response:
+        if path == "/readyz" and not self._usage.is_ready:
+            return plain(500, "[-]metric-storage-ready failed: no metrics to serve\nreadyz check failed\n")
+        return plain(200, "ok")
+
+    async def _authorize(self, request: Request) -> None:
+        """Raises ``StatusError`` 401 and 403."""
+        user = await self._authentication.user(request)
+        if user is None and "authorization" in request.headers:
+            raise errors.unauthorized()
+        user = user or ANONYMOUS
+        target = target_of(request.path)
+        verb = "get" if target is None or target.name else "list"
+        if request.method != "GET":
+            raise errors.method_not_allowed()
+        if not await self._reviews.allowed(user, _attributes(request.path, target, verb)):
+            raise _refused(user, verb, request.path, target)
+
+    def _answer(self, request: Request) -> Response:
+        if (document := _DOCUMENTS.get(request.path.rstrip("/"))) is not None:
+            return _json(200, document)
+        target = target_of(request.path)
+        if target is None:
+            return plain(404, "404 page not found\n")
+        wants_table = _TABLE in request.headers.get("accept", "")
+        if target.name:
+            return self._one(target, wants_table)
+        return self._list(target, request.parameters(), wants_table)
+
+    def _one(self, target: Target, wants_table: bool) -> Response:
+        obj = self._stores[target.resource].get(target.namespace, target.name)
+        measured = None if obj is None else self._measured(target.resource, obj)
+        if measured is None:
+            name = f"{target.namespace}/{target.name}" if target.namespace else target.name
+            raise errors.not_found(_GROUP, target.resource, name)
+        return self._shown(target.resource, [measured], wants_table, lambda items: items[0])
+
+    def _list(self, target: Target, parameters: dict[str, list[str]], wants_table: bool) -> Response:
+        """Raises ``StatusError`` 400 for a selector that is none."""
+        try:
+            selector = parse_label_selector(parameters.get("labelSelector", [""])[0])
+        except SelectorError as error:
+            raise errors.bad_request(str(error)) from None
+        name = _exact_name(parameters.get("fieldSelector", [""])[0])
+        measured = [
+            row
+            for obj in self._stores[target.resource].list(target.namespace or None)
+            if (not name or obj["metadata"]["name"] == name)
+            and selector.matches(obj["metadata"].get("labels") or {})
+            and (row := self._measured(target.resource, obj)) is not None
+        ]
+        kind = _KINDS[target.resource]
+        return self._shown(target.resource, measured, wants_table, lambda items: views.listed(kind, items))
+
+    def _measured(self, resource: str, obj: Object) -> tuple[Object, Rate] | None:
+        """The metrics of a node or pod and the sum that a table shows; None if it has none."""
+        meta, now = obj["metadata"], self._clock.now()
+        if resource == "nodes":
+            rate = self._usage.node(meta["name"])
+            return None if rate is None else (views.node_metrics(obj, rate, now), rate)
+        rates = self._usage.pod(meta["namespace"], meta["name"])
+        return None if rates is None else (views.pod_metrics(obj, rates, now), _sum(rates.values()))
+
+    def _shown(
+        self,
+        resource: str,
+        measured: list[tuple[Object, Rate]],
+        wants_table: bool,
+        plain_form: Callable[[list[Object]], Object],
+    ) -> Response:
+        items = [item for item, _ in measured]
+        if wants_table:
+            return _json(200, views.table(_KINDS[resource], items, [rate for _, rate in measured]))
+        return _json(200, plain_form(items))
+
+
+_DOCUMENTS: dict[str, Object] = {
+    "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [views.GROUP]},
+    f"/apis/{_GROUP}": views.GROUP,
+    _ROOT: views.RESOURCES,
+}
+
+
+def target_of(path: str) -> Target | None:
+    """None for a path that is not about metrics of nodes or pods."""
+    if not path.startswith(f"{_ROOT}/"):
+        return None
+    match path.removeprefix(f"{_ROOT}/").rstrip("/").split("/"):
+        case ["nodes"]:
+            return Target("nodes")
+        case ["nodes", name]:
+            return Target("nodes", name=name)
+        case ["pods"]:
+            return Target("pods")
+        case ["namespaces", namespace, "pods"]:
+            return Target("pods", namespace)
+        case ["namespaces", namespace, "pods", name]:
+            return Target("pods", namespace, name)
+    return None
+
+
+def _attributes(path: str, target: Target | None, verb: str) -> dict[str, str]:
+    if target is None:
+        return {"path": path, "verb": verb}
+    named = {"namespace": target.namespace, "name": target.name}
+    about = {"verb": verb, "group": _GROUP, "version": "v1beta1", "resource": target.resource}
+    return about | {key: value for key, value in named.items() if value}
+
+
+def _refused(user: User, verb: str, path: str, target: Target | None) -> errors.StatusError:
+    if target is None:
+        return errors.not_authorized(user.name, verb, path=path)
+    return errors.not_authorized(
+        user.name, verb, group=_GROUP, resource=target.resource, namespace=target.namespace, name=target.name
+    )
+
+
+def _sum(rates: Iterable[Rate]) -> Rate:
+    rows = list(rates)
+    return Rate(rows[0].timestamp, rows[0].window, sum(r.cpu for r in rows), sum(r.memory for r in rows))
+
+
+def _exact_name(selector: str) -> str:
+    """The name in ``metadata.name=NAME``, the only field selector there is. Raises ``StatusError`` 400."""
+    field, _, name = selector.partition("=")
+    if selector and field != "metadata.name":
+        raise errors.bad_request(f"field selector {selector!r} is not supported; use metadata.name=NAME")
+    return name.removeprefix("=")
+
+
+def _json(status: int, obj: Object) -> Response:
+    return Response(status, {"Content-Type": "application/json"}, orjson.dumps(obj, option=orjson.OPT_APPEND_NEWLINE))
