@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from tiphys.client.rest import Client
@@ -41,20 +41,12 @@ def client_from_file(path: Path, user_agent: str, *, timeout: float = 60, anonym
     return Client(_transport(cluster, user, path), user_agent=user_agent, token=_token(user, path), timeout=timeout)
 
 
-class Credentials(NamedTuple):
-    """How the user of a context names themselves: a client certificate with its key, a token, or nothing."""
-
-    cert: Pem | None = None
-    key: Pem | None = None
-    token: Callable[[], str] | None = None
-
-
 def credentials_from_file(path: Path) -> Credentials:
     """The credentials of the current context's user. Raises ``KubeconfigError``."""
     config = _read(path)
     context, _ = _current(config, path)
     user = _named(config, "users", "user", context["user"], path) if context.get("user") else {}
-    return Credentials(_pem(user, "client-certificate", path), _pem(user, "client-key", path), _token(user, path))
+    return _credentials(user, path)
 
 
 @contextlib.asynccontextmanager

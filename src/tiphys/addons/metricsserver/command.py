@@ -53,7 +53,7 @@ async def run(flags: argparse.Namespace, kubeconfig: Path, ready: Ready = whenev
         credentials = credentials_from_file(kubeconfig)
         tls = client_context(
             None if flags.kubelet_insecure_tls else flags.kubelet_certificate_authority,
-            credentials.cert,
+            credentials.certificate,
             credentials.key,
             verify=not flags.kubelet_insecure_tls,
         )
