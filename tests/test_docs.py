@@ -68,7 +68,14 @@ def test_recipe_works_as_written(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_every_kind_of_recipe_is_there() -> None:
     titles = {recipe.title for recipe in recipes()}
-    assert titles >= {"An admission plugin", "A scheduler plugin", "A controller", "A command"}
+    assert titles == {
+        "An admission plugin",
+        "A scheduler plugin",
+        "A controller",
+        "A resource kind",
+        "A kubelet volume type",
+        "A command",
+    }
 
 
 def test_the_index_lists_every_page_and_every_link_leads_somewhere() -> None:
