@@ -27,7 +27,7 @@ class NoAnswer(Exception):
     """The server could not be asked; the text says why."""
 
 
-class Answer(NamedTuple):
+class RemoteAnswer(NamedTuple):
     status: int
     headers: Headers
     body: bytes
@@ -65,7 +65,7 @@ class Asking:
             return ""
         return f"failing or missing response from {url}: bad status from {url}: {status}"
 
-    async def read(self, remote: Remote, path: str, accept: str, known: str = "", query: str = "") -> Answer:
+    async def read(self, remote: Remote, path: str, accept: str, known: str = "", query: str = "") -> RemoteAnswer:
         """A document of a server; 304 if it is still the one with the entity tag ``known``. Raises ``NoAnswer``."""
         try:
             host, port = await self._backends.resolve(remote)
@@ -74,7 +74,7 @@ class Asking:
         headers = Headers({"accept": accept} | ({"if-none-match": known} if known else {}))
         return await self._send(remote, host, port, Request("GET", path, query, headers), _READER)
 
-    async def _send(self, remote: Remote, host: str, port: int, request: Request, user: User) -> Answer:
+    async def _send(self, remote: Remote, host: str, port: int, request: Request, user: User) -> RemoteAnswer:
         request.headers = with_user(request.headers, user)
         try:
             transport = self._backends.transport(remote, host, port)
@@ -87,7 +87,7 @@ class Asking:
             raise NoAnswer(str(error)) from None
         except (OSError, ssl.SSLError) as error:
             raise NoAnswer(connection_failure(error, host, port, remote.host)) from None
-        return Answer(response.status, Headers(response.headers), body)
+        return RemoteAnswer(response.status, Headers(response.headers), body)
 
 
 def _literal(host: str) -> str:

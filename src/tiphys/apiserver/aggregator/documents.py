@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from tiphys.api.object import Object
-from tiphys.apiserver.aggregator.asking import Answer, Asking, NoAnswer
+from tiphys.apiserver.aggregator.asking import Asking, NoAnswer, RemoteAnswer
 from tiphys.apiserver.aggregator.merging import discovered, of_version, part_of
 from tiphys.apiserver.aggregator.services import GroupVersion, Remote, RemoteServices
 from tiphys.apiserver.aside import aside
@@ -85,14 +85,14 @@ class RemoteDocuments:
         known = ((current[key], known) for key, known in sorted(self._known.items()) if key in current)
         return {remote.path[1:]: documents.address for remote, documents in known if documents.address}
 
-    async def read(self, name: str, accept: str, known: str, query: str) -> Answer | None:
+    async def read(self, name: str, accept: str, known: str, query: str) -> RemoteAnswer | None:
         """An OpenAPI v3 document from the server that it is about; None: that is this one. Raises ``NoAnswer``."""
         remote = self._services.at(f"/{name}")
         if remote is None or remote.path[1:] != name:
             return None
         answer = await self._asking.read(remote, f"/openapi/v3/{name}", accept, known, query)
         headers = type(answer.headers)({key: answer.headers[key] for key in _PASSED_ON if key in answer.headers})
-        return Answer(answer.status, headers, answer.body)
+        return RemoteAnswer(answer.status, headers, answer.body)
 
     # -- how it is kept
 
@@ -144,7 +144,7 @@ class RemoteDocuments:
         known.address = (paths.get(remote.path[1:]) or {}).get("serverRelativeURL") or ""
 
 
-def _body(answer: Answer) -> bytes:
+def _body(answer: RemoteAnswer) -> bytes:
     if answer.status != 200:
         raise NoAnswer(f"status {answer.status}")
     return answer.body
