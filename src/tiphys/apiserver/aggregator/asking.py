@@ -18,6 +18,7 @@ from tiphys.wire.http import BodyTooLarge, Headers, Request
 
 _SECONDS = 5.0
 _ATTEMPTS = 5
+_PATIENCE_SECONDS = 0.5
 _MAX_DOCUMENT = 64 * 1024 * 1024
 _CHECKER = User("system:kube-aggregator", ("system:masters",))
 _READER = User("system:aggregator", ("system:discovery", "system:authenticated", "system:masters"))
@@ -38,10 +39,14 @@ class Asking:
         self._backends = backends
 
     async def check(self, remote: Remote) -> str:
-        """What is wrong with a server, or nothing: several are asked at once, and one good answer is enough."""
-        attempts = [asyncio.ensure_future(self._check(remote)) for _ in range(_ATTEMPTS)]
-        problem = ""
+        """What is wrong with a server, or nothing. If the first attempt fails or takes long, more are made at once, as
+        another endpoint may be well; one good answer is enough."""
+        attempts = [asyncio.ensure_future(self._check(remote))]
         try:
+            await asyncio.wait(attempts, timeout=_PATIENCE_SECONDS)
+            if not attempts[0].done() or attempts[0].result():
+                attempts += [asyncio.ensure_future(self._check(remote)) for _ in range(_ATTEMPTS - 1)]
+            problem = ""
             for attempt in asyncio.as_completed(attempts):
                 if not (problem := await attempt):
                     break

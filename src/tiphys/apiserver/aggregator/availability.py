@@ -1,7 +1,7 @@
 """Whether the APIs that services in the cluster serve can be had, as the condition ``Available`` of their APIServices.
 
 First what is missing before anybody is asked: the service, the port, its endpoints; then the server itself is asked for
-its discovery document, five times at once, of which one answer is enough. Each API service is looked after by a task of
+its discovery document. Each API service is looked after by a task of
 its own: one that does not answer keeps no other waiting.
 Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/api-service-v1/
 """
