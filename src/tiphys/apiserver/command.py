@@ -20,7 +20,7 @@ from tiphys.apiserver.admission import external
 from tiphys.apiserver.admission.plugins import PLUGINS
 from tiphys.apiserver.audit import flags as audit
 from tiphys.apiserver.authn.tokenfile import read_users
-from tiphys.apiserver.config import ISSUER, Config, FrontProxy, ProxyCertificate
+from tiphys.apiserver.config import ISSUER, Config, FrontProxy, ProxyCertificate, WebhookSettings
 from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
 from tiphys.apiserver.paths.zpages import flag_values
@@ -134,7 +134,10 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         front_proxy=_front_proxy(flags),
         proxy_certificate=_proxy_certificate(flags, flags_parser),
         aggregator_routing=flags.enable_aggregator_routing,
-        authorization_modes=_words(flags.authorization_mode),
+        authorization_modes=_words(flags.authorization_mode or "AlwaysAllow"),
+        authorization_policy=flags.authorization_policy_file,
+        authorization_webhook=_authorization_webhook(flags),
+        authorization_config=_authorization_config(flags, flags_parser),
         enable_admission_plugins=_words(flags.enable_admission_plugins),
         disable_admission_plugins=_words(flags.disable_admission_plugins),
         external_admission_plugins=external.load(
@@ -177,6 +180,30 @@ def _reachable(bound: str, flags_parser: FlagParser) -> str:
     if reachable is None:
         flags_parser.error("this machine has no address but loopback; name the one that pods use: --advertise-address")
     return reachable
+
+
+def _authorization_webhook(flags: argparse.Namespace) -> WebhookSettings | None:
+    if flags.authorization_webhook_config_file is None:
+        return None
+    authorized = flags.authorization_webhook_cache_authorized_ttl
+    unauthorized = flags.authorization_webhook_cache_unauthorized_ttl
+    return WebhookSettings(
+        flags.authorization_webhook_config_file,
+        flags.authorization_webhook_version or "v1beta1",
+        authorized=300.0 if authorized is None else authorized,
+        unauthorized=30.0 if unauthorized is None else unauthorized,
+    )
+
+
+def _authorization_config(flags: argparse.Namespace, flags_parser: FlagParser) -> Path | None:
+    others = [name for name in vars(flags) if name == "authorization_mode" or name.startswith("authorization_webhook_")]
+    if flags.authorization_config is not None and any(getattr(flags, name) is not None for name in others):
+        flags_parser.error(
+            "--authorization-config can not be specified when --authorization-mode or --authorization-webhook-* flags"
+            " are defined"
+        )
+    path: Path | None = flags.authorization_config
+    return path
 
 
 def _admission_config(path: Path | None) -> Mapping[str, Any]:

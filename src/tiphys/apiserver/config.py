@@ -39,6 +39,20 @@ class ProxyCertificate(NamedTuple):
     key: Path
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """An authorization webhook. Times in seconds; an answer of 0 seconds is not kept. ``denies``: whether a failure is
+    a no."""
+
+    kubeconfig: Path
+    version: str = "v1"
+    timeout: float = 30.0
+    authorized: float = 300.0
+    unauthorized: float = 30.0
+    denies: bool = False
+    conditions: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Config:
     """Keys and certificates are PEM texts; times are in seconds."""
@@ -82,6 +96,11 @@ class Config:
     """Whether the services of aggregated APIs are reached at their endpoints, or at their cluster IP."""
 
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
+    authorization_policy: Path | None = None
+    """The file of ABAC's policies."""
+    authorization_webhook: WebhookSettings | None = None
+    authorization_config: Path | None = None
+    """The file that names the authorizers, in place of the modes; it is read again when it changes."""
     not_ready_toleration_seconds: int = 300
     unreachable_toleration_seconds: int = 300
     kubelet_address_types: tuple[str, ...] = ("Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP")

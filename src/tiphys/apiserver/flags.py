@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiphys.apiserver.audit import flags as audit
+from tiphys.apiserver.authz.settings import MODES
 from tiphys.apiserver.runtimeconfig import parse_runtime_config
 from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
 from tiphys.wire.ciphers import VERSIONS
@@ -117,7 +118,13 @@ def _add_access(flags: FlagParser) -> None:
     flags.add_bool(
         "--service-account-extend-token-expiration", default=True, help="let tokens of pods live longer than asked"
     )
-    add("--authorization-mode", default="AlwaysAllow", help="Node, RBAC, AlwaysAllow, AlwaysDeny; in order")
+    add("--authorization-mode", help=f"{', '.join(MODES)}, in order; AlwaysAllow without it")
+    add("--authorization-policy-file", type=Path, help="the policies of the mode ABAC, one JSON object a line")
+    add("--authorization-config", type=Path, help="a file that names the authorizers, in place of the flags")
+    add("--authorization-webhook-config-file", type=Path, help="a kubeconfig that names the server to ask")
+    add("--authorization-webhook-version", choices=("v1", "v1beta1"), help="of the reviews; v1beta1 without it")
+    for name in ("authorized", "unauthorized"):
+        add(f"--authorization-webhook-cache-{name}-ttl", type=parse_duration, help="how long such an answer is kept")
     add("--enable-admission-plugins", default="", help="plugins besides those that are on by default")
     add("--disable-admission-plugins", default="", help="plugins to leave out")
     add("--admission-control-config-file", type=Path, help="what admission plugins are set to")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tiphys.api.resources import builtin_scheme
@@ -21,6 +22,7 @@ from tiphys.apiserver.aggregator.services import RemoteServices
 from tiphys.apiserver.authn import setup as authentication
 from tiphys.apiserver.authz import setup as authorization
 from tiphys.apiserver.bootstrap.flowcontrol import DanglingFollower
+from tiphys.apiserver.bootstrap.identity import lease_name
 from tiphys.apiserver.bootstrap.objects import Bootstrap
 from tiphys.apiserver.call import Filter
 from tiphys.apiserver.chain import Parts, build_chain
@@ -107,7 +109,8 @@ class APIServer:
         self._stopping = False
 
         self.authentication = authentication.make(config, self.registries, clock, ids)
-        self.authorization = authorization.make(config, self.registries)
+        self.authorization = authorization.Authorization(config, self.registries)
+        self.metrics.add_source(partial(self.authorization.figures, lease_name(config.hostname)))
         self.registries.strategies.update(
             grant_strategies(self.authorization.guard)
             | policy_strategies(self.registries, self.authorization.authorizer)
@@ -165,7 +168,7 @@ class APIServer:
             audit=() if self._audit is None else (self._audit.filter,),
             authenticator=self.authentication.authenticator,
             authorizer=self.authorization.authorizer,
-            anonymous=_lets_anonymous_in(config),
+            anonymous=_lets_anonymous_in(config, self.authorization),
             request_timeout=config.request_timeout,
             max_body=config.max_body_bytes,
             browsers=_browsers(config),
@@ -207,6 +210,8 @@ class APIServer:
         self._runner.supervise(self._definitions.run, "definitions")
         self._runner.supervise(DanglingFollower(self.registries).run, "flow schemas")
         self._runner.supervise(self._availability.run, "API services")
+        if self.config.authorization_config is not None:
+            self._runner.supervise(self.authorization.run, "authorization")
         self._runner.supervise(self._bootstrap.keep, "housekeeping")
         self._runner.supervise(self._mark_watches, "bookmarks")
         self._runner.supervise(self._repair_services, "service repair")
@@ -227,6 +232,7 @@ class APIServer:
         await self.webhooks.close()
         await self.admission.close()
         await self.backends.close()
+        await self.authorization.close()
         await self._runner.close()
         if self._audit is not None:
             await self._audit.sink.stop()
@@ -358,9 +364,9 @@ def make_ids(seed: int | None) -> Ids:
     return Ids(uid, suffix)
 
 
-def _lets_anonymous_in(config: Config) -> bool:
-    """Strangers are never let in if everybody may do everything."""
-    if config.anonymous and "AlwaysAllow" in config.authorization_modes:
+def _lets_anonymous_in(config: Config, authority: authorization.Authorization) -> bool:
+    """Strangers are never let in where everybody may do everything."""
+    if config.anonymous and authority.allows_all:
         log.warning("anonymous callers are refused, as the authorization mode AlwaysAllow lets everybody do everything")
         return False
     return config.anonymous

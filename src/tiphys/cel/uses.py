@@ -44,8 +44,12 @@ def compile(expression: Expression) -> Compiled:
     if expression.use is Use.DEVICE_SELECTOR:
         return _device_selector(expression.text)
     text = expression.text.strip() if expression.use is Use.AUDIT_ANNOTATION else expression.text
-    compiled = _compile(environment(expression), text)
-    wanted = _RESULTS.get(expression.use)
+    return compile_in(environment(expression), text, _RESULTS.get(expression.use))
+
+
+def compile_in(environment: Environment, text: str, wanted: Sequence[Type] | None) -> Compiled:
+    """``wanted`` are the types that it may give; None for any. Raises ``UnfitExpression``."""
+    compiled = _compile(environment, text)
     if wanted is not None and compiled.type not in wanted:
         raise UnfitExpression(_wrong_result(wanted, compiled.type))
     _instantiate(compiled)

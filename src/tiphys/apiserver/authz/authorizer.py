@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from tiphys.api import errors
+from tiphys.api.fielderrors import aggregate
 from tiphys.apiserver.call import User
 from tiphys.apiserver.requestinfo import RequestInfo
 
@@ -31,6 +32,11 @@ class Access:
     name: str = ""
     path: str = ""
     field_selector: str = ""
+    label_selector: str = ""
+
+    @property
+    def is_read_only(self) -> bool:
+        return self.verb in ("get", "list", "watch")
 
     @property
     def full_resource(self) -> str:
@@ -50,6 +56,7 @@ def access_of(user: User, info: RequestInfo) -> Access:
         namespace=info.namespace,
         name=info.name,
         field_selector=info.field_selector,
+        label_selector=info.label_selector,
     )
 
 
@@ -61,8 +68,11 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """``error``: what went wrong on the way; a request that is not allowed then fails in place of being forbidden."""
+
     verdict: Verdict
     reason: str = ""
+    error: str = ""
 
     @property
     def allowed(self) -> bool:
@@ -121,10 +131,13 @@ class Union:
 
     async def authorize(self, access: Access) -> Decision:
         reasons: list[str] = []
+        problems: list[str] = []
         for authorizer in self._authorizers:
             decision = await authorizer.authorize(access)
             if decision.verdict is not Verdict.NO_OPINION:
                 return decision
             if decision.reason:
                 reasons.append(decision.reason)
-        return Decision(Verdict.NO_OPINION, "\n".join(reasons))
+            if decision.error:
+                problems.append(decision.error)
+        return Decision(Verdict.NO_OPINION, "\n".join(reasons), aggregate(problems) if problems else "")

@@ -25,11 +25,11 @@ _MAX_ANSWER = 1024 * 1024
 
 
 class ReviewFailed(Exception):
-    """There is no review; the text says why. ``code`` is that of the answer, 0 without one."""
+    """There is no review; the text says why."""
 
-    def __init__(self, reason: str, code: int = 0) -> None:
+    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
         super().__init__(reason)
-        self.code = code
+        self.timed_out = timed_out
 
 
 class ReviewServer:
@@ -56,7 +56,7 @@ class ReviewServer:
                 return await self._ask(body)
             except (ApiError, ConnectionError, OSError, TimeoutError, BodyTooLarge) as error:
                 if attempt == _TRIES - 1 or not _may_pass(error):
-                    raise ReviewFailed(str(error) or type(error).__name__, _code(error)) from error
+                    raise ReviewFailed(_reason(error), timed_out=_timed_out(error)) from error
             await self._clock.sleep(pause)
             pause *= _FACTOR
         raise AssertionError("unreachable")
@@ -70,9 +70,9 @@ class ReviewServer:
         try:
             answer = orjson.loads(text)
         except orjson.JSONDecodeError as error:
-            raise ReviewFailed(f"the answer is not JSON: {error}", response.status) from None
+            raise ReviewFailed(f"the answer is not JSON: {error}") from None
         if not isinstance(answer, dict) or not isinstance(answer.get("status") or {}, dict):
-            raise ReviewFailed("the answer is not a review", response.status)
+            raise ReviewFailed("the answer is not a review")
         return answer
 
     async def close(self) -> None:
@@ -87,5 +87,11 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, (ConnectionResetError, BrokenPipeError))
 
 
-def _code(error: Exception) -> int:
-    return error.code if isinstance(error, ApiError) else 0
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "context deadline exceeded"
+    return (error.message if isinstance(error, ApiError) else "") or str(error) or type(error).__name__
+
+
+def _timed_out(error: Exception) -> bool:
+    return isinstance(error, TimeoutError) or (isinstance(error, ApiError) and error.code == 504)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from tiphys.api import errors
 from tiphys.api.credentials import bearer_token
-from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector, parse_label_selector
+from tiphys.api.fielderrors import aggregate
+from tiphys.api.meta.selectors import FieldTerm, Requirement, SelectorError, parse_field_selector, parse_label_selector
 from tiphys.api.meta.timestamps import format_time
 from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE
@@ -126,6 +127,8 @@ class ReviewAccess(Review):
             status["denied"] = True
         if decision.reason:
             status["reason"] = decision.reason
+        if decision.error:
+            problems = [*problems, decision.error]
         if problems:
             status["evaluationError"] = "; ".join(problems)
         review["status"] = status
@@ -154,6 +157,7 @@ def access(user: User, spec: Object) -> tuple[Access, list[str]]:
         namespace=resource.get("namespace", ""),
         name=resource.get("name", ""),
         field_selector=fields,
+        label_selector=labels,
     )
     problems = [
         f"spec.resourceAttributes.{key} {'partially ' if some else ''}ignored due to parse error"
@@ -179,18 +183,24 @@ def _fields(selector: Object) -> tuple[str, bool]:
     return ",".join(map(str, terms)), len(terms) < len(requirements)
 
 
-def _labels(selector: Object) -> tuple[bool, bool]:
-    """Whether something of a label selector is understood, and whether something is not."""
+_OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
+
+
+def _labels(selector: Object) -> tuple[str, bool]:
+    """What is understood of a label selector, and whether some is not."""
     raw, requirements = selector.get("rawSelector", ""), selector.get("requirements") or []
     if not requirements:
         try:
-            parse_label_selector(raw)
+            return str(parse_label_selector(raw)), False
         except SelectorError:
-            return False, True
-        return True, False
+            return "", True
     # Validation has seen to everything but the operator.
-    known = [wanted.get("operator") in ("In", "NotIn", "Exists", "DoesNotExist") for wanted in requirements]
-    return any(known), not all(known)
+    known = [
+        Requirement(wanted.get("key", ""), _OPERATORS[wanted["operator"]], tuple(wanted.get("values") or ()))
+        for wanted in requirements
+        if wanted.get("operator") in _OPERATORS
+    ]
+    return ",".join(map(str, known)), len(known) < len(requirements)
 
 
 class ReviewRules(Review):
@@ -200,15 +210,16 @@ class ReviewRules(Review):
 
     def __init__(self, admission: AdmissionChain, authorization: Authorization) -> None:
         super().__init__(admission)
-        self._rbac = authorization.rbac
+        self._authorization = authorization
 
     async def fill(self, call: Call, target: Target, review: Object) -> None:
         """Fill a SelfSubjectRulesReview's status with the RBAC rules of the caller. Raises 400 without namespace."""
         namespace = (review.get("spec") or {}).get("namespace", "")
         if not namespace:
             raise errors.bad_request("no namespace on request")
-        rules = await self._rbac.rules_of(call.user, namespace)
-        node = node_of(call.user) is not None
+        rules, silent = await self._authorization.rules_of(call.user, namespace)
+        if node_of(call.user) is not None:
+            silent = ["node authorizer does not support user rule resolution", *silent]
         review["metadata"], review["spec"] = {}, {}
         review["status"] = {
             "resourceRules": [_resource_rule(rule) for rule in rules if rule.get("resources")],
@@ -217,10 +228,10 @@ class ReviewRules(Review):
                 for rule in rules
                 if rule.get("nonResourceURLs")
             ],
-            "incomplete": node,
+            "incomplete": bool(silent),
         }
-        if node:
-            review["status"]["evaluationError"] = "node authorizer does not support user rule resolution"
+        if silent:
+            review["status"]["evaluationError"] = aggregate(silent)
 
 
 def _resource_rule(rule: Object) -> Object:
