@@ -53,7 +53,7 @@ class Middlebox:
         try:
             while data := await source.read(65536):
                 if memory == self._memory:
-                    target.write(data)
+                    target.write_context(data)
         finally:
             target.close()
 

@@ -250,7 +250,7 @@ class AvailabilityFollower:
 
     async def _write(self, entry: Entry, condition: Object) -> None:
         registry = self._registry
-        write = registry.write(subresource="status", manager=_MANAGER)
+        write = registry.write_context(subresource="status", manager=_MANAGER)
         seen = registry.object(entry)
         spec = seen["spec"]
         if not _set(seen, condition, write.now):

@@ -81,7 +81,7 @@ class LegacyTokens:
         """Write down on which day the token was used last; that it cannot be is no reason to refuse it."""
         registry = self._registries.get("", "secrets")
         meta = secret["metadata"]
-        write = registry.write(namespace=meta["namespace"])
+        write = registry.write_context(namespace=meta["namespace"])
         today = write.now[:10]
         tomorrow = str(date.fromisoformat(today) + timedelta(days=1))
         if (meta.get("labels") or {}).get(LAST_USED) in (today, tomorrow):  # another server's clock may be ahead

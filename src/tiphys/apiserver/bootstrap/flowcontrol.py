@@ -146,7 +146,7 @@ def _has(schema: Object, wanted: Object) -> bool:
 
 async def _tell(registries: Registries, name: str, wanted: Object) -> None:
     registry = registries.get(GROUP, "flowschemas")
-    write = registry.write(subresource="status", manager=_CONSUMER)
+    write = registry.write_context(subresource="status", manager=_CONSUMER)
     gvk = registry.strategy.gvk
     filters = {gvk.api_version: excluding(of_paths(*registry.strategy.reset_by_status))}
 

@@ -60,7 +60,7 @@ class IdentityLease:
         if self._withdrawn:
             return
         registry = self._registry
-        write = registry.write(namespace=NAMESPACE)
+        write = registry.write_context(namespace=NAMESPACE)
 
         async def transform(stored: Object | None) -> Object:
             return owned(registry, stored, prepared(registry, self._renewed(stored, write.epoch)), write)

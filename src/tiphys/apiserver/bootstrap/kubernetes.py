@@ -60,7 +60,7 @@ class KubernetesService:
         assert isinstance(registry.strategy, ServiceStrategy)
         pool = registry.strategy.pools[registry.strategy.families[0]]
         service = self._service(pool.first())
-        write = registry.write(namespace=_NAMESPACE)
+        write = registry.write_context(namespace=_NAMESPACE)
         owned(registry, None, prepared(registry, service), write)
         try:
             await creating.create(registry, service, write, no_validation)
@@ -95,7 +95,7 @@ class KubernetesService:
         if entry is not None and _same(registry.object(entry), wanted):
             return
 
-        write = registry.write(namespace=_NAMESPACE)
+        write = registry.write_context(namespace=_NAMESPACE)
 
         async def transform(stored: Object | None) -> Object:
             new = copy(wanted)

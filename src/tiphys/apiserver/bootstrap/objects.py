@@ -115,7 +115,7 @@ class Bootstrap:
     async def _ready_range(self) -> None:
         """Services can have addresses of the server's own range at once; its status says so, as its controller does."""
         registry = self._registries.get("networking.k8s.io", "servicecidrs")
-        write = registry.write()
+        write = registry.write_context()
         entry = await registry.store.get("", _RANGE)
         if entry is None or registry.object(entry).get("status", {}).get("conditions"):
             return

@@ -112,9 +112,9 @@ class DefinitionController:
         entry = await registry.store.get("", name)
         if entry is None:
             return None
-        if not change(current := registry.object(entry), registry.write().now):
+        if not change(current := registry.object(entry), registry.write_context().now):
             return current
-        write = registry.write(manager=_MANAGER, subresource="status")
+        write = registry.write_context(manager=_MANAGER, subresource="status")
 
         async def transform(stored: Object | None) -> Object:
             assert stored is not None

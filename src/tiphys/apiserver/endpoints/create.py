@@ -25,7 +25,7 @@ async def create(call: Call, target: Target, admission: AdmissionChain) -> Respo
     """Decode → default → managed fields → mutating admission → strategy, validation → validating admission → store."""
     form = negotiate(call, has_protobuf=target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "CreateOptions")
-    write = target.write(call, options)
+    write = target.write_context(call, options)
 
     def read() -> Object:
         obj = target.decode(call, options)

@@ -26,7 +26,7 @@ async def delete(call: Call, target: Target, admission: AdmissionChain) -> Respo
     if (text := target.registry.strategy.warns_of_orphans) and options.orphan is None and not options.propagation:
         call.warn(text)
     write_options = WriteOptions(dry_run=dry_run, delete=options)
-    write = target.write(call, write_options)
+    write = target.write_context(call, write_options)
     validate = delete_validator(call, target, admission, write_options)
     done = await deleting.delete(target.registry, write.namespace, call.info.name, options, write, validate)
     status = 202 if not done.immediately and options.orphan is False else 200

@@ -31,7 +31,7 @@ async def deletecollection(call: Call, target: Target, admission: AdmissionChain
     query = Query(selection, listed.resource_version, listed.match, listed.limit, listed.continue_)
     page = await read_page(target.registry.store, query)
     for entry in page.entries:
-        write = target.write(call, write_options)
+        write = target.write_context(call, write_options)
         write.namespace = entry.namespace
         try:
             await deleting.delete(target.registry, entry.namespace, entry.name, options, write, validate)

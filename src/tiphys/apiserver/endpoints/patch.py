@@ -42,7 +42,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
     media = _media(call, target)
     form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "PatchOptions", apply=media == APPLY_PATCH)
-    write = target.write(call, options, target.subresource)
+    write = target.write_context(call, options, target.subresource)
     write.big = write.big or (media == JSON_PATCH and _may_copy(call.request.body))
 
     versions = Versions(target)

@@ -203,7 +203,7 @@ class Target:
     def is_namespaces(self) -> bool:
         return self.resource.plural == "namespaces" and not self.resource.group
 
-    def write(self, call: Call, options: WriteOptions, subresource: str = "") -> Write:
+    def write_context(self, call: Call, options: WriteOptions, subresource: str = "") -> Write:
         """The data of a write: time, user, dry run, field manager, and where warnings go."""
         now = self.registry.clock.now()
         return Write(

@@ -33,7 +33,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
     """Replace the object, or a subresource of it; returns it, 201 if it was created."""
     form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
     options = write_options(call, "UpdateOptions")
-    write = target.write(call, options, target.subresource)
+    write = target.write_context(call, options, target.subresource)
 
     def read() -> Object:
         return target.decode(call, options)

@@ -45,7 +45,7 @@ async def make_if_missing(registry: Registry, wanted: Object, manager: str = "")
     if registry.store.cacher.get(key) is not None:
         return
     obj = copy(wanted)
-    write = registry.write(namespace=meta.get("namespace", ""), manager=manager)
+    write = registry.write_context(namespace=meta.get("namespace", ""), manager=manager)
     creating.fill_system_fields(registry, obj["metadata"], write)
     owned(registry, None, prepared(registry, obj), write)
     registry.strategy.prepare_create(obj, write)
@@ -59,7 +59,7 @@ async def make_if_missing(registry: Registry, wanted: Object, manager: str = "")
 
 async def delete_own(registry: Registry, namespace: str, name: str) -> None:
     """Delete an object, past admission; one that is gone is fine."""
-    write = registry.write(namespace=namespace)
+    write = registry.write_context(namespace=namespace)
     try:
         await deleting.delete(registry, namespace, name, deleting.DeleteOptions(), write, no_validation)
     except errors.StatusError as error:

@@ -118,7 +118,7 @@ class Registry:
     def conflict(self, name: str, reason: str = errors.STALE_OBJECT) -> errors.StatusError:
         return errors.conflict(self.group, self.plural, name, reason)
 
-    def write(self, **more: Any) -> Write:
+    def write_context(self, **more: Any) -> Write:
         """A write by the server itself."""
         now = self.clock.now()
         return Write(format_time(now), now, **more)

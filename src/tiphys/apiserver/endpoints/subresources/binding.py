@@ -67,7 +67,7 @@ class BindPod:
 
     async def _assign(self, call: Call, target: Target, binding: Object, name: str, dry_run: bool) -> None:
         registry = self._registries.get("", "pods")
-        write = registry.write(namespace=call.info.namespace, dry_run=dry_run)
+        write = registry.write_context(namespace=call.info.namespace, dry_run=dry_run)
         meta = binding["metadata"]
 
         async def transform(pod: Object | None) -> Object:

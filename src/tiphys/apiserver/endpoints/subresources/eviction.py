@@ -57,7 +57,7 @@ class Evict:
         _check_options(wanted, name)
         await self._admission.validate(attributes)
         dry_run = options.dry_run or bool(wanted.get("dryRun"))
-        write = self._pods.write(user=call.user, namespace=namespace, dry_run=dry_run)
+        write = self._pods.write_context(user=call.user, namespace=namespace, dry_run=dry_run)
         await self._evict(name, wanted, write)
         return show(call, errors.success(code=201), form, 201)
 

@@ -137,7 +137,7 @@ class AddressPool:
             if await registry.store.get("", address) is not None:
                 raise AddressTaken(address)
             return
-        write = registry.write()
+        write = registry.write_context()
         obj = _object(address, self.family, namespace, service)
         creating.fill_system_fields(registry, obj["metadata"], write)
         owned(registry, None, prepared(registry, obj), write)
