@@ -10,10 +10,11 @@ from tiphys import KUBERNETES_VERSION, __version__
 from tiphys.cli.importing import uncollected
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("tiphys.cli.up", "Start a one-node cluster on this machine, or say that it runs"),
+    "up": ("tiphys.cli.up", "Start a cluster on this machine, or say that it runs"),
     "down": ("tiphys.cli.down", "Stop the cluster and keep its data"),
     "status": ("tiphys.cli.status", "Show the cluster's processes and its node"),
     "reset": ("tiphys.cli.reset", "Stop the cluster and remove everything that it made"),
+    "node": ("tiphys.cli.node", "Add, list, stop, start, cut off and delete further nodes on this machine"),
     "logs": ("tiphys.cli.logs", "Show a component's log"),
     "demo": ("tiphys.cli.demo", "Deploy a web page behind a Service, and show the path of a pod"),
     "image": ("tiphys.cli.image", "Import or list container images"),

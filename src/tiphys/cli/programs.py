@@ -18,8 +18,9 @@ from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
 from tiphys.runtime import logs
-from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.process import run_until_signal
+from tiphys.runtime.tasks import Loop
 
 Main = Callable[[Ready], Coroutine[Any, Any, None]]
 
@@ -53,6 +54,18 @@ def preload_others() -> None:
     import tiphys.scheduler.command  # noqa: F401
 
 
+@uncollected()
+def preload_node() -> None:
+    """Import what a further node runs, before its processes are forked."""
+    import tiphys.cluster.containerd
+    import tiphys.cluster.network
+    import tiphys.cluster.tlsbootstrap
+    import tiphys.kubelet.command
+    import tiphys.kubelet.kubelet
+    import tiphys.proxy.command
+    import tiphys.proxy.podnetwork.follower  # noqa: F401
+
+
 def programs(settings: Settings) -> list[Program]:
     """In the order in which they start; they end in the reverse order."""
     api = ("kube-apiserver",)
@@ -64,6 +77,15 @@ def programs(settings: Settings) -> list[Program]:
         Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd", *api)),
         Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready)), api),
         Program("dns", _component(settings, lambda ready: dns(settings, ready)), api),
+    ]
+
+
+def node_programs(settings: Settings) -> list[Program]:
+    """Those of a further node, which has no part of the control plane."""
+    return [
+        containerd(settings),
+        Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd",)),
+        Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready))),
     ]
 
 
@@ -83,12 +105,13 @@ def containerd(settings: Settings) -> Program:
     Its pods are stopped in order before it ends, and outlive it if it is killed.
     """
     from tiphys.cluster import images
-    from tiphys.cluster.containerd import Containerd, settings_for_machine
+    from tiphys.cluster.containerd import Containerd, settings_for_node
     from tiphys.cluster.network import pod_network
     from tiphys.cluster.pods import stop_pods
 
-    config = settings_for_machine(settings.data_dir, settings.run_dir)
-    made = Containerd(config, pod_network(settings))
+    config = settings_for_node(settings)
+    # The addresses of a further node's pods are known once it is registered: see ``configure_pods``.
+    made = Containerd(config, None if settings.joined else pod_network(settings))
 
     def serves() -> bool:
         if not accepts_connections(config.socket):
@@ -189,12 +212,19 @@ async def scheduler(settings: Settings, ready: Ready) -> None:
 
 async def kubelet(settings: Settings, ready: Ready) -> None:
     """The node's agent, over the private containerd."""
-    from tiphys.cluster.containerd import settings_for_machine
+    from tiphys.cluster.containerd import settings_for_node
+    from tiphys.cluster.nodenetwork import cgroup_root
     from tiphys.kubelet.command import run
     from tiphys.kubelet.config import KubeletConfig
 
     pki = settings.pki
-    machine = settings_for_machine(settings.data_dir, settings.run_dir)
+    certificate, key = pki / "kubelet.crt", pki / "kubelet.key"
+    if settings.joined:
+        from tiphys.cluster import tlsbootstrap
+
+        await tlsbootstrap.ensure_client(settings)
+        certificate, key = await tlsbootstrap.ensure_serving(settings)
+    machine = settings_for_node(settings)
     config = KubeletConfig(
         settings.node_name,
         root=settings.kubelet_dir,
@@ -204,21 +234,29 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
         log_root=str(settings.data_dir / "pod-logs"),
         container_log_links=str(settings.data_dir / "container-logs"),
         cgroup_driver="systemd" if machine.systemd_cgroup else "cgroupfs",
+        cgroup_root=cgroup_root(settings) if settings.joined else "",
         port=settings.kubelet_port,
         runtime_socket=str(settings.containerd_socket),
-        tls_cert=pki / "kubelet.crt",
-        tls_key=pki / "kubelet.key",
+        tls_cert=certificate,
+        tls_key=key,
         client_ca=pki / "ca.crt",
     )
     await run(config, str(settings.containerd_socket), settings.kubeconfig("kubelet"), ready)
 
 
 async def proxy(settings: Settings, ready: Ready) -> None:
+    from tiphys.cluster.network import configure_pods
     from tiphys.proxy.command import run
     from tiphys.proxy.kubeproxy import ProxyConfig
+    from tiphys.proxy.podnetwork.follower import PodNetwork
 
     config = ProxyConfig(settings.node_name, node_ips=(settings.node_ip,), cluster_cidrs=(settings.pod_cidr,))
-    await run(config, settings.kubeconfig("kube-proxy"), ready)
+    configure = configure_pods(settings)
+
+    def pod_network(client: Client, clock: Clock) -> Loop:
+        return PodNetwork(settings.node_name, client, clock, configure).run
+
+    await run(config, settings.kubeconfig("kube-proxy"), ready, beside={"pod network": pod_network})
 
 
 async def dns(settings: Settings, ready: Ready) -> None:
@@ -231,7 +269,7 @@ async def dns(settings: Settings, ready: Ready) -> None:
         port=settings.dns_port,
         cluster_domain=settings.cluster_domain,
         service_ip=settings.dns_ip,
-        recursion_for=(settings.pod_cidr,),
+        recursion_for=(settings.pod_cidr, settings.node_cidr),
         health_address=HEALTH_ADDRESS,
     )
     await run(config, settings.kubeconfig("dns"), ready)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tiphys.cli.console import Console, fail
+from tiphys.cli.down import end_all
 from tiphys.cli.options import existing_cluster, parser
 from tiphys.cluster import lifecycle
 from tiphys.cluster.reset import remove_everything
@@ -22,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     console = Console()
     try:
         with console.step("Stopping the pods and the components"):
-            lifecycle.stop(settings)
+            end_all(settings)
     except lifecycle.StillRunning as error:
         fail(error, "See `tiphys status`.")
     with console.step("Removing what the cluster made"):

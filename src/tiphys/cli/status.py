@@ -13,7 +13,9 @@ from tiphys.cli.console import table
 from tiphys.cli.options import existing_cluster, parser
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
+from tiphys.client.rest import Client
 from tiphys.cluster import lifecycle
+from tiphys.cluster.nodes import further_nodes
 from tiphys.cluster.settings import Settings
 
 
@@ -31,38 +33,77 @@ def main(argv: Sequence[str]) -> int:
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """``running``, ``ready``, ``supervisor`` (pid), ``components`` by name, and ``node``."""
+    """``running``, ``ready``, ``supervisor`` (pid), ``components`` by name, ``node``, and ``nodes``: the further ones,
+    by name, each with ``running``, ``node`` and ``components`` of its own. ``ready`` is true if all of them are."""
     pid = lifecycle.supervisor_pid(settings)
     if not pid:
         return {"running": False, "ready": False, "dataDir": str(settings.data_dir), "components": {}}
-    components = lifecycle.component_states(settings)
-    for component in components.values():
-        component["memoryKiB"] = proportional_memory(component["pid"])
-    node = asyncio.run(_node(settings))
-    running = all(c["state"] == "running" for c in components.values())
+    further = further_nodes(settings)
+    readiness = asyncio.run(_readiness(settings, [settings.node_name, *further]))
+    node = readiness[settings.node_name]
+    components = _components(settings)
+    nodes = {name: _further(each, readiness[name]) for name, each in further.items()}
     return {
         "running": True,
-        "ready": running and node == "Ready",
+        "ready": all(
+            _is_well(c, told)
+            for c, told in [(components, node), *((n["components"], n["node"]) for n in nodes.values())]
+        ),
         "supervisor": pid,
         "dataDir": str(settings.data_dir),
         "server": settings.server,
         "kubeconfig": str(settings.kubeconfig("admin")),
         "node": node,
         "components": components,
+        "nodes": nodes,
     }
 
 
-def render(state: dict[str, Any]) -> str:
-    if not state["running"]:
-        return f"The cluster in {state['dataDir']} is not running; start it with `tiphys up`."
+def _components(node: Settings) -> dict[str, dict[str, Any]]:
+    """The processes of one node with their memory; none where its supervisor does not run."""
+    if not lifecycle.supervisor_pid(node):
+        return {}
+    components = lifecycle.component_states(node)
+    for component in components.values():
+        component["memoryKiB"] = proportional_memory(component["pid"])
+    return components
+
+
+def _further(node: Settings, readiness: str) -> dict[str, Any]:
+    pid = lifecycle.supervisor_pid(node)
+    return {
+        "running": bool(pid),
+        "supervisor": pid,
+        "address": node.node_ip,
+        "node": readiness,
+        "components": _components(node),
+    }
+
+
+def _is_well(components: dict[str, dict[str, Any]], readiness: str) -> bool:
+    return bool(components) and all(c["state"] == "running" for c in components.values()) and readiness == "Ready"
+
+
+def render(found: dict[str, Any]) -> str:
+    if not found["running"]:
+        return f"The cluster in {found['dataDir']} is not running; start it with `tiphys up`."
+    parts = [
+        f"server:      {found['server']}\nkubeconfig:  {found['kubeconfig']}\nnode:        {found['node']}",
+        _processes(found["components"]),
+    ]
+    for name, node in found["nodes"].items():
+        parts.append(f"node {name} at {node['address']}: {node['node']}{'' if node['running'] else ' (stopped)'}")
+        if node["components"]:
+            parts.append(_processes(node["components"]))
+    return "\n\n".join(parts)
+
+
+def _processes(components: dict[str, dict[str, Any]]) -> str:
     rows = [
         (name, _state(c), c["pid"] or "-", c["restarts"], f"{c['memoryKiB'] // 1024}Mi", c["lastExit"] or "-")
-        for name, c in state["components"].items()
+        for name, c in components.items()
     ]
-    return (
-        f"server:      {state['server']}\nkubeconfig:  {state['kubeconfig']}\nnode:        {state['node']}\n\n"
-        + table(("COMPONENT", "STATE", "PID", "RESTARTS", "MEMORY", "LAST EXIT"), rows)
-    )
+    return table(("COMPONENT", "STATE", "PID", "RESTARTS", "MEMORY", "LAST EXIT"), rows)
 
 
 def proportional_memory(pid: int) -> int:
@@ -79,15 +120,20 @@ def _state(component: dict[str, Any]) -> str:
     return f"{component['state']}{retry}"
 
 
-async def _node(settings: Settings) -> str:
+async def _readiness(settings: Settings, names: Sequence[str]) -> dict[str, str]:
+    """What the API server knows of each node, by name."""
     client = admin_client(settings, timeout=5)
     try:
-        node = await client.get(NODES, settings.node_name)
-    except (ApiError, ConnectionError, TimeoutError) as error:
-        return f"unknown: {error}"
+        return {name: await _told(client, name) for name in names}
     finally:
         await client.close()
-    return node_readiness(node)
+
+
+async def _told(client: Client, name: str) -> str:
+    try:
+        return node_readiness(await client.get(NODES, name))
+    except (ApiError, ConnectionError, TimeoutError) as error:
+        return f"unknown: {error}"
 
 
 def node_readiness(node: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`tiphys up`: one node, from nothing to Ready.
+"""`tiphys up`: a cluster on this machine, from nothing to Ready: one node, or several with ``--nodes``.
 
 The pipeline: settings → checks → certificates and kubeconfigs → supervisor (a daemon, or this process with
 ``--foreground``) → wait for the API server and the node → show the user how to continue. A second `up` finds the lock
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import shutil
 import time
 from collections.abc import Sequence
@@ -23,16 +22,17 @@ from tiphys.cli.programs import preload_apiserver, preload_others, programs
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
-from tiphys.cluster import failures, kubeconfig, lifecycle, machine
+from tiphys.cluster import failures, kubeconfig, lifecycle, machine, nodes
 from tiphys.cluster.pki import ensure_pki
 from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
-from tiphys.cluster.supervisor import Supervisor
+from tiphys.cluster.supervisor import Supervisor, share_memory
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
 from tiphys.wire.hostaddress import is_own_address
 
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.03
+MOST_NODES = 100
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     except SettingsError as error:
         fail(error)
     if lifecycle.supervisor_pid(settings):
-        return _already_running(settings)
+        return _already_running(settings, arguments.nodes, console)
     with console.step("Checking this machine"):
         problems = machine.problems(settings)
     if problems:
@@ -63,8 +63,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         lifecycle.start_daemon(settings, lambda: supervise(settings))
     except lifecycle.AlreadyRunning:
-        return _already_running(settings)
-    asyncio.run(wait_until_ready(settings, console))
+        return _already_running(settings, arguments.nodes, console)
+    further = _start_further(settings, arguments.nodes)
+    asyncio.run(_wait_for_all(settings, further, console))
     if not arguments.no_kubeconfig:
         _merge_kubeconfig(settings)
     _farewell(console, settings, merged=not arguments.no_kubeconfig)
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _options() -> argparse.ArgumentParser:
-    options = parser("up", "Start a one-node cluster on this machine, or say that it runs.")
+    options = parser("up", "Start a cluster on this machine, or say that it runs.")
     add = options.add_argument
     add("--run-dir", type=Path, help=f"where sockets and the state of processes go (default {RUN_DIR})", metavar="DIR")
     add("--port", type=int, help="port of the API server (default 6443)")
@@ -82,6 +83,8 @@ def _options() -> argparse.ArgumentParser:
     add("--node-ip", help="the node's address (default: that of the default route)")
     add("--pod-cidr", help="addresses of pods (default 10.244.0.0/16)")
     add("--service-cidr", help="addresses of Services (default 10.96.0.0/16)")
+    add("--node-cidr", help="addresses of this machine's further nodes (default 10.243.0.0/24)")
+    add("--nodes", type=_count, help="how many nodes there are to be on this machine", metavar="N")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
     add("-v", "--verbosity", type=int, help="upstream's -v, 0 to 10")
@@ -90,6 +93,13 @@ def _options() -> argparse.ArgumentParser:
     add("--no-kubeconfig", action="store_true", help="leave ~/.kube/config alone")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     return options
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= MOST_NODES:
+        raise argparse.ArgumentTypeError(f"{text} is no number of nodes between 1 and {MOST_NODES}")
+    return count
 
 
 def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
@@ -116,6 +126,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         node_ip=arguments.node_ip,
         pod_cidr=arguments.pod_cidr,
         service_cidr=arguments.service_cidr,
+        node_cidr=arguments.node_cidr,
         bridge=arguments.bridge,
         cluster_name=arguments.cluster_name,
         verbosity=arguments.verbosity,
@@ -150,24 +161,35 @@ async def accept_loss(settings: Settings) -> None:
     await store.close()
 
 
+def _start_further(settings: Settings, count: int | None) -> list[Settings]:
+    """Start the further nodes that there are, and as many new ones as make up ``count`` nodes; gives those started."""
+    known = nodes.further_nodes(settings)
+    new = nodes.new_names(settings, count or 1, known)
+    if not (known or new):
+        return []
+    from tiphys.cli import nodes as running
+
+    return running.start(settings, [*known.values(), *running.add(settings, new)])
+
+
+async def _wait_for_all(settings: Settings, further: Sequence[Settings], console: Console) -> None:
+    await wait_until_ready(settings, console)
+    if further:
+        from tiphys.cli import nodes as running
+
+        await running.wait_until_ready(settings, further, console)
+
+
 def supervise(settings: Settings) -> None:
     """Run the node's processes until SIGTERM. The caller holds the lock."""
     logs.configure(settings.verbosity)
-    _share_memory()
+    share_memory()
     Supervisor(programs(settings), settings.logs, settings.state_file, meanwhile=_import_others).run()
 
 
 def _import_others() -> None:
     preload_others()
-    _share_memory()
-
-
-def _share_memory() -> None:
-    """Children share the pages of what is there now for as long as nobody, a collector included, writes to them.
-
-    Nothing is collected first: imports leave little behind, and the collector would cost every start its time.
-    """
-    gc.freeze()
+    share_memory()
 
 
 def _foreground(settings: Settings) -> int:
@@ -179,10 +201,13 @@ def _foreground(settings: Settings) -> int:
     return 0
 
 
-def _already_running(settings: Settings) -> int:
-    state = status.status(settings)
-    print(status.render(state))
-    return 0 if state["ready"] else 1
+def _already_running(settings: Settings, count: int | None = None, console: Console | None = None) -> int:
+    """Say what runs, once there are as many nodes as were asked for."""
+    if count is not None and (further := _start_further(settings, count)):
+        asyncio.run(_wait_for_all(settings, further, console or Console()))
+    found = status.status(settings)
+    print(status.render(found))
+    return 0 if found["ready"] else 1
 
 
 async def wait_until_ready(settings: Settings, console: Console) -> None:

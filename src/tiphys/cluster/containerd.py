@@ -18,11 +18,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tiphys.cluster.images import PAUSE_IMAGE
 from tiphys.cluster.processes import Traces, end_processes
+from tiphys.cluster.settings import Settings
 from tiphys.kubelet.volumes.mounts import unmount_below
 
 _CAP_SYS_RESOURCE = 24
@@ -87,6 +88,12 @@ def settings_for_machine(data_dir: Path, run_dir: Path, *, sandbox_image: str = 
         restrict_oom_score_adj=not has_capability(_CAP_SYS_RESOURCE),
         sandbox_image=sandbox_image,
     )
+
+
+def settings_for_node(settings: Settings) -> ContainerdConfig:
+    """The same for a cluster's node. A further node has cgroups of its own top, which systemd does not manage."""
+    made = settings_for_machine(settings.data_dir, settings.run_dir)
+    return replace(made, systemd_cgroup=False) if settings.joined else made
 
 
 def cgroup_version() -> int:
@@ -185,6 +192,28 @@ def network_config(network: PodNetwork) -> str:
     return json.dumps({"cniVersion": "0.4.0", "name": network.name, "plugins": plugins}, indent=2) + "\n"
 
 
+CNI_FILE = "10-tiphys.conflist"
+
+
+def foreign_networks(folder: Path) -> list[str]:
+    """The network configurations in a folder that somebody else wrote: a plugin of the user's choice."""
+    kinds = (".conf", ".conflist", ".json")
+    return sorted(p.name for p in folder.iterdir() if p.suffix in kinds and p.name != CNI_FILE)
+
+
+def write_network(folder: Path, network: PodNetwork) -> bool:
+    """Write our network configuration, unless somebody else's is there: then ours is removed, as only the first by name
+    counts. Returns whether the pods' network is ours."""
+    ours = folder / CNI_FILE
+    if foreign_networks(folder):
+        ours.unlink(missing_ok=True)
+        return False
+    text = network_config(network)
+    if not ours.exists() or ours.read_text() != text:
+        write_atomically(ours, text)
+    return True
+
+
 def masquerade_rules(network: PodNetwork) -> str:
     """nftables rules: what pods send out of the cluster carries the node's address.
 
@@ -255,7 +284,7 @@ class Containerd:
         write_atomically(self.config_file, render(self.config))
         link_plugins(self.config.cni_bin_dir)
         if self.network is not None:
-            write_atomically(self.config.cni_conf_dir / "10-tiphys.conflist", network_config(self.network))
+            write_network(self.config.cni_conf_dir, self.network)
 
     def install_masquerade(self) -> None:
         """Let pods reach the world outside the cluster. Raises ``ContainerdError``; repeats are no error."""

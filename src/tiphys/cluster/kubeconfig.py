@@ -40,15 +40,49 @@ def ensure_kubeconfigs(settings: Settings, now: datetime | None = None) -> None:
     now = now or datetime.now(UTC)
     authority = ensure_authority(settings.pki, "ca", "kubernetes", now)
     for name, (user, groups) in {**USERS, "kubelet": node_user(settings.node_name)}.items():
-        path = settings.kubeconfig(name)
-        if not _current(path, settings, authority, now):
-            certificate, key = authority.issue(user, groups, (), usages=CLIENT, now=now)
-            config = make(settings.cluster_name, settings.server, settings.pki / "ca.crt", user, certificate, key)
-            write_private(path, dump(config))
+        ensure_kubeconfig(settings, name, user, groups, authority, now)
+
+
+def ensure_kubeconfig(
+    settings: Settings,
+    name: str,
+    user: str,
+    groups: tuple[str, ...],
+    authority: Authority,
+    now: datetime | None = None,
+) -> None:
+    """Write the file of one user, with a certificate by ``authority``, where the one that is there is no good."""
+    now = now or datetime.now(UTC)
+    path = settings.kubeconfig(name)
+    if not _current(path, settings, authority, now):
+        certificate, key = authority.issue(user, groups, (), usages=CLIENT, now=now)
+        config = make(settings.cluster_name, settings.server, settings.pki / "ca.crt", user, certificate, key)
+        write_private(path, dump(config))
+
+
+def point_at(path: Path, server: str) -> None:
+    """Let a kubeconfig that is there lead to ``server``: the API server's machine may get another address."""
+    if not path.exists():
+        return
+    config = load(path)
+    for entry in config.get("clusters") or []:
+        entry["cluster"]["server"] = server
+    if config != load(path):
+        write_private(path, dump(config))
 
 
 def make(cluster: str, server: str, ca: Path, user: str, certificate: bytes, key: bytes) -> Config:
-    """A kubeconfig with one cluster, one user, and one context of the cluster's name."""
+    """A kubeconfig with one cluster, one user with a certificate, and one context of the cluster's name."""
+    credentials = {"client-certificate-data": _b64(certificate), "client-key-data": _b64(key)}
+    return _with_user(cluster, server, ca, user, credentials)
+
+
+def make_with_token(cluster: str, server: str, ca: Path, user: str, token: str) -> Config:
+    """The same with a bearer token."""
+    return _with_user(cluster, server, ca, user, {"token": token})
+
+
+def _with_user(cluster: str, server: str, ca: Path, user: str, credentials: dict[str, str]) -> Config:
     login = f"{cluster}-{user}" if user != cluster else user
     return {
         "apiVersion": "v1",
@@ -56,9 +90,7 @@ def make(cluster: str, server: str, ca: Path, user: str, certificate: bytes, key
         "clusters": [
             {"name": cluster, "cluster": {"server": server, "certificate-authority-data": _b64(ca.read_bytes())}}
         ],
-        "users": [
-            {"name": login, "user": {"client-certificate-data": _b64(certificate), "client-key-data": _b64(key)}}
-        ],
+        "users": [{"name": login, "user": credentials}],
         "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": login}}],
         "current-context": cluster,
     }

@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -152,6 +153,24 @@ def stop(settings: Settings, timeout: float = 120) -> bool:
         time.sleep(0.05)
     settings.state_file.unlink(missing_ok=True)
     return True
+
+
+def stop_all(wanted: Iterable[Settings]) -> None:
+    """End several nodes side by side; raises ``StillRunning`` with all that did not end in time."""
+    nodes = list(wanted)
+    if not nodes:
+        return
+
+    def end(node: Settings) -> str:
+        try:
+            stop(node)
+        except StillRunning as error:
+            return f"{node.node_name}: {error}"
+        return ""
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        if left := [problem for problem in pool.map(end, nodes) if problem]:
+            raise StillRunning("; ".join(left))
 
 
 def component_states(settings: Settings) -> dict[str, dict[str, Any]]:

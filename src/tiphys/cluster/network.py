@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from tiphys.cluster.containerd import PodNetwork
+from tiphys.cluster.containerd import PodNetwork, masquerade_rules, settings_for_node, write_network
 from tiphys.cluster.settings import Settings
 from tiphys.proxy import command_runner, forward_policy, nft, service_route
+from tiphys.proxy.podnetwork import follower
 from tiphys.proxy.state import Family
 
 _FAMILIES: tuple[Family, ...] = ("ip", "ip6")
 
 
-def pod_network(settings: Settings) -> PodNetwork:
-    """The bridge network of this node's pods: the first /24 of the cluster's range belongs to the first node."""
+def pod_network(settings: Settings, pod_cidr: str = "") -> PodNetwork:
+    """The bridge network of this node's pods. ``pod_cidr`` is what it was given; without it that is taken for granted
+    which the first node is given: the first /24 of the cluster's range."""
     return PodNetwork(
-        pod_cidr=settings.node_pod_cidr,
+        pod_cidr=pod_cidr or settings.node_pod_cidr,
         bridge=settings.bridge,
         cluster_cidr=settings.pod_cidr,
         data_dir=str(settings.data_dir / "cni" / "networks"),
     )
+
+
+def configure_pods(settings: Settings) -> Callable[[tuple[str, ...]], Awaitable[None]]:
+    """What a node does when its pods' addresses are known: it writes the network configuration, once for each range."""
+    written = [] if settings.joined else [settings.node_pod_cidr]
+    folder = settings_for_node(settings).cni_conf_dir
+
+    async def configure(ranges: tuple[str, ...]) -> None:
+        pod_cidr = next((cidr for cidr in ranges if ":" not in cidr), "")
+        if not pod_cidr:
+            return
+        network = pod_network(settings, pod_cidr)
+        ours = write_network(folder, network)
+        if ours and written != [pod_cidr]:
+            await command_runner.run(("nft", "-f", "-"), masquerade_rules(network))
+            written[:] = [pod_cidr]
+
+    return configure
 
 
 def remove_service_rules() -> list[str]:
@@ -34,6 +55,10 @@ def remove_service_rules() -> list[str]:
                 await service_route.cleanup(family)
             except command_runner.CommandError as error:
                 problems.append(f"cannot remove the {family} rules of Services: {error}")
+        try:
+            await follower.cleanup()
+        except command_runner.CommandError as error:
+            problems.append(f"cannot remove the routes to other nodes' pods: {error}")
         return problems
 
     return asyncio.run(remove())

@@ -78,8 +78,9 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def ensure_authority(folder: Path, stem: str, common_name: str, now: datetime) -> Authority:
+def ensure_authority(folder: Path, stem: str, common_name: str, now: datetime | None = None) -> Authority:
     """The authority in ``stem.crt`` and ``stem.key``, made if none exists. One that exists is never replaced."""
+    now = now or datetime.now(UTC)
     certificate, key = folder / f"{stem}.crt", folder / f"{stem}.key"
     if not (certificate.exists() and key.exists()):
         made = make_authority(common_name, now)

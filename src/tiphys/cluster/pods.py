@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from tiphys.cluster.containerd import Containerd, settings_for_machine
+from tiphys.cluster.containerd import Containerd, settings_for_node
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.cri import CRIClient
 from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure, Sandbox
@@ -24,7 +24,7 @@ def remove_pods(settings: Settings) -> None:
     """Stop and remove every pod, starting containerd for it if pods are left and it does not run."""
 
     async def remove() -> None:
-        containerd = Containerd(settings_for_machine(settings.data_dir, settings.run_dir))
+        containerd = Containerd(settings_for_node(settings))
         await containerd.start()
         try:
             await _with_pods(settings, remove=True)

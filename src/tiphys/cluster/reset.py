@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tiphys.cluster import kubeconfig, network, pods
-from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_machine
+from tiphys.cluster import kubeconfig, lifecycle, network, nodenetwork, nodes, pods
+from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_node
 from tiphys.cluster.processes import Traces, another_kubelet_runs, cgroups_of, traces
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.service import RuntimeFailure
@@ -22,21 +22,59 @@ def remove_everything(settings: Settings) -> list[str]:
     Each part is tried whatever became of the one before, and a second call continues where one stopped.
     """
     problems: list[str] = []
+    for node in nodes.further_nodes(settings).values():
+        problems += remove_node(settings, node)
     ours = traces(settings.run_dir / "containerd", settings.kubelet_dir)
     if settings.containerd_root.exists():
-        config = settings_for_machine(settings.data_dir, settings.run_dir)
-        try:
-            pods.remove_pods(settings)
-        except (ContainerdError, RuntimeFailure, OSError) as error:
-            problems.append(f"the pods could not be ended in order ({error}); their processes are killed")
-        problems += remove_leftovers(config, network.pod_network(settings), ours)
+        problems += _remove_pods(settings)
+        problems += remove_leftovers(settings_for_node(settings), network.pod_network(settings), ours)
     problems += network.remove_service_rules()
+    problems += nodenetwork.remove_bridge(settings)
     problems += _unmount(settings.data_dir, settings.run_dir)
     _remove_cgroups(ours)
     _remove_context(settings, problems)
     for folder in (settings.data_dir, settings.run_dir):
         problems += _remove_folder(folder)
     return problems
+
+
+def remove_node(cluster: Settings, node: Settings) -> list[str]:
+    """Remove what is left of a further node whose supervisor has ended; returns what could not be removed."""
+    problems: list[str] = []
+    ours = traces(node.run_dir / "containerd", node.kubelet_dir)
+    if node.containerd_root.exists():
+        if nodenetwork.exists(cluster, node.node_name):
+            problems += _remove_pods_within(cluster, node)
+        problems += remove_leftovers(settings_for_node(node), None, ours)
+    problems += nodenetwork.remove(cluster, node.node_name)
+    problems += _unmount(node.data_dir, node.run_dir)
+    _remove_cgroup_tree(nodenetwork.cgroup_root(node))
+    for folder in (node.run_dir, node.data_dir):
+        problems += _remove_folder(folder)
+    return problems
+
+
+def _remove_pods_within(cluster: Settings, node: Settings) -> list[str]:
+    """End a further node's pods by its containerd, which has to run in the node's network for that."""
+
+    def end_pods() -> None:
+        nodenetwork.enter(cluster, node.node_name)
+        pods.remove_pods(node)
+
+    try:
+        with lifecycle.beside(end_pods):
+            pass
+    except lifecycle.Failed:
+        return [f"the pods of node {node.node_name} could not be ended in order; their processes are killed"]
+    return []
+
+
+def _remove_pods(node: Settings) -> list[str]:
+    try:
+        pods.remove_pods(node)
+    except (ContainerdError, RuntimeFailure, OSError) as error:
+        return [f"the pods could not be ended in order ({error}); their processes are killed"]
+    return []
 
 
 def _unmount(*folders: Path) -> list[str]:
@@ -76,10 +114,21 @@ def _remove_cgroups(ours: Traces, mount: Path = Path("/sys/fs/cgroup")) -> None:
             _remove_cgroup(name)
 
 
-def _tops(mount: Path) -> Iterator[str]:
+def _remove_cgroup_tree(name: str, mount: Path = Path("/sys/fs/cgroup")) -> None:
+    """Remove the cgroups of a further node, which nobody else has any below."""
+    for top in list(_tops(mount, name.__eq__)):
+        for folder, _, _ in os.walk(top, topdown=False):
+            _remove_cgroup(folder)
+
+
+def _is_of_all_pods(name: str) -> bool:
+    return name.startswith("kubepods")
+
+
+def _tops(mount: Path, wanted: Callable[[str], bool] = _is_of_all_pods) -> Iterator[str]:
     """The cgroups of all pods: one in a unified hierarchy, one for each controller in the old ones."""
     for folder, inner, _ in os.walk(mount):
-        yield from (os.path.join(folder, name) for name in inner if name.startswith("kubepods"))
+        yield from (os.path.join(folder, name) for name in inner if wanted(name))
         if folder != str(mount):
             inner.clear()
 

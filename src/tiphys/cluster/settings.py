@@ -36,10 +36,14 @@ class Settings:
     service_cidr: str = "10.96.0.0/16"
     """65,000 Services; kubeadm takes a /12, which more often meets networks of the user's."""
     pod_cidr: str = "10.244.0.0/16"
+    node_cidr: str = "10.243.0.0/24"
+    """The wire between this machine and its further nodes: the bridge has the first address."""
     cluster_domain: str = "cluster.local"
     cluster_name: str = "tiphys"
     bridge: str = "tiphys0"
     verbosity: int = 0
+    joined: str = ""
+    """URL of the API server that a further node reports to; empty for the first node, which runs it."""
 
     @property
     def pki(self) -> Path:
@@ -77,7 +81,7 @@ class Settings:
 
     @property
     def server(self) -> str:
-        return f"https://{_bracketed(self.node_ip)}:{self.port}"
+        return self.joined or f"https://{_bracketed(self.node_ip)}:{self.port}"
 
     @property
     def kubernetes_ip(self) -> str:
@@ -96,7 +100,7 @@ class Settings:
         return str(network if network.prefixlen >= 24 else next(network.subnets(new_prefix=24)))
 
     def kubeconfig(self, name: str) -> Path:
-        """``admin``, ``controller-manager``, ``scheduler``, ``kubelet``, ``kube-proxy`` or ``dns``."""
+        """``admin``, ``controller-manager``, ``scheduler``, ``kubelet``, ``bootstrap-kubelet``, ``kube-proxy``, ``dns``."""
         return self.data_dir / f"{name}.conf"
 
     def save(self) -> None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tiphys.client.kubeconfig import connected
+from tiphys.client.rest import Client
 from tiphys.proxy.configfile import make_config, parse
 from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig, cleanup_node
-from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import ConfigError, Ready, launch, read_file, whenever
 from tiphys.runtime.flags import FlagParser
+from tiphys.runtime.tasks import Loop, Runner
 
 _SAME = {"kube-api-content-type": ("application/json", "")}
 """What flags that steer nothing may say beside upstream's default."""
@@ -113,7 +115,18 @@ def _fields(flags: argparse.Namespace) -> dict[str, Any]:
     return fields
 
 
-async def run(config: ProxyConfig, kubeconfig: Path, ready: Ready = whenever) -> None:
-    """Make a proxy and run it until it is cancelled; ``ready`` is called once its rules are in place."""
-    async with connected(kubeconfig, "kube-proxy") as client:
-        await KubeProxy(config=config, client=client, clock=SystemClock()).run(ready)
+Beside = Callable[[Client, Clock], Loop]
+
+
+async def run(
+    config: ProxyConfig, kubeconfig: Path, ready: Ready = whenever, *, beside: Mapping[str, Beside] | None = None
+) -> None:
+    """Make a proxy and run it until it is cancelled; ``ready`` is called once its rules are in place.
+
+    ``beside``: loops that run over the same client, by name; one that fails is started again, and disturbs no other.
+    """
+    clock = SystemClock()
+    async with connected(kubeconfig, "kube-proxy") as client, Runner(clock) as runner:
+        for name, make in (beside or {}).items():
+            runner.supervise(make(client, clock), name)
+        await KubeProxy(config=config, client=client, clock=clock).run(ready)

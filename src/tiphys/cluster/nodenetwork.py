@@ -1,0 +1,185 @@
+"""The wire between the nodes of one machine: a bridge, and for each further node a network namespace with a veth to it.
+
+The machine itself is the first node and the bridge's first address, so further nodes reach it, and through it the
+world, by their default route. All is made by ``ensure`` as often as it is asked for, and gone with ``remove``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiphys.cluster.nodes import short
+from tiphys.cluster.settings import Settings, SettingsError
+
+_CLONE_NEWNET = 0x40000000
+_NAMESPACES = Path("/run/netns")
+
+
+class NodeNetworkError(Exception):
+    """The network of the nodes cannot be made or changed; the message is what the tool said."""
+
+
+def bridge_name(cluster: Settings) -> str:
+    """The nodes' bridge: the pods' with an ``n``, where 15 characters hold it."""
+    name = f"{cluster.bridge}n"
+    return name if len(name) <= 15 else f"br{short(cluster.bridge)}n"
+
+
+def namespace(cluster: Settings, name: str) -> str:
+    return f"{cluster.bridge}-{name}"
+
+
+def port(cluster: Settings, name: str) -> str:
+    """The machine's end of a node's wire."""
+    return f"tn{short(namespace(cluster, name))}"
+
+
+def cgroup_root(node: Settings) -> str:
+    """The top of the cgroups of a further node's pods: other kubelets on the machine have theirs beside it."""
+    return namespace(node, node.node_name)
+
+
+def gateway(cluster: Settings) -> str:
+    return str(ipaddress.ip_network(cluster.node_cidr)[1])
+
+
+def ensure_bridge(cluster: Settings) -> None:
+    """Make the bridge with its address, and let nodes reach the world by this machine's address."""
+    name, prefix = bridge_name(cluster), ipaddress.ip_network(cluster.node_cidr).prefixlen
+    if not _exists(name):
+        _refuse_taken_range(cluster)
+        _ip(f"link add {name} type bridge")
+    _ip(f"address replace {gateway(cluster)}/{prefix} dev {name}", f"link set {name} up")
+    _nft(masquerade_rules(cluster))
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def masquerade_rules(cluster: Settings) -> str:
+    """What nodes send to the outside carries this machine's address."""
+    table = _table(cluster)
+    inside = f"{{ {cluster.node_cidr}, {cluster.pod_cidr} }}"
+    return f"""table ip {table}
+delete table ip {table}
+table ip {table} {{
+  chain postrouting {{
+    type nat hook postrouting priority 100; policy accept;
+    ip saddr {cluster.node_cidr} ip daddr != {inside} ip daddr != 224.0.0.0/4 masquerade
+  }}
+}}
+"""
+
+
+def ensure(cluster: Settings, node: Settings) -> None:
+    """Make a node's namespace and its wire to the bridge. Raises ``NodeNetworkError``."""
+    ensure_bridge(cluster)
+    inside, outer = namespace(cluster, node.node_name), port(cluster, node.node_name)
+    if not (_NAMESPACES / inside).exists():
+        _run(["ip", "netns", "add", inside])
+    if not _exists(outer):
+        _ip(f"link add {outer} type veth peer name eth0 netns {inside}")
+    _ip(f"link set {outer} master {bridge_name(cluster)} up")
+    prefix = ipaddress.ip_network(cluster.node_cidr).prefixlen
+    _ip(
+        "link set lo up",
+        f"address replace {node.node_ip}/{prefix} dev eth0",
+        "link set eth0 up",
+        f"route replace default via {gateway(cluster)} dev eth0",
+        within=inside,
+    )
+
+
+def remove(cluster: Settings, name: str) -> list[str]:
+    """Remove a node's namespace, and with it its interfaces, routes and rules; returns what could not be done."""
+    try:
+        if _exists(port(cluster, name)):
+            _ip(f"link delete {port(cluster, name)}")
+        if (_NAMESPACES / namespace(cluster, name)).exists():
+            _run(["ip", "netns", "delete", namespace(cluster, name)])
+    except NodeNetworkError as error:
+        return [f"cannot remove the network of node {name}: {error}"]
+    return []
+
+
+def remove_bridge(cluster: Settings) -> list[str]:
+    """Remove the bridge and the rules of ``ensure_bridge``, where they are; returns what could not be done."""
+    try:
+        if _exists(bridge_name(cluster)):
+            _ip(f"link delete {bridge_name(cluster)}")
+        _nft(f"table ip {_table(cluster)}\ndelete table ip {_table(cluster)}\n")
+    except NodeNetworkError as error:
+        return [f"cannot remove the network of the nodes: {error}"]
+    return []
+
+
+def exists(cluster: Settings, name: str) -> bool:
+    """Whether a node has its namespace: not before its first start, and not after the machine's."""
+    return (_NAMESPACES / namespace(cluster, name)).exists()
+
+
+def set_partitioned(cluster: Settings, name: str, *, cut: bool) -> None:
+    """Let the bridge drop every frame from and to a node, as a cable that is cut between switches does, or carry them
+    again. The node's own end stays up. Raises ``NodeNetworkError``."""
+    state = "disabled" if cut else "forwarding"
+    _run(["bridge", "link", "set", "dev", port(cluster, name), "state", state])
+
+
+def is_partitioned(cluster: Settings, name: str) -> bool:
+    """Whether the bridge drops a node's frames now."""
+    if not _exists(port(cluster, name)):
+        return False
+    listed = json.loads(_run(["bridge", "-json", "link", "show", "dev", port(cluster, name)]) or "[]")
+    return any(entry.get("state") == "disabled" for entry in listed)
+
+
+def enter(cluster: Settings, name: str) -> None:
+    """Move this process, which must have one thread, into a node's network namespace. Raises ``OSError``."""
+    with (_NAMESPACES / namespace(cluster, name)).open() as handle:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot enter the network of node {name}")
+
+
+def _refuse_taken_range(cluster: Settings) -> None:
+    """Raises ``SettingsError`` where the machine has a route to the nodes' range already."""
+    ours = ipaddress.ip_network(cluster.node_cidr)
+    for route in json.loads(_run(["ip", "-json", "-4", "route", "show"]) or "[]"):
+        if route["dst"] == "default":
+            continue
+        if ours.overlaps(ipaddress.ip_network(route["dst"], strict=False)):
+            raise SettingsError(
+                f"this machine has a route to {route['dst']} already, which overlaps the nodes' addresses "
+                f"{cluster.node_cidr}; choose others with `tiphys up --node-cidr`"
+            )
+
+
+def _table(cluster: Settings) -> str:
+    return "tiphys_nodes_" + "".join(c if c.isalnum() else "_" for c in cluster.bridge)
+
+
+def _exists(interface: str) -> bool:
+    done = subprocess.run(["ip", "link", "show", "dev", interface], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _ip(*commands: str, within: str = "") -> None:
+    """Run a few commands of ``ip`` in one process, in a namespace if one is named."""
+    _run(["ip", *(["-n", within] if within else []), "-batch", "-"], "\n".join(commands) + "\n")
+
+
+def _nft(rules: str) -> None:
+    _run(["nft", "-f", "-"], rules)
+
+
+def _run(argv: Sequence[str], text: str = "") -> str:
+    done = subprocess.run(
+        argv, input=text, text=True, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
+    if done.returncode != 0:
+        raise NodeNetworkError(f"{' '.join(argv[:4])}: {done.stderr.strip()}")
+    return done.stdout
