@@ -39,6 +39,7 @@ WITH_FILE = {
 NEEDED = {
     "logs": ["kubelet"],
     "image": ["list"],
+    "node": ["list"],
     "dns": ["--address=127.0.0.1"],
     "metrics-server": ["--tls-cert-file={folder}/cert", "--tls-private-key-file={folder}/key"],
     "kube-apiserver": ["--data-dir={folder}/data"],

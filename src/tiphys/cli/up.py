@@ -113,6 +113,8 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
             node_name=arguments.node_name or machine.node_name(),
             node_ip=arguments.node_ip or machine.node_address(),
         )
+    elif nodes.further_nodes(existing) and (arguments.bridge or arguments.node_cidr):
+        raise SettingsError("--bridge and --node-cidr cannot change while there are further nodes; delete those first")
     elif arguments.node_name not in (None, existing.node_name):
         raise SettingsError(f"the node of this cluster is {existing.node_name}; to rename it, `tiphys reset` first")
     elif arguments.node_ip is None and not is_own_address(existing.node_ip):

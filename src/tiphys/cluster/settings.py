@@ -100,7 +100,7 @@ class Settings:
         return str(network if network.prefixlen >= 24 else next(network.subnets(new_prefix=24)))
 
     def kubeconfig(self, name: str) -> Path:
-        """``admin``, ``controller-manager``, ``scheduler``, ``kubelet``, ``bootstrap-kubelet``, ``kube-proxy``, ``dns``."""
+        """``name`` is admin, controller-manager, scheduler, kubelet, bootstrap-kubelet, kube-proxy or dns."""
         return self.data_dir / f"{name}.conf"
 
     def save(self) -> None:

@@ -1,0 +1,170 @@
+"""Three nodes on one machine: real containers on each, and real packets between them.
+
+The tests of this file run in order, on one cluster: each goes on from where the one before left it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine import Machine, wait_for
+from tests.machine import machine as new_machine
+from tiphys.cluster.images import DEMO_IMAGE
+
+pytestmark = pytest.mark.e2e
+
+WEB = f"""
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: web}}
+spec:
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: web
+        image: {DEMO_IMAGE}
+        command: [sh, -c, 'echo $NODE > /tmp/index.html; exec httpd -f -p 8080 -h /tmp']
+        env: [{{name: NODE, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}]
+        readinessProbe: {{httpGet: {{port: 8080}}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec:
+  selector: {{app: web}}
+  ports: [{{port: 80, targetPort: 8080}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Machine]:
+    with new_machine("tiphys-nodes") as made:
+        made.tiphys("up", "--nodes", "3", timeout=180)
+        yield made
+
+
+def names(nodes: Machine) -> dict[str, str]:
+    """Each node and whether it is ready, as kubectl shows it."""
+    lines = nodes.kubectl("get", "nodes", "--no-headers").splitlines()
+    return {line.split()[0]: line.split()[1] for line in lines}
+
+
+def web_pods(nodes: Machine) -> dict[str, dict[str, Any]]:
+    """The pods that are ready, by node."""
+    pods = nodes.get("pods", "-l", "app=web")["items"]
+    return {
+        pod["spec"]["nodeName"]: pod
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+        and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+    }
+
+
+def wget(nodes: Machine, pod: dict[str, Any], url: str, *, check: bool = True) -> str:
+    return nodes.run(
+        "kubectl", "exec", pod["metadata"]["name"], "--", "timeout", "4", "wget", "-qO-", url, check=check
+    ).stdout.strip()
+
+
+def test_each_node_registered_with_a_signed_certificate_and_a_range_of_its_own(nodes: Machine) -> None:
+    objects = nodes.get("nodes")["items"]
+    assert len(objects) == 3
+    assert set(names(nodes).values()) == {"Ready"}
+    assert len({node["spec"]["podCIDR"] for node in objects}) == 3
+    requests = nodes.get("certificatesigningrequests")["items"]
+    assert all(request["status"].get("certificate") for request in requests)
+    asked = sorted((r["spec"]["signerName"].rpartition("/")[2], r["spec"]["username"].split(":")[1]) for r in requests)
+    assert asked == [("kube-apiserver-client-kubelet", "bootstrap")] * 2 + [("kubelet-serving", "node")] * 2
+    secrets = nodes.get("secrets", "-n", "kube-system")["items"]
+    assert not [s for s in secrets if s["type"] == "bootstrap.kubernetes.io/token"], "tokens outlive their use"
+
+
+def test_pods_on_different_nodes_reach_each_other_by_address_service_and_name(nodes: Machine) -> None:
+    nodes.apply(WEB)
+    pods = wait_for(lambda: found if len(found := web_pods(nodes)) == 3 else None, 90, "a pod on each node")
+    for source in pods.values():
+        for node, target in pods.items():
+            assert wget(nodes, source, f"http://{target['status']['podIP']}:8080/") == node
+        seen = {wget(nodes, source, "http://web.default.svc.cluster.local/") for _ in range(12)}
+        assert len(seen) > 1
+
+
+def test_logs_and_exec_find_their_node(nodes: Machine) -> None:
+    for node, pod in web_pods(nodes).items():
+        assert nodes.kubectl("exec", pod["metadata"]["name"], "--", "cat", "/tmp/index.html").strip() == node
+        nodes.kubectl("logs", pod["metadata"]["name"])
+
+
+def test_every_node_itself_reaches_services(nodes: Machine) -> None:
+    address = nodes.get("service", "web")["spec"]["clusterIP"]
+    for space in (nodes.namespace, "tiphys0-node-2", "tiphys0-node-3"):
+        done = subprocess.run(
+            ["nsenter", f"--net=/run/netns/{space}", "curl", "-fsS", "--max-time", "3", f"http://{address}/"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() in names(nodes)
+
+
+def test_status_and_logs_know_of_all_nodes(nodes: Machine) -> None:
+    status = nodes.status()
+    assert status["ready"]
+    assert sorted(status["nodes"]) == ["node-2", "node-3"]
+    assert set(status["nodes"]["node-2"]["components"]) == {"containerd", "kubelet", "kube-proxy"}
+    assert nodes.tiphys("logs", "kubelet", "--node", "node-2").returncode == 0
+    wrong = nodes.tiphys("logs", "kubelet", "--node", "node-9", check=False)
+    assert "there is no node node-9" in wrong.stderr
+
+
+def test_a_partition_cuts_packets_and_heals(nodes: Machine) -> None:
+    pods = web_pods(nodes)
+    here, there = pods["node-2"], pods["node-3"]
+    url = f"http://{there['status']['podIP']}:8080/"
+    nodes.tiphys("node", "partition", "node-3")
+    assert wget(nodes, here, url, check=False) == ""
+    assert "cut off" in nodes.tiphys("node", "list").stdout
+    nodes.tiphys("node", "heal", "node-3")
+    wait_for(lambda: wget(nodes, here, url, check=False) == "node-3", 20, "packets after healing")
+
+
+def test_a_stopped_node_starts_again_with_what_it_had(nodes: Machine) -> None:
+    before = nodes.get("node", "node-2")["spec"]["podCIDR"]
+    nodes.tiphys("node", "stop", "node-2")
+    assert not nodes.status()["nodes"]["node-2"]["running"]
+    nodes.tiphys("node", "start", "node-2")
+    assert nodes.get("node", "node-2")["spec"]["podCIDR"] == before
+    pods = wait_for(lambda: found if len(found := web_pods(nodes)) == 3 else None, 60, "a pod on each node")
+    assert wget(nodes, pods["node-2"], f"http://{pods['node-3']['status']['podIP']}:8080/") == "node-3"
+
+
+def test_a_node_is_added_and_deleted_without_a_trace(nodes: Machine) -> None:
+    nodes.tiphys("node", "add", "extra")
+    assert names(nodes)["extra"] == "Ready"
+    wait_for(lambda: "extra" in web_pods(nodes), 60, "a pod on the new node")
+    again = nodes.tiphys("node", "add", "extra", check=False)
+    assert "there is a node extra already" in again.stderr
+    nodes.tiphys("node", "delete", "extra")
+    assert "extra" not in names(nodes)
+    assert not Path("/run/netns/tiphys0-extra").exists()
+    assert not (nodes.folder / "data" / "nodes" / "extra").exists()
+    assert not [folder for folder in Path("/sys/fs/cgroup").glob("*/tiphys0-extra") if folder.is_dir()]
+
+
+def test_down_and_up_bring_all_nodes_back_and_reset_leaves_nothing(nodes: Machine) -> None:
+    nodes.tiphys("down", timeout=120)
+    nodes.tiphys("up", timeout=180)
+    assert set(names(nodes).values()) == {"Ready"}
+    nodes.tiphys("reset", "--yes", timeout=180)
+    assert not [entry for entry in Path("/run/netns").iterdir() if entry.name.startswith("tiphys0-")]
+    assert "tiphys0" not in nodes.run("ip", "-brief", "link").stdout
+    assert "tiphys" not in nodes.run("nft", "list", "ruleset").stdout
+    assert not (nodes.folder / "data").exists()
