@@ -254,7 +254,7 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     configure = configure_pods(settings)
 
     def pod_network(client: Client, clock: Clock) -> Loop:
-        return PodNetwork(settings.node_name, client, clock, configure).run
+        return PodNetwork(node_name=settings.node_name, client=client, clock=clock, configure=configure).run
 
     await run(config, settings.kubeconfig("kube-proxy"), ready, beside={"pod network": pod_network})
 

@@ -16,7 +16,6 @@ import logging
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from tiphys.api.object import Object
 from tiphys.client.errors import ApiError, NotFound
 from tiphys.client.kubeconfig import KubeconfigError, connected
 from tiphys.client.resources import CERTIFICATE_SIGNING_REQUESTS, SECRETS
@@ -40,8 +40,6 @@ TOKEN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
 _TOKEN_LIFE = timedelta(minutes=15)
 _ASK_AGAIN, _LOOK_AGAIN = 0.1, 0.05
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
-
-Object = dict[str, Any]
 
 
 class Refused(Exception):

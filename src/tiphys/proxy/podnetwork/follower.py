@@ -30,7 +30,7 @@ PERIOD = 30.0
 
 class PodNetwork:
     def __init__(
-        self, node_name: str, client: Client, clock: Clock, configure: Configure, run: Run = command_runner.run
+        self, *, node_name: str, client: Client, clock: Clock, configure: Configure, run: Run = command_runner.run
     ) -> None:
         self._name = node_name
         self._clock = clock

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-Object = dict[str, Any]
+from tiphys.api.object import Object
+
 Routes = dict[str, str]
 """The next hop by destination, both as text."""
 
