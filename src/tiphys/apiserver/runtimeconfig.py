@@ -30,7 +30,7 @@ _RESOURCE = re.compile(r"(?P<version>[^/]+/v[^/]+|v1)/[a-z]+")
 
 
 def parse_runtime_config(text: str) -> dict[str, bool]:
-    """``api/v1=true,apps/v1,api/beta=false``: what is asked for must be what is served."""
+    """``api/v1=true,apps/v1,api/beta=false``: what is requested must be what is served."""
     pairs = (part.strip().partition("=") for part in text.split(",") if part.strip())
     asked = {name: parse_bool(value) if equals else True for name, equals, value in pairs}
     for name, wanted in asked.items():

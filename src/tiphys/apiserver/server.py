@@ -339,7 +339,7 @@ class APIServer:
 
 
 def _browsers(config: Config) -> list[Filter]:
-    """Filters for browsers, if any are asked for."""
+    """Filters for browsers, if any are requested."""
     filters = []
     if config.strict_transport_security:
         filters.append(require_tls(config.strict_transport_security))

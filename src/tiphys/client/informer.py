@@ -330,7 +330,7 @@ class InformerFactory:
         return self._informers.get((resource, "", "", ""))
 
     async def run(self) -> None:
-        """Run every informer, also those that are asked for later, until cancelled."""
+        """Run every informer, also those that are requested later, until cancelled."""
         async with Runner(self._clock, "informer ") as self._runner:
             try:
                 for informer in list(self._informers.values()):

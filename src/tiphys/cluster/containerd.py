@@ -392,7 +392,7 @@ _PORTMAP_CHAINS = ("CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMA
 
 
 def remove_portmap_chains() -> None:
-    """Remove the chains that the portmap plugin makes for its first host port and never takes away.
+    """Remove the chains that the portmap plugin makes for its first host port and never removes.
 
     They are shared by all CNI networks of the machine: while any pod still has a host port, they stay.
     """

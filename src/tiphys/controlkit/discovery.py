@@ -32,7 +32,7 @@ class ServedResource:
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """``failures`` are groups or versions that could not be asked for, with the reason (an aggregated API that is
+    """``failures`` are groups or versions that could not be requested, with the reason (an aggregated API that is
     away).
     """
 

@@ -1,7 +1,7 @@
-"""What a controller has asked for and not yet seen in its informer.
+"""What a controller has requested and not yet seen in its informer.
 
 An informer lags behind the API: right after creating three pods, a controller that counts the pods that it can see
-would create three more. So it notes what it asked for, waits until that much was observed, and gives up waiting after
+would create three more. So it notes what it requested, waits until that much was observed, and gives up waiting after
 five minutes. Source: the comment on ControllerExpectations in Kubernetes' controller_utils.go describes the same
 contract.
 """

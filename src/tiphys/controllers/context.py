@@ -24,7 +24,7 @@ class Runnable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ControllerContext:
-    """``registry`` is None if nobody asks for metrics."""
+    """``registry`` is None without metrics."""
 
     client: Client
     informers: InformerFactory

@@ -217,7 +217,7 @@ _MISSING = """
     storage-version-migrator-controller storageversion-garbage-collector-controller
 """
 MISSING = frozenset(_MISSING.split())
-"""Upstream's controllers that are not here: they may be turned off by name, and are refused if one is asked for."""
+"""Upstream's controllers that are not here: they may be turned off by name, and are refused by name if requested."""
 
 ALIASES = {
     "serviceaccount-token": "serviceaccount-token-controller",

@@ -28,7 +28,7 @@ class Askers:
         self._known: dict[str, tuple[float, bool]] = {}
 
     def may(self, address: str) -> bool:
-        """Whether who asks from an address is asked for elsewhere."""
+        """Whether questions from an address may be forwarded."""
         known = self._known.get(address)
         now = self._clock.monotonic()
         if known is not None and known[0] > now:

@@ -60,7 +60,7 @@ class Query:
             raise DNSError("not a query with one question")
         question = self.message.q
         self.spelled = question.qname
-        """The name with the upper and lower case of who asks: the answer repeats it (RFC 4343)."""
+        """The name with the upper and lower case of the question: the answer repeats it (RFC 4343)."""
         self.name: Name = tuple(part.decode("ascii", "replace").lower() for part in question.qname.label)
         self.qtype: str = QTYPE.get(question.qtype)
         self.is_internet: bool = question.qclass == CLASS.IN

@@ -1,4 +1,4 @@
-"""Service account tokens for pods: asked for by TokenRequest, kept while they are good, renewed before they end.
+"""Service account tokens for pods: requested by TokenRequest, kept while they are good, renewed before they end.
 
 A token is renewed when four fifths of its life, or a day, are over. Source:
 https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens

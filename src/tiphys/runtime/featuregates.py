@@ -1,4 +1,4 @@
-"""The feature gates of v1.36, and ``--feature-gates`` over them: what is asked for must be what Tiphys does.
+"""The feature gates of v1.36, and ``--feature-gates`` over them: what is requested must be what Tiphys does.
 
 The table is data: name, default, stage (ALPHA, BETA, GA, DEPRECATED) and whether the gate is locked. Source:
 https://kubernetes.io/docs/reference/command-line-tools-reference/feature-gates/
@@ -20,7 +20,7 @@ ALL: Mapping[str, str] = {"AllAlpha": "ALPHA", "AllBeta": "BETA"}
 
 
 class GateError(ValueError):
-    """A gate that is not known, or that cannot have the value that is asked for; the message names it."""
+    """A gate that is not known, or that cannot have the value that is requested; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 class Scheduler:
-    """``run`` schedules until it is cancelled. ``plugins`` adds plugins of one's own to those that profiles name."""
+    """``run`` schedules until it is cancelled. ``plugins`` adds users' own plugins to those that profiles name."""
 
     def __init__(
         self,

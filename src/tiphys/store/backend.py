@@ -161,7 +161,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WatchBatch:
-    """Events in revision order; all events of one revision come in one batch, unless fragments were asked for.
+    """Events in revision order; all events of one revision come in one batch, unless fragments were requested.
 
     A batch without events is a progress notification: every event up to ``revision`` has been delivered.
     """
@@ -256,7 +256,7 @@ class StoreError(Exception):
 
 
 class Compacted(StoreError):
-    """The revision asked for has been compacted. ``compact_revision`` is the oldest that is kept."""
+    """The revision requested has been compacted. ``compact_revision`` is the oldest that is kept."""
 
     def __init__(self, compact_revision: int) -> None:
         super().__init__("etcdserver: mvcc: required revision has been compacted")
@@ -264,7 +264,7 @@ class Compacted(StoreError):
 
 
 class FutureRevision(StoreError):
-    """The revision asked for does not exist yet."""
+    """The revision requested does not exist yet."""
 
     def __init__(self) -> None:
         super().__init__("etcdserver: mvcc: required revision is a future revision")

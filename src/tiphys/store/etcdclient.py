@@ -54,7 +54,7 @@ NO_WATCH = -1
 WAITING_BATCHES = 100
 """How many messages wait for a watch's reader before the next one is read from the stream."""
 SILENT_SECONDS = 5.0
-"""A stream on which nothing arrives for so long after progress was asked for is dead."""
+"""A stream on which nothing arrives for so long after progress was requested is dead."""
 
 
 class EtcdBackend:
@@ -160,7 +160,7 @@ class EtcdBackend:
         return await self.channels.unary(self.channels.method("Lease", name), request, repeatable=repeatable)
 
     async def exact_progress(self) -> bool:
-        """Whether a progress notification that was asked for comes after all events before it; older etcds race."""
+        """Whether a progress notification that was requested comes after all events before it; older etcds race."""
         if self._exact_progress is None:
             method = self.channels.method("Maintenance", "Status")
             response = await self.channels.unary(method, pb.StatusRequest(), repeatable=True)

@@ -60,7 +60,7 @@ _SELECT_MANY = (
     "SELECT kv.key, kv.value, create_revision, row >> 24, version, lease "
     "FROM json_each(?) AS wanted CROSS JOIN kv ON row = wanted.value"
 )
-"""Rows in the order asked for: SQLite takes the left side of a CROSS JOIN for its outer loop."""
+"""Rows in the order requested: SQLite takes the left side of a CROSS JOIN for its outer loop."""
 
 
 class CannotOpen(StoreError):

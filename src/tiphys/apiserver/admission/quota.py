@@ -1,4 +1,4 @@
-"""ResourceQuota: what a namespace uses is counted when it is asked for, and not more than its quotas is given.
+"""ResourceQuota: what a namespace uses is counted when it is requested, and not more than its quotas is given.
 
 The count is kept in the status of the quota and changed by compare-and-write, so that two requests cannot both take the
 last of it. Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/

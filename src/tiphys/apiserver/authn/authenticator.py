@@ -29,7 +29,7 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Whose token it is; ``audiences`` are those of the ones asked for that the token is for."""
+    """Whose token it is; ``audiences`` are the requested ones that the token is for."""
 
     user: User
     audiences: tuple[str, ...]

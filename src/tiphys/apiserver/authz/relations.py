@@ -59,7 +59,7 @@ class _Follower:
 
 
 class PodsOfNodes(_Follower):
-    """The pods of each node. What a pod refers to is read when it is first asked for."""
+    """The pods of each node. What a pod refers to is read when it is first requested."""
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)

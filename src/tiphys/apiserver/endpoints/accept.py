@@ -37,7 +37,7 @@ class Clause:
 
     @property
     def view(self) -> tuple[str, str, str] | None:
-        """Kind, group and version of the form asked for, if another one than the object itself is."""
+        """Kind, group and version of the form requested, if another one than the object itself is."""
         parameters = self.parameters
         if not parameters.keys() & {"as", "g", "v"}:
             return None

@@ -45,7 +45,7 @@ SLICE_ITEMS = 50
 
 
 async def show_list_page(call: Call, target: Target, page: Page, form: Form) -> Response:
-    """A page of a list in the form that was asked for: whole if it is small, in pieces if it is big."""
+    """A page of a list in the form that was requested: whole if it is small, in pieces if it is big."""
     if sum([len(entry.body) for entry in page.entries]) <= BIG_BYTES or form.kind == PARTIAL:
         return show_page(call, target, page, form)
     meta = list_meta(call, target, page, form)

@@ -81,7 +81,7 @@ class Target:
 
     @cached_property
     def is_other_version(self) -> bool:
-        """Whether a built-in kind is asked for in another version of its group than it is kept in."""
+        """Whether a built-in kind is requested in another version of its group than it is kept in."""
         same_kind = (self.gvk.group, self.gvk.kind) == (self.stored.group, self.stored.kind)
         return self.resource.builtin and same_kind and not self.is_stored_version
 

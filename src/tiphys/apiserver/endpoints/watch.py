@@ -1,4 +1,4 @@
-"""Watches: what there is (if asked for), what happened since, and from then on every change as it comes.
+"""Watches: what there is (if requested), what happened since, and from then on every change as it comes.
 
 A watch passes these states in order: initial objects → changes that came meanwhile → member of a group of the cache,
 until the client leaves, its time is over, the server stops, or it is too slow. Sources: KEP-3157 (streaming lists), and

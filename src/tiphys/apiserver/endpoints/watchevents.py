@@ -36,7 +36,7 @@ def event(form: Form, type: str, obj: Object) -> bytes:
 
 
 class NoForm(Exception):
-    """An event has no form that was asked for: the watch ends without a word, as upstream's does."""
+    """An event has no form that was requested: the watch ends without a word, as upstream's does."""
 
 
 def encoder(target: Target, form: Form) -> Encode:

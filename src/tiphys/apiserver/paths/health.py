@@ -1,4 +1,4 @@
-"""``/healthz``, ``/livez`` and ``/readyz``: named checks, each of which can be asked for alone or left out.
+"""``/healthz``, ``/livez`` and ``/readyz``: named checks, each of which can be requested alone or left out.
 
 Source: https://kubernetes.io/docs/reference/using-api/health-checks/
 """

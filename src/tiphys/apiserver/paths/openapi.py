@@ -40,7 +40,7 @@ _YEAR = 365 * 24 * 3600
 
 @dataclass(eq=False, slots=True)
 class Document:
-    """``body`` is the JSON text, ``tag`` its hash; the other forms are made when they are first asked for."""
+    """``body`` is the JSON text, ``tag`` its hash; the other forms are made when they are first requested."""
 
     source: Object
     body: bytes
@@ -161,7 +161,7 @@ class Documents:
             from tiphys.api.definitions import definitions
             from tiphys.api.openapi import custom_definitions, document_names, document_v3
 
-            if name not in document_names(self._scheme):  # not kept: who asks may invent as many as he likes
+            if name not in document_names(self._scheme):  # not kept: a client may invent as many as it likes
                 return None
             known = {**definitions(), **custom_definitions(self._scheme, for_v2=False)}
             document = document_v3(self._scheme, known, name)

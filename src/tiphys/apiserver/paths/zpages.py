@@ -71,7 +71,7 @@ class Pages:
 
 
 def _show(call: Call, kind: str, name: str, content: Object, text: Callable[[], str]) -> Response:
-    """As an object for who asks for that kind by name, as a text for all others. Raises 406."""
+    """As an object for clients that accept that kind by name, as a text for all others. Raises 406."""
     for clause in read_accept(call.request.headers.get("accept") or "*/*"):
         media = f"{clause.type}/{clause.subtype}"
         asked, group, version = clause.view or ("", "", "")

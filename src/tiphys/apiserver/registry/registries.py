@@ -1,4 +1,4 @@
-"""All registries of a server, made when they are first asked for."""
+"""All registries of a server, made when they are first requested."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Registries:
         return self._made.get(_KEPT_AS.get((group, plural), (group, plural)))
 
     def made(self) -> list[Registry]:
-        """Those that have been asked for."""
+        """Those that have been requested."""
         return list(self._made.values())
 
     def forget(self, group: str, plural: str) -> None:

@@ -49,7 +49,7 @@ class Member(Protocol):
 
 
 class WatcherGroup:
-    """Watches with the same selection and form. ``bookmark`` encodes a revision for those that asked for bookmarks."""
+    """Watches with the same selection and form. ``bookmark`` encodes a revision for those that requested bookmarks."""
 
     def __init__(self, key: tuple[object, ...], selection: Selection, encode: Encode) -> None:
         self.key = key

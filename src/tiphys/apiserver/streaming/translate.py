@@ -41,7 +41,7 @@ _MAX_STATUS = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """Which streams the client asked for (PodExecOptions, PodAttachOptions)."""
+    """Which streams the client requested (PodExecOptions, PodAttachOptions)."""
 
     stdin: bool = False
     stdout: bool = False

@@ -33,7 +33,7 @@ def user_agent(account: str) -> str:
 
 
 class ServiceAccountClients:
-    """Clients by tokens of service accounts, which are asked for with ``client`` and renewed before they expire.
+    """Clients by tokens of service accounts, which are requested with ``client`` and renewed before they expire.
 
     ``bare`` is a client whose connections carry no certificate: if there is one, the API server goes by that and
     not by the token.

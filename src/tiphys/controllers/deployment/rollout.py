@@ -145,7 +145,7 @@ def shrink_old(deployment: Object, new: Object, old: Sequence[Object]) -> list[S
 
 
 def _without_unhealthy(old: Sequence[Object], removable: int) -> list[int]:
-    """Sizes after the replicas that are not available have been taken away, at most ``removable`` of them."""
+    """Sizes after the replicas that are not available have been removed, at most ``removable`` of them."""
     sizes = []
     for rs in old:
         size = replicas_of(rs)

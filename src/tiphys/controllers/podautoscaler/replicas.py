@@ -70,7 +70,7 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """``average`` is the use per pod; ``utilization`` that in percent of the request, if it was asked for."""
+    """``average`` is the use per pod; ``utilization`` that in percent of the request, if it was requested."""
 
     replicas: int
     average: int

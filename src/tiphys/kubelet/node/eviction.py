@@ -97,7 +97,7 @@ def rank(candidates: Sequence[Pod], usage: Mapping[str, int], resource: str) -> 
 
 
 def message(reason: Crossed, pod: Pod, usage: Mapping[str, int]) -> str:
-    """Upstream's words: what ran out, and which containers used more than they asked for."""
+    """Upstream's words: what ran out, and which containers used more than they requested."""
     text = f"The node was low on resource: {reason.resource}. "
     text += f"Threshold quantity: {reason.threshold}, available: {reason.available // 1024}Ki. "
     for container in pods.containers(pod):

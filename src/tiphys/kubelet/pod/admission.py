@@ -178,7 +178,7 @@ def _apparmor(pod: Pod, enabled: bool) -> Rejection | None:
 
 
 def admit_under_pressure(pod: Pod, pressures: Sequence[str]) -> Rejection | None:
-    """A node under pressure takes critical pods, and under pressure of memory alone those that asked for some."""
+    """A node under pressure takes critical pods, and under pressure of memory alone those that requested some."""
     if not pressures or pods.is_critical(pod):
         return None
     if list(pressures) == ["MemoryPressure"]:

@@ -84,7 +84,7 @@ class Allocations:
         """The node takes the pod: what it asks for now is given, unless it was given something before. ``OSError``.
 
         The record is not forced to the disk: after a power cut a missing one means what the pod asks for, which is the
-        same unless a resize was asked for meanwhile, and no container has lived on to have less.
+        same unless a resize was requested meanwhile, and no container has lived on to have less.
         """
         if self._of(pods.uid_of(pod)) is None:
             self._record(pod, durable=False)

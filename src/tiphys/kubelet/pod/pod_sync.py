@@ -327,7 +327,7 @@ class PodSync:
             await asyncio.gather(late, killing, return_exceptions=True)
 
     async def sync_terminated(self, pod: Pod) -> Next:
-        """Nothing runs any more: take away volumes and cgroups, and let the pod be deleted."""
+        """Nothing runs any more: remove volumes and cgroups, and release the pod for deletion."""
         uid = pods.uid_of(pod)
         try:
             self._cgroups.remove(self._settings.cgroup_parent(pod))  # first what runs, then what it uses

@@ -17,7 +17,7 @@ _BEST_EFFORT_SCORE = 1000
 def oom_score_adjust(pod: Pod, container: ContainerSpec, memory_capacity: int) -> int:
     """-997 (guaranteed, killed last) to 1000 (best effort, killed first).
 
-    Between them the score falls with the share of the node's memory that the container asked for, and stays above the
+    Between them the score falls with the share of the node's memory that the container requested, and stays above the
     guaranteed and below the best-effort containers'.
     """
     if pods.is_node_critical(pod):

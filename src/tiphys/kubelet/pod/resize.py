@@ -35,7 +35,7 @@ def changed_resources(wanted: Mapping[str, Any], current: ObservedContainer) -> 
         return []
     names = []
     for name, fields in _FIELDS.items():
-        # A limit that was taken away cannot be lifted from a running container: 0 means "leave it".
+        # A limit that was removed cannot be lifted from a running container: 0 means "leave it".
         if any(wanted.get(field) and wanted[field] != (has.get(field) or 0) for field in fields):
             names.append(name)
     return names

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResizeState:
-    """What a pod's conditions say of its resize. ``generation`` is the one that asked for what is in progress."""
+    """What a pod's conditions say of its resize. ``generation`` is the one that requested what is in progress."""
 
     problem: ResizeProblem | None = None
     in_progress: bool = False

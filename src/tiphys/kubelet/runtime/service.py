@@ -1,6 +1,6 @@
 """``RuntimeService`` and ``ImageService``: the runtime's side of a node, thin and typed.
 
-What is asked for (a sandbox, a container) is a dict in the shape of the protocol's ``PodSandboxConfig`` and
+What is requested (a sandbox, a container) is a dict in the shape of the protocol's ``PodSandboxConfig`` and
 ``ContainerConfig`` (see cri.proto); what is observed comes back as the small classes below. Times are seconds since the
 Unix epoch; 0.0 means "not yet".
 
@@ -156,7 +156,7 @@ class ContainerStatus:
     stop_signal: int = 0
     resources: Resources | None = None
     pid: int = 0
-    """Process id on the host, if it was asked for."""
+    """Process id on the host, if it was requested."""
 
 
 class EventType(Enum):

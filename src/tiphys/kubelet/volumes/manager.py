@@ -251,7 +251,7 @@ class VolumeManager:
             await asyncio.gather(late, return_exceptions=True)
 
     async def unmount(self, pod_uid: str) -> None:
-        """Take away the pod's volumes and its folder. Raises ``OSError`` if something is still in use.
+        """Remove the pod's volumes and its folder. Raises ``OSError`` if something is still in use.
 
         A pod may have left any number of files, so this is done off the loop.
         """

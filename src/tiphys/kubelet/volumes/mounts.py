@@ -114,14 +114,14 @@ def _mounted_at(folder: Folder, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StillMounted:
-    """A mount that could not be taken away, and why."""
+    """A mount that could not be removed, and why."""
 
     path: str
     error: OSError
 
 
 def unmount_below(root: Path) -> list[StillMounted]:
-    """Take away every mount below ``root``, the newest and deepest first; returns those that are left."""
+    """Remove every mount below ``root``, the newest and deepest first; returns those that are left."""
     left = []
     for path in mounts_below(root):
         inside = path[len(str(root)) + 1 :]
@@ -148,7 +148,7 @@ def mount_points() -> list[str]:
 
 
 def mounts_below(root: Path) -> list[str]:
-    """Mount points below ``root`` (not ``root`` itself), in the order in which they can be taken away."""
+    """Mount points below ``root`` (not ``root`` itself), in the order in which they can be removed."""
     prefix = f"{root}/"
     inside = [path for path in mount_points() if path.startswith(prefix)]
     inside.reverse()

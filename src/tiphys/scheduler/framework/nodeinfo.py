@@ -79,7 +79,7 @@ class NodeInfo:
                 self.ports.pop(port, None)
 
     def clone(self) -> NodeInfo:
-        """A copy for simulations: its pods can be taken away without touching the real one."""
+        """A copy for simulations: its pods can be removed without touching the real one."""
         other = NodeInfo.__new__(NodeInfo)
         for name in NodeInfo.__slots__:
             setattr(other, name, getattr(self, name))

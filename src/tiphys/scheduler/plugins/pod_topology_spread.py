@@ -66,7 +66,7 @@ class _Spread:
     present: Sums
 
     def minimum(self) -> int:
-        """The emptiest domain's count; 0 if there are fewer domains than asked for."""
+        """The emptiest domain's count; 0 if there are fewer domains than requested."""
         if hasattr(self.counts, "dtype"):
             inside = self.counts[self.present > 0]
             number, least = len(inside), int(inside.min(initial=_NO_MINIMUM))

@@ -152,7 +152,7 @@ POINTS = {
 
 
 def make_framework(config: ProfileConfig, handle: Handle, factories: Mapping[str, Factory] | None = None) -> Framework:
-    """A profile's plugins, made and put in order. ``factories`` adds plugins of one's own. Raises ``ConfigError``."""
+    """A profile's plugins, made and put in order. ``factories`` adds users' own plugins. Raises ``ConfigError``."""
     known = {**PLUGINS, **(factories or {})}
     made: dict[str, Any] = {}
     chosen = {point: _chosen(point, method, config, known, made, handle) for point, method in POINTS.items()}

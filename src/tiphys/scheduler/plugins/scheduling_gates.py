@@ -1,4 +1,4 @@
-"""SchedulingGates: a pod with ``spec.schedulingGates`` is not queued until they are taken away. Source: KEP-3521."""
+"""SchedulingGates: a pod with ``spec.schedulingGates`` is not queued until they are removed. Source: KEP-3521."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Pages:
 
 
 class StoreMetrics:
-    """etcd's metrics, those that say something about a store of one member; read when they are asked for."""
+    """etcd's metrics, those that say something about a store of one member; read when they are requested."""
 
     def __init__(self, member: Member) -> None:
         self.member = member

@@ -58,7 +58,7 @@ def _row_ids(index: Index, request: Range, revision: int) -> list[int]:
     bound = (revision + 1) << REVISION_BITS
     entries = list(index.select(request.key, request.end))
     rows = [entry.row for entry in entries]
-    if not rows or max(rows) < bound:  # nothing in the range is newer than what is asked for
+    if not rows or max(rows) < bound:  # nothing in the range is newer than what is requested
         return [row for row in rows if not row & 1]
     return [row for entry in entries if (row := entry.row_at(revision))]
 

@@ -23,7 +23,7 @@ class Rows(Protocol):
         ...
 
     def read(self, rows: Sequence[int]) -> list[KeyValue]:
-        """What the rows hold, in the order asked for. Every row must exist."""
+        """What the rows hold, in the order requested. Every row must exist."""
         ...
 
 

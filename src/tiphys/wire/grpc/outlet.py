@@ -59,7 +59,7 @@ class Outlet(asyncio.Protocol):
         self._held = 0
         """Bytes of requests that no program has taken."""
         self._idle = 0
-        """Frames that asked for nothing, of late."""
+        """Frames that requested nothing, of late."""
 
     def _respond(self, stream: Stream, message: bytes) -> None:
         """The response of a unary call, all at once if it fits."""

@@ -22,7 +22,7 @@ class Stage(enum.Enum):
     HEAD = enum.auto()
     BODY = enum.auto()
     UNDECIDED = enum.auto()
-    """An Upgrade was asked for and not yet answered: kept aside."""
+    """An Upgrade was requested and not yet answered: kept aside."""
     RAW = enum.auto()
     """They belong to an Upgrade."""
     REFUSED = enum.auto()

@@ -58,7 +58,7 @@ class _Enforcer:
         """Tokens, and when there were so many."""
 
     def refusal(self, attributes: Attributes, now: float) -> str:
-        """Take a token; why there is none, or nothing."""
+        """Take a token; returns why none is left, or nothing."""
         limit, key = self._limit, _key(self._limit.type, attributes)
         tokens, since = self._buckets.pop(key, (float(limit.burst), now))
         tokens = min(float(limit.burst), tokens + (now - since) * limit.qps)

@@ -132,7 +132,7 @@ class Hooks:
         return holds
 
     def _form(self, hook: Hook, attributes: Attributes) -> tuple[Resource, str] | None:
-        """The first form of the request that a rule names: its own, or, if asked for, an equivalent one."""
+        """The first form of the request that a rule names: its own, or, if requested, an equivalent one."""
         own = (attributes.resource, attributes.version)
         if any(_matches(rule, attributes, *own) for rule in hook.spec.get("rules") or ()):
             return own

@@ -81,7 +81,7 @@ class Evict:
             raise being_processed(protecting) from error
 
     async def _spend_budget(self, pod: Object, write: Write) -> str:
-        """The name of the budget that lets the pod go as it is not ready; nothing if it was spent, or there is none.
+        """The name of the budget that lets the pod go as it is not ready; nothing if it was spent, or none applies.
 
         Raises 429 if the pod's disruption budget allows no disruption now.
         """

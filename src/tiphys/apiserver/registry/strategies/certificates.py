@@ -1,4 +1,4 @@
-"""Certificate signing requests: who asks is recorded by the server; approval and certificate come by subresources.
+"""Certificate signing requests: the server records the requester; approval and certificate have subresources.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/
 """

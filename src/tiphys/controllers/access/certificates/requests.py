@@ -113,7 +113,7 @@ def _check_kubelet_serving(csr: x509.CertificateSigningRequest, usages: frozense
 
 
 def check_kubelet_client(csr: x509.CertificateSigningRequest, usages: frozenset[str]) -> None:
-    """Raises ``BadRequest`` if it is not a kubelet's client certificate that is asked for."""
+    """Raises ``BadRequest`` if it is not a kubelet's client certificate that is requested."""
     if subject_of(csr.subject).is_ambiguous:
         raise BadRequest("subject has several common names")
     _check_node(csr)

@@ -62,7 +62,7 @@ _EXTENDED = {
 
 
 def lifetime(requested: int | None, maximum: float) -> float:
-    """Seconds: what was asked for, between ten minutes and the signer's maximum."""
+    """Seconds: what was requested, between ten minutes and the signer's maximum."""
     return maximum if requested is None else min(max(float(requested), MINIMUM), maximum)
 
 
