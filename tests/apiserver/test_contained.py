@@ -91,7 +91,7 @@ PLACES: dict[str, Place] = {
     "a cache takes changes": lambda world: (cacher(world, "", "configmaps"), "changed"),
     "a cache applies one": lambda world: (cacher(world, "", "configmaps"), "_apply"),
     "an object is read": lambda world: (cacher(world, "", "configmaps").codec, "_splice"),
-    "watchers are told": lambda world: (cacher(world, "", "configmaps").watchers, "tell"),
+    "watchers are told": lambda world: (cacher(world, "", "configmaps").watchers, "send"),
     "the follower of definitions": lambda world: (cacher(world, *DEFINED), "on_change"),
     "the follower of services": lambda world: (cacher(world, "apiregistration.k8s.io", "apiservices"), "on_change"),
     "the feed delivers": lambda world: (world.server._feed, "_deliver"),
