@@ -51,6 +51,8 @@ class Trail(Protocol):
 
     def annotate(self, key: str, value: str) -> None: ...
 
+    def annotate_request(self, key: str, value: Callable[[], str]) -> None: ...
+
     def impersonate(self, user: User) -> None: ...
 
     def request_object(self, obj: dict[str, Any]) -> None: ...
@@ -95,6 +97,11 @@ class Call:
         """Add an annotation to the audit event, if there is one."""
         if self.trail is not None:
             self.trail.annotate(key, value)
+
+    def annotate_request(self, key: str, value: Callable[[], str]) -> None:
+        """The same for what holds parts of the request's object."""
+        if self.trail is not None:
+            self.trail.annotate_request(key, value)
 
     def warn(self, text: str) -> None:
         add_warning(self.warnings, text)

@@ -21,6 +21,10 @@ def _not_recorded(key: str, value: str) -> None:
     """Nobody records the request."""
 
 
+def _never_made(key: str, value: Callable[[], str]) -> None:
+    """Nobody records the request."""
+
+
 def _as_it_is(obj: Object) -> Object:
     return obj
 
@@ -47,6 +51,8 @@ class Attributes:
     warnings: list[str] = field(default_factory=list)
     annotate: Callable[[str, str], None] = _not_recorded
     """Adds an annotation, key and value, to the request's audit event."""
+    annotate_request: Callable[[str, Callable[[], str]], None] = _never_made
+    """The same for what holds parts of the object: its value is made if the audit level is ``Request`` or above."""
     renew: Callable[[Object], Object] = _as_it_is
     """Brings an object that came from outside, such as from a webhook, into the form of one that was decoded."""
     wants_second_run: bool = False

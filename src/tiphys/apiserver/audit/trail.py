@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -50,6 +50,11 @@ class Trail:
         known = self._annotations.setdefault(key, value)
         if known != value:
             log.warning("annotation %r of audit event %s is %r already", key, self._head["auditID"], known)
+
+    def annotate_request(self, key: str, value: Callable[[], str]) -> None:
+        """Add an annotation that holds parts of the request's object, if the policy wants that recorded."""
+        if self.level >= Level.REQUEST:
+            self.annotate(key, value())
 
     def impersonate(self, user: User) -> None:
         self._impersonated = user

@@ -37,6 +37,7 @@ def attributes_of(call: Call, target: Target, operation: str, options: WriteOpti
         options=_operation_options(call, operation, options),
         warnings=call.warnings,
         annotate=call.annotate,
+        annotate_request=call.annotate_request,
         renew=target.renew,
     )
 

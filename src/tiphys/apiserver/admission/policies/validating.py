@@ -5,9 +5,11 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tiphys.api.gotext import json_text
 from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CONNECT, CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
@@ -21,6 +23,21 @@ if TYPE_CHECKING:
 
 _GROUP = "admissionregistration.k8s.io"
 _CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413}
+
+
+_FAILURE = "validation.policy.admission.k8s.io/validation_failure"
+
+
+def _failure(policy: str, binding: str, actions: Sequence[str], denial: Denial) -> str:
+    """What the audit log says of a validation that failed."""
+    failure = {
+        "message": denial.message,
+        "policy": policy,
+        "binding": binding,
+        "expressionIndex": denial.index,
+        "validationActions": list(actions),
+    }
+    return json_text([failure])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +67,19 @@ class ValidatingAdmissionPolicy(Plugin):
         around = Surroundings(self._registries, self._authorizer)
         namespace = await around.namespace(attributes.namespace)
         denied = list[_Denied]()
+        annotations: dict[str, dict[str, None]] = {}  # bindings may differ in what they say: each value once, in order
         async for asked in self._all().about(attributes, around, namespace):
             name = asked.policy.name
             if isinstance(asked, Misconfigured):
                 denied.append(_Denied(name, asked.binding, Denial(asked.message)))
                 continue
             given = await around.given(attributes, asked.seen, asked.param, namespace)
-            denials = await around.evaluate(asked.policy.denials, given, attributes.user)
-            denied += self._act(attributes, name, asked.binding, asked.spec, denials)
+            judgement = await around.evaluate(asked.policy.judge, given, attributes.user)
+            denied += self._act(attributes, name, asked.binding, asked.spec, judgement.denials)
+            for key, value in judgement.annotations.items():
+                annotations.setdefault(f"{name}/{key}", {})[value] = None
+        for key, values in annotations.items():
+            attributes.annotate(key, ", ".join(values))
         if denied:
             self._refuse(attributes, denied[0])
 
@@ -79,6 +101,8 @@ class ValidatingAdmissionPolicy(Plugin):
         for denial in denials:
             if denial.always or "Deny" in actions:
                 denied.append(_Denied(policy, binding, denial))
+            if "Audit" in actions and not denial.always:
+                attributes.annotate(_FAILURE, _failure(policy, binding, actions, denial))
             if "Warn" in actions and not denial.always:
                 message = f"Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}'"
                 attributes.warn(f"{message}: {denial.message}")

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING
 
 from tiphys.api import errors
@@ -21,6 +22,7 @@ from tiphys.api.patch.jsonpatch import json_patch
 from tiphys.api.scheme import GroupVersionKind, Resource
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.matching import is_exempt, object_matches, rule_matches
+from tiphys.apiserver.admission.webhooks.notes import own_annotations
 from tiphys.apiserver.admission.webhooks.review import (
     VERSIONS,
     InvalidAnswer,
@@ -52,6 +54,8 @@ class Hook:
     configuration: str
     spec: Object
     key: str
+    index: int
+    """Its place among the webhooks of all configurations."""
 
     @property
     def name(self) -> str:
@@ -192,6 +196,7 @@ class Hooks:
         timeout = hook.spec.get("timeoutSeconds") or _TIMEOUT_SECONDS
         answer = await self._caller.call(hook.spec["clientConfig"], review, float(timeout))
         verdict = read_verdict(answer, uid, version, self._mutating)
+        own_annotations(attributes, hook.name, verdict.annotations)
         for warning in verdict.warnings:
             attributes.warn(warning)
         return verdict
@@ -249,7 +254,8 @@ def _matches(rule: Object, attributes: Attributes, resource: Resource, version: 
 
 def _hooks(configurations: list[Object]) -> Iterator[Hook]:
     """In the order of the configurations' names; within one, as they stand."""
+    places = count()
     for configuration in sorted(configurations, key=lambda obj: str(obj["metadata"]["name"])):
         name = configuration["metadata"]["name"]
         for number, spec in enumerate(configuration.get("webhooks") or ()):
-            yield Hook(name, spec, f"{name}/{spec['name']}/{number}")
+            yield Hook(name, spec, f"{name}/{spec['name']}/{number}", next(places))

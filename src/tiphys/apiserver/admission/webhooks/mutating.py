@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.api.meta.copying import copy
+from tiphys.api.scheme import Resource
 from tiphys.apiserver.admission.attributes import CONNECT, CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin
-from tiphys.apiserver.admission.webhooks.hooks import Hooks
+from tiphys.apiserver.admission.webhooks.hooks import Hook, Hooks
+from tiphys.apiserver.admission.webhooks.notes import MutationNotes
 from tiphys.apiserver.admission.webhooks.review import denied
 
 
@@ -56,16 +58,26 @@ class MutatingAdmissionWebhook(Plugin):
         for hook, resource, version in hooks:
             if attributes.is_second_run and hook.key not in round.again:
                 continue
-            verdict = await self._hooks.ask(hook, resource, version, attributes)
-            if verdict is not None and not verdict.allowed:
-                raise denied(hook.name, verdict.status)
-            if (
-                verdict is not None
-                and verdict.patch
-                and await self._hooks.patched(attributes, hook, resource, version, verdict)
-            ):
+            if await self._call(attributes, hook, resource, version):
                 round.changed()
                 attributes.wants_second_run = True
             if hook.spec.get("reinvocationPolicy") == "IfNeeded":
                 round.called.append(hook.key)
         round.output = copy(attributes.object)
+
+    async def _call(self, attributes: Attributes, hook: Hook, resource: Resource, version: str) -> bool:
+        """Ask one webhook, and do what it says; whether that changed the object. Raises ``StatusError``."""
+        notes = MutationNotes(attributes, hook.configuration, hook.name, hook.index)
+        changed = False
+        try:
+            verdict = await self._hooks.ask(hook, resource, version, attributes)
+            if verdict is not None and not verdict.allowed:
+                raise denied(hook.name, verdict.status)
+            if verdict is not None and verdict.patch:
+                changed = await self._hooks.patched(attributes, hook, resource, version, verdict)
+                notes.patch(verdict.patch)
+        finally:
+            notes.mutated(changed)
+        if verdict is None:
+            notes.failed_open()
+        return changed

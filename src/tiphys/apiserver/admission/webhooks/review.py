@@ -49,6 +49,8 @@ class ReviewVerdict:
     patch: list[Any] = field(default_factory=list)
     """JSON patch operations."""
     warnings: tuple[str, ...] = ()
+    annotations: dict[str, str] = field(default_factory=dict)
+    """For the audit log."""
 
 
 def make_review(attributes: Attributes, seen: Seen, uid: str, version: str) -> Object:
@@ -75,7 +77,17 @@ def read_verdict(answer: Object, uid: str, version: str, mutating: bool) -> Revi
         status=response.get("status") or {},
         patch=_patch(response) if mutating else [],
         warnings=tuple(response.get("warnings") or ()),
+        annotations=_texts(response.get("auditAnnotations")),
     )
+
+
+def _texts(given: Any) -> dict[str, str]:
+    """Raises ``InvalidAnswer`` for what is no map of texts."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise InvalidAnswer("response.auditAnnotations must be a map of strings")
+    return given
 
 
 def _check_head(answer: Object, response: Object, uid: str) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from tiphys.apiserver.admission.attributes import CONNECT, CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin
 from tiphys.apiserver.admission.webhooks.hooks import Hooks
+from tiphys.apiserver.admission.webhooks.notes import validation_failed_open
 from tiphys.apiserver.admission.webhooks.review import denied
 
 
@@ -31,6 +32,9 @@ class ValidatingAdmissionWebhook(Plugin):
             return
         asked = (self._hooks.ask(hook, resource, version, attributes) for hook, resource, version in hooks)
         answers = await asyncio.gather(*asked, return_exceptions=True)
+        for index, ((hook, _, _), answer) in enumerate(zip(hooks, answers, strict=True)):
+            if answer is None:
+                validation_failed_open(attributes, hook.name, index)
         for (hook, _, _), answer in zip(hooks, answers, strict=True):
             if isinstance(answer, BaseException):
                 raise answer
