@@ -11,8 +11,8 @@ from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.access.legacytokens import (
     INVALID_SINCE,
     LAST_USED,
-    Action,
     LegacyTokenCleaner,
+    TokenAction,
     decide,
     tracked_from,
 )
@@ -42,33 +42,33 @@ def secret(created: float = NOW - 2 * YEAR, uid: str = "u", **labels: str) -> Ob
 @pytest.mark.parametrize(
     ("token", "action"),
     [
-        (secret(), Action.MARK),
-        (secret(uid=""), Action.MARK),
-        (secret(uid="another"), Action.KEEP),
-        (secret(created=NOW - YEAR), Action.KEEP),
-        (secret(created=NOW - YEAR - 1), Action.MARK),
-        (secret(used="2025-01-01"), Action.KEEP),
-        (secret(used="2024-12-31"), Action.MARK),
-        (secret(used="lately"), Action.KEEP),
-        (secret(used=""), Action.KEEP),
-        (secret(invalid="2025-01-01"), Action.KEEP),
-        (secret(invalid="2024-12-31"), Action.REMOVE),
-        (secret(invalid="2024-12-31", used="2025-06-01"), Action.KEEP),
-        (secret(invalid="soon"), Action.MARK),
-        (secret(invalid="2024-1-1"), Action.MARK),
+        (secret(), TokenAction.MARK),
+        (secret(uid=""), TokenAction.MARK),
+        (secret(uid="another"), TokenAction.KEEP),
+        (secret(created=NOW - YEAR), TokenAction.KEEP),
+        (secret(created=NOW - YEAR - 1), TokenAction.MARK),
+        (secret(used="2025-01-01"), TokenAction.KEEP),
+        (secret(used="2024-12-31"), TokenAction.MARK),
+        (secret(used="lately"), TokenAction.KEEP),
+        (secret(used=""), TokenAction.KEEP),
+        (secret(invalid="2025-01-01"), TokenAction.KEEP),
+        (secret(invalid="2024-12-31"), TokenAction.REMOVE),
+        (secret(invalid="2024-12-31", used="2025-06-01"), TokenAction.KEEP),
+        (secret(invalid="soon"), TokenAction.MARK),
+        (secret(invalid="2024-1-1"), TokenAction.MARK),
     ],
 )
-def test_what_becomes_of_a_token(token: Object, action: Action) -> None:
+def test_what_becomes_of_a_token(token: Object, action: TokenAction) -> None:
     assert decide(token, ACCOUNT, (), NOW, YEAR) is action
 
 
 def test_tokens_that_somebody_asked_for_or_that_a_pod_mounts_stay() -> None:
-    assert decide(secret(), {**ACCOUNT, "secrets": []}, (), NOW, YEAR) is Action.KEEP
-    assert decide(secret(), None, (), NOW, YEAR) is Action.KEEP
-    assert decide(secret(), ACCOUNT, ("t",), NOW, YEAR) is Action.KEEP
+    assert decide(secret(), {**ACCOUNT, "secrets": []}, (), NOW, YEAR) is TokenAction.KEEP
+    assert decide(secret(), None, (), NOW, YEAR) is TokenAction.KEEP
+    assert decide(secret(), ACCOUNT, ("t",), NOW, YEAR) is TokenAction.KEEP
     going = secret()
     going["metadata"]["deletionTimestamp"] = timestamp(NOW)
-    assert decide(going, ACCOUNT, (), NOW, YEAR) is Action.KEEP
+    assert decide(going, ACCOUNT, (), NOW, YEAR) is TokenAction.KEEP
 
 
 @pytest.mark.parametrize(

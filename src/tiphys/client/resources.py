@@ -77,6 +77,7 @@ CLUSTER_ROLES = ResourcePath("rbac.authorization.k8s.io", "v1", "clusterroles", 
 ROLE_BINDINGS = ResourcePath("rbac.authorization.k8s.io", "v1", "rolebindings")
 ROLES = ResourcePath("rbac.authorization.k8s.io", "v1", "roles")
 RESOURCE_CLAIM_TEMPLATES = ResourcePath("resource.k8s.io", "v1", "resourceclaimtemplates")
+RESOURCE_SLICES = ResourcePath("resource.k8s.io", "v1", "resourceslices", namespaced=False)
 RESOURCE_CLAIMS = ResourcePath("resource.k8s.io", "v1", "resourceclaims")
 PRIORITY_CLASSES = ResourcePath("scheduling.k8s.io", "v1", "priorityclasses", namespaced=False)
 CSI_DRIVERS = ResourcePath("storage.k8s.io", "v1", "csidrivers", namespaced=False)

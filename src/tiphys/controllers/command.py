@@ -49,6 +49,7 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("concurrent-serviceaccount-token-syncs", "concurrent_serviceaccount_token_syncs", int),
     ("concurrent-ttl-after-finished-syncs", "concurrent_ttl_after_finished_syncs", int),
     ("concurrent-ephemeralvolume-syncs", "concurrent_ephemeral_volume_syncs", int),
+    ("concurrent-device-taint-eviction-syncs", "concurrent_device_taint_eviction_syncs", int),
     ("concurrent-resourceclaim-syncs", "concurrent_resource_claim_syncs", int),
     ("pvclaimbinder-sync-period", "pv_claim_binder_sync_period", parse_duration),
     ("max-endpoints-per-slice", "max_endpoints_per_slice", int),

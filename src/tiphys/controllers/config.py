@@ -75,6 +75,7 @@ class ControllerManagerConfig:
     pv_claim_binder_sync_period: float = 15.0
     concurrent_ephemeral_volume_syncs: int = 5
     concurrent_resource_claim_syncs: int = 50
+    concurrent_device_taint_eviction_syncs: int = 8
 
     horizontal_pod_autoscaler_sync_period: float = 15.0
     horizontal_pod_autoscaler_tolerance: float = 0.1

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # as the type checker, editors and search see them
     from tiphys.controllers.nodes.lifecycle import controller as lifecycle
     from tiphys.controllers.podautoscaler import autoscaler
     from tiphys.controllers.resourceclaim import controller as resourceclaim
+    from tiphys.controllers.resourceclaim import devicetaints
     from tiphys.controllers.statefulset import controller as statefulset
     from tiphys.controllers.volumes import ephemeralvolumes, protection
     from tiphys.controllers.volumes.persistentvolumes import binder
@@ -49,6 +50,7 @@ else:
     cronjob = Module("tiphys.controllers.cronjob.controller")
     daemonset = Module("tiphys.controllers.daemonset.controller")
     deployment = Module("tiphys.controllers.deployment.controller")
+    devicetaints = Module("tiphys.controllers.resourceclaim.devicetaints")
     disruption = Module("tiphys.controllers.disruption")
     endpoints = Module("tiphys.controllers.network.endpoints")
     endpointslice = Module("tiphys.controllers.network.endpointslice.controller")
@@ -201,6 +203,7 @@ ROWS = (
     ),
     _row("ephemeral-volume-controller", ephemeralvolumes.EphemeralVolumeController),
     _row("resourceclaim-controller", resourceclaim.ResourceClaimController, "resource-claim-controller"),
+    _row("device-taint-eviction-controller", devicetaints.DeviceTaintEvictionController),
     _row("service-cidr-controller", servicecidrs.ServiceCIDRController, "service-cidrs-controller"),
 )
 
@@ -209,7 +212,7 @@ CONTROLLERS = {row.name: row for row in ROWS}
 DISABLED_BY_DEFAULT = frozenset(row.name for row in ROWS if row.off_by_default)
 
 _MISSING = """
-    cloud-node-controller cloud-node-lifecycle-controller device-taint-eviction-controller
+    cloud-node-controller cloud-node-lifecycle-controller
     kube-apiserver-serving-clustertrustbundle-publisher-controller
     node-route-controller persistentvolume-attach-detach-controller persistentvolume-expander-controller
     podcertificaterequest-cleaner-controller podgroup-protection-controller resourcepoolstatusrequest-controller

@@ -30,27 +30,27 @@ _TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
 _NAME, _UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
 
 
-class Action(Enum):
+class TokenAction(Enum):
     KEEP = auto()
     MARK = auto()
     REMOVE = auto()
 
 
-def decide(secret: Object, account: Object | None, mounted: Iterable[str], now: float, unused: float) -> Action:
+def decide(secret: Object, account: Object | None, mounted: Iterable[str], now: float, unused: float) -> TokenAction:
     """What to do with a token's secret; ``mounted`` are the secrets of the pods of its namespace."""
     created = parse_time(secret["metadata"].get("creationTimestamp"))
     if is_deleting(secret) or created is None or created >= now - unused:
-        return Action.KEEP
+        return TokenAction.KEEP
     labels, since = secret["metadata"].get("labels") or {}, _date(now - unused)
     last_used = labels.get(LAST_USED)
     if last_used is not None and (not _is_date(last_used) or last_used >= since):
-        return Action.KEEP
+        return TokenAction.KEEP
     if account is None or not _names(account, secret) or name_of(secret) in mounted:
-        return Action.KEEP
+        return TokenAction.KEEP
     invalid = labels.get(INVALID_SINCE, "")
     if not _is_date(invalid):
-        return Action.MARK
-    return Action.KEEP if invalid >= since else Action.REMOVE
+        return TokenAction.MARK
+    return TokenAction.KEEP if invalid >= since else TokenAction.REMOVE
 
 
 def _names(account: Object, secret: Object) -> bool:
@@ -125,14 +125,14 @@ class LegacyTokenCleaner:
             names.update(name for resource, name in objects_of(pod["spec"]) if resource == "secrets")
         return mounted
 
-    async def _do(self, action: Action, secret: Object) -> None:
+    async def _do(self, action: TokenAction, secret: Object) -> None:
         name, namespace = name_of(secret), namespace_of(secret)
         try:
-            if action is Action.MARK:
+            if action is TokenAction.MARK:
                 labels = {INVALID_SINCE: _date(self._clock.now())}
                 patch = {"metadata": {"uid": uid_of(secret), "labels": labels}}
                 await self._client.patch(SECRETS, name, patch, namespace)
-            elif action is Action.REMOVE:
+            elif action is TokenAction.REMOVE:
                 version = secret["metadata"]["resourceVersion"]  # a use after this is a reason to keep it
                 await self._client.delete(SECRETS, name, namespace, resource_version=version)
         except (errors.NotFound, errors.Conflict):

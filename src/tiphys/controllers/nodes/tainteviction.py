@@ -16,19 +16,19 @@ from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
-    condition,
-    generation_of,
     key_of,
     name_of,
     namespace_of,
     split_key,
-    timestamp,
     uid_of,
 )
 from tiphys.controllers.context import ControllerContext
+from tiphys.controllers.nodes.disrupted import disruption_patch
 from tiphys.controllers.nodes.taints import eviction_delay, taints_of
 
 NAME = "taint-eviction-controller"
+REASON = "DeletionByTaintManager"
+MESSAGE = "Taint manager: deleting due to NoExecute taint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class TaintEvictionController:
             live = await self._client.get(PODS, name, namespace)
             if uid_of(live) != uid_of(pod):
                 return
-            patch = _disruption_patch(live, self._clock.now())
+            patch = disruption_patch(live, REASON, MESSAGE, self._clock.now())
             if patch is not None:
                 await self._client.patch(PODS, name, patch, namespace, type=STRATEGIC_MERGE, subresource="status")
             await self._client.delete(PODS, name, namespace)
@@ -141,21 +141,3 @@ class TaintEvictionController:
         namespace, name = split_key(key)
         about = {"apiVersion": "v1", "kind": "Pod", "name": name, "namespace": namespace}
         self._recorder.event(about, "Normal", "TaintManagerEviction", message)
-
-
-def _disruption_patch(pod: Object, now: float) -> Object | None:
-    """The condition that shows the pod's owner why it is deleted; None if it is set already."""
-    wanted: Object = {
-        "type": "DisruptionTarget",
-        "status": "True",
-        "reason": "DeletionByTaintManager",
-        "message": "Taint manager: deleting due to NoExecute taint",
-    }
-    current = condition(pod, "DisruptionTarget")
-    if current is not None and all(current.get(field) == value for field, value in wanted.items()):
-        return None
-    if generation_of(pod):
-        wanted["observedGeneration"] = generation_of(pod)
-    if current is None or current.get("status") != "True":
-        wanted["lastTransitionTime"] = timestamp(now)
-    return {"metadata": {"uid": uid_of(pod)}, "status": {"conditions": [wanted]}}

@@ -38,13 +38,14 @@ def statuses_of(pod: Object) -> dict[str, str | None]:
     return {entry["name"]: entry.get("resourceClaimName") for entry in known}
 
 
+def name_for(pod: Object, entry: Object) -> str:
+    """The name of the ResourceClaim behind one of a pod's claims; empty until one is made, or if none is needed."""
+    return entry.get("resourceClaimName") or statuses_of(pod).get(entry["name"]) or ""
+
+
 def claim_names(pod: Object) -> Iterator[str]:
     """The ResourceClaims that a pod uses, as far as they are there."""
-    generated = statuses_of(pod)
-    for entry in claims_of(pod):
-        name = entry.get("resourceClaimName") or generated.get(entry["name"])
-        if name:
-            yield name
+    yield from filter(None, (name_for(pod, entry) for entry in claims_of(pod)))
     extended = status_of(pod).get("extendedResourceClaimStatus")
     if extended:
         yield extended["resourceClaimName"]
