@@ -21,7 +21,7 @@ from tiphys.runtime.flags import FlagParser
 
 
 def resolve(*words: str) -> Settings:
-    return up.resolve(up._options().parse_args(words))
+    return up.resolve(up._options().parse_args(words), Console(quiet=True))
 
 
 def test_every_command_can_be_imported_and_has_a_main() -> None:
