@@ -48,6 +48,7 @@ def _connect(name: str, kind: str, verbs: tuple[str, ...] = ("create", "get")) -
 
 
 def _core() -> Iterable[Resource]:
+    """The resources of the core group."""
     yield _row("", "Binding", verbs=_REVIEW)
     yield _row("", "ComponentStatus", "componentstatuses", verbs=("get", "list"), short_names=("cs",), namespaced=False)
     yield _row("", "ConfigMap", short_names=("cm",))
@@ -187,6 +188,7 @@ def _flow_control() -> Iterable[Resource]:
 
 
 def _all() -> Iterable[Resource]:
+    """Every group, in the order of discovery."""
     yield from _core()
     yield _row(
         "apiregistration.k8s.io",

@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _run(flags: argparse.Namespace, config: Config) -> None:
+    """Open the store, start the server, and serve until cancelled."""
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as stack:
         backend = await open_store(flags, clock)

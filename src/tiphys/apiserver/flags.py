@@ -30,6 +30,7 @@ def parser() -> FlagParser:
 
 
 def _add_store(flags: FlagParser) -> None:
+    """The flags about the store."""
     add = flags.add_argument
     add("--etcd-servers", default="", help="URLs of etcd, separated by commas; none for the embedded store")
     add("--etcd-cafile", type=Path, help="the authority of etcd's certificate")
@@ -57,6 +58,7 @@ def _add_store(flags: FlagParser) -> None:
 
 
 def _add_serving(flags: FlagParser) -> None:
+    """The flags about listening, TLS and limits."""
     add = flags.add_argument
     add("--bind-address", default="0.0.0.0", help="where to listen")
     add("--secure-port", type=int, default=6443, help="the port")
@@ -91,6 +93,7 @@ def _add_serving(flags: FlagParser) -> None:
 
 
 def _add_access(flags: FlagParser) -> None:
+    """The flags about authentication and authorization."""
     add = flags.add_argument
     add("--client-ca-file", type=Path, help="the authority of client certificates")
     add("--token-auth-file", type=Path, help="static tokens")

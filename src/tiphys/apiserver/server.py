@@ -311,6 +311,7 @@ class APIServer:
             raise Unhealthy("process is shutting down")
 
     def _figures(self) -> Iterable[Metric]:
+        """The families of figures that are read on demand."""
         from prometheus_client.core import GaugeMetricFamily
 
         inflight = GaugeMetricFamily(

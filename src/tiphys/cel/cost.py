@@ -221,6 +221,7 @@ class Estimator:
     # Calls
 
     def _call(self, node: Call) -> Range:
+        """The range of a call's cost, summed over its possible overloads; notes the size of its result."""
         if node.function == "dyn":
             total = self.cost(node.args[0]).plus(ONE)
             self._copy_sizes(node, node.args[0])
@@ -252,6 +253,7 @@ class Estimator:
     def _overload(
         self, node: Call, overload: str, target: Operand | None, args: list[Operand], costs: list[Range]
     ) -> CallCost:
+        """The cost of one overload: estimated by libraries, or by the rules for operators."""
         of_args = ZERO
         for cost in costs:
             of_args = of_args.plus(cost)

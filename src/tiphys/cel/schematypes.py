@@ -54,6 +54,7 @@ def _list(schema: Schema) -> DeclType | None:
 
 
 def _object(schema: Schema) -> DeclType | None:
+    """An object or map type with its smallest size in bytes; None without a usable schema."""
     additional = schema.get("additionalProperties")
     if isinstance(additional, Mapping):
         element = decl_type(additional, bool(additional.get(_EMBEDDED)))

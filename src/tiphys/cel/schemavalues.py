@@ -59,6 +59,7 @@ def converter(schema: Mapping[str, Any]) -> Convert | None:
 
 
 def _object(schema: Mapping[str, Any]) -> Convert | None:
+    """What converts objects of this schema; None if they are used as they are."""
     additional = schema.get("additionalProperties")
     if isinstance(additional, Mapping):
         inner = converter(additional)

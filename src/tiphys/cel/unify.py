@@ -38,6 +38,7 @@ def assignable(bound: Bindings, pairs: Sequence[tuple[Type, Type]]) -> Bindings 
 
 
 def _fits(bound: Bindings, a: Type, b: Type) -> bool:
+    """Whether ``a`` is assignable to ``b``, binding type parameters in ``bound``."""
     if b.kind is Kind.PARAM:
         valid, was_bound = _bind(bound, a, b)
         if valid or was_bound:

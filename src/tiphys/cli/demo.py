@@ -62,6 +62,7 @@ async def _exists(client: Client) -> bool:
 
 
 async def _deploy(settings: Settings) -> int:
+    """Apply the demo, wait until it serves, and print a pod's journey; returns the exit status."""
     client, console = admin_client(settings), Console()
     try:
         witness = Witness()
@@ -85,7 +86,7 @@ async def _deploy(settings: Settings) -> int:
     console.say("The page, on every address of this machine, and inside the cluster:")
     print(f"http://{settings.node_ip}:{port}/")
     console.say(f"http://{service['spec']['clusterIP']}/   http://web.{NAMESPACE}/\n")
-    console.say(f"Look around:  kubectl -n {NAMESPACE} get all        Take it away:  tiphys demo --delete")
+    console.say(f"Look around:  kubectl -n {NAMESPACE} get all        Remove it:  tiphys demo --delete")
     return 0
 
 

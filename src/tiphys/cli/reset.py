@@ -15,11 +15,11 @@ from tiphys.cluster.reset import remove_everything
 def main(argv: Sequence[str]) -> int:
     """Run ``tiphys reset``; returns the exit status. Asks first unless ``--yes`` is given."""
     options = parser("reset", "Stop the cluster and remove everything that it made, its data included.")
-    options.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    options.add_argument("-y", "--yes", action="store_true", help="skip the prompt")
     arguments = options.parse_args(argv)
     settings = existing_cluster(arguments.data_dir)
     if not arguments.yes and not _agreed(f"Remove the cluster in {settings.data_dir} with all its data?"):
-        fail("nothing was removed; to do it without being asked, say --yes")
+        fail("nothing was removed; pass --yes to skip the prompt")
     console = Console()
     try:
         with console.step("Stopping the pods and the components"):

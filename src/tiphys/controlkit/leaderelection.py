@@ -81,7 +81,7 @@ class LeaderElector:
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Acquire, then run ``lead`` until the Lease is lost (raises ``LostLease``) or this is cancelled."""
         await self._acquire()
-        self._tell("became leader")
+        self._report("became leader")
         work = asyncio.ensure_future(lead())
         renewal = asyncio.ensure_future(self._renew())
         try:
@@ -94,7 +94,7 @@ class LeaderElector:
             for task in (work, renewal):
                 task.cancel()
             await asyncio.gather(work, renewal, return_exceptions=True)
-            self._tell("stopped leading")
+            self._report("stopped leading")
             if self._config.release_on_cancel:
                 await self._release()
 
@@ -129,6 +129,7 @@ class LeaderElector:
             return False
 
     async def _acquire_or_renew(self) -> bool:
+        """Take or renew the lease; False while another holder's is valid. Raises ``ApiError``."""
         config = self._config
         try:
             lease = await self._client.get(LEASES, config.name, config.namespace)
@@ -177,7 +178,7 @@ class LeaderElector:
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
             log.debug("cannot release lease %s: %s", self._config.name, error)
 
-    def _tell(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         if self._recorder is not None and self._observed is not None:
             lease = {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", **self._observed}
             self._recorder.event(lease, "Normal", "LeaderElection", f"{self._config.identity} {what}")

@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> FlagParser:
+    """The parser of the DNS server's flags."""
     parser = FlagParser("dns", "Answers for the names of services and pods, and forwards everything else.")
     add = parser.add_argument
     add("--kubeconfig", type=Path, required=True, help="how to reach the API server")

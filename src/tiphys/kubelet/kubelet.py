@@ -152,6 +152,7 @@ class Kubelet:
         )
 
     def _wire(self) -> None:
+        """Build the kubelet's parts, each after those that it needs."""
         config, clock, runner, events = self.config, self.clock, self._runner, self.events
         objects = ApiObjects(self.client, clock, runner, self._objects_changed)
         tokens = TokenManager(self.client, clock)

@@ -54,6 +54,7 @@ class TokenManager:
         return held.text
 
     async def _request(self, pod: Pod, spec: TokenSpec) -> _Token:
+        """Request a token bound to the pod. Raises ``ApiError`` and ``ConnectionError``."""
         account = pod["spec"].get("serviceAccountName") or "default"
         asked: dict[str, Any] = {
             "kind": "TokenRequest",

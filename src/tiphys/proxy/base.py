@@ -78,6 +78,7 @@ def _base_rules(options: Options) -> dict[str, list[str]]:
 
 
 def _chains(options: Options) -> dict[str, list[str]]:
+    """The chains that do not depend on services, as lists of rules."""
     ip = options.family
     destination = f"{ip} daddr . meta l4proto . th dport vmap"
     mark = f"{options.masquerade_mark:#x}"

@@ -97,6 +97,7 @@ class _PortRules:
     # -- which packets are for this service -------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
+        """Add the map and set elements that lead to this port's chains, or refuse its traffic."""
         port, anywhere = self.port, self.usable.anywhere
         self._element(CLUSTER_IPS, port.cluster_ip, "")
         inside = self._has_endpoints(port.internal_local)

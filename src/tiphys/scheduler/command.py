@@ -46,6 +46,7 @@ def parser() -> FlagParser:
 
 
 def _configuration(flags: argparse.Namespace) -> tuple[SchedulerConfig, Path]:
+    """The configuration and the kubeconfig's path. Raises ``ConfigError``."""
     config, kubeconfig = SchedulerConfig(), ""
     if flags.config is not None:
         config, kubeconfig = configfile.parse(read_file(flags.config), str(flags.config))

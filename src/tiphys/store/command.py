@@ -190,6 +190,7 @@ async def serve(options: argparse.Namespace, clock: Clock) -> None:
 async def _serve_until(
     stop: asyncio.Event, store: SQLiteBackend, options: argparse.Namespace, quota: int, runner: Runner, clock: Clock
 ) -> None:
+    """Serve clients and metrics until ``stop`` is set."""
     from tiphys.store.etcdserver.member import Member
     from tiphys.store.etcdserver.server import EtcdServer
 

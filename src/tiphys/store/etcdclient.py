@@ -336,6 +336,7 @@ class EtcdWatch:
             raise StoreError(response.cancel_reason or "the watch was refused")
 
     def _batch(self, response: Any) -> WatchBatch | None:
+        """The events of a response that were not delivered yet; None if none is new."""
         revision = response.header.revision
         if not response.events:
             if response.watch_id == NO_WATCH and not self._exact_progress:

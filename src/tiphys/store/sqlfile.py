@@ -147,6 +147,7 @@ class StoreFile:
         return connection
 
     def _prepare(self, db: sqlite3.Connection) -> None:
+        """Set the file up, creating its tables if it is new. Raises ``CannotOpen``."""
         mark = db.execute("PRAGMA application_id").fetchone()[0]
         version = db.execute("PRAGMA user_version").fetchone()[0]
         tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]

@@ -246,6 +246,7 @@ def _stateful_set_spec(
 
 
 def _stateful_set_strategy(errs: Errors, strategy: Object, path: str) -> None:
+    """Validate a StatefulSet's update strategy; appends to ``errs``."""
     kind, rolling, at = strategy.get("type") or "", strategy.get("rollingUpdate"), f"{path}.rollingUpdate"
     shown = (
         None

@@ -142,6 +142,7 @@ def _metric(errs: Errors, metric: Object, path: str, any_version: bool) -> None:
 
 
 def _source(errs: Errors, kind: str, source: Object, path: str, any_version: bool) -> None:
+    """Validate the source of one metric by its kind; appends to ``errs``."""
     if kind == "object":
         described = source.get("describedObject") or {}
         _reference(errs, described, f"{path}.describedObject", any_version, allow_core=True)

@@ -83,6 +83,7 @@ def validate_csr(obj: Object) -> Errors:
 
 
 def _csr(obj: Object, options: _Options) -> Errors:
+    """The errors of a certificate signing request."""
     errs: Errors = []
     validate_meta(errs, obj, namespaced=False, name_check=lambda name, prefix: [])
     spec, status = obj.get("spec") or {}, obj.get("status") or {}

@@ -278,6 +278,7 @@ def _env(warnings: list[str], env: Sequence[Object], path: str) -> None:
 
 
 def _ports(warnings: list[str], spec: Object, path: str) -> None:
+    """Warn of host addresses without port, clashing ports, and repeated names."""
     ports = [
         (port, f"{at}.ports[{i}]")
         for container, at in _containers(spec, path)

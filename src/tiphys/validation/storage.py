@@ -282,6 +282,7 @@ def validate_csi_driver_update(new: Object, old: Object) -> Errors:
 
 
 def _driver_spec(errs: Errors, spec: Object) -> None:
+    """Validate the specification of a CSIDriver; appends to ``errs``."""
     for key, shown in (
         ("attachRequired", "attachedRequired"),
         ("podInfoOnMount", "podInfoOnMount"),

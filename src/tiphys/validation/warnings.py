@@ -149,6 +149,7 @@ def _cron_job(obj: Object, old: Object | None) -> Warnings:
 
 
 def _service(obj: Object, old: Object | None) -> Warnings:
+    """The warnings about a Service: ignored and deprecated fields, non-canonical addresses."""
     spec, warnings = _spec(obj), list[str]()
     kind, external = spec.get("type"), spec.get("externalIPs") or ()
     headless = kind == "ClusterIP" and spec.get("clusterIP") == "None"

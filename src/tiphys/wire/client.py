@@ -141,6 +141,7 @@ class SocketTransport:
             raise ConnectionError(f"connect to {where}: {error}") from error
 
     async def _open(self) -> ClientConnection:
+        """Connect, with TLS if configured. Raises ``OSError``."""
         loop = asyncio.get_running_loop()
         connection = ClientConnection(self._release, self._all.discard)
         ready: asyncio.Future[None] = loop.create_future()

@@ -140,6 +140,7 @@ class Schema:
             enum.options.allow_alias = True
 
     def _read_message(self, message: Any, scope: str) -> None:
+        """Read a message's block into its descriptor."""
         message.name = self._next()
         inner = f"{scope}{message.name}."
         self._next("{")

@@ -192,6 +192,7 @@ class _Apply:
         return managers
 
     def _merged(self, managers: Managers, force: bool) -> Object:
+        """The merged object with its new managers. Raises ``Conflicts`` unless forced."""
         version = self.gvk.api_version
         merged = merge(self.live, self.applied, self.schema)
         last = managers.get(self.identity)

@@ -118,6 +118,7 @@ def _changed_shape(old: Any, new: Any, plan: TypePlan, before: int) -> _Triple:
 
 
 def _maps(old: dict[str, Any], new: dict[str, Any], plan: TypePlan) -> _Triple:
+    """The removed, modified and added fields between two maps. Raises ``FieldSetError`` for undeclared fields."""
     removed: FieldSet = {}
     modified: FieldSet = {}
     added: FieldSet = {}

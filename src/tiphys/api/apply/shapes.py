@@ -116,6 +116,7 @@ def element_of(plan: TypePlan, item: Any) -> str:
 
 
 def _keyed(plan: TypePlan, item: Any) -> str:
+    """The element that identifies a list item; cached by key values. Raises ``FieldSetError``."""
     if type(item) is not dict:
         if item is None:
             raise FieldSetError("associative list with keys may not have a null element")

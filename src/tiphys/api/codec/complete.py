@@ -60,6 +60,7 @@ def complete(obj: dict[str, Any], schema: Schema) -> dict[str, Any]:
 
 
 def _fill(obj: dict[str, Any], plan: CompletionPlan) -> None:
+    """Add the fields that the wire form always shows, at every depth; in place."""
     for name, value in plan.fixed:
         if name not in obj:
             obj[name] = value

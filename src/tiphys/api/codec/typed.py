@@ -145,6 +145,7 @@ class TypedDecoder:
         return self._unfit(node, schema)
 
     def _object(self, node: Pairs, schema: Schema, old: Any) -> dict[str, Any]:
+        """Decode an object into ``old`` or a new one; unknown and repeated fields go to ``strict_errors``."""
         obj: dict[str, Any] = old if isinstance(old, dict) else {}
         struct, count, path = self._struct, len(self._fields), self._path
         seen: set[str] = set()

@@ -64,6 +64,7 @@ class _Parser:
         return result
 
     def _next(self) -> list[Step]:
+        """The steps for the next piece of the path. Raises ``PathError``."""
         text = self._text[self._at :]
         if text.startswith("[?("):
             return [self._filter()]
@@ -184,6 +185,7 @@ def _descend(values: Values) -> Values:
 
 
 def _slice(text: str) -> Step:
+    """A step for ``[first:last:step]`` or one index; out of bounds it raises ``PathError``."""
     parts = _SLICE.fullmatch(text)
     if parts is None:
         raise PathError(f"invalid array index {text}")

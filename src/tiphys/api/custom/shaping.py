@@ -33,6 +33,7 @@ def prune_value(value: Any, schema: Object | None) -> list[str]:
 
 
 def _prune(value: Any, schema: Object | None, path: str, pruned: list[str]) -> None:
+    """Remove unknown fields below ``path``; their paths are added to ``pruned``."""
     if isinstance(value, list):
         items = schema.get("items") if schema is not None else None
         keep = schema is not None and bool(schema.get(PRESERVE))

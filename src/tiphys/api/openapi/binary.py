@@ -90,6 +90,7 @@ class _Writers:
         return self._message(self._rows[name])
 
     def _message(self, fields: list[str]) -> Write:
+        """The writer of a message whose fields are described as ``name:number:type``."""
         by_name: dict[str, tuple[int, Field]] = {}
         extension = other = None
         for field in fields:

@@ -234,6 +234,7 @@ def _watch(resource: Resource, version: str, noun: str, action: str) -> Operatio
 
 
 def _collection(resource: Resource, version: str) -> Iterator[Operation]:
+    """The operations on a collection: delete, list and create."""
     noun = _noun(resource)
     if "deletecollection" in resource.verbs:
         yield Operation(
@@ -282,6 +283,7 @@ def _list(resource: Resource, version: str, noun: str) -> Operation:
 
 
 def _single(resource: Resource, version: str) -> Iterator[Operation]:
+    """The operations on one object: get, put, patch and delete."""
     ident, noun, gvk = camel(resource.group, version), _noun(resource), resource.gvk(version)
     kind, media = resource.definitions[version], _media(resource)
     if "get" in resource.verbs:
@@ -316,6 +318,7 @@ def _read(resource: Resource) -> tuple[str, ...]:
 
 
 def _sub(resource: Resource, version: str, sub: Subresource) -> Iterator[Operation]:
+    """The operations on a subresource, by its verbs."""
     ident, noun = camel(resource.group, version), _noun(resource) + sub.name[:1].upper() + sub.name[1:]
     gvk = sub.kind if sub.kind and resource.builtin else resource.gvk(version)
     kind = _definition(sub.kind) if sub.kind else resource.definitions[version]

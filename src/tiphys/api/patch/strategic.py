@@ -37,6 +37,7 @@ def strategic_merge_patch(obj: Object, patch: Object, schema: Schema) -> Object:
 
 
 def _merge_map(original: Object | None, patch: Object, schema: Schema | None) -> Object:
+    """Merge a patch into a map; the result shares unchanged parts with ``original``."""
     if DIRECTIVE in patch:
         return _directive(patch)
     merged = dict(original or {})

@@ -118,6 +118,7 @@ def _containers(
     missing: Mapping[str, Quantity],
     each: Callable[[Amounts], None] | None = None,
 ) -> Amounts:
+    """The sum over containers and sidecars, or the largest init container if that is more; ``each`` sees every one."""
     statuses = _resized(status)
 
     def needs(container: Object, resizable: bool) -> Amounts:

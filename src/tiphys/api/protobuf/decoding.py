@@ -52,6 +52,7 @@ def _fields_of(message: str) -> dict[int, MessageField]:
 
 
 def _read_message(message: str, data: bytes, depth: int) -> Any:
+    """One message as an object; unknown fields are skipped. Raises ``ProtobufError``."""
     special = _SPECIAL.get(message.rpartition(".")[2])
     if special is not None:
         return special(data)

@@ -121,6 +121,7 @@ class PodSecurity(Plugin):
     # -- namespaces
 
     async def _namespace(self, attributes: Attributes) -> None:
+        """Check a namespace's labels, and warn of pods that its new level would forbid. Raises 422."""
         if attributes.subresource:
             return
         meta = attributes.new()["metadata"]

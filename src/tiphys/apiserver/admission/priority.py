@@ -34,6 +34,7 @@ class Priority(Plugin):
         await self._resolve(attributes, spec)
 
     async def _resolve(self, attributes: Attributes, spec: Object) -> None:
+        """Set a pod's priority and preemption policy from its class. Raises 403 if the pod says otherwise."""
         value, policy = 0, "PreemptLowerPriority"
         priority_class = await self._class(attributes, spec.get("priorityClassName", ""))
         if priority_class is not None:

@@ -249,6 +249,7 @@ class AvailabilityFollower:
         return [obj for obj in slices if (obj["metadata"].get("labels") or {}).get(_SERVICE_NAME) == reference["name"]]
 
     async def _write(self, entry: Entry, condition: Object) -> None:
+        """Write the condition to the stored APIService, unless its specification changed meanwhile."""
         registry = self._registry
         write = registry.write_context(subresource="status", manager=_MANAGER)
         seen = registry.object(entry)

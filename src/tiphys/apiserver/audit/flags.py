@@ -91,6 +91,8 @@ def configuration(flags: argparse.Namespace, parser: FlagParser) -> AuditConfig 
 
 
 def _delivery(flags: argparse.Namespace, name: str, parser: FlagParser) -> Delivery:
+    """How one backend gets its events. Exits if the flags are out of range."""
+
     def value(option: str) -> Any:
         return getattr(flags, f"audit_{name}_{option}")
 

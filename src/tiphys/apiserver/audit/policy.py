@@ -142,6 +142,7 @@ def read_policy(document: Any) -> AuditPolicy:
 
 
 def _rule(rule: Object, everywhere: frozenset[str], omit_managed: bool) -> AuditRule:
+    """A rule of the policy in the form in which requests are matched."""
     own = rule.get("omitManagedFields")
     treatment = Treatment(
         _LEVELS[rule["level"]],

@@ -63,6 +63,7 @@ def _webhook(row: Object | None) -> WebhookSettings | None:
 
 
 def _problems(rows: list[Object]) -> Iterator[FieldError]:
+    """The errors of the list of authorizers."""
     if not rows:
         yield fielderrors.required("authorizers", "at least one authorization mode must be defined")
     types, names = set[str](), set[str]()

@@ -122,12 +122,12 @@ class DanglingFollower:
         for plural in ("flowschemas", "prioritylevelconfigurations"):
             self._registries.get(GROUP, plural).store.cacher.on_change = changed.set
         while True:
-            await tell_dangling(self._registries)
+            await report_dangling(self._registries)
             await changed.wait()
             changed.clear()
 
 
-async def tell_dangling(registries: Registries) -> None:
+async def report_dangling(registries: Registries) -> None:
     """Bring the condition of every flow schema up to date."""
     registry = registries.get(GROUP, "flowschemas")
     levels = {entry.name for entry in await registries.get(GROUP, "prioritylevelconfigurations").all()}
@@ -135,7 +135,7 @@ async def tell_dangling(registries: Registries) -> None:
     for entry in await registry.all():
         schema = registry.shared_object(entry)
         if not _has(schema, wanted := dangling(schema, levels)):
-            news.append(_tell(registries, entry.name, wanted))
+            news.append(_report(registries, entry.name, wanted))
     await asyncio.gather(*news)
 
 
@@ -144,7 +144,7 @@ def _has(schema: Object, wanted: Object) -> bool:
     return all(condition.get(key) == value for key, value in wanted.items())
 
 
-async def _tell(registries: Registries, name: str, wanted: Object) -> None:
+async def _report(registries: Registries, name: str, wanted: Object) -> None:
     registry = registries.get(GROUP, "flowschemas")
     write = registry.write_context(subresource="status", manager=_CONSUMER)
     gvk = registry.strategy.gvk

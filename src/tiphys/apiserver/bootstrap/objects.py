@@ -102,7 +102,7 @@ class Bootstrap:
         for plural, objects in rows:
             registry = self._registries.get(flowcontrol.GROUP, plural)
             await asyncio.gather(*(make_if_missing(registry, obj, flowcontrol.PRODUCER) for obj in objects))
-        await flowcontrol.tell_dangling(self._registries)
+        await flowcontrol.report_dangling(self._registries)
 
     def _further(self) -> list[tuple[str, str, Object]]:
         ranges = list(self._config.service_cluster_ip_ranges)

@@ -45,6 +45,7 @@ def accept_names(obj: Object, others: Iterable[Object], now: str) -> bool:
 
 
 def _decide(wanted: Object, had: Object, others: Iterable[Object]) -> tuple[Object, tuple[str, str, str]]:
+    """The names a definition gets, and the condition (status, reason, message) about conflicts."""
     resources, kinds = _taken(others)
     names, verdict = dict(had), _NO_CONFLICTS
     for key, taken in (

@@ -164,6 +164,7 @@ def _provider_problems(provider: Any, path: str, names: set[str]) -> Iterable[Fi
 
 
 def _service_problems(settings: Object, path: str, names: set[str]) -> Iterable[FieldError]:
+    """The errors of one KMS provider; its name is added to ``names``."""
     name = settings.get("name") or ""
     if not name:
         yield required(f"{path}.name", "name is a mandatory field for a kms")

@@ -119,6 +119,7 @@ def _change(call: Call, target: Target, media: str, options: WriteOptions, now: 
 
 
 def _apply(call: Call, target: Target, options: WriteOptions, now: str, versions: Versions) -> Change:
+    """The change that a server-side apply makes. Raises 400 and 409."""
     applied, doubled = read_applied(call.request.body)
 
     def change(old: Object | None) -> Object:

@@ -72,6 +72,7 @@ class Router:
         self._targets: dict[tuple[str, str, str, str], Target] = {}
 
     async def __call__(self, call: Call) -> Response:
+        """Answer a call by its resource, version, subresource and verb. Raises ``StatusError``."""
         info = call.info
         if not info.is_resource:
             return await self._paths(call)

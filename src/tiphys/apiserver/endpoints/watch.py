@@ -137,6 +137,7 @@ async def _run(plan: WatchPlan, sink: Sink) -> None:
 
 
 async def _show(plan: WatchPlan, sink: Sink) -> None:
+    """Run a watch: initial objects, missed changes, live changes, bookmarks, until its time is over."""
     watch = OpenWatch(sink, plan.form)
     encode = encoder(plan.target, plan.form)
     store = plan.target.registry.store

@@ -119,6 +119,7 @@ async def _is_newest(registry: Registry, entry: Entry | None) -> bool:
 
 
 async def _create(registry: Registry, change: Update, write: Write) -> Entry:
+    """Create the object that an update found missing. Raises 404 if the update may not create."""
     if not change.create:
         raise registry.not_found(change.name)
     _check_preconditions(registry, change, {}, write.dry_run)

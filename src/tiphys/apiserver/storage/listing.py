@@ -99,6 +99,7 @@ async def _read_converted(store: ConvertedStore, query: Query) -> Page:
 
 
 async def _read_stored(store: ObjectStore, query: Query) -> Page:
+    """The page, from the cache if it may, or from the store's history. Raises ``StatusError``."""
     try:
         await store.cacher.ready(READY_SECONDS)
     except NotReady:

@@ -105,6 +105,7 @@ class WebhookClient:
         await self._transports.close()
 
     async def _send(self, target: WebhookTarget, hop: Hop, limit: int) -> tuple[ClientResponse, bytes]:
+        """Send one request, by the service's endpoint if the target is one. Raises ``CallFailed``."""
         parts = urlsplit(hop.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise CallFailed(f"{hop}: unsupported protocol scheme {quote(parts.scheme)}")

@@ -211,6 +211,7 @@ def _ceil_divide(a: int, b: int) -> int:
 def _list_or_set(
     estimator: Estimator, overload: str, target: Operand | None, args: Sequence[Operand]
 ) -> CallCost | None:
+    """The cost of list and set functions; None for any other overload."""
     size = estimator.operand_size
     match overload:
         case "list_sets_contains_list" | "list_sets_intersects_list":

@@ -153,7 +153,7 @@ class DaemonSetController:
 
         now = self._clock.now()
         plan = planning.manage(daemon_set, nodes, by_node, digest, now, may_replace)
-        self._tell_ended(daemon_set, plan)
+        self._report_ended(daemon_set, plan)
         failure = await self._carry_out(key, daemon_set, plan, digest)
         if failure is None and planning.is_rolling(daemon_set) and self._expectations.satisfied(key):
             if plan.create or plan.delete:
@@ -162,7 +162,7 @@ class DaemonSetController:
             failure = await self._carry_out(key, daemon_set, plan, digest)
         return failure
 
-    def _tell_ended(self, daemon_set: Object, plan: PodPlan) -> None:
+    def _report_ended(self, daemon_set: Object, plan: PodPlan) -> None:
         for pod, node in plan.ended:
             place = f"{namespace_of(pod)}/{name_of(pod)} on node {node}"
             if podkit.phase_of(pod) == "Failed":
@@ -173,6 +173,7 @@ class DaemonSetController:
                 self._recorder.event(daemon_set, "Normal", "SucceededDaemonPod", message)
 
     async def _carry_out(self, key: str, daemon_set: Object, plan: PodPlan, digest: str) -> Exception | None:
+        """Create and delete pods, at most ``BURST`` of each; returns the first failure."""
         create, delete = plan.create[:BURST], plan.delete[:BURST]
         if not create and not delete:
             return None

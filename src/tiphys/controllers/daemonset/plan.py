@@ -201,6 +201,7 @@ def _manage_node(
     may_replace: Callable[[str], bool],
     plan: PodPlan,
 ) -> None:
+    """Add to ``plan`` what one node needs: create, delete, or nothing."""
     run, stay = should_run(node, daemon_set)
     if run and pods is None:
         plan.create.append(name_of(node))

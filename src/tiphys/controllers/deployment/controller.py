@@ -283,6 +283,7 @@ class _Sync:
         return self._keep(created)
 
     def _new_replica_set(self, old: Sequence[Object], revision: int) -> Object:
+        """The ReplicaSet of the current template, with hash, owner and revision."""
         deployment, spec = self.deployment, self.deployment["spec"]
         digest = compute_hash(spec["template"], status_of(deployment).get("collisionCount"))
         template = with_label(spec["template"], HASH_LABEL, digest)

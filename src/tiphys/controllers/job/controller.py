@@ -337,7 +337,7 @@ class _Sync:
             await self._write(tally)
         if ended:
             self._owner._ended.add(uid_of(self._job))
-            self._tell_end(tally)
+            self._report_end(tally)
 
     async def _write(self, tally: Tally) -> None:
         job = self._job
@@ -364,7 +364,7 @@ class _Sync:
                 held.discard(uid_of(pod))
         return failure
 
-    def _tell_end(self, tally: Tally) -> None:
+    def _report_end(self, tally: Tally) -> None:
         assert tally.finished is not None
         completions = self._job["spec"].get("completions")
         if tally.finished["type"] != "Complete":

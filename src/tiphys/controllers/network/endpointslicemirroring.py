@@ -80,6 +80,7 @@ def _read_subset(
     result: MirrorPlan,
     limit: int,
 ) -> None:
+    """Add a subset's endpoints to ``wanted``, at most ``limit``; counts what is invalid or skipped in ``result``."""
     ports = [
         {
             "name": port.get("name") or "",

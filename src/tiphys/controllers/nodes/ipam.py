@@ -134,10 +134,10 @@ class NodeIPAMController:
             await self._assign(node, [str(network) for network in allocated])
         except NoFreeCIDR:
             self._release_all(allocated)
-            self._tell(node, "CIDRNotAvailable")
+            self._report(node, "CIDRNotAvailable")
             raise
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
-            self._tell(node, "CIDRAssignmentFailed")
+            self._report(node, "CIDRAssignmentFailed")
             if not isinstance(error, errors.ServerTimeout | TimeoutError):
                 self._release_all(allocated)
             raise
@@ -160,7 +160,7 @@ class NodeIPAMController:
                 self._consistency.wrote(name_of(node), self._nodes, patched)
                 return
 
-    def _tell(self, node: Object, reason: str) -> None:
+    def _report(self, node: Object, reason: str) -> None:
         about = {"apiVersion": "v1", "kind": "Node", "name": name_of(node), "uid": uid_of(node)}
         self._recorder.event(about, "Normal", reason, f"Node {name_of(node)} status is now: {reason}")
 

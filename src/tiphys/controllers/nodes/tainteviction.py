@@ -121,10 +121,10 @@ class TaintEvictionController:
 
     def _cancel(self, key: str) -> None:
         if self._evictions.pop(key, None) is not None:
-            self._tell(key, f"Cancelling deletion of Pod {key}")
+            self._report(key, f"Cancelling deletion of Pod {key}")
 
     async def _evict(self, key: str, pod: Object) -> None:
-        self._tell(key, f"Marking for deletion Pod {key}")
+        self._report(key, f"Marking for deletion Pod {key}")
         name, namespace = name_of(pod), namespace_of(pod)
         try:
             live = await self._client.get(PODS, name, namespace)
@@ -137,7 +137,7 @@ class TaintEvictionController:
         except errors.NotFound:
             return
 
-    def _tell(self, key: str, message: str) -> None:
+    def _report(self, key: str, message: str) -> None:
         namespace, name = split_key(key)
         about = {"apiVersion": "v1", "kind": "Pod", "name": name, "namespace": namespace}
         self._recorder.event(about, "Normal", "TaintManagerEviction", message)

@@ -139,6 +139,7 @@ class Evaluation:
         return Evaluated(proposal.replicas, title, status)
 
     async def _external(self, source: Object) -> Evaluated:
+        """Evaluate an external metric. Raises ``CannotCompute``."""
         metric, target = source["metric"], source["target"]
         average = target.get("averageValue") is not None
         if not average and target.get("value") is None:

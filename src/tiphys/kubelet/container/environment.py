@@ -191,6 +191,7 @@ def service_variables(services: Iterable[Object], namespace: str, links: bool) -
 
 
 def _variables_of(name: str, spec: Object) -> dict[str, str]:
+    """The Docker-style variables of one service, such as ``WEB_SERVICE_HOST``."""
     prefix, address, ports = _variable_name(name), spec["clusterIP"], spec.get("ports") or []
     variables = {f"{prefix}_SERVICE_HOST": address}
     if ports:

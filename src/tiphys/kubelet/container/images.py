@@ -83,6 +83,7 @@ class ImageManager:
     async def _pull(
         self, pod: Pod, container: ContainerSpec, image: str, auths: list[Auth], sandbox_config: SandboxConfig
     ) -> str:
+        """Pull an image, with back-off and events; returns its reference. Raises ``ImageFailure``."""
         wanted, name = container.get("image", ""), container["name"]
         key = f"{pods.uid_of(pod)}_{wanted}"
         now = self._clock.now()

@@ -282,6 +282,7 @@ def _sidecar(
     start: list[int],
     previously: bool,
 ) -> bool:
+    """Decide for one sidecar; returns whether it runs, so that what follows may start."""
     name = container["name"]
     if current.state is not ContainerState.RUNNING:
         if current.state is ContainerState.UNKNOWN:

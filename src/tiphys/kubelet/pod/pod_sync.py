@@ -167,6 +167,7 @@ class PodSync:
     async def _run_containers(
         self, pod: Pod, observed: PodStatus, volumes: dict[str, MountedVolume], deadline: float | None
     ) -> Next:
+        """Carry out what the pod needs now; returns when to look again."""
         actions = compute_actions(pod, observed, self._probes.result, self._resources)
         if actions.nothing:
             return Next(self._next_look(pod, None, deadline))

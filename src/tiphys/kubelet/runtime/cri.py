@@ -270,6 +270,7 @@ def _container(container: Any) -> service.Container:
 
 
 def _container_status(status: Any, pid: int) -> service.ContainerStatus:
+    """The status of a container from the CRI message; times in seconds since the epoch."""
     user = status.user.linux if status.HasField("user") and status.user.HasField("linux") else None
     return service.ContainerStatus(
         id=status.id,

@@ -139,6 +139,7 @@ class ContainerLogs:
         return Response(200, {"Content-Type": "text/plain"}, lambda sink: self._stream(sink, path, options, run))
 
     async def _stream(self, sink: Sink, path: Path, options: LogOptions, run: str) -> None:
+        """Send a log until it ends or the client disconnects; with ``follow``, while the container runs."""
         alive = [options.follow]
 
         async def watch() -> None:

@@ -126,6 +126,7 @@ _NETWORK = (
 
 
 def _container_families(snapshot: Snapshot) -> list[Family]:
+    """The families of cAdvisor's container metrics for one snapshot."""
     families = {name: Family(name, kind, text) for name, kind, text in _CONTAINER}
     failures = Family("container_memory_failures_total", "counter", "Page faults")
     processes = Family("container_processes", "gauge", "Processes of the pod")

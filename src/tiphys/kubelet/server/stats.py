@@ -22,6 +22,7 @@ def summary(snapshot: Snapshot) -> Object:
 
 
 def _node(snapshot: Snapshot) -> Object:
+    """The node's part of the summary API."""
     machine, now = snapshot.machine, timestamp(snapshot.now)
     disk, image = snapshot.disk, snapshot.image_disk
     layers = sum(c.stats.filesystem_used for pod in snapshot.pods for c in pod.containers)
@@ -114,6 +115,7 @@ def _network(time: str, interfaces: Sequence[InterfaceStats]) -> Object:
 
 
 def _pod(running: RunningPod, snapshot: Snapshot) -> Object:
+    """A pod's part of the summary API."""
     now = timestamp(snapshot.now)
     containers, sandbox = running.containers, running.sandbox
     stats: Object = {

@@ -100,6 +100,7 @@ def _volume_mounts(spec: ContainerSpec) -> list[Object]:
 def _from_run(
     spec: ContainerSpec, run: ObservedContainer, old: Object | None, runtime_name: str, resized: Resized
 ) -> Object:
+    """The status of a container from its newest run; what the run does not show is kept from ``old``."""
     status: Object = {
         "name": run.name,
         "state": _state(run, old, runtime_name),

@@ -128,6 +128,7 @@ class StatusManager:
             entry.busy = False
 
     async def _send(self, entry: _Entry) -> None:
+        """Patch the status, and delete a finished pod that may be deleted."""
         shown = self._current(entry.pod)
         if shown is None:
             return

@@ -118,6 +118,7 @@ def make_payload(pod: Pod, volume: Object, material: Material) -> dict[str, File
 def _from_object(
     kind: str, name: str, source: Object, objects: Mapping[str, Object], mode: int, pod: Pod
 ) -> dict[str, FileProjection]:
+    """The files of a config map or secret. Raises ``MountFailure`` for a missing object or key."""
     optional = bool(source.get("optional"))
     obj = objects.get(name)
     if obj is None:

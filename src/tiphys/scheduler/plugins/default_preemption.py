@@ -184,6 +184,7 @@ class DefaultPreemption:
             self._evicting.discard(pod.uid)
 
     async def _evict_one(self, pod: PodInfo, victim: PodInfo) -> None:
+        """Mark the victim as disrupted and delete it; failures are logged."""
         if victim.deleting:
             return
         scheduler = pod.scheduler_name

@@ -74,6 +74,7 @@ class _Stream:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _create(self, request: Any) -> None:
+        """Open a watch, or refuse it as etcd does."""
         id = request.watch_id
         refused = ""
         if request.start_revision < 0:
@@ -118,6 +119,7 @@ class _Stream:
         await asyncio.gather(task, return_exceptions=True)
 
     async def _pump(self, id: int, watch: StoreWatch) -> None:
+        """Send a watch's batches until it ends; one that is compacted is canceled."""
         header = self._member.header
         try:
             async for batch in watch:

@@ -71,6 +71,7 @@ def _rule(errs: Errors, rule: Object, path: str) -> None:
 
 
 def _resources(errs: Errors, resources: Sequence[str], path: str) -> None:
+    """Validate the resources of a rule; wildcards may not overlap. Appends to ``errs``."""
     if not resources:
         errs.append(field.required(path))
     wild_subresources, wild_resources = set[str](), set[str]()

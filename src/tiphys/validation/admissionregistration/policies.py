@@ -101,6 +101,7 @@ def _collect(value: Any, texts: set[str]) -> None:
 
 
 def _validating_policy(obj: Object, same_conditions: bool, stored: frozenset[str]) -> Errors:
+    """The errors of a ValidatingAdmissionPolicy; ``stored`` are expressions that may stay."""
     errs: Errors = []
     validate_meta(errs, obj, namespaced=False, core=False)
     spec = obj.get("spec") or {}

@@ -102,6 +102,7 @@ def _configuration(obj: Object, options: _Options) -> Errors:
 
 
 def _webhook(errs: Errors, hook: Object, options: _Options, path: str) -> None:
+    """Validate one webhook; ``options`` allow what was stored wrong before. Appends to ``errs``."""
     _name(errs, hook.get("name") or "", f"{path}.name")
     for i, rule in enumerate(hook.get("rules") or ()):
         rule_with_operations(errs, rule, f"{path}.rules[{i}]")

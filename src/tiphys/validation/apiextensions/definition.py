@@ -163,6 +163,7 @@ def _shared(versions: Sequence[Object]) -> Object:
 
 
 def _spec(errs: Errors, spec: Object, options: Options, known_review: bool, too_many_fields: frozenset[str]) -> None:
+    """Validate a definition's group, scope, versions, names and conversion; appends to ``errs``."""
     group, versions = spec.get("group") or "", spec.get("versions") or []
     if not group:
         errs.append(field.required("spec.group"))
@@ -264,6 +265,7 @@ def _parts(
 
 
 def _selectable_fields(errs: Errors, fields: Sequence[Object], schema: Object, path: str, too_many: bool) -> None:
+    """Validate selectable fields: unique paths to scalars outside metadata. Appends to ``errs``."""
     seen: set[tuple[str, ...]] = set()
     for i, selectable in enumerate(fields):
         text, at = selectable.get("jsonPath") or "", f"{path}[{i}].jsonPath"
@@ -349,6 +351,7 @@ def _labels(errs: Errors, labels: Sequence[str], path: str) -> None:
 
 
 def _conversion(errs: Errors, conversion: Object | None, preserve: bool, known_review: bool) -> None:
+    """Validate the conversion: a webhook with its client, or neither. Appends to ``errs``."""
     if conversion is None:
         return
     strategy, at = conversion.get("strategy") or "", "spec.conversion"

@@ -114,6 +114,7 @@ def _root_fields(errs: Errors, schema: Object, path: str) -> None:
 def _schema(
     errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place, is_root: bool = False
 ) -> None:
+    """Validate a schema node and everything below it; CEL's errors go to ``cel``."""
     before = len(errs)
     _words(errs, schema, path, options, place)
     if schema.get("uniqueItems"):
@@ -165,6 +166,7 @@ def _logical(errs: Errors, cel: Errors, schema: Object, path: str, options: Opti
 
 
 def _words(errs: Errors, schema: Object, path: str, options: Options, place: _Place) -> None:
+    """Refuse words of OpenAPI that custom resources may not use; appends to ``errs``."""
     kind = schema.get("type") or ""
     if options.valid_types and kind and kind not in TYPES:
         errs.append(field.not_supported(f"{path}.type", kind, TYPES))
@@ -201,6 +203,7 @@ def _of_type(errs: Errors, schema: Object, wanted: str, because: str, path: str)
 
 
 def _list_and_map(errs: Errors, schema: Object, path: str, options: Options) -> None:
+    """Validate list and map types and their keys; appends to ``errs``."""
     map_type, list_type, keys = schema.get(_MAP_TYPE), schema.get(_LIST_TYPE), schema.get(_KEYS) or []
     items = schema.get("items")
     if map_type is not None:
@@ -234,6 +237,7 @@ def _set_items(errs: Errors, items: Object, path: str) -> None:
 
 
 def _map_list(errs: Errors, schema: Object, path: str) -> None:
+    """Validate a list of type map: its keys are scalar properties of its items. Appends to ``errs``."""
     keys, items = schema.get(_KEYS) or [], schema.get("items")
     if not keys:
         errs.append(field.required(f"{path}.{_KEYS}", f"must not be empty if {_LIST_TYPE} is map"))
@@ -295,6 +299,7 @@ def _has_line_break(text: str) -> bool:
 
 
 def _rule(errs: Errors, rule: Mapping[str, str], schema: Object, path: str) -> None:
+    """Validate a rule's texts, reason and field path, not its expression; appends to ``errs``."""
     text, message = (rule.get("rule") or "").strip(), rule.get("message") or ""
     if not text:
         errs.append(field.required(f"{path}.rule", "rule is not specified"))

@@ -44,6 +44,7 @@ def schema_shown(schema: Object | None) -> Object | None:
 
 
 def _field(name: str, value: Any) -> Any:
+    """One field of a schema in the form of upstream's internal type."""
     if name in _TEXTS:
         return value or ""
     if name in _FLAGS:

@@ -82,6 +82,7 @@ _EMPTY_TYPE = {
 
 
 def _invariants(errs: Errors, schema: Object, level: str, path: str) -> None:
+    """Check that a node is structural: typed, without logic that adds fields. Appends to ``errs``."""
     kind, properties = schema.get("type") or "", schema.get("properties") or {}
     additional = schema.get("additionalProperties")
     embedded = bool(schema.get(EMBEDDED))

@@ -147,6 +147,7 @@ def _managed_by(errs: Errors, value: str, path: str) -> None:
 
 
 def _indexed(errs: Errors, spec: Object, path: str) -> None:
+    """Validate an indexed Job's completions and limits; appends to ``errs``."""
     completions, parallelism = spec.get("completions"), spec.get("parallelism") or 0
     failures = spec.get("maxFailedIndexes")
     at = f"{path}.maxFailedIndexes"
@@ -241,6 +242,7 @@ def _pod_conditions(errs: Errors, conditions: list[Object], path: str) -> None:
 
 
 def _exit_codes(errs: Errors, codes: Object, containers: set[Any], path: str) -> None:
+    """Validate the exit codes of a failure rule: ordered, unique, at most 255. Appends to ``errs``."""
     operator, values, name = codes.get("operator") or "", codes.get("values") or [], codes.get("containerName")
     if not operator:
         errs.append(field.required(f"{path}.operator", f"valid values: {_quoted(('In', 'NotIn'))}"))
@@ -280,6 +282,7 @@ def _success_policy(errs: Errors, spec: Object, path: str) -> None:
 
 
 def _success_rule(errs: Errors, completions: int, rule: Object, path: str) -> None:
+    """Validate a success rule; its count is at most the number of its indexes. Appends to ``errs``."""
     indexes, count, total = rule.get("succeededIndexes"), rule.get("succeededCount"), 0
     if indexes is None and count is None:
         text = "at least one of succeededCount or succeededIndexes must be specified"

@@ -132,6 +132,7 @@ def _finished(errs: Errors, status: Object, spec: Object, change: _Change) -> No
 
 
 def _indexes(errs: Errors, status: Object, spec: Object, change: _Change) -> None:
+    """Validate changes of completed and failed indexes, which may not overlap. Appends to ``errs``."""
     completed, failed, total = (
         status.get("completedIndexes") or "",
         status.get("failedIndexes"),

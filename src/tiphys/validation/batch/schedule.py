@@ -84,6 +84,7 @@ def _descriptor(text: str) -> None:
 
 
 def _range(text: str, low: int, high: int, names: dict[str, int]) -> None:
+    """Check one range of a cron field. Raises ``ScheduleError``."""
     parts = text.split("/")
     bounds = parts[0].split("-")
     if bounds[0] in ("*", "?"):

@@ -84,6 +84,7 @@ def validate_secret(obj: Object) -> Errors:
 
 
 def _secret(errs: Errors, obj: Object) -> None:
+    """Validate a Secret: its size, and the keys that its type requires. Appends to ``errs``."""
     validate_meta(errs, obj, namespaced=True)
     data, kind = obj.get("data") or {}, obj.get("type") or ""
     total = 0

@@ -281,6 +281,7 @@ _SOURCES: dict[str, Check] = {
 
 
 def _classes(errs: Errors, spec: Object, path: str, inline: bool) -> None:
+    """Validate class, volume mode and attributes class of a volume; appends to ``errs``."""
     name, mode = spec.get("storageClassName"), spec.get("volumeMode")
     if name:
         if inline:

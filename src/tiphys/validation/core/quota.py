@@ -110,6 +110,7 @@ def _conflicts(errs: Errors, scopes: set[str], shown: list[str], path: str) -> N
 
 
 def _scope_selector(errs: Errors, selector: Object, limited: list[str], scopes: list[str]) -> None:
+    """Validate a quota's scope selector; appends to ``errs``."""
     from tiphys.validation.shared.internal import internal_value
 
     at, named = "spec.scopeSelector.matchExpressions", set()

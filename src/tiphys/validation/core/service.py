@@ -77,6 +77,7 @@ def _needs_health_check(spec: Object) -> bool:
 
 
 def _service(errs: Errors, obj: Object, old: Object | None) -> None:
+    """Validate a Service; ``old`` allows addresses that it has already. Appends to ``errs``."""
     spec, old_spec = obj.get("spec") or {}, (old or {}).get("spec") or {}
     annotations = meta_of(obj).get("annotations") or {}
     kind, headless, ports = spec.get("type") or "", _headless(spec), spec.get("ports") or []
@@ -148,6 +149,7 @@ def _ports(errs: Errors, ports: list[Object]) -> None:
 
 
 def _port_numbers(errs: Errors, ports: list[Object], kind: str) -> None:
+    """Validate that ports and node ports are unique; appends to ``errs``."""
     if kind == "ClusterIP":
         for i, port in enumerate(ports):
             if port.get("nodePort"):
@@ -176,6 +178,7 @@ def _port_numbers(errs: Errors, ports: list[Object], kind: str) -> None:
 
 
 def _session_affinity(errs: Errors, spec: Object) -> None:
+    """Validate the session affinity and its timeout in seconds; appends to ``errs``."""
     affinity, config, at = spec.get("sessionAffinity"), spec.get("sessionAffinityConfig"), "spec.sessionAffinityConfig"
     if not affinity:
         errs.append(field.required("spec.sessionAffinity"))
@@ -210,6 +213,7 @@ def cluster_ip_fields(spec: Object, old: Object) -> Errors:
 
 
 def _cluster_ips(errs: Errors, spec: Object, old: Object, headless: bool) -> None:
+    """Validate cluster IPs: one per family, the first in ``clusterIP`` too. Appends to ``errs``."""
     ips, families, at = spec.get("clusterIPs") or [], spec.get("ipFamilies") or [], "spec.clusterIPs"
     first = spec.get("clusterIP")
     if first:
@@ -290,6 +294,7 @@ def _load_balancer_class(errs: Errors, spec: Object, old: Object | None) -> None
 
 
 def _traffic(errs: Errors, spec: Object, kind: str) -> None:
+    """Validate traffic policies, health check port and distribution; appends to ``errs``."""
     policy, at = spec.get("externalTrafficPolicy"), "spec.externalTrafficPolicy"
     if not externally_accessible(spec):
         if policy:

@@ -171,6 +171,7 @@ class Checking:
             self._check(inner, value, was, f"{path}[{i}]", before.below((value, was) if was is not None else None))
 
     def _rules(self, plan: RulePlan, obj: Any, old: Any, path: str, before: _Before) -> None:
+        """Evaluate the rules of one node; stops when the budget is used up."""
         kind = plan.schema.get("type") or ""
         if self.budget <= 0:
             self._out_of_budget(path, kind)

@@ -305,6 +305,7 @@ def _enumeration(value: Any, schema: Object, path: str, old: Any = UNKNOWN) -> R
 
 
 def _object(value: Object, schema: Object, path: str, old: Any) -> Result:
+    """Validate an object against its properties; unchanged invalid parts are tolerated."""
     result = Result()
     size = len(value)
     least, most = schema.get("minProperties"), schema.get("maxProperties")

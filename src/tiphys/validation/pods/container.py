@@ -147,6 +147,7 @@ def only_for_pod(errs: Errors, container: Object, path: str) -> None:
 
 
 def _common(errs: Errors, container: Object, path: str, pod: PodContext) -> None:
+    """Validate what all kinds of containers share; appends to ``errs``."""
     name = container.get("name")
     if not name:
         errs.append(field.required(f"{path}.name"))
@@ -238,6 +239,7 @@ def _host_port_conflicts(errs: Errors, items: list[Object], path: str) -> None:
 def _mounts(
     errs: Errors, container: Object, mounts: list[Object], devices: Any, volumes: dict[str, Object], path: str
 ) -> None:
+    """Validate volume mounts: known volumes, unique mount points. Appends to ``errs``."""
     device_names = {device.get("name") or "" for device in devices}
     device_paths = {device.get("name") or "": device.get("devicePath") or "" for device in devices}.values()
     points: set[str] = set()
@@ -296,6 +298,7 @@ def _recursive_read_only(errs: Errors, mount: Object, recursive: str, path: str)
 
 
 def _devices(errs: Errors, devices: list[Object], mounts: Any, volumes: dict[str, Object], path: str) -> None:
+    """Validate block devices: unique, from claims only. Appends to ``errs``."""
     mount_names = {mount.get("name") or "" for mount in mounts}
     # Of several mounts of one volume upstream compares the last one only.
     mount_paths = {mount.get("name") or "": mount.get("mountPath") or "" for mount in mounts}.values()
@@ -350,6 +353,7 @@ def _resize_policy(errs: Errors, policies: list[Object], path: str, pod_restart:
 
 
 def _restart_policy(errs: Errors, container: Object, path: str) -> None:
+    """Validate a container's restart policy and its rules; appends to ``errs``."""
     policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or []
     if policy is None:
         text = "must specify restartPolicy when restart rules are used"

@@ -66,6 +66,7 @@ def variables(errs: Errors, items: list[Object], path: str) -> None:
 
 
 def _value_from(errs: Errors, variable: Object, path: str) -> None:
+    """Validate that a variable has exactly one source; appends to ``errs``."""
     source = variable["valueFrom"]
     count = 0
     if source.get("fieldRef") is not None:

@@ -157,6 +157,7 @@ def tolerations(errs: Errors, items: list[Object], path: str, options: PodOption
 
 
 def _toleration(errs: Errors, toleration: Object, path: str, options: PodOptions) -> None:
+    """Validate a toleration; appends to ``errs``."""
     key, operator = toleration.get("key") or "", toleration.get("operator") or ""
     value, effect = toleration.get("value") or "", toleration.get("effect") or ""
     if key:

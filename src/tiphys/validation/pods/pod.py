@@ -289,6 +289,7 @@ def _host_network_ports(errs: Errors, regular: list[Object], path: str, options:
 
 
 def _dns_config(errs: Errors, spec: Object, path: str) -> None:
+    """Validate DNS servers, search paths and options; appends to ``errs``."""
     config = spec.get("dnsConfig")
     if spec.get("dnsPolicy") == "None":
         if config is None:

@@ -154,6 +154,7 @@ def _resource_claims(errs: Errors, status: Object, spec: Object) -> None:
 
 
 def _extended_claim(errs: Errors, extended_claim: Object, spec: Object) -> None:
+    """Validate the claim for extended resources in a pod's status; appends to ``errs``."""
     at = "status.extendedResourceClaimStatus"
     containers = {c.get("name"): c for key in ("initContainers", "containers") for c in spec.get(key) or ()}
     mappings = extended_claim.get("requestMappings") or []

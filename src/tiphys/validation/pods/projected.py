@@ -129,6 +129,7 @@ def _token(errs: Errors, source: Object, path: str, volume: str, options: PodOpt
 
 
 def _trust_bundle(errs: Errors, source: Object, path: str, paths: _Paths) -> None:
+    """Validate a trust bundle source: by name or by signer. Appends to ``errs``."""
     name, signer, selector = source.get("name"), source.get("signerName"), source.get("labelSelector")
     if name is not None and signer is not None:
         shown = {
@@ -162,6 +163,7 @@ def _trust_bundle(errs: Errors, source: Object, path: str, paths: _Paths) -> Non
 
 
 def _pod_certificate(errs: Errors, source: Object, path: str, paths: _Paths) -> None:
+    """Validate a pod certificate source: signer, key type, lifetime in seconds, paths. Appends to ``errs``."""
     signer = source.get("signerName") or ""
     signer_name(errs, signer, f"{path}.signerName")
     if source.get("userAnnotations"):

@@ -245,6 +245,7 @@ def windows_options(errs: Errors, options: Object | None, path: str) -> None:
 
 
 def _user_name_problems(text: str) -> list[str]:
+    """What is wrong with a Windows user name, as messages."""
     if not text:
         return ["runAsUserName cannot be an empty string"]
     if _CONTROL_RE.search(text):

@@ -108,6 +108,7 @@ def _max_devices(devices: Sequence[Object]) -> int:
 
 
 def _placement(errs: Errors, spec: Object) -> None:
+    """Validate that a slice names exactly one way of placement; appends to ``errs``."""
     places = []
     name, selector = spec.get("nodeName"), spec.get("nodeSelector")
     if name:
@@ -165,6 +166,7 @@ def _nothing(errs: Errors, value: Any, path: str) -> None:
 
 
 def _device(errs: Errors, device: Object, path: str, known: dict[str, Object], per_device: bool) -> None:
+    """Validate one device; taints that were stored before may stay. Appends to ``errs``."""
     label(errs, name_of(device), f"{path}.name")
     attributes, capacity = device.get("attributes") or {}, device.get("capacity") or {}
     if len(attributes) + len(capacity) > MAX_ATTRIBUTES:
@@ -194,6 +196,7 @@ def _device(errs: Errors, device: Object, path: str, known: dict[str, Object], p
 
 
 def _device_placement(errs: Errors, device: Object, path: str, per_device: bool) -> None:
+    """Validate a device's own placement, which needs ``perDeviceNodeSelection``. Appends to ``errs``."""
     if not per_device:
         if any(device.get(key) is not None for key in ("nodeName", "nodeSelector", "allNodes")):
             text = (
@@ -267,6 +270,7 @@ def _version(errs: Errors, value: str, path: str) -> None:
 
 
 def _capacity(errs: Errors, capacity: Object, path: str, shared: bool) -> None:
+    """Validate how a device's capacity may be shared; appends to ``errs``."""
     policy, at = capacity.get("requestPolicy"), f"{path}.requestPolicy"
     if policy is None:
         return
@@ -307,6 +311,7 @@ def _options(errs: Errors, default: Quantity, total: Quantity, values: Sequence[
 
 
 def _range(errs: Errors, default: Quantity, total: Quantity, bounds: Object, path: str) -> None:
+    """Validate a range of requests: bounds, step and default fit the capacity. Appends to ``errs``."""
     if bounds.get("min") is None:
         errs.append(field.required(f"{path}.min", "required when validRange is defined"))
         return

@@ -261,6 +261,7 @@ class GrpcConnection(Outlet):
         self._header_block(id, self._block[1] | flags & END_HEADERS, self._block[2] + block)
 
     def _header_block(self, id: int, flags: int, block: bytes) -> None:
+        """Handle a whole header block: open a call, or end one with trailers."""
         if len(block) > MAX_BLOCK:
             raise ConnectionLost(ENHANCE_YOUR_CALM, "a header block that is too long")
         if not flags & END_HEADERS:
@@ -314,6 +315,7 @@ class GrpcConnection(Outlet):
         return stream
 
     def _data(self, id: int, flags: int, payload: bytes) -> None:
+        """Handle a DATA frame: flow control, then the call's messages."""
         self._unacknowledged += len(payload)
         if self._unacknowledged > CONNECTION_WINDOW // 4:
             self._write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", self._unacknowledged)))

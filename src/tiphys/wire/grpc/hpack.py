@@ -166,6 +166,7 @@ class Decoder:
         return fields
 
     def _field(self, block: bytes, at: int) -> tuple[Field | None, int]:
+        """Decode one field, or a table size update (None); returns where the next one begins."""
         first = block[at]
         if first & 0x80:
             index, at = _integer(block, at, 7)

@@ -373,6 +373,7 @@ class Http1Connection(asyncio.Protocol):
             return Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"Internal Server Error\n")
 
     def _served(self, exchange: Exchange, keep_alive: bool) -> None:
+        """Settle the connection after an answer: close, or continue with the next request."""
         self._busy = False
         self._task = None
         self._since = self._server.now
@@ -465,6 +466,7 @@ class Http1Connection(asyncio.Protocol):
         return False
 
     async def _take_over(self, exchange: Exchange, response: Response, upgrade: Upgrade) -> None:
+        """Answer 101 and run the program on the raw stream until it ends."""
         request = exchange.request
         if exchange.mode is not Mode.UPGRADE:
             log.error("%s %s: an Upgrade answers a request that did not ask for it", request.method, request.path)

@@ -164,6 +164,7 @@ class ServedStream:
             self._forget_if_over()
 
     async def _serve(self, request: Request) -> None:
+        """Run the handler and send its answer; a failure resets the stream."""
         try:
             response = await self._answer(request)
             body = response.body

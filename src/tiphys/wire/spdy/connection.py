@@ -285,6 +285,7 @@ class SpdyConnection:
     # -- frames received
 
     def _handle(self, frame: Frame) -> None:
+        """Dispatch a frame by its kind."""
         kind = frame.kind
         if kind is FrameKind.DATA:
             self._data(frame)

@@ -67,6 +67,7 @@ class NodeRestriction(Plugin):
     # -- pods
 
     async def _pod(self, node: str, attributes: Attributes) -> None:
+        """Refuse what a node may not do to pods. Raises 403."""
         operation, who = attributes.operation, f"node {quote(node)}"
         match attributes.subresource:
             case "":

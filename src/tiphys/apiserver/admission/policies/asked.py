@@ -89,6 +89,7 @@ async def _of_policy(
     around: Surroundings,
     namespace: dict[str, Any] | None,
 ) -> AsyncIterator[Invocation[P] | Misconfigured[P]]:
+    """The invocations of one policy: one for each binding that applies and each of its parameters."""
     labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
     seen = match(policy.spec.get("matchConstraints") or {}, attributes, labels)
     if seen is None:

@@ -41,6 +41,7 @@ class RequestToken:
         self._admission = admission
 
     async def __call__(self, call: Call, target: Target) -> Response:
+        """Issue a token for a service account; answers 201."""
         form = negotiate(call, has_columns=False)
         options = write_options(call, "CreateOptions")
         request = decode_as(call, _REQUEST, options)
@@ -74,6 +75,7 @@ class RequestToken:
             request["spec"]["audiences"] = list(self._authentication.audiences)
 
     async def _binding(self, reference: Object | None, namespace: str, account: str) -> Binding:
+        """The object to which the token is bound. Raises 400, 404 and 409."""
         if reference is None:
             return Binding()
         group, _, version = reference.get("apiVersion", "").rpartition("/")

@@ -55,6 +55,7 @@ class CertificateApprovingController:
             raise TryAgain(f'recognized csr "{key}" but subject access review was not approved')
 
     async def _may(self, request: Object, subresource: str) -> bool:
+        """Ask the API server whether the requester may do this, by a SubjectAccessReview."""
         spec = request["spec"]
         attributes = {
             "group": "certificates.k8s.io",

@@ -197,6 +197,7 @@ def _plan_family(
     per_slice: int,
     family: str,
 ) -> tuple[SlicePlan, list[str]]:
+    """The plan for one address family, and the pods that were skipped."""
     result = SlicePlan()
     by_ports: dict[PortsKey, list[Object]] = {}
     for endpoint_slice in existing:

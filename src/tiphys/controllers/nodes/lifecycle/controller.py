@@ -136,10 +136,10 @@ class NodeLifecycleController:
         for node in nodes:
             if name_of(node) not in self._known:
                 self._known[name_of(node)] = node
-                self._tell(node, "RegisteredNode", f"Registered Node {name_of(node)} in Controller")
+                self._report(node, "RegisteredNode", f"Registered Node {name_of(node)} in Controller")
                 self._zones.setdefault(health.zone_of(node), ZoneState.INITIAL)
         for name in self._known.keys() - names:
-            self._tell(self._known.pop(name), "RemovingNode", f"Removing Node {name} from Controller")
+            self._report(self._known.pop(name), "RemovingNode", f"Removing Node {name} from Controller")
             self._health.pop(name, None)
             self._ready.pop(name, None)
             self._tainter.remove(name)
@@ -290,7 +290,7 @@ class NodeLifecycleController:
             config.large_cluster_size_threshold,
         )
 
-    def _tell(self, node: Object, reason: str, message: str) -> None:
+    def _report(self, node: Object, reason: str, message: str) -> None:
         self._recorder.event(_reference(node), "Normal", reason, f"Node {name_of(node)} event: {message}")
 
 

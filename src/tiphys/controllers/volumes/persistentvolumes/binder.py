@@ -99,7 +99,7 @@ class PersistentVolumeBinder:
         if await self._assign_default_class(claim):
             return  # the informer delivers the changed claim
         if delayed and changes.SELECTED_NODE not in annotations_of(claim):
-            self._tell_what_is_awaited(claim)
+            self._report_what_is_awaited(claim)
         elif matching.class_of(claim):
             await self._ask_provisioner(claim)
             return
@@ -144,7 +144,7 @@ class PersistentVolumeBinder:
         storage_class = self._classes.store.get("", matching.class_of(claim))
         return storage_class is not None and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer"
 
-    def _tell_what_is_awaited(self, claim: Object) -> None:
+    def _report_what_is_awaited(self, claim: Object) -> None:
         waiting = [
             name_of(pod)
             for pod in self._pods.store.by_index(BY_CLAIM, key_of(claim))
