@@ -1,0 +1,149 @@
+"""Kubeconfig files: what is read from them, and how each fault in one is named."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tiphys.client import kubeconfig
+from tiphys.client.kubeconfig import KubeconfigError
+
+PEM = b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+
+
+def config(cluster: Any = None, user: Any = None, **more: Any) -> dict[str, Any]:
+    return {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:8001"} if cluster is None else cluster}],
+        "users": [{"name": "u", "user": {} if user is None else user}],
+        **more,
+    }
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "config"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def connect(path: Path, **more: Any) -> None:
+    async def work() -> None:
+        await kubeconfig.client_from_file(path, "test", **more).close()
+
+    asyncio.run(work())
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    "no YAML": ("a: [", "is not YAML"),
+    "no mapping": ("- a", "does not hold a kubeconfig"),
+    "nothing": ("", "does not hold a kubeconfig"),
+    "no context": ({}, "there is no context ''"),
+    "another context": (config(**{"current-context": "there"}), "there is no context 'there'"),
+    "contexts of another shape": (config(contexts={"here": {}}), "there is no context 'here'"),
+    "a context of another shape": (config(contexts=[{"name": "here", "context": "x"}]), "there is no context 'here'"),
+    "no cluster": (config(clusters=None), "there is no cluster 'c'"),
+    "no user": (config(users=[]), "there is no user 'u'"),
+    "no server": (config({}), "None is not the URL of a server"),
+    "another scheme": (config({"server": "ftp://x"}), "'ftp://x' is not the URL of a server"),
+    "a plugin": (config(user={"exec": {"command": "x"}}), "user.exec is not supported by Tiphys"),
+    "a password": (config(user={"username": "x"}), "user.username is not supported by Tiphys"),
+    "no base64": (
+        config({"server": "https://x", "certificate-authority-data": "?"}),
+        "certificate-authority-data is not base64",
+    ),
+    "no certificate": (
+        config({"server": "https://x", "certificate-authority-data": base64.b64encode(b"x").decode()}),
+        "its certificates and keys cannot be used",
+    ),
+    "no file": (config({"server": "https://x", "certificate-authority": "gone"}), "cannot be used"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), FAULTS.values(), ids=FAULTS)
+def test_each_fault_is_named_with_its_file(content: Any, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(KubeconfigError) as caught:
+        connect(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(KubeconfigError, match=r"cannot read .*: No such file"):
+        connect(tmp_path / "gone")
+
+
+def test_who_acts_as_another_needs_no_credentials_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, config(user={"exec": {}, "username": "x"}))
+    with pytest.raises(KubeconfigError):
+        connect(path)
+    connect(path, anonymous=True)
+
+
+def test_a_client_is_closed_in_the_end(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with kubeconfig.connected(write(tmp_path, config({"server": "http://[::1]"})), "test") as client:
+            assert client is not None
+
+    asyncio.run(work())
+
+
+def test_an_https_server_with_a_name_of_its_own(tmp_path: Path) -> None:
+    connect(write(tmp_path, config({"server": "https://x", "insecure-skip-tls-verify": True, "tls-server-name": "y"})))
+
+
+def test_authority_and_path_of_the_server(tmp_path: Path) -> None:
+    data = base64.b64encode(PEM).decode()
+    path = write(tmp_path, config({"server": "https://x/clusters/a", "certificate-authority-data": data}))
+    assert kubeconfig.authority_from_file(path) == PEM
+    assert kubeconfig.server_path(path) == "/clusters/a"
+    (tmp_path / "ca.crt").write_bytes(PEM)
+    path = write(tmp_path, config({"server": "https://x", "certificate-authority": "ca.crt"}))
+    assert kubeconfig.authority_from_file(path) == PEM
+    assert kubeconfig.server_path(path) == "/"
+    assert kubeconfig.authority_from_file(write(tmp_path, config())) == b""
+    with pytest.raises(KubeconfigError, match=r"cannot read .*ca\.key"):
+        kubeconfig.authority_from_file(write(tmp_path, config({"certificate-authority": "ca.key"})))
+
+
+def test_credentials_of_one_user_and_of_all(tmp_path: Path) -> None:
+    data = base64.b64encode(PEM).decode()
+    users = [
+        {"name": "u", "user": {"client-certificate-data": data, "client-key": "key.pem"}},
+        {"name": "v", "user": {"token": "secret"}},
+        {"name": "w", "user": None},
+    ]
+    path = write(tmp_path, config(users=users))
+    own = kubeconfig.credentials_from_file(path)
+    assert (own.certificate, own.key, own.token) == (PEM, tmp_path / "key.pem", None)
+    everyone, current = kubeconfig.users_from_file(path)
+    assert current == "u"
+    assert everyone["u"] == own
+    assert everyone["v"].token is not None
+    assert everyone["v"].token() == "secret"
+    assert everyone["w"].token is None
+    assert kubeconfig.users_from_file(write(tmp_path, {"users": users}))[1] == ""
+
+
+def test_a_context_without_a_user_has_no_credentials(tmp_path: Path) -> None:
+    path = write(tmp_path, config(contexts=[{"name": "here", "context": {"cluster": "c"}}]))
+    assert kubeconfig.credentials_from_file(path) == kubeconfig.Credentials(None, None, None)
+
+
+def test_a_token_in_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    read = kubeconfig.credentials_from_file(write(tmp_path, config(user={"tokenFile": "token"}))).token
+    assert read is not None
+    assert read() == "first"
+    token.write_text("second\n")
+    os.utime(token, ns=(1, 1))
+    assert read() == "second"
+    assert read() == "second"
