@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -15,11 +16,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from tests.apiserver.apiworld import ADMIN
+from tests.apiserver.apiworld import ADMIN, World, run
 from tests.apiserver.test_customresources import DEFINITIONS, definition, toy
 from tests.wire.certificates import Authority
+from tiphys.apiserver.aggregator.backends import Backends, Unroutable
 from tiphys.apiserver.aggregator.merging import discovered, merged, part_of
 from tiphys.apiserver.aggregator.proxying import with_user
+from tiphys.apiserver.aggregator.services import Remote, remote_of
 from tiphys.apiserver.call import User
 from tiphys.apiserver.config import Config, FrontProxy, ProxyCertificate
 from tiphys.apiserver.server import APIServer
@@ -383,3 +386,66 @@ def test_definitions_in_conflict_get_names_of_their_own() -> None:
     assert found["definitions"]["Toy"] == {"properties": {"m": ref("Meta"), "s": ref("Spec_v2")}}
     assert sorted(found["definitions"]) == ["Meta", "Spec", "Spec_v2", "Toy"]
     assert sorted(found["paths"]) == ["/api", "/apis/e/v1/toys"]
+
+
+def test_where_a_service_is_reached() -> None:
+    async def work(world: World) -> None:
+        services, slices = (
+            "/api/v1/namespaces/default/services",
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+        )
+        made = await world.json(
+            "POST", services, {"metadata": {"name": "api"}, "spec": {"ports": [{"port": 443, "name": "h"}]}}
+        )
+        headless = {"metadata": {"name": "headless"}, "spec": {"clusterIP": "None", "ports": [{"port": 443}]}}
+        await world.json("POST", services, headless)
+        await world.settle()
+        by_ip, by_endpoint = (Backends(world.server.registries, None, to_endpoints=routed) for routed in (False, True))
+
+        async def why(backends: Backends, name: str, port: int = 443) -> str:
+            with pytest.raises(Unroutable) as raised:
+                await backends.resolve(remote(name, port))
+            return str(raised.value)
+
+        assert await by_ip.resolve(remote("api")) == (made["spec"]["clusterIP"], 443)
+        assert await why(by_ip, "api", 80) == 'no service port 80 found for service "api"'
+        assert await why(by_ip, "headless") == 'cannot route to service with ClusterIP "None"'
+        assert await why(by_ip, "nobody") == 'service "nobody" not found'
+        assert await why(by_endpoint, "api") == 'no endpoints available for service "api"'
+        endpoints = [{"addresses": [f"10.0.0.{n}"], "conditions": {"ready": n != 2}} for n in (1, 2, 3)]
+        labels = {"kubernetes.io/service-name": "api"}
+        body = {"metadata": {"name": "s", "labels": labels}, "addressType": "IPv4", "endpoints": endpoints}
+        await world.json("POST", slices, {**body, "ports": [{"name": "h", "port": 8443}]})
+        await world.settle()
+        reached = [await by_endpoint.resolve(remote("api")) for _ in range(4)]
+        assert reached == [("10.0.0.1", 8443), ("10.0.0.3", 8443)] * 2
+
+    run(work)
+
+
+def remote(service: str, port: int = 443) -> Remote:
+    spec = {"group": "example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    reference = {"namespace": "default", "name": service, "port": port}
+    found = remote_of({"metadata": {"name": NAME}, "spec": {**spec, "service": reference}})
+    assert found is not None
+    return found
+
+
+def test_a_certificate_that_is_renewed_is_shown_by_new_connections(tmp_path: Path) -> None:
+    files = ProxyCertificate(tmp_path / "cert", tmp_path / "key")
+
+    def renew() -> None:
+        for path, pem in zip(files, PROXIES.issue("front-proxy-client"), strict=True):
+            path.write_bytes(pem)
+
+    async def work(world: World) -> None:
+        backends = Backends(world.server.registries, files, to_endpoints=True)
+        first = backends.transport(remote("api"), "10.0.0.1", 443)
+        assert backends.transport(remote("api"), "10.0.0.1", 443) is first
+        renew()
+        os.utime(files.cert, ns=(1, 1))
+        assert backends.transport(remote("api"), "10.0.0.1", 443) is not first
+        await backends.close()
+
+    renew()
+    run(work)

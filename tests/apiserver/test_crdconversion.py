@@ -12,6 +12,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.apiserver.apiworld import World, run
 from tests.apiserver.test_customresources import DEFINITIONS, MERGE, define
 from tiphys.apiserver.crd.reviews import BadAnswer, make_review, read_review
+from tiphys.apiserver.crd.stored import StoredCodec
+from tiphys.apiserver.endpoints.convertedwatch import ConvertedChanges
+from tiphys.apiserver.storage.changes import EntryChange
+from tiphys.apiserver.storage.converted import StoredStore
+from tiphys.apiserver.storage.selection import Selection
 from tiphys.apiserver.webhooks.client import CallFailed
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import ResourcePath
@@ -245,6 +250,26 @@ def test_who_gives_up_takes_the_conversion_from_nobody() -> None:
     run(work)
 
 
+def test_an_object_that_cannot_be_converted_fails_no_read_of_another() -> None:
+    async def work(world: World) -> None:
+        hook = Webhook(world)
+        await define(world, definition())
+        for name in ("bad", "good"):
+            await world.json("POST", V1, host(name, hostPort="h:1"))
+        hook.broken.add("bad")
+        hook.waiting.clear()
+        listed = asyncio.ensure_future(world.json("GET", V2))
+        await world.settle()
+        read = asyncio.ensure_future(world.json("GET", f"{V2}/good"))  # it waits for the batch of the list
+        await world.settle()
+        assert len(hook.asked) == 1
+        hook.waiting.set()
+        assert (await listed)["code"] == 500
+        assert (await read)["spec"] == {"host": "h", "port": "1"}
+
+    run(work)
+
+
 def test_what_was_stored_in_another_version_stays_readable_and_is_written_in_the_new_one() -> None:
     async def work(world: World) -> None:
         Webhook(world)
@@ -388,3 +413,36 @@ def test_answers_are_checked() -> None:
     wanted = {"name": "a", "namespace": "n", "uid": "u", "generation": 3, "annotations": {"b": "2"}}
     assert kept[0]["metadata"] == wanted
     assert kept[0]["spec"] == {"x": 1}
+
+
+def test_a_watch_that_falls_behind_its_conversions_is_cut_off() -> None:
+    class Slow:
+        cut = 0
+        buffered = 0
+
+        def write(self, data: bytes) -> None: ...
+
+        def fail(self, error: Exception) -> None: ...
+
+        def cut_off(self) -> None:
+            self.cut += 1
+
+    async def work(world: World) -> None:
+        Webhook(world)
+        await define(world, definition())
+        await world.json("POST", V1, host("a", hostPort="h:1"))
+        await world.settle()
+        store = world.server.registries.get("example.com", "hosts").store
+        assert isinstance(store, StoredStore)
+        assert isinstance(store.codec, StoredCodec)
+        watch, shown = Slow(), store.in_version("v2", "v1", store.codec.of("v2"))
+        changes = ConvertedChanges(shown, Selection(store.prefix), lambda *_: b"", watch)
+        (entry,) = store.cacher.under(store.prefix)
+        for _ in range(2000):
+            assert changes.take("ADDED", entry, EntryChange(1, entry, None)) == b""
+        assert watch.cut == 0
+        changes.take("ADDED", entry, EntryChange(1, entry, None))
+        assert watch.cut == 1
+        assert not changes.is_idle
+
+    run(work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.apiserver.apiworld import World, run
 from tiphys.api.object import Object
 from tiphys.apiserver.aggregator.availability import missing
+from tiphys.controlkit.discovery import discover
 
 FLOW = "/apis/flowcontrol.apiserver.k8s.io/v1"
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
@@ -97,6 +98,28 @@ def test_an_api_in_a_service_tells_why_it_cannot_be_had() -> None:
         await world.settle()
         await world.clock.sleep(1)
         assert await told() == ("EndpointsNotFound", 'cannot find endpointslices for service/api in "default"')
+
+    run(work)
+
+
+def test_an_api_whose_service_is_missing_is_known_and_answers_503() -> None:
+    async def work(world: World) -> None:
+        group, version = "metrics.k8s.io", "v1beta1"
+        spec = {"group": group, "version": version, "groupPriorityMinimum": 100, "versionPriority": 100}
+        reference = {"namespace": "default", "name": "ms"}
+        body = {"metadata": {"name": f"{version}.{group}"}, "spec": {**spec, "insecureSkipTLSVerify": True}}
+        body["spec"]["service"] = reference
+        await world.json("POST", SERVICES, body)
+        await world.clock.sleep(1)
+        refused = await world.raw("GET", f"/apis/{group}/{version}/nodes")
+        assert (refused.status, refused.body) == (503, b"service unavailable\n")
+        assert group in [found["name"] for found in (await world.json("GET", "/apis"))["groups"]]
+        served = await discover(world.admin)
+        assert served.failures == {f"{group}/{version}": "stale GroupVersion discovery"}
+        await world.json("DELETE", f"{SERVICES}/{version}.{group}")
+        await world.clock.sleep(1)
+        assert (await discover(world.admin)).failures == {}
+        assert (await world.raw("GET", f"/apis/{group}/{version}/nodes")).status == 404
 
     run(work)
 

@@ -143,14 +143,20 @@ class AvailabilityFollower:
             self.unavailable.pop(name, None)
             self._follower.gone(name)
         for entry, reference in remotes:
-            state = await self._state(entry, reference)
-            known = self._followed.get(entry.name)
-            if known is None or known.task.done():
-                task = self._runner.spawn(self._follow(entry.name), f"API service {entry.name}")
-                self._followed[entry.name] = _Followed(state, task)
-            elif known.state != state:
-                known.state = state
-                known.changed.set()
+            try:
+                self._wake(entry.name, await self._state(entry, reference))
+            except Exception:
+                log.exception("what API service %s depends on could not be read", entry.name)
+
+    def _wake(self, name: str, state: tuple[object, ...]) -> None:
+        """Have an API service looked at, if nobody does yet or what it depends on has changed."""
+        known = self._followed.get(name)
+        if known is None or known.task.done():
+            task = self._runner.spawn(self._follow(name), f"API service {name}")
+            self._followed[name] = _Followed(state, task)
+        elif known.state != state:
+            known.state = state
+            known.changed.set()
 
     async def _write_contained(self, entry: Entry) -> None:
         """One that is served here again is available; one that cannot be written keeps nobody waiting."""

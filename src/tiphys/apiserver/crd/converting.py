@@ -13,12 +13,15 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 
+import orjson
+
 from tiphys.api import errors
 from tiphys.api.codec.typed import DecodeError
 from tiphys.api.custom.decoding import coerce
 from tiphys.api.meta.copying import copy
 from tiphys.api.object import Object
 from tiphys.api.scheme import Resource
+from tiphys.apiserver.aside import BIG, aside
 from tiphys.apiserver.crd.reviews import BadAnswer, make_review, read_review, review_version
 from tiphys.apiserver.crd.stored import StoredCodec
 from tiphys.apiserver.storage.converted import StoredEntry, stored_of
@@ -109,34 +112,49 @@ class WebhookConversions:
         if obj.get("apiVersion") == f"{self._resource.group}/{version}":
             return obj
         (converted,) = await self._webhook.convert([copy(obj)], version)
-        return self._in_shape(converted, version)
+        is_big = len(orjson.dumps(converted)) > BIG
+        return await aside(lambda: self._in_shape(converted, version)) if is_big else self._in_shape(converted, version)
 
     async def entries(self, entries: Sequence[Entry], version: str) -> list[Entry]:
         converted: list[Entry] = []
         for batch in _batches([stored_of(entry) for entry in entries]):
-            await self._make(batch, version)
+            while not await self._make(batch, version):
+                pass
             converted += [entry if entry.version == version else entry.forms[version] for entry in batch]
         return converted
 
-    async def _make(self, batch: Sequence[StoredEntry], version: str) -> None:
-        """Have every entry of a batch converted, or wait until it is. Raises 500."""
+    async def _make(self, batch: Sequence[StoredEntry], version: str) -> bool:
+        """Have every entry of a batch converted, or wait until it is. Raises 500.
+
+        False: another request's batch failed, perhaps for an object that is not needed here; it is to be tried again.
+        """
+        own = self._start(batch, version)
+        waiting = {form for entry in batch if isinstance(form := entry.forms.get(version), asyncio.Task)}
+        if not waiting:
+            return True
+        await asyncio.wait(waiting)
+        for work in sorted(waiting, key=lambda work: work not in own):
+            if work.cancelled():
+                raise errors.internal("the conversion was given up, as the server stops")
+            if (error := work.result()) is not None:
+                if work not in own:
+                    return False
+                raise errors.StatusError(error.status)
+        return True
+
+    def _start(self, batch: Sequence[StoredEntry], version: str) -> set[asyncio.Task[errors.StatusError | None]]:
+        """Begin to convert what nobody converts yet."""
         missing: dict[str, list[StoredEntry]] = {}
         for entry in batch:
             if entry.version != version and version not in entry.forms:
                 missing.setdefault(entry.version, []).append(entry)
+        own = set()
         for some in missing.values():
             work = self._runner.spawn(self._converted(some, version), f"conversion to {self._resource.name}/{version}")
+            own.add(work)
             for entry in some:
                 entry.forms[version] = work
-        waiting = {form for entry in batch if isinstance(form := entry.forms.get(version), asyncio.Task)}
-        if not waiting:
-            return
-        await asyncio.wait(waiting)
-        for work in waiting:
-            if work.cancelled():
-                raise errors.internal("the conversion was given up, as the server stops")
-            if (error := work.result()) is not None:
-                raise errors.StatusError(error.status)
+        return own
 
     async def _converted(self, entries: Sequence[StoredEntry], version: str) -> errors.StatusError | None:
         """Convert entries of one version; what went wrong, if something did, so that the next request tries again."""
@@ -144,7 +162,7 @@ class WebhookConversions:
         try:
             objects = [self._codec.object(entry) for entry in entries]
             for entry, obj in zip(entries, await self._webhook.convert(objects, version), strict=True):
-                made[id(entry)] = self._codec.converted(self._in_shape(obj, version), entry, version)
+                made[id(entry)] = await self._shaped(obj, entry, version)
         except errors.StatusError as error:
             return error
         finally:
@@ -154,6 +172,17 @@ class WebhookConversions:
                 else:
                     entry.forms.pop(version, None)
         return None
+
+    async def _shaped(self, obj: Object, entry: StoredEntry, version: str) -> Entry:
+        """Objects of a batch take a turn of the loop each; a big one is shaped beside it."""
+
+        def shape() -> Entry:
+            return self._codec.converted(self._in_shape(obj, version), entry, version)
+
+        if len(entry.body) > BIG:
+            return await aside(shape)
+        await asyncio.sleep(0)
+        return shape()
 
     def _in_shape(self, obj: Object, version: str) -> Object:
         """Pruned by the schema of its version, as an object in a body is."""
