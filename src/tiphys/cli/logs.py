@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _node(cluster: Settings, name: str) -> Settings:
-    """The settings of the node called ``name``; ends the command if there is none."""
+    """The settings of the node called ``name``; ends the command if none exists."""
     if name in ("", cluster.node_name):
         return cluster
     known = further_nodes(cluster)

@@ -1,4 +1,4 @@
-"""Starting the further nodes of a cluster: each a supervisor of its own, in its own network namespace."""
+"""Starting the further nodes of a cluster: each its own supervisor, in its own network namespace."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def start(cluster: Settings, wanted: Sequence[Settings]) -> list[Settings]:
 
 
 def _supervise(cluster: Settings, node: Settings) -> None:
-    """Run a node's processes until told to end, in its network namespace. The caller holds the lock."""
+    """Run a node's processes until SIGTERM, in its network namespace. The caller holds the lock."""
     nodenetwork.enter(cluster, node.node_name)
     logs.configure(node.verbosity)
     share_memory()

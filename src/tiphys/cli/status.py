@@ -46,8 +46,8 @@ def status(settings: Settings) -> dict[str, Any]:
     return {
         "running": True,
         "ready": all(
-            _is_well(c, told)
-            for c, told in [(components, node), *((n["components"], n["node"]) for n in nodes.values())]
+            _is_well(c, message)
+            for c, message in [(components, node), *((n["components"], n["node"]) for n in nodes.values())]
         ),
         "supervisor": pid,
         "dataDir": str(settings.data_dir),
@@ -84,14 +84,14 @@ def _is_well(components: dict[str, dict[str, Any]], readiness: str) -> bool:
     return bool(components) and all(c["state"] == "running" for c in components.values()) and readiness == "Ready"
 
 
-def render(found: dict[str, Any]) -> str:
-    if not found["running"]:
-        return f"The cluster in {found['dataDir']} is not running; start it with `tiphys up`."
+def render(state: dict[str, Any]) -> str:
+    if not state["running"]:
+        return f"The cluster in {state['dataDir']} is not running; start it with `tiphys up`."
     parts = [
-        f"server:      {found['server']}\nkubeconfig:  {found['kubeconfig']}\nnode:        {found['node']}",
-        _processes(found["components"]),
+        f"server:      {state['server']}\nkubeconfig:  {state['kubeconfig']}\nnode:        {state['node']}",
+        _processes(state["components"]),
     ]
-    for name, node in found["nodes"].items():
+    for name, node in state["nodes"].items():
         parts.append(f"node {name} at {node['address']}: {node['node']}{'' if node['running'] else ' (stopped)'}")
         if node["components"]:
             parts.append(_processes(node["components"]))

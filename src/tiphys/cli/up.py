@@ -204,12 +204,12 @@ def _foreground(settings: Settings) -> int:
 
 
 def _already_running(settings: Settings, count: int | None = None, console: Console | None = None) -> int:
-    """Say what runs, once there are as many nodes as were asked for."""
+    """Say what runs, once there are as many nodes as were requested."""
     if count is not None and (further := _start_further(settings, count)):
         asyncio.run(_wait_for_all(settings, further, console or Console()))
-    found = status.status(settings)
-    print(status.render(found))
-    return 0 if found["ready"] else 1
+    state = status.status(settings)
+    print(status.render(state))
+    return 0 if state["ready"] else 1
 
 
 async def wait_until_ready(settings: Settings, console: Console) -> None:

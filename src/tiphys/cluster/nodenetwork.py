@@ -1,7 +1,7 @@
 """The wire between the nodes of one machine: a bridge, and for each further node a network namespace with a veth to it.
 
 The machine itself is the first node and the bridge's first address, so further nodes reach it, and through it the
-world, by their default route. All is made by ``ensure`` as often as it is asked for, and gone with ``remove``.
+world, by their default route. All is made by ``ensure`` as often as it is requested, and gone with ``remove``.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def enter(cluster: Settings, name: str) -> None:
 
 
 def _refuse_taken_range(cluster: Settings) -> None:
-    """Raises ``SettingsError`` where the machine has a route to the nodes' range already."""
+    """Raises ``SettingsError`` if the machine has a route to the nodes' range already."""
     ours = ipaddress.ip_network(cluster.node_cidr)
     for route in json.loads(_run(["ip", "-json", "-4", "route", "show"]) or "[]"):
         if route["dst"] == "default":

@@ -1,6 +1,6 @@
 """The further nodes of a cluster on this machine: which there are, and where each keeps its own files.
 
-A further node has a folder of its own below the cluster's, laid out as the first node's, with a ``cluster.json`` of its
+A further node has its own folder below the cluster's, laid out as the first node's, with a ``cluster.json`` of its
 own: it holds the authority's certificate and its own credentials, and nothing of the control plane.
 """
 
@@ -44,7 +44,7 @@ def check_name(cluster: Settings, name: str, taken: Iterable[str]) -> None:
 
 
 def free_address(cluster: Settings, taken: Iterable[str]) -> str:
-    """The first address of the nodes' range that no node has. Raises ``SettingsError`` where none is left."""
+    """The first address of the nodes' range that no node has. Raises ``SettingsError`` if none is left."""
     used = set(taken)
     hosts = iter(ipaddress.ip_network(cluster.node_cidr).hosts())
     next(hosts)  # the bridge's

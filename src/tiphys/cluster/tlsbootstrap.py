@@ -101,7 +101,7 @@ async def ensure_client(settings: Settings) -> None:
 
 
 async def ensure_serving(settings: Settings) -> tuple[Path, Path]:
-    """The node's serving certificate and its key, asked for as the node where there is none that lasts."""
+    """The node's serving certificate and its key, requested as the node if none exists that lasts."""
     certificate_file, key_file = settings.pki / "kubelet.crt", settings.pki / "kubelet.key"
     names = (settings.node_name, settings.node_ip)
     if not (certificate_file.exists() and key_file.exists() and _lasts(certificate_file.read_bytes())):

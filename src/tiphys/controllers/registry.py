@@ -85,7 +85,7 @@ def _always(config: ControllerManagerConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``needed`` tells whether the configuration gives the controller anything to do.
+    """``needed`` says whether the configuration gives the controller anything to do.
 
     A row without service account works with the manager's own identity.
     """

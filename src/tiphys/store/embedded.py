@@ -1,7 +1,7 @@
 """``Backend`` over the MVCC core: what the memory and the SQLite store have in common.
 
-A write goes: core (in memory, at once) → ``_submit`` (made durable, together with others) → ``_settle`` (watches are
-told, and the caller gets its answer). Reads see settled revisions only. Where a write cannot be made durable it is
+A write goes: core (in memory, at once) → ``_submit`` (made durable, together with others) → ``_settle`` (watches and
+the caller get theirs). Reads see settled revisions only. If a write cannot be made durable it is
 undone in the core, together with all that came after it.
 """
 

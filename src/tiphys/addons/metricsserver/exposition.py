@@ -56,8 +56,8 @@ def read(text: bytes, now: float) -> Sample:
 
 
 def _container(labels: bytes) -> Container:
-    found = dict(_LABEL.findall(labels))
-    namespace, pod, container = (found.get(name, b"").decode() for name in (b"namespace", b"pod", b"container"))
+    values = dict(_LABEL.findall(labels))
+    namespace, pod, container = (values.get(name, b"").decode() for name in (b"namespace", b"pod", b"container"))
     return namespace, pod, container
 
 

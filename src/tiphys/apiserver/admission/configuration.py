@@ -1,4 +1,4 @@
-"""The file ``--admission-control-config-file``: what admission plugins are set to, each inline or in a file of its own.
+"""The file ``--admission-control-config-file``: what admission plugins are set to, each inline or in its own file.
 
 Source: https://kubernetes.io/docs/reference/config-api/apiserver-config.v1/#apiserver-config-k8s-io-v1-AdmissionConfiguration
 """

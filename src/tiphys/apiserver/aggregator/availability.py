@@ -103,7 +103,7 @@ class _Followed:
 
 class AvailabilityFollower:
     """Brings the conditions up to date: after changes of an APIService, its service or its endpoints, every 30 seconds,
-    and sooner while a server does not answer. ``follower`` is told what was found."""
+    and sooner while a server does not answer. ``follower`` gets the results."""
 
     def __init__(
         self, registries: Registries, *, check: Callable[[Remote], Awaitable[str]], follower: Follower, runner: Runner

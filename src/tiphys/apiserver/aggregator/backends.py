@@ -31,7 +31,7 @@ class Unroutable(Exception):
 
 
 class _Key(NamedTuple):
-    """All that tells one kind of connection from another. ``stamp`` is that of the files of the own certificate."""
+    """All that says one kind of connection from another. ``stamp`` is that of the files of the own certificate."""
 
     host: str
     port: int

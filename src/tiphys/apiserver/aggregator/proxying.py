@@ -1,6 +1,6 @@
 """``Aggregator``: a request for what another server serves is carried on to it, watches and Upgrades too.
 
-Who calls is told in the headers of the front proxy, which that server believes because of this server's certificate;
+The headers of the front proxy name the caller, which that server believes because of this server's certificate;
 what the client itself said in such headers does not get through.
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/
 """

@@ -1,4 +1,7 @@
-"""Upstream's metrics of authorizers: their decisions, and the webhooks' calls and conditions."""
+"""Upstream's metrics of authorizers: their decisions, and the webhooks' calls and conditions.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the authorizers of a server are set to."""
+"""What the authorizers of a server are set to.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/
+"""
 
 from __future__ import annotations
 

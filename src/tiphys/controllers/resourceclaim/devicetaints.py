@@ -59,16 +59,16 @@ def evicting_taints(slices: Sequence[Object]) -> dict[str, list[Object]]:
     current = (slice for slice in slices if slice["spec"]["pool"]["generation"] == newest)
     tainted = {}
     for device in (device for slice in current for device in slice["spec"].get("devices") or ()):
-        if evicting := [found for found in device.get("taints") or () if found.get("effect") == NO_EXECUTE]:
+        if evicting := [entry for entry in device.get("taints") or () if entry.get("effect") == NO_EXECUTE]:
             tainted[device["name"]] = evicting
     return tainted
 
 
-def end_of_toleration(found: Object, tolerations: Iterable[Object]) -> float | None:
+def end_of_toleration(entry: Object, tolerations: Iterable[Object]) -> float | None:
     """Until when a taint is tolerated, as seconds since the epoch; None: for ever, or nobody knows since when it is."""
-    added = parse_time(found.get("timeAdded"))
+    added = parse_time(entry.get("timeAdded"))
     evicting = (t for t in map(toleration, tolerations) if t.effect == NO_EXECUTE)
-    covering = [t for t in evicting if tolerates(t, taint(found), comparisons=False)]
+    covering = [t for t in evicting if tolerates(t, taint(entry), comparisons=False)]
     if added is None or any(t.seconds is None for t in covering):
         return None
     return added + min((max(t.seconds or 0, 0) for t in covering), default=0)
@@ -146,8 +146,8 @@ class DeviceTaintEvictionController:
 
     def _ends(self, claim: Object) -> Iterator[float]:
         for device in allocated_devices(claim):
-            for found in self._taints_of(pool_of(device)).get(device["device"], ()):
-                end = end_of_toleration(found, device.get("tolerations") or ())
+            for entry in self._taints_of(pool_of(device)).get(device["device"], ()):
+                end = end_of_toleration(entry, device.get("tolerations") or ())
                 if end is not None:
                     yield end
 

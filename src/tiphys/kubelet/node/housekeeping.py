@@ -62,7 +62,7 @@ class Housekeeping:
         runner.supervise(self._collect_images_for_ever, "image collection")
 
     def remove_pod(self, uid: str) -> Coroutine[Any, Any, None]:
-        """The pod has been deleted: remove its containers and logs. Nobody takes it for an orphan from now on."""
+        """The pod has been deleted: remove containers and logs. Nobody takes it for an orphan from now on."""
         self._removing.add(uid)
         return self._remove_pod(uid)
 

@@ -1,4 +1,4 @@
-"""Keeps a node's routes in step with the cluster's nodes, and tells the node which pod addresses are its own.
+"""Keeps a node's routes in step with the cluster's nodes, and sets which pod addresses are the node's own.
 
 It runs beside the proxy, over the same client, and apart from it: what goes wrong here keeps no Service from working.
 """

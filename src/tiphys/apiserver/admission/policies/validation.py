@@ -136,6 +136,6 @@ class ValidatingPolicy:
                     annotations[key] = value.encode()[:_MAX_ANNOTATION].decode(errors="ignore")
             elif outcome.value is not None:
                 kind = type_of(outcome.value)
-                told = f"valueExpression '{expression.text}' resulted in unsupported return type: {kind}."
-                denials.append(Denial(f"{told} Return type must be either string or null.", always=True))
+                message = f"valueExpression '{expression.text}' resulted in unsupported return type: {kind}."
+                denials.append(Denial(f"{message} Return type must be either string or null.", always=True))
         return denials
