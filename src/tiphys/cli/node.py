@@ -137,7 +137,7 @@ def _list(cluster: Settings, output: str) -> int:
 
 def listing(cluster: Settings) -> list[dict[str, Any]]:
     """Each node: its name, address, whether its processes run, whether it is cut off, and what the API server says."""
-    message = asyncio.run(_readiness(cluster)) if lifecycle.supervisor_pid(cluster) else {}
+    readiness = asyncio.run(_readiness(cluster)) if lifecycle.supervisor_pid(cluster) else {}
     rows = []
     for node in (cluster, *further_nodes(cluster).values()):
         further = bool(node.joined)
@@ -148,7 +148,7 @@ def listing(cluster: Settings) -> list[dict[str, Any]]:
                 "address": node.node_ip,
                 "processes": "running" if lifecycle.supervisor_pid(node) else "stopped",
                 "network": "cut off" if cut else "connected",
-                "status": message.get(node.node_name, "unknown"),
+                "status": readiness.get(node.node_name, "unknown"),
             }
         )
     return rows

@@ -46,8 +46,8 @@ def status(settings: Settings) -> dict[str, Any]:
     return {
         "running": True,
         "ready": all(
-            _is_well(c, message)
-            for c, message in [(components, node), *((n["components"], n["node"]) for n in nodes.values())]
+            _is_well(c, readiness)
+            for c, readiness in [(components, node), *((n["components"], n["node"]) for n in nodes.values())]
         ),
         "supervisor": pid,
         "dataDir": str(settings.data_dir),
