@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/concepts/security/controlling-access/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from tiphys.apiserver.authn.authenticator import Authenticator
@@ -40,7 +40,8 @@ class Parts:
     """Lets requests run, wait, or turns them away."""
     authenticator: Authenticator
     authorizer: Authorizer
-    anonymous: bool
+    anonymous: Callable[[str], bool]
+    """Whether callers without a credential may reach a path."""
     request_timeout: float
     max_body: int
     browsers: Sequence[Filter] = ()

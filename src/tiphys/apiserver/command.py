@@ -20,7 +20,15 @@ from tiphys.apiserver.admission import external
 from tiphys.apiserver.admission.plugins import PLUGINS
 from tiphys.apiserver.audit import flags as audit
 from tiphys.apiserver.authn.tokenfile import read_users
-from tiphys.apiserver.config import ISSUER, Config, FrontProxy, ProxyCertificate, WebhookSettings
+from tiphys.apiserver.config import (
+    ISSUER,
+    Config,
+    FrontProxy,
+    OidcFlags,
+    ProxyCertificate,
+    TokenWebhook,
+    WebhookSettings,
+)
 from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
 from tiphys.apiserver.paths.zpages import flag_values
@@ -28,7 +36,7 @@ from tiphys.apiserver.server import APIServer
 from tiphys.apiserver.serving import serving
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import CannotStart, launch
-from tiphys.runtime.flags import FlagParser
+from tiphys.runtime.flags import FlagParser, parse_map
 from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.hostaddress import host_address
@@ -135,6 +143,9 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         front_proxy=_front_proxy(flags),
         proxy_certificate=_proxy_certificate(flags, flags_parser),
         aggregator_routing=flags.enable_aggregator_routing,
+        oidc=_oidc(flags, flags_parser),
+        authentication_config=flags.authentication_config,
+        token_webhook=_token_webhook(flags),
         authorization_modes=_words(flags.authorization_mode or "AlwaysAllow"),
         authorization_policy=flags.authorization_policy_file,
         authorization_webhook=_authorization_webhook(flags),
@@ -181,6 +192,39 @@ def _reachable(bound: str, flags_parser: FlagParser) -> str:
     if reachable is None:
         flags_parser.error("this machine has no address but loopback; name the one that pods use: --advertise-address")
     return reachable
+
+
+def _oidc(flags: argparse.Namespace, flags_parser: FlagParser) -> OidcFlags | None:
+    if bool(flags.oidc_issuer_url) != bool(flags.oidc_client_id):
+        flags_parser.error(
+            "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set"
+        )
+    if not flags.oidc_issuer_url:
+        return None
+    if flags.authentication_config is not None:
+        flags_parser.error("authentication-config and oidc-* flags are mutually exclusive")
+    claims = [claim for text in flags.oidc_required_claim for claim in parse_map(text).items()]
+    return OidcFlags(
+        url=flags.oidc_issuer_url,
+        client_id=flags.oidc_client_id,
+        authority=_text(flags.oidc_ca_file),
+        username_claim=flags.oidc_username_claim,
+        username_prefix=flags.oidc_username_prefix,
+        groups_claim=flags.oidc_groups_claim,
+        groups_prefix=flags.oidc_groups_prefix,
+        required_claims=tuple(claims),
+        algorithms=_words(flags.oidc_signing_algs),
+    )
+
+
+def _token_webhook(flags: argparse.Namespace) -> TokenWebhook | None:
+    if flags.authentication_token_webhook_config_file is None:
+        return None
+    return TokenWebhook(
+        flags.authentication_token_webhook_config_file,
+        flags.authentication_token_webhook_version,
+        flags.authentication_token_webhook_cache_ttl,
+    )
 
 
 def _authorization_webhook(flags: argparse.Namespace) -> WebhookSettings | None:

@@ -40,6 +40,30 @@ class ProxyCertificate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenWebhook:
+    """A webhook that says whose a token is."""
+
+    kubeconfig: Path
+    version: str = "v1"
+    cache_seconds: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class OidcFlags:
+    """The one issuer that flags describe. ``prefix`` None: the issuer's URL, unless the claim is ``email``."""
+
+    url: str
+    client_id: str
+    authority: bytes | None = None
+    username_claim: str = "sub"
+    username_prefix: str | None = None
+    groups_claim: str = ""
+    groups_prefix: str = ""
+    required_claims: tuple[tuple[str, str], ...] = ()
+    algorithms: tuple[str, ...] = ("RS256",)
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookSettings:
     """An authorization webhook. Times in seconds; an answer of 0 seconds is not kept. ``denies``: whether a failure is
     a no."""
@@ -94,6 +118,11 @@ class Config:
     proxy_certificate: ProxyCertificate | None = None
     aggregator_routing: bool = False
     """Whether the services of aggregated APIs are reached at their endpoints, or at their cluster IP."""
+
+    oidc: OidcFlags | None = None
+    authentication_config: Path | None = None
+    """The file that describes issuers of tokens and anonymous callers; it is read again when it changes."""
+    token_webhook: TokenWebhook | None = None
 
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
     authorization_policy: Path | None = None

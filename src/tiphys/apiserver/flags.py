@@ -121,6 +121,7 @@ def _add_access(flags: FlagParser) -> None:
     flags.add_bool(
         "--service-account-extend-token-expiration", default=True, help="let tokens of pods live longer than asked"
     )
+    _add_tokens(flags)
     add("--authorization-mode", help=f"{', '.join(MODES)}, in order; AlwaysAllow without it")
     add("--authorization-policy-file", type=Path, help="the policies of the mode ABAC, one JSON object a line")
     add("--authorization-config", type=Path, help="a file that names the authorizers, in place of the flags")
@@ -134,6 +135,23 @@ def _add_access(flags: FlagParser) -> None:
     add("--admission-plugin", action="append", default=[], help="module:Class of a plugin of your own; may be repeated")
     for name in ("not-ready", "unreachable"):
         add(f"--default-{name}-toleration-seconds", type=int, default=300, help="how long pods stay")
+
+
+def _add_tokens(flags: FlagParser) -> None:
+    add = flags.add_argument
+    add("--authentication-config", type=Path, help="a file with issuers of tokens, in place of the flags --oidc-*")
+    add("--oidc-issuer-url", default="", help="an issuer of tokens: a URL of HTTPS")
+    add("--oidc-client-id", default="", help="whom its tokens are for")
+    add("--oidc-ca-file", type=Path, help="the authority of its certificate; the machine's without it")
+    add("--oidc-username-claim", default="sub", help="the claim that is the user's name")
+    add("--oidc-username-prefix", help="put before it; - for nothing; the issuer without it, unless the claim is email")
+    add("--oidc-groups-claim", default="", help="the claim that holds the groups")
+    add("--oidc-groups-prefix", default="", help="put before each")
+    add("--oidc-signing-algs", default="RS256", help="algorithms that are believed, separated by commas")
+    add("--oidc-required-claim", action="append", default=[], help="CLAIM=VALUE that tokens must have; repeatable")
+    add("--authentication-token-webhook-config-file", type=Path, help="a kubeconfig: who says whose a token is")
+    add("--authentication-token-webhook-version", default="v1beta1", choices=("v1", "v1beta1"), help="of the reviews")
+    add("--authentication-token-webhook-cache-ttl", type=parse_duration, default=120.0, help="how long one is kept")
 
 
 def _add_cluster(flags: FlagParser) -> None:

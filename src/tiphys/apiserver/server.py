@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -110,6 +110,7 @@ class APIServer:
 
         self.authentication = authentication.make(config, self.registries, clock, ids)
         self.authorization = authorization.Authorization(config, self.registries)
+        self.metrics.add_source(partial(self.authentication.figures, lease_name(config.hostname)))
         self.metrics.add_source(partial(self.authorization.figures, lease_name(config.hostname)))
         self.registries.strategies.update(
             grant_strategies(self.authorization.guard)
@@ -168,7 +169,7 @@ class APIServer:
             audit=() if self._audit is None else (self._audit.filter,),
             authenticator=self.authentication.authenticator,
             authorizer=self.authorization.authorizer,
-            anonymous=_lets_anonymous_in(config, self.authorization),
+            anonymous=_anonymous(self.authentication, self.authorization),
             request_timeout=config.request_timeout,
             max_body=config.max_body_bytes,
             browsers=_browsers(config),
@@ -210,6 +211,8 @@ class APIServer:
         self._runner.supervise(self._definitions.run, "definitions")
         self._runner.supervise(DanglingFollower(self.registries).run, "flow schemas")
         self._runner.supervise(self._availability.run, "API services")
+        if self.authentication.issuers is not None:
+            self._runner.supervise(self.authentication.issuers.run, "token issuers")
         if self.config.authorization_config is not None:
             self._runner.supervise(self.authorization.run, "authorization")
         self._runner.supervise(self._bootstrap.keep, "housekeeping")
@@ -233,6 +236,7 @@ class APIServer:
         await self.admission.close()
         await self.backends.close()
         await self.authorization.close()
+        await self.authentication.close()
         await self._runner.close()
         if self._audit is not None:
             await self._audit.sink.stop()
@@ -365,12 +369,14 @@ def make_ids(seed: int | None) -> Ids:
     return Ids(uid, suffix)
 
 
-def _lets_anonymous_in(config: Config, authority: authorization.Authorization) -> bool:
-    """Strangers are never let in where everybody may do everything."""
-    if config.anonymous and authority.allows_all:
-        log.warning("anonymous callers are refused, as the authorization mode AlwaysAllow lets everybody do everything")
-        return False
-    return config.anonymous
+def _anonymous(
+    authentication: authentication.Authentication, authorization: authorization.Authorization
+) -> Callable[[str], bool]:
+    """Strangers are never let in if everybody may do everything."""
+    if not authorization.allows_all:
+        return authentication.anonymous
+    log.warning("anonymous callers are refused, as the authorization mode AlwaysAllow lets everybody do everything")
+    return lambda path: False
 
 
 def _sealing(config: Config, backend: Backend, clock: Clock) -> Sealing:

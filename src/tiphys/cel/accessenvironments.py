@@ -14,6 +14,7 @@ from tiphys.cel.decltypes import DeclType, list_type, map_type, object_type
 from tiphys.cel.environment import Environment
 from tiphys.cel.environments import base
 from tiphys.cel.evaluator import Program
+from tiphys.cel.syntax import Call, Ident, Literal, Node, Select
 from tiphys.cel.types import Type
 
 _STRING = decltypes.STRING
@@ -67,6 +68,16 @@ def user() -> Environment:
 BOOL = (types.BOOL,)
 
 
-def compile_program(environment: Environment, text: str, results: Sequence[Type]) -> Program:
-    """Raises ``UnfitExpression``."""
+def compile_program(environment: Environment, text: str, results: Sequence[Type] | None) -> Program:
+    """``results`` are the types that it may give; None for any. Raises ``UnfitExpression``."""
     return Program(uses.compile_in(environment, text, results))
+
+
+def selects_claim(node: Node, name: str) -> bool:
+    """Whether an expression looks at ``claims.NAME`` or ``claims.?NAME``."""
+    match node:
+        case Select(operand=Ident(name="claims"), field=field) if field == name:
+            return True
+        case Call(function="_?._", args=[Ident(name="claims"), Literal(value=value)]) if value == name:
+            return True
+    return any(selects_claim(child, name) for child in node.children())

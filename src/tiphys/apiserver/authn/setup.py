@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,24 +31,44 @@ from tiphys.apiserver.registry.registry import Ids
 from tiphys.runtime.clock import Clock
 
 if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+    from tiphys.apiserver.authn.oidc.tokens import FollowedTokens, OidcTokens
     from tiphys.apiserver.authn.serviceaccounts import TokenKeys
+    from tiphys.apiserver.authn.webhooktokens import WebhookTokens
 
 
 @dataclass(slots=True)
 class Authentication:
+    """``anonymous``: whether callers without a credential may reach a path."""
+
     authenticator: Union
     bearers: BearerTokens
     keys: Callable[[], TokenKeys]
     audiences: tuple[str, ...]
     ids: Ids
+    anonymous: Callable[[str], bool]
+    issuers: FollowedTokens | OidcTokens | None = None
+    webhook: WebhookTokens | None = None
 
     def jwks(self) -> list[Object]:
         from tiphys.api.jwt import jwk
 
         return [jwk(key) for key in self.keys().keys.values()]
 
+    async def close(self) -> None:
+        if self.webhook is not None:
+            await self.webhook.close()
+
+    def figures(self, server: str) -> Iterable[Metric]:
+        """Of the file that is followed; ``server`` is the API server's identity."""
+        from tiphys.apiserver.authn.oidc.tokens import FollowedTokens
+
+        return self.issuers.file.figures(server) if isinstance(self.issuers, FollowedTokens) else ()
+
 
 def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Authentication:
+    """Raises ``ConfigFileError`` and ``KubeconfigError``."""
     audiences = config.api_audiences or config.service_account_issuers
     keys = lazy_keys(config, audiences)
     tokens: list[TokenAuthenticator] = []
@@ -58,9 +78,43 @@ def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Auth
     tokens.append(ServiceAccountTokens(keys, registries, clock))
     if config.bootstrap_tokens:
         tokens.append(ForTheServer(BootstrapTokens(registries, clock), audiences))
+    issuers = _issuers(config, clock)
+    if issuers is not None:
+        tokens.append(ForTheServer(issuers, audiences))
+    webhook = _webhook(config, audiences, clock)
+    if webhook is not None:
+        tokens.append(webhook)
     bearers = BearerTokens(tokens, audiences, clock)
     union = Union((InProcess(), *_certificates(config), bearers, SubprotocolTokens(bearers)))
-    return Authentication(union, bearers, keys, tuple(audiences), ids)
+    return Authentication(union, bearers, keys, tuple(audiences), ids, _anonymous(config, issuers), issuers, webhook)
+
+
+def _issuers(config: Config, clock: Clock) -> FollowedTokens | OidcTokens | None:
+    if config.authentication_config is not None:
+        from tiphys.apiserver.authn.oidc.tokens import FollowedTokens
+
+        return FollowedTokens(config.authentication_config, config.service_account_issuers, clock)
+    if config.oidc is None:
+        return None
+    from tiphys.apiserver.authn.oidc.flags import issuer_of
+    from tiphys.apiserver.authn.oidc.tokens import OidcTokens
+
+    return OidcTokens([issuer_of(config.oidc, config.service_account_issuers)], clock)
+
+
+def _webhook(config: Config, audiences: tuple[str, ...], clock: Clock) -> WebhookTokens | None:
+    if config.token_webhook is None:
+        return None
+    from tiphys.apiserver.authn.webhooktokens import WebhookTokens
+
+    return WebhookTokens(config.token_webhook, audiences, clock)
+
+
+def _anonymous(config: Config, issuers: FollowedTokens | OidcTokens | None) -> Callable[[str], bool]:
+    """The file's word, as it was at the start, counts for more than the flag's."""
+    if issuers is not None and issuers.anonymous is not None:
+        return issuers.anonymous.lets_in
+    return lambda path: config.anonymous
 
 
 def _certificates(config: Config) -> list[Authenticator]:

@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from tiphys.api import errors
 from tiphys.api.credentials import has_space_before_token
@@ -16,7 +17,7 @@ from tiphys.wire.http import Response
 log = logging.getLogger(__name__)
 
 
-def authenticate(authenticator: Authenticator, anonymous: bool) -> Filter:
+def authenticate(authenticator: Authenticator, anonymous: Callable[[str], bool]) -> Filter:
     """The filter that sets ``call.user`` and removes the credential; 401 for a wrong one."""
 
     async def filter(call: Call, proceed: Endpoint) -> Response:
@@ -28,7 +29,7 @@ def authenticate(authenticator: Authenticator, anonymous: bool) -> Filter:
             raise errors.unauthorized() from None
         if user is None:
             _warn_of_space(call)
-            if not anonymous:
+            if not anonymous(call.info.path):
                 raise errors.unauthorized()
             user = ANONYMOUS
         call.user = user
