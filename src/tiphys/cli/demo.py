@@ -28,7 +28,7 @@ _PATHS = {"ConfigMap": CONFIG_MAPS, "Deployment": DEPLOYMENTS, "Service": SERVIC
 
 def main(argv: Sequence[str]) -> int:
     options = parser("demo", "Deploy a web page behind a Service, and show the path of a pod.")
-    options.add_argument("--delete", action="store_true", help="take the demo away again")
+    options.add_argument("--delete", action="store_true", help="remove the demo")
     arguments = options.parse_args(argv)
     settings = existing_cluster(arguments.data_dir)
     if not lifecycle.supervisor_pid(settings):
@@ -47,7 +47,7 @@ async def _delete(settings: Settings) -> int:
             while await _exists(client):
                 await asyncio.sleep(0.1)
     except NotFound:
-        console.say("There is no demo to delete.")
+        console.say("No demo to delete.")
     finally:
         await client.close()
     return 0

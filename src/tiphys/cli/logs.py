@@ -18,14 +18,14 @@ def main(argv: Sequence[str]) -> int:
     options = parser("logs", "Show a component's log.")
     options.add_argument("component", help="a name that `tiphys status` shows, or supervisor")
     options.add_argument("--node", default="", help="a further node's name (default: the first node)")
-    options.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
+    options.add_argument("-f", "--follow", action="store_true", help="show new lines as they are written")
     options.add_argument("--tail", type=int, default=-1, metavar="N", help="only the last N lines")
     arguments = options.parse_args(argv)
     folder = _node(existing_cluster(arguments.data_dir), arguments.node).logs
     path = folder / f"{arguments.component}.log"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in folder.glob("*.log"))) or "none yet"
-        fail(f"there is no log of {arguments.component!r}; there are: {names}")
+        fail(f"no log of {arguments.component!r}; choose from: {names}")
     show(path, arguments.tail, arguments.follow)
     return 0
 
@@ -36,7 +36,7 @@ def _node(cluster: Settings, name: str) -> Settings:
         return cluster
     known = further_nodes(cluster)
     if name not in known:
-        fail(f"there is no node {name}; there are: {', '.join([cluster.node_name, *known])}")
+        fail(f"no node {name}; choose from: {', '.join([cluster.node_name, *known])}")
     return known[name]
 
 

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     entry = COMMANDS.get(name) or COMPONENTS.get(name)
     if entry is None:
-        print(f"tiphys: there is no command {name!r}\n\n{usage()}", file=sys.stderr)
+        print(f"tiphys: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
     try:
         with uncollected():

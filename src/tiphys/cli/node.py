@@ -63,7 +63,7 @@ def _existing(cluster: Settings, name: str) -> Settings:
     if node is None:
         if name == cluster.node_name:
             fail(f"{name} is the first node, which runs the control plane; see `tiphys down` and `tiphys up`")
-        fail(f"there is no node {name}; see `tiphys node list`")
+        fail(f"no node {name}; see `tiphys node list`")
     return node
 
 

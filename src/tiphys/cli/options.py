@@ -25,5 +25,5 @@ def existing_cluster(data_dir: Path) -> Settings:
     except SettingsError as error:
         fail(error)
     if settings is None:
-        fail(f"there is no cluster in {data_dir}; start one with `tiphys up`")
+        fail(f"no cluster in {data_dir}; start one with `tiphys up`")
     return settings

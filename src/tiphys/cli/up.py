@@ -89,7 +89,7 @@ def _options() -> argparse.ArgumentParser:
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
     add("-v", "--verbosity", type=int, help="upstream's -v, 0 to 10")
     add("--foreground", action="store_true", help="stay, log to this terminal, and stop at Ctrl-C")
-    add("--accept-data-loss", action="store_true", help="go on with what is left of a store that is damaged")
+    add("--accept-data-loss", action="store_true", help="continue with what is left of a damaged store")
     add("--no-kubeconfig", action="store_true", help="leave ~/.kube/config alone")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     return options

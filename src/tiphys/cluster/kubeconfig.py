@@ -181,7 +181,7 @@ def _current(path: Path, settings: Settings, authority: Authority, now: datetime
 def _entry(config: Config, part: str, name: str) -> Config:
     entry = next((e for e in config.get(part) or [] if e["name"] == name), None)
     if entry is None:
-        raise KeyError(f"{part}: there is no entry {name!r}")
+        raise KeyError(f"{part}: no entry {name!r}")
     return dict(entry)
 
 

@@ -40,7 +40,7 @@ def check_name(cluster: Settings, name: str, taken: Iterable[str]) -> None:
             "with a letter or digit at each end"
         )
     if name == cluster.node_name or name in taken:
-        raise SettingsError(f"there is a node {name} already; see `tiphys node list`")
+        raise SettingsError(f"a node {name} exists already; see `tiphys node list`")
 
 
 def free_address(cluster: Settings, taken: Iterable[str]) -> str:
