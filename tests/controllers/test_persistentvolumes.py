@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tiphys.api.object import Object
-from tiphys.controllers.volumes.persistentvolumes import changes, matching
+from tiphys.api.volumes import matching
+from tiphys.api.volumes.binding import volume_for
+from tiphys.controllers.volumes.persistentvolumes import changes
 from tiphys.testing import Cluster
 
 
@@ -104,13 +106,13 @@ def test_the_newest_default_class() -> None:
 
 
 def test_binding_is_marked_and_undone() -> None:
-    bound = changes.volume_for(volume("a"), claim())
+    bound = volume_for(volume("a"), claim())
     assert bound is not None
     assert bound["spec"]["claimRef"]["uid"] == "c1"
     assert bound["metadata"]["annotations"] == {"pv.kubernetes.io/bound-by-controller": "yes"}
-    assert changes.volume_for(bound, claim()) is None
+    assert volume_for(bound, claim()) is None
     assert "claimRef" not in changes.volume_without_claim(bound)["spec"]
-    reserved = changes.volume_for(volume("a", **kept("data")), claim())
+    reserved = volume_for(volume("a", **kept("data")), claim())
     assert reserved is not None
     assert "annotations" not in reserved["metadata"]
     assert changes.volume_without_claim(reserved)["spec"]["claimRef"]["name"] == "data"

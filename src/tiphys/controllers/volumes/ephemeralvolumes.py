@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.object import Object
+from tiphys.api.volumes.claims import ephemeral_claim
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS
@@ -22,7 +23,7 @@ from tiphys.controlkit.objects import (
 )
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.context import ControllerContext
-from tiphys.controllers.volumes.podclaims import BY_CLAIM, ephemeral_claim, index_by_claim
+from tiphys.controllers.volumes.podclaims import BY_CLAIM, index_by_claim
 
 
 def claim_for(pod: Object, volume: Object) -> Object:

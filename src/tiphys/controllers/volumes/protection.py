@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tiphys.api.object import Object
+from tiphys.api.volumes.claims import claims_of
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import (
@@ -28,7 +29,7 @@ from tiphys.controlkit.objects import (
     status_of,
 )
 from tiphys.controllers.context import ControllerContext
-from tiphys.controllers.volumes.podclaims import BY_CLAIM, claims_of, index_by_claim
+from tiphys.controllers.volumes.podclaims import BY_CLAIM, index_by_claim
 
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"

@@ -11,6 +11,9 @@ from __future__ import annotations
 import asyncio
 
 from tiphys.api.object import Object
+from tiphys.api.volumes import matching
+from tiphys.api.volumes.binding import volume_for
+from tiphys.api.volumes.claims import BIND_COMPLETED, BOUND_BY_CONTROLLER, SELECTED_NODE
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
@@ -26,7 +29,7 @@ from tiphys.controlkit.objects import (
 )
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controllers.context import ControllerContext
-from tiphys.controllers.volumes.persistentvolumes import changes, matching
+from tiphys.controllers.volumes.persistentvolumes import changes
 from tiphys.controllers.volumes.podclaims import BY_CLAIM, index_by_claim
 from tiphys.runtime.tasks import Runner
 
@@ -83,7 +86,7 @@ class PersistentVolumeBinder:
             claim = self._claims.store.get(*split_key(key))
             if claim is None:
                 return
-            if changes.BIND_COMPLETED in annotations_of(claim):
+            if BIND_COMPLETED in annotations_of(claim):
                 await self._sync_bound(claim)
             elif claim["spec"].get("volumeName"):
                 await self._sync_asking(claim)
@@ -98,7 +101,7 @@ class PersistentVolumeBinder:
             return
         if await self._assign_default_class(claim):
             return  # the informer delivers the changed claim
-        if delayed and changes.SELECTED_NODE not in annotations_of(claim):
+        if delayed and SELECTED_NODE not in annotations_of(claim):
             self._report_what_is_awaited(claim)
         elif matching.class_of(claim):
             await self._ask_provisioner(claim)
@@ -124,7 +127,7 @@ class PersistentVolumeBinder:
         else:
             message = f'volume "{name_of(volume)}" already bound to a different claim.'
             self._recorder.event(claim, "Warning", "FailedBinding", message)
-            if changes.BOUND_BY_CONTROLLER in annotations_of(claim):
+            if BOUND_BY_CONTROLLER in annotations_of(claim):
                 raise TryAgain(message)
             await self._set_status(claim, "Pending", None)
 
@@ -202,7 +205,7 @@ class PersistentVolumeBinder:
 
     async def _bind(self, volume: Object, claim: Object) -> None:
         """Tie the two together. If this is interrupted, the next look at either continues."""
-        wanted = changes.volume_for(volume, claim)
+        wanted = volume_for(volume, claim)
         if wanted is not None:
             volume = await self._client.update(PERSISTENT_VOLUMES, wanted)
         await self._set_phase(volume, "Bound")

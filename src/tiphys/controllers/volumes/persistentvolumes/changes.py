@@ -7,41 +7,20 @@ from __future__ import annotations
 
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.object import Object
-from tiphys.controlkit.events import reference
+from tiphys.api.volumes.claims import BIND_COMPLETED, BOUND_BY_CONTROLLER
 from tiphys.controlkit.objects import (
     annotations_of,
     copy,
     name_of,
-    namespace_of,
     set_annotation,
-    uid_of,
 )
-from tiphys.controllers.volumes.persistentvolumes.matching import is_bound_to
 
-BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
-BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 MIGRATED_TO = "pv.kubernetes.io/migrated-to"
 PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 OLD_PROVISIONER = "volume.beta.kubernetes.io/storage-provisioner"
-SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
 _BEFORE_RESIZE = "volume.alpha.kubernetes.io/pre-resize-capacity"
-
-
-def volume_for(volume: Object, claim: Object) -> Object | None:
-    """The volume, pointing at the claim."""
-    current = volume["spec"].get("claimRef") or {}
-    identity = (current.get("namespace", ""), current.get("name"), current.get("uid"))
-    wanted = copy(volume)
-    changed = False
-    if identity != (namespace_of(claim), name_of(claim), uid_of(claim)):
-        wanted["spec"]["claimRef"] = reference({**claim, "apiVersion": "v1", "kind": "PersistentVolumeClaim"})
-        changed = True
-    if not is_bound_to(volume, claim) and BOUND_BY_CONTROLLER not in annotations_of(volume):
-        set_annotation(wanted, BOUND_BY_CONTROLLER, "yes")
-        changed = True
-    return wanted if changed else None
 
 
 def volume_without_claim(volume: Object) -> Object:

@@ -5,13 +5,10 @@ Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#lifecycl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from tiphys.api.meta.quantity import Quantity
-from tiphys.api.object import Object
-from tiphys.controlkit.objects import (
+from tiphys.api.meta.objects import (
     annotations_of,
-    created_at,
     is_deleting,
     labels_of,
     name_of,
@@ -19,7 +16,9 @@ from tiphys.controlkit.objects import (
     status_of,
     uid_of,
 )
-from tiphys.controlkit.selectors import label_selector
+from tiphys.api.meta.quantity import Quantity
+from tiphys.api.meta.selectors import selector_from_object
+from tiphys.api.object import Object
 
 _OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
 _DEFAULT_CLASS = (
@@ -47,7 +46,7 @@ def default_class(classes: Iterable[Object]) -> Object | None:
         if any(annotations_of(storage_class).get(name) == "true" for name in _DEFAULT_CLASS)
     ]
     marked.sort(key=name_of)
-    return max(marked, key=created_at, default=None)
+    return max(marked, key=lambda found: str(found["metadata"].get("creationTimestamp") or ""), default=None)
 
 
 def is_bound_to(volume: Object, claim: Object) -> bool:
@@ -68,7 +67,7 @@ def mismatch(volume: Object, claim: Object) -> str:
     """Why a volume cannot serve the claim that asks for it by name; empty if it can."""
     if is_deleting(volume):
         return f'the volume is marked for deletion "{name_of(volume)}"'
-    if _capacity(volume).value() < _request(claim).value():
+    if capacity(volume).value() < request(claim).value():
         return "requested PV is too small"
     if class_of(volume) != class_of(claim):
         return "storageClassName does not match"
@@ -98,24 +97,49 @@ def best(claim: Object, volumes: Iterable[Object], delayed: bool) -> Object | No
     return None
 
 
-def _best_of(claim: Object, volumes: Iterable[Object], delayed: bool) -> Object | None:
-    matches = label_selector(claim["spec"]["selector"]) if claim["spec"].get("selector") is not None else None
+def best_on(claim: Object, volumes: Iterable[Object], reachable: Callable[[Object], bool]) -> Object | None:
+    """The volume for a claim on one node: the one that was kept for it, if the node reaches it, else the smallest."""
     fitting: list[Object] = []
+    fits = _fits(claim)
+    for volume in volumes:
+        if not _could_hold(claim, volume) or (volume["spec"].get("claimRef") and not is_bound_to(volume, claim)):
+            continue
+        if is_bound_to(volume, claim):
+            return volume if reachable(volume) else None
+        if fits(volume) and _access_modes(claim) <= _access_modes(volume) and reachable(volume):
+            fitting.append(volume)
+    return min(fitting, key=lambda volume: (capacity(volume), name_of(volume)), default=None)
+
+
+def _best_of(claim: Object, volumes: Iterable[Object], delayed: bool) -> Object | None:
+    fitting: list[Object] = []
+    fits = _fits(claim)
     for volume in volumes:
         if not _could_hold(claim, volume):
             continue
         if is_bound_to(volume, claim):
             return volume
+        if not delayed and fits(volume):
+            fitting.append(volume)
+    return min(fitting, key=lambda volume: (capacity(volume), name_of(volume)), default=None)
+
+
+def _fits(claim: Object) -> Callable[[Object], bool]:
+    """Whether a volume is free, and of the class and with the labels that the claim asks for."""
+    wanted = claim["spec"].get("selector")
+    matches = selector_from_object(wanted).matches if wanted is not None else None
+
+    def fits(volume: Object) -> bool:
         available = not volume["spec"].get("claimRef") and status_of(volume).get("phase") == "Available"
         selected = matches is None or matches(labels_of(volume))
-        if not delayed and available and selected and class_of(volume) == class_of(claim):
-            fitting.append(volume)
-    return min(fitting, key=lambda volume: (_capacity(volume), name_of(volume)), default=None)
+        return available and selected and class_of(volume) == class_of(claim)
+
+    return fits
 
 
 def _could_hold(claim: Object, volume: Object) -> bool:
     return (
-        _capacity(volume) >= _request(claim)
+        capacity(volume) >= request(claim)
         and not modes_differ(claim, volume)
         and _attributes_class(claim) == _attributes_class(volume)
         and not is_deleting(volume)
@@ -136,10 +160,10 @@ def _attributes_class(obj: Object) -> str:
     return name
 
 
-def _capacity(volume: Object) -> Quantity:
+def capacity(volume: Object) -> Quantity:
     return Quantity((volume["spec"].get("capacity") or {}).get("storage", "0"))
 
 
-def _request(claim: Object) -> Quantity:
+def request(claim: Object) -> Quantity:
     resources = claim["spec"].get("resources") or {}
     return Quantity((resources.get("requests") or {}).get("storage", "0"))
