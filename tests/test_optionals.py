@@ -20,7 +20,7 @@ ALLOWED = {
     ("authz/relations.py", "secretNamespace"): AS_ABSENT,
     ("endpointslice/hints.py", "zone"): AS_ABSENT,
     ("podautoscaler/behavior.py", "selectPolicy"): NOT_EMPTY,
-    ("persistentvolumes/matching.py", "volumeMode"): NOT_EMPTY,
+    ("volumes/matching.py", "volumeMode"): NOT_EMPTY,
     ("container/runtime_config.py", "stopSignal"): NOT_EMPTY,
     ("container/security.py", "supplementalGroupsPolicy"): NOT_EMPTY,
     ("container/security.py", "localhostProfile"): NOT_EMPTY,

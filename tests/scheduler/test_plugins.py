@@ -11,7 +11,9 @@ from tiphys.scheduler.config import PluginSet, ProfileConfig
 from tiphys.scheduler.framework.podinfo import PodInfo
 from tiphys.scheduler.plugins.registry import ConfigError
 
-NO_VICTIMS = "preemption: 0/{n} nodes are available: {n} Preemption is not helpful for scheduling."
+NO_VICTIMS = (
+    "no new claims to deallocate, preemption: 0/{n} nodes are available: {n} Preemption is not helpful for scheduling."
+)
 
 
 def test_no_nodes() -> None:
@@ -28,7 +30,7 @@ def test_resources_are_summed_up_per_node_with_all_reasons() -> None:
 def test_too_many_pods_and_nothing_to_preempt() -> None:
     world = World([node("a", pods=1)], [pod("there", on="a")])
     assert world.refusal(pod("p")) == (
-        "0/1 nodes are available: 1 Too many pods. preemption: 0/1 nodes are available: "
+        "0/1 nodes are available: 1 Too many pods. no new claims to deallocate, preemption: 0/1 nodes are available: "
         "1 No preemption victims found for incoming pod."
     )
 
@@ -55,7 +57,9 @@ def test_init_containers_sidecars_and_overhead_count() -> None:
 def test_taints() -> None:
     taint = {"key": "k", "value": "v", "effect": "NoSchedule"}
     world = World([node("a", taints=[taint])])
-    assert world.refusal(pod("p")).startswith("0/1 nodes are available: 1 node(s) had untolerated taint(s). preempt")
+    assert world.refusal(pod("p")).startswith(
+        "0/1 nodes are available: 1 node(s) had untolerated taint(s). no new claims"
+    )
     assert world.place(pod("p", tolerations=[{"key": "k", "operator": "Equal", "value": "v"}])) == "a"
 
 
@@ -90,12 +94,13 @@ def test_affinity_to_nodes_by_name_looks_at_those_alone() -> None:
     only = _required({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]})
     message = world.refusal(pod("p", affinity=only))
     assert message.startswith(
-        "0/2 nodes are available: 1 Too many pods, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: "
+        "0/2 nodes are available: 1 Too many pods, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. "
+        "no new claims to deallocate, preemption: "
     )
     fields = [{"key": "metadata.name", "operator": "In", "values": [name]} for name in ("a", "b")]
     conflict = _required({"matchFields": fields})
     assert world.refusal(pod("p", affinity=conflict)).startswith(
-        "0/2 nodes are available: pod affinity terms conflict. preemption: "
+        "0/2 nodes are available: pod affinity terms conflict. not found"
     )
 
 

@@ -20,7 +20,7 @@ def outcome(world: World, described: dict[str, Any]) -> Failure:
 
 def victims(world: World, described: dict[str, Any]) -> tuple[str, set[str]]:
     """The node that is chosen, and who has to go there."""
-    (plugin,) = world.framework.profile.post_filter
+    _, plugin = world.framework.profile.post_filter
     seen: list[Candidate] = []
     plugin._evict = lambda pod, candidate: seen.append(candidate) or _nothing()  # type: ignore[attr-defined]
     failure = outcome(world, described)
@@ -58,7 +58,8 @@ def test_pods_in_the_way_by_anti_affinity_go() -> None:
 def test_equal_priority_does_not_preempt() -> None:
     world = World([node("a", cpu="1")], [pod("there", on="a", cpu="1", priority=5)])
     assert outcome(world, pod("p", cpu="1", priority=5)).message == (
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: "
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, "
+        "preemption: 0/1 nodes are available: "
         "1 No preemption victims found for incoming pod."
     )
 
@@ -66,7 +67,9 @@ def test_equal_priority_does_not_preempt() -> None:
 def test_preemption_policy_never() -> None:
     world = World([node("a", cpu="1")], [pod("there", on="a", cpu="1")])
     message = outcome(world, pod("p", cpu="1", priority=5, preemptionPolicy="Never")).message
-    assert message.endswith("1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.")
+    assert message.endswith(
+        "1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never."
+    )
 
 
 def test_it_waits_for_victims_that_are_terminating() -> None:

@@ -29,7 +29,8 @@ def test_a_pod_is_bound_and_an_event_says_so() -> None:
 
 def test_an_unschedulable_pod_says_why_and_goes_when_it_can() -> None:
     message = (
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: "
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, "
+        "preemption: 0/1 nodes are available: "
         "1 Preemption is not helpful for scheduling."
     )
 

@@ -27,6 +27,8 @@ class Cache:
         """On how many nodes each image is."""
         self.priorities: Counter[int] = Counter()
         """How many pods on nodes have which priority."""
+        self.claims: Counter[tuple[str, str]] = Counter()
+        """How many pods on nodes mount which volume claim, by namespace and name."""
         self._pods: dict[str, PodInfo] = {}
         self._assumed: set[str] = set()
         self._waiting: dict[str, dict[str, PodInfo]] = {}
@@ -156,6 +158,8 @@ class Cache:
 
     def _put(self, pod: PodInfo, node: NodeInfo) -> None:
         self.priorities[pod.priority] += 1
+        for claim, _ in pod.claims:
+            self.claims[pod.namespace, claim] += 1
         node.add_pod(pod)
         self.table.pods_changed(node)
         self.index.add(pod, node)
@@ -164,6 +168,10 @@ class Cache:
         self.priorities[pod.priority] -= 1
         if not self.priorities[pod.priority]:
             del self.priorities[pod.priority]
+        for claim, _ in pod.claims:
+            self.claims[pod.namespace, claim] -= 1
+            if not self.claims[pod.namespace, claim]:
+                del self.claims[pod.namespace, claim]
         node.remove_pod(pod)
         self.table.pods_changed(node)
         self.index.remove(pod, node)

@@ -36,6 +36,23 @@ class NodeHandler:
         self._happened(ClusterEvent(Resource.NODE, Action.DELETE), None, NodeInfo(obj))
 
 
+class ObjectHandler:
+    """For what is neither a pod nor a node: plugins read the informer's copy, and are told of each change."""
+
+    def __init__(self, resource: Resource, happened: Callable[[ClusterEvent, Any, Any], None]) -> None:
+        self._resource = resource
+        self._happened = happened
+
+    def added(self, obj: Object, initial: bool) -> None:
+        self._happened(ClusterEvent(self._resource, Action.ADD), None, obj)
+
+    def updated(self, old: Object, new: Object) -> None:
+        self._happened(ClusterEvent(self._resource, Action.UPDATE_OTHER), old, new)
+
+    def deleted(self, obj: Object) -> None:
+        self._happened(ClusterEvent(self._resource, Action.DELETE), obj, None)
+
+
 class NamespaceHandler:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -136,6 +153,8 @@ def pod_changes(old: PodInfo, new: PodInfo) -> list[ClusterEvent]:
         actions.append(Action.TOLERATION)
     if old.spec.get("schedulingGates") and not new.spec.get("schedulingGates"):
         actions.append(Action.GATES_GONE)
+    if old.status.get("resourceClaimStatuses") != new.status.get("resourceClaimStatuses"):
+        actions.append(Action.CLAIMS_MADE)
     if any(value > new.requests.get(name, 0) for name, value in old.requests.items()):
         actions.append(Action.SCALE_DOWN)
     return [ClusterEvent(Resource.POD, action) for action in actions]

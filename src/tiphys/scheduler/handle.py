@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-frame
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ class Handle:
     cache: Cache = field(default_factory=Cache)
     nominator: Nominator = field(default_factory=Nominator)
     stores: dict[str, Store] = field(default_factory=dict)
+    watching: set[asyncio.Event] = field(default_factory=set)
+    """Set whenever a claim, a volume or a pod has changed: for those that wait while a pod is bound."""
 
     def store(self, plural: str) -> Store:
         """The copy of a resource; an empty one if it is not followed."""

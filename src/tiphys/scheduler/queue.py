@@ -199,11 +199,10 @@ class SchedulingQueue:
     def _helps(self, queued: QueuedPod, event: ClusterEvent, old: Any, new: Any) -> bool:
         if event.resource is Resource.EVERYTHING:
             return True
-        if queued.gated_by and not isinstance(new, PodInfo):
-            return False
+        plugins = (queued.gated_by,) if queued.gated_by else queued.unschedulable_plugins
         return any(
             registration.event.concerns(event) and _hints(registration, queued.pod, old, new)
-            for plugin in queued.unschedulable_plugins
+            for plugin in plugins
             for registration in self._registrations.get(plugin, ())
         )
 

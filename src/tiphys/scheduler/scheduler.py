@@ -16,14 +16,24 @@ from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.client import errors
 from tiphys.client.informer import Informer, without_managed_fields
 from tiphys.client.resources import (
+    CSI_DRIVERS,
+    CSI_NODES,
+    CSI_STORAGE_CAPACITIES,
+    DEVICE_CLASSES,
     NAMESPACES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
     POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
     REPLICATION_CONTROLLERS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     SERVICES,
     STATEFUL_SETS,
+    STORAGE_CLASSES,
+    VOLUME_ATTACHMENTS,
     ResourcePath,
 )
 from tiphys.client.rest import STRATEGIC_MERGE, Client
@@ -36,7 +46,7 @@ from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.scheduler import cycle
 from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.cycle import Failure, Placement
-from tiphys.scheduler.eventhandlers import NamespaceHandler, NodeHandler, PodHandler
+from tiphys.scheduler.eventhandlers import NamespaceHandler, NodeHandler, ObjectHandler, PodHandler
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
 from tiphys.scheduler.framework.podinfo import PodInfo, QueuedPod
 from tiphys.scheduler.framework.runtime import Framework
@@ -50,6 +60,20 @@ from tiphys.scheduler.slim import slim_namespace, slim_node, slim_pod, slim_sele
 from tiphys.wire.health import HealthHandler, listening
 
 log = logging.getLogger(__name__)
+
+_FOLLOWED = {
+    PERSISTENT_VOLUME_CLAIMS: Resource.PVC,
+    PERSISTENT_VOLUMES: Resource.PV,
+    STORAGE_CLASSES: Resource.STORAGE_CLASS,
+    CSI_NODES: Resource.CSI_NODE,
+    CSI_DRIVERS: Resource.CSI_DRIVER,
+    CSI_STORAGE_CAPACITIES: Resource.CSI_STORAGE_CAPACITY,
+    VOLUME_ATTACHMENTS: Resource.VOLUME_ATTACHMENT,
+    RESOURCE_CLAIMS: Resource.RESOURCE_CLAIM,
+    DEVICE_CLASSES: Resource.DEVICE_CLASS,
+    RESOURCE_SLICES: Resource.RESOURCE_SLICE,
+}
+"""What plugins read besides pods and nodes."""
 
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 
@@ -110,6 +134,9 @@ class Scheduler:
         }
         for resource in (SERVICES, REPLICATION_CONTROLLERS, REPLICA_SETS, STATEFUL_SETS):
             informers[resource] = informer(resource, slim_selecting)
+        for resource, kind in _FOLLOWED.items():
+            informers[resource] = informer(resource, without_managed_fields)
+            informers[resource].add_handler(ObjectHandler(kind, self._object_happened))
         informers[NODES].add_handler(NodeHandler(self.cache, self._happened))
         informers[NAMESPACES].add_handler(NamespaceHandler(self.cache))
         informers[PODS].add_handler(PodHandler(self))
@@ -240,19 +267,29 @@ class Scheduler:
     async def _bind(
         self, framework: Framework, queued: QueuedPod, pod: PodInfo, placement: Placement, started: float
     ) -> None:
-        """Wait for permission, prepare, bind; if one fails, take everything back and try the pod again."""
+        """Wait for permission, prepare, bind; if one fails, take everything back and try the pod again.
+
+        A pod that waits for others (a permit, a volume) gives its place among the bindings back until it is bound.
+        """
         state, node = placement.state, placement.node
+        has_place = True
         try:
+            if framework.waits(state, pod):
+                self._bindings.release()
+                has_place = False
             status = await framework.wait_on_permit(pod)
             if status is None:
                 status = await framework.pre_bind(state, pod, node)
             if status is None:
+                if not has_place:
+                    has_place = await self._bindings.acquire()
                 status = await framework.bind(state, pod, node)
         except Exception as error:
             log.exception("binding pod %s/%s failed", *pod.key)
             status = _error(error).status
         finally:
-            self._bindings.release()
+            if has_place:
+                self._bindings.release()
         if status is not None:
             self._forget(framework, pod, placement)
             self._happened(ClusterEvent(Resource.ASSIGNED_POD, Action.DELETE), pod, None)
@@ -349,6 +386,7 @@ class Scheduler:
 
     def dequeue(self, pod: PodInfo) -> None:
         """A pod that needs no node any more."""
+        self._tell_watching()
         self.queue.delete(pod.uid)
         nominated = self.handle.nominator.node_of(pod.uid)
         self.handle.nominator.remove(pod.uid)
@@ -357,6 +395,14 @@ class Scheduler:
                 waiting.reject("", "removed")
         if nominated:
             self._happened(ClusterEvent(Resource.ASSIGNED_POD, Action.DELETE), pod, None)
+
+    def _object_happened(self, event: ClusterEvent, old: Any, new: Any) -> None:
+        self._tell_watching()
+        self._happened(event, old, new)
+
+    def _tell_watching(self) -> None:
+        for event in self.handle.watching:
+            event.set()
 
     def pod_happened(self, action: Action, old: PodInfo | None, new: PodInfo | None) -> None:
         self._happened(ClusterEvent(Resource.ASSIGNED_POD, action), old, new)

@@ -29,9 +29,17 @@ _POD_SPEC = (
     "tolerations",
     "topologySpreadConstraints",
 )
-_POD_STATUS = ("phase", "conditions", "nominatedNodeName", "startTime")
+_POD_STATUS = ("phase", "conditions", "nominatedNodeName", "startTime", "resourceClaimStatuses")
 _CONTAINER = ("name", "image", "resources", "restartPolicy")
-_VOLUMES = ("image", "persistentVolumeClaim", "ephemeral")
+_VOLUMES = (
+    "awsElasticBlockStore",
+    "ephemeral",
+    "gcePersistentDisk",
+    "image",
+    "iscsi",
+    "persistentVolumeClaim",
+    "rbd",
+)
 
 
 def slim_pod(pod: Object) -> Object:

@@ -21,6 +21,12 @@ class Resource(Enum):
     PV = "PersistentVolume"
     STORAGE_CLASS = "StorageClass"
     CSI_NODE = "CSINode"
+    CSI_DRIVER = "CSIDriver"
+    CSI_STORAGE_CAPACITY = "CSIStorageCapacity"
+    VOLUME_ATTACHMENT = "VolumeAttachment"
+    RESOURCE_CLAIM = "ResourceClaim"
+    DEVICE_CLASS = "DeviceClass"
+    RESOURCE_SLICE = "ResourceSlice"
     EVERYTHING = "*"
 
 
@@ -37,6 +43,8 @@ class Action(Flag):
     """A pod's requests shrank."""
     TOLERATION = auto()
     GATES_GONE = auto()
+    CLAIMS_MADE = auto()
+    """A pod's resource claims were generated."""
     UPDATE = (
         UPDATE_ALLOCATABLE
         | UPDATE_LABEL
@@ -47,6 +55,7 @@ class Action(Flag):
         | SCALE_DOWN
         | TOLERATION
         | GATES_GONE
+        | CLAIMS_MADE
     )
     ALL = ADD | DELETE | UPDATE
 
@@ -66,7 +75,8 @@ class ClusterEvent:
 
 
 Hint = Callable[["PodInfo", Any, Any], bool]
-"""(waiting pod, old object, new object) → whether it should be tried again. Objects are ``PodInfo`` or ``NodeInfo``."""
+"""(waiting pod, old object, new object) → whether it should be tried again. Objects are ``PodInfo``,
+``NodeInfo``, or those of the API for other resources; an absent one is None."""
 
 
 def always(pod: PodInfo, old: Any, new: Any) -> bool:

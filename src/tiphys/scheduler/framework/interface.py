@@ -137,6 +137,13 @@ class PreBindPlugin(Plugin, Protocol):
 
 
 @runtime_checkable
+class WaitingPreBind(Plugin, Protocol):
+    """For a ``pre_bind`` that may wait for others for long: it does not hold one of the places for bindings."""
+
+    def waits(self, state: CycleState, pod: PodInfo) -> bool: ...
+
+
+@runtime_checkable
 class BindPlugin(Plugin, Protocol):
     async def bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
         """Bind; ``SKIP`` leaves it to the next binder."""

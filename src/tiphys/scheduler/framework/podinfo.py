@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from tiphys.api.object import Object
 from tiphys.api.scheduling import nodeselector
 from tiphys.api.scheduling.taints import Toleration, tolerations_of
+from tiphys.api.volumes.claims import claim_name
 from tiphys.scheduler.framework import terms
 from tiphys.scheduler.framework.resources import Amounts, counted_requests
 
@@ -135,6 +136,14 @@ class PodInfo:
             volume["image"].get("reference", "") for volume in self.spec.get("volumes") or () if "image" in volume
         ]
         return tuple(with_tag(name) for name in names)
+
+    @lazy
+    def claims(self) -> tuple[tuple[str, bool], ...]:
+        """The names of the volume claims that it mounts, each with whether it is one made for the pod."""
+        volumes = self.spec.get("volumes") or ()
+        return tuple(
+            (name, bool(volume.get("ephemeral"))) for volume in volumes if (name := claim_name(self.obj, volume))
+        )
 
     @lazy
     def _affinity(self) -> Object:

@@ -112,11 +112,15 @@ class Framework:
         """The only nodes to look at (None: all), the plugins that said so, and a rejection or error."""
         names: frozenset[str] | None = None
         narrowed_by: set[str] = set()
+        rejection: Status | None = None
         for plugin in self.profile.pre_filter:
             result, status = plugin.pre_filter(state, pod)
             if status is not None:
                 if status.code is Code.SKIP:
                     state.skip_filter.add(plugin.name)
+                    continue
+                if status.code is Code.UNSCHEDULABLE:
+                    rejection = status.by(plugin.name)  # removing pods could help: all prepare to try that out
                     continue
                 return None, {plugin.name}, status.by(plugin.name)
             if result is not None and result.node_names is not None:
@@ -127,7 +131,7 @@ class Framework:
                     if len(narrowed_by) == 1:
                         message = f"node(s) didn't satisfy plugin {plugin.name}"
                     return names, narrowed_by, Status(Code.UNRESOLVABLE, (message,))
-        return names, narrowed_by, None
+        return names, narrowed_by, rejection
 
     def filter(self, state: CycleState, pod: PodInfo, node: NodeInfo) -> Status | None:
         """The first objection to the node."""
@@ -292,6 +296,12 @@ class Framework:
             return None
         self.waiting.add(pod, waits)
         return Status(Code.WAIT)
+
+    def waits(self, state: CycleState, pod: PodInfo) -> bool:
+        """Whether binding the pod waits for something outside of the scheduler."""
+        if self.waiting.get(pod.uid) is not None:
+            return True
+        return any(isinstance(p, points.WaitingPreBind) and p.waits(state, pod) for p in self.profile.pre_bind)
 
     async def wait_on_permit(self, pod: PodInfo) -> Status | None:
         return await self.waiting.wait(pod)

@@ -19,6 +19,7 @@ from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.plugins.balanced_allocation import NodeResourcesBalancedAllocation
 from tiphys.scheduler.plugins.default_binder import DefaultBinder
 from tiphys.scheduler.plugins.default_preemption import DefaultPreemption
+from tiphys.scheduler.plugins.dynamic_resources import DynamicResources
 from tiphys.scheduler.plugins.image_locality import ImageLocality
 from tiphys.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from tiphys.scheduler.plugins.node_affinity import NodeAffinity
@@ -26,10 +27,14 @@ from tiphys.scheduler.plugins.node_name import NodeName
 from tiphys.scheduler.plugins.node_ports import NodePorts
 from tiphys.scheduler.plugins.node_resources_fit import FitArgs, NodeResourcesFit
 from tiphys.scheduler.plugins.node_unschedulable import NodeUnschedulable
+from tiphys.scheduler.plugins.node_volume_limits import NodeVolumeLimits
 from tiphys.scheduler.plugins.pod_topology_spread import PodTopologySpread
 from tiphys.scheduler.plugins.priority_sort import PrioritySort
 from tiphys.scheduler.plugins.scheduling_gates import SchedulingGates
 from tiphys.scheduler.plugins.taint_toleration import TaintToleration
+from tiphys.scheduler.plugins.volume_binding import VolumeBinding
+from tiphys.scheduler.plugins.volume_restrictions import VolumeRestrictions
+from tiphys.scheduler.plugins.volume_zone import VolumeZone
 
 Factory = Callable[[Handle, Object], Any]
 
@@ -102,6 +107,11 @@ def _preemption(handle: Handle, given: Object) -> DefaultPreemption:
     )
 
 
+def _volume_binding(handle: Handle, given: Object) -> VolumeBinding:
+    seconds = _arguments(given, "VolumeBinding", "bindTimeoutSeconds").get("bindTimeoutSeconds", 600)
+    return VolumeBinding(handle, seconds)
+
+
 def _plain(make: Callable[[Handle], Any]) -> Factory:
     def factory(handle: Handle, given: Object) -> Any:
         _arguments(given, "this plugin")
@@ -119,8 +129,13 @@ PLUGINS: dict[str, Factory] = {
     "NodeAffinity": _node_affinity,
     "NodePorts": _plain(NodePorts),
     "NodeResourcesFit": _fit,
+    "VolumeRestrictions": _plain(VolumeRestrictions),
+    "NodeVolumeLimits": _plain(NodeVolumeLimits),
+    "VolumeBinding": _volume_binding,
+    "VolumeZone": _plain(VolumeZone),
     "PodTopologySpread": _spread,
     "InterPodAffinity": _inter_pod,
+    "DynamicResources": _plain(DynamicResources),
     "DefaultPreemption": _preemption,
     "NodeResourcesBalancedAllocation": _balanced,
     "ImageLocality": _plain(ImageLocality),
