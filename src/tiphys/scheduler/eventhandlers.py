@@ -37,7 +37,7 @@ class NodeHandler:
 
 
 class ObjectHandler:
-    """For what is neither a pod nor a node: plugins read the informer's copy, and are told of each change."""
+    """For what is neither a pod nor a node: plugins read the informer's copy, and hints judge each change."""
 
     def __init__(self, resource: Resource, happened: Callable[[ClusterEvent, Any, Any], None]) -> None:
         self._resource = resource
