@@ -18,11 +18,12 @@ from tiphys.apiserver import command
 from tiphys.apiserver.command import configuration
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.flags import parser
-from tiphys.apiserver.serving import Serving, serving, sni_pair
+from tiphys.apiserver.serving import Serving, serving
 from tiphys.runtime.clock import SystemClock
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Request, Response
 from tiphys.wire.server import serve
+from tiphys.wire.snipair import sni_pair
 from tiphys.wire.tls import client_context
 
 

@@ -525,7 +525,7 @@ def test_pods_trust_whom_the_kubeconfig_trusts(tmp_path: Any, cluster: dict[str,
         "clusters": [{"name": "k", "cluster": {"server": "https://127.0.0.1", **cluster}}],
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-    config = configuration(parser().parse([f"--kubeconfig={tmp_path}/kubeconfig", "--leader-elect=false"]))
+    config = configuration(parser().parse([f"--kubeconfig={tmp_path}/kubeconfig", "--leader-elect=false"]), parser())
     assert config.root_ca == authority
     assert CONTROLLERS["root-ca-certificate-publisher-controller"].needed(config)
 
@@ -534,16 +534,16 @@ def test_flags(tmp_path: Any) -> None:
     (tmp_path / "ca.crt").write_bytes(b"pem")
     words = ["--kubeconfig=k", "--concurrent-gc-syncs=3", "--node-monitor-grace-period=1m10s", "--leader-elect=false"]
     words += [f"--root-ca-file={tmp_path}/ca.crt", "--controllers=*,-job-controller"]
-    config = configuration(parser().parse(words))
+    config = configuration(parser().parse(words), parser())
     assert config.concurrent_gc_syncs == 3
     assert config.node_monitor_grace_period == 70
     assert config.leader_election is None
     assert config.root_ca == b"pem"
     assert config.controllers == ("*", "-job-controller")
     with pytest.raises(CannotStart, match="--cluster-cidr"):
-        configuration(parser().parse(["--kubeconfig=k", "--allocate-node-cidrs"]))
-    with pytest.raises(CannotStart, match="loopback"):
-        configuration(parser().parse(["--kubeconfig=k", "--bind-address=0.0.0.0"]))
+        configuration(parser().parse(["--kubeconfig=k", "--allocate-node-cidrs"]), parser())
+    with pytest.raises(CannotStart, match="belong together"):
+        configuration(parser().parse(["--kubeconfig=k", "--tls-cert-file=/k"]), parser())
     with pytest.raises(SystemExit, match="unrecognized feature gate: A"):
         parser().parse(["--feature-gates=A=true"])
     assert parser().parse(["--feature-gates=", "--kube-api-content-type="]).feature_gates == {}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.kubelet.world import container, pod
+from tiphys.client.delegated import user_of_certificate
 from tiphys.kubelet import config
 from tiphys.kubelet.command import configuration, parser
 from tiphys.kubelet.container.images import (
@@ -26,7 +27,7 @@ from tiphys.kubelet.node.cgroups import Cgroups, pod_limits
 from tiphys.kubelet.node.gc import dead_containers, dead_sandboxes, unused_images
 from tiphys.kubelet.pod.admission import admit
 from tiphys.kubelet.runtime.service import Container, ContainerState, Image, Sandbox
-from tiphys.kubelet.server.auth import subresources, user_of_certificate
+from tiphys.kubelet.server.auth import subresources
 from tiphys.kubelet.server.container_logs import LogRequestError, choose_run, options_of
 from tiphys.kubelet.sources.static import ManifestError, StaticPods, is_mirror_of, mirror_of, read_manifest
 from tiphys.runtime.clock import SystemClock

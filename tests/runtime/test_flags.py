@@ -94,7 +94,7 @@ Generic flags:
 
 
 @pytest.mark.parametrize("gate", featuregates.gates().values(), ids=lambda gate: gate.name)
-def test_a_gate_is_accepted_as_it_is_and_refused_by_name_otherwise(gate: featuregates.Gate) -> None:
+def test_a_gate_is_accepted_as_it_is_and_refused_by_name_otherwise(gate: featuregates.FeatureGate) -> None:
     as_it_is, other = str(gate.default).lower(), str(not gate.default).lower()
     assert featuregates.parse(f"{gate.name}={as_it_is}") == {gate.name: gate.default}
     with pytest.raises(featuregates.GateError, match=rf"\b{gate.name}\b"):

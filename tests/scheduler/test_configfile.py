@@ -55,19 +55,21 @@ def test_what_is_not_supported_is_refused_by_name(text: str, message: str) -> No
 
 def test_flags() -> None:
     flags = parser().parse(["--kubeconfig=/k", "--leader-elect=false", "--secure-port=0"])
-    config, kubeconfig = _configuration(flags)
-    assert (config.leader_election, config.health_address, kubeconfig) == (None, "", Path("/k"))
+    config, kubeconfig = _configuration(flags, parser())
+    assert (config.leader_election, config.serving, kubeconfig) == (None, None, Path("/k"))
     flags = parser().parse(["--kubeconfig", "/k", "--leader-elect-lease-duration", "30s"])
-    config, _ = _configuration(flags)
+    config, _ = _configuration(flags, parser())
     assert config.leader_election is not None
-    assert (config.leader_election.lease_duration, config.health_address) == (30, "127.0.0.1:10259")
+    assert config.leader_election.lease_duration == 30
+    assert config.serving is not None
+    assert (config.serving.host, config.serving.port) == ("127.0.0.1", 10259)
 
 
 def test_refusals() -> None:
     with pytest.raises(SystemExit, match="unrecognized feature gate: A"):
         main(["--feature-gates=A=true"])
-    with pytest.raises(SystemExit, match="only loopback"):
-        main(["--kubeconfig=/k", "--bind-address=0.0.0.0"])
+    with pytest.raises(SystemExit, match="--tls-cert-file and --tls-private-key-file belong together"):
+        main(["--kubeconfig=/k", "--tls-cert-file=/k"])
     with pytest.raises(SystemExit, match="--kubeconfig is needed"):
         main([])
     with pytest.raises(SystemExit, match="cannot read"):

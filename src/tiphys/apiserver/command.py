@@ -31,9 +31,9 @@ from tiphys.apiserver.config import (
 )
 from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
-from tiphys.apiserver.paths.zpages import flag_values
 from tiphys.apiserver.server import APIServer
 from tiphys.apiserver.serving import serving
+from tiphys.controlkit.serving.zpages import flag_values
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import CannotStart, launch
 from tiphys.runtime.flags import FlagParser, parse_map

@@ -13,7 +13,8 @@ from pathlib import Path
 from tiphys.runtime.clock import Clock
 from tiphys.wire.ciphers import VERSIONS, openssl_list
 from tiphys.wire.server import Limits
-from tiphys.wire.tls import HTTP1, HTTP2_AND_1, KeyPair, ServerContext, TLSPolicy, keep_renewed, server_context
+from tiphys.wire.snipair import sni_pair
+from tiphys.wire.tls import HTTP1, HTTP2_AND_1, ServerContext, TLSPolicy, keep_renewed, server_context
 
 SERVICE_NAMES = ("kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost")
 
@@ -31,7 +32,7 @@ def serving(flags: argparse.Namespace, addresses: Sequence[str], clock: Clock) -
     if (flags.tls_cert_file is None) != (flags.tls_private_key_file is None):
         raise ValueError("--tls-cert-file and --tls-private-key-file belong together; give both or neither")
     if flags.tls_cert_file is None:
-        from tiphys.apiserver.selfsigned import ensure_certificate
+        from tiphys.wire.selfsigned import ensure_certificate
 
         certificate, key = ensure_certificate(flags.cert_dir, (*addresses, *SERVICE_NAMES))
     else:
@@ -54,24 +55,3 @@ def serving(flags: argparse.Namespace, addresses: Sequence[str], clock: Clock) -
 def client_authorities(*files: Path | None) -> tuple[Path, ...]:
     """Whose client certificates get through the handshake; which of them means what is the authenticators' matter."""
     return tuple(dict.fromkeys(path for path in files if path is not None))
-
-
-def sni_pair(text: str) -> KeyPair:
-    """``CERT,KEY`` or ``CERT,KEY:NAME,NAME``; without names, those in the certificate. Raises OSError, ValueError."""
-    files, _, names = text.partition(":")
-    certificate, comma, key = files.partition(",")
-    if not (certificate and comma and key):
-        raise ValueError(f"--tls-sni-cert-key {text!r} is not of the form CERT,KEY or CERT,KEY:NAME,…")
-    wanted = tuple(name.strip() for name in names.split(",") if name.strip())
-    return KeyPair(Path(certificate), Path(key), wanted or _names(Path(certificate)))
-
-
-def _names(path: Path) -> tuple[str, ...]:
-    from cryptography import x509
-
-    certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(names.get_values_for_type(x509.DNSName))

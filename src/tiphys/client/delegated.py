@@ -138,7 +138,8 @@ async def read_trust(client: Client) -> Trust:
 class DelegatedAuthentication:
     """Callers of a server beside the API server: named by a front proxy, by a client certificate, or by a token."""
 
-    def __init__(self, trust: Trust, tokens: TokenReviews) -> None:
+    def __init__(self, trust: Trust, tokens: TokenReviews | None) -> None:
+        """Without ``tokens``, none counts."""
         self._trust = trust
         self._tokens = tokens
 
@@ -152,7 +153,7 @@ class DelegatedAuthentication:
             if self._trust.client_ca and _is_issued_by(der, self._trust.client_ca):
                 return user_of_certificate(der)
         token = bearer_token(next(iter(request.headers.each("authorization")), ""))
-        return await self._tokens.user(token) if token else None
+        return await self._tokens.user(token) if token and self._tokens is not None else None
 
     def _named_by_proxy(self, request: Request, der: bytes) -> User | None:
         proxy = user_of_certificate(der)

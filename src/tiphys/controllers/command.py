@@ -18,6 +18,7 @@ from typing import Any
 from tiphys.client.kubeconfig import authority_from_file, client_from_file, connected
 from tiphys.client.rest import Client
 from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease
+from tiphys.controlkit.serving import settings
 from tiphys.controllers.config import ControllerManagerConfig, KeyPair
 from tiphys.controllers.manager import ControllerManager, select
 from tiphys.controllers.registry import CONTROLLERS
@@ -95,14 +96,17 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
 
 def main(argv: Sequence[str]) -> int:
     try:
-        return launch(parser(), argv, _run)
+        flags_parser = parser()
+        return launch(flags_parser, argv, lambda flags: _run(flags, flags_parser))
     except LostLease as error:
         log.error("leaderelection lost: %s", error)  # whoever supervises this process starts it again
         return 1
 
 
-def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
-    return run(configuration(flags), Path(flags.kubeconfig), own_accounts=flags.use_service_account_credentials)
+def _run(flags: argparse.Namespace, flags_parser: FlagParser) -> Coroutine[Any, Any, None]:
+    return run(
+        configuration(flags, flags_parser), Path(flags.kubeconfig), own_accounts=flags.use_service_account_credentials
+    )
 
 
 def parser() -> FlagParser:
@@ -114,8 +118,7 @@ def parser() -> FlagParser:
     parser.add_bool(
         "--use-service-account-credentials", default=False, help="give each controller a service account of its own"
     )
-    add("--bind-address", default="127.0.0.1", help="where /healthz and /metrics are served; loopback only")
-    add("--secure-port", type=int, default=10257, help="their port; 0 turns them off")
+    settings.add_flags(parser, 10257, tolerate_lookup_failure=False)
     _add_leader_election(parser)
     add(
         "--root-ca-file",
@@ -147,7 +150,7 @@ def _add_leader_election(parser: FlagParser) -> None:
     add("--leader-elect-resource-namespace", default="kube-system", help="the Lease's namespace")
 
 
-def configuration(flags: argparse.Namespace) -> ControllerManagerConfig:
+def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> ControllerManagerConfig:
     """Raises ``CannotStart``."""
     if not flags.kubeconfig:
         raise CannotStart("--kubeconfig is needed")
@@ -159,7 +162,7 @@ def configuration(flags: argparse.Namespace) -> ControllerManagerConfig:
     return ControllerManagerConfig(
         controllers=chosen,
         leader_election=_leader_election(flags) if flags.leader_elect else None,
-        health_address=_health_address(flags),
+        serving=settings.port_settings(flags, flags_parser),
         root_ca=_root_ca(flags),
         service_account_signing_key=_read("service-account-private-key-file", flags.service_account_private_key_file),
         cluster_signing=_signing(flags),
@@ -186,15 +189,6 @@ def _leader_election(flags: argparse.Namespace) -> LeaderElectionConfig:
         renew_deadline=flags.leader_elect_renew_deadline,
         retry_period=flags.leader_elect_retry_period,
     )
-
-
-def _health_address(flags: argparse.Namespace) -> str:
-    if not flags.secure_port:
-        return ""
-    if flags.bind_address not in ("127.0.0.1", "::1", "localhost"):
-        raise CannotStart(f"--bind-address={flags.bind_address}: only loopback is supported, as there is no TLS here")
-    host = f"[{flags.bind_address}]" if ":" in flags.bind_address else flags.bind_address
-    return f"{host}:{flags.secure_port}"
 
 
 def _signing(flags: argparse.Namespace) -> KeyPair | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tiphys.controlkit.leaderelection import LeaderElectionConfig
+from tiphys.controlkit.serving.settings import PortSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class ControllerManagerConfig:
     """As --controllers: names, ``-name`` to leave one out, ``*`` for all that are on by default."""
     leader_election: LeaderElectionConfig | None = None
     """None: work at once, without a Lease."""
-    health_address: str = ""
-    """``host:port`` of /healthz and /metrics; empty: not served."""
+    serving: PortSettings | None = None
+    """Where health, metrics and pages are served; None: nowhere."""
 
     concurrent_deployment_syncs: int = 5
     concurrent_replicaset_syncs: int = 5

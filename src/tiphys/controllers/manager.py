@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from tiphys.client.informer import InformerFactory
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElector
+from tiphys.controlkit.serving.pages import component_pages, describe
+from tiphys.controlkit.serving.port import open_port
 from tiphys.controllers.access.credentials import ClientFor, ServiceAccountClients
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
@@ -22,7 +24,7 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import CannotStart, Ready, after, whenever
 from tiphys.runtime.metrics import Registry
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
-from tiphys.wire.health import HealthHandler, listening
+from tiphys.wire.health import Check, HealthHandler
 
 
 class UnknownController(CannotStart):
@@ -77,14 +79,26 @@ class ControllerManager:
     async def run(self, ready: Ready = whenever) -> None:
         """``ready`` is called once the controllers have read what they look after, or wait for the lease."""
         checks = {"/healthz": self._stuck, "/livez": self._stuck, "/readyz": lambda: list(self.troubles())}
-        metrics = self._registry.expose if self._registry is not None else None
         async with (
-            listening(self._config.health_address, HealthHandler(checks, metrics)),
+            open_port(self._config.serving, self._pages(checks), self._clock),
             Runner(self._clock, "kube-controller-manager ") as runner,
         ):
             self._runners = [runner]
             runner.supervise(self._recorder.run, "events")
             await self._lead(ready)
+
+    def _pages(self, checks: Mapping[str, Check]) -> HealthHandler:
+        serving = self._config.serving
+        leads = ["leaderElection"] if self._config.leader_election else []
+        return component_pages(
+            name="kube-controller-manager",
+            clock=self._clock,
+            checks=checks,
+            metrics=self._registry.expose if self._registry is not None else None,
+            parts=lambda: (*leads, *self.enabled),
+            flags=serving.flags if serving else {},
+            configuration=lambda: {"kubecontrollermanager.config.k8s.io": describe(self._config)},
+        )
 
     def _stuck(self) -> list[str]:
         """Only what does not mend itself: whoever asks starts the manager again."""

@@ -24,7 +24,7 @@ class GateError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class FeatureGate:
     name: str
     default: bool
     stage: str
@@ -32,10 +32,10 @@ class Gate:
 
 
 @cache
-def gates() -> Mapping[str, Gate]:
+def gates() -> Mapping[str, FeatureGate]:
     """By name, sorted."""
     rows = (line.split("\t") for line in _TABLE.read_text().splitlines())
-    return {row[0]: Gate(row[0], row[1] == "true", row[2], len(row) > 3) for row in rows}
+    return {row[0]: FeatureGate(row[0], row[1] == "true", row[2], len(row) > 3) for row in rows}
 
 
 def check(asked: Mapping[str, bool]) -> None:
@@ -56,7 +56,7 @@ def check(asked: Mapping[str, bool]) -> None:
             )
 
 
-def _differing(gate: Gate, wanted: bool, asked: Mapping[str, bool]) -> str | None:
+def _differing(gate: FeatureGate, wanted: bool, asked: Mapping[str, bool]) -> str | None:
     """The first gate that the wish for ``gate`` would make other than it is in Tiphys."""
     if gate.name not in ALL:
         return gate.name if wanted != gate.default else None

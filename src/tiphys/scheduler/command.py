@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tiphys.client.kubeconfig import connected
+from tiphys.controlkit.serving import settings
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import ConfigError, Ready, launch, read_file, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration
@@ -23,7 +24,8 @@ _SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false
 
 
 def main(argv: Sequence[str]) -> int:
-    return launch(parser(), argv, lambda flags: run(*_configuration(flags)))
+    flags_parser = parser()
+    return launch(flags_parser, argv, lambda flags: run(*_configuration(flags, flags_parser)))
 
 
 def parser() -> FlagParser:
@@ -32,8 +34,7 @@ def parser() -> FlagParser:
     add = parser.add_argument
     add("--config", type=Path, help="a KubeSchedulerConfiguration; flags that it covers are then not looked at")
     add("--kubeconfig", default="", help="how to reach the API server")
-    add("--bind-address", default="127.0.0.1", help="where /healthz and /metrics are served; loopback only")
-    add("--secure-port", type=int, default=10259, help="their port; 0 turns them off")
+    settings.add_flags(parser, 10259, tolerate_lookup_failure=True)
     parser.add_bool("--leader-elect", default=True, help="work only while holding a Lease")
     add("--leader-elect-lease-duration", type=parse_duration, default=15.0, help="after how long others take over")
     add("--leader-elect-renew-deadline", type=parse_duration, default=10.0, help="when to stop without renewal")
@@ -45,7 +46,7 @@ def parser() -> FlagParser:
     return parser
 
 
-def _configuration(flags: argparse.Namespace) -> tuple[SchedulerConfig, Path]:
+def _configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> tuple[SchedulerConfig, Path]:
     """The configuration and the kubeconfig's path. Raises ``ConfigError``."""
     config, kubeconfig = SchedulerConfig(), ""
     if flags.config is not None:
@@ -62,12 +63,7 @@ def _configuration(flags: argparse.Namespace) -> tuple[SchedulerConfig, Path]:
         config = replace(config, leader_election=configfile.leader_election(given, "flags"))
     if not (kubeconfig or flags.kubeconfig):
         raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
-    if flags.secure_port:
-        if flags.bind_address not in ("127.0.0.1", "::1", "localhost"):
-            raise ConfigError(
-                f"--bind-address={flags.bind_address}: only loopback is supported, as there is no TLS here"
-            )
-        config = replace(config, health_address=f"{flags.bind_address}:{flags.secure_port}")
+    config = replace(config, serving=settings.port_settings(flags, flags_parser))
     return config, Path(kubeconfig or flags.kubeconfig)
 
 

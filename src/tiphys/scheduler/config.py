@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from tiphys.api.object import Object
 from tiphys.controlkit.leaderelection import LeaderElectionConfig
+from tiphys.controlkit.serving.settings import PortSettings
 
 DEFAULT_NAME = "default-scheduler"
 
@@ -41,6 +42,6 @@ class SchedulerConfig:
     max_backoff: float = 10.0
     leader_election: LeaderElectionConfig | None = None
     """None: this is the only scheduler."""
-    health_address: str = ""
-    """Where /healthz, /livez, /readyz and /metrics are served, as ``127.0.0.1:10259``; empty: nowhere."""
+    serving: PortSettings | None = None
+    """Where health, metrics and pages are served; None: nowhere."""
     concurrent_bindings: int = 256

@@ -40,6 +40,8 @@ from tiphys.client.rest import STRATEGIC_MERGE, Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElector
 from tiphys.controlkit.objects import timestamp
+from tiphys.controlkit.serving.pages import component_pages, describe
+from tiphys.controlkit.serving.port import open_port
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, after, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
@@ -57,7 +59,7 @@ from tiphys.scheduler.metrics import Figures
 from tiphys.scheduler.plugins.registry import Factory, make_framework
 from tiphys.scheduler.queue import QueuePlace, SchedulingQueue
 from tiphys.scheduler.slim import slim_namespace, slim_node, slim_pod, slim_selecting
-from tiphys.wire.health import HealthHandler, listening
+from tiphys.wire.health import Check, HealthHandler
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +148,7 @@ class Scheduler:
         """``ready`` is called once every informer has its first list; one that waits for the lease is ready too."""
         checks = {"/healthz": self._stuck, "/livez": self._stuck, "/readyz": self._unready}
         async with (
-            listening(self._config.health_address, HealthHandler(checks, self.figures.expose)),
+            open_port(self._config.serving, self._pages(checks), self._clock),
             self._runner as runner,
         ):
             runner.supervise(self._recorder.run, "events")
@@ -164,6 +166,18 @@ class Scheduler:
                     rng=self._rng,
                 )
                 await elector.run(self._lead_supervised)
+
+    def _pages(self, checks: Mapping[str, Check]) -> HealthHandler:
+        serving = self._config.serving
+        return component_pages(
+            name="kube-scheduler",
+            clock=self._clock,
+            checks=checks,
+            metrics=self.figures.expose,
+            parts=lambda: ("ping", *(["leaderElection"] if self._config.leader_election else []), "informer-sync"),
+            flags=serving.flags if serving else {},
+            configuration=lambda: {"componentconfig": describe(self._config)},
+        )
 
     async def _lead_supervised(self) -> None:
         async with Runner(self._clock, "scheduler ") as leading:

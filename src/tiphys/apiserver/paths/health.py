@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/using-api/health-checks/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from tiphys.apiserver.call import Call
 from tiphys.wire.http import Response
@@ -83,26 +83,3 @@ class HealthPath:
 
 async def ping() -> None:
     """The server answers."""
-
-
-def indicators(paths: Iterable[HealthPath]) -> str:
-    """``/metrics/slis``: the latest outcome of every check that was made, and how often there was which.
-
-    Source: KEP-3466 (component health SLIs).
-    """
-    lines = [
-        "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.",
-        "# TYPE kubernetes_healthcheck gauge",
-    ]
-    made = sorted((name, path.name, well) for path in paths for name, well in path.latest.items())
-    lines += [f'kubernetes_healthcheck{{name="{name}",type="{path}"}} {int(well)}' for name, path, well in made]
-    lines += [
-        "# HELP kubernetes_healthchecks_total [STABLE] This metric records the results of all healthcheck.",
-        "# TYPE kubernetes_healthchecks_total counter",
-    ]
-    counted = sorted((*key, path.name, count) for path in paths for key, count in path.results.items())
-    lines += [
-        f'kubernetes_healthchecks_total{{name="{name}",status="{outcome}",type="{path}"}} {count}'
-        for name, outcome, path, count in counted
-    ]
-    return "\n".join(lines) + "\n"

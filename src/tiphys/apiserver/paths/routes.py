@@ -18,10 +18,11 @@ from tiphys.apiserver.endpoints.notfound import TEXT, not_found
 from tiphys.apiserver.endpoints.respond import show
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.paths import discovery
-from tiphys.apiserver.paths.health import HealthPath, indicators
+from tiphys.apiserver.paths.health import HealthPath
 from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.zpages import Pages
 from tiphys.runtime.version import version_info
+from tiphys.wire.health import indicators
 from tiphys.wire.http import Response
 
 Keys = Callable[[], list[Object]]

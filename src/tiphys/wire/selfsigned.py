@@ -23,18 +23,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 _DAYS = 365
 
 
-def ensure_certificate(folder: Path, names: Sequence[str]) -> tuple[Path, Path]:
-    """``apiserver.crt`` and ``apiserver.key`` in ``folder``, for DNS names and IP addresses.
+def ensure_certificate(folder: Path, names: Sequence[str], stem: str = "apiserver") -> tuple[Path, Path]:
+    """``<stem>.crt`` and ``<stem>.key`` in ``folder``, for DNS names and IP addresses.
 
     Raises OSError, and ValueError if only one of the two is there.
     """
-    certificate, key = folder / "apiserver.crt", folder / "apiserver.key"
+    certificate, key = folder / f"{stem}.crt", folder / f"{stem}.key"
     missing = [path for path in (certificate, key) if not path.exists()]
     if len(missing) == 1:
         raise ValueError(f"error reading {missing[0]}, certificate and key must be supplied as a pair")
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        made, private = _make(names)
+        made, private = make_certificate(names)
         _write(key, private, 0o600)
         _write(certificate, made, 0o644)
     return certificate, key
@@ -49,7 +49,8 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     beside.replace(path)
 
 
-def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
+def make_certificate(names: Sequence[str]) -> tuple[bytes, bytes]:
+    """A certificate for DNS names and IP addresses, and its key, PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.now(UTC)
