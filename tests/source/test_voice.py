@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "tiphys"
 PAGES = [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")]
 
-WORDS = {r"told|tells|anew": 8, r"the original": 2, r"there is none|there are none": 8}
+WORDS = {r"told|tells|anew": 5, r"the original": 1, r"there is none|there are none": 6}
 """Words that have plainer ones, and how many lines of the source and the pages may have them. Ceilings only go down."""
-FOUND = 40
+FOUND = 20
 """Variables, parameters and attributes called ``found`` instead of what they are."""
 SHORT = 14
 """Lines that a public function may have without a docstring, its signature included."""

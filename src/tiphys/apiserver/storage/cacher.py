@@ -5,7 +5,7 @@ revision and from then on follows the feed. Reads come from it, and watches are 
 changes; a revision older than the window is answered with 410, as upstream does.
 
 A value that cannot be read is that object's error alone: a read of it says so and names its key, lists leave it out
-with a warning, and open watches continue showing what it was. If following changes fails, they are sent again.
+with a warning, and open watches keep showing what it was. If following changes fails, they are sent again.
 
 Source: KEP-2340
 """
