@@ -1,4 +1,8 @@
-"""`tiphys test`: the whole suite: what `tiphys check` checks, and the tests, end-to-end ones included."""
+"""`tiphys test`: the whole suite: what `tiphys check` checks, and the tests, end-to-end ones included.
+
+`tiphys test --coverage` runs the tests of the client, the store and the watch cache, and fails if they leave more of
+these unexecuted than the floor allows.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,43 @@ from xml.etree import ElementTree
 
 from tiphys.cli.check import checkout, failed_checks, run
 
+_OF_STORAGE = (
+    "biglists",
+    "contained",
+    "crdconversion",
+    "deleting",
+    "entry",
+    "first_objects",
+    "foreign_values",
+    "listoptions",
+    "lists",
+    "storageform",
+)
 LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("tests", ("-m", "not e2e", "-n", "auto", "--dist", "loadfile")),
     ("end-to-end tests", ("-m", "e2e")),
 )
 """Real clusters want the machine for themselves; all other tests share its processors."""
 
+FLOOR = 95
+"""Per cent of the lines of each part that its tests execute."""
+COVERED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("tiphys.client", ("tests/client",)),
+    ("tiphys.store", ("tests/store", "tests/contract/test_backend.py")),
+    (
+        "tiphys.apiserver.storage",
+        ("tests/apiserver/storage", *(f"tests/apiserver/test_{name}.py" for name in _OF_STORAGE)),
+    ),
+)
+"""By part of the source, the tests that are about it."""
+_COVERAGE = ("-n", "auto", "--dist", "loadfile", "--cov-report=term-missing:skip-covered", f"--cov-fail-under={FLOOR}")
+
 
 def main(argv: Sequence[str]) -> int:
-    """Arguments go to pytest; with any, only the tests run. Exit status 1 if a check or a test fails."""
+    """Arguments go to pytest, but for ``--coverage``; with any, only the tests run. Exit status 1 if one fails."""
     root = checkout()
+    if list(argv) == ["--coverage"]:
+        return coverage(root)
     if argv:
         return 0 if run("pytest", root, ("pytest", *argv)) else 1
     failed = failed_checks(root)
@@ -34,6 +65,15 @@ def main(argv: Sequence[str]) -> int:
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def coverage(root: Path) -> int:
+    """Print what the tests of each part execute of it. Exit status 1 if a test fails or a part is below the floor."""
+    passed = [
+        run(f"coverage of {part}", root, ("pytest", *_COVERAGE, f"--cov={part}", "-m", "not e2e", *tests))
+        for part, tests in COVERED
+    ]
+    return 0 if all(passed) else 1
 
 
 def skips(reports: Iterable[Path]) -> Counter[tuple[str, str]]:
