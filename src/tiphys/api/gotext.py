@@ -11,41 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_ESCAPES = {
-    "\a": "\\a",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-    "\v": "\\v",
-    "\\": "\\\\",
-    '"': '\\"',
-}
-_PLAIN = re.compile(r"[ !#-\[\]-~]*\Z")
+from tiphys.runtime.quoting import quote
+
+__all__ = ["json_text", "label_selector", "quote", "value_text"]
+
 _JSON_PLAIN = re.compile(r"[ !#-%\'-;=?-\[\]-~]*\Z")
 _JSON_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
-
-
-def quote(text: str) -> str:
-    """A string as ``%q`` prints it."""
-    if _PLAIN.match(text):
-        return f'"{text}"'
-    return '"' + "".join(_quote_char(c) for c in text) + '"'
-
-
-def _quote_char(char: str) -> str:
-    if char in _ESCAPES:
-        return _ESCAPES[char]
-    if char.isprintable():
-        return char
-    code = ord(char)
-    if 0xD800 <= code < 0xE000:
-        # Go holds bytes, not code points: a lone surrogate cannot be there, only its replacement.
-        return "\N{REPLACEMENT CHARACTER}"
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def value_text(value: Any) -> str:

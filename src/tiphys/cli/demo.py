@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
 
-import yaml
-
 from tiphys.api.object import Object
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
@@ -19,6 +17,7 @@ from tiphys.client.resources import CONFIG_MAPS, DEPLOYMENTS, EVENTS, NAMESPACES
 from tiphys.client.rest import Client
 from tiphys.cluster import journey, lifecycle
 from tiphys.cluster.settings import Settings
+from tiphys.runtime import yamltext
 
 NAMESPACE = "tiphys-demo"
 READY_SECONDS = 120.0
@@ -123,7 +122,7 @@ async def _apply(client: Client) -> Object:
     """Apply the demo's manifest; returns the Service."""
     text = files("tiphys.cluster").joinpath("manifests/demo.yaml").read_text()
     applied = {}
-    for obj in yaml.load_all(text, Loader=yaml.CSafeLoader):
+    for obj in yamltext.load_all(text):
         applied[obj["kind"]] = await client.apply(_PATHS[obj["kind"]], obj, "tiphys-demo", force=True)
     return applied["Service"]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-import yaml
-
 from tiphys.client.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS
 from tiphys.client.rest import Client
+from tiphys.runtime import yamltext
 
 FIELD_MANAGER = "tiphys"
 _PATHS = {
@@ -23,5 +22,5 @@ _PATHS = {
 async def apply_bootstrap(client: Client) -> None:
     """Apply the objects; ``client`` acts as a member of system:masters. What a user added to them stays."""
     text = files("tiphys.cluster").joinpath("manifests/bootstrap.yaml").read_text()
-    for obj in yaml.load_all(text, Loader=yaml.CSafeLoader):
+    for obj in yamltext.load_all(text):
         await client.apply(_PATHS[obj["kind"]], obj, FIELD_MANAGER, force=True)

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 
 from tiphys.cluster.pki import CLIENT, RENEW_BEFORE_DAYS, Authority, ensure_authority
 from tiphys.cluster.settings import Settings, write_private
+from tiphys.runtime import yamltext
 
 Config = dict[str, Any]
 
@@ -102,7 +103,7 @@ def dump(config: Config) -> bytes:
 
 def load(path: Path) -> Config:
     """The kubeconfig in a file. Raises ``ValueError`` if the file is none."""
-    config = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+    config = yamltext.load(path.read_bytes())
     if config is None:
         return {"apiVersion": "v1", "kind": "Config"}
     if not isinstance(config, dict):

@@ -14,8 +14,6 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import yaml
-
 from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Scheme
@@ -31,6 +29,7 @@ from tiphys.controllers.access.credentials import user_agent
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.context import ControllerContext, Runnable
 from tiphys.controllers.manager import ControllerManager
+from tiphys.runtime import yamltext
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.runtime.tasks import Runner
 from tiphys.scheduler.config import SchedulerConfig
@@ -209,7 +208,7 @@ class Cluster:
 
     def apply(self, manifest: str | Object, field_manager: str = "tiphys-testing") -> list[Object]:
         """Server-side apply of an object, or of every document of a YAML text."""
-        documents = list(yaml.safe_load_all(manifest)) if isinstance(manifest, str) else [manifest]
+        documents = yamltext.load_all(manifest) if isinstance(manifest, str) else [manifest]
         return [self.run(self._apply(obj, field_manager)) for obj in documents if obj]
 
     async def _apply(self, obj: Object, field_manager: str) -> Object:

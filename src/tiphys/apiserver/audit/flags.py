@@ -20,6 +20,7 @@ from tiphys.apiserver.audit.config import (
     TruncateConfig,
 )
 from tiphys.apiserver.audit.version import API_VERSION
+from tiphys.runtime import yamltext
 from tiphys.runtime.flags import FlagParser, parse_duration
 
 _MEGABYTE = 1024 * 1024
@@ -61,13 +62,11 @@ def configuration(flags: argparse.Namespace, parser: FlagParser) -> AuditConfig 
     """None if no policy or no backend is given, in which case nothing is recorded. Exits for a policy that is wrong."""
     if flags.audit_policy_file is None or not (flags.audit_log_path or flags.audit_webhook_config_file):
         return None
-    import yaml
-
     from tiphys.apiserver.audit.policy import PolicyError, read_policy
 
     try:
-        policy = read_policy(yaml.load(flags.audit_policy_file.read_text(), Loader=yaml.CSafeLoader))
-    except (PolicyError, OSError, yaml.YAMLError) as error:
+        policy = read_policy(yamltext.load(flags.audit_policy_file.read_bytes()))
+    except (PolicyError, OSError, yamltext.YAMLError) as error:
         parser.error(f"--audit-policy-file {flags.audit_policy_file}: {error}")
     log = None
     if flags.audit_log_path:

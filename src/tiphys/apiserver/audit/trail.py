@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
-import yaml
 
 from tiphys.api import protobuf
 from tiphys.api.meta.timestamps import format_micro_time
@@ -20,6 +19,7 @@ from tiphys.api.object import Object
 from tiphys.apiserver.audit.policy import REQUEST_RECEIVED, Level, Treatment
 from tiphys.apiserver.audit.version import API_VERSION
 from tiphys.apiserver.call import Call, User
+from tiphys.runtime import yamltext
 from tiphys.wire.http import Response
 
 log = logging.getLogger(__name__)
@@ -190,9 +190,9 @@ def _read(body: bytes, media: str) -> Any:
         if protobuf.CONTENT_TYPE in media:
             return protobuf.decode(body)
         if "yaml" in media:
-            return yaml.load(body, Loader=yaml.CSafeLoader)
+            return yamltext.load(body)
         if "json" in media or not media:
             return orjson.loads(body)
-    except (orjson.JSONDecodeError, yaml.YAMLError, protobuf.ProtobufError, UnicodeDecodeError):
+    except (orjson.JSONDecodeError, yamltext.YAMLError, protobuf.ProtobufError, UnicodeDecodeError):
         return None
     return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.api.object import Object
+from tiphys.api.pods.hostports import collides, host_ports
 from tiphys.api.pods.qos import BEST_EFFORT, qos_of
 from tiphys.api.pods.resources import pod_requests, whole
 from tiphys.api.scheduling.nodeselector import takes_node
@@ -139,25 +140,10 @@ def _node_name(pod: Pod, node: Object) -> Rejection | None:
     return None
 
 
-def _host_ports(pod: Pod) -> set[tuple[str, str, int]]:
-    return {
-        (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", int(port["hostPort"]))
-        for _, container in pods.all_containers(pod)
-        for port in container.get("ports") or []
-        if port.get("hostPort")
-    }
-
-
 def _ports(pod: Pod, others: Sequence[Pod]) -> Rejection | None:
-    wanted = _host_ports(pod)
-    if not wanted:
-        return None
-    for other in others:
-        for ip, protocol, port in _host_ports(other):
-            for own_ip, own_protocol, own_port in wanted:
-                same_address = ip == own_ip or "0.0.0.0" in (ip, own_ip)
-                if same_address and (protocol, port) == (own_protocol, own_port):
-                    return _predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+    wanted = host_ports(pod["spec"])
+    if wanted and any(collides(wanted, host_ports(other["spec"])) for other in others):
+        return _predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
     return None
 
 

@@ -12,8 +12,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import PODS
@@ -21,6 +19,7 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE, Pod
+from tiphys.runtime import yamltext
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -35,8 +34,8 @@ class ManifestError(ValueError):
 def read_manifest(text: str, file: str, node_name: str, now: str) -> Pod:
     """A static pod from a manifest. Its uid is made from its contents: another manifest is another pod."""
     try:
-        manifest = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+        manifest = yamltext.load(text)
+    except yamltext.YAMLError as error:
         raise ManifestError(f"{file} is not YAML: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("kind") != "Pod" or not isinstance(manifest.get("spec"), dict):
         raise ManifestError(f"{file} does not hold a Pod")

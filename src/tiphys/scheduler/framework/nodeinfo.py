@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tiphys.api.object import Object
+from tiphys.api.pods.hostports import HostPort
 from tiphys.api.scheduling.taints import Taint, taints_of
-from tiphys.scheduler.framework.podinfo import HostPort, PodInfo, with_tag
+from tiphys.scheduler.framework.podinfo import PodInfo, with_tag
 from tiphys.scheduler.framework.resources import PODS, Amounts, amounts
 
 

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from tiphys.api.object import Object
+from tiphys.api.pods.hostports import HostPort, host_ports
 from tiphys.api.scheduling import nodeselector
 from tiphys.api.scheduling.taints import Toleration, tolerations_of
 from tiphys.api.volumes.claims import claim_name
 from tiphys.scheduler.framework import terms
 from tiphys.scheduler.framework.resources import Amounts, counted_requests
-
-HostPort = tuple[str, str, int]
-"""Address (0.0.0.0 for any), protocol, port."""
 
 T = TypeVar("T")
 
@@ -118,14 +116,7 @@ class PodInfo:
 
     @lazy
     def host_ports(self) -> tuple[HostPort, ...]:
-        containers = [*(self.spec.get("containers") or ())]
-        containers += [c for c in self.spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
-        return tuple(
-            (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"])
-            for container in containers
-            for port in container.get("ports") or ()
-            if port.get("hostPort")
-        )
+        return host_ports(self.spec)
 
     @lazy
     def images(self) -> tuple[str, ...]:

@@ -5,14 +5,15 @@ Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tiphys.api.pods.hostports import collides
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
 from tiphys.scheduler.framework.interface import PreFilterResult
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
-from tiphys.scheduler.framework.podinfo import HostPort, PodInfo
+from tiphys.scheduler.framework.podinfo import PodInfo
 from tiphys.scheduler.framework.status import SKIP, Status, unschedulable
 from tiphys.scheduler.handle import Handle
 
@@ -50,12 +51,3 @@ class NodePorts:
 
         yield Registration(ClusterEvent(Resource.ASSIGNED_POD, Action.DELETE), pod_gone)
         yield Registration(ClusterEvent(Resource.NODE, Action.ADD))
-
-
-def collides(wanted: Iterable[HostPort], used: Mapping[HostPort, int]) -> bool:
-    for address, protocol, port in wanted:
-        if (address, protocol, port) in used or (ANY, protocol, port) in used:
-            return True
-        if address == ANY and any(p == port and proto == protocol for _, proto, p in used):
-            return True
-    return False

@@ -9,26 +9,12 @@ import base64
 import json
 from typing import Any
 
-_ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+from tiphys.runtime.quoting import quote_bytes
 
 
 def quote(data: bytes | str) -> str:
-    """Go's ``%q``."""
-    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    out = []
-    for char in raw.decode("utf-8", "surrogateescape"):
-        code = ord(char)
-        if code in _ESCAPES:
-            out.append(_ESCAPES[code])
-        elif 0xDC80 <= code <= 0xDCFF:
-            out.append(f"\\x{code - 0xDC00:02x}")
-        elif char.isprintable():
-            out.append(char)
-        elif code < 0x80:
-            out.append(f"\\x{code:02x}")
-        else:
-            out.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return '"' + "".join(out) + '"'
+    """Go's ``%q``; a word of the command line may hold bytes that are no UTF-8."""
+    return quote_bytes(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
 
 
 def unquote(text: str) -> str:
