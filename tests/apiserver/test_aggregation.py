@@ -247,6 +247,13 @@ def test_a_server_that_cannot_be_trusted_or_reached_is_not_available() -> None:
         async def broken(request: Request) -> Response:
             return Response(500)
 
+        async def elsewhere(request: Request) -> Response:
+            return Response(302, {"Location": "https://elsewhere.example/"})
+
+        pair.answer = elsewhere
+        redirected = await pair.json("GET", "/apis/example.com/v1/toys")
+        told = "the backend attempted to redirect this request, which is not permitted"
+        assert redirected == {"code": 502, "text": told}
         pair.answer = broken
         label = {"spec": {"versionPriority": 11}}
         await pair.json("PATCH", f"{SERVICES}/{NAME}", label)

@@ -143,6 +143,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         front_proxy=_front_proxy(flags),
         proxy_certificate=_proxy_certificate(flags, flags_parser),
         aggregator_routing=flags.enable_aggregator_routing,
+        aggregator_redirects=not flags.aggregator_reject_forwarding_redirect,
         oidc=_oidc(flags, flags_parser),
         authentication_config=flags.authentication_config,
         token_webhook=_token_webhook(flags),

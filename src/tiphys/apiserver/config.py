@@ -118,6 +118,8 @@ class Config:
     proxy_certificate: ProxyCertificate | None = None
     aggregator_routing: bool = False
     """Whether the services of aggregated APIs are reached at their endpoints, or at their cluster IP."""
+    aggregator_redirects: bool = False
+    """Whether these may redirect clients."""
 
     oidc: OidcFlags | None = None
     authentication_config: Path | None = None

@@ -108,6 +108,7 @@ def _add_access(flags: FlagParser) -> None:
     flags.add_bool(
         "--enable-aggregator-routing", default=False, help="reach these servers at endpoints, not at cluster IPs"
     )
+    flags.add_bool("--aggregator-reject-forwarding-redirect", default=True, help="let no such server redirect clients")
     flags.add_bool("--anonymous-auth", default=True, help="let callers without a credential through to authorization")
     flags.add_bool("--enable-bootstrap-token-auth", default=False, help="believe bootstrap tokens")
     add("--api-audiences", default="", help="audiences of tokens, separated by commas")

@@ -174,7 +174,8 @@ class APIServer:
             max_body=config.max_body_bytes,
             browsers=_browsers(config),
         )
-        self.handler: Handler = build_chain(parts, Aggregator(services, self.backends).before(router))
+        aggregator = Aggregator(services, self.backends, redirects=config.aggregator_redirects)
+        self.handler: Handler = build_chain(parts, aggregator.before(router))
 
     def _conversions_of(self, resource: Resource, codec: Codec) -> Conversions:
         from tiphys.apiserver.crd.converting import ConversionWebhook, WebhookConversions

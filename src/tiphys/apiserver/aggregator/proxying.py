@@ -28,7 +28,9 @@ _FIELD_NAME = "!#$&'*+-.^_`|~"
 
 
 class Aggregator:
-    def __init__(self, services: RemoteServices, backends: Backends) -> None:
+    def __init__(self, services: RemoteServices, backends: Backends, *, redirects: bool) -> None:
+        """``redirects``: whether a server behind may send clients elsewhere."""
+        self._redirects = redirects
         self._services = services
         self._backends = backends
 
@@ -56,7 +58,7 @@ class Aggregator:
         request = replace(call.request, headers=with_user(call.request.headers, call.user))
         location = Location(request.path, request.query, host=f"{host}:{port}")
         timeout = None if call.is_long_running or not _is_discovery(call) else _DISCOVERY_SECONDS
-        return await reverse_proxy(request, transport, location, timeout)
+        return await reverse_proxy(request, transport, location, timeout, redirects=self._redirects)
 
 
 def with_user(headers: Headers, user: User) -> Headers:

@@ -24,13 +24,13 @@ _UNCOMPRESSED_LIMIT = 8 * 1024 * 1024
 
 
 async def reverse_proxy(
-    request: Request, transport: Transport, location: Location, timeout: float | None = None
+    request: Request, transport: Transport, location: Location, timeout: float | None = None, *, redirects: bool = True
 ) -> Response:
     """Carry ``request`` on to ``location.path`` (the client's query goes with it), and the answer back, as it comes.
 
     ``location.path`` is ``""`` for the root of the target if the client's path does not end in a slash; such a GET
     is redirected to the path with one. Upgrades are joined byte for byte. Raises StatusError 503 if the target
-    cannot be reached.
+    cannot be reached. Without ``redirects``, an answer that sends the client elsewhere becomes a 502.
     """
     if is_upgrade(request):
         return await proxy_upgrade(request, transport, replace(location, query=request.query))
@@ -47,6 +47,9 @@ async def reverse_proxy(
     except (ConnectionError, TimeoutError) as error:
         message = f"error trying to reach service: {error or 'timed out'}"
         raise errors.service_unavailable(message) from error
+    if not redirects and 300 <= answer.status < 400 and answer.headers.get("location"):
+        await answer.close()
+        return Response(502, {}, b"the backend attempted to redirect this request, which is not permitted")
     return await _answer(request, answer, Rewriter(prepend, location.host, request.headers.get("host", "")))
 
 
