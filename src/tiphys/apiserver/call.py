@@ -72,7 +72,6 @@ class Call:
     received: float = 0.0
     deadline: float = 0.0
     user: User = ANONYMOUS
-    impersonator: User | None = None
     refusal: Refusal = _never_asked
     """For requests that have the effect of another verb than their own."""
     audit_id: str = ""

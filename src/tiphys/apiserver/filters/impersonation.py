@@ -37,7 +37,7 @@ def impersonate(authorizer: Authorizer) -> Filter:
         if len(remembered) >= _MAX_REMEMBERED:
             remembered.clear()
         remembered[call.user.name] = mode
-        call.impersonator, call.user = call.user, complete(mode, wanted)
+        call.user = complete(mode, wanted)
         if call.trail is not None:
             call.trail.impersonate(call.user)
         for name in [name for name in headers if name.startswith("impersonate-")]:
