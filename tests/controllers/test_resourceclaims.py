@@ -190,6 +190,8 @@ def test_a_generated_claim_of_a_pod_that_ended_is_deleted(cluster: Cluster) -> N
     end(cluster, "p", "Failed")
     cluster.wait_until(lambda: get(cluster, claim) is None)
     assert cluster.get("v1", "Pod", "p") is not None
+    cluster.run_for(5)
+    assert claims(cluster) == []
 
 
 def test_a_deleted_claim_without_consumers_loses_its_allocation_and_finalizer(cluster: Cluster) -> None:

@@ -65,6 +65,7 @@ class ResourceClaimController:
     def _pod_changed(self, pod: Object) -> None:
         if not plan.may_still_run(pod):
             self._release(pod)
+            return
         if plan.claims_of(pod) and not is_deleting(pod):
             self._pod_work.queue.add(key_of(pod))
 
@@ -92,8 +93,8 @@ class ResourceClaimController:
         if pod is None:
             self._consistency.forget(key)
             return None
-        if is_deleting(pod):
-            return None
+        if is_deleting(pod) or not plan.may_still_run(pod):
+            return None  # else the claim that is deleted because of that would be made again, and so on
         if not self._consistency.ready(key):
             return Result(retry=True)
         known = plan.statuses_of(pod)
