@@ -7,17 +7,20 @@ that the end of a container is seen at once and not at the next list.
 from __future__ import annotations
 
 import importlib.resources
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tiphys.kubelet.runtime import service
+from tiphys.kubelet.runtime import announce, service
 from tiphys.kubelet.runtime.containerd_events import containerd_events
 from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure
 from tiphys.wire.protobuf import Schema
 
 if TYPE_CHECKING:
     import grpc.aio
+
+log = logging.getLogger(__name__)
 
 _NS = 1e-9
 _STATES = {
@@ -103,7 +106,18 @@ class CRIClient:
 
     async def run_sandbox(self, config: service.SandboxConfig, handler: str = "") -> str:
         answer = await self._call("RunPodSandbox", 240.0, config=config, runtime_handler=handler)
+        await self._announce(str(answer.pod_sandbox_id))
         return str(answer.pod_sandbox_id)
+
+    async def _announce(self, sandbox_id: str) -> None:
+        """Let the neighbours know of the sandbox's address. The sandbox is there whatever comes of it."""
+        try:
+            answer = await self._call("PodSandboxStatus", pod_sandbox_id=sandbox_id, verbose=True)
+        except service.RuntimeFailure as error:
+            log.warning("cannot announce the address of sandbox %s: %s", sandbox_id, error)
+            return
+        if address := answer.status.network.ip:
+            await announce.announce(announce.network_namespace(answer.info), [address])
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         await self._call("StopPodSandbox", pod_sandbox_id=sandbox_id)
