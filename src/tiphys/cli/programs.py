@@ -63,7 +63,8 @@ def preload_node() -> None:
     import tiphys.kubelet.command
     import tiphys.kubelet.kubelet
     import tiphys.proxy.command
-    import tiphys.proxy.podnetwork.follower  # noqa: F401
+    import tiphys.proxy.podnetwork.follower
+    import tiphys.proxy.policy.follower  # noqa: F401
 
 
 def programs(settings: Settings) -> list[Program]:
@@ -249,6 +250,7 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     from tiphys.proxy.command import run
     from tiphys.proxy.kubeproxy import ProxyConfig
     from tiphys.proxy.podnetwork.follower import PodNetwork
+    from tiphys.proxy.policy.follower import NetworkPolicies
 
     config = ProxyConfig(settings.node_name, node_ips=(settings.node_ip,), cluster_cidrs=(settings.pod_cidr,))
     configure = configure_pods(settings)
@@ -256,7 +258,13 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     def pod_network(client: Client, clock: Clock) -> Loop:
         return PodNetwork(node_name=settings.node_name, client=client, clock=clock, configure=configure).run
 
-    await run(config, settings.kubeconfig("kube-proxy"), ready, beside={"pod network": pod_network})
+    def policies(client: Client, clock: Clock) -> Loop:
+        # DNS runs on nodes and not in pods, so that no policy could select it.
+        opened = (settings.dns_ip,)
+        return NetworkPolicies(node_name=settings.node_name, client=client, clock=clock, open_addresses=opened).run
+
+    beside = {"pod network": pod_network, "network policies": policies}
+    await run(config, settings.kubeconfig("kube-proxy"), ready, beside=beside)
 
 
 async def dns(settings: Settings, ready: Ready) -> None:

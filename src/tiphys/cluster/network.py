@@ -9,6 +9,7 @@ from tiphys.cluster.containerd import PodNetwork, masquerade_rules, settings_for
 from tiphys.cluster.settings import Settings
 from tiphys.proxy import command_runner, forward_policy, nft, service_route
 from tiphys.proxy.podnetwork import follower
+from tiphys.proxy.policy import follower as policies
 from tiphys.proxy.state import Family
 
 _FAMILIES: tuple[Family, ...] = ("ip", "ip6")
@@ -51,6 +52,7 @@ def remove_service_rules() -> list[str]:
         for family in _FAMILIES:
             try:
                 await nft.cleanup(family)
+                await policies.cleanup(family)
                 await forward_policy.cleanup(family)
                 await service_route.cleanup(family)
             except command_runner.CommandError as error:
