@@ -125,6 +125,27 @@ def test_status_and_logs_know_of_all_nodes(nodes: Machine) -> None:
     assert "no node node-9" in wrong.stderr
 
 
+CLOSED = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+"""
+
+
+def test_a_policy_closes_pods_on_every_node_but_not_to_their_own(nodes: Machine) -> None:
+    pods = web_pods(nodes)
+    here, there = pods["node-2"], pods["node-3"]
+    url = f"http://{there['status']['podIP']}:8080/"
+    assert wget(nodes, here, url) == "node-3"
+    nodes.apply(CLOSED)
+    wait_for(lambda: wget(nodes, here, url, check=False) == "", 20, "the policy's effect")
+    nodes.run("nsenter", "--net=/run/netns/tiphys0-node-3", "curl", "-fsS", "--max-time", "3", url)
+    assert set(web_pods(nodes)) == set(pods), "probes come from the node, and pass"
+    nodes.kubectl("delete", "networkpolicy", "closed")
+    wait_for(lambda: wget(nodes, here, url, check=False) == "node-3", 20, "the policy's end")
+
+
 def test_a_partition_cuts_packets_and_heals(nodes: Machine) -> None:
     pods = web_pods(nodes)
     here, there = pods["node-2"], pods["node-3"]
