@@ -45,10 +45,7 @@ def status(settings: Settings) -> dict[str, Any]:
     nodes = {name: _further(each, readiness[name]) for name, each in further.items()}
     return {
         "running": True,
-        "ready": all(
-            _is_well(c, readiness)
-            for c, readiness in [(components, node), *((n["components"], n["node"]) for n in nodes.values())]
-        ),
+        "ready": _is_well(components, node) and all(_is_well(n["components"], n["node"]) for n in nodes.values()),
         "supervisor": pid,
         "dataDir": str(settings.data_dir),
         "server": settings.server,
@@ -124,12 +121,12 @@ async def _readiness(settings: Settings, names: Sequence[str]) -> dict[str, str]
     """What the API server knows of each node, by name."""
     client = admin_client(settings, timeout=5)
     try:
-        return {name: await _told(client, name) for name in names}
+        return {name: await _one_readiness(client, name) for name in names}
     finally:
         await client.close()
 
 
-async def _told(client: Client, name: str) -> str:
+async def _one_readiness(client: Client, name: str) -> str:
     try:
         return node_readiness(await client.get(NODES, name))
     except (ApiError, ConnectionError, TimeoutError) as error:
