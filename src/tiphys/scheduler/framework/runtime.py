@@ -77,6 +77,7 @@ class Framework:
         self.nominator = nominator
         self.waiting = WaitingPods()
         self._extensions = [p for p in profile.pre_filter if isinstance(p, points.PreFilterExtensions)]
+        self._waiting_pre_binds = [p for p in profile.pre_bind if isinstance(p, points.WaitingPreBind)]
         self._vector_filters = [p for p in profile.filter if isinstance(p, points.VectorFilter)]
         self._other_filters = [p for p in profile.filter if not isinstance(p, points.VectorFilter)]
         self._vector_scores = [(p, weight) for p, weight in profile.score if isinstance(p, points.VectorScore)]
@@ -301,7 +302,7 @@ class Framework:
         """Whether binding the pod waits for something outside of the scheduler."""
         if self.waiting.get(pod.uid) is not None:
             return True
-        return any(isinstance(p, points.WaitingPreBind) and p.waits(state, pod) for p in self.profile.pre_bind)
+        return any(plugin.waits(state, pod) for plugin in self._waiting_pre_binds)
 
     async def wait_on_permit(self, pod: PodInfo) -> Status | None:
         return await self.waiting.wait(pod)
