@@ -31,6 +31,7 @@ _VERBS = {
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run ``tiphys node VERB``; returns the exit status."""
     options = parser("node", "Add, list, stop, start, cut off and delete further nodes on this machine.")
     verbs = options.add_subparsers(dest="verb", required=True)
     for verb, text in _VERBS.items():

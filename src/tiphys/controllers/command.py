@@ -110,13 +110,14 @@ def _run(flags: argparse.Namespace, flags_parser: FlagParser) -> Coroutine[Any, 
 
 
 def parser() -> FlagParser:
+    """The parser of the controller manager's flags; durations in seconds."""
     parser = FlagParser("kube-controller-manager", "Runs the controllers of the control plane.", same=_SAME)
     add = parser.add_argument
     add("--kubeconfig", default="", help="how to reach the API server")
     parser.add_feature_gates()
     add("--controllers", default="*", help=f"which to run: *, NAME, -NAME; known: {', '.join(CONTROLLERS)}")
     parser.add_bool(
-        "--use-service-account-credentials", default=False, help="give each controller a service account of its own"
+        "--use-service-account-credentials", default=False, help="give each controller its own service account"
     )
     settings.add_flags(parser, 10257, tolerate_lookup_failure=False)
     _add_leader_election(parser)

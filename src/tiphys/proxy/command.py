@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> FlagParser:
+    """The parser of kube-proxy's flags."""
     parser = FlagParser("kube-proxy", "Carries packets for services to their endpoints.", same=_SAME)
     parser.add_feature_gates()
     add = parser.add_argument

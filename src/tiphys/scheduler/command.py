@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> FlagParser:
+    """The parser of the scheduler's flags; durations in seconds."""
     parser = FlagParser("kube-scheduler", "Chooses a node for each pod.", same=_SAME)
     parser.add_feature_gates()
     add = parser.add_argument

@@ -42,6 +42,7 @@ class _Path:
         self.latest: dict[str, bool] = {}
 
     def answer(self, request: Request, wanted: str) -> Response:
+        """The answer for all checks, or for the one named ``wanted``: 200, 404 or 500."""
         failing = set(self._check())
         parts = list(dict.fromkeys((*self._parts(), *sorted(failing))))
         if wanted:

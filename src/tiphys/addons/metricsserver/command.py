@@ -49,6 +49,7 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
 
 
 async def run(flags: argparse.Namespace, kubeconfig: Path, ready: Ready = whenever) -> None:
+    """Run the metrics server by its flags until cancelled; times in seconds."""
     async with connected(kubeconfig, "metrics-server") as client:
         credentials = credentials_from_file(kubeconfig)
         tls = client_context(

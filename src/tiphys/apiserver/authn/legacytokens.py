@@ -50,6 +50,7 @@ class LegacyTokens:
         self._registries = registries
 
     async def bearer_of(self, token: str, audiences: Sequence[str]) -> Bearer | None:
+        """The account of a token that a secret keeps; None if another issuer signed it. Raises ``Rejected``."""
         keys = self._keys()
         claims = verified(token, keys.keys, (ISSUER,))
         if claims is None:

@@ -44,6 +44,7 @@ class Access:
 
 
 def access_of(user: User, info: RequestInfo) -> Access:
+    """The question whether a request is allowed."""
     if not info.is_resource:
         return Access(user, info.verb, path=info.path)
     return Access(

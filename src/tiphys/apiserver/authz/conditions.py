@@ -57,6 +57,7 @@ def seen_by_conditions(spec: Object) -> Object:
 
 
 def condition_problems(texts: Sequence[str], path: str) -> Iterator[FieldError]:
+    """The errors of match conditions: at most ``_MOST``, unique, and boolean expressions."""
     if not texts:
         return
     if len(texts) > _MOST:

@@ -56,6 +56,7 @@ class AuthorizationFigures:
         self._exclusions[_WEBHOOK, name] += 1
 
     def collect(self) -> Iterable[Metric]:
+        """The metrics families, durations in seconds."""
         named, by_type = ("name", "result"), ("type", "name")
         yield _family(
             "decisions",

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 
 def authorize(authorizer: Authorizer) -> Filter:
+    """The filter that lets allowed calls proceed. Raises 403; answers 500 if an authorizer failed."""
+
     async def filter(call: Call, proceed: Endpoint) -> Response:
         access = access_of(call.user, call.info)
         decision = await authorizer.authorize(access)

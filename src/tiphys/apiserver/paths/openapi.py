@@ -90,6 +90,7 @@ class Documents:
         return response
 
     async def index_v3(self, call: Call) -> Response:
+        """The index of all OpenAPI v3 documents, each with its address and hash."""
         from tiphys.api.openapi import document_names
 
         paths: Object = {}

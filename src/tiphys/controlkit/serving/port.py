@@ -148,6 +148,7 @@ class _Renewal:
         self._client, self._pair, self._clock = client, pair, clock
 
     async def run(self) -> None:
+        """Reload certificates and authorities when they change, until cancelled."""
         seen: object = None
         while True:
             await self._clock.sleep(_LOOKS_EVERY)

@@ -58,6 +58,7 @@ class PortSettings:
 
 
 def add_flags(parser: FlagParser, port: int, *, tolerate_lookup_failure: bool) -> None:
+    """Add the flags of a component's port; ``port`` is the default, durations are in seconds."""
     add = parser.add_argument
     add("--bind-address", default="127.0.0.1", help="where to listen")
     add("--secure-port", type=int, default=port, help="the port of health, metrics and pages; 0 turns it off")

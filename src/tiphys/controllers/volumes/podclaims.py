@@ -1,4 +1,7 @@
-"""An index of pods by the claims that they mount."""
+"""An index of pods by the claims that they mount.
+
+Source: https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#generic-ephemeral-volumes
+"""
 
 from __future__ import annotations
 

@@ -115,6 +115,8 @@ class NodeVolumeLimits:
         return volumes
 
     def events(self) -> Iterable[Registration]:
+        """The events after which a pod that this plugin refused may fit."""
+
         def raised(pod: PodInfo, old: Object, new: Object) -> bool:
             before = limits_of(old)
             return any(limit > before.get(driver, 0) for driver, limit in limits_of(new).items())

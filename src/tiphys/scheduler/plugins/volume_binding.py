@@ -78,6 +78,7 @@ class VolumeBinding:
     # -- choosing a node ----------------------------------------------------------------------------------------------
 
     def pre_filter(self, state: CycleState, pod: PodInfo) -> tuple[PreFilterResult | None, Status | None]:
+        """Sort the pod's claims into bound and delayed ones; unresolvable if one is missing or unbound."""
         if not pod.claims:
             return None, SKIP
         sorted_claims = _Claims()
@@ -182,6 +183,7 @@ class VolumeBinding:
     # -- keeping it in mind -------------------------------------------------------------------------------------------
 
     def reserve(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
+        """Assume the volumes and provisioning that bind the pod's delayed claims on ``node``."""
         claims, info = state.data.get(self.name), self._handle.cache.table.get(node)
         if claims is None or not claims.delayed or info is None:
             return None

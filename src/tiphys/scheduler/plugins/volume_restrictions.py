@@ -50,6 +50,7 @@ class VolumeRestrictions:
         self._handle = handle
 
     def pre_filter(self, state: CycleState, pod: PodInfo) -> tuple[PreFilterResult | None, Status | None]:
+        """Note the claims that one pod alone may use; SKIP if nothing restricts the pod."""
         disks = _has_disks(pod)
         if not pod.claims and not disks:
             return None, SKIP

@@ -1,4 +1,7 @@
-"""VolumeZone: a volume with a label of a zone or region is reached from nodes of that zone or region only."""
+"""VolumeZone: a volume with a label of a zone or region is reached from nodes of that zone or region only.
+
+Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins
+"""
 
 from __future__ import annotations
 
@@ -90,6 +93,8 @@ class VolumeZone:
         return mask
 
     def events(self) -> Iterable[Registration]:
+        """The events after which a pod that this plugin refused may fit."""
+
         def waits_for_consumer(pod: PodInfo, old: None, new: Object) -> bool:
             return new.get("volumeBindingMode") == "WaitForFirstConsumer"
 

@@ -56,6 +56,7 @@ class VerificationKey:
     algorithms: tuple[str, ...]
 
     def has_signed(self, token: SignedToken) -> bool:
+        """Whether this key made the token's signature with one of its algorithms."""
         algorithm = token.algorithm
         if algorithm not in self.algorithms:
             return False
