@@ -398,3 +398,29 @@ def test_a_webhook_says_whose_a_token_is(tmp_path: Path) -> None:
         run_real(work, Config(seed=1, token_webhook=TokenWebhook(reviewer.kubeconfig(tmp_path))))
         assert [review["spec"]["token"] for review in reviewer.asked] == ["good", "other", "broken", "bad"]
         assert reviewer.asked[0]["apiVersion"] == "authentication.k8s.io/v1"
+
+
+def test_an_issuer_whose_url_makes_no_sense_keeps_no_other_from_being_asked() -> None:
+    with issuing() as server:
+        good = issuer_of(flags(server), ())
+        bad = issuer_of(OidcFlags("https://127.0.0.1:port", "me", server.authority.pem), ())
+
+        async def main() -> None:
+            tokens = OidcTokens([bad, good], SystemClock())
+            async with asyncio.TaskGroup() as group:
+                asking = group.create_task(tokens.run())
+                while "/.well-known/openid-configuration" not in server.asked:
+                    await asyncio.sleep(0.01)
+                while await _user(tokens, server.token()) is None:
+                    await asyncio.sleep(0.01)
+                assert not asking.done()  # the other is tried again
+                asking.cancel()
+
+        asyncio.run(main())
+
+
+async def _user(tokens: OidcTokens, token: str) -> User | None:
+    try:
+        return await tokens.user_of(token)
+    except Rejected:
+        return None

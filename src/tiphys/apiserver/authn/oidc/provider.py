@@ -128,10 +128,14 @@ class Issuer:
 
     async def _get(self, url: str) -> Any:
         """The JSON at a URL. Raises ``ProviderFailed``."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 443
+        except ValueError as error:
+            raise ProviderFailed(f"{url}: {error}") from None
         if parts.scheme != "https" or not parts.hostname:
             raise ProviderFailed(f"{url} is not a URL of HTTPS")
-        transport = SocketTransport(parts.hostname, parts.port or 443, self._tls, parts.hostname)
+        transport = SocketTransport(parts.hostname, port, self._tls, parts.hostname)
         request = Request("GET", parts.path or "/", parts.query, Headers({"accept": "application/json"}), b"")
         try:
             async with asyncio.timeout(_TIMEOUT):
@@ -139,7 +143,7 @@ class Issuer:
                 text = await response.read(_MAX_ANSWER)
         except TimeoutError:
             raise ProviderFailed(f"{url}: context deadline exceeded") from None
-        except (OSError, BodyTooLarge) as error:
+        except (OSError, ValueError, BodyTooLarge) as error:
             raise ProviderFailed(f"{url}: {error}") from None
         finally:
             await transport.close()
