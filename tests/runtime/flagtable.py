@@ -94,7 +94,7 @@ def lines() -> Iterator[str]:
 
 
 def page() -> str:
-    """The page with its generated part made anew."""
+    """The page with its generated part rebuilt."""
     return PAGE.read_text().partition(START)[0] + START + "\n" + "\n".join(lines()) + "\n"
 
 

@@ -81,8 +81,24 @@ class RequestMetrics:
         for key, durations in self._durations.items():
             latency.add_metric(key, durations.cumulative(), durations.total)
         yield latency
+        yield self._indicators()
         for source in self._gauges:
             yield from source()
+
+    def _indicators(self) -> Metric:
+        """What objectives are measured by: durations without the time of webhooks, which are not told apart here."""
+        from prometheus_client.core import HistogramMetricFamily
+
+        latency = HistogramMetricFamily(
+            "apiserver_request_sli_duration_seconds",
+            "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in"
+            " seconds for each verb, group, version, resource, subresource, scope and component.",
+            labels=tuple(label for label in _LABELS if label != "dry_run"),
+        )
+        for key, durations in self._durations.items():
+            if key[1] == "":
+                latency.add_metric((key[0], *key[2:]), durations.cumulative(), durations.total)
+        return latency
 
 
 def _key(call: Call) -> Key:

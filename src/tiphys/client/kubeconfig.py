@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tiphys.client.calls import Calls
 from tiphys.client.rest import Client
 from tiphys.runtime import yamltext
 from tiphys.runtime.component import CannotStart
@@ -38,7 +39,13 @@ def client_from_file(path: Path, user_agent: str, *, timeout: float = 60, anonym
     known = context.get("user") and not anonymous
     user = _named(config, "users", "user", context["user"], path) if known else {}
     _refuse_unsupported(user, path)
-    return Client(_transport(cluster, user, path), user_agent=user_agent, token=_token(user, path), timeout=timeout)
+    return Client(
+        _transport(cluster, user, path),
+        user_agent=user_agent,
+        token=_token(user, path),
+        timeout=timeout,
+        calls=Calls(urlsplit(cluster.get("server") or "").netloc),
+    )
 
 
 def credentials_from_file(path: Path) -> Credentials:

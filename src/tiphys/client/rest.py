@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +17,7 @@ import orjson
 
 from tiphys.api.object import Object
 from tiphys.client import errors
+from tiphys.client.calls import Calls
 from tiphys.client.resources import ResourcePath
 from tiphys.wire.http import ClientResponse, Headers, Request, Transport
 
@@ -55,7 +57,10 @@ class Client:
         token: Callable[[], str] | None = None,
         timeout: float | None = 60,
         accept: str = "application/json",
+        calls: Calls | None = None,
     ) -> None:
+        """``calls`` counts requests, beside those of other clients of the component's."""
+        self.calls = calls or Calls()
         self._transport = transport
         self._accept = accept
         self._user_agent = user_agent
@@ -65,12 +70,17 @@ class Client:
     def metadata_only(self) -> Client:
         """The same client, that is given objects without spec and status (PartialObjectMetadata)."""
         return Client(
-            self._transport, user_agent=self._user_agent, token=self._token, timeout=self._timeout, accept=METADATA
+            self._transport,
+            user_agent=self._user_agent,
+            token=self._token,
+            timeout=self._timeout,
+            accept=METADATA,
+            calls=self.calls,
         )
 
     def acting_as(self, user_agent: str, token: Callable[[], str]) -> Client:
         """A client over the same connections that authenticates by ``token``."""
-        return Client(self._transport, user_agent=user_agent, token=token, timeout=self._timeout)
+        return Client(self._transport, user_agent=user_agent, token=token, timeout=self._timeout, calls=self.calls)
 
     async def get(
         self, resource: ResourcePath, name: str, namespace: str = "", *, subresource: str = "", params: Params = NONE
@@ -231,7 +241,12 @@ class Client:
             sent["content-type"] = "application/json"
         sent.update({name.lower(): value for name, value in headers.items()})
         request = Request(method, path, urlencode(params), sent, body)
-        response = await self._transport.send(request, timeout or self._timeout)
+        code, started = None, monotonic()
+        try:
+            response = await self._transport.send(request, timeout or self._timeout)
+            code = response.status
+        finally:
+            self.calls.count(method, code, monotonic() - started)
         if response.status >= 400:
             raise errors.from_answer(response.status, await response.read())
         return response

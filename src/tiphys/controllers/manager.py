@@ -69,6 +69,8 @@ class ControllerManager:
         """``bare`` is a client whose connections carry no certificate, for the tokens of service accounts; without it
         ``client`` has none. ``client_for`` gives the service accounts' clients in place of tokens."""
         self._config, self._client, self._clock = config, client, clock
+        if registry is not None:
+            registry.collectors.register(client.calls)
         self._registry, self._rng = registry, rng or random.Random()
         self._recorder = EventRecorder(client, clock, "controller-manager", host=identity, rng=self._rng)
         self._client_for, self._bare = client_for, bare or client

@@ -44,6 +44,10 @@ class Figures:
         self.attempts: Counter[tuple[str, str]] = Counter()
         """By result (scheduled, unschedulable, error) and profile."""
         self.durations: dict[tuple[str, str], Durations] = {}
+        self.algorithm = Durations()
+        """Of choosing a node alone."""
+        self.sources: list[Any] = []
+        """Further collectors."""
 
     def attempt(self, result: str, profile: str, seconds: float) -> None:
         key = (result, profile)
@@ -53,10 +57,14 @@ class Figures:
         self.durations[key].observe(seconds)
 
     def expose(self) -> bytes:
-        from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        from tiphys.runtime.metrics import add_common
 
         registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        add_common(registry)
+        for source in self.sources:
+            registry.register(source)
         registry.register(self)
         registry.register(HOLDS)
         return generate_latest(registry)
@@ -89,3 +97,8 @@ class Figures:
         for name, size in self._pending().items():
             pending.add_metric([name], size)
         yield pending
+        algorithm = HistogramMetricFamily(
+            "scheduler_scheduling_algorithm_duration_seconds", "Scheduling algorithm latency in seconds"
+        )
+        algorithm.add_metric((), self.algorithm.cumulative(), self.algorithm.total)
+        yield algorithm

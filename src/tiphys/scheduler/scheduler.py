@@ -101,6 +101,7 @@ class Scheduler:
         self._frameworks = {p.name: make_framework(p, self.handle, plugins) for p in config.profiles}
         self.queue = self._make_queue()
         self.figures = Figures(lambda: {place.value: self.queue.size(place) for place in QueuePlace})
+        self.figures.sources.append(client.calls)
         self._leading: Runner | None = None
         self._wake = asyncio.Event()
         self._bindings = asyncio.Semaphore(config.concurrent_bindings)
@@ -250,7 +251,9 @@ class Scheduler:
     def _decide(self, framework: Framework, queued: QueuedPod) -> Placement | Failure:
         """The node on which the pod counts from now on. What a plugin raises is this pod's failure alone."""
         try:
+            started = self._clock.monotonic()
             outcome = cycle.schedule(framework, queued.pod, self._rng)
+            self.figures.algorithm.observe(self._clock.monotonic() - started)
             if isinstance(outcome, Placement):
                 return self._assume(framework, queued, outcome) or outcome
         except Exception as error:

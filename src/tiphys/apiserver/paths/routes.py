@@ -161,12 +161,13 @@ class Paths:
     async def _show_metrics(self, call: Call) -> Response:
         from prometheus_client import CollectorRegistry, generate_latest
 
-        from tiphys.runtime.metrics import CONTENT_TYPE
+        from tiphys.runtime.metrics import CONTENT_TYPE, add_common
         from tiphys.runtime.watchdog import HOLDS
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self._metrics)
         registry.register(HOLDS)
+        add_common(registry)
         return Response(200, {"Content-Type": CONTENT_TYPE}, generate_latest(registry))
 
     async def _show_indicators(self, call: Call) -> Response:
