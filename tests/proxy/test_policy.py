@@ -12,8 +12,9 @@ import pytest
 
 from tests.proxy.lab import CLIENT, PODS, Lab, lab
 from tiphys.api.object import Object
+from tiphys.proxy.policy.follower import only_what_policies_ask
 from tiphys.proxy.policy.rules import policy_rules
-from tiphys.proxy.policy.table import TABLE, PolicyTable
+from tiphys.proxy.policy.table import TABLE, PolicyTable, pod_facts
 
 NODE = "node-1"
 
@@ -255,3 +256,12 @@ def test_one_pods_change_names_that_pod_only_however_many_there_are() -> None:
     assert commands
     assert all("10.244.1.0" in command for command in commands)
     assert table.update() == []
+
+
+def test_a_pod_is_the_same_to_policies_with_only_what_they_ask() -> None:
+    whole = pod(PODS[0], app="web")
+    whole["metadata"] |= {"annotations": {"long": "x" * 1000}, "resourceVersion": "7"}
+    slim = only_what_policies_ask(whole)
+    assert pod_facts(slim, NODE, "ip") == pod_facts(whole, NODE, "ip")
+    assert len(str(slim)) < len(str(whole)) - 1000
+    assert pod_facts(only_what_policies_ask({"metadata": {"name": "a", "namespace": "b"}}), NODE, "ip") is None

@@ -25,6 +25,7 @@ from tiphys.runtime.tasks import Runner
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+_CONTAINERS = ("containers", "initContainers")
 GATHER_SECONDS = 0.02
 """Changes that come within it are made in one transaction."""
 
@@ -49,9 +50,9 @@ class NetworkPolicies:
         ]
         self._wake = asyncio.Event()
         self._built = False
-        self._pods, self._spaces, self._policies = (
-            Informer(client, resource, clock) for resource in (PODS, NAMESPACES, NETWORK_POLICIES)
-        )
+        self._pods = Informer(client, PODS, clock, transform=only_what_policies_ask)
+        self._spaces = Informer(client, NAMESPACES, clock)
+        self._policies = Informer(client, NETWORK_POLICIES, clock)
         self._pods.add_handler(Callbacks(changed=self._pod, deleted=lambda pod: self._pod(pod, gone=True)))
         self._spaces.add_handler(Callbacks(changed=self._space, deleted=lambda space: self._space(space, gone=True)))
         self._policies.add_handler(Callbacks(changed=self._policy, deleted=lambda p: self._policy(p, gone=True)))
@@ -107,6 +108,17 @@ class NetworkPolicies:
             return False
         self._built = True
         return True
+
+
+def only_what_policies_ask(pod: Object) -> Object:
+    """A pod with the fields that ``pod_facts`` reads: every node keeps all pods of the cluster."""
+    meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    ports = {kind: [{"ports": c.get("ports")} for c in spec.get(kind) or ()] for kind in _CONTAINERS}
+    return {
+        "metadata": {name: meta[name] for name in ("name", "namespace", "labels", "resourceVersion") if name in meta},
+        "spec": {**ports, **{name: spec[name] for name in ("nodeName", "hostNetwork") if name in spec}},
+        "status": {name: status[name] for name in ("phase", "podIP", "podIPs") if name in status},
+    }
 
 
 def _key(obj: Object) -> tuple[str, str]:
