@@ -109,6 +109,7 @@ class WebhookConversions:
         self._runner = runner
 
     async def object(self, obj: Object, version: str) -> Object:
+        """An object in another version, pruned by its schema. Raises 500."""
         if obj.get("apiVersion") == f"{self._resource.group}/{version}":
             return obj
         (converted,) = await self._webhook.convert([copy(obj)], version)
@@ -116,6 +117,7 @@ class WebhookConversions:
         return await aside(lambda: self._in_shape(converted, version)) if is_big else self._in_shape(converted, version)
 
     async def entries(self, entries: Sequence[Entry], version: str) -> list[Entry]:
+        """Entries of the store in a version, in the same order. Raises 500."""
         converted: list[Entry] = []
         for batch in _batches([stored_of(entry) for entry in entries]):
             while not await self._make(batch, version):

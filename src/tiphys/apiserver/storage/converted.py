@@ -133,6 +133,7 @@ class ConvertedStore(ObjectStore):
         return entry
 
     async def update(self, key: str, old: Entry, obj: Object, ttl: int = 0) -> Entry:
+        """As ``ObjectStore.update``; ``old`` and ``obj`` are in the version of this store."""
         before = stored_of(old)
         written = await self.stored.update(key, before, await self._to_store(obj), ttl)
         if written is before:

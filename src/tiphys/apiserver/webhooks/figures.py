@@ -33,6 +33,7 @@ class Durations:
         return ((values, sum(counts)) for values, counts in self._counts.items())
 
     def collect(self) -> Metric:
+        """The histogram as prometheus_client has it."""
         from prometheus_client.core import HistogramMetricFamily
 
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
@@ -66,6 +67,7 @@ class ConversionFigures:
         self._conversions.observe((definition, *versions, "false" if failure else "true"), seconds)
 
     def collect(self) -> Iterable[Metric]:
+        """The three metrics, for ``/metrics``."""
         from prometheus_client.core import CounterMetricFamily
 
         total = CounterMetricFamily(
