@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 
 import pytest
@@ -53,6 +54,29 @@ def test_a_loop_that_waits_is_not_held(caplog: pytest.LogCaptureFixture) -> None
 
     asyncio.run(main())
     assert (holds.count, caplog.text) == (0, "")
+
+
+def test_it_ends_if_it_is_left_just_before_it_asks() -> None:
+    """The sign to end comes between the end of a pause and the clearing of the last answer."""
+
+    class ClearedLate(threading.Event):
+        def clear(self) -> None:
+            assert watchdog[0]._ended.wait(10)
+            assert self.wait(10)
+            super().clear()
+
+    watchdog: list[Watchdog] = []
+
+    async def main() -> None:
+        watchdog.append(Watchdog(Holds(), every=0.001))
+        watchdog[0]._answered = ClearedLate()
+        with watchdog[0]:
+            await asyncio.sleep(0.05)
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_every_component_shows_the_figures() -> None:

@@ -113,6 +113,8 @@ class Watchdog:
     def _ask(self) -> bool:
         """Wait for a sign of life, and report it if it was long in coming; whether to continue."""
         self._answered.clear()
+        if self._ended.is_set():  # perhaps before it was cleared, so nothing would set it again
+            return False
         asked, used = time.monotonic(), self._processor()
         try:
             self._loop.call_soon_threadsafe(self._answer)
