@@ -51,7 +51,7 @@ def running(node: Machine, name: str, restarts: int = 0) -> Any:
 
 def test_volumes_of_the_api_are_read_only(node: Machine) -> None:
     node.kubectl("create", "configmap", "fixed", "--from-literal=k=first")
-    script = "echo changed > /v/k; touch /v/new; cat /v/k"
+    script = "exec 2>&1; echo changed > /v/k; touch /v/new; cat /v/k"
     volume = {"name": "v", "configMap": {"name": "fixed"}}
     mount = {"name": "v", "mountPath": "/v"}
     run(node, "scribbler", script, mounts=[mount], volumes=[volume], restartPolicy="Never")
