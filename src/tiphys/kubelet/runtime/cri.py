@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -196,10 +196,30 @@ class CRIClient:
     # Figures and events.
 
     async def list_container_stats(self) -> list[service.ContainerStats]:
-        return [_container_stats(item) for item in (await self._call("ListContainerStats", filter={})).stats]
+        async def running() -> list[str]:
+            return [c.id for c in await self.list_containers() if c.state is ContainerState.RUNNING]
+
+        return [_container_stats(item) for item in await self._measure("ListContainerStats", running)]
 
     async def list_sandbox_stats(self) -> list[service.SandboxStats]:
-        return [_sandbox_stats(item) for item in (await self._call("ListPodSandboxStats", filter={})).stats]
+        async def ready() -> list[str]:
+            return [sandbox.id for sandbox in await self.list_sandboxes() if sandbox.ready]
+
+        return [_sandbox_stats(item) for item in await self._measure("ListPodSandboxStats", ready)]
+
+    async def _measure(self, method: str, ids: Callable[[], Awaitable[list[str]]]) -> list[Any]:
+        """All figures at once, or one by one: containerd fails the list if one of its members starts or ends."""
+        try:
+            return list((await self._call(method, filter={})).stats)
+        except RuntimeFailure as error:
+            log.info("%s for all of them: %s", method, error)
+        measured = []
+        for member in await ids():
+            try:
+                measured += (await self._call(method, filter={"id": member})).stats
+            except RuntimeFailure as error:
+                log.info("%s for %s: %s", method, member, error)
+        return measured
 
     async def events(self) -> AsyncIterator[service.RuntimeEvent]:
         """The runtime's events, from CRI or else from containerd. Raises ``RuntimeFailure``."""

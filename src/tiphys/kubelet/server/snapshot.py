@@ -144,6 +144,11 @@ class SnapshotTaker:
         machine = read_node(now)
         disk = filesystem_of(self._root)
         image_fs = filesystems[0] if filesystems else None
+        stats_by_id = {one.id: one for one in stats}
+        stats_by_sandbox = {one.id: one for one in sandbox_stats}
+        containers_by_sandbox: dict[str, list[Container]] = {}
+        for container in containers:
+            containers_by_sandbox.setdefault(container.sandbox_id, []).append(container)
         return Snapshot(
             now=now,
             node_name=self._node_name,
@@ -158,8 +163,8 @@ class SnapshotTaker:
                 RunningPod(
                     sandbox,
                     by_uid.get(sandbox.uid),
-                    tuple(self._of_sandbox(sandbox, containers, {one.id: one for one in stats})),
-                    next((s for s in sandbox_stats if s.id == sandbox.id), SandboxStats(sandbox.id)),
+                    tuple(self._running(containers_by_sandbox.get(sandbox.id, ()), stats_by_id)),
+                    stats_by_sandbox.get(sandbox.id) or SandboxStats(sandbox.id),
                     storage.get(sandbox.uid, PodStorage()),
                 )
                 for sandbox in sandboxes
@@ -182,12 +187,12 @@ class SnapshotTaker:
         self._rates.keep({one.id for one in stats} | {"node", "kubelet", "runtime", "pods"})
         return stats
 
-    def _of_sandbox(
-        self, sandbox: Sandbox, containers: Sequence[Container], stats: Mapping[str, ContainerStats]
+    def _running(
+        self, containers: Sequence[Container], stats: Mapping[str, ContainerStats]
     ) -> Iterable[RunningContainer]:
         for container in containers:
             used = stats.get(container.id)
-            if container.sandbox_id != sandbox.id or container.state is not ContainerState.RUNNING or used is None:
+            if container.state is not ContainerState.RUNNING or used is None:
                 continue
             rate = used.cpu_nano_cores or self._rates.rate(used.id, used.timestamp, used.cpu_ns)
             yield RunningContainer(container, used, rate)
