@@ -1,6 +1,6 @@
 """How fast pods are scheduled onto 1,000 nodes: the decision alone, and with an API server and its store beside it.
 
-    python bench/scheduling.py [--nodes 1000] [--pods 3000] [--alone]
+    python -m bench.scheduling [--nodes 1000] [--pods 3000] [--alone]
 
 Prints pods per second for plain pods, pods spread over zones, and pods that keep apart, and the ratio to the budget.
 API server (SQLite, durable), scheduler and load generator are processes of their own, as in a cluster.

@@ -1,6 +1,6 @@
 """How long a cluster takes to come up, and what its processes weigh, against the budgets of the design.
 
-Usage: python bench/startup.py [--runs N]     (needs root; runs in a network namespace of its own)
+Usage: python -m bench.startup [--runs N]     (needs root; runs in a network namespace of its own)
 
 Prints, for each run: seconds to /readyz, to a Ready node, and to the demo's three pods Running, each from the start of
 `tiphys up` or `tiphys demo`; then the idle memory of each process (PSS: shared pages count in parts), a minute's quiet

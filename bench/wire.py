@@ -1,6 +1,6 @@
 """How fast the HTTP servers are by themselves: requests per second and watch fan-out, beside an upper bound.
 
-    python bench/wire.py [--seconds 3] [--connections 16] [--watchers 500]
+    python -m bench.wire [--seconds 3] [--connections 16] [--watchers 500]
 
 The upper bound is a bare ``asyncio.Protocol`` that answers each read with a ready-made response: what the event loop
 and TLS cost, with no HTTP at all. The load generator runs in a process of its own; both share the machine.
