@@ -57,16 +57,15 @@ class Fairness:
             uncount()
             self._finish(flow, ticket)
 
-        leave = _once(end)
-        if call.info.verb == "watch":
-            call.on_initialized = leave
-        return await holding(call, proceed, leave)
+        if call.info.verb == "watch":  # leaves when it has begun, or when it ends before that
+            end = call.on_initialized = _once(end)
+        return await holding(call, proceed, end)
 
     async def _admitted(self, call: Call, flow: Flow) -> Ticket:
         """A ticket that has its seats. Raises ``TurnedAway``."""
         queues, now = flow.level.queues, self.clock.monotonic()
         work = self.controller.work(call, flow.level)
-        ticket = Ticket(flow.schema.name, flow.distinguisher, work, now, about=_about(call))
+        ticket = Ticket(flow.schema.name, flow.distinguisher, work, now)
         if not queues.start(ticket, flow.hash, now):
             raise TurnedAway("queue-full" if queues.queues else "concurrency-limit")
         if ticket.state is TicketState.WAITING:
@@ -112,8 +111,3 @@ def _once(action: Callable[[], None]) -> Callable[[], None]:
             left.pop()()
 
     return perform
-
-
-def _about(call: Call) -> str:
-    info = call.info
-    return f"{call.user.name} {info.verb} {info.path}"

@@ -6,16 +6,11 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-a
 from __future__ import annotations
 
 import asyncio
-import re
 
 from tiphys.api import errors
 from tiphys.apiserver.call import Call, Endpoint, Filter
 from tiphys.runtime import durations
 from tiphys.wire.http import Response, Sink, Upgrade
-
-_UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)")
-_MAX_SECONDS = 2**63 / 1e9
 
 
 def limit_time(seconds: float) -> Filter:

@@ -58,7 +58,6 @@ class Ticket:
     flow: str
     work: RequestWork
     arrived: float
-    about: str = ""
     queue: _Queue | None = None
     arrival: float = 0.0
     """In virtual time."""
