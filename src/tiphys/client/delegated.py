@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -18,6 +19,9 @@ from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.expiring import Expiring
 from tiphys.wire.http import Request
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _REMEMBERED = 4096
 _SOURCE = ("extension-apiserver-authentication", "kube-system")
@@ -180,10 +184,18 @@ def _is_issued_by(der: bytes, authorities: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
 
     certificate = x509.load_der_x509_certificate(der)
-    for authority in x509.load_pem_x509_certificates(authorities):
+    for authority in _read_authorities(authorities):
         try:
             certificate.verify_directly_issued_by(authority)
         except (ValueError, TypeError, InvalidSignature):
             continue
         return True
     return False
+
+
+@lru_cache(8)
+def _read_authorities(pem: bytes) -> list[x509.Certificate]:
+    """Authorities change seldom, and every request with a certificate asks for them."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificates(pem)
