@@ -31,6 +31,7 @@ class Lab:
         self.pods = tuple(f"{self._prefix}-pod{i}" for i in range(len(PODS)))
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
+        self._marks = 0
 
     @property
     def _namespaces(self) -> tuple[str, ...]:
@@ -105,6 +106,11 @@ class Lab:
         self._sockets.append(sock)
         threading.Thread(target=_answer_udp, args=(sock, name), daemon=True).start()
 
+    def serve_echo(self, namespace: str, port: int) -> None:
+        listener = self.inside(namespace, lambda: _listener(port))
+        self._sockets.append(listener)
+        threading.Thread(target=_echo, args=(listener,), daemon=True).start()
+
     # -- clients ------------------------------------------------------------------------------------------------------
 
     def ask(self, namespace: str, address: str, port: int, timeout: float = 3.0) -> tuple[str, str]:
@@ -116,6 +122,24 @@ class Lab:
                 return name, seen
 
         return self.inside(namespace, connect)
+
+    def connect(self, namespace: str, address: str, port: int) -> socket.socket:
+        """A connection that stays."""
+        return self.inside(namespace, lambda: socket.create_connection((address, port), timeout=3))
+
+    def echoes(self, sock: socket.socket, timeout: float = 0.5) -> bool:
+        """Whether an echo server answers on a connection; what it owes from before is read too."""
+        sock.settimeout(timeout)
+        self._marks += 1
+        mark = f"<{self._marks}>"
+        sock.sendall(mark.encode())
+        seen = ""
+        try:
+            while not seen.endswith(mark):
+                seen += sock.recv(1000).decode()
+        except TimeoutError:
+            return False
+        return True
 
     def udp_socket(self, namespace: str) -> socket.socket:
         sock = self.inside(namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -151,6 +175,18 @@ def _answer_tcp(listener: socket.socket, name: str) -> None:
             return
         with connection:
             connection.sendall(f"{name} {peer[0]}".encode())
+
+
+def _echo(listener: socket.socket) -> None:
+    """One connection after the other."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            while read := connection.recv(1000):
+                connection.sendall(read)
 
 
 def _answer_udp(sock: socket.socket, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 
 from tests.proxy.lab import CLIENT, PODS, Lab, lab
+from tests.proxy.lab import NODE as BRIDGE
 from tiphys.api.object import Object
+from tiphys.proxy.policy.facts import pod_facts
 from tiphys.proxy.policy.follower import only_what_policies_ask
+from tiphys.proxy.policy.names import TABLE
 from tiphys.proxy.policy.rules import policy_rules
-from tiphys.proxy.policy.table import TABLE, PolicyTable, pod_facts
+from tiphys.proxy.policy.table import PolicyTable
 
 NODE = "node-1"
 
@@ -128,6 +132,8 @@ def net() -> Iterator[Lab]:
         for i, name in enumerate(built.pods):
             built.serve_tcp(name, 8080, f"pod{i}")
             built.serve_tcp(name, 9090, f"pod{i}")
+        built.serve_tcp(built.node, 8080, "node")
+        built.serve_echo(built.pods[0], 8081)
         yield built
 
 
@@ -206,6 +212,29 @@ def test_egress_is_the_senders_and_both_must_agree(net: Lab, node: Enforced) -> 
     assert not node.reaches(net.pods[1])
 
 
+def test_a_policy_ends_connections_that_are_established(net: Lab, node: Enforced) -> None:
+    sock = net.connect(net.pods[1], PODS[0], 8081)
+    with sock:
+        assert net.echoes(sock)
+        node.has(policy("other", selector=WEB, ingress=[{}]))
+        assert net.echoes(sock), "who may connect stays connected"
+        node.table.policy(("default", "other"), None)
+        node.has(policy(types=["Ingress"]))
+        assert not net.echoes(sock)
+        node.table.policy(("default", "p"), None)
+        node.sync()
+        assert net.echoes(sock), "what was lost is sent again"
+
+
+def test_what_a_pod_sends_to_its_own_node_is_egress(net: Lab, node: Enforced) -> None:
+    assert node.reaches(net.pods[1], BRIDGE)
+    node.has(policy(types=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": f"{PODS[0]}/32"}}]}]))
+    assert not node.reaches(net.pods[1], BRIDGE)
+    assert node.reaches(net.node, PODS[1]), "the node's own connections are answered"
+    node.has(policy(types=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": f"{BRIDGE}/32"}}]}]))
+    assert node.reaches(net.pods[1], BRIDGE)
+
+
 def test_what_a_policy_leaves_behind_is_removed(net: Lab, node: Enforced) -> None:
     empty = node.listing()
     made = policy(selector=WEB, ingress=[{"from": [{"podSelector": {}}], "ports": [{"port": "web"}]}])
@@ -256,6 +285,117 @@ def test_one_pods_change_names_that_pod_only_however_many_there_are() -> None:
     assert commands
     assert all("10.244.1.0" in command for command in commands)
     assert table.update() == []
+
+
+def cluster(pods: int, policies: int) -> PolicyTable:
+    """Pods and policies spread over twenty namespaces."""
+    table = PolicyTable("ip", NODE)
+    for n in range(20):
+        table.namespace(f"ns-{n}", {"team": str(n)})
+    for n in range(policies):
+        table.policy((f"ns-{n % 20}", f"p-{n}"), numbered(n))
+    for n in range(pods):
+        made = pod(f"10.244.{n // 250}.{n % 250}", namespace=f"ns-{n % 20}", app=str(n % 7))
+        table.pod((f"ns-{n % 20}", f"pod-{n}"), made)
+    return table
+
+
+def numbered(n: int, app: str = "1") -> Object:
+    made = policy(
+        selector={"matchLabels": {"app": app}}, ingress=[{"from": [{"podSelector": {}}], "ports": [{"port": n + 1}]}]
+    )
+    return {**made, "metadata": {"name": f"p-{n}", "namespace": f"ns-{n % 20}"}}
+
+
+def test_one_policys_change_touches_its_rules_or_its_pods_and_nothing_else() -> None:
+    table = cluster(pods=200, policies=100)
+    table.rebuild()
+    changed = numbered(3)
+    changed["spec"]["ingress"][0]["ports"] = [{"port": 9999}]
+    table.policy(("ns-3", "p-3"), changed)
+    assert len(list(table.work())) == 0, "no pod is looked at"
+    (flush, rule) = [line for line in table.update() if not line.startswith("add chain")]
+    assert flush.startswith("flush chain")
+    assert "9999" in rule
+    table.policy(("ns-3", "p-3"), numbered(3, app="2"))
+    elements = [line for line in table.update() if "element" in line]
+    assert elements
+    mine = {f"10.244.0.{n}" for n in range(200) if n % 20 == 3}
+    assert {word.strip(",") for line in elements for word in line.split() if word.startswith("10.")} <= mine
+
+
+def test_changes_are_taken_in_by_steps_of_one_pod_or_one_selector() -> None:
+    table = cluster(pods=100, policies=10)
+    assert len(list(table.work())) >= 100
+    assert list(table.work()) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_changed_the_table_is_the_one_made_from_nothing(seed: int) -> None:
+    """What the two leave in the kernel is the same: commands are executed by a little model of nft."""
+    rng, table, kernel = random.Random(seed), cluster(pods=40, policies=10), Kernel()
+    kernel.execute(table.rebuild())
+    for _ in range(60):
+        n, space = rng.randrange(60), f"ns-{rng.randrange(3)}"
+        address = f"10.244.{rng.randrange(2)}.{rng.randrange(30)}"
+        match rng.randrange(5):
+            case 0 | 1:
+                table.pod((space, f"pod-{n}"), pod(address, namespace=space, app=str(rng.randrange(4))))
+            case 2:
+                table.pod((space, f"pod-{n}"), None) if (space, f"pod-{n}") in table._pods else None
+            case 3:
+                peer = {"podSelector": {}, "namespaceSelector": {"matchLabels": {"team": str(rng.randrange(3))}}}
+                made = policy(selector={"matchLabels": {"app": str(rng.randrange(4))}}, ingress=[{"from": [peer]}])
+                made["metadata"] = {"name": f"p-{n % 9}", "namespace": space}
+                table.policy((space, f"p-{n % 9}"), None if rng.random() < 0.3 else made)
+            case 4:
+                table.namespace(space, {"team": str(rng.randrange(3))})
+        if rng.random() < 0.5:
+            kernel.execute(table.update())
+    kernel.execute(table.update())
+    again = Kernel()
+    again.execute(table.rebuild())
+    assert kernel.state == again.state
+
+
+class Kernel:
+    """The chains, sets and maps that nft commands lead to; what is wrong raises."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+    def execute(self, commands: list[str]) -> None:
+        for command in commands:
+            verb, kind, _, _, *rest = command.split(" ", 5)
+            if kind == "table":
+                self.state = {}
+                continue
+            name, more = rest[0], rest[1] if len(rest) > 1 else ""
+            self._one(verb, kind, name, more)
+
+    def _one(self, verb: str, kind: str, name: str, more: str) -> None:
+        match verb, kind:
+            case "add", "set" | "map":
+                assert name not in self.state
+                self.state[name] = {}
+            case "add", "chain":
+                self.state.setdefault(name, [])
+            case "add", "rule":
+                self.state[name].append(more)
+            case "add", "element":
+                for key, _, verdict in (part.partition(" : ") for part in more.strip("{ }").split(", ")):
+                    assert key not in self.state[name]
+                    self.state[name][key] = verdict
+            case "delete", "element":
+                for key in more.strip("{ }").split(", "):
+                    del self.state[name][key]
+            case "flush", "chain":
+                self.state[name].clear()
+            case "delete", "chain" | "set":
+                assert not self.state[name] or kind == "set"
+                del self.state[name]
+            case _:
+                raise AssertionError((verb, kind))
 
 
 def test_a_pod_is_the_same_to_policies_with_only_what_they_ask() -> None:

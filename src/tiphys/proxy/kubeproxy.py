@@ -21,7 +21,7 @@ from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
-from tiphys.proxy import command_runner, conntrack, forward_policy, host, nft, service_route
+from tiphys.proxy import conntrack, forward_policy, host, libnftables, nft, service_route
 from tiphys.proxy.backend import ProxyBackend
 from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.health import Health, HealthHandler, MetricsHandler
@@ -86,11 +86,11 @@ class KubeProxy:
         client: Client,
         clock: Clock,
         rng: random.Random | None = None,
-        run: Run = command_runner.run,
+        run: Run | None = None,
     ) -> None:
-        """``run`` is how the host's tools are run."""
+        """``run`` is how the host's tools are run; without it, by ``libnftables.Tools``."""
         self._config = config
-        self._tools = run
+        self._tools = run or libnftables.tools()
         self._clock = clock
         self._rng = rng or random.Random()
         self._sysctls = host.Sysctls(config.sysctl_root)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from tiphys.client.rest import Client
-from tiphys.proxy import command_runner
+from tiphys.proxy import command_runner, libnftables
 from tiphys.proxy.command_runner import CommandError, Run
-from tiphys.proxy.policy.table import TABLE, PolicyTable
+from tiphys.proxy.policy.names import TABLE
+from tiphys.proxy.policy.table import PolicyTable
 from tiphys.proxy.state import Family
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
@@ -28,6 +29,8 @@ RETRY_SECONDS = 1.0
 _CONTAINERS = ("containers", "initContainers")
 GATHER_SECONDS = 0.02
 """Changes that come within it are made in one transaction."""
+SLICE_SECONDS = 0.01
+"""How long changes are taken in before the loop's other tasks have their turn."""
 
 
 class NetworkPolicies:
@@ -41,9 +44,9 @@ class NetworkPolicies:
         clock: Clock,
         families: Sequence[Family] = ("ip",),
         open_addresses: Sequence[str] = (),
-        run: Run = command_runner.run,
+        run: Run | None = None,
     ) -> None:
-        self._clock, self._run = clock, run
+        self._clock, self._run = clock, run or libnftables.tools()
         self._tables = [
             PolicyTable(family, node_name, tuple(ip for ip in open_addresses if (":" in ip) == (family == "ip6")))
             for family in families
@@ -100,6 +103,7 @@ class NetworkPolicies:
         incremental, self._built = self._built, False
         try:
             for table in self._tables:
+                await in_slices(table.work(), self._clock)
                 commands = table.update() if incremental else table.rebuild()
                 if commands:
                     await self._run(("nft", "-f", "-"), "\n".join(commands) + "\n")
@@ -108,6 +112,15 @@ class NetworkPolicies:
             return False
         self._built = True
         return True
+
+
+async def in_slices(work: Iterator[None], clock: Clock) -> None:
+    """Do all of ``work``, and let the loop's other tasks run after every ``SLICE_SECONDS`` of it."""
+    started = clock.monotonic()
+    for _ in work:
+        if clock.monotonic() - started >= SLICE_SECONDS:
+            await asyncio.sleep(0)
+            started = clock.monotonic()
 
 
 def only_what_policies_ask(pod: Object) -> Object:

@@ -11,16 +11,15 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from tiphys.api.object import Object
 from tiphys.controlkit.selectors import label_selector
+from tiphys.proxy.policy.names import DIRECTIONS, Direction
 from tiphys.proxy.state import Family
 
-Direction = Literal["ingress", "egress"]
-DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 Matcher = Callable[[Mapping[str, str]], bool]
 
 
@@ -45,6 +44,8 @@ class PolicyRules:
 
     namespace: str
     selector: Matcher
+    own: Object = field(default_factory=dict)
+    """The selector as it was written."""
     chains: dict[Direction, str] = field(default_factory=dict)
     """The name of the chain of each direction that the policy isolates."""
     rules: dict[Direction, tuple[str, ...]] = field(default_factory=dict)
@@ -54,10 +55,11 @@ class PolicyRules:
 def policy_rules(policy: Object, family: Family) -> PolicyRules:
     """Raises ``ValueError`` for a policy that cannot be read."""
     spec, meta = policy.get("spec") or {}, policy["metadata"]
-    made = PolicyRules(meta["namespace"], label_selector(spec.get("podSelector") or {}))
+    own = spec.get("podSelector") or {}
+    made = PolicyRules(meta["namespace"], label_selector(own), own)
     for direction in _directions(spec):
         made.chains[direction] = f"{direction}-{_digest([meta['namespace'], meta['name']])}"
-        writer = _Writer(made, spec.get("podSelector") or {}, direction, family)
+        writer = _Writer(made, own, direction, family)
         given = spec.get(direction) or ()
         made.rules[direction] = tuple(line for rule in given for line in writer.lines(rule))
     return made

@@ -4,57 +4,30 @@ Each pod contributes elements: its address to the sets that select it, and, if i
 of each direction in which a policy isolates it. The verdict leads to a chain that visits the chains of its policies,
 and drops what none of them accepts. Pods with the same policies share one.
 
-Only new connections are looked at: what is established, and answers, pass. Packets of the node itself do not pass the
-hook ``forward`` and are let through, as the specification has it.
+A change costs what it touches: a policy's, the sets that it is the first or the last to name and the pods that it
+isolates; a pod's, that pod. ``work`` does it in small steps, so that a caller on an event loop can pause between them;
+the transaction is made when no step is left.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tiphys.api.object import Object
-from tiphys.proxy.policy.rules import DIRECTIONS, Direction, Peers, PolicyRules, policy_rules
+from tiphys.proxy.policy.base import base
+from tiphys.proxy.policy.elements import NOTHING, Elements, Placed
+from tiphys.proxy.policy.facts import PodFacts, pod_facts
+from tiphys.proxy.policy.names import DIRECTIONS, MAPS, SELF, TABLE, Direction, Key
+from tiphys.proxy.policy.rules import Matcher, Peers, PolicyRules, policy_rules
 from tiphys.proxy.state import Family
 
-TABLE = "tiphys-policy"
-SELF = "self"
-MAPS: dict[Direction, str] = {"ingress": "ingress-pods", "egress": "egress-pods"}
-_FIXED = frozenset((SELF, *MAPS.values()))
-Key = tuple[str, str]
-Element = tuple[str, str, str]
-"""The set or map, the key, and a map's verdict."""
-
-
-@dataclass(frozen=True, slots=True)
-class PodFacts:
-    """What policies ask of a pod. ``ports`` are (name, protocol, number) of its containers' named ports."""
-
-    labels: dict[str, str]
-    addresses: tuple[str, ...]
-    local: bool
-    ports: tuple[tuple[str, str, int], ...] = ()
-
-
-def pod_facts(pod: Object, node: str, family: Family) -> PodFacts | None:
-    """None for a pod that no policy applies to: on its node's network, ended, or without an address."""
-    spec, status = pod.get("spec") or {}, pod.get("status") or {}
-    if spec.get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
-        return None
-    listed = [entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip")]
-    addresses = tuple(ip for ip in listed or [status.get("podIP") or ""] if ip and (":" in ip) == (family == "ip6"))
-    if not addresses:
-        return None
-    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
-    ports = tuple(
-        (port["name"], str(port.get("protocol") or "TCP").lower(), port["containerPort"])
-        for container in containers
-        for port in container.get("ports") or ()
-        if port.get("name")
-    )
-    return PodFacts(pod["metadata"].get("labels") or {}, addresses, spec.get("nodeName") == node, ports)
+Rules = tuple[str, ...]
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 @dataclass(slots=True)
@@ -66,23 +39,33 @@ class PolicyTable:
     open_addresses: tuple[str, ...] = ()
     """Services that every pod may use whatever its policies: the cluster's DNS, which runs on nodes and not in pods."""
     _policies: dict[Key, PolicyRules] = field(default_factory=dict)
-    _policies_in: dict[str, list[PolicyRules]] = field(default_factory=dict)
+    _policies_in: dict[str, dict[Key, PolicyRules]] = field(default_factory=dict)
     _spaces: dict[str, dict[str, str]] = field(default_factory=dict)
     _pods: dict[Key, PodFacts] = field(default_factory=dict)
+    _pods_in: dict[str, dict[Key, None]] = field(default_factory=dict)
     _peers: dict[str, Peers] = field(default_factory=dict)
-    _given: dict[Key, frozenset[Element]] = field(default_factory=dict)
-    _peers_in: dict[str, list[str]] = field(default_factory=dict)
+    _peers_in: dict[str, dict[str, Peers]] = field(default_factory=dict)
     """Sets whose pods are of one namespace, by that; under "" those that look into several."""
-    _elements: dict[Key, Counter[str]] = field(default_factory=dict)
-    """How many pods want each verdict, by container and key."""
-    _leading: Counter[str] = field(default_factory=Counter)
-    """How many elements lead to each pod chain."""
-    _combined: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _dirty: set[Key] = field(default_factory=set)
-    _reshaped: bool = True
-    _shape: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _sets: frozenset[str] = frozenset()
-    _written: dict[Key, str] = field(default_factory=dict)
+    _users: Counter[str] = field(default_factory=Counter)
+    """How many policies name each set."""
+    _elements: Elements = field(init=False)
+    _combined: dict[str, Rules] = field(default_factory=dict)
+    """The chains of pods, by name."""
+    _wanted: dict[str, Rules] = field(default_factory=dict)
+    """The chains of policies, by name."""
+    _shape: dict[str, Rules] = field(default_factory=dict)
+    """The chains that the kernel has."""
+    _sets: set[str] = field(default_factory=set)
+    _changed_chains: dict[str, None] = field(default_factory=dict)
+    _changed_sets: dict[str, None] = field(default_factory=dict)
+    _dirty_pods: dict[Key, None] = field(default_factory=dict)
+    _dirty_verdicts: dict[Key, None] = field(default_factory=dict)
+    _dirty_sets: dict[str, None] = field(default_factory=dict)
+    _selections: list[tuple[str, Matcher]] = field(default_factory=list)
+    """Pods that a policy has begun or ceased to select, by namespace and selector."""
+
+    def __post_init__(self) -> None:
+        self._elements = Elements(self.family)
 
     # -- what has changed ---------------------------------------------------------------------------------------------
 
@@ -93,9 +76,11 @@ class PolicyTable:
             return False
         if facts is None:
             del self._pods[key]
+            _discard(self._pods_in, key[0], key)
         else:
             self._pods[key] = facts
-        self._dirty.add(key)
+            self._pods_in.setdefault(key[0], {})[key] = None
+        self._dirty_pods[key] = None
         return True
 
     def namespace(self, name: str, labels: dict[str, str] | None) -> bool:
@@ -105,94 +90,147 @@ class PolicyTable:
             del self._spaces[name]
         else:
             self._spaces[name] = labels
-        self._dirty.update(key for key in self._pods if key[0] == name)
+        self._dirty_pods.update(self._pods_in.get(name, {}))
         return True
 
     def policy(self, key: Key, policy: Object | None) -> None:
         """Take a policy's new form. Raises ``ValueError`` for one that cannot be read; it stays as it was."""
-        if policy is not None:
-            self._policies[key] = policy_rules(policy, self.family)
-        elif self._policies.pop(key, None) is None:
+        new = policy_rules(policy, self.family) if policy is not None else None
+        old = self._policies.pop(key, None)
+        _discard(self._policies_in, key[0], key)
+        if new is not None:
+            self._policies[key] = new
+            self._policies_in.setdefault(key[0], {})[key] = new
+            for name, peers in new.peers.items():
+                self._use(name, peers)
+        if old is not None:
+            for name in old.peers:
+                self._cease_to_use(name)
+        for made in (old, new):
+            if made is not None:
+                self._changed_chains.update(dict.fromkeys(made.chains.values()))
+        for chain in (*old.chains.values(),) if old is not None else ():
+            self._wanted.pop(chain, None)
+        if new is not None:
+            self._wanted.update({chain: new.rules[direction] for direction, chain in new.chains.items()})
+        self._reselect(key[0], old, new)
+
+    def _reselect(self, namespace: str, old: PolicyRules | None, new: PolicyRules | None) -> None:
+        """Note whose verdicts may differ: nobody's if only the rules of the policy have changed."""
+        if old is not None and new is not None and (old.own, old.chains) == (new.own, new.chains):
             return
-        self._reshaped = True
-        self._dirty.update(self._pods)
+        self._selections += [(namespace, made.selector) for made in (old, new) if made is not None]
+
+    def _use(self, name: str, peers: Peers) -> None:
+        self._users[name] += 1
+        if self._users[name] == 1:
+            self._peers[name] = peers
+            self._peers_in.setdefault(peers.namespace, {})[name] = peers
+            self._dirty_sets[name] = self._changed_sets[name] = None
+
+    def _cease_to_use(self, name: str) -> None:
+        self._users[name] -= 1
+        if not self._users[name]:
+            del self._users[name]
+            peers = self._peers.pop(name)
+            _discard(self._peers_in, peers.namespace, name)
+            self._dirty_sets[name] = self._changed_sets[name] = None
 
     # -- what is wanted -----------------------------------------------------------------------------------------------
 
+    def work(self) -> Iterator[None]:
+        """Take in what has changed, step by step; between two steps more may change. A step takes one pod, or one
+        selector over the pods that it looks at."""
+        while True:
+            if self._selections:
+                self._select(*self._selections.pop())
+            elif self._dirty_sets:
+                self._fill(self._dirty_sets.popitem()[0])
+            elif self._dirty_pods:
+                self._place(self._dirty_pods.popitem()[0])
+            elif self._dirty_verdicts:
+                self._isolate(self._dirty_verdicts.popitem()[0])
+            else:
+                return
+            yield
+
     def update(self) -> list[str]:
         """The commands that bring the kernel from what was last given to the present state; none if nothing changed."""
-        if self._reshaped:
-            self._index()
-        touched: set[Key] = set()
-        for key in self._dirty:
-            touched |= self._contribute(key)
-        self._dirty.clear()
-        commands = self._transaction(self._chains(), touched)
-        self._reshaped = False
-        return commands
+        for _ in self.work():
+            pass
+        return self._transaction()
 
     def rebuild(self) -> list[str]:
         """The commands that make the whole table, whatever is there."""
-        self.update()
+        for _ in self.work():
+            pass
         name = f"{self.family} {TABLE}"
-        self._shape, self._sets, self._written = {}, frozenset(), {}
+        self._shape, self._sets = {}, set()
+        self._changed_chains = dict.fromkeys((*self._wanted, *self._combined))
+        self._changed_sets = dict.fromkeys(self._peers)
+        self._elements.forget_written()
         commands = [f"add table {name}", f"delete table {name}", f"add table {name}"]
-        return [*commands, *self._base(), *self._transaction(self._chains(), set(self._elements))]
+        return [*commands, *base(self.family, self.open_addresses), *self._transaction()]
 
-    def _index(self) -> None:
-        self._peers = {name: peers for policy in self._policies.values() for name, peers in policy.peers.items()}
-        self._peers_in, self._policies_in = {}, {}
-        for name, peers in self._peers.items():
-            self._peers_in.setdefault(peers.namespace, []).append(name)
-        for policy in self._policies.values():
-            self._policies_in.setdefault(policy.namespace, []).append(policy)
+    def _select(self, namespace: str, selector: Matcher) -> None:
+        for key in self._pods_in.get(namespace, ()):
+            if key not in self._dirty_pods and self._pods[key].local and selector(self._pods[key].labels):
+                self._dirty_verdicts[key] = None
 
-    def _contribute(self, key: Key) -> set[Key]:
-        """Bring one pod's elements up to date; gives the places that it has, or had."""
-        old = self._given.pop(key, frozenset())
-        new = frozenset(self._elements_of(key))
-        if new:
-            self._given[key] = new
-        for container, place, verdict in old - new:
-            wanted = self._elements[container, place]
-            wanted[verdict] -= 1
-            if not wanted[verdict]:
-                del wanted[verdict]
-            if not wanted:
-                del self._elements[container, place]
-            self._leading[verdict] -= 1
-            if not self._leading[verdict]:
-                del self._leading[verdict]
-        for container, place, verdict in new - old:
-            self._elements.setdefault((container, place), Counter())[verdict] += 1
-            self._leading[verdict] += 1
-        return {(container, place) for container, place, _ in old ^ new}
-
-    def _elements_of(self, key: Key) -> Iterable[Element]:
-        facts = self._pods.get(key)
-        if facts is None:
+    def _fill(self, name: str) -> None:
+        """Bring a set's elements up to date; those of pods that are looked at anyway follow with them."""
+        peers = self._peers.get(name)
+        if peers is None:
+            for key in self._elements.holders(name):
+                self._elements.give(key, name, NOTHING)
             return
-        for name in (*self._peers_in.get(key[0], ()), *self._peers_in.get("", ())):
-            if self._selects(peers := self._peers[name], key[0], facts):
-                yield from _in_set(name, peers, facts)
-        if facts.local:
-            for direction in DIRECTIONS:
-                if chains := self._isolating(direction, key[0], facts):
-                    for address in facts.addresses:
-                        yield MAPS[direction], address, f"goto {self._pod_chain(direction, chains)}"
-                        yield SELF, f"{address} . {address}", ""
+        for key in self._pods_in.get(peers.namespace, ()) if peers.namespace else self._pods:
+            if key not in self._dirty_pods:
+                facts = self._pods[key]
+                selected = self._selects(peers, key[0], facts)
+                self._elements.give(key, name, _in_set(peers, facts) if selected else NOTHING)
+
+    def _place(self, key: Key) -> None:
+        """Bring all of one pod's elements up to date."""
+        self._dirty_verdicts.pop(key, None)
+        facts = self._pods.get(key)
+        wanted: dict[str, Placed] = {}
+        if facts is not None:
+            for group in (self._peers_in.get(key[0], {}), self._peers_in.get("", {})):
+                for name, peers in group.items():
+                    if self._selects(peers, key[0], facts) and (placed := _in_set(peers, facts)):
+                        wanted[name] = placed
+            wanted |= {name: placed for name, placed in self._verdicts(key[0], facts).items() if placed}
+        self._elements.give_all(key, wanted)
+
+    def _isolate(self, key: Key) -> None:
+        if (facts := self._pods.get(key)) is not None:
+            for container, placed in self._verdicts(key[0], facts).items():
+                self._elements.give(key, container, placed)
 
     def _selects(self, peers: Peers, namespace: str, facts: PodFacts) -> bool:
         if peers.namespaces is not None and not peers.namespaces(self._spaces.get(namespace, {})):
             return False
         return peers.pods(facts.labels)
 
+    def _verdicts(self, namespace: str, facts: PodFacts) -> dict[str, Placed]:
+        """What one pod has in the maps of both directions, and among those that reach themselves."""
+        verdicts: dict[str, Placed] = dict.fromkeys((SELF, *MAPS.values()), NOTHING)
+        if not facts.local:
+            return verdicts
+        for direction in DIRECTIONS:
+            if chains := self._isolating(direction, namespace, facts):
+                verdict = f"goto {self._pod_chain(direction, chains)}"
+                verdicts[MAPS[direction]] = frozenset((address, verdict) for address in facts.addresses)
+                verdicts[SELF] = frozenset((f"{address} . {address}", "") for address in facts.addresses)
+        return verdicts
+
     def _isolating(self, direction: Direction, namespace: str, facts: PodFacts) -> tuple[str, ...]:
         """The chains of the policies that isolate a pod."""
         return tuple(
             sorted(
                 policy.chains[direction]
-                for policy in self._policies_in.get(namespace, ())
+                for policy in self._policies_in.get(namespace, {}).values()
                 if direction in policy.chains and policy.selector(facts.labels)
             )
         )
@@ -203,85 +241,61 @@ class PolicyTable:
         self._combined[name] = (*(f"jump {chain}" for chain in chains), "drop")
         return name
 
-    def _chains(self) -> dict[str, tuple[str, ...]]:
-        """Every chain of policies and of pods, with its rules: those of policies, which others lead to, first."""
-        made = {
-            policy.chains[direction]: policy.rules[direction]
-            for policy in self._policies.values()
-            for direction in policy.chains
-        }
-        self._combined = {name: rules for name, rules in self._combined.items() if self._leading[f"goto {name}"] > 0}
-        return made | self._combined
-
     # -- the way there ------------------------------------------------------------------------------------------------
 
-    def _base(self) -> list[str]:
-        name, family = f"{self.family} {TABLE}", self.family
-        address = "ipv4_addr" if family == "ip" else "ipv6_addr"
-        lines = [f"add set {name} {SELF} {{ type {address} . {address}; }}"]
-        lines += [f"add map {name} {container} {{ type {address} : verdict; }}" for container in MAPS.values()]
-        passing = ["ct state established,related accept", f"{family} saddr . {family} daddr @{SELF} accept"]
-        opened = (
-            [f"ct original {family} daddr {{ {', '.join(self.open_addresses)} }} accept"] if self.open_addresses else []
-        )
-        # A packet has to be let through by the sender's policies, and then by the receiver's.
-        for direction, side, priority, more in (("egress", "saddr", -2, opened), ("ingress", "daddr", -1, [])):
-            chain = f"forward-{direction}"
-            hook = f"type filter hook forward priority {priority}; policy accept;"
-            lines.append(f"add chain {name} {chain} {{ {hook} }}")
-            lines += [f"add rule {name} {chain} {rule}" for rule in (*passing, *more)]
-            lines.append(f"add rule {name} {chain} {family} {side} vmap @{direction}-pods")
-        return lines
-
-    def _transaction(self, shape: dict[str, tuple[str, ...]], touched: set[Key]) -> list[str]:
+    def _transaction(self) -> list[str]:
         """Sets and chains first, then elements, then what nothing leads to any more."""
-        name, sets = f"{self.family} {TABLE}", frozenset(self._peers)
+        name, shape = f"{self.family} {TABLE}", self._shape
+        changed, gone = self._chains()
+        new_sets = sorted(s for s in self._changed_sets if s in self._peers and s not in self._sets)
+        old_sets = sorted(s for s in self._changed_sets if s not in self._peers and s in self._sets)
         address = "ipv4_addr" if self.family == "ip" else "ipv6_addr"
         kinds = {"pods": address, "ports": f"{address} . inet_service"}
-        changed = [chain for chain, rules in shape.items() if self._shape.get(chain) != rules]
-        gone = [chain for chain in self._shape if chain not in shape]
-        lines = [f"add set {name} {s} {{ type {kinds[s.partition('-')[0]]}; }}" for s in sorted(sets - self._sets)]
+        lines = [f"add set {name} {s} {{ type {kinds[s.partition('-')[0]]}; }}" for s in new_sets]
         lines += [f"add chain {name} {chain}" for chain in changed]
-        lines += [f"flush chain {name} {chain}" for chain in changed if chain in self._shape]
-        lines += [f"add rule {name} {chain} {rule}" for chain in changed for rule in shape[chain]]
-        lines += self._element_lines(touched, sets)
+        lines += [f"flush chain {name} {chain}" for chain in changed if chain in shape]
+        lines += [f"add rule {name} {chain} {rule}" for chain, rules in changed.items() for rule in rules]
+        lines += self._elements.lines(old_sets)
         lines += [f"flush chain {name} {chain}" for chain in gone]
         lines += [f"delete chain {name} {chain}" for chain in gone]
-        lines += [f"delete set {name} {s}" for s in sorted(self._sets - sets)]
-        self._sets, self._shape = sets, shape
+        lines += [f"delete set {name} {s}" for s in old_sets]
+        self._sets = (self._sets - {*old_sets}) | {*new_sets}
+        self._shape.update(changed)
+        for chain in gone:
+            del self._shape[chain]
+        self._changed_sets.clear()
         return lines
 
-    def _element_lines(self, touched: set[Key], sets: frozenset[str]) -> list[str]:
-        """Elements of sets that are removed go with them. Of two verdicts for one address the first by name counts."""
-        added: list[Element] = []
-        deleted: list[Element] = []
-        for container, place in sorted(touched):
-            present = self._written.pop((container, place), None)
-            wanted = min(self._elements.get((container, place), ()), default=None)
-            if wanted is not None:
-                self._written[container, place] = wanted
-            if present == wanted:
-                continue
-            if present is not None and (container in sets or container in _FIXED):
-                deleted.append((container, place, present))
-            if wanted is not None:
-                added.append((container, place, wanted))
-        return [*_batched("delete", self.family, deleted), *_batched("add", self.family, added)]
+    def _chains(self) -> tuple[dict[str, Rules], list[str]]:
+        """The chains to write, those of policies, which others lead to, first; and those to remove."""
+        for verdict in self._elements.turned:
+            if chain := verdict.removeprefix("goto "):
+                self._changed_chains[chain] = None
+                if not self._elements.leads_to(verdict):
+                    self._combined.pop(chain, None)
+        self._elements.turned.clear()
+        changed: dict[str, Rules] = {}
+        for source in (self._wanted, self._combined):
+            for chain in self._changed_chains:
+                if chain in source and self._shape.get(chain) != source[chain]:
+                    changed[chain] = source[chain]
+        gone = [c for c in self._changed_chains if c in self._shape and c not in self._wanted | self._combined]
+        self._changed_chains.clear()
+        return changed, gone
 
 
-def _in_set(name: str, peers: Peers, facts: PodFacts) -> Iterable[Element]:
-    for address in facts.addresses:
-        if not peers.port:
-            yield name, address, ""
-        for port, protocol, number in facts.ports:
-            if (port, protocol) == (peers.port, peers.protocol):
-                yield name, f"{address} . {number}", ""
+def _in_set(peers: Peers, facts: PodFacts) -> Placed:
+    if not peers.port:
+        return frozenset((address, "") for address in facts.addresses)
+    wanted = (peers.port, peers.protocol)
+    numbers = [number for port, protocol, number in facts.ports if (port, protocol) == wanted]
+    return frozenset((f"{address} . {number}", "") for address in facts.addresses for number in numbers)
 
 
-def _batched(verb: str, family: Family, elements: Iterable[Element]) -> list[str]:
-    """One command for all elements of a set or map."""
-    by_container: dict[str, list[str]] = {}
-    for container, key, verdict in elements:
-        text = f"{key} : {verdict}" if verdict and verb == "add" else key
-        by_container.setdefault(container, []).append(text)
-    return [f"{verb} element {family} {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in by_container.items()]
+def _discard(index: dict[str, dict[_K, _V]], group: str, key: _K) -> None:
+    """Remove from an index of groups, and the group with its last member."""
+    members = index.get(group)
+    if members is not None:
+        members.pop(key, None)
+        if not members:
+            del index[group]
