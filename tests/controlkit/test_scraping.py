@@ -30,6 +30,7 @@ ASKED = {
     ),
     "kube-scheduler": (
         "scheduler_scheduling_algorithm_duration_seconds_bucket",
+        "scheduler_pod_scheduling_attempts_bucket",
         'rest_client_requests_total{code=~"2.."}',
         'scheduler_pending_pods{queue="active"}',
     ),

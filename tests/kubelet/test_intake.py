@@ -165,7 +165,7 @@ def test_a_pod_that_outlives_its_grace_is_told_of(tmp_path: Path) -> None:
             await stop(container_id, grace)
 
         world.runtime.stop_container = slow  # type: ignore[method-assign]
-        world.kubelet._evict(world.api.pod("stuck"), "no room", disrupted=True)
+        world.kubelet._evict(world.api.pod("stuck"), "no room", signal="nodefs.available", disrupted=True)
         await world.until(lambda: world.phase("stuck") == "Failed", 60)
         text = "Container runtime did not kill the pod within specified grace period."
         assert world.api.events().count(("ExceededGracePeriod", text)) == 1

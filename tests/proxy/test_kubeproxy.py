@@ -122,7 +122,9 @@ async def _check(net: Lab, client: Client, ip: str) -> None:
     status, body = await http(39256, "/healthz")
     assert (status, '"nodeEligible":true' in body, '"healthy":true' in body) == (200, True, True)
     assert (await http(39249, "/proxyMode")) == (200, "nftables")
-    assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in (await http(39249, "/metrics"))[1]
+    figures = (await http(39249, "/metrics"))[1]
+    assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
+    assert "rest_client_requests_total{" in figures
     await client.delete(ENDPOINT_SLICES, slice_["metadata"]["name"], "default")
     await eventually(refused)
     await client.delete(SERVICES, "web", "default")

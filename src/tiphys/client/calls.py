@@ -1,14 +1,14 @@
 """How often a component calls its API server, and for how long: client-go's ``rest_client_…`` metrics.
 
-Calls are plain numbers until somebody asks: prometheus_client is imported with the first scrape.
+Source: https://kubernetes.io/docs/reference/instrumentation/metrics/
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from tiphys.runtime.vectors import CounterVec, HistogramVec
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -21,36 +21,23 @@ class Calls:
 
     def __init__(self, host: str = "") -> None:
         self._host = host
-        self._codes: Counter[tuple[str, str]] = Counter()
-        self._seconds: dict[str, tuple[list[int], list[float]]] = {}
+        self._requests = CounterVec(
+            "rest_client_requests",
+            "Number of HTTP requests, partitioned by status code, method, and host.",
+            ("code", "method", "host"),
+        )
+        self._seconds = HistogramVec(
+            "rest_client_request_duration_seconds",
+            "Request latency in seconds. Broken down by verb, and host.",
+            ("verb", "host"),
+            _BUCKETS,
+        )
 
     def count(self, method: str, code: int | None, seconds: float) -> None:
         """``code`` None: no answer was received."""
-        self._codes[method, "<error>" if code is None else str(code)] += 1
-        counts, total = self._seconds.setdefault(method, ([0] * (len(_BUCKETS) + 1), [0.0]))
-        counts[bisect_left(_BUCKETS, seconds)] += 1
-        total[0] += seconds
+        self._requests.inc("<error>" if code is None else str(code), method, self._host)
+        self._seconds.observe(seconds, method, self._host)
 
     def collect(self) -> Iterable[Metric]:
-        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-
-        requests = CounterMetricFamily(
-            "rest_client_requests",
-            "Number of HTTP requests, partitioned by status code, method, and host.",
-            labels=("code", "method", "host"),
-        )
-        for (method, code), number in self._codes.items():
-            requests.add_metric((code, method, self._host), number)
-        yield requests
-        latency = HistogramMetricFamily(
-            "rest_client_request_duration_seconds",
-            "Request latency in seconds. Broken down by verb, and host.",
-            labels=("verb", "host"),
-        )
-        for method, (counts, total) in self._seconds.items():
-            rows, running = [], 0
-            for bound, number in zip((*map(str, _BUCKETS), "+Inf"), counts, strict=True):
-                running += number
-                rows.append((bound, float(running)))
-            latency.add_metric((method, self._host), rows, total[0])
-        yield latency
+        yield from self._requests.collect()
+        yield from self._seconds.collect()

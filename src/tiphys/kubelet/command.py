@@ -260,6 +260,14 @@ async def run(config: KubeletConfig, socket: str, kubeconfig: Path, ready: Ready
     async with connected(kubeconfig, "kubelet") as client:
         runtime = CRIClient(socket)
         try:
-            await Kubelet(config=config, client=client, runtime=runtime, images=runtime, clock=SystemClock()).run(ready)
+            kubelet = Kubelet(
+                config=config,
+                client=client,
+                runtime=runtime,
+                images=runtime,
+                clock=SystemClock(),
+                collectors=(runtime.operations,),
+            )
+            await kubelet.run(ready)
         finally:
             await runtime.close()

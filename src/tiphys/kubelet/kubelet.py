@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from tiphys.api.object import Object
@@ -28,6 +29,7 @@ from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.container.log_rotation import LogRotation
 from tiphys.kubelet.container.runtime_classes import RuntimeClasses
 from tiphys.kubelet.container.security import HostSecurity, apparmor_enabled
+from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.agent import NodeAgent
 from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.eviction import EvictionManager, read_signals
@@ -67,6 +69,7 @@ from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
+from tiphys.runtime.vectors import Collector
 from tiphys.wire.server import serve
 from tiphys.wire.tls import TLSPolicy, server_context
 
@@ -76,7 +79,7 @@ log = logging.getLogger(__name__)
 class Kubelet:
     """One node's agent. ``run`` returns only when it is cancelled; pods run on without it.
 
-    Without a ``recorder`` it writes events by itself.
+    Without a ``recorder`` it writes events by itself. ``collectors`` are further metrics that it serves.
     """
 
     def __init__(
@@ -90,8 +93,11 @@ class Kubelet:
         recorder: Recorder | None = None,
         machine: MachineInfo | None = None,
         rng: random.Random | None = None,
+        collectors: Sequence[Collector] = (),
     ) -> None:
         self.config = config
+        self.figures = KubeletFigures(clock)
+        self.collectors: tuple[Collector, ...] = (self.figures, client.calls, *collectors)
         self.client = client
         self.runtime = runtime
         self.image_service = images
@@ -236,9 +242,13 @@ class Kubelet:
             resizer=self._resizer,
             allocations=self.allocations,
             runtime_name=lambda: self.health.version.name or "containerd",
+            figures=self.figures,
+            seen_at=lambda uid: self.workers.seen_at(uid),
             rng=self._rng,
         )
-        self.workers = PodWorkers(self._sync, clock, runner, self._finished)
+        self.workers = PodWorkers(
+            syncer=self._sync, clock=clock, runner=runner, finished=self._finished, figures=self.figures
+        )
         self._intake = PodIntake(
             client=self.client,
             clock=clock,
@@ -263,7 +273,9 @@ class Kubelet:
             shown=self.pods.store.get,
             followed=config.static_pod_path is not None,
         )
-        self.pleg = PodLifecycle(self.runtime, clock, runner, self._poke)
+        self.pleg = PodLifecycle(
+            runtime=self.runtime, clock=clock, runner=runner, changed=self._poke, figures=self.figures
+        )
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
         report = self._reporter.event
@@ -473,7 +485,8 @@ class Kubelet:
     def _pressures(self) -> list[str]:
         return self._eviction.pressures
 
-    def _evict(self, pod: Pod, message: str, *, disrupted: bool) -> None:
+    def _evict(self, pod: Pod, message: str, *, signal: str, disrupted: bool) -> None:
+        self.figures.evicted(signal)
         self.events.pod(pod, "Warning", "Evicted", message)
         self.workers.kill(pod, 1, Ending("Evicted", message, message if disrupted else ""))
 

@@ -90,6 +90,7 @@ class KubeProxy:
     ) -> None:
         """``run`` is how the host's tools are run; without it, by ``libnftables.Tools``."""
         self._config = config
+        self._client = client
         self._tools = run or libnftables.tools()
         self._clock = clock
         self._rng = rng or random.Random()
@@ -324,6 +325,7 @@ class KubeProxy:
 
     async def _serve(self, mode: str) -> list[Server]:
         config, self._registry = self._config, Registry()
+        self._registry.collectors.register(self._client.calls)
         wanted = (
             (config.healthz_address, HealthHandler(self.health, self._registry)),
             (config.metrics_address, MetricsHandler(self._registry, mode)),

@@ -1,60 +1,71 @@
-"""The scheduler's figures under upstream's names. They are plain numbers until somebody asks: prometheus_client is
-imported with the first scrape."""
+"""The scheduler's figures under upstream's names.
+
+Source: https://kubernetes.io/docs/reference/instrumentation/metrics/
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.runtime.vectors import CounterVec, HistogramVec, exponential
 from tiphys.runtime.watchdog import HOLDS
 
-BUCKETS = tuple(0.001 * 2**i for i in range(15))
-
-
-@dataclass(slots=True)
-class Durations:
-    """A histogram of seconds."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-    total: float = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.total += seconds
-        for i, bound in enumerate(BUCKETS):
-            if seconds <= bound:
-                self.counts[i] += 1
-                return
-        self.counts[-1] += 1
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        rows, running = [], 0
-        for bound, number in zip((*map(str, BUCKETS), "+Inf"), self.counts, strict=True):
-            running += number
-            rows.append((bound, float(running)))
-        return rows
+_BY_RESULT = ("result", "profile")
+_ATTEMPT = exponential(0.001, 2, 15)
+_MANY_ATTEMPTS = 15
+"""From so many attempts on, a pod's are counted together."""
 
 
 class Figures:
-    """``pending`` gives the number of pods in each place of the queue."""
+    """``pending`` gives the number of pods in each place of the queue. Durations are in seconds."""
 
     def __init__(self, pending: Callable[[], dict[str, int]]) -> None:
         self._pending = pending
-        self.attempts: Counter[tuple[str, str]] = Counter()
-        """By result (scheduled, unschedulable, error) and profile."""
-        self.durations: dict[tuple[str, str], Durations] = {}
-        self.algorithm = Durations()
-        """Of choosing a node alone."""
+        self._attempts = CounterVec(
+            "scheduler_schedule_attempts",
+            "Number of attempts to schedule pods, by the result. 'unschedulable' means a pod could not be scheduled, "
+            "while 'error' means an internal scheduler problem.",
+            _BY_RESULT,
+        )
+        self._durations = HistogramVec(
+            "scheduler_scheduling_attempt_duration_seconds",
+            "Scheduling attempt latency in seconds (scheduling algorithm + binding)",
+            _BY_RESULT,
+            _ATTEMPT,
+        )
+        self._algorithm = HistogramVec(
+            "scheduler_scheduling_algorithm_duration_seconds", "Scheduling algorithm latency in seconds", (), _ATTEMPT
+        )
+        self._indicators = HistogramVec(
+            "scheduler_pod_scheduling_sli_duration_seconds",
+            "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue and might involve"
+            " multiple scheduling attempts.",
+            ("attempts",),
+            exponential(0.01, 2, 20),
+        )
+        self._attempts_of_pods = HistogramVec(
+            "scheduler_pod_scheduling_attempts",
+            "Number of attempts to successfully schedule a pod.",
+            (),
+            exponential(1, 2, 5),
+        )
         self.sources: list[Any] = []
         """Further collectors."""
 
     def attempt(self, result: str, profile: str, seconds: float) -> None:
-        key = (result, profile)
-        self.attempts[key] += 1
-        if key not in self.durations:
-            self.durations[key] = Durations()
-        self.durations[key].observe(seconds)
+        self._attempts.inc(result, profile)
+        self._durations.observe(seconds, result, profile)
+
+    def chosen(self, seconds: float) -> None:
+        """Choosing a node alone took so long, whatever came of it."""
+        self._algorithm.observe(seconds)
+
+    def scheduled(self, attempts: int, seconds: float) -> None:
+        """A pod is bound, so long after its first attempt began."""
+        many = f"{_MANY_ATTEMPTS}+" if attempts >= _MANY_ATTEMPTS else str(attempts)
+        self._indicators.observe(seconds, many)
+        self._attempts_of_pods.observe(attempts)
 
     def expose(self) -> bytes:
         from prometheus_client import CollectorRegistry, generate_latest
@@ -70,35 +81,17 @@ class Figures:
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Any]:
-        """The figures as families of prometheus_client; durations in seconds."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+        """The figures as families of prometheus_client."""
+        from prometheus_client.core import GaugeMetricFamily
 
-        labels = ["result", "profile"]
-        attempts = CounterMetricFamily(
-            "scheduler_schedule_attempts",
-            "Number of attempts to schedule pods, by the result. 'unschedulable' means a pod could not be scheduled, "
-            "while 'error' means an internal scheduler problem.",
-            labels=labels,
-        )
-        for key, number in self.attempts.items():
-            attempts.add_metric(key, number)
-        yield attempts
-        durations = HistogramMetricFamily(
-            "scheduler_scheduling_attempt_duration_seconds",
-            "Scheduling attempt latency in seconds (scheduling algorithm + binding)",
-            labels=labels,
-        )
-        for key, seconds in self.durations.items():
-            durations.add_metric(key, seconds.cumulative(), seconds.total)
-        yield durations
+        for vector in (
+            *(self._attempts, self._durations, self._algorithm),
+            *(self._indicators, self._attempts_of_pods),
+        ):
+            yield from vector.collect()
         pending = GaugeMetricFamily(
             "scheduler_pending_pods", "Number of pending pods, by the queue type.", labels=["queue"]
         )
         for name, size in self._pending().items():
             pending.add_metric([name], size)
         yield pending
-        algorithm = HistogramMetricFamily(
-            "scheduler_scheduling_algorithm_duration_seconds", "Scheduling algorithm latency in seconds"
-        )
-        algorithm.add_metric((), self.algorithm.cumulative(), self.algorithm.total)
-        yield algorithm

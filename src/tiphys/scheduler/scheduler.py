@@ -253,7 +253,7 @@ class Scheduler:
         try:
             started = self._clock.monotonic()
             outcome = cycle.schedule(framework, queued.pod, self._rng)
-            self.figures.algorithm.observe(self._clock.monotonic() - started)
+            self.figures.chosen(self._clock.monotonic() - started)
             if isinstance(outcome, Placement):
                 return self._assume(framework, queued, outcome) or outcome
         except Exception as error:
@@ -312,7 +312,10 @@ class Scheduler:
             self._happened(ClusterEvent(Resource.ASSIGNED_POD, Action.DELETE), pod, None)
             self._failed(framework, queued, _rejected(node, status), started)
             return
-        self.figures.attempt("scheduled", framework.name, self._clock.monotonic() - started)
+        bound = self._clock.monotonic()
+        self.figures.attempt("scheduled", framework.name, bound - started)
+        if queued.first_attempt is not None:
+            self.figures.scheduled(queued.attempts, bound - queued.first_attempt)
         note = f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
         self._event(framework, pod, "Normal", "Scheduled", note, "Binding")
         framework.post_bind(state, pod, node)

@@ -179,7 +179,7 @@ class Counted:
 
     def __init__(self, settings: AuthorizerSettings, authorizer: Authorizer, figures: AuthorizationFigures) -> None:
         self._authorizer = authorizer
-        self._decisions = figures.decisions
+        self._decisions = figures.decisions.counts
         self._keys = {verdict: (settings.type, settings.name, text) for verdict, text in _DECIDED.items()}
 
     async def authorize(self, access: Access) -> Decision:

@@ -122,7 +122,7 @@ def layers_of(stats: Sequence[ContainerStats]) -> dict[str, dict[str, DiskUse]]:
 
 
 class Evict(Protocol):
-    def __call__(self, pod: Pod, message: str, *, disrupted: bool) -> None:
+    def __call__(self, pod: Pod, message: str, *, signal: str, disrupted: bool) -> None:
         """End a pod. ``disrupted``: it did nothing wrong, but the node needs what it has."""
 
 
@@ -180,9 +180,9 @@ class EvictionManager:
             uid = pods.uid_of(pod)
             if uid not in stored or pods.is_critical(pod):
                 continue
-            if text := exceeded(pod, stored[uid], layers.get(uid, {})):
-                log.warning("evicting pod %s: %s", pods.key_of(pod), text)
-                self._evict(pod, text, disrupted=False)
+            if excess := exceeded(pod, stored[uid], layers.get(uid, {})):
+                log.warning("evicting pod %s: %s", pods.key_of(pod), excess.message)
+                self._evict(pod, excess.message, signal=excess.signal, disrupted=False)
                 ended = True
         return ended
 
@@ -209,7 +209,7 @@ class EvictionManager:
         for pod in rank(self._active(), by_pod, first.resource)[:1]:
             text = message(first, pod, by_container.get(pods.uid_of(pod), {}))
             log.warning("evicting pod %s: %s", pods.key_of(pod), text)
-            self._evict(pod, text, disrupted=True)
+            self._evict(pod, text, signal=first.signal, disrupted=True)
 
     def _usage(
         self, stats: Sequence[ContainerStats], resource: str

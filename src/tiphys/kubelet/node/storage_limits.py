@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/concepts/storage/ephemeral-storage/#resource-
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tiphys.api.object import Object
 from tiphys.api.pods.resources import pod_limits
@@ -45,17 +46,27 @@ def ephemeral_use(pod: Pod, storage: PodStorage, layers: Mapping[str, DiskUse]) 
     return total
 
 
-def exceeded(pod: Pod, storage: PodStorage, layers: Mapping[str, DiskUse]) -> str:
-    """Which limit a pod exceeds, in upstream's words; empty if none. ``layers`` are its containers' own files."""
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A limit that a pod exceeds: the signal by which upstream counts it, and its words for it."""
+
+    signal: str
+    message: str
+
+
+def exceeded(pod: Pod, storage: PodStorage, layers: Mapping[str, DiskUse]) -> Excess | None:
+    """Which limit a pod exceeds, the first; None if none. ``layers`` are its containers' own files."""
     for name, limit in _size_limits(pod):
         if name in storage.volumes and storage.volumes[name].use.bytes > value(limit):
-            return f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}". '
+            return Excess("emptydirfs.limit", f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}". ')
     limits = pod_limits(pod)
     if _STORAGE in limits and ephemeral_use(pod, storage, layers).bytes > limits[_STORAGE].value():
-        return f"Pod ephemeral local storage usage exceeds the total limit of containers {limits[_STORAGE]}. "
+        text = f"Pod ephemeral local storage usage exceeds the total limit of containers {limits[_STORAGE]}. "
+        return Excess("ephemeralpodfs.limit", text)
     for container in pods.containers(pod):
         name, allowed = container["name"], ((container.get("resources") or {}).get("limits") or {}).get(_STORAGE)
         used = layers.get(name, DiskUse()) + storage.logs.get(name, DiskUse())
         if value(allowed) and used.bytes > value(allowed):
-            return f'Container {name} exceeded its local ephemeral storage limit "{allowed}". '
-    return ""
+            text = f'Container {name} exceeded its local ephemeral storage limit "{allowed}". '
+            return Excess("ephemeralcontainerfs.limit", text)
+    return None

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 from tiphys.kubelet import labels
+from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.runtime.service import (
     ContainerState,
     EventType,
@@ -34,11 +36,20 @@ _SETTLE = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 class PodLifecycle:
     """``changed(uid)`` is called for every pod whose sandboxes or containers are not what they were."""
 
-    def __init__(self, runtime: RuntimeService, clock: Clock, runner: Runner, changed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        runtime: RuntimeService,
+        clock: Clock,
+        runner: Runner,
+        changed: Callable[[str], None],
+        figures: KubeletFigures,
+    ) -> None:
         self._runtime = runtime
         self._clock = clock
         self._runner = runner
         self._changed = changed
+        self._figures = figures
         self._seen: dict[str, dict[str, object]] = {}
         self._owner: dict[str, str] = {}
         self._following = False
@@ -52,7 +63,8 @@ class PodLifecycle:
             self._runner.supervise(self._follow, "runtime events")
         while True:
             try:
-                await self.relist()
+                with self._figures.relist():
+                    await self.relist()
             except RuntimeFailure as error:
                 log.warning("cannot list what the runtime runs: %s", error)
             await self._clock.sleep(RELIST_WITH_EVENTS if self._following else RELIST)
@@ -79,6 +91,11 @@ class PodLifecycle:
     def running_pods(self) -> list[str]:
         """Uids of the pods of which the runtime had anything at the last list."""
         return list(self._seen)
+
+    def containers_by_state(self) -> Counter[str]:
+        """How many containers there were at the last list, by ``running``, ``exited`` …"""
+        states = (state for seen in self._seen.values() for state in seen.values())
+        return Counter(state.value for state in states if isinstance(state, ContainerState))
 
     async def _follow(self) -> None:
         try:

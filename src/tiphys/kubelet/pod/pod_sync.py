@@ -19,6 +19,7 @@ from tiphys.controlkit.objects import parse_time, timestamp
 from tiphys.kubelet.api_objects import ApiObjects
 from tiphys.kubelet.container.images import ImageManager
 from tiphys.kubelet.container.killer import Killer
+from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import compute_actions
@@ -82,6 +83,8 @@ class PodSync:
         resizer: Resizer,
         allocations: Allocations,
         runtime_name: Callable[[], str],
+        figures: KubeletFigures,
+        seen_at: Callable[[str], float | None],
         rng: random.Random | None = None,
     ) -> None:
         self._settings = settings
@@ -103,6 +106,8 @@ class PodSync:
         self._resizer = resizer
         self._allocations = allocations
         self._runtime_name = runtime_name
+        self._figures = figures
+        self._seen_at = seen_at
         self._rng = rng or random.Random()
         self._reasons: dict[str, dict[str, Reason]] = {}
         self._mount_failures: dict[str, int] = {}
@@ -120,6 +125,7 @@ class PodSync:
         self._resizer.observe(pod, differs=self._differs(pod, observed), before=self._before(pod))
         deadline = self._deadline(pod)
         status = self._generate(pod, observed)
+        self._count_start(pod, status)
         self._status.set(pod, status)
         if status["phase"] in ("Succeeded", "Failed"):
             return Next(done=True)
@@ -135,11 +141,19 @@ class PodSync:
         self._probes.trigger(pods.uid_of(pod))
         return await self._run_containers(pod, observed, volumes, deadline)
 
+    def _count_start(self, pod: Pod, status: Object) -> None:
+        uid = pods.uid_of(pod)
+        before, seen_at = self._status.get(uid), self._seen_at(uid)
+        waited = before is None or before["phase"] == "Pending"
+        if waited and status["phase"] == "Running" and seen_at is not None:
+            self._figures.started(self._clock.monotonic() - seen_at)
+
     async def _prepare(self, pod: Pod) -> dict[str, MountedVolume] | None:
         """Cgroup, folders and volumes; None if they are not available yet; events say why."""
         uid = pods.uid_of(pod)
         try:
-            self._cgroups.ensure(self._settings.cgroup_parent(pod), pod)
+            with self._figures.cgroup("update"):
+                self._cgroups.ensure(self._settings.cgroup_parent(pod), pod)
         except OSError as error:
             message = f"unable to ensure pod container exists: {error}"
             self._events.pod(pod, "Warning", "FailedCreatePodContainer", message)
@@ -331,7 +345,8 @@ class PodSync:
         """Nothing runs any more: remove volumes and cgroups, and release the pod for deletion."""
         uid = pods.uid_of(pod)
         try:
-            self._cgroups.remove(self._settings.cgroup_parent(pod))  # first what runs, then what it uses
+            with self._figures.cgroup("destroy"):  # first what runs, then what it uses
+                self._cgroups.remove(self._settings.cgroup_parent(pod))
             await self._volumes.unmount(uid)
         except OSError as error:
             log.warning("pod %s: cannot clean up yet: %s", pods.key_of(pod), error)

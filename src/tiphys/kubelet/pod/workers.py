@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.pods import Pod
@@ -42,6 +43,10 @@ TRANSITIONS: dict[WorkerPhase, frozenset[WorkerPhase]] = {
     WorkerPhase.TERMINATED: frozenset((WorkerPhase.FINISHED,)),
     WorkerPhase.FINISHED: frozenset(),
 }
+
+
+_STEPS = {WorkerPhase.SYNC: "sync", WorkerPhase.TERMINATING: "kill", WorkerPhase.TERMINATED: "terminated"}
+"""Steps as upstream's metrics name them."""
 
 
 @dataclass(slots=True)
@@ -71,8 +76,10 @@ class PodSyncer(Protocol):
 
 
 class _Worker:
-    def __init__(self, pod: Pod) -> None:
+    def __init__(self, pod: Pod, seen_at: float) -> None:
         self.pod = pod
+        self.seen_at = seen_at
+        self.steps = 0
         self.phase = WorkerPhase.SYNC
         self.termination = Termination()
         self.wake = asyncio.Event()
@@ -92,12 +99,19 @@ class PodWorkers:
     """``finished(uid)`` is called when a pod is cleaned up."""
 
     def __init__(
-        self, syncer: PodSyncer, clock: Clock, runner: Runner, finished: Callable[[str], None] | None = None
+        self,
+        *,
+        syncer: PodSyncer,
+        clock: Clock,
+        runner: Runner,
+        finished: Callable[[str], None] | None = None,
+        figures: KubeletFigures | None = None,
     ) -> None:
         self._syncer = syncer
         self._clock = clock
         self._runner = runner
         self._finished = finished
+        self._figures = figures or KubeletFigures(clock)
         self._workers: dict[str, _Worker] = {}
 
     def update(self, pod: Pod) -> None:
@@ -105,7 +119,7 @@ class PodWorkers:
         uid = pods.uid_of(pod)
         worker = self._workers.get(uid)
         if worker is None:
-            worker = self._workers[uid] = _Worker(pod)
+            worker = self._workers[uid] = _Worker(pod, self._clock.monotonic())
             worker.task = self._runner.spawn(self._run(uid, worker), f"pod {pods.key_of(pod)}")
         worker.pod = pod
         if pods.is_deleting(pod) or pods.is_terminal(pod):
@@ -158,6 +172,11 @@ class PodWorkers:
         worker = self._workers.get(pod_uid)
         return worker.pod if worker else None
 
+    def seen_at(self, pod_uid: str) -> float | None:
+        """When the pod was first seen, by the monotonic clock."""
+        worker = self._workers.get(pod_uid)
+        return worker.seen_at if worker else None
+
     def known(self) -> list[str]:
         return list(self._workers)
 
@@ -208,10 +227,13 @@ class PodWorkers:
         return after.after
 
     async def _step(self, worker: _Worker, phase: WorkerPhase) -> Next:
-        match phase:
-            case WorkerPhase.SYNC:
-                return await self._syncer.sync(worker.pod)
-            case WorkerPhase.TERMINATING:
-                return await self._syncer.sync_terminating(worker.pod, worker.termination)
-            case _:
-                return await self._syncer.sync_terminated(worker.pod)
+        kind = _STEPS[phase] if worker.steps else "create"
+        worker.steps += 1
+        with self._figures.step(kind):
+            match phase:
+                case WorkerPhase.SYNC:
+                    return await self._syncer.sync(worker.pod)
+                case WorkerPhase.TERMINATING:
+                    return await self._syncer.sync_terminating(worker.pod, worker.termination)
+                case _:
+                    return await self._syncer.sync_terminated(worker.pod)

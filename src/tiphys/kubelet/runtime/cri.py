@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tiphys.kubelet.figures import RuntimeOperations
 from tiphys.kubelet.runtime import announce, service
 from tiphys.kubelet.runtime.containerd_events import containerd_events
 from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure
@@ -39,12 +41,22 @@ _NODE_NAMESPACE = 2
 _RUNTIME_TIMEOUT = 120.0
 _PULL_TIMEOUT = 3600.0
 POD_UID_LABEL = "io.kubernetes.pod.uid"
+_SANDBOX = re.compile("PodSandbox")
+_WORD = re.compile("(?<=[a-z])(?=[A-Z])")
+_OPERATIONS = {"UpdateContainerResources": "update_container"}
+"""Upstream's names of calls in its metrics, where they are not the method's own."""
 
 
 @cache
 def schema() -> Schema:
     text = importlib.resources.files("tiphys.kubelet.runtime").joinpath("cri.proto").read_text()
     return Schema(text, "tiphys/cri.proto")
+
+
+@cache
+def operation_name(method: str) -> str:
+    """``run_podsandbox`` for ``RunPodSandbox``: a method's name in the kubelet's metrics."""
+    return _OPERATIONS.get(method) or _WORD.sub("_", _SANDBOX.sub("Podsandbox", method)).lower()
 
 
 class CRIClient:
@@ -58,6 +70,7 @@ class CRIClient:
         self._channel: grpc.aio.Channel = grpc.aio.insecure_channel(f"unix://{socket}", options=options)
         self._calls: dict[str, Callable[..., Any]] = {}
         self._requests: dict[str, Any] = {}
+        self.operations = RuntimeOperations()
         for name in ("RuntimeService", "ImageService"):
             for method in schema().methods(name).values():
                 kind = self._channel.unary_stream if method.response_stream else self._channel.unary_unary
@@ -70,7 +83,8 @@ class CRIClient:
 
     async def _call(self, method: str, timeout: float = _RUNTIME_TIMEOUT, /, **fields: Any) -> Any:
         try:
-            return await self._calls[method](self._requests[method](**fields), timeout=timeout)
+            with self.operations.call(operation_name(method)):
+                return await self._calls[method](self._requests[method](**fields), timeout=timeout)
         except self._grpc.aio.AioRpcError as error:
             raise self._failure(error) from error
 

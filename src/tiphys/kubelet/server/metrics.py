@@ -38,14 +38,25 @@ class KubeletMetrics:
             return Response(200, {"Content-Type": CONTENT_TYPE}, self._probes().encode())
         return answers.text(404, "404 page not found")
 
+    def _make(self) -> Registry:
+        registry = Registry()
+        for collector in self._kubelet.collectors:
+            registry.collectors.register(collector)
+        return registry
+
     def _own(self) -> bytes:
-        registry = self._registry = self._registry or Registry()
+        registry = self._registry = self._registry or self._make()
         pods = self._kubelet.workers
         running = sum(1 for uid in pods.known() if pods.could_run(uid))
         registry.gauge("kubelet_running_pods", "Number of pods that have a running pod sandbox").set(running)
         registry.gauge("kubelet_node_name", "The node's name. The count is always 1.", ("node",)).labels(
             self._kubelet.config.node_name
         ).set(1)
+        containers = registry.gauge(
+            "kubelet_running_containers", "Number of containers currently running", ("container_state",)
+        )
+        for state, number in self._kubelet.pleg.containers_by_state().items():
+            containers.labels(state).set(number)
         registry.gauge("kubelet_working_pods", "Pods that the kubelet works on").set(len(pods.known()))
         return registry.expose()
 

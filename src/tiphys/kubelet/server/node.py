@@ -7,6 +7,7 @@ from typing import Protocol
 from tiphys.client.rest import Client
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.node.machine import MachineInfo
+from tiphys.kubelet.pod.pleg import PodLifecycle
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.workers import PodWorkers
 from tiphys.kubelet.probes.manager import ProbeManager
@@ -14,6 +15,7 @@ from tiphys.kubelet.runtime.service import RuntimeService
 from tiphys.kubelet.server.snapshot import SnapshotTaker
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.vectors import Collector
 
 
 class ServedNode(Protocol):
@@ -26,6 +28,8 @@ class ServedNode(Protocol):
     probes: ProbeManager
     machine: MachineInfo
     snapshots: SnapshotTaker
+    pleg: PodLifecycle
+    collectors: tuple[Collector, ...]
 
     def all_pods(self) -> list[Pod]: ...
 
