@@ -155,7 +155,7 @@ async def connect(make: Callable[[], asyncio.Protocol], port: int, context: ssl.
     ]
 
 
-async def measure_gets(kind: str, secure: bool, seconds: float, connections: int, authority: Authority) -> float:
+async def measure_gets(kind: str, seconds: float, connections: int, authority: Authority, *, secure: bool) -> float:
     async def run(port: int, context: ssl.SSLContext | None, pipe: Connection) -> float:
         times: list[float] = []
         clients = await connect(lambda: Getter(times), port, context, connections)
@@ -179,10 +179,10 @@ async def measure_gets(kind: str, secure: bool, seconds: float, connections: int
             client.transport.abort()
         return rate
 
-    return await with_server(kind, secure, authority, run)
+    return await with_server(kind, secure=secure, authority=authority, run=run)
 
 
-async def measure_watches(watchers: int, secure: bool, batch: int, authority: Authority) -> float:
+async def measure_watches(watchers: int, batch: int, authority: Authority, *, secure: bool) -> float:
     async def run(port: int, context: ssl.SSLContext | None, pipe: Connection) -> float:
         idle = ask(pipe, "rss")
         clients = await connect(Counter, port, context, watchers)
@@ -209,7 +209,7 @@ async def measure_watches(watchers: int, secure: bool, batch: int, authority: Au
             del client
         return rate
 
-    return await with_server("tiphys", secure, authority, run)
+    return await with_server("tiphys", secure=secure, authority=authority, run=run)
 
 
 def ask(pipe: Connection, what: str) -> float:
@@ -219,9 +219,10 @@ def ask(pipe: Connection, what: str) -> float:
 
 async def with_server(
     kind: str,
-    secure: bool,
     authority: Authority,
     run: Callable[[int, ssl.SSLContext | None, Connection], Awaitable[float]],
+    *,
+    secure: bool,
 ) -> float:
     near, far = multiprocessing.Pipe()
     pair = authority.issue("localhost", server=True) if secure else None
@@ -244,16 +245,18 @@ def main() -> None:
     options = parser.parse_args()
     authority = Authority()
 
-    async def gets(kind: str, secure: bool) -> float:
-        return await measure_gets(kind, secure, options.seconds, options.connections, authority)
+    async def gets(kind: str, *, secure: bool) -> float:
+        return await measure_gets(
+            kind, secure=secure, seconds=options.seconds, connections=options.connections, authority=authority
+        )
 
     for secure in (False, True):
-        bound = uvloop.run(gets("ready", secure))
-        rate = uvloop.run(gets("tiphys", secure))
+        bound = uvloop.run(gets("ready", secure=secure))
+        rate = uvloop.run(gets("tiphys", secure=secure))
         print(f"     {rate / bound:.0%} of the upper bound; the budget for reading a Pod over TLS is 8,000/s")
     for secure in (False, True):
         for batch in (1, 8):
-            rate = uvloop.run(measure_watches(options.watchers, secure, batch, authority))
+            rate = uvloop.run(measure_watches(options.watchers, secure=secure, batch=batch, authority=authority))
             print(f"     {rate / 120_000:.1f} times the budget of 120,000/s")
 
 

@@ -62,11 +62,13 @@ def with_parameters(document: Object) -> Object:
     return document
 
 
-def without_words(value: Any, named: bool = False) -> Any:
+def without_words(value: Any, *, named: bool = False) -> Any:
     """``named``: the keys are names of fields, of which one may be called description."""
     if isinstance(value, dict):
         maps = ("properties", "definitions", "schemas", "paths")
-        return {key: without_words(item, key in maps) for key, item in value.items() if named or key != "description"}
+        return {
+            key: without_words(item, named=key in maps) for key, item in value.items() if named or key != "description"
+        }
     return [without_words(item) for item in value] if isinstance(value, list) else value
 
 

@@ -72,7 +72,7 @@ def test_every_printer_has_columns_and_every_description_is_found() -> None:
     assert [c.name for c in columns_of("example.com", "Widget")] == ["Name", "Created At"]
 
 
-def running(ready: bool = True, restarts: int = 0) -> dict[str, Any]:
+def running(restarts: int = 0, *, ready: bool = True) -> dict[str, Any]:
     return {"name": "a", "ready": ready, "restartCount": restarts, "state": {"running": {}}, "lastState": {}}
 
 

@@ -96,7 +96,7 @@ def _fields(schema: Schema, number: int, form: str) -> Iterator[tuple[str, Any]]
             yield name, item(field.schema, number, form)
 
 
-def places(every: bool = False) -> Iterator[Place]:
+def places(*, every: bool = False) -> Iterator[Place]:
     """The lists and maps of all kinds; each once, or with ``every`` in each kind that has it."""
     seen: set[tuple[str, str]] = set()
     for resource in builtin_scheme().resources():

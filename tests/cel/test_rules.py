@@ -13,8 +13,8 @@ from tiphys.cel.schematypes import decl_type
 STRING: dict[str, Any] = {"type": "string"}
 
 
-def scope(schema: dict[str, Any], is_resource: bool = False) -> Scope:
-    decl = decl_type(schema, is_resource)
+def scope(schema: dict[str, Any], *, is_resource: bool = False) -> Scope:
+    decl = decl_type(schema, is_resource=is_resource)
     assert decl is not None
     return Scope(decl)
 

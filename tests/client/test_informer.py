@@ -22,7 +22,7 @@ class Notes:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def added(self, obj: Object, initial: bool) -> None:
+    def added(self, obj: Object, *, initial: bool) -> None:
         self.lines.append(f"{'first' if initial else 'added'} {_name(obj)}")
 
     def updated(self, old: Object, new: Object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from tiphys.cluster.journey import Observation, journey, render
 
 
-def pod(node: str = "", ready_to_start: bool = False, running: bool = False, ready: bool = False) -> dict[str, Any]:
+def pod(node: str = "", *, ready_to_start: bool = False, running: bool = False, ready: bool = False) -> dict[str, Any]:
     conditions = [("PodReadyToStartContainers", ready_to_start), ("Ready", ready)]
     return {
         "spec": {"nodeName": node} if node else {},

@@ -215,7 +215,7 @@ def test_sorting_by_value_and_version(run: Run) -> None:
         for name, value in (("a", "3"), ("b", "1"), ("c", "2"), ("b", "0"), ("c", "9"), ("c", "5")):
             await lab.put(name, value)
 
-        async def names(sort: SortTarget, descending: bool) -> str:
+        async def names(sort: SortTarget, *, descending: bool) -> str:
             result = await lab.store.range(Range(lab.prefix, lab.end, sort=sort, descending=descending))
             return "".join(kv.key.decode()[-1] for kv in result.kvs)
 
@@ -337,7 +337,7 @@ def test_comparisons_of_ranges_and_absent_keys(run: Run) -> None:
         await lab.put("b", "1")
 
         async def holds(
-            target: CompareTarget, op: str, value: int | bytes, name: str = "", ranged: bool = True
+            target: CompareTarget, op: str, value: int | bytes, name: str = "", *, ranged: bool = True
         ) -> bool:
             compare = Compare(lab.key(name), target, op, value, lab.end if ranged else None)  # type: ignore[arg-type]
             return (await lab.store.txn(Txn([compare]))).succeeded

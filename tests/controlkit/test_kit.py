@@ -95,7 +95,7 @@ def test_expectations_time_out_after_five_minutes() -> None:
 # Adoption
 
 
-def obj(uid: str = "", owner: str = "", deleting: bool = False, namespace: str = "ns") -> Object:
+def obj(uid: str = "", owner: str = "", namespace: str = "ns", *, deleting: bool = False) -> Object:
     meta: Object = {"name": uid, "namespace": namespace, "uid": uid}
     if owner:
         meta["ownerReferences"] = [{"uid": owner, "controller": True, "kind": "K", "name": owner}]
@@ -119,7 +119,7 @@ def obj(uid: str = "", owner: str = "", deleting: bool = False, namespace: str =
     ],
 )
 def test_claim(owner: Object, found: Object, matching: bool, decision: Claim) -> None:
-    assert claim(owner, found, matching) is decision
+    assert claim(owner, found, matches=matching) is decision
 
 
 # Events

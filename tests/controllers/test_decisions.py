@@ -298,7 +298,7 @@ def service(**spec: Any) -> Object:
     return {"metadata": {"name": "web", "namespace": "ns", "uid": "svc"}, "spec": base | spec}
 
 
-def pod(name: str, ip: str, ready: bool = True, port: int = 8080, **meta: Any) -> Object:
+def pod(name: str, ip: str, port: int = 8080, *, ready: bool = True, **meta: Any) -> Object:
     status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}
     status |= {"conditions": [{"type": "Ready", "status": str(ready)}]}  # type: ignore[dict-item]
     containers = [{"name": "c", "ports": [{"name": "http", "containerPort": port}]}]

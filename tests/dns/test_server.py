@@ -67,7 +67,7 @@ class World:
     async def tcp(self, name: str, qtype: str = "A") -> DNSRecord:
         return await asyncio.to_thread(self._send, name, qtype, tcp=True)
 
-    def _send(self, name: str, qtype: str, tcp: bool) -> DNSRecord:
+    def _send(self, name: str, qtype: str, *, tcp: bool) -> DNSRecord:
         question = DNSRecord.question(name, qtype)
         answer = DNSRecord.parse(question.send("127.0.0.1", self.server.port, tcp=tcp, timeout=3))
         assert answer.header.id == question.header.id
@@ -281,9 +281,9 @@ def test_an_answer_from_before_a_change_is_not_kept_after_it() -> None:
         await world.eventually(name)
         ask_elsewhere = world.server._resolved_elsewhere
 
-        async def meanwhile(*args: Any) -> list[RR]:
+        async def meanwhile(*args: Any, **how: Any) -> list[RR]:
             world.server._changed()
-            return await ask_elsewhere(*args)
+            return await ask_elsewhere(*args, **how)
 
         world.server._resolved_elsewhere = meanwhile  # type: ignore[method-assign]
         world.server._changed()

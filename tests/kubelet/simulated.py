@@ -275,7 +275,7 @@ class SimulatedRuntime:
             if not pod_uid or c.status.labels.get(_POD_UID) == pod_uid
         ]
 
-    async def container_status(self, container_id: str, verbose: bool = False) -> ContainerStatus:
+    async def container_status(self, container_id: str, *, verbose: bool = False) -> ContainerStatus:
         return self._container(container_id).status
 
     def config_of(self, container_id: str) -> ContainerConfig:

@@ -169,7 +169,7 @@ def test_what_is_garbage() -> None:
     containers.append(dead("run", "a", 9.0, ContainerState.RUNNING))
     assert sorted(dead_containers(containers, "b".__eq__)) == ["0", "1", "b"]
 
-    def sandbox(identity: str, uid: str, created: float, ready: bool) -> Sandbox:
+    def sandbox(identity: str, uid: str, created: float, *, ready: bool) -> Sandbox:
         return Sandbox(identity, "n", "ns", uid, 0, ready, created)
 
     sandboxes = [

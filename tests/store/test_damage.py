@@ -52,7 +52,7 @@ def store(killed: Path, tmp_path: Path) -> Path:
     return shutil.copytree(killed, tmp_path / "store")
 
 
-def count(directory: Path, accept_loss: bool = False) -> int:
+def count(directory: Path, *, accept_loss: bool = False) -> int:
     async def main() -> int:
         opened = await SQLiteBackend.open(directory, SystemClock(), accept_loss=accept_loss)
         try:

@@ -135,7 +135,7 @@ def test_plain_http_beside_grpc(tmp_path: Path) -> None:
         assert b"etcd_server_has_leader 1.0" in metrics
         assert b"etcd_debugging_mvcc_current_revision 1.0" in metrics
         assert (await get(endpoint, "/nothing"))[0].split()[1] == "404"
-        await store.set_no_space(True)
+        await store.set_no_space(on=True)
         status, body = await get(endpoint, "/health")
         assert status.split()[1] == "503"
         assert json.loads(body)["reason"] == "ALARM NOSPACE"

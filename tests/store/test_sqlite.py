@@ -201,7 +201,7 @@ def test_above_its_quota_the_store_takes_no_more(tmp_path: Path) -> None:
         assert (await store.range(Range(b"/k/", b"/k0"))).count == 5
         await store.delete(Delete(b"/k/1"))
         await store.compact(await store.current_revision(), physical=True)
-        await store.set_no_space(False)
+        await store.set_no_space(on=False)
         await store.put(Put(b"/k/1"))
         await store.healthy()
         await store.close()
@@ -223,12 +223,12 @@ def test_the_alarm_outlives_a_restart_until_somebody_takes_it_back(tmp_path: Pat
         store = await reopened(1 << 30)
         with pytest.raises(NoSpace):
             await store.put(Put(b"/k/2"))
-        await store.set_no_space(False)
+        await store.set_no_space(on=False)
         await store.put(Put(b"/k/2"))
         await store.close()
         store = await reopened(1 << 30)
         assert not store.no_space()
-        await store.set_no_space(True)
+        await store.set_no_space(on=True)
         await store.close()
         store = await reopened(0)
         with pytest.raises(NoSpace):
@@ -374,10 +374,10 @@ def test_the_quota_counts_before_a_write(tmp_path: Path) -> None:
         assert all(isinstance(answer, NoSpace) for answer in answers[taken:])
         assert store.no_space()
         assert store.sizes()[1] < 4 << 20
-        await store.set_no_space(False)
+        await store.set_no_space(on=False)
         with pytest.raises(NoSpace):
             await store.txn(Txn((), [Delete(b"q1")], [Put(b"q1", value)]))
-        await store.set_no_space(False)
+        await store.set_no_space(on=False)
         await store.put(Put(b"small"))
         await store.close()
 

@@ -8,13 +8,13 @@ from tiphys.testing.torture import inspection
 from tiphys.testing.torture.ledger import differences
 
 
-def pod(uid: str, app: str = "deployment", phase: str = "Running", ready: bool = True) -> Object:
+def pod(uid: str, app: str = "deployment", phase: str = "Running", *, ready: bool = True) -> Object:
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
     metadata = {"uid": uid, "name": f"pod-{uid}", "labels": {"app": app}}
     return {"metadata": metadata, "status": {"phase": phase, "conditions": conditions}}
 
 
-def sandbox(uid: str, number: int = 1, ready: bool = True) -> Sandbox:
+def sandbox(uid: str, number: int = 1, *, ready: bool = True) -> Sandbox:
     return Sandbox(f"{uid}-{number}", f"pod-{uid}", "n", uid, 0, ready, 0.0)
 
 

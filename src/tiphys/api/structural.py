@@ -49,16 +49,16 @@ def _add_object_fields(node: Schema) -> None:
     node.fields["metadata"] = Field("metadata", object_meta())
 
 
-def _node(schema: dict[str, Any], preserve: bool) -> Schema:
+def _node(schema: dict[str, Any], *, preserve: bool) -> Schema:
     preserve = preserve or bool(schema.get("x-kubernetes-preserve-unknown-fields"))
-    result = _typed(schema, preserve)
+    result = _typed(schema, preserve=preserve)
     result.nullable = bool(schema.get("nullable"))
     if schema.get("x-kubernetes-embedded-resource") and result.kind == OBJECT:
         _add_object_fields(result)
     return result
 
 
-def _typed(schema: dict[str, Any], preserve: bool) -> Schema:
+def _typed(schema: dict[str, Any], *, preserve: bool) -> Schema:
     kind = schema.get("type", "")
     if schema.get("x-kubernetes-int-or-string"):
         return Schema(INT_OR_STRING)
@@ -66,26 +66,28 @@ def _typed(schema: dict[str, Any], preserve: bool) -> Schema:
         # Formats other than bytes are checked by nobody who merges.
         return Schema(_SCALARS[kind] if not schema.get("format") or kind != "string" else "text")
     if kind == "array":
-        return _array(schema, preserve)
-    return _object(schema, preserve) if kind == "object" else Schema(ANY)
+        return _array(schema, preserve=preserve)
+    return _object(schema, preserve=preserve) if kind == "object" else Schema(ANY)
 
 
-def _array(schema: dict[str, Any], preserve: bool) -> Schema:
+def _array(schema: dict[str, Any], *, preserve: bool) -> Schema:
     keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
     list_type = schema.get("x-kubernetes-list-type", ATOMIC)
     items = schema.get("items")
-    return Schema(ARRAY, items=_node(items, preserve) if items else Schema(ANY), list_type=list_type, list_keys=keys)
+    return Schema(
+        ARRAY, items=_node(items, preserve=preserve) if items else Schema(ANY), list_type=list_type, list_keys=keys
+    )
 
 
-def _object(schema: dict[str, Any], preserve: bool) -> Schema:
+def _object(schema: dict[str, Any], *, preserve: bool) -> Schema:
     map_type = schema.get("x-kubernetes-map-type", GRANULAR)
     properties = schema.get("properties") or {}
     more = schema.get("additionalProperties")
     if not properties and isinstance(more, dict):
-        return Schema(MAP, items=_node(more, preserve), map_type=map_type)
+        return Schema(MAP, items=_node(more, preserve=preserve), map_type=map_type)
     # Without any declared field everything is allowed, and each field owned by what its value is.
     open_ended = preserve or not properties or more is True
     result = Schema(OBJECT, map_type=map_type, preserve_unknown=open_ended)
     for name, inner in properties.items():
-        result.fields[name] = Field(name, _node(inner, preserve), default=inner.get("default"))
+        result.fields[name] = Field(name, _node(inner, preserve=preserve), default=inner.get("default"))
     return result

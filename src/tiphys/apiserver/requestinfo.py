@@ -70,7 +70,7 @@ def request_info(request: Request, parameters: Parameters) -> RequestInfo:
             return info
         info.verb, rest = rest[0], rest[1:]
     _read_object(info, rest)
-    _refine_verb(info, parameters, by_path)
+    _refine_verb(info, parameters, by_path=by_path)
     return info
 
 
@@ -88,7 +88,7 @@ def _read_object(info: RequestInfo, parts: list[str]) -> None:
         info.subpath = "/".join(parts[3:])
 
 
-def _refine_verb(info: RequestInfo, parameters: Parameters, by_path: bool) -> None:
+def _refine_verb(info: RequestInfo, parameters: Parameters, *, by_path: bool) -> None:
     """Distinguish list and watch from get, and deletecollection from delete."""
     if not info.name and info.verb == "get":
         info.verb = "watch" if is_true(parameters, "watch") else "list"

@@ -34,11 +34,11 @@ def parse_runtime_config(text: str) -> dict[str, bool]:
     pairs = (part.strip().partition("=") for part in text.split(",") if part.strip())
     asked = {name: parse_bool(value) if equals else True for name, equals, value in pairs}
     for name, wanted in asked.items():
-        _check(name, wanted)
+        _check(name, wanted=wanted)
     return asked
 
 
-def _check(name: str, wanted: bool) -> None:
+def _check(name: str, *, wanted: bool) -> None:
     served = _ON[name] if name in _ON else _served(name)
     if served is None:
         problem = "some versions are served, and some are not"

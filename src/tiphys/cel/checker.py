@@ -120,7 +120,7 @@ class _Checker:
         result = self.field(node, node.operand, node.field, optional=False)
         node.type = types.BOOL if node.test_only else substitute(self.bound, result)
 
-    def field(self, node: Node, operand: Node, name: str, optional: bool) -> Type:
+    def field(self, node: Node, operand: Node, name: str, *, optional: bool) -> Type:
         self.check(operand)
         operand_type = substitute(self.bound, operand.type)
         target = types.unwrap_optional(operand_type)
@@ -237,7 +237,7 @@ class _Checker:
         element: Type | None = None
         for i, item in enumerate(node.elements):
             self.check(item)
-            given = self.maybe_optional(item, i in node.optional)
+            given = self.maybe_optional(item, optional=i in node.optional)
             element = self.join(element, given)
         node.type = types.list_of(element or self.type_var())
 
@@ -248,12 +248,12 @@ class _Checker:
             self.check(entry.key)
             key = self.join(key, entry.key.type)
             self.check(entry.value)
-            value = self.join(value, self.maybe_optional(entry.value, entry.optional))
+            value = self.join(value, self.maybe_optional(entry.value, optional=entry.optional))
         if key is None or value is None:
             key, value = self.type_var(), self.type_var()
         node.type = types.map_of(key, value)
 
-    def maybe_optional(self, node: Node, optional: bool) -> Type:
+    def maybe_optional(self, node: Node, *, optional: bool) -> Type:
         """The type of an element; what is in it if it was marked as optional."""
         if not optional:
             return node.type
@@ -291,7 +291,7 @@ class _Checker:
     def init(self, field: FieldInit, message: str) -> None:
         self.check(field.value)
         wanted = self.field_type(field.pos, message, field.name) or types.ERROR
-        given = self.maybe_optional(field.value, field.optional)
+        given = self.maybe_optional(field.value, optional=field.optional)
         if not self.fits(wanted, given):
             text = f"expected type of field '{field.name}' is '{wanted}' but provided type is '{given}'"
             self.problems.add(field.pos, text)

@@ -99,7 +99,7 @@ def overload(id: str, function: str, signature: str, run: Run | None = None) -> 
     return _overload(id, function, signature, run, is_member=False)
 
 
-def _overload(id: str, function: str, signature: str, run: Run | None, is_member: bool) -> Overload:
+def _overload(id: str, function: str, signature: str, run: Run | None, *, is_member: bool) -> Overload:
     before, _, after = signature.partition("->")
     args, result = parse_types(before), parse_types(after)[0]
     params = frozenset().union(*(_params(type) for type in (*args, result)))

@@ -97,14 +97,14 @@ _SCALARS = {decl.name: decl.type for decl in (BOOL, BYTES, DOUBLE, DURATION, INT
 class Messages:
     """The message types that an environment knows, by name."""
 
-    def __init__(self, roots: tuple[DeclType, ...] = (), patches: bool = False) -> None:
+    def __init__(self, roots: tuple[DeclType, ...] = (), *, patches: bool = False) -> None:
         self.known = {decl.name: decl for root in roots for decl in root.objects()}
         self.scalars = bool(roots)
         self.patches = patches
         """Whether ``Object`` and what is below it, of any fields, and ``JSONPatch`` are known."""
 
-    def extend(self, roots: tuple[DeclType, ...], patches: bool = False) -> Messages:
-        extended = Messages(roots, patches or self.patches)
+    def extend(self, roots: tuple[DeclType, ...], *, patches: bool = False) -> Messages:
+        extended = Messages(roots, patches=patches or self.patches)
         extended.known = {**self.known, **extended.known}
         extended.scalars = self.scalars or extended.scalars
         return extended

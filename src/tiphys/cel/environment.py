@@ -70,6 +70,7 @@ class Environment:
         variables: Mapping[str, Type] | None = None,
         roots: tuple[DeclType, ...] = (),
         libraries: Iterable[Library] = (),
+        *,
         patches: bool = False,
     ) -> Environment:
         """A wider environment; this one stays as it is."""
@@ -83,7 +84,7 @@ class Environment:
             for library in added:
                 wider._add(library)
         wider.variables = {**self.variables, **(variables or {})}
-        wider.messages = self.messages.extend(roots, patches) if roots or patches else self.messages
+        wider.messages = self.messages.extend(roots, patches=patches) if roots or patches else self.messages
         return wider
 
     def identifier(self, name: str) -> Type | None:

@@ -111,7 +111,7 @@ def _namespace() -> DeclType:
 
 
 @cache
-def admission(has_params: bool, has_authorizer: bool, patches: bool) -> Environment:
+def admission(*, has_params: bool, has_authorizer: bool, patches: bool) -> Environment:
     """For policies and match conditions; ``patches`` for those that mutate."""
     variables = {
         "object": types.DYN,
@@ -125,7 +125,7 @@ def admission(has_params: bool, has_authorizer: bool, patches: bool) -> Environm
         variables["authorizer"] = declarations.AUTHORIZER
         variables["authorizer.requestResource"] = declarations.RESOURCE_CHECK
     libraries = (jsonpatch.LIBRARY,) if patches else ()
-    return base().extend(variables, (_namespace(), _request()), libraries, patches)
+    return base().extend(variables, (_namespace(), _request()), libraries, patches=patches)
 
 
 VARIABLES = "kubernetes.variables"

@@ -66,9 +66,9 @@ _Step = Callable[[_Run], Any]
 class Program:
     """An expression that can be run any number of times."""
 
-    def __init__(self, compiled: Compiled, fold_constants: bool = True) -> None:
+    def __init__(self, compiled: Compiled, *, fold_constants: bool = True) -> None:
         """Lists and maps of literals cost nothing if they are made once, as upstream does."""
-        self._step = _Planner(compiled.environment, fold_constants).plan(compiled.tree)
+        self._step = _Planner(compiled.environment, fold_constants=fold_constants).plan(compiled.tree)
 
     def run(self, variables: Mapping[str, Any], limit: int = NO_LIMIT) -> tuple[Any, int]:
         """Value and cost. Raises CelError and CostExceeded; the latter's cost is beyond the limit.
@@ -92,7 +92,7 @@ class Program:
 
 
 class _Planner:
-    def __init__(self, environment: Environment, fold_constants: bool) -> None:
+    def __init__(self, environment: Environment, *, fold_constants: bool) -> None:
         self.environment, self.fold_constants = environment, fold_constants
         self.scopes: list[tuple[frozenset[str], bool]] = []
         """The names of each fold around it, and whether its accumulator is a list or map of its own."""
@@ -279,7 +279,7 @@ class _Planner:
 
         return dispatch
 
-    def logical(self, node: Call, decides: bool) -> _Step:
+    def logical(self, node: Call, *, decides: bool) -> _Step:
         """A step for ``&&`` and ``||``: a side that decides hides an error of the other.
 
         ``decides`` is the deciding value.
@@ -459,7 +459,7 @@ class _Planner:
         accu, first, second = node.accu, node.var, node.var2
 
         def step(run: _Run) -> Any:
-            items = _turns(over(run), second is not None)
+            items = _turns(over(run), pairs=second is not None)
             variables = run.variables
             before = {name: variables.get(name, MISSING) for name in names}
             try:
@@ -532,7 +532,7 @@ def _kept(step: _Step, run: _Run) -> Any:
         return wrong
 
 
-def _turns(over: Any, pairs: bool) -> list[Any]:
+def _turns(over: Any, *, pairs: bool) -> list[Any]:
     if isinstance(over, list):
         return list(enumerate(over)) if pairs else over
     if isinstance(over, Mapping):

@@ -45,7 +45,7 @@ class Scope:
         self.max_count = MAX_REQUEST // (decl.min_size + 1)
         """How many such values one request can hold."""
 
-    def environment(self, optional_old_self: bool) -> Environment:
+    def environment(self, *, optional_old_self: bool) -> Environment:
         type = self.self_type.type
         variables = {SELF: type, OLD_SELF: types.optional(type) if optional_old_self else type}
         return environments.base().extend(variables, (self.self_type,))
@@ -56,7 +56,7 @@ class Scope:
         text = rule.get("rule") or ""
         if not text.strip():
             return compiled_rule
-        environment = self.environment(bool(rule.get("optionalOldSelf")))
+        environment = self.environment(optional_old_self=bool(rule.get("optionalOldSelf")))
         try:
             compiled = environment.compile(text)
         except CompileError as problem:

@@ -23,7 +23,7 @@ _STRING: Schema = {"type": "string"}
 _METADATA: Schema = {"type": "object", "properties": {"name": _STRING, "generateName": _STRING}}
 
 
-def decl_type(schema: Schema, is_resource: bool) -> DeclType | None:
+def decl_type(schema: Schema, *, is_resource: bool) -> DeclType | None:
     """None if the schema says no type. A resource has at least a kind, a version and some metadata."""
     if schema.get(_INT_OR_STRING):
         limit = schema.get("maxLength")
@@ -46,7 +46,7 @@ def decl_type(schema: Schema, is_resource: bool) -> DeclType | None:
 
 def _list(schema: Schema) -> DeclType | None:
     items = schema.get("items")
-    element = decl_type(items, bool(items.get(_EMBEDDED))) if items is not None else None
+    element = decl_type(items, is_resource=bool(items.get(_EMBEDDED))) if items is not None else None
     if element is None:
         return None
     limit = schema.get("maxItems")
@@ -57,7 +57,7 @@ def _object(schema: Schema) -> DeclType | None:
     """An object or map type with its smallest size in bytes; None without a usable schema."""
     additional = schema.get("additionalProperties")
     if isinstance(additional, Mapping):
-        element = decl_type(additional, bool(additional.get(_EMBEDDED)))
+        element = decl_type(additional, is_resource=bool(additional.get(_EMBEDDED)))
         if element is None:
             return None
         limit = schema.get("maxProperties")
@@ -67,7 +67,7 @@ def _object(schema: Schema) -> DeclType | None:
     fields, size = dict[str, DeclType](), 2
     required = frozenset(schema.get("required") or ())
     for name, inner in (schema.get("properties") or {}).items():
-        field = decl_type(inner, bool(inner.get(_EMBEDDED)))
+        field = decl_type(inner, is_resource=bool(inner.get(_EMBEDDED)))
         if field is None:
             continue
         escaped = escape(name)

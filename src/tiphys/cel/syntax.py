@@ -73,7 +73,7 @@ class Select(Node):
 
     __slots__ = ("field", "operand", "resolved", "test_only")
 
-    def __init__(self, pos: int, operand: Node, field: str, test_only: bool = False) -> None:
+    def __init__(self, pos: int, operand: Node, field: str, *, test_only: bool = False) -> None:
         super().__init__(pos)
         self.operand, self.field, self.test_only = operand, field, test_only
         self.resolved: str | None = None
@@ -113,7 +113,7 @@ class MapEntry:
 
     __slots__ = ("key", "optional", "pos", "value")
 
-    def __init__(self, pos: int, key: Node, value: Node, optional: bool) -> None:
+    def __init__(self, pos: int, key: Node, value: Node, *, optional: bool) -> None:
         self.pos, self.key, self.value, self.optional = pos, key, value, optional
 
 
@@ -135,7 +135,7 @@ class FieldInit:
 
     __slots__ = ("name", "optional", "pos", "value")
 
-    def __init__(self, pos: int, name: str, value: Node, optional: bool) -> None:
+    def __init__(self, pos: int, name: str, value: Node, *, optional: bool) -> None:
         self.pos, self.name, self.value, self.optional = pos, name, value, optional
 
 
@@ -192,17 +192,17 @@ def clone(node: Node) -> Node:
         case Ident():
             return Ident(node.pos, node.name)
         case Select():
-            return Select(node.pos, clone(node.operand), node.field, node.test_only)
+            return Select(node.pos, clone(node.operand), node.field, test_only=node.test_only)
         case Call():
             target = None if node.target is None else clone(node.target)
             return Call(node.pos, node.function, [clone(arg) for arg in node.args], target)
         case ListNode():
             return ListNode(node.pos, [clone(element) for element in node.elements], node.optional)
         case MapNode():
-            entries = [MapEntry(e.pos, clone(e.key), clone(e.value), e.optional) for e in node.entries]
+            entries = [MapEntry(e.pos, clone(e.key), clone(e.value), optional=e.optional) for e in node.entries]
             return MapNode(node.pos, entries)
         case StructNode():
-            fields = [FieldInit(f.pos, f.name, clone(f.value), f.optional) for f in node.fields]
+            fields = [FieldInit(f.pos, f.name, clone(f.value), optional=f.optional) for f in node.fields]
             return StructNode(node.pos, node.name, fields)
         case Comprehension():
             parts = [clone(part) for part in (node.init, node.condition, node.step, node.result)]

@@ -49,7 +49,7 @@ class Type:
 
     __slots__ = ("_text", "kind", "name", "nullable", "params")
 
-    def __init__(self, kind: Kind, name: str, params: Iterable[Type] = (), nullable: bool = False) -> None:
+    def __init__(self, kind: Kind, name: str, params: Iterable[Type] = (), *, nullable: bool = False) -> None:
         self.kind, self.name, self.params, self.nullable = kind, name, tuple(params), nullable
         self._text = self._describe()
 

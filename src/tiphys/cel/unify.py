@@ -118,16 +118,16 @@ def _at_most_as_specific(a: Type, b: Type) -> bool:
     return a.kind is Kind.TYPE or a == b
 
 
-def substitute(bound: Bindings, type: Type, free_to_dyn: bool = False) -> Type:
+def substitute(bound: Bindings, type: Type, *, free_to_dyn: bool = False) -> Type:
     """The type with what is known put in; parameters that stay free become ``dyn`` if wanted."""
     if type.kind is Kind.PARAM:
         known = bound.get(type.name)
         if known is not None:
-            return substitute(bound, known, free_to_dyn)
+            return substitute(bound, known, free_to_dyn=free_to_dyn)
         return types.DYN if free_to_dyn else type
     if not type.params:
         return type
-    params = [substitute(bound, param, free_to_dyn) for param in type.params]
+    params = [substitute(bound, param, free_to_dyn=free_to_dyn) for param in type.params]
     if all(new is old for new, old in zip(params, type.params, strict=True)):
         return type
-    return Type(type.kind, type.name, params, type.nullable)
+    return Type(type.kind, type.name, params, nullable=type.nullable)

@@ -81,17 +81,19 @@ def environment(expression: Expression) -> Environment:
     scope = expression.scope
     composed = (scope is not None and scope.declared) or patches or use is Use.VARIABLE
     if use is Use.MATCH_CONDITION or not composed:
-        return environments.admission(expression.has_params, expression.has_authorizer, patches)
+        return environments.admission(
+            has_params=expression.has_params, has_authorizer=expression.has_authorizer, patches=patches
+        )
     scope = scope if scope is not None else Scope()
-    _settle(scope, expression.has_params)
-    return _composed(scope, expression.has_params, expression.has_authorizer, patches)
+    _settle(scope, has_params=expression.has_params)
+    return _composed(scope, has_params=expression.has_params, has_authorizer=expression.has_authorizer, patches=patches)
 
 
-def _settle(scope: Scope, has_params: bool) -> None:
+def _settle(scope: Scope, *, has_params: bool) -> None:
     """Find the types of the variables that were declared since; one that does not compile may be anything."""
     for name, text in scope.declared[scope.settled :]:
         try:
-            compiled = _composed(scope, has_params, has_authorizer=True, patches=False).compile(text)
+            compiled = _composed(scope, has_params=has_params, has_authorizer=True, patches=False).compile(text)
         except CompileError:
             type = types.DYN
         else:
@@ -100,12 +102,12 @@ def _settle(scope: Scope, has_params: bool) -> None:
         scope.settled += 1
 
 
-def _composed(scope: Scope, has_params: bool, has_authorizer: bool, patches: bool) -> Environment:
+def _composed(scope: Scope, *, has_params: bool, has_authorizer: bool, patches: bool) -> Environment:
     """With the variables that are known by now; it learns of later ones as the scope grows."""
     key = (has_params, has_authorizer, patches)
     composed: Environment | None = scope.environments.get(key)
     if composed is None:
-        plain = environments.admission(has_params, has_authorizer, patches)
+        plain = environments.admission(has_params=has_params, has_authorizer=has_authorizer, patches=patches)
         composed = scope.environments[key] = environments.with_variables(plain, scope.known)
     return composed
 

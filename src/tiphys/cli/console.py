@@ -12,7 +12,7 @@ from typing import NoReturn, TextIO
 class Console:
     """Progress on standard error, so that a command's result on standard output can be piped."""
 
-    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._quiet = quiet

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in folder.glob("*.log"))) or "none yet"
         fail(f"no log of {arguments.component!r}; choose from: {names}")
-    show(path, arguments.tail, arguments.follow)
+    show(path, arguments.tail, follow=arguments.follow)
     return 0
 
 
@@ -40,7 +40,7 @@ def _node(cluster: Settings, name: str) -> Settings:
     return known[name]
 
 
-def show(path: Path, tail: int, follow: bool) -> None:
+def show(path: Path, tail: int, *, follow: bool) -> None:
     with path.open(encoding="utf-8", errors="replace") as file:
         lines = file if tail < 0 else deque(file, tail)
         sys.stdout.writelines(lines)

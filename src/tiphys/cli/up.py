@@ -267,7 +267,7 @@ def _merge_kubeconfig(settings: Settings) -> None:
         fail(f"the cluster runs, but {path} could not be changed: {error}", f"Use {settings.kubeconfig('admin')}.")
 
 
-def _farewell(console: Console, settings: Settings, merged: bool) -> None:
+def _farewell(console: Console, settings: Settings, *, merged: bool) -> None:
     console.say()
     console.say(f"The cluster is ready at {settings.server}.")
     console.say(f"  kubeconfig: {settings.kubeconfig('admin')}")

@@ -41,7 +41,7 @@ def without_managed_fields(obj: Object) -> Object:
 class Handler(Protocol):
     """Notified of each change, in order, in the event loop. It must not block, and must not change the objects."""
 
-    def added(self, obj: Object, initial: bool) -> None: ...
+    def added(self, obj: Object, *, initial: bool) -> None: ...
 
     def updated(self, old: Object, new: Object) -> None: ...
 
@@ -61,7 +61,7 @@ class Callbacks:
     ) -> None:
         self._added, self._updated, self._deleted, self._changed = added, updated, deleted, changed
 
-    def added(self, obj: Object, initial: bool) -> None:
+    def added(self, obj: Object, *, initial: bool) -> None:
         if action := self._added or self._changed:
             action(obj)
 
@@ -266,11 +266,11 @@ class Informer:
             elif event.type == "DELETED":
                 self._remove(store_key(obj), self._transformed(obj))
 
-    def _take(self, obj: Object, initial: bool) -> None:
+    def _take(self, obj: Object, *, initial: bool) -> None:
         """An object as the server shows it. One that the transform or an index fails on is left as it was known."""
         transformed = self._transformed(obj)
         if transformed is not None:
-            contain(f"taking {self.resource.plural} {store_key(obj)}", self._put, transformed, initial)
+            contain(f"taking {self.resource.plural} {store_key(obj)}", self._put, transformed, initial=initial)
 
     def _transformed(self, obj: Object) -> Object | None:
         try:
@@ -279,12 +279,12 @@ class Informer:
             log.exception("%s %s cannot be read, and is left out", self.resource.plural, store_key(obj))
             return None
 
-    def _put(self, obj: Object, initial: bool) -> None:
+    def _put(self, obj: Object, *, initial: bool) -> None:
         old = self.store.put(obj)
         what = f"a handler of {self.resource.plural}"
         if old is None:
             for handler in self._handlers:
-                contain(what, handler.added, obj, initial)
+                contain(what, handler.added, obj, initial=initial)
         elif old["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
             for handler in self._handlers:
                 contain(what, handler.updated, old, obj)

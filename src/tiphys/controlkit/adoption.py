@@ -35,7 +35,7 @@ class Claim(enum.Enum):
     RELEASE = "it is the controller's and matches no longer"
 
 
-def claim(owner: Object, obj: Object, matches: bool) -> Claim:
+def claim(owner: Object, obj: Object, *, matches: bool) -> Claim:
     """Decide about one object."""
     reference = controller_of(obj)
     if reference is not None:
@@ -79,7 +79,7 @@ class Claimer:
         """Adopt and release as needed; the objects that are the owner's now."""
         claimed = []
         for obj in objects:
-            decision = claim(self._owner.object, obj, matches(obj))
+            decision = claim(self._owner.object, obj, matches=matches(obj))
             if decision is Claim.KEEP or (decision is Claim.ADOPT and await self._adopt(obj)):
                 claimed.append(obj)
             elif decision is Claim.RELEASE:

@@ -53,9 +53,9 @@ async def discover(client: Client, *, every_version: bool = False) -> Discovered
     for root in ("/api", "/apis"):
         answer = await _get(client, root, _AGGREGATED)
         if answer.get("kind") == "APIGroupDiscoveryList":
-            _read_aggregated(answer, resources, failures, every_version)
+            _read_aggregated(answer, resources, failures, every_version=every_version)
         else:
-            await _ask_each(client, root, answer, resources, failures, every_version)
+            await _ask_each(client, root, answer, resources, failures, every_version=every_version)
     return Discovered(tuple(resources), failures)
 
 
@@ -66,7 +66,7 @@ async def _get(client: Client, path: str, accept: str = "application/json") -> O
 
 
 def _read_aggregated(
-    answer: Object, resources: list[ServedResource], failures: dict[str, str], every_version: bool
+    answer: Object, resources: list[ServedResource], failures: dict[str, str], *, every_version: bool
 ) -> None:
     for group in answer.get("items") or ():
         name = group["metadata"].get("name") or ""
@@ -91,6 +91,7 @@ async def _ask_each(
     answer: Object,
     resources: list[ServedResource],
     failures: dict[str, str],
+    *,
     every_version: bool,
 ) -> None:
     """The way of servers before aggregated discovery: one request for each group and version."""

@@ -37,7 +37,7 @@ class OwnedPodHandler:
         self._kind, self._owners, self._queue = kind, owners, queue
         self._expectations, self._selector = expectations, selector
 
-    def added(self, pod: Object, initial: bool) -> None:
+    def added(self, pod: Object, *, initial: bool) -> None:
         if is_deleting(pod):
             self.deleted(pod)
             return

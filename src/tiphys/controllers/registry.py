@@ -102,6 +102,7 @@ def _row(
     make: Callable[[ControllerContext], Runnable],
     account: str | None = None,
     needed: Callable[[ControllerManagerConfig], bool] = _always,
+    *,
     off_by_default: bool = False,
 ) -> Row:
     return Row(name, name if account is None else account, make, needed, off_by_default)

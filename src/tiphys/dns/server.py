@@ -200,7 +200,7 @@ class DNSServer:
             return packed
         if not recursive:
             return pack(query.reply("REFUSED"), limit)
-        return await self._from_elsewhere(data, query, tcp)
+        return await self._from_elsewhere(data, query, tcp=tcp)
 
     def _from_cluster(self, query: Query) -> Answer | None:
         if self._zone.covers(query.name):
@@ -227,7 +227,7 @@ class DNSServer:
             seen.add(labels)
             if not self._zone.covers(labels):
                 if recursive:
-                    reply.add_answer(*await self._resolved_elsewhere(target, query.qtype, tcp))
+                    reply.add_answer(*await self._resolved_elsewhere(target, query.qtype, tcp=tcp))
                 return
             resolved = self._zone.answer(labels, query.qtype)
             reply.add_answer(*render(query, resolved, self._config.cluster_domain, self._config.ttl, 0).rr)
@@ -236,7 +236,7 @@ class DNSServer:
                 return
             target = aliases[0].data
 
-    async def _resolved_elsewhere(self, name: str, qtype: str, tcp: bool) -> list[RR]:
+    async def _resolved_elsewhere(self, name: str, qtype: str, *, tcp: bool) -> list[RR]:
         question = DNSRecord.question(name, qtype).pack()
         answer = await self._forwarder.ask(question, tcp=tcp)
         try:
@@ -244,7 +244,7 @@ class DNSServer:
         except DNSError:
             return []
 
-    async def _from_elsewhere(self, data: bytes, query: Query, tcp: bool) -> bytes:
+    async def _from_elsewhere(self, data: bytes, query: Query, *, tcp: bool) -> bytes:
         answer = await self._forwarder.ask(data, tcp=tcp)
         if answer is None:
             return pack(query.reply("SERVFAIL"), LARGEST_TCP if tcp else query.udp_limit)

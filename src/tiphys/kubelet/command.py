@@ -142,15 +142,15 @@ def parser() -> FlagParser:
     add("--node-ip", help="addresses of the node, separated by commas")
     add("--node-labels", type=parse_map, help="labels of the node: key=value,…")
     add("--register-with-taints", help="taints of the node: key=value:effect,…")
-    flags.add_bool("--register-node", None, "register the node at the API server")  # type: ignore[arg-type]
+    flags.add_bool("--register-node", default=None, help="register the node at the API server")  # type: ignore[arg-type]
     add("--pod-manifest-path", help="folder of static pods")
     add("--address", help="address to listen on")
     add("--port", type=int, help="port to listen on")
     add("--tls-cert-file", help="certificate of the kubelet's server")
     add("--tls-private-key-file", help="its key")
     add("--client-ca-file", help="authority of those who may call the kubelet")
-    flags.add_bool("--anonymous-auth", None, "let anonymous callers in")  # type: ignore[arg-type]
-    flags.add_bool("--authentication-token-webhook", None, "ask the API server about tokens")  # type: ignore[arg-type]
+    flags.add_bool("--anonymous-auth", default=None, help="let anonymous callers in")  # type: ignore[arg-type]
+    flags.add_bool("--authentication-token-webhook", default=None, help="ask the API server about tokens")  # type: ignore[arg-type]
     add("--authorization-mode", choices=("AlwaysAllow", "Webhook"))
     add("--cluster-dns", help="addresses of the cluster's DNS servers, separated by commas")
     add("--cluster-domain", help="domain of the cluster")
@@ -159,10 +159,10 @@ def parser() -> FlagParser:
     add("--pod-cidr", help="addresses of the node's pods, where the API server does not give them")
     add("--cgroup-driver", choices=("cgroupfs", "systemd"))
     add("--cgroup-root")
-    flags.add_bool("--cgroups-per-qos", None, "give every pod its own cgroup")  # type: ignore[arg-type]
-    flags.add_bool("--cpu-cfs-quota", None, "enforce processor limits")  # type: ignore[arg-type]
-    flags.add_bool("--seccomp-default", None, "confine containers by default")  # type: ignore[arg-type]
-    flags.add_bool("--serialize-image-pulls", None, "pull one image at a time")  # type: ignore[arg-type]
+    flags.add_bool("--cgroups-per-qos", default=None, help="give every pod its own cgroup")  # type: ignore[arg-type]
+    flags.add_bool("--cpu-cfs-quota", default=None, help="enforce processor limits")  # type: ignore[arg-type]
+    flags.add_bool("--seccomp-default", default=None, help="confine containers by default")  # type: ignore[arg-type]
+    flags.add_bool("--serialize-image-pulls", default=None, help="pull one image at a time")  # type: ignore[arg-type]
     add("--allowed-unsafe-sysctls", help="kernel parameters that pods may set beside the safe ones, comma-separated")
     add("--eviction-hard", type=parse_thresholds, help="thresholds that end pods: memory.available<100Mi,…")
     add("--image-gc-high-threshold", type=int)

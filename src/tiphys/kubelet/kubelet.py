@@ -522,9 +522,9 @@ class Kubelet:
 class _News(Callbacks):
     """Pods that come after the first look."""
 
-    def added(self, obj: Object, initial: bool) -> None:
+    def added(self, obj: Object, *, initial: bool) -> None:
         if not initial:
-            super().added(obj, initial)
+            super().added(obj, initial=initial)
 
 
 def _age(pod: Pod) -> tuple[str, str]:

@@ -196,7 +196,9 @@ class KubeProxy:
             localhost = self._config.localhost_node_ports and host.allow_localhost_node_ports(self._sysctls)
         for family in self._families:
             if mode == "nftables":
-                self._backends[family] = NftBackend(self._options(family, localhost), self._clock, self._tools)
+                self._backends[family] = NftBackend(
+                    self._options(family, localhost=localhost), self._clock, self._tools
+                )
             else:
                 self._backends[family] = UserspaceBackend(
                     family=family, place=self._place, clock=self._clock, rng=self._rng, run=self._tools
@@ -204,7 +206,7 @@ class KubeProxy:
             self._trackers[family].touch_all()
         return mode
 
-    def _options(self, family: Family, localhost: bool) -> Options:
+    def _options(self, family: Family, *, localhost: bool) -> Options:
         from_pod, not_from_pod = local_traffic(self._config, family, self._pod_ranges(family))
         return Options(
             family=family,

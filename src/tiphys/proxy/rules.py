@@ -100,13 +100,13 @@ class _PortRules:
         """Add the map and set elements that lead to this port's chains, or refuse its traffic."""
         port, anywhere = self.port, self.usable.anywhere
         self._element(CLUSTER_IPS, port.cluster_ip, "")
-        inside = self._has_endpoints(port.internal_local)
+        inside = self._has_endpoints(local_only=port.internal_local)
         if inside:
             chain = self.local_chain if port.internal_local else self.cluster_chain
             self._element(SERVICE_IPS, self._address(port.cluster_ip), f"goto {chain}")
         else:
             self._element(NO_ENDPOINT_IPS, self._address(port.cluster_ip), self._refusal)
-        outside = self._has_endpoints(port.external_local)
+        outside = self._has_endpoints(local_only=port.external_local)
         for ip in (*port.external_ips, *port.load_balancer_ips):
             # Traffic that starts on this node is exempt from policy Local, so the chain is there even if packets
             # from outside are dropped.
@@ -121,7 +121,7 @@ class _PortRules:
             if not outside:
                 self._element(NO_ENDPOINT_NODE_PORTS, key, self._refusal)
 
-    def _has_endpoints(self, local_only: bool) -> bool:
+    def _has_endpoints(self, *, local_only: bool) -> bool:
         return bool(self.usable.local) if local_only else self.usable.anywhere
 
     @property
@@ -148,7 +148,7 @@ class _PortRules:
                 lines.append(f'{options.from_pod} goto {self.cluster_chain} comment "short-circuit pod traffic"')
             lines.append(f'fib saddr type local {options.mark} comment "masquerade local traffic"')
             lines.append(f'fib saddr type local goto {self.cluster_chain} comment "short-circuit local traffic"')
-        if self._has_endpoints(self.port.external_local):
+        if self._has_endpoints(local_only=self.port.external_local):
             lines.append(f"goto {self.local_chain if self.port.external_local else self.cluster_chain}")
         self.rules.chains[self.external_chain] = tuple(lines)
 

@@ -46,17 +46,17 @@ def check(asked: Mapping[str, bool]) -> None:
             raise GateError(f"unrecognized feature gate: {name}")
         if gate.locked and wanted != gate.default:
             raise GateError(
-                f"cannot set feature gate {name} to {_go(wanted)}, feature is locked to {_go(gate.default)}"
+                f"cannot set feature gate {name} to {_go(value=wanted)}, feature is locked to {_go(value=gate.default)}"
             )
-        differing = _differing(gate, wanted, asked)
+        differing = _differing(gate, wanted=wanted, asked=asked)
         if differing is not None:
             raise GateError(
-                f"feature gate {name}={_go(wanted)} is not supported by Tiphys, in which {differing} is always"
-                f" {_go(not wanted)}: leave it out"
+                f"feature gate {name}={_go(value=wanted)} is not supported by Tiphys, in which {differing} is always"
+                f" {_go(value=not wanted)}: leave it out"
             )
 
 
-def _differing(gate: FeatureGate, wanted: bool, asked: Mapping[str, bool]) -> str | None:
+def _differing(gate: FeatureGate, asked: Mapping[str, bool], *, wanted: bool) -> str | None:
     """The first gate that the wish for ``gate`` would make other than it is in Tiphys."""
     if gate.name not in ALL:
         return gate.name if wanted != gate.default else None
@@ -84,5 +84,5 @@ def parse(text: str) -> dict[str, bool]:
     return asked
 
 
-def _go(value: bool) -> str:
+def _go(*, value: bool) -> str:
     return str(value).lower()

@@ -127,7 +127,7 @@ class FlagParser(argparse.ArgumentParser):
         except (ValueError, argparse.ArgumentTypeError) as error:
             self.error(f'invalid argument "{asked}" for "--version" flag: {error}')
 
-    def add_bool(self, name: str, default: bool, help: str) -> None:
+    def add_bool(self, name: str, help: str, *, default: bool) -> None:
         """A Go boolean flag: ``--name``, ``--name=true``, ``--name=false``."""
         self.add_argument(
             name, nargs="?", const=True, default=default, type=parse_bool, help=help, metavar="true|false"

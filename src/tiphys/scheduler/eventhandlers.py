@@ -21,7 +21,7 @@ class NodeHandler:
         self._cache = cache
         self._happened = happened
 
-    def added(self, obj: Object, initial: bool) -> None:
+    def added(self, obj: Object, *, initial: bool) -> None:
         node = self._cache.add_node(obj)
         self._happened(ClusterEvent(Resource.NODE, Action.ADD), None, node)
 
@@ -43,7 +43,7 @@ class ObjectHandler:
         self._resource = resource
         self._happened = happened
 
-    def added(self, obj: Object, initial: bool) -> None:
+    def added(self, obj: Object, *, initial: bool) -> None:
         self._happened(ClusterEvent(self._resource, Action.ADD), None, obj)
 
     def updated(self, old: Object, new: Object) -> None:
@@ -57,7 +57,7 @@ class NamespaceHandler:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    def added(self, obj: Object, initial: bool) -> None:
+    def added(self, obj: Object, *, initial: bool) -> None:
         self._cache.index.set_namespace(obj["metadata"]["name"], obj["metadata"].get("labels") or {})
 
     def updated(self, old: Object, new: Object) -> None:
@@ -91,7 +91,7 @@ class PodHandler:
         self._scheduler = scheduler
         self._cache = scheduler.cache
 
-    def added(self, obj: Object, initial: bool) -> None:
+    def added(self, obj: Object, *, initial: bool) -> None:
         self._take(PodInfo(obj))
 
     def updated(self, old: Object, new: Object) -> None:

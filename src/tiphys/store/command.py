@@ -210,7 +210,7 @@ async def _serve_until(
         runner.supervise(lambda: keep_renewed(*files, clock=clock, seconds=CERTIFICATE_CHECK_SECONDS), "certificates")
     try:
         for url in _urls(options.listen_client_urls):
-            await _listen(server, url, tls, options.client_cert_auth)
+            await _listen(server, url, tls, need_certificate=options.client_cert_auth)
         for url in _urls(options.listen_metrics_urls):
             await _listen(server, url, tls, need_certificate=False)
         log.info("ready to serve client requests at %s, revision %d", options.listen_client_urls, store.hub.revision)
@@ -220,13 +220,15 @@ async def _serve_until(
         await server.stop()
 
 
-async def _listen(server: EtcdServer, url: str, tls: ServerContext | None, need_certificate: bool) -> None:
+async def _listen(server: EtcdServer, url: str, tls: ServerContext | None, *, need_certificate: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         await server.listen_unix(f"{parts.netloc}{parts.path}")
         return
     secure = tls if parts.scheme == "https" else None
-    await server.listen(parts.hostname or "", parts.port or 2379, secure, need_certificate and secure is not None)
+    await server.listen(
+        parts.hostname or "", parts.port or 2379, secure, need_certificate=need_certificate and secure is not None
+    )
 
 
 def _names(text: str) -> list[str]:

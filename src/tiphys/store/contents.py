@@ -56,7 +56,7 @@ def revision_key(row: int) -> bytes:
     return key + TOMBSTONE if row & 1 else key
 
 
-def encode_kv(kv: KeyValue, deleted: bool) -> bytes:
+def encode_kv(kv: KeyValue, *, deleted: bool) -> bytes:
     """A change as etcd writes it: of a deletion, the key alone."""
     from tiphys.store.etcdpb import pb, write_kv
 
@@ -80,7 +80,7 @@ def hash_kv(contents: Contents, revision: int) -> int:
             continue
         if at == contents.compacted and row & 1:
             continue
-        crc = extend(extend(crc, revision_key(row)), encode_kv(kv, bool(row & 1)))
+        crc = extend(extend(crc, revision_key(row)), encode_kv(kv, deleted=bool(row & 1)))
     return crc
 
 
@@ -90,7 +90,7 @@ def hash_all(contents: Contents) -> int:
 
     crc = int(extend(0, struct.pack(">qq", contents.revision, contents.compacted)))
     for row, kv in contents.rows():
-        crc = extend(extend(crc, revision_key(row)), encode_kv(kv, bool(row & 1)))
+        crc = extend(extend(crc, revision_key(row)), encode_kv(kv, deleted=bool(row & 1)))
     for lease in sorted(contents.leases):
         crc = extend(crc, struct.pack(">qq", *lease))
     return crc

@@ -97,7 +97,7 @@ class Embedded(ABC):
     def _drop_rows(self, rows: list[int]) -> asyncio.Future[Failure] | None:
         """Forget compacted rows; it does not matter when."""
 
-    def _check_writable(self, adds: bool) -> None:
+    def _check_writable(self, *, adds: bool) -> None:
         """Raise where a write cannot be taken now; ``adds`` whether it takes room."""
         if self._closed:
             raise Unavailable("etcdserver: server stopped")
@@ -187,7 +187,7 @@ class Embedded(ABC):
 
     # Compaction
 
-    async def compact(self, revision: int, physical: bool = False) -> int:
+    async def compact(self, revision: int, *, physical: bool = False) -> int:
         self._check_writable(adds=False)
         before = self.core.compacted
         self.core.compact(revision, self.hub.revision)
@@ -241,7 +241,7 @@ class Embedded(ABC):
         ttl = self.lessor.renew(id, self._clock.monotonic())
         return LeaseStatus(id, ttl, ttl)
 
-    async def lease_status(self, id: int, keys: bool = False) -> LeaseStatus:
+    async def lease_status(self, id: int, *, keys: bool = False) -> LeaseStatus:
         left = self.lessor.remaining(id, self._clock.monotonic())
         if left is None:
             return LeaseStatus(id, -1, 0)
@@ -301,7 +301,7 @@ class Embedded(ABC):
         """Whether the NOSPACE alarm is on."""
         return self._no_space_alarm
 
-    async def set_no_space(self, on: bool) -> None:
+    async def set_no_space(self, *, on: bool) -> None:
         """Turn the alarm on or off by hand, durably; it comes back if there still is no room."""
         self._no_space_alarm = on
 

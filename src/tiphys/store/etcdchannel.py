@@ -75,7 +75,7 @@ class ClientTLS:
 class Unanswered(Unavailable):
     """No answer came. ``sent`` says whether the request may have arrived."""
 
-    def __init__(self, message: str, sent: bool) -> None:
+    def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
         self.sent = sent
 

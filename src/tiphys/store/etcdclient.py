@@ -97,7 +97,7 @@ class EtcdBackend:
     async def current_revision(self) -> int:
         return (await self.range(Range(b"\0", count_only=True))).revision
 
-    async def compact(self, revision: int, physical: bool = False) -> int:
+    async def compact(self, revision: int, *, physical: bool = False) -> int:
         request = pb.CompactionRequest(revision=revision, physical=physical)
         response = await self.channels.unary(self.channels.method("KV", "Compact"), request, repeatable=False)
         return int(response.header.revision)
@@ -146,7 +146,7 @@ class EtcdBackend:
                 return LeaseStatus(response.ID, response.TTL, response.TTL)
         raise Unavailable("no etcd member answers")
 
-    async def lease_status(self, id: int, keys: bool = False) -> LeaseStatus:
+    async def lease_status(self, id: int, *, keys: bool = False) -> LeaseStatus:
         response = await self._lease("LeaseTimeToLive", pb.LeaseTimeToLiveRequest(ID=id, keys=keys), repeatable=True)
         if response.TTL < 0:
             return LeaseStatus(id, -1, 0)
@@ -156,7 +156,7 @@ class EtcdBackend:
         response = await self._lease("LeaseLeases", pb.LeaseLeasesRequest(), repeatable=True)
         return sorted(lease.ID for lease in response.leases)
 
-    async def _lease(self, name: str, request: Any, repeatable: bool = False) -> Any:
+    async def _lease(self, name: str, request: Any, *, repeatable: bool = False) -> Any:
         return await self.channels.unary(self.channels.method("Lease", name), request, repeatable=repeatable)
 
     async def exact_progress(self) -> bool:

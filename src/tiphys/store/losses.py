@@ -29,7 +29,7 @@ class Before:
     """The newest that is known to have been durable; 0: none is."""
 
 
-def look(place: DataDirectory, accept_loss: bool) -> Before:
+def look(place: DataDirectory, *, accept_loss: bool) -> Before:
     """The first look. Raises ``CannotOpen`` when the database is missing and what belongs to it is there."""
     losses = []
     log_file = _log_of(place)
@@ -44,11 +44,11 @@ def look(place: DataDirectory, accept_loss: bool) -> Before:
         if accept_loss and log_file.exists():
             log_file.rename(log_file.with_name(f"{log_file.name}.lost"))
             frames = []
-    _refuse(place, losses, accept_loss)
+    _refuse(place, losses, accept_loss=accept_loss)
     return Before(frames, revision)
 
 
-def check(place: DataDirectory, file: StoreFile, before: Before, accept_loss: bool) -> None:
+def check(place: DataDirectory, file: StoreFile, before: Before, *, accept_loss: bool) -> None:
     """The second look, at what SQLite has opened. Raises ``CannotOpen``."""
     losses = []
     held = file.revision()
@@ -60,13 +60,13 @@ def check(place: DataDirectory, file: StoreFile, before: Before, accept_loss: bo
         losses.append(f"the newest revision was {before.revision}, and the database ends at {held}")
     file.checked_to, wrong = file.check_rows(limit=-1 if accept_loss else ROWS_AT_OPEN)
     losses += [sentence for _, sentence in wrong]
-    _refuse(place, losses, accept_loss)
+    _refuse(place, losses, accept_loss=accept_loss)
     if losses:
         file.check()
         file.accept([row for row, _ in wrong], max(held, before.revision))
 
 
-def _refuse(place: DataDirectory, losses: list[str], accept_loss: bool) -> None:
+def _refuse(place: DataDirectory, losses: list[str], *, accept_loss: bool) -> None:
     if losses and not accept_loss:
         raise CannotOpen(refusal(place.path, losses))
     for loss in losses:

@@ -15,14 +15,14 @@ from tiphys.store.sqlfile import CannotOpen, DataDirectory, StoreFile
 _ROWS_AT_ONCE = 5000
 
 
-def restore(path: Path, directory: Path, skip_hash: bool = False) -> tuple[int, int]:
+def restore(path: Path, directory: Path, *, skip_hash: bool = False) -> tuple[int, int]:
     """Fill a new data directory from a snapshot of Tiphys or of etcd; returns how many changes, and the revision.
 
     Raises ``BadSnapshot``, or ``CannotOpen`` if the directory holds something already.
     """
     if directory.exists() and any(directory.iterdir()):
         raise CannotOpen(f'data-dir "{directory}" not empty or could not be read')
-    snapshot.verify(path, skip_hash)
+    snapshot.verify(path, skip_hash=skip_hash)
     contents = snapshot.read(path)
     place = DataDirectory(directory)
     try:

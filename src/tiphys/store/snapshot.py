@@ -50,7 +50,7 @@ def write_database(contents: Contents, path: Path) -> None:
     others: list[tuple[bytes, Iterable[bbolt.Pair]]] = [(name, ()) for name in _OTHER_BUCKETS]
     buckets = [
         *others,
-        (b"key", ((revision_key(row), encode_kv(kv, bool(row & 1))) for row, kv in contents.kept())),
+        (b"key", ((revision_key(row), encode_kv(kv, deleted=bool(row & 1))) for row, kv in contents.kept())),
         (b"lease", _leases(contents)),
         (b"meta", _meta(contents)),
     ]
@@ -88,7 +88,7 @@ def digest_of(file: BinaryIO, size: int) -> bytes:
 # Reading
 
 
-def verify(path: Path, skip_hash: bool = False) -> None:
+def verify(path: Path, *, skip_hash: bool = False) -> None:
     """Check the digest at the end of a snapshot. ``skip_hash``: it may be missing, as in a copied database file."""
     size = path.stat().st_size
     if size % _ALIGNMENT != _DIGEST:
@@ -128,7 +128,7 @@ def _rows(path: Path) -> Iterator[tuple[int, KeyValue]]:
             deleted = key[REVISION_KEY.size :] == TOMBSTONE
             message: Any = pb.KeyValue.FromString(value)
             kv = KeyValue(message.key, b"", 0, revision, 0, 0) if deleted else read_kv(message)
-            yield row_id(revision, place, deleted), kv
+            yield row_id(revision, place, deleted=deleted), kv
 
 
 def status(path: Path) -> Status:

@@ -81,7 +81,7 @@ class Committer:
     than handing them over does: two threads that wake each other, and wait for the interpreter's lock.
     """
 
-    def __init__(self, clock: Clock, in_thread: bool) -> None:
+    def __init__(self, clock: Clock, *, in_thread: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._clock = clock
         self._seconds: deque[float] = deque([0.0], maxlen=9)
@@ -174,13 +174,13 @@ class SQLiteBackend(Embedded):
         """
         place = DataDirectory(directory)
         try:
-            before = losses.look(place, accept_loss)
+            before = losses.look(place, accept_loss=accept_loss)
             file = StoreFile(place)
         except BaseException:
             place.release()
             raise
         try:
-            losses.check(place, file, before, accept_loss)
+            losses.check(place, file, before, accept_loss=accept_loss)
             backend = cls(place, file, NewestRevision(place.path, file.revision()), clock=clock, quota=quota)
         except BaseException:
             file.close()
@@ -337,8 +337,8 @@ class SQLiteBackend(Embedded):
     def _refusal(self) -> StoreError:
         return Unavailable(self._broken) if self._broken is not None else NoSpace()
 
-    def _check_writable(self, adds: bool) -> None:
-        super()._check_writable(adds)
+    def _check_writable(self, *, adds: bool) -> None:
+        super()._check_writable(adds=adds)
         if self._broken is not None:
             raise self._refusal()
         if self._disk_full and adds and self.no_space():
@@ -358,8 +358,8 @@ class SQLiteBackend(Embedded):
             self._keep_alarm(on=True)
             raise NoSpace
 
-    async def set_no_space(self, on: bool) -> None:
-        await super().set_no_space(on)
+    async def set_no_space(self, *, on: bool) -> None:
+        await super().set_no_space(on=on)
         if (error := await self._keep_alarm(on=on)) is not None:
             log.warning("the alarm NOSPACE will not outlive a restart, as it cannot be written down: %s", error)
 

@@ -157,7 +157,7 @@ class SimulatedNode:
         started = format_time(self._clock.now())
         address = f"{self._address_prefix}.{self._addresses % 250 + 2}"
         ready = behaviour.get(PREFIX + "ready") != "false"
-        await self._report(pod, running_status(pod, address, self._address, started, ready))
+        await self._report(pod, running_status(pod, address, self._address, started, ready=ready))
         run_seconds = behaviour.get(PREFIX + "run-seconds")
         if run_seconds is None or await self._passes(deleted, float(run_seconds)):
             return
@@ -194,7 +194,7 @@ class SimulatedNode:
             log.warning("cannot remove pod %s/%s: %s", meta["namespace"], meta["name"], error)
 
 
-def running_status(pod: Object, address: str, host: str, now: str, ready: bool) -> Object:
+def running_status(pod: Object, address: str, host: str, now: str, *, ready: bool) -> Object:
     """The status of a pod whose containers run since ``now``."""
     state = {"running": {"startedAt": now}}
     return {
@@ -204,8 +204,8 @@ def running_status(pod: Object, address: str, host: str, now: str, ready: bool) 
         "podIP": address,
         "podIPs": [{"ip": address}],
         "startTime": now,
-        "conditions": _conditions(now, ready),
-        "containerStatuses": [_container(c, state, ready, started=True) for c in pod["spec"]["containers"]],
+        "conditions": _conditions(now, ready=ready),
+        "containerStatuses": [_container(c, state, ready=ready, started=True) for c in pod["spec"]["containers"]],
     }
 
 
@@ -222,7 +222,7 @@ def ended_status(pod: Object, started: str, now: str, code: int) -> Object:
     }
 
 
-def _conditions(now: str, ready: bool, reason: str = "") -> list[Object]:
+def _conditions(now: str, reason: str = "", *, ready: bool) -> list[Object]:
     states = {"PodReadyToStartContainers": True, "Initialized": True, "ContainersReady": ready, "Ready": ready}
     why = {"reason": reason} if reason else {}
     return [
@@ -231,7 +231,7 @@ def _conditions(now: str, ready: bool, reason: str = "") -> list[Object]:
     ]
 
 
-def _container(spec: Object, state: Object, ready: bool, started: bool) -> Object:
+def _container(spec: Object, state: Object, *, ready: bool, started: bool) -> Object:
     return {
         "name": spec["name"],
         "image": spec.get("image", ""),

@@ -33,7 +33,7 @@ def _rules(gvk: GroupVersionKind) -> Rules:
 
 @lru_cache(maxsize=64)
 def _common_rules(gvk: GroupVersionKind) -> Rules:
-    return metadata_only(_is_namespaced(gvk))
+    return metadata_only(namespaced=_is_namespaced(gvk))
 
 
 def _is_namespaced(gvk: GroupVersionKind) -> bool:
@@ -45,14 +45,14 @@ def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
     rules = _rules(gvk)
     errs = rules.create(obj)
     if not errs and not rules.checks_metadata:
-        validate_meta(errs, obj, _is_namespaced(gvk), name_is_path_segment, core=False)
+        validate_meta(errs, obj, namespaced=_is_namespaced(gvk), name_check=name_is_path_segment, core=False)
     return _told(errs, gvk)
 
 
 def validate_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
     """Metadata is checked for every kind first, and by most kinds' own rules once more; upstream counts both."""
     rules = _rules(gvk)
-    return _with_metadata(rules.metadata_on_update, rules.update(new, old), new, old, gvk)
+    return _with_metadata(checked=rules.metadata_on_update, own=rules.update(new, old), new=new, old=old, gvk=gvk)
 
 
 def validate_status_update(new: Object, old: Object, gvk: GroupVersionKind) -> list[FieldError]:
@@ -61,7 +61,7 @@ def validate_status_update(new: Object, old: Object, gvk: GroupVersionKind) -> l
     if rules.status is None:
         return validate_update(new, old, gvk)
     checks = rules.metadata_on_update and rules.metadata_on_status
-    return _with_metadata(checks, rules.status(new, old), new, old, gvk)
+    return _with_metadata(checked=checks, own=rules.status(new, old), new=new, old=old, gvk=gvk)
 
 
 _CREATE_ONLY = ("finalizers", "generateName")
@@ -69,7 +69,7 @@ _CREATE_ONLY = ("finalizers", "generateName")
 
 
 def _with_metadata(
-    checked: bool, own: list[FieldError], new: Object, old: Object, gvk: GroupVersionKind
+    own: list[FieldError], new: Object, old: Object, gvk: GroupVersionKind, *, checked: bool
 ) -> list[FieldError]:
     """``own`` with the errors of the metadata; ``checked`` says that the kind's own rules look at it."""
     if not own and checked:
@@ -77,7 +77,7 @@ def _with_metadata(
         if all(meta.get(key) == before.get(key) for key in _CREATE_ONLY):
             return own
     errs: list[FieldError] = []
-    validate_meta(errs, new, _is_namespaced(gvk), name_is_path_segment, core=False)
+    validate_meta(errs, new, namespaced=_is_namespaced(gvk), name_check=name_is_path_segment, core=False)
     validate_meta_update(errs, new, old, core=False)
     return _told(errs + own, gvk)
 

@@ -26,7 +26,7 @@ def validate_api_service(obj: Object) -> Errors:
     group, version = spec.get("group") or "", spec.get("version") or ""
     wanted = f"{version}.{group}"
 
-    def named(name: str, prefix: bool) -> list[str]:
+    def named(name: str, *, prefix: bool) -> list[str]:
         if problems := names.path_segment_name(name):
             return problems
         return [] if name == wanted else [f'must be `spec.version+"."+spec.group`: {quote(wanted)}']

@@ -217,7 +217,7 @@ def validate_stateful_set_update(new: Object, old: Object) -> Errors:
 
 
 def _stateful_set_spec(
-    errs: Errors, spec: Object, options: PodOptions, created: bool, check_template: bool = True
+    errs: Errors, spec: Object, options: PodOptions, *, created: bool, check_template: bool = True
 ) -> None:
     """What cannot be changed any more is looked at only when it is ``created``."""
     policy = spec.get("podManagementPolicy") or ""
@@ -241,7 +241,7 @@ def _stateful_set_spec(
     if created and spec.get("serviceName"):
         label(errs, spec["serviceName"], "spec.serviceName")
     selector(errs, spec.get("selector"), "spec.selector", "statefulset")
-    _stateful_set_template(errs, spec, options, check_template)
+    _stateful_set_template(errs, spec, options, check=check_template)
     restarts_always(errs, spec.get("template") or {}, "spec.template", "StatefulSet")
 
 
@@ -274,7 +274,7 @@ def _stateful_set_strategy(errs: Errors, strategy: Object, path: str) -> None:
             at_most_all(errs, unavailable, f"{at}.maxUnavailable")
 
 
-def _stateful_set_template(errs: Errors, spec: Object, options: PodOptions, check: bool) -> None:
+def _stateful_set_template(errs: Errors, spec: Object, options: PodOptions, *, check: bool) -> None:
     """The template as the controller completes it: with its claims as volumes, and host names of its own."""
     template = spec.get("template") or {}
     pod = {key: value for key, value in (template.get("spec") or {}).items() if key not in ("hostname", "subdomain")}
@@ -325,13 +325,15 @@ def validate_daemon_set_update(new: Object, old: Object) -> Errors:
     before = _spec(old).get("selector")
     immutable(errs, _spec(new).get("selector"), before, "spec.selector", IMMUTABLE)
     options = _template_options(old)
-    _daemon_set_spec(errs, _spec(new), options, options.selector_values or selector_has_bad_value(before))
+    _daemon_set_spec(
+        errs, _spec(new), options, allow_bad_values=options.selector_values or selector_has_bad_value(before)
+    )
     return errs
 
 
-def _daemon_set_spec(errs: Errors, spec: Object, options: PodOptions, allow_bad_values: bool) -> None:
+def _daemon_set_spec(errs: Errors, spec: Object, options: PodOptions, *, allow_bad_values: bool) -> None:
     wanted, template = spec.get("selector"), spec.get("template") or {}
-    label_selector(errs, wanted, "spec.selector", allow_bad_values)
+    label_selector(errs, wanted, "spec.selector", allow_bad_values=allow_bad_values)
     if matches(wanted, template_labels(template)) is False:
         errs.append(field.invalid("spec.template.metadata.labels", template_labels(template), MISMATCH))
     not_empty(errs, wanted, "spec.selector", "daemonset")

@@ -61,7 +61,7 @@ def _no_metadata(errs: Errors, obj: Object, text: str, *allowed: str) -> None:
         errs.append(field.invalid("metadata", {key: value for key, value in meta.items() if value}, text))
 
 
-def _spec(errs: Errors, spec: Object, with_subject: bool) -> None:
+def _spec(errs: Errors, spec: Object, *, with_subject: bool) -> None:
     resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource is not None and other is not None:
         errs.append(field.invalid("spec.nonResourceAttributes", _shown(other), _BOTH))
@@ -72,10 +72,10 @@ def _spec(errs: Errors, spec: Object, with_subject: bool) -> None:
     for key in ("fieldSelector", "labelSelector"):
         selector = (resource or {}).get(key)
         if selector is not None:
-            _selector(errs, selector, f"spec.resourceAttributes.{key}", key == "labelSelector")
+            _selector(errs, selector, f"spec.resourceAttributes.{key}", of_labels=key == "labelSelector")
 
 
-def _selector(errs: Errors, selector: Object, path: str, of_labels: bool) -> None:
+def _selector(errs: Errors, selector: Object, path: str, *, of_labels: bool) -> None:
     raw, requirements = selector.get("rawSelector"), selector.get("requirements") or []
     if raw and requirements:
         text = "may not specified at the same time as requirements"

@@ -88,15 +88,15 @@ def _spec(errs: Errors, spec: Object, old: Object | None) -> None:
             _scaling_rules(errs, behavior[key], f"spec.behavior.{key}")
 
 
-def _reference(errs: Errors, ref: Object, path: str, any_version: bool, allow_core: bool) -> None:
+def _reference(errs: Errors, ref: Object, path: str, *, any_version: bool, allow_core: bool) -> None:
     path_segment(errs, ref.get("kind"), f"{path}.kind")
     path_segment(errs, ref.get("name"), f"{path}.name")
     version = ref.get("apiVersion") or ""
-    if not any_version and (problem := _version_problem(version, allow_core)):
+    if not any_version and (problem := _version_problem(version, allow_core=allow_core)):
         errs.append(field.invalid(f"{path}.apiVersion", version, problem))
 
 
-def _version_problem(version: str, allow_core: bool) -> str:
+def _version_problem(version: str, *, allow_core: bool) -> str:
     if version.count("/") > 1:
         return f"unexpected GroupVersion string: {version}"
     group = version.partition("/")[0] if "/" in version else ""
@@ -113,13 +113,13 @@ def _metrics(errs: Errors, spec: Object, old: Object | None) -> None:
         if m.get("type") == "Object" and m.get("object") is not None
     )
     for i, metric in enumerate(metrics):
-        _metric(errs, metric, f"spec.metrics[{i}]", waived)
+        _metric(errs, metric, f"spec.metrics[{i}]", any_version=waived)
     if spec.get("minReplicas") == 0 and not any(m.get("type") in ("Object", "External") for m in metrics):
         text = "must specify at least one Object or External metric to support scaling to zero replicas"
         errs.append(field.forbidden("spec.metrics", text))
 
 
-def _metric(errs: Errors, metric: Object, path: str, any_version: bool) -> None:
+def _metric(errs: Errors, metric: Object, path: str, *, any_version: bool) -> None:
     kind = metric.get("type") or ""
     if not kind:
         errs.append(field.required(f"{path}.type", "must specify a metric source type"))
@@ -128,7 +128,7 @@ def _metric(errs: Errors, metric: Object, path: str, any_version: bool) -> None:
     present = [key for key in _FIELDS.values() if metric.get(key) is not None]
     if present:
         key = present[0]
-        _source(errs, key, metric[key], f"{path}.{key}", any_version)
+        _source(errs, key, metric[key], f"{path}.{key}", any_version=any_version)
     expected = _FIELDS.get(kind, "")
     if kind not in _METRICS:
         errs.append(field.not_supported(f"{path}.type", kind, _METRICS))
@@ -141,15 +141,15 @@ def _metric(errs: Errors, metric: Object, path: str, any_version: bool) -> None:
                 errs.append(field.forbidden(f"{path}.{key}", "must populate the given metric source only"))
 
 
-def _source(errs: Errors, kind: str, source: Object, path: str, any_version: bool) -> None:
+def _source(errs: Errors, kind: str, source: Object, path: str, *, any_version: bool) -> None:
     """Validate the source of one metric by its kind; appends to ``errs``."""
     if kind == "object":
         described = source.get("describedObject") or {}
-        _reference(errs, described, f"{path}.describedObject", any_version, allow_core=True)
+        _reference(errs, described, f"{path}.describedObject", any_version=any_version, allow_core=True)
     if kind in ("object", "external", "pods"):
         _identifier(errs, source.get("metric") or {}, f"{path}.metric")
     else:
-        _resource(errs, source, path, kind == "containerResource")
+        _resource(errs, source, path, of_container=kind == "containerResource")
     target = source.get("target") or {}
     _target(errs, target, f"{path}.target")
     value, average = target.get("value"), target.get("averageValue")
@@ -168,7 +168,7 @@ def _source(errs: Errors, kind: str, source: Object, path: str, any_version: boo
         _utilization(errs, target, f"{path}.target")
 
 
-def _resource(errs: Errors, source: Object, path: str, of_container: bool) -> None:
+def _resource(errs: Errors, source: Object, path: str, *, of_container: bool) -> None:
     name, container = source.get("name"), source.get("container")
     if not name:
         errs.append(field.required(f"{path}.name", "must specify a resource name"))

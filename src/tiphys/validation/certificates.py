@@ -207,8 +207,8 @@ def validate_csr_approval(new: Object, old: Object) -> Errors:
     return _update(new, old, decisions=True, certificate=False)
 
 
-def _update(new: Object, old: Object, decisions: bool, certificate: bool) -> Errors:
-    options = _options(new, old, decisions, certificate)
+def _update(new: Object, old: Object, *, decisions: bool, certificate: bool) -> Errors:
+    options = _options(new, old, decisions=decisions, certificate=certificate)
     errs = _csr(new, options)
     for kind in _LASTING:
         if len(_of_type(new, kind)) < len(_of_type(old, kind)):
@@ -246,7 +246,7 @@ def _certificate(obj: Object) -> str:
     return certificate
 
 
-def _options(new: Object, old: Object, decisions: bool, certificate: bool) -> _Options:
+def _options(new: Object, old: Object, *, decisions: bool, certificate: bool) -> _Options:
     spec = old.get("spec") or {}
     types = [c.get("type") or "" for c in (old.get("status") or {}).get("conditions") or ()]
     usages: list[Any] = spec.get("usages") or []

@@ -54,7 +54,7 @@ def validate_network_policy_update(new: Object, old: Object) -> Errors:
         if block := peer.get("ipBlock"):
             existing += [block.get("cidr") or "", *(block.get("except") or ())]
     validate_meta_update(errs, new, old)
-    _policy_spec(errs, new.get("spec") or {}, bool(stored), existing)
+    _policy_spec(errs, new.get("spec") or {}, bad_values=bool(stored), existing=existing)
     return errs
 
 
@@ -65,15 +65,15 @@ def _peers(spec: Object) -> Iterable[tuple[Object, str]]:
                 yield peer, f"spec.{direction}[{i}].{key}[{j}]"
 
 
-def _policy_spec(errs: Errors, spec: Object, bad_values: bool, existing: Iterable[str]) -> None:
-    label_selector(errs, spec.get("podSelector"), "spec.podSelector", bad_values)
+def _policy_spec(errs: Errors, spec: Object, existing: Iterable[str], *, bad_values: bool) -> None:
+    label_selector(errs, spec.get("podSelector"), "spec.podSelector", allow_bad_values=bad_values)
     for direction, key in (("ingress", "from"), ("egress", "to")):
         for i, rule in enumerate(spec.get(direction) or ()):
             at = f"spec.{direction}[{i}]"
             for j, port in enumerate(rule.get("ports") or ()):
                 _policy_port(errs, port, f"{at}.ports[{j}]")
             for j, peer in enumerate(rule.get(key) or ()):
-                _policy_peer(errs, peer, f"{at}.{key}[{j}]", bad_values, existing)
+                _policy_peer(errs, peer, f"{at}.{key}[{j}]", bad_values=bad_values, existing=existing)
     kinds = spec.get("policyTypes") or []
     if len(kinds) > 2:
         errs.append(field.invalid("spec.policyTypes", kinds, "may not specify more than two policyTypes"))
@@ -105,12 +105,12 @@ def _policy_port(errs: Errors, port: Object, path: str) -> None:
             invalid_all(errs, f"{path}.endPort", last, names.port_number(last))
 
 
-def _policy_peer(errs: Errors, peer: Object, path: str, bad_values: bool, existing: Iterable[str]) -> None:
+def _policy_peer(errs: Errors, peer: Object, path: str, existing: Iterable[str], *, bad_values: bool) -> None:
     count = 0
     for key in ("podSelector", "namespaceSelector"):
         if peer.get(key) is not None:
             count += 1
-            label_selector(errs, peer[key], f"{path}.{key}", bad_values)
+            label_selector(errs, peer[key], f"{path}.{key}", allow_bad_values=bad_values)
     block = peer.get("ipBlock")
     if block is not None:
         count += 1
@@ -163,7 +163,7 @@ def validate_ingress_update(new: Object, old: Object) -> Errors:
     before = old.get("spec") or {}
     bad_secret = any(t.get("secretName") and name_is_subdomain(t["secretName"]) for t in before.get("tls") or ())
     validate_meta(errs, new, namespaced=True)
-    _ingress_spec(errs, new.get("spec") or {}, bad_secret, _bad_wildcard(before))
+    _ingress_spec(errs, new.get("spec") or {}, bad_secret=bad_secret, bad_wildcard=_bad_wildcard(before))
     return errs
 
 
@@ -175,7 +175,7 @@ def _bad_wildcard(spec: Object) -> bool:
     return bool(stored)
 
 
-def _ingress_spec(errs: Errors, spec: Object, bad_secret: bool, bad_wildcard: bool) -> None:
+def _ingress_spec(errs: Errors, spec: Object, *, bad_secret: bool, bad_wildcard: bool) -> None:
     rules, backend = spec.get("rules") or [], spec.get("defaultBackend")
     if not rules and backend is None:
         text = "either `defaultBackend` or `rules` must be specified"
@@ -183,7 +183,7 @@ def _ingress_spec(errs: Errors, spec: Object, bad_secret: bool, bad_wildcard: bo
     if backend is not None:
         _backend(errs, backend, "spec.defaultBackend")
     for i, rule in enumerate(rules):
-        _ingress_rule(errs, rule, f"spec.rules[{i}]", bad_wildcard)
+        _ingress_rule(errs, rule, f"spec.rules[{i}]", bad_wildcard=bad_wildcard)
     for i, tls in enumerate(spec.get("tls") or ()):
         for j, host in enumerate(tls.get("hosts") or ()):
             _host(errs, host, f"spec.tls[{i}].hosts[{j}]")
@@ -200,7 +200,7 @@ def _host(errs: Errors, host: str, path: str) -> None:
     invalid_all(errs, path, host, check(host))
 
 
-def _ingress_rule(errs: Errors, rule: Object, path: str, bad_wildcard: bool) -> None:
+def _ingress_rule(errs: Errors, rule: Object, path: str, *, bad_wildcard: bool) -> None:
     host = rule.get("host") or ""
     if host:
         if parse_sloppy(host) is not None:
@@ -333,7 +333,7 @@ def _class_parameters(errs: Errors, parameters: Object, path: str) -> None:
 # IPAddress and ServiceCIDR
 
 
-def _address_name(name: str, prefix: bool) -> list[str]:
+def _address_name(name: str, *, prefix: bool) -> list[str]:
     errors: Errors = []
     ip(errors, name, "")
     return [error.detail for error in errors]

@@ -26,7 +26,7 @@ def validate_write_options(options: Options) -> list[FieldError]:
     return errs
 
 
-def validate_patch_options(options: Options, apply: bool) -> list[FieldError]:
+def validate_patch_options(options: Options, *, apply: bool) -> list[FieldError]:
     errs: list[FieldError] = []
     if apply:
         if not options.get("fieldManager"):

@@ -83,7 +83,14 @@ def pod_warnings(pod: Object, path: str = "") -> list[str]:
         warnings.append(f'{meta_at}[{_SECCOMP}]: non-functional in v1.27+; use the "seccompProfile" field instead')
     for container, where in _containers(spec, at):
         if annotations:
-            _annotations(warnings, container, annotations, meta_at, bool(path), security.get("appArmorProfile"))
+            _annotations(
+                warnings,
+                container,
+                annotations,
+                meta_at,
+                is_template=bool(path),
+                pod_profile=security.get("appArmorProfile"),
+            )
         if container.get("resources"):
             _resources(warnings, container["resources"], f"{where}.resources")
         if len(container.get("env") or ()) > 1:
@@ -117,7 +124,7 @@ def _node_affinity(warnings: list[str], affinity: Object, path: str) -> None:
         warnings += node_term_warnings(term, at, check_values=True)
 
 
-def node_term_warnings(term: Object, path: str, check_values: bool = False) -> list[str]:
+def node_term_warnings(term: Object, path: str, *, check_values: bool = False) -> list[str]:
     warnings = []
     for i, expression in enumerate(term.get("matchExpressions") or ()):
         at, key = f"{path}.matchExpressions[{i}]", expression.get("key") or ""
@@ -251,8 +258,9 @@ def _annotations(
     container: Object,
     annotations: Mapping[str, str],
     path: str,
-    is_template: bool,
     pod_profile: Object | None,
+    *,
+    is_template: bool,
 ) -> None:
     security, name = container.get("securityContext") or {}, container.get("name") or ""
     key = _CONTAINER_SECCOMP + name

@@ -31,11 +31,11 @@ def validate_budget_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
     stored: Errors = []
     label_selector(stored, (old.get("spec") or {}).get("selector"), "")
-    _spec(errs, new.get("spec") or {}, bool(stored))
+    _spec(errs, new.get("spec") or {}, bad_values=bool(stored))
     return errs
 
 
-def _spec(errs: Errors, spec: Object, bad_values: bool) -> None:
+def _spec(errs: Errors, spec: Object, *, bad_values: bool) -> None:
     least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
     if least is not None and most is not None:
         shown: dict[str, Any] = {
@@ -49,7 +49,7 @@ def _spec(errs: Errors, spec: Object, bad_values: bool) -> None:
         if value is not None:
             int_or_percent(errs, value, f"spec.{key}")
             at_most_all(errs, value, f"spec.{key}")
-    label_selector(errs, spec.get("selector"), "spec.selector", bad_values)
+    label_selector(errs, spec.get("selector"), "spec.selector", allow_bad_values=bad_values)
     policy = spec.get("unhealthyPodEvictionPolicy")
     if policy is not None and policy not in _EVICTION_POLICIES:
         errs.append(field.not_supported("spec.unhealthyPodEvictionPolicy", policy, _EVICTION_POLICIES))

@@ -20,7 +20,7 @@ from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_upd
 GROUP = "rbac.authorization.k8s.io"
 
 
-def _name(name: str, prefix: bool) -> list[str]:
+def _name(name: str, *, prefix: bool) -> list[str]:
     """The same for a prefix: ``system:`` and the like are in use."""
     return names.path_segment_name(name)
 
@@ -44,7 +44,7 @@ def validate_cluster_role(obj: Object) -> Errors:
     return errs
 
 
-def _cluster_role(errs: Errors, obj: Object, bad_values: bool) -> None:
+def _cluster_role(errs: Errors, obj: Object, *, bad_values: bool) -> None:
     validate_meta(errs, obj, namespaced=False, name_check=_name)
     _rules(errs, obj, namespaced=False)
     aggregation = obj.get("aggregationRule")
@@ -56,7 +56,7 @@ def _cluster_role(errs: Errors, obj: Object, bad_values: bool) -> None:
         errs.append(field.required(at, text))
     for i, selector in enumerate(selectors):
         before = len(errs)
-        label_selector(errs, selector, f"{at}[{i}]", bad_values)
+        label_selector(errs, selector, f"{at}[{i}]", allow_bad_values=bad_values)
         if len(errs) > before:
             errs.append(field.invalid(f"{at}[{i}]", None, "invalid label selector."))
 
@@ -66,17 +66,17 @@ def validate_cluster_role_update(new: Object, old: Object) -> Errors:
     stored: Errors = []
     for selector in (old.get("aggregationRule") or {}).get("clusterRoleSelectors") or ():
         label_selector(stored, selector, "")
-    _cluster_role(errs, new, bool(stored))
+    _cluster_role(errs, new, bad_values=bool(stored))
     validate_meta_update(errs, new, old)
     return errs
 
 
-def _rules(errs: Errors, obj: Object, namespaced: bool) -> None:
+def _rules(errs: Errors, obj: Object, *, namespaced: bool) -> None:
     for i, rule in enumerate(obj.get("rules") or ()):
-        _rule(errs, rule, namespaced, f"rules[{i}]")
+        _rule(errs, rule, namespaced=namespaced, path=f"rules[{i}]")
 
 
-def _rule(errs: Errors, rule: Object, namespaced: bool, path: str) -> None:
+def _rule(errs: Errors, rule: Object, path: str, *, namespaced: bool) -> None:
     if not rule.get("verbs"):
         errs.append(field.required(f"{path}.verbs", "verbs must contain at least one value"))
     urls = rule.get("nonResourceURLs")
@@ -106,8 +106,8 @@ def validate_cluster_role_binding(obj: Object) -> Errors:
     return errs
 
 
-def _binding(errs: Errors, obj: Object, namespaced: bool) -> None:
-    validate_meta(errs, obj, namespaced, _name)
+def _binding(errs: Errors, obj: Object, *, namespaced: bool) -> None:
+    validate_meta(errs, obj, namespaced=namespaced, name_check=_name)
     ref = obj.get("roleRef") or {}
     group, kind = ref.get("apiGroup") or "", ref.get("kind") or ""
     if group != GROUP:
@@ -117,10 +117,10 @@ def _binding(errs: Errors, obj: Object, namespaced: bool) -> None:
         errs.append(field.not_supported("roleRef.kind", kind, kinds))
     path_segment(errs, ref.get("name"), "roleRef.name")
     for i, subject in enumerate(obj.get("subjects") or ()):
-        _subject(errs, subject, namespaced, f"subjects[{i}]")
+        _subject(errs, subject, namespaced=namespaced, path=f"subjects[{i}]")
 
 
-def _subject(errs: Errors, subject: Object, namespaced: bool, path: str) -> None:
+def _subject(errs: Errors, subject: Object, path: str, *, namespaced: bool) -> None:
     name, kind, group = subject.get("name"), subject.get("kind") or "", subject.get("apiGroup") or ""
     if not name:
         errs.append(field.required(f"{path}.name"))
@@ -146,9 +146,9 @@ def validate_cluster_role_binding_update(new: Object, old: Object) -> Errors:
     return _binding_update(new, old, namespaced=False)
 
 
-def _binding_update(new: Object, old: Object, namespaced: bool) -> Errors:
+def _binding_update(new: Object, old: Object, *, namespaced: bool) -> Errors:
     errs: Errors = []
-    _binding(errs, new, namespaced)
+    _binding(errs, new, namespaced=namespaced)
     validate_meta_update(errs, new, old)
     keys = ("apiGroup", "kind", "name")
     after = {key: (new.get("roleRef") or {}).get(key) or "" for key in keys}

@@ -28,7 +28,7 @@ def validate_priority_class(obj: Object) -> Errors:
     validate_meta(errs, obj, namespaced=False)
     name, value = meta_of(obj).get("name") or "", obj.get("value") or 0
     if name.startswith("system-"):
-        if problem := _system_problem(name, value, bool(obj.get("globalDefault"))):
+        if problem := _system_problem(name, value, is_default=bool(obj.get("globalDefault"))):
             text = f"priority class names with 'system-' prefix are reserved for system use only. error: {problem}"
             errs.append(field.forbidden("metadata.name", text))
     elif value > _HIGHEST:
@@ -38,7 +38,7 @@ def validate_priority_class(obj: Object) -> Errors:
     return errs
 
 
-def _system_problem(name: str, value: int, is_default: bool) -> str:
+def _system_problem(name: str, value: int, *, is_default: bool) -> str:
     if name not in SYSTEM_CLASSES:
         return f"{name} is not a known system priority class"
     if value != SYSTEM_CLASSES[name]:

@@ -334,9 +334,9 @@ def validate_capacity(obj: Object) -> Errors:
     return errs
 
 
-def _capacity(errs: Errors, obj: Object, bad_values: bool) -> None:
+def _capacity(errs: Errors, obj: Object, *, bad_values: bool) -> None:
     validate_meta(errs, obj, namespaced=True)
-    label_selector(errs, obj.get("nodeTopology"), "nodeTopology", bad_values)
+    label_selector(errs, obj.get("nodeTopology"), "nodeTopology", allow_bad_values=bad_values)
     name = obj.get("storageClassName") or ""
     invalid_all(errs, "storageClassName", name, name_is_subdomain(name))
     amount = obj.get("capacity")
@@ -348,7 +348,7 @@ def validate_capacity_update(new: Object, old: Object) -> Errors:
     errs: Errors = []
     stored: Errors = []
     label_selector(stored, old.get("nodeTopology"), "")
-    _capacity(errs, new, bool(stored))
+    _capacity(errs, new, bad_values=bool(stored))
     validate_meta_update(errs, new, old)
     if not equal(new.get("nodeTopology"), old.get("nodeTopology")):
         errs.append(field.invalid("nodeTopology", new.get("nodeTopology"), IMMUTABLE))

@@ -53,7 +53,7 @@ class _Path:
         parameters = request.parameters()
         excluded = set(parameters.get("exclude", ()))
         self._count([part for part in parts if part not in excluded], failing)
-        lines = "".join(self._line(part, part in excluded, part in failing) for part in parts)
+        lines = "".join(self._line(part, is_excluded=part in excluded, fails=part in failing) for part in parts)
         if unknown := excluded.difference(parts):
             names = ", ".join(f'"{name}"' for name in sorted(unknown))
             lines += f"warn: some health checks cannot be excluded: no matches for {names}\n"
@@ -62,7 +62,7 @@ class _Path:
         return plain(200, f"{lines}{self.name} check passed\n" if "verbose" in parameters else "ok")
 
     @staticmethod
-    def _line(part: str, is_excluded: bool, fails: bool) -> str:
+    def _line(part: str, *, is_excluded: bool, fails: bool) -> str:
         if is_excluded:
             return f"[+]{part} excluded: ok\n"
         return f"[-]{part} failed: reason withheld\n" if fails else f"[+]{part} ok\n"

@@ -171,7 +171,7 @@ class Schema:
         self._number_synthetic_oneofs(message)
 
     def _read_field(
-        self, message: Any, kind: str, repeated: bool = False, oneof: int | None = None, optional: bool = False
+        self, message: Any, kind: str, oneof: int | None = None, *, repeated: bool = False, optional: bool = False
     ) -> Any:
         field = message.field.add(name=self._next())
         self._next("=")

@@ -41,7 +41,7 @@ async def refuse_body(request: Request) -> Response:
 class Server:
     """A listener and its connections. Made by ``serve``."""
 
-    def __init__(self, handler: Handler, limits: Limits, oversized: Handler, secure: bool) -> None:
+    def __init__(self, handler: Handler, limits: Limits, oversized: Handler, *, secure: bool) -> None:
         self.handler = handler
         self.oversized = oversized
         self.limits = limits
@@ -218,6 +218,6 @@ async def serve(
     ``limits.body``; it gets them without the body. ``sock`` is a bound socket to use in place of host and port.
     Raises OSError if the address cannot be had.
     """
-    server = Server(handler, limits or Limits(), oversized, tls is not None)
+    server = Server(handler, limits or Limits(), oversized, secure=tls is not None)
     await server.listen(host, port, tls=tls, sock=sock, backlog=backlog)
     return server

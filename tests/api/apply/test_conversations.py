@@ -47,7 +47,9 @@ def carry_out(step: Object, live: Object | None) -> Object:
     manager, body = step["manager"], step["body"].encode()
     if step["op"] == "apply":
         applied = read_applied(body)[0]
-        return finish(apply(live, applied, manager, step["force"], DEPLOYMENT, SCHEMA, NOW, filters=MAIN))
+        return finish(
+            apply(live, applied, manager, force=step["force"], gvk=DEPLOYMENT, schema=SCHEMA, now=NOW, filters=MAIN)
+        )
     if step["op"] == "create":
         return update_managed_fields(None, decode(step), manager, DEPLOYMENT, SCHEMA, NOW, filters=MAIN)
     assert live is not None

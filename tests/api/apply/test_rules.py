@@ -31,8 +31,8 @@ def config_map(data: Object, **meta: Any) -> Object:
     return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "x", **meta}, "data": data}
 
 
-def do_apply(live: Object | None, data: Object, manager: str, second: int = 0, force: bool = False) -> Object:
-    found = apply(live, config_map(data), manager, force, CONFIG_MAP, SCHEMA, at(second))
+def do_apply(live: Object | None, data: Object, manager: str, second: int = 0, *, force: bool = False) -> Object:
+    found = apply(live, config_map(data), manager, force=force, gvk=CONFIG_MAP, schema=SCHEMA, now=at(second))
     found["metadata"].setdefault("uid", "u")
     return found
 

@@ -45,7 +45,7 @@ def test_webhooks_are_annotated_as_upstream_has_it(tmp_path: Path) -> None:
     run(three_hooks, config(tmp_path, {"level": "Request", **RULES}))
     annotations = told(tmp_path)
 
-    def mutation(name: str, mutated: bool) -> str:
+    def mutation(name: str, *, mutated: bool) -> str:
         who = f'"configuration":"hooks","webhook":"{name}.example.com"'
         return f'{{{who},"mutated":{str(mutated).lower()}}}'
 

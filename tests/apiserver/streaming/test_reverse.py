@@ -44,7 +44,7 @@ def through(target: Handler, request: Request, path: str) -> tuple[ClientRespons
     ],
 )
 def test_the_path_behind_the_proxy(path: str, behind: str) -> None:
-    assert path_behind_proxy(path, "/namespaces/" in path) == behind
+    assert path_behind_proxy(path, namespaced="/namespaces/" in path) == behind
 
 
 def test_request_and_answer() -> None:

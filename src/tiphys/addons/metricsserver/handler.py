@@ -92,18 +92,18 @@ class MetricsHandler:
             return plain(404, "404 page not found\n")
         wants_table = _TABLE in request.headers.get("accept", "")
         if target.name:
-            return self._one(target, wants_table)
-        return self._list(target, request.parameters(), wants_table)
+            return self._one(target, wants_table=wants_table)
+        return self._list(target, request.parameters(), wants_table=wants_table)
 
-    def _one(self, target: Target, wants_table: bool) -> Response:
+    def _one(self, target: Target, *, wants_table: bool) -> Response:
         obj = self._stores[target.resource].get(target.namespace, target.name)
         measured = None if obj is None else self._measured(target.resource, obj)
         if measured is None:
             name = f"{target.namespace}/{target.name}" if target.namespace else target.name
             raise errors.not_found(_GROUP, target.resource, name)
-        return self._shown(target.resource, [measured], wants_table, lambda items: items[0])
+        return self._shown(target.resource, [measured], wants_table=wants_table, plain_form=lambda items: items[0])
 
-    def _list(self, target: Target, parameters: dict[str, list[str]], wants_table: bool) -> Response:
+    def _list(self, target: Target, parameters: dict[str, list[str]], *, wants_table: bool) -> Response:
         """Raises ``StatusError`` 400 for a selector that is none."""
         try:
             selector = parse_label_selector(parameters.get("labelSelector", [""])[0])
@@ -118,7 +118,9 @@ class MetricsHandler:
             and (row := self._measured(target.resource, obj)) is not None
         ]
         kind = _KINDS[target.resource]
-        return self._shown(target.resource, measured, wants_table, lambda items: views.listed(kind, items))
+        return self._shown(
+            target.resource, measured, wants_table=wants_table, plain_form=lambda items: views.listed(kind, items)
+        )
 
     def _measured(self, resource: str, obj: Object) -> tuple[Object, Rate] | None:
         """The metrics of a node or pod and the sum that a table shows; None if it has none."""
@@ -133,8 +135,9 @@ class MetricsHandler:
         self,
         resource: str,
         measured: list[tuple[Object, Rate]],
-        wants_table: bool,
         plain_form: Callable[[list[Object]], Object],
+        *,
+        wants_table: bool,
     ) -> Response:
         items = [item for item, _ in measured]
         if wants_table:

@@ -77,12 +77,12 @@ def apply(
     live: Object | None,
     applied: Object,
     manager: str,
-    force: bool,
     gvk: GroupVersionKind,
     schema: Schema,
     now: str,
     subresource: str = "",
     *,
+    force: bool,
     filters: Mapping[str, Filter] | None = None,
     convert: Converter = no_versions,
 ) -> Object:
@@ -103,7 +103,7 @@ def apply(
         subresource=subresource,
         filters=filters or {},
         convert=convert,
-    ).run(force)
+    ).run(force=force)
 
 
 def _check_request(applied: Object, gvk: GroupVersionKind) -> None:
@@ -146,11 +146,11 @@ class _Apply:
         self.convert = convert
         self.identity = ManagerIdentity.of(manager or "unknown", APPLY, gvk.api_version, subresource)
 
-    def run(self, force: bool) -> Object:
+    def run(self, *, force: bool) -> Object:
         self._check_applied()
         managers = self._managers()
         try:
-            return self._merged(dict(managers), force)
+            return self._merged(dict(managers), force=force)
         except Conflicts as conflicts:
             left = self._without_own(conflicts)
             if left is not None and not left.lost:
@@ -191,7 +191,7 @@ class _Apply:
             managers = reconcile(managers, self.schema, self.gvk.api_version, self.convert)
         return managers
 
-    def _merged(self, managers: Managers, force: bool) -> Object:
+    def _merged(self, managers: Managers, *, force: bool) -> Object:
         """The merged object with its new managers. Raises ``Conflicts`` unless forced."""
         version = self.gvk.api_version
         merged = merge(self.live, self.applied, self.schema)

@@ -77,7 +77,7 @@ class ManagedEntry:
 Managers = dict[ManagerIdentity, ManagedEntry]
 
 
-def read(entries: list[dict[str, Any]] | None, trusted: bool = False) -> Managers:
+def read(entries: list[dict[str, Any]] | None, *, trusted: bool = False) -> Managers:
     """Raises ``FieldSetError``. ``trusted`` are entries that the server wrote itself."""
     managers: Managers = {}
     for index, entry in enumerate(entries or ()):

@@ -60,7 +60,7 @@ def update_managed_fields(
     return new
 
 
-def _managers(given: Any, live: Any, ignore_given: bool) -> Managers:
+def _managers(given: Any, live: Any, *, ignore_given: bool) -> Managers:
     """The entries to continue from: those in the request if it may and does bring some, else those of the object."""
     if ignore_given or given == live or given is None:
         return _read(live, trusted=True)
@@ -71,9 +71,9 @@ def _managers(given: Any, live: Any, ignore_given: bool) -> Managers:
     return managers or _read(live, trusted=True)
 
 
-def _read(entries: Any, trusted: bool) -> Managers:
+def _read(entries: Any, *, trusted: bool) -> Managers:
     try:
-        return read(entries, trusted)
+        return read(entries, trusted=trusted)
     except FieldSetError:
         return {}
 

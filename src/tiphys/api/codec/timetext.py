@@ -41,7 +41,7 @@ def _canonical(text: str, form: object) -> str:
         raise GoTimeError(f"parsing time {_quote(text)}: {error}") from error
 
 
-def _check(text: str, layout: str, micro: bool) -> None:
+def _check(text: str, layout: str, *, micro: bool) -> None:
     rest, parts = text, {}
     for element, pattern in [*_DATE, *_TIME]:
         match = re.match(pattern, rest, re.ASCII)
@@ -50,7 +50,7 @@ def _check(text: str, layout: str, micro: bool) -> None:
         _check_range(text, element, match[0])
         parts[element] = match[0]
         rest = rest[match.end() :]
-    rest = _fraction(text, layout, rest, micro)
+    rest = _fraction(text, layout, rest, micro=micro)
     zone = re.match(r"Z|[+-](\d\d):(\d\d)", rest, re.ASCII)
     if zone is None:
         raise GoTimeError(_unparsed(text, layout, rest, "Z07:00"))
@@ -63,7 +63,7 @@ def _check(text: str, layout: str, micro: bool) -> None:
     _check_day(text, parts)
 
 
-def _fraction(text: str, layout: str, rest: str, micro: bool) -> str:
+def _fraction(text: str, layout: str, rest: str, *, micro: bool) -> str:
     if micro:
         match = re.match(r"[.,]\d{6}", rest, re.ASCII)
         if match is None:

@@ -48,7 +48,7 @@ def usable(columns: tuple[Object, ...]) -> tuple[Object, ...]:
     return columns
 
 
-def table(columns: tuple[Object, ...], objects: list[Object], now: float, with_headers: bool) -> Object:
+def table(columns: tuple[Object, ...], objects: list[Object], now: float, *, with_headers: bool) -> Object:
     """Column definitions and the cells of each object."""
     columns = usable(columns)
     return {

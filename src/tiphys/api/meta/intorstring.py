@@ -17,7 +17,7 @@ class ScaleError(ValueError):
     """The value is neither a number nor a percentage; the message is upstream's."""
 
 
-def scaled_value(value: IntOrString | None, total: int, round_up: bool) -> int:
+def scaled_value(value: IntOrString | None, total: int, *, round_up: bool) -> int:
     """A number as it is, or a percentage of ``total``. Raises ``ScaleError``."""
     if value is None:
         raise ScaleError("nil value for IntOrString")

@@ -164,8 +164,8 @@ def _parse(text: str) -> Quantity:
     negative, written, whole, fraction, suffix = _split(text)
     exponent, format = _interpret(suffix)
     if _fits_fast_path(whole, fraction, exponent, format):
-        return _small(text, negative, whole, fraction, exponent, format)
-    return _large(written, negative, exponent, format)
+        return _small(text, negative=negative, whole=whole, fraction=fraction, exponent=exponent, format=format)
+    return _large(written, negative=negative, exponent=exponent, format=format)
 
 
 def _split(text: str) -> tuple[bool, str, str, str, str]:
@@ -224,7 +224,7 @@ def _fits_fast_path(whole: str, fraction: str, exponent: int, format: Format) ->
     return len(whole) + len(fraction) <= 18 and exponent - len(fraction) >= NANO
 
 
-def _small(text: str, negative: bool, whole: str, fraction: str, exponent: int, format: Format) -> Quantity:
+def _small(text: str, whole: str, fraction: str, exponent: int, format: Format, *, negative: bool) -> Quantity:
     digits = whole + fraction
     value = int(digits)
     if format is Format.BINARY_SI:
@@ -237,7 +237,7 @@ def _small(text: str, negative: bool, whole: str, fraction: str, exponent: int, 
     return Quantity.of_nano(-nano if negative else nano, format, text if as_written else "")
 
 
-def _large(written: str, negative: bool, exponent: int, format: Format) -> Quantity:
+def _large(written: str, exponent: int, format: Format, *, negative: bool) -> Quantity:
     whole, _, fraction = written.lstrip("+-").partition(".")
     if not whole and not fraction:
         raise QuantityError(_NUMERIC_WRONG)

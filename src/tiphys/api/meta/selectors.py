@@ -79,7 +79,7 @@ class Selector:
 
     __slots__ = ("_nothing", "requirements")
 
-    def __init__(self, requirements: Iterable[Requirement] = (), nothing: bool = False) -> None:
+    def __init__(self, requirements: Iterable[Requirement] = (), *, nothing: bool = False) -> None:
         self.requirements = tuple(sorted(requirements, key=lambda r: r.key))
         self._nothing = nothing
 

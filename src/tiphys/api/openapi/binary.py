@@ -95,7 +95,10 @@ class _Writers:
         extension = other = None
         for field in fields:
             name, number, type = field.split(":", 2)
-            row = int(number.rstrip("*")), self._field(int(number.rstrip("*")), type, number.endswith("*"), name)
+            row = (
+                int(number.rstrip("*")),
+                self._field(int(number.rstrip("*")), type, repeated=number.endswith("*"), name=name),
+            )
             if name == "x-":
                 extension = row
             elif name == "/":
@@ -115,7 +118,7 @@ class _Writers:
 
         return write
 
-    def _field(self, number: int, type: str, repeated: bool, name: str) -> Field:
+    def _field(self, number: int, type: str, name: str, *, repeated: bool) -> Field:
         if type in _SCALARS:
             return _scalar(number, type)
         if type == "named" or name == "/":

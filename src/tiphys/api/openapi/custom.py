@@ -35,24 +35,24 @@ _TYPE_OF_EMBEDDED = {
 }
 
 
-def custom_definitions(scheme: Scheme, for_v2: bool) -> dict[str, Object]:
+def custom_definitions(scheme: Scheme, *, for_v2: bool) -> dict[str, Object]:
     """By name; references in them are those of the published ones."""
     schemas: dict[str, Object] = {}
     for resource in scheme.resources():
         for version in resource.versions if resource.custom else ():
             name = resource.definitions[version]
-            schemas[name] = _kind(resource, version, for_v2)
+            schemas[name] = _kind(resource, version, for_v2=for_v2)
             schemas[f"{name}List"] = _list(resource, version)
     return schemas
 
 
-def _kind(resource: Resource, version: str, for_v2: bool) -> Object:
+def _kind(resource: Resource, version: str, *, for_v2: bool) -> Object:
     schema = resource.custom[version].structural
     if schema is None or (for_v2 and schema.get(_PRESERVE)):
         return {"type": "object", **_marked(resource.kind, resource, version)}
     shown = _plain(schema) if for_v2 else schema
     shown = {**shown, "properties": {**(shown.get("properties") or {}), **_implied(_KIND, "ObjectMeta")}}
-    return {**_with_embedded(shown, for_v2), **_marked(resource.kind, resource, version)}
+    return {**_with_embedded(shown, for_v2=for_v2), **_marked(resource.kind, resource, version)}
 
 
 def _marked(kind: str, resource: Resource, version: str) -> Object:
@@ -92,9 +92,9 @@ def _plain(schema: Object) -> Object:
     return _inside(plain, _plain)
 
 
-def _with_embedded(schema: Object, for_v2: bool) -> Object:
+def _with_embedded(schema: Object, *, for_v2: bool) -> Object:
     """Resources inside others have the fields of every resource."""
-    expanded = _inside(schema, lambda inner: _with_embedded(inner, for_v2))
+    expanded = _inside(schema, lambda inner: _with_embedded(inner, for_v2=for_v2))
     if expanded.get("x-kubernetes-int-or-string") and not for_v2:
         expanded.setdefault("anyOf", [{"type": "integer"}, {"type": "string"}])
     if expanded.get(_EMBEDDED) and not (for_v2 and expanded.get(_PRESERVE)):

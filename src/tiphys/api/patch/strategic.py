@@ -56,7 +56,7 @@ def _merge_map(original: Object | None, patch: Object, schema: Schema | None) ->
             replaced = field is not None and _strategy(field) == REPLACE
             merged[key] = value if replaced else _merge_map(merged[key], value, inner)
         elif isinstance(value, list):
-            merged[key] = _merge_list_field(merged[key], value, key, schema, deleting)
+            merged[key] = _merge_list_field(merged[key], value, key, schema, deleting=deleting)
         else:
             merged[key] = value
     return merged
@@ -160,14 +160,14 @@ def _strategy(field: Field) -> str:
 # -- lists
 
 
-def _merge_list_field(original: list[Any], patch: list[Any], key: str, schema: Schema | None, deleting: bool) -> Any:
+def _merge_list_field(original: list[Any], patch: list[Any], key: str, schema: Schema | None, *, deleting: bool) -> Any:
     field, items = _lookup_list(schema, key)
     if _strategy(field) == MERGE or deleting:
-        return _merge_list(original, patch, items, field.merge_key, deleting)
+        return _merge_list(original, patch, items, field.merge_key, deleting=deleting)
     return patch
 
 
-def _merge_list(original: list[Any], patch: list[Any], items: Schema, merge_key: str, deleting: bool) -> list[Any]:
+def _merge_list(original: list[Any], patch: list[Any], items: Schema, merge_key: str, *, deleting: bool) -> list[Any]:
     if not original and not patch:
         return original
     if not isinstance(_element_type(original, patch), dict):

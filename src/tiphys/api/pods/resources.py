@@ -121,7 +121,7 @@ def _containers(
     """The sum over containers and sidecars, or the largest init container if that is more; ``each`` sees every one."""
     statuses = _resized(status)
 
-    def needs(container: Object, resizable: bool) -> Amounts:
+    def needs(container: Object, *, resizable: bool) -> Amounts:
         requests = amounts((container.get("resources") or _NONE).get(side))
         state = statuses.get(container.get("name", "")) if resizable else None
         if state is not None:

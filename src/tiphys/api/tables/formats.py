@@ -92,7 +92,7 @@ def containers(pod_spec: Mapping[str, Any] | None) -> list[str]:
     return [",".join(c["name"] for c in items), ",".join(c.get("image", "") for c in items)]
 
 
-def boolean(value: bool | None) -> str:
+def boolean(*, value: bool | None) -> str:
     return UNSET if value is None else str(bool(value))
 
 

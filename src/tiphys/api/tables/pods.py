@@ -130,10 +130,10 @@ def _add_containers(summary: _Summary, pod: Object) -> None:
             running = True
             summary.ready += 1
     if summary.reason == "Completed":
-        summary.reason = _completed(pod, running, failure)
+        summary.reason = _completed(pod, running=running, failure=failure)
 
 
-def _completed(pod: Object, running: bool, failure: str) -> str:
+def _completed(pod: Object, failure: str, *, running: bool) -> str:
     """What to say if one container completed, and others may not have."""
     if running and conditions(pod).get("Ready", {}).get("status") == "True":
         return "Running"

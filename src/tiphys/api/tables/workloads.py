@@ -137,7 +137,7 @@ def print_cron_job(obj: Object, now: float) -> Cells:
         name(obj),
         spec["schedule"],
         spec.get("timeZone", NONE),
-        boolean(spec.get("suspend")),
+        boolean(value=spec.get("suspend")),
         len(status.get("active") or []),
         since(last, now) if last else NONE,
         age(obj, now),

@@ -80,7 +80,7 @@ def mismatch(volume: Object, claim: Object) -> str:
     return ""
 
 
-def best(claim: Object, volumes: Iterable[Object], delayed: bool) -> Object | None:
+def best(claim: Object, volumes: Iterable[Object], *, delayed: bool) -> Object | None:
     """The volume that was kept for the claim, else the smallest that fits among those with the fewest access modes.
 
     ``delayed``: the scheduler chooses, so only a volume that is the claim's already will do.
@@ -91,7 +91,7 @@ def best(claim: Object, volumes: Iterable[Object], delayed: bool) -> Object | No
         if _access_modes(claim) <= modes:
             groups.setdefault(tuple(sorted(modes)), []).append(volume)
     for group in sorted(groups, key=lambda names: (len(names), names)):
-        match = _best_of(claim, groups[group], delayed)
+        match = _best_of(claim, groups[group], delayed=delayed)
         if match is not None:
             return match
     return None
@@ -111,7 +111,7 @@ def best_on(claim: Object, volumes: Iterable[Object], reachable: Callable[[Objec
     return min(fitting, key=lambda volume: (capacity(volume), name_of(volume)), default=None)
 
 
-def _best_of(claim: Object, volumes: Iterable[Object], delayed: bool) -> Object | None:
+def _best_of(claim: Object, volumes: Iterable[Object], *, delayed: bool) -> Object | None:
     fitting: list[Object] = []
     fits = _fits(claim)
     for volume in volumes:

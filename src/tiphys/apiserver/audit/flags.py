@@ -50,7 +50,7 @@ def _add_delivery(flags: FlagParser, name: str, mode: str, batch: BatchConfig) -
     add(f"--audit-{name}-batch-buffer-size", type=int, default=batch.buffer, help="events that may wait")
     add(f"--audit-{name}-batch-max-size", type=int, default=batch.size, help="events in a batch")
     add(f"--audit-{name}-batch-max-wait", type=parse_duration, default=batch.wait, help="how long a batch may fill")
-    flags.add_bool(f"--audit-{name}-batch-throttle-enable", batch.throttle, "bound the rate of batches")
+    flags.add_bool(f"--audit-{name}-batch-throttle-enable", default=batch.throttle, help="bound the rate of batches")
     add(f"--audit-{name}-batch-throttle-qps", type=float, default=batch.qps, help="batches a second, on average")
     add(f"--audit-{name}-batch-throttle-burst", type=int, default=batch.burst, help="batches at once after a pause")
     flags.add_bool(f"--audit-{name}-truncate-enabled", default=False, help="bound the size of events and batches")

@@ -138,10 +138,10 @@ def read_policy(document: Any) -> AuditPolicy:
     omit_managed = bool(document.get("omitManagedFields"))
     everywhere = frozenset(document.get("omitStages") or ())
     default = Treatment(Level.NONE, everywhere, omit_managed)
-    return AuditPolicy(tuple(_rule(rule, everywhere, omit_managed) for rule in rules), default)
+    return AuditPolicy(tuple(_rule(rule, everywhere, omit_managed=omit_managed) for rule in rules), default)
 
 
-def _rule(rule: Object, everywhere: frozenset[str], omit_managed: bool) -> AuditRule:
+def _rule(rule: Object, everywhere: frozenset[str], *, omit_managed: bool) -> AuditRule:
     """A rule of the policy in the form in which requests are matched."""
     own = rule.get("omitManagedFields")
     treatment = Treatment(

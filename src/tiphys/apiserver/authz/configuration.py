@@ -103,7 +103,7 @@ def _name_problems(type: str, name: str, path: str, names: Collection[str]) -> I
 
 def _webhook_problems(row: Object, path: str) -> Iterator[FieldError]:
     for name, default in _TIMES.items():
-        yield from _time_problems(row.get(name) or default, f"{path}.{name}", name == "timeout")
+        yield from _time_problems(row.get(name) or default, f"{path}.{name}", is_timeout=name == "timeout")
     yield from _choice(row, "subjectAccessReviewVersion", path, ("v1", "v1beta1"))
     if row.get("matchConditionSubjectAccessReviewVersion"):
         yield from _choice(row, "matchConditionSubjectAccessReviewVersion", path, ("v1",))
@@ -115,7 +115,7 @@ def _webhook_problems(row: Object, path: str) -> Iterator[FieldError]:
     yield from condition_problems([one.get("expression") or "" for one in row.get("matchConditions") or ()], path)
 
 
-def _time_problems(text: str, path: str, is_timeout: bool) -> Iterator[FieldError]:
+def _time_problems(text: str, path: str, *, is_timeout: bool) -> Iterator[FieldError]:
     if not text:
         yield fielderrors.required(path)
         return

@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/cust
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from tiphys.api import errors
 from tiphys.api.fielderrors import FieldError
@@ -15,7 +15,11 @@ from tiphys.api.scheme import CustomVersion, Resource
 from tiphys.apiserver.registry.strategy import Finish, Strategy, Write, copy_field, keep
 from tiphys.validation.custom import objects
 
-_Validate = Callable[[Object, Object, CustomVersion, bool, list[str]], list[FieldError]]
+
+class _Validate(Protocol):
+    def __call__(
+        self, new: Object, old: Object, version: CustomVersion, warnings: list[str] | None, *, namespaced: bool
+    ) -> list[FieldError]: ...
 
 
 class CustomStrategy(Strategy):
@@ -58,7 +62,7 @@ class CustomStrategy(Strategy):
         obj["metadata"]["generation"] = 1
 
     def validate_create(self, obj: Object, write: Write) -> list[FieldError]:
-        return objects.validate_create(self._seen(obj), self.version, self._resource.namespaced)
+        return objects.validate_create(self._seen(obj), self.version, namespaced=self._resource.namespaced)
 
     def warnings(self, new: Object, old: Object | None, subresource: str = "") -> list[str]:
         return [] if subresource else objects.warnings(new, old)
@@ -90,7 +94,8 @@ class CustomStrategy(Strategy):
 
     def _checked(self, validate: _Validate, new: Object, old: Object, write: Write) -> list[FieldError]:
         warnings: list[str] = []
-        problems = validate(self._seen(new), self._seen(old), self.version, self._resource.namespaced, warnings)
+        namespaced = self._resource.namespaced
+        problems = validate(self._seen(new), self._seen(old), self.version, warnings, namespaced=namespaced)
         for warning in warnings:
             write.warn(warning)
         return problems

@@ -137,15 +137,15 @@ class CustomTarget(Target):
         return codec.selectable.index(f".{name}")
 
     def table(
-        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
+        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, *, headers: bool = True
     ) -> Object:
-        return _table(self.custom.columns or columns.default_columns(), objects, now, meta, include, headers)
+        return _table(self.custom.columns or columns.default_columns(), objects, now, meta, include, headers=headers)
 
 
 def _table(
-    shown: tuple[Object, ...], objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool
+    shown: tuple[Object, ...], objects: list[Object], now: float, meta: Object, include: IncludeObject, *, headers: bool
 ) -> Object:
-    rendered = columns.table(shown, objects, now, headers)
+    rendered = columns.table(shown, objects, now, with_headers=headers)
     for row, obj in zip(rendered["rows"], objects, strict=True):
         row["object"] = _of_row(obj, include)
     return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, **rendered}
@@ -208,7 +208,7 @@ class CustomScaleTarget(ScaleTarget):
         obj[last] = replicas
 
     def table(
-        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
+        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, *, headers: bool = True
     ) -> Object:
         shown = columns.SCALE_COLUMNS + columns.default_columns()
-        return _table(shown, objects, now, meta, include, headers)
+        return _table(shown, objects, now, meta, include, headers=headers)

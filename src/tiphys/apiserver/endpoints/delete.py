@@ -21,7 +21,9 @@ from tiphys.wire.http import Response
 
 
 async def delete(call: Call, target: Target, admission: AdmissionChain) -> Response:
-    form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
+    form = negotiate(
+        call, has_columns=target.has_columns, has_protobuf=target.has_protobuf, routed=target.resource.builtin
+    )
     options, dry_run = delete_options(call)
     if (text := target.registry.strategy.warns_of_orphans) and options.orphan is None and not options.propagation:
         call.warn(text)

@@ -15,7 +15,9 @@ from tiphys.wire.http import Response
 
 
 async def get(call: Call, target: Target) -> Response:
-    form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
+    form = negotiate(
+        call, has_columns=target.has_columns, has_protobuf=target.has_protobuf, routed=target.resource.builtin
+    )
     return show_entry(call, target, await read(call, target), form)
 
 

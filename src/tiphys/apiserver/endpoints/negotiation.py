@@ -51,7 +51,7 @@ class Form:
 PLAIN = Form()
 
 
-def negotiate(call: Call, has_columns: bool = True, has_protobuf: bool = True, *, routed: bool = True) -> Form:
+def negotiate(call: Call, *, has_columns: bool = True, has_protobuf: bool = True, routed: bool = True) -> Form:
     """Raises 406 if nothing that the client accepts can be sent.
 
     Reviews, for one, have no columns of a table; custom resources have no protobuf form, but for their metadata, and no
@@ -60,7 +60,7 @@ def negotiate(call: Call, has_columns: bool = True, has_protobuf: bool = True, *
     verb = call.info.verb
     produced = () if not routed else _LISTED if verb in ("list", "watch") else WRITTEN
     media, kind, version, asks_pretty = _accepted(
-        call.request.headers.get("accept", ""), produced, has_columns, has_protobuf
+        call.request.headers.get("accept", ""), produced, has_columns=has_columns, has_protobuf=has_protobuf
     )
     if media == YAML and verb == "watch":
         raise not_acceptable(accepted=STREAMED)
@@ -101,7 +101,7 @@ def _itself(media: str, view: tuple[str, str, str] | None) -> bool:
 
 @lru_cache(maxsize=256)
 def _accepted(
-    accept: str, produced: tuple[str, ...], has_columns: bool, has_protobuf: bool
+    accept: str, produced: tuple[str, ...], *, has_columns: bool, has_protobuf: bool
 ) -> tuple[str, str, str, bool]:
     """Media type, kind and version of the view, and whether the clause asks for indentation."""
 

@@ -53,7 +53,7 @@ class ListOptions:
     timeout: int | None = None
 
 
-def write_options(call: Call, kind: str, apply: bool = False) -> WriteOptions:
+def write_options(call: Call, kind: str, *, apply: bool = False) -> WriteOptions:
     """``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises 422."""
     parameters = call.parameters
     if not parameters and not apply:
@@ -76,7 +76,7 @@ def manager_from_user_agent(agent: str) -> str:
     return "".join(c for c in product if c.isprintable())[:_MAX_MANAGER] or "unknown"
 
 
-def list_options(call: Call, watch: bool) -> ListOptions:
+def list_options(call: Call, *, watch: bool) -> ListOptions:
     """Raises 400 and 422."""
     parameters = call.parameters
     if not parameters:

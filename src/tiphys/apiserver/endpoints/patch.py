@@ -40,7 +40,9 @@ Change = Callable[[Object | None], Object]
 async def patch(call: Call, target: Target, admission: AdmissionChain) -> Response:
     """Apply a patch of any of the four kinds, or an apply configuration; returns the object, 201 if created."""
     media = _media(call, target)
-    form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
+    form = negotiate(
+        call, has_columns=target.has_columns, has_protobuf=target.has_protobuf, routed=target.resource.builtin
+    )
     options = write_options(call, "PatchOptions", apply=media == APPLY_PATCH)
     write = target.write_context(call, options, target.subresource)
     write.big = write.big or (media == JSON_PATCH and _may_copy(call.request.body))
@@ -127,11 +129,11 @@ def _apply(call: Call, target: Target, options: WriteOptions, now: str, versions
             old,
             applied,
             options.manager,
-            options.force,
-            target.gvk,
-            target.schema,
-            now,
-            target.subresource,
+            force=options.force,
+            gvk=target.gvk,
+            schema=target.schema,
+            now=now,
+            subresource=target.subresource,
             filters=target.filters,
             convert=versions.convert,
         )

@@ -222,7 +222,7 @@ class Target:
         )
 
     def table(
-        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, headers: bool = True
+        self, objects: list[Object], now: float, meta: Object, include: IncludeObject, *, headers: bool = True
     ) -> Object:
         """A Table of objects in the version of the call; ``meta`` is that of the list."""
         printed = None

@@ -31,7 +31,9 @@ from tiphys.wire.http import Response
 
 async def update(call: Call, target: Target, admission: AdmissionChain) -> Response:
     """Replace the object, or a subresource of it; returns it, 201 if it was created."""
-    form = negotiate(call, target.has_columns, target.has_protobuf, routed=target.resource.builtin)
+    form = negotiate(
+        call, has_columns=target.has_columns, has_protobuf=target.has_protobuf, routed=target.resource.builtin
+    )
     options = write_options(call, "UpdateOptions")
     write = target.write_context(call, options, target.subresource)
 

@@ -17,9 +17,9 @@ def partial(obj: Object, form: Form) -> Object:
     return partial_metadata(obj, form.version)
 
 
-def table(target: Target, objects: list[Object], form: Form, meta: Object, headers: bool = True) -> Object:
+def table(target: Target, objects: list[Object], form: Form, meta: Object, *, headers: bool = True) -> Object:
     """A Table of objects in the version of the call; ``meta`` is that of the list."""
-    rendered = target.table(objects, target.registry.clock.now(), meta, include_of(form), headers)
+    rendered = target.table(objects, target.registry.clock.now(), meta, include_of(form), headers=headers)
     rendered["apiVersion"] = f"meta.k8s.io/{form.version}"
     if form.include == "Metadata":
         for row in rendered["rows"]:

@@ -136,7 +136,7 @@ def check_name(obj: Object, name: str, namespace: str) -> None:
         )
 
 
-def dedup_owner_references(obj: Object, call: Call, admitted: bool = False) -> None:
+def dedup_owner_references(obj: Object, call: Call, *, admitted: bool = False) -> None:
     """Owner references that are repeated are kept once, with a warning; ``admitted`` is after mutating admission."""
     meta = obj["metadata"]
     references = meta.get("ownerReferences")

@@ -109,7 +109,7 @@ class Elsewhere(Protocol):
         ...
 
 
-def aggregated(scheme: Scheme, groups: Groups, elsewhere: Elsewhere, core: bool) -> Object:
+def aggregated(scheme: Scheme, groups: Groups, elsewhere: Elsewhere, *, core: bool) -> Object:
     """``/api`` or ``/apis`` as one APIGroupDiscoveryList."""
     items = [
         {

@@ -168,10 +168,10 @@ class Documents:
             document = document_v3(self._scheme, known, name)
             group = name.removeprefix("apis/").partition("/")[0]
             custom = any(r.custom for r in self._scheme.resources() if r.group == group)
-            self._documents[key] = None if document is None else self._made(document, custom)
+            self._documents[key] = None if document is None else self._made(document, custom=custom)
         return self._documents[key]
 
-    def _made(self, source: Object, custom: bool) -> Document:
+    def _made(self, source: Object, *, custom: bool) -> Document:
         body = orjson.dumps(source)
         return Document(source, body, hashlib.sha512(body).hexdigest().upper(), self._clock.now(), custom)
 

@@ -123,8 +123,8 @@ class Paths:
             return self._aggregated(call, media, core=False)
         return show(call, discovery.group_list(self._groups()), negotiate_document(call))
 
-    def _aggregated(self, call: Call, media: str, core: bool) -> Response:
-        document = discovery.aggregated(self._scheme, self._groups(), self._remote, core)
+    def _aggregated(self, call: Call, media: str, *, core: bool) -> Response:
+        document = discovery.aggregated(self._scheme, self._groups(), self._remote, core=core)
         body = orjson.dumps(document)
         tag = hashlib.sha512(body).hexdigest().upper()
         if media == YAML:

@@ -55,7 +55,7 @@ async def _create(registry: Registry, obj: Object, write: Write, validate: Valid
         done = True
         return entry
     finally:
-        await finish(done)
+        await finish(done=done)
 
 
 def fill_system_fields(registry: Registry, meta: Object, write: Write) -> None:

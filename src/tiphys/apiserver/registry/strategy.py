@@ -7,9 +7,8 @@ Objects are in the storage version. Source: the API conventions
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tiphys import validation
 from tiphys.api import codec
@@ -20,11 +19,14 @@ from tiphys.apiserver.call import User
 from tiphys.apiserver.warnings import add_warning
 from tiphys.validation.shared.common import equal
 
-Finish = Callable[[bool], Awaitable[None]]
-"""Called with whether the write was done, to keep or give back what was allocated for it."""
+
+class Finish(Protocol):
+    """Keeps what was allocated for a write that is ``done``, and returns it to its pool if the write is not."""
+
+    async def __call__(self, *, done: bool) -> None: ...
 
 
-async def keep(done: bool) -> None:
+async def keep(*, done: bool) -> None:
     """Nothing was allocated."""
 
 

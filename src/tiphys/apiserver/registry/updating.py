@@ -122,7 +122,7 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
     """Create the object that an update found missing. Raises 404 if the update may not create."""
     if not change.create:
         raise registry.not_found(change.name)
-    _check_preconditions(registry, change, {}, write.dry_run)
+    _check_preconditions(registry, change, {}, dry_run=write.dry_run)
     obj = await change.transform(None)
     meta = obj["metadata"]
     check_number(meta.get("resourceVersion", ""))
@@ -140,13 +140,13 @@ async def _create(registry: Registry, change: Update, write: Write) -> Entry:
         done = True
         return entry
     finally:
-        await finish(done)
+        await finish(done=done)
 
 
 async def _replace(registry: Registry, entry: Entry, change: Update, write: Write) -> Entry:
     write.big = write.big or len(entry.body) > BIG
     old = registry.object(entry)
-    _check_preconditions(registry, change, old["metadata"], write.dry_run)
+    _check_preconditions(registry, change, old["metadata"], dry_run=write.dry_run)
     new = await change.transform(old)
     _check_version(registry, new, old)
     finish = await change.rules.begin(new, old, write)
@@ -161,10 +161,10 @@ async def _replace(registry: Registry, entry: Entry, change: Update, write: Writ
         done = True
         return written
     finally:
-        await finish(done)
+        await finish(done=done)
 
 
-def _check_preconditions(registry: Registry, change: Update, meta: Object, dry_run: bool) -> None:
+def _check_preconditions(registry: Registry, change: Update, meta: Object, *, dry_run: bool) -> None:
     """Raise 409 if the object, whose metadata is empty if none exists, is not the one that is meant."""
     for name, wanted, kept in (
         ("UID", change.uid, meta.get("uid", "")),

@@ -136,7 +136,7 @@ class Codec:
             check_metadata(obj)
             draft = self.draft(obj)
             value = draft.value
-        namespace, name = _place(key, self.resource.namespaced)
+        namespace, name = _place(key, namespaced=self.resource.namespaced)
         body = self._splice(value, revision)
         return Entry(key, namespace, name, draft.labels, draft.fields, body, revision, create_revision, lease)
 
@@ -180,6 +180,6 @@ def _in_order(meta: Object) -> Object:
     return ordered
 
 
-def _place(key: str, namespaced: bool) -> tuple[str, str]:
+def _place(key: str, *, namespaced: bool) -> tuple[str, str]:
     head, _, name = key.rpartition("/")
     return (sys.intern(head.rpartition("/")[2]) if namespaced else ""), name

@@ -95,20 +95,20 @@ def _normalize(text: str) -> str:
     return ".".join(parts)
 
 
-def _parse(text: str, normalize: bool) -> Semver:
+def _parse(text: str, *, normalize: bool) -> Semver:
     return Semver(_normalize(text) if normalize else text)
 
 
-def _to_semver(text: str, normalize: bool = False) -> Semver:
+def _to_semver(text: str, *, normalize: bool = False) -> Semver:
     try:
-        return _parse(text, normalize)
+        return _parse(text, normalize=normalize)
     except ValueError as wrong:
         raise CelError(str(wrong)) from None
 
 
-def _is_semver(text: str, normalize: bool = False) -> bool:
+def _is_semver(text: str, *, normalize: bool = False) -> bool:
     try:
-        _parse(text, normalize)
+        _parse(text, normalize=normalize)
     except ValueError:
         return False
     return True
@@ -117,9 +117,9 @@ def _is_semver(text: str, normalize: bool = False) -> bool:
 LIBRARY = Library(
     [
         overload("string_to_semver", "semver", "string -> semver", _to_semver),
-        overload("string_bool_to_semver", "semver", "string, bool -> semver", _to_semver),
+        overload("string_bool_to_semver", "semver", "string, bool -> semver", lambda a, b: _to_semver(a, normalize=b)),
         overload("is_semver_string", "isSemver", "string -> bool", _is_semver),
-        overload("is_semver_string_bool", "isSemver", "string, bool -> bool", _is_semver),
+        overload("is_semver_string_bool", "isSemver", "string, bool -> bool", lambda a, b: _is_semver(a, normalize=b)),
         member("semver_is_greater_than", "isGreaterThan", "semver, semver -> bool", lambda a, b: compare(a, b) > 0),
         member("semver_is_less_than", "isLessThan", "semver, semver -> bool", lambda a, b: compare(a, b) < 0),
         member("semver_compare_to", "compareTo", "semver, semver -> int", compare),

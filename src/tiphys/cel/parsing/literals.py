@@ -64,7 +64,7 @@ def _int(text: str) -> int:
     return number
 
 
-def unquote(text: str, is_bytes: bool) -> Any:
+def unquote(text: str, *, is_bytes: bool) -> Any:
     """What is between the quotes: a ``str``, or ``bytes`` in which escapes are single bytes."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     raw = text[0] in "rR"
@@ -81,12 +81,12 @@ def unquote(text: str, is_bytes: bool) -> Any:
             out += text[at].encode("utf-8", "surrogatepass")
             at += 1
             continue
-        code, at, encode = _escape(text, at + 1, is_bytes)
+        code, at, encode = _escape(text, at + 1, is_bytes=is_bytes)
         out += chr(code).encode() if encode else bytes((code,))
     return bytes(out) if is_bytes else out.decode("utf-8", "replace")
 
 
-def _escape(text: str, at: int, is_bytes: bool) -> tuple[int, int, bool]:
+def _escape(text: str, at: int, *, is_bytes: bool) -> tuple[int, int, bool]:
     """Code, where to continue, and whether it is a character rather than a byte."""
     char = text[at]
     if char in _SIMPLE:

@@ -151,7 +151,7 @@ def bind(at: int, name: str, value: Node, result: Node) -> Node:
     )
 
 
-def _opt_map(flat: bool) -> Macro:
+def _opt_map(*, flat: bool) -> Macro:
     def expand(at: int, target: Node | None, args: list[Node]) -> Node:
         assert target is not None
         variable = args[0]

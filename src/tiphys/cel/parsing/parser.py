@@ -312,13 +312,13 @@ class _Parser:
         optional = self.take("?")
         key = self.expr()
         colon = self.expect(":")
-        return MapEntry(colon.pos, key, self.expr(), optional)
+        return MapEntry(colon.pos, key, self.expr(), optional=optional)
 
     def _field(self) -> FieldInit:
         optional = self.take("?")
         name = self._field_name()
         colon = self.expect(":")
-        return FieldInit(colon.pos, name, self.expr(), optional)
+        return FieldInit(colon.pos, name, self.expr(), optional=optional)
 
     def _field_name(self) -> str:
         if self.token.kind == ESCAPED:

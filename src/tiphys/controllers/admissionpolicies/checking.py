@@ -86,7 +86,7 @@ def _environment(policy: Object, context: PolicyContext, object_type: DeclType) 
     if context.params is not None:
         known["params"] = context.params.type
         roots.append(context.params)
-    environment = environments.admission(context.has_params, has_authorizer=True, patches=False).extend(
+    environment = environments.admission(has_params=context.has_params, has_authorizer=True, patches=False).extend(
         known, tuple(roots)
     )
     variables: dict[str, DeclType] = {}

@@ -338,12 +338,14 @@ class _Sync:
         self, scales: Sequence[Scale], new: Object | None, old: Sequence[Object], *, annotate: bool = False
     ) -> tuple[Object | None, list[Object]]:
         """Scale ReplicaSets; the new and the old ones as they are then."""
-        changed = {name_of(s.replica_set): await self._scale(s.replica_set, s.replicas, annotate) for s in scales}
+        changed = {
+            name_of(s.replica_set): await self._scale(s.replica_set, s.replicas, annotate=annotate) for s in scales
+        }
         if new is not None:
             new = changed.get(name_of(new), new)
         return new, [changed.get(name_of(rs), rs) for rs in old]
 
-    async def _scale(self, rs: Object, replicas: int, annotate: bool = False) -> Object:
+    async def _scale(self, rs: Object, replicas: int, *, annotate: bool = False) -> Object:
         before = replicas_of(rs)
         wanted = copy(rs)
         wanted["spec"]["replicas"] = replicas

@@ -187,7 +187,7 @@ class _Sync:
             self._again(left)
         active, failure, changed = len(tally.active), None, False
         if tally.finished is not None:
-            active, failure = await self._stop_all(tally, satisfied)
+            active, failure = await self._stop_all(tally, satisfied=satisfied)
         else:
             managed = satisfied and not is_deleting(self._job)
             if managed:
@@ -198,7 +198,7 @@ class _Sync:
             elif managed:
                 changed = self._note_suspension(now)
         changed |= self._set_counts(active, tally)
-        await self._track(tally, changed, backoff)
+        await self._track(tally, changed=changed, backoff=backoff)
         if failure is not None:
             raise failure
         return self._result
@@ -231,7 +231,7 @@ class _Sync:
 
     # Pods
 
-    async def _stop_all(self, tally: Tally, satisfied: bool) -> tuple[int, Exception | None]:
+    async def _stop_all(self, tally: Tally, *, satisfied: bool) -> tuple[int, Exception | None]:
         """Delete what still runs of a Job that ends; it has not ended before that is done."""
         results = await asyncio.gather(*map(self._delete, tally.active), return_exceptions=True)
         failures = [result for result in results if isinstance(result, Exception)]
@@ -270,7 +270,7 @@ class _Sync:
         missing = min(missing, BURST)
         indexes: list[int | None] = [None] * missing
         if is_indexed(self._job):
-            pending = tally.pending_indexes(missing, waits)
+            pending = tally.pending_indexes(missing, waits_for_terminating=waits)
             delays = {index: policies.index_backoff(tally.delayed.get(index), now) for index in pending}
             indexes = [index for index in pending if delays[index] <= 0]
             if pending and not indexes:
@@ -316,7 +316,7 @@ class _Sync:
 
     # Tracking
 
-    async def _track(self, tally: Tally, changed: bool, backoff: policies.Backoff) -> None:
+    async def _track(self, tally: Tally, backoff: policies.Backoff, *, changed: bool) -> None:
         """Write ended pods into the status, then remove their finalizers, then write the totals."""
         held = {uid_of(pod) for pod in tally.pods if has_finalizer(pod) and uid_of(pod) not in tally.removed}
         changed |= state.drop_counted(self._job["status"], held)
@@ -387,7 +387,7 @@ class _PodHandler:
         self._owner = owner
         self._queue, self._expectations = owner._controller.queue, owner._expectations
 
-    def added(self, pod: Object, initial: bool) -> None:
+    def added(self, pod: Object, *, initial: bool) -> None:
         if is_deleting(pod):
             self._gone(pod, final=False)
             return

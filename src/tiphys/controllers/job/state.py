@@ -220,7 +220,7 @@ class Tally:
             return self.succeeded > 0 and active == 0
         return self.succeeded >= int(completions) and active == 0
 
-    def pending_indexes(self, count: int, waits_for_terminating: bool) -> list[int]:
+    def pending_indexes(self, count: int, *, waits_for_terminating: bool) -> list[int]:
         """The first indexes that have no pod and need one."""
         taken = self.succeeded_indexes.add(indexes_of(self.active))
         if waits_for_terminating:

@@ -43,7 +43,7 @@ class Progress:
     """Seconds until what is left may be gone."""
 
 
-def _failures(progress: Progress, totals: bool) -> Mapping[str, tuple[str, str]]:
+def _failures(progress: Progress, *, totals: bool) -> Mapping[str, tuple[str, str]]:
     failures = {}
     if progress.discovery_failure:
         failures["NamespaceDeletionDiscoveryFailure"] = ("DiscoveryFailed", progress.discovery_failure)
@@ -68,7 +68,7 @@ def _failures(progress: Progress, totals: bool) -> Mapping[str, tuple[str, str]]
 
 def update_conditions(conditions: list[Object], progress: Progress, now: float, *, totals: bool = True) -> list[Object]:
     """The conditions after a pass. ``totals`` is off while only pods have been looked at."""
-    failures = _failures(progress, totals)
+    failures = _failures(progress, totals=totals)
     result = [dict(condition) for condition in conditions]
     for type_, okay in _OK.items():
         status = "True" if type_ in failures else "False"

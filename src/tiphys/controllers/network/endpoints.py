@@ -218,7 +218,7 @@ class _Leftovers:
     def __init__(self, queue: WorkQueue[str]) -> None:
         self._queue = queue
 
-    def added(self, endpoints: Object, initial: bool) -> None:
+    def added(self, endpoints: Object, *, initial: bool) -> None:
         if initial and LEADER_ANNOTATION not in annotations_of(endpoints):
             self._queue.add(key_of(endpoints))
 

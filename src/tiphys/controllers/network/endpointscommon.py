@@ -127,7 +127,7 @@ class PodsOfServices:
     def __init__(self, services: Informer, queue: WorkQueue[str]) -> None:
         self._services, self._queue = services, queue
 
-    def added(self, pod: Object, initial: bool) -> None:
+    def added(self, pod: Object, *, initial: bool) -> None:
         self._enqueue(self._matching(pod))
 
     def deleted(self, pod: Object) -> None:

@@ -100,13 +100,13 @@ def _read_subset(
         if family is None:
             result.invalid += 1
             continue
-        endpoint = _endpoint(address, ready)
+        endpoint = _endpoint(address, ready=ready)
         wanted.setdefault((family, ports_key(ports)), (ports, {}))[1][endpoint_key(endpoint)] = endpoint
         added += 1
     result.skipped += len(addresses) - added
 
 
-def _endpoint(address: Object, ready: bool) -> Object:
+def _endpoint(address: Object, *, ready: bool) -> Object:
     endpoint: Object = {
         "addresses": [str(ipaddress.ip_address(address["ip"]))],
         "conditions": {"ready": ready},

@@ -73,7 +73,7 @@ class Look:
             condition["lastTransitionTime"] = timestamp(self.now)
         condition |= {"status": status, "reason": reason, "message": message}
 
-    def count(self, current: int, desired: int, metrics: list[Object] | None, rescaled: bool) -> None:
+    def count(self, current: int, desired: int, metrics: list[Object] | None, *, rescaled: bool) -> None:
         self.status["currentReplicas"], self.status["desiredReplicas"] = current, desired
         self.status["currentMetrics"] = metrics
         if rescaled:
@@ -223,7 +223,7 @@ class HorizontalPodAutoscalerController:
             wanted, reason, metrics = await self._by_metrics(look, key, bounds)
         if wanted != current:
             await self._rescale(look, wanted, reason, metrics)
-        look.count(current, wanted, metrics, wanted != current)
+        look.count(current, wanted, metrics, rescaled=wanted != current)
 
     async def _by_metrics(self, look: Look, key: str, bounds: Bounds) -> tuple[int, str, list[Object]]:
         try:
@@ -246,7 +246,7 @@ class HorizontalPodAutoscalerController:
 
         If some cannot be evaluated, the others may still ask for more replicas, but not for fewer.
         """
-        look.count(look.current, look.status.get("desiredReplicas") or 0, None, False)
+        look.count(look.current, look.status.get("desiredReplicas") or 0, None, rescaled=False)
         target = self._target(look, key)
         evaluation = Evaluation(
             self._metrics,
@@ -271,7 +271,7 @@ class HorizontalPodAutoscalerController:
                 statuses.append({"type": ""})
         best = max(evaluations, key=lambda one: one.replicas, default=None)
         if best is None or (failures and best.replicas < look.current):
-            look.count(look.current, look.status["desiredReplicas"], statuses, False)
+            look.count(look.current, look.status["desiredReplicas"], statuses, rescaled=False)
             raise self._no_metric(look, failures, len(specs))
         message = f"the HPA was able to successfully calculate a replica count from {best.name}"
         look.say("ScalingActive", "True", "ValidMetricFound", message)
@@ -295,7 +295,7 @@ class HorizontalPodAutoscalerController:
             self._recorder.event(look.hpa, "Warning", "FailedRescale", message)
             text = f"the HPA controller was unable to update the target scale: {error.message}"
             look.say("AbleToScale", "False", "FailedUpdateScale", text)
-            look.count(before, look.status.get("desiredReplicas") or 0, metrics, False)
+            look.count(before, look.status.get("desiredReplicas") or 0, metrics, rescaled=False)
             raise Stopped(message) from error
         text = f"the HPA controller was able to update the target scale to {wanted}"
         look.say("AbleToScale", "True", "SucceededRescale", text)

@@ -41,7 +41,7 @@ def is_used(pods: Iterable[Object]) -> bool:
     return any(podkit.node_of(pod) and not podkit.is_finished(pod) for pod in pods)
 
 
-async def _settle(client: Client, resource: ResourcePath, obj: Object, finalizer: str, used: bool) -> None:
+async def _settle(client: Client, resource: ResourcePath, obj: Object, finalizer: str, *, used: bool) -> None:
     """Release an object that is being deleted and not used; protect one that is not being deleted."""
     finalizers = finalizers_of(obj)
     if is_deleting(obj) and finalizer in finalizers and not used:
@@ -97,7 +97,7 @@ class ClaimProtectionController:
             used = is_used(self._pods.store.by_index(BY_CLAIM, key)) or await self._is_used_live(key)
         else:
             used = True
-        await _settle(self._client, PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_FINALIZER, used)
+        await _settle(self._client, PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_FINALIZER, used=used)
 
     async def _is_used_live(self, key: str) -> bool:
         """The informer may lag: ask before the claim is removed for good."""
@@ -120,7 +120,7 @@ class VolumeProtectionController:
         if volume is None:
             return
         used = status_of(volume).get("phase") == "Bound"
-        await _settle(self._client, PERSISTENT_VOLUMES, volume, VOLUME_FINALIZER, used)
+        await _settle(self._client, PERSISTENT_VOLUMES, volume, VOLUME_FINALIZER, used=used)
 
 
 def classes_of_claim(claim: Object) -> set[str]:
@@ -172,7 +172,7 @@ class AttributesClassProtectionController:
         if attributes_class is None:
             return
         used = is_deleting(attributes_class) and self._is_used(key)
-        await _settle(self._client, VOLUME_ATTRIBUTES_CLASSES, attributes_class, CLASS_FINALIZER, used)
+        await _settle(self._client, VOLUME_ATTRIBUTES_CLASSES, attributes_class, CLASS_FINALIZER, used=used)
 
     def _is_used(self, name: str) -> bool:
         return any(name in classes_of_volume(volume) for volume in self._volumes.store.list()) or any(

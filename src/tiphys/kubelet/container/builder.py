@@ -119,7 +119,9 @@ class ConfigBuilder:
 
     def resources(self, pod: Pod, container: ContainerSpec) -> dict[str, Any]:
         """``LinuxContainerResources`` of a container."""
-        return linux_resources(pod, container, self._settings.memory_capacity, self._settings.enforce_cpu_limits)
+        return linux_resources(
+            pod, container, self._settings.memory_capacity, enforce_quota=self._settings.enforce_cpu_limits
+        )
 
     async def _environment(
         self, pod: Pod, container: ContainerSpec, ips: Sequence[str], volumes: Mapping[str, MountedVolume]
@@ -134,7 +136,7 @@ class ConfigBuilder:
         sources = EnvironmentSources(
             config_maps=kinds[0],
             secrets=kinds[1],
-            services=environment.service_variables(self._services(), namespace, links),
+            services=environment.service_variables(self._services(), namespace, links=links),
             pod_ips=ips,
             host_ips=self._settings.host_ips,
             allocatable=self._settings.allocatable,

@@ -173,7 +173,7 @@ def expand_command(container: ContainerSpec, values: Mapping[str, str]) -> tuple
     return command, [expand(word, lookup) for word in container.get("args") or []]
 
 
-def service_variables(services: Iterable[Object], namespace: str, links: bool) -> dict[str, str]:
+def service_variables(services: Iterable[Object], namespace: str, *, links: bool) -> dict[str, str]:
     """Variables of the services visible to a pod in ``namespace``: its own namespace's, and always ``kubernetes``."""
     chosen: dict[str, Object] = {}
     for service in services:

@@ -30,7 +30,7 @@ def quota(milli_cpu: int, period: int = QUOTA_PERIOD) -> int:
 
 
 def linux_resources(
-    pod: Pod, container: ContainerSpec, memory_capacity: int, enforce_quota: bool = True
+    pod: Pod, container: ContainerSpec, memory_capacity: int, *, enforce_quota: bool = True
 ) -> dict[str, Any]:
     """``LinuxContainerResources`` of a container."""
     resources = container.get("resources") or {}

@@ -112,20 +112,24 @@ def conditions(facts: NodeFacts, before: Sequence[Object], now: str) -> list[Obj
     wanted = [
         _pressure(
             "MemoryPressure",
-            facts.memory_pressure,
-            "Memory",
-            "kubelet has sufficient memory available",
-            "kubelet has insufficient memory available",
+            pressed=facts.memory_pressure,
+            what="Memory",
+            well="kubelet has sufficient memory available",
+            ill="kubelet has insufficient memory available",
         ),
         _pressure(
-            "DiskPressure", facts.disk_pressure, "Disk", "kubelet has no disk pressure", "kubelet has disk pressure"
+            "DiskPressure",
+            pressed=facts.disk_pressure,
+            what="Disk",
+            well="kubelet has no disk pressure",
+            ill="kubelet has disk pressure",
         ),
         _pressure(
             "PIDPressure",
-            facts.pid_pressure,
-            "PID",
-            "kubelet has sufficient PID available",
-            "kubelet has insufficient PID available",
+            pressed=facts.pid_pressure,
+            what="PID",
+            well="kubelet has sufficient PID available",
+            ill="kubelet has insufficient PID available",
         ),
         _ready(facts.not_ready),
     ]
@@ -137,7 +141,7 @@ def conditions(facts: NodeFacts, before: Sequence[Object], now: str) -> list[Obj
     return [*foreign, *wanted]
 
 
-def _pressure(type_: str, pressed: bool, what: str, well: str, ill: str) -> Object:
+def _pressure(type_: str, what: str, well: str, ill: str, *, pressed: bool) -> Object:
     if pressed:
         reason = {"Disk": "KubeletHasDiskPressure"}.get(what, f"KubeletHasInsufficient{what}")
         return {"type": type_, "status": "True", "reason": reason, "message": ill}
@@ -169,7 +173,7 @@ def same_but_for_heartbeats(left: Object, right: Object) -> bool:
 
 
 def new_node(
-    facts: NodeFacts, now: str, labels: Mapping[str, str], taints: Sequence[Object], unschedulable: bool = False
+    facts: NodeFacts, now: str, labels: Mapping[str, str], taints: Sequence[Object], *, unschedulable: bool = False
 ) -> Object:
     """The Node object that a kubelet registers."""
     spec: Object = {}

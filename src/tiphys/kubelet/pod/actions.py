@@ -221,7 +221,7 @@ def _init_containers(pod: Pod, status: PodStatus, probe: ProbeResult, actions: P
             continue
         if previously and not pods.is_sidecar(container):
             continue
-        done = _init_container(pod, index, current, probe, actions, start, previously)
+        done = _init_container(pod, index, current, probe, actions, start, previously=previously)
         if actions.kill_pod:
             actions.start_init = []
             return False
@@ -240,6 +240,7 @@ def _init_container(
     probe: ProbeResult,
     actions: PodActions,
     start: list[int],
+    *,
     previously: bool,
 ) -> bool:
     """Decide for one init container that left a trace; gives whether it has done its part."""
@@ -250,7 +251,16 @@ def _init_container(
         start.append(index)  # created and never started: the runtime failed at it
         return False
     if pods.is_sidecar(container):
-        return _sidecar(container, index, last, current, probe, actions, start, previously)
+        return _sidecar(
+            container,
+            index,
+            last=last,
+            current=current,
+            probe=probe,
+            actions=actions,
+            start=start,
+            previously=previously,
+        )
     if current.state is ContainerState.RUNNING:
         return False
     if current.state is ContainerState.EXITED and current.exit_code == 0:
@@ -275,11 +285,12 @@ def _kill_unknown_init(current: ObservedContainer) -> Kill:
 def _sidecar(
     container: ContainerSpec,
     index: int,
-    last: bool,
     current: ObservedContainer,
     probe: ProbeResult,
     actions: PodActions,
     start: list[int],
+    *,
+    last: bool,
     previously: bool,
 ) -> bool:
     """Decide for one sidecar; returns whether it runs, so that what follows may start."""

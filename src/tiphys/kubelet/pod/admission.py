@@ -72,7 +72,7 @@ def admit(
         or _ports(pod, others)
         or _taints(pod, node)
         or _sysctls(pod, unsafe_sysctls)
-        or _apparmor(pod, apparmor)
+        or _apparmor(pod, enabled=apparmor)
         or short
     )
 
@@ -153,7 +153,7 @@ def _taints(pod: Pod, node: Object) -> Rejection | None:
     return _predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
 
 
-def _apparmor(pod: Pod, enabled: bool) -> Rejection | None:
+def _apparmor(pod: Pod, *, enabled: bool) -> Rejection | None:
     if enabled or pods.phase_of(pod) not in ("", "Pending"):
         return None
     holders = [pod["spec"], *(container for _, container in pods.all_containers(pod))]

@@ -50,7 +50,7 @@ class Threshold:
     last: bool | None = None
     run: int = 0
 
-    def note(self, passed: bool) -> bool:
+    def note(self, *, passed: bool) -> bool:
         """Count a result; gives whether it stands by now."""
         self.run = self.run + 1 if passed == self.last else 1
         self.last = passed
@@ -136,7 +136,7 @@ class ProbeManager:
             if uid == pod_uid and probe in kinds and worker.task is not None:
                 worker.task.cancel()
 
-    def set_result(self, pod_uid: str, probe: Probe, runtime_id: str, passed: bool) -> None:
+    def set_result(self, pod_uid: str, probe: Probe, runtime_id: str, *, passed: bool) -> None:
         if self._results.get((probe, runtime_id)) is not passed:
             self._results[(probe, runtime_id)] = passed
             self._changed(pod_uid)
@@ -225,9 +225,9 @@ class _Worker:
         if bool(status.get("started")) == (self.probe is Probe.STARTUP):
             return True  # a startup probe is done once started, the others wait for it
         passed = await self._probe(of_pod)
-        if passed is None or not self._threshold.note(passed):
+        if passed is None or not self._threshold.note(passed=passed):
             return True
-        manager.set_result(uid, self.probe, self.runtime_id, passed)
+        manager.set_result(uid, self.probe, self.runtime_id, passed=passed)
         if self.probe is Probe.STARTUP or (self.probe is Probe.LIVENESS and not passed):
             self._on_hold = True  # until a new run of the container
             self._threshold.reset()

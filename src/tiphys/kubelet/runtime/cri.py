@@ -175,7 +175,7 @@ class CRIClient:
         answer = await self._call("ListContainers", filter=_by_pod(pod_uid))
         return [_container(item) for item in answer.containers]
 
-    async def container_status(self, container_id: str, verbose: bool = False) -> service.ContainerStatus:
+    async def container_status(self, container_id: str, *, verbose: bool = False) -> service.ContainerStatus:
         answer = await self._call("ContainerStatus", container_id=container_id, verbose=verbose)
         return _container_status(answer.status, _pid(answer.info.get("info", "")) if verbose else 0)
 

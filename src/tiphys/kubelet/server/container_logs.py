@@ -65,7 +65,7 @@ def options_of(query: Mapping[str, Sequence[str]], now: float) -> tuple[LogOptio
     return options, flag("previous")
 
 
-def choose_run(status: Object, pod: Pod, name: str, previous: bool) -> str:
+def choose_run(status: Object, pod: Pod, name: str, *, previous: bool) -> str:
     """The id of the run whose log is wanted. Raises ``LogRequestError`` with upstream's message."""
     who = f"container {quote(name)} in pod {quote(pods.name_of(pod))}"
     run = next(
@@ -128,7 +128,7 @@ class ContainerLogs:
             return answers.plain(404, message)
         try:
             status = self._statuses.get(pods.uid_of(pod)) or pod.get("status") or {}
-            run = choose_run(status, pod, container, previous)
+            run = choose_run(status, pod, container, previous=previous)
             path = Path((await self._runtime.container_status(run)).log_path)
         except LogRequestError as error:
             return answers.plain(400, str(error))

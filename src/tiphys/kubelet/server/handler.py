@@ -181,7 +181,7 @@ class KubeletServer:
             return container_id
         pod = self._find(path["namespace"], path["pod"])
         spec = pods.find_container(pod, path["container"]) if pod is not None else None
-        return await self._streaming.attach(request, container_id, bool(spec and spec[1].get("tty")))
+        return await self._streaming.attach(request, container_id, tty=bool(spec and spec[1].get("tty")))
 
     async def _port_forward(self, request: Request, path: dict[str, str]) -> Response:
         pod = self._find(path["namespace"], path["pod"])

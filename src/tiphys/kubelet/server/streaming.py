@@ -38,7 +38,7 @@ class Streaming:
             return answers.plain(500, error.raw)
         return await self._join(request, url)
 
-    async def attach(self, request: Request, container_id: str, tty: bool) -> Response:
+    async def attach(self, request: Request, container_id: str, *, tty: bool) -> Response:
         streams = self._streams(request.parameters())
         if not any((streams["stdin"], streams["stdout"], streams["stderr"])):
             return answers.text(400, "you must specify at least 1 of stdin, stdout, stderr")

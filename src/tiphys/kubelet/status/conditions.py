@@ -35,7 +35,7 @@ def pod_conditions(
     """The conditions of the kubelet, without times. ``others`` are those that others write (readiness gates)."""
     ready_containers = _containers_ready(pod, statuses, phase)
     conditions = [
-        _condition("PodReadyToStartContainers", not sandbox_changed(pod, observed)[0]),
+        _condition("PodReadyToStartContainers", status=not sandbox_changed(pod, observed)[0]),
         _initialized(pod, statuses, phase),
         _ready(pod, ready_containers, others),
         {"type": "ContainersReady", **ready_containers},
@@ -47,7 +47,7 @@ def pod_conditions(
     return conditions
 
 
-def _condition(type_: str, status: bool, reason: str = "", message: str = "") -> Object:
+def _condition(type_: str, reason: str = "", message: str = "", *, status: bool) -> Object:
     condition: Object = {"type": type_, "status": "True" if status else "False"}
     if reason:
         condition["reason"] = reason

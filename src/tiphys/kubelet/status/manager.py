@@ -207,7 +207,7 @@ def status_patch(shown: Pod, status: Object, *, could_run: bool) -> Object | Non
     wanted["conditions"] = _merge_conditions(
         before.get("conditions") or [],
         status.get("conditions") or [],
-        wanted.get("phase") in _TERMINAL and not could_run,
+        terminal=wanted.get("phase") in _TERMINAL and not could_run,
     )
     changes: Object = {}
     for name in before.keys() | wanted.keys():
@@ -221,7 +221,7 @@ def status_patch(shown: Pod, status: Object, *, could_run: bool) -> Object | Non
     return {"metadata": {"uid": pods.uid_of(shown)}, "status": changes} if changes else None
 
 
-def _merge_conditions(before: Sequence[Object], own: Sequence[Object], terminal: bool) -> list[Object]:
+def _merge_conditions(before: Sequence[Object], own: Sequence[Object], *, terminal: bool) -> list[Object]:
     conditions = [c for c in before if c["type"] not in OWNED]
     for condition in own:
         if condition["type"] in OWNED:

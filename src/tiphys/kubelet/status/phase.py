@@ -46,11 +46,11 @@ def pod_phase(pod: Pod, statuses: Iterable[Object], *, terminal: bool, was_initi
     if count.running and not count.unknown:
         return "Running"
     if not count.running and count.stopped and not count.unknown:
-        return _phase_of_stopped(pod, count, terminal)
+        return _phase_of_stopped(pod, count, terminal=terminal)
     return "Pending"
 
 
-def _phase_of_stopped(pod: Pod, count: _Count, terminal: bool) -> str:
+def _phase_of_stopped(pod: Pod, count: _Count, *, terminal: bool) -> str:
     ended = "Succeeded" if count.stopped == count.succeeded else "Failed"
     if terminal and not pods.is_static(pod):
         return ended

@@ -141,7 +141,7 @@ class VolumeManager:
         if (host := volume.get("hostPath")) is not None:
             return MountedVolume(prepare_host_path(host["path"], host.get("type") or ""))
         if (claim := volume.get("persistentVolumeClaim")) is not None:
-            return await self._mount_claim(pod, claim["claimName"], bool(claim.get("readOnly")))
+            return await self._mount_claim(pod, claim["claimName"], read_only=bool(claim.get("readOnly")))
         if volume.get("ephemeral") is not None:
             return await self._mount_claim(pod, f"{pods.name_of(pod)}-{volume['name']}", read_only=False)
         kind = next((key for key in volume if key != "name"), "emptyDir")
@@ -212,7 +212,7 @@ class VolumeManager:
             if not mounts.is_mounted(parent, folder.name):
                 mounts.mount_tmpfs(parent, folder.name, f"size={size}" if size else "")
 
-    async def _mount_claim(self, pod: Pod, name: str, read_only: bool) -> MountedVolume:
+    async def _mount_claim(self, pod: Pod, name: str, *, read_only: bool) -> MountedVolume:
         claim = await self._client.get(PERSISTENT_VOLUME_CLAIMS, name, pods.namespace_of(pod))
         bound = claim["spec"].get("volumeName")
         if (claim.get("status") or {}).get("phase") != "Bound" or not bound:

@@ -18,16 +18,16 @@ _ENTER = 0o110
 _SET_GROUP_ID = 0o2000
 
 
-def give_to_group(folder: Path, group: int, read_only: bool = False) -> None:
+def give_to_group(folder: Path, group: int, *, read_only: bool = False) -> None:
     """Give ``folder`` and all in it to ``group``; folders pass the group on to what is made in them.
 
     A container may change the volume meanwhile: each file is changed through a descriptor that is no link.
     """
     with Folder.at(folder) as top:
-        _give(top.descriptor, ".", group, read_only)
+        _give(top.descriptor, ".", group, read_only=read_only)
         for parent, name, _ in walk(top.descriptor):
             with contextlib.suppress(FileNotFoundError):
-                _give(parent, name, group, read_only)
+                _give(parent, name, group, read_only=read_only)
 
 
 def already_given(folder: Path, group: int) -> bool:
@@ -37,7 +37,7 @@ def already_given(folder: Path, group: int) -> bool:
     return info.st_gid == group and info.st_mode & wanted == wanted
 
 
-def _give(parent: int, name: str, group: int, read_only: bool) -> None:
+def _give(parent: int, name: str, group: int, *, read_only: bool) -> None:
     file = os.open(name, O_PATH | os.O_NOFOLLOW, dir_fd=parent)
     try:
         info = os.fstat(file)

@@ -33,13 +33,13 @@ def wanted(nodes: Iterable[Object], own: str, wires: Sequence[str]) -> Routes:
         if node["metadata"]["name"] == own:
             continue
         for cidr in pod_ranges(node):
-            hop = _address(node, ":" in cidr)
+            hop = _address(node, ipv6=":" in cidr)
             if hop and any(ipaddress.ip_address(hop) in network for network in networks):
                 routes.setdefault(cidr, hop)
     return routes
 
 
-def _address(node: Object, ipv6: bool) -> str:
+def _address(node: Object, *, ipv6: bool) -> str:
     """The node's address of one family, as it reports it; empty if it has none."""
     for entry in (node.get("status") or {}).get("addresses") or ():
         if entry["type"] == "InternalIP" and (":" in entry["address"]) == ipv6:

@@ -68,18 +68,18 @@ class NetworkPolicies:
                 await informer.wait_synced()
             await runner.supervise(self._keep_in_step, "sync")
 
-    def _pod(self, pod: Object, gone: bool = False) -> None:
+    def _pod(self, pod: Object, *, gone: bool = False) -> None:
         for table in self._tables:
             if table.pod(_key(pod), None if gone else pod):
                 self._wake.set()
 
-    def _space(self, space: Object, gone: bool = False) -> None:
+    def _space(self, space: Object, *, gone: bool = False) -> None:
         labels = space["metadata"].get("labels") or {}
         for table in self._tables:
             if table.namespace(space["metadata"]["name"], None if gone else labels):
                 self._wake.set()
 
-    def _policy(self, policy: Object, gone: bool = False) -> None:
+    def _policy(self, policy: Object, *, gone: bool = False) -> None:
         for table in self._tables:
             try:
                 table.policy(_key(policy), None if gone else policy)

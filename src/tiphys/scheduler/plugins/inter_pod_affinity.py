@@ -79,7 +79,7 @@ class InterPodAffinity:
     name = "InterPodAffinity"
 
     def __init__(
-        self, handle: Handle, hard_pod_affinity_weight: int = 1, ignore_preferred_of_existing: bool = False
+        self, handle: Handle, hard_pod_affinity_weight: int = 1, *, ignore_preferred_of_existing: bool = False
     ) -> None:
         self._table, self._index = handle.cache.table, handle.cache.index
         self._hard_weight = hard_pod_affinity_weight

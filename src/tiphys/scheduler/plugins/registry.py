@@ -95,7 +95,7 @@ def _inter_pod(handle: Handle, given: Object) -> InterPodAffinity:
     return InterPodAffinity(
         handle,
         arguments.get("hardPodAffinityWeight", 1),
-        arguments.get("ignorePreferredTermsOfExistingPods", False),
+        ignore_preferred_of_existing=arguments.get("ignorePreferredTermsOfExistingPods", False),
     )
 
 

@@ -64,7 +64,7 @@ async def get(session: Session) -> None:
     session.output.get(response)
 
 
-def put_request(session: Session, stdin: bool = True) -> Any:
+def put_request(session: Session, *, stdin: bool = True) -> Any:
     """The request that the arguments of ``put`` describe, the value from standard input if missing.
 
     Raises ``UsageError``.

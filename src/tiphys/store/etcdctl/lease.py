@@ -41,7 +41,7 @@ async def time_to_live(session: Session) -> None:
     (text,) = session.expect(1, 1, "lease timetolive command needs lease ID as argument")
     request = pb.LeaseTimeToLiveRequest(ID=number(text, "lease ID arg", 16), keys=session["keys"])
     response = await session.call("Lease", "LeaseTimeToLive", request, repeatable=True)
-    session.output.time_to_live(response, session["keys"])
+    session.output.time_to_live(response, keys=session["keys"])
 
 
 async def list_all(session: Session) -> None:

@@ -33,7 +33,7 @@ class Output:
 
     name = ""
 
-    def __init__(self, hex: bool = False, value_only: bool = False) -> None:
+    def __init__(self, *, hex: bool = False, value_only: bool = False) -> None:
         self._hex = hex
         self._value_only = value_only
 
@@ -64,7 +64,7 @@ class Output:
     def keep_alive(self, response: Any) -> None:
         self._refuse()
 
-    def time_to_live(self, response: Any, keys: bool) -> None:
+    def time_to_live(self, response: Any, *, keys: bool) -> None:
         self._refuse()
 
     def lease_list(self, response: Any) -> None:
@@ -152,7 +152,7 @@ class Simple(Output):
     def keep_alive(self, response: Any) -> None:
         self.say(f"lease {response.ID:016x} keepalived with TTL({response.TTL})")
 
-    def time_to_live(self, response: Any, keys: bool) -> None:
+    def time_to_live(self, response: Any, *, keys: bool) -> None:
         if response.grantedTTL == 0 and response.TTL == -1:
             self.say(f"lease {response.ID:016x} already expired")
             return
@@ -226,7 +226,7 @@ class Json(Output):
     def keep_alive(self, response: Any) -> None:
         self.say(to_json(plain(response.header) | {"ID": response.ID, "TTL": response.TTL}))
 
-    def time_to_live(self, response: Any, keys: bool) -> None:
+    def time_to_live(self, response: Any, *, keys: bool) -> None:
         attached = [base64.b64encode(key).decode() for key in response.keys] or None
         more = {"id": response.ID, "ttl": response.TTL, "granted-ttl": response.grantedTTL, "keys": attached}
         self.say(to_json(plain(response.header) | more))
@@ -333,7 +333,7 @@ class Fields(Output):
     def revoke(self, id: int, response: Any) -> None:
         self._header(response.header)
 
-    def time_to_live(self, response: Any, keys: bool) -> None:
+    def time_to_live(self, response: Any, *, keys: bool) -> None:
         self.grant(response)
         self._field("GrantedTTL", response.grantedTTL)
         for key in response.keys:

@@ -25,7 +25,9 @@ class Session:
             raise UsageError(f"unsupported output format {name!r}; tiphys etcdctl knows {known}", BAD_ARGUMENTS)
         if name != "simple" and self.values.get("print-value-only"):
             raise UsageError("print-value-only is only for `--write-out=simple`", BAD_ARGUMENTS)
-        self.output: Output = FORMATS[name](self.values["hex"], bool(self.values.get("print-value-only")))
+        self.output: Output = FORMATS[name](
+            hex=self.values["hex"], value_only=bool(self.values.get("print-value-only"))
+        )
         self.endpoints = [part.strip() for part in self.values["endpoints"].split(",") if part.strip()]
         self.timeout: float = self.values["command-timeout"]
         self._channels: Channels | None = None

@@ -62,7 +62,7 @@ async def restore(session: Session) -> None:
             "the embedded store has one member: to restore a cluster of several, use etcd's own etcdctl or etcdutl", 1
         )
     directory = Path(session["data-dir"] or f"{session['name']}.etcd")
-    count, revision = restore_into(Path(name), directory, session["skip-hash-check"])
+    count, revision = restore_into(Path(name), directory, skip_hash=session["skip-hash-check"])
     session.output.say(f"restored {count} changes up to revision {revision} into {directory}")
 
 

@@ -36,7 +36,7 @@ class Pages:
             body = {"etcdserver": VERSION, "etcdcluster": VERSION.rsplit(".", 1)[0] + ".0", "storage": "3.6.0"}
             return Response(200, _JSON, json.dumps(body, separators=(",", ":")).encode())
         if request.path == "/health":
-            return await self._health("NOSPACE" in request.parameters().get("exclude", []))
+            return await self._health(without_alarms="NOSPACE" in request.parameters().get("exclude", []))
         if request.path in ("/livez", "/readyz"):
             return await self._check(request.path)
         if request.path == "/metrics":
@@ -44,7 +44,7 @@ class Pages:
             return Response(200, {"Content-Type": CONTENT_TYPE}, self._metrics.expose())
         return Response(404, _TEXT, b"404 page not found\n")
 
-    async def _health(self, without_alarms: bool) -> Response:
+    async def _health(self, *, without_alarms: bool) -> Response:
         reason = ""
         try:
             await self.member.store.healthy()

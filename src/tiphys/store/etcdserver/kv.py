@@ -41,7 +41,7 @@ class KV:
         return self._txn(await self._store.txn(read_txn(request)))
 
     async def Compact(self, request: Any) -> Any:
-        revision = await self._store.compact(request.revision, request.physical)
+        revision = await self._store.compact(request.revision, physical=request.physical)
         return pb.CompactionResponse(header=self._member.header(revision))
 
     def _range(self, result: RangeResult) -> Any:
@@ -52,16 +52,18 @@ class KV:
             more=result.more,
         )
 
-    def _put(self, result: PutResult, nested: bool = False) -> Any:
+    def _put(self, result: PutResult, *, nested: bool = False) -> Any:
         previous = None if result.prev_kv is None else write_kv(result.prev_kv)
-        return pb.PutResponse(header=self._header(result.revision, nested), prev_kv=previous)
+        return pb.PutResponse(header=self._header(result.revision, nested=nested), prev_kv=previous)
 
-    def _delete(self, result: DeleteResult, nested: bool = False) -> Any:
+    def _delete(self, result: DeleteResult, *, nested: bool = False) -> Any:
         return pb.DeleteRangeResponse(
-            header=self._header(result.revision, nested), deleted=result.deleted, prev_kvs=write_kvs(result.prev_kvs)
+            header=self._header(result.revision, nested=nested),
+            deleted=result.deleted,
+            prev_kvs=write_kvs(result.prev_kvs),
         )
 
-    def _txn(self, result: TxnResult, nested: bool = False) -> Any:
+    def _txn(self, result: TxnResult, *, nested: bool = False) -> Any:
         return pb.TxnResponse(
             header=pb.ResponseHeader() if nested else self._member.header(result.revision),
             succeeded=result.succeeded,
@@ -77,6 +79,6 @@ class KV:
             return pb.ResponseOp(response_delete_range=self._delete(result, nested=True))
         return pb.ResponseOp(response_txn=self._txn(result, nested=True))
 
-    def _header(self, revision: int, nested: bool) -> Any:
+    def _header(self, revision: int, *, nested: bool) -> Any:
         """Inside a transaction's answer, headers carry the revision only."""
         return pb.ResponseHeader(revision=revision) if nested else self._member.header(revision)

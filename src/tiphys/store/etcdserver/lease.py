@@ -35,7 +35,7 @@ class Lease:
             yield pb.LeaseKeepAliveResponse(header=self._member.header(), ID=request.ID, TTL=ttl)
 
     async def LeaseTimeToLive(self, request: Any) -> Any:
-        lease = await self._store.lease_status(request.ID, request.keys)
+        lease = await self._store.lease_status(request.ID, keys=request.keys)
         return pb.LeaseTimeToLiveResponse(
             header=self._member.header(), ID=lease.id, TTL=lease.ttl, grantedTTL=lease.granted_ttl, keys=lease.keys
         )

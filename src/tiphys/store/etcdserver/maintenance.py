@@ -58,10 +58,10 @@ class Maintenance:
             if request.alarm == CORRUPT:
                 raise Refused("tiphys: the CORRUPT alarm cannot be raised by hand", Code.UNIMPLEMENTED)
             if request.alarm == NO_SPACE:
-                await self._store.set_no_space(True)
+                await self._store.set_no_space(on=True)
             return pb.AlarmResponse(header=self._member.header(), alarms=self._alarms())
         if request.action == DEACTIVATE and request.alarm in (NO_ALARM, NO_SPACE):
-            await self._store.set_no_space(False)
+            await self._store.set_no_space(on=False)
         elif request.alarm == CORRUPT:
             before = []
         return pb.AlarmResponse(header=self._member.header(), alarms=before)

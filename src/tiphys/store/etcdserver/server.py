@@ -48,7 +48,7 @@ class EtcdServer:
         )
 
     async def listen(
-        self, host: str, port: int, tls: ssl.SSLContext | None = None, need_certificate: bool = False
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, *, need_certificate: bool = False
     ) -> int:
         """Listen for clients, ``need_certificate``: for those with one; returns the port. Raises ``OSError``."""
         return await self._server.listen(host, port, tls=tls, need_certificate=need_certificate)

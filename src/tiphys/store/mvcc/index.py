@@ -19,7 +19,7 @@ REVISION_BITS = 24
 MAX_CHANGES = 1 << (REVISION_BITS - 1)
 
 
-def row_id(revision: int, place: int, deleted: bool) -> int:
+def row_id(revision: int, place: int, *, deleted: bool) -> int:
     """The row number of the change at ``place`` (from 0) of ``revision``."""
     return revision << REVISION_BITS | place << 1 | deleted
 

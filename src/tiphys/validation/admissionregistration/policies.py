@@ -56,7 +56,7 @@ class _Policy:
     scope: Scope = member(default_factory=Scope)
     stored: Collection[str] = member(default_factory=frozenset)
 
-    def expression(self, text: str, use: Use, authorizer: bool = True) -> Expression:
+    def expression(self, text: str, use: Use, *, authorizer: bool = True) -> Expression:
         stored = text in self.stored
         return Expression(text, use, self.has_params, authorizer, stored, self.scope)
 
@@ -66,7 +66,7 @@ def validate_validating_policy(obj: Object) -> Errors:
 
 
 def validate_validating_policy_update(new: Object, old: Object) -> Errors:
-    return _validating_policy(new, _same_conditions(new, old), _stored(old))
+    return _validating_policy(new, same_conditions=_same_conditions(new, old), stored=_stored(old))
 
 
 def validate_mutating_policy(obj: Object) -> Errors:
@@ -74,7 +74,7 @@ def validate_mutating_policy(obj: Object) -> Errors:
 
 
 def validate_mutating_policy_update(new: Object, old: Object) -> Errors:
-    return _mutating_policy(new, _same_conditions(new, old), _stored(old))
+    return _mutating_policy(new, same_conditions=_same_conditions(new, old), stored=_stored(old))
 
 
 def _same_conditions(new: Object, old: Object) -> bool:
@@ -100,12 +100,12 @@ def _collect(value: Any, texts: set[str]) -> None:
                 _collect(item, texts)
 
 
-def _validating_policy(obj: Object, same_conditions: bool, stored: frozenset[str]) -> Errors:
+def _validating_policy(obj: Object, stored: frozenset[str], *, same_conditions: bool) -> Errors:
     """The errors of a ValidatingAdmissionPolicy; ``stored`` are expressions that may stay."""
     errs: Errors = []
     validate_meta(errs, obj, namespaced=False, core=False)
     spec = obj.get("spec") or {}
-    _selection(errs, spec, same_conditions, stored, mutating=False)
+    _selection(errs, spec, same_conditions=same_conditions, stored=stored, mutating=False)
     policy = _variables(errs, spec, stored)
     validations, annotations = spec.get("validations") or [], spec.get("auditAnnotations") or []
     if not validations and not annotations:
@@ -132,7 +132,7 @@ def _annotations_shown(annotations: Sequence[Object]) -> list[Object]:
     return [{"Key": a.get("key") or "", "ValueExpression": a.get("valueExpression") or ""} for a in annotations]
 
 
-def _selection(errs: Errors, spec: Object, same_conditions: bool, stored: frozenset[str], mutating: bool) -> None:
+def _selection(errs: Errors, spec: Object, stored: frozenset[str], *, same_conditions: bool, mutating: bool) -> None:
     if spec.get("failurePolicy") is None:
         errs.append(field.required("spec.failurePolicy"))
     else:
@@ -229,11 +229,11 @@ def _audit_annotation(errs: Errors, annotation: Object, name: str, policy: _Poli
         check(errs, policy.expression(text, Use.AUDIT_ANNOTATION), f"{path}.valueExpression")
 
 
-def _mutating_policy(obj: Object, same_conditions: bool, stored: frozenset[str]) -> Errors:
+def _mutating_policy(obj: Object, stored: frozenset[str], *, same_conditions: bool) -> Errors:
     errs: Errors = []
     validate_meta(errs, obj, namespaced=False, core=False)
     spec = obj.get("spec") or {}
-    _selection(errs, spec, same_conditions, stored, mutating=True)
+    _selection(errs, spec, same_conditions=same_conditions, stored=stored, mutating=True)
     policy = _variables(errs, spec, stored)
     mutations = spec.get("mutations") or []
     if not mutations:

@@ -92,7 +92,7 @@ def _configuration(obj: Object, options: _Options) -> Errors:
         at = f"webhooks[{i}]"
         _webhook(errs, hook, options, at)
         versions = hook.get("admissionReviewVersions") or []
-        _review_versions(errs, versions, options.known_version, f"{at}.admissionReviewVersions")
+        _review_versions(errs, versions, known=options.known_version, path=f"{at}.admissionReviewVersions")
         name = hook.get("name")
         if options.unique_names and name:
             if name in seen:
@@ -119,7 +119,7 @@ def _webhook(errs: Errors, hook: Object, options: _Options, path: str) -> None:
         text = "the timeout value must be between 1 and 30 seconds"
         errs.append(field.invalid(f"{path}.timeoutSeconds", timeout, text))
     for key in ("namespaceSelector", "objectSelector"):
-        label_selector(errs, hook.get(key), f"{path}.{key}", options.bad_selector_values)
+        label_selector(errs, hook.get(key), f"{path}.{key}", allow_bad_values=options.bad_selector_values)
     if hook.get("reinvocationPolicy") is not None:
         one_of(errs, hook["reinvocationPolicy"], f"{path}.reinvocationPolicy", REINVOCATION_POLICIES)
     client_config(errs, hook.get("clientConfig") or {}, f"{path}.clientConfig")
@@ -138,7 +138,7 @@ def _name(errs: Errors, name: str, path: str) -> None:
         errs.append(field.invalid(path, name, text))
 
 
-def _review_versions(errs: Errors, versions: Sequence[str], known: bool, path: str) -> None:
+def _review_versions(errs: Errors, versions: Sequence[str], path: str, *, known: bool) -> None:
     if not versions:
         errs.append(field.required(path, f"must specify one of {', '.join(REVIEW_VERSIONS)}"))
         return

@@ -28,7 +28,7 @@ Surround = Callable[[Any], Any]
 _IMPLIED = ("apiVersion", "kind", "metadata")
 
 
-def validate_defaults(schema: Object, path: str, pruned: bool) -> Errors:
+def validate_defaults(schema: Object, path: str, *, pruned: bool) -> Errors:
     """``pruned``: defaults must not have unknown fields either."""
     root = {**schema, EMBEDDED: True}
     errs: Errors = []
@@ -41,7 +41,7 @@ def _resource(value: Any) -> Any:
 
 
 def _validate(
-    errs: Errors, schema: Object, root: Object, path: str, surround: Surround, in_meta: bool, pruned: bool
+    errs: Errors, schema: Object, root: Object, path: str, surround: Surround, *, in_meta: bool, pruned: bool
 ) -> None:
     if schema.get(EMBEDDED):
         in_meta, surround, root = False, _resource, schema
@@ -51,14 +51,14 @@ def _validate(
         if in_meta:
             errs += _of_metadata(default, schema, root, surround, at)
         else:
-            errs += _of_value(default, schema, at, pruned)
+            errs += _of_value(default, schema, at, pruned=pruned)
     items = schema.get("items")
     if isinstance(items, dict):
-        _validate(errs, items, root, f"{path}.items", lambda value: surround([value]), in_meta, pruned)
+        _validate(errs, items, root, f"{path}.items", lambda value: surround([value]), in_meta=in_meta, pruned=pruned)
     for name, inner in (schema.get("properties") or {}).items():
         within = in_meta or (bool(schema.get(EMBEDDED)) and name in _IMPLIED)
         around = _child(surround, name)
-        _validate(errs, inner, root, f"{path}.properties[{name}]", around, within, pruned)
+        _validate(errs, inner, root, f"{path}.properties[{name}]", around, in_meta=within, pruned=pruned)
 
 
 def _child(surround: Surround, name: str) -> Surround:
@@ -76,7 +76,7 @@ def _of_metadata(default: Any, schema: Object, root: Object, surround: Surround,
     return schemas.validate(default, schema, path) or validate_rules(default, default, schema, path, ratchets=False)
 
 
-def _of_value(default: Any, schema: Object, path: str, pruned: bool) -> Errors:
+def _of_value(default: Any, schema: Object, path: str, *, pruned: bool) -> Errors:
     errs: Errors = []
     if pruned and prune_value(copy(default), schema):
         errs.append(field.invalid(path, default, "must not have unknown fields"))

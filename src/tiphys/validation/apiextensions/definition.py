@@ -50,8 +50,8 @@ def validate_definition(obj: Object) -> Errors:
     spec = obj.get("spec") or {}
     wanted = f"{(spec.get('names') or {}).get('plural') or ''}.{spec.get('group') or ''}"
 
-    def named(name: str, prefix: bool) -> list[str]:
-        problems = name_is_subdomain(name, prefix)
+    def named(name: str, *, prefix: bool) -> list[str]:
+        problems = name_is_subdomain(name, prefix=prefix)
         return problems if name == wanted else [*problems, 'must be spec.names.plural+"."+spec.group']
 
     validate_meta(errs, obj, namespaced=False, name_check=named, core=False)
@@ -70,7 +70,7 @@ def validate_definition_update(new: Object, old: Object) -> Errors:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     review = ((before.get("conversion") or {}).get("webhook") or {}).get("conversionReviewVersions") or ()
     known_review = not review or any(version in REVIEW_VERSIONS for version in review)
-    _spec(errs, spec, _options(before), known_review, _too_many_fields(spec, before))
+    _spec(errs, spec, _options(before), known_review=known_review, too_many_fields=_too_many_fields(spec, before))
     if _is_established(old):
         immutable(errs, spec.get("scope"), before.get("scope"), "spec.scope")
         _same_name(errs, spec, before, "kind")
@@ -162,7 +162,7 @@ def _shared(versions: Sequence[Object]) -> Object:
     return {key: first.get(key) for key in _SHARED if all(equal(v.get(key), first.get(key)) for v in versions)}
 
 
-def _spec(errs: Errors, spec: Object, options: Options, known_review: bool, too_many_fields: frozenset[str]) -> None:
+def _spec(errs: Errors, spec: Object, options: Options, too_many_fields: frozenset[str], *, known_review: bool) -> None:
     """Validate a definition's group, scope, versions, names and conversion; appends to ``errs``."""
     group, versions = spec.get("group") or "", spec.get("versions") or []
     if not group:
@@ -190,7 +190,7 @@ def _spec(errs: Errors, spec: Object, options: Options, known_review: bool, too_
         _deprecation(errs, version, f"{at}.deprecationWarning")
         own = {key: version.get(key) for key in _SHARED if key not in shared}
         has_status = _has_status(version)
-        _parts(errs, own, at, f"{at}.schema", has_status, options, name in too_many_fields)
+        _parts(errs, own, at, f"{at}.schema", has_status=has_status, options=options, too_many=name in too_many_fields)
     named = [version.get("name") or "" for version in versions]
     if len(set(named)) < len(named):
         errs.append(
@@ -207,8 +207,10 @@ def _spec(errs: Errors, spec: Object, options: Options, known_review: bool, too_
             errs.append(field.required(f"spec.names.{key}"))
     _names(errs, given, "spec.names")
     any_status = any(_has_status(version) for version in versions)
-    _parts(errs, shared, "spec", "spec.validation", any_status, options, bool(too_many_fields))
-    _conversion(errs, spec.get("conversion"), preserve, known_review)
+    _parts(
+        errs, shared, "spec", "spec.validation", has_status=any_status, options=options, too_many=bool(too_many_fields)
+    )
+    _conversion(errs, spec.get("conversion"), preserve=preserve, known_review=known_review)
 
 
 def _shown(versions: Sequence[Object] | None, shared: Object) -> list[Object] | None:
@@ -241,12 +243,12 @@ def _deprecation(errs: Errors, version: Object, path: str) -> None:
 
 
 def _parts(
-    errs: Errors, parts: Object, path: str, schema_path: str, has_status: bool, options: Options, too_many: bool
+    errs: Errors, parts: Object, path: str, schema_path: str, options: Options, *, has_status: bool, too_many: bool
 ) -> None:
     """Schema, subresources, columns and selectable fields, of a version or of all."""
     schema = (parts.get("schema") or {}).get("openAPIV3Schema")
     if schema is not None:
-        validate_schema(errs, schema, schema_path, has_status, options)
+        validate_schema(errs, schema, schema_path, has_status=has_status, options=options)
     _subresources(errs, parts.get("subresources") or {}, f"{path}.subresources")
     for i, column in enumerate(parts.get("additionalPrinterColumns") or ()):
         _column(errs, column, f"{path}.additionalPrinterColumns[{i}]")
@@ -261,10 +263,10 @@ def _parts(
     elif problem := unsupported(schema):
         errs.append(field.invalid(f"{path}.schema.openAPIV3Schema", "", problem))
     else:
-        _selectable_fields(errs, fields, schema, at, too_many)
+        _selectable_fields(errs, fields, schema, at, too_many=too_many)
 
 
-def _selectable_fields(errs: Errors, fields: Sequence[Object], schema: Object, path: str, too_many: bool) -> None:
+def _selectable_fields(errs: Errors, fields: Sequence[Object], schema: Object, path: str, *, too_many: bool) -> None:
     """Validate selectable fields: unique paths to scalars outside metadata. Appends to ``errs``."""
     seen: set[tuple[str, ...]] = set()
     for i, selectable in enumerate(fields):
@@ -350,7 +352,7 @@ def _labels(errs: Errors, labels: Sequence[str], path: str) -> None:
             errs.append(field.invalid(f"{path}[{i}]", name, ",".join(problems)))
 
 
-def _conversion(errs: Errors, conversion: Object | None, preserve: bool, known_review: bool) -> None:
+def _conversion(errs: Errors, conversion: Object | None, *, preserve: bool, known_review: bool) -> None:
     """Validate the conversion: a webhook with its client, or neither. Appends to ``errs``."""
     if conversion is None:
         return
@@ -375,10 +377,10 @@ def _conversion(errs: Errors, conversion: Object | None, preserve: bool, known_r
         errs.append(field.required(f"{at}.webhookClientConfig", "required when strategy is set to Webhook"))
     else:
         client_config(errs, client, f"{at}.webhookClientConfig")
-    _review_versions(errs, versions, known_review, f"{at}.conversionReviewVersions")
+    _review_versions(errs, versions, known=known_review, path=f"{at}.conversionReviewVersions")
 
 
-def _review_versions(errs: Errors, versions: Sequence[str], known: bool, path: str) -> None:
+def _review_versions(errs: Errors, versions: Sequence[str], path: str, *, known: bool) -> None:
     if not versions:
         errs.append(field.required(path))
         return

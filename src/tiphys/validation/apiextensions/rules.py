@@ -90,7 +90,7 @@ def check_rules(errs: Errors, schema: Object, path: str, place: SchemaPlace) -> 
     from tiphys.cel.rules import Scope
     from tiphys.cel.schematypes import decl_type
 
-    decl = decl_type(schema, place.is_resource or bool(schema.get("x-kubernetes-embedded-resource")))
+    decl = decl_type(schema, is_resource=place.is_resource or bool(schema.get("x-kubernetes-embedded-resource")))
     if decl is None:
         message = (
             f"internal error: failed to construct type information for {RULES} rules: unable to convert structural "

@@ -67,7 +67,7 @@ class _Place:
         return self if self.rules is None else replace(self, rules=self.rules.in_list(parent, path))
 
 
-def validate_schema(errs: Errors, schema: Object, path: str, has_status: bool, options: Options) -> None:
+def validate_schema(errs: Errors, schema: Object, path: str, options: Options, *, has_status: bool) -> None:
     """The schema of a version; ``path`` is that of the object around it."""
     errors: Errors = []
     at, late = f"{path}.openAPIV3Schema", list[field.FieldError]()
@@ -82,7 +82,7 @@ def validate_schema(errs: Errors, schema: Object, path: str, has_status: bool, o
         else:
             wrong = validate_structural(schema, at)
             if not wrong:
-                wrong = validate_defaults(schema, at, options.pruned_defaults)
+                wrong = validate_defaults(schema, at, pruned=options.pruned_defaults)
             structural = not wrong
             errors += wrong
     cel: Errors = []
@@ -112,7 +112,7 @@ def _root_fields(errs: Errors, schema: Object, path: str) -> None:
 
 
 def _schema(
-    errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place, is_root: bool = False
+    errs: Errors, cel: Errors, schema: Object, path: str, options: Options, place: _Place, *, is_root: bool = False
 ) -> None:
     """Validate a schema node and everything below it; CEL's errors go to ``cel``."""
     before = len(errs)

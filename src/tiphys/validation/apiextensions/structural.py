@@ -114,7 +114,7 @@ def _invariants(errs: Errors, schema: Object, level: str, path: str) -> None:
         errs.append(field.forbidden(f"{path}.additionalProperties", f"must not be used if {EMBEDDED} is set"))
     if level == "root" and kind and kind != "object":
         errs.append(field.invalid(f"{path}.type", kind, "must be object at the root"))
-    _type_meta(errs, properties, level, level == "root" or embedded, path)
+    _type_meta(errs, properties, level, is_resource=level == "root" or embedded, path=path)
     if embedded and not schema.get(PRESERVE) and not properties:
         text = f"must not be empty if {EMBEDDED} is true without {PRESERVE}"
         errs.append(field.required(f"{path}.properties", text))
@@ -133,7 +133,7 @@ def _extensions(errs: Errors, schema: Object, path: str) -> None:
             errs.append(field.invalid(f"{path}.{key}", True, f"must be false if {INT_OR_STRING} is true"))
 
 
-def _type_meta(errs: Errors, properties: Object, level: str, is_resource: bool, path: str) -> None:
+def _type_meta(errs: Errors, properties: Object, level: str, path: str, *, is_resource: bool) -> None:
     """What the schema says of the fields that every resource has."""
     for name in ("kind", "apiVersion"):
         if is_resource and name in properties and properties[name].get("type") != "string":
@@ -159,7 +159,7 @@ def _is_zero(value: Any) -> bool:
 
 
 def _value_validation(
-    errs: Errors, schema: Object, path: str, skip_any_of: bool = False, skip_first: bool = False
+    errs: Errors, schema: Object, path: str, *, skip_any_of: bool = False, skip_first: bool = False
 ) -> None:
     if not skip_any_of:
         for i, child in enumerate(schema.get("anyOf") or ()):
@@ -192,8 +192,8 @@ _FORBIDDEN = (
 )
 
 
-def _nested(errs: Errors, schema: Object, path: str, skip_any_of: bool = False) -> None:
-    _value_validation(errs, schema, path, skip_any_of)
+def _nested(errs: Errors, schema: Object, path: str, *, skip_any_of: bool = False) -> None:
+    _value_validation(errs, schema, path, skip_any_of=skip_any_of)
     if schema.get("items") is not None:
         _nested(errs, schema["items"], f"{path}.items")
     properties = schema.get("properties") or {}
@@ -240,7 +240,7 @@ def _nested_completeness(errs: Errors, values: Object, schema: Object | None, pa
             _nested_completeness(errs, child, known[name], f"{path}.properties[{name}]", place)
 
 
-def field_path(text: str, schema: Object, brackets: bool = True) -> tuple[str, list[str], Object]:
+def field_path(text: str, schema: Object, *, brackets: bool = True) -> tuple[str, list[str], Object]:
     """Follow ``.spec.field`` or ``['field']`` in a schema: what is wrong, the names on the way, the schema there."""
     rest, names = text, list[str]()
     while rest:
@@ -276,7 +276,7 @@ def field_path(text: str, schema: Object, brackets: bool = True) -> tuple[str, l
     return "", names, schema
 
 
-def unknown_fields(value: Any, schema: Object, is_resource: bool = False) -> bool:
+def unknown_fields(value: Any, schema: Object, *, is_resource: bool = False) -> bool:
     """Whether pruning would take something away from a value."""
     if isinstance(value, list):
         return any(unknown_fields(item, schema["items"]) for item in value) if schema.get("items") else False
@@ -298,15 +298,17 @@ def unknown_fields(value: Any, schema: Object, is_resource: bool = False) -> boo
     return False
 
 
-def unknown_defaults(errs: Errors, schema: Object, path: str, inside_meta: bool = False, is_root: bool = True) -> None:
+def unknown_defaults(
+    errs: Errors, schema: Object, path: str, *, inside_meta: bool = False, is_root: bool = True
+) -> None:
     """A default must not have what is not in the schema: it would be pruned away."""
     resource = is_root or bool(schema.get(EMBEDDED))
     inside_meta = inside_meta and not resource
     default = schema.get("default")
-    if default is not None and not inside_meta and unknown_fields(default, schema, resource):
+    if default is not None and not inside_meta and unknown_fields(default, schema, is_resource=resource):
         errs.append(field.invalid(f"{path}.default", default, "must not have unknown fields"))
     if schema.get("items") is not None:
-        unknown_defaults(errs, schema["items"], f"{path}.items", inside_meta, is_root=False)
+        unknown_defaults(errs, schema["items"], f"{path}.items", inside_meta=inside_meta, is_root=False)
     for name, child in (schema.get("properties") or {}).items():
         within = inside_meta or (resource and name in ("metadata", "apiVersion", "kind"))
-        unknown_defaults(errs, child, f"{path}.properties[{name}]", within, is_root=False)
+        unknown_defaults(errs, child, f"{path}.properties[{name}]", inside_meta=within, is_root=False)

@@ -65,11 +65,11 @@ def validate_job(obj: Object) -> Errors:
     return errs
 
 
-def _job(errs: Errors, obj: Object, options: PodOptions, bad_selector: bool, prefixed: bool) -> None:
+def _job(errs: Errors, obj: Object, options: PodOptions, *, bad_selector: bool, prefixed: bool) -> None:
     spec = obj.get("spec") or {}
     validate_meta(errs, obj, namespaced=True)
-    _generated_selector(errs, obj, spec, prefixed)
-    _own_spec(errs, spec, options, bad_selector)
+    _generated_selector(errs, obj, spec, prefixed=prefixed)
+    _own_spec(errs, spec, options, bad_selector=bad_selector)
     if spec.get("completionMode") == "Indexed" and (spec.get("completions") or 0) > 0:
         name = meta_of(obj).get("name") or ""
         host = f"{name}-{spec['completions'] - 1}"
@@ -78,7 +78,7 @@ def _job(errs: Errors, obj: Object, options: PodOptions, bad_selector: bool, pre
             errs.append(field.invalid("metadata.name", name, text))
 
 
-def _generated_selector(errs: Errors, obj: Object, spec: Object, prefixed: bool) -> None:
+def _generated_selector(errs: Errors, obj: Object, spec: Object, *, prefixed: bool) -> None:
     """The server makes the selector from the job's uid, unless ``manualSelector`` is set."""
     selector = spec.get("selector")
     if spec.get("manualSelector") or selector is None:
@@ -101,13 +101,13 @@ def _generated_selector(errs: Errors, obj: Object, spec: Object, prefixed: bool)
         errs.append(field.invalid("spec.selector", selector, "`selector` not auto-generated"))
 
 
-def _own_spec(errs: Errors, spec: Object, options: PodOptions, bad_selector: bool) -> None:
+def _own_spec(errs: Errors, spec: Object, options: PodOptions, *, bad_selector: bool) -> None:
     job_spec(errs, spec, "spec", options)
     selector = spec.get("selector")
     if selector is None:
         errs.append(field.required("spec.selector"))
     else:
-        label_selector(errs, selector, "spec.selector", bad_selector or options.selector_values)
+        label_selector(errs, selector, "spec.selector", allow_bad_values=bad_selector or options.selector_values)
     matches_template(errs, selector, spec.get("template") or {}, "spec.template")
 
 
@@ -315,9 +315,9 @@ def validate_job_update(new: Object, old: Object) -> Errors:
     options = waivers(before.get("template"), is_pod=False)
     bad_selector = selector_has_bad_value(before.get("selector"))
     labels = template_labels(before.get("template") or {}) or {}
-    _job(errs, new, options, bad_selector, NAME_LABEL in labels and UID_LABEL in labels)
+    _job(errs, new, options, bad_selector=bad_selector, prefixed=NAME_LABEL in labels and UID_LABEL in labels)
     validate_meta_update(errs, new, old)
-    _own_spec(errs, after, options, bad_selector)
+    _own_spec(errs, after, options, bad_selector=bad_selector)
     _completions(errs, after, before)
     immutable(errs, after.get("selector"), before.get("selector"), "spec.selector")
     _template(errs, after, before, old)

@@ -53,7 +53,7 @@ def _subset(errs: Errors, subset: Object, path: str) -> None:
             _address(errs, address, f"{path}.{key}[{i}]")
     ports = subset.get("ports") or []
     for i, port in enumerate(ports):
-        _port(errs, port, len(ports) > 1, f"{path}.ports[{i}]")
+        _port(errs, port, require_name=len(ports) > 1, path=f"{path}.ports[{i}]")
 
 
 def _address(errs: Errors, address: Object, path: str) -> None:
@@ -85,7 +85,7 @@ def endpoint_ip(errs: Errors, text: str, path: str) -> None:
         errs.append(field.invalid(path, text, text_))
 
 
-def _port(errs: Errors, port: Object, require_name: bool, path: str) -> None:
+def _port(errs: Errors, port: Object, path: str, *, require_name: bool) -> None:
     name, number = port.get("name"), port.get("port") or 0
     if name:
         label(errs, name, f"{path}.name")

@@ -198,7 +198,7 @@ def _pod_cidrs_kept(errs: Errors, new: list[str], old: list[str]) -> None:
     errs.extend(field.forbidden("spec.podCIDRs", _POD_CIDR) for a, b in zip(old, new, strict=True) if a != b)
 
 
-def _config_source(errs: Errors, source: Object, path: str, in_status: bool) -> None:
+def _config_source(errs: Errors, source: Object, path: str, *, in_status: bool) -> None:
     from tiphys.validation.shared.internal import internal_value
 
     config_map = source.get("configMap")

@@ -91,13 +91,13 @@ def _mount_options(errs: Errors, obj: Object) -> None:
         errs.append(field.forbidden(at, "may not specify mount options for this volume type"))
 
 
-def _volume(errs: Errors, obj: Object, bad_values: bool) -> None:
+def _volume(errs: Errors, obj: Object, *, bad_values: bool) -> None:
     validate_meta(errs, obj, namespaced=False)
     volume_spec(errs, obj.get("spec") or {}, meta_of(obj).get("name") or "", "spec", bad_values=bad_values)
 
 
 def volume_spec(
-    errs: Errors, spec: Object, name: str, path: str, inline: bool = False, bad_values: bool = False
+    errs: Errors, spec: Object, name: str, path: str, *, inline: bool = False, bad_values: bool = False
 ) -> None:
     """``inline``: the volume is part of an attachment, without a claim or a lifetime separate from it."""
     if inline:
@@ -108,16 +108,16 @@ def volume_spec(
     access_modes(errs, modes, f"{path}.accessModes")
     if not inline:
         _capacity(errs, spec.get("capacity"), f"{path}.capacity")
-    _reclaim_policy(errs, spec.get("persistentVolumeReclaimPolicy"), path, inline)
+    _reclaim_policy(errs, spec.get("persistentVolumeReclaimPolicy"), path, inline=inline)
     affinity = spec.get("nodeAffinity")
     if affinity is not None:
-        _node_affinity(errs, affinity, f"{path}.nodeAffinity", inline, bad_values)
-    _sources(errs, spec, name, path, affinity is not None and not inline)
+        _node_affinity(errs, affinity, f"{path}.nodeAffinity", inline=inline, bad_values=bad_values)
+    _sources(errs, spec, name, path, has_affinity=affinity is not None and not inline)
     target = (spec.get("hostPath") or {}).get("path")
     if target and posixpath.normpath(target) in ("/", "//") and spec.get("persistentVolumeReclaimPolicy") == "Recycle":
         text = "may not be 'recycle' for a hostPath mount of '/'"
         errs.append(field.forbidden(f"{path}.persistentVolumeReclaimPolicy", text))
-    _classes(errs, spec, path, inline)
+    _classes(errs, spec, path, inline=inline)
 
 
 def _inline(errs: Errors, spec: Object, path: str) -> None:
@@ -139,7 +139,7 @@ def _capacity(errs: Errors, shown: dict[str, str] | None, path: str) -> None:
         positive_amount(errs, text, f"{path}[{name}]")
 
 
-def _reclaim_policy(errs: Errors, policy: str | None, path: str, inline: bool) -> None:
+def _reclaim_policy(errs: Errors, policy: str | None, path: str, *, inline: bool) -> None:
     at = f"{path}.persistentVolumeReclaimPolicy"
     if not policy:
         return
@@ -150,16 +150,16 @@ def _reclaim_policy(errs: Errors, policy: str | None, path: str, inline: bool) -
         errs.append(field.not_supported(at, policy, _RECLAIM))
 
 
-def _node_affinity(errs: Errors, affinity: Object, path: str, inline: bool, bad_values: bool) -> None:
+def _node_affinity(errs: Errors, affinity: Object, path: str, *, inline: bool, bad_values: bool) -> None:
     if inline:
         errs.append(field.forbidden(path, _INLINE))
     elif affinity.get("required") is None:
         errs.append(field.required(f"{path}.required", "must specify required node constraints"))
     else:
-        node_selector(errs, affinity["required"], f"{path}.required", bad_values)
+        node_selector(errs, affinity["required"], f"{path}.required", allow_bad_values=bad_values)
 
 
-def _sources(errs: Errors, spec: Object, name: str, path: str, has_affinity: bool) -> None:
+def _sources(errs: Errors, spec: Object, name: str, path: str, *, has_affinity: bool) -> None:
     count = 0
     for key, check in _SOURCES.items():
         source = spec.get(key)
@@ -280,7 +280,7 @@ _SOURCES: dict[str, Check] = {
 }
 
 
-def _classes(errs: Errors, spec: Object, path: str, inline: bool) -> None:
+def _classes(errs: Errors, spec: Object, path: str, *, inline: bool) -> None:
     """Validate class, volume mode and attributes class of a volume; appends to ``errs``."""
     name, mode = spec.get("storageClassName"), spec.get("volumeMode")
     if name:
@@ -313,9 +313,9 @@ def validate_volume_update(new: Object, old: Object) -> Errors:
     before, after = old.get("spec") or {}, new.get("spec") or {}
     terms = ((before.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or ()
     bad_values = any(selector_has_bad_value(term) for term in terms)
-    _volume(errs, new, bad_values)
+    _volume(errs, new, bad_values=bad_values)
     _mount_options(errs, new)
-    _volume(errs, new, bad_values)  # upstream looks twice, and counts twice
+    _volume(errs, new, bad_values=bad_values)  # upstream looks twice, and counts twice
     _source_unchanged(errs, after, before)
     immutable(errs, after.get("volumeMode"), before.get("volumeMode"), "volumeMode")
     if before.get("nodeAffinity") is not None and not _affinity_kept(after.get("nodeAffinity"), before["nodeAffinity"]):

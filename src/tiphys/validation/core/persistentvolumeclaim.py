@@ -45,9 +45,9 @@ def validate_claim(obj: Object) -> Errors:
     return errs
 
 
-def _claim(errs: Errors, obj: Object, bad_selector: bool, bad_group: bool) -> None:
+def _claim(errs: Errors, obj: Object, *, bad_selector: bool, bad_group: bool) -> None:
     validate_meta(errs, obj, namespaced=True)
-    claim_spec(errs, obj.get("spec") or {}, "spec", bad_selector, bad_group)
+    claim_spec(errs, obj.get("spec") or {}, "spec", bad_selector=bad_selector, bad_group=bad_group)
 
 
 def claim_template(errs: Errors, template: Object, path: str) -> None:
@@ -62,13 +62,13 @@ def access_modes(errs: Errors, modes: list[str], path: str) -> None:
         errs.append(field.forbidden(path, "may not use ReadWriteOncePod with other access modes"))
 
 
-def claim_spec(errs: Errors, spec: Object, path: str, bad_selector: bool = False, bad_group: bool = False) -> None:
+def claim_spec(errs: Errors, spec: Object, path: str, *, bad_selector: bool = False, bad_group: bool = False) -> None:
     """Validate the specification of a claim; the flags allow what was stored wrong before. Appends to ``errs``."""
     modes = spec.get("accessModes") or []
     if not modes:
         errs.append(field.required(f"{path}.accessModes", "at least 1 access mode is required"))
     if spec.get("selector"):
-        label_selector(errs, spec["selector"], f"{path}.selector", bad_selector)
+        label_selector(errs, spec["selector"], f"{path}.selector", allow_bad_values=bad_selector)
     access_modes(errs, modes, f"{path}.accessModes")
     storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     at = f"{path}.resources[storage]"
@@ -80,7 +80,7 @@ def claim_spec(errs: Errors, spec: Object, path: str, bad_selector: bool = False
     mode = spec.get("volumeMode")
     if mode is not None and mode not in VOLUME_MODES:
         errs.append(field.not_supported(f"{path}.volumeMode", mode, VOLUME_MODES))
-    _data_sources(errs, spec, path, bad_group)
+    _data_sources(errs, spec, path, bad_group=bad_group)
     _class_name(errs, spec.get("volumeAttributesClassName"), f"{path}.volumeAttributesClassName")
 
 
@@ -89,11 +89,11 @@ def _class_name(errs: Errors, name: str | None, path: str) -> None:
         invalid_all(errs, path, name, name_is_subdomain(name))
 
 
-def _data_sources(errs: Errors, spec: Object, path: str, bad_group: bool) -> None:
+def _data_sources(errs: Errors, spec: Object, path: str, *, bad_group: bool) -> None:
     source, ref = spec.get("dataSource"), spec.get("dataSourceRef")
     for key, reference in (("dataSource", source), ("dataSourceRef", ref)):
         if reference is not None:
-            _data_source(errs, reference, f"{path}.{key}", bad_group)
+            _data_source(errs, reference, f"{path}.{key}", bad_group=bad_group)
     if source is None or ref is None:
         return
     if ref.get("namespace"):
@@ -106,7 +106,7 @@ def _data_sources(errs: Errors, spec: Object, path: str, bad_group: bool) -> Non
     errs.append(field.invalid(path, {}, text))
 
 
-def _data_source(errs: Errors, source: Object, path: str, bad_group: bool) -> None:
+def _data_source(errs: Errors, source: Object, path: str, *, bad_group: bool) -> None:
     errs.extend(field.required(f"{path}.{key}") for key in ("name", "kind") if not source.get(key))
     group, kind = source.get("apiGroup") or "", source.get("kind") or ""
     if not group and kind != "PersistentVolumeClaim":
@@ -126,7 +126,7 @@ def validate_claim_update(new: Object, old: Object) -> Errors:
     bad_selector: Errors = []
     label_selector(bad_selector, old_spec.get("selector"), "")
     waived = bool(bad_selector) or selector_has_bad_value(old_spec.get("selector"))
-    _claim(errs, new, waived, bad_group)
+    _claim(errs, new, bad_selector=waived, bad_group=bad_group)
     _spec_unchanged(errs, new, old)
     _size(errs, new_spec, old_spec, old)
     immutable(errs, new_spec.get("volumeMode"), old_spec.get("volumeMode"), "volumeMode")

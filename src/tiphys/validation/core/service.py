@@ -86,12 +86,12 @@ def _service(errs: Errors, obj: Object, old: Object | None) -> None:
         errs.append(field.invalid(f"metadata.annotations[{_MODE}]", annotations[_MODE], text))
     if not ports and not headless and kind != "ExternalName":
         errs.append(field.required("spec.ports"))
-    _by_type(errs, spec, kind, headless)
+    _by_type(errs, spec, kind, headless=headless)
     _ports(errs, ports)
     labels(errs, spec.get("selector"), "spec.selector")
     _session_affinity(errs, spec)
     if kind != "ExternalName":
-        _cluster_ips(errs, spec, old_spec, headless)
+        _cluster_ips(errs, spec, old_spec, headless=headless)
     existing = old_spec.get("externalIPs") or ()
     for i, ip in enumerate(spec.get("externalIPs") or ()):
         if legacy_ip(errs, ip, f"spec.externalIPs[{i}]", existing):
@@ -112,7 +112,7 @@ def _service(errs: Errors, obj: Object, old: Object | None) -> None:
     _traffic(errs, spec, kind)
 
 
-def _by_type(errs: Errors, spec: Object, kind: str, headless: bool) -> None:
+def _by_type(errs: Errors, spec: Object, kind: str, *, headless: bool) -> None:
     if kind in ("LoadBalancer", "NodePort"):
         if headless:
             errs.append(field.invalid("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services"))
@@ -208,11 +208,11 @@ def cluster_ip_fields(spec: Object, old: Object) -> Errors:
     """What of addresses and families can be judged before any are allocated."""
     errs: Errors = []
     if spec.get("type") != "ExternalName":
-        _cluster_ips(errs, spec, old, _headless(spec))
+        _cluster_ips(errs, spec, old, headless=_headless(spec))
     return errs
 
 
-def _cluster_ips(errs: Errors, spec: Object, old: Object, headless: bool) -> None:
+def _cluster_ips(errs: Errors, spec: Object, old: Object, *, headless: bool) -> None:
     """Validate cluster IPs: one per family, the first in ``clusterIP`` too. Appends to ``errs``."""
     ips, families, at = spec.get("clusterIPs") or [], spec.get("ipFamilies") or [], "spec.clusterIPs"
     first = spec.get("clusterIP")

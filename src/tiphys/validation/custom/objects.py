@@ -39,10 +39,10 @@ _NOT_CHECKED = (
 _STANDARD_FINALIZERS = ("orphan", "foregroundDeletion", "kubernetes")
 
 
-def validate_create(obj: Object, version: CustomVersion, namespaced: bool) -> Errors:
+def validate_create(obj: Object, version: CustomVersion, *, namespaced: bool) -> Errors:
     if errs := _type_meta(obj, version):
         return errs
-    validate_meta(errs, obj, namespaced, core=False)
+    validate_meta(errs, obj, namespaced=namespaced, core=False)
     errs += schemas.validate(obj, version.structural)
     errs += _scale_spec(obj, version.scale) + _scale_status(obj, version.scale)
     errs += embedded_errors(obj, version.structural, "")
@@ -51,10 +51,10 @@ def validate_create(obj: Object, version: CustomVersion, namespaced: bool) -> Er
 
 
 def validate_update(
-    new: Object, old: Object, version: CustomVersion, namespaced: bool, warnings: list[str] | None = None
+    new: Object, old: Object, version: CustomVersion, warnings: list[str] | None = None, *, namespaced: bool
 ) -> Errors:
     """``warnings`` takes what the rules find wrong as it was before."""
-    errs = _metadata_of_any(new, old, namespaced)
+    errs = _metadata_of_any(new, old, namespaced=namespaced)
     if wrong := _type_meta(new, version):
         return errs + wrong
     validate_meta_update(errs, new, old, core=False)
@@ -66,9 +66,9 @@ def validate_update(
 
 
 def validate_status_update(
-    new: Object, old: Object, version: CustomVersion, namespaced: bool, warnings: list[str] | None = None
+    new: Object, old: Object, version: CustomVersion, warnings: list[str] | None = None, *, namespaced: bool
 ) -> Errors:
-    errs = _metadata_of_any(new, old, namespaced)
+    errs = _metadata_of_any(new, old, namespaced=namespaced)
     if wrong := _type_meta(new, version):
         return errs + wrong
     validate_meta_update(errs, new, old, core=False)
@@ -81,10 +81,10 @@ def validate_status_update(
     return errs + _rules(errs, new, old, version, warnings)
 
 
-def _metadata_of_any(new: Object, old: Object, namespaced: bool) -> Errors:
+def _metadata_of_any(new: Object, old: Object, *, namespaced: bool) -> Errors:
     """Metadata as it is checked for every kind, before a kind's own rules say the same once more."""
     errs: Errors = []
-    validate_meta(errs, new, namespaced, name_is_path_segment, core=False)
+    validate_meta(errs, new, namespaced=namespaced, name_check=name_is_path_segment, core=False)
     validate_meta_update(errs, new, old, core=False)
     return errs
 
@@ -240,7 +240,14 @@ def _metadata(value: Any, path: str) -> Errors:
         return [fielderrors.invalid(path, value, str(error))]
     meta["name"] = meta.get("name") or "fakename"
     errs: Errors = []
-    validate_meta(errs, {"metadata": meta}, bool(meta.get("namespace")), name_is_path_segment, core=False, path=path)
+    validate_meta(
+        errs,
+        {"metadata": meta},
+        namespaced=bool(meta.get("namespace")),
+        name_check=name_is_path_segment,
+        core=False,
+        path=path,
+    )
     return errs
 
 

@@ -61,11 +61,11 @@ class RulePlan:
         return bool(self.rules or self.properties or self.additional or self.items or self.all_of)
 
 
-def make_plan(rules: Object, node: Object, is_resource: bool) -> RulePlan | None:
+def make_plan(rules: Object, node: Object, *, is_resource: bool) -> RulePlan | None:
     """``rules`` says which rules there are, ``node`` the types: they differ below ``allOf``. None without rules."""
     plan = RulePlan(node)
     if rules.get(RULES):
-        plan.rules = _compile(rules[RULES], node, is_resource)
+        plan.rules = _compile(rules[RULES], node, is_resource=is_resource)
         plan.convert = converter(node)
     for name, inner in (rules.get("properties") or {}).items():
         if name in (node.get("properties") or {}) and (below := _below(inner, node["properties"][name])):
@@ -78,17 +78,19 @@ def make_plan(rules: Object, node: Object, is_resource: bool) -> RulePlan | None
             else:
                 plan.additional = below
     plan.all_of = [
-        inner_plan for inner in rules.get("allOf") or () if (inner_plan := make_plan(inner, node, is_resource))
+        inner_plan
+        for inner in rules.get("allOf") or ()
+        if (inner_plan := make_plan(inner, node, is_resource=is_resource))
     ]
     return plan or None
 
 
 def _below(rules: Object, node: Object) -> RulePlan | None:
-    return make_plan(rules, node, bool(node.get(_EMBEDDED)))
+    return make_plan(rules, node, is_resource=bool(node.get(_EMBEDDED)))
 
 
-def _compile(rules: list[Object], node: Object, is_resource: bool) -> list[SchemaRule]:
-    decl = decl_type(node, is_resource)
+def _compile(rules: list[Object], node: Object, *, is_resource: bool) -> list[SchemaRule]:
+    decl = decl_type(node, is_resource=is_resource)
     if decl is None:
         return []
     scope = Scope(decl)

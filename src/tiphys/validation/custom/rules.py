@@ -43,7 +43,7 @@ def validate_rules(
 
     ``ratchets`` False: what has not changed must be right, too.
     """
-    plan = _plan(schema, not path)
+    plan = _plan(schema, is_resource=not path)
     if plan is None:
         return []
     from tiphys.validation.custom.ruleplan import Checking
@@ -51,7 +51,7 @@ def validate_rules(
     return Checking(warnings).check(plan, obj, old, path, ratchets=ratchets)
 
 
-def _plan(schema: Object, is_resource: bool) -> RulePlan | None:
+def _plan(schema: Object, *, is_resource: bool) -> RulePlan | None:
     """The compiled rules of a schema. A schema is never changed, and kept as long as its plan."""
     with _planning:
         known = _plans.get(id(schema))
@@ -64,7 +64,7 @@ def _plan(schema: Object, is_resource: bool) -> RulePlan | None:
             raise Lengthy
         from tiphys.validation.custom.ruleplan import make_plan
 
-        plan = make_plan(schema, schema, is_resource)
+        plan = make_plan(schema, schema, is_resource=is_resource)
     with _planning:
         _plans[id(schema)] = schema, is_resource, plan
         if len(_plans) > _MAX_PLANS:

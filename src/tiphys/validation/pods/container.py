@@ -174,7 +174,7 @@ def _common(errs: Errors, container: Object, path: str, pod: PodContext) -> None
     if policies := container.get("resizePolicy"):
         _resize_policy(errs, policies, f"{path}.resizePolicy", pod.restart_policy)
     if context := container.get("securityContext"):
-        container_context(errs, context, f"{path}.securityContext", pod.host_users)
+        container_context(errs, context, f"{path}.securityContext", host_users=pod.host_users)
 
 
 def _message_policy(errs: Errors, policy: str | None, path: str) -> None:

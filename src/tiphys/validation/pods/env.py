@@ -154,7 +154,7 @@ def field_ref(errs: Errors, ref: Object, allowed: Collection[str], path: str) ->
         errs.append(field.not_supported(f"{path}.fieldPath", known, sorted(allowed)))
 
 
-def resource_field_ref(errs: Errors, ref: Object, path: str, volume: bool) -> None:
+def resource_field_ref(errs: Errors, ref: Object, path: str, *, volume: bool) -> None:
     resource = ref.get("resource") or ""
     if volume and not ref.get("containerName"):
         errs.append(field.required(f"{path}.containerName"))

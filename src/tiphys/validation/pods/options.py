@@ -25,7 +25,7 @@ from tiphys.validation.shared.common import (
 )
 
 
-def waivers(old: Object | None, is_pod: bool) -> PodOptions:
+def waivers(old: Object | None, *, is_pod: bool) -> PodOptions:
     """The options for an update of ``old``: a pod, or a pod template."""
     strict = POD if is_pod else TEMPLATE
     if not old:

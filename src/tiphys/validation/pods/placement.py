@@ -30,7 +30,9 @@ def affinity(errs: Errors, rules: Object, path: str, options: PodOptions) -> Non
     if node := rules.get("nodeAffinity"):
         required = node.get(_REQUIRED)
         if required is not None:
-            node_selector(errs, required, f"{path}.nodeAffinity.{_REQUIRED}", options.node_affinity_values)
+            node_selector(
+                errs, required, f"{path}.nodeAffinity.{_REQUIRED}", allow_bad_values=options.node_affinity_values
+            )
         for i, term in enumerate(node.get(_PREFERRED) or ()):
             at = f"{path}.nodeAffinity.{_PREFERRED}[{i}]"
             _weight(errs, term, at)
@@ -51,24 +53,24 @@ def _weight(errs: Errors, term: Object, path: str) -> None:
         errs.append(field.invalid(f"{path}.weight", weight, "must be in the range 1-100"))
 
 
-def node_selector(errs: Errors, selector: Object, path: str, allow_bad_values: bool = False) -> None:
+def node_selector(errs: Errors, selector: Object, path: str, *, allow_bad_values: bool = False) -> None:
     terms = selector.get("nodeSelectorTerms")
     if not terms:
         text = "must have at least one node selector term"
         errs.append(field.required(f"{path}.nodeSelectorTerms", text))
         return
     for i, term in enumerate(terms):
-        node_selector_term(errs, term or {}, f"{path}.nodeSelectorTerms[{i}]", allow_bad_values)
+        node_selector_term(errs, term or {}, f"{path}.nodeSelectorTerms[{i}]", allow_bad_values=allow_bad_values)
 
 
-def node_selector_term(errs: Errors, term: Object, path: str, allow_bad_values: bool) -> None:
+def node_selector_term(errs: Errors, term: Object, path: str, *, allow_bad_values: bool) -> None:
     for i, requirement in enumerate(term.get("matchExpressions") or ()):
-        _node_requirement(errs, requirement, f"{path}.matchExpressions[{i}]", allow_bad_values)
+        _node_requirement(errs, requirement, f"{path}.matchExpressions[{i}]", allow_bad_values=allow_bad_values)
     for i, requirement in enumerate(term.get("matchFields") or ()):
         _field_requirement(errs, requirement, f"{path}.matchFields[{i}]")
 
 
-def _node_requirement(errs: Errors, requirement: Object, path: str, allow_bad_values: bool) -> None:
+def _node_requirement(errs: Errors, requirement: Object, path: str, *, allow_bad_values: bool) -> None:
     operator, values = requirement.get("operator") or "", requirement.get("values") or ()
     if operator in ("In", "NotIn"):
         if not values:
@@ -108,8 +110,10 @@ def _field_requirement(errs: Errors, requirement: Object, path: str) -> None:
 
 
 def _pod_term(errs: Errors, term: Object, path: str, options: PodOptions) -> None:
-    label_selector(errs, term.get("labelSelector"), f"{path}.labelSelector", options.selector_values)
-    label_selector(errs, term.get("namespaceSelector"), f"{path}.namespaceSelector", options.selector_values)
+    label_selector(errs, term.get("labelSelector"), f"{path}.labelSelector", allow_bad_values=options.selector_values)
+    label_selector(
+        errs, term.get("namespaceSelector"), f"{path}.namespaceSelector", allow_bad_values=options.selector_values
+    )
     for name in term.get("namespaces") or ():
         invalid_all(errs, f"{path}.namespace", name, name_is_label(name))
     match_label_keys(errs, term, path)

@@ -257,7 +257,7 @@ def _pod_resources(errs: Errors, spec: Object, path: str, context: PodContext) -
     if resources.get("claims"):
         errs.append(field.forbidden(f"{at}.claims", "claims may not be set for Resources at pod-level"))
     allow = context.options.indivisible_huge_pages
-    requirements(errs, resources, at, pod_resource_name, context.claims, allow)
+    requirements(errs, resources, at, pod_resource_name, context.claims, allow_indivisible=allow)
     _pod_resources_fit(errs, spec, resources, at)
 
 

@@ -248,12 +248,12 @@ def signer_of_bundle(name: str) -> str:
     return head.replace(":", "/") if colon else ""
 
 
-def trust_bundle_name(name: str, signer: str, prefix: bool = False) -> list[str]:
+def trust_bundle_name(name: str, signer: str, *, prefix: bool = False) -> list[str]:
     if not signer:
         if ":" in name:
             return ['ClusterTrustBundle without signer name must not have ":" in its name']
-        return name_is_subdomain(name, prefix)
+        return name_is_subdomain(name, prefix=prefix)
     start = signer.replace("/", ":") + ":"
     if not name.startswith(start):
         return [f"ClusterTrustBundle for signerName {signer} must be named with prefix {start}"]
-    return name_is_subdomain(name.removeprefix(start), prefix)
+    return name_is_subdomain(name.removeprefix(start), prefix=prefix)

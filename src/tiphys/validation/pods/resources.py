@@ -164,6 +164,7 @@ def requirements(
     path: str,
     name_check: NameCheck = container_resource_name,
     claims: Collection[str] = (),
+    *,
     allow_indivisible: bool = False,
 ) -> None:
     """``limits``, ``requests`` and ``claims`` of a container or a pod."""
@@ -173,14 +174,14 @@ def requirements(
         name_check(errs, name, at)
         amount(errs, name, text, at)
         if is_huge_page(name):
-            _huge_pages(errs, name, text, at, allow_indivisible)
+            _huge_pages(errs, name, text, at, allow_indivisible=allow_indivisible)
     for name, text in requests.items():
         at = f"{path}.requests[{name}]"
         name_check(errs, name, at)
         amount(errs, name, text, at)
         _request_fits(errs, name, text, limits, path)
         if is_huge_page(name):
-            _huge_pages(errs, name, text, at, allow_indivisible)
+            _huge_pages(errs, name, text, at, allow_indivisible=allow_indivisible)
     both = limits.keys() | requests.keys()
     if any(is_huge_page(name) for name in both) and "cpu" not in both and "memory" not in both:
         errs.append(field.forbidden(path, "HugePages require cpu or memory"))
@@ -201,7 +202,7 @@ def _request_fits(errs: Errors, name: str, text: str, limits: dict[str, str], pa
         errs.append(field.invalid(f"{path}.requests", str(wanted), detail))
 
 
-def _huge_pages(errs: Errors, name: str, text: str, path: str, allow_indivisible: bool) -> None:
+def _huge_pages(errs: Errors, name: str, text: str, path: str, *, allow_indivisible: bool) -> None:
     value = Quantity(text)
     if not allow_indivisible and not is_divisible(name, value):
         errs.append(field.invalid(path, str(value), f"{value} is not positive integer multiple of {name}"))

@@ -117,7 +117,7 @@ def _choice(errs: Errors, holder: Object, key: str, path: str, supported: tuple[
         errs.append(field.not_supported(f"{path}.{key}", holder[key], supported))
 
 
-def container_context(errs: Errors, context: Object, path: str, host_users: bool) -> None:
+def container_context(errs: Errors, context: Object, path: str, *, host_users: bool) -> None:
     """Validate a container's security context; ``host_users`` is False in a user namespace. Appends to ``errs``."""
     for key in ("runAsUser", "runAsGroup"):
         if context.get(key) is not None:

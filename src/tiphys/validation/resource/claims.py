@@ -105,7 +105,7 @@ def validate_device_class_update(new: Object, old: Object) -> Errors:
 
 def _class_spec(errs: Errors, spec: Object, old: Object) -> None:
     stored = bool(old) and equal(spec.get("selectors"), old.get("selectors"))
-    selectors(errs, spec.get("selectors"), "spec.selectors", stored)
+    selectors(errs, spec.get("selectors"), "spec.selectors", stored=stored)
     stored = bool(old) and equal(spec.get("config"), old.get("config"))
     limited(errs, spec.get("config"), MAX_CONFIG, partial(configuration, stored=stored), "spec.config")
     name = spec.get("extendedResourceName")

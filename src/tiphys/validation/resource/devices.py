@@ -143,7 +143,7 @@ def full_device_name(errs: Errors, name: str, path: str) -> None:
         errs.append(field.invalid(path, name, text))
 
 
-def selectors(errs: Errors, items: Sequence[Object] | None, path: str, stored: bool = False) -> None:
+def selectors(errs: Errors, items: Sequence[Object] | None, path: str, *, stored: bool = False) -> None:
     def item(errs: Errors, selector: Object, at: str) -> None:
         cel = selector.get("cel")
         if cel is None:
@@ -158,16 +158,16 @@ def selectors(errs: Errors, items: Sequence[Object] | None, path: str, stored: b
     limited(errs, items, MAX_SELECTORS, item, path)
 
 
-def configuration(errs: Errors, config: Object, path: str, stored: bool = False) -> None:
+def configuration(errs: Errors, config: Object, path: str, *, stored: bool = False) -> None:
     opaque = config.get("opaque")
     if opaque is None:
         errs.append(field.required(f"{path}.opaque"))
         return
     csi_driver_name(errs, opaque.get("driver") or "", f"{path}.opaque.driver")
-    json_object(errs, opaque.get("parameters"), f"{path}.opaque.parameters", stored)
+    json_object(errs, opaque.get("parameters"), f"{path}.opaque.parameters", stored=stored)
 
 
-def json_object(errs: Errors, value: Any, path: str, stored: bool = False, maximum: int = MAX_PARAMETERS) -> None:
+def json_object(errs: Errors, value: Any, path: str, maximum: int = MAX_PARAMETERS, *, stored: bool = False) -> None:
     if value is None:
         errs.append(field.required(path))
     elif not stored and names.byte_length(json.dumps(value, separators=(",", ":"), ensure_ascii=False)) > maximum:

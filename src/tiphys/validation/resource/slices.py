@@ -165,7 +165,7 @@ def _nothing(errs: Errors, value: Any, path: str) -> None:
     pass
 
 
-def _device(errs: Errors, device: Object, path: str, known: dict[str, Object], per_device: bool) -> None:
+def _device(errs: Errors, device: Object, path: str, known: dict[str, Object], *, per_device: bool) -> None:
     """Validate one device; taints that were stored before may stay. Appends to ``errs``."""
     label(errs, name_of(device), f"{path}.name")
     attributes, capacity = device.get("attributes") or {}, device.get("capacity") or {}
@@ -191,11 +191,11 @@ def _device(errs: Errors, device: Object, path: str, known: dict[str, Object], p
         at,
         lambda consumed: consumed.get("counterSet") or "",
     )
-    _device_placement(errs, device, path, per_device)
+    _device_placement(errs, device, path, per_device=per_device)
     binding_conditions(errs, device, path)
 
 
-def _device_placement(errs: Errors, device: Object, path: str, per_device: bool) -> None:
+def _device_placement(errs: Errors, device: Object, path: str, *, per_device: bool) -> None:
     """Validate a device's own placement, which needs ``perDeviceNodeSelection``. Appends to ``errs``."""
     if not per_device:
         if any(device.get(key) is not None for key in ("nodeName", "nodeSelector", "allNodes")):
@@ -269,7 +269,7 @@ def _version(errs: Errors, value: str, path: str) -> None:
     _text(errs, value, path)
 
 
-def _capacity(errs: Errors, capacity: Object, path: str, shared: bool) -> None:
+def _capacity(errs: Errors, capacity: Object, path: str, *, shared: bool) -> None:
     """Validate how a device's capacity may be shared; appends to ``errs``."""
     policy, at = capacity.get("requestPolicy"), f"{path}.requestPolicy"
     if policy is None:

@@ -125,18 +125,24 @@ def labels(errs: Errors, entries: Mapping[str, str] | None, path: str) -> None:
 
 
 def label_selector(
-    errs: Errors, selector: Object | None, path: str, allow_bad_values: bool = False, allow_unknown: bool = False
+    errs: Errors, selector: Object | None, path: str, *, allow_bad_values: bool = False, allow_unknown: bool = False
 ) -> None:
     if not selector:
         return
     labels(errs, selector.get("matchLabels"), f"{path}.matchLabels")
     for i, requirement in enumerate(selector.get("matchExpressions") or ()):
-        _requirement(errs, requirement, f"{path}.matchExpressions[{i}]", allow_bad_values, allow_unknown)
+        _requirement(
+            errs,
+            requirement,
+            f"{path}.matchExpressions[{i}]",
+            allow_bad_values=allow_bad_values,
+            allow_unknown=allow_unknown,
+        )
 
 
-def _requirement(errs: Errors, requirement: Object, path: str, allow_bad_values: bool, allow_unknown: bool) -> None:
+def _requirement(errs: Errors, requirement: Object, path: str, *, allow_bad_values: bool, allow_unknown: bool) -> None:
     operator, values = requirement.get("operator") or "", requirement.get("values") or ()
-    selector_operator(errs, operator, values, path, allow_unknown)
+    selector_operator(errs, operator, values, path, allow_unknown=allow_unknown)
     qualified(errs, requirement.get("key") or "", f"{path}.key")
     if not allow_bad_values:
         for i, value in enumerate(values):
@@ -144,7 +150,7 @@ def _requirement(errs: Errors, requirement: Object, path: str, allow_bad_values:
 
 
 def selector_operator(
-    errs: Errors, operator: str, values: Iterable[Any], path: str, allow_unknown: bool = False
+    errs: Errors, operator: str, values: Iterable[Any], path: str, *, allow_unknown: bool = False
 ) -> None:
     """In and NotIn want values, Exists and DoesNotExist have none."""
     if operator in ("In", "NotIn"):
@@ -207,18 +213,18 @@ class NameCheck(Protocol):
     def __call__(self, name: str, *, prefix: bool) -> list[str]: ...
 
 
-def _unprefixed(name: str, prefix: bool) -> str:
+def _unprefixed(name: str, *, prefix: bool) -> str:
     """What a generated name would look like up to the dash: the dash and the letter before it count as one letter."""
     return name[:-2] + "a" if prefix and len(name) > 1 and name.endswith("-") else name
 
 
-def name_is_subdomain(name: str, prefix: bool = False) -> list[str]:
-    return names.dns1123_subdomain(_unprefixed(name, prefix))
+def name_is_subdomain(name: str, *, prefix: bool = False) -> list[str]:
+    return names.dns1123_subdomain(_unprefixed(name, prefix=prefix))
 
 
-def name_is_label(name: str, prefix: bool = False) -> list[str]:
-    return names.dns1123_label(_unprefixed(name, prefix))
+def name_is_label(name: str, *, prefix: bool = False) -> list[str]:
+    return names.dns1123_label(_unprefixed(name, prefix=prefix))
 
 
-def name_is_path_segment(name: str, prefix: bool = False) -> list[str]:
+def name_is_path_segment(name: str, *, prefix: bool = False) -> list[str]:
     return names.path_segment_prefix(name) if prefix else names.path_segment_name(name)

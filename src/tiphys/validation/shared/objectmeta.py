@@ -39,10 +39,11 @@ def meta_of(obj: Object) -> Object:
 def validate_meta(
     errs: Errors,
     obj: Object,
-    namespaced: bool,
     name_check: NameCheck = name_is_subdomain,
-    core: bool = True,
     path: str = "metadata",
+    *,
+    namespaced: bool,
+    core: bool = True,
 ) -> None:
     """Metadata on create. ``core`` adds the check of finalizers that most kinds have."""
     meta = meta_of(obj)
@@ -53,13 +54,13 @@ def validate_meta(
         errs.append(field.required(f"{path}.name", "name or generateName is required"))
     else:
         invalid_all(errs, f"{path}.name", name, name_check(name, prefix=False))
-    _common(errs, meta, namespaced, path)
+    _common(errs, meta, namespaced=namespaced, path=path)
     if core:
         kube_finalizers(errs, meta, path)
 
 
 def validate_meta_named(
-    errs: Errors, obj: Object, namespaced: bool, check: Callable[[Errors, str, str], None], path: str = "metadata"
+    errs: Errors, obj: Object, check: Callable[[Errors, str, str], None], path: str = "metadata", *, namespaced: bool
 ) -> None:
     """Metadata on create of the kinds that judge the name only, and not what it was generated from."""
     meta = meta_of(obj)
@@ -71,11 +72,11 @@ def validate_meta_named(
         errs.append(field.required(f"{path}.name", "name or generateName is required"))
     else:
         check(errs, name, f"{path}.name")
-    _common(errs, meta, namespaced, path)
+    _common(errs, meta, namespaced=namespaced, path=path)
     kube_finalizers(errs, meta, path)
 
 
-def _common(errs: Errors, meta: Object, namespaced: bool, path: str) -> None:
+def _common(errs: Errors, meta: Object, path: str, *, namespaced: bool) -> None:
     namespace = meta.get("namespace")
     if namespaced:
         if not namespace:
@@ -197,7 +198,7 @@ def field_manager(errs: Errors, manager: str, path: str) -> None:
         position += names.byte_length(character)
 
 
-def validate_meta_update(errs: Errors, new: Object, old: Object, core: bool = True, path: str = "metadata") -> None:
+def validate_meta_update(errs: Errors, new: Object, old: Object, path: str = "metadata", *, core: bool = True) -> None:
     """Metadata on update: what identifies the object never changes."""
     n, o = meta_of(new), meta_of(old)
     if o.get("deletionTimestamp"):

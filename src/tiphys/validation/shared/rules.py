@@ -32,13 +32,13 @@ class Rules:
     """The same for updates of the status."""
 
 
-def metadata_only(namespaced: bool, name_is_subdomain_only: bool = True) -> Rules:
+def metadata_only(*, namespaced: bool, name_is_subdomain_only: bool = True) -> Rules:
     """A kind of which only the metadata is looked at."""
     check = name_is_subdomain if name_is_subdomain_only else name_is_path_segment
 
     def create(obj: Object) -> Errors:
         errs: Errors = []
-        validate_meta(errs, obj, namespaced, check)
+        validate_meta(errs, obj, namespaced=namespaced, name_check=check)
         return errs
 
     def update(new: Object, old: Object) -> Errors:

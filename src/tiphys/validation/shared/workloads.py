@@ -22,12 +22,12 @@ from tiphys.validation.shared.common import (
 MISMATCH = "`selector` does not match template `labels`"
 
 
-def selector(errs: Errors, given: Object | None, path: str, kind: str, allow_bad_values: bool = False) -> None:
+def selector(errs: Errors, given: Object | None, path: str, kind: str, *, allow_bad_values: bool = False) -> None:
     """A workload's selector is there and selects something."""
     if given is None:
         errs.append(field.required(path))
         return
-    label_selector(errs, given, path, allow_bad_values)
+    label_selector(errs, given, path, allow_bad_values=allow_bad_values)
     not_empty(errs, given, path, kind)
 
 

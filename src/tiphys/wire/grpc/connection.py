@@ -107,7 +107,7 @@ class Phase(enum.Enum):
 
 
 class GrpcConnection(Outlet):
-    def __init__(self, server: Services, need_certificate: bool = False) -> None:
+    def __init__(self, server: Services, *, need_certificate: bool = False) -> None:
         super().__init__(server.loop)
         self._server = server
         self._need_certificate = need_certificate

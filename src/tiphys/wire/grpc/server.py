@@ -67,7 +67,7 @@ class GrpcServer:
         """
 
         def connection() -> GrpcConnection:
-            return GrpcConnection(self, need_certificate)
+            return GrpcConnection(self, need_certificate=need_certificate)
 
         if sock is not None:
             listener = await self.loop.create_server(connection, sock=sock, ssl=tls, backlog=512)

@@ -349,18 +349,18 @@ class Http1Connection(asyncio.Protocol):
             keep_alive = exchange.keep_alive and not self._server.closing and not self._ended
             body = response.body
             if isinstance(body, bytes):
-                self._send(exchange, response, body, keep_alive)
+                self._send(exchange, response, body, keep_alive=keep_alive)
             elif isinstance(body, Upgrade):
                 keep_alive = False
                 await self._take_over(exchange, response, body)
             else:
-                keep_alive = await self._stream(exchange, response, body, keep_alive)
+                keep_alive = await self._stream(exchange, response, body, keep_alive=keep_alive)
         except asyncio.CancelledError:
             keep_alive = False
             self._transport.abort()
             raise
         finally:
-            self._served(exchange, keep_alive)
+            self._served(exchange, keep_alive=keep_alive)
 
     async def _answer(self, exchange: Exchange) -> Response:
         request = exchange.request
@@ -372,7 +372,7 @@ class Http1Connection(asyncio.Protocol):
             log.exception("%s %s failed", request.method, request.path)
             return Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"Internal Server Error\n")
 
-    def _served(self, exchange: Exchange, keep_alive: bool) -> None:
+    def _served(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Settle the connection after an answer: close, or continue with the next request."""
         self._busy = False
         self._task = None
@@ -412,7 +412,7 @@ class Http1Connection(asyncio.Protocol):
         else:
             part(self._transport)
 
-    def _send(self, exchange: Exchange, response: Response, body: bytes, keep_alive: bool) -> None:
+    def _send(self, exchange: Exchange, response: Response, body: bytes, *, keep_alive: bool) -> None:
         status, headers = response.status, response.headers
         bodiless = status < 200 or status in (204, 304)
         rest = "" if bodiless or "Content-Length" in headers else f"Content-Length: {len(body)}\r\n"
@@ -429,7 +429,7 @@ class Http1Connection(asyncio.Protocol):
             self._flush_now()
             self._transport.writelines((head, body))
 
-    async def _stream(self, exchange: Exchange, response: Response, body: Stream, keep_alive: bool) -> bool:
+    async def _stream(self, exchange: Exchange, response: Response, body: Stream, *, keep_alive: bool) -> bool:
         """Send a streamed body; whether the connection can be used again."""
         headers = response.headers
         chunked = not exchange.http10 and "Content-Length" not in headers
@@ -441,7 +441,7 @@ class Http1Connection(asyncio.Protocol):
         if exchange.request.method == "HEAD" or response.status in (204, 304):
             self.flush()
             return keep_alive
-        self._sink = sink = ChunkSink(self, chunked)
+        self._sink = sink = ChunkSink(self, chunked=chunked)
         if self._server.closing or self._transport.is_closing():
             sink.end()
         try:

@@ -63,7 +63,7 @@ class ChunkSink:
 
     __slots__ = ("_chunked", "_connection", "_ended", "_waiters")
 
-    def __init__(self, connection: Pieces, chunked: bool) -> None:
+    def __init__(self, connection: Pieces, *, chunked: bool) -> None:
         self._connection = connection
         self._chunked = chunked
         self._ended = False

@@ -246,7 +246,7 @@ class Http2Connection(asyncio.Protocol):
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
-    def send_head(self, number: int, fields: list[tuple[str, str]], end: bool) -> None:
+    def send_head(self, number: int, fields: list[tuple[str, str]], *, end: bool) -> None:
         self._protocol.send_headers(number, fields, end_stream=end)
         self.flush_soon()
 

@@ -47,7 +47,7 @@ class BlockDecoder(Decoder):
         self._fields = 0
         self._size = 0
 
-    def decode(self, data: bytes, raw: bool = False) -> Any:
+    def decode(self, data: bytes, raw: bool = False) -> Any:  # noqa: FBT001, FBT002 - hpack's signature
         self._fields = self._size = 0
         free = len(data) + _FREE_EXPANSION
         self.max_header_list_size = min(self._max_list, free + self._budget)
@@ -63,7 +63,7 @@ class BlockDecoder(Decoder):
         self._count(field)
         return field, consumed
 
-    def _decode_literal(self, data: bytes | memoryview, should_index: bool) -> Any:
+    def _decode_literal(self, data: bytes | memoryview, should_index: bool) -> Any:  # noqa: FBT001 - hpack's signature
         field, consumed = super()._decode_literal(data, should_index)
         self._count(field)
         return field, consumed

@@ -86,7 +86,7 @@ class Carrier(Protocol):
     @property
     def transport_buffered(self) -> int: ...
 
-    def send_head(self, number: int, fields: list[tuple[str, str]], end: bool) -> None: ...
+    def send_head(self, number: int, fields: list[tuple[str, str]], *, end: bool) -> None: ...
 
     def send_soon(self, stream: ServedStream) -> None: ...
 
@@ -218,7 +218,7 @@ class ServedStream:
         if "Date" not in response.headers:
             fields.append(("date", self._connection.host.date()[6:-2].decode()))
         empty = end and (not body or bodiless or self.request.method == "HEAD")
-        self._connection.send_head(self.number, fields, empty)
+        self._connection.send_head(self.number, fields, end=empty)
         self._reply.step(Did.SEND_HEAD_ALONE if empty else Did.SEND_HEAD)
         if end and not empty:
             self._queue(body)

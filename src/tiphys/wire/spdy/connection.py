@@ -172,7 +172,7 @@ class SpdyStream:
 
     # -- what the connection calls
 
-    def _feed(self, data: bytes, fin: bool) -> None:
+    def _feed(self, data: bytes, *, fin: bool) -> None:
         if self._state.now not in _ALL_RECEIVED:
             self._received += data
         if fin:
@@ -318,14 +318,14 @@ class SpdyConnection:
             stream._changed.notify()
         else:  # SYN_REPLY, HEADERS
             stream._replied = True
-            stream._feed(b"", bool(frame.flags & FLAG_FIN))
+            stream._feed(b"", fin=bool(frame.flags & FLAG_FIN))
             self._forget_if_over(stream)
 
     def _data(self, frame: Frame) -> None:
         stream = self._streams.get(frame.stream)
         if stream is None:
             return  # reset by us a moment ago
-        stream._feed(frame.data, bool(frame.flags & FLAG_FIN))
+        stream._feed(frame.data, fin=bool(frame.flags & FLAG_FIN))
         self._forget_if_over(stream)
 
     def _opened(self, frame: Frame) -> None:

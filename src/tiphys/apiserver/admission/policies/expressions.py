@@ -65,7 +65,7 @@ class Input:
     """The resource of the request, for ``authorizer.requestResource``."""
     answers: Mapping[Question, Answer] = field(default_factory=dict)
 
-    def variables(self, with_authorizer: bool, with_namespace: bool = True) -> Object:
+    def variables(self, *, with_authorizer: bool, with_namespace: bool = True) -> Object:
         values = {
             "object": self.object,
             "oldObject": self.old,
@@ -179,11 +179,11 @@ class PolicyExpressions:
             for condition in spec.get("matchConditions") or ()
         ]
 
-    def compile(self, text: str, use: Use, authorizer: bool = True) -> CompiledText:
+    def compile(self, text: str, use: Use, *, authorizer: bool = True) -> CompiledText:
         return compile_expression(Expression(text, use, self.has_params, authorizer, stored=True, scope=self._scope))
 
-    def evaluation(self, given: Input, with_authorizer: bool, budget: int = BUDGET) -> Evaluation:
-        return Evaluation(self.variables, given.variables(with_authorizer), budget)
+    def evaluation(self, given: Input, budget: int = BUDGET, *, with_authorizer: bool) -> Evaluation:
+        return Evaluation(self.variables, given.variables(with_authorizer=with_authorizer), budget)
 
     def applies(self, given: Input) -> tuple[bool, str]:
         """Whether the conditions hold; and what went wrong, if that matters."""

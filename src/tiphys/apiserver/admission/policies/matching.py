@@ -64,7 +64,7 @@ def _rules(rules: Any, policy: str | None, attributes: Attributes) -> Seen | Non
     return None
 
 
-def _versions(attributes: Attributes, equivalent: bool) -> Iterator[Seen]:
+def _versions(attributes: Attributes, *, equivalent: bool) -> Iterator[Seen]:
     """The version of the request first; then, if any will do, the others that are served."""
     yield Seen(attributes.kind, attributes.version)
     if equivalent and not attributes.subresource:

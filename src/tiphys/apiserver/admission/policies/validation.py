@@ -90,7 +90,7 @@ class ValidatingPolicy:
         except OutOfBudget as wrong:
             return self._error(str(wrong))
 
-    def _error(self, message: str, always: bool = False, index: int = 0) -> list[Denial]:
+    def _error(self, message: str, index: int = 0, *, always: bool = False) -> list[Denial]:
         return [Denial(message, always=always, index=index)] if self.fails else []
 
     def _validate(self, given: Input) -> list[Denial]:

@@ -195,7 +195,7 @@ class Hooks:
         review = make_review(attributes, seen, uid, version)
         timeout = hook.spec.get("timeoutSeconds") or _TIMEOUT_SECONDS
         answer = await self._caller.call(hook.spec["clientConfig"], review, float(timeout))
-        verdict = read_verdict(answer, uid, version, self._mutating)
+        verdict = read_verdict(answer, uid, version, mutating=self._mutating)
         own_annotations(attributes, hook.name, verdict.annotations)
         for warning in verdict.warnings:
             attributes.warn(warning)

@@ -77,7 +77,7 @@ class MutatingAdmissionWebhook(Plugin):
                 changed = await self._hooks.patched(attributes, hook, resource, version, verdict)
                 notes.patch(verdict.patch)
         finally:
-            notes.mutated(changed)
+            notes.mutated(changed=changed)
         if verdict is None:
             notes.failed_open()
         return changed

@@ -25,7 +25,7 @@ class MutationNotes:
         self._webhook = webhook
         self._place = f"round_{int(attributes.is_second_run)}_index_{index}"
 
-    def mutated(self, changed: bool) -> None:
+    def mutated(self, *, changed: bool) -> None:
         self._attributes.annotate(_MUTATION + self._place, json_text({**self._who, "mutated": changed}))
 
     def patch(self, operations: list[Any]) -> None:

@@ -64,14 +64,14 @@ def make_review(attributes: Attributes, seen: Seen, uid: str, version: str) -> O
     return {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{version}", "request": request}
 
 
-def read_verdict(answer: Object, uid: str, version: str, mutating: bool) -> ReviewVerdict:
+def read_verdict(answer: Object, uid: str, version: str, *, mutating: bool) -> ReviewVerdict:
     """Raises ``InvalidAnswer``."""
     response = answer.get("response")
     if not isinstance(response, dict):
         raise InvalidAnswer("webhook response was absent")
     if version == "v1":
         _check_head(answer, response, uid)
-        _check_patch_fields(response, mutating)
+        _check_patch_fields(response, mutating=mutating)
     return ReviewVerdict(
         allowed=response.get("allowed") is True,
         status=response.get("status") or {},
@@ -101,7 +101,7 @@ def _check_head(answer: Object, response: Object, uid: str) -> None:
         )
 
 
-def _check_patch_fields(response: Object, mutating: bool) -> None:
+def _check_patch_fields(response: Object, *, mutating: bool) -> None:
     patch, kind = response.get("patch"), response.get("patchType")
     if not mutating:
         for name, is_there in (("patch", bool(patch)), ("patchType", kind is not None)):

@@ -62,10 +62,10 @@ class BindPod:
         attributes.name, attributes.kind, attributes.object = name, _BINDING, binding
         await self._admission.mutate(attributes)
         await self._admission.validate(attributes)
-        await self._assign(call, target, binding, name, options.dry_run)
+        await self._assign(call, target, binding, name, dry_run=options.dry_run)
         return show(call, errors.success(code=201), form, 201)
 
-    async def _assign(self, call: Call, target: Target, binding: Object, name: str, dry_run: bool) -> None:
+    async def _assign(self, call: Call, target: Target, binding: Object, name: str, *, dry_run: bool) -> None:
         registry = self._registries.get("", "pods")
         write = registry.write_context(namespace=call.info.namespace, dry_run=dry_run)
         meta = binding["metadata"]

@@ -252,7 +252,7 @@ def _log(call: Call, response: Response) -> Response:
     return log_over_websocket(call.request, response) if is_websocket(call.request) else response
 
 
-def path_behind_proxy(path: str, namespaced: bool) -> str:
+def path_behind_proxy(path: str, *, namespaced: bool) -> str:
     """The path behind ``…/proxy``, percent-encoded as it came; empty without even a slash."""
     before = 8 if namespaced else 6  # "", "api", "v1", "namespaces", its name, "pods", the pod's name, "proxy"
     parts = path.split("/", before)
@@ -260,7 +260,7 @@ def path_behind_proxy(path: str, namespaced: bool) -> str:
 
 
 def _rest(call: Call) -> str:
-    return path_behind_proxy(call.request.path, bool(call.info.namespace))
+    return path_behind_proxy(call.request.path, namespaced=bool(call.info.namespace))
 
 
 def kubelet_address(node: Object, types: Sequence[str]) -> tuple[str, int]:

@@ -109,7 +109,7 @@ class Evict:
         budgets = [self._budgets.object(entry) for entry in await self._budgets.all(pod["metadata"]["namespace"])]
         return [b for b in budgets if selector_from_object((b.get("spec") or {}).get("selector")).matches(labels)]
 
-    async def _delete(self, pod: Object, wanted: Object, write: Write, unchanged: bool) -> None:
+    async def _delete(self, pod: Object, wanted: Object, write: Write, *, unchanged: bool) -> None:
         """``unchanged``: only as long as the pod is as it was found."""
         name, meta = pod["metadata"]["name"], pod["metadata"]
         preconditions = wanted.get("preconditions") or {}

@@ -82,34 +82,34 @@ class AddressPool:
         """The first usable address: that of the service ``kubernetes``."""
         return str(self.network[1])
 
-    async def allocate(self, namespace: str, service: str, dry_run: bool) -> str:
+    async def allocate(self, namespace: str, service: str, *, dry_run: bool) -> str:
         """Take any free address. Raises ``NoAddressLeft``."""
         for span in await self._spans():
-            address = await self._allocate_from(span, namespace, service, dry_run)
+            address = await self._allocate_from(span, namespace, service, dry_run=dry_run)
             if address is not None:
                 return address
         raise NoAddressLeft
 
-    async def _allocate_from(self, span: Span, namespace: str, service: str, dry_run: bool) -> str | None:
+    async def _allocate_from(self, span: Span, namespace: str, service: str, *, dry_run: bool) -> str | None:
         """Try a few at random; if the range is nearly full, look at every one."""
         for _ in range(_ATTEMPTS):
             address = span.random(self._random)
-            if await self._claimed(address, namespace, service, dry_run):
+            if await self._claimed(address, namespace, service, dry_run=dry_run):
                 return address
         taken = {entry.name for entry in await self._registries.get(GROUP, "ipaddresses").all()}
         for address in span.all():
-            if address not in taken and await self._claimed(address, namespace, service, dry_run):
+            if address not in taken and await self._claimed(address, namespace, service, dry_run=dry_run):
                 return address
         return None
 
-    async def _claimed(self, address: str, namespace: str, service: str, dry_run: bool) -> bool:
+    async def _claimed(self, address: str, namespace: str, service: str, *, dry_run: bool) -> bool:
         try:
-            await self._claim(address, namespace, service, dry_run)
+            await self._claim(address, namespace, service, dry_run=dry_run)
         except AddressTaken:
             return False
         return True
 
-    async def take(self, address: str, namespace: str, service: str, dry_run: bool) -> None:
+    async def take(self, address: str, namespace: str, service: str, *, dry_run: bool) -> None:
         """Take one address; a dry run only looks whether it is in range. Raises ``OutOfRange``, ``AddressTaken``."""
         wanted = ipaddress.ip_address(address)
         if dry_run:
@@ -117,7 +117,7 @@ class AddressPool:
                 span = f"The range of valid IPs is {self.network}"
                 raise OutOfRange(f"the provided IP ({address}) is not in the valid range. {span}")
         elif any(span.holds(wanted) for span in await self._spans()):
-            await self._claim(address, namespace, service, dry_run)
+            await self._claim(address, namespace, service, dry_run=dry_run)
         else:
             raise OutOfRange("the provided network does not match the current range")
 
@@ -130,7 +130,7 @@ class AddressPool:
         networks = [n for n in ready_networks(objects) if n.version == self.network.version and n != self.network]
         return [self._own, *(Span(network) for network in networks)]
 
-    async def _claim(self, address: str, namespace: str, service: str, dry_run: bool) -> None:
+    async def _claim(self, address: str, namespace: str, service: str, *, dry_run: bool) -> None:
         registry = self._registries.get(GROUP, "ipaddresses")
         key = registry.store.key("", address)
         if dry_run:

@@ -42,7 +42,7 @@ _MADE_UP = 32768
 class Allocation:
     """What one write allocates, and what it releases once it is done."""
 
-    def __init__(self, strategy: ServiceStrategy, dry_run: bool) -> None:
+    def __init__(self, strategy: ServiceStrategy, *, dry_run: bool) -> None:
         self._strategy = strategy
         self.dry_run = dry_run
         self.taken: list[str] = []
@@ -50,7 +50,7 @@ class Allocation:
         self.dropped: list[str] = []
         self.dropped_ports: list[int] = []
 
-    async def finish(self, done: bool) -> None:
+    async def finish(self, *, done: bool) -> None:
         if self.dry_run:
             return
         await self._strategy.release(self.dropped if done else self.taken, self.dropped_ports if done else self.ports)
@@ -77,7 +77,7 @@ class ServiceStrategy(Strategy):
     # -- create
 
     async def begin_create(self, obj: Object, write: Write) -> Finish:
-        allocation = Allocation(self, write.dry_run)
+        allocation = Allocation(self, dry_run=write.dry_run)
         join_addresses(obj, None)
         try:
             resolve_families(obj, None, self.families)
@@ -105,7 +105,7 @@ class ServiceStrategy(Strategy):
             new["status"] = {**(new.get("status") or {}), "loadBalancer": {}}
 
     async def begin_update(self, new: Object, old: Object, write: Write) -> Finish:
-        allocation = Allocation(self, write.dry_run)
+        allocation = Allocation(self, dry_run=write.dry_run)
         patch_from_old(new, old)
         join_addresses(new, old)
         try:
@@ -158,13 +158,13 @@ class ServiceStrategy(Strategy):
         meta, pool = obj["metadata"], self.pools.get(family)
         if pool is None:  # only a headless service can come to be here, by an update that gives it an address
             raise errors.internal(f"{family} is not configured on this cluster")
-        place = (meta.get("namespace", ""), meta.get("name", ""), allocation.dry_run)
+        place = (meta.get("namespace", ""), meta.get("name", ""))
         try:
             if wanted:
-                await pool.take(wanted, *place)
+                await pool.take(wanted, *place, dry_run=allocation.dry_run)
                 address = wanted
             else:
-                address = await pool.allocate(*place)
+                address = await pool.allocate(*place, dry_run=allocation.dry_run)
         except OutOfRange as error:
             raise _no_address(obj, f" {wanted}: {error}") from None
         except AddressTaken:

@@ -95,7 +95,7 @@ class PersistentVolumeBinder:
 
     async def _sync_unbound(self, claim: Object) -> None:
         delayed = self._is_delayed(claim)
-        volume = matching.best(claim, self._volumes.store.list(), delayed)
+        volume = matching.best(claim, self._volumes.store.list(), delayed=delayed)
         if volume is not None:
             await self._bind(volume, claim)
             return
