@@ -305,6 +305,8 @@ def test_health_names_what_is_not_well() -> None:
 
         assert await get("/healthz") == (200, "ok")
         assert await get("/readyz") == (200, "ok")
+        assert "Paths: /healthz /livez /readyz\n" in (await get("/statusz"))[1]
+        assert (await get("/flagz"))[0] == 200
 
         async def fails() -> None:
             raise RuntimeError("a fault")

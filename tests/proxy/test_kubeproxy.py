@@ -83,6 +83,7 @@ async def _from_objects_to_packets(net: Lab, sysctls: Path) -> None:
         healthz_address="127.0.0.1:39256",
         metrics_address="127.0.0.1:39249",
         sysctl_root=sysctls,
+        flags={"proxy_mode": "nftables"},
     )
     proxy = KubeProxy(config=config, client=theirs, clock=clock, run=net.run)
     task = asyncio.create_task(proxy.run())
@@ -125,6 +126,11 @@ async def _check(net: Lab, client: Client, ip: str) -> None:
     figures = (await http(39249, "/metrics"))[1]
     assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
     assert "rest_client_requests_total{" in figures
+    assert await http(39249, "/healthz") == (200, "ok")
+    assert 'kubernetes_healthcheck{name="ping",type="healthz"} 1' in (await http(39249, "/metrics/slis"))[1]
+    assert "Paths: /configz /healthz /metrics /proxyMode\n" in (await http(39249, "/statusz"))[1]
+    assert (await http(39249, "/flagz"))[1].endswith("\nproxy-mode:nftables\n")
+    assert '"nodeName":"node-1"' in (await http(39249, "/configz"))[1]
     await client.delete(ENDPOINT_SLICES, slice_["metadata"]["name"], "default")
     await eventually(refused)
     await client.delete(SERVICES, "web", "default")

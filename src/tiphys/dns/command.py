@@ -61,6 +61,7 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
         upstreams=tuple(flags.upstream),
         recursion_for=tuple(flags.recursion_for),
         health_address=flags.healthz_bind_address,
+        flags=_parser().values(flags),
     )
     try:
         Askers(config.recursion_for, SystemClock())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class DNSConfig:
     """The networks whose questions about other names are passed on, besides those of this node itself: the pods'."""
     health_address: str = ""
     """Where /healthz, /livez and /readyz are served, as host:port; empty for nowhere."""
+    flags: Mapping[str, object] = field(default_factory=dict)
+    """What ``/flagz`` shows."""
     ttl: int = 30
     forward_timeout: float = 2.0
     """Seconds to wait for each upstream."""

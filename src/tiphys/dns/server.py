@@ -17,6 +17,7 @@ from typing import Any, cast
 from dnslib import RCODE, RR, DNSError, DNSRecord
 
 from tiphys.client.rest import Client
+from tiphys.controlkit.serving import zpages
 from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.forward import Forwarder
@@ -90,7 +91,8 @@ class DNSServer:
             "/livez": lambda: runner.troubles(MENDS_ITSELF_SECONDS),
             "/readyz": lambda: ([] if self._serving else ["listening"]) + list(runner.troubles()),
         }
-        async with listening(self._config.health_address, HealthHandler(checks)), runner:
+        pages = zpages.pages("dns", self._clock, self._config.flags, tuple(checks))
+        async with listening(self._config.health_address, HealthHandler(checks, pages=pages)), runner:
             for informer in self._source.informers:
                 runner.supervise(informer.run, f"informer {informer.resource.plural}")
             for informer in self._source.informers:

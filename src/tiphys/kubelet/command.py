@@ -246,6 +246,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     config, socket = configuration(flags)
+    config.flags = parser().values(flags)
     if os.geteuid() != 0:
         raise CannotStart("the kubelet must be run as root, as it mounts volumes and manages cgroups")
     return run(config, socket, Path(flags.kubeconfig))

@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,5 +68,7 @@ class KubeletConfig:
     authorization: str = "Webhook"
     """``Webhook`` asks the API server, ``AlwaysAllow`` lets every known caller do everything."""
     memory_volumes: bool = True
+    flags: Mapping[str, object] = field(default_factory=dict)
+    """What ``/flagz`` shows."""
     runtime_socket: str = ""
     """The path of the runtime's socket, for figures of its process; empty: none is known."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def _configuration(flags: argparse.Namespace) -> tuple[ProxyConfig, Path]:
     kubeconfig = (given.pop("clientConnection", None) or {}).get("kubeconfig") or flags.kubeconfig
     if not kubeconfig:
         raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
-    return make_config(given, socket.gethostname()), Path(kubeconfig)
+    config = make_config(given, socket.gethostname())
+    return replace(config, flags=parser().values(flags)), Path(kubeconfig)
 
 
 def _fields(flags: argparse.Namespace) -> dict[str, Any]:

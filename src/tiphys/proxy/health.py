@@ -12,9 +12,11 @@ from typing import Any
 
 import orjson
 
+from tiphys.controlkit.serving.pages import component_pages
 from tiphys.proxy.state import Family, ServiceKey
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.metrics import CONTENT_TYPE, Registry
+from tiphys.runtime.metrics import Registry
+from tiphys.wire import health as checks
 from tiphys.wire.http import Request, Response
 
 TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
@@ -103,20 +105,24 @@ class HealthHandler:
         return answer
 
 
-class MetricsHandler:
-    """/metrics, /healthz and /proxyMode, on port 10249."""
+def metrics_pages(
+    registry: Registry, mode: str, clock: Clock, flags: Mapping[str, object], configuration: Mapping[str, Any]
+) -> checks.HealthHandler:
+    """What port 10249 serves: metrics, ``/proxyMode``, and the pages that every component has."""
 
-    def __init__(self, registry: Registry, mode: str) -> None:
-        self._registry = registry
-        self._mode = mode
+    def proxy_mode(request: Request) -> Response:
+        return checks.plain(200, mode)
 
-    async def __call__(self, request: Request) -> Response:
-        if request.path == "/metrics":
-            return Response(200, {"Content-Type": CONTENT_TYPE}, self._registry.expose())
-        texts = {"/healthz": "ok", "/proxyMode": self._mode}
-        if request.path in texts:
-            return Response(200, {"Content-Type": "text/plain; charset=utf-8"}, texts[request.path].encode())
-        return _not_found()
+    return component_pages(
+        name="kube-proxy",
+        clock=clock,
+        checks={"/healthz": tuple},
+        metrics=registry.expose,
+        parts=lambda: ("ping",),
+        flags=flags,
+        configuration=lambda: configuration,
+        more={"/proxyMode": proxy_mode},
+    )
 
 
 _SERVICE_BODY = """{{

@@ -21,10 +21,11 @@ from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
+from tiphys.controlkit.serving.pages import describe
 from tiphys.proxy import conntrack, forward_policy, host, libnftables, nft, service_route
 from tiphys.proxy.backend import ProxyBackend
 from tiphys.proxy.command_runner import CommandError, Run
-from tiphys.proxy.health import Health, HealthHandler, MetricsHandler
+from tiphys.proxy.health import Health, HealthHandler, metrics_pages
 from tiphys.proxy.health_ports import HealthPorts
 from tiphys.proxy.nft import NftBackend
 from tiphys.proxy.rules import Options
@@ -73,6 +74,8 @@ class ProxyConfig:
     bind_address_hard_fail: bool = False
     conntrack: host.ConntrackSettings = field(default_factory=host.ConntrackSettings)
     sysctl_root: Path = host.PROC_SYS
+    flags: Mapping[str, object] = field(default_factory=dict)
+    """What ``/flagz`` shows."""
 
 
 class KubeProxy:
@@ -328,9 +331,10 @@ class KubeProxy:
     async def _serve(self, mode: str) -> list[Server]:
         config, self._registry = self._config, Registry()
         self._registry.collectors.register(self._client.calls)
+        shown = {"kubeproxy.config.k8s.io": describe(config)}
         wanted = (
             (config.healthz_address, HealthHandler(self.health, self._registry)),
-            (config.metrics_address, MetricsHandler(self._registry, mode)),
+            (config.metrics_address, metrics_pages(self._registry, mode, self._clock, config.flags, shown)),
         )
         servers = []
         for address, handler in wanted:

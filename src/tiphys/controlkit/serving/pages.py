@@ -14,7 +14,8 @@ from tiphys.runtime.clock import Clock
 from tiphys.wire.health import Check, HealthHandler
 from tiphys.wire.http import Request, Response
 
-_PATHS = ("/configz", "/healthz", "/livez", "/metrics", "/readyz")
+Page = Callable[[Request], Response]
+
 _SECRET = ("key", "token", "signing")
 
 
@@ -27,21 +28,16 @@ def component_pages(
     parts: Callable[[], Iterable[str]],
     flags: Mapping[str, object],
     configuration: Callable[[], Mapping[str, Any]],
+    more: Mapping[str, Page] | None = None,
 ) -> HealthHandler:
-    """``configuration`` is what ``/configz`` shows, ``parts`` what the health checks look at."""
-    running = zpages.Running(name, clock, _PATHS)
-    shown = zpages.flag_values(flags)
-
-    def status(request: Request) -> Response:
-        return zpages.answer(request, "Statusz", name, running.status(), running.status_text())
-
-    def flagz(request: Request) -> Response:
-        return zpages.answer(request, "Flagz", name, {"flags": shown}, zpages.flags_text(shown))
+    """``configuration`` is what ``/configz`` shows, ``parts`` what the health checks look at, ``more`` other pages."""
 
     def configz(request: Request) -> Response:
         return Response(200, {"Content-Type": "application/json"}, orjson.dumps(configuration()))
 
-    pages = {"/statusz": status, "/flagz": flagz, "/configz": configz}
+    pages: dict[str, Page] = {"/configz": configz, **(more or {})}
+    served = sorted((*checks, *pages, *(("/metrics",) if metrics is not None else ())))
+    pages |= zpages.pages(name, clock, flags, served)
     return HealthHandler(checks, metrics, parts=parts, pages=pages)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
@@ -63,6 +63,21 @@ def flags_text(flags: Mapping[str, str]) -> str:
 
 def page(name: str, kind: str, text: str) -> bytes:
     return f"\n{name} {kind.lower()}\n{_WARNING}\n{text}".encode()
+
+
+def pages(
+    name: str, clock: Clock, flags: Mapping[str, object], paths: Sequence[str]
+) -> dict[str, Callable[[Request], Response]]:
+    """The two pages of a component that starts now, by their paths; ``paths`` are what else it serves."""
+    running, shown = Running(name, clock, paths), flag_values(flags)
+
+    def status(request: Request) -> Response:
+        return answer(request, "Statusz", name, running.status(), running.status_text())
+
+    def flagz(request: Request) -> Response:
+        return answer(request, "Flagz", name, {"flags": shown}, flags_text(shown))
+
+    return {"/statusz": status, "/flagz": flagz}
 
 
 def answer(request: Request, kind: str, name: str, content: Object, text: str) -> Response:

@@ -14,9 +14,16 @@ from tiphys.wire.http import Request
 _ALLOWED_FOR = 300.0
 _DENIED_FOR = 30.0
 _TOKEN_FOR = 120.0
-_VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _FINE = {"/pods": "pods", "/healthz": "healthz", "/configz": "configz", "/runningpods": "pods"}
-_OWN = {"/stats": "stats", "/metrics": "metrics", "/logs": "log", "/checkpoint": "checkpoint"}
+_OWN = {
+    "/stats": "stats",
+    "/metrics": "metrics",
+    "/logs": "log",
+    "/checkpoint": "checkpoint",
+    "/statusz": "statusz",
+    "/flagz": "configz",
+}
 
 
 class Authenticator:
@@ -58,7 +65,7 @@ class Authorizer:
 
     async def allowed(self, user: User, request: Request) -> bool:
         """Raises ``ApiError`` and ``ConnectionError``."""
-        verb = _VERBS.get(request.method, "")
+        verb = VERBS.get(request.method, "")
         for subresource in subresources(request.path):
             attributes = {
                 "verb": verb,

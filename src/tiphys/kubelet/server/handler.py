@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-au
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,25 +15,31 @@ from urllib.parse import unquote
 
 from tiphys.api.gotext import quote
 from tiphys.client import errors
+from tiphys.controlkit.serving import zpages
 from tiphys.kubelet.configz import describe
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.server import answers
-from tiphys.kubelet.server.auth import Authenticator, Authorizer
+from tiphys.kubelet.server.auth import VERBS, Authenticator, Authorizer, subresources
 from tiphys.kubelet.server.container_logs import ContainerLogs
 from tiphys.kubelet.server.metrics import KubeletMetrics
 from tiphys.kubelet.server.node_logs import node_logs
 from tiphys.kubelet.server.stats import summary
 from tiphys.kubelet.server.streaming import Streaming
+from tiphys.wire.health import HealthHandler
 from tiphys.wire.http import Request, Response
 
 if TYPE_CHECKING:
     from tiphys.kubelet.server.node import ServedNode
 
+log = logging.getLogger(__name__)
+
 Route = Callable[[Request, dict[str, str]], Awaitable[Response]]
 _NODE_LOGS = Path("/var/log")
 _OPEN = frozenset(("/healthz/ping",))
+_CHECKS = ("ping", "log", "syncloop")
+_SERVED = ("/configz", "/healthz", "/logs", "/metrics", "/pods", "/runningpods", "/stats")
 
 
 class KubeletServer:
@@ -46,11 +53,13 @@ class KubeletServer:
         self._logs = ContainerLogs(kubelet.runtime, kubelet.status, clock)
         self._streaming = Streaming(kubelet.runtime)
         self._metrics = KubeletMetrics(kubelet)
+        pages = zpages.pages("kubelet", clock, config.flags, _SERVED)
+        self._health = HealthHandler({"/healthz": self._failing}, parts=lambda: _CHECKS, pages=pages)
         pod = r"/(?P<namespace>[^/]+)/(?P<pod>[^/]+)"
         container = r"/(?P<container>[^/]+)"
         uid = r"(?:/(?P<uid>[^/]+))?"
         routes: list[tuple[str, str, Route]] = [
-            ("GET", r"/healthz(?:/\w+)?", self._healthz),
+            ("GET", r"/healthz(?:/\w+)?|/metrics/slis|/statusz|/flagz", self._health_and_pages),
             ("GET", r"/pods/?", self._pods),
             ("GET", r"/runningpods/?", self._running_pods),
             ("GET", r"/configz", self._configz),
@@ -88,8 +97,9 @@ class KubeletServer:
                 return None
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
             return answers.text(500, f"Authorization error (user={_name(request)}): {error}")
-        verb = "create" if request.method == "POST" else request.method.lower()
-        message = f"Forbidden (user={user.name}, verb={verb}, resource=nodes, subresource(s)=[proxy])"
+        asked = " ".join(subresources(request.path))
+        verb = VERBS.get(request.method, "")
+        message = f"Forbidden (user={user.name}, verb={verb}, resource=nodes, subresource(s)=[{asked}])"
         return answers.text(403, message)
 
     # What there is.
@@ -97,10 +107,13 @@ class KubeletServer:
     def _find(self, namespace: str, name: str) -> Pod | None:
         return self._kubelet.find_pod(namespace, name)
 
-    async def _healthz(self, request: Request, _: dict[str, str]) -> Response:
+    def _failing(self) -> list[str]:
         if problem := self._kubelet.unhealthy():
-            return answers.text(500, f"[-]syncloop failed: {problem}\nhealthz check failed")
-        return answers.plain(200, "ok")
+            log.warning("health check syncloop failed: %s", problem)
+        return ["syncloop"] if problem else []
+
+    async def _health_and_pages(self, request: Request, _: dict[str, str]) -> Response:
+        return await self._health(request)
 
     async def _pods(self, request: Request, _: dict[str, str]) -> Response:
         return answers.json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._kubelet.all_pods()})
