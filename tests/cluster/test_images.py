@@ -19,7 +19,7 @@ from tiphys.cluster.containerd import (
     network_config,
     render,
 )
-from tiphys.cluster.images import File, ImageSource, build
+from tiphys.cluster.ocilayout import File, ImageSource, build
 
 
 def read_layout(data: bytes) -> dict[str, bytes]:

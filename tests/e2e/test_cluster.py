@@ -21,6 +21,7 @@ import pytest
 
 from tests.machine import NODE_IP, Machine, wait_for
 from tiphys.cluster import images
+from tiphys.cluster.ocilayout import build
 
 pytestmark = pytest.mark.e2e
 
@@ -124,7 +125,7 @@ def test_kubectl_creates_exposes_waits_and_deletes(cluster: Machine) -> None:
 
 def test_images_are_imported_and_listed(cluster: Machine) -> None:
     archive = cluster.folder / "image.tar"
-    archive.write_bytes(images.build(images.demo_image("example.com/mine:7")))
+    archive.write_bytes(build(images.demo_image("example.com/mine:7")))
     cluster.tiphys("image", "import", str(archive))
     assert "example.com/mine:7" in cluster.tiphys("image", "list").stdout
     cluster.kubectl("run", "mine", "--image=example.com/mine:7", "--command", "--", "sleep", "1000")

@@ -1,66 +1,21 @@
-"""OCI images assembled from the packages of the machine, and images put into the private containerd.
+"""The two small images of a cluster without internet, and images put into a containerd.
 
-A cluster without internet needs two images: the pause container, which holds a pod's namespaces, and something to run.
-Both are made here from static programs that Debian packages (catatonit, busybox-static), as OCI image layouts in a tar
-file, with fixed times and owners, so that the same program always gives the same digest.
-
-Source: the OCI image specification 1.0 (image-layout.md, config.md, layer.md).
+A cluster needs the pause container, which holds a pod's namespaces, and something to run. Both are made here from
+static programs that Debian packages (catatonit, busybox-static). ``imagebuild`` makes the image of the components.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
-import json
-import platform
 import shutil
 import subprocess
-import tarfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from tiphys.cluster.ocilayout import File, ImageError, ImageSource, build
 
 PAUSE_IMAGE = "tiphys.local/pause:1"
 DEMO_IMAGE = "tiphys.local/demo:1"
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
-
-
-class ImageError(Exception):
-    """An image cannot be assembled or imported; the message says what is missing and how to mend it."""
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One entry of a layer: a file with its bytes, a symbolic link, or (``data`` and ``link`` empty) a directory."""
-
-    path: str
-    data: bytes | None = None
-    link: str = ""
-    mode: int = 0o755
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSource:
-    """What an image consists of, before it is encoded."""
-
-    name: str
-    files: Sequence[File]
-    entrypoint: Sequence[str] = ()
-    command: Sequence[str] = ()
-    environment: Mapping[str, str] = field(
-        default_factory=lambda: {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    )
-    user: str = ""
-    working_directory: str = "/"
-    exposed_ports: Sequence[str] = ()
-
-
-def machine_architecture() -> str:
-    """The machine's architecture under the name that OCI images use (Go's GOARCH)."""
-    machine = platform.machine()
-    return _ARCHITECTURES.get(machine, machine)
 
 
 def pause_image(name: str = PAUSE_IMAGE) -> ImageSource:
@@ -99,75 +54,6 @@ def _busybox() -> Path:
         if Path(place).exists():
             return Path(place)
     raise ImageError("no busybox found to assemble an image from; install the package busybox-static")
-
-
-def build(source: ImageSource) -> bytes:
-    """The image as the bytes of a tar file with an OCI image layout."""
-    layer = _layer(source.files)
-    config = {
-        "architecture": machine_architecture(),
-        "os": "linux",
-        "config": {
-            "Env": [f"{key}={value}" for key, value in source.environment.items()],
-            "WorkingDir": source.working_directory,
-            **({"Entrypoint": list(source.entrypoint)} if source.entrypoint else {}),
-            **({"Cmd": list(source.command)} if source.command else {}),
-            **({"User": source.user} if source.user else {}),
-            **({"ExposedPorts": {port: {} for port in source.exposed_ports}} if source.exposed_ports else {}),
-        },
-        "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        "history": [{"created_by": "tiphys"}],
-    }
-    config_bytes = _json(config)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": _descriptor("application/vnd.oci.image.config.v1+json", config_bytes),
-        "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
-    }
-    manifest_bytes = _json(manifest)
-    entry = _descriptor("application/vnd.oci.image.manifest.v1+json", manifest_bytes)
-    entry["annotations"] = {
-        "io.containerd.image.name": source.name,
-        "org.opencontainers.image.ref.name": source.name.rpartition(":")[2],
-    }
-    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]}
-    blobs = [File(f"blobs/sha256/{_digest(b)[7:]}", b, mode=0o644) for b in (layer, config_bytes, manifest_bytes)]
-    layout = [
-        File("oci-layout", _json({"imageLayoutVersion": "1.0.0"}), mode=0o644),
-        File("index.json", _json(index), mode=0o644),
-    ]
-    return _layer([*layout, File("blobs/", None), File("blobs/sha256/", None), *blobs])
-
-
-def _layer(files: Iterable[File]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for file in files:
-            info = tarfile.TarInfo(file.path.rstrip("/"))
-            info.mode = file.mode
-            if file.link:
-                info.type, info.linkname = tarfile.SYMTYPE, file.link
-                archive.addfile(info)
-            elif file.data is None:
-                info.type = tarfile.DIRTYPE
-                archive.addfile(info)
-            else:
-                info.size = len(file.data)
-                archive.addfile(info, io.BytesIO(file.data))
-    return buffer.getvalue()
-
-
-def _digest(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
-
-
-def _descriptor(media_type: str, data: bytes) -> dict[str, object]:
-    return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
 
 
 @dataclass(frozen=True, slots=True)
