@@ -42,6 +42,8 @@ def test_the_file_that_kubeadm_writes() -> None:
         ({"ipvs": {"scheduler": "rr"}}, "field ipvs"),
         ({"oomScoreAdj": -999}, "field oomScoreAdj"),
         ({"detectLocalMode": "Nope"}, "detectLocalMode Nope"),
+        ({"mode": "iptables", "nftables": {"masqueradeBit": 3}}, "field nftables"),
+        ({"mode": "iptables", "clusterCIDR": "10.0.0.0/16,10.1.0.0/16"}, "one range of each IP family"),
         ({"nftables": {"syncPeriod": "soon"}}, 'nftables.syncPeriod: time: invalid duration "soon"'),
     ],
 )
@@ -54,6 +56,16 @@ def test_what_is_not_supported_is_refused_by_name(fields: dict[str, object], mes
 def test_files_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError):
         parse(text, "file")
+
+
+def test_mode_iptables_has_settings_of_its_own() -> None:
+    given = {"mode": "iptables", "clusterCIDR": "10.0.0.0/16,fd00::/56"}
+    config = make_config({**given, "iptables": {"localhostNodePorts": False, "masqueradeBit": 13}}, "host")
+    assert (config.mode, config.localhost_node_ports, config.masquerade_bit) == ("iptables", False, 13)
+    flags = parser().parse(["--kubeconfig=/k", "--proxy-mode=iptables", "--iptables-localhost-nodeports=false"])
+    assert not _configuration(flags)[0].localhost_node_ports
+    with pytest.raises(ConfigError, match="needs --proxy-mode=iptables"):
+        _configuration(parser().parse(["--kubeconfig=/k", "--iptables-localhost-nodeports=false"]))
 
 
 def test_flags() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICES
 from tiphys.client.rest import Client
 from tiphys.proxy import forward_policy, service_route
 from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
+from tiphys.proxy.modes import Mode
 from tiphys.proxy.nft import NftBackend
 from tiphys.proxy.rules import Options
 from tiphys.proxy.state import Place
@@ -56,11 +58,12 @@ async def http(port: int, path: str) -> tuple[int, str]:
     return int(head.split()[1]), body
 
 
-def test_from_objects_to_packets(net: Lab, tmp_path: Path) -> None:
-    asyncio.run(_from_objects_to_packets(net, tmp_path))
+@pytest.mark.parametrize("mode", ["", "iptables"])
+def test_from_objects_to_packets(net: Lab, tmp_path: Path, mode: Mode) -> None:
+    asyncio.run(_from_objects_to_packets(net, tmp_path, mode))
 
 
-async def _from_objects_to_packets(net: Lab, sysctls: Path) -> None:
+async def _from_objects_to_packets(net: Lab, sysctls: Path, mode: Mode) -> None:
     clock = SystemClock()
     backend = MemoryBackend(clock)
     server = APIServer(Config(), backend, clock)
@@ -78,6 +81,7 @@ async def _from_objects_to_packets(net: Lab, sysctls: Path) -> None:
     cluster_ip = (await client.create(SERVICES, described))["spec"]["clusterIP"]
     config = ProxyConfig(
         "node-1",
+        mode,
         cluster_cidrs=("10.244.0.0/16",),
         localhost_node_ports=False,
         healthz_address="127.0.0.1:39256",
@@ -88,17 +92,17 @@ async def _from_objects_to_packets(net: Lab, sysctls: Path) -> None:
     proxy = KubeProxy(config=config, client=theirs, clock=clock, run=net.run)
     task = asyncio.create_task(proxy.run())
     try:
-        await _check(net, client, cluster_ip)
+        await _check(net, client, cluster_ip, mode)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await proxy.cleanup()
         await server.stop()
         await backend.close()
-    assert "tiphys" not in await net.run(("nft", "list", "ruleset"))
+    assert not re.search("tiphys|KUBE", await net.run(("nft", "list", "ruleset")))
 
 
-async def _check(net: Lab, client: Client, ip: str) -> None:
+async def _check(net: Lab, client: Client, ip: str, mode: Mode) -> None:
     async def refused() -> bool:
         try:
             await asyncio.to_thread(net.ask, net.pods[0], ip, 80, 0.3)
@@ -122,7 +126,7 @@ async def _check(net: Lab, client: Client, ip: str) -> None:
     assert await asyncio.to_thread(net.ask, net.client, "192.168.50.1", 30080) == ("pod1", "10.244.0.1")
     status, body = await http(39256, "/healthz")
     assert (status, '"nodeEligible":true' in body, '"healthy":true' in body) == (200, True, True)
-    assert (await http(39249, "/proxyMode")) == (200, "nftables")
+    assert (await http(39249, "/proxyMode")) == (200, mode or "nftables")
     figures = (await http(39249, "/metrics"))[1]
     assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
     assert "rest_client_requests_total{" in figures
@@ -136,6 +140,8 @@ async def _check(net: Lab, client: Client, ip: str) -> None:
     await client.delete(SERVICES, "web", "default")
 
     async def forgotten() -> bool:
+        if mode == "iptables":
+            return ip not in await net.run(("iptables-save",))
         return ip not in await net.run(("nft", "list", "map", "ip", "tiphys", "no-endpoint-services"))
 
     await eventually(forgotten)

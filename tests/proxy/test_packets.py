@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +17,8 @@ from tests.proxy.lab import CLIENT, NODE, OUTSIDE_ROUTER, PODS, Lab, ask_udp, la
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.proxy import conntrack
 from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.iptables.backend import IptablesBackend
+from tiphys.proxy.modes import Mode, clean_up_others, pod_match
 from tiphys.proxy.nft import NftBackend
 from tiphys.proxy.rules import Options
 from tiphys.proxy.state import Place
@@ -27,14 +31,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft"),
 ]
 
-OPTIONS = Options(
-    place=Place("node-1"),
-    node_ip=OUTSIDE_ROUTER,
-    from_pod="ip saddr 10.244.0.0/16",
-    not_from_pod="ip saddr != 10.244.0.0/16",
-    localhost_node_ports=True,
-    service_ranges=("10.96.0.0/16",),
-)
+BACKENDS: dict[Mode, type[NftBackend | IptablesBackend]] = {"nftables": NftBackend, "iptables": IptablesBackend}
 IP = "10.96.0.20"
 BOTH = (endpoint(PODS[0]), endpoint(PODS[1]))
 
@@ -48,13 +45,26 @@ def net() -> Iterator[Lab]:
         yield built
 
 
+def options(mode: Mode) -> Options:
+    from_pod, not_from_pod = pod_match(mode, "ip", ("ClusterCIDR", ""), ("10.244.0.0/16",))
+    return Options(
+        place=Place("node-1"),
+        node_ip=OUTSIDE_ROUTER,
+        from_pod=from_pod,
+        not_from_pod=not_from_pod,
+        localhost_node_ports=True,
+        service_ranges=("10.96.0.0/16",),
+    )
+
+
 class Node:
     """The proxy's backend on the lab's node, with a tracker in front."""
 
-    def __init__(self, net: Lab) -> None:
-        self.net = net
+    def __init__(self, net: Lab, mode: Mode) -> None:
+        self.net, self.mode = net, mode
+        self.clock = LaterClock()
         self.tracker = Tracker("ip", "node-1")
-        self.backend = NftBackend(OPTIONS, SystemClock(), net.run)
+        self.backend = BACKENDS[mode](options(mode), self.clock, net.run)
 
     def sync(self) -> None:
         asyncio.run(self.backend.sync(self.tracker.take_changes()))
@@ -66,16 +76,46 @@ class Node:
         self.sync()
 
     def table(self) -> str:
-        return asyncio.run(self.net.run(("nft", "list", "ruleset")))
+        if self.mode == "nftables":
+            return asyncio.run(self.net.run(("nft", "list", "table", "ip", "tiphys")))
+        return re.sub(r"^#.*|\[.*\]", "", asyncio.run(self.net.run(("iptables-save",))), flags=re.MULTILINE)
 
 
-@pytest.fixture
-def node(net: Lab) -> Iterator[Node]:
-    made = Node(net)
+class LaterClock(SystemClock):
+    """The machine's clock, and how far it was put on."""
+
+    later = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.later
+
+
+def left_behind(net: Lab) -> str:
+    return asyncio.run(net.run(("nft", "list", "ruleset"))) + asyncio.run(net.run(("iptables-save",)))
+
+
+def _node(net: Lab, mode: Mode) -> Iterator[Node]:
+    made = Node(net, mode)
     made.sync()
     yield made
     asyncio.run(made.backend.cleanup())
-    assert "tiphys" not in made.table()
+    assert not re.search("tiphys|KUBE", left_behind(net))
+
+
+@pytest.fixture(params=list(BACKENDS))
+def node(net: Lab, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node in each mode whose rules are the kernel's."""
+    yield from _node(net, request.param)
+
+
+@pytest.fixture
+def nft_node(net: Lab) -> Iterator[Node]:
+    yield from _node(net, "nftables")
+
+
+@pytest.fixture
+def iptables_node(net: Lab) -> Iterator[Node]:
+    yield from _node(net, "iptables")
 
 
 def test_cluster_ip_reaches_every_endpoint_from_a_pod_and_from_the_host(net: Lab, node: Node) -> None:
@@ -130,8 +170,8 @@ def test_without_endpoints_the_connection_is_refused(net: Lab, node: Node) -> No
             net.ask(place, address, port)
 
 
-def test_unknown_ports_are_refused_and_unallocated_addresses_dropped(net: Lab, node: Node) -> None:
-    node.has(service(), slice_of(*BOTH))
+def test_unknown_ports_are_refused_and_unallocated_addresses_dropped(net: Lab, nft_node: Node) -> None:
+    nft_node.has(service(), slice_of(*BOTH))
     with pytest.raises(ConnectionRefusedError):
         net.ask(net.pods[0], IP, 81)
     with pytest.raises(TimeoutError):
@@ -142,7 +182,7 @@ def test_client_ip_affinity_sticks_until_the_endpoint_goes(net: Lab, node: Node)
     svc = service(sessionAffinity="ClientIP", sessionAffinityConfig={"clientIP": {"timeoutSeconds": 60}})
     node.has(svc, slice_of(*BOTH))
     (first,) = {net.ask(net.pods[0], IP, 80)[0] for _ in range(12)}
-    node.backend.configure(service_ranges=("10.96.0.0/12",))  # a full resync keeps who is with whom
+    node.backend.configure(place=Place("node-1", "west"))  # a full resync keeps who is with whom
     node.sync()
     assert {net.ask(net.pods[0], IP, 80)[0] for _ in range(6)} == {first}
     left = int(first == "pod0")
@@ -189,15 +229,16 @@ def test_what_a_service_leaves_behind_is_removed(net: Lab, node: Node) -> None:
     assert "default/web" in node.table()
     node.tracker.service_deleted(svc)
     node.sync()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(OSError, match=r"timed out|No route"):
         net.ask(net.pods[0], IP, 80, timeout=0.3)
-    asyncio.run(asyncio.sleep(1))  # chains are deleted when they have been unused for a second
+    node.clock.later += 1  # chains are deleted when they have been unused for a second
     node.sync()
     assert node.table() == empty
     assert not node.backend.has_stale
 
 
-def test_a_table_that_somebody_changed_is_put_right(net: Lab, node: Node) -> None:
+def test_a_table_that_somebody_changed_is_put_right(net: Lab, nft_node: Node) -> None:
+    node = nft_node
     node.has(service(), slice_of(*BOTH))
     asyncio.run(net.run(("nft", "-f", "-"), "delete table ip tiphys\nadd table ip tiphys\n"))
     node.tracker.slice_changed(slice_of(endpoint(PODS[0])))
@@ -208,9 +249,61 @@ def test_a_table_that_somebody_changed_is_put_right(net: Lab, node: Node) -> Non
     assert net.ask(net.node, IP, 80)[0] == "pod0"
 
 
+def test_tables_that_somebody_emptied_are_filled_again(net: Lab, iptables_node: Node) -> None:
+    iptables_node.has(service(), slice_of(*BOTH))
+    for table in ("filter", "nat"):
+        asyncio.run(net.run(("iptables", "-t", table, "-F")))
+        asyncio.run(net.run(("iptables", "-t", table, "-X")))
+    assert not iptables_node.backend.full_sync_due
+    iptables_node.clock.later += 30
+    assert iptables_node.backend.full_sync_due
+    iptables_node.sync()
+    assert net.ask(net.node, IP, 80)[0] in ("pod0", "pod1")
+
+
+@pytest.mark.parametrize(("old", "new"), [("iptables", "nftables"), ("nftables", "iptables")])
+def test_a_proxy_of_another_mode_leaves_nothing_of_the_old(net: Lab, old: Mode, new: Mode) -> None:
+    before = Node(net, old)
+    before.has(service(type="NodePort", sessionAffinity="ClientIP"), slice_of(*BOTH))
+    asyncio.run(clean_up_others(new, ("ip",), net.run))
+    assert not re.search("tiphys|KUBE", left_behind(net))
+    with contextlib.contextmanager(_node)(net, new) as after:
+        after.has(service(), slice_of(*BOTH))
+        assert net.ask(net.node, IP, 80)[0] in ("pod0", "pod1")
+
+
+def test_a_service_between_draining_endpoints_and_none(net: Lab, node: Node) -> None:
+    draining = endpoint(PODS[0], ready=False, serving=True, terminating=True)
+    node.has(service(), slice_of(draining, endpoint(PODS[1])))
+    assert {net.ask(net.node, IP, 80)[0] for _ in range(8)} == {"pod1"}
+    node.has(service(), slice_of(draining))
+    assert net.ask(net.node, IP, 80)[0] == "pod0"
+    node.has(service(), slice_of(endpoint(PODS[0], ready=False, serving=False, terminating=True)))
+    with pytest.raises(ConnectionRefusedError):
+        net.ask(net.node, IP, 80)
+
+
+def test_a_balancer_in_proxy_mode_is_not_short_circuited(net: Lab, node: Node) -> None:
+    status = {"loadBalancer": {"ingress": [{"ip": CLIENT, "ipMode": "Proxy"}]}}
+    node.has(service(type="LoadBalancer", status=status), slice_of(endpoint(PODS[0])))
+    with pytest.raises(ConnectionRefusedError):
+        net.ask(net.pods[1], CLIENT, 80)
+    status["loadBalancer"]["ingress"][0]["ipMode"] = "VIP"
+    node.has(service(type="LoadBalancer", status=status))
+    assert net.ask(net.pods[1], CLIENT, 80)[0] == "pod0"
+
+
+def test_internal_policy_local(net: Lab, node: Node) -> None:
+    node.has(service(internalTrafficPolicy="Local"), slice_of(endpoint(PODS[0]), endpoint(PODS[1], node="elsewhere")))
+    assert {net.ask(net.pods[1], IP, 80) for _ in range(6)} == {("pod0", PODS[1])}
+    node.has(service(internalTrafficPolicy="Local"), slice_of(endpoint(PODS[1], node="elsewhere")))
+    with pytest.raises(TimeoutError):
+        net.ask(net.pods[0], IP, 80, timeout=0.3)
+
+
 def test_a_new_proxy_takes_over_the_table_of_the_old(net: Lab, node: Node) -> None:
     node.has(service("old", "10.96.0.21"), slice_of(*BOTH, name="old"))
-    other = Node(net)
+    other = Node(net, node.mode)
     other.has(service(), slice_of(*BOTH))
     assert net.ask(net.node, IP, 80)[0] in ("pod0", "pod1")
     assert "10.96.0.21" not in other.table()
@@ -244,7 +337,7 @@ async def _userspace(net: Lab) -> None:
         await asyncio.open_connection("127.0.99.1", 80)
     host_range = "127.0.99.1/32"
     assert commands == [
-        ("ip", "addr", "replace", host_range, "dev", "lo"),
+        ("ip", "addr", "replace", host_range, "dev", "lo", "label", "lo:tiphys"),
         ("ip", "addr", "del", host_range, "dev", "lo"),
     ]
     server.close()

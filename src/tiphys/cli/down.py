@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         with console.step("Stopping the pods and the components"):
             end_all(settings)
-            network.remove_service_rules()
+            network.remove_service_rules(settings)
     except lifecycle.StillRunning as error:
         fail(error, "See `tiphys status` and `tiphys logs supervisor`.")
     return 0

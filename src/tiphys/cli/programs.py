@@ -11,7 +11,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tiphys.cli.importing import uncollected
 from tiphys.client.rest import Client
@@ -249,10 +249,16 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     from tiphys.cluster.network import configure_pods
     from tiphys.proxy.command import run
     from tiphys.proxy.kubeproxy import ProxyConfig
+    from tiphys.proxy.modes import Mode
     from tiphys.proxy.podnetwork.follower import PodNetwork
     from tiphys.proxy.policy.follower import NetworkPolicies
 
-    config = ProxyConfig(settings.node_name, node_ips=(settings.node_ip,), cluster_cidrs=(settings.pod_cidr,))
+    config = ProxyConfig(
+        settings.node_name,
+        cast(Mode, settings.proxy_mode),
+        node_ips=(settings.node_ip,),
+        cluster_cidrs=(settings.pod_cidr,),
+    )
     configure = configure_pods(settings)
 
     def pod_network(client: Client, clock: Clock) -> Loop:

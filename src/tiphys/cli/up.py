@@ -32,6 +32,7 @@ from tiphys.wire.hostaddress import is_own_address
 
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.03
+PROXY_MODES = ("nftables", "iptables", "userspace")
 MOST_NODES = 100
 
 
@@ -86,6 +87,7 @@ def _options() -> argparse.ArgumentParser:
     add("--node-cidr", help="addresses of this machine's further nodes (default 10.243.0.0/24)")
     add("--nodes", type=_count, help="how many nodes there are to be on this machine", metavar="N")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
+    add("--proxy-mode", choices=PROXY_MODES, help="how packets get to Services (default: nftables, if it can be used)")
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
     add("-v", "--verbosity", type=int, help="upstream's -v, 0 to 10")
     add("--foreground", action="store_true", help="stay, log to this terminal, and stop at Ctrl-C")
@@ -131,6 +133,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         node_cidr=arguments.node_cidr,
         bridge=arguments.bridge,
         cluster_name=arguments.cluster_name,
+        proxy_mode=arguments.proxy_mode,
         verbosity=arguments.verbosity,
     )
 

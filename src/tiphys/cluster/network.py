@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from tiphys.cluster.containerd import PodNetwork, masquerade_rules, settings_for_node, write_network
 from tiphys.cluster.settings import Settings
 from tiphys.proxy import command_runner, forward_policy, nft, service_route
+from tiphys.proxy.iptables import backend as iptables
 from tiphys.proxy.podnetwork import follower
 from tiphys.proxy.policy import follower as policies
 from tiphys.proxy.state import Family
@@ -44,7 +45,7 @@ def configure_pods(settings: Settings) -> Callable[[tuple[str, ...]], Awaitable[
     return configure
 
 
-def remove_service_rules() -> list[str]:
+def remove_service_rules(settings: Settings) -> list[str]:
     """Take the rules of Services away, so that their addresses lead nowhere; returns what could not be done."""
 
     async def remove() -> list[str]:
@@ -52,6 +53,8 @@ def remove_service_rules() -> list[str]:
         for family in _FAMILIES:
             try:
                 await nft.cleanup(family)
+                if settings.proxy_mode == "iptables":
+                    await iptables.cleanup(family)
                 await policies.cleanup(family)
                 await forward_policy.cleanup(family)
                 await service_route.cleanup(family)

@@ -88,7 +88,7 @@ def define(cluster: Settings, name: str, taken: Iterable[Settings]) -> Settings:
 
 def prepare(cluster: Settings, node: Settings) -> Settings:
     """Write what a node needs before it starts; gives its settings, which follow the API server's address."""
-    node = replace(node, joined=cluster.server, verbosity=cluster.verbosity)
+    node = replace(node, joined=cluster.server, verbosity=cluster.verbosity, proxy_mode=cluster.proxy_mode)
     node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     node.pki.mkdir(exist_ok=True, mode=0o700)
     shutil.copyfile(cluster.pki / "ca.crt", node.pki / "ca.crt")

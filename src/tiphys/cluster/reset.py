@@ -28,7 +28,7 @@ def remove_everything(settings: Settings) -> list[str]:
     if settings.containerd_root.exists():
         problems += _remove_pods(settings)
         problems += remove_leftovers(settings_for_node(settings), network.pod_network(settings), ours)
-    problems += network.remove_service_rules()
+    problems += network.remove_service_rules(settings)
     problems += nodenetwork.remove_bridge(settings)
     problems += _unmount(settings.data_dir, settings.run_dir)
     _remove_cgroups(ours)

@@ -41,6 +41,8 @@ class Settings:
     cluster_domain: str = "cluster.local"
     cluster_name: str = "tiphys"
     bridge: str = "tiphys0"
+    proxy_mode: str = ""
+    """kube-proxy's mode; empty for what works on the node."""
     verbosity: int = 0
     joined: str = ""
     """URL of the API server that a further node reports to; empty for the first node, which runs it."""

@@ -54,7 +54,7 @@ def parser() -> FlagParser:
     add("--healthz-bind-address", help="where /healthz is served (default 127.0.0.1:10256); empty turns it off")
     add("--metrics-bind-address", help="where /metrics is served (default 127.0.0.1:10249); empty turns it off")
     parser.add_bool("--bind-address-hard-fail", default=False, help="end where such an address cannot be had")
-    add("--proxy-mode", help="nftables, userspace, or empty for what works here")
+    add("--proxy-mode", help="nftables, iptables, userspace, or empty for what works here")
     add("--cluster-cidr", help="the pods' addresses")
     add("--detect-local-mode", help="ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix")
     add("--pod-bridge-interface", default="", help="the pods' bridge, for BridgeInterface")
@@ -64,6 +64,7 @@ def parser() -> FlagParser:
     )
     parser.add_bool("--masquerade-all", default=False, help="hide every client of a cluster IP behind the node")
     add("--iptables-masquerade-bit", type=int, default=14, help="the bit of the packet mark that is used for it")
+    parser.add_bool("--iptables-localhost-nodeports", default=True, help="let NodePorts answer on 127.0.0.1")
     add("--iptables-sync-period", default="30s", help="how often what failed or was left over is looked at")
     add("--iptables-min-sync-period", default="100ms", help="changes that come within it are done in one go")
     add("--conntrack-max-per-core", type=int, default=32768, help="tracked connections per core; 0 leaves it")
@@ -109,12 +110,16 @@ def _fields(flags: argparse.Namespace) -> dict[str, Any]:
         "bridgeInterface": flags.pod_bridge_interface,
         "interfaceNamePrefix": flags.pod_interface_name_prefix,
     }
-    fields["nftables"] = {
+    rules = fields["iptables" if flags.proxy_mode == "iptables" else "nftables"] = {
         "masqueradeAll": flags.masquerade_all,
         "masqueradeBit": flags.iptables_masquerade_bit,
         "syncPeriod": flags.iptables_sync_period,
         "minSyncPeriod": flags.iptables_min_sync_period,
     }
+    if flags.proxy_mode == "iptables":
+        rules["localhostNodePorts"] = flags.iptables_localhost_nodeports
+    elif not flags.iptables_localhost_nodeports:
+        raise ConfigError("--iptables-localhost-nodeports=false needs --proxy-mode=iptables")
     return fields
 
 

@@ -15,7 +15,7 @@ from tiphys.runtime import durations
 from tiphys.runtime.component import ConfigError, parse_document
 
 VERSION = "kubeproxy.config.k8s.io/v1alpha1"
-MODES = {"": "", "nftables": "nftables", "userspace": "userspace"}
+MODES = ("", "nftables", "iptables", "userspace")
 LOCAL_MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
 
 
@@ -30,26 +30,28 @@ def make_config(given: Object, hostname: str) -> ProxyConfig:
     fields = _Fields(given)
     mode = fields.take("mode", "")
     if mode not in MODES:
-        raise ConfigError(f"mode {mode} is not supported by Tiphys; use nftables or userspace")
+        raise ConfigError(f"mode {mode} is not supported by Tiphys; use nftables, iptables or userspace")
     local_mode: Any = fields.take("detectLocalMode", "") or "ClusterCIDR"
     if local_mode not in LOCAL_MODES:
         raise ConfigError(f"detectLocalMode {local_mode} is not supported; use one of {', '.join(LOCAL_MODES)}")
-    local, nftables, conntrack = (fields.part(name) for name in ("detectLocal", "nftables", "conntrack"))
+    local, conntrack = fields.part("detectLocal"), fields.part("conntrack")
+    rules = fields.part("iptables" if mode == "iptables" else "nftables")
     address = fields.take("bindAddress", "")
-    cidrs = fields.take("clusterCIDR", "")
+    cidrs = _ranges(fields.take("clusterCIDR", ""), mode)
     config = ProxyConfig(
         node_name=(fields.take("hostnameOverride", "") or hostname).strip().lower(),
         mode=mode,
         node_ips=(address,) if address not in ("", "0.0.0.0", "::") else (),
-        cluster_cidrs=tuple(cidr.strip() for cidr in cidrs.split(",") if cidr.strip()),
+        cluster_cidrs=cidrs,
         detect_local_mode=local_mode,
         bridge_interface=local.take("bridgeInterface", ""),
         interface_name_prefix=local.take("interfaceNamePrefix", ""),
-        masquerade_all=nftables.take("masqueradeAll", default=False),
-        masquerade_bit=nftables.take("masqueradeBit", 14),
+        masquerade_all=rules.take("masqueradeAll", default=False),
+        masquerade_bit=rules.take("masqueradeBit", 14),
+        localhost_node_ports=mode != "iptables" or rules.take("localhostNodePorts", default=True),
         node_port_addresses=tuple(fields.take("nodePortAddresses", ())),
-        sync_period=nftables.seconds("syncPeriod", "0s") or 30.0,
-        min_sync_period=nftables.seconds("minSyncPeriod", "0s") or 0.1,
+        sync_period=rules.seconds("syncPeriod", "0s") or 30.0,
+        min_sync_period=rules.seconds("minSyncPeriod", "0s") or 0.1,
         healthz_address=fields.take("healthzBindAddress", "127.0.0.1:10256"),
         metrics_address=fields.take("metricsBindAddress", "127.0.0.1:10249"),
         bind_address_hard_fail=fields.take("bindAddressHardFail", default=False),
@@ -63,9 +65,16 @@ def make_config(given: Object, hostname: str) -> ProxyConfig:
             conntrack.take("tcpBeLiberal", default=False),
         ),
     )
-    for part in (fields, local, nftables, conntrack):
+    for part in (fields, local, rules, conntrack):
         part.refuse_rest()
     return config
+
+
+def _ranges(text: str, mode: str) -> tuple[str, ...]:
+    cidrs = tuple(cidr.strip() for cidr in text.split(",") if cidr.strip())
+    if mode == "iptables" and len(cidrs) != len({":" in cidr for cidr in cidrs}):
+        raise ConfigError(f"clusterCIDR {text}: mode iptables takes one range of each IP family")
+    return cidrs
 
 
 class _Fields:

@@ -9,24 +9,24 @@ Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.controlkit.serving.pages import describe
-from tiphys.proxy import conntrack, forward_policy, host, libnftables, nft, service_route
+from tiphys.proxy import command_runner, conntrack, forward_policy, host, libnftables, modes, nft, service_route
 from tiphys.proxy.backend import ProxyBackend
 from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.health import Health, HealthHandler, metrics_pages
 from tiphys.proxy.health_ports import HealthPorts
+from tiphys.proxy.iptables.backend import IptablesBackend
+from tiphys.proxy.modes import LocalMode, Mode
 from tiphys.proxy.nft import NftBackend
 from tiphys.proxy.rules import Options
 from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServiceState
@@ -40,8 +40,6 @@ from tiphys.wire.server import Server, serve
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["", "nftables", "userspace"]
-
 ZONE = "topology.kubernetes.io/zone"
 OURS = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
 """The services and slices that are carried by a proxy, and by this one."""
@@ -54,11 +52,11 @@ class ProxyConfig:
 
     node_name: str
     mode: Mode = ""
-    """Empty: nftables if it can be used, else userspace."""
+    """Empty: nftables if it can be used, else iptables, else userspace."""
     node_ips: tuple[str, ...] = ()
     """This node's addresses; empty: those of its Node."""
     cluster_cidrs: tuple[str, ...] = ()
-    detect_local_mode: Literal["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"] = "ClusterCIDR"
+    detect_local_mode: LocalMode = "ClusterCIDR"
     bridge_interface: str = ""
     interface_name_prefix: str = ""
     masquerade_all: bool = False
@@ -103,6 +101,7 @@ class KubeProxy:
         self._backends: dict[Family, ProxyBackend] = {}
         self._undone: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
         self._place = Place(config.node_name)
+        self._mode: Mode = ""
         self._wake = asyncio.Event()
         self._in_step = asyncio.Event()
         """Set once every rule has been written."""
@@ -188,29 +187,41 @@ class KubeProxy:
     # -- how it gets into the kernel ----------------------------------------------------------------------------------
 
     async def _set_up(self) -> Mode:
-        mode = self._config.mode or ("nftables" if await nft.available(self._tools) else "userspace")
+        mode = self._mode = await modes.choose(self._config.mode, self._tools)
         log.info("proxying by %s on node %s", mode, self._config.node_name)
-        localhost = False
-        if mode == "nftables":
-            pods_v6 = any(":" in cidr for cidr in self._config.cluster_cidrs)
-            host.allow_forwarding(self._sysctls, ("ip", "ip6") if pods_v6 else ("ip",))
-            await host.filter_bridged(self._sysctls)
-            host.bound_conntrack(self._sysctls, self._config.conntrack)
-            localhost = self._config.localhost_node_ports and host.allow_localhost_node_ports(self._sysctls)
+        await modes.clean_up_others(mode, self._families, self._tools)
+        localhost = await self._prepare_kernel() if self._by_kernel else False
         for family in self._families:
-            if mode == "nftables":
-                self._backends[family] = NftBackend(
-                    self._options(family, localhost=localhost), self._clock, self._tools
-                )
-            else:
-                self._backends[family] = UserspaceBackend(
-                    family=family, place=self._place, clock=self._clock, rng=self._rng, run=self._tools
-                )
+            self._backends[family] = self._backend(family, localhost=localhost)
             self._trackers[family].touch_all()
         return mode
 
+    @property
+    def _by_kernel(self) -> bool:
+        """Whether the kernel rewrites packets, and this process does not relay them."""
+        return self._mode in ("nftables", "iptables")
+
+    async def _prepare_kernel(self) -> bool:
+        """Let packets pass; returns whether NodePorts can answer on 127.0.0.1."""
+        pods_v6 = any(":" in cidr for cidr in self._config.cluster_cidrs)
+        host.allow_forwarding(self._sysctls, ("ip", "ip6") if pods_v6 else ("ip",))
+        await host.filter_bridged(self._sysctls)
+        host.bound_conntrack(self._sysctls, self._config.conntrack)
+        return self._config.localhost_node_ports and host.allow_localhost_node_ports(self._sysctls)
+
+    def _backend(self, family: Family, *, localhost: bool) -> ProxyBackend:
+        match self._mode:
+            case "nftables":
+                return NftBackend(self._options(family, localhost=localhost), self._clock, self._tools)
+            case "iptables":
+                return IptablesBackend(self._options(family, localhost=localhost), self._clock, self._tools)
+        return UserspaceBackend(family=family, place=self._place, clock=self._clock, rng=self._rng, run=self._tools)
+
     def _options(self, family: Family, *, localhost: bool) -> Options:
-        from_pod, not_from_pod = local_traffic(self._config, family, self._pod_ranges(family))
+        config = self._config
+        interface = config.bridge_interface or config.interface_name_prefix
+        how = (config.detect_local_mode, interface)
+        from_pod, not_from_pod = modes.pod_match(self._mode, family, how, self._pod_ranges(family))
         return Options(
             family=family,
             place=self._place,
@@ -248,7 +259,7 @@ class KubeProxy:
         while True:
             self._wake.clear()
             now = self._clock.monotonic()
-            if self._config.sync_period <= now - last_check and isinstance(self._backends["ip"], NftBackend):
+            if self._config.sync_period <= now - last_check and self._by_kernel:
                 last_check = now
                 await self._check_host()
             clean = [await self._sync(family) for family in self._backends]
@@ -276,11 +287,11 @@ class KubeProxy:
             await backend.sync(undone)
         except CommandError as error:
             log.error("cannot bring the %s rules up to date; trying again: %s", family, error)
-            self._count("kubeproxy_sync_proxy_rules_nftables_sync_failures", family)
+            self._count_failure(family)
             return False
         except Exception:
             log.exception("cannot bring the %s rules up to date; trying service by service", family)
-            self._count("kubeproxy_sync_proxy_rules_nftables_sync_failures", family)
+            self._count_failure(family)
             await self._sync_each(family)
             return False
         done, self._undone[family] = undone, {}
@@ -304,7 +315,7 @@ class KubeProxy:
     async def _after_sync(self, family: Family, done: Mapping[ServiceKey, ServiceState]) -> None:
         if family == "ip":
             await self._health_ports.sync(done)
-        if not isinstance(self._backends[family], NftBackend):
+        if not self._by_kernel:
             return
         if any(_is_udp(backends) for state in done.values() for backends in state):
             tracker = self._trackers[family]
@@ -361,13 +372,19 @@ class KubeProxy:
             )
             stamp.labels(_LABEL[family]).set(self._clock.now())
 
-    def _count(self, name: str, family: Family) -> None:
-        if self._registry is not None:
-            self._registry.counter(name, "Cumulative proxy nftables sync failures", ("ip_family",)).labels(
-                _LABEL[family]
-            ).inc()
+    def _count_failure(self, family: Family) -> None:
+        if self._registry is not None and self._mode in _FAILURES:
+            name, help_ = _FAILURES[self._mode]
+            self._registry.counter(name, help_, ("ip_family",)).labels(_LABEL[family]).inc()
 
 
+_FAILURES = {
+    "nftables": ("kubeproxy_sync_proxy_rules_nftables_sync_failures", "Cumulative proxy nftables sync failures"),
+    "iptables": (
+        "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
+        "Cumulative proxy iptables restore failures",
+    ),
+}
 _LABEL = {"ip": "IPv4", "ip6": "IPv6"}
 
 
@@ -379,22 +396,11 @@ def _has_ipv6() -> bool:
     return Path("/proc/net/if_inet6").exists()
 
 
-def local_traffic(config: ProxyConfig, family: Family, pod_ranges: tuple[str, ...]) -> tuple[str, str]:
-    """Matches for packets from pods of this node (or cluster), and for all others; empty if it is not known."""
-    if config.detect_local_mode == "BridgeInterface":
-        return f'iif "{config.bridge_interface}"', f'iif != "{config.bridge_interface}"'
-    if config.detect_local_mode == "InterfaceNamePrefix":
-        return f'iifname "{config.interface_name_prefix}*"', f'iifname != "{config.interface_name_prefix}*"'
-    if not pod_ranges:
-        return "", ""
-    cidrs = ", ".join(str(ipaddress.ip_network(cidr, strict=False)) for cidr in pod_ranges)
-    return f"{family} saddr {{ {cidrs} }}", f"{family} saddr != {{ {cidrs} }}"
-
-
 async def cleanup_node() -> None:
     """Remove what any proxy has made on this node, also one that is not running any more."""
-    if await nft.available():
-        for family in ("ip", "ip6") if _has_ipv6() else ("ip",):
-            await nft.cleanup(family)
-            await forward_policy.cleanup(family)
-            await service_route.cleanup(family)
+    run = libnftables.tools()
+    families: tuple[Family, ...] = ("ip", "ip6") if _has_ipv6() else ("ip",)
+    await modes.clean_up_others("", families, run)
+    for family in families if await nft.available(run) or command_runner.have("iptables") else ():
+        await forward_policy.cleanup(family, run)
+        await service_route.cleanup(family, run)

@@ -24,6 +24,8 @@ Front = tuple[str, str, int]
 """Protocol, address and port that is listened on."""
 
 STICKY_CLIENTS = 10_000
+LABEL = "lo:tiphys"
+"""Marks our addresses on the loopback interface."""
 
 
 @dataclass(slots=True)
@@ -138,7 +140,7 @@ class UserspaceBackend:
         if not self._may_add_addresses:
             return False
         try:
-            await self._run(("ip", "addr", "replace", self._host_range(address), "dev", "lo"), "")
+            await self._run(("ip", "addr", "replace", self._host_range(address), "dev", "lo", *self._label), "")
         except CommandError as error:
             self._may_add_addresses = False
             log.warning("only NodePorts will work, as service addresses cannot be put on this machine: %s", error)
@@ -155,6 +157,11 @@ class UserspaceBackend:
             except CommandError as error:
                 log.warning("cannot take %s off the loopback interface: %s", address, error)
 
+    @property
+    def _label(self) -> tuple[str, ...]:
+        """IPv4 addresses carry a label by which another proxy finds them; IPv6 has none."""
+        return ("label", LABEL) if self.family == "ip" else ()
+
     def _host_range(self, address: str) -> str:
         return f"{address}/{32 if self.family == 'ip' else 128}"
 
@@ -169,3 +176,9 @@ class UserspaceBackend:
         for front in list(self._owners):
             await self._close(front)
         await self._drop_unused_addresses()
+
+
+async def cleanup(family: Family, run: Run = command_runner.run) -> None:
+    """Take service addresses off the loopback interface that a proxy left there when it was killed."""
+    if family == "ip" and command_runner.have("ip"):
+        await run(("ip", "-4", "addr", "flush", "dev", "lo", "label", LABEL), "")

@@ -1,0 +1,48 @@
+"""The names of chains in upstream's iptables mode, which tools and upstream's own proxy look for (pure).
+
+Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-iptables
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from tiphys.proxy.state import Endpoint, ServicePort
+
+SERVICES = "KUBE-SERVICES"
+EXTERNAL = "KUBE-EXTERNAL-SERVICES"
+NODE_PORTS = "KUBE-NODEPORTS"
+POSTROUTING = "KUBE-POSTROUTING"
+MARK_MASQ = "KUBE-MARK-MASQ"
+FORWARD = "KUBE-FORWARD"
+PROXY_FIREWALL = "KUBE-PROXY-FIREWALL"
+FIREWALL = "KUBE-FIREWALL"
+CANARY = "KUBE-PROXY-CANARY"
+
+FIXED = {
+    "filter": (SERVICES, EXTERNAL, NODE_PORTS, FORWARD, PROXY_FIREWALL, FIREWALL),
+    "nat": (SERVICES, NODE_PORTS, POSTROUTING, MARK_MASQ, CANARY),
+}
+"""The chains that do not belong to one service, by table."""
+
+OF_SERVICES = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-")
+"""How the names of services' chains begin; all of them are in the table nat."""
+
+
+def is_service_chain(name: str) -> bool:
+    return name.startswith(OF_SERVICES)
+
+
+def chain(kind: str, port: ServicePort) -> str:
+    """The chain of a service port: ``kind`` is SVC, SVL, EXT or FW."""
+    return f"KUBE-{kind}-{_hashed(f'{port}{port.protocol}')}"
+
+
+def endpoint_chain(port: ServicePort, endpoint: Endpoint) -> str:
+    ip = f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
+    return f"KUBE-SEP-{_hashed(f'{port}{port.protocol}{ip}:{endpoint.port}')}"
+
+
+def _hashed(text: str) -> str:
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()[:16]
