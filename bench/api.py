@@ -2,13 +2,15 @@
 
 Usage: python bench/api.py                         a Tiphys API server of its own, durable store, TLS, one process
        python bench/api.py --server URL --token T  any other API server
-       python bench/api.py --against URL --token T both, in turns: the ratio to a running one, such as the Go original
+       python bench/api.py --against URL --token T both, in turns: the ratio to a running one, such as upstream's
+       python bench/api.py --beside CHECKOUT       both, in turns: the ratio to another checkout with a .venv of its own
        python bench/api.py --stages                where the time of one pod's creation goes, in this process
 
 The load generator runs in this process and shares the machine with the server, as in the budgets. Each row prints the
 rate, p50 and p99, and the ratio to the budget; quote ratios of one run, not seconds. With two servers, each row is
 measured in `--rounds` alternating rounds, and the ratio is the median of the rounds', so that what else the machine
-does falls on both. Load is bounded: `--scale` makes it smaller.
+does falls on both. Of servers whose process is known (`--pid` for a running one) the CPU time of a call is printed,
+too: it hardly depends on the machine's other load. Bounded: `--scale` makes it smaller, `--rows` chooses.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import ssl
 import statistics
 import subprocess
@@ -23,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,16 +66,19 @@ def pod(number: int) -> Object:
 
 @dataclass(slots=True)
 class Sample:
-    """What one round of one row gave: calls per second, and the seconds that each took."""
+    """What one round of one row gave: calls per second, the seconds that each took, and the server's CPU seconds."""
 
     rate: float
     times: list[float]
+    calls: int
+    cpu: float = 0.0
 
 
 class Load:
     """One server under load, each connection a client of its own. Each method is a row; ``turn`` makes names new."""
 
-    def __init__(self, connect: Callable[[], Client], scale: float) -> None:
+    def __init__(self, connect: Callable[[], Client], scale: float, pid: int | None = None) -> None:
+        self.pid = pid
         self._connect = connect
         self._scale = scale
         self._pods = self.count(4800)
@@ -97,7 +103,7 @@ class Load:
         elapsed = time.perf_counter() - started
         for client in clients:
             await client.close()
-        return Sample(calls / elapsed, times)
+        return Sample(calls / elapsed, times, calls)
 
     async def begin(self) -> None:
         client = self._connect()
@@ -162,7 +168,7 @@ class Load:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
-        return Sample(wanted / elapsed, [])
+        return Sample(wanted / elapsed, [], wanted)
 
 
 ROWS: dict[str, Callable[[Load, int, int], Awaitable[Sample]]] = {
@@ -174,15 +180,19 @@ ROWS: dict[str, Callable[[Load, int, int], Awaitable[Sample]]] = {
 }
 
 
-async def rows(loads: Sequence[Load], rounds: int) -> None:
+async def rows(loads: Sequence[Load], rounds: int, wanted: str = "") -> None:
     """Every row, the servers taking turns; prints the first one's rate, and its ratio to the second's."""
     for load in loads:
         await load.begin()
     for name, measure in ROWS.items():
+        if wanted and not re.search(wanted, name):
+            continue
         taken: list[list[Sample]] = [[] for _ in loads]
         for turn in range(rounds):
             for load, samples in zip(loads, taken, strict=True):
+                before = cpu_seconds(load.pid)
                 samples.append(await measure(load, turn, rounds))
+                samples[-1].cpu = cpu_seconds(load.pid) - before
         show(name, taken)
     for load in loads:
         await load.end()
@@ -244,31 +254,45 @@ def show(name: str, taken: Sequence[Sequence[Sample]]) -> None:
         ratios = [ours.rate / theirs.rate for ours, theirs in zip(*taken, strict=True)]
         line += f"   the other {rates[1]:10,.1f}/s, ratio {statistics.median(ratios):5.2f}"
         line += f" ({min(ratios):.2f}-{max(ratios):.2f})"
+    costs = [statistics.median(sample.cpu / sample.calls for sample in samples) * 1e6 for samples in taken]
+    line += f"   CPU {costs[0]:,.1f} µs"
+    if len(taken) > 1 and costs[1]:
+        line += f", the other {costs[1]:,.1f} µs, ratio {costs[1] / costs[0]:.2f}"
     print(line, flush=True)
 
 
+def cpu_seconds(pid: int | None) -> float:
+    """What a process's threads have used so far; 0 if it is not known."""
+    if pid is None:
+        return 0.0
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
 @contextmanager
-def own_server() -> Any:
-    """`tiphys kube-apiserver` as a process of its own; gives its URL and a TLS context with an administrator's key."""
+def own_server(python: str = sys.executable, port: int = 16643) -> Any:
+    """`tiphys up`'s API server as a process of its own; gives its URL, a TLS context with an administrator's key, and
+    its process id. ``python`` is that of the checkout to run."""
     from tiphys.cluster.kubeconfig import ensure_kubeconfigs
     from tiphys.cluster.pki import ensure_pki
     from tiphys.cluster.settings import Settings
 
     with tempfile.TemporaryDirectory(prefix="tiphys-bench-") as folder:
-        settings = Settings(data_dir=Path(folder), node_ip="127.0.0.1", port=16643)
+        where = {"node_ip": "127.0.0.1", "port": port, "etcd_port": port + 1}
+        settings = Settings(data_dir=Path(folder), **where)  # type: ignore[arg-type]
         ensure_pki(settings)
         ensure_kubeconfigs(settings)
         code = (
             "from pathlib import Path; from tiphys.cluster.settings import Settings;"
             "from tiphys.cli.programs import _component, apiserver;"
-            f"s = Settings(data_dir=Path({folder!r}), node_ip='127.0.0.1', port=16643);"
+            f"s = Settings(data_dir=Path({folder!r}), **{where});"
             "_component(s, lambda ready: apiserver(s, ready))(lambda: print('ready', flush=True))"
         )
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            yield "https://127.0.0.1:16643", admin_tls(settings), process.pid
+            yield f"https://127.0.0.1:{port}", admin_tls(settings), process.pid
         finally:
             process.terminate()
             process.wait(30)
@@ -297,31 +321,50 @@ def connector(url: str, tls: ssl.SSLContext | None, token: str) -> Callable[[], 
     return connect
 
 
-def run(connects: Sequence[Callable[[], Client]], scale: float, rounds: int) -> None:
+def run(loads: Sequence[Load], arguments: argparse.Namespace, rounds: int) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(rows([Load(connect, scale) for connect in connects], rounds))
+        runner.run(rows(loads, rounds, arguments.rows))
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--server", help="URL of a running API server, to be measured alone")
     options.add_argument("--against", help="URL of a running API server, to be measured in turns with our own")
+    options.add_argument("--beside", help="folder of another checkout, to be measured in turns with this one")
     options.add_argument("--token", default=os.environ.get("TOKEN", ""), help="token for the running API server")
+    options.add_argument("--pid", type=int, help="process of the running API server, for its CPU time")
     options.add_argument("--scale", type=float, default=1.0, help="factor on the number of requests")
     options.add_argument("--rounds", type=int, default=5, help="how often two servers take turns at a row")
+    options.add_argument("--rows", default="", help="a regular expression: only rows whose name it finds")
     options.add_argument("--stages", action="store_true")
     arguments = options.parse_args()
-    other = arguments.server or arguments.against
-    others = [connector(other, client_context(verify=False), arguments.token)] if other else []
     if arguments.stages:
         stages()
     elif arguments.server:
-        run(others, arguments.scale, 1)
+        run([running(arguments, arguments.server)], arguments, 1)
     else:
-        with own_server() as (url, tls, pid):
-            before = memory(pid)
-            run([connector(url, tls, ""), *others], arguments.scale, arguments.rounds if others else 1)
-            print(f"{'memory of store and API server':<38} {before:.0f} MiB at first, {memory(pid):.0f} MiB after")
+        in_turns(arguments)
+
+
+def running(arguments: argparse.Namespace, url: str) -> Load:
+    tls = client_context(verify=False) if url.startswith("https:") else None
+    return Load(connector(url, tls, arguments.token), arguments.scale, arguments.pid)
+
+
+def in_turns(arguments: argparse.Namespace) -> None:
+    """Our own server, and beside it the one that it is compared to, if there is one."""
+    with ExitStack() as stack:
+        url, tls, pid = stack.enter_context(own_server())
+        loads = [Load(connector(url, tls, ""), arguments.scale, pid)]
+        if arguments.beside:
+            python = str(Path(arguments.beside) / ".venv" / "bin" / "python")
+            url, tls, other = stack.enter_context(own_server(python, 16645))
+            loads.append(Load(connector(url, tls, ""), arguments.scale, other))
+        elif arguments.against:
+            loads.append(running(arguments, arguments.against))
+        before = memory(pid)
+        run(loads, arguments, arguments.rounds if len(loads) > 1 else 1)
+        print(f"{'memory of store and API server':<38} {before:.0f} MiB at first, {memory(pid):.0f} MiB after")
 
 
 def stages() -> None:
