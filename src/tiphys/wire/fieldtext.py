@@ -28,3 +28,12 @@ def text(data: bytes) -> str:
 def field_name(data: bytes) -> str:
     """A field's name in lower case."""
     return _FIELD_NAMES.get(data) or text(data).lower()
+
+
+def read_fields(fields: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Fields as they came, names in lower case."""
+    known = _FIELD_NAMES
+    try:
+        return [(known.get(name) or name.decode().lower(), value.decode()) for name, value in fields]
+    except UnicodeDecodeError:
+        return [(field_name(name), text(value)) for name, value in fields]

@@ -119,6 +119,11 @@ class Headers(dict[str, str]):
                 headers._repeated[name] = joined, values
         return headers
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a field came several times."""
+        return self._repeated is not None
+
     def copy(self) -> Headers:
         """The same fields, those that came several times too."""
         headers = Headers(self)
