@@ -68,6 +68,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATUS_PATHS = ("/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version")
+_FREE_BITS = (1 << 128) - 1 ^ 0xF << 76 ^ 0x3 << 62
+_VERSION_4 = 4 << 76 | 2 << 62
+"""The bits of a UUID that say its version and variant (RFC 9562)."""
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -358,11 +361,12 @@ def make_ids(seed: int | None) -> Ids:
     """Unique ids and name suffixes; reproducible if there is a seed."""
     generator = random.Random(seed if seed is not None else random.SystemRandom().getrandbits(256))
 
+    bits = generator.getrandbits
+
     def uid() -> str:
         """A version 4 UUID, the identity of an object; it is no secret."""
-        text = f"{generator.getrandbits(128):032x}"
-        variant = "89ab"[int(text[16], 16) & 3]
-        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+        text = f"{bits(128) & _FREE_BITS | _VERSION_4:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def suffix() -> str:
         return "".join(generator.choices(_SUFFIX, k=5))

@@ -75,9 +75,9 @@ MODES = (
 async def refusal(authorizer: Authorizer, mode: Mode, wanted: User, request: Access) -> Refusal | None:
     """Why the caller of ``request`` may not do it as ``wanted`` in this mode; None if they may."""
     if mode.name == "associated-node":
-        request = replace(request, user=_without_place(request.user))
+        request = request._replace(user=_without_place(request.user))
     if mode.name:
-        on = replace(request, verb=f"impersonate-on:{mode.name}:{request.verb}")
+        on = request._replace(verb=f"impersonate-on:{mode.name}:{request.verb}")
         if refused := await _ask(authorizer, on):
             return refused
     for question in (_who(mode, wanted, request.user), *_uid(mode, wanted, request.user)):
@@ -100,9 +100,9 @@ def _who(mode: Mode, wanted: User, caller: User) -> Access:
     account = split_name(wanted.name)
     access = Access(caller, mode.verb, mode.group, "v1", "users", name=wanted.name)
     if account is not None:
-        return replace(access, resource="serviceaccounts", namespace=account[0], name=account[1])
+        return access._replace(resource="serviceaccounts", namespace=account[0], name=account[1])
     if mode.name and (node := node_name(wanted.name)):
-        return replace(access, resource="nodes", name="*" if mode.name == "associated-node" else node)
+        return access._replace(resource="nodes", name="*" if mode.name == "associated-node" else node)
     return access
 
 
@@ -118,11 +118,11 @@ async def _groups(authorizer: Authorizer, mode: Mode, wanted: User, caller: User
             return access, _no("impersonating the empty string group is not allowed")
         if MASTERS in wanted.groups:
             text = f"impersonating the {MASTERS} group is not allowed"
-            return replace(access, name=MASTERS), _no(text)
-        if len(wanted.groups) >= _MANY and not await _ask(authorizer, replace(access, name="*")):
+            return access._replace(name=MASTERS), _no(text)
+        if len(wanted.groups) >= _MANY and not await _ask(authorizer, access._replace(name="*")):
             return None
     for group in wanted.groups:
-        if refused := await _ask(authorizer, replace(access, name=group)):
+        if refused := await _ask(authorizer, access._replace(name=group)):
             return refused
     return None
 
@@ -133,11 +133,11 @@ async def _extra(authorizer: Authorizer, mode: Mode, wanted: User, caller: User)
         if problem := _extra_problem(wanted):
             return access, _no(problem)
         many = max(len(wanted.extra), sum(len(values) for _, values in wanted.extra)) >= _MANY
-        if many and not await _ask(authorizer, replace(access, subresource="*", name="*")):
+        if many and not await _ask(authorizer, access._replace(subresource="*", name="*")):
             return None
     for key, values in wanted.extra:
         for value in values:
-            if refused := await _ask(authorizer, replace(access, subresource=key, name=value)):
+            if refused := await _ask(authorizer, access._replace(subresource=key, name=value)):
                 return refused
     return None
 

@@ -6,7 +6,6 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from tiphys.api import errors
 from tiphys.api.apply import update_managed_fields
@@ -99,7 +98,7 @@ def creation_validator(call: Call, target: Target, admission: AdmissionChain, op
     async def validate(obj: Object) -> None:
         reason = await call.refusal("create")
         if reason is not None:
-            access = replace(access_of(call.user, call.info), verb="create")
+            access = access_of(call.user, call.info)._replace(verb="create")
             raise refuse(access, Decision(Verdict.NO_OPINION, reason))
         await admit(obj)
 

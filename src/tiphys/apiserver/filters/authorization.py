@@ -6,7 +6,6 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from functools import partial
 
 from tiphys.api import errors
@@ -28,9 +27,11 @@ def authorize(authorizer: Authorizer) -> Filter:
             call.annotate("authorization.k8s.io/reason", "internal error")
             log.error("%s %s cannot be authorized: %s", call.info.verb, call.info.path, decision.error)
             return _failed(call, decision.error)
-        call.annotate("authorization.k8s.io/decision", "allow" if decision.allowed else "forbid")
-        call.annotate("authorization.k8s.io/reason", decision.reason)
-        if not decision.allowed:
+        allowed = decision.allowed
+        if call.trail is not None:
+            call.annotate("authorization.k8s.io/decision", "allow" if allowed else "forbid")
+            call.annotate("authorization.k8s.io/reason", decision.reason)
+        if not allowed:
             raise refuse(access, decision)
         call.refusal = partial(_refusal, authorizer, access)
         return await proceed(call)
@@ -46,5 +47,5 @@ def _failed(call: Call, error: str) -> Response:
 
 
 async def _refusal(authorizer: Authorizer, access: Access, verb: str) -> str | None:
-    decision = await authorizer.authorize(replace(access, verb=verb))
+    decision = await authorizer.authorize(access._replace(verb=verb))
     return None if decision.allowed else decision.reason

@@ -26,7 +26,7 @@ def impersonate(authorizer: Authorizer) -> Filter:
 
     async def filter(call: Call, proceed: Endpoint) -> Response:
         headers = call.request.headers
-        if not any(name.startswith("impersonate-") for name in headers):
+        if "impersonate-" not in " ".join(headers):  # the cheapest question that finds every such name
             return await proceed(call)
         wanted = wanted_user(headers)
         if wanted is None:

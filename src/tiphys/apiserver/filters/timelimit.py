@@ -6,11 +6,18 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from typing import Any
 
 from tiphys.api import errors
 from tiphys.apiserver.call import Call, Endpoint, Filter
 from tiphys.runtime import durations
+from tiphys.wire.firststep import rest_of
 from tiphys.wire.http import Response, Sink, Upgrade
+
+Steps = Generator[Any, Any, Response]
+_WHOLE = (bytes, Upgrade)
+"""What is not streamed."""
 
 
 def limit_time(seconds: float) -> Filter:
@@ -19,26 +26,37 @@ def limit_time(seconds: float) -> Filter:
     async def filter(call: Call, proceed: Endpoint) -> Response:
         if call.is_long_running:
             return await proceed(call)
-        limit = asyncio.timeout(_wanted(call, seconds) if call.parameters else seconds)
+        limit = _wanted(call, seconds) if call.parameters else seconds
+        steps = proceed(call).__await__()
         try:
-            async with limit:
-                response = await proceed(call)
-            return _within(response, limit.when())
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise errors.timeout(
-                "request did not complete within requested timeout - context deadline exceeded"
-            ) from None
+            waits_for = steps.send(None)
+        except StopIteration as done:  # it is answered already, without a timer
+            return _within(done.value, limit)
+        return await _limited(steps, waits_for, limit)
 
     return filter
 
 
-def _within(response: Response, when: float | None) -> Response:
-    """The answer, whose streamed body is cut off at the loop's time ``when``."""
+async def _limited(steps: Steps, waits_for: Any, seconds: float) -> Response:
+    """What the steps return, of which the first has asked to wait. Raises 504."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            response = await rest_of(steps, waits_for)
+        return _within(response, None, limit.when())
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise errors.timeout("request did not complete within requested timeout - context deadline exceeded") from None
+
+
+def _within(response: Response, seconds: float | None, when: float | None = None) -> Response:
+    """The answer, whose streamed body is cut off in ``seconds``, or at the loop's time ``when``."""
     body = response.body
-    if isinstance(body, bytes | Upgrade):
+    if isinstance(body, _WHOLE):
         return response
+    if seconds is not None:
+        when = asyncio.get_running_loop().time() + seconds
 
     async def write(sink: Sink) -> None:
         try:

@@ -6,8 +6,6 @@ only with one on ``resourceclaims/driver``, by the driver's name. Source: KEP-50
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tiphys.api import fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.names import dns1123_subdomain
@@ -95,7 +93,7 @@ class ClaimStrategy(_DeviceStrategy):
         asked = Access(write.user, "", self.gvk.group, version, "resourceclaims", subresource, namespace, name)
         refusals = []
         for verb in verbs:
-            access = replace(asked, verb=verb)
+            access = asked._replace(verb=verb)
             decision = await self._authorizer.authorize(access)
             if decision.allowed:
                 return ""
