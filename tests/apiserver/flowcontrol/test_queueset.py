@@ -223,5 +223,5 @@ def test_a_hand_is_always_the_same_and_has_no_card_twice() -> None:
 
 
 def test_every_hand_is_as_likely_as_any_other() -> None:
-    assert len({tuple(deal(number, 4, 2)) for number in range(4 * 3)}) == 4 * 3
-    assert deal(0, 128, 8) == list(range(8))
+    assert len({deal(number, 4, 2) for number in range(4 * 3)}) == 4 * 3
+    assert deal(0, 128, 8) == tuple(range(8))

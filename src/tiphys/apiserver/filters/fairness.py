@@ -20,6 +20,7 @@ from tiphys.runtime.clock import Clock
 from tiphys.wire.http import Response
 
 MAX_WAIT_SECONDS = 60.0
+_WAITING = TicketState.WAITING
 _RETRY_SECONDS = 1
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
@@ -43,8 +44,7 @@ class Fairness:
         if call.is_long_running and call.info.verb != "watch":
             return await proceed(call)
         flow = self.controller.classify(call.user, call.info)
-        call.headers["X-Kubernetes-PF-FlowSchema-UID"] = flow.schema.uid
-        call.headers["X-Kubernetes-PF-PriorityLevel-UID"] = flow.level.config.uid
+        call.headers.update(flow.headers)
         try:
             ticket = await self._admitted(call, flow)
         except TurnedAway as refused:
@@ -68,9 +68,11 @@ class Fairness:
         ticket = Ticket(flow.schema.name, flow.distinguisher, work, now)
         if not queues.start(ticket, flow.hash, now):
             raise TurnedAway("queue-full" if queues.queues else "concurrency-limit")
-        if ticket.state is TicketState.WAITING:
+        waited = 0.0
+        if ticket.state is _WAITING:
             await self._wait(flow, ticket)
-        self.figures.dispatch(flow, self.clock.monotonic() - now)
+            waited = self.clock.monotonic() - now
+        self.figures.dispatch(flow, waited)
         return ticket
 
     async def _wait(self, flow: Flow, ticket: Ticket) -> None:
@@ -81,12 +83,12 @@ class Fairness:
             async with asyncio.timeout(min(MAX_WAIT_SECONDS, self.request_timeout / 4)):
                 await called
         except TimeoutError:
-            if ticket.state is TicketState.WAITING:
+            if ticket.state is _WAITING:
                 flow.level.queues.abandon(ticket, self.clock.monotonic())
                 raise TurnedAway("time-out") from None
         except asyncio.CancelledError:
             now = self.clock.monotonic()
-            if ticket.state is TicketState.WAITING:
+            if ticket.state is _WAITING:
                 flow.level.queues.abandon(ticket, now)
             else:
                 self._finish(flow, ticket)

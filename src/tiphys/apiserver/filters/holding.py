@@ -7,13 +7,16 @@ from collections.abc import Callable
 from tiphys.apiserver.call import Call, Endpoint
 from tiphys.wire.http import Response, Sink, Stream, Upgrade
 
+_WHOLE = (bytes, Upgrade)
+"""What is not streamed."""
+
 
 async def holding(call: Call, proceed: Endpoint, leave: Callable[[], None]) -> Response:
     """``leave`` the place when the answer is made, or, if it is streamed, written."""
     held = False
     try:
         response = await proceed(call)
-        if isinstance(response.body, bytes | Upgrade) or call.request.method == "HEAD":
+        if isinstance(response.body, _WHOLE) or call.request.method == "HEAD":
             return response
         response.body, held = _Held(response.body, leave), True
         return response

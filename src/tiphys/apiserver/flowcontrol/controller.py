@@ -16,10 +16,11 @@ from tiphys.apiserver.flowcontrol.demand import ADJUSTMENT_SECONDS
 from tiphys.apiserver.flowcontrol.levels import PriorityLevel, adjust, limits_of, read_level
 from tiphys.apiserver.flowcontrol.matching import FlowSchema, read_schema
 from tiphys.apiserver.flowcontrol.sharding import flow_hash
-from tiphys.apiserver.flowcontrol.work import RequestWork, estimate, largest
+from tiphys.apiserver.flowcontrol.work import ONE, RequestWork, estimate, largest
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.requestinfo import RequestInfo
+from tiphys.apiserver.storage.cacher import Cacher
 from tiphys.runtime.clock import Clock
 
 _MANDATORY = frozenset(("exempt", "catch-all"))
@@ -33,6 +34,10 @@ class Flow(NamedTuple):
     level: PriorityLevel
     distinguisher: str
     hash: int
+    key: tuple[str, str]
+    """The names of level and schema."""
+    headers: dict[str, str]
+    """What every answer says of it."""
 
 
 class FlowController:
@@ -45,7 +50,8 @@ class FlowController:
         self._clock = clock
         self._seats = seats
         self._sources: list[Registry] = []
-        self._generations: tuple[int, ...] = ()
+        self._followed: list[tuple[Cacher, int]] = []
+        """The caches of the objects, each with its generation when they were read."""
         self._flows: dict[tuple[object, ...], Flow] = {}
         self._configure([], [])
 
@@ -65,16 +71,19 @@ class FlowController:
         for registry in sources:
             await registry.store.cacher.ready()
         self._sources = sources
+        self._followed = [(registry.store.cacher, -1) for registry in sources]
         self.refresh()
 
     def refresh(self) -> None:
         """Take over what has changed in the objects. While their cache is being refilled, the known ones hold."""
-        if not self._sources or not all(registry.store.cacher.is_ready for registry in self._sources):
+        for cacher, generation in self._followed:
+            if cacher.generation != generation:
+                break
+        else:
             return
-        generations = tuple([registry.store.cacher.generation for registry in self._sources])
-        if generations != self._generations:
+        if all(cacher.is_ready for cacher, _ in self._followed):
+            self._followed = [(cacher, cacher.generation) for cacher, _ in self._followed]
             self._configure(*map(_objects, self._sources))
-            self._generations = generations
 
     def _configure(self, levels: list[Object], schemas: list[Object]) -> None:
         now = self._clock.monotonic()
@@ -120,10 +129,18 @@ class FlowController:
     def _find(self, user: User, info: RequestInfo) -> Flow:
         schema = next((schema for schema in self.schemas if schema.matches(user, info)), self.schemas[-1])
         distinguisher = schema.flow(user, info)
-        return Flow(schema, self.levels[schema.level], distinguisher, flow_hash(schema.name, distinguisher))
+        level = self.levels[schema.level]
+        headers = {
+            "X-Kubernetes-PF-FlowSchema-UID": schema.uid,
+            "X-Kubernetes-PF-PriorityLevel-UID": level.config.uid,
+        }
+        key = (level.config.name, schema.name)
+        return Flow(schema, level, distinguisher, flow_hash(schema.name, distinguisher), key, headers)
 
     def work(self, call: Call, level: PriorityLevel) -> RequestWork:
         """How much of the server a call takes."""
+        if call.info.verb == "get":
+            return ONE
         return estimate(
             call.info, call.parameters, largest(level.limits.nominal), self._count_objects, self._count_watches
         )

@@ -41,22 +41,19 @@ class _Durations:
 class FlowFigures:
     def __init__(self, controller: FlowController) -> None:
         self._controller = controller
-        self._dispatched: Counter[Key] = Counter()
         self._refused: Counter[tuple[str, str, str]] = Counter()
         self._waited: defaultdict[Key, _Durations] = defaultdict(_Durations)
         self._ran: defaultdict[Key, _Durations] = defaultdict(_Durations)
 
     def dispatch(self, flow: Flow, waited: float) -> None:
         """A request gets its seats, after so many seconds."""
-        key = _key(flow)
-        self._dispatched[key] += 1
-        self._waited[key].add(waited)
+        self._waited[flow.key].add(waited)
 
     def refuse(self, flow: Flow, reason: str) -> None:
-        self._refused[(*_key(flow), reason)] += 1
+        self._refused[(*flow.key, reason)] += 1
 
     def finish(self, flow: Flow, ran: float) -> None:
-        self._ran[_key(flow)].add(ran)
+        self._ran[flow.key].add(ran)
 
     def collect(self) -> Iterable[Metric]:
         """The metrics families, durations in seconds."""
@@ -64,8 +61,8 @@ class FlowFigures:
 
         labels = ("priority_level", "flow_schema")
         dispatched = CounterMetricFamily(_name("dispatched_requests"), "Requests that were served.", labels=labels)
-        for key, count in self._dispatched.items():
-            dispatched.add_metric(key, count)
+        for key, waited in self._waited.items():
+            dispatched.add_metric(key, sum(waited.counts))
         refused = CounterMetricFamily(
             _name("rejected_requests"), "Requests that were turned away.", labels=(*labels, "reason")
         )
@@ -89,10 +86,6 @@ class FlowFigures:
 
 def _name(name: str) -> str:
     return f"apiserver_flowcontrol_{name}"
-
-
-def _key(flow: Flow) -> Key:
-    return flow.level.config.name, flow.schema.name
 
 
 def _executing(level: PriorityLevel) -> float:

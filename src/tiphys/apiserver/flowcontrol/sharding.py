@@ -6,6 +6,7 @@ Source: KEP-1040, "Assignment to a Queue".
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 
 def flow_hash(schema: str, distinguisher: str) -> int:
@@ -13,7 +14,8 @@ def flow_hash(schema: str, distinguisher: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{schema}\0{distinguisher}".encode()).digest()[:8], "little")
 
 
-def deal(flow: int, queues: int, hand: int) -> list[int]:
+@lru_cache(maxsize=10_000)
+def deal(flow: int, queues: int, hand: int) -> tuple[int, ...]:
     """``hand`` different indexes below ``queues``, the same for the same flow."""
     cards: list[int] = []
     remainders: list[int] = []
@@ -25,4 +27,4 @@ def deal(flow: int, queues: int, hand: int) -> list[int]:
             if card >= earlier:
                 card += 1
         cards.append(card)
-    return cards
+    return tuple(cards)
