@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-ur
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tiphys.api import errors
 from tiphys.api.scheme import Resource, Scheme
@@ -27,6 +27,7 @@ from tiphys.apiserver.endpoints.update import update
 from tiphys.apiserver.endpoints.watch import watch
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
+from tiphys.apiserver.requestinfo import RequestInfo
 from tiphys.wire.http import Response
 
 Read = Callable[[Call, Target], Awaitable[Response]]
@@ -50,6 +51,15 @@ class Special(Protocol):
     async def __call__(self, call: Call, target: Target) -> Response: ...
 
 
+class Route(NamedTuple):
+    """What all calls of one shape have in common: they are checked once, until the resource is another."""
+
+    resource: Resource
+    target: Target
+    special: Special | None
+    warning: str
+
+
 class Router:
     """``special`` holds the endpoints of resources and subresources that are not stored, by (group, "plural[/sub]")."""
 
@@ -70,6 +80,7 @@ class Router:
         self._paths = paths
         self._watch_seconds = watch_seconds
         self._targets: dict[tuple[str, str, str, str], Target] = {}
+        self._routes: dict[tuple[object, ...], Route] = {}
 
     async def __call__(self, call: Call) -> Response:
         """Answer a call by its resource, version, subresource and verb. Raises ``StatusError``."""
@@ -81,13 +92,16 @@ class Router:
         resource = self._scheme.resource(info.group, info.resource)
         if resource is None or info.version not in resource.versions:
             return self._nowhere(info.group)
-        if resource.custom and not _is_in_scope(call, resource):
-            return self._nowhere(info.group)
-        self._check(call, resource)
-        if warning := _warning(resource, info.version):
-            call.warn(warning)
-        target = self._target(resource, info.version, info.subresource)
-        special = self._special.get((info.group, f"{info.resource}/{info.subresource}".rstrip("/")))
+        shape = _shape(call)
+        route = self._routes.get(shape)
+        if route is None or route.resource is not resource:
+            if resource.custom and not _is_in_scope(call, resource):
+                return self._nowhere(info.group)
+            self._check(call, resource)
+            route = self._routes[shape] = self._route(call, resource)
+        if route.warning:
+            call.warn(route.warning)
+        target, special = route.target, route.special
         if special is not None:
             if info.subresource in _CONNECTIONS and "dryRun" in call.parameters:
                 raise errors.bad_request("dryRun is not supported")
@@ -97,6 +111,13 @@ class Router:
         if (read := _READS.get(info.verb)) is not None:
             return await read(call, target)
         return await _WRITES[info.verb](call, target, self._admission)
+
+    def _route(self, call: Call, resource: Resource) -> Route:
+        """The route of a call that has been checked."""
+        info = call.info
+        special = self._special.get((info.group, f"{info.resource}/{info.subresource}".rstrip("/")))
+        target = self._target(resource, info.version, info.subresource)
+        return Route(resource, target, special, _warning(resource, info.version))
 
     def _nowhere(self, group: str) -> Response:
         """Of the groups of the server itself, a Status says that a path leads nowhere; elsewhere a line of text."""
@@ -135,6 +156,13 @@ class Router:
             make = _target_maker(resource, subresource)
             target = self._targets[key] = make(resource, version, registry, subresource, self._watch_seconds)
         return target
+
+
+def _shape(call: Call) -> tuple[object, ...]:
+    """Everything about a call that ``Router._check`` looks at: of names, and of subpaths, whether there are any."""
+    info = call.info
+    return (info.group, info.version, info.resource, info.subresource, info.verb, call.request.method,
+            not info.namespace, not info.name_in_path, not info.subpath, _is_own_namespace(info))  # fmt: skip
 
 
 _NAMED = {"get", "update", "patch", "delete"}
@@ -180,10 +208,14 @@ def _is_in_scope(call: Call, resource: Resource) -> bool:
     return resource.namespaced == bool(call.info.namespace) or _may_span(call, resource)
 
 
+def _is_own_namespace(info: RequestInfo) -> bool:
+    return info.namespace in ("", info.name)
+
+
 def _may_span(call: Call, resource: Resource) -> bool:
     """Lists and watches span all namespaces; a namespace itself is found in its own name's place."""
     info = call.info
     if resource.plural == "namespaces" and not resource.group:
-        return info.namespace in ("", info.name)
+        return _is_own_namespace(info)
     is_collection = info.verb in ("list", "watch") and not info.name_in_path
     return resource.namespaced and is_collection and "list" in resource.verbs

@@ -46,7 +46,8 @@ class TicketState(IntEnum):
     DONE = 3
 
 
-_WAITING, _EXECUTING, _LINGERING, _DONE = TicketState
+_WAITING, _EXECUTING = TicketState.WAITING, TicketState.EXECUTING
+_LINGERING, _DONE = TicketState.LINGERING, TicketState.DONE
 _NEXT = ((_EXECUTING, _DONE), (_LINGERING, _DONE), (_DONE,), ())
 """What each state, by its number, may become."""
 

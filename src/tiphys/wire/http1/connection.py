@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 
 _JOIN_LIMIT = 64 * 1024
 """Up to here, copying head and body together is cheaper than a second record and system call."""
-_IDLE, _HEAD, _BODY, _RAW, _UNDECIDED, _REFUSED = Stage
+_IDLE, _HEAD, _BODY = Stage.IDLE, Stage.HEAD, Stage.BODY
+_RAW, _UNDECIDED, _REFUSED = Stage.RAW, Stage.UNDECIDED, Stage.REFUSED
 _PLAIN, _UPGRADE = Mode.PLAIN, Mode.UPGRADE
 # A global is read in 5 ns, a member of its enum, as Python 3.11 has it, in 100.
 _METHODS = {name.encode(): name for name in ("GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS")}
