@@ -40,7 +40,7 @@ from tiphys.store.backend import (
     prefix_end,
 )
 
-KINDS = ["memory", "sqlite", "grpc", pytest.param("etcd", marks=pytest.mark.etcd)]
+KINDS = ["memory", "sqlite", "grpc", "shared", pytest.param("etcd", marks=pytest.mark.etcd)]
 _numbers = itertools.count()
 
 

@@ -21,6 +21,7 @@ from tiphys.store.embedded import Embedded
 from tiphys.store.etcdserver.member import Member
 from tiphys.store.etcdserver.server import EtcdServer
 from tiphys.store.memory import MemoryBackend
+from tiphys.store.sharing import SharedStore, share
 from tiphys.store.sqlite import SQLiteBackend
 
 HAVE_ETCD = shutil.which("etcd") is not None and shutil.which("etcdctl") is not None
@@ -130,7 +131,7 @@ async def embedded(directory: Path) -> AsyncIterator[SQLiteBackend]:
 
 @asynccontextmanager
 async def backend_of(kind: str, directory: Path, endpoint: str) -> AsyncIterator[Backend]:
-    """A store: in ``memory``, in ``sqlite``, that one by ``grpc``, or the real ``etcd`` at ``endpoint``."""
+    """A store: in ``memory``, in ``sqlite``, that one by ``grpc``, ``shared`` as workers have it, or real ``etcd``."""
     if kind == "memory":
         memory = MemoryBackend(SystemClock())
         yield memory
@@ -141,6 +142,15 @@ async def backend_of(kind: str, directory: Path, endpoint: str) -> AsyncIterator
     elif kind == "grpc":
         async with embedded(directory) as store, served(store) as address, client_of(address) as client:
             yield client
+    elif kind == "shared":
+        folder = directory / "share"
+        folder.mkdir(parents=True)
+        async with embedded(directory) as store:
+            server = await share(store, folder)
+            client = SharedStore(folder, SystemClock())
+            yield client
+            await client.close()
+            await server.stop(0)
     else:
         async with client_of(endpoint) as client:
             yield client

@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,15 @@ from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
 from tiphys.apiserver.server import APIServer
 from tiphys.apiserver.serving import serving
+from tiphys.apiserver.workers import Seat, all_figures, figures_shared, listening_socket, seat_workers
 from tiphys.controlkit.serving.zpages import flag_values
+from tiphys.runtime import logs
 from tiphys.runtime.clock import Clock, SystemClock
-from tiphys.runtime.component import CannotStart, launch
+from tiphys.runtime.component import CannotStart, explain, launch
 from tiphys.runtime.flags import FlagParser, parse_map
 from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import Backend, StoreError
+from tiphys.store.embedded import Embedded
 from tiphys.wire.hostaddress import host_address
 from tiphys.wire.server import serve
 from tiphys.wire.tls import client_context
@@ -47,20 +51,33 @@ from tiphys.wire.tls import client_context
 def main(argv: Sequence[str]) -> int:
     flags_parser = parser()
 
-    async def run(flags: argparse.Namespace) -> None:
-        try:
-            await _run(flags, configuration(flags, flags_parser))
-        except (OSError, ValueError, StoreError, ssl.SSLError) as error:
-            raise CannotStart(str(error)) from error
+    def serve(seat: Seat | None = None) -> int:
+        async def run(flags: argparse.Namespace) -> None:
+            try:
+                await _run(flags, configuration(flags, flags_parser), seat)
+            except (OSError, ValueError, StoreError, ssl.SSLError) as error:
+                raise CannotStart(str(error)) from error
 
-    return launch(flags_parser, argv, run)
+        return launch(flags_parser, argv, run)
+
+    flags = flags_parser.parse(argv)
+    if flags.workers == 1:
+        return serve()
+    logs.configure(flags.v)
+    try:
+        configuration(flags, flags_parser)  # what is wrong with it is said once
+        return seat_workers(flags.workers, flags.bind_address, flags.secure_port, serve)
+    except (OSError, ValueError) as error:
+        flags_parser.error(explain(error) or str(error))
 
 
-async def _run(flags: argparse.Namespace, config: Config) -> None:
-    """Open the store, start the server, and serve until cancelled."""
+async def _run(flags: argparse.Namespace, config: Config, seat: Seat | None) -> None:
+    """Open the store, start the server, and serve until cancelled; with a ``seat``, as one of several workers."""
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as stack:
-        backend = await open_store(flags, clock)
+        if seat is not None:
+            await seat.wait_for_first(clock)
+        backend = await open_store(flags, clock, seat)
         stack.push_async_callback(backend.close)
         dialer = _dialer(flags)
         if dialer is not None:
@@ -74,17 +91,37 @@ async def _run(flags: argparse.Namespace, config: Config) -> None:
         served = serving(flags, tuple(dict.fromkeys((config.advertise_address, kubernetes, bound))), clock)
         runner = await stack.enter_async_context(Runner(clock, "kube-apiserver "))
         runner.supervise(served.keep_renewed, "certificates")
+        if seat is not None:
+            await stack.enter_async_context(figures_shared(seat, server.paths.figures))
+            server.paths.all_figures = partial(all_figures, seat)
+            if isinstance(backend, Embedded):
+                from tiphys.store.sharing import share
+
+                store = await share(backend, seat.folder)
+                stack.push_async_callback(store.stop)
         listener = await serve(
-            server.handler, address, port, tls=served.tls, limits=served.limits, oversized=server.oversized
+            server.handler,
+            address,
+            port,
+            tls=served.tls,
+            limits=served.limits,
+            oversized=server.oversized,
+            sock=None if seat is None else listening_socket(address, port, shared=True),
         )
         stack.push_async_callback(listener.close)
+        if seat is not None:
+            seat.serves()
         await asyncio.Event().wait()
 
 
-async def open_store(flags: argparse.Namespace, clock: Clock) -> Backend:
-    """Etcd if its servers are named, otherwise the embedded store."""
+async def open_store(flags: argparse.Namespace, clock: Clock, seat: Seat | None = None) -> Backend:
+    """Etcd if its servers are named, otherwise the embedded store, which one worker keeps for all."""
     if flags.etcd_servers:
         return _etcd(flags, clock)
+    if seat is not None and not seat.keeps_store:
+        from tiphys.store.sharing import SharedStore
+
+        return SharedStore(seat.folder, clock)
     from tiphys.store.sqlite import SQLiteBackend
 
     return await SQLiteBackend.open(flags.data_dir, clock, accept_loss=flags.accept_data_loss)
@@ -113,6 +150,10 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         flags_parser.error("--etcd-servers or --data-dir says where the objects are kept; neither is given")
     if not flags.allow_privileged:
         flags_parser.error("--allow-privileged=false is not supported; use Pod Security admission")
+    if flags.workers > 1 and not flags.secure_port:
+        flags_parser.error("--secure-port=0 is one worker's alone; name the port on which all are to listen")
+    if flags.workers > 1 and flags.audit_log_path not in (None, "", "-") and flags.audit_log_maxsize:
+        flags_parser.error("--audit-log-maxsize: several workers cannot rotate one file; leave it to logrotate")
     first, _, last = flags.service_node_port_range.partition("-")
     if not (first.isdigit() and last.isdigit()):
         flags_parser.error(f"--service-node-port-range {flags.service_node_port_range!r} is not a range FIRST-LAST")
@@ -169,8 +210,8 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         request_timeout=flags.request_timeout,
         min_request_timeout=float(flags.min_request_timeout),
         priority_and_fairness=flags.enable_priority_and_fairness,
-        max_requests_in_flight=flags.max_requests_inflight,
-        max_mutating_requests_in_flight=flags.max_mutating_requests_inflight,
+        max_requests_in_flight=-(-flags.max_requests_inflight // flags.workers),
+        max_mutating_requests_in_flight=-(-flags.max_mutating_requests_inflight // flags.workers),
         event_ttl=int(flags.event_ttl),
         shutdown_delay=flags.shutdown_delay_duration,
         endpoint_reconciler=flags.endpoint_reconciler_type != "none",

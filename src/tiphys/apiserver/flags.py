@@ -63,6 +63,7 @@ def _add_serving(flags: FlagParser) -> None:
     add("--bind-address", default="0.0.0.0", help="where to listen")
     add("--secure-port", type=int, default=6443, help="the port")
     add("--advertise-address", default="", help="the address that pods reach this server at")
+    add("--workers", type=_count, default=1, help="processes that serve on the port (not a flag of upstream's)")
     add("--tls-cert-file", type=Path, help="the server's certificate, with its chain; made in --cert-dir without it")
     add("--tls-private-key-file", type=Path, help="its key")
     add(
@@ -168,3 +169,14 @@ def _add_cluster(flags: FlagParser) -> None:
     types = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
     add("--kubelet-preferred-address-types", default=types, help="which of a node's addresses to use, best first")
     flags.add_bool("--allow-privileged", default=True, help="allow privileged containers")
+
+
+def _count(text: str) -> int:
+    """A positive number. Raises ``ValueError``."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+_count.__name__ = "positive number"  # as argparse calls it in its message

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.component import read_file
 from tiphys.wire.ciphers import VERSIONS, openssl_list
 from tiphys.wire.server import Limits
 from tiphys.wire.snipair import sni_pair
@@ -37,6 +38,8 @@ def serving(flags: argparse.Namespace, addresses: Sequence[str], clock: Clock) -
         certificate, key = ensure_certificate(flags.cert_dir, (*addresses, *SERVICE_NAMES))
     else:
         certificate, key = flags.tls_cert_file, flags.tls_private_key_file
+        read_file(certificate, "--tls-cert-file")  # OpenSSL does not say which of them is missing
+        read_file(key, "--tls-private-key-file")
     suites = [name.strip() for name in flags.tls_cipher_suites.split(",") if name.strip()]
     alpn = HTTP1 if flags.disable_http2_serving else HTTP2_AND_1
     policy = TLSPolicy(VERSIONS[flags.tls_min_version], openssl_list(suites), alpn, asks=True)

@@ -11,7 +11,6 @@ parent (PR_SET_PDEATHSIG), so a killed supervisor leaves no half of a cluster ru
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import gc
 import json
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tiphys.cluster.settings import write_private
+from tiphys.runtime.forks import describe_exit, die_with_parent, exit_status
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ STOP_SECONDS = 10.0
 FIRST_DELAY, LAST_DELAY = 0.2, 30.0
 STEADY_SECONDS = 60.0
 LOG_LIMIT = 20 * 1024 * 1024
-_PR_SET_PDEATHSIG = 1
 
 Ready = Callable[[], None]
 """What a component calls once, when it serves."""
@@ -206,7 +205,7 @@ class Supervisor:
             program.run(lambda: _say_ready(ready_fd))
             status = 0
         except SystemExit as error:
-            status = _exit_status(error)
+            status = exit_status(error)
         except BaseException:  # noqa: BLE001 - the end of a process: whatever ended it goes to its log
             traceback.print_exc()
         finally:
@@ -363,22 +362,6 @@ def exec_program(argv: Sequence[str], is_ready: Callable[[], bool]) -> Callable[
     return run
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent is gone, also if that has happened already."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:
-        raise SystemExit("the supervisor is gone")
-
-
-def describe_exit(status: int) -> str:
-    """A wait status in words: ``exit code 1``, ``killed by SIGKILL``."""
-    if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exit code {os.WEXITSTATUS(status)}"
-
-
 def _kill_quietly(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
@@ -391,15 +374,6 @@ def _say_ready(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EBADF):
             raise
-
-
-def _exit_status(error: SystemExit) -> int:
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code
-    print(error.code, file=sys.stderr)
-    return 1
 
 
 def _set_title(title: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -85,6 +85,7 @@ class Embedded(ABC):
         self._no_space_alarm = False
         self.bounded = False
         """Whether writes are counted against a quota."""
+        self._publish: Callable[[int], None] | None = None
 
     @abstractmethod
     def _submit(self, write: Write) -> asyncio.Future[Failure] | None:
@@ -153,7 +154,15 @@ class Embedded(ABC):
         else:
             changes = [change for write in writes for change in write.changes]
         if changes:
-            self.hub.publish(changes, changes[-1].kv.mod_revision)
+            revision = changes[-1].kv.mod_revision
+            self.hub.publish(changes, revision)
+            if self._publish is not None:
+                self._publish(revision)
+
+    def publish_to(self, publish: Callable[[int], None]) -> None:
+        """Call ``publish`` with the revision now, and with each before a write of it is acknowledged."""
+        publish(self.hub.revision)
+        self._publish = publish
 
     def _undo(self, writes: Sequence[Write]) -> None:
         """Writes could not be made durable: take them back, newest first."""

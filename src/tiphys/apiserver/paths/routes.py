@@ -56,6 +56,8 @@ class Paths:
         self._remote = remote
         self._health = {check.name: check for check in health}
         self._metrics = metrics
+        self.all_figures: Callable[[bytes], Awaitable[bytes]] | None = None
+        """Of several processes on one port: this one's figures with those of the others."""
         self._issuer = issuer
         self._jwks_uri = jwks_uri or f"https://{address}/openid/v1/jwks"
         self._jwks = jwks
@@ -159,16 +161,25 @@ class Paths:
         return show(call, version_info(), Form(pretty=wants_pretty(call)))
 
     async def _show_metrics(self, call: Call) -> Response:
+        from tiphys.runtime.metrics import CONTENT_TYPE
+
+        figures = self.figures()
+        if self.all_figures is not None:
+            figures = await self.all_figures(figures)
+        return Response(200, {"Content-Type": CONTENT_TYPE}, figures)
+
+    def figures(self) -> bytes:
+        """This process's metrics, in the text exposition format."""
         from prometheus_client import CollectorRegistry, generate_latest
 
-        from tiphys.runtime.metrics import CONTENT_TYPE, add_common
+        from tiphys.runtime.metrics import add_common
         from tiphys.runtime.watchdog import HOLDS
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self._metrics)
         registry.register(HOLDS)
         add_common(registry)
-        return Response(200, {"Content-Type": CONTENT_TYPE}, generate_latest(registry))
+        return generate_latest(registry)
 
     async def _show_indicators(self, call: Call) -> Response:
         from tiphys.runtime.metrics import CONTENT_TYPE

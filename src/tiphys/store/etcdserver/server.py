@@ -29,8 +29,8 @@ MAX_MESSAGE = 2 * 1024 * 1024
 class EtcdServer:
     """Serves one store as an etcd of one member. ``listen`` as often as wanted, before requests are expected."""
 
-    def __init__(self, member: Member, quota: int = 0) -> None:
-        """``quota`` is only reported to clients; the store enforces it."""
+    def __init__(self, member: Member, quota: int = 0, max_message: int = MAX_MESSAGE) -> None:
+        """``quota`` is only reported to clients; the store enforces it. ``max_message``: bytes of one request."""
         services: dict[str, Any] = {
             "KV": KV(member),
             "Watch": Watch(member),
@@ -44,7 +44,7 @@ class EtcdServer:
             {path: rpc for name, service in services.items() for path, rpc in _rpcs(name, service).items()},
             status_of=status_of,
             handler=self.pages.handle,
-            max_message=MAX_MESSAGE,
+            max_message=max_message,
         )
 
     async def listen(
