@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("tiphys.cli.demo", "Deploy a web page behind a Service, and show the path of a pod"),
     "image": ("tiphys.cli.image", "Import or list container images"),
     "torture": ("tiphys.cli.torture", "Kill the cluster's processes under churn, and see that nothing is lost"),
+    "envtest": ("tiphys.cli.envtest", "Make the folder of programs that KUBEBUILDER_ASSETS names"),
     "check": ("tiphys.cli.check", "Check format, lint, imports and types (in a checkout)"),
     "test": ("tiphys.cli.test", "Run the project's test suite (in a checkout)"),
 }
