@@ -14,9 +14,9 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tests.wire.certificates import Authority
-from tiphys.apiserver import command
-from tiphys.apiserver.command import configuration
+from tiphys.apiserver import configuring
 from tiphys.apiserver.config import Config
+from tiphys.apiserver.configuring import configuration
 from tiphys.apiserver.flags import parser
 from tiphys.apiserver.serving import Serving, serving
 from tiphys.runtime.clock import SystemClock
@@ -32,8 +32,9 @@ async def hello(request: Request) -> Response:
 
 
 def made(tmp_path: Path, *words: str) -> Serving:
-    flags = parser().parse(["--data-dir", str(tmp_path), "--cert-dir", str(tmp_path / "certs"), *words])
-    return serving(flags, ("127.0.0.1",), SystemClock())
+    flags_parser = parser()
+    flags = flags_parser.parse(["--data-dir", str(tmp_path), "--cert-dir", str(tmp_path / "certs"), *words])
+    return serving(flags, configuration(flags, flags_parser), SystemClock())
 
 
 def with_server(served: Serving, ask: Callable[[int], Awaitable[None]]) -> None:
@@ -148,11 +149,11 @@ def test_half_a_pair_is_refused(name: str, tmp_path: Path) -> None:
 def test_pods_are_sent_to_an_address_that_is_not_loopback(
     bound: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "host_address", lambda family: "10.1.2.3" if family == socket.AF_INET else None)
+    monkeypatch.setattr(configuring, "host_address", lambda family: "10.1.2.3" if family == socket.AF_INET else None)
     flags = parser()
     words = ["--data-dir", str(tmp_path), f"--bind-address={bound}"]
     assert configuration(flags.parse(words), flags).advertise_address == "10.1.2.3"
-    monkeypatch.setattr(command, "host_address", lambda family: None)
+    monkeypatch.setattr(configuring, "host_address", lambda family: None)
     with pytest.raises(SystemExit, match="--advertise-address"):
         configuration(flags.parse(words), flags)
 

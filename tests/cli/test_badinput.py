@@ -36,6 +36,10 @@ WITH_FILE = {
     "kubelet": "KubeletConfiguration",
     "kube-proxy": "KubeProxyConfiguration",
 }
+APISERVER_FILES = (
+    *("authentication-config", "authorization-config", "audit-policy-file", "admission-control-config-file"),
+    *("encryption-provider-config", "authentication-token-webhook-config-file"),
+)
 NEEDED = {
     "logs": ["kubelet"],
     "image": ["list"],
@@ -80,7 +84,12 @@ def cases() -> Iterator[Case]:
             yield Case(f"config {name}: {command}", (*base, f"--config={{folder}}/{name}"), name)
         yield Case(f"config field: {command}", (*base, f"--config={{folder}}/{command}-field"), "nonsense")
         yield Case(f"config duration: {command}", (*base, f"--config={{folder}}/{command}-duration"), "time: ")
-    ports = {
+    for flag in APISERVER_FILES:
+        for name in ("nope", "empty", "list", "binary", "broken", "deep", "otherkind", "folder"):
+            own = (f"--data-dir={{folder}}/{flag}-{name}", "--secure-port={port}")
+            words = ("kube-apiserver", *own, f"--{flag}={{folder}}/{name}")
+            yield Case(f"config {name}: kube-apiserver {flag}", words, name)
+    ports = {  # not kube-proxy, which tries for its ports again
         "kube-apiserver": _with("kube-apiserver", "--secure-port={port}", "--bind-address=127.0.0.1"),
         "kube-controller-manager": (
             "kube-controller-manager",
@@ -89,6 +98,9 @@ def cases() -> Iterator[Case]:
         ),
         "kube-scheduler": ("kube-scheduler", "--kubeconfig={folder}/kubeconfig", "--secure-port={port}"),
         "etcd": ("etcd", "--data-dir={folder}/etcd", "--listen-client-urls=http://127.0.0.1:{port}"),
+        "metrics-server": _with("metrics-server", "--kubeconfig={folder}/kubeconfig", "--secure-port={port}"),
+        "dns": _with("dns", "--kubeconfig={folder}/kubeconfig", "--healthz-bind-address=127.0.0.1:{port}"),
+        "kubelet": ("kubelet", "--kubeconfig={folder}/kubeconfig", "--root-dir={folder}/kubelet", "--port={port}"),
     }
     for command, words in ports.items():
         yield Case(f"taken port: {command}", words, "{port}")

@@ -6,10 +6,13 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable, Sequence
+import ipaddress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from tiphys.apiserver.config import Config
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import read_file
 from tiphys.wire.ciphers import VERSIONS, openssl_list
@@ -22,20 +25,22 @@ SERVICE_NAMES = ("kubernetes.default.svc", "kubernetes.default", "kubernetes", "
 
 @dataclass(frozen=True, slots=True)
 class Serving:
+    host: str
+    port: int
     tls: ServerContext
     limits: Limits
     keep_renewed: Callable[[], Awaitable[None]]
     """Follows the files until it is cancelled."""
 
 
-def serving(flags: argparse.Namespace, addresses: Sequence[str], clock: Clock) -> Serving:
-    """``addresses``: those that a certificate of the server's own is for. Raises OSError, ValueError, ssl.SSLError."""
+def serving(flags: argparse.Namespace, config: Config, clock: Clock) -> Serving:
+    """How the flags want the port to be served. Raises OSError, ValueError, ssl.SSLError."""
     if (flags.tls_cert_file is None) != (flags.tls_private_key_file is None):
         raise ValueError("--tls-cert-file and --tls-private-key-file belong together; give both or neither")
     if flags.tls_cert_file is None:
         from tiphys.wire.selfsigned import ensure_certificate
 
-        certificate, key = ensure_certificate(flags.cert_dir, (*addresses, *SERVICE_NAMES))
+        certificate, key = ensure_certificate(flags.cert_dir, (*_addresses(flags, config), *SERVICE_NAMES))
     else:
         certificate, key = flags.tls_cert_file, flags.tls_private_key_file
         read_file(certificate, "--tls-cert-file")  # OpenSSL does not say which of them is missing
@@ -49,10 +54,15 @@ def serving(flags: argparse.Namespace, addresses: Sequence[str], clock: Clock) -
     streams = flags.http2_max_streams_per_connection
     limits = Limits(streams=streams) if streams else Limits()
 
-    async def renewed() -> None:
-        await keep_renewed(tls, certificate, key, authorities, more=more, clock=clock)
+    keep = partial(keep_renewed, tls, certificate, key, authorities, more=more, clock=clock)
+    return Serving(flags.bind_address, flags.secure_port, tls, limits, keep)
 
-    return Serving(tls, limits, renewed)
+
+def _addresses(flags: argparse.Namespace, config: Config) -> tuple[str, ...]:
+    """Those that a certificate of the server's own is for."""
+    kubernetes = str(ipaddress.ip_network(config.service_cluster_ip_ranges[0])[1])
+    bound = "127.0.0.1" if ipaddress.ip_address(flags.bind_address).is_unspecified else flags.bind_address
+    return tuple(dict.fromkeys((config.advertise_address, kubernetes, bound)))
 
 
 def client_authorities(*files: Path | None) -> tuple[Path, ...]:

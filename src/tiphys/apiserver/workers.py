@@ -21,9 +21,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tiphys.apiserver.server import APIServer
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import CannotStart
 from tiphys.runtime.forks import keep_running
+from tiphys.store.backend import Backend
+from tiphys.store.embedded import Embedded
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,20 @@ def listening_socket(address: str, port: int, *, shared: bool) -> socket.socket:
     """``shared``: with others that listen on the same port, each getting a part of the connections."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, backlog=_BACKLOG, reuse_port=shared)
+
+
+@contextlib.asynccontextmanager
+async def among_workers(seat: Seat, server: APIServer, store: Backend) -> AsyncIterator[None]:
+    """Share figures, and the embedded store if it is kept here, with the other workers."""
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(figures_shared(seat, server.paths.figures))
+        server.paths.all_figures = partial(all_figures, seat)
+        if isinstance(store, Embedded):
+            from tiphys.store.sharing import share
+
+            shared = await share(store, seat.folder)
+            stack.push_async_callback(shared.stop)
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -9,18 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tiphys.cli.importing import uncollected
 from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
-from tiphys.runtime import logs
+from tiphys.runtime import component, logs
 from tiphys.runtime.clock import Clock, SystemClock
-from tiphys.runtime.process import run_until_signal
 from tiphys.runtime.tasks import Loop
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.config import Config
+    from tiphys.apiserver.server import APIServer
+    from tiphys.apiserver.serving import Serving
+    from tiphys.store.backend import Backend
 
 Main = Callable[[Ready], Coroutine[Any, Any, None]]
 
@@ -35,6 +41,7 @@ def preload_apiserver() -> None:
     import tiphys.api.defaults
     import tiphys.api.resources
     import tiphys.apiserver.dialer
+    import tiphys.apiserver.running
     import tiphys.apiserver.server
     import tiphys.cluster.bootstrap
     import tiphys.store.sqlite
@@ -95,7 +102,10 @@ def _component(settings: Settings, main: Main) -> Callable[[Ready], None]:
 
     def run(ready: Ready) -> None:
         logs.configure(settings.verbosity)
-        run_until_signal(main(ready))
+        try:
+            component.run(lambda: main(ready))
+        except component.CannotStart as error:
+            raise SystemExit(str(error)) from error
 
     return run
 
@@ -130,53 +140,73 @@ def containerd(settings: Settings) -> Program:
 
 async def apiserver(settings: Settings, ready: Ready) -> None:
     """The API server with the store in its process, and the store's etcd API on loopback."""
-    from tiphys.apiserver.config import Config, FrontProxy, ProxyCertificate
     from tiphys.apiserver.dialer import SocketDialer
-    from tiphys.apiserver.server import APIServer
-    from tiphys.cluster.bootstrap import apply_bootstrap
+    from tiphys.apiserver.running import served
     from tiphys.store.sqlite import SQLiteBackend
-    from tiphys.wire.inprocess import InProcessTransport
-    from tiphys.wire.server import serve
-    from tiphys.wire.tls import TLSPolicy, client_context, server_context
+    from tiphys.wire.tls import client_context
 
     clock, pki = SystemClock(), settings.pki
-    async with contextlib.AsyncExitStack() as stack:
-        backend = await SQLiteBackend.open(settings.store, clock)
-        stack.push_async_callback(backend.close)
-        config = Config(
-            advertise_address=settings.node_ip,
-            advertise_port=settings.port,
-            hostname=socket.gethostname(),
-            kubelet_address_types=("InternalIP", "ExternalIP", "Hostname"),
-            service_cluster_ip_ranges=(settings.service_cidr,),
-            service_account_signing_key=(pki / "sa.key").read_bytes(),
-            service_account_issuers=(f"https://kubernetes.default.svc.{settings.cluster_domain}",),
-            client_ca=(pki / "ca.crt").read_bytes(),
-            front_proxy=FrontProxy((pki / "front-proxy-ca.crt").read_bytes()),
-            proxy_certificate=ProxyCertificate(pki / "front-proxy-client.crt", pki / "front-proxy-client.key"),
-            aggregator_routing=True,
-        )
-        client = (pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
-        dialer = SocketDialer(client_context(pki / "ca.crt", *client), (settings.node_ip, settings.kubelet_port))
-        stack.push_async_callback(dialer.close)
-        server = APIServer(config, backend, clock, dialer=dialer)
-        await server.start()
-        stack.push_async_callback(server.stop)
-        itself = InProcessTransport(server.handler, identity=("system:apiserver", ("system:masters",)))
-        await apply_bootstrap(Client(itself, user_agent="tiphys"))
-        authorities = (pki / "ca.crt", pki / "front-proxy-ca.crt")
-        tls = server_context(pki / "apiserver.crt", pki / "apiserver.key", authorities, policy=TLSPolicy(asks=True))
-        listener = await serve(server.handler, "0.0.0.0", settings.port, tls=tls, oversized=server.oversized)
-        stack.push_async_callback(listener.close)
-        store_port = socket.create_server(("127.0.0.1", settings.etcd_port), backlog=512)
-        stack.callback(store_port.close)
-        ready()
-        await asyncio.to_thread(_import_rest)
-        from tiphys.cli.storeport import serve_store
+    client = (pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
+    async with served(
+        _apiserver_config(settings),
+        _apiserver_serving(settings, clock),
+        open_store=lambda clock: SQLiteBackend.open(settings.store, clock),
+        clock=clock,
+        dialer=SocketDialer(client_context(pki / "ca.crt", *client), (settings.node_ip, settings.kubelet_port)),
+        beside=_bootstrapped,
+    ) as store:
+        with socket.create_server(("127.0.0.1", settings.etcd_port), backlog=512) as store_port:
+            ready()
+            await asyncio.to_thread(_import_rest)
+            from tiphys.cli.storeport import serve_store
 
-        store = await serve_store(settings, backend, store_port)
-        stack.push_async_callback(store.stop)
-        await asyncio.Event().wait()
+            etcd = await serve_store(settings, store, store_port)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await etcd.stop()
+
+
+def _apiserver_config(settings: Settings) -> Config:
+    from tiphys.apiserver.config import Config, FrontProxy, ProxyCertificate
+
+    pki = settings.pki
+    return Config(
+        advertise_address=settings.node_ip,
+        advertise_port=settings.port,
+        hostname=socket.gethostname(),
+        kubelet_address_types=("InternalIP", "ExternalIP", "Hostname"),
+        service_cluster_ip_ranges=(settings.service_cidr,),
+        service_account_signing_key=(pki / "sa.key").read_bytes(),
+        service_account_issuers=(f"https://kubernetes.default.svc.{settings.cluster_domain}",),
+        client_ca=(pki / "ca.crt").read_bytes(),
+        front_proxy=FrontProxy((pki / "front-proxy-ca.crt").read_bytes()),
+        proxy_certificate=ProxyCertificate(pki / "front-proxy-client.crt", pki / "front-proxy-client.key"),
+        aggregator_routing=True,
+    )
+
+
+def _apiserver_serving(settings: Settings, clock: Clock) -> Serving:
+    from tiphys.apiserver.serving import Serving
+    from tiphys.wire.server import Limits
+    from tiphys.wire.tls import TLSPolicy, keep_renewed, server_context
+
+    pki = settings.pki
+    pair, authorities = (pki / "apiserver.crt", pki / "apiserver.key"), (pki / "ca.crt", pki / "front-proxy-ca.crt")
+    tls = server_context(*pair, authorities, policy=TLSPolicy(asks=True))
+    keep = partial(keep_renewed, tls, *pair, authorities, clock=clock)
+    return Serving("0.0.0.0", settings.port, tls, Limits(), keep)
+
+
+@contextlib.asynccontextmanager
+async def _bootstrapped(server: APIServer, _: Backend) -> AsyncIterator[None]:
+    """First make what the cluster's own parts need, as a caller inside of the server."""
+    from tiphys.cluster.bootstrap import apply_bootstrap
+    from tiphys.wire.inprocess import InProcessTransport
+
+    itself = InProcessTransport(server.handler, identity=("system:apiserver", ("system:masters",)))
+    await apply_bootstrap(Client(itself, user_agent="tiphys"))
+    yield
 
 
 def _import_rest() -> None:

@@ -331,9 +331,9 @@ class Kubelet:
             runner = await stack.enter_async_context(self._runner)
             if self._own_recorder is not None:
                 runner.supervise(self._own_recorder.run, "events")
-            await self.health.wait_runtime()
             if self.config.serve:
                 await self._listen(stack)
+            await self.health.wait_runtime()
             if self.config.pod_cidr:
                 await self.runtime.update_pod_cidr(self.config.pod_cidr)
             runner.supervise(self.services.run, "services")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +47,58 @@ class ConfigError(CannotStart):
     """A configuration that cannot be used; the message names the file and the field."""
 
 
+@contextmanager
+def refusing(*errors: type[Exception]) -> Iterator[None]:
+    """What is raised within, if it is of these kinds, is a reason not to start: raises ``CannotStart`` from it."""
+    try:
+        yield
+    except CannotStart:
+        raise
+    except errors as error:
+        raise CannotStart(str(error)) from error
+
+
+def by_verbosity(flags: argparse.Namespace) -> None:
+    logs.configure(flags.v)
+
+
 def launch(
-    parser: FlagParser, argv: Sequence[str], main: Callable[[argparse.Namespace], Coroutine[Any, Any, None]]
+    parser: FlagParser,
+    argv: Sequence[str],
+    main: Callable[[argparse.Namespace], Coroutine[Any, Any, None]],
+    *,
+    set_up_logs: Callable[[argparse.Namespace], None] = by_verbosity,
 ) -> int:
     """Run a component as a command; the exit status. ``main`` raises ``CannotStart`` for what cannot be."""
-    flags = parser.parse(argv)
+    return start(parser, parser.parse(argv), main, set_up_logs=set_up_logs)
+
+
+def start(
+    parser: FlagParser,
+    flags: argparse.Namespace,
+    main: Callable[[argparse.Namespace], Coroutine[Any, Any, None]],
+    *,
+    set_up_logs: Callable[[argparse.Namespace], None] = by_verbosity,
+) -> int:
+    """``launch``, for flags that have been parsed."""
     try:
-        logs.configure(flags.v)
-        run_until_signal(main(flags))
+        set_up_logs(flags)
+        run(lambda: main(flags))
+    except CannotStart as error:
+        parser.error(str(error))
+    return 0
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a component until it ends or a signal ends it. Raises ``CannotStart``, with one line, for what cannot be."""
+    try:
+        run_until_signal(main())
     except Exception as error:
         reason = explain(error)
         if reason is None:
             raise
         log.debug("cannot start", exc_info=error)
-        parser.error(reason)
-    return 0
+        raise CannotStart(reason) from error
 
 
 def explain(error: BaseException) -> str | None:

@@ -28,13 +28,14 @@ class KlogFormatter(logging.Formatter):
         return line
 
 
-def configure(verbosity: int = 0) -> None:
-    """Send logs of the process to standard error. ``verbosity`` is upstream's ``-v`` (0 to 10)."""
+def configure(verbosity: int = 0, least: int = logging.INFO) -> None:
+    """Send logs of the process to standard error. ``verbosity`` is upstream's ``-v`` (0 to 10); below 2, nothing under
+    the level ``least`` is logged."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(KlogFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if verbosity >= 2 else logging.INFO)
+    root.setLevel(logging.DEBUG if verbosity >= 2 else least)
     if verbosity < 8:
         for noisy in ("asyncio", "grpc", "hpack"):
             logging.getLogger(noisy).setLevel(logging.WARNING)

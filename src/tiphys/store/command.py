@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
-import signal
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tiphys.runtime import logs
 from tiphys.runtime.clock import Clock, SystemClock
+from tiphys.runtime.component import Ready, launch, refusing, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration
 from tiphys.runtime.tasks import Runner
 from tiphys.store import autocompact
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 DEFAULT_QUOTA = 2 * 1024**3
 CERTIFICATE_CHECK_SECONDS = 10.0
 _TLS_VERSIONS = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
@@ -99,7 +102,7 @@ def parser() -> FlagParser:
     for prefix in ("", "experimental-"):
         add(f"--{prefix}watch-progress-notify-interval", dest="progress", type=parse_duration, default=600.0)
         flags.add_bool(f"--{prefix}initial-corrupt-check", default=False, help="check the whole file before serving it")
-    add("--log-level", choices=["debug", "info", "warn", "error"], default="info", help="what is logged")
+    add("--log-level", choices=list(_LEVELS), default="info", help="what is logged")
     for name in _NO_EFFECT:
         add(f"--{name}", default=None, nargs="?", const="true", help=argparse.SUPPRESS)
     return flags
@@ -115,19 +118,17 @@ def environment() -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``tiphys etcd``; returns the exit status."""
     flags = parser()
-    options = flags.parse([*environment(), *(sys.argv[1:] if argv is None else argv)])
-    logs.configure(2 if options.log_level == "debug" else 0)
-    if options.log_level in ("warn", "error"):
-        logging.getLogger().setLevel(options.log_level.upper().replace("WARN", "WARNING"))
-    _check(flags, options)
-    import uvloop
+    words = [*environment(), *(sys.argv[1:] if argv is None else argv)]
+    return launch(flags, words, lambda options: _run(options, flags), set_up_logs=_set_up_logs)
 
-    try:
-        uvloop.run(serve(options, SystemClock()))
-    except (StoreError, OSError, ssl.SSLError) as error:
-        print(f"tiphys etcd: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+def _set_up_logs(options: argparse.Namespace) -> None:
+    logs.configure(2 if options.log_level == "debug" else 0, _LEVELS[options.log_level])
+
+
+def _run(options: argparse.Namespace, flags: FlagParser) -> Coroutine[Any, Any, None]:
+    _check(flags, options)
+    return run(options, SystemClock())
 
 
 def _check(flags: FlagParser, options: argparse.Namespace) -> None:
@@ -165,59 +166,66 @@ def _urls(text: str) -> list[str]:
     return [url.strip() for url in text.split(",") if url.strip()]
 
 
-async def serve(options: argparse.Namespace, clock: Clock) -> None:
-    """Open the store and serve it until the process gets SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    quota = DEFAULT_QUOTA if options.quota_backend_bytes == 0 else max(0, options.quota_backend_bytes)
-    directory = options.data_dir or f"{options.name}.etcd"
-    store = await SQLiteBackend.open(directory, clock, quota, accept_loss=options.accept_data_loss)
-    try:
-        store.progress_interval = options.progress
-        if options.initial_corrupt_check or options.experimental_initial_corrupt_check:
-            await store.check_file()
-        async with Runner(clock, "etcd ") as runner:
-            policy = _compaction(options)
-            if policy is not None:
+async def run(options: argparse.Namespace, clock: Clock, ready: Ready = whenever) -> None:
+    """Open the store and serve it until cancelled; ``ready`` is called once clients are answered."""
+    async with contextlib.AsyncExitStack() as stack:
+        with refusing(StoreError, OSError, ssl.SSLError):
+            store = await _open(options, clock)
+            stack.push_async_callback(store.close)
+            runner = await stack.enter_async_context(Runner(clock, "etcd "))
+            if (policy := _compaction(options)) is not None:
                 runner.supervise(lambda: autocompact.run(store, policy, clock), "auto-compaction")
-            await _serve_until(stop, store, options, quota, runner, clock)
-    finally:
-        await store.close()
+            server = _server(store, options)
+            stack.push_async_callback(server.stop)
+            await _listen_on_all(server, options, _tls(options, runner, clock))
+        log.info("ready to serve client requests at %s, revision %d", options.listen_client_urls, store.hub.revision)
+        ready()
+        await asyncio.Event().wait()
 
 
-async def _serve_until(
-    stop: asyncio.Event, store: SQLiteBackend, options: argparse.Namespace, quota: int, runner: Runner, clock: Clock
-) -> None:
-    """Serve clients and metrics until ``stop`` is set."""
+async def _open(options: argparse.Namespace, clock: Clock) -> SQLiteBackend:
+    directory = options.data_dir or f"{options.name}.etcd"
+    store = await SQLiteBackend.open(directory, clock, _quota(options), accept_loss=options.accept_data_loss)
+    store.progress_interval = options.progress
+    if options.initial_corrupt_check or options.experimental_initial_corrupt_check:
+        try:
+            await store.check_file()
+        except BaseException:
+            await store.close()
+            raise
+    return store
+
+
+def _quota(options: argparse.Namespace) -> int:
+    """In bytes; 0 for no limit."""
+    return DEFAULT_QUOTA if options.quota_backend_bytes == 0 else max(0, options.quota_backend_bytes)
+
+
+def _server(store: SQLiteBackend, options: argparse.Namespace) -> EtcdServer:
     from tiphys.store.etcdserver.member import Member
     from tiphys.store.etcdserver.server import EtcdServer
 
-    member = Member(
-        store,
-        options.name,
-        _urls(options.advertise_client_urls),
-        _urls(options.initial_advertise_peer_urls),
-    )
-    server = EtcdServer(member, quota)
-    tls = None
-    if options.cert_file:
-        ca = options.trusted_ca_file
-        policy = TLSPolicy(_TLS_VERSIONS[options.tls_min_version], openssl_list(_names(options.cipher_suites)))
-        tls = server_context(options.cert_file, options.key_file, ca, policy=policy)
-        files = (tls, options.cert_file, options.key_file, ca)
-        runner.supervise(lambda: keep_renewed(*files, clock=clock, seconds=CERTIFICATE_CHECK_SECONDS), "certificates")
-    try:
-        for url in _urls(options.listen_client_urls):
-            await _listen(server, url, tls, need_certificate=options.client_cert_auth)
-        for url in _urls(options.listen_metrics_urls):
-            await _listen(server, url, tls, need_certificate=False)
-        log.info("ready to serve client requests at %s, revision %d", options.listen_client_urls, store.hub.revision)
-        await stop.wait()
-        log.info("stopping")
-    finally:
-        await server.stop()
+    urls = _urls(options.advertise_client_urls), _urls(options.initial_advertise_peer_urls)
+    return EtcdServer(Member(store, options.name, *urls), _quota(options))
+
+
+def _tls(options: argparse.Namespace, runner: Runner, clock: Clock) -> ServerContext | None:
+    """The server's certificate, which follows its files; None without one."""
+    if not options.cert_file:
+        return None
+    policy = TLSPolicy(_TLS_VERSIONS[options.tls_min_version], openssl_list(_names(options.cipher_suites)))
+    files = (options.cert_file, options.key_file, options.trusted_ca_file)
+    tls = server_context(*files, policy=policy)
+    renewed = partial(keep_renewed, tls, *files, clock=clock, seconds=CERTIFICATE_CHECK_SECONDS)
+    runner.supervise(renewed, "certificates")
+    return tls
+
+
+async def _listen_on_all(server: EtcdServer, options: argparse.Namespace, tls: ServerContext | None) -> None:
+    for url in _urls(options.listen_client_urls):
+        await _listen(server, url, tls, need_certificate=options.client_cert_auth)
+    for url in _urls(options.listen_metrics_urls):
+        await _listen(server, url, tls, need_certificate=False)
 
 
 async def _listen(server: EtcdServer, url: str, tls: ServerContext | None, *, need_certificate: bool) -> None:

@@ -23,7 +23,7 @@ from tiphys.wire.listening import Connection, Limits
 from tiphys.wire.stream import watch_over
 from tiphys.wire.tlslayer import TlsLayer
 
-__all__ = ["Limits", "Server", "refuse_body", "serve"]
+__all__ = ["Limits", "Server", "refuse_body", "reserve", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +199,18 @@ class Server:
         self._sweeper = None
         if self.connections:
             await self._empty.wait()
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, for ``serve`` to listen on later. Raises ``OSError`` if it cannot be had."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return sock
 
 
 async def serve(

@@ -21,7 +21,7 @@ from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready
 from tiphys.runtime.tasks import Runner
-from tiphys.wire.server import serve
+from tiphys.wire.server import reserve, serve
 from tiphys.wire.tls import server_context
 
 log = logging.getLogger(__name__)
@@ -57,38 +57,46 @@ class MetricsServer:
         self._pods = Informer(client.metadata_only(), PODS, clock, rng=rng)
 
     async def run(self, ready: Ready) -> None:
-        """Serve until cancelled; ``ready`` is called once the API answers."""
-        config = self._config
-        trust = await self._trust()
+        """Serve until cancelled; ``ready`` is called once the API answers. Raises ``OSError`` if its port is taken."""
+        with reserve(self._config.address, self._config.port) as port:
+            trust = await self._trust()
+            async with Runner(self._clock, "metrics-server ") as runner:
+                runner.supervise(self._nodes.run, "nodes")
+                runner.supervise(self._pods.run, "pods")
+                await self._nodes.wait_synced()
+                await self._pods.wait_synced()
+                runner.supervise(self._scraper().run, "scraper")
+                tls = server_context(self._config.cert, self._config.key, trust.authorities or None)
+                server = await serve(self._handler(trust), "", 0, tls=tls, sock=port)
+                try:
+                    ready()
+                    await asyncio.Event().wait()
+                finally:
+                    await server.close(grace=0.5)
+
+    def _handler(self, trust: Trust) -> MetricsHandler:
         reviews = AccessReviews(self._client, self._clock, _REMEMBER_SECONDS, _REMEMBER_SECONDS)
         tokens = TokenReviews(self._client, self._clock, _REMEMBER_SECONDS)
-        authentication = DelegatedAuthentication(trust, tokens)
-        handler = MetricsHandler(
-            self._usage, self._nodes, self._pods, self._clock, authentication=authentication, reviews=reviews
+        return MetricsHandler(
+            self._usage,
+            self._nodes,
+            self._pods,
+            self._clock,
+            authentication=DelegatedAuthentication(trust, tokens),
+            reviews=reviews,
         )
-        scraper = Scraper(
+
+    def _scraper(self) -> Scraper:
+        return Scraper(
             self._nodes,
             self._usage,
             self._clock,
-            tls=config.tls,
-            token=config.token,
-            address_types=config.address_types,
-            resolution=config.resolution,
-            timeout=config.timeout,
+            tls=self._config.tls,
+            token=self._config.token,
+            address_types=self._config.address_types,
+            resolution=self._config.resolution,
+            timeout=self._config.timeout,
         )
-        tls = server_context(config.cert, config.key, trust.authorities or None)
-        async with Runner(self._clock, "metrics-server ") as runner:
-            runner.supervise(self._nodes.run, "nodes")
-            runner.supervise(self._pods.run, "pods")
-            await self._nodes.wait_synced()
-            await self._pods.wait_synced()
-            runner.supervise(scraper.run, "scraper")
-            server = await serve(handler, config.address, config.port, tls=tls)
-            try:
-                ready()
-                await asyncio.Event().wait()
-            finally:
-                await server.close(grace=0.5)
 
     async def _trust(self) -> Trust:
         """Whom to believe, as the API server says; waits until it does."""

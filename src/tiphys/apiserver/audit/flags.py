@@ -59,8 +59,9 @@ def _add_delivery(flags: FlagParser, name: str, mode: str, batch: BatchConfig) -
 
 
 def configuration(flags: argparse.Namespace, parser: FlagParser) -> AuditConfig | None:
-    """None if no policy or no backend is given, in which case nothing is recorded. Exits for a policy that is wrong."""
-    if flags.audit_policy_file is None or not (flags.audit_log_path or flags.audit_webhook_config_file):
+    """None if no policy or no backend is given, in which case nothing is recorded. Exits for a policy that is wrong,
+    even if no backend would use it."""
+    if flags.audit_policy_file is None:
         return None
     from tiphys.apiserver.audit.policy import PolicyError, read_policy
 
@@ -68,6 +69,8 @@ def configuration(flags: argparse.Namespace, parser: FlagParser) -> AuditConfig 
         policy = read_policy(yamltext.load(flags.audit_policy_file.read_bytes()))
     except (PolicyError, OSError, yamltext.YAMLError) as error:
         parser.error(f"--audit-policy-file {flags.audit_policy_file}: {error}")
+    if not (flags.audit_log_path or flags.audit_webhook_config_file):
+        return None
     log = None
     if flags.audit_log_path:
         log = LogConfig(

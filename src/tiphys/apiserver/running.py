@@ -1,0 +1,66 @@
+"""The API server as a process runs it: the store opened, the server started, then its port served.
+
+``tiphys kube-apiserver`` and ``tiphys up`` both run it so; they differ in the store, in the files, and in what they
+serve beside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from tiphys.apiserver.config import Config
+from tiphys.apiserver.dialer import SocketDialer
+from tiphys.apiserver.server import APIServer
+from tiphys.apiserver.serving import Serving
+from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import Runner
+from tiphys.store.backend import Backend
+from tiphys.wire.server import serve
+
+Store = TypeVar("Store", bound=Backend)
+Beside = Callable[[APIServer, Store], contextlib.AbstractAsyncContextManager[None]]
+"""What surrounds the serving of a server that has started: entered before its port answers, left after."""
+
+
+@contextlib.asynccontextmanager
+async def served(
+    config: Config,
+    serving: Serving,
+    *,
+    open_store: Callable[[Clock], Awaitable[Store]],
+    clock: Clock,
+    dialer: SocketDialer | None = None,
+    beside: Beside[Store] | None = None,
+    sock: socket.socket | None = None,
+) -> AsyncIterator[Store]:
+    """Serve the API while the context lasts; it begins when the port answers, and yields the store.
+
+    ``sock`` listens already, in place of the address.
+    Raises ``StoreError``, ``OSError`` and ``ValueError`` for what it cannot start with.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        store = await open_store(clock)
+        stack.push_async_callback(store.close)
+        if dialer is not None:
+            stack.push_async_callback(dialer.close)
+        server = APIServer(config, store, clock, dialer=dialer)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        if beside is not None:
+            await stack.enter_async_context(beside(server, store))
+        runner = await stack.enter_async_context(Runner(clock, "kube-apiserver "))
+        runner.supervise(serving.keep_renewed, "certificates")
+        listener = await serve(
+            server.handler,
+            serving.host,
+            serving.port,
+            tls=serving.tls,
+            limits=serving.limits,
+            oversized=server.oversized,
+            sock=sock,
+        )
+        stack.push_async_callback(listener.close)
+        yield store
