@@ -38,6 +38,8 @@ class FakeApi:
         self._uids = itertools.count(1)
         self._watchers: list[tuple[str, dict[str, str], Callable[[Object], None]]] = []
         self.patches: list[tuple[str, Object]] = []
+        self.down = False
+        """Whether nobody answers."""
 
     @property
     def handler(self) -> Handler:
@@ -96,6 +98,8 @@ class FakeApi:
                 send({"type": event, "object": obj})
 
     async def _handle(self, request: Request) -> Response:
+        if self.down:
+            raise ConnectionRefusedError("connect to the API server: refused")
         query = dict(parse_qsl(request.query))
         body = orjson.loads(request.body) if request.body else None
         path = request.path.removesuffix("/status")
@@ -237,7 +241,7 @@ class World:
         self.kubelet = self.new_kubelet()
         self._task: asyncio.Task[None] | None = None
 
-    def new_kubelet(self) -> Kubelet:
+    def new_kubelet(self, static_pods: Path | None = None) -> Kubelet:
         config = KubeletConfig(
             NODE,
             root=self.folder / "kubelet",
@@ -248,7 +252,7 @@ class World:
             cgroups_per_qos=False,
             memory_volumes=False,
             serve=False,
-            static_pod_path=None,
+            static_pod_path=static_pods,
         )
         machine = MachineInfo(4, 8 << 30, 100 << 30, "amd64", "m", "s", "b", "6.1", "Debian")
         client = Client(InProcessTransport(self.api.handler), user_agent="kubelet")

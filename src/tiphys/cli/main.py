@@ -15,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("tiphys.cli.status", "Show the cluster's processes and its node"),
     "reset": ("tiphys.cli.reset", "Stop the cluster and remove everything that it made"),
     "node": ("tiphys.cli.node", "Add, list, stop, start, cut off and delete further nodes on this machine"),
+    "init": ("tiphys.cli.init", "Set up a control plane that lasts, in kubeadm's phases"),
+    "config": ("tiphys.cli.config", "Print and check the configuration of init, join and reset"),
     "logs": ("tiphys.cli.logs", "Show a component's log"),
     "demo": ("tiphys.cli.demo", "Deploy a web page behind a Service, and show the path of a pod"),
     "image": ("tiphys.cli.image", "Import or list container images"),

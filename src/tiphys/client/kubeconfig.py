@@ -1,6 +1,7 @@
 """A client from a kubeconfig file: the current context's server and credentials.
 
-Credentials that are files are read again when the file changes (tokens), as whoever rotates them expects. Source:
+Credentials that are files are read again when the file changes, as whoever rotates them expects: a token with the next
+request, a certificate with the next connection. Source:
 https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 """
 
@@ -149,16 +150,19 @@ def _transport(cluster: Config, user: Config, path: Path) -> SocketTransport:
         raise KubeconfigError(f"{path}: {cluster.get('server')!r} is not the URL of a server")
     if address.scheme == "http":
         return SocketTransport(address.hostname, address.port or 80)
+    certificate, key = _pem(user, "client-certificate", path), _pem(user, "client-key", path)
     try:
         tls = client_context(
             ca=_pem(cluster, "certificate-authority", path),
-            cert=_pem(user, "client-certificate", path),
-            key=_pem(user, "client-key", path),
+            cert=certificate,
+            key=key,
             verify=not cluster.get("insecure-skip-tls-verify"),
         )
     except OSError as error:  # ssl.SSLError is one
         raise KubeconfigError(f"{path}: its certificates and keys cannot be used: {error}") from error
-    return SocketTransport(address.hostname, address.port or 443, tls, cluster.get("tls-server-name"))
+    files = (certificate, key) if isinstance(certificate, Path) and isinstance(key, Path) else None
+    name = cluster.get("tls-server-name")
+    return SocketTransport(address.hostname, address.port or 443, tls, name, certificate=files)
 
 
 def _pem(entry: Config, name: str, path: Path) -> Pem | None:

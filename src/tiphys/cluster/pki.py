@@ -50,20 +50,20 @@ class Authority:
         """A certificate and its key in PEM. ``names`` are DNS names and IP addresses of a server."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
-            _builder(_name(common_name, organizations), self.certificate.subject, key, now, CERTIFICATE_DAYS)
+            _builder(subject_name(common_name, organizations), self.certificate.subject, key, now, CERTIFICATE_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(_general_names(names)), critical=False)
+            builder = builder.add_extension(x509.SubjectAlternativeName(general_names(names)), critical=False)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM), private_pem(key)
 
 
 def make_authority(common_name: str, now: datetime) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(common_name, ())
+    name = subject_name(common_name, ())
     certificate = (
         _builder(name, name, key, now, AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -165,7 +165,7 @@ def _good(
         return False
     if cert.not_valid_before_utc > now or cert.not_valid_after_utc - now < timedelta(days=RENEW_BEFORE_DAYS):
         return False
-    return set(names) <= set(_names_of(cert)) and set(usages) <= _usages_of(cert)
+    return set(names) <= set(names_of(cert)) and set(usages) <= _usages_of(cert)
 
 
 def _usages_of(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
@@ -175,7 +175,7 @@ def _usages_of(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
         return set()
 
 
-def _names_of(certificate: x509.Certificate) -> list[str]:
+def names_of(certificate: x509.Certificate) -> list[str]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -184,17 +184,17 @@ def _names_of(certificate: x509.Certificate) -> list[str]:
     return [*extension.get_values_for_type(x509.DNSName), *addresses]
 
 
-def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
-    general_names: list[x509.GeneralName] = []
+def general_names(names: Sequence[str]) -> list[x509.GeneralName]:
+    made: list[x509.GeneralName] = []
     for name in dict.fromkeys(names):
         try:
-            general_names.append(x509.IPAddress(ipaddress.ip_address(name)))
+            made.append(x509.IPAddress(ipaddress.ip_address(name)))
         except ValueError:
-            general_names.append(x509.DNSName(name))
-    return general_names
+            made.append(x509.DNSName(name))
+    return made
 
 
-def _name(common_name: str, organizations: Sequence[str]) -> x509.Name:
+def subject_name(common_name: str, organizations: Sequence[str]) -> x509.Name:
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, o) for o in organizations]
     return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 

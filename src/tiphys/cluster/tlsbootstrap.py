@@ -18,9 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tiphys.api.object import Object
@@ -29,21 +27,23 @@ from tiphys.client.kubeconfig import KubeconfigError, connected
 from tiphys.client.resources import CERTIFICATE_SIGNING_REQUESTS, SECRETS
 from tiphys.client.rest import Client
 from tiphys.cluster import kubeconfig
-from tiphys.cluster.pki import RENEW_BEFORE_DAYS, private_pem
+from tiphys.cluster.pki import RENEW_BEFORE_DAYS
 from tiphys.cluster.settings import Settings, write_private
+from tiphys.kubelet.certificates.requests import (
+    KUBELET_CLIENT,
+    KUBELET_SERVING,
+    ask,
+    private_pem,
+    request_for,
+    signing_request,
+)
 
 log = logging.getLogger(__name__)
 
-KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
-KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 TOKEN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
 _TOKEN_LIFE = timedelta(minutes=15)
-_ASK_AGAIN, _LOOK_AGAIN = 0.1, 0.05
+_ASK_AGAIN = 0.1
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
-
-
-class Refused(Exception):
-    """The request was denied, or its signer failed; the message is the condition's."""
 
 
 def new_token() -> str:
@@ -153,53 +153,11 @@ async def _obtain(asker: Path, user: str, names: tuple[str, ...], signer: str, u
     while True:
         try:
             async with connected(asker, "kubelet") as client:
-                return await _ask(client, wanted), private_pem(key)
+                return await ask(client, wanted), private_pem(key)
         except (ApiError, KubeconfigError, ConnectionError, TimeoutError) as error:
             # The token is handed out once the API server serves; before that there is no file.
             log.info("cannot ask for a certificate of %s yet: %s", user, error)
             await asyncio.sleep(_ASK_AGAIN)
-
-
-async def _ask(client: Client, wanted: Object) -> bytes:
-    made = await client.create(CERTIFICATE_SIGNING_REQUESTS, wanted)
-    while True:
-        seen = await client.get(CERTIFICATE_SIGNING_REQUESTS, made["metadata"]["name"])
-        status = seen.get("status") or {}
-        if certificate := status.get("certificate"):
-            return base64.b64decode(certificate)
-        for condition in status.get("conditions") or []:
-            if condition["type"] in ("Denied", "Failed"):
-                raise Refused(f"{condition['type']}: {condition.get('message', '')}")
-        await asyncio.sleep(_LOOK_AGAIN)
-
-
-def signing_request(user: str, names: tuple[str, ...], key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The X.509 request of a node, PEM. ``names`` are the DNS name and the address that it serves under."""
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"),
-            x509.NameAttribute(NameOID.COMMON_NAME, user),
-        ]
-    )
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    if names:
-        name, address = names
-        alternatives = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]
-        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-
-
-def request_for(csr: bytes, signer: str, usage: str) -> Object:
-    return {
-        "apiVersion": "certificates.k8s.io/v1",
-        "kind": "CertificateSigningRequest",
-        "metadata": {"generateName": "node-csr-" if signer == KUBELET_CLIENT else "csr-"},
-        "spec": {
-            "request": base64.b64encode(csr).decode(),
-            "signerName": signer,
-            "usages": ["digital signature", usage],
-        },
-    }
 
 
 def _lasts(certificate: bytes) -> bool:

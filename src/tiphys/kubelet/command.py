@@ -7,13 +7,18 @@ https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import os
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from tiphys.client.kubeconfig import connected
+from tiphys.kubelet.certificates.client import ensure_client, keep_renewed
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.configz import FIXED
 from tiphys.kubelet.node.eviction import SIGNALS
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.quantities import value
@@ -21,6 +26,7 @@ from tiphys.runtime import durations
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, ConfigError, Ready, launch, parse_document, read_file, whenever
 from tiphys.runtime.flags import FlagParser, parse_map
+from tiphys.runtime.tasks import Runner
 
 VERSION = "kubelet.config.k8s.io/v1beta1"
 
@@ -42,6 +48,7 @@ def _path(text: Any) -> Path | None:
     return Path(text) if text else None
 
 
+HEALTHZ_PORT = 10248
 EVICTION_HARD = {"memory.available": "100Mi", "nodefs.available": "10%"}
 
 
@@ -62,6 +69,9 @@ def parse_thresholds(text: str) -> dict[str, str]:
 FIELDS: dict[str, Setter] = {
     "evictionHard": _eviction,
     "staticPodPath": _set("static_pod_path", _path),
+    "healthzBindAddress": _set("healthz_address"),
+    "healthzPort": _set("healthz_port"),
+    "rotateCertificates": _set("rotate_certificates"),
     "address": _set("address"),
     "port": _set("port"),
     "tlsCertFile": _set("tls_cert", _path),
@@ -98,7 +108,7 @@ def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
     document = parse_document(text, source, "KubeletConfiguration", VERSION)
     endpoint = ""
     for name, given in document.items():
-        if given is None:
+        if given is None or _says_nothing(name, given):
             continue
         if name in FIELDS:
             try:
@@ -114,6 +124,21 @@ def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
         else:
             raise ConfigError(f"{source}: upstream's field {name} is not supported by Tiphys; remove it")
     return endpoint
+
+
+def _says_nothing(name: str, given: Any) -> bool:
+    """Whether a field stands for its default: a duration of zero, as Go writes all that are not set, what is empty, and
+    what Tiphys does anyway."""
+    if given == "0s" or (name not in FIELDS and given in ("", 0, {}, [], False)):
+        return True
+    if name in FIXED:
+        return bool(given == FIXED[name]) or (isinstance(given, dict) and _zeros(given))
+    return False
+
+
+def _zeros(given: dict[str, Any]) -> bool:
+    """Whether an object holds nothing but zeros."""
+    return all(_zeros(value) if isinstance(value, dict) else value in (0, "0", "0s", "") for value in given.values())
 
 
 def _authentication(config: KubeletConfig, given: dict[str, Any], source: str) -> None:
@@ -136,6 +161,11 @@ def parser() -> FlagParser:
     add = flags.add_argument
     add("--config", help="file with a KubeletConfiguration")
     add("--kubeconfig", help="how to reach the API server", required=True)
+    add("--bootstrap-kubeconfig", help="how to ask for a first certificate, if --kubeconfig has none that is valid")
+    add("--cert-dir", help="folder of the certificates that the kubelet makes or asks for (/var/lib/kubelet/pki)")
+    flags.add_bool("--rotate-certificates", None, "renew the client certificate")  # type: ignore[arg-type]
+    add("--healthz-bind-address", help="address of the health page")
+    add("--healthz-port", type=int, help="its port; 0 for none")
     add("--container-runtime-endpoint", help="socket of the container runtime (unix:///run/containerd/containerd.sock)")
     add("--root-dir", help="folder for the files of pods", default="/var/lib/kubelet")
     add("--hostname-override", help="name of the node; the machine's hostname by default")
@@ -183,6 +213,9 @@ _FLAGS: dict[str, Setter] = {
     "pod_manifest_path": _set("static_pod_path", _path),
     "address": _set("address"),
     "port": _set("port"),
+    "rotate_certificates": _set("rotate_certificates"),
+    "healthz_bind_address": _set("healthz_address"),
+    "healthz_port": _set("healthz_port"),
     "tls_cert_file": _set("tls_cert", _path),
     "tls_private_key_file": _set("tls_key", _path),
     "client_ca_file": _set("client_ca", _path),
@@ -227,6 +260,8 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
     """The configuration, and the runtime's socket. Raises ``CannotStart``."""
     config = KubeletConfig(given.hostname_override or default_node_name(), Path(given.root_dir))
     config.eviction_hard = dict(EVICTION_HARD)
+    config.healthz_port = HEALTHZ_PORT
+    config.cert_dir = Path(given.cert_dir or config.root / "pki")
     endpoint = ""
     if given.config:
         endpoint = apply_file(config, read_file(Path(given.config)), given.config)
@@ -249,26 +284,37 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     config.flags = parser().values(flags)
     if os.geteuid() != 0:
         raise CannotStart("the kubelet must be run as root, as it mounts volumes and manages cgroups")
-    return run(config, socket, Path(flags.kubeconfig))
+    bootstrap = Path(flags.bootstrap_kubeconfig) if flags.bootstrap_kubeconfig else None
+    return run(config, socket, Path(flags.kubeconfig), bootstrap=bootstrap)
 
 
-async def run(config: KubeletConfig, socket: str, kubeconfig: Path, ready: Ready = whenever) -> None:
+async def run(
+    config: KubeletConfig, socket: str, kubeconfig: Path, ready: Ready = whenever, *, bootstrap: Path | None = None
+) -> None:
     """Make a kubelet over the runtime at ``socket`` and run it until it is cancelled; ``ready`` is called once it
-    follows its pods."""
+    follows its pods. ``bootstrap``: the kubeconfig by which it asks for its first certificate."""
     from tiphys.kubelet.kubelet import Kubelet
     from tiphys.kubelet.runtime.cri import CRIClient
 
-    async with connected(kubeconfig, "kubelet") as client:
+    clock, name = SystemClock(), config.node_name
+    folder = config.cert_dir or config.root / "pki"
+    if bootstrap is not None:
+        await ensure_client(bootstrap=bootstrap, kubeconfig=kubeconfig, folder=folder, node_name=name)
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connected(kubeconfig, "kubelet"))
         runtime = CRIClient(socket)
-        try:
-            kubelet = Kubelet(
-                config=config,
-                client=client,
-                runtime=runtime,
-                images=runtime,
-                clock=SystemClock(),
-                collectors=(runtime.operations,),
-            )
-            await kubelet.run(ready)
-        finally:
-            await runtime.close()
+        stack.push_async_callback(runtime.close)
+        if config.rotate_certificates:
+            runner = await stack.enter_async_context(Runner(clock, "kubelet "))
+            rng = random.Random()
+            renewal = functools.partial(keep_renewed, client, kubeconfig, folder, name, clock, rng)
+            runner.supervise(renewal, "certificate renewal")
+        kubelet = Kubelet(
+            config=config,
+            client=client,
+            runtime=runtime,
+            images=runtime,
+            clock=clock,
+            collectors=(runtime.operations,),
+        )
+        await kubelet.run(ready)

@@ -60,7 +60,15 @@ class KubeletConfig:
     port: int = 10250
     """Port of the kubelet's server; 0 for any free one."""
     serve: bool = True
+    healthz_address: str = "127.0.0.1"
+    healthz_port: int = 0
+    """Port of the health page for the node's own; 0 for none. The command's default is upstream's."""
+    cert_dir: Path | None = None
+    """Folder of the certificates that the kubelet makes or asks for itself: upstream's is ``pki`` below its own."""
+    rotate_certificates: bool = False
+    """Whether the client certificate is renewed before it ends."""
     tls_cert: Path | None = None
+    """Without one the kubelet signs its own, if it has a ``cert_dir``, and otherwise serves without TLS."""
     tls_key: Path | None = None
     client_ca: Path | None = None
     anonymous: bool = False

@@ -13,7 +13,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.node.eviction import TRANSITION
 from tiphys.runtime.durations import seconds_text
 
-_FIXED: dict[str, Any] = {
+FIXED: dict[str, Any] = {
     "configMapAndSecretChangeDetectionStrategy": "Watch",
     "containerLogMaxWorkers": 1,
     "containerLogMonitorInterval": "10s",
@@ -35,8 +35,6 @@ _FIXED: dict[str, Any] = {
     "failSwapOn": False,
     "fileCheckFrequency": "20s",
     "hairpinMode": "promiscuous-bridge",
-    "healthzBindAddress": "127.0.0.1",
-    "healthzPort": 0,
     "httpCheckFrequency": "20s",
     "imageMaximumGCAge": "0s",
     "imagePullCredentialsVerificationPolicy": "NeverVerify",
@@ -83,7 +81,10 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
     return {
         "kind": "KubeletConfiguration",
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        **_FIXED,
+        **FIXED,
+        "healthzBindAddress": config.healthz_address,
+        "healthzPort": config.healthz_port,
+        "rotateCertificates": config.rotate_certificates,
         "address": config.address,
         "allowedUnsafeSysctls": list(config.allowed_unsafe_sysctls),
         "authentication": {

@@ -70,6 +70,7 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.runtime.vectors import Collector
+from tiphys.wire.selfsigned import ensure_certificate
 from tiphys.wire.server import serve
 from tiphys.wire.tls import TLSPolicy, server_context
 
@@ -340,21 +341,14 @@ class Kubelet:
             self._reporter.starting()
             self._reporter.enforce_allocatable(Cgroups())
             await self.health.check()
-            if self.config.register_node:
-                await self.node.register()
-                runner.supervise(self.node.run_lease, "lease")
-                runner.supervise(self.node.run_status, "node status")
-                runner.supervise(lambda: self._reporter.report_changes(self.node), "readiness")
             runner.supervise(self.health.run, "runtime health")
-            await self.services.wait_synced()
             await self.pleg.relist()
             runner.supervise(self.pleg.run, "pod lifecycle")
             runner.supervise(self.pods.run, "pods")
-            if self.config.static_pod_path is not None:
-                static = StaticPods(
-                    self.config.static_pod_path, self.config.node_name, self.clock, self._static.changed
-                )
-                runner.supervise(static.run, "static pods")
+            self._follow_static_pods()  # these run without an API server: they may be the API server
+            if self.config.register_node:
+                await self._register()
+            await self.services.wait_synced()
             await self.pods.wait_synced()
             self._follow_pods()
             ready()
@@ -363,6 +357,21 @@ class Kubelet:
             size, files = self.config.container_log_max_size, self.config.container_log_max_files
             runner.supervise(LogRotation(self.runtime, self.clock, size, files).run, "log rotation")
             await asyncio.Event().wait()
+
+    def _follow_static_pods(self) -> None:
+        folder, config = self.config.static_pod_path, self.config
+        if folder is not None:
+            static = StaticPods(folder, config.node_name, self.clock, self._static.changed)
+            self._runner.supervise(static.run, "static pods")
+
+    async def _register(self) -> None:
+        """Register the node, keep it reported, and show the static pods that began before it was known."""
+        await self.node.register()
+        self._runner.supervise(self.node.run_lease, "lease")
+        self._runner.supervise(self.node.run_status, "node status")
+        self._runner.supervise(lambda: self._reporter.report_changes(self.node), "readiness")
+        for uid in self._static.by_uid:
+            self.workers.poke(uid)
 
     def _follow_pods(self) -> None:
         """Take in what is there, the oldest first: what runs since long keeps its place before what is new."""
@@ -373,11 +382,25 @@ class Kubelet:
     async def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Serve the kubelet's API; if the port is 0, the one that was given is reported."""
         config, tls = self.config, None
-        if config.tls_cert is not None and config.tls_key is not None:
-            tls = server_context(config.tls_cert, config.tls_key, config.client_ca, policy=TLSPolicy(asks=True))
-        server = await serve(KubeletServer(self).handle, config.address, config.port, tls=tls)
+        pair = self._serving_pair()
+        if pair is not None:
+            tls = server_context(*pair, config.client_ca, policy=TLSPolicy(asks=True))
+        pages = KubeletServer(self)
+        server = await serve(pages.handle, config.address, config.port, tls=tls)
         stack.push_async_callback(server.close)
         config.port = server.port
+        if config.healthz_port:
+            health = await serve(pages.handle_health, config.healthz_address, config.healthz_port)
+            stack.push_async_callback(health.close)
+
+    def _serving_pair(self) -> tuple[Path, Path] | None:
+        """The given certificate, or one that the kubelet signs itself, as upstream's does."""
+        config = self.config
+        if config.tls_cert is not None and config.tls_key is not None:
+            return config.tls_cert, config.tls_key
+        if config.cert_dir is None:
+            return None
+        return ensure_certificate(config.cert_dir, (config.node_name, *self.settings.host_ips), "kubelet")
 
     # What the server shows.
 

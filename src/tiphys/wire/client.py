@@ -17,6 +17,7 @@ import functools
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -66,11 +67,13 @@ class SocketTransport:
         connect_timeout: float = 30.0,
         idle_timeout: float = 60.0,
         max_idle: int = 64,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         """``server_hostname``: the name that the certificate must carry, if it is not ``host``.
 
         ``unix_path``: connect there; host and port then only make the Host field. ``allowed`` is asked of each address
-        that the host has; with one that is not, no connection is made.
+        that the host has; with one that is not, no connection is made. ``certificate``: the files of the certificate
+        and key that ``tls`` shows: new connections show what is in them then.
         """
         self._host = host
         self._port = port
@@ -84,6 +87,8 @@ class SocketTransport:
         self._idle: list[ClientConnection] = []
         self._all: set[ClientConnection] = set()
         self._closed = False
+        self._certificate = certificate
+        self._shown = _stamps(certificate)
         literal = f"[{host}]" if ":" in host else host
         self._host_field = literal if port == (443 if tls is not None else 80) else f"{literal}:{port}"
 
@@ -131,6 +136,7 @@ class SocketTransport:
             raise ConnectionError("the transport is closed")
         where = f"unix:{self._unix_path}" if self._unix_path else self._host_field
         try:
+            self._follow_certificate()
             async with asyncio.timeout(self._connect_timeout):
                 return await self._open()
         except ConnectionError as error:
@@ -139,6 +145,13 @@ class SocketTransport:
             raise ConnectionError(f"connect to {where}: timed out") from error
         except OSError as error:  # no such name, no route, TLS
             raise ConnectionError(f"connect to {where}: {error}") from error
+
+    def _follow_certificate(self) -> None:
+        """Show what the certificate's files hold now. Raises ``OSError``."""
+        if self._certificate is None or self._tls is None or (stamps := _stamps(self._certificate)) == self._shown:
+            return
+        self._tls.load_cert_chain(*self._certificate)
+        self._shown = stamps
 
     async def _open(self) -> ClientConnection:
         """Connect, with TLS if configured. Raises ``OSError``."""
@@ -210,3 +223,9 @@ class SocketTransport:
 def canonical(name: str) -> str:
     """A field's name as Go writes it: ``content-type`` is ``Content-Type``."""
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
+
+
+def _stamps(files: tuple[Path, Path] | None) -> list[tuple[int, int]]:
+    """What tells one content of the files from the next: a link that leads elsewhere is another file."""
+    seen = [path.stat() for path in files or ()]
+    return [(status.st_ino, status.st_mtime_ns) for status in seen]

@@ -107,6 +107,12 @@ class KubeletServer:
     def _find(self, namespace: str, name: str) -> Pod | None:
         return self._kubelet.find_pod(namespace, name)
 
+    async def handle_health(self, request: Request) -> Response:
+        """The page of the health port, which only the node's own reach: it is not asked who they are."""
+        if request.path.split("/")[1] != "healthz":
+            return answers.text(404, "404 page not found")
+        return await self._health(request)
+
     def _failing(self) -> list[str]:
         if problem := self._kubelet.unhealthy():
             log.warning("health check syncloop failed: %s", problem)

@@ -112,7 +112,8 @@ class StatusManager:
             while self._entries.get(uid) is entry:
                 version, finished = entry.version, entry.finished
                 try:
-                    await self._send(entry)
+                    if not await self._send(entry):
+                        return
                 except (errors.ApiError, ConnectionError, TimeoutError) as error:
                     log.warning("cannot send the status of pod %s: %s", pods.key_of(entry.pod), error)
                     await self._clock.sleep(next(delays))
@@ -127,11 +128,12 @@ class StatusManager:
         finally:
             entry.busy = False
 
-    async def _send(self, entry: _Entry) -> None:
-        """Patch the status, and delete a finished pod that may be deleted."""
+    async def _send(self, entry: _Entry) -> bool:
+        """Patch the status, and delete a finished pod that may be deleted. False if the API does not show the pod, as
+        it may not show a static pod yet: ``api_changed`` sends what is left."""
         shown = self._current(entry.pod)
         if shown is None:
-            return
+            return False
         patch = status_patch(
             shown, entry.status, could_run=not entry.finished and self._could_run(pods.uid_of(entry.pod))
         )
@@ -146,17 +148,18 @@ class StatusManager:
                     subresource="status",
                 )
             except errors.NotFound:
-                return
+                return True
             except errors.Conflict:
                 log.debug("pod %s was replaced by another of its name", pods.key_of(shown))
-                return
+                return True
         if entry.finished and _may_be_deleted(shown):
             try:
                 await self._client.delete(
                     PODS, pods.name_of(shown), pods.namespace_of(shown), uid=pods.uid_of(shown), grace=0
                 )
             except (errors.NotFound, errors.Conflict):
-                return
+                return True
+        return True
 
 
 def _may_be_deleted(shown: Pod) -> bool:

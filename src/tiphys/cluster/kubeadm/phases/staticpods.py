@@ -1,0 +1,105 @@
+"""Phases ``etcd`` and ``control-plane``: the manifests of the static pods, patched as the user wants.
+
+Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init-phase/#cmd-phase-control-plane
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tiphys.cluster.kubeadm import layout, patches
+from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.layout import write_file
+from tiphys.cluster.kubeadm.manifests import controlplane
+from tiphys.cluster.kubeadm.manifests.etcd import etcd
+from tiphys.cluster.kubeadm.workflow import Phase
+
+Object = dict[str, Any]
+Build = Callable[[Context], Object]
+_PRIVATE_FOLDER = 0o700
+
+
+def build_apiserver(context: Context) -> Object:
+    return controlplane.apiserver(context.configuration, _is_folder(context))
+
+
+def build_controller_manager(context: Context) -> Object:
+    external = context.external_ca
+    return controlplane.controller_manager(context.configuration, _is_folder(context), external_ca=external)
+
+
+def build_scheduler(context: Context) -> Object:
+    return controlplane.scheduler(context.configuration)
+
+
+BUILD: dict[str, Build] = {
+    "kube-apiserver": build_apiserver,
+    "kube-controller-manager": build_controller_manager,
+    "kube-scheduler": build_scheduler,
+}
+
+
+async def announce(context: Context) -> None:
+    context.say(f'[control-plane] Using manifest folder "{layout.MANIFESTS}"')
+
+
+def make(component: str) -> Callable[[Context], Awaitable[None]]:
+    async def run(context: Context) -> None:
+        context.say(f'[control-plane] Creating static Pod manifest for "{component}"')
+        write_manifest(context, component, BUILD[component](context))
+
+    return run
+
+
+async def local_etcd(context: Context) -> None:
+    """The manifest of the first member; with etcd elsewhere there is none to write."""
+    local = context.configuration.cluster["etcd"].get("local")
+    if local is None:
+        context.say("[etcd] External etcd mode: no static Pod manifest is written")
+        return
+    if context.dry_run:
+        context.say(f'[etcd] Would ensure that "{local["dataDir"]}" directory is present')
+    else:
+        data = context.places.on_disk(local["dataDir"])
+        data.mkdir(parents=True, exist_ok=True)
+        data.chmod(_PRIVATE_FOLDER)
+    context.say(f'[etcd] Creating static Pod manifest for local etcd in "{layout.MANIFESTS}"')
+    write_etcd(context)
+
+
+def write_etcd(context: Context, initial_cluster: Sequence[tuple[str, str]] = ()) -> None:
+    write_manifest(context, "etcd", etcd(context.configuration, initial_cluster))
+
+
+def write_manifest(context: Context, component: str, pod: Object) -> None:
+    """Write a static pod with the user's patches. Raises ``KubeadmError``."""
+    if context.configuration.patches:
+        found = patches.read_folder(Path(context.configuration.patches), context.say)
+        pod = patches.apply(found, component, pod, context.say)
+    text = yaml.dump(pod, Dumper=yaml.CSafeDumper, sort_keys=True, width=1000)
+    write_file(context.places.manifest(component), text.encode(), folder_mode=_PRIVATE_FOLDER)
+
+
+def _is_folder(context: Context) -> Callable[[str], bool]:
+    return lambda path: context.places.on_disk(path).is_dir()
+
+
+ETCD: Phase[Context] = Phase(
+    "etcd",
+    "Generate static Pod manifest file for local etcd",
+    None,
+    (Phase("local", "Generate the static Pod manifest file for a local, single-node local etcd instance", local_etcd),),
+)
+CONTROL_PLANE: Phase[Context] = Phase(
+    "control-plane",
+    "Generate all static Pod manifest files necessary to establish the control plane",
+    announce,
+    tuple(
+        Phase(component.removeprefix("kube-"), f"Generates the {component} static Pod manifest", make(component))
+        for component in BUILD
+    ),
+)

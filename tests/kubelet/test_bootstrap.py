@@ -1,0 +1,163 @@
+"""A node that begins without an API server, or without a certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.kubelet.world import NODE, World, virtual_loop
+from tiphys.client.rest import Client
+from tiphys.cluster.kubeadm.certificates.issue import Wanted, issue, make_authority
+from tiphys.cluster.pki import CLIENT
+from tiphys.kubelet.certificates.client import CURRENT, current, due_at, ensure_client, keep_renewed
+from tiphys.kubelet.command import apply_file
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.runtime.clock import VirtualClock
+from tiphys.runtime.component import CannotStart, ConfigError
+from tiphys.wire.http import Request, Response
+from tiphys.wire.inprocess import InProcessTransport
+
+MANIFEST = """
+apiVersion: v1
+kind: Pod
+metadata: {name: api, namespace: kube-system}
+spec: {hostNetwork: true, containers: [{name: main, image: i, command: [kube-apiserver]}]}
+"""
+KUBEADM_CONFIG = """
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: false}, webhook: {cacheTTL: 0s, enabled: true}, x509: {clientCAFile: /ca.crt}}
+authorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 0s, cacheUnauthorizedTTL: 0s}}
+cgroupDriver: systemd
+clusterDNS: [10.96.0.10]
+cpuManagerReconcilePeriod: 0s
+crashLoopBackOff: {}
+healthzPort: 10248
+imageMinimumGCAge: 0s
+logging: {flushFrequency: 0, options: {json: {infoBufferSize: "0"}, text: {infoBufferSize: "0"}}, verbosity: 0}
+memorySwap: {}
+rotateCertificates: true
+staticPodPath: /etc/kubernetes/manifests
+"""
+
+
+def test_static_pods_run_before_an_api_server_answers_and_are_shown_once_it_does(tmp_path: Path):
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    (manifests / "api.yaml").write_text(MANIFEST)
+    with virtual_loop() as loop:
+
+        async def scene() -> None:
+            world = World(loop, tmp_path)
+            world.api.down = True
+            world.kubelet = world.new_kubelet(manifests)
+            task = asyncio.ensure_future(world.kubelet.run())
+            await world.until(lambda: world.started("main") == 1)
+            mirror = f"/api/v1/namespaces/kube-system/pods/api-{NODE}"
+            assert world.api.get(mirror) is None
+            world.api.down = False
+            await world.until(lambda: world.api.get(mirror) is not None, seconds=30)
+            await world.until(lambda: (world.api.get(mirror).get("status") or {}).get("phase") == "Running")
+            assert world.started("main") == 1
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        loop.run_until_complete(scene())
+
+
+def test_a_configuration_as_kubeadm_writes_it_is_read_and_zeros_are_defaults():
+    config = KubeletConfig("n")
+    apply_file(config, KUBEADM_CONFIG, "config.yaml")
+    assert (config.rotate_certificates, config.healthz_port, config.image_minimum_age) == (True, 10248, 120.0)
+    with pytest.raises(ConfigError, match="upstream's field cpuManagerPolicy is not supported"):
+        apply_file(config, KUBEADM_CONFIG + "cpuManagerPolicy: static\n", "config.yaml")
+
+
+class Signer:
+    """The part of an API server that signs nodes' certificates, for an hour each."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.authority = make_authority("kubernetes", "ECDSA-P256", self.now, timedelta(days=3650))
+        self.requests: dict[str, dict] = {}
+        self.signed = 0
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.now(), UTC)
+
+    async def handle(self, request: Request) -> Response:
+        import orjson
+
+        if request.method == "POST":
+            body = orjson.loads(request.body)
+            self.requests["csr-1"] = {**body, "metadata": {"name": "csr-1"}}
+        made = self.requests["csr-1"]
+        if request.method == "GET":
+            made["status"] = {"certificate": base64.b64encode(self._sign(made)).decode()}
+        return Response(200, {"Content-Type": "application/json"}, orjson.dumps(made))
+
+    def _sign(self, made: dict) -> bytes:
+        csr = x509.load_pem_x509_csr(base64.b64decode(made["spec"]["request"]))
+        subject = csr.subject.rfc4514_string()
+        assert subject == f"CN=system:node:{NODE},O=system:nodes"
+        self.signed += 1
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(csr.subject)
+            .issuer_name(self.authority.certificate.subject)
+            .public_key(csr.public_key())
+            .serial_number(self.signed)
+            .not_valid_before(self.now)
+            .not_valid_after(self.now + timedelta(hours=1))
+        )
+        from cryptography.hazmat.primitives import hashes
+
+        return builder.sign(self.authority.key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def test_a_certificate_is_renewed_in_time_and_the_link_leads_to_the_newest(tmp_path: Path):
+    with virtual_loop() as loop:
+        clock = VirtualClock(loop)
+        now = datetime.fromtimestamp(clock.now(), UTC)
+        signer = Signer(clock)
+        client = Client(InProcessTransport(signer.handle), user_agent="kubelet")
+        config = tmp_path / "kubelet.conf"
+        pair = {"client-certificate": str(tmp_path / CURRENT), "client-key": str(tmp_path / CURRENT)}
+        config.write_text(yaml.safe_dump({"users": [{"user": pair}]}))
+
+        async def scene() -> None:
+            task = asyncio.ensure_future(keep_renewed(client, config, tmp_path, NODE, clock, random.Random(1)))
+            while signer.signed < 1:
+                await asyncio.sleep(1)
+            first = (tmp_path / CURRENT).resolve()
+            while signer.signed < 2:
+                await asyncio.sleep(60)
+            assert 0.7 * 3600 - 60 < clock.now() - now.timestamp() < 0.9 * 3600 + 120
+            assert current(config).serial_number == 2
+            assert first.stat().st_mode & 0o777 == 0o600
+            task.cancel()
+
+        loop.run_until_complete(scene())
+
+
+def test_without_a_certificate_and_without_a_token_the_kubelet_says_what_to_do(tmp_path: Path):
+    with pytest.raises(CannotStart, match="join the node again with a new token"):
+        asyncio.run(
+            ensure_client(bootstrap=tmp_path / "b.conf", kubeconfig=tmp_path / "k.conf", folder=tmp_path, node_name="n")
+        )
+
+
+def test_renewal_is_due_within_the_last_third_of_a_life():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    authority = make_authority("a", "ECDSA-P256", now, timedelta(days=10))
+    pair = issue(authority, Wanted("n", usages=CLIENT), "ECDSA-P256", now, timedelta(days=1))
+    assert due_at(pair.certificate, 0.5) == (now + timedelta(hours=12, minutes=-2.5)).timestamp()
