@@ -163,7 +163,7 @@ def parser() -> FlagParser:
     add("--kubeconfig", help="how to reach the API server", required=True)
     add("--bootstrap-kubeconfig", help="how to ask for a first certificate, if --kubeconfig has none that is valid")
     add("--cert-dir", help="folder of the certificates that the kubelet makes or asks for (/var/lib/kubelet/pki)")
-    flags.add_bool("--rotate-certificates", None, "renew the client certificate")  # type: ignore[arg-type]
+    flags.add_bool("--rotate-certificates", default=None, help="renew the client certificate")  # type: ignore[arg-type]
     add("--healthz-bind-address", help="address of the health page")
     add("--healthz-port", type=int, help="its port; 0 for none")
     add("--container-runtime-endpoint", help="socket of the container runtime (unix:///run/containerd/containerd.sock)")
