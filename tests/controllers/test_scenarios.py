@@ -582,6 +582,27 @@ def test_revisions_carry_the_hash_label_of_their_kind(cluster: Cluster) -> None:
     ]
 
 
+def test_a_second_revision_of_a_template_stays_until_something_changes(cluster: Cluster) -> None:
+    def revisions() -> list[str]:
+        return names(cluster, "apps/v1", "ControllerRevision")
+
+    cluster.create(workload("DaemonSet", "agent"))
+    cluster.wait_until(lambda: len(revisions()) == 1)
+    cluster.run_for(5)
+    first = cluster.list("apps/v1", "ControllerRevision", "default")[0]
+    owner, labels = first["metadata"]["ownerReferences"], {**first["metadata"]["labels"]}
+    meta = {"name": "agent-again", "namespace": "default", "labels": labels | {"controller-revision-hash": "again"}}
+    again = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "data": first["data"], "revision": 2}
+    cluster.create({**again, "metadata": {**meta, "ownerReferences": owner}})
+    cluster.run_for(20)
+    assert len(revisions()) == 2
+    cluster.patch("apps/v1", "DaemonSet", "agent", {"metadata": {"annotations": {"a": "b"}}})
+    cluster.wait_until(lambda: revisions() == ["agent-again"])
+    orphan = {**again, "metadata": {**meta, "name": "agent-orphan"}, "revision": 3}
+    cluster.create(orphan)
+    cluster.wait_until(lambda: revisions() == ["agent-orphan"])
+
+
 def test_pods_without_a_controller_are_told_of_as_upstream_does(cluster: Cluster) -> None:
     selector = {"matchLabels": {"app": "bare"}}
     spec = {"selector": selector, "maxUnavailable": 1}

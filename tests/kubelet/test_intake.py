@@ -272,6 +272,52 @@ def test_the_first_of_two_static_pods_of_one_name_counts(tmp_path: Path) -> None
     play(tmp_path, scene)
 
 
+def static(name: str, cpu: str) -> Object:
+    """A static pod, as the folder's reader gives it."""
+    made = pod(name, container(name, resources={"requests": {"cpu": cpu}}))
+    made["metadata"] |= {
+        "uid": f"static-{name}",
+        "annotations": {"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "h"},
+    }
+    return made
+
+
+def test_static_pods_are_admitted_against_what_the_node_has(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("guest", container("guest", resources={"requests": {"cpu": "3"}})))
+        await world.until(lambda: world.ready("guest"), 10)
+        large = static("large", "5")
+        world.kubelet._static.changed([large])
+        await world.clock.sleep(10)
+        reason, text = next(event for event in world.api.events() if event[0] == "UnexpectedAdmissionError")
+        assert text == (
+            "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of"
+            " pods to preempt: no set of running pods found to reclaim resources: [(res: cpu, q: 1000), ]"
+        )
+        world.kubelet._static.changed([large])
+        await world.clock.sleep(10)
+        assert [event[0] for event in world.api.events()].count(reason) == 1
+        assert world.started("large") == 0
+        world.kubelet._static.changed([static("small", "2")])
+        await world.until(lambda: world.started("small") == 1, 60)
+        assert world.phase("guest") == "Failed"
+        assert ("Preempting", "Preempted in order to admit critical pod") in world.api.events()
+        world.kubelet._static.changed([])
+        await world.until(lambda: world.kubelet.workers.phase("static-small") is None, 60)
+
+    play(tmp_path, scene)
+
+
+def test_static_pods_are_admitted_before_the_node_is_known(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.kubelet.node.node = None
+        world.kubelet._static.changed([static("large", "5"), static("small", "1")])
+        await world.until(lambda: world.started("small") == 1, 10)
+        assert world.started("large") == 0
+
+    play(tmp_path, scene)
+
+
 def test_a_volume_that_takes_long_to_be_given_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tiphys.kubelet.volumes import manager
 

@@ -12,6 +12,7 @@ from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.status.containers import Reason
 from tiphys.kubelet.status.generate import StatusContext, generate_status
 from tiphys.kubelet.status.manager import status_patch
+from tiphys.kubelet.status.messages import shortened
 
 NOW = "2026-01-01T00:00:00Z"
 LATER = "2026-01-01T00:10:00Z"
@@ -161,3 +162,27 @@ def test_conditions_of_others_are_left_alone() -> None:
     assert patch is not None
     assert foreign not in patch["status"]["conditions"]
     assert not any("$patch" in c for c in patch["status"]["conditions"])
+
+
+@pytest.mark.parametrize(
+    ("containers", "sent", "kept"), [(48, 8192, 256), (3, 4097, 4096), (3, 4096, 4096), (1, 9000, 9000)]
+)
+def test_termination_messages_share_what_a_pod_may_say(containers: int, sent: int, kept: int) -> None:
+    wanted = pod("web", *(container(f"c{i}") for i in range(containers)))
+    ended = {"terminated": {"exitCode": 1, "message": "x" * sent}}
+    given = {"containerStatuses": [{"name": f"c{i}", "state": ended, "lastState": ended} for i in range(containers)]}
+    found = shortened(wanted, given)
+    for one in found["containerStatuses"]:
+        assert {len(one[state]["terminated"]["message"]) for state in ("state", "lastState")} == {kept}
+        assert one["state"]["terminated"]["exitCode"] == 1
+    assert (found is given) == (sent == kept)
+
+
+def test_a_message_is_cut_by_bytes_and_all_kinds_of_containers_count() -> None:
+    wanted = pod("web", container("a"), initContainers=[container("i")], ephemeralContainers=[container("e")])
+    ended = {"terminated": {"exitCode": 1, "message": "é" * 3000}}
+    given = {"initContainerStatuses": [{"name": "i", "state": {"waiting": {}}, "lastState": ended}], "phase": "Failed"}
+    found = shortened(wanted, given)
+    assert found["initContainerStatuses"][0]["lastState"]["terminated"]["message"] == "é" * 2048
+    assert (found["initContainerStatuses"][0]["state"], found["phase"]) == ({"waiting": {}}, "Failed")
+    assert shortened(wanted, {}) == {}

@@ -272,6 +272,7 @@ class Kubelet:
             events=events,
             runner=runner,
             shown=self.pods.store.get,
+            offer=self._intake.offer,
             followed=config.static_pod_path is not None,
         )
         self.pleg = PodLifecycle(

@@ -17,7 +17,6 @@ from tiphys.controlkit.adoption import Claimer, Owner
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.expectations import Expectations
 from tiphys.controlkit.objects import (
-    controller_of,
     controller_reference,
     generation_of,
     is_deleting,
@@ -34,7 +33,7 @@ from tiphys.controlkit.selectors import is_empty, label_selector
 from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.daemonset import plan as planning
 from tiphys.controllers.daemonset.plan import PodPlan
-from tiphys.controllers.daemonset.revisions import Revisions
+from tiphys.controllers.daemonset.revisions import RevisionHandler, Revisions
 from tiphys.controllers.history import HASH_LABEL
 from tiphys.controllers.ownedpods import OwnedPodHandler
 from tiphys.runtime.backoff import KeyedBackoff
@@ -66,7 +65,10 @@ class DaemonSetController:
             kind="DaemonSet", owners=self._sets, queue=queue, expectations=self._expectations, selector=_selector
         )
         self._controller.handles(self._pods, handler)
-        self._controller.watches(self._history, self._owners_of_revision)
+        revisions = RevisionHandler(
+            kind="DaemonSet", owners=self._sets, queue=queue, expectations=None, selector=_selector
+        )
+        self._controller.handles(self._history, revisions)
         self._controller.handles(
             self._nodes,
             Callbacks(added=self._node_added, updated=self._node_updated, deleted=lambda node: None),
@@ -76,12 +78,6 @@ class DaemonSetController:
         await self._controller.run()
 
     # Events
-
-    def _owners_of_revision(self, revision: Object) -> list[str]:
-        reference = controller_of(revision)
-        if reference is None or reference["kind"] != "DaemonSet":
-            return []
-        return [f"{namespace_of(revision)}/{reference['name']}"]
 
     def _node_added(self, node: Object) -> None:
         for daemon_set in self._sets.store.list():

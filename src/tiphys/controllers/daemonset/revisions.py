@@ -14,6 +14,7 @@ from tiphys.client.resources import CONTROLLER_REVISIONS, DAEMON_SETS, PODS
 from tiphys.client.rest import Client
 from tiphys.controlkit.adoption import Claimer, Owner
 from tiphys.controlkit.objects import (
+    controller_of,
     copy,
     labels_of,
     name_of,
@@ -23,11 +24,21 @@ from tiphys.controlkit.objects import (
 from tiphys.controlkit.retry import TryAgain
 from tiphys.controlkit.selectors import label_selector
 from tiphys.controllers import history
+from tiphys.controllers.ownedpods import OwnedPodHandler
 from tiphys.controllers.templates import compute_hash
 
 
 class HashCollision(TryAgain):
     """The name of the new revision is taken by another template; the collision count was raised."""
+
+
+class RevisionHandler(OwnedPodHandler):
+    """A revision that is changed, deleted, or has no owner wakes its set. A new one with an owner does not: this
+    controller made it, or whoever wants two of the same template for now."""
+
+    def added(self, revision: Object, *, initial: bool) -> None:
+        if controller_of(revision) is None:
+            super().added(revision, initial=initial)
 
 
 class Revisions:

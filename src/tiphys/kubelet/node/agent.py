@@ -56,6 +56,12 @@ class NodeAgent:
         self._reported = 0.0
         self.node: Object | None = None
         """The Node as the API last showed it."""
+        self._wanted: Object | None = None
+
+    @property
+    def known(self) -> Object | None:
+        """The Node as the API last showed it; before it ever did, as this kubelet wants to register it."""
+        return self.node or self._wanted
 
     async def register(self) -> None:
         """Make the Node, or take over the one that is there; tries until it is done."""
@@ -70,8 +76,9 @@ class NodeAgent:
     async def _register_once(self) -> None:
         facts = await self._facts()
         now = timestamp(self._clock.now())
+        self._wanted = new_node(facts, now, self._labels, self._taints)
         try:
-            self.node = await self._client.create(NODES, new_node(facts, now, self._labels, self._taints))
+            self.node = await self._client.create(NODES, self._wanted)
             self._reported = self._clock.now()
         except errors.AlreadyExists:
             node = await self._client.get(NODES, self._name)

@@ -102,7 +102,7 @@ class PodIntake:
         ]
 
     def _check(self, pod: Pod) -> Rejection | None:
-        node = self._node.node
+        node = self._node.known
         if node is None:
             return None
         if under_pressure := admit_under_pressure(pod, self._pressures()):

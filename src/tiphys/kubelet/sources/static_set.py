@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class StaticSet:
-    """``shown(namespace, name)`` gives a pod of the API; ``followed`` is whether a folder is looked at at all."""
+    """``shown(namespace, name)`` gives a pod of the API; ``offer`` admits a new pod, or turns it away for good, as any
+    other; ``followed`` is whether a folder is looked at at all."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class StaticSet:
         events: PodEvents,
         runner: Runner,
         shown: Callable[[str, str], Pod | None],
+        offer: Callable[[Pod], None],
         followed: bool,
     ) -> None:
         self._workers = workers
@@ -40,6 +42,7 @@ class StaticSet:
         self._events = events
         self._runner = runner
         self._shown = shown
+        self._offer = offer
         self._followed = followed
         self.by_uid: dict[str, Pod] = {}
 
@@ -52,12 +55,18 @@ class StaticSet:
         before, self.by_uid = self.by_uid, now
         for uid, pod in before.items():
             if uid not in now:
-                self._workers.kill(pod)
+                if self._workers.phase(uid) is not None:
+                    self._workers.kill(pod)
+                else:  # it was turned away
+                    self._status.forget(uid)
                 mirror = self._shown(pods.namespace_of(pod), pods.name_of(pod))
                 if mirror is not None and is_mirror_of(mirror, pod):
                     self._runner.spawn(self._delete_mirror(mirror), "mirror pod")
-        for pod in now.values():
-            self._workers.update(pod)
+        for uid, pod in now.items():
+            if self._workers.phase(uid) is not None:
+                self._workers.update(pod)
+            elif uid not in before:
+                self._offer(pod)
 
     def _without_doubles(self, listed: list[Pod]) -> list[Pod]:
         """The first of several static pods with one name counts."""

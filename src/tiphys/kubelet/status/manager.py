@@ -20,6 +20,7 @@ from tiphys.controlkit.objects import equal
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.status.conditions import OWNED
+from tiphys.kubelet.status.messages import shortened
 from tiphys.runtime.clock import Clock, backoff
 from tiphys.runtime.tasks import Runner
 
@@ -67,7 +68,7 @@ class StatusManager:
 
     def set(self, pod: Pod, status: Object, *, finished: bool = False) -> None:
         """Note a status; it is sent at once if it says anything new."""
-        uid = pods.uid_of(pod)
+        uid, status = pods.uid_of(pod), shortened(pod, status)
         entry = self._entries.get(uid)
         if entry is None:
             entry = self._entries[uid] = _Entry(pod, status)
