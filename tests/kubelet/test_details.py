@@ -202,7 +202,7 @@ def test_every_file_of_a_projected_volume_has_its_owner_and_mode(
         token_owner=owner,
         token_mode_private=owner is not None or fs_group is not None,
     )
-    give = None if group is None else lambda _: give_to_group(tmp_path, group, read_only=True)
+    give = None if group is None else lambda: give_to_group(tmp_path, group, read_only=True)
     write_payload(tmp_path, make_payload(wanted, volume, material), 0, give)
     more = 0 if group is None else 0o440
     expected = {

@@ -23,6 +23,7 @@ from tiphys.kubelet.node.gc import ContainerGC
 from tiphys.kubelet.runtime.service import ContainerState, ContainerStatus, MountStatus
 from tiphys.kubelet.server.node_logs import node_logs
 from tiphys.kubelet.volumes import mounts
+from tiphys.kubelet.volumes.atomic import FileProjection, write_payload
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.manager import MountedVolume, remove_mounted_tree
 from tiphys.kubelet.volumes.ownership import give_to_group
@@ -240,6 +241,37 @@ def test_a_group_is_given_no_file_of_the_host_at_any_step(place: Path, resolver:
 
         going = swap_before_step(number, lambda v=volume: give_to_group(v, 4321), swap)
         assert untouched(place), f"step {number}"
+    assert number > 20
+
+
+@pytest.mark.parametrize("change", ["other", "more", "same"])
+def test_files_of_the_api_are_written_in_their_volume_only_at_any_step(place: Path, resolver: str, change: str) -> None:
+    """Whatever is in the volume becomes a link to the host, at each step of writing it again."""
+    files = {"a/secret": FileProjection(b"mine", 0o644, 1000), "b": FileProjection(b"mine", 0o644)}
+    again = {"other": {"a/secret": FileProjection(b"other", 0o644, 1000)}, "more": {**files, "c": files["b"]}}
+    number, going = 0, True
+    while going:
+        number += 1
+        volume = place / f"volume-{number}"
+        volume.mkdir()
+        write_payload(volume, files, 0)
+
+        def swap(volume: Path = volume) -> None:
+            for name in (*os.listdir(volume), "..data_tmp"):
+                if (volume / name).is_symlink():
+                    (volume / name).unlink()
+                elif (volume / name).exists():
+                    for inner in ("a", "b"):
+                        if (volume / name / inner).exists():
+                            (volume / name / inner).rename(volume / name / f"was-{inner}")
+                            (volume / name / inner).symlink_to(place / "host")
+                    (volume / name).rename(place / f"was-{name}-{volume.name}")
+                (volume / name).symlink_to(place / "host")
+
+        wanted = again.get(change, files)
+        going = swap_before_step(number, lambda v=volume, w=wanted: write_payload(v, w, 1), swap)
+        assert untouched(place), f"step {number}"
+        assert (place / "host" / "secret").read_text() == "secret"
     assert number > 20
 
 

@@ -41,7 +41,7 @@ def test_an_open_folder_never_shows_a_mixture(tmp_path: Path) -> None:
     write_payload(tmp_path, files(a="old", b="old"), 0)
     before = (tmp_path / "..data").resolve()
     seen = {name: (before / name).read_text() for name in ("a", "b")}
-    write_payload(tmp_path, files(a="new", b="new"), 1, lambda fresh: seen.update(during=(tmp_path / "a").read_text()))
+    write_payload(tmp_path, files(a="new", b="new"), 1, lambda: seen.update(during=(tmp_path / "a").read_text()))
     assert seen == {"a": "old", "b": "old", "during": "old"}
 
 

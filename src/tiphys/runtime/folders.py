@@ -277,6 +277,12 @@ class Folder:
         """A name in this folder itself; a link is removed, not followed."""
         os.unlink(name, dir_fd=self.descriptor)
 
+    def remove_tree(self, name: str) -> None:
+        """A folder in this folder itself, with all in it, as ``remove_tree``. Raises ``OSError``, also for a link."""
+        with Folder(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.descriptor)) as tree:
+            _empty(tree.descriptor)
+        os.rmdir(name, dir_fd=self.descriptor)
+
     def stat(self, name: str) -> os.stat_result:
         return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
 

@@ -162,7 +162,7 @@ class VolumeManager:
             self._in_memory(folder, self._memory_size(pod, None))
         _set_mode(folder, 0o777)
         group = payloads.fs_group(pod)
-        permissions = None if group is None else lambda _: give_to_group(folder, group, read_only=True)
+        permissions = None if group is None else lambda: give_to_group(folder, group, read_only=True)
         write_payload(folder, payload, self._clock.now(), permissions)
         return MountedVolume(folder, read_only=True)
 
