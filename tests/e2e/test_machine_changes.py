@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def test_a_node_follows_its_machines_address(host: Machine) -> None:
     assert f"the node's address {old} is gone" in refused.stderr
     ip(host, "address", "add", "198.18.1.77/24", "dev", "eth0")
     ip(host, "route", "replace", "default", "dev", "eth0")
-    said = host.tiphys("up", timeout=180)
+    said = host.tiphys("up", "--api-workers", "2", timeout=180)
     assert f"no longer has {old}: the node moves to 198.18.1.77" in said.stderr
     wait_for(lambda: address(host) == "198.18.1.77", 30)
 
@@ -53,6 +54,13 @@ def test_a_node_follows_its_machines_address(host: Machine) -> None:
         return {ip for each in slices for endpoint in each["endpoints"] for ip in endpoint["addresses"]}
 
     wait_for(lambda: endpoints() == {"198.18.1.77"}, 60, "the endpoints of the API server and DNS")
+    for name in ("kube-apiserver", "kube-apiserver-1"):  # either of the API server's processes may die
+        before = host.components()[name]["pid"]
+        os.kill(before, signal.SIGKILL)
+        wait_for(
+            lambda: host.kubectl("get", "nodes", "-o", "name", check=False) == "node/vm\n", 30, f"life after {name}"
+        )
+        wait_for(lambda: host.components()[name]["pid"] not in (0, before), 30, f"another {name}")  # noqa: B023
 
 
 def test_a_folder_whose_sockets_would_have_too_long_paths_is_refused_at_once(host: Machine) -> None:

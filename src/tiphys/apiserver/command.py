@@ -60,7 +60,9 @@ async def run(flags: argparse.Namespace, flags_parser: FlagParser, seat: Seat | 
                 clock=clock,
                 dialer=_dialer(flags),
                 beside=None if seat is None else partial(among_workers, seat),
-                sock=None if seat is None else listening_socket(flags.bind_address, flags.secure_port, shared=True),
+                listening=None
+                if seat is None
+                else partial(listening_socket, flags.bind_address, flags.secure_port, shared=True),
             )
             await stack.enter_async_context(context)
         if seat is not None:

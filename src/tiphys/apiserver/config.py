@@ -164,6 +164,8 @@ class Config:
     priority_and_fairness: bool = True
     """Whether flow schemas and priority levels decide which requests run; else the two limits that follow do.
     Their sum is the number of seats that the levels share."""
+    processes: int = 1
+    """How many serve this API on one port; each takes its part of the requests in flight."""
     max_requests_in_flight: int = 400
     max_mutating_requests_in_flight: int = 200
     max_body_bytes: int = 3 * 1024 * 1024

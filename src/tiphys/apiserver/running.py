@@ -34,11 +34,11 @@ async def served(
     clock: Clock,
     dialer: SocketDialer | None = None,
     beside: Beside[Store] | None = None,
-    sock: socket.socket | None = None,
+    listening: Callable[[], socket.socket] | None = None,
 ) -> AsyncIterator[Store]:
     """Serve the API while the context lasts; it begins when the port answers, and yields the store.
 
-    ``sock`` listens already, in place of the address.
+    ``listening`` makes the socket, in place of the address: when requests can be answered, and not before.
     Raises ``StoreError``, ``OSError`` and ``ValueError`` for what it cannot start with.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -60,7 +60,7 @@ async def served(
             tls=serving.tls,
             limits=serving.limits,
             oversized=server.oversized,
-            sock=sock,
+            sock=None if listening is None else listening(),
         )
         stack.push_async_callback(listener.close)
         yield store

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tiphys.apiserver.config import Config
     from tiphys.apiserver.server import APIServer
     from tiphys.apiserver.serving import Serving
+    from tiphys.apiserver.workers import Seat
     from tiphys.store.backend import Backend
 
 Main = Callable[[Ready], Coroutine[Any, Any, None]]
@@ -79,7 +80,7 @@ def programs(settings: Settings) -> list[Program]:
     api = ("kube-apiserver",)
     return [
         containerd(settings),
-        Program("kube-apiserver", _component(settings, lambda ready: apiserver(settings, ready))),
+        *apiservers(settings),
         Program("kube-controller-manager", _component(settings, lambda ready: controllers(settings, ready)), api),
         Program("kube-scheduler", _component(settings, lambda ready: scheduler(settings, ready)), api),
         Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd", *api)),
@@ -95,6 +96,23 @@ def node_programs(settings: Settings) -> list[Program]:
         Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd",)),
         Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready))),
     ]
+
+
+def apiservers(settings: Settings) -> list[Program]:
+    """The API server, and its further processes, which start when the first one serves."""
+    if settings.api_workers == 1:
+        return [Program("kube-apiserver", _component(settings, lambda ready: apiserver(settings, ready)))]
+    from tiphys.apiserver.workers import Seat
+
+    settings.workers_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def worker(number: int) -> Callable[[Ready], None]:
+        seat = Seat(number, settings.api_workers, settings.workers_dir)
+        return _component(settings, lambda ready: apiserver(settings, ready, seat))
+
+    further = range(1, settings.api_workers)
+    first = Program("kube-apiserver", worker(0))
+    return [first, *(Program(f"{first.name}-{number}", worker(number), (first.name,)) for number in further)]
 
 
 def _component(settings: Settings, main: Main) -> Callable[[Ready], None]:
@@ -138,11 +156,15 @@ def containerd(settings: Settings) -> Program:
     return Program("containerd", run, before_stop=lambda: stop_pods(settings))
 
 
-async def apiserver(settings: Settings, ready: Ready) -> None:
-    """The API server with the store in its process, and the store's etcd API on loopback."""
+async def apiserver(settings: Settings, ready: Ready, seat: Seat | None = None) -> None:
+    """The API server with the store in its process, and the store's etcd API on loopback.
+
+    With a ``seat`` it is one of several processes, of which the first has the store and the others use it.
+    """
     from tiphys.apiserver.dialer import SocketDialer
     from tiphys.apiserver.running import served
-    from tiphys.store.sqlite import SQLiteBackend
+    from tiphys.apiserver.workers import listening_socket
+    from tiphys.store.embedded import Embedded
     from tiphys.wire.tls import client_context
 
     clock, pki = SystemClock(), settings.pki
@@ -150,11 +172,16 @@ async def apiserver(settings: Settings, ready: Ready) -> None:
     async with served(
         _apiserver_config(settings),
         _apiserver_serving(settings, clock),
-        open_store=lambda clock: SQLiteBackend.open(settings.store, clock),
+        open_store=lambda clock: _store(settings, clock, seat),
         clock=clock,
         dialer=SocketDialer(client_context(pki / "ca.crt", *client), (settings.node_ip, settings.kubelet_port)),
-        beside=_bootstrapped,
+        beside=partial(_beside, seat),
+        listening=None if seat is None else partial(listening_socket, "0.0.0.0", settings.port, shared=True),
     ) as store:
+        if not isinstance(store, Embedded):
+            ready()
+            await asyncio.Event().wait()
+            return
         with socket.create_server(("127.0.0.1", settings.etcd_port), backlog=512) as store_port:
             ready()
             await asyncio.to_thread(_import_rest)
@@ -183,6 +210,7 @@ def _apiserver_config(settings: Settings) -> Config:
         front_proxy=FrontProxy((pki / "front-proxy-ca.crt").read_bytes()),
         proxy_certificate=ProxyCertificate(pki / "front-proxy-client.crt", pki / "front-proxy-client.key"),
         aggregator_routing=True,
+        processes=settings.api_workers,
     )
 
 
@@ -198,15 +226,28 @@ def _apiserver_serving(settings: Settings, clock: Clock) -> Serving:
     return Serving("0.0.0.0", settings.port, tls, Limits(), keep)
 
 
+async def _store(settings: Settings, clock: Clock, seat: Seat | None) -> Backend:
+    if seat is not None and not seat.keeps_store:
+        from tiphys.store.sharing import SharedStore
+
+        return SharedStore(seat.folder, clock)
+    from tiphys.store.sqlite import SQLiteBackend
+
+    return await SQLiteBackend.open(settings.store, clock)
+
+
 @contextlib.asynccontextmanager
-async def _bootstrapped(server: APIServer, _: Backend) -> AsyncIterator[None]:
-    """First make what the cluster's own parts need, as a caller inside of the server."""
+async def _beside(seat: Seat | None, server: APIServer, store: Backend) -> AsyncIterator[None]:
+    """First make what the cluster's own parts need, as a caller inside of the server; then be one among the workers."""
+    from tiphys.apiserver.workers import among_workers
     from tiphys.cluster.bootstrap import apply_bootstrap
     from tiphys.wire.inprocess import InProcessTransport
 
-    itself = InProcessTransport(server.handler, identity=("system:apiserver", ("system:masters",)))
-    await apply_bootstrap(Client(itself, user_agent="tiphys"))
-    yield
+    if seat is None or seat.keeps_store:
+        itself = InProcessTransport(server.handler, identity=("system:apiserver", ("system:masters",)))
+        await apply_bootstrap(Client(itself, user_agent="tiphys"))
+    async with contextlib.nullcontext() if seat is None else among_workers(seat, server, store):
+        yield
 
 
 def _import_rest() -> None:

@@ -34,6 +34,7 @@ READY_SECONDS = 120.0
 POLL_SECONDS = 0.03
 PROXY_MODES = ("nftables", "iptables", "userspace")
 MOST_NODES = 100
+MOST_WORKERS = 64
 
 
 def main(argv: Sequence[str]) -> int:
@@ -86,6 +87,7 @@ def _options() -> argparse.ArgumentParser:
     add("--service-cidr", help="addresses of Services (default 10.96.0.0/16)")
     add("--node-cidr", help="addresses of this machine's further nodes (default 10.243.0.0/24)")
     add("--nodes", type=_count, help="how many nodes there are to be on this machine", metavar="N")
+    add("--api-workers", type=_processes, help="processes of the API server (default 1)", metavar="N")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--proxy-mode", choices=PROXY_MODES, help="how packets get to Services (default: nftables, if it can be used)")
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
@@ -101,6 +103,13 @@ def _count(text: str) -> int:
     count = int(text)
     if not 1 <= count <= MOST_NODES:
         raise argparse.ArgumentTypeError(f"{text} is no number of nodes between 1 and {MOST_NODES}")
+    return count
+
+
+def _processes(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text} is no number of processes between 1 and {MOST_WORKERS}")
     return count
 
 
@@ -134,6 +143,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         bridge=arguments.bridge,
         cluster_name=arguments.cluster_name,
         proxy_mode=arguments.proxy_mode,
+        api_workers=arguments.api_workers,
         verbosity=arguments.verbosity,
     )
 

@@ -43,6 +43,8 @@ class Settings:
     bridge: str = "tiphys0"
     proxy_mode: str = ""
     """kube-proxy's mode; empty for what works on the node."""
+    api_workers: int = 1
+    """Processes of the API server."""
     verbosity: int = 0
     joined: str = ""
     """URL of the API server that a further node reports to; empty for the first node, which runs it."""
@@ -70,6 +72,11 @@ class Settings:
     @property
     def containerd_socket(self) -> Path:
         return self.run_dir / "containerd.sock"
+
+    @property
+    def workers_dir(self) -> Path:
+        """Where the processes of the API server meet, if there are several."""
+        return self.run_dir / "kube-apiserver"
 
     @property
     def state_file(self) -> Path:

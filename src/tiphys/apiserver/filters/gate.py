@@ -38,7 +38,8 @@ class Gate:
     """``filter`` is the filter; ``pages`` are debug pages, by path."""
 
     def __init__(self, config: Config, registries: Registries, clock: Clock) -> None:
-        reading, mutating = config.max_requests_in_flight, config.max_mutating_requests_in_flight
+        reading = -(-config.max_requests_in_flight // config.processes)  # each process takes its part, rounded up
+        mutating = -(-config.max_mutating_requests_in_flight // config.processes)
         self.in_flight = InFlight(reading, mutating)
         self.filter: Filter = self.in_flight.filter
         self.pages: dict[str, Callable[[], str]] = {}
