@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tiphys.api.object import Object
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configz import describe
 from tiphys.kubelet.node import measures
+from tiphys.kubelet.node.cgroups import place
 from tiphys.kubelet.node.storage import DiskUse, Filesystem, PodStorage, VolumeUse
 from tiphys.kubelet.runtime.service import (
     Container,
@@ -45,7 +47,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 OPTIONAL = {
     # nobody makes them: accelerators and metrics of users' own went with upstream's own support for them
     *("ContainerStats.accelerators", "ContainerStats.userDefinedMetrics"),
-    # cgroups of containers count pressure only under version 2; the node's is there if its kernel counts it
+    # of containers only under version 2 of cgroups; of the node if its kernel counts it
     *("ContainerStats.io", "PodStats.io", "NodeStats.io", "CPUStats.psi", "MemoryStats.psi"),
     # of claims; only CSI drivers report it
     *("VolumeStats.pvcRef", "VolumeStats.volumeHealthStats"),
@@ -180,6 +182,51 @@ def test_the_summary_says_what_is_so() -> None:
     assert web["process_stats"] == {"process_count": 5}
     assert web["network"]["name"] == "eth0"
     assert [one["name"] for one in web["network"]["interfaces"]] == ["net1", "eth0"]
+
+
+def test_pressure_is_shown_of_pods_and_containers_where_the_kernel_counts_it(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    folder = tmp_path / "kubepods" / "poduid-web" / "c1"
+    folder.mkdir(parents=True)
+    for number, resource in enumerate(("cpu", "memory", "io"), 1):
+        line = "{} avg10=0.50 avg60=0.10 avg300=0.00 total={}\n"
+        text = line.format("some", number) + line.format("full", 0)
+        for place_ in (folder, folder.parent, folder.parent.parent):
+            (place_ / f"{resource}.pressure").write_text(text)
+
+    def waited(parent: str, container_id: str = "") -> measures.Pressures:
+        return measures.cgroup_pressures(place(parent, container_id), tmp_path)
+
+    own, host = snapshot().pods
+    (main,) = own.containers
+    main = replace(main, pressure=waited("/kubepods/poduid-web", "c1"))
+    pod_of_own = replace(own, containers=(main,), pressure=waited("/kubepods/poduid-web"))
+    all_pods = SystemContainer("pods", 1.0, measures.Use(1, 2, 3, 4, 5, 6), 7, waited("/kubepods"))
+    found = summary(replace(snapshot(), pods=(pod_of_own, host), system=(all_pods,)))
+    shown = {"some": {"avg10": 0.5, "avg60": 0.1, "avg300": 0.0}, "full": {"avg10": 0.5, "avg60": 0.1, "avg300": 0.0}}
+    shown["full"]["total"] = 0
+    web, system = found["pods"][0], found["node"]["systemContainers"][0]
+    for stats in (web, web["containers"][0], system):
+        for number, resource in enumerate(("cpu", "memory", "io"), 1):
+            assert stats[resource]["psi"] == {**shown, "some": {**shown["some"], "total": number}}
+    assert web["io"]["time"] == "1970-01-01T00:01:40Z"
+    optional = OPTIONAL - {"ContainerStats.io", "PodStats.io", "CPUStats.psi", "MemoryStats.psi"}
+    assert faults("stats.v1alpha1", "PodStats", web, "", optional) == []
+    assert waited("/kubepods/other") == measures.cgroup_pressures("kubepods", tmp_path / "kubepods") == waited("") == {}
+
+
+@pytest.mark.parametrize(
+    ("parent", "container_id", "where"),
+    [
+        ("", "c1", ""),
+        ("/kubepods/burstable/pod1", "", "kubepods/burstable/pod1"),
+        ("/kubepods/burstable/pod1", "c1", "kubepods/burstable/pod1/c1"),
+        ("kubepods-pod1.slice", "", "kubepods.slice/kubepods-pod1.slice"),
+        ("kubepods-pod1.slice", "c1", "kubepods.slice/kubepods-pod1.slice/cri-containerd-c1.scope"),
+    ],
+)
+def test_where_the_cgroup_of_a_container_lies(parent: str, container_id: str, where: str) -> None:
+    assert place(parent, container_id) == where
 
 
 def test_the_configuration_is_whole() -> None:

@@ -299,6 +299,7 @@ class Kubelet:
             storage=self.storage,
             clock=clock,
             known=self._running,
+            cgroup=self.settings.cgroup_parent,
             runtime_socket=config.runtime_socket,
             pods_cgroup=self.settings.pods_cgroup,
             own_pid=os.getpid(),

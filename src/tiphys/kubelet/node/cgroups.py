@@ -100,6 +100,20 @@ class Cgroups:
                     inner.rmdir()
 
 
+def place(parent: str, container_id: str = "") -> str:
+    """Where a pod's cgroup, or that of a container in it, lies below the top; empty if pods have none of their own.
+
+    systemd keeps a slice below those that its name begins with, and containerd a container in a scope of its own.
+    """
+    if not parent:
+        return ""
+    if not parent.endswith(".slice"):
+        return "/".join(part for part in (parent.strip("/"), container_id) if part)
+    names = parent.removesuffix(".slice").split("-")
+    slices = [f"{'-'.join(names[:count])}.slice" for count in range(1, len(names) + 1)]
+    return "/".join([*slices, f"cri-containerd-{container_id}.scope"] if container_id else slices)
+
+
 def _kill_processes(cgroup: Path) -> None:
     inside = cgroup / "cgroup.procs"
     for pid in inside.read_text().split() if inside.exists() else ():

@@ -46,6 +46,10 @@ class Pressure:
     avg300: float = 0.0
 
 
+Pressures = Mapping[str, tuple[Pressure, Pressure]]
+"""(some, full) by resource; empty on a kernel that does not count them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """The whole node."""
@@ -58,8 +62,7 @@ class Machine:
     default_interface: str
     max_pid: int
     processes: int
-    pressure: Mapping[str, tuple[Pressure, Pressure]] = field(default_factory=dict)
-    """(some, full) by resource; empty on a kernel that does not count them."""
+    pressure: Pressures = field(default_factory=dict)
 
 
 def read_node(now: float) -> Machine:
@@ -121,14 +124,20 @@ def _default_interface(interfaces: tuple[InterfaceStats, ...]) -> str:
     return interfaces[0].name if interfaces else ""
 
 
-def _pressures(folder: Path) -> dict[str, tuple[Pressure, Pressure]]:
+def _pressures(folder: Path, suffix: str = "") -> Pressures:
     pressures = {}
     for resource in ("cpu", "memory", "io"):
         try:
-            pressures[resource] = parse_pressure((folder / resource).read_text())
+            pressures[resource] = parse_pressure((folder / f"{resource}{suffix}").read_text())
         except OSError:  # not built in, or turned off
             continue
     return pressures
+
+
+def cgroup_pressures(name: str, mount: Path = _CGROUPS) -> Pressures:
+    """How long the tasks of a cgroup and of all below it waited. Version 1 of cgroups does not count that."""
+    unified = name and (mount / "cgroup.controllers").exists()
+    return _pressures(mount / name.strip("/"), ".pressure") if unified else {}
 
 
 def parse_pressure(text: str) -> tuple[Pressure, Pressure]:

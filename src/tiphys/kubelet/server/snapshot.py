@@ -6,11 +6,21 @@ Source: https://kubernetes.io/docs/reference/instrumentation/node-metrics/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.kubelet import labels
-from tiphys.kubelet.node.measures import Machine, Use, cgroup_use, pid_behind, process_use, read_node
+from tiphys.kubelet.node.cgroups import place
+from tiphys.kubelet.node.measures import (
+    Machine,
+    Pressures,
+    Use,
+    cgroup_pressures,
+    cgroup_use,
+    pid_behind,
+    process_use,
+    read_node,
+)
 from tiphys.kubelet.node.storage import Filesystem, PodStorage, StorageMeter, filesystem_of
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
@@ -60,6 +70,7 @@ class RunningContainer:
     container: Container
     stats: ContainerStats
     nano_cores: int
+    pressure: Pressures = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -74,6 +85,7 @@ class RunningPod:
     containers: tuple[RunningContainer, ...]
     stats: SandboxStats
     storage: PodStorage
+    pressure: Pressures = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,7 @@ class SystemContainer:
     started_at: float
     use: Use
     nano_cores: int
+    pressure: Pressures = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,8 @@ class Snapshot:
 
 
 class SnapshotTaker:
-    """``known()`` gives the kubelet's pods; ``root`` is its folder, ``socket`` the runtime's, if it has one."""
+    """``known()`` gives the kubelet's pods, ``cgroup`` that of one of them; ``root`` is the kubelet's folder,
+    ``socket`` the runtime's, if it has one; ``pressures`` reads those of a cgroup."""
 
     def __init__(
         self,
@@ -113,6 +127,8 @@ class SnapshotTaker:
         storage: StorageMeter,
         clock: Clock,
         known: Callable[[], Iterable[Pod]],
+        cgroup: Callable[[Pod], str] = lambda _: "",
+        pressures: Callable[[str], Pressures] = cgroup_pressures,
         runtime_socket: str = "",
         pods_cgroup: str = "kubepods",
         own_pid: int = 0,
@@ -124,6 +140,8 @@ class SnapshotTaker:
         self._storage = storage
         self._clock = clock
         self._known = known
+        self._cgroup = cgroup
+        self._pressures = pressures
         self._runtime_socket = runtime_socket
         self._pods_cgroup = pods_cgroup
         self._own_pid = own_pid
@@ -160,10 +178,10 @@ class SnapshotTaker:
             image_inodes=image_fs.inodes_used if image_fs else 0,
             system=tuple(self._system(machine, now)),
             pods=tuple(
-                RunningPod(
+                self._pod(
                     sandbox,
                     by_uid.get(sandbox.uid),
-                    tuple(self._running(containers_by_sandbox.get(sandbox.id, ()), stats_by_id)),
+                    [(c, stats_by_id.get(c.id)) for c in containers_by_sandbox.get(sandbox.id, ())],
                     stats_by_sandbox.get(sandbox.id) or SandboxStats(sandbox.id),
                     storage.get(sandbox.uid, PodStorage()),
                 )
@@ -171,6 +189,18 @@ class SnapshotTaker:
                 if sandbox.ready
             ),
         )
+
+    def _pod(
+        self,
+        sandbox: Sandbox,
+        pod: Pod | None,
+        containers: Sequence[tuple[Container, ContainerStats | None]],
+        stats: SandboxStats,
+        storage: PodStorage,
+    ) -> RunningPod:
+        cgroup = self._cgroup(pod) if pod is not None else ""
+        running = tuple(self._running(containers, cgroup))
+        return RunningPod(sandbox, pod, running, stats, storage, self._pressures(place(cgroup)))
 
     async def _stats(self) -> Sequence[ContainerStats]:
         """The containers' figures; if some are new, after a second look, so that each has a rate."""
@@ -188,14 +218,13 @@ class SnapshotTaker:
         return stats
 
     def _running(
-        self, containers: Sequence[Container], stats: Mapping[str, ContainerStats]
+        self, containers: Sequence[tuple[Container, ContainerStats | None]], cgroup: str
     ) -> Iterable[RunningContainer]:
-        for container in containers:
-            used = stats.get(container.id)
+        for container, used in containers:
             if container.state is not ContainerState.RUNNING or used is None:
                 continue
             rate = used.cpu_nano_cores or self._rates.rate(used.id, used.timestamp, used.cpu_ns)
-            yield RunningContainer(container, used, rate)
+            yield RunningContainer(container, used, rate, self._pressures(place(cgroup, container.id)))
 
     def _system(self, machine: Machine, now: float) -> Iterable[SystemContainer]:
         """The kubelet's own process, the runtime's, and all pods together."""
@@ -207,10 +236,13 @@ class SnapshotTaker:
                 started, use = measured
                 yield self._system_container(name, machine.booted_at + started, use, now)
         if (use_of_pods := cgroup_use(self._pods_cgroup)) is not None:
-            yield self._system_container("pods", machine.booted_at, use_of_pods, now)
+            waited = self._pressures(self._pods_cgroup)
+            yield self._system_container("pods", machine.booted_at, use_of_pods, now, waited)
 
-    def _system_container(self, name: str, started: float, use: Use, now: float) -> SystemContainer:
-        return SystemContainer(name, started, use, self._rates.rate(name, now, use.cpu_ns))
+    def _system_container(
+        self, name: str, started: float, use: Use, now: float, pressure: Pressures | None = None
+    ) -> SystemContainer:
+        return SystemContainer(name, started, use, self._rates.rate(name, now, use.cpu_ns), pressure or {})
 
 
 def _filesystem_or(mountpoint: str, other: Filesystem) -> Filesystem:

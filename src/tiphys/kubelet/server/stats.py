@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from tiphys.api.object import Object
 from tiphys.controlkit.objects import timestamp
-from tiphys.kubelet.node.measures import Machine, Pressure, Use
+from tiphys.kubelet.node.measures import Machine, Pressure, Pressures, Use
 from tiphys.kubelet.node.storage import DiskUse, Filesystem
 from tiphys.kubelet.node.storage_limits import ephemeral_use
 from tiphys.kubelet.runtime.service import ContainerStats, InterfaceStats
@@ -42,9 +42,14 @@ def _node(snapshot: Snapshot) -> Object:
         "rlimit": {"time": now, "maxpid": machine.max_pid, "curproc": machine.processes},
         "swap": _swap(now, machine.use.swap, machine.swap_total - machine.use.swap),
     }
-    for resource, (some, full) in machine.pressure.items():
-        node.setdefault(resource, {"time": now})["psi"] = {"full": _pressure(full), "some": _pressure(some)}
-    return node
+    return _with_pressure(node, now, machine.pressure)
+
+
+def _with_pressure(stats: Object, time: str, pressures: Pressures) -> Object:
+    """``stats`` with how long tasks waited: beside the figures of each resource, and ``io`` for that alone."""
+    for resource, (some, full) in pressures.items():
+        stats.setdefault(resource, {"time": time})["psi"] = {"full": _pressure(full), "some": _pressure(some)}
+    return stats
 
 
 def _pressure(pressure: Pressure) -> Object:
@@ -52,13 +57,14 @@ def _pressure(pressure: Pressure) -> Object:
 
 
 def _system(container: SystemContainer, machine: Machine, now: str) -> Object:
-    return {
+    stats = {
         "name": container.name,
         "startTime": timestamp(container.started_at),
         "cpu": _cpu(now, container.use.cpu_ns, container.nano_cores),
         "memory": _memory(now, container.use, container.use.limit or machine.memory_capacity),
         "swap": _swap(now, container.use.swap, machine.swap_total - machine.use.swap),
     }
+    return _with_pressure(stats, now, container.pressure)
 
 
 def _cpu(time: str, counter_ns: int, nano_cores: int) -> Object:
@@ -138,7 +144,7 @@ def _pod(running: RunningPod, snapshot: Snapshot) -> Object:
     if running.pod is not None:
         layers = {c.name: DiskUse(c.stats.filesystem_used, c.stats.filesystem_inodes) for c in containers}
         stats["ephemeral-storage"] = _disk(now, snapshot.disk, ephemeral_use(running.pod, running.storage, layers))
-    return stats
+    return _with_pressure(stats, now, running.pressure)
 
 
 def _together(stats: Iterable[ContainerStats]) -> Use:
@@ -167,7 +173,7 @@ def _use(stats: ContainerStats) -> Use:
 def _container(running: RunningContainer, pod: RunningPod, snapshot: Snapshot) -> Object:
     stats, moment = running.stats, timestamp(running.stats.timestamp)
     layer = DiskUse(stats.filesystem_used, stats.filesystem_inodes)
-    return {
+    figures = {
         "name": running.name,
         "startTime": timestamp(running.container.created_at),
         "cpu": _cpu(moment, stats.cpu_ns, running.nano_cores),
@@ -176,3 +182,4 @@ def _container(running: RunningContainer, pod: RunningPod, snapshot: Snapshot) -
         "logs": _disk(moment, snapshot.disk, pod.storage.logs.get(running.name, DiskUse())),
         "swap": _swap(moment, stats.swap_usage, stats.swap_available),
     }
+    return _with_pressure(figures, moment, running.pressure)
