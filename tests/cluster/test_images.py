@@ -87,13 +87,23 @@ def test_containerds_configuration(tmp_path: Path) -> None:
 
 
 def test_the_network_of_pods() -> None:
-    network = PodNetwork("10.244.0.0/24", bridge="tiphys0", cluster_cidr="10.244.0.0/16", data_dir="/d")
+    network = PodNetwork(("10.244.0.0/24",), bridge="tiphys0", cluster_cidrs=("10.244.0.0/16",), data_dir="/d")
     bridge, portmap = json.loads(network_config(network))["plugins"]
     assert (bridge["bridge"], bridge["isGateway"], bridge["ipMasq"]) == ("tiphys0", True, False)
     assert bridge["ipam"]["ranges"] == [[{"subnet": "10.244.0.0/24"}]]
     assert portmap["capabilities"] == {"portMappings": True}
     rules = masquerade_rules(network)
-    assert "ip saddr 10.244.0.0/24 ip daddr != 10.244.0.0/16" in rules
+    assert "ip saddr 10.244.0.0/24 ip daddr != { 10.244.0.0/16, 224.0.0.0/4 } masquerade" in rules
+
+
+def test_the_network_of_pods_of_two_families() -> None:
+    network = PodNetwork(("10.244.0.0/24", "fd00:10:244::/64"), cluster_cidrs=("10.244.0.0/16", "fd00:10:244::/56"))
+    bridge, _ = json.loads(network_config(network))["plugins"]
+    assert bridge["ipam"]["ranges"] == [[{"subnet": "10.244.0.0/24"}], [{"subnet": "fd00:10:244::/64"}]]
+    assert bridge["ipam"]["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+    rules = masquerade_rules(network)
+    assert "ip saddr 10.244.0.0/24 ip daddr != { 10.244.0.0/16, 224.0.0.0/4 } masquerade" in rules
+    assert "ip6 saddr fd00:10:244::/64 ip6 daddr != { fd00:10:244::/56, ff00::/8 } masquerade" in rules
 
 
 def test_plugins_are_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def request(user: str, names: tuple[str, str], *, subject: str = "system:node:tw
 
 def test_a_node_may_serve_as_itself_and_as_nobody_else() -> None:
     own = request("system:node:two", ("two", "10.243.0.2"))
-    assert is_own_serving(own, "two", "10.243.0.2")
+    assert is_own_serving(own, "two", ["10.243.0.2"])
     for foreign in (
         request("system:node:three", ("two", "10.243.0.2")),
         request("system:node:two", ("kubernetes", "10.243.0.2")),
@@ -83,11 +83,11 @@ def test_a_node_may_serve_as_itself_and_as_nobody_else() -> None:
         request("system:node:two", ("two", "10.243.0.2"), subject="system:node:three"),
         {"spec": {"username": "system:node:two", "request": "bm9uZQ=="}},
     ):
-        assert not is_own_serving(foreign, "two", "10.243.0.2")
+        assert not is_own_serving(foreign, "two", ["10.243.0.2"])
 
 
 def test_a_network_configuration_of_somebody_elses_is_respected(tmp_path: Path) -> None:
-    network = PodNetwork("10.244.1.0/24")
+    network = PodNetwork(("10.244.1.0/24",))
     assert write_network(tmp_path, network)
     (tmp_path / "99-other.conflist").write_text("{}")
     assert not write_network(tmp_path, network)

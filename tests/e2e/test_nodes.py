@@ -18,6 +18,8 @@ from tiphys.cluster.images import DEMO_IMAGE
 
 pytestmark = pytest.mark.e2e
 
+PODS, SERVICES = "10.244.0.0/16,fd00:10:244::/56", "10.96.0.0/16,fd00:10:96::/112"
+
 WEB = f"""
 apiVersion: apps/v1
 kind: DaemonSet
@@ -40,6 +42,7 @@ kind: Service
 metadata: {{name: web}}
 spec:
   selector: {{app: web}}
+  ipFamilyPolicy: RequireDualStack
   ports: [{{port: 80, targetPort: 8080}}]
 """
 
@@ -47,7 +50,7 @@ spec:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Machine]:
     with new_machine("tiphys-nodes") as made:
-        made.tiphys("up", "--nodes", "3", timeout=180)
+        made.tiphys("up", "--nodes", "3", "--pod-cidr", PODS, "--service-cidr", SERVICES, timeout=180)
         yield made
 
 
@@ -93,8 +96,12 @@ def test_pods_on_different_nodes_reach_each_other_by_address_service_and_name(no
     for source in pods.values():
         for node, target in pods.items():
             assert wget(nodes, source, f"http://{target['status']['podIP']}:8080/") == node
+            (_, second) = (entry["ip"] for entry in target["status"]["podIPs"])
+            assert wget(nodes, source, f"http://[{second}]:8080/") == node
         seen = {wget(nodes, source, "http://web.default.svc.cluster.local/") for _ in range(12)}
         assert len(seen) > 1
+        (_, second) = nodes.get("service", "web")["spec"]["clusterIPs"]
+        assert wget(nodes, source, f"http://[{second}]/") in pods
 
 
 def test_logs_and_exec_find_their_node(nodes: Machine) -> None:

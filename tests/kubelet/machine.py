@@ -27,7 +27,7 @@ def skip_without_containerd() -> None:
 async def private_containerd(folder: Path, bridge: str, subnet: str, cgroup: str) -> AsyncIterator[CRIClient]:
     """``bridge`` is at most 15 letters; ``cgroup`` is the parent of all cgroups that the test makes."""
     config = settings_for_machine(folder / "data", folder / "run")
-    network = PodNetwork(subnet, bridge=bridge, name=bridge, data_dir=str(folder / "ipam"))
+    network = PodNetwork((subnet,), bridge=bridge, name=bridge, data_dir=str(folder / "ipam"))
     daemon = Containerd(config, network, folder / "containerd.log")
     await daemon.start()
     assert f"{bridge}_masquerade" in nft_tables()

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,3 +132,35 @@ def test_an_announcement_names_the_sender_as_both_ends() -> None:
     request, reply = frames(hardware, "10.9.0.2")
     assert request.hex() == "ffffffffffff02420a0900020806000108000604000102420a0900020a0900020000000000000a090002"
     assert reply.hex() == "ffffffffffff02420a0900020806000108000604000202420a0900020a090002ffffffffffff0a090002"
+
+
+def test_an_advertisement_of_ipv6_is_a_packet_that_the_kernel_takes(tmp_path: Path) -> None:
+    if not CAN:
+        pytest.skip("needs root and the CNI plugins")
+    hardware = bytes.fromhex("02420a090002")
+    (frame,) = frames(hardware, "fd00:9::2")
+    assert frame[:14].hex() == "33330000000102420a09000286dd"
+    assert len(frame) == 14 + 40 + 32
+    with bridged(tmp_path) as net:
+        pod = f"{net.prefix}-six"
+        subprocess.run(["ip", "netns", "add", pod], check=True)
+        for command in (
+            ["-n", net.node, "link", "add", "v6", "type", "veth", "peer", "name", "eth0", "netns", pod],
+            ["-n", net.node, "addr", "add", "fd00:9::1/64", "dev", "v6", "nodad"],
+            ["-n", net.node, "link", "set", "v6", "up"],
+            ["-n", pod, "addr", "add", "fd00:9::2/64", "dev", "eth0", "nodad"],
+            ["-n", pod, "link", "set", "eth0", "up"],
+            ["-n", net.node, "neigh", "add", "fd00:9::2", "lladdr", "02:00:00:00:00:01", "nud", "stale", "dev", "v6"],
+        ):
+            subprocess.run(["ip", *command], check=True)
+        known = ["ip", "-json", "-n", net.node, "neigh", "show", "fd00:9::2", "dev", "v6"]
+        links = json.loads(
+            subprocess.run(["ip", "-json", "-n", pod, "link", "show", "eth0"], capture_output=True).stdout
+        )
+        asyncio.run(announce(f"/run/netns/{pod}", ["fd00:9::2"]))
+        for _ in range(50):  # the frame is taken up by the kernel's own thread
+            (entry,) = json.loads(subprocess.run(known, capture_output=True, check=True).stdout)
+            if entry["lladdr"] == links[0]["address"]:
+                break
+            time.sleep(0.01)
+        assert entry["lladdr"] == links[0]["address"]

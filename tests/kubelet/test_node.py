@@ -10,10 +10,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.kubelet.world import container, pod
+from tiphys.api.patch.requests import patch_object
+from tiphys.api.schema import schema_for
+from tiphys.api.scheme import GroupVersionKind
 from tiphys.client.delegated import user_of_certificate
+from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.kubelet import config
 from tiphys.kubelet.command import configuration, parser
 from tiphys.kubelet.container.images import (
@@ -23,6 +28,7 @@ from tiphys.kubelet.container.images import (
 )
 from tiphys.kubelet.container.log_rotation import to_remove
 from tiphys.kubelet.container.logs import LogOptions, parse_line, read_last_lines, read_log
+from tiphys.kubelet.node.agent import _patch
 from tiphys.kubelet.node.cgroups import Cgroups, pod_limits
 from tiphys.kubelet.node.gc import dead_containers, dead_sandboxes, unused_images
 from tiphys.kubelet.pod.admission import admit
@@ -382,3 +388,13 @@ def test_who_is_evicted_first() -> None:
     usage = {"uid-within": 50, "uid-over": 20, "uid-far": 90, "uid-dear": 99, "uid-critical": 999}
     found = [p["metadata"]["name"] for p in rank([*candidates, critical], usage, "memory")]
     assert found == ["far", "over", "dear", "within"]
+
+
+def test_two_addresses_of_one_type_survive_the_patch() -> None:
+    gvk = GroupVersionKind("", "v1", "Node")
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {}}
+    both = [{"type": "InternalIP", "address": address} for address in ("192.0.2.1", "2001:db8::1")]
+    for before in ({}, {"addresses": both[:1]}, {"addresses": both}):
+        body = orjson.dumps({"status": _patch(before, {"addresses": both})})
+        merged = patch_object({**node, "status": before}, body, STRATEGIC_MERGE, gvk, schema_for(gvk))
+        assert merged.object["status"]["addresses"] == both

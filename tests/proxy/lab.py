@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 NODE, OUTSIDE_ROUTER, CLIENT = "10.244.0.1", "192.168.50.1", "192.168.50.2"
 PODS = ("10.244.0.2", "10.244.0.3")
+NODE_V6, PODS_V6 = "fd00:10:244::1", ("fd00:10:244::2", "fd00:10:244::3")
 CLONE_NEWNET = 0x40000000
 
 
@@ -44,22 +45,32 @@ class Lab:
         node = self.node
         _ip("-n", node, "link", "add", "br0", "type", "bridge")
         _ip("-n", node, "addr", "add", f"{NODE}/24", "dev", "br0")
+        _ip("-n", node, "addr", "add", f"{NODE_V6}/64", "dev", "br0", "nodad")
         _ip("-n", node, "link", "set", "br0", "up")
         for i, (pod, address) in enumerate(zip(self.pods, PODS, strict=True)):
             _ip("-n", node, "link", "add", f"v{i}", "type", "veth", "peer", "name", "eth0", "netns", pod)
             _ip("-n", node, "link", "set", f"v{i}", "master", "br0", "up")
             _ip("-n", node, "link", "set", f"v{i}", "type", "bridge_slave", "hairpin", "on")
             _ip("-n", pod, "addr", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", pod, "addr", "add", f"{PODS_V6[i]}/64", "dev", "eth0", "nodad")
             _ip("-n", pod, "link", "set", "eth0", "up")
             _ip("-n", pod, "route", "add", "default", "via", NODE)
+            _ip("-n", pod, "route", "add", "default", "via", NODE_V6)
         _ip("-n", node, "link", "add", "out", "type", "veth", "peer", "name", "eth0", "netns", self.client)
         _ip("-n", node, "addr", "add", f"{OUTSIDE_ROUTER}/24", "dev", "out")
         _ip("-n", node, "link", "set", "out", "up")
         _ip("-n", node, "route", "add", "default", "via", CLIENT)
+        _ip("-n", node, "-6", "route", "add", "default", "dev", "out")
         _ip("-n", self.client, "addr", "add", f"{CLIENT}/24", "dev", "eth0")
         _ip("-n", self.client, "link", "set", "eth0", "up")
         _ip("-n", self.client, "route", "add", "default", "via", OUTSIDE_ROUTER)
-        for name in ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet", "net/bridge/bridge-nf-call-iptables"):
+        for name in (
+            "net/ipv4/ip_forward",
+            "net/ipv4/conf/all/route_localnet",
+            "net/ipv6/conf/all/forwarding",
+            "net/bridge/bridge-nf-call-iptables",
+            "net/bridge/bridge-nf-call-ip6tables",
+        ):
             self.inside(node, lambda name=name: Path("/proc/sys", name).write_text("1"))
 
     def destroy(self) -> None:
@@ -153,9 +164,10 @@ def ask_udp(sock: socket.socket, address: str, port: int) -> str:
 
 
 def _listener(port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """Of both IP families."""
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("0.0.0.0", port))
+    sock.bind(("::", port))
     sock.listen(50)
     return sock
 
@@ -174,7 +186,7 @@ def _answer_tcp(listener: socket.socket, name: str) -> None:
         except OSError:
             return
         with connection:
-            connection.sendall(f"{name} {peer[0]}".encode())
+            connection.sendall(f"{name} {peer[0].removeprefix('::ffff:')}".encode())
 
 
 def _echo(listener: socket.socket) -> None:

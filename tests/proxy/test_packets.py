@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.lab import CLIENT, NODE, OUTSIDE_ROUTER, PODS, Lab, ask_udp, lab
+from tests.proxy.lab import CLIENT, NODE, NODE_V6, OUTSIDE_ROUTER, PODS, PODS_V6, Lab, ask_udp, lab
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.proxy import conntrack
 from tiphys.proxy.command_runner import CommandError
@@ -21,7 +21,7 @@ from tiphys.proxy.iptables.backend import IptablesBackend
 from tiphys.proxy.modes import Mode, clean_up_others, pod_match
 from tiphys.proxy.nft import NftBackend
 from tiphys.proxy.rules import Options
-from tiphys.proxy.state import Place
+from tiphys.proxy.state import Family, Place
 from tiphys.proxy.tracker import Tracker
 from tiphys.proxy.userspace import UserspaceBackend
 from tiphys.runtime.clock import SystemClock
@@ -45,26 +45,28 @@ def net() -> Iterator[Lab]:
         yield built
 
 
-def options(mode: Mode) -> Options:
-    from_pod, not_from_pod = pod_match(mode, "ip", ("ClusterCIDR", ""), ("10.244.0.0/16",))
+def options(mode: Mode, family: Family) -> Options:
+    pods, services = ("10.244.0.0/16", "10.96.0.0/16") if family == "ip" else ("fd00:10:244::/56", "fd00:10:96::/112")
+    from_pod, not_from_pod = pod_match(mode, family, ("ClusterCIDR", ""), (pods,))
     return Options(
+        family,
         place=Place("node-1"),
         node_ip=OUTSIDE_ROUTER,
         from_pod=from_pod,
         not_from_pod=not_from_pod,
-        localhost_node_ports=True,
-        service_ranges=("10.96.0.0/16",),
+        localhost_node_ports=family == "ip",
+        service_ranges=(services,),
     )
 
 
 class Node:
     """The proxy's backend on the lab's node, with a tracker in front."""
 
-    def __init__(self, net: Lab, mode: Mode) -> None:
+    def __init__(self, net: Lab, mode: Mode, family: Family = "ip") -> None:
         self.net, self.mode = net, mode
         self.clock = LaterClock()
-        self.tracker = Tracker("ip", "node-1")
-        self.backend = BACKENDS[mode](options(mode), self.clock, net.run)
+        self.tracker = Tracker(family, "node-1")
+        self.backend = BACKENDS[mode](options(mode, family), self.clock, net.run)
 
     def sync(self) -> None:
         asyncio.run(self.backend.sync(self.tracker.take_changes()))
@@ -91,11 +93,12 @@ class LaterClock(SystemClock):
 
 
 def left_behind(net: Lab) -> str:
-    return asyncio.run(net.run(("nft", "list", "ruleset"))) + asyncio.run(net.run(("iptables-save",)))
+    listings = (("nft", "list", "ruleset"), ("iptables-save",), ("ip6tables-save",))
+    return "".join(asyncio.run(net.run(listing)) for listing in listings)
 
 
-def _node(net: Lab, mode: Mode) -> Iterator[Node]:
-    made = Node(net, mode)
+def _node(net: Lab, mode: Mode, family: Family = "ip") -> Iterator[Node]:
+    made = Node(net, mode, family)
     made.sync()
     yield made
     asyncio.run(made.backend.cleanup())
@@ -299,6 +302,22 @@ def test_internal_policy_local(net: Lab, node: Node) -> None:
     node.has(service(internalTrafficPolicy="Local"), slice_of(endpoint(PODS[1], node="elsewhere")))
     with pytest.raises(TimeoutError):
         net.ask(net.pods[0], IP, 80, timeout=0.3)
+
+
+@pytest.mark.parametrize("mode", list(BACKENDS))
+def test_ipv6(net: Lab, mode: Mode) -> None:
+    address, both = "fd00:10:96::20", (endpoint(PODS_V6[0]), endpoint(PODS_V6[1]))
+    with contextlib.contextmanager(_node)(net, mode, "ip6") as node:
+        node.has(service(cluster_ip=address, type="NodePort"), slice_of(*both))
+        for place in (net.pods[0], net.node):
+            assert {net.ask(place, address, 80)[0] for _ in range(20)} == {"pod0", "pod1"}
+        assert net.ask(net.pods[1], NODE_V6, 30080)[0] in ("pod0", "pod1")
+        node.has(service(cluster_ip=address, sessionAffinity="ClientIP"), slice_of(endpoint(PODS_V6[0])))
+        assert net.ask(net.pods[0], address, 80) == ("pod0", NODE_V6)
+        assert net.ask(net.pods[1], address, 80) == ("pod0", PODS_V6[1])
+        node.has(service(cluster_ip=address), {**slice_of(), "addressType": "IPv6"})
+        with pytest.raises(ConnectionRefusedError):
+            net.ask(net.pods[0], address, 80)
 
 
 def test_a_new_proxy_takes_over_the_table_of_the_old(net: Lab, node: Node) -> None:

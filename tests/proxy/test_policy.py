@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.lab import CLIENT, PODS, Lab, lab
+from tests.proxy.lab import CLIENT, NODE_V6, PODS, PODS_V6, Lab, lab
 from tests.proxy.lab import NODE as BRIDGE
 from tiphys.api.object import Object
 from tiphys.proxy.policy.facts import pod_facts
@@ -19,6 +19,7 @@ from tiphys.proxy.policy.follower import only_what_policies_ask
 from tiphys.proxy.policy.names import TABLE
 from tiphys.proxy.policy.rules import policy_rules
 from tiphys.proxy.policy.table import PolicyTable
+from tiphys.proxy.state import Family
 
 NODE = "node-1"
 
@@ -88,13 +89,14 @@ def test_a_named_port_is_the_destinations() -> None:
 class Enforced:
     """A table of policies for pods, in the kernel of the lab's node."""
 
-    def __init__(self, net: Lab) -> None:
-        self.net = net
-        self.table = PolicyTable("ip", NODE)
+    def __init__(self, net: Lab, family: Family = "ip") -> None:
+        self.net, self.family = net, family
+        self.table = PolicyTable(family, NODE)
         self.table.namespace("default", {"name": "default"})
         self.table.namespace("other", {"name": "other"})
-        self.pod(pod(PODS[0], app="web"))
-        self.pod(pod(PODS[1], app="client"))
+        web, client = PODS if family == "ip" else PODS_V6
+        self.pod(pod(web, app="web"))
+        self.pod(pod(client, app="client"))
         self._apply(self.table.rebuild())
 
     def pod(self, obj: Object, *, gone: bool = False) -> None:
@@ -115,7 +117,7 @@ class Enforced:
             asyncio.run(self.net.run(("nft", "-f", "-"), "\n".join(commands) + "\n"))
 
     def listing(self) -> str:
-        return asyncio.run(self.net.run(("nft", "list", "table", "ip", TABLE)))
+        return asyncio.run(self.net.run(("nft", "list", "table", self.family, TABLE)))
 
     def reaches(self, source: str, target: str = PODS[0], port: int = 8080) -> bool:
         try:
@@ -233,6 +235,25 @@ def test_what_a_pod_sends_to_its_own_node_is_egress(net: Lab, node: Enforced) ->
     assert node.reaches(net.node, PODS[1]), "the node's own connections are answered"
     node.has(policy(types=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": f"{BRIDGE}/32"}}]}]))
     assert node.reaches(net.pods[1], BRIDGE)
+
+
+def test_ipv6(net: Lab) -> None:
+    made = Enforced(net, "ip6")
+    try:
+        assert made.reaches(net.pods[1], PODS_V6[0])
+        made.has(policy(types=["Ingress", "Egress"]))
+        asyncio.run(net.run(("ip", "-6", "neigh", "flush", "all")))
+        assert not made.reaches(net.pods[1], PODS_V6[0])
+        assert made.reaches(net.node, PODS_V6[0])
+        allowed = {"from": [{"ipBlock": {"cidr": "fd00:10:244::/64"}}], "ports": [{"port": "web"}]}
+        to_web = {"to": [{"podSelector": WEB}]}
+        made.has(policy(types=["Ingress", "Egress"], ingress=[allowed], egress=[to_web]))
+        assert made.reaches(net.pods[1], PODS_V6[0])
+        assert not made.reaches(net.pods[1], PODS_V6[0], port=9090)
+        assert not made.reaches(net.pods[0], PODS_V6[1])
+        assert not made.reaches(net.pods[1], NODE_V6)
+    finally:
+        made._apply([f"delete table ip6 {TABLE}"])
 
 
 def test_what_a_policy_leaves_behind_is_removed(net: Lab, node: Enforced) -> None:

@@ -120,7 +120,7 @@ async def _ready(client: Client, node: Settings) -> None:
 async def _is_ready(client: Client, node: Settings) -> bool:
     states = lifecycle.component_states(node)
     try:
-        await tlsbootstrap.approve_serving(client, node.node_name, node.node_ip)
+        await tlsbootstrap.approve_serving(client, node.node_name, node.node_ips)
         seen = await client.get(NODES, node.node_name)
     except (NotFound, Conflict, ConnectionError, TimeoutError):
         return False

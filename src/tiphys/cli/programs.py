@@ -203,7 +203,7 @@ def _apiserver_config(settings: Settings) -> Config:
         advertise_port=settings.port,
         hostname=socket.gethostname(),
         kubelet_address_types=("InternalIP", "ExternalIP", "Hostname"),
-        service_cluster_ip_ranges=(settings.service_cidr,),
+        service_cluster_ip_ranges=settings.service_cidrs,
         service_account_signing_key=(pki / "sa.key").read_bytes(),
         service_account_issuers=(f"https://kubernetes.default.svc.{settings.cluster_domain}",),
         client_ca=(pki / "ca.crt").read_bytes(),
@@ -270,7 +270,7 @@ async def controllers(settings: Settings, ready: Ready) -> None:
         service_account_signing_key=(pki / "sa.key").read_bytes(),
         cluster_signing=KeyPair((pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes()),
         allocate_node_cidrs=True,
-        cluster_cidrs=(settings.pod_cidr,),
+        cluster_cidrs=settings.pod_cidrs,
     )
     await run(config, settings.kubeconfig("controller-manager"), own_accounts=True, ready=ready)
 
@@ -300,7 +300,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
     config = KubeletConfig(
         settings.node_name,
         root=settings.kubelet_dir,
-        node_ips=(settings.node_ip,),
+        node_ips=settings.node_ips,
         cluster_dns=(settings.dns_ip,),
         cluster_domain=settings.cluster_domain,
         log_root=str(settings.data_dir / "pod-logs"),
@@ -327,8 +327,8 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     config = ProxyConfig(
         settings.node_name,
         cast(Mode, settings.proxy_mode),
-        node_ips=(settings.node_ip,),
-        cluster_cidrs=(settings.pod_cidr,),
+        node_ips=settings.node_ips,
+        cluster_cidrs=settings.pod_cidrs,
     )
     configure = configure_pods(settings)
 
@@ -338,7 +338,13 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     def policies(client: Client, clock: Clock) -> Loop:
         # DNS runs on nodes and not in pods, so that no policy could select it.
         opened = (settings.dns_ip,)
-        return NetworkPolicies(node_name=settings.node_name, client=client, clock=clock, open_addresses=opened).run
+        return NetworkPolicies(
+            node_name=settings.node_name,
+            client=client,
+            clock=clock,
+            families=["ip6" if ":" in cidr else "ip" for cidr in settings.pod_cidrs],
+            open_addresses=opened,
+        ).run
 
     beside = {"pod network": pod_network, "network policies": policies}
     await run(config, settings.kubeconfig("kube-proxy"), ready, beside=beside)
@@ -354,7 +360,7 @@ async def dns(settings: Settings, ready: Ready) -> None:
         port=settings.dns_port,
         cluster_domain=settings.cluster_domain,
         service_ip=settings.dns_ip,
-        recursion_for=(settings.pod_cidr, settings.node_cidr),
+        recursion_for=(*settings.pod_cidrs, *settings.node_cidrs),
         health_address=HEALTH_ADDRESS,
     )
     await run(config, settings.kubeconfig("dns"), ready)

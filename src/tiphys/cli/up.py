@@ -22,7 +22,7 @@ from tiphys.cli.programs import preload_apiserver, preload_others, programs
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
-from tiphys.cluster import failures, kubeconfig, lifecycle, machine, nodes
+from tiphys.cluster import failures, kubeconfig, lifecycle, machine, nodes, ranges
 from tiphys.cluster.pki import ensure_pki
 from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
 from tiphys.cluster.supervisor import Supervisor, share_memory
@@ -82,9 +82,9 @@ def _options() -> argparse.ArgumentParser:
     add("--etcd-port", type=int, help="port of the store's etcd API, on loopback (default 2379)")
     add("--kubelet-port", type=int, help="port of the kubelet (default 10250)")
     add("--node-name", help="the node's name (default: this host's)")
-    add("--node-ip", help="the node's address (default: that of the default route)")
-    add("--pod-cidr", help="addresses of pods (default 10.244.0.0/16)")
-    add("--service-cidr", help="addresses of Services (default 10.96.0.0/16)")
+    add("--node-ip", help="the node's address, or one of each IP family (default: that of the default route)")
+    add("--pod-cidr", help="addresses of pods, or one range of each IP family (default 10.244.0.0/16)")
+    add("--service-cidr", help="addresses of Services, or one range of each IP family (default 10.96.0.0/16)")
     add("--node-cidr", help="addresses of this machine's further nodes (default 10.243.0.0/24)")
     add("--nodes", type=_count, help="how many nodes there are to be on this machine", metavar="N")
     add("--api-workers", type=_processes, help="processes of the API server (default 1)", metavar="N")
@@ -122,7 +122,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
             data_dir=data_dir,
             run_dir=RUN_DIR if data_dir == DATA_DIR else data_dir / "run",
             node_name=arguments.node_name or machine.node_name(),
-            node_ip=arguments.node_ip or machine.node_address(),
+            node_ip=arguments.node_ip or _first_address(arguments.pod_cidr),
         )
     elif nodes.further_nodes(existing) and (arguments.bridge or arguments.node_cidr):
         raise SettingsError("--bridge and --node-cidr cannot change while there are further nodes; delete those first")
@@ -131,12 +131,11 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
     elif arguments.node_ip is None and not is_own_address(existing.node_ip):
         arguments.node_ip = _new_address(existing.node_ip)
         console.say(f"  ! This machine no longer has {existing.node_ip}: the node moves to {arguments.node_ip}.")
-    return existing.changed(
+    changed = existing.changed(
         run_dir=arguments.run_dir and arguments.run_dir.absolute(),
         port=arguments.port,
         etcd_port=arguments.etcd_port,
         kubelet_port=arguments.kubelet_port,
-        node_ip=arguments.node_ip,
         pod_cidr=arguments.pod_cidr,
         service_cidr=arguments.service_cidr,
         node_cidr=arguments.node_cidr,
@@ -146,6 +145,14 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         api_workers=arguments.api_workers,
         verbosity=arguments.verbosity,
     )
+    return ranges.completed(changed, arguments.node_ip, machine.address_of)
+
+
+def _first_address(pod_cidr: str | None) -> str:
+    """The machine's address of the family that pods have first."""
+    if (pod_cidr or "").partition(",")[0].count(":") and (address := machine.address_of(6)):
+        return address
+    return machine.node_address()
 
 
 def _new_address(gone: str) -> str:

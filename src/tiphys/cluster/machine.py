@@ -232,6 +232,11 @@ def existing_part(path: Path) -> Path:
     return next(part for part in (path, *path.parents) if part.exists())
 
 
+def address_of(version: int) -> str | None:
+    """The machine's address of one IP family (4 or 6), if packets to the outside have one."""
+    return routed_address(socket.AF_INET6 if version == 6 else socket.AF_INET)
+
+
 def node_address() -> str:
     """The address that the machine's IPv4 default route uses.
 

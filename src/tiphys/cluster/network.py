@@ -16,31 +16,28 @@ from tiphys.proxy.state import Family
 _FAMILIES: tuple[Family, ...] = ("ip", "ip6")
 
 
-def pod_network(settings: Settings, pod_cidr: str = "") -> PodNetwork:
-    """The bridge network of this node's pods. ``pod_cidr`` is what it was given; without it that is taken for granted
-    which the first node is given: the first /24 of the cluster's range."""
+def pod_network(settings: Settings, ranges: tuple[str, ...] = ()) -> PodNetwork:
+    """The bridge network of this node's pods. ``ranges`` are what it was given; without them those are taken for
+    granted which the first node is given: the first block of each of the cluster's ranges."""
     return PodNetwork(
-        pod_cidr=pod_cidr or settings.node_pod_cidr,
+        pod_cidrs=ranges or settings.node_pod_cidrs,
         bridge=settings.bridge,
-        cluster_cidr=settings.pod_cidr,
+        cluster_cidrs=settings.pod_cidrs,
         data_dir=str(settings.data_dir / "cni" / "networks"),
     )
 
 
 def configure_pods(settings: Settings) -> Callable[[tuple[str, ...]], Awaitable[None]]:
     """What a node does when its pods' addresses are known: it writes the network configuration, once for each range."""
-    written = [] if settings.joined else [settings.node_pod_cidr]
+    written = [] if settings.joined else [settings.node_pod_cidrs]
     folder = settings_for_node(settings).cni_conf_dir
 
     async def configure(ranges: tuple[str, ...]) -> None:
-        pod_cidr = next((cidr for cidr in ranges if ":" not in cidr), "")
-        if not pod_cidr:
-            return
-        network = pod_network(settings, pod_cidr)
+        network = pod_network(settings, ranges)
         ours = write_network(folder, network)
-        if ours and written != [pod_cidr]:
+        if ours and written != [ranges]:
             await command_runner.run(("nft", "-f", "-"), masquerade_rules(network))
-            written[:] = [pod_cidr]
+            written[:] = [ranges]
 
     return configure
 

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiphys.cluster.containerd import masquerade_table
 from tiphys.cluster.nodes import short
 from tiphys.cluster.settings import Settings, SettingsError
 
@@ -45,34 +46,28 @@ def cgroup_root(node: Settings) -> str:
     return namespace(node, node.node_name)
 
 
-def gateway(cluster: Settings) -> str:
-    return str(ipaddress.ip_network(cluster.node_cidr)[1])
+def gateways(cluster: Settings) -> list[str]:
+    """The bridge's addresses, one of each IP family."""
+    return [str(ipaddress.ip_network(cidr)[1]) for cidr in cluster.node_cidrs]
 
 
 def ensure_bridge(cluster: Settings) -> None:
     """Make the bridge with its address, and let nodes reach the world by this machine's address."""
-    name, prefix = bridge_name(cluster), ipaddress.ip_network(cluster.node_cidr).prefixlen
+    name = bridge_name(cluster)
     if not _exists(name):
         _refuse_taken_range(cluster)
         _ip(f"link add {name} type bridge")
-    _ip(f"address replace {gateway(cluster)}/{prefix} dev {name}", f"link set {name} up")
+    _ip(*(_address(cluster, address, name) for address in gateways(cluster)), f"link set {name} up")
     _nft(masquerade_rules(cluster))
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    if len(cluster.node_cidrs) > 1:
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
 
 
 def masquerade_rules(cluster: Settings) -> str:
     """What nodes send to the outside carries this machine's address."""
-    table = _table(cluster)
-    inside = f"{{ {cluster.node_cidr}, {cluster.pod_cidr} }}"
-    return f"""table ip {table}
-delete table ip {table}
-table ip {table} {{
-  chain postrouting {{
-    type nat hook postrouting priority 100; policy accept;
-    ip saddr {cluster.node_cidr} ip daddr != {inside} ip daddr != 224.0.0.0/4 masquerade
-  }}
-}}
-"""
+    inside = (*cluster.node_cidrs, *cluster.pod_cidrs)
+    return "".join(masquerade_table(_table(cluster), cidr, inside) for cidr in cluster.node_cidrs)
 
 
 def ensure(cluster: Settings, node: Settings) -> None:
@@ -84,14 +79,20 @@ def ensure(cluster: Settings, node: Settings) -> None:
     if not _exists(outer):
         _ip(f"link add {outer} type veth peer name eth0 netns {inside}")
     _ip(f"link set {outer} master {bridge_name(cluster)} up")
-    prefix = ipaddress.ip_network(cluster.node_cidr).prefixlen
     _ip(
         "link set lo up",
-        f"address replace {node.node_ip}/{prefix} dev eth0",
+        *(_address(cluster, address, "eth0") for address in node.node_ips),
         "link set eth0 up",
-        f"route replace default via {gateway(cluster)} dev eth0",
+        *(f"route replace default via {gateway} dev eth0" for gateway in gateways(cluster)),
         within=inside,
     )
+
+
+def _address(cluster: Settings, address: str, device: str) -> str:
+    """The command that puts an address of the nodes' range on a device; it is ours alone, and can be used at once."""
+    ours = next(cidr for cidr in cluster.node_cidrs if (":" in cidr) == (":" in address))
+    once = " nodad" if ":" in address else ""
+    return f"address replace {address}/{ipaddress.ip_network(ours).prefixlen} dev {device}{once}"
 
 
 def remove(cluster: Settings, name: str) -> list[str]:
@@ -111,7 +112,8 @@ def remove_bridge(cluster: Settings) -> list[str]:
     try:
         if _exists(bridge_name(cluster)):
             _ip(f"link delete {bridge_name(cluster)}")
-        _nft(f"table ip {_table(cluster)}\ndelete table ip {_table(cluster)}\n")
+        for family in ("ip", "ip6") if len(cluster.node_cidrs) > 1 else ("ip",):
+            _nft(f"table {family} {_table(cluster)}\ndelete table {family} {_table(cluster)}\n")
     except NodeNetworkError as error:
         return [f"cannot remove the network of the nodes: {error}"]
     return []
@@ -147,15 +149,16 @@ def enter(cluster: Settings, name: str) -> None:
 
 def _refuse_taken_range(cluster: Settings) -> None:
     """Raises ``SettingsError`` if the machine has a route to the nodes' range already."""
-    ours = ipaddress.ip_network(cluster.node_cidr)
-    for route in json.loads(_run(["ip", "-json", "-4", "route", "show"]) or "[]"):
-        if route["dst"] == "default":
-            continue
-        if ours.overlaps(ipaddress.ip_network(route["dst"], strict=False)):
-            raise SettingsError(
-                f"this machine has a route to {route['dst']} already, which overlaps the nodes' addresses "
-                f"{cluster.node_cidr}; choose others with `tiphys up --node-cidr`"
-            )
+    for cidr in cluster.node_cidrs:
+        ours = ipaddress.ip_network(cidr)
+        for route in json.loads(_run(["ip", "-json", f"-{ours.version}", "route", "show"]) or "[]"):
+            if route["dst"] == "default":
+                continue
+            if ours.overlaps(ipaddress.ip_network(route["dst"], strict=False)):
+                raise SettingsError(
+                    f"this machine has a route to {route['dst']} already, which overlaps the nodes' addresses "
+                    f"{cidr}; choose others with `tiphys up --node-cidr`"
+                )
 
 
 def _table(cluster: Settings) -> str:

@@ -43,14 +43,14 @@ def check_name(cluster: Settings, name: str, taken: Iterable[str]) -> None:
         raise SettingsError(f"a node {name} exists already; see `tiphys node list`")
 
 
-def free_address(cluster: Settings, taken: Iterable[str]) -> str:
-    """The first address of the nodes' range that no node has. Raises ``SettingsError`` if none is left."""
+def free_address(cidr: str, taken: Iterable[str]) -> str:
+    """The first address of a range of the nodes' that no node has. Raises ``SettingsError`` if none is left."""
     used = set(taken)
-    hosts = iter(ipaddress.ip_network(cluster.node_cidr).hosts())
+    hosts = iter(ipaddress.ip_network(cidr).hosts())
     next(hosts)  # the bridge's
     address = next((str(host) for host in hosts if str(host) not in used), None)
     if address is None:
-        raise SettingsError(f"{cluster.node_cidr} has no address left for another node; delete one")
+        raise SettingsError(f"{cidr} has no address left for another node; delete one")
     return address
 
 
@@ -73,12 +73,15 @@ def define(cluster: Settings, name: str, taken: Iterable[Settings]) -> Settings:
     check_name(cluster, name, [node.node_name for node in known])
     if ":" in cluster.node_ip:
         raise SettingsError("further nodes need an IPv4 address of this machine; name one with `tiphys up --node-ip`")
+    used = [address for node in known for address in node.node_ips]
+    addresses = [free_address(cidr, used) for cidr in cluster.node_cidrs]
     made = replace(
         cluster,
         data_dir=cluster.data_dir / "nodes" / name,
         run_dir=cluster.run_dir / "nodes" / name,
         node_name=name,
-        node_ip=free_address(cluster, (node.node_ip for node in known)),
+        node_ip=addresses[0],
+        second_node_ip=addresses[1] if len(addresses) > 1 else "",
         joined=cluster.server,
     )
     if len(str(made.containerd_socket)) > _LONGEST_SOCKET:

@@ -120,7 +120,7 @@ def ensure_pki(settings: Settings, now: datetime | None = None) -> None:
     authority = ensure_authority(folder, "ca", "kubernetes", now)
     front = ensure_authority(folder, "front-proxy-ca", "front-proxy-ca", now)
     etcd = ensure_authority(folder, "etcd/ca", "etcd-ca", now)
-    local = ["localhost", "127.0.0.1", "::1", settings.node_name, settings.node_ip]
+    local = ["localhost", "127.0.0.1", "::1", settings.node_name, *settings.node_ips]
     services = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     api_names = [*local, *services, f"kubernetes.default.svc.{settings.cluster_domain}", settings.kubernetes_ip]
     ensure_certificate(authority, folder, "apiserver", "kube-apiserver", (), api_names, usages=SERVER, now=now)

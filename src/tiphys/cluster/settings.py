@@ -29,15 +29,18 @@ class Settings:
     run_dir: Path = RUN_DIR
     node_name: str = "localhost"
     node_ip: str = "127.0.0.1"
+    second_node_ip: str = ""
+    """The node's address of the other IP family, in a cluster of two families."""
     port: int = 6443
     etcd_port: int = 2379
     kubelet_port: int = 10250
     dns_port: int = 10053
     service_cidr: str = "10.96.0.0/16"
-    """65,000 Services; kubeadm takes a /12, which more often meets networks of the user's."""
+    """65,000 Services; kubeadm takes a /12, which more often meets networks of the user's. With two IP families two
+    ranges, with a comma between them; the first is that of Services that do not say."""
     pod_cidr: str = "10.244.0.0/16"
     node_cidr: str = "10.243.0.0/24"
-    """The wire between this machine and its further nodes: the bridge has the first address."""
+    """The wire between this machine and its further nodes: the bridge has the first address, of each family."""
     cluster_domain: str = "cluster.local"
     cluster_name: str = "tiphys"
     bridge: str = "tiphys0"
@@ -93,20 +96,36 @@ class Settings:
         return self.joined or f"https://{_bracketed(self.node_ip)}:{self.port}"
 
     @property
+    def node_ips(self) -> tuple[str, ...]:
+        return (self.node_ip, self.second_node_ip) if self.second_node_ip else (self.node_ip,)
+
+    @property
+    def service_cidrs(self) -> tuple[str, ...]:
+        return split(self.service_cidr)
+
+    @property
+    def pod_cidrs(self) -> tuple[str, ...]:
+        return split(self.pod_cidr)
+
+    @property
+    def node_cidrs(self) -> tuple[str, ...]:
+        return split(self.node_cidr)
+
+    @property
     def kubernetes_ip(self) -> str:
-        """The ClusterIP of the Service ``kubernetes``: the first address of the range."""
-        return str(ipaddress.ip_network(self.service_cidr)[1])
+        """The ClusterIP of the Service ``kubernetes``: the first address of the first range."""
+        return str(ipaddress.ip_network(self.service_cidrs[0])[1])
 
     @property
     def dns_ip(self) -> str:
         """The ClusterIP of the Service ``kube-dns``: the tenth address, by convention."""
-        return str(ipaddress.ip_network(self.service_cidr)[10])
+        return str(ipaddress.ip_network(self.service_cidrs[0])[10])
 
     @property
-    def node_pod_cidr(self) -> str:
-        """The addresses of this node's pods: the first /24 of the cluster's, which the first node is given."""
-        network = ipaddress.ip_network(self.pod_cidr)
-        return str(network if network.prefixlen >= 24 else next(network.subnets(new_prefix=24)))
+    def node_pod_cidrs(self) -> tuple[str, ...]:
+        """The addresses of this node's pods: the first block of each of the cluster's ranges, which the first node is
+        given."""
+        return tuple(map(_first_block, self.pod_cidrs))
 
     def kubeconfig(self, name: str) -> Path:
         """``name`` is admin, controller-manager, scheduler, kubelet, bootstrap-kubelet, kube-proxy or dns."""
@@ -143,6 +162,18 @@ class Settings:
     def changed(self, **values: Any) -> Settings:
         """These settings with others in place; None leaves a value as it is."""
         return replace(self, **{k: v for k, v in values.items() if v is not None})
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The parts of a list with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _first_block(cidr: str) -> str:
+    """The first block of the size that node IPAM hands out."""
+    network = ipaddress.ip_network(cidr)
+    size = 24 if network.version == 4 else 64
+    return str(network if network.prefixlen >= size else next(network.subnets(new_prefix=size)))
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import ipaddress
 import logging
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -103,7 +104,7 @@ async def ensure_client(settings: Settings) -> None:
 async def ensure_serving(settings: Settings) -> tuple[Path, Path]:
     """The node's serving certificate and its key, requested as the node if none exists that lasts."""
     certificate_file, key_file = settings.pki / "kubelet.crt", settings.pki / "kubelet.key"
-    names = (settings.node_name, settings.node_ip)
+    names = (settings.node_name, *settings.node_ips)
     if not (certificate_file.exists() and key_file.exists() and _lasts(certificate_file.read_bytes())):
         user = f"system:node:{settings.node_name}"
         asker = settings.kubeconfig("kubelet")
@@ -113,12 +114,12 @@ async def ensure_serving(settings: Settings) -> tuple[Path, Path]:
     return certificate_file, key_file
 
 
-async def approve_serving(client: Client, node: str, address: str) -> None:
-    """Approve what ``node`` asks to serve with, if it names itself and ``address`` and nothing else."""
+async def approve_serving(client: Client, node: str, addresses: Sequence[str]) -> None:
+    """Approve what ``node`` asks to serve with, if it names itself and its ``addresses`` and nothing else."""
     listed = await client.list(CERTIFICATE_SIGNING_REQUESTS, field_selector=f"spec.signerName={KUBELET_SERVING}")
     for request in listed["items"]:
         conditions = (request.get("status") or {}).get("conditions") or []
-        if not conditions and is_own_serving(request, node, address):
+        if not conditions and is_own_serving(request, node, addresses):
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             approved = {
                 "type": "Approved",
@@ -132,8 +133,8 @@ async def approve_serving(client: Client, node: str, address: str) -> None:
             await client.update(CERTIFICATE_SIGNING_REQUESTS, wanted, subresource="approval")
 
 
-def is_own_serving(request: Object, node: str, address: str) -> bool:
-    """Whether a request is the node's own, for its own name and address. Pure."""
+def is_own_serving(request: Object, node: str, addresses: Sequence[str]) -> bool:
+    """Whether a request is the node's own, for its own name and addresses. Pure."""
     if request["spec"].get("username") != f"system:node:{node}":
         return False
     try:
@@ -141,7 +142,7 @@ def is_own_serving(request: Object, node: str, address: str) -> bool:
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
         return False
-    allowed = {x509.DNSName(node), x509.IPAddress(ipaddress.ip_address(address))}
+    allowed = {x509.DNSName(node), *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)}
     common = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return set(names) <= allowed and [str(name.value) for name in common] == [f"system:node:{node}"]
 

@@ -33,7 +33,7 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def signing_request(user: str, names: tuple[str, ...], key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The X.509 request of a node, PEM. ``names`` are the DNS name and the address that it serves under."""
+    """The X.509 request of a node, PEM. ``names`` are the DNS name and the addresses that it serves under."""
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"),
@@ -42,8 +42,8 @@ def signing_request(user: str, names: tuple[str, ...], key: ec.EllipticCurvePriv
     )
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     if names:
-        name, address = names
-        alternatives = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]
+        name, *addresses = names
+        alternatives = [x509.DNSName(name), *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 

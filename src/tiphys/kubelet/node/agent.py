@@ -180,7 +180,8 @@ class NodeAgent:
 
 
 def _patch(before: Object, status: Object) -> Object:
-    """Addresses are replaced as a whole: merged by type, an address that is gone would stay."""
-    if before.get("addresses") and before["addresses"] != status["addresses"]:
-        return {**status, "addresses": [{"$patch": "replace"}, *status["addresses"]]}
-    return status
+    """Addresses are replaced as a whole: merged by type, a second one of a type would overwrite the first, and one that
+    is gone would stay."""
+    if before.get("addresses") == status["addresses"]:
+        return {key: value for key, value in status.items() if key != "addresses"}
+    return {**status, "addresses": [{"$patch": "replace"}, *status["addresses"]]}

@@ -73,8 +73,11 @@ class PodNetwork:
 
     async def present(self) -> dict[str, str]:
         """Our routes that the kernel has."""
-        listed = await self._run(("ip", "-json", "route", "show", "proto", routes.PROTOCOL), "")
-        return {route["dst"]: route.get("gateway", "") for route in json.loads(listed or "[]")}
+        present: dict[str, str] = {}
+        for family in ("-4", "-6"):
+            listed = await self._run(("ip", "-json", family, "route", "show", "proto", routes.PROTOCOL), "")
+            present |= {route["dst"]: route.get("gateway", "") for route in json.loads(listed or "[]")}
+        return present
 
     async def _wires(self) -> list[str]:
         listed = json.loads(await self._run(("ip", "-json", "address", "show", "up"), "") or "[]")
@@ -89,4 +92,5 @@ class PodNetwork:
 async def cleanup(run: Run = command_runner.run) -> None:
     """Take our routes away, where there are any."""
     if command_runner.have("ip"):
-        await run(("ip", "route", "flush", "proto", routes.PROTOCOL), "")
+        for family in ("-4", "-6"):
+            await run(("ip", family, "route", "flush", "proto", routes.PROTOCOL), "")
