@@ -30,7 +30,15 @@ DURATION = {
     "etcdctl": "dial-timeout",
     "metrics-server": "metric-resolution",
 }
-WITH_KUBECONFIG = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "dns", "metrics-server")
+WITH_KUBECONFIG = (
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "dns",
+    "csi-local",
+    "metrics-server",
+)
 WITH_FILE = {
     "kube-scheduler": "KubeSchedulerConfiguration",
     "kubelet": "KubeletConfiguration",
@@ -45,6 +53,7 @@ NEEDED = {
     "image": ["list"],
     "node": ["list"],
     "dns": ["--address=127.0.0.1"],
+    "csi-local": ["--volumes={folder}/volumes", "--kubelet-dir={folder}/kubelet"],
     "metrics-server": ["--tls-cert-file={folder}/cert", "--tls-private-key-file={folder}/key"],
     "kube-apiserver": ["--data-dir={folder}/data"],
 }

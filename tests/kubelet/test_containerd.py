@@ -18,7 +18,7 @@ from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
 from tiphys.kubelet.server.handler import KubeletServer
-from tiphys.kubelet.volumes import mounts
+from tiphys.runtime import mounts
 from tiphys.runtime.clock import SystemClock
 from tiphys.wire.http import Request
 from tiphys.wire.inprocess import InProcessTransport

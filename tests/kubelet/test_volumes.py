@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.kubelet.world import pod
-from tiphys.kubelet.volumes import mounts
 from tiphys.kubelet.volumes.atomic import FileProjection, PathError, write_payload
+from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.ownership import already_given, give_to_group
-from tiphys.kubelet.volumes.payloads import Material, MountFailure, TokenSpec, make_payload, needs
+from tiphys.kubelet.volumes.payloads import Material, TokenSpec, make_payload, needs
 from tiphys.kubelet.volumes.subpath import bind_subpath
+from tiphys.runtime import mounts
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 

@@ -32,6 +32,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "kube-scheduler": ("tiphys.scheduler.command", "The scheduler"),
     "kubelet": ("tiphys.kubelet.command", "The node's agent"),
     "kube-proxy": ("tiphys.proxy.command", "The service proxy"),
+    "csi-local": ("tiphys.csi.local.command", "Volumes on a node's own disk: the driver and its controllers"),
     "dns": ("tiphys.dns.command", "The cluster's DNS server"),
     "metrics-server": ("tiphys.addons.metricsserver.command", "What nodes and containers use, as an aggregated API"),
     "etcd": ("tiphys.store.command", "The store alone, serving etcd's API"),

@@ -55,6 +55,7 @@ def preload_apiserver() -> None:
 def preload_others() -> None:
     """Import what the other components run, while the API server starts, before they are forked."""
     import tiphys.controllers.command
+    import tiphys.csi.local.command
     import tiphys.dns.command
     import tiphys.kubelet.command
     import tiphys.kubelet.kubelet
@@ -68,6 +69,7 @@ def preload_node() -> None:
     import tiphys.cluster.containerd
     import tiphys.cluster.network
     import tiphys.cluster.tlsbootstrap
+    import tiphys.csi.local.command
     import tiphys.kubelet.command
     import tiphys.kubelet.kubelet
     import tiphys.proxy.command
@@ -86,6 +88,7 @@ def programs(settings: Settings) -> list[Program]:
         Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd", *api)),
         Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready)), api),
         Program("dns", _component(settings, lambda ready: dns(settings, ready)), api),
+        Program("csi-local", _component(settings, lambda ready: csi_local(settings, ready)), api),
     ]
 
 
@@ -95,6 +98,7 @@ def node_programs(settings: Settings) -> list[Program]:
         containerd(settings),
         Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd",)),
         Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready))),
+        Program("csi-local", _component(settings, lambda ready: csi_local(settings, ready))),
     ]
 
 
@@ -348,6 +352,14 @@ async def proxy(settings: Settings, ready: Ready) -> None:
 
     beside = {"pod network": pod_network, "network policies": policies}
     await run(config, settings.kubeconfig("kube-proxy"), ready, beside=beside)
+
+
+async def csi_local(settings: Settings, ready: Ready) -> None:
+    """Volumes on this node's disk, for the StorageClass that claims have by default."""
+    from tiphys.csi.local.command import run
+
+    volumes, kubelet_dir = settings.volumes, settings.kubelet_dir
+    await run(settings.node_name, volumes, kubelet_dir, settings.kubeconfig("csi-local"), ready)
 
 
 async def dns(settings: Settings, ready: Ready) -> None:

@@ -25,9 +25,9 @@ from pathlib import Path
 from tiphys.cluster.images import PAUSE_IMAGE
 from tiphys.cluster.processes import Traces, end_processes
 from tiphys.cluster.settings import Settings
-from tiphys.kubelet.volumes.mounts import unmount_below
+from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
+from tiphys.runtime.mounts import unmount_below
 
-_CAP_SYS_RESOURCE = 24
 _UNUSED_PLUGINS = (
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.btrfs",
@@ -87,7 +87,7 @@ def settings_for_machine(data_dir: Path, run_dir: Path, *, sandbox_image: str = 
         certs_dir=data_dir / "registries",
         snapshotter="overlayfs" if overlay_works(root) else "native",
         systemd_cgroup=systemd_is_init() and cgroup_version() == 2,
-        restrict_oom_score_adj=not has_capability(_CAP_SYS_RESOURCE),
+        restrict_oom_score_adj=not has_capability(CAP_SYS_RESOURCE),
         sandbox_image=sandbox_image,
     )
 
@@ -105,14 +105,6 @@ def cgroup_version() -> int:
 
 def systemd_is_init() -> bool:
     return Path("/run/systemd/system").is_dir()
-
-
-def has_capability(number: int) -> bool:
-    """Whether this process has a capability in its effective set."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> number & 1)
-    return False
 
 
 def overlay_works(directory: Path) -> bool:

@@ -27,6 +27,7 @@ USERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "controller-manager": ("system:kube-controller-manager", ()),
     "scheduler": ("system:kube-scheduler", ()),
     "kube-proxy": ("system:kube-proxy", ()),
+    "csi-local": ("system:csi-local", ()),
     "dns": ("system:serviceaccount:kube-system:coredns", ()),
 }
 """Common name and organizations in each file's client certificate: who its holder is to the API server."""

@@ -96,7 +96,8 @@ def prepare(cluster: Settings, node: Settings) -> Settings:
     node.pki.mkdir(exist_ok=True, mode=0o700)
     shutil.copyfile(cluster.pki / "ca.crt", node.pki / "ca.crt")
     authority = ensure_authority(cluster.pki, "ca", "kubernetes")
-    kubeconfig.ensure_kubeconfig(node, "kube-proxy", *kubeconfig.USERS["kube-proxy"], authority)
+    for name in ("kube-proxy", "csi-local"):
+        kubeconfig.ensure_kubeconfig(node, name, *kubeconfig.USERS[name], authority)
     kubeconfig.point_at(node.kubeconfig("kubelet"), node.server)
     node.save()
     return node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from tiphys.cluster.containerd import ContainerdError, remove_leftovers, setting
 from tiphys.cluster.processes import Traces, another_kubelet_runs, cgroups_of, traces
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.service import RuntimeFailure
-from tiphys.kubelet.volumes.mounts import unmount_below
 from tiphys.runtime.folders import remove_tree
+from tiphys.runtime.mounts import unmount_below
 
 
 def remove_everything(settings: Settings) -> list[str]:
@@ -31,6 +32,7 @@ def remove_everything(settings: Settings) -> list[str]:
     problems += network.remove_service_rules(settings)
     problems += nodenetwork.remove_bridge(settings)
     problems += _unmount(settings.data_dir, settings.run_dir)
+    problems += _detach_loops(settings.data_dir)
     _remove_cgroups(ours)
     _remove_context(settings, problems)
     for folder in (settings.data_dir, settings.run_dir):
@@ -48,6 +50,7 @@ def remove_node(cluster: Settings, node: Settings) -> list[str]:
         problems += remove_leftovers(settings_for_node(node), None, ours)
     problems += nodenetwork.remove(cluster, node.node_name)
     problems += _unmount(node.data_dir, node.run_dir)
+    problems += _detach_loops(node.data_dir)
     _remove_cgroup_tree(nodenetwork.cgroup_root(node))
     for folder in (node.run_dir, node.data_dir):
         problems += _remove_folder(folder)
@@ -81,6 +84,18 @@ def _unmount(*folders: Path) -> list[str]:
     """Unmount what is mounted under the folders: secrets, memory volumes and subPaths of pods."""
     left = (mount for folder in folders for mount in unmount_below(folder))
     return [f"cannot unmount {mount.path}: {mount.error.strerror}" for mount in left]
+
+
+def _detach_loops(folder: Path) -> list[str]:
+    """Free the loop devices of block volumes below the folder; those of file systems go with their mounts."""
+    problems = []
+    for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if entry.read_text().startswith(f"{folder}/"):
+                device = f"/dev/{entry.parts[3]}"
+                done = subprocess.run(["losetup", "--detach", device], capture_output=True, text=True, check=False)
+                problems += [f"cannot free {device}: {done.stderr.strip()}"] if done.returncode else []
+    return problems
 
 
 def _remove_context(settings: Settings, problems: list[str]) -> None:

@@ -69,6 +69,11 @@ class Settings:
         return self.data_dir / "kubelet"
 
     @property
+    def volumes(self) -> Path:
+        """Where the node's own volumes are kept: what claims of the StorageClass ``local`` hold."""
+        return self.data_dir / "volumes"
+
+    @property
     def containerd_root(self) -> Path:
         return self.data_dir / "containerd"
 
@@ -128,7 +133,7 @@ class Settings:
         return tuple(map(_first_block, self.pod_cidrs))
 
     def kubeconfig(self, name: str) -> Path:
-        """``name`` is admin, controller-manager, scheduler, kubelet, bootstrap-kubelet, kube-proxy or dns."""
+        """``name`` is one of ``kubeconfig.USERS``, ``kubelet`` or ``bootstrap-kubelet``."""
         return self.data_dir / f"{name}.conf"
 
     def save(self) -> None:

@@ -40,6 +40,7 @@ from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, read_machi
 from tiphys.kubelet.node.network import ClusterDNS
 from tiphys.kubelet.node.node_reporter import NodeReporter
 from tiphys.kubelet.node.storage import StorageMeter
+from tiphys.kubelet.plugins.registration import PluginWatcher
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.allocation import Allocations
 from tiphys.kubelet.pod.ending import Ending
@@ -63,6 +64,7 @@ from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror
 from tiphys.kubelet.sources.static_set import StaticSet
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
+from tiphys.kubelet.volumes.csi.drivers import CSIDrivers
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.volumes.sizes import memory_size
 from tiphys.runtime.backoff import KeyedBackoff
@@ -163,10 +165,14 @@ class Kubelet:
         config, clock, runner, events = self.config, self.clock, self._runner, self.events
         objects = ApiObjects(self.client, clock, runner, self._objects_changed)
         tokens = TokenManager(self.client, clock)
+        self.csi = CSIDrivers(self.client, config.node_name, lambda: self.node.node)
+        self._plugins = PluginWatcher(config.root / "plugins_registry", {"CSIPlugin": self.csi}, clock, runner)
         self.volumes = VolumeManager(
             root=config.root,
+            node_name=config.node_name,
             client=self.client,
             clock=clock,
+            drivers=self.csi,
             objects=objects,
             tokens=tokens,
             field=self._field,
@@ -332,6 +338,7 @@ class Kubelet:
         """Register, follow the pods, and keep everything going until cancelled. ``ready``: the pods are known."""
         async with contextlib.AsyncExitStack() as stack:
             runner = await stack.enter_async_context(self._runner)
+            stack.push_async_callback(self.volumes.close)
             if self._own_recorder is not None:
                 runner.supervise(self._own_recorder.run, "events")
             if self.config.serve:
@@ -372,6 +379,7 @@ class Kubelet:
         self._runner.supervise(self.node.run_lease, "lease")
         self._runner.supervise(self.node.run_status, "node status")
         self._runner.supervise(lambda: self._reporter.report_changes(self.node), "readiness")
+        self._runner.supervise(self._plugins.run, "plugins")
         for uid in self._static.by_uid:
             self.workers.poke(uid)
 

@@ -15,14 +15,17 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.objects import parse_time
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
-from tiphys.kubelet.volumes.payloads import MountFailure, TokenSpec
+from tiphys.kubelet.volumes.failures import MountFailure
+from tiphys.kubelet.volumes.payloads import TokenSpec
 from tiphys.runtime.clock import Clock
 
 _MAX_AGE = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
+    """Times are seconds since the Unix epoch."""
+
     text: str
     issued: float
     expires: float
@@ -35,25 +38,29 @@ class TokenManager:
     def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._tokens: dict[tuple[str, TokenSpec], _Token] = {}
+        self._tokens: dict[tuple[str, TokenSpec], Token] = {}
 
     async def token(self, pod: Pod, spec: TokenSpec) -> str:
         """A good token of the pod's service account. Raises ``MountFailure``."""
+        return (await self.issued(pod, spec)).text
+
+    async def issued(self, pod: Pod, spec: TokenSpec) -> Token:
+        """The same, with the time at which it ends. Raises ``MountFailure``."""
         key = (pods.uid_of(pod), spec)
         held = self._tokens.get(key)
         now = self._clock.now()
         if held is not None and not held.due(now):
-            return held.text
+            return held
         try:
             held = self._tokens[key] = await self._request(pod, spec)
         except (errors.ApiError, ConnectionError, TimeoutError) as error:
             if held is not None and held.expires > now:
-                return held.text
+                return held
             reason = error.message if isinstance(error, errors.ApiError) else str(error)
             raise MountFailure(f"failed to fetch token: {reason}") from error
-        return held.text
+        return held
 
-    async def _request(self, pod: Pod, spec: TokenSpec) -> _Token:
+    async def _request(self, pod: Pod, spec: TokenSpec) -> Token:
         """Request a token bound to the pod. Raises ``ApiError`` and ``ConnectionError``."""
         account = pod["spec"].get("serviceAccountName") or "default"
         asked: dict[str, Any] = {
@@ -76,7 +83,7 @@ class TokenManager:
         status = answer["status"]
         expires = parse_time(status["expirationTimestamp"])
         now = self._clock.now()
-        return _Token(status["token"], now, expires if expires is not None else now + spec.expiration)
+        return Token(status["token"], now, expires if expires is not None else now + spec.expiration)
 
     def next_renewal(self, pod_uid: str) -> float | None:
         """When (Unix seconds) the first token of a pod is due for renewal."""

@@ -15,7 +15,7 @@ from tiphys.api.object import Object
 from tiphys.client.resources import CONFIG_MAPS, SECRETS
 from tiphys.kubelet.container import environment
 from tiphys.kubelet.container.environment import EnvironmentFailure, EnvironmentSources
-from tiphys.kubelet.container.mounts import MountSources, container_mounts, read_env_file
+from tiphys.kubelet.container.mounts import MountSources, container_devices, container_mounts, read_env_file
 from tiphys.kubelet.container.resources import linux_resources
 from tiphys.kubelet.container.runtime_classes import HandlerFailure, RuntimeClasses
 from tiphys.kubelet.container.runtime_config import container_config, log_directory, log_folder, sandbox_config
@@ -25,8 +25,8 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.runtime.service import ImageService
 from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.manager import MountedVolume, ObjectSource
-from tiphys.kubelet.volumes.payloads import MountFailure
 from tiphys.runtime.folders import Folder
 
 _LOG_NAME = re.compile(r"(\d+)\.log(\..*)?$")
@@ -98,6 +98,7 @@ class ConfigBuilder:
             security = container_security(pod, container, user, settings.security)
             sources = MountSources(volumes, variables, ips, await self._recursive_read_only(pod, container))
             mounts = container_mounts(settings, pod, container, sources)
+            devices = container_devices(container, volumes)
         except (EnvironmentFailure, SecurityError, MountFailure, HandlerFailure) as error:
             raise ConfigFailure(str(error)) from error
         command, arguments = environment.expand_command(container, variables)
@@ -112,6 +113,7 @@ class ConfigBuilder:
             command=command,
             arguments=arguments,
             mounts=mounts,
+            devices=devices,
             resources=self.resources(pod, container),
             security=security,
             target_id=target_id,

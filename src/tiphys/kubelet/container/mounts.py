@@ -18,13 +18,13 @@ from tiphys.api.object import Object
 from tiphys.kubelet.container import environment
 from tiphys.kubelet.container.envfile import EnvFileError, find_variable
 from tiphys.kubelet.container.environment import EnvironmentFailure
-from tiphys.kubelet.container.runtime_config import MountPoint
+from tiphys.kubelet.container.runtime_config import DevicePoint, MountPoint
 from tiphys.kubelet.node.network import hostname_and_domain, hosts_file
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.manager import MountedVolume
-from tiphys.kubelet.volumes.payloads import MountFailure
 from tiphys.kubelet.volumes.subpath import SubPathNotMade, bind_subpath, check_subpath
 from tiphys.runtime.folders import Folder
 
@@ -64,6 +64,8 @@ def _mount(
     if name not in sources.volumes:
         raise MountFailure(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
     volume = sources.volumes[name]
+    if volume.block:
+        raise MountFailure(f'cannot mount volume "{name}": it is a block device, and belongs into volumeDevices')
     path = volume.path
     if part := _sub_path(mount, sources.variables):
         path = _bind(settings, pod, container, index, name, path, part)
@@ -75,6 +77,17 @@ def _mount(
         mount.get("mountPropagation"),
         recursive_read_only(mount, supported=sources.recursive_read_only),
     )
+
+
+def container_devices(container: ContainerSpec, volumes: Mapping[str, MountedVolume]) -> list[DevicePoint]:
+    """Every block volume of a container. Raises ``MountFailure``."""
+    devices = []
+    for wanted in container.get("volumeDevices") or []:
+        volume = volumes.get(wanted["name"])
+        if volume is None or not volume.block:
+            raise MountFailure(f'cannot find block volume "{wanted["name"]}" for container "{container["name"]}"')
+        devices.append(DevicePoint(wanted["devicePath"], str(volume.path), "r" if volume.read_only else "mrw"))
+    return devices
 
 
 def _sub_path(mount: Object, variables: Mapping[str, str]) -> str:

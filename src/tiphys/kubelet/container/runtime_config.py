@@ -6,7 +6,7 @@ Source: https://github.com/kubernetes/cri-api
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tiphys.kubelet import labels
@@ -29,6 +29,15 @@ class MountPoint:
     read_only: bool = False
     propagation: str | None = None
     recursive_read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePoint:
+    """A device of a container; ``permissions`` of r (read), w (write) and m (make)."""
+
+    container_path: str
+    host_path: str
+    permissions: str
 
 
 def log_folder(pod: Pod) -> str:
@@ -119,6 +128,7 @@ def container_config(
     resources: dict[str, Any],
     security: dict[str, Any],
     target_id: str = "",
+    devices: Sequence[DevicePoint] = (),
 ) -> dict[str, Any]:
     """``target_id`` is the container whose processes an ephemeral container is to see."""
     if target_id and security["namespace_options"]["pid"] == NAMESPACE_CONTAINER:
@@ -132,6 +142,7 @@ def container_config(
         "working_dir": container.get("workingDir") or "",
         "envs": [{"key": key, "value": text.encode()} for key, text in environment.items()],
         "mounts": [_mount(mount) for mount in mounts],
+        "devices": [asdict(device) for device in devices],
         "labels": labels.container_labels(pod, container),
         "annotations": labels.container_annotations(pod, container, restarts),
         "log_path": log_path(container["name"], restarts),

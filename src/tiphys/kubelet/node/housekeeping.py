@@ -93,6 +93,7 @@ class Housekeeping:
                     await self._volumes.unmount(uid)
                 except OSError as error:
                     log.warning("cannot remove the folder of pod %s: %s", uid, error)
+        await self._volumes.sweep()
 
     def _is_orphan(self, uid: str) -> bool:
         """Whether nothing has this pod, at this moment: what was so before an ``await`` does not count after it."""

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from tiphys.kubelet.volumes.payloads import MountFailure
+from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.runtime.folders import Folder
 
 _CHECKS = {

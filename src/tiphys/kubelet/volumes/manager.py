@@ -14,17 +14,23 @@ from pathlib import Path
 from typing import Protocol
 
 from tiphys.api.object import Object
+from tiphys.api.volumes.claims import ephemeral_claim
 from tiphys.client import errors
 from tiphys.client.resources import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, SECRETS, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import value
-from tiphys.kubelet.volumes import mounts, payloads
+from tiphys.kubelet.tokens import Token
+from tiphys.kubelet.volumes import payloads
 from tiphys.kubelet.volumes.atomic import PathError, write_payload
+from tiphys.kubelet.volumes.csi.mounter import CSIMounter, Drivers
+from tiphys.kubelet.volumes.csi.requests import inline_volume, persistent_volume
+from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.ownership import already_given, give_to_group
-from tiphys.kubelet.volumes.payloads import Material, MountFailure, TokenSpec
+from tiphys.kubelet.volumes.payloads import Material, TokenSpec
+from tiphys.runtime import mounts
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.folders import Folder, remove_tree
 
@@ -47,6 +53,8 @@ class MountedVolume:
 
     path: Path
     read_only: bool = False
+    block: bool = False
+    """The path is of a block device."""
 
 
 class ObjectSource(Protocol):
@@ -55,6 +63,8 @@ class ObjectSource(Protocol):
 
 class TokenSource(Protocol):
     async def token(self, pod: Pod, spec: TokenSpec) -> str: ...
+
+    async def issued(self, pod: Pod, spec: TokenSpec) -> Token: ...
 
 
 def remove_mounted_tree(folder: Path) -> None:
@@ -86,8 +96,10 @@ class VolumeManager:
         self,
         *,
         root: Path,
+        node_name: str,
         client: Client,
         clock: Clock,
+        drivers: Drivers,
         objects: ObjectSource,
         tokens: TokenSource,
         field: FieldReader,
@@ -95,6 +107,15 @@ class VolumeManager:
         memory_size: Callable[[Pod, str | None], int] = lambda pod, limit: value(limit),
         slow: Callable[[Pod, str], None] = lambda pod, folder: None,
     ) -> None:
+        self._csi = CSIMounter(
+            root=root,
+            client=client,
+            node_name=node_name,
+            drivers=drivers,
+            tokens=tokens,
+            clock=clock,
+            give=self._own,
+        )
         self._slow = slow
         self._memory_size = memory_size
         self._root = root
@@ -118,6 +139,8 @@ class VolumeManager:
             name = volume["name"]
             if isinstance(result, MountedVolume):
                 mounted[name] = result
+            elif isinstance(result, StepFailure):
+                failures[name] = str(result)
             elif isinstance(result, (MountFailure, PathError, errors.ApiError, ConnectionError, TimeoutError, OSError)):
                 text = result.message if isinstance(result, errors.ApiError) else str(result)
                 failures[name] = f'MountVolume.SetUp failed for volume "{name}" : {text}'
@@ -143,7 +166,10 @@ class VolumeManager:
         if (claim := volume.get("persistentVolumeClaim")) is not None:
             return await self._mount_claim(pod, claim["claimName"], read_only=bool(claim.get("readOnly")))
         if volume.get("ephemeral") is not None:
-            return await self._mount_claim(pod, f"{pods.name_of(pod)}-{volume['name']}", read_only=False)
+            return await self._mount_claim(pod, ephemeral_claim(pod, volume), read_only=False)
+        if volume.get("csi") is not None:
+            inline = inline_volume(pod, volume)
+            return MountedVolume(await self._csi.mount(pod, inline), inline.read_only)
         kind = next((key for key in volume if key != "name"), "emptyDir")
         if kind == "emptyDir":
             return await self._mount_empty_dir(pod, volume["name"], {})
@@ -219,15 +245,20 @@ class VolumeManager:
             raise MountFailure(f"PVC {pods.namespace_of(pod)}/{name} is not bound")
         persistent = await self._client.get(PERSISTENT_VOLUMES, bound)
         spec = persistent["spec"]
+        block = spec.get("volumeMode") == "Block"
+        if spec.get("csi"):
+            volume = persistent_volume(persistent, read_only=read_only)
+            return MountedVolume(await self._csi.mount(pod, volume), volume.read_only, volume.block)
         if host := spec.get("hostPath"):
             path = prepare_host_path(host["path"], host.get("type") or "")
         elif local := spec.get("local"):
-            path = prepare_host_path(local["path"], "Directory")
-            await self._own(pod, path)
+            path = prepare_host_path(local["path"], "BlockDevice" if block else "Directory")
+            if not block:
+                await self._own(pod, path)
         else:
-            kind = next((key for key in ("csi", "nfs", "iscsi", "fc") if key in spec), "unknown")
+            kind = next((key for key in ("nfs", "iscsi", "fc") if key in spec), "unknown")
             raise MountFailure(f"persistent volumes of type {kind} are not supported by this kubelet")
-        return MountedVolume(path, read_only)
+        return MountedVolume(path, read_only, block)
 
     async def _own(self, pod: Pod, folder: Path) -> None:
         group = payloads.fs_group(pod)
@@ -253,9 +284,19 @@ class VolumeManager:
     async def unmount(self, pod_uid: str) -> None:
         """Remove the pod's volumes and its folder. Raises ``OSError`` if something is still in use.
 
-        A pod may have left any number of files, so this is done off the loop.
+        Parts of volumes that are mounted elsewhere go first, and then what drivers have mounted. A pod may have left
+        any number of files, so this is done off the loop.
         """
+        await asyncio.to_thread(mounts.unmount_below, self.pod_dir(pod_uid) / "volume-subpaths")
+        await self._csi.unmount(pod_uid)
         await asyncio.to_thread(remove_mounted_tree, self.pod_dir(pod_uid))
+
+    async def sweep(self) -> None:
+        """Take from the node what was staged for pods that are gone."""
+        await self._csi.sweep()
+
+    async def close(self) -> None:
+        await self._csi.close()
 
     def known_pods(self) -> list[str]:
         """Uids of the pods that have a folder on this node."""

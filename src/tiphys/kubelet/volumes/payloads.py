@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from tiphys.api.object import Object
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.volumes.atomic import FileProjection
+from tiphys.kubelet.volumes.failures import MountFailure
 
 DEFAULT_MODE = 0o644
-
-
-class MountFailure(Exception):
-    """A volume cannot be made; the message is upstream's, and more attempts may succeed."""
 
 
 @dataclass(frozen=True, slots=True)

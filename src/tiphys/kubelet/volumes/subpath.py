@@ -12,9 +12,9 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from tiphys.kubelet.volumes.mounts import bind, is_bound, is_mounted, unmount
-from tiphys.kubelet.volumes.payloads import MountFailure
+from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.runtime.folders import O_PATH, Folder
+from tiphys.runtime.mounts import bind, is_bound, is_mounted, unmount
 
 
 class SubPathNotMade(MountFailure):

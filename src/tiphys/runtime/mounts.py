@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tiphys.runtime.folders import O_PATH, Folder, mount_id
 
-MS_BIND = 4096
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 _ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
@@ -78,6 +78,16 @@ def bind(source: int, folder: Folder, name: str) -> None:
         raise OSError(errno.ESTALE, "was replaced while it was mounted", name)
 
 
+def make_read_only(folder: Folder, name: str) -> None:
+    """Let nobody write through what is bound at ``name`` of ``folder``; its source stays as it is."""
+    target = folder.open(name, O_PATH | os.O_NOFOLLOW)
+    try:
+        place = os.fsencode(f"/proc/self/fd/{target}")
+        _check(_libc().mount(None, place, None, MS_REMOUNT | MS_BIND | MS_RDONLY, None), name)
+    finally:
+        os.close(target)
+
+
 def is_bound(source: int, folder: Folder, name: str) -> bool:
     """Whether what is mounted at ``name`` of ``folder`` is the file that ``source`` is open on, still linked or not."""
     target = folder.open(name, O_PATH | os.O_NOFOLLOW)
@@ -135,10 +145,12 @@ def unmount_below(root: Path) -> list[StillMounted]:
     return [mount for mount in left if mount.path in still]
 
 
-def mount_points() -> list[str]:
-    """Every mount of this process's namespace, in the order in which they were made."""
+def mount_points(source: str = "") -> list[str]:
+    """Every mount of this process's namespace, in the order in which they were made; of ``source`` alone if given."""
     points = []
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        if source and line.partition(" - ")[2].split(" ")[1:2] != [source]:
+            continue
         path = line.split(" ", 5)[4]
         if "\\" in path:
             for escape, char in _ESCAPES.items():

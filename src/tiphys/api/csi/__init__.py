@@ -1,0 +1,1 @@
+"""The container storage interface: its messages, and what the kubelet, the controllers and drivers agree on."""

@@ -1,0 +1,178 @@
+"""The driver's Node service: volumes mounted once per node, and bound to each pod's own place.
+
+Source: https://github.com/container-storage-interface/spec/blob/master/spec.md#node-service-rpc
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from tiphys.csi.local import programs
+from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop, answer, require
+from tiphys.csi.local.volumes import IMAGE, LocalVolume, NoSuchVolume
+from tiphys.runtime import mounts
+from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
+from tiphys.runtime.folders import O_PATH, Folder
+from tiphys.wire.grpc.codes import StatusCode
+from tiphys.wire.grpc.stream import GrpcError
+
+_CAPABILITIES = ("STAGE_UNSTAGE_VOLUME", "EXPAND_VOLUME", "GET_VOLUME_STATS", "SINGLE_NODE_MULTI_WRITER")
+_READ_ONLY_MODES = (2, 3)
+
+
+class NodeService:
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    async def NodeGetCapabilities(self, _: Any) -> Any:
+        return answer("NodeGetCapabilitiesResponse", capabilities=[{"rpc": {"type": name}} for name in _CAPABILITIES])
+
+    async def NodeGetInfo(self, _: Any) -> Any:
+        topology = {"segments": {TOPOLOGY_KEY: self._shop.node_name}}
+        return answer("NodeGetInfoResponse", node_id=self._shop.node_name, accessible_topology=topology)
+
+    async def NodeStageVolume(self, request: Any) -> Any:
+        require(request, "volume_id", "staging_target_path")
+        async with self._shop.holding(request.volume_id):
+            volume = self._shop.volume(request.volume_id)
+            if volume.format == IMAGE:
+                flags = ",".join(request.volume_capability.mount.mount_flags)
+                await self._shop.work(self._stage, volume, Path(request.staging_target_path), flags)
+        return answer("NodeStageVolumeResponse")
+
+    def _stage(self, volume: LocalVolume, staging: Path, flags: str) -> None:
+        image = self._shop.store.content(volume)
+        if volume.block:
+            programs.attach_loop(image)
+            return
+        if not is_mounted(staging):
+            programs.grow_unmounted(image)
+            programs.mount_image(image, staging, flags)
+
+    def _fill(self, volume: LocalVolume) -> None:
+        """Let the device and its file system be as large as the volume is by now."""
+        image = self._shop.store.content(volume)
+        device = programs.loop_of(image)
+        if not device:
+            return
+        programs.see_new_size(device)
+        if volume.block:
+            return
+        if not has_capability(CAP_SYS_RESOURCE):
+            why = "the driver has no right to grow a mounted file system (CAP_SYS_RESOURCE)"
+            raise GrpcError(StatusCode.FAILED_PRECONDITION, f"{why}: {volume.id} grows when its pods here have ended")
+        programs.grow_mounted(device)
+
+    async def NodePublishVolume(self, request: Any) -> Any:
+        require(request, "volume_id", "target_path")
+        async with self._shop.holding(request.volume_id):
+            volume = self._shop.volume(request.volume_id)
+            staging = Path(request.staging_target_path)
+            read_only = request.readonly or request.volume_capability.access_mode.mode in _READ_ONLY_MODES
+            await self._shop.work(self._publish, volume, staging, Path(request.target_path), read_only=read_only)
+        return answer("NodePublishVolumeResponse")
+
+    def _publish(self, volume: LocalVolume, staging: Path, target: Path, *, read_only: bool) -> None:
+        content = self._shop.store.content(volume)
+        if volume.block:
+            content = Path(programs.attach_loop(content))
+        elif volume.format == IMAGE:
+            content = staging
+            if not is_mounted(staging):
+                raise GrpcError(StatusCode.FAILED_PRECONDITION, f"volume {volume.id} is not staged at {staging}")
+        with Folder.at(target.parent) as parent:
+            if mounts.is_mounted(parent, target.name):
+                return
+            make_target(parent, target.name, is_folder=not volume.block)
+            source = os.open(content, O_PATH)
+            try:
+                mounts.bind(source, parent, target.name)
+            finally:
+                os.close(source)
+            if read_only and not volume.block:
+                mounts.make_read_only(parent, target.name)
+
+    async def NodeUnpublishVolume(self, request: Any) -> Any:
+        require(request, "volume_id", "target_path")
+        async with self._shop.holding(request.volume_id):
+            await self._shop.work(remove_target, Path(request.target_path))
+        return answer("NodeUnpublishVolumeResponse")
+
+    async def NodeUnstageVolume(self, request: Any) -> Any:
+        require(request, "volume_id", "staging_target_path")
+        async with self._shop.holding(request.volume_id):
+            await self._shop.work(self._unstage, request.volume_id, Path(request.staging_target_path))
+        return answer("NodeUnstageVolumeResponse")
+
+    def _unstage(self, id: str, staging: Path) -> None:
+        if staging.parent.is_dir():
+            unmount_all(staging)
+        try:
+            volume = self._shop.store.get(id)
+        except NoSuchVolume:
+            return
+        if volume.block and (device := programs.loop_of(self._shop.store.content(volume))):
+            programs.detach_loop(device)
+
+    async def NodeExpandVolume(self, request: Any) -> Any:
+        require(request, "volume_id", "volume_path")
+        async with self._shop.holding(request.volume_id):
+            volume = self._shop.volume(request.volume_id)
+            if volume.format == IMAGE:
+                await self._shop.work(self._fill, volume)
+        return answer("NodeExpandVolumeResponse", capacity_bytes=volume.capacity)
+
+    async def NodeGetVolumeStats(self, request: Any) -> Any:
+        require(request, "volume_id", "volume_path")
+        volume = self._shop.volume(request.volume_id)
+        if volume.block:
+            return answer("NodeGetVolumeStatsResponse", usage=[{"unit": "BYTES", "total": volume.capacity}])
+        try:
+            info = await asyncio.to_thread(os.statvfs, request.volume_path)
+        except FileNotFoundError as error:
+            raise GrpcError(StatusCode.NOT_FOUND, f"{request.volume_path} does not exist") from error
+        total, free = info.f_blocks * info.f_frsize, info.f_bfree * info.f_frsize
+        usage = [
+            {"unit": "BYTES", "total": total, "used": total - free, "available": info.f_bavail * info.f_frsize},
+            {"unit": "INODES", "total": info.f_files, "used": info.f_files - info.f_ffree, "available": info.f_ffree},
+        ]
+        return answer("NodeGetVolumeStatsResponse", usage=usage)
+
+
+def is_mounted(path: Path) -> bool:
+    with Folder.at(path.parent) as parent:
+        return mounts.is_mounted(parent, path.name)
+
+
+def unmount_all(path: Path) -> None:
+    with Folder.at(path.parent) as parent:
+        while mounts.is_mounted(parent, path.name):
+            mounts.unmount(parent, path.name)
+
+
+def make_target(parent: Folder, name: str, *, is_folder: bool) -> None:
+    """The place for a mount, if it is not there: the caller of the driver has made only the folder around it."""
+    try:
+        if is_folder:
+            os.mkdir(name, 0o750, dir_fd=parent.descriptor)
+        else:
+            os.close(parent.make_file(name, 0o640))
+    except FileExistsError:
+        pass
+
+
+def remove_target(target: Path) -> None:
+    """Unmount, and remove the place. What is gone already is no error."""
+    if not target.parent.is_dir():
+        return
+    unmount_all(target)
+    try:
+        if target.is_dir():
+            target.rmdir()
+        else:
+            target.unlink()
+    except FileNotFoundError:
+        pass

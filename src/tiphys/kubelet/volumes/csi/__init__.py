@@ -1,0 +1,1 @@
+"""Volumes of storage drivers: CSI on the node's side."""

@@ -1,0 +1,171 @@
+"""Claims of the default StorageClass on a real cluster: data outlives pods, the kubelet and the node's processes.
+
+The tests of this file run in order, on one cluster of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine import Machine, wait_for
+from tests.machine import machine as new_machine
+from tiphys.cluster.images import DEMO_IMAGE
+from tiphys.csi.local.command import has_loops
+from tiphys.runtime.mounts import mount_points
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0 or not has_loops(), reason="volumes with a limit need root and loop devices"),
+]
+
+CONTAINER = f"""
+      - name: main
+        image: {DEMO_IMAGE}
+        command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 1; done"]"""
+
+DATABASE = f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: db}}
+spec: {{clusterIP: None, selector: {{app: db}}, ports: [{{port: 80}}]}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: db}}
+spec:
+  serviceName: db
+  replicas: 2
+  podManagementPolicy: Parallel
+  selector: {{matchLabels: {{app: db}}}}
+  template:
+    metadata: {{labels: {{app: db}}}}
+    spec:
+      securityContext: {{fsGroup: 4321}}
+      containers:{CONTAINER}
+        volumeMounts: [{{name: data, mountPath: /data}}]
+  volumeClaimTemplates:
+  - metadata: {{name: data}}
+    spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 64Mi}}}}}}
+"""
+
+SCRATCH = f"""
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: raw}}
+spec: {{accessModes: [ReadWriteOnce], volumeMode: Block, resources: {{requests: {{storage: 32Mi}}}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: scratch}}
+spec:
+      containers:{CONTAINER}
+        volumeMounts:
+        - {{name: own, mountPath: /own}}
+        - {{name: own, mountPath: /part, subPath: a/b}}
+        volumeDevices: [{{name: raw, devicePath: /dev/raw}}]
+      volumes:
+      - name: own
+        ephemeral:
+          volumeClaimTemplate:
+            spec: {{accessModes: [ReadWriteOncePod], resources: {{requests: {{storage: 32Mi}}}}}}
+      - {{name: raw, persistentVolumeClaim: {{claimName: raw}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Machine]:
+    with new_machine("tiphys-storage") as made:
+        made.tiphys("up", timeout=180)
+        yield made
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
+
+
+def wait_ready(cluster: Machine, *names: str) -> dict[str, str]:
+    """Uids by name, once all are ready."""
+
+    def uids() -> dict[str, str] | None:
+        pods = {p["metadata"]["name"]: p for p in cluster.get("pods")["items"] if not _ends(p)}
+        ready = all(name in pods and is_ready(pods[name]) for name in names)
+        return {name: pods[name]["metadata"]["uid"] for name in names} if ready else None
+
+    uids_by_name: dict[str, str] = wait_for(uids, what=f"that {names} are ready")
+    return uids_by_name
+
+
+def _ends(pod: dict[str, Any]) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def inside(cluster: Machine, pod: str, script: str) -> str:
+    return cluster.kubectl("exec", pod, "--", "sh", "-c", script).strip()
+
+
+def our_mounts(cluster: Machine) -> list[str]:
+    return [path for path in mount_points() if path.startswith(str(cluster.folder)) and "csi" in path]
+
+
+def test_a_stateful_set_gets_a_volume_for_each_pod(cluster: Machine) -> None:
+    cluster.apply(DATABASE)
+    wait_ready(cluster, "db-0", "db-1")
+    for pod in ("db-0", "db-1"):
+        assert inside(cluster, pod, "echo $HOSTNAME > /data/name; stat -c %g /data") == "4321"
+    assert (
+        "No space left"
+        in cluster.run(
+            *("kubectl", "exec", "db-1", "--", "dd", "if=/dev/zero", "of=/data/much", "bs=1M", "count=80"), check=False
+        ).stderr
+    )
+
+
+def test_the_data_outlives_the_pod(cluster: Machine) -> None:
+    before = wait_ready(cluster, "db-0")
+    cluster.kubectl("delete", "pod", "db-0", "--grace-period=1")
+    assert wait_ready(cluster, "db-0") != before
+    assert inside(cluster, "db-0", "cat /data/name") == "db-0"
+
+
+def test_a_kubelet_that_is_killed_finds_its_volumes(cluster: Machine) -> None:
+    """What it mounted before stays, and is unmounted by the next kubelet when the pod goes."""
+    before = wait_ready(cluster, "db-0", "db-1")
+    mounts = our_mounts(cluster)
+    restarts = cluster.components()["kubelet"]["restarts"]
+    os.kill(cluster.components()["kubelet"]["pid"], signal.SIGKILL)
+    os.kill(cluster.components()["csi-local"]["pid"], signal.SIGKILL)
+    cluster.kubectl("delete", "pod", "db-1", "--grace-period=1", "--wait=false")
+    wait_for(lambda: cluster.components()["kubelet"]["restarts"] > restarts, what="that the kubelet is started again")
+    after = wait_ready(cluster, "db-0", "db-1")
+    assert (after["db-0"], after["db-1"] != before["db-1"]) == (before["db-0"], True)
+    assert inside(cluster, "db-1", "cat /data/name") == "db-1"
+    wait_for(lambda: len(our_mounts(cluster)) == len(mounts), what="that no mount of the old pod is left")
+
+
+def test_ephemeral_block_and_partial_volumes(cluster: Machine) -> None:
+    cluster.apply(SCRATCH)
+    wait_ready(cluster, "scratch")
+    script = "echo data > /part/file; cat /own/a/b/file; echo raw > /dev/raw; sync; head -c 3 /dev/raw"
+    assert inside(cluster, "scratch", script) == "data\nraw"
+    cluster.kubectl("delete", "pod", "scratch", "--grace-period=1")
+    wait_for(
+        lambda: not cluster.run("kubectl", "get", "pvc", "scratch-own", check=False).stdout, what="that it is gone"
+    )
+
+
+def test_what_is_deleted_leaves_nothing(cluster: Machine) -> None:
+    cluster.kubectl("delete", "statefulset,service", "db")
+    cluster.kubectl("delete", "pvc", "--all")
+    wait_for(lambda: not cluster.get("pv")["items"], what="that every volume is gone")
+    assert not list((cluster.folder / "data" / "volumes" / "volumes").iterdir())
+    assert not our_mounts(cluster)
+    devices = subprocess.run(["losetup", "--noheadings", "--output", "BACK-FILE"], capture_output=True, text=True)
+    assert str(cluster.folder) not in devices.stdout
+    assert not list(Path(cluster.folder, "data/kubelet/plugins/kubernetes.io/csi/local.tiphys").iterdir())
