@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tiphys.cel import limits
 from tiphys.cel.values import (
     MAX_INT,
     MAX_UINT,
@@ -55,11 +56,13 @@ def add(a: Any, b: Any) -> Any:
     """
     kind = type(a)
     if isinstance(a, list) and isinstance(b, list):
+        limits.make_items(len(a) + len(b))
         return a.plus(b) if isinstance(a, SetList | MapList) else list(a) + list(b)
     if kind is type(b):
         if kind is int:
             return _int(a + b)
         if kind in (str, bytes):
+            limits.make_text(len(a) + len(b))
             return a + b
         if kind is Duration:
             return Duration(a.nanos + b.nanos)
@@ -129,6 +132,8 @@ def negate_bool(value: Any) -> bool:
 
 def contains(value: Any, holder: Any) -> bool:
     if isinstance(holder, list):
+        if type(value) is str:
+            return value in holder
         return any(equal(item, value) for item in holder)
     if isinstance(holder, Mapping):
         return find(holder, value) is not MISSING

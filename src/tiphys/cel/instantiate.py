@@ -5,9 +5,11 @@ Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiphys.cel import validators
-from tiphys.cel.environment import Compiled
-from tiphys.cel.evaluator import Program
+from tiphys.cel.calls import bind
+from tiphys.cel.environment import Compiled, Environment
 from tiphys.cel.syntax import Call, Literal, Node
 from tiphys.cel.values import CelError
 
@@ -28,10 +30,17 @@ def _first_bad_conversion(compiled: Compiled, node: Node) -> str:
     if not _is_constant(node) or isinstance(node, Literal):
         return ""
     try:
-        Program(Compiled(node, compiled.type, compiled.environment)).run({})
+        _value(node, compiled.environment)
     except CelError as wrong:
         return str(wrong)
     return ""
+
+
+def _value(node: Node, environment: Environment) -> Any:
+    if isinstance(node, Call):
+        overloads = [environment.overloads[id] for id in node.overloads]
+        return bind(node.function, overloads)(_value(node.args[0], environment))
+    return node.value if isinstance(node, Literal) else None
 
 
 def _is_constant(node: Node) -> bool:

@@ -1,7 +1,7 @@
 """How much evaluation a caller has the patience for, before it wants to know that there is more.
 
-The costs of expressions are bounded, but by far more than an event loop can wait for: an expression up to its limit
-runs for seconds. So a caller on a loop sets out with little patience; what runs into ``Lengthy`` is done over where
+The costs of expressions are bounded, but by more than an event loop can wait for: an expression up to its limit may
+run for 0.3 s. So a caller on a loop sets out with little patience; what runs into ``Lengthy`` is done over where
 time does not matter. Unless a caller sets a limit, patience has none.
 
 Source: https://kubernetes.io/docs/reference/using-api/cel/#resource-constraints
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 ON_A_LOOP = 20_000
-"""In units of cost; about 10 ms."""
+"""In units of cost; mostly 1 ms, and 10 ms at most."""
 _EACH = 10
 """What an evaluation is charged besides its cost: the cheapest takes some microseconds, too."""
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from tiphys.cel import types
+from tiphys.cel import limits, types
 from tiphys.cel.types import Type
 
 MIN_INT, MAX_INT, MAX_UINT = -(2**63), 2**63 - 1, 2**64 - 1
@@ -117,10 +117,17 @@ class SetList(list[Any]):
     """A list of the API that is a set: the order does not matter to equality, and adding adds what is not there."""
 
     def equals(self, other: list[Any]) -> bool:
-        return len(self) == len(other) and all(any(equal(mine, item) for mine in self) for item in other)
+        mine = set(map(_scalar, self))
+        return len(self) == len(other) and all(_scalar(item) in mine for item in other)
 
     def plus(self, other: list[Any]) -> SetList:
-        return SetList(self + [item for item in other if not any(equal(mine, item) for mine in self)])
+        mine = set(map(_scalar, self))
+        return SetList(self + [item for item in other if _scalar(item) not in mine])
+
+
+def _scalar(item: Any) -> Any:
+    """By which items of a set are equal, or not: they are no lists or maps. Numbers are, whatever their types."""
+    return item if type(item) in (str, int, float) else (type(item).__name__, str(item))
 
 
 class MapList(list[Any]):
@@ -212,8 +219,10 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, SetList | MapList):
         return isinstance(b, list) and a.equals(b)
     if isinstance(a, list):
+        limits.look_at(len(a))
         return isinstance(b, list) and len(a) == len(b) and all(map(equal, a, b))
     if isinstance(a, Mapping):
+        limits.look_at(len(a))
         return isinstance(b, Mapping) and len(a) == len(b) and _equal_maps(a, b)
     if left is Optional:
         if right is not Optional or a.present != b.present:
@@ -268,4 +277,5 @@ def shown(value: Any) -> str:
         return "true" if value else "false"
     if value is None:
         return "null"
+    limits.show(value)
     return str(value)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tiphys.api.gotext import quote
-from tiphys.cel import types, values
+from tiphys.cel import limits, types, values
 from tiphys.cel.parsing.source import Problems
 from tiphys.cel.syntax import Call, ListNode, MapNode, Node
 from tiphys.cel.types import Kind
@@ -160,9 +160,11 @@ def format(text: str, args: list[Any]) -> str:
 
 def _show(clause: str, precision: int | None, value: Any) -> str:
     kind = clause.lower()
+    limits.show(value)
     if kind == "s":
         return _text(value)
     if kind in "fe":
+        limits.make_text(precision or 0)
         return _float(kind, 6 if precision is None else precision, value)
     if type_of(value).kind not in _TAKES[kind]:
         raise _FormatError(_WRONG[kind].format(type_of(value).name))

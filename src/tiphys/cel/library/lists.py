@@ -10,6 +10,7 @@ from functools import cmp_to_key
 from itertools import pairwise
 from typing import Any
 
+from tiphys.cel import limits
 from tiphys.cel.arithmetic import add
 from tiphys.cel.declarations import Library, member, overload
 from tiphys.cel.parsing import macros
@@ -92,6 +93,7 @@ def _flatten(items: list[Any], depth: int = 1) -> list[Any]:
     flat = list[Any]()
     for item in items:
         if isinstance(item, list) and depth > 0:
+            limits.make_items(len(item))
             flat += _flatten(item, depth - 1)
         else:
             flat.append(item)
@@ -115,6 +117,11 @@ def _sort_by(items: list[Any], keys: list[Any]) -> list[Any]:
 
 def _sort(items: list[Any]) -> list[Any]:
     return _sort_by(items, items)
+
+
+def _range(count: int) -> list[int]:
+    limits.make_text(max(count, 0) * 36)
+    return list(range(count))
 
 
 def _reverse(items: list[Any]) -> list[Any]:
@@ -152,7 +159,7 @@ EXTENSION = Library(
             )
             for kind in _COMPARABLE
         ),
-        overload("lists_range", "lists.range", "int -> list(int)", lambda count: list(range(count))),
+        overload("lists_range", "lists.range", "int -> list(int)", _range),
         member("list_reverse", "reverse", "list(T) -> list(T)", _reverse),
         member("list_distinct", "distinct", "list(T) -> list(T)", _distinct),
     ],

@@ -6,9 +6,10 @@ Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libra
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tiphys.cel import limits
 from tiphys.cel.cost import LIST_COST, REGEX_FACTOR, TEXT_FACTOR, fixed
 from tiphys.cel.library.costs import CHECK_COST, UNIT, selector_cost
 from tiphys.cel.library.formats import Format
@@ -32,53 +33,79 @@ def _text(count: float) -> int:
     return math.ceil(count * TEXT_FACTOR)
 
 
-def call_cost(function: str, overload: str, args: list[Any], result: Any) -> int:
-    """The actual cost of a call that returned ``result``, in units of upstream's cost model."""
-    cost = _list_or_set(overload, args, result)
-    if cost is not None:
-        return cost
+Cost = int | Callable[[Sequence[Any], Any], int]
+"""Of every call, or computed from the arguments and the result."""
+
+
+def call_cost(function: str, overload: str) -> Cost:
+    """The actual cost of a call, in units of upstream's cost model; ``overload`` is empty if it shows only then."""
+    of_list = _list_or_set(overload)
+    if of_list is not None:
+        return of_list
     if function in UNIT or overload == "cidr_ip":
         return 1
     if function == "check":
         return CHECK_COST
     if function in _TRAVERSED:
-        return _traversal(args[0])
+        return lambda args, _: _traversal(args[0])
     if function in _ONCE or function in _ONCE_MORE:
-        return _text(size(args[0]))
+        return _of_first
     if function in _TWICE:
-        return _text(size(args[0]) * 2)
+        return lambda args, _: _text(size(args[0]) * 2)
     if function == "join":
-        return _text(size(result) * 2)
+        return lambda _, result: _text(size(result) * 2)
     if function in ("find", "findAll"):
-        return _regex(size(args[0]), size(args[1]))
+        return _of_pattern
     if function in ("fieldSelector", "labelSelector"):
-        return selector_cost(fixed(size(args[1]))).high
+        return lambda args, _: selector_cost(fixed(size(args[1]))).high
     if function in ("containsIP", "containsCIDR"):
-        return _containment(overload, *args)
-    if function == "validate" and isinstance(args[0], Format):
-        return _regex(size(args[1]), args[0].pattern_size)
-    return _standard(function, overload, args)
+        return lambda args, _: _containment(overload, *args)
+    if function == "validate":
+        return _validation
+    return _standard(function, overload)
 
 
-def _standard(function: str, overload: str, args: list[Any]) -> int:
-    if function in ("_==_", "_!=_"):
-        if function == "_==_" and isinstance(args[0], Extension):
-            return 1
-        return _text(min(size(args[0]), size(args[1])))
-    if overload in _OF_SMALLER:
-        return _text(min(size(args[0]), size(args[1])))
+def _standard(function: str, overload: str) -> Cost:
+    if function == "_==_":
+        return lambda args, _: equality_cost(args[0], args[1])
+    if function == "_!=_" or overload in _OF_SMALLER:
+        return _of_smaller
     if overload in _OF_FIRST:
-        return _text(size(args[0]))
+        return _of_first
     match overload:
         case "in_list":
-            return size(args[1])
+            return lambda args, _: size(args[1])
         case "add_string" | "add_bytes":
-            return _text(size(args[0]) + size(args[1]))
+            return lambda args, _: _text(size(args[0]) + size(args[1]))
         case "matches_string":
-            return _regex(size(args[0]), size(args[1]))
+            return _of_pattern
         case "contains_string":
-            return _text(size(args[0])) * _text(size(args[1]))
+            return lambda args, _: _text(size(args[0])) * _text(size(args[1]))
     return 1
+
+
+def equality_cost(a: Any, b: Any) -> int:
+    return 1 if isinstance(a, Extension) else smaller_cost(a, b)
+
+
+def smaller_cost(a: Any, b: Any) -> int:
+    return _text(min(size(a), size(b)))
+
+
+def _of_first(args: Sequence[Any], _result: Any) -> int:
+    return _text(size(args[0]))
+
+
+def _of_smaller(args: Sequence[Any], _result: Any) -> int:
+    return smaller_cost(args[0], args[1])
+
+
+def _of_pattern(args: Sequence[Any], _result: Any) -> int:
+    return _regex(size(args[0]), size(args[1]))
+
+
+def _validation(args: Sequence[Any], _result: Any) -> int:
+    return _regex(size(args[1]), args[0].pattern_size) if isinstance(args[0], Format) else 1
 
 
 def _regex(text: int, pattern: int) -> int:
@@ -99,29 +126,33 @@ def _traversal(value: Any) -> int:
     if isinstance(value, bytes):
         return int(len(value) * TEXT_FACTOR)
     if isinstance(value, list):
+        limits.look_at(len(value))
         return sum(map(_traversal, value))
     if isinstance(value, Mapping):
+        limits.look_at(len(value))
         return sum(_traversal(key) + _traversal(item) for key, item in value.items())
     return 1
 
 
-def _list_or_set(overload: str, args: list[Any], result: Any) -> int | None:
+def _list_or_set(overload: str) -> Cost | None:
     match overload:
         case "list_sets_contains_list" | "list_sets_intersects_list":
-            return 1 + size(args[0]) * size(args[1])
+            return lambda args, _: 1 + size(args[0]) * size(args[1])
         case "list_sets_equivalent_list":
-            return 1 + 2 * size(args[0]) * size(args[1])
+            return lambda args, _: 1 + 2 * size(args[0]) * size(args[1])
         case "list_slice" | "lists_range" | "list_reverse":
-            return _allocating(1, size(result))
+            return lambda _, result: _allocating(1, size(result))
         case "list_flatten":
-            return _allocating(1, size(args[0]))
+            return lambda args, _: _allocating(1, size(args[0]))
         case "list_flatten_int":
-            return _allocating(args[1], size(args[0]))
+            return lambda args, _: _allocating(args[1], size(args[0]))
         case "list_distinct":
-            return _compared(args[0])
+            return lambda args, _: _compared(args[0])
     if overload.endswith("_sort"):
-        return _compared(args[0])
-    return _compared(args[1]) if overload.endswith("_sortByAssociatedKeys") else None
+        return lambda args, _: _compared(args[0])
+    if overload.endswith("_sortByAssociatedKeys"):
+        return lambda args, _: _compared(args[1])
+    return None
 
 
 def _compared(items: list[Any]) -> int:

@@ -5,6 +5,7 @@ Source: https://pkg.go.dev/github.com/google/cel-go/ext#Strings
 
 from __future__ import annotations
 
+from tiphys.cel import limits
 from tiphys.cel.declarations import Library, member, overload
 from tiphys.cel.library import formatting
 from tiphys.cel.values import CelError, shown
@@ -56,12 +57,15 @@ def _last_index_of(text: str, part: str, start: int | None = None) -> int:
 
 
 def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
+    count = text.count(old)
+    limits.make_text(len(text) + (count if limit < 0 else min(count, limit)) * len(new))
     return text.replace(old, new, max(limit, -1))
 
 
 def _split(text: str, separator: str, limit: int = -1) -> list[str]:
     if limit == 0:
         return []
+    limits.make_items(text.count(separator))
     if not separator:
         parts = list(text)
         if 0 < limit < len(parts):
@@ -83,6 +87,7 @@ def _join(items: list[str], separator: str = "") -> str:
     for item in items:
         if not isinstance(item, str):
             raise CelError(f"join: invalid input: {shown(item)}")
+    limits.make_text(sum(map(len, items)) + len(separator) * len(items))
     return separator.join(items)
 
 
