@@ -6,6 +6,7 @@ containerd is started privately for the suite, with its files, bridge and cgroup
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from tiphys.runtime.clock import SystemClock
 
 IMAGE = "tiphys.local/demo:1"
 MISSING = "localhost:1/nothing/here:1"
-CGROUP = "/tiphys-contract"
+OWN = os.getpid()
+CGROUP = f"/tiphys-contract-{OWN}"
 
 Body = Callable[[Any], Awaitable[None]]
 Run = Callable[[Body], None]
@@ -37,7 +39,7 @@ def containerd_runner(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("containerd")
     runner = asyncio.Runner()
     loop = runner.get_loop()
-    context = private_containerd(folder, "tpcontract0", "10.251.7.0/24", CGROUP)
+    context = private_containerd(folder, f"tpc{OWN}", f"10.251.{128 + OWN % 128}.0/24", CGROUP)
     client = loop.run_until_complete(context.__aenter__())
     yield loop, client
     loop.run_until_complete(context.__aexit__(None, None, None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -132,3 +133,56 @@ def test_the_summary_of_a_real_node_is_whole(node: Machine) -> None:
     assert 'container_memory_working_set_bytes{container="c"' in text
     config = json.loads(node.kubectl("get", "--raw", f"{path}/configz"))["kubeletconfig"]
     assert faults("kubelet.config.v1beta1", "KubeletConfiguration", config, "", UNSET) == []
+
+
+def test_a_list_is_applied(node: Machine) -> None:
+    """kubectl checks it against the definitions that it reads as protobuf."""
+    item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "inlist"}, "data": {"a": "b"}}
+    said = node.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": [item]}))
+    assert said == "configmap/inlist created\n"
+
+
+def test_a_wide_headless_service_resolves_whole(node: Machine) -> None:
+    """90 addresses are more than a datagram holds: the resolver of a container asks again by TCP."""
+    port = {"name": "p", "port": 80}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "wide"}}
+    service["spec"] = {"clusterIP": "None", "ports": [port]}
+    slices = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "ports": [port]}
+    slices["metadata"] = {"name": "wide-1", "labels": {"kubernetes.io/service-name": "wide"}}
+    addresses = [f"10.250.1.{number + 1}" for number in range(90)]
+    slices["endpoints"] = [{"addresses": [address]} for address in addresses]
+    node.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": [service, slices]}))
+    name = "wide.default.svc.cluster.local"
+    resolver = node.folder / "resolv.conf"
+    resolver.write_text("nameserver 10.96.0.10\n")
+    script = f"mount --bind {resolver} /etc/resolv.conf && timeout 5 getent ahostsv4 {name}"
+
+    def resolved() -> bool:
+        said = node.run("unshare", "-m", "sh", "-c", script, check=False).stdout
+        return {line.split()[0] for line in said.splitlines()} == set(addresses)
+
+    wait_for(resolved, 20, "90 addresses")
+
+
+def test_reset_beside_a_cluster_that_makes_and_removes_pods(node: Machine) -> None:
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            run(node, "churn", LOOP, restartPolicy="Never")
+            node.kubectl("delete", "pod", "churn", "--now", "--wait=false")
+            node.kubectl("wait", "--for=delete", "pod/churn", "--timeout=60s")
+
+    churning = threading.Thread(target=churn)
+    churning.start()
+    try:
+        with new_machine("tiphys-beside") as other:
+            other.tiphys("up", "--no-kubeconfig", "--bridge", "tpbeside", timeout=180)
+            done = other.tiphys("reset", "--yes", check=False, timeout=120)
+            assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+            assert not (other.folder / "data").exists()
+    finally:
+        stop.set()
+        churning.join()
+    run(node, "after", LOOP)
+    wait_for(lambda: running(node, "after"), 30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,7 +26,10 @@ from tiphys.wire.inprocess import InProcessTransport
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
-CGROUP = "tiphys-kubelet-test"
+OWN = os.getpid()
+"""Several runs on one machine stand beside each other: each has its own bridge, addresses and cgroups."""
+NETWORK = f"10.251.{OWN % 128}"
+CGROUP = f"tiphys-kubelet-test-{OWN}"
 IMAGE = "tiphys.local/demo:1"
 WAITS = "trap 'exit 0' TERM; while :; do sleep 0.1 & wait $!; done"
 
@@ -88,7 +92,7 @@ def machine(tmp_path: Path) -> Callable[[Callable[[Machine], Awaitable[None]]], 
 
     def run(scene: Callable[[Machine], Awaitable[None]]) -> None:
         async def main() -> None:
-            async with private_containerd(tmp_path / "c", "tpkubelet0", "10.251.8.0/24", CGROUP) as runtime:
+            async with private_containerd(tmp_path / "c", f"tpk{OWN}", f"{NETWORK}.0/24", CGROUP) as runtime:
                 made = Machine(tmp_path, runtime)
                 await made.start()
                 try:
@@ -146,7 +150,7 @@ def test_a_pod_with_everything(machine: Any) -> None:
         )
         await m.until(lambda: m.ready("web"))
         assert time.monotonic() - began < 10
-        assert m.status("web")["podIP"].startswith("10.251.8.")
+        assert m.status("web")["podIP"].startswith(f"{NETWORK}.")
 
         status, text = await m.ask("/containerLogs/default/web/main")
         assert status == 200

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,11 +28,12 @@ from tiphys.kubelet.container.security import (
     container_security,
     verify_non_root,
 )
-from tiphys.kubelet.node.network import (
+from tiphys.kubelet.node.network import hostname_and_domain, hosts_file
+from tiphys.kubelet.node.resolver import (
     ClusterDNS,
     Resolver,
-    hostname_and_domain,
-    hosts_file,
+    complaints,
+    host_complaint,
     parse_resolver,
     pod_resolver,
 )
@@ -177,15 +181,107 @@ def test_names_on_the_network() -> None:
 
 def test_resolvers() -> None:
     host = parse_resolver("# comment\nnameserver 9.9.9.9\nsearch corp.example. .\noptions ndots:1 rotate\n")
-    assert host == Resolver(("9.9.9.9",), ("corp.example", "."), ("ndots:1", "rotate"))
+    assert host == Resolver(("9.9.9.9",), ("corp.example",), ("ndots:1", "rotate"))
     dns = ClusterDNS(("10.96.0.10",), "cluster.local")
     own = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local")
-    assert pod_resolver(pod("web"), dns, host) == Resolver(("10.96.0.10",), (*own, "corp.example", "."), ("ndots:5",))
+    assert pod_resolver(pod("web"), dns, host) == Resolver(("10.96.0.10",), (*own, "corp.example"), ("ndots:5",))
     assert pod_resolver(pod("web", hostNetwork=True), dns, host) == host
     assert pod_resolver(pod("web", dnsPolicy="Default"), dns, host) == host
     config = {"nameservers": ["1.1.1.1"], "searches": ["a.b"], "options": [{"name": "ndots", "value": "2"}]}
     none = pod_resolver(pod("web", dnsPolicy="None", dnsConfig=config), dns, host)
     assert none == Resolver(("1.1.1.1",), ("a.b",), ("ndots:2",))
+
+
+@pytest.mark.parametrize(
+    ("text", "resolver"),
+    [
+        ("", Resolver()),
+        ("\t\n\t", Resolver()),
+        (" #comment\n#comment", Resolver()),
+        ("#comment\nnameserver 1.2.3.4\nsearch", Resolver(("1.2.3.4",))),
+        ("\tnameserver \t 1.2.3.4", Resolver(("1.2.3.4",))),
+        ("nameserver 1.2.3.4\nnameserver 5.6.7.8", Resolver(("1.2.3.4", "5.6.7.8"))),
+        ("nameserver 1.2.3.4 #comment", Resolver(("1.2.3.4",))),
+        ("search .", Resolver()),
+        ("search foo .  bar", Resolver((), ("foo", "bar"))),
+        ("search foo. bar", Resolver((), ("foo", "bar"))),
+        ("search foo\nsearch bar", Resolver((), ("bar",))),
+        ("#c\nnameserver 1.2.3.4\n#c\nsearch foo\ncomment", Resolver(("1.2.3.4",), ("foo",))),
+        ("options ", Resolver()),
+        ("options ndots:1 ndots:5 attempts:2", Resolver((), (), ("ndots:5", "attempts:2"))),
+        ("options ndots:1 edns0 attempts:2", Resolver((), (), ("ndots:1", "edns0", "attempts:2"))),
+        ("options ndots:1 timeout:3 timeout:1\noptions ndots:5", Resolver((), (), ("ndots:5", "timeout:1"))),
+    ],
+)
+def test_the_nodes_resolver_file_is_read_as_upstream_reads_it(text: str, resolver: Resolver) -> None:
+    assert parse_resolver(text) == resolver
+
+
+_ROOM = 2048 - len("default.svc.TEST svc.TEST TEST")
+_LINES = "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "
+_SERVERS = (
+    "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is:"
+    " 1.1.1.1 2.2.2.2 3.3.3.3"
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "config", "messages"),
+    [
+        (("testdomain",), {}, []),
+        (tuple(f"d{number}" for number in range(29)), {}, []),
+        (tuple(f"d{number}" for number in range(30)), {}, [_LINES + "OWN " + " ".join(f"d{n}" for n in range(29))]),
+        (("A" * 254, "b"), {}, [_LINES + "OWN b"]),
+        (("A" * 253, "b"), {}, []),
+        (("A" * 220, *(f"{n}" + "B" * 219 for n in range(7)), "b" * (_ROOM - 8 * 221 - 1)), {}, []),
+        (("A" * 220, *(f"{n}" + "B" * 219 for n in range(7)), "b" * (_ROOM - 8 * 221)), {}, [_LINES + "OWN REST"]),
+        (("c", "d"), {"nameservers": ["1.1.1.1", "2.2.2.2"]}, []),
+        (("c",), {"nameservers": ["2.2.2.2", "3.3.3.3", "4.4.4.4"]}, [_SERVERS]),
+    ],
+)
+def test_what_a_resolver_file_cannot_hold_is_told(host: Any, config: Any, messages: list[str]) -> None:
+    dns = ClusterDNS(("1.1.1.1",), "TEST")
+    found = complaints(pod("web", dnsConfig=config), dns, Resolver((), host))
+    words = {"OWN": "default.svc.TEST svc.TEST TEST", "REST": " ".join(host[:-1])}
+    expected = [" ".join(words.get(word, word) for word in message.split(" ")) for message in messages]
+    assert found == [("DNSConfigForming", message) for message in expected]
+
+
+def test_a_pod_that_has_no_cluster_dns_is_told() -> None:
+    text = (
+        'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy.'
+        ' Falling back to "Default" policy.'
+    )
+    found = complaints(pod("web"), ClusterDNS(), Resolver())
+    assert found == [("MissingClusterDNS", f'pod: "web_default(uid-web)". {text}')]
+    for policy in ("Default", "None"):
+        assert complaints(pod("web", dnsPolicy=policy), ClusterDNS(), Resolver()) == []
+    assert complaints(pod("web", hostNetwork=True), ClusterDNS(), Resolver()) == []
+
+
+@pytest.mark.parametrize(
+    ("searches", "complaint"),
+    [
+        ("", ""),
+        (" ".join(f"d{n}" for n in range(29)), ""),
+        (
+            " ".join(f"d{n}" for n in range(30)),
+            "Resolv.conf file 'FILE' contains search line consisting of more than 29 domains!",
+        ),
+        ("B" * 254, 'Resolv.conf file "FILE" contains a search path which length is more than allowed 253 chars!'),
+        (
+            " ".join(["B" * 250] * 9),
+            "Resolv.conf file 'FILE' contains search line which length is more than allowed 2048 chars!",
+        ),
+    ],
+)
+def test_limits_of_the_nodes_own_file(tmp_path: Path, searches: str, complaint: str) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text(f"search {searches}\n")
+    assert host_complaint(ClusterDNS(resolver_file=str(file))) == complaint.replace("FILE", str(file))
+    file.unlink()
+    assert host_complaint(ClusterDNS(resolver_file=str(file))) == f"open {file}: no such file or directory"
+    assert host_complaint(ClusterDNS(resolver_file="")) == ""
 
 
 def test_security_context() -> None:

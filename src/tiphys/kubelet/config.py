@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tiphys.kubelet.node.network import read_resolver
+from tiphys.kubelet.node.resolver import read_resolver
 
 SYSTEMD_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
 

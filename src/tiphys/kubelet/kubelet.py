@@ -37,8 +37,8 @@ from tiphys.kubelet.node.gc import ContainerGC, ImageGC
 from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.housekeeping import Housekeeping
 from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, read_machine
-from tiphys.kubelet.node.network import ClusterDNS
 from tiphys.kubelet.node.node_reporter import NodeReporter
+from tiphys.kubelet.node.resolver import MISSING_CLUSTER_DNS, ClusterDNS
 from tiphys.kubelet.node.storage import StorageMeter
 from tiphys.kubelet.plugins.registration import PluginWatcher
 from tiphys.kubelet.pod import pods
@@ -209,6 +209,7 @@ class Kubelet:
             self.services.store.list,
             classes=classes,
             recursive_handlers=lambda: self.health.recursive_read_only,
+            complain=self._complain,
         )
         self.pod_runtime = PodRuntime(
             runtime=self.runtime,
@@ -418,6 +419,11 @@ class Kubelet:
         """Every pod of this node, with the newest status."""
         listed = [pod for pod in self.pods.store.list() if not pods.is_mirror(pod)] + list(self._static.by_uid.values())
         return [{**pod, "status": self.status.get(pods.uid_of(pod)) or pod.get("status") or {}} for pod in listed]
+
+    def _complain(self, pod: Pod, reason: str, message: str) -> None:
+        self.events.pod(pod, "Warning", reason, message)
+        if reason == "MissingClusterDNS":
+            self._reporter.event("Warning", reason, MISSING_CLUSTER_DNS)
 
     def find_pod(self, namespace: str, name: str) -> Pod | None:
         """A pod by its name; for a mirror pod the static pod that it shows."""

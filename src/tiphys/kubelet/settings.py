@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tiphys.api.pods.qos import BEST_EFFORT, BURSTABLE, qos_of
 from tiphys.kubelet.container.security import HostSecurity
-from tiphys.kubelet.node.network import ClusterDNS
+from tiphys.kubelet.node.resolver import ClusterDNS
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 

@@ -20,7 +20,8 @@ from tiphys.kubelet.container.resources import linux_resources
 from tiphys.kubelet.container.runtime_classes import HandlerFailure, RuntimeClasses
 from tiphys.kubelet.container.runtime_config import container_config, log_directory, log_folder, sandbox_config
 from tiphys.kubelet.container.security import ImageUser, SecurityError, container_security, verify_non_root
-from tiphys.kubelet.node.network import hostname_and_domain, kernel_hostname, pod_resolver, read_resolver
+from tiphys.kubelet.node.network import hostname_and_domain, kernel_hostname
+from tiphys.kubelet.node.resolver import complaints, pod_resolver, read_resolver
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.runtime.service import ImageService
@@ -39,7 +40,8 @@ class ConfigFailure(Exception):
 class ConfigBuilder:
     """``services`` gives every Service that is known, for the pods' environment.
 
-    ``recursive_handlers`` gives the runtime's handlers that can mount read-only recursively.
+    ``recursive_handlers`` gives the runtime's handlers that can mount read-only recursively. ``complain`` is called
+    with a pod, and with the reason and the message of a warning about it.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ConfigBuilder:
         *,
         classes: RuntimeClasses,
         recursive_handlers: Callable[[], frozenset[str]],
+        complain: Callable[[Pod, str, str], None] = lambda *_: None,
     ) -> None:
         self._settings = settings
         self._objects = objects
@@ -58,17 +61,24 @@ class ConfigBuilder:
         self._services = services
         self._classes = classes
         self._recursive_handlers = recursive_handlers
+        self._complain = complain
 
     def sandbox(self, pod: Pod, attempt: int) -> dict[str, Any]:
-        """``PodSandboxConfig``; the pod's log folder is made. Raises ``ConfigFailure``."""
+        """``PodSandboxConfig``; the pod's log folder is made. Raises ``ConfigFailure``.
+
+        A resolver file that is not as the pod asked for is reported.
+        """
         settings = self._settings
         hostname, domain = hostname_and_domain(pod, settings.dns.domain)
+        host = read_resolver(settings.dns.resolver_file)
+        for reason, message in complaints(pod, settings.dns, host):
+            self._complain(pod, reason, message)
         try:
             config = sandbox_config(
                 pod,
                 attempt,
                 hostname=kernel_hostname(pod, hostname, domain),
-                resolver=pod_resolver(pod, settings.dns, read_resolver(settings.dns.resolver_file)),
+                resolver=pod_resolver(pod, settings.dns, host),
                 log_root=settings.log_root,
                 cgroup_parent=settings.cgroup_parent(pod),
             )

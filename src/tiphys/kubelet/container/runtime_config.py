@@ -11,7 +11,7 @@ from typing import Any
 
 from tiphys.kubelet import labels
 from tiphys.kubelet.container.security import NAMESPACE_CONTAINER, NAMESPACE_TARGET, sandbox_security
-from tiphys.kubelet.node.network import Resolver
+from tiphys.kubelet.node.resolver import Resolver
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.runtime.stop_signals import SIGNALS

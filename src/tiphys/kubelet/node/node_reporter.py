@@ -15,6 +15,7 @@ from tiphys.kubelet.node.agent import NodeAgent
 from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.machine import MachineInfo, swaps_memory_volumes
+from tiphys.kubelet.node.resolver import host_complaint
 from tiphys.kubelet.node.status import NodeFacts, allocatable
 from tiphys.kubelet.quantities import milli, value
 from tiphys.kubelet.recorder import EventType, Recorder
@@ -67,6 +68,8 @@ class NodeReporter:
 
     def starting(self) -> None:
         self.event("Normal", "Starting", "Starting kubelet.")
+        if complaint := host_complaint(self._settings.dns):
+            self.event("Warning", "CheckLimitsForResolvConf", complaint)
         if swaps_memory_volumes():
             message = (
                 "The tmpfs noswap option is not supported. Memory-backed volumes (e.g. secrets, emptyDirs, etc.) "
