@@ -38,6 +38,7 @@ WITH_KUBECONFIG = (
     "dns",
     "csi-local",
     "metrics-server",
+    "pod-network",
 )
 WITH_FILE = {
     "kube-scheduler": "KubeSchedulerConfiguration",
@@ -52,6 +53,8 @@ NEEDED = {
     "logs": ["kubelet"],
     "image": ["list"],
     "node": ["list"],
+    "addon": ["list"],
+    "pod-network": ["--cluster-cidr=10.244.0.0/16", "--cni-conf-dir={folder}/folder"],
     "dns": ["--address=127.0.0.1"],
     "csi-local": ["--volumes={folder}/volumes", "--kubelet-dir={folder}/kubelet"],
     "metrics-server": ["--tls-cert-file={folder}/cert", "--tls-private-key-file={folder}/key"],

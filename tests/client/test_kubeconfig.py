@@ -147,3 +147,18 @@ def test_a_token_in_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None
     os.utime(token, ns=(1, 1))
     assert read() == "second"
     assert read() == "second"
+
+
+def test_in_a_pod_the_service_account_takes_the_files_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "serviceaccount"
+    monkeypatch.setattr(kubeconfig, "SERVICE_ACCOUNT", folder)
+    with pytest.raises(kubeconfig.KubeconfigError, match="no --kubeconfig is given, and this is no pod"):
+        kubeconfig.server_of(folder)
+    folder.mkdir()
+    (folder / "token").write_text("secret\n")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert kubeconfig.server_of(folder) == "https://[fd00::1]:443"
+    token = kubeconfig.credentials_from_file(folder).token
+    assert token is not None
+    assert token() == "secret"

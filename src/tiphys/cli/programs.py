@@ -54,6 +54,7 @@ def preload_apiserver() -> None:
 @uncollected()
 def preload_others() -> None:
     """Import what the other components run, while the API server starts, before they are forked."""
+    import tiphys.addons.metricsserver.command
     import tiphys.controllers.command
     import tiphys.csi.local.command
     import tiphys.dns.command
@@ -80,7 +81,8 @@ def preload_node() -> None:
 def programs(settings: Settings) -> list[Program]:
     """In the order in which they start; they end in the reverse order."""
     api = ("kube-apiserver",)
-    return [
+    left_out = settings.without.split(",")
+    all_programs = [
         containerd(settings),
         *apiservers(settings),
         Program("kube-controller-manager", _component(settings, lambda ready: controllers(settings, ready)), api),
@@ -89,7 +91,9 @@ def programs(settings: Settings) -> list[Program]:
         Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready)), api),
         Program("dns", _component(settings, lambda ready: dns(settings, ready)), api),
         Program("csi-local", _component(settings, lambda ready: csi_local(settings, ready)), api),
+        Program("metrics-server", _component(settings, lambda ready: metrics_server(settings, ready)), api),
     ]
+    return [program for program in all_programs if program.name not in left_out]
 
 
 def node_programs(settings: Settings) -> list[Program]:
@@ -376,6 +380,35 @@ async def dns(settings: Settings, ready: Ready) -> None:
         health_address=HEALTH_ADDRESS,
     )
     await run(config, settings.kubeconfig("dns"), ready)
+
+
+async def metrics_server(settings: Settings, ready: Ready) -> None:
+    """The metrics server, once its rights and its Service are there: those are the administrator's to make."""
+    from tiphys.addons.apply import apply_objects
+    from tiphys.addons.hosted import metrics_server_objects
+    from tiphys.addons.metricsserver.command import run
+    from tiphys.addons.metricsserver.server import MetricsServerConfig
+    from tiphys.cli.addon import settings_of
+    from tiphys.client.kubeconfig import connected, credentials_from_file
+    from tiphys.wire.tls import client_context
+
+    pki, port = settings.pki, settings.metrics_port
+    authority = (pki / "ca.crt").read_bytes()
+    objects = metrics_server_objects(settings_of(settings), address=settings.node_ip, port=port, authority=authority)
+    async with connected(settings.kubeconfig("admin"), "tiphys") as administrator:
+        await apply_objects(administrator, objects)
+    path = settings.kubeconfig("metrics-server")
+    identity = credentials_from_file(path)
+    config = MetricsServerConfig(
+        cert=pki / "metrics-server.crt",
+        key=pki / "metrics-server.key",
+        tls=client_context(pki / "ca.crt", identity.certificate, identity.key),
+        address=settings.node_ip,
+        port=port,
+        address_types=("InternalIP", "ExternalIP", "Hostname"),
+        resolution=15.0,
+    )
+    await run(config, path, ready)
 
 
 def accepts_connections(path: Path) -> bool:

@@ -35,6 +35,7 @@ POLL_SECONDS = 0.03
 PROXY_MODES = ("nftables", "iptables", "userspace")
 MOST_NODES = 100
 MOST_WORKERS = 64
+CAN_BE_LEFT_OUT = ("kube-proxy", "dns", "csi-local", "metrics-server")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -88,6 +89,8 @@ def _options() -> argparse.ArgumentParser:
     add("--node-cidr", help="addresses of this machine's further nodes (default 10.243.0.0/24)")
     add("--nodes", type=_count, help="how many nodes there are to be on this machine", metavar="N")
     add("--api-workers", type=_processes, help="processes of the API server (default 1)", metavar="N")
+    add("--metrics-port", type=int, help="port of the metrics server (default 4443)")
+    add("--without", type=_components, help="leave these out, as others run them", metavar="COMPONENT,…")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--proxy-mode", choices=PROXY_MODES, help="how packets get to Services (default: nftables, if it can be used)")
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
@@ -97,6 +100,13 @@ def _options() -> argparse.ArgumentParser:
     add("--no-kubeconfig", action="store_true", help="leave ~/.kube/config alone")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     return options
+
+
+def _components(text: str) -> str:
+    names = [name for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in CAN_BE_LEFT_OUT]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} cannot be left out; {', '.join(CAN_BE_LEFT_OUT)} can")
+    return ",".join(names)
 
 
 def _count(text: str) -> int:
@@ -136,6 +146,8 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         port=arguments.port,
         etcd_port=arguments.etcd_port,
         kubelet_port=arguments.kubelet_port,
+        metrics_port=arguments.metrics_port,
+        without=arguments.without,
         pod_cidr=arguments.pod_cidr,
         service_cidr=arguments.service_cidr,
         node_cidr=arguments.node_cidr,

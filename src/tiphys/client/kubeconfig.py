@@ -1,8 +1,11 @@
 """A client from a kubeconfig file: the current context's server and credentials.
 
 Credentials that are files are read again when the file changes, as whoever rotates them expects: a token with the next
-request, a certificate with the next connection. Source:
-https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
+request, a certificate with the next connection. In a pod, ``SERVICE_ACCOUNT`` takes the file's place: the pod's own
+service account.
+
+Sources: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and
+https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +28,9 @@ from tiphys.wire.client import SocketTransport
 from tiphys.wire.tls import Pem, client_context
 
 Config = dict[str, Any]
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Given in place of a kubeconfig: the server and the credentials that every container finds."""
 
 
 class KubeconfigError(CannotStart):
@@ -112,6 +119,12 @@ def _refuse_unsupported(user: Config, path: Path) -> None:
         raise KubeconfigError(f"{path}: user.{unsupported[0]} is not supported by Tiphys; use a certificate or a token")
 
 
+def server_of(path: Path) -> str:
+    """The URL of the current context's server. Raises ``KubeconfigError``."""
+    _, cluster = _current(_read(path), path)
+    return str(cluster.get("server") or "")
+
+
 def server_path(path: Path) -> str:
     """The path in the URL of the current context's server, ``/`` without one. Raises ``KubeconfigError``."""
     _, cluster = _current(_read(path), path)
@@ -119,6 +132,8 @@ def server_path(path: Path) -> str:
 
 
 def _read(path: Path) -> Config:
+    if path == SERVICE_ACCOUNT:
+        return _of_service_account()
     try:
         config = yamltext.load(path.read_bytes())
     except OSError as error:
@@ -128,6 +143,22 @@ def _read(path: Path) -> Config:
     if not isinstance(config, dict):
         raise KubeconfigError(f"{path} does not hold a kubeconfig")
     return config
+
+
+def _of_service_account() -> Config:
+    """What a kubeconfig would say of the pod that this process runs in."""
+    host, port = (os.environ.get(f"KUBERNETES_SERVICE_{what}", "") for what in ("HOST", "PORT"))
+    if not (host and port and (SERVICE_ACCOUNT / "token").exists()):
+        raise KubeconfigError("no --kubeconfig is given, and this is no pod with a service account; give one")
+    server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+    return {
+        "clusters": [
+            {"name": "pod", "cluster": {"server": server, "certificate-authority": str(SERVICE_ACCOUNT / "ca.crt")}}
+        ],
+        "users": [{"name": "pod", "user": {"tokenFile": str(SERVICE_ACCOUNT / "token")}}],
+        "contexts": [{"name": "pod", "context": {"cluster": "pod", "user": "pod"}}],
+        "current-context": "pod",
+    }
 
 
 def _current(config: Config, path: Path) -> tuple[Config, Config]:

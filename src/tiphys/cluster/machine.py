@@ -88,6 +88,7 @@ def _ports(settings: Settings) -> Iterator[Problem]:
         settings.port: ("the API server", "--port"),
         settings.kubelet_port: ("the kubelet", "--kubelet-port"),
         settings.etcd_port: ("the store", "--etcd-port"),
+        settings.metrics_port: ("the metrics server", "--metrics-port"),
     }
     for port, (who, flag) in uses.items():
         if not _port_is_free(port):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from tiphys.cluster.containerd import PodNetwork, masquerade_rules, settings_for_node, write_network
 from tiphys.cluster.settings import Settings
@@ -28,18 +29,29 @@ def pod_network(settings: Settings, ranges: tuple[str, ...] = ()) -> PodNetwork:
 
 
 def configure_pods(settings: Settings) -> Callable[[tuple[str, ...]], Awaitable[None]]:
-    """What a node does when its pods' addresses are known: it writes the network configuration, once for each range."""
-    written = [] if settings.joined else [settings.node_pod_cidrs]
-    folder = settings_for_node(settings).cni_conf_dir
+    """What a node of `tiphys up` does when its pods' addresses are known; those of the first node are known before."""
+    return configure(
+        settings_for_node(settings).cni_conf_dir,
+        lambda ranges: pod_network(settings, ranges),
+        masqueraded=() if settings.joined else settings.node_pod_cidrs,
+    )
 
-    async def configure(ranges: tuple[str, ...]) -> None:
-        network = pod_network(settings, ranges)
+
+def configure(
+    folder: Path, network_of: Callable[[tuple[str, ...]], PodNetwork], masqueraded: tuple[str, ...] = ()
+) -> Callable[[tuple[str, ...]], Awaitable[None]]:
+    """What a node does when its pods' ranges are known: it writes the network configuration to ``folder``, and the
+    rules once for each set of ranges but ``masqueraded``, which has them."""
+    written = [masqueraded] if masqueraded else []
+
+    async def write(ranges: tuple[str, ...]) -> None:
+        network = network_of(ranges)
         ours = write_network(folder, network)
         if ours and written != [ranges]:
             await command_runner.run(("nft", "-f", "-"), masquerade_rules(network))
             written[:] = [ranges]
 
-    return configure
+    return write
 
 
 def remove_service_rules(settings: Settings) -> list[str]:

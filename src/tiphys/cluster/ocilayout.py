@@ -172,6 +172,11 @@ def _add(archive: tarfile.TarFile, file: File) -> None:
         archive.addfile(info)
 
 
+def blob_of(name: str, source: Path) -> File:
+    """The entry of a blob whose digest is ``name``, with its bytes in a file."""
+    return _blob(name, source=source)
+
+
 def _blob(name: str, data: bytes | None = None, source: Path | None = None) -> File:
     return File(f"blobs/sha256/{name.removeprefix('sha256:')}", data, source=source, mode=0o644)
 

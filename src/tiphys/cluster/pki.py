@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tiphys.addons.hosted import SERVED_NAMES
 from tiphys.cluster.settings import Settings, write_private
 
 AUTHORITY_DAYS = 3650
@@ -135,6 +136,8 @@ def ensure_pki(settings: Settings, now: datetime | None = None) -> None:
     )
     ensure_certificate(front, folder, "front-proxy-client", "front-proxy-client", usages=CLIENT, now=now)
     ensure_certificate(authority, folder, "kubelet", settings.node_name, (), local, usages=SERVER, now=now)
+    metrics = [*SERVED_NAMES, settings.node_ip]
+    ensure_certificate(authority, folder, "metrics-server", "metrics-server", (), metrics, usages=SERVER, now=now)
     # Runbooks call etcdctl with the server's own certificate, which kubeadm makes for both.
     ensure_certificate(etcd, folder, "etcd/server", settings.node_name, (), local, usages=SERVER + CLIENT, now=now)
     ensure_certificate(etcd, folder, "apiserver-etcd-client", "kube-apiserver-etcd-client", usages=CLIENT, now=now)

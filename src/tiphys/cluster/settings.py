@@ -49,6 +49,9 @@ class Settings:
     api_workers: int = 1
     """Processes of the API server."""
     verbosity: int = 0
+    metrics_port: int = 4443
+    without: str = ""
+    """Components that are left out, separated by commas: somebody else runs them."""
     joined: str = ""
     """URL of the API server that a further node reports to; empty for the first node, which runs it."""
 
@@ -119,12 +122,12 @@ class Settings:
     @property
     def kubernetes_ip(self) -> str:
         """The ClusterIP of the Service ``kubernetes``: the first address of the first range."""
-        return str(ipaddress.ip_network(self.service_cidrs[0])[1])
+        return network_address(self.service_cidrs[0], 1)
 
     @property
     def dns_ip(self) -> str:
         """The ClusterIP of the Service ``kube-dns``: the tenth address, by convention."""
-        return str(ipaddress.ip_network(self.service_cidrs[0])[10])
+        return network_address(self.service_cidrs[0], 10)
 
     @property
     def node_pod_cidrs(self) -> tuple[str, ...]:
@@ -179,6 +182,11 @@ def _first_block(cidr: str) -> str:
     network = ipaddress.ip_network(cidr)
     size = 24 if network.version == 4 else 64
     return str(network if network.prefixlen >= size else next(network.subnets(new_prefix=size)))
+
+
+def network_address(cidr: str, number: int) -> str:
+    """An address of a network by its number."""
+    return str(ipaddress.ip_network(cidr)[number])
 
 
 def write_private(path: Path, data: bytes) -> None:

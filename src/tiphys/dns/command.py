@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiphys.client.kubeconfig import connected
+from tiphys.client.kubeconfig import SERVICE_ACCOUNT, connected
+from tiphys.dns import corefile
 from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.server import DNSServer
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.component import CannotStart, Ready, launch, whenever
+from tiphys.runtime.component import CannotStart, Ready, launch, read_file, whenever
 from tiphys.runtime.flags import FlagParser
 
 HEALTH_ADDRESS = "127.0.0.1:10054"
@@ -27,9 +29,10 @@ def _parser() -> FlagParser:
     """The parser of the DNS server's flags."""
     parser = FlagParser("dns", "Answers for the names of services and pods, and forwards everything else.")
     add = parser.add_argument
-    add("--kubeconfig", type=Path, required=True, help="how to reach the API server")
-    add("--address", required=True, help="the address to listen on: this node's")
+    add("--kubeconfig", type=Path, default=SERVICE_ACCOUNT, help="how to reach the API server (default: as this pod)")
+    add("--address", help="the address to listen on: this node's")
     add("--port", type=int, default=10053, help="the port to listen on, UDP and TCP")
+    add("--conf", "-conf", type=Path, help="a Corefile; what it says goes before the flags, and it publishes nothing")
     add("--node-name", default=socket.gethostname().lower(), help="this node's name")
     add("--cluster-domain", default="cluster.local", help="the domain to answer for")
     add("--service-ip", default="10.96.0.10", help="the ClusterIP of Service kube-system/kube-dns")
@@ -50,9 +53,11 @@ def _parser() -> FlagParser:
 
 
 def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
+    if flags.address is None and flags.conf is None:
+        raise CannotStart("--address is needed, or a Corefile by --conf")
     config = DNSConfig(
         node_name=flags.node_name,
-        address=flags.address,
+        address=flags.address or "0.0.0.0",
         port=flags.port,
         cluster_domain=flags.cluster_domain,
         service_ip=flags.service_ip,
@@ -63,11 +68,20 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
         health_address=flags.healthz_bind_address,
         flags=_parser().values(flags),
     )
+    if flags.conf is not None:
+        config = _with_corefile(config, flags.conf)
     try:
         Askers(config.recursion_for, SystemClock())
     except ValueError as error:
         raise CannotStart(f"--recursion-for: {error}") from error
     return run(config, flags.kubeconfig)
+
+
+def _with_corefile(config: DNSConfig, path: Path) -> DNSConfig:
+    """In a pod, only what reaches the pod network reaches the server: it answers everybody, as CoreDNS."""
+    fields = corefile.parse(read_file(path).decode())
+    everybody = config.recursion_for or ("0.0.0.0/0", "::/0")
+    return replace(config, publish=False, recursion_for=everybody, health_address="", **fields)
 
 
 async def run(config: DNSConfig, kubeconfig: Path, ready: Ready = whenever) -> None:

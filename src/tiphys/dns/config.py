@@ -25,6 +25,8 @@ class DNSConfig:
     """The networks whose questions about other names are passed on, besides those of this node itself: the pods'."""
     health_address: str = ""
     """Where /healthz, /livez and /readyz are served, as host:port; empty for nowhere."""
+    health_addresses: tuple[str, ...] = ()
+    """Further addresses of the same, where CoreDNS has them by its Corefile."""
     flags: Mapping[str, object] = field(default_factory=dict)
     """What ``/flagz`` shows."""
     ttl: int = 30

@@ -9,6 +9,7 @@ Source: https://github.com/kubernetes/dns/blob/master/docs/specification.md
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import OrderedDict
@@ -86,13 +87,17 @@ class DNSServer:
     async def run(self, ready: Ready = whenever) -> None:
         """``ready`` is called once names are known and it listens."""
         runner = self.runner
+        # /health and /ready are CoreDNS's
         checks = {
-            "/healthz": lambda: runner.troubles(MENDS_ITSELF_SECONDS),
-            "/livez": lambda: runner.troubles(MENDS_ITSELF_SECONDS),
-            "/readyz": lambda: ([] if self._serving else ["listening"]) + list(runner.troubles()),
+            **dict.fromkeys(("/healthz", "/livez", "/health"), lambda: runner.troubles(MENDS_ITSELF_SECONDS)),
+            **dict.fromkeys(("/readyz", "/ready"), self._not_ready),
         }
-        pages = zpages.pages("dns", self._clock, self._config.flags, tuple(checks))
-        async with listening(self._config.health_address, HealthHandler(checks, pages=pages)), runner:
+        pages = zpages.pages("dns", self._clock, self._config.flags, ("/healthz", "/livez", "/readyz"))
+        handler = HealthHandler(checks, pages=pages)
+        async with contextlib.AsyncExitStack() as stack:
+            for address in (self._config.health_address, *self._config.health_addresses):
+                await stack.enter_async_context(listening(address, handler))
+            await stack.enter_async_context(runner)
             for informer in self._source.informers:
                 runner.supervise(informer.run, f"informer {informer.resource.plural}")
             for informer in self._source.informers:
@@ -111,6 +116,9 @@ class DNSServer:
                 for task in self._in_flight:
                     task.cancel()
                 await asyncio.gather(*self._in_flight, return_exceptions=True)
+
+    def _not_ready(self) -> list[str]:
+        return ([] if self._serving else ["listening"]) + list(self.runner.troubles())
 
     async def _listen(self) -> tuple[asyncio.DatagramTransport, asyncio.Server]:
         loop = asyncio.get_running_loop()

@@ -27,7 +27,7 @@ from tiphys.wire.tls import server_context
 log = logging.getLogger(__name__)
 
 _REMEMBER_SECONDS = 10.0
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = 0.1
 
 
 class MetricsServerConfig(NamedTuple):

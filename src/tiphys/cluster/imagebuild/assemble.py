@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiphys.cluster.ocilayout import (
     File,
     ImageSource,
     Layer,
+    blob_of,
     compressed_layer,
     configuration,
     write_layout,
@@ -47,18 +49,18 @@ class Contents:
     ours: list[File] = field(default_factory=list)
 
 
-def assemble(recipe: Recipe, target: Path) -> str:
-    """Write the image to ``target``, whole or not at all; returns its digest."""
+def assemble(recipe: Recipe, target: Path, cache: Path | None = None) -> str:
+    """Write the image to ``target``, whole or not at all; returns its digest. Layers are kept in ``cache``, if given,
+    and taken from there while their parts are the same."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         scratch = Path(folder)
         contents = gather(recipe)
         base = _base(recipe, contents, scratch)
-        machine, ours = _compiled((contents.machine, contents.ours), scratch)
         layers = [
             *(base.layers if base is not None else ()),
-            compressed_layer(_ordered(machine, bare=base is None), scratch / "machine.tar.gz"),
-            compressed_layer(_ordered(ours, bare=False), scratch / "tiphys.tar.gz"),
+            _layer("machine", _ordered(contents.machine, bare=base is None), scratch, cache or scratch),
+            _layer("tiphys", _ordered(contents.ours, bare=False), scratch, cache or scratch),
         ]
         made = scratch / target.name
         with made.open("wb") as file:
@@ -80,27 +82,48 @@ def gather(recipe: Recipe) -> Contents:
     )
 
 
-def fingerprint(recipe: Recipe) -> str:
-    """What would change the image: the names, sizes and times of all that goes into it. Far cheaper than the image."""
-    parts = hashlib.sha256(repr((recipe, COMPONENT_IMAGE)).encode())
+def cached_image(recipe: Recipe, folder: Path = CACHE) -> Path:
+    """The image's file in ``folder``, assembled unless it is there already; one of other contents is removed."""
     contents = gather(recipe)
-    for file in (*contents.machine, *contents.ours):
+    base = recipe.base.read_bytes() if recipe.base is not None else b""
+    parts = (recipe, fingerprint(contents.machine), fingerprint(contents.ours), hashlib.sha256(base).hexdigest())
+    wanted = folder / f"image-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.tar"
+    if not wanted.exists():
+        assemble(recipe, wanted, folder)
+        _remove_others(wanted, folder.glob("image-*.tar"))
+    return wanted
+
+
+def fingerprint(files: Iterable[File]) -> str:
+    """What would change a layer: the names, sizes and times of all that goes into it. Far cheaper than the layer."""
+    parts = hashlib.sha256(python.VERSION.encode())
+    for file in files:
         state = file.source.stat() if file.source is not None else None
         parts.update(repr((file.path, file.data, file.link, state and (state.st_size, state.st_mtime_ns))).encode())
-    if recipe.base is not None:
-        parts.update(hashlib.sha256(recipe.base.read_bytes()).digest())
     return parts.hexdigest()[:16]
 
 
-def cached_image(recipe: Recipe, folder: Path = CACHE) -> Path:
-    """The image's file in ``folder``, assembled unless it is there already; those of other contents are removed."""
-    wanted = folder / f"tiphys-{fingerprint(recipe)}.tar"
-    if not wanted.exists():
-        assemble(recipe, wanted)
-        for other in folder.glob("tiphys-*.tar"):
-            if other != wanted:
-                other.unlink(missing_ok=True)
-    return wanted
+def _layer(name: str, files: list[File], scratch: Path, cache: Path) -> Layer:
+    """The layer of these entries and of their byte code; in ``cache`` its name is what it was made of."""
+    place = cache / f"{name}-{fingerprint(files)}.tar.gz"
+    about = place.with_suffix(".json")
+    if place.exists() and about.exists():
+        kept = json.loads(about.read_text())
+        return Layer(blob=blob_of(kept["digest"], place), **kept)
+    made = compressed_layer(sorted(_compiled(name, files, scratch), key=_order), scratch / f"{name}.tar.gz")
+    assert made.blob.source is not None
+    made.blob.source.replace(place)
+    kept = {"media_type": made.media_type, "digest": made.digest, "size": made.size, "diff_id": made.diff_id}
+    about.write_text(json.dumps(kept))
+    _remove_others(place, cache.glob(f"{name}-*.tar.gz"))
+    return replace(made, blob=blob_of(made.digest, place))
+
+
+def _remove_others(wanted: Path, there: Iterable[Path]) -> None:
+    for other in there:
+        if other != wanted:
+            other.unlink(missing_ok=True)
+            other.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _is_object(file: File) -> bool:
@@ -117,33 +140,31 @@ def _base(recipe: Recipe, contents: Contents, scratch: Path) -> Base | None:
     return base
 
 
-def _compiled(layers: tuple[list[File], list[File]], scratch: Path) -> tuple[list[File], list[File]]:
+def _compiled(name: str, files: list[File], scratch: Path) -> list[File]:
     """The same entries, with the byte code of all modules."""
-    folder = scratch / "bytecode"
+    folder = scratch / f"{name}-bytecode"
     folder.mkdir()
     tag = f"cpython-{python.VERSION.removeprefix('python').replace('.', '')}"
     jobs: list[Job] = []
-    made: list[list[tuple[str, Path]]] = [[], []]
-    for files, compiled in zip(layers, made, strict=True):
-        for file in sorted(files, key=lambda file: file.path):
-            if file.path.endswith(".py") and file.source is not None:
-                place = Path(file.path)
-                output = folder / f"{len(jobs)}.pyc"
-                jobs.append((str(file.source), f"/{file.path}", str(output)))
-                compiled.append((f"{place.parent}/__pycache__/{place.stem}.{tag}.pyc", output))
+    compiled: list[File] = []
+    for file in files:
+        if file.path.endswith(".py") and file.source is not None:
+            place, output = Path(file.path), folder / f"{len(jobs)}.pyc"
+            jobs.append((str(file.source), f"/{file.path}", str(output)))
+            compiled.append(File(f"{place.parent}/__pycache__/{place.stem}.{tag}.pyc", source=output, mode=0o644))
     compile_all(jobs)
-    machine, ours = (
-        [*files, *(File(path, source=output, mode=0o644) for path, output in compiled if output.exists())]
-        for files, compiled in zip(layers, made, strict=True)
-    )
-    return machine, ours
+    return [*files, *(file for file in compiled if file.source is not None and file.source.exists())]
 
 
 def _ordered(files: Iterable[File], *, bare: bool) -> list[File]:
-    """Sorted entries, each path once. On a bare root the folders come first; a base has its own."""
+    """Sorted entries, each path once. On a bare root the folders are made first; a base has its own."""
     once = {file.path: file for file in files}
-    ordered = [once[path] for path in sorted(once)]
-    return [*programs.merged_folders(), *ordered] if bare else ordered
+    return [*(programs.merged_folders() if bare else ()), *sorted(once.values(), key=_order)]
+
+
+def _order(file: File) -> tuple[bool, str]:
+    """Folders and the links of the root are there before what is put into them."""
+    return "/" in file.path.rstrip("/") and not file.path.endswith("/"), file.path
 
 
 def _configuration(recipe: Recipe, base: Base | None, layers: Sequence[Layer]) -> dict[str, Any]:

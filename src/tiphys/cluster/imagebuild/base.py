@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiphys.cluster.ocilayout import File, ImageError, Layer, digest, machine_architecture
+from tiphys.cluster.ocilayout import File, ImageError, Layer, blob_of, digest, machine_architecture
 
 _LAYERS = {
     "application/vnd.oci.image.layer.v1.tar",
@@ -86,8 +86,7 @@ def _layer(folder: Path, descriptor: dict[str, Any], diff_id: str) -> Layer:
     name = descriptor["digest"]
     _blob(folder, name)
     source = _path(folder, name)
-    blob = File(f"blobs/sha256/{source.name}", source=source, mode=0o644)
-    return Layer(_OCI.get(media_type, media_type), name, descriptor["size"], diff_id, blob)
+    return Layer(_OCI.get(media_type, media_type), name, descriptor["size"], diff_id, blob_of(name, source))
 
 
 def _blob(folder: Path, name: str) -> bytes:

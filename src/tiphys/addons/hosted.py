@@ -1,0 +1,55 @@
+"""The metrics server as a process on the node in place of a pod, as `tiphys up` runs it.
+
+A forked process shares the memory of the code with the other components; a pod would load it again. So the Service has
+no selector, and its EndpointSlice names the node, as that of the cluster's DNS does.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+from tiphys.addons.objects import AddonSettings, addon_objects
+from tiphys.api.object import Object
+
+NAME, NAMESPACE = "metrics-server", "kube-system"
+SERVED_NAMES = (NAME, f"{NAME}.{NAMESPACE}", f"{NAME}.{NAMESPACE}.svc")
+"""What its certificate is for: the API server asks for the last."""
+
+
+def metrics_server_objects(settings: AddonSettings, *, address: str, port: int, authority: bytes) -> list[Object]:
+    """The add-on's objects for a server at ``address``, whose certificate ``authority`` (PEM) has signed."""
+    return list(_objects(settings, address, port, authority))
+
+
+def _objects(settings: AddonSettings, address: str, port: int, authority: bytes) -> Iterator[Object]:
+    for obj in addon_objects(NAME, settings):
+        match obj["kind"]:
+            case "Deployment":
+                yield _endpoint_slice(address, port)
+            case "Service":
+                ports = [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]
+                yield {**obj, "spec": {"ports": ports}}
+            case "APIService":
+                spec = {key: value for key, value in obj["spec"].items() if key != "insecureSkipTLSVerify"}
+                yield {**obj, "spec": {**spec, "caBundle": base64.b64encode(authority).decode()}}
+            case _:
+                yield obj
+
+
+def _endpoint_slice(address: str, port: int) -> Object:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": NAME,
+            "namespace": NAMESPACE,
+            "labels": {
+                "kubernetes.io/service-name": NAME,
+                "endpointslice.kubernetes.io/managed-by": "metrics-server.tiphys.io",
+            },
+        },
+        "addressType": "IPv6" if ":" in address else "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }

@@ -1,0 +1,124 @@
+"""`tiphys addon`: what runs in the cluster's own pods, as manifests that can be read, changed and applied."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tiphys.addons.apply import apply_objects, delete_objects
+from tiphys.addons.objects import ADDONS, AddonSettings, UnknownAddon, addon_manifest, addon_objects
+from tiphys.cli.console import fail, table
+from tiphys.cli.options import parser
+from tiphys.client.errors import ApiError, NotFound
+from tiphys.client.kubeconfig import KubeconfigError, client_from_file, server_of
+from tiphys.client.resources import CONFIG_MAPS
+from tiphys.client.rest import Client
+from tiphys.cluster import kubeconfig
+from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE
+from tiphys.cluster.settings import Settings, network_address
+from tiphys.runtime import yamltext
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``tiphys addon list``, ``show``, ``apply`` or ``delete``; returns the exit status."""
+    arguments = _options().parse_args(argv)
+    if arguments.verb == "list":
+        print(table(("ADD-ON", "WHAT IT IS"), list(ADDONS.items())))
+        return 0
+    try:
+        return asyncio.run(_run(arguments))
+    except (ApiError, ConnectionError, TimeoutError, UnknownAddon, KubeconfigError) as error:
+        fail(error)
+
+
+def _options() -> argparse.ArgumentParser:
+    options = parser("addon", "List, show, apply and delete what runs in the cluster's own pods.")
+    verbs = options.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("list", help="list the add-ons")
+    for verb, help in (
+        ("show", "print an add-on's manifest"),
+        ("apply", "apply an add-on's manifest"),
+        ("delete", "delete an add-on's objects"),
+    ):
+        made = verbs.add_parser(verb, help=help)
+        made.add_argument("name", nargs="+" if verb != "show" else 1, metavar="NAME", help=", ".join(ADDONS))
+        made.add_argument("--kubeconfig", type=Path, help="the cluster (default: that of `tiphys up`, or $KUBECONFIG)")
+        made.add_argument("--image", help=f"the components' image (default {COMPONENT_IMAGE})")
+        made.add_argument("--cni-conf-dir", help="where the nodes' runtime looks for networks")
+        made.add_argument("--bridge", help="the name of the pods' bridge")
+        made.add_argument("--proxy-mode", help="the mode of kube-proxy")
+        made.add_argument("--kubelet-insecure-tls", action="store_true", help="take any certificate of kubelets")
+    return options
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    ours = Settings.load(arguments.data_dir.absolute()) if arguments.kubeconfig is None else None
+    path = ours.kubeconfig("admin") if ours is not None else arguments.kubeconfig or kubeconfig.user_file()
+    client = client_from_file(path, "tiphys")
+    try:
+        known = settings_of(ours) if ours is not None else await _read_settings(client, path)
+        settings = _changed(known, arguments)
+        for name in arguments.name:
+            await _act(client, arguments.verb, name, settings)
+    finally:
+        await client.close()
+    return 0
+
+
+async def _act(client: Client, verb: str, name: str, settings: AddonSettings) -> None:
+    if verb == "show":
+        print(addon_manifest(name, settings), end="")
+    elif verb == "apply":
+        objects = addon_objects(name, settings)
+        await apply_objects(client, objects)
+        for obj in objects:
+            print(f"{obj['kind'].lower()}/{obj['metadata']['name']} applied")
+    else:
+        for deleted in await delete_objects(client, addon_objects(name, settings)):
+            print(f"{deleted} deleted")
+
+
+def settings_of(cluster: Settings) -> AddonSettings:
+    """What the manifests leave open, of a cluster of `tiphys up`."""
+    return AddonSettings(
+        image=COMPONENT_IMAGE,
+        server=cluster.server,
+        pod_cidr=cluster.pod_cidr,
+        dns_ip=cluster.dns_ip,
+        cluster_domain=cluster.cluster_domain,
+        proxy_mode=cluster.proxy_mode,
+        bridge=cluster.bridge,
+        cni_conf_dir=str(cluster.data_dir / "cni" / "net.d"),
+        ipam_data_dir=str(cluster.data_dir / "cni" / "networks"),
+    )
+
+
+async def _read_settings(client: Client, path: Path) -> AddonSettings:
+    """The same of a cluster that `tiphys init` or kubeadm made: what its ConfigMap kubeadm-config says."""
+    try:
+        stored = await client.get(CONFIG_MAPS, "kubeadm-config", "kube-system")
+    except NotFound as error:
+        raise KubeconfigError(
+            f"the cluster of {path} has no ConfigMap kube-system/kubeadm-config, which says what its networks are"
+        ) from error
+    document: dict[str, Any] = yamltext.load(stored["data"]["ClusterConfiguration"])
+    networking = document.get("networking") or {}
+    service_cidr = networking.get("serviceSubnet", "10.96.0.0/12").split(",")[0]
+    return AddonSettings(
+        image=COMPONENT_IMAGE,
+        server=server_of(path),
+        pod_cidr=networking.get("podSubnet", ""),
+        dns_ip=network_address(service_cidr, 10),
+        cluster_domain=networking.get("dnsDomain", "cluster.local"),
+    )
+
+
+def _changed(settings: AddonSettings, arguments: argparse.Namespace) -> AddonSettings:
+    names = ("image", "cni_conf_dir", "bridge", "proxy_mode")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    signed = settings.kubelets_have_signed_certificates and not arguments.kubelet_insecure_tls
+    return replace(settings, **given, kubelets_have_signed_certificates=signed)

@@ -1,0 +1,109 @@
+"""The add-ons in pods of the components' own image: what they do is done by nobody else on these clusters.
+
+The tests of this file run in order, on one cluster: each goes on from where the one before left it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.machine import Machine, wait_for
+from tests.machine import machine as new_machine
+from tiphys.addons.objects import ADDONS
+
+pytestmark = pytest.mark.e2e
+
+LOAD = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: busy}
+spec:
+  selector: {matchLabels: {app: busy}}
+  template:
+    metadata: {labels: {app: busy}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: busy
+        image: tiphys.local/demo:1
+        command: [sh, -c, 'while [ ! -e /tmp/rest ]; do :; done; sleep 100000']
+        resources: {requests: {cpu: 50m}, limits: {cpu: 100m}}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: busy}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: busy}
+  minReplicas: 1
+  maxReplicas: 3
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}}]
+  behavior: {scaleDown: {stabilizationWindowSeconds: 0}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Machine]:
+    with new_machine("tiphys-addons") as made:
+        made.tiphys("up", "--without", "kube-proxy,dns,metrics-server", timeout=180)
+        made.tiphys("image", "import", timeout=240)
+        yield made
+
+
+def test_what_is_left_out_does_not_run(cluster: Machine) -> None:
+    assert not {"kube-proxy", "dns", "metrics-server"} & set(cluster.components())
+    refused = cluster.tiphys("up", "--without", "kubelet", check=False)
+    assert refused.returncode == 2
+    assert "kubelet cannot be left out" in refused.stderr
+
+
+def test_the_addons_pods_run(cluster: Machine) -> None:
+    cluster.tiphys("addon", "apply", *ADDONS)
+    for workload in ("ds/pod-network", "ds/kube-proxy", "deploy/coredns", "deploy/metrics-server"):
+        cluster.kubectl("rollout", "status", "-n", "kube-system", workload, "--timeout=120s", timeout=130)
+
+
+def test_services_are_proxied_and_names_are_answered(cluster: Machine) -> None:
+    page = cluster.tiphys("demo", timeout=150).stdout.strip()
+    assert "It works" in cluster.curl(page)
+    inside = ("exec", "-n", "tiphys-demo", "deploy/web", "--")
+    assert "It works" in cluster.kubectl(*inside, "wget", "-qO-", "http://web.tiphys-demo.svc.cluster.local/")
+    assert "10.96.0.10" in cluster.kubectl(*inside, "cat", "/etc/resolv.conf")
+    endpoints = cluster.get("endpointslices", "-n", "kube-system", "-l", "kubernetes.io/service-name=kube-dns")
+    pods = cluster.get("pods", "-n", "kube-system", "-l", "k8s-app=kube-dns")["items"]
+    answering = {a for s in endpoints["items"] for e in s["endpoints"] for a in e["addresses"]}
+    assert answering == {pod["status"]["podIP"] for pod in pods}
+
+
+def test_top_shows_what_pods_use(cluster: Machine) -> None:
+    def shown() -> str:
+        done = cluster.run("kubectl", "top", "pods", "-n", "kube-system", check=False)
+        return done.stdout if "metrics-server" in done.stdout else ""
+
+    used = dict(re.findall(r"^(\S+?)-[^ ]*\s+\d+m\s+(\d+)Mi", wait_for(shown, 90, "figures of the pods"), re.MULTILINE))
+    assert used.keys() == {"coredns", "kube", "metrics", "pod"}
+    assert int(used["metrics"]) < 40
+
+
+def test_a_deployment_grows_under_load_and_shrinks_without(cluster: Machine) -> None:
+    cluster.apply(LOAD)
+    wait_for(lambda: len(replicas(cluster)) == 3, 120, "three replicas")
+    for pod in replicas(cluster):
+        cluster.kubectl("wait", pod, "--for=condition=Ready", "--timeout=60s")
+        cluster.kubectl("exec", pod, "--", "touch", "/tmp/rest")
+    wait_for(lambda: len(replicas(cluster)) == 1, 120, "one replica")
+    cluster.kubectl("delete", "deployment,hpa", "busy")
+
+
+def replicas(cluster: Machine) -> list[str]:
+    pods = cluster.get("pods", "-l", "app=busy")["items"]
+    return [f"pod/{pod['metadata']['name']}" for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+
+
+def test_an_addon_is_deleted_whole(cluster: Machine) -> None:
+    deleted = cluster.tiphys("addon", "delete", "metrics-server").stdout.split()
+    assert "apiservice/v1beta1.metrics.k8s.io" in deleted
+    left = cluster.kubectl("get", "deploy,svc,sa,role,rolebinding", "-n", "kube-system", "-o", "name")
+    assert "metrics-server" not in left
