@@ -25,6 +25,28 @@ NODE_V6, PODS_V6 = "fd00:10:244::1", ("fd00:10:244::2", "fd00:10:244::3")
 CLONE_NEWNET = 0x40000000
 
 
+def inside(namespace: str, work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread that is in the namespace."""
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    def body() -> None:
+        with open(f"/run/netns/{namespace}") as handle:
+            if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        try:
+            results.append(work())
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
 class Lab:
     def __init__(self) -> None:
         self._prefix = f"tph{os.getpid()}"
@@ -81,25 +103,7 @@ class Lab:
             subprocess.run(("ip", "netns", "del", name), check=False, stderr=subprocess.DEVNULL)
 
     def inside(self, namespace: str, work: Callable[[], T]) -> T:
-        """Run ``work`` in a thread that is in the namespace."""
-        results: list[T] = []
-        errors: list[Exception] = []
-
-        def body() -> None:
-            with open(f"/run/netns/{namespace}") as handle:
-                if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), "setns")
-            try:
-                results.append(work())
-            except OSError as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-        return results[0]
+        return inside(namespace, work)
 
     async def run(self, arguments: Sequence[str], text: str = "") -> str:
         """How the proxy runs its tools here: on the node."""

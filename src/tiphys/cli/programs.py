@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from tiphys.cli.importing import uncollected
 from tiphys.client.rest import Client
@@ -341,7 +342,11 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     configure = configure_pods(settings)
 
     def pod_network(client: Client, clock: Clock) -> Loop:
-        return PodNetwork(node_name=settings.node_name, client=client, clock=clock, configure=configure).run
+        # A further node's default route leads to the first node, which is this machine itself.
+        direct = [urlsplit(settings.joined).hostname or ""] if settings.joined else []
+        return PodNetwork(
+            node_name=settings.node_name, client=client, clock=clock, configure=configure, direct=direct
+        ).run
 
     def policies(client: Client, clock: Clock) -> Loop:
         # DNS runs on nodes and not in pods, so that no policy could select it.

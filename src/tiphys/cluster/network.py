@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from tiphys.cluster.containerd import PodNetwork, masquerade_rules, settings_for_node, write_network
@@ -11,41 +11,43 @@ from tiphys.cluster.settings import Settings
 from tiphys.proxy import command_runner, forward_policy, nft, service_route
 from tiphys.proxy.iptables import backend as iptables
 from tiphys.proxy.podnetwork import follower
+from tiphys.proxy.podnetwork.follower import Configure
 from tiphys.proxy.policy import follower as policies
 from tiphys.proxy.state import Family
 
 _FAMILIES: tuple[Family, ...] = ("ip", "ip6")
 
 
-def pod_network(settings: Settings, ranges: tuple[str, ...] = ()) -> PodNetwork:
+def pod_network(settings: Settings, ranges: tuple[str, ...] = (), mtu: int = 0) -> PodNetwork:
     """The bridge network of this node's pods. ``ranges`` are what it was given; without them those are taken for
     granted which the first node is given: the first block of each of the cluster's ranges."""
     return PodNetwork(
         pod_cidrs=ranges or settings.node_pod_cidrs,
         bridge=settings.bridge,
         cluster_cidrs=settings.pod_cidrs,
+        mtu=mtu,
         data_dir=str(settings.data_dir / "cni" / "networks"),
     )
 
 
-def configure_pods(settings: Settings) -> Callable[[tuple[str, ...]], Awaitable[None]]:
+def configure_pods(settings: Settings) -> Configure:
     """What a node of `tiphys up` does when its pods' addresses are known; those of the first node are known before."""
     return configure(
         settings_for_node(settings).cni_conf_dir,
-        lambda ranges: pod_network(settings, ranges),
+        lambda ranges, mtu: pod_network(settings, ranges, mtu),
         masqueraded=() if settings.joined else settings.node_pod_cidrs,
     )
 
 
 def configure(
-    folder: Path, network_of: Callable[[tuple[str, ...]], PodNetwork], masqueraded: tuple[str, ...] = ()
-) -> Callable[[tuple[str, ...]], Awaitable[None]]:
+    folder: Path, network_of: Callable[[tuple[str, ...], int], PodNetwork], masqueraded: tuple[str, ...] = ()
+) -> Configure:
     """What a node does when its pods' ranges are known: it writes the network configuration to ``folder``, and the
     rules once for each set of ranges but ``masqueraded``, which has them."""
     written = [masqueraded] if masqueraded else []
 
-    async def write(ranges: tuple[str, ...]) -> None:
-        network = network_of(ranges)
+    async def write(ranges: tuple[str, ...], mtu: int) -> None:
+        network = network_of(ranges, mtu)
         ours = write_network(folder, network)
         if ours and written != [ranges]:
             await command_runner.run(("nft", "-f", "-"), masquerade_rules(network))

@@ -57,11 +57,27 @@ def ensure_bridge(cluster: Settings) -> None:
     if not _exists(name):
         _refuse_taken_range(cluster)
         _ip(f"link add {name} type bridge")
-    _ip(*(_address(cluster, address, name) for address in gateways(cluster)), f"link set {name} up")
+    _ip(
+        *(_address(cluster, address, name) for address in gateways(cluster)),
+        f"link set {name} up",
+        *own_routes(cluster, name),
+    )
     _nft(masquerade_rules(cluster))
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     if len(cluster.node_cidrs) > 1:
         Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+
+
+def own_routes(cluster: Settings, bridge: str) -> list[str]:
+    """Commands by which this machine speaks to further nodes with its node's address, and not with the bridge's: others
+    know it by that, and policies and services see who asks."""
+    commands = []
+    for cidr in cluster.node_cidrs:
+        for address in cluster.node_ips:
+            if (":" in address) == (":" in cidr):
+                first = "metric 128" if ":" in cidr else "scope link"
+                commands.append(f"route replace {cidr} dev {bridge} src {address} {first}")
+    return commands
 
 
 def masquerade_rules(cluster: Settings) -> str:

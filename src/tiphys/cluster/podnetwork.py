@@ -39,7 +39,12 @@ def _parser() -> FlagParser:
     add("--cni-conf-dir", type=Path, default=Path("/etc/cni/net.d"), help="where the runtime looks for networks")
     add("--ipam-data-dir", default="", help="where the node's host-local plugin keeps addresses; empty for its default")
     add("--bridge", default="cni0", help="the name of the pods' bridge")
-    add("--mtu", type=int, default=0, help="of the pods' interfaces; 0 leaves it to the bridge")
+    add(
+        "--mtu",
+        type=int,
+        default=0,
+        help="of the pods' interfaces; 0 leaves it to the bridge, or to the tunnel if there is one",
+    )
     parser.add_bool("--network-policies", default=True, help="enforce network policies")
     add("--healthz-bind-address", default="127.0.0.1:10265", help="where /healthz is served; empty turns it off")
     parser.add_verbosity()
@@ -58,12 +63,12 @@ async def run(flags: argparse.Namespace, ready: Ready = whenever) -> None:
 
     cluster_cidrs = split(flags.cluster_cidr)
 
-    def network(ranges: tuple[str, ...]) -> PodNetwork:
+    def network(ranges: tuple[str, ...], mtu: int) -> PodNetwork:
         return PodNetwork(
             ranges,
             bridge=flags.bridge,
             cluster_cidrs=cluster_cidrs,
-            mtu=flags.mtu,
+            mtu=flags.mtu or mtu,
             data_dir=flags.ipam_data_dir,
         )
 
