@@ -198,7 +198,7 @@ class _SeriesFormat:
             "eventTime": micro_timestamp(record.first),
             "reportingController": happening.component,
             "reportingInstance": f"{happening.component}-{happening.host}",
-            "action": happening.action,
+            "action": happening.action or happening.reason,  # required here, and not in core/v1
             "reason": happening.reason,
             "regarding": happening.involved,
             "note": happening.message,

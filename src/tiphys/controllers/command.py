@@ -130,6 +130,7 @@ def parser() -> FlagParser:
     add("--cluster-signing-cert-file", type=Path, help="CA that signs certificate signing requests")
     add("--cluster-signing-key-file", type=Path, help="its key")
     parser.add_bool("--allocate-node-cidrs", default=False, help="give each node a range of pod addresses")
+    add("--cluster-name", default="kubernetes", help="name of the cluster: clouds see it, and so does /flagz")
     add("--cluster-cidr", default="", help="ranges of pod addresses, separated by commas")
     add("--service-cluster-ip-range", default="", help="ranges of service addresses, separated by commas")
     defaults = ControllerManagerConfig()
@@ -194,6 +195,8 @@ def _leader_election(flags: argparse.Namespace) -> LeaderElectionConfig:
 
 def _signing(flags: argparse.Namespace) -> KeyPair | None:
     certificate, key = flags.cluster_signing_cert_file, flags.cluster_signing_key_file
+    if Path() in (certificate, key):  # written as --flag=: the authority is elsewhere, and signs there
+        return None
     if (certificate is None) != (key is None):
         raise CannotStart("--cluster-signing-cert-file and --cluster-signing-key-file need each other")
     if certificate is None:

@@ -103,6 +103,15 @@ async def _trust(delegation: Delegation, client: Client | None) -> Trust:
     published = await _published(client) if client is not None and looks else Trust()
     if delegation.client_ca is not None:
         published = published._replace(client_ca=delegation.client_ca.read_bytes())
+    if (proxy := delegation.proxy) is not None:
+        published = published._replace(
+            proxy_ca=proxy.ca.read_bytes(),
+            proxy_names=proxy.names,
+            username_headers=proxy.username_headers,
+            uid_headers=proxy.uid_headers,
+            group_headers=proxy.group_headers,
+            extra_prefixes=proxy.extra_prefixes,
+        )
     return published
 
 

@@ -17,7 +17,26 @@ from tiphys.wire.ciphers import VERSIONS, openssl_list
 from tiphys.wire.snipair import sni_pair
 from tiphys.wire.tls import HTTP1, HTTP2_AND_1, KeyPair, TLSPolicy
 
+_HEADERS = {
+    "username-headers": "x-remote-user",
+    "uid-headers": "",
+    "group-headers": "x-remote-group",
+    "extra-headers-prefix": "x-remote-extra-",
+}
 ALWAYS_ALLOWED = ("/healthz", "/readyz", "/livez")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Proxies that authenticate callers and name them in headers."""
+
+    ca: Path
+    names: tuple[str, ...]
+    """The common names of their certificates; none for any."""
+    username_headers: tuple[str, ...]
+    uid_headers: tuple[str, ...]
+    group_headers: tuple[str, ...]
+    extra_prefixes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,8 @@ class Delegation:
     authorization: Path | None = None
     """A kubeconfig: asked what callers may do; None: nobody is, and no more is allowed than ``always_allowed``."""
     client_ca: Path | None = None
+    proxy: Proxy | None = None
+    """Who may say who the caller is; None: as the cluster publishes it."""
     skip_lookup: bool = False
     """Whether the authority of client certificates is not looked for in the cluster."""
     tolerate_lookup_failure: bool = False
@@ -79,6 +100,10 @@ def add_flags(parser: FlagParser, port: int, *, tolerate_lookup_failure: bool) -
     )
     add("--authentication-token-webhook-cache-ttl", type=parse_duration, default=10.0, help="how long tokens are known")
     add("--client-ca-file", type=Path, help="the authority of client certificates")
+    add("--requestheader-client-ca-file", type=Path, help="the authority of proxies that name their callers")
+    add("--requestheader-allowed-names", default="", help="common names of such proxies; empty for any")
+    for part, default in _HEADERS.items():
+        add(f"--requestheader-{part}", default=default, help="headers in which they do")
     add("--authorization-kubeconfig", type=Path, help="how to ask what callers may do")
     add("--authorization-always-allow-paths", default=",".join(ALWAYS_ALLOWED), help="paths for everybody")
     for answer in ("authorized", "unauthorized"):
@@ -112,6 +137,7 @@ def port_settings(flags: argparse.Namespace, parser: FlagParser) -> PortSettings
             authentication=flags.authentication_kubeconfig,
             authorization=flags.authorization_kubeconfig,
             client_ca=flags.client_ca_file,
+            proxy=_proxy(flags),
             skip_lookup=flags.authentication_skip_lookup,
             tolerate_lookup_failure=flags.authentication_tolerate_lookup_failure,
             always_allowed=_words(flags.authorization_always_allow_paths),
@@ -120,6 +146,23 @@ def port_settings(flags: argparse.Namespace, parser: FlagParser) -> PortSettings
             denied_for=flags.authorization_webhook_cache_unauthorized_ttl,
         ),
         flags=parser.values(flags),
+    )
+
+
+def _proxy(flags: argparse.Namespace) -> Proxy | None:
+    if flags.requestheader_client_ca_file is None:
+        return None
+
+    def headers(text: str) -> tuple[str, ...]:
+        return tuple(word.lower() for word in _words(text))
+
+    return Proxy(
+        flags.requestheader_client_ca_file,
+        _words(flags.requestheader_allowed_names),
+        headers(flags.requestheader_username_headers),
+        headers(flags.requestheader_uid_headers),
+        headers(flags.requestheader_group_headers),
+        headers(flags.requestheader_extra_headers_prefix),
     )
 
 

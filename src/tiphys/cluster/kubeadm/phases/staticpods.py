@@ -77,11 +77,16 @@ def write_etcd(context: Context, initial_cluster: Sequence[tuple[str, str]] = ()
 
 def write_manifest(context: Context, component: str, pod: Object) -> None:
     """Write a static pod with the user's patches. Raises ``KubeadmError``."""
+    data = render(context, component, pod)
+    write_file(context.places.manifest(component), data, folder_mode=_PRIVATE_FOLDER)
+
+
+def render(context: Context, component: str, pod: Object) -> bytes:
+    """The manifest of a static pod with the user's patches. Raises ``KubeadmError``."""
     if context.configuration.patches:
         found = patches.read_folder(Path(context.configuration.patches), context.say)
         pod = patches.apply(found, component, pod, context.say)
-    text = yaml.dump(pod, Dumper=yaml.CSafeDumper, sort_keys=True, width=1000)
-    write_file(context.places.manifest(component), text.encode(), folder_mode=_PRIVATE_FOLDER)
+    return yaml.dump(pod, Dumper=yaml.CSafeDumper, sort_keys=True, width=1000).encode()
 
 
 def _is_folder(context: Context) -> Callable[[str], bool]:

@@ -1,0 +1,73 @@
+"""Phase ``show-join-command``: what to do next, on this machine and on those that join.
+
+Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init/
+"""
+
+from __future__ import annotations
+
+from tiphys.cluster.kubeadm.certificates import disk
+from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.discovery import pin_of
+from tiphys.cluster.kubeadm.workflow import Phase
+
+
+async def show(context: Context) -> None:
+    context.say(text(context))
+
+
+def text(context: Context) -> str:
+    parts = [
+        f"""
+Your Kubernetes control-plane has initialized successfully!
+
+To start using your cluster, you need to run the following as a regular user:
+
+  mkdir -p $HOME/.kube
+  sudo cp -i {context.kubeconfig} $HOME/.kube/config
+  sudo chown $(id -u):$(id -g) $HOME/.kube/config
+
+Alternatively, if you are the root user, you can run:
+
+  export KUBECONFIG={context.kubeconfig}
+"""
+    ]
+    if context.configuration.cluster.get("controlPlaneEndpoint"):
+        parts.append(_control_plane(context))
+    worker = join_command(context)
+    parts.append(f"Then you can join any number of worker nodes by running the following on each as root:\n\n{worker}")
+    return "\n".join(parts)
+
+
+def join_command(context: Context, *, control_plane: bool = False, key: str = "") -> str:
+    """The command for another machine, over two or three lines."""
+    shown = context.configuration.node["bootstrapTokens"][0]["token"] if context.show_token else "<value withheld>"
+    pin = pin_of(disk.read_certificate(disk.certificate_file(context.pki, "ca")))
+    server = context.configuration.server.removeprefix("https://")
+    lines = [f"tiphys join {server} --token {shown} \\", f"\t--discovery-token-ca-cert-hash {pin}"]
+    if control_plane:
+        lines[-1] += " \\"
+        lines.append("\t--control-plane" + (f" --certificate-key {key}" if key else ""))
+    return "\n".join(lines) + " "
+
+
+def _control_plane(context: Context) -> str:
+    if not context.upload_certs:
+        command = join_command(context, control_plane=True)
+        return (
+            "You can now join any number of control-plane nodes by copying certificate authorities\n"
+            f"and service account keys on each node and then running the following as root:\n\n  {command}\n"
+        )
+    key = context.configuration.node["certificateKey"] if context.show_certificate_key else "<value withheld>"
+    command = join_command(context, control_plane=True, key=key)
+    return (
+        f"You can now join any number of control-plane nodes running the following command on each as root:\n\n"
+        f"  {command}\n\n"
+        "Please note that the certificate-key gives access to cluster sensitive data, keep it secret!\n"
+        "As a safeguard, uploaded-certs will be deleted in two hours; If necessary, you can use\n"
+        '"tiphys init phase upload-certs --upload-certs" to reload certs afterward.\n'
+    )
+
+
+SHOW_JOIN_COMMAND: Phase[Context] = Phase(
+    "show-join-command", "Show the join command for control-plane and worker node", show
+)
