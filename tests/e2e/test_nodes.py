@@ -5,6 +5,7 @@ The tests of this file run in order, on one cluster: each goes on from where the
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,17 @@ def test_pods_on_different_nodes_reach_each_other_by_address_service_and_name(no
         assert wget(nodes, source, f"http://[{second}]/") in pods
 
 
+def test_the_node_is_the_host_of_containers_on_its_network(nodes: Machine) -> None:
+    spec = {"hostNetwork": True, "nodeName": "node-2", "restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
+    nodes.kubectl("run", "host", f"--image={DEMO_IMAGE}", f"--overrides={json.dumps({'spec': spec})}", "--", "hostname")
+    wait_for(lambda: nodes.get("pod", "host")["status"]["phase"] == "Succeeded", 30, "the pod's end")
+    assert nodes.kubectl("logs", "host").strip() == "node-2"
+    first = next(n for n in nodes.get("nodes")["items"] if n["metadata"]["name"] not in ("node-2", "node-3"))
+    route = nodes.run("ip", "-json", "route", "get", nodes.get("pod", "host")["status"]["podIP"]).stdout
+    assert json.loads(route)[0]["prefsrc"] == first["status"]["addresses"][0]["address"]
+    nodes.kubectl("delete", "pod", "host", "--now")
+
+
 def test_logs_and_exec_find_their_node(nodes: Machine) -> None:
     for node, pod in web_pods(nodes).items():
         assert nodes.kubectl("exec", pod["metadata"]["name"], "--", "cat", "/tmp/index.html").strip() == node
@@ -126,7 +138,7 @@ def test_status_and_logs_know_of_all_nodes(nodes: Machine) -> None:
     status = nodes.status()
     assert status["ready"]
     assert sorted(status["nodes"]) == ["node-2", "node-3"]
-    assert set(status["nodes"]["node-2"]["components"]) == {"containerd", "kubelet", "kube-proxy"}
+    assert set(status["nodes"]["node-2"]["components"]) >= {"containerd", "kubelet", "kube-proxy"}
     assert nodes.tiphys("logs", "kubelet", "--node", "node-2").returncode == 0
     wrong = nodes.tiphys("logs", "kubelet", "--node", "node-9", check=False)
     assert "no node node-9" in wrong.stderr

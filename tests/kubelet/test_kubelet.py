@@ -223,6 +223,32 @@ def test_readiness_follows_its_probe(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_readiness_follows_its_probe_while_the_pod_ends(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        well, may_stop = [True], asyncio.Event()
+        world.runtime._run_command = lambda *_: ExecResult(b"", b"", 0 if well[0] else 1)
+        stop = world.runtime.stop_container
+
+        async def stop_late(container_id: str, grace: int) -> None:
+            well[0] = False
+            await may_stop.wait()
+            await stop(container_id, grace)
+
+        world.runtime.stop_container = stop_late
+        probe = {"exec": {"command": ["check"]}, "periodSeconds": 5, "failureThreshold": 3, "successThreshold": 1}
+        world.add(pod("web", container("main", readinessProbe=probe)))
+        await world.until(lambda: world.ready("web"), 10)
+        world.api.delete_pod("web", grace=60)
+        await asyncio.sleep(2)
+        assert world.ready("web")
+        await world.until(lambda: not world.ready("web"), 20)
+        assert world.api.has_pod("web")
+        may_stop.set()
+        await world.until(lambda: not world.api.has_pod("web"), 5)
+
+    play(tmp_path, scene)
+
+
 def test_other_probes_wait_for_the_startup_probe(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
         asked: list[str] = []

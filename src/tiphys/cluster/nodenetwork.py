@@ -10,6 +10,7 @@ import ctypes
 import ipaddress
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from tiphys.cluster.nodes import short
 from tiphys.cluster.settings import Settings, SettingsError
 
 _CLONE_NEWNET = 0x40000000
+_CLONE_NEWUTS = 0x04000000
 _NAMESPACES = Path("/run/netns")
 
 
@@ -156,11 +158,15 @@ def is_partitioned(cluster: Settings, name: str) -> bool:
 
 
 def enter(cluster: Settings, name: str) -> None:
-    """Move this process, which must have one thread, into a node's network namespace. Raises ``OSError``."""
+    """Move this process, which must have one thread, into a node's network namespace, and let the node's name be its
+    host's: containers on the node's own network have that. Raises ``OSError``."""
     with (_NAMESPACES / namespace(cluster, name)).open() as handle:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), f"cannot enter the network of node {name}")
+    if libc.unshare(_CLONE_NEWUTS) != 0:
+        raise OSError(ctypes.get_errno(), f"cannot name the host of node {name}")
+    socket.sethostname(name)
 
 
 def _refuse_taken_range(cluster: Settings) -> None:

@@ -309,7 +309,13 @@ class PodSync:
                 return Next(done=True)
             self._status.set(pod, self._generate(pod, observed, ending=termination.ending))
             self._probes.stop_liveness_and_startup(uid)
-            await self._kill(pod, observed, termination)
+            with self._probes.changes(uid) as changed:
+                reporting = asyncio.ensure_future(self._report_readiness(pod, termination, changed))
+                try:
+                    await self._kill(pod, observed, termination)
+                finally:
+                    reporting.cancel()
+                    await asyncio.gather(reporting, return_exceptions=True)
             self._probes.remove(uid)
             after = await self._runtime.observe(uid)
         except RuntimeFailure as error:
@@ -321,6 +327,18 @@ class PodSync:
         stopped = PodStatus(uid, after.name, after.namespace, observed.ips, after.sandboxes, after.containers)
         self._status.set(pod, self._generate(pod, stopped, terminal=True, ending=termination.ending))
         return Next(done=True)
+
+    async def _report_readiness(self, pod: Pod, termination: Termination, changed: asyncio.Event) -> None:
+        """A pod that ends may serve to the last second of its grace, or not: its readiness is probed and reported."""
+        while True:
+            await changed.wait()
+            changed.clear()
+            try:
+                observed = await self._runtime.observe(pods.uid_of(pod))
+            except RuntimeFailure as error:
+                log.warning("pod %s: cannot report its readiness while it ends: %s", pods.key_of(pod), error)
+                continue
+            self._status.set(pod, self._generate(pod, observed, ending=termination.ending))
 
     async def _kill(self, pod: Pod, observed: PodStatus, termination: Termination) -> None:
         """Stop the pod; if the kubelet ends it itself and that takes far longer than its grace, say so."""

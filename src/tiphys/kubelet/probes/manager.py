@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,7 @@ class ProbeManager:
         self._started = clock.now()
         self._results: dict[tuple[Probe, str], bool] = {}
         self._workers: dict[tuple[str, str, Probe], _Worker] = {}
+        self._watched: dict[str, asyncio.Event] = {}
         self.counts: dict[tuple[str, str, str, str, str], int] = {}
         """Probes so far, by namespace, pod, container, kind of probe and result."""
 
@@ -140,6 +141,17 @@ class ProbeManager:
         if self._results.get((probe, runtime_id)) is not passed:
             self._results[(probe, runtime_id)] = passed
             self._changed(pod_uid)
+            if pod_uid in self._watched:
+                self._watched[pod_uid].set()
+
+    @contextlib.contextmanager
+    def changes(self, pod_uid: str) -> Iterator[asyncio.Event]:
+        """An event that is set when a result of the pod's changes, for one who waits for something else meanwhile."""
+        self._watched[pod_uid] = asyncio.Event()
+        try:
+            yield self._watched[pod_uid]
+        finally:
+            del self._watched[pod_uid]
 
 
 class _Worker:
