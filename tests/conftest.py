@@ -20,12 +20,14 @@ settings.load_profile("tiphys")
 
 @pytest.fixture(autouse=True)
 def no_text_of_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Collect the messages of every Status and event that are made while a test runs, and look at them afterwards."""
+    """Collect the messages of every Status, event and pod's status that are made while a test runs, and look at them
+    afterwards."""
     from tiphys.api import errors
     from tiphys.controlkit.events import EventRecorder
+    from tiphys.kubelet.status.manager import StatusManager
 
     told: list[str] = []
-    make, record = errors.status, EventRecorder.event
+    make, record, note = errors.status, EventRecorder.event, StatusManager.set
 
     def status(code: int, reason: str, message: str, *rest: Any, **more: Any) -> dict[str, Any]:
         told.append(message)
@@ -35,7 +37,25 @@ def no_text_of_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         told.append(message)
         return record(self, obj, type, reason, message, **more)
 
+    def pod_status(self: Any, pod: Any, status: Any, **more: Any) -> None:
+        told.extend(_messages(status))
+        note(self, pod, status, **more)
+
+    monkeypatch.setattr(StatusManager, "set", pod_status)
     monkeypatch.setattr(errors, "status", status)
     monkeypatch.setattr(EventRecorder, "event", event)
     yield
     assert [(found, message) for message in told if (found := python_in(message))] == []
+
+
+def _messages(status: Any) -> Iterator[str]:
+    """What a pod's status says, but for what its containers said themselves."""
+    if isinstance(status, list):
+        for item in status:
+            yield from _messages(item)
+    elif isinstance(status, dict):
+        for name, value in status.items():
+            if name == "message":
+                yield value
+            elif name != "terminated":
+                yield from _messages(value)

@@ -17,13 +17,13 @@ from tests.apiserver.apiworld import World, config_map, pod, run
 from tests.wire.certificates import Authority
 from tiphys.api.object import Object
 from tiphys.apiserver.webhooks.client import CallFailed, WebhookClient
-from tiphys.apiserver.webhooks.wording import connection_failure
 from tiphys.client import resources as R
 from tiphys.client.errors import ApiError, BadRequest, Forbidden
 from tiphys.client.resources import ResourcePath
 from tiphys.wire import tls
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.server import serve
+from tiphys.wire.wording import connection_failure
 
 MUTATING = ResourcePath("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", namespaced=False)
 VALIDATING = ResourcePath("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", namespaced=False)

@@ -53,6 +53,14 @@ def nft_tables() -> str:
     return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
 
 
+def cgroups(pattern: str) -> list[Path]:
+    """What matches below each hierarchy's top. Other clusters' are never walked: theirs may go away meanwhile."""
+    top = Path("/sys/fs/cgroup")
+    return [
+        path for tree in (top, *(entry for entry in top.iterdir() if entry.is_dir())) for path in tree.glob(pattern)
+    ]
+
+
 def remove_cgroups(name: str) -> None:
     top = Path("/sys/fs/cgroup")
     for hierarchy in (top, *(entry for entry in top.iterdir() if entry.is_dir())):

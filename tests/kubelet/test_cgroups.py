@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kubelet.world import World, play
 from tiphys.kubelet.node.cgroups import Cgroups
 
 MOUNT = Path("/sys/fs/cgroup")
@@ -36,3 +37,22 @@ def test_a_process_that_nobody_knows_of_ends_with_its_pod() -> None:
         for left in (inner, folder):
             if left.exists():
                 left.rmdir()
+
+
+@pytest.mark.parametrize(("files", "told"), [(("cgroup.controllers",), []), ((), ["CgroupV1"])])
+def test_a_node_with_old_cgroups_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...], told: list[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+
+    seen: list[str] = []
+
+    async def scene(world: World) -> None:
+        reporter = world.kubelet._reporter
+        monkeypatch.setattr(reporter, "event", lambda type_, reason, text: seen.append(reason))
+        reporter.starting(Cgroups(tmp_path))
+
+    (tmp_path / "world").mkdir()
+    play(tmp_path / "world", scene)
+    assert [reason for reason in seen if reason == "CgroupV1"] == told

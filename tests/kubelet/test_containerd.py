@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.kubelet.machine import private_containerd, skip_without_containerd
+from tests.kubelet.machine import cgroups, private_containerd, skip_without_containerd
 from tests.kubelet.world import NODE, FakeApi, pod
 from tiphys.client.rest import Client
 from tiphys.controlkit.objects import timestamp
@@ -109,7 +109,7 @@ def machine(tmp_path: Path) -> Callable[[Callable[[Machine], Awaitable[None]]], 
 
 
 def pod_cgroups() -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/{CGROUP}/kubepods/*/pod*"))
+    return cgroups(f"{CGROUP}/kubepods/*/pod*")
 
 
 def shell(name: str, script: str, **more: Any) -> dict[str, Any]:

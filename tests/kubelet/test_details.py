@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,15 +17,18 @@ from tests.kubelet.world import (
     pod,
 )
 from tiphys.api.object import Object
+from tiphys.kubelet.container.hooks import HookRunner
 from tiphys.kubelet.container.image_names import ImageNameError, parse_image, with_default_tag
 from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus
 from tiphys.kubelet.probes import requests
 from tiphys.kubelet.probes.urls import Url, UrlError, probe_url, redirected
+from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.runtime.service import ContainerState
 from tiphys.kubelet.status.generate import StatusContext, generate_status
 from tiphys.kubelet.volumes.atomic import write_payload
 from tiphys.kubelet.volumes.ownership import give_to_group
 from tiphys.kubelet.volumes.payloads import Material, TokenSpec, is_projection, make_payload, needs
+from tiphys.runtime.clock import SystemClock
 
 SHA = "sha256:" + "ab" * 32
 
@@ -238,3 +242,54 @@ def test_last_words_share_twelve_kibibytes(count: int, each: int) -> None:
         message = found["state"]["terminated"]["message"]
         assert each - 2 <= len(message.replace("\ufffd", "").encode()) <= each
         assert found["state"]["terminated"]["reason"] == "Error"
+
+
+async def _plain_server(asked: list[str]) -> asyncio.Server:
+    """A server that speaks no TLS, and notes the heads of requests that it can read."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.read(2000)
+        if first.startswith(b"GET "):
+            asked.append(first.decode())
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        else:
+            writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+        writer.close()
+
+    return await asyncio.start_server(answer, "127.0.0.1", 0)
+
+
+def test_a_probe_by_https_of_a_server_without_it_says_so_in_gos_words() -> None:
+    async def main() -> None:
+        async with await _plain_server([]) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(requests.RequestFailure) as raised:
+                await requests.get("https", "127.0.0.1", port, "/", [], 5)
+            reason = "http: server gave HTTP response to HTTPS client"
+            assert str(raised.value) == f'Get "https://127.0.0.1:{port}/": {reason}'
+
+    asyncio.run(main())
+
+
+def test_a_hook_by_https_falls_back_without_its_credentials() -> None:
+    async def main() -> None:
+        told: list[Any] = []
+        asked: list[str] = []
+
+        class Recorder:
+            def event(self, obj: Any, *words: str, **_: Any) -> None:
+                told.append((obj["name"], *words))
+
+        hooks = HookRunner(None, SystemClock(), PodEvents(Recorder()))  # type: ignore[arg-type]
+        async with await _plain_server(asked) as server:
+            port = server.sockets[0].getsockname()[1]
+            headers = [{"name": "Authorization", "value": "secret"}, {"name": "X-Mine", "value": "1"}]
+            action = {"scheme": "HTTPS", "port": port, "path": "/hook", "httpHeaders": headers}
+            await hooks.run({"httpGet": action}, pod("web"), container("main"), "id", "127.0.0.1")
+        text = f"request to HTTPS lifecycle hook 127.0.0.1:{port} got HTTP response, retry with HTTP succeeded"
+        assert told == [("web", "Warning", "LifecycleHTTPFallback", text)]
+        (head,) = asked
+        assert head.startswith("GET /hook HTTP/1.1\r\n")
+        assert ("X-Mine: 1" in head, "secret" in head) == (True, False)
+
+    asyncio.run(main())

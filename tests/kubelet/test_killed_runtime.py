@@ -8,18 +8,19 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
-from tests.kubelet.machine import remove_cgroups, skip_without_containerd
+from tests.kubelet.machine import cgroups, remove_cgroups, skip_without_containerd
 from tiphys.cluster.containerd import Containerd, remove_leftovers, settings_for_machine
 from tiphys.cluster.images import import_built, pause_image
 from tiphys.cluster.processes import Traces, end_processes, owner_of, processes, traces
 from tiphys.kubelet.runtime.cri import CRIClient
 from tiphys.kubelet.runtime.service import RuntimeFailure
 
-UID = "0f6a3b52-6d3e-4c4f-9f0a-7f0c1d2e3a4b"
+UID = str(uuid.uuid4())
 TOP = f"tiphys-killed-{os.getpid()}"
 SANDBOX = {
     "metadata": {"name": "half-made", "namespace": "default", "uid": UID, "attempt": 0},
@@ -81,7 +82,7 @@ async def _hold_what_makes_it(ours: Traces) -> set[int]:
 
 
 def _in_the_pods_cgroup() -> set[int]:
-    files = Path("/sys/fs/cgroup").rglob(f"pod{UID}/*/cgroup.procs")
+    files = cgroups(f"{TOP}/pod{UID}/*/cgroup.procs")
     return {int(pid) for file in files for pid in file.read_text().split()}
 
 

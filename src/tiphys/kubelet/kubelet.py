@@ -196,7 +196,7 @@ class Kubelet:
             changed=self._poke,
             rng=self._rng,
         )
-        hooks = HookRunner(self.runtime, clock)
+        hooks = HookRunner(self.runtime, clock, events)
         killer = Killer(self.runtime, hooks, clock, events)
         backoff = KeyedBackoff(10.0, 300.0)
         pulls = 1 if config.serialize_image_pulls else config.parallel_image_pulls
@@ -318,6 +318,7 @@ class Kubelet:
             active=self._active,
             evict=self._evict,
             reclaim=image_gc.collect,
+            event=report,
             clock=clock,
             changed=self.health.changed.set,
             storage=self.storage,
@@ -348,8 +349,9 @@ class Kubelet:
             if self.config.pod_cidr:
                 await self.runtime.update_pod_cidr(self.config.pod_cidr)
             runner.supervise(self.services.run, "services")
-            self._reporter.starting()
-            self._reporter.enforce_allocatable(Cgroups())
+            cgroups = Cgroups()
+            self._reporter.starting(cgroups)
+            self._reporter.enforce_allocatable(cgroups)
             await self.health.check()
             runner.supervise(self.health.run, "runtime health")
             await self.pleg.relist()

@@ -13,8 +13,8 @@ from tiphys.apiserver.aggregator.backends import Backends, Unroutable
 from tiphys.apiserver.aggregator.proxying import with_user
 from tiphys.apiserver.aggregator.services import Remote
 from tiphys.apiserver.call import User
-from tiphys.apiserver.webhooks.wording import connection_failure
 from tiphys.wire.http import BodyTooLarge, Headers, Request
+from tiphys.wire.wording import connection_failure
 
 _SECONDS = 5.0
 _ATTEMPTS = 5

@@ -20,12 +20,12 @@ from tiphys.api.gotext import quote
 from tiphys.api.object import Object
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.webhooks.credentials import WebhookCredentials
-from tiphys.apiserver.webhooks.wording import connection_failure
 from tiphys.client.kubeconfig import Credentials
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import BodyTooLarge, ClientResponse, Headers, Request
 from tiphys.wire.tls import client_context
 from tiphys.wire.transports import Transports
+from tiphys.wire.wording import connection_failure
 
 _MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer; more if what was asked about is large itself, as lists that are converted are."""

@@ -5,14 +5,17 @@ Source: https://kubernetes.io/docs/concepts/containers/container-lifecycle-hooks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tiphys.api.gotext import quote
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.probes import requests
+from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.runtime.service import RuntimeFailure, RuntimeService
 from tiphys.runtime.clock import Clock
+from tiphys.wire.wording import NOT_HTTPS
 
 _AGENT = "kube-lifecycle/1.36"
 _HTTP_TIMEOUT = 60.0
@@ -23,9 +26,10 @@ class HookFailure(Exception):
 
 
 class HookRunner:
-    def __init__(self, runtime: RuntimeService, clock: Clock) -> None:
+    def __init__(self, runtime: RuntimeService, clock: Clock, events: PodEvents) -> None:
         self._runtime = runtime
         self._clock = clock
+        self._events = events
 
     async def run(
         self, hook: dict[str, Any], pod: Pod, container: ContainerSpec, container_id: str, pod_ip: str
@@ -35,7 +39,7 @@ class HookRunner:
         if action := hook.get("exec"):
             await self._exec(action.get("command") or [], container_id, who)
         elif action := hook.get("httpGet"):
-            await self._http(action, container, pod_ip, who)
+            await self._http(action, pod, container, pod_ip, who)
         elif action := hook.get("sleep"):
             await self._clock.sleep(float(action["seconds"]))
         elif hook.get("tcpSocket"):
@@ -56,11 +60,25 @@ class HookRunner:
             )
             raise HookFailure(f"Exec lifecycle hook ({words}) for {who} failed - error: {problem}, message: {output}")
 
-    async def _http(self, action: dict[str, Any], container: ContainerSpec, pod_ip: str, who: str) -> None:
+    async def _http(self, action: dict[str, Any], pod: Pod, container: ContainerSpec, pod_ip: str, who: str) -> None:
         path = action.get("path") or "/"
         try:
             port = requests.resolve_port(action["port"], container)
             scheme, host = (action.get("scheme") or "HTTP").lower(), action.get("host") or pod_ip
-            await requests.get(scheme, host, port, path, requests.headers_for(action, _AGENT), _HTTP_TIMEOUT)
+            headers = requests.headers_for(action, _AGENT)
+            try:
+                await requests.get(scheme, host, port, path, headers, _HTTP_TIMEOUT)
+            except requests.RequestFailure as error:
+                if not str(error).endswith(NOT_HTTPS):
+                    raise
+                await self._without_tls(pod, host, port, path, headers)
         except (requests.RequestFailure, requests.PortError) as error:
             raise HookFailure(f"HTTP lifecycle hook ({path}) for {who} failed - error: {error}") from error
+
+    async def _without_tls(self, pod: Pod, host: str, port: int, path: str, headers: Sequence[tuple[str, str]]) -> None:
+        """Hooks once called every server by plain HTTP: one that speaks no TLS is called so, without credentials."""
+        plain = [(name, value) for name, value in headers if name.lower() != "authorization"]
+        await requests.get("http", host, port, path, plain, _HTTP_TIMEOUT)
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        text = f"request to HTTPS lifecycle hook {place} got HTTP response, retry with HTTP succeeded"
+        self._events.pod(pod, "Warning", "LifecycleHTTPFallback", text)

@@ -26,7 +26,8 @@ class Cgroups:
 
     def __init__(self, mount: Path = Path("/sys/fs/cgroup")) -> None:
         self._mount = mount
-        self._unified = (mount / "cgroup.controllers").exists()
+        self.unified = (mount / "cgroup.controllers").exists()
+        """Whether there is one hierarchy: version 2."""
 
     def ensure(self, parent: str, pod: Pod) -> None:
         """Make a pod's cgroup with the pod's limits. Raises ``OSError``."""
@@ -37,7 +38,7 @@ class Cgroups:
     def _write(self, parent: str, limits: dict[str, int]) -> None:
         for folder, controllers in self._folders(parent):
             self._make(folder, controllers)
-            for name, text in (self._v2_values(limits) if self._unified else self._v1_values(limits)).items():
+            for name, text in (self._v2_values(limits) if self.unified else self._v1_values(limits)).items():
                 file = folder / name
                 if file.exists() and file.read_text().strip() != text:
                     with contextlib.suppress(OSError):  # a limit below what is in use now is refused by the kernel
@@ -49,7 +50,7 @@ class Cgroups:
 
     def _folders(self, parent: str) -> list[tuple[Path, tuple[str, ...]]]:
         inside = parent.strip("/")
-        if self._unified:
+        if self.unified:
             return [(self._mount / inside, _V2_CONTROLLERS)]
         return [(self._mount / c / inside, ()) for c in _V1_CONTROLLERS if (self._mount / c).is_dir()]
 
@@ -91,7 +92,7 @@ class Cgroups:
         """
         if not parent or parent.endswith(".slice"):
             return
-        tops = [self._mount] if self._unified else [entry for entry in self._mount.iterdir() if entry.is_dir()]
+        tops = [self._mount] if self.unified else [entry for entry in self._mount.iterdir() if entry.is_dir()]
         for top in tops:
             folder = top / parent.strip("/")
             if folder.is_dir():

@@ -22,6 +22,7 @@ from tiphys.kubelet.node.storage_limits import exceeded, is_limited
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import value
+from tiphys.kubelet.recorder import EventType
 from tiphys.kubelet.runtime.service import ContainerStats, RuntimeFailure
 from tiphys.runtime.clock import Clock
 
@@ -127,7 +128,8 @@ class Evict(Protocol):
 
 
 class EvictionManager:
-    """``active()`` gives the pods that run; ``evict`` ends one; ``reclaim()`` frees disk without that."""
+    """``active()`` gives the pods that run; ``evict`` ends one; ``reclaim()`` frees disk without that; ``event`` is
+    called with what happens to the node."""
 
     def __init__(
         self,
@@ -138,6 +140,7 @@ class EvictionManager:
         active: Callable[[], Sequence[Pod]],
         evict: Evict,
         reclaim: Callable[[], Awaitable[object]],
+        event: Callable[[EventType, str, str], None] = lambda *_: None,
         clock: Clock,
         changed: Callable[[], None],
         storage: StorageMeter,
@@ -149,6 +152,7 @@ class EvictionManager:
         self._active = active
         self._evict = evict
         self._reclaim = reclaim
+        self._event = event
         self._clock = clock
         self._changed = changed
         self._last_seen: dict[str, float] = {}
@@ -197,6 +201,7 @@ class EvictionManager:
         if not reasons:
             return
         first = reasons[0]
+        self._event("Warning", "EvictionThresholdMet", f"Attempting to reclaim {first.resource}")
         if first.resource == "ephemeral-storage":
             try:
                 await self._reclaim()

@@ -36,6 +36,10 @@ _TRANSITIONS = {
     ("PIDPressure", "True"): "NodeHasInsufficientPID",
 }
 _NAMES_SHOWN = 5
+_CGROUP_V1 = (
+    "cgroup v1 detected. cgroup v1 support is deprecated and will be removed in a future release. Please migrate to"
+    " cgroup v2. More information at https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1"
+)
 
 
 class NodeReporter:
@@ -66,10 +70,12 @@ class NodeReporter:
         node: dict[str, Any] = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
         self._recorder.event(node, type_, reason, message)
 
-    def starting(self) -> None:
+    def starting(self, cgroups: Cgroups) -> None:
         self.event("Normal", "Starting", "Starting kubelet.")
         if complaint := host_complaint(self._settings.dns):
             self.event("Warning", "CheckLimitsForResolvConf", complaint)
+        if not cgroups.unified:
+            self.event("Warning", "CgroupV1", _CGROUP_V1)
         if swaps_memory_volumes():
             message = (
                 "The tmpfs noswap option is not supported. Memory-backed volumes (e.g. secrets, emptyDirs, etc.) "

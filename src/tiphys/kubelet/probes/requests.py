@@ -14,6 +14,7 @@ from typing import Any
 
 from tiphys.kubelet.pod.pods import ContainerSpec
 from tiphys.kubelet.probes.urls import REDIRECTS, Url, UrlError, probe_url, redirected
+from tiphys.wire.wording import connection_failure
 
 MAX_BODY = 10 * 1024
 _MAX_REDIRECTS = 10
@@ -84,11 +85,8 @@ async def get(
         raise RequestFailure(
             f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
         ) from None
-    except ConnectionRefusedError:
-        raise RequestFailure(f'Get "{url}": dial tcp {url.authority}: connect: connection refused') from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RequestFailure(f'Get "{url}": dial tcp {url.authority}: connect: {reason}') from error
+        raise RequestFailure(f'Get "{url}": {connection_failure(error, url.host, url.port, url.host)}') from error
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
         raise RequestFailure(f'Get "{url}": EOF') from error
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 
+NOT_HTTPS = "http: server gave HTTP response to HTTPS client"
 _UNKNOWN_AUTHORITY = "certificate signed by unknown authority"
 _BY_CODE = {
     9: "certificate has expired or is not yet valid",
@@ -32,7 +33,7 @@ def connection_failure(error: BaseException, host: str, port: int, name: str) ->
         case ssl.SSLCertVerificationError():
             return f"tls: failed to verify certificate: x509: {_certificate(cause, name)}"
         case ssl.SSLError() if cause.reason in _NOT_TLS:
-            return "http: server gave HTTP response to HTTPS client"
+            return NOT_HTTPS
         case ssl.SSLError():
             return "remote error: tls: handshake failure"
         case socket.gaierror():
