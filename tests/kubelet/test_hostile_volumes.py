@@ -23,9 +23,10 @@ from tiphys.kubelet.node.gc import ContainerGC
 from tiphys.kubelet.runtime.service import ContainerState, ContainerStatus, MountStatus
 from tiphys.kubelet.server.node_logs import node_logs
 from tiphys.kubelet.volumes.atomic import FileProjection, write_payload
+from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
-from tiphys.kubelet.volumes.manager import MountedVolume, remove_mounted_tree
+from tiphys.kubelet.volumes.manager import remove_mounted_tree
 from tiphys.kubelet.volumes.ownership import give_to_group
 from tiphys.kubelet.volumes.subpath import bind_subpath
 from tiphys.runtime import folders, mounts

@@ -129,6 +129,9 @@ def parser() -> FlagParser:
     add("--service-account-private-key-file", type=Path, help="key that signs tokens of service account secrets")
     add("--cluster-signing-cert-file", type=Path, help="CA that signs certificate signing requests")
     add("--cluster-signing-key-file", type=Path, help="its key")
+    parser.add_bool(
+        "--disable-force-detach-on-timeout", default=False, help="never take volumes from a node that may use them"
+    )
     parser.add_bool("--allocate-node-cidrs", default=False, help="give each node a range of pod addresses")
     add("--cluster-name", default="kubernetes", help="name of the cluster: clouds see it, and so does /flagz")
     add("--cluster-cidr", default="", help="ranges of pod addresses, separated by commas")
@@ -169,6 +172,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Contro
         service_account_signing_key=_read("service-account-private-key-file", flags.service_account_private_key_file),
         cluster_signing=_signing(flags),
         allocate_node_cidrs=flags.allocate_node_cidrs,
+        disable_force_detach_on_timeout=flags.disable_force_detach_on_timeout,
         cluster_cidrs=cluster_cidrs,
         service_cluster_ip_ranges=_networks("service-cluster-ip-range", flags.service_cluster_ip_range),
         **{field: getattr(flags, field) for _, field, _ in _FIELDS},

@@ -74,6 +74,7 @@ class ControllerManagerConfig:
     legacy_service_account_token_clean_up_period: float = 365 * 24 * 3600.0
     terminated_pod_gc_threshold: int = 12500
     pv_claim_binder_sync_period: float = 15.0
+    disable_force_detach_on_timeout: bool = False
     concurrent_ephemeral_volume_syncs: int = 5
     concurrent_resource_claim_syncs: int = 50
     concurrent_device_taint_eviction_syncs: int = 8

@@ -37,10 +37,12 @@ if TYPE_CHECKING:  # as the type checker, editors and search see them
     from tiphys.controllers.resourceclaim import controller as resourceclaim
     from tiphys.controllers.resourceclaim import devicetaints
     from tiphys.controllers.statefulset import controller as statefulset
-    from tiphys.controllers.volumes import ephemeralvolumes, protection
+    from tiphys.controllers.volumes import ephemeralvolumes, expansion, protection
+    from tiphys.controllers.volumes.attachdetach import controller as attachdetach
     from tiphys.controllers.volumes.persistentvolumes import binder
 else:
     approving = Module("tiphys.controllers.access.certificates.approving")
+    attachdetach = Module("tiphys.controllers.volumes.attachdetach.controller")
     autoscaler = Module("tiphys.controllers.podautoscaler.autoscaler")
     binder = Module("tiphys.controllers.volumes.persistentvolumes.binder")
     cleaner = Module("tiphys.controllers.access.bootstrap.cleaner")
@@ -56,6 +58,7 @@ else:
     endpointslice = Module("tiphys.controllers.network.endpointslice.controller")
     endpointslicemirroring = Module("tiphys.controllers.network.endpointslicemirroring")
     ephemeralvolumes = Module("tiphys.controllers.volumes.ephemeralvolumes")
+    expansion = Module("tiphys.controllers.volumes.expansion")
     ipam = Module("tiphys.controllers.nodes.ipam")
     job = Module("tiphys.controllers.job.controller")
     legacytokens = Module("tiphys.controllers.access.legacytokens")
@@ -202,6 +205,12 @@ ROWS = (
         binder.PersistentVolumeBinder,
         "persistent-volume-binder",
     ),
+    _row(
+        "persistentvolume-attach-detach-controller",
+        attachdetach.AttachDetachController,
+        "attachdetach-controller",
+    ),
+    _row("persistentvolume-expander-controller", expansion.ExpandController, "expand-controller"),
     _row("ephemeral-volume-controller", ephemeralvolumes.EphemeralVolumeController),
     _row("resourceclaim-controller", resourceclaim.ResourceClaimController, "resource-claim-controller"),
     _row("device-taint-eviction-controller", devicetaints.DeviceTaintEvictionController),
@@ -215,7 +224,7 @@ DISABLED_BY_DEFAULT = frozenset(row.name for row in ROWS if row.off_by_default)
 _MISSING = """
     cloud-node-controller cloud-node-lifecycle-controller
     kube-apiserver-serving-clustertrustbundle-publisher-controller
-    node-route-controller persistentvolume-attach-detach-controller persistentvolume-expander-controller
+    node-route-controller
     podcertificaterequest-cleaner-controller podgroup-protection-controller resourcepoolstatusrequest-controller
     selinux-warning-controller service-ca-certificate-publisher-controller service-lb-controller
     storage-version-migrator-controller storageversion-garbage-collector-controller

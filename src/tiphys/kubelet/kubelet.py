@@ -78,6 +78,9 @@ from tiphys.wire.tls import TLSPolicy, server_context
 
 log = logging.getLogger(__name__)
 
+GROWTH_PERIOD = 15.0
+"""Seconds between looks at claims whose volumes may have grown."""
+
 
 class Kubelet:
     """One node's agent. ``run`` returns only when it is cancelled; pods run on without it.
@@ -124,6 +127,7 @@ class Kubelet:
             recorder=self._recorder,
             clock=clock,
             pressures=self._pressures,
+            volumes_in_use=lambda: self.volumes.in_use(),
         )
         self.node = NodeAgent(
             client,
@@ -173,6 +177,9 @@ class Kubelet:
             client=self.client,
             clock=clock,
             drivers=self.csi,
+            report_in_use=self._report_in_use,
+            freed=self.health.changed.set,
+            event=events.pod,
             objects=objects,
             tokens=tokens,
             field=self._field,
@@ -310,6 +317,7 @@ class Kubelet:
             runtime_socket=config.runtime_socket,
             pods_cgroup=self.settings.pods_cgroup,
             own_pid=os.getpid(),
+            claims_use=self.volumes.claims_use,
         )
         self._eviction = EvictionManager(
             thresholds=config.eviction_hard,
@@ -383,8 +391,21 @@ class Kubelet:
         self._runner.supervise(self.node.run_status, "node status")
         self._runner.supervise(lambda: self._reporter.report_changes(self.node), "readiness")
         self._runner.supervise(self._plugins.run, "plugins")
+        self._runner.supervise(self._grow_volumes, "growth of volumes")
         for uid in self._static.by_uid:
             self.workers.poke(uid)
+
+    async def _report_in_use(self, volume: str) -> None:
+        """Return when the Node says that the volume is in use: nobody detaches it from now on."""
+        shown = ((self.node.node or {}).get("status") or {}).get("volumesInUse") or []
+        if volume not in shown and self.node.node is not None:
+            await self.node.report(force=True)
+
+    async def _grow_volumes(self) -> None:
+        while True:
+            await self.clock.sleep(GROWTH_PERIOD)
+            for uid in await self.volumes.pods_to_grow():
+                self.workers.poke(uid)
 
     def _follow_pods(self) -> None:
         """Take in what is there, the oldest first: what runs since long keeps its place before what is new."""

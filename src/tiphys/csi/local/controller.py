@@ -27,8 +27,11 @@ FORMAT = "format"
 
 
 class IdentityService:
+    def __init__(self, name: str = NAME) -> None:
+        self._name = name
+
     async def GetPluginInfo(self, _: Any) -> Any:
-        return answer("GetPluginInfoResponse", name=NAME, vendor_version=__version__)
+        return answer("GetPluginInfoResponse", name=self._name, vendor_version=__version__)
 
     async def GetPluginCapabilities(self, _: Any) -> Any:
         capabilities = [

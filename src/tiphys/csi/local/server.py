@@ -27,11 +27,12 @@ def _unknown(_: Exception) -> None:
 class Registration:
     """Answers the kubelet: which driver, and where."""
 
-    def __init__(self, endpoint: Path) -> None:
+    def __init__(self, name: str, endpoint: Path) -> None:
+        self._name = name
         self._endpoint = str(endpoint)
 
     async def GetInfo(self, _: Any) -> Any:
-        about = {"type": "CSIPlugin", "name": NAME, "endpoint": self._endpoint, "supported_versions": ["1.12.0"]}
+        about = {"type": "CSIPlugin", "name": self._name, "endpoint": self._endpoint, "supported_versions": ["1.12.0"]}
         return registration().message("PluginInfo")(**about)
 
     async def NotifyRegistrationStatus(self, request: Any) -> Any:
@@ -47,12 +48,12 @@ class Registration:
 
 
 @contextlib.asynccontextmanager
-async def served(services: Iterable[object], kubelet_dir: Path) -> AsyncIterator[None]:
+async def served(services: Iterable[object], kubelet_dir: Path, name: str = NAME) -> AsyncIterator[None]:
     """Listen below the kubelet's folder for as long as the block runs."""
-    endpoint = kubelet_dir / "plugins" / NAME / "csi.sock"
-    entry = kubelet_dir / "plugins_registry" / f"{NAME}-reg.sock"
+    endpoint = kubelet_dir / "plugins" / name / "csi.sock"
+    entry = kubelet_dir / "plugins_registry" / f"{name}-reg.sock"
     async with contextlib.AsyncExitStack() as stack:
-        for path, methods in ((endpoint, rpcs(services)), (entry, Registration(endpoint).rpcs())):
+        for path, methods in ((endpoint, rpcs(services)), (entry, Registration(name, endpoint).rpcs())):
             server = GrpcServer(methods, status_of=_unknown)
             stack.push_async_callback(server.stop)
             await _listen(server, path)

@@ -26,8 +26,9 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.runtime.service import ImageService
 from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.failures import MountFailure
-from tiphys.kubelet.volumes.manager import MountedVolume, ObjectSource
+from tiphys.kubelet.volumes.manager import ObjectSource
 from tiphys.runtime.folders import Folder
 
 _LOG_NAME = re.compile(r"(\d+)\.log(\..*)?$")

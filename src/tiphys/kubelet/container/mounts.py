@@ -23,8 +23,8 @@ from tiphys.kubelet.node.network import hostname_and_domain, hosts_file
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.failures import MountFailure
-from tiphys.kubelet.volumes.manager import MountedVolume
 from tiphys.kubelet.volumes.subpath import SubPathNotMade, bind_subpath, check_subpath
 from tiphys.runtime.folders import Folder
 

@@ -54,7 +54,9 @@ class NodeReporter:
         recorder: Recorder,
         clock: Clock,
         pressures: Callable[[], Sequence[str]],
+        volumes_in_use: Callable[[], Sequence[str]],
     ) -> None:
+        self._volumes_in_use = volumes_in_use
         self._pressures = pressures
         self._config = config
         self._settings = settings
@@ -125,6 +127,7 @@ class NodeReporter:
             memory_pressure="MemoryPressure" in pressures,
             disk_pressure="DiskPressure" in pressures,
             pid_pressure="PIDPressure" in pressures,
+            volumes_in_use=self._volumes_in_use(),
         )
         self._settings.allocatable = allocatable(facts)
         return facts

@@ -38,6 +38,7 @@ class NodeFacts:
     memory_pressure: bool = False
     disk_pressure: bool = False
     pid_pressure: bool = False
+    volumes_in_use: Sequence[str] = ()
 
 
 def default_labels(name: str, machine: MachineInfo) -> dict[str, str]:
@@ -85,7 +86,9 @@ def allocatable(facts: NodeFacts) -> dict[str, str]:
 def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
     """The status of the node. ``before`` is the one that the API has, for the times of the conditions."""
     machine = facts.machine
+    in_use = {"volumesInUse": list(facts.volumes_in_use)} if facts.volumes_in_use or before.get("volumesInUse") else {}
     return {
+        **in_use,
         "addresses": [{"type": kind, "address": address} for kind, address in facts.addresses],
         "allocatable": allocatable(facts),
         "capacity": capacity(facts),
@@ -167,7 +170,16 @@ def same_but_for_heartbeats(left: Object, right: Object) -> bool:
         kept = [{k: v for k, v in c.items() if k != "lastHeartbeatTime"} for c in status.get("conditions") or []]
         return {**status, "conditions": sorted(kept, key=lambda c: str(c["type"]))}
 
-    keys = ("addresses", "allocatable", "capacity", "conditions", "daemonEndpoints", "images", "nodeInfo")
+    keys = (
+        "addresses",
+        "allocatable",
+        "capacity",
+        "conditions",
+        "daemonEndpoints",
+        "images",
+        "nodeInfo",
+        "volumesInUse",
+    )
     a, b = plain(left), plain(right)
     return all((a.get(key) or None) == (b.get(key) or None) for key in keys)
 

@@ -27,6 +27,7 @@ from tiphys.runtime.tasks import Runner
 log = logging.getLogger(__name__)
 
 _BLOCK = 512
+_CSI = "kubernetes.io~csi"
 _AT_ONCE = 2
 _SHARE = 10
 """A measurement that took a second is not done again for this many seconds."""
@@ -97,6 +98,8 @@ def measure_pod(
     own = root / "pods" / pods.uid_of(pod)
     volumes = {}
     for plugin in _folders(own / "volumes"):
+        if plugin.name == _CSI:
+            continue  # their drivers measure them
         for volume in _folders(plugin):
             with Folder.at(volume) as folder:
                 volumes[volume.name] = VolumeUse(disk_use(folder, stopped), filesystem_of(folder.descriptor))

@@ -39,7 +39,7 @@ from tiphys.kubelet.runtime.service import (
 )
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.status.containers import Reason
-from tiphys.kubelet.volumes.manager import MountedVolume
+from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.durations import seconds_text

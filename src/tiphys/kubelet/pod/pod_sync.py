@@ -39,7 +39,8 @@ from tiphys.kubelet.status.containers import Reason
 from tiphys.kubelet.status.generate import StatusContext, generate_status
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
-from tiphys.kubelet.volumes.manager import MountedVolume, VolumeFailure, VolumeManager
+from tiphys.kubelet.volumes.claims import MountedVolume
+from tiphys.kubelet.volumes.manager import VolumeFailure, VolumeManager
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 

@@ -5,17 +5,44 @@ Source: https://kubernetes.io/docs/reference/instrumentation/node-metrics/
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from tiphys.kubelet.node.storage import VolumeUse
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.server import answers
 from tiphys.kubelet.server.exposition import cadvisor_metrics, resource_metrics
 from tiphys.kubelet.server.snapshot import Snapshot
+from tiphys.kubelet.volumes.csi.figures import ClaimUse
 from tiphys.runtime.metrics import CONTENT_TYPE, Registry
 from tiphys.wire.http import Response
 
 if TYPE_CHECKING:
     from tiphys.kubelet.server.node import ServedNode
+
+
+_CLAIM_FIGURES: tuple[tuple[str, str, Callable[[VolumeUse], int]], ...] = (
+    ("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume", lambda use: use.filesystem.capacity),
+    (
+        "kubelet_volume_stats_available_bytes",
+        "Number of available bytes in the volume",
+        lambda use: use.filesystem.available,
+    ),
+    ("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume", lambda use: use.use.bytes),
+    ("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume", lambda use: use.filesystem.inodes),
+    ("kubelet_volume_stats_inodes_free", "Number of free inodes in the volume", lambda use: use.filesystem.inodes_free),
+    ("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume", lambda use: use.use.inodes),
+)
+
+
+def claim_metrics(registry: Registry, uses: Sequence[ClaimUse]) -> None:
+    """Figures of claims by namespace and name; those that no pod has any more go."""
+    for name, help, figure in _CLAIM_FIGURES:
+        gauge = registry.gauge(name, help, ("namespace", "persistentvolumeclaim"))
+        gauge.clear()
+        for each in uses:
+            if each.of.claim is not None:
+                gauge.labels(*each.of.claim).set(figure(each.use))
 
 
 class KubeletMetrics:
@@ -25,7 +52,10 @@ class KubeletMetrics:
 
     async def answer(self, part: str) -> Response:
         if part == "":
-            return Response(200, {"Content-Type": CONTENT_TYPE}, self._own())
+            uses = await self._kubelet.volumes.claims_use()
+            return Response(
+                200, {"Content-Type": CONTENT_TYPE}, self._own([use for each in uses.values() for use in each])
+            )
         if part in ("resource", "cadvisor"):
             try:
                 snapshot = await self._kubelet.snapshots.take()
@@ -44,8 +74,9 @@ class KubeletMetrics:
             registry.collectors.register(collector)
         return registry
 
-    def _own(self) -> bytes:
+    def _own(self, uses: Sequence[ClaimUse]) -> bytes:
         registry = self._registry = self._registry or self._make()
+        claim_metrics(registry, uses)
         pods = self._kubelet.workers
         running = sum(1 for uid in pods.known() if pods.could_run(uid))
         registry.gauge("kubelet_running_pods", "Number of pods that have a running pod sandbox").set(running)

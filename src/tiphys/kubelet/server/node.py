@@ -14,6 +14,7 @@ from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.runtime.service import RuntimeService
 from tiphys.kubelet.server.snapshot import SnapshotTaker
 from tiphys.kubelet.status.manager import StatusManager
+from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.vectors import Collector
 
@@ -30,6 +31,7 @@ class ServedNode(Protocol):
     snapshots: SnapshotTaker
     pleg: PodLifecycle
     collectors: tuple[Collector, ...]
+    volumes: VolumeManager
 
     def all_pods(self) -> list[Pod]: ...
 

@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/reference/instrumentation/node-metrics/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.kubelet import labels
@@ -33,6 +33,7 @@ from tiphys.kubelet.runtime.service import (
     Sandbox,
     SandboxStats,
 )
+from tiphys.kubelet.volumes.csi.figures import ClaimUse
 from tiphys.runtime.clock import Clock
 
 _APART = 0.5
@@ -85,6 +86,7 @@ class RunningPod:
     containers: tuple[RunningContainer, ...]
     stats: SandboxStats
     storage: PodStorage
+    claims: tuple[ClaimUse, ...] = ()
     pressure: Pressures = field(default_factory=dict)
 
 
@@ -113,6 +115,10 @@ class Snapshot:
     pods: tuple[RunningPod, ...] = field(default_factory=tuple)
 
 
+async def _no_claims() -> Mapping[str, Sequence[ClaimUse]]:
+    return {}
+
+
 class SnapshotTaker:
     """``known()`` gives the kubelet's pods, ``cgroup`` that of one of them; ``root`` is the kubelet's folder,
     ``socket`` the runtime's, if it has one; ``pressures`` reads those of a cgroup."""
@@ -132,7 +138,9 @@ class SnapshotTaker:
         runtime_socket: str = "",
         pods_cgroup: str = "kubepods",
         own_pid: int = 0,
+        claims_use: Callable[[], Awaitable[Mapping[str, Sequence[ClaimUse]]]] = _no_claims,
     ) -> None:
+        self._claims_use = claims_use
         self._node_name = node_name
         self._root = root
         self._runtime = runtime
@@ -157,7 +165,7 @@ class SnapshotTaker:
         )
         filesystems = await self._images.image_filesystems()
         by_uid = {pods.uid_of(pod): pod for pod in self._known()}
-        storage = await self._storage.measure(by_uid.values(), _STORAGE_AGE)
+        storage, claims = await asyncio.gather(self._storage.measure(by_uid.values(), _STORAGE_AGE), self._claims_use())
         now = self._clock.now()
         machine = read_node(now)
         disk = filesystem_of(self._root)
@@ -184,6 +192,7 @@ class SnapshotTaker:
                     [(c, stats_by_id.get(c.id)) for c in containers_by_sandbox.get(sandbox.id, ())],
                     stats_by_sandbox.get(sandbox.id) or SandboxStats(sandbox.id),
                     storage.get(sandbox.uid, PodStorage()),
+                    claims.get(sandbox.uid, ()),
                 )
                 for sandbox in sandboxes
                 if sandbox.ready
@@ -197,10 +206,11 @@ class SnapshotTaker:
         containers: Sequence[tuple[Container, ContainerStats | None]],
         stats: SandboxStats,
         storage: PodStorage,
+        claims: Sequence[ClaimUse],
     ) -> RunningPod:
         cgroup = self._cgroup(pod) if pod is not None else ""
         running = tuple(self._running(containers, cgroup))
-        return RunningPod(sandbox, pod, running, stats, storage, self._pressures(place(cgroup)))
+        return RunningPod(sandbox, pod, running, stats, storage, tuple(claims), self._pressures(place(cgroup)))
 
     async def _stats(self) -> Sequence[ContainerStats]:
         """The containers' figures; if some are new, after a second look, so that each has a rate."""

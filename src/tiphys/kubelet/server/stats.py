@@ -15,6 +15,7 @@ from tiphys.kubelet.node.storage import DiskUse, Filesystem
 from tiphys.kubelet.node.storage_limits import ephemeral_use
 from tiphys.kubelet.runtime.service import ContainerStats, InterfaceStats
 from tiphys.kubelet.server.snapshot import RunningContainer, RunningPod, Snapshot, SystemContainer
+from tiphys.kubelet.volumes.csi.figures import ClaimUse
 
 
 def summary(snapshot: Snapshot) -> Object:
@@ -133,7 +134,8 @@ def _pod(running: RunningPod, snapshot: Snapshot) -> Object:
         "volume": [
             {**_disk(now, volume.filesystem, volume.use), "name": name}
             for name, volume in sorted(running.storage.volumes.items())
-        ],
+        ]
+        + [_claim(now, each) for each in running.claims],
         "process_stats": {"process_count": running.stats.processes},
         "swap": _swap(
             now, sum(c.stats.swap_usage for c in containers), sum(c.stats.swap_available for c in containers)
@@ -145,6 +147,13 @@ def _pod(running: RunningPod, snapshot: Snapshot) -> Object:
         layers = {c.name: DiskUse(c.stats.filesystem_used, c.stats.filesystem_inodes) for c in containers}
         stats["ephemeral-storage"] = _disk(now, snapshot.disk, ephemeral_use(running.pod, running.storage, layers))
     return _with_pressure(stats, now, running.pressure)
+
+
+def _claim(now: str, each: ClaimUse) -> Object:
+    stats: Object = {**_disk(now, each.use.filesystem, each.use.use), "name": each.of.volume_name}
+    if each.of.claim is not None:
+        stats["pvcRef"] = {"name": each.of.claim[1], "namespace": each.of.claim[0]}
+    return stats
 
 
 def _together(stats: Iterable[ContainerStats]) -> Use:

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from tiphys.api.object import Object
 from tiphys.api.volumes.claims import ephemeral_claim
 from tiphys.client import errors
-from tiphys.client.resources import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, SECRETS, ResourcePath
+from tiphys.client.resources import CONFIG_MAPS, SECRETS, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import value
+from tiphys.kubelet.recorder import EventType
 from tiphys.kubelet.tokens import Token
 from tiphys.kubelet.volumes import payloads
 from tiphys.kubelet.volumes.atomic import PathError, write_payload
+from tiphys.kubelet.volumes.claims import ClaimVolumes, MountedVolume
+from tiphys.kubelet.volumes.csi.figures import ClaimUse
 from tiphys.kubelet.volumes.csi.mounter import CSIMounter, Drivers
-from tiphys.kubelet.volumes.csi.requests import inline_volume, persistent_volume
 from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.ownership import already_given, give_to_group
@@ -45,16 +46,6 @@ class VolumeFailure(Exception):
     def __init__(self, failures: Mapping[str, str]) -> None:
         self.failures = dict(failures)
         super().__init__("; ".join(self.failures.values()))
-
-
-@dataclass(frozen=True, slots=True)
-class MountedVolume:
-    """Where a volume is on the node."""
-
-    path: Path
-    read_only: bool = False
-    block: bool = False
-    """The path is of a block device."""
 
 
 class ObjectSource(Protocol):
@@ -79,6 +70,10 @@ def _set_mode(folder: Path, mode: int) -> None:
     with Folder.at(folder.parent) as parent, parent.folder(folder.name) as top:
         if os.fstat(top.descriptor).st_mode & 0o777 != mode:
             os.fchmod(top.descriptor, mode)
+
+
+async def _nobody_detaches(name: str) -> None:
+    """For a kubelet without a Node, whose volumes nobody attaches or detaches."""
 
 
 FieldReader = Callable[[Pod, Object], str]
@@ -106,6 +101,9 @@ class VolumeManager:
         memory: bool = True,
         memory_size: Callable[[Pod, str | None], int] = lambda pod, limit: value(limit),
         slow: Callable[[Pod, str], None] = lambda pod, folder: None,
+        report_in_use: Callable[[str], Awaitable[None]] = _nobody_detaches,
+        freed: Callable[[], None] = lambda: None,
+        event: Callable[[Pod, EventType, str, str], None] = lambda *_: None,
     ) -> None:
         self._csi = CSIMounter(
             root=root,
@@ -115,7 +113,10 @@ class VolumeManager:
             tokens=tokens,
             clock=clock,
             give=self._own,
+            report_in_use=report_in_use,
+            freed=freed,
         )
+        self._claims = ClaimVolumes(client, self._csi, give=self._own, event=event)
         self._slow = slow
         self._memory_size = memory_size
         self._root = root
@@ -164,12 +165,12 @@ class VolumeManager:
         if (host := volume.get("hostPath")) is not None:
             return MountedVolume(prepare_host_path(host["path"], host.get("type") or ""))
         if (claim := volume.get("persistentVolumeClaim")) is not None:
-            return await self._mount_claim(pod, claim["claimName"], read_only=bool(claim.get("readOnly")))
+            read_only = bool(claim.get("readOnly"))
+            return await self._claims.mount(pod, volume["name"], claim["claimName"], read_only=read_only)
         if volume.get("ephemeral") is not None:
-            return await self._mount_claim(pod, ephemeral_claim(pod, volume), read_only=False)
+            return await self._claims.mount(pod, volume["name"], ephemeral_claim(pod, volume), read_only=False)
         if volume.get("csi") is not None:
-            inline = inline_volume(pod, volume)
-            return MountedVolume(await self._csi.mount(pod, inline), inline.read_only)
+            return await self._claims.mount_inline(pod, volume)
         kind = next((key for key in volume if key != "name"), "emptyDir")
         if kind == "emptyDir":
             return await self._mount_empty_dir(pod, volume["name"], {})
@@ -238,28 +239,6 @@ class VolumeManager:
             if not mounts.is_mounted(parent, folder.name):
                 mounts.mount_tmpfs(parent, folder.name, f"size={size}" if size else "")
 
-    async def _mount_claim(self, pod: Pod, name: str, *, read_only: bool) -> MountedVolume:
-        claim = await self._client.get(PERSISTENT_VOLUME_CLAIMS, name, pods.namespace_of(pod))
-        bound = claim["spec"].get("volumeName")
-        if (claim.get("status") or {}).get("phase") != "Bound" or not bound:
-            raise MountFailure(f"PVC {pods.namespace_of(pod)}/{name} is not bound")
-        persistent = await self._client.get(PERSISTENT_VOLUMES, bound)
-        spec = persistent["spec"]
-        block = spec.get("volumeMode") == "Block"
-        if spec.get("csi"):
-            volume = persistent_volume(persistent, read_only=read_only)
-            return MountedVolume(await self._csi.mount(pod, volume), volume.read_only, volume.block)
-        if host := spec.get("hostPath"):
-            path = prepare_host_path(host["path"], host.get("type") or "")
-        elif local := spec.get("local"):
-            path = prepare_host_path(local["path"], "BlockDevice" if block else "Directory")
-            if not block:
-                await self._own(pod, path)
-        else:
-            kind = next((key for key in ("nfs", "iscsi", "fc") if key in spec), "unknown")
-            raise MountFailure(f"persistent volumes of type {kind} are not supported by this kubelet")
-        return MountedVolume(path, read_only, block)
-
     async def _own(self, pod: Pod, folder: Path) -> None:
         group = payloads.fs_group(pod)
         if group is None:
@@ -289,7 +268,20 @@ class VolumeManager:
         """
         await asyncio.to_thread(mounts.unmount_below, self.pod_dir(pod_uid) / "volume-subpaths")
         await self._csi.unmount(pod_uid)
+        self._claims.forget(pod_uid)
         await asyncio.to_thread(remove_mounted_tree, self.pod_dir(pod_uid))
+
+    async def pods_to_grow(self) -> list[str]:
+        """Uids of pods that have a volume whose growth waits for this node."""
+        return await self._claims.pods_to_grow()
+
+    async def claims_use(self) -> dict[str, list[ClaimUse]]:
+        """What pods use of their CSI volumes, by uid."""
+        return await self._claims.use()
+
+    def in_use(self) -> list[str]:
+        """Unique names of the volumes that must not be detached from this node."""
+        return self._csi.in_use()
 
     async def sweep(self) -> None:
         """Take from the node what was staged for pods that are gone."""

@@ -81,10 +81,13 @@ class CSIDrivers:
 
     def get(self, name: str) -> CSIDriver:
         """Raises ``DriverMissing``."""
-        driver = self._drivers.get(name)
+        driver = self.find(name)
         if driver is None:
             raise DriverMissing(name)
         return driver
+
+    def find(self, name: str) -> CSIDriver | None:
+        return self._drivers.get(name)
 
     async def register(self, plugin: PluginInfo) -> None:
         majors = [match[1] for version in plugin.versions if (match := _VERSION.match(version))]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 PLUGIN = "kubernetes.io~csi"
 _DATA = "vol_data.json"
+_LIFECYCLE, _EPHEMERAL = "volumeLifecycleMode", "Ephemeral"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class PodVolume:
     driver: str
     handle: str
     block: bool
+    ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Layout:
     def note_pod(self, volume: PodVolume, more: dict[str, str]) -> Path:
         """Note that a pod is to have the volume; returns the path for the driver, whose folder exists."""
         data = {"specVolID": volume.name, "volumeHandle": volume.handle, "driverName": volume.driver, **more}
+        data[_LIFECYCLE] = _EPHEMERAL if volume.ephemeral else "Persistent"
         if volume.block:
             target, link = self.block_target(volume.pod_uid, volume.name), self._link(volume.pod_uid, volume.name)
             target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -131,7 +134,10 @@ class Layout:
         own = self._pods / pod_uid
         for name in _names(own / "volumes" / PLUGIN):
             if data := _read(own / "volumes" / PLUGIN / name / _DATA):
-                yield PodVolume(pod_uid, name, data["driverName"], data["volumeHandle"], block=False)
+                ephemeral = data.get(_LIFECYCLE) == _EPHEMERAL
+                yield PodVolume(
+                    pod_uid, name, data["driverName"], data["volumeHandle"], block=False, ephemeral=ephemeral
+                )
         for name in _names(own / "volumeDevices" / PLUGIN):
             if data := _read(self._block_data(name)):
                 yield PodVolume(pod_uid, name, data["driverName"], data["volumeHandle"], block=True)

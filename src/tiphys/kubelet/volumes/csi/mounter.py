@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from tiphys.api.csi.capabilities import capability
 from tiphys.api.object import Object
-from tiphys.api.volumes.attachments import attachment_name
+from tiphys.api.volumes.attachments import attachment_name, unique_volume_name
 from tiphys.client import errors
 from tiphys.client.resources import CSI_DRIVERS, SECRETS, VOLUME_ATTACHMENTS
 from tiphys.client.rest import Client
@@ -34,7 +34,7 @@ from tiphys.kubelet.volumes.csi.requests import CSIVolume, SecretName
 from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
 from tiphys.kubelet.volumes.payloads import TokenSpec, fs_group
 from tiphys.runtime.backoff import KeyedBackoff
-from tiphys.runtime.clock import Clock
+from tiphys.runtime.clock import Clock, backoff
 from tiphys.runtime.folders import Folder
 from tiphys.runtime.mounts import is_mounted
 from tiphys.wire.grpc.caller import describe
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _FIRST_RETRY, _LAST_RETRY = 0.5, 122.0
+_ATTACH_PATIENCE = 30.0
 
 
 class Drivers(Protocol):
@@ -51,13 +52,19 @@ class Drivers(Protocol):
         """Raises ``DriverMissing``."""
         ...
 
+    def find(self, name: str) -> CSIDriver | None: ...
+
 
 class Tokens(Protocol):
     async def issued(self, pod: Pod, spec: TokenSpec) -> Token: ...
 
 
 class CSIMounter:
-    """``give(pod, folder)`` gives a volume's files to the pod's group, as its policy says."""
+    """``give(pod, folder)`` gives a volume's files to the pod's group, as its policy says.
+
+    ``report_in_use(name)`` returns when the Node says that it uses the volume of this unique name, so that nobody
+    detaches it; ``freed()`` is called when a volume is no longer used.
+    """
 
     def __init__(
         self,
@@ -69,6 +76,8 @@ class CSIMounter:
         tokens: Tokens,
         clock: Clock,
         give: Callable[[Pod, Path], Awaitable[None]],
+        report_in_use: Callable[[str], Awaitable[None]],
+        freed: Callable[[], None],
     ) -> None:
         self.layout = Layout(root)
         self._client = client
@@ -77,6 +86,12 @@ class CSIMounter:
         self._tokens = tokens
         self._clock = clock
         self._give = give
+        self._report_in_use = report_in_use
+        self._freed = freed
+        self._waiting: dict[tuple[str, str], int] = {}
+        """Volumes by driver and handle that pods are about to have, and how many pods wait for each."""
+        self._attachable: dict[str, bool] = {}
+        """Whether a driver's volumes are attached, as its CSIDriver last said."""
         self._locks: dict[tuple[str, str], _Lock] = {}
         self._backoff = KeyedBackoff(_FIRST_RETRY, _LAST_RETRY)
         self._running: set[asyncio.Task[Any]] = set()
@@ -87,13 +102,21 @@ class CSIMounter:
 
     async def mount(self, pod: Pod, volume: CSIVolume) -> Path:
         """Where the volume is on the node: a folder, or a block device. Raises ``MountFailure``."""
-        return await self._to_its_end(self._mount(pod, volume))
+        key = volume.driver, volume.handle
+        self._waiting[key] = self._waiting.get(key, 0) + 1
+        try:
+            context = await self._publish_context(volume)
+            return await self._to_its_end(self._mount(pod, volume, context))
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
 
-    async def _mount(self, pod: Pod, volume: CSIVolume) -> Path:
+    async def _mount(self, pod: Pod, volume: CSIVolume, context: dict[str, str]) -> Path:
         step = "MapVolume.SetUpDevice" if volume.block else "MountVolume.SetUp"
         try:
             async with self._locked(volume.driver, volume.handle):
-                return await self._mount_locked(pod, volume)
+                return await self._mount_locked(pod, volume, context)
         except GrpcError as error:
             raise StepFailure(step, volume.name, describe(error)) from error
         except DriverMissing as error:
@@ -101,20 +124,18 @@ class CSIMounter:
         except errors.ApiError as error:
             raise StepFailure(step, volume.name, error.message) from error
 
-    async def _mount_locked(self, pod: Pod, volume: CSIVolume) -> Path:
+    async def _mount_locked(self, pod: Pod, volume: CSIVolume, context: dict[str, str]) -> Path:
         driver = self._drivers.get(volume.driver)
         about = await self._about(volume.driver)
-        noted = PodVolume(pods.uid_of(pod), volume.name, volume.driver, volume.handle, volume.block)
+        noted = PodVolume(pods.uid_of(pod), volume.name, volume.driver, volume.handle, volume.block, volume.ephemeral)
         target = self._target(noted)
         present = noted in self._published or (self.layout.is_noted(noted) and _is_there(target, block=volume.block))
         if present and not ((about or {}).get("spec") or {}).get("requiresRepublish"):
             return target
         if problem := requests.lifecycle_problem(volume, about):
             raise StepFailure("MountVolume.SetUp", volume.name, problem)
-        context = await self._publish_context(volume, about)
-        lifecycle = "Ephemeral" if volume.ephemeral else "Persistent"
         attachment = attachment_name(volume.driver, volume.handle, self._node_name)
-        more = {"nodeName": self._node_name, "volumeLifecycleMode": lifecycle, "attachmentID": attachment}
+        more = {"nodeName": self._node_name, "attachmentID": attachment}
         self.layout.note_pod(noted, more)
         staging = await self._stage(driver, pod, volume, context) if not volume.ephemeral else ""
         await self._publish(driver, pod, volume, context, about, staging, target)
@@ -208,25 +229,89 @@ class CSIMounter:
 
     async def _about(self, driver: str) -> Object | None:
         try:
-            return await self._client.get(CSI_DRIVERS, driver)
+            about: Object | None = await self._client.get(CSI_DRIVERS, driver)
         except errors.NotFound:
-            return None
+            about = None
+        self._attachable[driver] = requests.is_attachable(about)
+        return about
 
-    async def _publish_context(self, volume: CSIVolume, about: Object | None) -> dict[str, str]:
-        """What the attacher has said about the volume on this node. Raises ``MountFailure`` until it is attached."""
-        if not requests.wants_attachment(volume, about):
+    async def _publish_context(self, volume: CSIVolume) -> dict[str, str]:
+        """What the attacher has said about the volume on this node. Raises ``MountFailure`` if it is not attached."""
+        await self._about(volume.driver)
+        if volume.ephemeral or not self._attachable[volume.driver]:
             return {}
+        await self._report_in_use(unique_volume_name(volume.driver, volume.handle))
+        deadline = self._clock.monotonic() + _ATTACH_PATIENCE
+        for delay in backoff(0.1, 1.5, 2):
+            attachment, why = await self._attachment(volume)
+            if attachment is not None:
+                return dict((attachment.get("status") or {}).get("attachmentMetadata") or {})
+            if self._clock.monotonic() + delay > deadline:
+                raise StepFailure("MountVolume.WaitForAttach", volume.name, why)
+            await self._clock.sleep(delay)
+        raise AssertionError("there is no last delay")
+
+    async def _attachment(self, volume: CSIVolume) -> tuple[Object | None, str]:
+        """The VolumeAttachment if the volume is attached, or why it is not."""
         name = attachment_name(volume.driver, volume.handle, self._node_name)
         try:
             attachment = await self._client.get(VOLUME_ATTACHMENTS, name)
-        except (errors.NotFound, errors.Forbidden) as error:
-            why = f"volume {volume.handle} has no volume attachment {name} yet"
-            raise StepFailure("MountVolume.WaitForAttach", volume.name, why) from error
+        except (errors.NotFound, errors.Forbidden):
+            return None, f"volume {volume.handle} has no volume attachment {name} yet"
         status = attachment.get("status") or {}
-        if not status.get("attached"):
-            why = (status.get("attachError") or {}).get("message") or f"volume attachment {name} is not attached yet"
-            raise StepFailure("MountVolume.WaitForAttach", volume.name, why)
-        return dict(status.get("attachmentMetadata") or {})
+        if status.get("attached") and not attachment["metadata"].get("deletionTimestamp"):
+            return attachment, ""
+        return None, (status.get("attachError") or {}).get("message") or f"volume attachment {name} is not attached yet"
+
+    def in_use(self) -> list[str]:
+        """Unique names of the attachable volumes that pods have, or are about to have."""
+        present = [(each.driver, each.handle) for each in self.layout.all_pods() if not each.ephemeral]
+        present += [(each.driver, each.handle) for each in self.layout.all_staged()]
+        both = {*present, *self._waiting}
+        return sorted(unique_volume_name(*pair) for pair in both if self._attachable.get(pair[0], True))
+
+    def driver(self, name: str) -> CSIDriver | None:
+        return self._drivers.find(name)
+
+    # A volume that has grown.
+
+    async def expand(self, pod_uid: str, volume: CSIVolume, size: int) -> bool:
+        """Let the node see a volume's new size; whether that is done. Raises ``StepFailure``."""
+        key = f"{pod_uid}/{volume.name}/growth"
+        if volume.read_only or self._backoff.waits(key, self._clock.monotonic()):
+            return False
+        try:
+            async with self._locked(volume.driver, volume.handle):
+                driver = self._drivers.get(volume.driver)
+                if not await driver.can("EXPAND_VOLUME"):
+                    return False
+                await self._expand(driver, pod_uid, volume, size)
+        except (GrpcError, DriverMissing) as error:
+            self._backoff.next(key, self._clock.monotonic(), self._clock.monotonic())
+            why = describe(error) if isinstance(error, GrpcError) else str(error)
+            raise StepFailure("MountVolume.NodeExpandVolume", volume.name, why) from error
+        self._backoff.forget(key)
+        return True
+
+    async def _expand(self, driver: CSIDriver, pod_uid: str, volume: CSIVolume, size: int) -> None:
+        layout, name = self.layout, volume.name
+        target = layout.block_target(pod_uid, name) if volume.block else layout.target(pod_uid, name)
+        staging = layout.block_staging(name) if volume.block else layout.staging(volume.driver, volume.handle)
+        await driver.call(
+            "NodeExpandVolume",
+            volume_id=volume.handle,
+            volume_path=str(target),
+            capacity_range={"required_bytes": size},
+            staging_target_path=str(staging) if await driver.can("STAGE_UNSTAGE_VOLUME") else "",
+            volume_capability=capability(
+                volume.access_mode,
+                block=volume.block,
+                fs_type=volume.fs_type,
+                mount_options=volume.mount_options,
+                single_node=await driver.can("SINGLE_NODE_MULTI_WRITER"),
+            ),
+            secrets=await self._secret(volume.expand_secret, "NodeExpandSecretRef"),
+        )
 
     async def _secret(self, name: SecretName | None, field: str) -> dict[str, str]:
         if name is None:
@@ -257,6 +342,8 @@ class CSIMounter:
             text = describe(error) if isinstance(error, GrpcError) else str(error)
             raise OSError(errno.EBUSY, f'UnmountVolume.TearDown failed for volume "{volume.name}" : {text}') from error
         self._backoff.forget(key)
+        if not volume.ephemeral and self._attachable.get(volume.driver, True):
+            self._freed()
 
     async def _unpublish(self, volume: PodVolume) -> None:
         driver = self._drivers.get(volume.driver)

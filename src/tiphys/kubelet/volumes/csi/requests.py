@@ -40,6 +40,7 @@ class CSIVolume:
     attributes: Mapping[str, str] = field(default_factory=dict)
     stage_secret: SecretName | None = None
     publish_secret: SecretName | None = None
+    expand_secret: SecretName | None = None
 
     @property
     def access_mode(self) -> str:
@@ -79,6 +80,7 @@ def persistent_volume(volume: Object, *, read_only: bool) -> CSIVolume:
         attributes=source.get("volumeAttributes") or {},
         stage_secret=_secret(source.get("nodeStageSecretRef")),
         publish_secret=_secret(source.get("nodePublishSecretRef")),
+        expand_secret=_secret(source.get("nodeExpandSecretRef")),
     )
 
 
@@ -97,9 +99,9 @@ def pod_attributes(pod: Pod, *, ephemeral: bool) -> dict[str, str]:
     }
 
 
-def wants_attachment(volume: CSIVolume, about: Object | None) -> bool:
+def is_attachable(about: Object | None) -> bool:
     """``about`` is the CSIDriver object; a driver without one is taken to need attachments."""
-    return not volume.ephemeral and (about is None or about["spec"].get("attachRequired") is not False)
+    return about is None or about["spec"].get("attachRequired") is not False
 
 
 def lifecycle_problem(volume: CSIVolume, about: Object | None) -> str:
