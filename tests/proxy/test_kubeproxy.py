@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from tests.proxy.lab import PODS, Lab, lab
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
-from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICES
+from tiphys.client.resources import ENDPOINT_SLICES, EVENTS, NODES, SERVICES
 from tiphys.client.rest import Client
 from tiphys.proxy import forward_policy, service_route
+from tiphys.proxy.health import Health
+from tiphys.proxy.health_ports import HealthPorts
 from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
 from tiphys.proxy.modes import Mode
 from tiphys.proxy.nft import NftBackend
@@ -131,6 +134,12 @@ async def _check(net: Lab, client: Client, ip: str, mode: Mode) -> None:
     assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
     assert "rest_client_requests_total{" in figures
     assert await http(39249, "/healthz") == (200, "ok")
+
+    async def born() -> list[tuple[str, str]]:
+        found = (await client.list(EVENTS))["items"]
+        return [(event["reason"], event["regarding"]["name"]) for event in found if event["action"] == "StartKubeProxy"]
+
+    assert await eventually(born) == [("Starting", "node-1")]
     assert 'kubernetes_healthcheck{name="ping",type="healthz"} 1' in (await http(39249, "/metrics/slis"))[1]
     assert "Paths: /configz /healthz /metrics /proxyMode\n" in (await http(39249, "/statusz"))[1]
     assert (await http(39249, "/flagz"))[1].endswith("\nproxy-mode:nftables\n")
@@ -188,3 +197,17 @@ async def _forward_policy(net: Lab) -> None:
         assert "TIPHYS" not in await net.run(("iptables", "-S"))
     finally:
         await net.run(("iptables", "-P", "FORWARD", "ACCEPT"))
+
+
+def test_a_health_check_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        told: list[tuple[Any, ...]] = []
+        with socket.socket() as other:
+            other.bind(("0.0.0.0", 0))
+            other.listen()
+            number = other.getsockname()[1]
+            ports = HealthPorts(Health(SystemClock(), 60), lambda *taken: told.append(taken))
+            await ports._listen(("default", "web"), number)
+        assert told == [(("default", "web"), number, "address already in use")]
+
+    asyncio.run(main())

@@ -6,7 +6,8 @@ Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#traffic-pol
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tiphys.proxy.health import Health, service_handler
@@ -24,10 +25,12 @@ class _Port:
 
 
 class HealthPorts:
-    """``sync`` opens and closes listeners as services come and go."""
+    """``sync`` opens and closes listeners as services come and go; ``taken`` is called with the service, the port and
+    the reason if one cannot be opened."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, taken: Callable[[ServiceKey, int, str], None]) -> None:
         self._health = health
+        self._taken = taken
         self._open: dict[ServiceKey, _Port] = {}
 
     async def sync(self, changes: Mapping[ServiceKey, ServiceState]) -> None:
@@ -49,6 +52,7 @@ class HealthPorts:
             server = await serve(service_handler(key, count, self._health), "0.0.0.0", number)
         except OSError as error:
             log.error("cannot open health check port %d of service %s/%s: %s", number, *key, error.strerror)
+            self._taken(key, number, os.strerror(error.errno or 0).lower())
             return
         self._open[key] = _Port(number, server)
 

@@ -9,16 +9,20 @@ Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
+from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.serving.pages import describe
 from tiphys.proxy import command_runner, conntrack, forward_policy, host, libnftables, modes, nft, service_route
 from tiphys.proxy.backend import ProxyBackend
@@ -43,6 +47,7 @@ log = logging.getLogger(__name__)
 ZONE = "topology.kubernetes.io/zone"
 OURS = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
 """The services and slices that are carried by a proxy, and by this one."""
+_LAST_WORDS = 2.0
 _Take = Callable[[Tracker, Object], bool]
 
 
@@ -107,7 +112,10 @@ class KubeProxy:
         """Set once every rule has been written."""
         self._runner = Runner(clock, "proxy ")
         self.health = Health(clock, 2 * config.sync_period, lambda: self._runner.troubles(MENDS_ITSELF_SECONDS))
-        self._health_ports = HealthPorts(self.health)
+        self._recorder = EventRecorder(
+            client, clock, "kube-proxy", host=config.node_name, api="events.k8s.io/v1", rng=self._rng
+        )
+        self._health_ports = HealthPorts(self.health, self._port_taken)
         self._registry: Registry | None = None
 
         def informer(resource: ResourcePath, labels: str = "", fields: str = "") -> Informer:
@@ -127,6 +135,7 @@ class KubeProxy:
         async with self._runner as runner:
             for informer in (self._services, self._slices, self._nodes, self._ranges):
                 runner.supervise(informer.run, f"informer {informer.resource.plural}")
+            runner.supervise(self._recorder.run, "events")
             servers: list[Server] = []
             try:
                 # Nothing is changed before everything is known: rules made from half of it would cut connections.
@@ -136,6 +145,7 @@ class KubeProxy:
                 await self._wait_for_node_range()
                 mode = await self._set_up()
                 servers = await self._serve(mode)
+                self._node_event("Normal", "Starting", "")
                 runner.spawn(after(ready, self._in_step.wait), "readiness")
                 await runner.supervise(self._keep_in_step, "sync")
             finally:
@@ -339,16 +349,38 @@ class KubeProxy:
 
     # -- reporting --------------------------------------------------------------------------------------------------
 
+    def _node_event(self, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        name = self._config.node_name
+        node = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
+        self._recorder.event(node, type_, reason, message, action="StartKubeProxy")
+
+    def _port_taken(self, key: ServiceKey, number: int, why: str) -> None:
+        service = {"kind": "Service", "apiVersion": "v1", "namespace": key[0], "name": key[1]}
+        start = f"node {self._config.node_name} failed to start healthcheck"
+        message = f'{start} "{key[0]}/{key[1]}" on port {number}: listen tcp :{number}: bind: {why}'
+        self._recorder.event(service, "Warning", "FailedToStartServiceHealthcheck", message, action="Listen")
+
+    async def _cannot_serve(self, reason: str, address: str, error: OSError) -> None:
+        """Report it before this proxy ends of it."""
+        self._node_event("Warning", reason, f"listen tcp {address}: bind: {os.strerror(error.errno or 0).lower()}")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._recorder.flush()
+
     async def _serve(self, mode: str) -> list[Server]:
         config, self._registry = self._config, Registry()
         self._registry.collectors.register(self._client.calls)
         shown = {"kubeproxy.config.k8s.io": describe(config)}
         wanted = (
-            (config.healthz_address, HealthHandler(self.health, self._registry)),
-            (config.metrics_address, metrics_pages(self._registry, mode, self._clock, config.flags, shown)),
+            ("FailedToStartProxierHealthcheck", config.healthz_address, HealthHandler(self.health, self._registry)),
+            (
+                "FailedToStartMetricServer",
+                config.metrics_address,
+                metrics_pages(self._registry, mode, self._clock, config.flags, shown),
+            ),
         )
         servers = []
-        for address, handler in wanted:
+        for failed, address, handler in wanted:
             if not address:
                 continue
             name, _, port = address.rpartition(":")
@@ -356,6 +388,7 @@ class KubeProxy:
                 servers.append(await serve(handler, name.strip("[]"), int(port)))
             except OSError as error:
                 if config.bind_address_hard_fail:
+                    await self._cannot_serve(failed, address, error)
                     raise
                 log.error("cannot listen on %s: %s", address, error.strerror)
         return servers
