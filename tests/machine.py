@@ -55,12 +55,19 @@ class Machine:
         with (output or Path(os.devnull)).open("ab") as file:
             return subprocess.Popen(self.argv(*argv), env=self.environment, stdout=file, stderr=file)
 
-    def tiphys(self, command: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        tool = Path(sys.executable).parent / "tiphys"
-        return self.run(tool, command, "--data-dir", self.folder / "data", *words, **options)
+    @property
+    def tiphys_program(self) -> Path:
+        return Path(sys.executable).parent / "tiphys"
+
+    def tool(self, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """A command of Tiphys's that takes no ``--data-dir`` of the cluster's."""
+        return self.run(self.tiphys_program, *words, **options)
+
+    def tiphys(self, command: str, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.tool(command, "--data-dir", self.folder / "data", *words, **options)
 
     def start_tiphys(self, command: str, *words: str) -> subprocess.Popen[bytes]:
-        return self.start(Path(sys.executable).parent / "tiphys", command, "--data-dir", self.folder / "data", *words)
+        return self.start(self.tiphys_program, command, "--data-dir", self.folder / "data", *words)
 
     def kubectl(self, *words: str, **options: Any) -> str:
         return self.run("kubectl", *words, **options).stdout

@@ -54,6 +54,8 @@ NEEDED = {
     "image": ["list"],
     "node": ["list"],
     "addon": ["list"],
+    "backup": ["{folder}/b.tar.gz"],
+    "restore": ["{folder}/b.tar.gz"],
     "pod-network": ["--cluster-cidr=10.244.0.0/16", "--cni-conf-dir={folder}/folder"],
     "dns": ["--address=127.0.0.1"],
     "csi-local": ["--volumes={folder}/volumes", "--kubelet-dir={folder}/kubelet"],

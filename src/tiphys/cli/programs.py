@@ -94,6 +94,8 @@ def programs(settings: Settings) -> list[Program]:
         Program("csi-local", _component(settings, lambda ready: csi_local(settings, ready)), api),
         Program("metrics-server", _component(settings, lambda ready: metrics_server(settings, ready)), api),
     ]
+    if settings.backup_to:
+        all_programs.append(Program("backup", _component(settings, lambda ready: backup(settings, ready)), api))
     return [program for program in all_programs if program.name not in left_out]
 
 
@@ -385,6 +387,20 @@ async def dns(settings: Settings, ready: Ready) -> None:
         health_address=HEALTH_ADDRESS,
     )
     await run(config, settings.kubeconfig("dns"), ready)
+
+
+async def backup(settings: Settings, ready: Ready) -> None:
+    from tiphys.cluster.backup import schedule
+    from tiphys.cluster.backup.making import maker
+    from tiphys.cluster.backup.places import place_of
+    from tiphys.cluster.backup.sources import of_up
+    from tiphys.runtime.durations import seconds
+
+    place = await asyncio.to_thread(place_of, settings.backup_to)
+    every, keep = seconds(settings.backup_every), settings.backup_keep
+    ready()
+    make = maker(lambda: of_up(settings), lambda: True)
+    await schedule.keep_making(make, place, settings.cluster_name, every=every, keep=keep, clock=SystemClock())
 
 
 async def metrics_server(settings: Settings, ready: Ready) -> None:

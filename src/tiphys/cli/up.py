@@ -28,6 +28,7 @@ from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
 from tiphys.cluster.supervisor import Supervisor, share_memory
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.flags import parse_duration
 from tiphys.wire.hostaddress import is_own_address
 
 READY_SECONDS = 120.0
@@ -35,6 +36,7 @@ POLL_SECONDS = 0.03
 PROXY_MODES = ("nftables", "iptables", "userspace")
 MOST_NODES = 100
 MOST_WORKERS = 64
+LEAST_BACKUP_SECONDS = 10.0
 CAN_BE_LEFT_OUT = ("kube-proxy", "dns", "csi-local", "metrics-server")
 
 
@@ -90,6 +92,9 @@ def _options() -> argparse.ArgumentParser:
     add("--nodes", type=_count, help="how many nodes there are to be on this machine", metavar="N")
     add("--api-workers", type=_processes, help="processes of the API server (default 1)", metavar="N")
     add("--metrics-port", type=int, help="port of the metrics server (default 4443)")
+    add("--backup-to", help="make backups here: a folder, or s3://BUCKET/PREFIX", metavar="PLACE")
+    add("--backup-every", type=_duration, help="time between two backups (default 6h)", metavar="DURATION")
+    add("--backup-keep", type=int, help="how many of them are kept (default 28)", metavar="N")
     add("--without", type=_components, help="leave these out, as others run them", metavar="COMPONENT,…")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--proxy-mode", choices=PROXY_MODES, help="how packets get to Services (default: nftables, if it can be used)")
@@ -100,6 +105,12 @@ def _options() -> argparse.ArgumentParser:
     add("--no-kubeconfig", action="store_true", help="leave ~/.kube/config alone")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     return options
+
+
+def _duration(text: str) -> str:
+    if parse_duration(text) < LEAST_BACKUP_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is too often; {LEAST_BACKUP_SECONDS:.0f}s at least")
+    return text
 
 
 def _components(text: str) -> str:
@@ -148,6 +159,9 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         kubelet_port=arguments.kubelet_port,
         metrics_port=arguments.metrics_port,
         without=arguments.without,
+        backup_to=arguments.backup_to,
+        backup_every=arguments.backup_every,
+        backup_keep=arguments.backup_keep,
         pod_cidr=arguments.pod_cidr,
         service_cidr=arguments.service_cidr,
         node_cidr=arguments.node_cidr,

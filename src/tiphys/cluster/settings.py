@@ -52,6 +52,10 @@ class Settings:
     metrics_port: int = 4443
     without: str = ""
     """Components that are left out, separated by commas: somebody else runs them."""
+    backup_to: str = ""
+    """Where backups are made by a schedule: a folder or ``s3://BUCKET/PREFIX``; empty for none."""
+    backup_every: str = "6h"
+    backup_keep: int = 28
     joined: str = ""
     """URL of the API server that a further node reports to; empty for the first node, which runs it."""
 
@@ -140,9 +144,13 @@ class Settings:
         return self.data_dir / f"{name}.conf"
 
     def save(self) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.save_in(self.data_dir)
+
+    def save_in(self, folder: Path) -> None:
+        """Write them to ``folder``, which may become the data directory later."""
+        folder.mkdir(parents=True, exist_ok=True)
         values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        write_private(self._file(self.data_dir), json.dumps(values, indent=2).encode() + b"\n")
+        write_private(self._file(folder), json.dumps(values, indent=2).encode() + b"\n")
 
     @staticmethod
     def _file(data_dir: Path) -> Path:

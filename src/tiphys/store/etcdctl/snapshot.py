@@ -12,7 +12,7 @@ import grpc.aio
 
 from tiphys.store import bbolt, snapshot
 from tiphys.store.backend import StoreError
-from tiphys.store.etcdchannel import translate
+from tiphys.store.etcdchannel import Channels, translate
 from tiphys.store.etcdctl.flags import Command, Flag, UsageError
 from tiphys.store.etcdctl.session import Session
 from tiphys.store.etcdpb import pb
@@ -26,9 +26,17 @@ async def save(session: Session) -> None:
         raise UsageError(
             "snapshot must be requested to one selected node, not multiple " + f"[{' '.join(session.endpoints)}]", 1
         )
-    path = Path(name)
+    try:
+        await download(session.channels, Path(name))
+    except grpc.aio.AioRpcError as error:
+        raise translate(error) from error
+    session.output.say(f"Snapshot saved at {name}")
+
+
+async def download(channels: Channels, path: Path) -> None:
+    """Write a member's snapshot to ``path``, which it gets only if it is whole. Raises ``BadSnapshot``, ``OSError`` and
+    ``AioRpcError``."""
     part = path.with_name(path.name + ".part")
-    channels = session.channels
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             async for response in channels.server_stream(
@@ -39,11 +47,8 @@ async def save(session: Session) -> None:
             os.fsync(file.fileno())
         snapshot.verify(part)
         part.rename(path)
-    except grpc.aio.AioRpcError as error:
-        raise translate(error) from error
     finally:
         part.unlink(missing_ok=True)
-    session.output.say(f"Snapshot saved at {name}")
 
 
 async def status(session: Session) -> None:
