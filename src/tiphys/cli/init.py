@@ -18,9 +18,9 @@ from tiphys.cluster.kubeadm import layout, workflow
 from tiphys.cluster.kubeadm.configuration import documents, fromflags, load, validate
 from tiphys.cluster.kubeadm.configuration.defaults import TOKEN_DESCRIPTION
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import ConfigurationError
-from tiphys.cluster.kubeadm.layout import Layout
+from tiphys.cluster.kubeadm.layout import HostRoot
 from tiphys.cluster.kubeadm.phases.init import INIT
 
 
@@ -85,7 +85,7 @@ def parser(phase: str | None) -> KubeadmParser:
     return made
 
 
-def prepare(given: Mapping[str, Any]) -> tuple[Context, list[str]]:
+def prepare(given: Mapping[str, Any]) -> tuple[Installation, list[str]]:
     """The context of a run, and the phases to skip. Raises ``ConfigurationError``."""
     host = Host.this()
     configuration = load.init_configuration(_documents(given), host)
@@ -100,7 +100,7 @@ def prepare(given: Mapping[str, Any]) -> tuple[Context, list[str]]:
     dry_run = bool(given.get("dry-run", node.get("dryRun", False)))
     if dry_run:
         places = dry_run_places(places, "tiphys-init-dryrun")
-    context = Context(
+    context = Installation(
         configuration,
         places,
         dry_run=dry_run,
@@ -137,13 +137,13 @@ def _documents(given: Mapping[str, Any]) -> documents.Documents:
     return made
 
 
-def dry_run_places(places: Layout, prefix: str) -> Layout:
+def dry_run_places(places: HostRoot, prefix: str) -> HostRoot:
     """A folder that stands for / : the certificates that are there are in it, so that the phases find them."""
     parent = places.on_disk(layout.TEMPORARY)
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     _warn(f"Using dry-run directory {folder}; it holds keys: remove it when you have seen it")
-    return Layout(folder)
+    return HostRoot(folder)
 
 
 def parse_gates(text: str) -> dict[str, bool]:

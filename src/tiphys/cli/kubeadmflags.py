@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tiphys.cluster.kubeadm.failures import ConfigurationError, KubeadmError
-from tiphys.cluster.kubeadm.layout import ADMIN, Layout
+from tiphys.cluster.kubeadm.layout import ADMIN, HostRoot
 from tiphys.runtime import logs
 from tiphys.runtime.flags import CommandParser, parse_bool
 
@@ -92,15 +92,15 @@ def split_phase(argv: Sequence[str], command: str) -> tuple[str | None, list[str
     return "/".join(path) or "list", words[end:]
 
 
-def places_of(given: Mapping[str, Any]) -> Layout:
-    return Layout(Path(given.get("rootfs") or "/"))
+def places_of(given: Mapping[str, Any]) -> HostRoot:
+    return HostRoot(Path(given.get("rootfs") or "/"))
 
 
 def configure_logs(given: Mapping[str, Any]) -> None:
     logs.configure(int(given.get("v") or 0))
 
 
-def kubeconfig_of(given: Mapping[str, Any], places: Layout) -> Path:
+def kubeconfig_of(given: Mapping[str, Any], places: HostRoot) -> Path:
     """The administrator's kubeconfig: as given, or the node's. Raises ``ConfigurationError`` if it is missing."""
     asked = given.get("kubeconfig")
     path = Path(asked) if asked else places.on_disk(ADMIN)

@@ -226,6 +226,6 @@ def canonical(name: str) -> str:
 
 
 def _stamps(files: tuple[Path, Path] | None) -> list[tuple[int, int]]:
-    """What tells one content of the files from the next: a link that leads elsewhere is another file."""
+    """What differs between one content of the files and the next: a link that leads elsewhere is another file."""
     seen = [path.stat() for path in files or ()]
     return [(status.st_ino, status.st_mtime_ns) for status in seen]

@@ -14,9 +14,9 @@ from cryptography import x509
 from tiphys.cluster.kubeadm import workflow
 from tiphys.cluster.kubeadm.certificates import disk
 from tiphys.cluster.kubeadm.configuration import documents, dynamic, load
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import KubeadmError
-from tiphys.cluster.kubeadm.layout import Layout
+from tiphys.cluster.kubeadm.layout import HostRoot
 from tiphys.cluster.kubeadm.phases.certs import CERTS
 from tiphys.cluster.kubeadm.phases.kubeconfig import KUBECONFIG
 from tiphys.cluster.kubeadm.phases.staticpods import CONTROL_PLANE, ETCD
@@ -54,13 +54,13 @@ API_NAMES = [
 ETCD_NAMES = ["cp1", "localhost", "10.5.6.7", "127.0.0.1", "::1"]
 
 
-def context(root: Path, text: str = CONFIGURATION) -> Context:
+def context(root: Path, text: str = CONFIGURATION) -> Installation:
     configuration = load.init_configuration(documents.read_text(text, "cfg"), dynamic.Host("h", "1.1.1.1"))
     said: list[str] = []
-    return Context(configuration, Layout(root), say=said.append, warn=said.append, now=NOW)
+    return Installation(configuration, HostRoot(root), say=said.append, warn=said.append, now=NOW)
 
 
-def run(made: Context, *phases, **options) -> None:
+def run(made: Installation, *phases, **options) -> None:
     asyncio.run(workflow.run(phases or PHASES, made, **options))
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.kubeadm.test_files import CONFIGURATION, context, run
 from tiphys.cluster.kubeadm import copycerts, kubeletfiles, kubeletservice, tokens, workflow
 from tiphys.cluster.kubeadm.failures import KubeadmError, PreflightError
-from tiphys.cluster.kubeadm.layout import Layout
+from tiphys.cluster.kubeadm.layout import HostRoot
 from tiphys.cluster.kubeadm.phases.certs import CERTS
 from tiphys.cluster.kubeadm.phases.init import INIT
 from tiphys.cluster.kubeadm.phases.mark import marked
@@ -48,7 +48,9 @@ def test_the_phases_are_upstreams_in_upstreams_order():
 
 
 def test_a_token_survives_its_secret():
-    made = tokens.Token(TOKEN, "for a test", NOW + timedelta(hours=3), ("authentication",), ("system:bootstrappers:a",))
+    made = tokens.BootstrapToken(
+        TOKEN, "for a test", NOW + timedelta(hours=3), ("authentication",), ("system:bootstrappers:a",)
+    )
     secret = made.secret()
     assert secret["metadata"] == {"name": "bootstrap-token-abcdef", "namespace": "kube-system"}
     assert tokens.from_secret(secret) == made
@@ -82,7 +84,7 @@ def test_certificates_travel_encrypted_and_arrive_with_their_modes(tmp_path: Pat
     )
     assert b"PRIVATE" not in b"".join(data.values())
     secret = copycerts.secret(data, {"metadata": {"name": "bootstrap-token-abcdef", "uid": "u"}})
-    there = Layout(tmp_path / "b")
+    there = HostRoot(tmp_path / "b")
     with pytest.raises(KubeadmError, match="not the key that the certificates were uploaded with"):
         copycerts.store(secret, here.configuration, there, copycerts.new_key())
     assert not (tmp_path / "b").exists()
@@ -115,7 +117,7 @@ def test_the_kubelet_gets_the_nodes_name_taints_and_the_users_flags():
 
 
 def test_the_environment_files_words_reach_the_kubelet(tmp_path: Path):
-    places = Layout(tmp_path)
+    places = HostRoot(tmp_path)
     file = tmp_path / "var/lib/kubelet/kubeadm-flags.env"
     file.parent.mkdir(parents=True)
     file.write_text('KUBELET_KUBEADM_ARGS="--hostname-override=cp1 --v=2"\n')
@@ -141,7 +143,7 @@ def test_a_check_that_is_ignored_warns_and_another_ends_the_command(tmp_path: Pa
     said: list[str] = []
     file = tmp_path / "x"
     file.write_text("other")
-    wrong = checks.file_available(Layout(tmp_path), "/x", b"wanted")
+    wrong = checks.file_available(HostRoot(tmp_path), "/x", b"wanted")
     assert wrong.name == "FileAvailable--x"
     with pytest.raises(PreflightError, match="preflight checks failed"):
         asyncio.run(run_checks([wrong], frozenset(), said.append))

@@ -10,10 +10,11 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 
+from tiphys.api.object import Object
 from tiphys.client.errors import AlreadyExists, ApiError, Conflict, Forbidden
 from tiphys.client.kubeconfig import connected
 from tiphys.client.resources import (
@@ -27,12 +28,11 @@ from tiphys.client.resources import (
 )
 from tiphys.client.rest import Client
 from tiphys.cluster.kubeadm import layout
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import KubeadmError
 from tiphys.runtime import durations
 from tiphys.runtime.component import CannotStart
 
-Object = dict[str, Any]
 Answer = TypeVar("Answer")
 
 RBAC = "rbac.authorization.k8s.io"
@@ -49,7 +49,7 @@ _PATHS: dict[str, ResourcePath] = {
 
 
 @contextlib.asynccontextmanager
-async def administrator(context: Context) -> AsyncIterator[Client]:
+async def administrator(context: Installation) -> AsyncIterator[Client]:
     """A client with the administrator's kubeconfig, whose rights are made sure of. Raises ``KubeadmError``."""
     async with connection(context.places.on_disk(context.kubeconfig)) as client:
         seconds = durations.seconds(context.configuration.node["timeouts"]["kubernetesAPICall"])
@@ -74,7 +74,7 @@ async def connection(kubeconfig: Path) -> AsyncIterator[Client]:
         ) from error
 
 
-async def _ensure_rights(context: Context, client: Client) -> None:
+async def _ensure_rights(context: Installation, client: Client) -> None:
     """Let the administrators' group be administrators: by the super-admin, while nobody else may."""
     binding = cluster_binding(ADMINS, "cluster-admin", [group(ADMINS)])
     try:
@@ -100,7 +100,7 @@ async def retried(call: Callable[[], Awaitable[Answer]], seconds: float, what: s
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def ensure(context: Context, objects: Iterable[Object]) -> None:
+async def ensure(context: Installation, objects: Iterable[Object]) -> None:
     """Create objects, or replace those that are there; a dry run shows them."""
     if context.dry_run:
         for obj in objects:
@@ -128,7 +128,7 @@ async def write(client: Client, obj: Object) -> Object:
             continue
 
 
-def show(context: Context, obj: Object) -> None:
+def show(context: Installation, obj: Object) -> None:
     """Say what would be written; of a Secret only which fields it has."""
     shown = obj
     if obj["kind"] == "Secret":
@@ -185,4 +185,4 @@ def group(name: str) -> Object:
 
 
 def user(name: str) -> Object:
-    return {"apiGroup": RBAC, "kind": "User", "name": name}
+    return {"apiGroup": RBAC, "kind": "KubeconfigUser", "name": name}

@@ -10,7 +10,7 @@ from pathlib import Path
 from tiphys.cluster.kubeadm import layout
 from tiphys.cluster.kubeadm.certificates import disk
 from tiphys.cluster.kubeadm.configuration.load import Configuration
-from tiphys.cluster.kubeadm.layout import Layout
+from tiphys.cluster.kubeadm.layout import HostRoot
 
 Say = Callable[[str], None]
 
@@ -20,11 +20,11 @@ def print_now(text: str) -> None:
 
 
 @dataclass(slots=True)
-class Context:
+class Installation:
     """One run of init. ``places`` is where files are written: of a dry run, a folder of its own below ``tmp``."""
 
     configuration: Configuration
-    places: Layout = field(default_factory=Layout)
+    places: HostRoot = field(default_factory=HostRoot)
     dry_run: bool = False
     ignored: frozenset[str] = frozenset()
     """Names of checks that only warn, in lower case; ``all`` for each."""

@@ -9,17 +9,15 @@ from __future__ import annotations
 import base64
 import os
 import secrets
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from tiphys.api.object import Object
 from tiphys.cluster.kubeadm.configuration.load import Configuration
 from tiphys.cluster.kubeadm.configuration.validate import CERTIFICATE_KEY_BYTES
 from tiphys.cluster.kubeadm.failures import KubeadmError
-from tiphys.cluster.kubeadm.layout import PRIVATE, PUBLIC, Layout, write_file
-
-Object = dict[str, Any]
+from tiphys.cluster.kubeadm.layout import PRIVATE, PUBLIC, HostRoot, write_file
 
 SECRET = "kubeadm-certs"
 _NONCE_BYTES = 12
@@ -41,7 +39,7 @@ def transferred(configuration: Configuration) -> dict[str, str]:
     return {name.replace("/", "-"): f"{pki}/{name}" for name in [*names, "etcd/ca.crt", "etcd/ca.key"]}
 
 
-def encrypted(configuration: Configuration, places: Layout, key: str) -> dict[str, bytes]:
+def encrypted(configuration: Configuration, places: HostRoot, key: str) -> dict[str, bytes]:
     """Each file's encrypted content; empty for one that is not there."""
     data = {}
     for name, path in transferred(configuration).items():
@@ -84,7 +82,7 @@ def secret(data: dict[str, bytes], owner: Object | None) -> Object:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": encoded}
 
 
-def store(stored: Object, configuration: Configuration, places: Layout, key: str) -> None:
+def store(stored: Object, configuration: Configuration, places: HostRoot, key: str) -> None:
     """Write what a Secret holds to its files. Raises ``KubeadmError`` before any is written."""
     contents = {name: base64.b64decode(value) for name, value in (stored.get("data") or {}).items()}
     clear = {name: decrypt(content, key) for name, content in contents.items() if content}

@@ -21,7 +21,7 @@ _LOOK_SECONDS, _ANSWER_SECONDS = 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class HealthPage:
     """One component, and the page that says how it is."""
 
     name: str
@@ -31,11 +31,11 @@ class Target:
 async def wait_for_kubelet(url: str, timeout: str, say: Say) -> None:
     """Raises ``KubeadmError`` with the last answer."""
     say(f"[kubelet-check] Waiting for a healthy kubelet at {url}. This can take up to {timeout}")
-    took = await _healthy(Target("kubelet", url), durations.seconds(timeout))
+    took = await _healthy(HealthPage("kubelet", url), durations.seconds(timeout))
     say(f"[kubelet-check] The kubelet is healthy after {took}")
 
 
-async def wait_for_components(targets: Iterable[Target], timeout: str, say: Say) -> None:
+async def wait_for_components(targets: Iterable[HealthPage], timeout: str, say: Say) -> None:
     """All of them, side by side. Raises ``KubeadmError`` that names those that are not healthy."""
     say(f"[control-plane-check] Waiting for healthy control plane components. This can take up to {timeout}")
     listed = list(targets)
@@ -43,7 +43,7 @@ async def wait_for_components(targets: Iterable[Target], timeout: str, say: Say)
         say(f"[control-plane-check] Checking {target.name} at {target.url}")
     seconds = durations.seconds(timeout)
 
-    async def wait(target: Target) -> None:
+    async def wait(target: HealthPage) -> None:
         took = await _healthy(target, seconds)
         say(f"[control-plane-check] {target.name} is healthy after {took}")
 
@@ -55,7 +55,7 @@ async def wait_for_components(targets: Iterable[Target], timeout: str, say: Say)
         raise KubeadmError("; ".join(str(error) for error in failures))
 
 
-async def _healthy(target: Target, seconds: float) -> str:
+async def _healthy(target: HealthPage, seconds: float) -> str:
     """How long it took, as Go writes a duration. Raises ``KubeadmError``."""
     started = time.monotonic()
     while (problem := await asyncio.to_thread(ask, target.url)) is not None:

@@ -21,7 +21,7 @@ Config = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class KubeconfigUser:
     """One row: the file's name without ``.conf``, its holder, and whether it leads to this node or to the endpoint."""
 
     name: str
@@ -37,33 +37,33 @@ class User:
         return configuration.local_server if self.local else configuration.server
 
 
-USERS: tuple[User, ...] = (
-    User(
+USERS: tuple[KubeconfigUser, ...] = (
+    KubeconfigUser(
         "admin",
         "Generate a kubeconfig file for the admin to use and for kubeadm itself",
         "kubernetes-admin",
         ("kubeadm:cluster-admins",),
     ),
-    User(
+    KubeconfigUser(
         "super-admin",
         "Generate a kubeconfig file for the super-admin",
         "kubernetes-super-admin",
         ("system:masters",),
     ),
-    User(
+    KubeconfigUser(
         "kubelet",
         "Generate a kubeconfig file for the kubelet to use *only* for cluster bootstrapping purposes",
         "system:node:{node}",
         ("system:nodes",),
         local=True,
     ),
-    User(
+    KubeconfigUser(
         "controller-manager",
         "Generate a kubeconfig file for the controller manager to use",
         "system:kube-controller-manager",
         local=True,
     ),
-    User(
+    KubeconfigUser(
         "scheduler",
         "Generate a kubeconfig file for the scheduler to use",
         "system:kube-scheduler",

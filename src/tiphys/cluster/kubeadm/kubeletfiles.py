@@ -14,13 +14,13 @@ from tiphys.cluster.kubeadm import layout, patches
 from tiphys.cluster.kubeadm.configuration import documents
 from tiphys.cluster.kubeadm.context import Say
 from tiphys.cluster.kubeadm.kubeletservice import ENVIRONMENT
-from tiphys.cluster.kubeadm.layout import PUBLIC, Layout, write_file
+from tiphys.cluster.kubeadm.layout import PUBLIC, HostRoot, write_file
 
 Document = dict[str, Any]
 
 
 def write(
-    places: Layout,
+    places: HostRoot,
     registration: Document,
     kubelet: Document,
     say: Say,

@@ -16,7 +16,7 @@ from tiphys.cluster import lifecycle
 from tiphys.cluster.containerd import systemd_is_init
 from tiphys.cluster.kubeadm import layout
 from tiphys.cluster.kubeadm.failures import KubeadmError
-from tiphys.cluster.kubeadm.layout import Layout
+from tiphys.cluster.kubeadm.layout import HostRoot
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, Supervisor
 from tiphys.runtime import logs
@@ -38,7 +38,7 @@ class KubeletService(Protocol):
         ...
 
 
-def kubelet_service(places: Layout) -> KubeletService:
+def kubelet_service(places: HostRoot) -> KubeletService:
     """The service of this node."""
     if places.root == Path("/") and systemd_is_init() and _unit_exists():
         return SystemdService()
@@ -61,7 +61,7 @@ class SystemdService:
 class DaemonService:
     """A supervisor of one program, for machines without systemd."""
 
-    def __init__(self, places: Layout) -> None:
+    def __init__(self, places: HostRoot) -> None:
         self._places = places
         self._settings = Settings(
             data_dir=places.on_disk("/var/log/tiphys"), run_dir=places.on_disk("/run/tiphys/kubelet")
@@ -97,7 +97,7 @@ class DaemonService:
         raise SystemExit(main(flags(self._places)))
 
 
-def flags(places: Layout) -> list[str]:
+def flags(places: HostRoot) -> list[str]:
     """The kubelet's command line, as kubeadm's drop-in makes it from the files that are there."""
 
     def at(path: str) -> str:

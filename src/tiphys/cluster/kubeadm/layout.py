@@ -32,7 +32,7 @@ PRIVATE, PUBLIC = 0o600, 0o644
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class HostRoot:
     """The root below which the node's files are: ``/``, or a folder that stands for it."""
 
     root: Path = Path("/")

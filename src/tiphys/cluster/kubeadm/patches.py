@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.api.patch.failures import PatchError
 from tiphys.api.patch.jsonpatch import json_patch
 from tiphys.api.patch.mergepatch import merge_patch
@@ -20,8 +21,6 @@ from tiphys.api.schema import OBJECT, Schema, schema_for
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.cluster.kubeadm.failures import KubeadmError
 from tiphys.runtime import yamltext
-
-Object = dict[str, Any]
 
 TARGETS: dict[str, GroupVersionKind | None] = {
     "etcd": GroupVersionKind("", "v1", "Pod"),

@@ -9,17 +9,15 @@ import base64
 import binascii
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.runtime import durations
-
-Object = dict[str, Any]
 
 NAMESPACE, TYPE, PREFIX = "kube-system", "bootstrap.kubernetes.io/token", "bootstrap-token-"
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class BootstrapToken:
     """``text`` is ID and secret with a dot between; without ``expires`` it is good for ever."""
 
     text: str
@@ -53,17 +51,19 @@ class Token:
         }
 
 
-def from_document(entry: Object, now: datetime) -> Token:
+def from_document(entry: Object, now: datetime) -> BootstrapToken:
     """The token of a ``bootstrapTokens`` entry that is complete; a lifetime of zero means for ever."""
     expires: datetime | None = None
     if "expires" in entry:
         expires = datetime.fromisoformat(str(entry["expires"]).replace("Z", "+00:00"))
     elif (seconds := durations.seconds(entry.get("ttl", "24h"))) > 0:
         expires = now + timedelta(seconds=seconds)
-    return Token(entry["token"], entry.get("description", ""), expires, tuple(entry["usages"]), tuple(entry["groups"]))
+    return BootstrapToken(
+        entry["token"], entry.get("description", ""), expires, tuple(entry["usages"]), tuple(entry["groups"])
+    )
 
 
-def from_secret(secret: Object) -> Token | None:
+def from_secret(secret: Object) -> BootstrapToken | None:
     """The token that a Secret holds; None if it holds none."""
     data = secret.get("data") or {}
     values = {key: _text(value) for key, value in data.items()}
@@ -78,10 +78,10 @@ def from_secret(secret: Object) -> Token | None:
         expires = datetime.fromisoformat(expiration.replace("Z", "+00:00")) if expiration else None
     except ValueError:
         return None
-    return Token(f"{name}.{private}", values.get("description", ""), expires, tuple(sorted(usages)), groups)
+    return BootstrapToken(f"{name}.{private}", values.get("description", ""), expires, tuple(sorted(usages)), groups)
 
 
-def time_left(token: Token, now: datetime | None = None) -> str:
+def time_left(token: BootstrapToken, now: datetime | None = None) -> str:
     """As `kubeadm token list` shows it: ``23h``, ``<invalid>`` once it is over, ``<forever>``."""
     if token.expires is None:
         return "<forever>"

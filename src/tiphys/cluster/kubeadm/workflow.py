@@ -17,30 +17,30 @@ Run = Callable[[Data], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Phase(Generic[Data]):
+class CommandPhase(Generic[Data]):
     """One row. ``run`` of a parent comes before its children."""
 
     name: str
     purpose: str
     run: Run[Data] | None = None
-    children: tuple[Phase[Data], ...] = ()
+    children: tuple[CommandPhase[Data], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Step(Generic[Data]):
+class PhaseStep(Generic[Data]):
     path: str
-    phase: Phase[Data]
+    phase: CommandPhase[Data]
 
 
-def steps(phases: Iterable[Phase[Data]], prefix: str = "") -> Iterator[Step[Data]]:
+def steps(phases: Iterable[CommandPhase[Data]], prefix: str = "") -> Iterator[PhaseStep[Data]]:
     """Every phase with its path, parents before children."""
     for phase in phases:
         path = f"{prefix}/{phase.name}" if prefix else phase.name
-        yield Step(path, phase)
+        yield PhaseStep(path, phase)
         yield from steps(phase.children, path)
 
 
-def listing(phases: Sequence[Phase[Data]]) -> str:
+def listing(phases: Sequence[CommandPhase[Data]]) -> str:
     """The table that help shows: children are indented."""
     rows = []
     for step in steps(phases):
@@ -51,7 +51,9 @@ def listing(phases: Sequence[Phase[Data]]) -> str:
     return "\n".join(f"{shown:{width}} {purpose}" for shown, purpose in rows)
 
 
-def selected(phases: Sequence[Phase[Data]], only: str = "", skipped: Iterable[str] = ()) -> list[Step[Data]]:
+def selected(
+    phases: Sequence[CommandPhase[Data]], only: str = "", skipped: Iterable[str] = ()
+) -> list[PhaseStep[Data]]:
     """What runs, in order. Raises ``ConfigurationError`` for a name that no phase has."""
     every = list(steps(phases))
     known = {step.path for step in every}
@@ -66,7 +68,7 @@ def selected(phases: Sequence[Phase[Data]], only: str = "", skipped: Iterable[st
     ]
 
 
-async def run(phases: Sequence[Phase[Data]], data: Data, *, only: str = "", skipped: Iterable[str] = ()) -> None:
+async def run(phases: Sequence[CommandPhase[Data]], data: Data, *, only: str = "", skipped: Iterable[str] = ()) -> None:
     """Run the selected phases in order. Raises ``KubeadmError`` that names the phase."""
     for step in selected(phases, only, skipped):
         if step.phase.run is None:

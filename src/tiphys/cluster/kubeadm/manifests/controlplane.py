@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.cluster.kubeadm import images, layout
 from tiphys.cluster.kubeadm.configuration import arguments
 from tiphys.cluster.kubeadm.configuration.dynamic import join_host_port
 from tiphys.cluster.kubeadm.configuration.load import Configuration
 from tiphys.cluster.kubeadm.manifests import pods
 from tiphys.cluster.kubeadm.manifests.pods import Endpoint, HostPath
-
-Object = dict[str, Any]
 
 CONTROLLER_MANAGER_PORT, SCHEDULER_PORT = 10257, 10259
 CA_CERTIFICATES = "/etc/ssl/certs"
@@ -112,7 +110,7 @@ def apiserver_flags(configuration: Configuration) -> dict[str, str]:
         "requestheader-client-ca-file": f"{pki}/front-proxy-ca.crt",
         "requestheader-extra-headers-prefix": "X-Remote-Extra-",
         "requestheader-group-headers": "X-Remote-Group",
-        "requestheader-username-headers": "X-Remote-User",
+        "requestheader-username-headers": "X-Remote-KubeconfigUser",
         "secure-port": str(configuration.port),
         "service-account-issuer": f"https://kubernetes.default.svc.{networking['dnsDomain']}",
         "service-account-key-file": f"{pki}/sa.pub",

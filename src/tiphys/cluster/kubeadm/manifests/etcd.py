@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
+from tiphys.api.object import Object
 from tiphys.cluster.kubeadm import images
 from tiphys.cluster.kubeadm.configuration import arguments
 from tiphys.cluster.kubeadm.configuration.dynamic import join_host_port
 from tiphys.cluster.kubeadm.configuration.load import Configuration
 from tiphys.cluster.kubeadm.manifests import pods
 from tiphys.cluster.kubeadm.manifests.pods import Endpoint, HostPath
-
-Object = dict[str, Any]
 
 CLIENT_PORT, PEER_PORT, METRICS_PORT = 2379, 2380, 2381
 ADVERTISED = "kubeadm.kubernetes.io/etcd.advertise-client-urls"

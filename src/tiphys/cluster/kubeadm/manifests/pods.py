@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.runtime import durations
 
-Object = dict[str, Any]
 PROBE_PORT = "probe-port"
 
 

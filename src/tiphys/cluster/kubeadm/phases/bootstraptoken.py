@@ -5,21 +5,18 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.cluster import kubeconfig as files
 from tiphys.cluster.kubeadm import api, kubeconfigs, tokens
 from tiphys.cluster.kubeadm.certificates import disk
 from tiphys.cluster.kubeadm.configuration.defaults import TOKEN_GROUP
-from tiphys.cluster.kubeadm.context import Context
-from tiphys.cluster.kubeadm.workflow import Phase
-
-Object = dict[str, Any]
+from tiphys.cluster.kubeadm.context import Installation
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 
 _CSR = "system:certificates.k8s.io:certificatesigningrequests"
 
 
-async def run(context: Context) -> None:
+async def run(context: Installation) -> None:
     wanted = [tokens.from_document(entry, context.now) for entry in context.configuration.node["bootstrapTokens"]]
     if context.show_token:
         shown = [token.text for token in wanted]
@@ -53,7 +50,7 @@ def rights() -> list[tuple[str, list[Object]]]:
             [api.cluster_binding("kubeadm:kubelet-bootstrap", "system:node-bootstrapper", bootstrappers)],
         ),
         (
-            "the csrapprover controller automatically approve CSRs from a Node Bootstrap Token",
+            "the csrapprover controller automatically approve CSRs from a Node Bootstrap BootstrapToken",
             [api.cluster_binding("kubeadm:node-autoapprove-bootstrap", f"{_CSR}:nodeclient", bootstrappers)],
         ),
         (
@@ -73,7 +70,7 @@ def rights() -> list[tuple[str, list[Object]]]:
     ]
 
 
-def cluster_info(context: Context) -> list[Object]:
+def cluster_info(context: Installation) -> list[Object]:
     """The map that everybody may read: where the API server is, and whom to trust. The controllers sign it."""
     authority = disk.certificate_file(context.pki, "ca").read_bytes()
     public = files.dump(kubeconfigs.cluster_only(context.configuration.server, authority)).decode()
@@ -85,6 +82,6 @@ def cluster_info(context: Context) -> list[Object]:
     ]
 
 
-BOOTSTRAP_TOKEN: Phase[Context] = Phase(
+BOOTSTRAP_TOKEN: CommandPhase[Installation] = CommandPhase(
     "bootstrap-token", "Generates bootstrap tokens used to join a node to a cluster", run
 )

@@ -14,26 +14,26 @@ from cryptography import x509
 
 from tiphys.cluster.kubeadm.certificates import disk, issue, table
 from tiphys.cluster.kubeadm.certificates.table import Certificate
-from tiphys.cluster.kubeadm.context import Context
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.context import Installation
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 from tiphys.cluster.pki import SERVER
 from tiphys.runtime import durations
 
 
-async def announce(context: Context) -> None:
+async def announce(context: Installation) -> None:
     context.say(f'[certs] Using certificateDir folder "{context.configuration.certificates}"')
 
 
-def make(row: Certificate) -> Callable[[Context], Awaitable[None]]:
+def make(row: Certificate) -> Callable[[Installation], Awaitable[None]]:
     """The phase of one certificate. Keys are made off the loop: an RSA key takes up to a second."""
 
-    async def run(context: Context) -> None:
+    async def run(context: Installation) -> None:
         await asyncio.to_thread(_ensure, context, row)
 
     return run
 
 
-def _ensure(context: Context, row: Certificate) -> None:
+def _ensure(context: Installation, row: Certificate) -> None:
     if row not in table.needed(context.configuration):
         kind = "certificate" if row.authority else "certificate authority"
         context.say(f"[certs] External etcd mode: Skipping {row.stem} {kind} generation")
@@ -43,7 +43,7 @@ def _ensure(context: Context, row: Certificate) -> None:
         _ensure_authority(context, row)
 
 
-def _ensure_authority(context: Context, row: Certificate) -> None:
+def _ensure_authority(context: Installation, row: Certificate) -> None:
     if disk.certificate_file(context.pki, row.stem).exists():
         certificate = disk.read_certificate(disk.certificate_file(context.pki, row.stem))
         disk.check_authority(certificate, row.stem)
@@ -67,7 +67,7 @@ def _ensure_authority(context: Context, row: Certificate) -> None:
     )
 
 
-def _ensure_signed(context: Context, row: Certificate) -> None:
+def _ensure_signed(context: Installation, row: Certificate) -> None:
     wanted = row.wanted(context.configuration)
     if disk.certificate_file(context.pki, row.stem).exists():
         pair = disk.read_pair(context.pki, row.stem)
@@ -96,7 +96,7 @@ def _ensure_signed(context: Context, row: Certificate) -> None:
         context.say(f"[certs] {row.stem} serving cert is signed for DNS names [{dns}] and IPs [{addresses}]")
 
 
-async def service_account_key(context: Context) -> None:
+async def service_account_key(context: Installation) -> None:
     """The key of tokens; with only its public half here, somebody else signs them."""
     private, public = context.pki / "sa.key", context.pki / "sa.pub"
     if private.exists():
@@ -117,7 +117,7 @@ def _period(text: str) -> timedelta:
     return timedelta(seconds=durations.seconds(text))
 
 
-def _warn_of_end(context: Context, certificate: x509.Certificate, stem: str) -> None:
+def _warn_of_end(context: Installation, certificate: x509.Certificate, stem: str) -> None:
     if problem := disk.ends_problem(certificate, stem, context.now):
         context.warn(problem)
 
@@ -128,13 +128,13 @@ def _by_kind(certificate: x509.Certificate) -> tuple[str, str]:
     return " ".join(names.get_values_for_type(x509.DNSName)), addresses
 
 
-CERTS: Phase[Context] = Phase(
+CERTS: CommandPhase[Installation] = CommandPhase(
     "certs",
     "Certificate generation",
     announce,
     (
-        *(Phase(row.name, f"Generate the {row.purpose}", make(row)) for row in table.CERTIFICATES),
-        Phase(
+        *(CommandPhase(row.name, f"Generate the {row.purpose}", make(row)) for row in table.CERTIFICATES),
+        CommandPhase(
             "sa",
             "Generate a private key for signing service account tokens along with its public key",
             service_account_key,

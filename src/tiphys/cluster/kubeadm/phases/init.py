@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init/#i
 
 from __future__ import annotations
 
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.phases.bootstraptoken import BOOTSTRAP_TOKEN
 from tiphys.cluster.kubeadm.phases.certs import CERTS
 from tiphys.cluster.kubeadm.phases.kubeconfig import KUBECONFIG
@@ -16,9 +16,9 @@ from tiphys.cluster.kubeadm.phases.showjoin import SHOW_JOIN_COMMAND
 from tiphys.cluster.kubeadm.phases.staticpods import CONTROL_PLANE, ETCD
 from tiphys.cluster.kubeadm.phases.upload import UPLOAD_CERTS, UPLOAD_CONFIG
 from tiphys.cluster.kubeadm.phases.wait import WAIT_CONTROL_PLANE
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 
-INIT: tuple[Phase[Context], ...] = (
+INIT: tuple[CommandPhase[Installation], ...] = (
     PREFLIGHT,
     CERTS,
     KUBECONFIG,

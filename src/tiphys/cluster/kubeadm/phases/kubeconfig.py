@@ -14,25 +14,25 @@ from pathlib import Path
 from tiphys.cluster import kubeconfig as files
 from tiphys.cluster.kubeadm import kubeconfigs
 from tiphys.cluster.kubeadm.certificates import disk, issue
-from tiphys.cluster.kubeadm.context import Context
-from tiphys.cluster.kubeadm.kubeconfigs import User
+from tiphys.cluster.kubeadm.context import Installation
+from tiphys.cluster.kubeadm.kubeconfigs import KubeconfigUser
 from tiphys.cluster.kubeadm.layout import write_file
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 from tiphys.runtime import durations
 
 
-async def announce(context: Context) -> None:
+async def announce(context: Installation) -> None:
     context.say(f'[kubeconfig] Using kubeconfig folder "{context.kubeconfig_dir}"')
 
 
-def make(user: User) -> Callable[[Context], Awaitable[None]]:
-    async def run(context: Context) -> None:
+def make(user: KubeconfigUser) -> Callable[[Installation], Awaitable[None]]:
+    async def run(context: Installation) -> None:
         await asyncio.to_thread(ensure, context, user)
 
     return run
 
 
-def ensure(context: Context, user: User) -> None:
+def ensure(context: Installation, user: KubeconfigUser) -> None:
     """Write one user's file, or look at the one that is there. Raises ``CertificateError``."""
     path = context.kubeconfigs / f"{user.name}.conf"
     shown = f"{context.kubeconfig_dir}/{user.name}.conf"
@@ -53,7 +53,7 @@ def ensure(context: Context, user: User) -> None:
     write_file(path, content(context, user, server))
 
 
-def content(context: Context, user: User, server: str) -> bytes:
+def content(context: Installation, user: KubeconfigUser, server: str) -> bytes:
     """A user's kubeconfig with a new certificate."""
     cluster = context.configuration.cluster
     wanted = user.wanted(context.configuration)
@@ -72,9 +72,9 @@ def _load(path: Path) -> files.Config:
         raise disk.CertificateError(f"cannot use {path}: {error}; move it away") from error
 
 
-KUBECONFIG: Phase[Context] = Phase(
+KUBECONFIG: CommandPhase[Installation] = CommandPhase(
     "kubeconfig",
     "Generate all kubeconfig files necessary to establish the control plane and the admin kubeconfig file",
     announce,
-    tuple(Phase(user.name, user.purpose, make(user)) for user in kubeconfigs.USERS),
+    tuple(CommandPhase(user.name, user.purpose, make(user)) for user in kubeconfigs.USERS),
 )

@@ -10,14 +10,14 @@ import asyncio
 from tiphys.cluster import kubeconfig as files
 from tiphys.cluster.kubeadm import kubeletfiles, layout
 from tiphys.cluster.kubeadm.configuration import arguments
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import KubeadmError
 from tiphys.cluster.kubeadm.kubeletservice import kubelet_service
 from tiphys.cluster.kubeadm.layout import write_file
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 
 
-async def start(context: Context) -> None:
+async def start(context: Installation) -> None:
     service = kubelet_service(context.places)
     if not context.dry_run:
         await asyncio.to_thread(service.stop)
@@ -36,7 +36,7 @@ async def start(context: Context) -> None:
     service.start()
 
 
-async def enable_rotation(context: Context) -> None:
+async def enable_rotation(context: Installation) -> None:
     """Let the kubeconfig name the file that renewal writes, if the kubelet has one already."""
     extra = context.configuration.node["nodeRegistration"].get("kubeletExtraArgs") or []
     folder = arguments.value(extra, "cert-dir") or f"{layout.KUBELET}/pki"
@@ -53,7 +53,7 @@ async def enable_rotation(context: Context) -> None:
         kubelet_service(context.places).start()
 
 
-def _point_at(context: Context, pair: str) -> bool:
+def _point_at(context: Installation, pair: str) -> bool:
     """Whether the file had to be changed. Raises ``KubeadmError``."""
     path = context.places.on_disk(layout.KUBELET_CONF)
     try:
@@ -69,10 +69,12 @@ def _point_at(context: Context, pair: str) -> bool:
     return True
 
 
-KUBELET_START: Phase[Context] = Phase("kubelet-start", "Write kubelet settings and (re)start the kubelet", start)
-KUBELET_FINALIZE: Phase[Context] = Phase(
+KUBELET_START: CommandPhase[Installation] = CommandPhase(
+    "kubelet-start", "Write kubelet settings and (re)start the kubelet", start
+)
+KUBELET_FINALIZE: CommandPhase[Installation] = CommandPhase(
     "kubelet-finalize",
     "Updates settings relevant to the kubelet after TLS bootstrap",
     None,
-    (Phase("enable-client-cert-rotation", "Enable kubelet client certificate rotation", enable_rotation),),
+    (CommandPhase("enable-client-cert-rotation", "Enable kubelet client certificate rotation", enable_rotation),),
 )

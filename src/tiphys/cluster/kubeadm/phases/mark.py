@@ -5,22 +5,19 @@ Source: https://kubernetes.io/docs/reference/labels-annotations-taints/#node-rol
 
 from __future__ import annotations
 
-from typing import Any
-
+from tiphys.api.object import Object
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
 from tiphys.cluster.kubeadm import api
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.kubeletfiles import taint_text
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 from tiphys.runtime import durations
-
-Object = dict[str, Any]
 
 LABELS = ("node-role.kubernetes.io/control-plane", "node.kubernetes.io/exclude-from-external-load-balancers")
 
 
-async def mark(context: Context) -> None:
+async def mark(context: Installation) -> None:
     name = context.configuration.name
     taints = context.configuration.node["nodeRegistration"].get("taints") or []
     context.say(
@@ -56,4 +53,6 @@ def _key(taint: Object) -> tuple[str, str]:
     return taint["key"], taint.get("effect", "")
 
 
-MARK_CONTROL_PLANE: Phase[Context] = Phase("mark-control-plane", "Mark a node as a control-plane", mark)
+MARK_CONTROL_PLANE: CommandPhase[Installation] = CommandPhase(
+    "mark-control-plane", "Mark a node as a control-plane", mark
+)

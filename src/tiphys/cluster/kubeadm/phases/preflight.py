@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 from tiphys.cluster.kubeadm import images, layout
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.manifests.controlplane import CONTROLLER_MANAGER_PORT, SCHEDULER_PORT
 from tiphys.cluster.kubeadm.manifests.etcd import CLIENT_PORT, PEER_PORT, etcd
 from tiphys.cluster.kubeadm.phases.staticpods import BUILD, render
@@ -18,19 +18,19 @@ from tiphys.cluster.kubeadm.preflight import checks
 from tiphys.cluster.kubeadm.preflight.checks import Check
 from tiphys.cluster.kubeadm.preflight.images import pulled
 from tiphys.cluster.kubeadm.preflight.run import run_checks
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 
 KUBELET_PORT = 10250
 
 
-async def run(context: Context) -> None:
+async def run(context: Installation) -> None:
     context.say("[preflight] Running pre-flight checks")
     await run_checks([checks.privileged()], context.ignored, context.warn)
     await run_checks(init_checks(context), context.ignored, context.warn)
     await pull(context)
 
 
-async def pull(context: Context) -> None:
+async def pull(context: Installation) -> None:
     if context.dry_run:
         context.say("[preflight] Would pull the required images (like 'tiphys config images list' shows them)")
         return
@@ -41,7 +41,7 @@ async def pull(context: Context) -> None:
     await run_checks([found], context.ignored, context.warn)
 
 
-def init_checks(context: Context) -> Iterator[Check]:
+def init_checks(context: Installation) -> Iterator[Check]:
     """The checks of a first control plane, in upstream's order."""
     configuration = context.configuration
     yield from control_plane_checks(context)
@@ -50,7 +50,7 @@ def init_checks(context: Context) -> Iterator[Check]:
     yield from forwarding_checks(configuration.address)
 
 
-def control_plane_checks(context: Context) -> Iterator[Check]:
+def control_plane_checks(context: Installation) -> Iterator[Check]:
     configuration, again = context.configuration, continues(context)
     yield checks.cpus()
     yield checks.memory()
@@ -81,7 +81,7 @@ def forwarding_checks(address: str) -> Iterator[Check]:
         yield checks.file_content("/proc/sys/net/ipv4/ip_forward", "1", remedy)
 
 
-def _etcd_checks(context: Context, *, again: bool) -> Iterator[Check]:
+def _etcd_checks(context: Installation, *, again: bool) -> Iterator[Check]:
     local = context.configuration.cluster["etcd"].get("local")
     if local is None:
         return
@@ -93,11 +93,11 @@ def _etcd_checks(context: Context, *, again: bool) -> Iterator[Check]:
     yield checks.directory_available(context.places, local["dataDir"], expected=again)
 
 
-def continues(context: Context) -> bool:
+def continues(context: Installation) -> bool:
     """Whether an earlier run of this configuration came as far as the manifest that starts the API server."""
     component = "kube-apiserver"
     file = context.places.manifest(component)
     return file.exists() and file.read_bytes() == render(context, component, BUILD[component](context))
 
 
-PREFLIGHT: Phase[Context] = Phase("preflight", "Run pre-flight checks", run)
+PREFLIGHT: CommandPhase[Installation] = CommandPhase("preflight", "Run pre-flight checks", run)

@@ -6,16 +6,16 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init/
 from __future__ import annotations
 
 from tiphys.cluster.kubeadm.certificates import disk
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.discovery import pin_of
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 
 
-async def show(context: Context) -> None:
+async def show(context: Installation) -> None:
     context.say(text(context))
 
 
-def text(context: Context) -> str:
+def text(context: Installation) -> str:
     parts = [
         f"""
 Your Kubernetes control-plane has initialized successfully!
@@ -38,7 +38,7 @@ Alternatively, if you are the root user, you can run:
     return "\n".join(parts)
 
 
-def join_command(context: Context, *, control_plane: bool = False, key: str = "") -> str:
+def join_command(context: Installation, *, control_plane: bool = False, key: str = "") -> str:
     """The command for another machine, over two or three lines."""
     shown = context.configuration.node["bootstrapTokens"][0]["token"] if context.show_token else "<value withheld>"
     pin = pin_of(disk.read_certificate(disk.certificate_file(context.pki, "ca")))
@@ -50,7 +50,7 @@ def join_command(context: Context, *, control_plane: bool = False, key: str = ""
     return "\n".join(lines) + " "
 
 
-def _control_plane(context: Context) -> str:
+def _control_plane(context: Installation) -> str:
     if not context.upload_certs:
         command = join_command(context, control_plane=True)
         return (
@@ -68,6 +68,6 @@ def _control_plane(context: Context) -> str:
     )
 
 
-SHOW_JOIN_COMMAND: Phase[Context] = Phase(
+SHOW_JOIN_COMMAND: CommandPhase[Installation] = CommandPhase(
     "show-join-command", "Show the join command for control-plane and worker node", show
 )

@@ -7,32 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from tiphys.api.object import Object
 from tiphys.cluster.kubeadm import layout, patches
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.layout import write_file
 from tiphys.cluster.kubeadm.manifests import controlplane
 from tiphys.cluster.kubeadm.manifests.etcd import etcd
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 
-Object = dict[str, Any]
-Build = Callable[[Context], Object]
+Build = Callable[[Installation], Object]
 _PRIVATE_FOLDER = 0o700
 
 
-def build_apiserver(context: Context) -> Object:
+def build_apiserver(context: Installation) -> Object:
     return controlplane.apiserver(context.configuration, _is_folder(context))
 
 
-def build_controller_manager(context: Context) -> Object:
+def build_controller_manager(context: Installation) -> Object:
     external = context.external_ca
     return controlplane.controller_manager(context.configuration, _is_folder(context), external_ca=external)
 
 
-def build_scheduler(context: Context) -> Object:
+def build_scheduler(context: Installation) -> Object:
     return controlplane.scheduler(context.configuration)
 
 
@@ -43,19 +42,19 @@ BUILD: dict[str, Build] = {
 }
 
 
-async def announce(context: Context) -> None:
+async def announce(context: Installation) -> None:
     context.say(f'[control-plane] Using manifest folder "{layout.MANIFESTS}"')
 
 
-def make(component: str) -> Callable[[Context], Awaitable[None]]:
-    async def run(context: Context) -> None:
+def make(component: str) -> Callable[[Installation], Awaitable[None]]:
+    async def run(context: Installation) -> None:
         context.say(f'[control-plane] Creating static Pod manifest for "{component}"')
         write_manifest(context, component, BUILD[component](context))
 
     return run
 
 
-async def local_etcd(context: Context) -> None:
+async def local_etcd(context: Installation) -> None:
     """The manifest of the first member; with etcd elsewhere there is none to write."""
     local = context.configuration.cluster["etcd"].get("local")
     if local is None:
@@ -71,17 +70,17 @@ async def local_etcd(context: Context) -> None:
     write_etcd(context)
 
 
-def write_etcd(context: Context, initial_cluster: Sequence[tuple[str, str]] = ()) -> None:
+def write_etcd(context: Installation, initial_cluster: Sequence[tuple[str, str]] = ()) -> None:
     write_manifest(context, "etcd", etcd(context.configuration, initial_cluster))
 
 
-def write_manifest(context: Context, component: str, pod: Object) -> None:
+def write_manifest(context: Installation, component: str, pod: Object) -> None:
     """Write a static pod with the user's patches. Raises ``KubeadmError``."""
     data = render(context, component, pod)
     write_file(context.places.manifest(component), data, folder_mode=_PRIVATE_FOLDER)
 
 
-def render(context: Context, component: str, pod: Object) -> bytes:
+def render(context: Installation, component: str, pod: Object) -> bytes:
     """The manifest of a static pod with the user's patches. Raises ``KubeadmError``."""
     if context.configuration.patches:
         found = patches.read_folder(Path(context.configuration.patches), context.say)
@@ -89,22 +88,26 @@ def render(context: Context, component: str, pod: Object) -> bytes:
     return yaml.dump(pod, Dumper=yaml.CSafeDumper, sort_keys=True, width=1000).encode()
 
 
-def _is_folder(context: Context) -> Callable[[str], bool]:
+def _is_folder(context: Installation) -> Callable[[str], bool]:
     return lambda path: context.places.on_disk(path).is_dir()
 
 
-ETCD: Phase[Context] = Phase(
+ETCD: CommandPhase[Installation] = CommandPhase(
     "etcd",
     "Generate static Pod manifest file for local etcd",
     None,
-    (Phase("local", "Generate the static Pod manifest file for a local, single-node local etcd instance", local_etcd),),
+    (
+        CommandPhase(
+            "local", "Generate the static Pod manifest file for a local, single-node local etcd instance", local_etcd
+        ),
+    ),
 )
-CONTROL_PLANE: Phase[Context] = Phase(
+CONTROL_PLANE: CommandPhase[Installation] = CommandPhase(
     "control-plane",
     "Generate all static Pod manifest files necessary to establish the control plane",
     announce,
     tuple(
-        Phase(component.removeprefix("kube-"), f"Generates the {component} static Pod manifest", make(component))
+        CommandPhase(component.removeprefix("kube-"), f"Generates the {component} static Pod manifest", make(component))
         for component in BUILD
     ),
 )

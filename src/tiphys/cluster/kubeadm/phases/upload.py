@@ -14,9 +14,9 @@ from tiphys.client.resources import SECRETS
 from tiphys.cluster.kubeadm import api, copycerts, tokens
 from tiphys.cluster.kubeadm.configuration import documents
 from tiphys.cluster.kubeadm.configuration.defaults import TOKEN_GROUP
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import KubeadmError
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 from tiphys.cluster.tlsbootstrap import new_token
 
 SYSTEM, KUBEADM_CONFIG, KUBELET_CONFIG = "kube-system", "kubeadm-config", "kubelet-config"
@@ -25,7 +25,7 @@ HASH = "kubeadm.kubernetes.io/component-config.hash"
 _CERTIFICATES_LIVE = timedelta(hours=2)
 
 
-async def kubeadm_config(context: Context) -> None:
+async def kubeadm_config(context: Installation) -> None:
     """The ClusterConfiguration: nodes and those who are about to be may read it."""
     context.say(
         f'[upload-config] Storing the configuration used in ConfigMap "{KUBEADM_CONFIG}" in the "{SYSTEM}" Namespace'
@@ -43,7 +43,7 @@ async def kubeadm_config(context: Context) -> None:
     )
 
 
-async def kubelet_config(context: Context) -> None:
+async def kubelet_config(context: Installation) -> None:
     """The kubelets' configuration, with the hash that says that nobody has changed it."""
     context.say(
         f'[kubelet] Creating a ConfigMap "{KUBELET_CONFIG}" in namespace {SYSTEM} with the configuration for the '
@@ -63,7 +63,7 @@ async def kubelet_config(context: Context) -> None:
     )
 
 
-async def certificates(context: Context) -> None:
+async def certificates(context: Installation) -> None:
     """The shared certificates in a Secret, encrypted; a token that lives for two hours owns it."""
     if not context.upload_certs:
         context.say("[upload-certs] Skipping phase. Please see --upload-certs")
@@ -77,7 +77,7 @@ async def certificates(context: Context) -> None:
         context.say(f"[upload-certs] Using certificate key:\n{node['certificateKey']}")
 
 
-async def upload(context: Context, key: str) -> None:
+async def upload(context: Installation, key: str) -> None:
     name = copycerts.SECRET
     context.say(f'[upload-certs] Storing the certificates in Secret "{name}" in the "{SYSTEM}" Namespace')
     data = copycerts.encrypted(context.configuration, context.places, key)
@@ -89,7 +89,7 @@ async def upload(context: Context, key: str) -> None:
     if context.dry_run:
         await api.ensure(context, [copycerts.secret(data, None), *rights])
         return
-    owner = tokens.Token(
+    owner = tokens.BootstrapToken(
         new_token(),
         "Proxy for managing TTL for the kubeadm-certs secret",
         expires=context.now + _CERTIFICATES_LIVE,
@@ -102,13 +102,15 @@ async def upload(context: Context, key: str) -> None:
     await api.ensure(context, rights)
 
 
-UPLOAD_CONFIG: Phase[Context] = Phase(
+UPLOAD_CONFIG: CommandPhase[Installation] = CommandPhase(
     "upload-config",
     "Upload the kubeadm and kubelet configuration to a ConfigMap",
     None,
     (
-        Phase("kubeadm", "Upload the kubeadm ClusterConfiguration to a ConfigMap", kubeadm_config),
-        Phase("kubelet", "Upload the kubelet component config to a ConfigMap", kubelet_config),
+        CommandPhase("kubeadm", "Upload the kubeadm ClusterConfiguration to a ConfigMap", kubeadm_config),
+        CommandPhase("kubelet", "Upload the kubelet component config to a ConfigMap", kubelet_config),
     ),
 )
-UPLOAD_CERTS: Phase[Context] = Phase("upload-certs", "Upload certificates to kubeadm-certs", certificates)
+UPLOAD_CERTS: CommandPhase[Installation] = CommandPhase(
+    "upload-certs", "Upload certificates to kubeadm-certs", certificates
+)

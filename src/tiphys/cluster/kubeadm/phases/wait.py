@@ -11,17 +11,17 @@ from tiphys.cluster.kubeadm import health, layout
 from tiphys.cluster.kubeadm.configuration import arguments
 from tiphys.cluster.kubeadm.configuration.dynamic import join_host_port
 from tiphys.cluster.kubeadm.configuration.load import Configuration
-from tiphys.cluster.kubeadm.context import Context
+from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import KubeadmError
-from tiphys.cluster.kubeadm.health import Target
+from tiphys.cluster.kubeadm.health import HealthPage
 from tiphys.cluster.kubeadm.kubeletservice import kubelet_service
 from tiphys.cluster.kubeadm.manifests.controlplane import CONTROLLER_MANAGER_PORT, SCHEDULER_PORT
-from tiphys.cluster.kubeadm.workflow import Phase
+from tiphys.cluster.kubeadm.workflow import CommandPhase
 
 Document = dict[str, Any]
 
 
-async def wait(context: Context) -> None:
+async def wait(context: Installation) -> None:
     context.say(
         "[wait-control-plane] Waiting for the kubelet to boot up the control plane as static Pods from directory "
         f'"{layout.MANIFESTS}"'
@@ -55,7 +55,7 @@ def kubelet_url(kubelet: Document) -> str:
     return f"http://{join_host_port(address, port)}/healthz"
 
 
-def targets(configuration: Configuration) -> list[Target]:
+def targets(configuration: Configuration) -> list[HealthPage]:
     """Where each component of this node says how it is, with the addresses and ports that the user gives it."""
     cluster = configuration.cluster
 
@@ -70,10 +70,12 @@ def targets(configuration: Configuration) -> list[Target]:
     scheduler = given("scheduler", "bind-address", "127.0.0.1")
     scheduler_port = given("scheduler", "secure-port", str(SCHEDULER_PORT))
     return [
-        Target("kube-apiserver", f"https://{join_host_port(api, port)}/livez"),
-        Target("kube-controller-manager", f"https://{join_host_port(manager, manager_port)}/healthz"),
-        Target("kube-scheduler", f"https://{join_host_port(scheduler, scheduler_port)}/livez"),
+        HealthPage("kube-apiserver", f"https://{join_host_port(api, port)}/livez"),
+        HealthPage("kube-controller-manager", f"https://{join_host_port(manager, manager_port)}/healthz"),
+        HealthPage("kube-scheduler", f"https://{join_host_port(scheduler, scheduler_port)}/livez"),
     ]
 
 
-WAIT_CONTROL_PLANE: Phase[Context] = Phase("wait-control-plane", "Wait for the control plane to start", wait)
+WAIT_CONTROL_PLANE: CommandPhase[Installation] = CommandPhase(
+    "wait-control-plane", "Wait for the control plane to start", wait
+)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tiphys.cluster.kubeadm.layout import Layout
+from tiphys.cluster.kubeadm.layout import HostRoot
 from tiphys.kubelet.node.machine import memory_total
 from tiphys.kubelet.runtime.cri import CRIClient
 from tiphys.kubelet.runtime.service import RuntimeFailure
@@ -89,7 +89,7 @@ def port(number: int, *, expected: bool = False) -> Check:
     return check(f"Port-{number}", look)
 
 
-def file_available(places: Layout, path: str, wanted: bytes | None = None) -> Check:
+def file_available(places: HostRoot, path: str, wanted: bytes | None = None) -> Check:
     """Whether a file is not there yet, or is what we would write: then an earlier run wrote it."""
 
     def look() -> Findings:
@@ -102,7 +102,7 @@ def file_available(places: Layout, path: str, wanted: bytes | None = None) -> Ch
     return check(f"FileAvailable-{_dashed(path)}", look)
 
 
-def directory_available(places: Layout, path: str, *, expected: bool = False) -> Check:
+def directory_available(places: HostRoot, path: str, *, expected: bool = False) -> Check:
     def look() -> Findings:
         folder = places.on_disk(path)
         if expected or not folder.exists() or not any(folder.iterdir()):
