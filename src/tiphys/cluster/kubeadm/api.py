@@ -185,4 +185,4 @@ def group(name: str) -> Object:
 
 
 def user(name: str) -> Object:
-    return {"apiGroup": RBAC, "kind": "KubeconfigUser", "name": name}
+    return {"apiGroup": RBAC, "kind": "User", "name": name}

@@ -110,7 +110,7 @@ def apiserver_flags(configuration: Configuration) -> dict[str, str]:
         "requestheader-client-ca-file": f"{pki}/front-proxy-ca.crt",
         "requestheader-extra-headers-prefix": "X-Remote-Extra-",
         "requestheader-group-headers": "X-Remote-Group",
-        "requestheader-username-headers": "X-Remote-KubeconfigUser",
+        "requestheader-username-headers": "X-Remote-User",
         "secure-port": str(configuration.port),
         "service-account-issuer": f"https://kubernetes.default.svc.{networking['dnsDomain']}",
         "service-account-key-file": f"{pki}/sa.pub",

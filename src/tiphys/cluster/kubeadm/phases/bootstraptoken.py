@@ -50,7 +50,7 @@ def rights() -> list[tuple[str, list[Object]]]:
             [api.cluster_binding("kubeadm:kubelet-bootstrap", "system:node-bootstrapper", bootstrappers)],
         ),
         (
-            "the csrapprover controller automatically approve CSRs from a Node Bootstrap BootstrapToken",
+            "the csrapprover controller automatically approve CSRs from a Node Bootstrap Token",
             [api.cluster_binding("kubeadm:node-autoapprove-bootstrap", f"{_CSR}:nodeclient", bootstrappers)],
         ),
         (
