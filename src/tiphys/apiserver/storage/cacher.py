@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
 from json import JSONDecodeError
 
 from tiphys.api import errors
 from tiphys.apiserver.storage.changes import EntryChange
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
+from tiphys.apiserver.storage.entrytable import EntryTable, Piece
 from tiphys.apiserver.storage.feed import Feed
+from tiphys.apiserver.storage.fields import indexed
 from tiphys.apiserver.storage.foreign import CannotRead
 from tiphys.apiserver.storage.selection import Selection
 from tiphys.apiserver.storage.watchers import Watchers
@@ -47,6 +47,9 @@ class CacheState(Enum):
     COLD = "cold"
     LOADING = "loading"
     READY = "ready"
+
+
+_READY, _DELETE = CacheState.READY, EventType.DELETE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,9 @@ class Cacher:
         self._state = CacheState.COLD
         self._runner = runner
         self._clock = clock
-        self._entries: dict[str, Entry] = {}
+        self._entries = self._table(())
         self.unreadable: dict[str, Unreadable] = {}
         """By key."""
-        self._keys: list[str] = []
         self._window: deque[EntryChange] = deque()
         self._drafts: dict[str, Draft] = {}
         self._missed: list[Event] = []
@@ -100,14 +102,14 @@ class Cacher:
     @property
     def is_ready(self) -> bool:
         """Whether reads can be served without waiting."""
-        return self._state is CacheState.READY
+        return self._state is _READY
 
     async def ready(self, timeout: float | None = None) -> None:
         """Wait until the cache shows the store; starts it if it is cold.
 
         Raises ``NotReady`` after ``timeout`` seconds, and 500 if filling it failed; the next call tries again.
         """
-        if self._state is CacheState.READY:
+        if self._state is _READY:
             return
         try:
             async with asyncio.timeout(timeout):
@@ -159,8 +161,7 @@ class Cacher:
                 await self._clock.sleep(_RETRY_SECONDS)
         if revision > self.feed.revision:
             await self.feed.reached(revision, timeout=60)
-        self._entries, self.unreadable = entries, unreadable
-        self._keys = sorted(self._entries)
+        self._entries, self.unreadable = self._table(entries), unreadable
         self._window.clear()
         self.oldest = self.changed_at = revision
         self.generation += 1
@@ -169,8 +170,13 @@ class Cacher:
         self.changed([event for event in missed if event.kv.mod_revision > revision], self.feed.revision)
         self._notify()
 
-    async def _read_all(self) -> tuple[dict[str, Entry], dict[str, Unreadable], int]:
-        entries: dict[str, Entry] = {}
+    def _table(self, entries: Iterable[Entry]) -> EntryTable:
+        resource = self.codec.resource
+        positions = indexed(resource.group, resource.kind) if resource.builtin else ()
+        return EntryTable(self.prefix, entries, positions, namespaced=resource.namespaced)
+
+    async def _read_all(self) -> tuple[list[Entry], dict[str, Unreadable], int]:
+        entries: list[Entry] = []
         unreadable: dict[str, Unreadable] = {}
         start, end, revision = self.prefix.encode(), prefix_end(self.prefix.encode()), 0
         while True:
@@ -179,7 +185,7 @@ class Cacher:
             for kv in page.kvs:
                 read = self.parse(kv)
                 if isinstance(read, Entry):
-                    entries[read.key] = read
+                    entries.append(read)
                 else:
                     unreadable[read.key] = read
             if not page.more:
@@ -215,7 +221,7 @@ class Cacher:
             del self._drafts[key]
 
     def changed(self, events: Sequence[Event], revision: int) -> None:
-        if self._state is not CacheState.READY:
+        if self._state is not _READY:
             self._missed.extend(events)
             return
         changes = [change for event in events if (change := self._apply(event)) is not None]
@@ -245,9 +251,9 @@ class Cacher:
         known = self._entries.get(key)
         hidden = self.unreadable.pop(key, None) if self.unreadable else None
         previous = hidden.last if hidden is not None else known
-        if event.type is EventType.DELETE:
+        if event.type is _DELETE:
             if known is not None:
-                self._remove(key)
+                self._entries.remove(key)
             return EntryChange(kv.mod_revision, None, previous) if previous is not None else None
         if known is not None and known.revision == kv.mod_revision:
             return None
@@ -261,16 +267,10 @@ class Cacher:
             self.unreadable[key] = entry
             self.generation += 1
             if known is not None:
-                self._remove(key)
+                self._entries.remove(key)
             return None
-        if known is None:
-            insort(self._keys, key)
-        self._entries[key] = entry
+        self._entries.put(entry)
         return EntryChange(kv.mod_revision, entry, previous)
-
-    def _remove(self, key: str) -> None:
-        del self._entries[key]
-        del self._keys[bisect_left(self._keys, key)]
 
     # -- reads; all of them after ``ready``
 
@@ -295,22 +295,15 @@ class Cacher:
 
     def under(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """The entries whose key starts with ``prefix``, in the order of their keys, from key ``after`` on."""
-        keys, entries = self._keys, self._entries
-        if prefix == self.prefix and not after:
-            return iter([entries[key] for key in keys])
-        start = bisect_left(keys, max(prefix, after))
-        end = bisect_left(keys, prefix[:-1] + chr(ord(prefix[-1]) + 1))
-        return iter([entries[key] for key in keys[start:end]])
+        return self._entries.under(prefix, after)
 
-    def select(self, selection: Selection, after: str = "", most: int = 0) -> list[Entry]:
-        """The entries that match, in the order of their keys; with ``most``, no further than is needed for so many of a
-        selection that has to be looked for."""
-        entries = self.under(selection.prefix, after)
-        if selection.is_everything:
-            return list(entries)
-        if most:
-            return list(islice(filter(selection.matches, entries), most))
-        return [entry for entry in entries if selection.matches(entry)]
+    def select(self, selection: Selection, after: str = "") -> list[Entry]:
+        """The entries that match, in the order of their keys."""
+        return self._entries.select(selection, after)
+
+    def piece(self, selection: Selection, after: str, limit: int) -> Piece:
+        """The first ``limit`` entries that match, from key ``after`` on."""
+        return self._entries.piece(selection, after, limit)
 
     def shows(self, revision: int) -> bool:
         """Whether the objects are now as they were at ``revision``, which is not compacted."""

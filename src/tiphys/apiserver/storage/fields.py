@@ -82,6 +82,13 @@ SELECTABLE: dict[GroupKind, dict[str, Reader]] = {
         "spec.driver": _path("spec.driver"),
     },
 }
+_INDEXED: dict[GroupKind, tuple[str, ...]] = {
+    GroupKind("", "Pod"): ("spec.nodeName",),
+    GroupKind("", "Event"): ("involvedObject.uid", "involvedObject.name"),
+    GroupKind("certificates.k8s.io", "PodCertificateRequest"): ("spec.nodeName",),
+    GroupKind("resource.k8s.io", "ResourceSlice"): ("spec.nodeName",),
+}
+"""Fields with many values of few objects each, by which clients select: those that every node asks for, above all."""
 ALIASES: dict[GroupKind, dict[str, str]] = {
     GroupKind("", "Pod"): {"spec.host": "spec.nodeName"},
     GroupKind("events.k8s.io", "Event"): {
@@ -116,6 +123,12 @@ def selector_of(group: str, kind: str) -> Callable[[Object], tuple[str, ...]]:
     """A function that reads the values of a kind's selectable fields, in the order of ``SELECTABLE``."""
     readers = tuple(SELECTABLE.get(GroupKind(group, kind), {}).values())
     return lambda obj: tuple(reader(obj) for reader in readers)
+
+
+def indexed(group: str, kind: str) -> tuple[int, ...]:
+    """The positions of the fields by which objects are found without looking at all."""
+    at = positions(group, kind)
+    return tuple(at[name] for name in _INDEXED.get(GroupKind(group, kind), ()))
 
 
 def positions(group: str, kind: str) -> dict[str, int]:

@@ -154,14 +154,14 @@ async def _at_revision(store: ObjectStore, query: Query, after: str, revision: i
 
 
 def _from_cache(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
-    entries = store.cacher.select(query.selection, after, query.limit and query.limit + 1)
     hidden = store.cacher.hidden(query.selection.prefix) if store.cacher.unreadable else ()
-    if not query.limit or len(entries) <= query.limit:
+    if not query.limit:
+        return Page(store.cacher.select(query.selection, after), revision, hidden=hidden)
+    entries, following = store.cacher.piece(query.selection, after, query.limit)
+    if following == 0:
         return Page(entries, revision, hidden=hidden)
-    shown = entries[: query.limit]
-    token = continuation.encode(shown[-1].key, store.prefix, revision)
-    remaining = len(entries) - query.limit if query.selection.is_everything else None
-    return Page(shown, revision, token, remaining, hidden)
+    token = continuation.encode(entries[-1].key, store.prefix, revision)
+    return Page(entries, revision, token, following, hidden)
 
 
 async def _from_history(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
