@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -45,6 +46,7 @@ class Decoded:
     """Paths and values of what was sent empty and is left out of the object: see ``empties``."""
 
 
+@lru_cache(maxsize=256)
 def media_type(content_type: str) -> str:
     """One of ``ACCEPTED``. Raises 415."""
     if not content_type:

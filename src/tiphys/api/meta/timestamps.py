@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|([+-])(\d\d):(\d\d))", re.ASCII
@@ -19,7 +20,13 @@ class TimeError(ValueError):
 
 def format_time(seconds: float) -> str:
     """Seconds since 1970 as ``2026-01-02T03:04:05Z``; fractions are cut off."""
-    return _stamp(datetime.fromtimestamp(int(seconds // 1), UTC), "")
+    return _whole_seconds(int(seconds // 1))
+
+
+@lru_cache(maxsize=64)
+def _whole_seconds(seconds: int) -> str:
+    """Thousands of objects are written in the same second."""
+    return _stamp(datetime.fromtimestamp(seconds, UTC), "")
 
 
 def format_micro_time(seconds: float) -> str:

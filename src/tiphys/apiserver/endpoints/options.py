@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.codec import decode_delete_options
@@ -70,6 +70,7 @@ def write_options(call: Call, kind: str, *, apply: bool = False) -> WriteOptions
     return WriteOptions(bool(dry_run), named, validation or "Warn", options.get("force", False))
 
 
+@lru_cache(maxsize=1024)
 def manager_from_user_agent(agent: str) -> str:
     """The field manager of a client that names none: the product in its user agent."""
     product = agent.partition("/")[0]

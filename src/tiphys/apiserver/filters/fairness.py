@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tiphys.apiserver.call import Call, Endpoint
-from tiphys.apiserver.filters.holding import holding
+from tiphys.apiserver.filters.holding import held
 from tiphys.apiserver.filters.inflight import InFlight
 from tiphys.apiserver.flowcontrol.controller import Flow, FlowController
 from tiphys.apiserver.flowcontrol.figures import FlowFigures
@@ -46,7 +46,9 @@ class Fairness:
         flow = self.controller.classify(call.user, call.info)
         call.headers.update(flow.headers)
         try:
-            ticket = await self._admitted(call, flow)
+            ticket = self._start(call, flow)
+            if ticket.state is _WAITING:
+                await self._wait(flow, ticket)
         except TurnedAway as refused:
             self.figures.refuse(flow, str(refused))
             headers = {**_TEXT, "Retry-After": str(_RETRY_SECONDS)}
@@ -59,20 +61,25 @@ class Fairness:
 
         if call.info.verb == "watch":  # leaves when it has begun, or when it ends before that
             end = call.on_initialized = _once(end)
-        return await holding(call, proceed, end)
+        try:
+            response = await proceed(call)
+        except BaseException:
+            end()
+            raise
+        if isinstance(response.body, bytes):
+            end()
+            return response
+        return held(call, response, end)
 
-    async def _admitted(self, call: Call, flow: Flow) -> Ticket:
-        """A ticket that has its seats. Raises ``TurnedAway``."""
+    def _start(self, call: Call, flow: Flow) -> Ticket:
+        """A ticket that has its seats, or waits for them. Raises ``TurnedAway``."""
         queues, now = flow.level.queues, self.clock.monotonic()
         work = self.controller.work(call, flow.level)
         ticket = Ticket(flow.schema.name, flow.distinguisher, work, now)
         if not queues.start(ticket, flow.hash, now):
             raise TurnedAway("queue-full" if queues.queues else "concurrency-limit")
-        waited = 0.0
-        if ticket.state is _WAITING:
-            await self._wait(flow, ticket)
-            waited = self.clock.monotonic() - now
-        self.figures.dispatch(flow, waited)
+        if ticket.state is not _WAITING:
+            self.figures.dispatch(flow, 0.0)
         return ticket
 
     async def _wait(self, flow: Flow, ticket: Ticket) -> None:
@@ -94,6 +101,7 @@ class Fairness:
                 self._finish(flow, ticket)
             self.figures.refuse(flow, "cancelled")
             raise
+        self.figures.dispatch(flow, self.clock.monotonic() - ticket.arrived)
 
     def _finish(self, flow: Flow, ticket: Ticket) -> None:
         now = self.clock.monotonic()

@@ -7,22 +7,25 @@ from collections.abc import Callable
 from tiphys.apiserver.call import Call, Endpoint
 from tiphys.wire.http import Response, Sink, Stream, Upgrade
 
-_WHOLE = (bytes, Upgrade)
-"""What is not streamed."""
-
 
 async def holding(call: Call, proceed: Endpoint, leave: Callable[[], None]) -> Response:
     """``leave`` the place when the answer is made, or, if it is streamed, written."""
-    held = False
     try:
         response = await proceed(call)
-        if isinstance(response.body, _WHOLE) or call.request.method == "HEAD":
-            return response
-        response.body, held = _Held(response.body, leave), True
-        return response
-    finally:
-        if not held:
-            leave()
+    except BaseException:
+        leave()
+        raise
+    return held(call, response, leave)
+
+
+def held(call: Call, response: Response, leave: Callable[[], None]) -> Response:
+    """The answer; the place is left now or, if it is streamed, when it is written."""
+    body = response.body
+    if isinstance(body, bytes | Upgrade) or call.request.method == "HEAD":
+        leave()
+    else:
+        response.body = _Held(body, leave)
+    return response
 
 
 class _Held:

@@ -16,7 +16,7 @@ from tiphys.apiserver.flowcontrol.demand import ADJUSTMENT_SECONDS
 from tiphys.apiserver.flowcontrol.levels import PriorityLevel, adjust, limits_of, read_level
 from tiphys.apiserver.flowcontrol.matching import FlowSchema, read_schema
 from tiphys.apiserver.flowcontrol.sharding import flow_hash
-from tiphys.apiserver.flowcontrol.work import ONE, RequestWork, estimate, largest
+from tiphys.apiserver.flowcontrol.work import ONE, WRITES, RequestWork, estimate, largest
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.requestinfo import RequestInfo
@@ -139,11 +139,11 @@ class FlowController:
 
     def work(self, call: Call, level: PriorityLevel) -> RequestWork:
         """How much of the server a call takes."""
-        if call.info.verb == "get":
+        info = call.info
+        if info.verb == "get" or (info.verb in WRITES and not self._count_watches(info)):
             return ONE
-        return estimate(
-            call.info, call.parameters, largest(level.limits.nominal), self._count_objects, self._count_watches
-        )
+        most = largest(level.limits.nominal)
+        return estimate(info, call.parameters, most, self._count_objects, self._count_watches)
 
     def _count_objects(self, group: str, resource: str) -> int | None:
         registry = self._registry(group, resource)

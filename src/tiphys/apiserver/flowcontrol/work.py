@@ -17,7 +17,7 @@ _SHARE_OF_LEVEL = 0.15
 _OBJECTS_PER_SEAT = 100.0
 _WATCHES_PER_SEAT = 10.0
 _EVENT_SECONDS = 0.005
-_WRITES = frozenset(("create", "update", "patch", "delete"))
+WRITES = frozenset(("create", "update", "patch", "delete"))
 
 CountObjects = Callable[[str, str], int | None]
 """(group, resource) to the number of objects, None if unknown."""
@@ -57,7 +57,7 @@ def estimate(
     """``most`` is what ``largest`` gives for the request's level."""
     if info.verb == "list" or (info.verb == "watch" and _lists_first(parameters)):
         return RequestWork(max(1, min(most, _list_seats(info, parameters, count_objects))))
-    if info.verb in _WRITES and (info.resource, info.subresource) != ("serviceaccounts", "token"):
+    if info.verb in WRITES and (info.resource, info.subresource) != ("serviceaccounts", "token"):
         return _write(most, count_watches(info))
     return ONE
 

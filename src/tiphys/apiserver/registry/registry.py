@@ -78,13 +78,16 @@ class Registry:
 
     async def all(self, namespace: str = "") -> list[Entry]:
         """Every object, of a namespace or of all, as far as the cache knows."""
-        await self.store.cacher.ready()
-        return list(self.store.cacher.under(self.store.place(namespace)))
+        cacher = self.store.cacher
+        if not cacher.is_ready:
+            await cacher.ready()
+        return list(cacher.under(self.store.place(namespace))) if len(cacher) else []
 
     async def every(self, namespace: str = "") -> list[Entry]:
         """As ``all``, for those who must not act as if an object were not there: raises 500 if one cannot be read."""
         entries = await self.all(namespace)
-        self.store.cacher.check_readable(self.store.place(namespace))
+        if self.store.cacher.unreadable:
+            self.store.cacher.check_readable(self.store.place(namespace))
         return entries
 
     def object(self, entry: Entry) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Watchers:
     @property
     def unselective(self) -> int:
         """The watches that see every change, of any object."""
-        return sum(len(group.members) for group in self._plain.values())
+        return sum([len(group.members) for group in self._plain.values()]) if self._plain else 0
 
     def join(self, member: Member, selection: Selection, form: tuple[object, ...], encode: Encode) -> WatcherGroup:
         """Deliver every change from now on to ``member``."""

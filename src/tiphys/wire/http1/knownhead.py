@@ -38,6 +38,8 @@ class KnownHead(NamedTuple):
 def known_head(data: bytes, request: Request) -> KnownHead | None:
     """What can be known again of a request that the parser has read from ``data``; None if ``data`` is more than that
     request, or the request more than a head."""
+    if not data.startswith(b"GET "):
+        return None
     start = data.find(b"\r\n")
     if _LINE(data, 0, start) is None or data.find(b"\r\n\r\n") != len(data) - 4 or len(data) - start > _MAX_KEPT:
         return None
