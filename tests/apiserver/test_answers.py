@@ -350,3 +350,90 @@ def test_a_watch_as_lists_of_metadata_ends_at_its_first_event(kind: str, events:
         assert (response.status, len(lines)) == (200, events)
 
     run(work)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nodes", "/apis/rbac.authorization.k8s.io/v1/clusterroles"])
+def test_what_is_of_the_whole_cluster_loses_a_namespace_of_its_body(path: str) -> None:
+    async def work(world: World) -> None:
+        response = await world.raw("POST", path, {"metadata": {"name": "n", "namespace": "x"}})
+        assert (response.status, orjson.loads(body_of(response))["metadata"].get("namespace")) == (201, None)
+
+    run(work)
+
+
+@pytest.mark.parametrize("pod", ["p", "none"])
+def test_an_eviction_is_of_the_pod_that_its_path_names(pod: str) -> None:
+    async def work(world: World) -> None:
+        await prepare(world)
+        response = await world.raw("POST", f"{PODS}/{pod}/eviction", {"metadata": {"name": "other"}})
+        assert status_of(response) == (400, "name in URL does not match name in Eviction object")
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("", 200),
+        ("&resourceVersion=0", 200),
+        ("&resourceVersion=5", 400),
+        ("&resourceVersion=0&resourceVersionMatch=NotOlderThan", 422),
+        ("&resourceVersionMatch=Exact", 422),
+    ],
+)
+def test_a_page_goes_on_from_its_own_version_only(query: str, code: int) -> None:
+    async def work(world: World) -> None:
+        for name in "ab":
+            await world.raw("POST", MAPS, {"metadata": {"name": name}})
+        first = orjson.loads(body_of(await world.raw("GET", f"{MAPS}?limit=1")))
+        token = first["metadata"]["continue"]
+        assert (await world.raw("GET", f"{MAPS}?limit=1&continue={token}{query}")).status == code
+
+    run(work)
+
+
+BAD_LABEL = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and"
+    " end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is"
+    " '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "fields"),
+    [
+        ("/apis/batch/v1/namespaces/default/jobs", {}, ["metadata.labels", "spec.template.labels"]),
+        ("/api/v1/namespaces/default/replicationcontrollers", {}, ["metadata.labels", "spec.template.labels"]),
+        (DEPLOYMENTS, {"selector": {"matchLabels": {"x": "b!"}}}, ["spec.selector.matchLabels"]),
+    ],
+)
+def test_labels_that_the_server_copies_are_told_of_once_a_place(path: str, more: Object, fields: list[str]) -> None:
+    async def work(world: World) -> None:
+        policy, containers = "Never" if "jobs" in path else "Always", [{"name": "c", "image": "i"}]
+        template = {"metadata": {"labels": {"x": "b!"}}, "spec": {"restartPolicy": policy, "containers": containers}}
+        response = await world.raw("POST", path, {"metadata": {"name": "j"}, "spec": {"template": template, **more}})
+        causes = orjson.loads(body_of(response))["details"]["causes"]
+        told = [cause["field"] for cause in causes if cause["message"].endswith(BAD_LABEL)]
+        assert (response.status, sorted(set(told)), len(told)) == (422, fields, len(fields))
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("metadata:\n  annotations:\n    a: b\n   bad: c\n", 3),
+        ("a: b\n c: d\n", 2),
+        ("a: b\n\tc: d", 2),
+        ("a: [1,\nb: c\n", 2),
+        ("a: b\n  - c\n  d: e\n", 3),
+    ],
+)
+def test_what_is_no_yaml_names_the_line_that_gos_parser_names(text: str, line: int) -> None:
+    async def work(world: World) -> None:
+        media = "application/apply-patch+yaml"
+        response = await world.raw("PATCH", f"{MAPS}/a?fieldManager=m", text.encode(), content_type=media)
+        code, message = status_of(response)
+        assert (code, f"error converting YAML to JSON: yaml: line {line}: " in message) == (400, True), message
+
+    run(work)

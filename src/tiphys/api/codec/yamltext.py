@@ -151,9 +151,9 @@ def _alias(error: Any, data: bytes) -> str:
 
 
 def _where(error: Any, yaml: Any) -> str:
-    """The line as upstream counts it: of the context if that is not the first, else of the problem."""
+    """The line as upstream counts it: of the problem if that is not the first, else of the context."""
     scanner = isinstance(error, yaml.scanner.ScannerError)
-    for mark in (error.context_mark, error.problem_mark):
+    for mark in (error.problem_mark, error.context_mark):
         if mark is not None and mark.line:
             return f"line {mark.line + (1 if scanner else 0)}: "
     return ""
