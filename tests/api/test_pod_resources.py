@@ -16,11 +16,14 @@ from tiphys.api.pods.resources import (
     pod_limits,
     pod_requests,
     request_for,
-    texts,
     whole,
 )
 
 Amounts = dict[str, str]
+
+
+def texts(total: Amounts) -> dict[str, str]:
+    return {name: str(quantity) for name, quantity in total.items()}
 
 
 def asking(requests: Amounts | None = None, limits: Amounts | None = None, **more: Any) -> Object:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tiphys.cel.parsing.escaping import escape, unescape
+from tiphys.cel.parsing.escaping import escape
 from tiphys.cel.rules import CompiledRule, Scope
 from tiphys.cel.schematypes import decl_type
 
@@ -113,6 +113,7 @@ def test_cost(rule: str, schema: dict[str, Any], cost: int) -> None:
         ("a-b", "a__dash__b"),
         ("a__b", "a__underscores__b"),
         ("a.b/c", "a__dot__b__slash__c"),
+        ("__namespace__", "__underscores__namespace__underscores__"),  # not what stands for the reserved word
         ("1a", None),
         ("é", None),
         ("", None),
@@ -120,5 +121,3 @@ def test_cost(rule: str, schema: dict[str, Any], cost: int) -> None:
 )
 def test_escaping(name: str, escaped: str | None) -> None:
     assert escape(name) == escaped
-    if escaped is not None:
-        assert unescape(escaped) == name

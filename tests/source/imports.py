@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -16,6 +17,7 @@ def module_name(path: Path, root: Path = SOURCE) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def trees(root: Path = SOURCE) -> dict[str, ast.Module]:
     return {module_name(path, root): ast.parse(path.read_bytes()) for path in sorted(root.rglob("*.py"))}
 

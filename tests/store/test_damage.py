@@ -19,7 +19,7 @@ from tiphys.store import losses, newest, walfile
 from tiphys.store.backend import Compacted, Delete, KeyValue, Put, Range, Unavailable
 from tiphys.store.seals import broken, sealed
 from tiphys.store.sqlfile import CannotOpen
-from tiphys.store.sqlite import SQLiteBackend
+from tiphys.store.sqlite import SQLiteBackend, Writes
 
 KEYS = 60
 _WRITER = """
@@ -234,7 +234,7 @@ def test_the_rows_of_a_large_store_are_looked_at_while_it_is_served(
 
     async def main() -> None:
         async with embedded(store) as opened:
-            while opened._broken is None:
+            while opened._writes is not Writes.STOPPED:
                 await asyncio.sleep(0)
             with pytest.raises(Unavailable, match="revision 50 of the key"):
                 await opened.healthy()

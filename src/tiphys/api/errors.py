@@ -172,10 +172,6 @@ def apply_conflict(causes: Sequence[Cause], message: str) -> StatusError:
     return _failure(409, "Conflict", message, details(causes=causes))
 
 
-def gone(message: str) -> StatusError:
-    return _failure(410, "Gone", message)
-
-
 def expired(message: str) -> StatusError:
     """The requested revision is compacted; clients list again."""
     return _failure(410, "Expired", message)

@@ -64,13 +64,12 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class Call:
-    """``received`` and ``deadline`` are monotonic seconds; ``deadline`` 0 means that the call may last."""
+    """``received`` is in monotonic seconds."""
 
     request: Request
     parameters: Parameters
     info: RequestInfo
     received: float = 0.0
-    deadline: float = 0.0
     user: User = ANONYMOUS
     refusal: Refusal = _never_asked
     """For requests that have the effect of another verb than their own."""

@@ -21,7 +21,6 @@ from tiphys.client.calls import Calls
 from tiphys.client.resources import ResourcePath
 from tiphys.wire.http import ClientResponse, Headers, Request, Transport
 
-JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 from collections.abc import Sequence
@@ -75,8 +74,6 @@ from tiphys.runtime.vectors import Collector
 from tiphys.wire.selfsigned import ensure_certificate
 from tiphys.wire.server import serve
 from tiphys.wire.tls import TLSPolicy, server_context
-
-log = logging.getLogger(__name__)
 
 GROWTH_PERIOD = 15.0
 """Seconds between looks at claims whose volumes may have grown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 from tiphys.runtime.clock import Clock
 
@@ -19,10 +19,6 @@ CONNECT_TIMEOUT = 10.0
 CHUNK = 65536
 UDP_IDLE = 30.0
 UDP_CLIENTS = 4096
-
-
-class Listener(Protocol):
-    async def close(self) -> None: ...
 
 
 class TcpRelay:

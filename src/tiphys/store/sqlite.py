@@ -9,6 +9,7 @@ away while a thread works. Source: https://www.sqlite.org/wal.html
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import os
 import queue
@@ -72,6 +73,29 @@ class CommitGroup:
 
 ALARM = "no_space"
 """Name of the row that says whether the alarm is on."""
+
+
+class Writer(enum.Enum):
+    """Where the writing connection is."""
+
+    FREE = enum.auto()
+    DUE = enum.auto()
+    """Wanted: a flush will take it, in the next turn of the loop."""
+    LENT = enum.auto()
+    """With the committer."""
+
+
+class Writes(enum.Enum):
+    """Whether writes are taken."""
+
+    TAKEN = enum.auto()
+    WITHOUT_ROOM = enum.auto()
+    """The disk was full: only what frees space is, until there is room again."""
+    STOPPED = enum.auto()
+    """Not before the store is opened again."""
+
+
+_FREE, _LENT, _TAKEN = Writer.FREE, Writer.LENT, Writes.TAKEN
 
 
 class Committer:
@@ -146,17 +170,15 @@ class SQLiteBackend(Embedded):
         self._no_space_alarm = bool(file.meta.get(ALARM))
         self._pending = rows.pending
         self._group = CommitGroup()
-        self._lent = False
-        """Whether the writing connection is with the committer."""
-        self._flush_scheduled = False
+        self._writer = Writer.FREE
         self._errands: list[tuple[Job, asyncio.Future[sqlite3.Error | None]]] = []
         self._errand_is_due = False
         """Groups and errands take turns, so that neither waits for ever."""
         self._logged = 0
         """About how many bytes the log has grown by since it was carried over."""
         self._checkpointing: asyncio.Task[None] | None = None
-        self._disk_full = False
-        self._broken: str | None = None
+        self._writes = Writes.TAKEN
+        self._stopped_for = ""
         self._idle: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(clock, in_thread=not isinstance(self._loop, VirtualTimeLoop))
@@ -216,7 +238,7 @@ class SQLiteBackend(Embedded):
 
     def _stop_writing(self, reason: str) -> None:
         """Take no more writes until the store is opened again; health says why."""
-        self._broken = reason
+        self._writes, self._stopped_for = Writes.STOPPED, reason
         log.error("%s", reason)
 
     # Group commit
@@ -237,15 +259,15 @@ class SQLiteBackend(Embedded):
         return waiter
 
     def _schedule_flush(self) -> None:
-        if not self._flush_scheduled and not self._lent:
-            self._flush_scheduled = True
+        if self._writer is _FREE:
+            self._writer = Writer.DUE
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Write the gathered group down and have it committed, or run an errand that needs the connection."""
-        self._flush_scheduled = False
-        if self._lent:
+        if self._writer is _LENT:
             return
+        self._writer = _FREE
         group = self._group
         if self._errands and (self._errand_is_due or not group.waiters):
             self._run_errand()
@@ -268,7 +290,7 @@ class SQLiteBackend(Embedded):
             job = self.file.commit
         if changes:
             job = partial(self._commit_revision, job, changes[-1].kv.mod_revision)
-        self._lent = True
+        self._writer = _LENT
         self._committer.run_quick(job, lambda error: self._committed(group, error))
 
     def _commit_revision(self, commit: Job, revision: int) -> None:
@@ -290,7 +312,7 @@ class SQLiteBackend(Embedded):
             file.delete_rows(group.dropped)
 
     def _committed(self, group: CommitGroup, error: sqlite3.Error | None) -> None:
-        self._lent = False
+        self._writer = _FREE
         self._quota.committed = group.reserved
         if error is not None:
             self._failed(group, error)
@@ -325,7 +347,8 @@ class SQLiteBackend(Embedded):
         self._undo(group.writes + later.writes)
         self._group.dropped = group.dropped + later.dropped  # the index has forgotten them already
         if error.sqlite_errorcode in _FULL:
-            self._disk_full = True
+            if self._writes is _TAKEN:
+                self._writes = Writes.WITHOUT_ROOM
             log.error("the disk is full: writes are refused until there is room in %s", self.directory.path)
         else:
             self._stop_writing(f"the store's file {self.file.path} cannot be written: {error}")
@@ -335,20 +358,22 @@ class SQLiteBackend(Embedded):
         self._next()
 
     def _refusal(self) -> StoreError:
-        return Unavailable(self._broken) if self._broken is not None else NoSpace()
+        return Unavailable(self._stopped_for) if self._writes is Writes.STOPPED else NoSpace()
 
     def _check_writable(self, *, adds: bool) -> None:
         super()._check_writable(adds=adds)
-        if self._broken is not None:
+        if self._writes is _TAKEN:
+            return
+        if self._writes is Writes.STOPPED:
             raise self._refusal()
-        if self._disk_full and adds and self.no_space():
+        if adds and self.no_space():
             raise NoSpace
 
     def no_space(self) -> bool:
-        if self._disk_full and self.directory.room() >= ROOM_TO_GO_ON:
-            self._disk_full = False
+        if self._writes is Writes.WITHOUT_ROOM and self.directory.room() >= ROOM_TO_GO_ON:
+            self._writes = _TAKEN
             log.info("there is room again in %s: writes are taken", self.directory.path)
-        return self._disk_full or super().no_space()
+        return self._writes is Writes.WITHOUT_ROOM or super().no_space()
 
     def _reserve(self, size: int) -> None:
         """Raise the alarm if the store would outgrow its quota; an operator takes it back, as in etcd."""
@@ -389,11 +414,11 @@ class SQLiteBackend(Embedded):
     def _run_errand(self) -> None:
         job, waiter = self._errands.pop(0)
         self._errand_is_due = False
-        self._lent = True
+        self._writer = _LENT
         self._committer.run(job, lambda error: self._errand_done(waiter, error))
 
     def _errand_done(self, waiter: asyncio.Future[sqlite3.Error | None], error: sqlite3.Error | None) -> None:
-        self._lent = False
+        self._writer = _FREE
         if not waiter.done():
             waiter.set_result(error)
         self._next()
@@ -467,7 +492,7 @@ class SQLiteBackend(Embedded):
         await super().close()
         if self._checkpointing is not None:
             await self._checkpointing
-        if self._lent or self._group.waiters or self._errands:
+        if self._writer is _LENT or self._group.waiters or self._errands:
             self._idle = self._loop.create_future()
             await self._idle
         await self._committer.close()

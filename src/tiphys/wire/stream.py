@@ -49,10 +49,31 @@ class WriteGate:
                 waiter.set_result(None)
 
 
+class ReadGate:
+    """Whether a transport is read from: shut while what has been read waits for its user."""
+
+    __slots__ = ("_transport", "shut")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.shut = False
+
+    def close(self) -> None:
+        if not self.shut:
+            self.shut = True
+            self._transport.pause_reading()
+
+    def open(self) -> None:
+        if self.shut:
+            self.shut = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+
 class TransportStream:
     """The raw connection; the owning protocol feeds it. One reader at a time."""
 
-    __slots__ = ("_buffer", "_closed", "_eof", "_error", "_gate", "_paused", "_transport", "_waiter")
+    __slots__ = ("_buffer", "_closed", "_eof", "_error", "_gate", "_intake", "_transport", "_waiter")
 
     def __init__(self, transport: asyncio.Transport, gate: WriteGate, initial: bytes = b"") -> None:
         self._transport = transport
@@ -61,7 +82,7 @@ class TransportStream:
         self._eof = False
         self._closed = False
         self._error: Exception | None = None
-        self._paused = False
+        self._intake = ReadGate(transport)
         self._waiter: asyncio.Future[None] | None = None
 
     # -- what the protocol calls
@@ -70,9 +91,8 @@ class TransportStream:
         if self._closed:
             return
         self._buffer += data
-        if len(self._buffer) > _HIGH_WATER and not self._paused and not self._eof:
-            self._paused = True
-            self._transport.pause_reading()
+        if len(self._buffer) > _HIGH_WATER and not self._eof:
+            self._intake.close()
         self._wake()
 
     def feed_eof(self, error: Exception | None = None) -> None:
@@ -108,10 +128,8 @@ class TransportStream:
                 self._waiter = None
         data = bytes(self._buffer[:limit])
         del self._buffer[:limit]
-        if self._paused and len(self._buffer) <= _LOW_WATER:
-            self._paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+        if len(self._buffer) <= _LOW_WATER:
+            self._intake.open()
         return data
 
     def write(self, data: bytes) -> None:
@@ -140,9 +158,7 @@ class TransportStream:
         if self._eof:
             self._transport.close()
             return
-        if self._paused and not self._transport.is_closing():
-            self._paused = False
-            self._transport.resume_reading()
+        self._intake.open()
         part(self._transport)
 
 

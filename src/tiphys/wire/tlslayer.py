@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import logging
 import ssl
 from collections.abc import Callable, Iterable
@@ -25,6 +26,28 @@ _WRITE_SIZE = 256 * 1024
 Data = bytes | bytearray | memoryview
 
 
+class Ours(enum.Enum):
+    """This side's half of a connection; it only goes on."""
+
+    OPEN = enum.auto()
+    SAID_GOODBYE = enum.auto()
+    """Nothing more is sent; what the other side sends is read on."""
+    CLOSED = enum.auto()
+    """Nothing more is delivered, either."""
+
+
+class Theirs(enum.Enum):
+    """The other side's half; it only goes on."""
+
+    OPEN = enum.auto()
+    ENDED = enum.auto()
+    """All has come, but the inner protocol does not know yet: it may have paused its reading."""
+    HEARD = enum.auto()
+
+
+_OPEN, _CLOSED = Ours.OPEN, Ours.CLOSED
+
+
 class TlsLayer(asyncio.Protocol):
     """The protocol of the raw transport. ``make`` gives the inner protocol, once the handshake is done.
 
@@ -34,21 +57,19 @@ class TlsLayer(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
-        "_closing",
-        "_heard_goodbye",
         "_held",
         "_incoming",
         "_inner",
         "_make",
         "_object",
+        "_ours",
         "_outcome",
         "_outgoing",
         "_paused",
         "_pending",
         "_raw",
-        "_raw_ended",
         "_ready",
-        "_said_goodbye",
+        "_theirs",
         "_timeout",
         "_timer",
         "_transport",
@@ -83,11 +104,11 @@ class TlsLayer(asyncio.Protocol):
         self._raw: asyncio.Transport = cast(asyncio.Transport, None)
         self._inner: asyncio.Protocol | None = None
         self._transport: TlsTransport | None = None
-        self._closing = False
+        self._ours = _OPEN
+        self._theirs = Theirs.OPEN
         self._paused = False
         self._held: list[bytes] = []
         """Read before this side's goodbye, and not delivered while reading is paused."""
-        self._said_goodbye = self._heard_goodbye = self._raw_ended = False
 
     # -- asyncio.Protocol
 
@@ -108,18 +129,19 @@ class TlsLayer(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._inner is None:
             self._fail(ConnectionResetError("connection closed in the TLS handshake"))
-        elif not self._closing:
-            self._raw_ended = True
+        elif self._ours is not _CLOSED:
+            if self._theirs is Theirs.OPEN:
+                self._theirs = Theirs.ENDED
             if not self._paused:
                 self._hear_goodbye()
-        return not self._closing and self._inner is not None
+        return self._ours is not _CLOSED and self._inner is not None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._settled()
-        if error is not None and self._inner is not None and not self._heard_goodbye:
+        if error is not None and self._inner is not None and self._theirs is not Theirs.HEARD:
             self._incoming.write(unread(self._raw))
             self._read(last=True)
-        self._closing = True
+        self._ours = _CLOSED
         if self._inner is not None:
             self._inner.connection_lost(error)
         else:
@@ -137,7 +159,7 @@ class TlsLayer(asyncio.Protocol):
 
     def _handshake(self) -> bool:
         """Take a step; whether it was the last."""
-        if self._closing:
+        if self._ours is _CLOSED:
             return False
         if self._asked:
             clientcerts.noting(self._outcome)
@@ -166,7 +188,7 @@ class TlsLayer(asyncio.Protocol):
         self._raw.abort()
 
     def _fail(self, error: Exception) -> None:
-        self._closing = True
+        self._ours = _CLOSED
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
 
@@ -183,7 +205,7 @@ class TlsLayer(asyncio.Protocol):
         """Deliver what has come. ``last``: although reading is paused, as the connection is lost."""
         while self._held and (last or not self._paused):
             cast(asyncio.Protocol, self._inner).data_received(self._held.pop(0))
-        while self._incoming.pending and (last or not self._paused) and not self._closing:
+        while self._incoming.pending and (last or not self._paused) and self._ours is not _CLOSED:
             try:
                 data = self._object.read(_READ_SIZE)
             except ssl.SSLWantReadError:
@@ -201,22 +223,22 @@ class TlsLayer(asyncio.Protocol):
             cast(asyncio.Protocol, self._inner).data_received(data)
         if self._outgoing.pending:  # an answer of the protocol itself
             self._send()
-        if self._raw_ended and not self._paused and not self._closing:
+        if self._theirs is Theirs.ENDED and not self._paused and self._ours is not _CLOSED:
             self._hear_goodbye()
 
     def _hear_goodbye(self) -> None:
         """The other side has sent all. The inner protocol may want to continue writing."""
-        if self._heard_goodbye:
+        if self._theirs is Theirs.HEARD:
             return
-        self._heard_goodbye = True
+        self._theirs = Theirs.HEARD
         if not cast(asyncio.Protocol, self._inner).eof_received():
             self.close()
 
     def say_goodbye(self) -> None:
         """Send no more; what the other side still sends is read on."""
-        if self._said_goodbye or self._closing:
+        if self._ours is not _OPEN:
             return
-        self._said_goodbye = True
+        self._ours = Ours.SAID_GOODBYE
         with contextlib.suppress(ssl.SSLError):  # OpenSSL takes what lies unread before a goodbye for an attack
             while self._incoming.pending and (data := self._object.read(_READ_SIZE)):
                 self._held.append(data)
@@ -233,7 +255,7 @@ class TlsLayer(asyncio.Protocol):
 
     def write(self, data: Data) -> None:
         """Encrypt and send; dropped after the connection has begun to close."""
-        if self._closing or self._said_goodbye or not data:
+        if self._ours is not _OPEN or not data:
             return
         try:
             if len(data) <= _WRITE_SIZE:
@@ -272,21 +294,21 @@ class TlsLayer(asyncio.Protocol):
 
     @property
     def closing(self) -> bool:
-        return self._closing or self._raw.is_closing()
+        return self._ours is _CLOSED or self._raw.is_closing()
 
     def close(self) -> None:
         """Say goodbye, send what is left, close; the other side's goodbye is not waited for."""
-        if self._closing:
+        if self._ours is _CLOSED:
             return
-        self._closing = True
-        if not self._said_goodbye:
+        before, self._ours = self._ours, _CLOSED
+        if before is _OPEN:
             with contextlib.suppress(ssl.SSLError):  # its goodbye is not there yet, as expected
                 self._object.unwrap()
             self._send()
         self._raw.close()
 
     def abort(self) -> None:
-        self._closing = True
+        self._ours = _CLOSED
         self._raw.abort()
 
     def pause_reading(self) -> None:

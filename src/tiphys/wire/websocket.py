@@ -32,7 +32,6 @@ TUNNEL_PREFIX = "SPDY/3.1+"
 """Before a SPDY subprotocol's name: binary messages carry the bytes of a whole SPDY connection."""
 
 NORMAL_CLOSURE = 1000
-PROTOCOL_ERROR = 1002
 _CLOSE_SIGNAL = 255
 _protocol_log = logging.getLogger(f"{__name__}.protocol")
 _protocol_log.setLevel(logging.WARNING)  # below, the package shows what the messages hold

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tiphys.api import codec
-from tiphys.api.conversion import ConversionError, convert, converter
-from tiphys.api.resources import builtin_scheme
+from tiphys.api.conversion import ConversionError, convert
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 
@@ -161,13 +160,3 @@ def test_definitions_as_the_original_stores_them() -> None:
 def test_no_way() -> None:
     with pytest.raises(ConversionError):
         convert({}, CORE, V1)
-
-
-def test_managers_in_both_versions_can_be_compared() -> None:
-    row = builtin_scheme().resource("autoscaling", "horizontalpodautoscalers")
-    assert row is not None
-    between = converter(row)
-    found = between(autoscaler([CPU]), "autoscaling/v2", "autoscaling/v1")
-    assert found is not None
-    assert found[0]["spec"]["targetCPUUtilizationPercentage"] == 33
-    assert between(autoscaler([CPU]), "autoscaling/v2", "autoscaling/v9") is None

@@ -13,8 +13,8 @@ from tiphys.api.codec.complete import complete
 from tiphys.api.codec.decoding import normalize
 from tiphys.api.conversion import apiextensions, autoscaling, events
 from tiphys.api.object import Object
-from tiphys.api.schema import Schema, schema_for
-from tiphys.api.scheme import GroupVersionKind, Resource
+from tiphys.api.schema import schema_for
+from tiphys.api.scheme import GroupVersionKind
 
 _HPA = ("autoscaling", "HorizontalPodAutoscaler")
 _HPA_V1, _HPA_V2 = (GroupVersionKind("autoscaling", version, _HPA[1]) for version in ("v1", "v2"))
@@ -50,25 +50,3 @@ def convert(obj: Object, source: GroupVersionKind, target: GroupVersionKind) -> 
         raise ConversionError(f"no conversion from {source.api_version} {source.kind} to {target.api_version}")
     rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
     return {"kind": target.kind, "apiVersion": target.api_version, **rest}
-
-
-def converter(resource: Resource) -> Callable[[Object, str, str], tuple[Object, Schema] | None]:
-    """What ``api.apply`` needs to compare a built-in object in the versions of its managers."""
-
-    def between(obj: Object, source: str, target: str) -> tuple[Object, Schema] | None:
-        start, end = _kind_at(resource, source), _kind_at(resource, target)
-        if start is None or end is None:
-            return None
-        schema = schema_for(end)
-        converted = convert(obj, start, end)
-        return converted, schema
-
-    return between
-
-
-def _kind_at(resource: Resource, api_version: str) -> GroupVersionKind | None:
-    group, _, version = api_version.rpartition("/")
-    if group == resource.group and version in resource.versions:
-        return resource.gvk(version)
-    kind = GroupVersionKind(group, version, resource.kind)
-    return kind if kind in (_CORE_EVENT, _EVENT) and resource.kind == "Event" else None

@@ -21,7 +21,6 @@ PERCENT = "[0-9]+%"
 HTTP_HEADER = "[-A-Za-z0-9]+"
 HTTP_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 CONFIG_KEY = "[-._a-zA-Z0-9]+"
-ENV_NAME = "[-._a-zA-Z][-._a-zA-Z0-9]*"
 
 LABEL_LENGTH = 63
 SUBDOMAIN_LENGTH = 253
@@ -57,10 +56,6 @@ _C_IDENTIFIER_TEXT = (
     "a valid C identifier must start with alphabetic character or '_', "
     "followed by a string of alphanumeric characters or '_'"
 )
-_ENV_TEXT = (
-    "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', "
-    "and must not start with a digit"
-)
 _RELAXED_ENV_TEXT = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 
 _label_key = re.compile(LABEL_KEY).fullmatch
@@ -74,7 +69,6 @@ _c_identifier = re.compile(C_IDENTIFIER).fullmatch
 _percent = re.compile(PERCENT).fullmatch
 _http_header = re.compile(HTTP_HEADER).fullmatch
 _config_key = re.compile(CONFIG_KEY).fullmatch
-_env_name = re.compile(ENV_NAME).fullmatch
 _port_characters = re.compile("[-a-z0-9]+").fullmatch
 _letter = re.compile("[a-z]").search
 

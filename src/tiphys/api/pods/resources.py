@@ -43,10 +43,6 @@ def amounts(described: Mapping[str, Any] | None) -> Amounts:
     return {name: parse(str(text)) for name, text in (described or _NONE).items()}
 
 
-def texts(total: Amounts) -> dict[str, str]:
-    return {name: str(quantity) for name, quantity in total.items()}
-
-
 def whole(total: Amounts) -> dict[str, int]:
     """Processors in thousandths, everything else in units (bytes, pieces), rounded up."""
     return {name: q.milli_value() if name == "cpu" else q.value() for name, q in total.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 
@@ -26,8 +26,6 @@ from tiphys.apiserver.endpoints.notfound import TEXT
 from tiphys.runtime.clock import Clock
 from tiphys.wire.client import canonical
 from tiphys.wire.http import Response
-
-Pieces = Callable[[Object], Iterator[bytes]]
 
 V2_BINARY = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 V3_BINARY = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"

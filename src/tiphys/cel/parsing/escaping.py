@@ -15,8 +15,6 @@ RESERVED = frozenset(_RESERVED.split())
 _WORDS = {"__": "underscores", ".": "dot", "-": "dash", "/": "slash"}
 _ESCAPED = re.compile(r"__|[.\-/]")
 _VALID = re.compile(r"[A-Za-z_./\-][A-Za-z0-9_./\-]*\Z")
-_UNESCAPE = re.compile(r"__[^_]+__")
-_BACK = {word: text for text, word in _WORDS.items()}
 
 
 def escape(name: str) -> str | None:
@@ -26,18 +24,3 @@ def escape(name: str) -> str | None:
     if not _VALID.match(name):
         return None
     return _ESCAPED.sub(lambda match: f"__{_WORDS[match.group()]}__", name)
-
-
-def unescape(name: str) -> str | None:
-    valid = True
-
-    def back(match: re.Match[str]) -> str:
-        nonlocal valid
-        word = match.group()[2:-2]
-        if word in _BACK:
-            return _BACK[word]
-        valid = valid and word in RESERVED and match.group() == name
-        return word
-
-    text = _UNESCAPE.sub(back, name)
-    return text if valid else None

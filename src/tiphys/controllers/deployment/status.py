@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tiphys.api.meta.conditions import transition_time
 from tiphys.api.object import Object
 from tiphys.controlkit.objects import (
     find_condition,
@@ -43,12 +44,12 @@ def make_condition(type_: str, status: str, reason: str, message: str, now: floa
 def set_condition(status: Object, wanted: Object) -> None:
     """Put a condition into ``status``; one of the same status and reason stays as it is."""
     current = find_condition(status.get("conditions"), wanted["type"])
-    if current is not None and current["status"] == wanted["status"]:
-        if current.get("reason") == wanted["reason"]:
-            return
-        wanted = {**wanted, "lastTransitionTime": current.get("lastTransitionTime")}
+    same = current is not None and current["status"] == wanted["status"]
+    if same and current is not None and current.get("reason") == wanted["reason"]:
+        return
+    since = transition_time(current, wanted["status"], wanted["lastTransitionTime"])
     remove_condition(status, wanted["type"])
-    status.setdefault("conditions", []).append(wanted)
+    status.setdefault("conditions", []).append({**wanted, "lastTransitionTime": since})
 
 
 def remove_condition(status: Object, type_: str) -> None:
@@ -165,8 +166,7 @@ def _note_progress(deployment: Object, new: Object | None, status: Object, now: 
         set_condition(status, make_condition(PROGRESSING, "True", "NewReplicaSetAvailable", message, now))
     elif is_progressing(deployment, status):
         wanted = make_condition(PROGRESSING, "True", "ReplicaSetUpdated", f"{subject} is progressing.", now)
-        if current is not None and current["status"] == "True":
-            wanted["lastTransitionTime"] = current.get("lastTransitionTime")
+        wanted["lastTransitionTime"] = transition_time(current, "True", wanted["lastTransitionTime"])
         remove_condition(status, PROGRESSING)  # so that its lastUpdateTime moves on with each progress
         set_condition(status, wanted)
     elif has_timed_out(deployment, status, now):

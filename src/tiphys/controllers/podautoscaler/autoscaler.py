@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
+from tiphys.api.meta.conditions import set_condition
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.meta.selectors import Selector, SelectorError, parse_label_selector
 from tiphys.api.object import Object
@@ -64,14 +65,8 @@ class Look:
         return int(self.scale["spec"].get("replicas") or 0)
 
     def say(self, type_: str, status: str, reason: str, message: str) -> None:
-        conditions = self.status.setdefault("conditions", [])
-        condition = next((one for one in conditions if one["type"] == type_), None)
-        if condition is None:
-            condition = {"type": type_}
-            conditions.append(condition)
-        if condition.get("status") != status:
-            condition["lastTransitionTime"] = timestamp(self.now)
-        condition |= {"status": status, "reason": reason, "message": message}
+        condition = {"type": type_, "status": status, "reason": reason, "message": message}
+        set_condition(self.status.setdefault("conditions", []), condition, timestamp(self.now))
 
     def count(self, current: int, desired: int, metrics: list[Object] | None, *, rescaled: bool) -> None:
         self.status["currentReplicas"], self.status["desiredReplicas"] = current, desired

@@ -25,8 +25,6 @@ from tiphys.scheduler.waiting import WaitingPods
 if TYPE_CHECKING:
     import numpy as np
 
-Plugin = Any
-
 
 @dataclass(frozen=True, slots=True)
 class Profile:

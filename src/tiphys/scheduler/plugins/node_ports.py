@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 REASON = "node(s) didn't have free ports for the requested pod ports"
-ANY = "0.0.0.0"
 
 
 class NodePorts:

@@ -16,22 +16,44 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from tiphys.wire.fieldtext import field_name, text
 from tiphys.wire.http import Headers, read_whole
 from tiphys.wire.parting import unread
-from tiphys.wire.stream import TransportStream, WriteGate
+from tiphys.wire.stream import ReadGate, TransportStream, WriteGate
 
 _HIGH_WATER = 512 * 1024
 _LOW_WATER = 128 * 1024
 _MAX_HEAD = 1024 * 1024
 
 
-class Body(enum.Enum):
-    """How the end of a response's body is found."""
+class Stage(enum.Enum):
+    """What the next bytes from the server are."""
 
-    FRAMED = enum.auto()
-    """By its length, or by chunks: the parser knows."""
-    TO_END = enum.auto()
-    """By the connection's end."""
-    NONE = enum.auto()
-    """It has none, whatever its head says: the answer to a HEAD, or a 101 without an Upgrade field."""
+    IDLE = enum.auto()
+    """None are expected: no request is under way."""
+    HEAD = enum.auto()
+    """The head of the response to the request that has been sent."""
+    BODY = enum.auto()
+    """A body whose end the parser finds, by its length or its chunks."""
+    BODY_TO_END = enum.auto()
+    """A body that ends with the connection."""
+    BODILESS = enum.auto()
+    """No body, whatever the head says: the answer to a HEAD, or a 101 without an Upgrade field."""
+    RAW = enum.auto()
+    """They belong to an Upgrade."""
+    LOST = enum.auto()
+    """None: the connection is gone, or given up."""
+
+
+TRANSITIONS: dict[tuple[Stage, str], Stage] = {
+    (Stage.IDLE, "request"): Stage.HEAD,
+    (Stage.HEAD, "framed"): Stage.BODY,
+    (Stage.HEAD, "unframed"): Stage.BODY_TO_END,
+    (Stage.HEAD, "bodiless"): Stage.BODILESS,
+    (Stage.BODY, "complete"): Stage.IDLE,
+    (Stage.BODY_TO_END, "complete"): Stage.IDLE,
+    (Stage.BODILESS, "complete"): Stage.IDLE,
+    (Stage.BODY, "upgrade"): Stage.RAW,
+    (Stage.BODY_TO_END, "upgrade"): Stage.RAW,
+}
+"""From every stage, "lost" leads to LOST."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -49,9 +71,9 @@ class ClientConnection(asyncio.Protocol):
         self._head: asyncio.Future[SocketResponse] | None = None
         self._response: SocketResponse | None = None
         self._raw: TransportStream | None = None
-        self._body = Body.FRAMED
+        self._stage = Stage.IDLE
+        self._reading: ReadGate = cast(ReadGate, None)
         self._keep_alive = False
-        self._paused = False
         self._head_size = 0
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.answered = False
@@ -60,7 +82,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        return not self._transport.is_closing() and self._head is None and not self._lost.done()
+        return self._stage is Stage.IDLE and not self._transport.is_closing()
 
     async def exchange(self, method: str, message: bytes) -> SocketResponse:
         """Send a request and wait for its response's head. Raises ConnectionError."""
@@ -69,6 +91,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_size = 0
         if self._transport.is_closing():
             raise ConnectionResetError("connection closed by the server")
+        self._move("request")
         self._head = head = self._loop.create_future()
         self._transport.write(message)
         try:
@@ -89,13 +112,14 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._reading = ReadGate(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Feed bytes to the response, or to the stream after an Upgrade; aborts the connection on a malformed one."""
         if self._raw is not None:
             self._raw.feed(data)
             return
-        if self._head is None and self._response is None:  # unasked for: such a server cannot be trusted further
+        if self._stage in (Stage.IDLE, Stage.LOST):  # unasked for: such a server cannot be trusted further
             self._transport.abort()
             return
         self.answered = True
@@ -104,13 +128,13 @@ class ClientConnection(asyncio.Protocol):
         except HttpParserUpgrade as upgrade:
             self._take_over(data[upgrade.args[0] :])
         except HttpParserError as error:
-            if self._body is Body.NONE:
+            if self._stage is Stage.BODILESS:
                 self._end_bodiless()
             else:
                 self._fail(ConnectionError(f"malformed response: {error}"))
                 self._transport.abort()
         else:
-            if self._head is not None:
+            if self._stage is Stage.HEAD:
                 self._head_size += len(data)
                 if self._head_size > _MAX_HEAD:
                     self._fail(ConnectionError("the response's head is too large"))
@@ -129,9 +153,10 @@ class ClientConnection(asyncio.Protocol):
             self._raw.feed_eof(error)
         elif error is not None and self._response is not None:
             self.data_received(unread(self._transport))
-        if self._response is not None and self._body is Body.TO_END and error is None:
+        if self._response is not None and self._stage is Stage.BODY_TO_END and error is None:
             self._response.complete()
             self._response = None
+            self._stage = Stage.LOST
         else:
             failure = ConnectionResetError("connection closed before the response was complete")
             failure.__cause__ = error
@@ -152,7 +177,7 @@ class ClientConnection(asyncio.Protocol):
         self._fields = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._response is not None:  # a trailer
+        if self._stage is not Stage.HEAD:  # a trailer
             return
         self._fields.append((field_name(name), text(value)))
 
@@ -166,43 +191,40 @@ class ClientConnection(asyncio.Protocol):
             raise HttpParserError("a response that nobody waits for")
         headers = Headers.of(self._fields)
         self._keep_alive = self._parser.should_keep_alive()
-        framed = "content-length" in headers or "transfer-encoding" in headers
-        self._body = Body.FRAMED if framed else Body.TO_END
         self._response = response = SocketResponse(status, headers, self)
         head.set_result(response)
         if self._method == "HEAD" or (status == 101 and not self._parser.should_upgrade()):
+            self._move("bodiless")
             # The parser has no way to learn that no body follows: stop it here, and replace it.
-            self._body = Body.NONE
             raise HttpParserError("no body")
+        self._move("framed" if "content-length" in headers or "transfer-encoding" in headers else "unframed")
 
     def on_body(self, data: bytes) -> None:
-        if self._response is not None and self._response.feed(data) > _HIGH_WATER and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        if self._response is not None and self._response.feed(data) > _HIGH_WATER:
+            self._reading.close()
 
     def on_message_complete(self) -> None:
         response = self._response
         if response is None or response.status == 101:
             return
-        self._response = None
-        response.complete()
-        self._idle_again()
+        self._complete(response)
 
     def _end_bodiless(self) -> None:
-        self._body = Body.FRAMED
         self._parser = HttpResponseParser(self)
-        response, self._response = self._response, None
+        response = self._response
         if response is None:
             return
         if response.status == 101:
-            self._response = response
             self._fail(ConnectionError("101 without an Upgrade field"))
             self._transport.abort()
             return
-        response.complete()
-        self._idle_again()
+        self._complete(response)
 
-    def _idle_again(self) -> None:
+    def _complete(self, response: SocketResponse) -> None:
+        """The response is whole: the connection is idle again, if it may be kept."""
+        self._response = None
+        response.complete()
+        self._move("complete")
         self.resume()
         if self._keep_alive and not self._transport.is_closing():
             self.idle_since = self._loop.time()
@@ -212,11 +234,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _take_over(self, rest: bytes) -> None:
         response, self._response = self._response, None
+        self._move("upgrade")
         self._raw = TransportStream(self._transport, self._gate, rest)
         if response is not None:
             response.take_over(self._raw)
 
     def _fail(self, error: ConnectionError) -> None:
+        self._stage = Stage.LOST
         head, self._head = self._head, None
         if head is not None and not head.done():
             head.set_exception(error)
@@ -226,10 +250,10 @@ class ClientConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         """The response's reader has caught up."""
-        if self._paused:
-            self._paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+        self._reading.open()
+
+    def _move(self, event: str) -> None:
+        self._stage = TRANSITIONS[self._stage, event]
 
 
 class SocketResponse:

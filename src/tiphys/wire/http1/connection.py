@@ -21,12 +21,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from tiphys.wire import eager
 from tiphys.wire.fieldtext import read_fields, text
 from tiphys.wire.http import Headers, Peer, Request, Response, Stream, Upgrade
-from tiphys.wire.http1.exchange import ChunkSink, Exchange, Mode, Stage
+from tiphys.wire.http1.exchange import ChunkSink, Exchange, Mode, Stage, Turn
 from tiphys.wire.http1.framing import CONTINUE, LAST_CHUNK, response_head
 from tiphys.wire.http1.knownhead import KnownHead, known_head
 from tiphys.wire.listening import Host
 from tiphys.wire.parting import part
-from tiphys.wire.stream import TransportStream, WriteGate, peer_of
+from tiphys.wire.stream import ReadGate, TransportStream, WriteGate, peer_of
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ _JOIN_LIMIT = 64 * 1024
 _IDLE, _HEAD, _BODY = Stage.IDLE, Stage.HEAD, Stage.BODY
 _RAW, _UNDECIDED, _REFUSED = Stage.RAW, Stage.UNDECIDED, Stage.REFUSED
 _PLAIN, _UPGRADE = Mode.PLAIN, Mode.UPGRADE
+_FREE, _INLINE, _AWAY = Turn.FREE, Turn.INLINE, Turn.AWAY
 # A global is read in 5 ns, a member of its enum, as Python 3.11 has it, in 100.
 _METHODS = {name.encode(): name for name in ("GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS")}
 
@@ -44,7 +45,6 @@ class Http1Connection(asyncio.Protocol):
         "_aside",
         "_body",
         "_body_size",
-        "_busy",
         "_continue_due",
         "_ended",
         "_field_count",
@@ -59,14 +59,14 @@ class Http1Connection(asyncio.Protocol):
         "_limits",
         "_loop",
         "_method",
+        "_mode",
         "_parser",
         "_peer",
         "_pending",
         "_pending_size",
-        "_pumping",
         "_queue",
         "_raw",
-        "_reading_paused",
+        "_reading",
         "_server",
         "_since",
         "_sink",
@@ -74,7 +74,7 @@ class Http1Connection(asyncio.Protocol):
         "_stalled_at",
         "_task",
         "_transport",
-        "_upgrade",
+        "_turn",
         "_url",
     )
 
@@ -89,7 +89,9 @@ class Http1Connection(asyncio.Protocol):
         self._since = server.now
         self._stalled_at = 0
         self._queue: deque[Exchange] = deque()
-        self._busy = self._pumping = self._reading_paused = self._ended = self._continue_due = False
+        self._turn = _FREE
+        self._reading: ReadGate = cast(ReadGate, None)
+        self._ended = self._continue_due = False
         self._task: asyncio.Task[None] | None = None
         self._sink: ChunkSink | None = None
         self._raw: TransportStream | None = None
@@ -106,7 +108,8 @@ class Http1Connection(asyncio.Protocol):
         self._body: bytes | list[bytes] = b""
         self._body_size = self._head_size = self._field_size = self._field_count = 0
         self._keep_alive = True
-        self._http10 = self._upgrade = False
+        self._http10 = False
+        self._mode = _PLAIN
 
     # -- asyncio.Protocol
 
@@ -114,6 +117,7 @@ class Http1Connection(asyncio.Protocol):
         """Note the peer and its certificate, and hand the connection to HTTP/2 if ALPN chose it."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = cast(asyncio.Transport, transport)
+        self._reading = ReadGate(self._transport)
         address, port = peer_of(transport)
         certificate, refused = None, ""
         if (tls := transport.get_extra_info("ssl_object")) is not None:
@@ -145,7 +149,7 @@ class Http1Connection(asyncio.Protocol):
                 self._parse(data)
             elif self._known is None or self._queue or not self._repeats(self._known, data):
                 self._parse_first(data)
-            if self._queue and not self._busy:
+            if self._queue and self._turn is _FREE:
                 self._pump()
 
     def eof_received(self) -> bool:
@@ -154,7 +158,7 @@ class Http1Connection(asyncio.Protocol):
             return True
         # Only half-closed, or gone? As in Go, what still waits for something is given up, what is ready is delivered.
         self._flush_now()
-        self._ended = bool(self._queue) and not self._busy and not self._server.secure
+        self._ended = bool(self._queue) and self._turn is _FREE and not self._server.secure
         return self._ended
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -171,7 +175,7 @@ class Http1Connection(asyncio.Protocol):
             self._raw.feed_eof(error)
         elif self._task is not None:
             self._task.cancel()
-        if not self._busy:
+        if self._turn is _FREE:
             self._server.remove(self)
 
     def pause_writing(self) -> None:
@@ -180,7 +184,7 @@ class Http1Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._gate.open()
         self.flush()
-        if self._queue and not self._busy:
+        if self._queue and self._turn is _FREE:
             self._loop.call_soon(self._pump)
 
     # -- parsing
@@ -220,12 +224,13 @@ class Http1Connection(asyncio.Protocol):
             self._head_size += len(data)
             if self._head_size > self._limits.headers:
                 self._refuse(431, "431 Request Header Fields Too Large")
-        elif len(self._queue) > self._limits.pipeline and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+        elif len(self._queue) > self._limits.pipeline:
+            self._reading.close()
 
     def _after_upgrade_head(self, rest: bytes) -> None:
-        if not self._upgrade:  # it has a body, so it is served as a plain request: parse the body by its framing
+        if (
+            self._mode is not _UPGRADE
+        ):  # it has a body, so it is served as a plain request: parse the body by its framing
             self._parser = HttpRequestParser(self)
             framing = "".join(
                 f"{name}: {self._headers[name]}\r\n"
@@ -243,9 +248,8 @@ class Http1Connection(asyncio.Protocol):
 
     def _set_aside(self, data: bytes) -> None:
         self._aside += data
-        if len(self._aside) > self._limits.headers and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+        if len(self._aside) > self._limits.headers:
+            self._reading.close()
 
     def on_message_begin(self) -> None:
         if self._stage is _BODY:  # the second parser of an Upgrade with a body
@@ -256,7 +260,7 @@ class Http1Connection(asyncio.Protocol):
         self._fields = []
         self._body = b""
         self._body_size = self._head_size = self._field_size = self._field_count = 0
-        self._upgrade = False
+        self._mode = _PLAIN
 
     def on_url(self, url: bytes) -> None:
         if self._stage is _HEAD:
@@ -290,8 +294,8 @@ class Http1Connection(asyncio.Protocol):
             self._refuse(*problem)
             raise HttpParserError(problem[1])
         length = headers.get("content-length")
-        if parser.should_upgrade():
-            self._upgrade = length in (None, "0") and "transfer-encoding" not in headers
+        if parser.should_upgrade() and length in (None, "0") and "transfer-encoding" not in headers:
+            self._mode = _UPGRADE
         if length is not None and int(length) > self._limits.body:
             self._oversized()
         elif "expect" in headers:
@@ -311,7 +315,7 @@ class Http1Connection(asyncio.Protocol):
         if expectation.lower() != "100-continue":
             self._refuse(417, "417 Expectation Failed")
             raise HttpParserError("unknown expectation")
-        if self._busy or self._queue:
+        if self._turn is not _FREE or self._queue:
             self._continue_due = True  # earlier responses come first
         else:
             self._queue_bytes(CONTINUE)
@@ -328,15 +332,14 @@ class Http1Connection(asyncio.Protocol):
             self._body.append(data)
 
     def on_message_complete(self) -> None:
-        if self._stage is not _BODY or (not self._upgrade and self._parser.should_upgrade()):
+        if self._stage is not _BODY or (self._mode is not _UPGRADE and self._parser.should_upgrade()):
             return
         self._stage = _IDLE
         body = self._body
         if not isinstance(body, bytes):
             body = b"".join(body)
         self._body = b""
-        mode = _UPGRADE if self._upgrade else _PLAIN
-        self._queue.append(Exchange(self._request(body), self._keep_alive, self._http10, mode))
+        self._queue.append(Exchange(self._request(body), self._keep_alive, self._http10, self._mode))
 
     def _request(self, body: bytes) -> Request:
         url = text(self._url)
@@ -365,14 +368,13 @@ class Http1Connection(asyncio.Protocol):
 
     def _pump(self) -> None:
         """Serve what is queued, until something has to wait."""
-        self._pumping = True
-        while self._queue and not self._busy and not self._gate.shut:
-            self._busy = True
+        while self._queue and self._turn is _FREE and not self._gate.shut:
+            self._turn = _INLINE
             self._task = eager.start(self._loop, self._serve(self._queue.popleft()))
-        self._pumping = False
-        if self._reading_paused and len(self._queue) <= self._limits.pipeline // 2:
-            self._reading_paused = False
-            self._transport.resume_reading()
+            if self._turn is _INLINE:
+                self._turn = _AWAY
+        if self._reading.shut and len(self._queue) <= self._limits.pipeline // 2:
+            self._reading.open()
 
     async def _serve(self, exchange: Exchange) -> None:
         keep_alive = False
@@ -406,7 +408,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _served(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Settle the connection after an answer: close, or continue with the next request."""
-        self._busy = False
+        inline, self._turn = self._turn is _INLINE, _FREE
         self._task = None
         self._since = self._server.now
         transport = self._transport
@@ -423,7 +425,7 @@ class Http1Connection(asyncio.Protocol):
             if aside:
                 self._loop.call_soon(self.data_received, aside)
         if self._queue:
-            if not self._pumping:  # in a task: the next request gets its own turn
+            if not inline:  # the next request gets its own turn
                 self._loop.call_soon(self._pump)
         elif self._continue_due:
             self._continue_due = False
@@ -436,9 +438,7 @@ class Http1Connection(asyncio.Protocol):
             self._raw.close()
             return
         self._stage = _REFUSED
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self._reading.open()
         if self._ended:
             self._transport.close()
         else:
@@ -510,9 +510,7 @@ class Http1Connection(asyncio.Protocol):
         self._raw = stream = TransportStream(self._transport, self._gate, self._aside)
         self._aside = b""
         self._stage = _RAW
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self._reading.open()
         if self._transport.is_closing():
             stream.feed_eof()
         try:
@@ -571,7 +569,7 @@ class Http1Connection(asyncio.Protocol):
             expired = now - self._since > limits.header_timeout
         elif self._stage is _BODY:
             expired = now - self._since > limits.body_timeout
-        elif self._busy:
+        elif self._turn is not _FREE:
             return
         elif self._gate.shut:
             waiting = self._transport.get_write_buffer_size()
@@ -586,7 +584,7 @@ class Http1Connection(asyncio.Protocol):
     def shut_down(self) -> None:
         if self._sink is not None:
             self._sink.end()
-        elif not self._busy and not self._queue and self._stage in (_IDLE, _REFUSED):
+        elif self._turn is _FREE and not self._queue and self._stage in (_IDLE, _REFUSED):
             self._flush_now()
             self._transport.close()
 

@@ -29,6 +29,16 @@ class Stage(enum.Enum):
     """Read and dropped: the connection ends."""
 
 
+class Turn(enum.Enum):
+    """Whether a request is being served."""
+
+    FREE = enum.auto()
+    INLINE = enum.auto()
+    """Within the turn of the loop in which it was begun."""
+    AWAY = enum.auto()
+    """It waits for something, as a task."""
+
+
 class Mode(enum.Enum):
     """How a queued request is to be answered."""
 

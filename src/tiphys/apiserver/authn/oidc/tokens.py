@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from tiphys.apiserver.authn.oidc.signatures import BadSignature, read_token
 from tiphys.apiserver.call import User
 from tiphys.apiserver.configfile import LOOK_SECONDS, Followed
 from tiphys.runtime.clock import Clock
-
-log = logging.getLogger(__name__)
 
 
 class OidcTokens:
