@@ -139,6 +139,9 @@ def test_kubectl_takes_over_from_its_own_client_side_apply() -> None:
     found = do_apply(live, {"a": "2"}, "kubectl", 1)
     assert found["data"] == {"a": "2"}
     assert '"a":"2"' in found["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+    escaped = do_apply(live, {"z": "<&>\u2028é", "a": "2"}, "kubectl", 1)
+    kept = escaped["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+    assert kept.startswith('{"apiVersion":"v1","data":{"a":"2","z":"\\u003c\\u0026\\u003e\\u2028é"},"kind"')
     with pytest.raises(StatusError, match="conflict"):
         do_apply(live, {"a": "2"}, "other", 1)
 

@@ -35,6 +35,7 @@ from tiphys.api.apply.versions import Change, Converter, no_versions
 from tiphys.api.codec.decoding import normalize
 from tiphys.api.codec.typed import DecodeError
 from tiphys.api.errors import StatusError
+from tiphys.api.gotext import json_text
 from tiphys.api.meta.copying import copy
 from tiphys.api.object import Object
 from tiphys.api.schema import Schema
@@ -335,7 +336,8 @@ class _Apply:
         applied = copy(self.applied)
         (applied.get("metadata", {}).get("annotations") or {}).pop(LAST_APPLIED, None)
         annotations = meta["annotations"]
-        annotations[LAST_APPLIED] = orjson.dumps(applied, option=orjson.OPT_SORT_KEYS).decode() + "\n"
+        ordered = orjson.loads(orjson.dumps(applied, option=orjson.OPT_SORT_KEYS))
+        annotations[LAST_APPLIED] = json_text(ordered) + "\n"
         if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > _MAX_ANNOTATIONS:
             del annotations[LAST_APPLIED]
 
