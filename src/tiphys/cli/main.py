@@ -35,6 +35,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "kube-scheduler": ("tiphys.scheduler.command", "The scheduler"),
     "kubelet": ("tiphys.kubelet.command", "The node's agent"),
     "kube-proxy": ("tiphys.proxy.command", "The service proxy"),
+    "csi-controller": ("tiphys.csi.command", "The controllers that go with any CSI driver"),
     "csi-local": ("tiphys.csi.local.command", "Volumes on a node's own disk: the driver and its controllers"),
     "dns": ("tiphys.dns.command", "The cluster's DNS server"),
     "coredns": ("tiphys.dns.command", "The same by CoreDNS's name, for its manifests: -conf Corefile"),

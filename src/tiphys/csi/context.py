@@ -62,3 +62,8 @@ async def read_secret(client: Client, name: tuple[str, str] | None) -> dict[str,
     except errors.ApiError as error:
         raise TryAgain(f"error getting secret {plain} in namespace {namespace}: {error.message}") from error
     return {key: base64.b64decode(text or "").decode() for key, text in (secret.get("data") or {}).items()}
+
+
+def secret_of(reference: Object | None) -> tuple[str, str] | None:
+    """(namespace, name) of a SecretReference."""
+    return (reference.get("namespace") or "", reference["name"]) if reference else None

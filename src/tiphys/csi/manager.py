@@ -15,14 +15,19 @@ from tiphys.client.informer import InformerFactory
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElectionConfig, LeaderElector
+from tiphys.csi.attacher import Attacher
 from tiphys.csi.capacity import CapacityPublisher
 from tiphys.csi.connection import Connection, DriverFacts, read_facts
 from tiphys.csi.context import DriverContext, DriverOptions
 from tiphys.csi.provisioner.controller import Provisioner
 from tiphys.csi.provisioner.reclaim import Reclaimer
+from tiphys.csi.resizer import Resizer
+from tiphys.csi.snapshots.controller import Snapshotter
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, after, whenever
 from tiphys.runtime.tasks import Runner
+
+CONTROLLERS = ("provisioner", "attacher", "resizer", "snapshotter")
 
 
 class Runnable(Protocol):
@@ -36,7 +41,7 @@ class ManagerConfig:
     identity: str
     options: DriverOptions = field(default_factory=DriverOptions)
     election: LeaderElectionConfig | None = None
-    controllers: tuple[str, ...] = ("provisioner", "attacher", "resizer", "snapshotter")
+    controllers: tuple[str, ...] = CONTROLLERS
 
 
 class DriverControllers:
@@ -92,4 +97,10 @@ def make(context: DriverContext, config: ManagerConfig) -> Mapping[str, Runnable
         if "GET_CAPACITY" in can and context.facts.has_topology:
             manager = "-".join(part for part in (context.facts.name, context.options.node) if part)
             made["capacity"] = CapacityPublisher(context, manager)
+    if "attacher" in config.controllers:
+        made["attacher"] = Attacher(context)
+    if "resizer" in config.controllers and can & {"EXPAND_VOLUME", "MODIFY_VOLUME"}:
+        made["resizer"] = Resizer(context)
+    if "snapshotter" in config.controllers and "CREATE_DELETE_SNAPSHOT" in can:
+        made["snapshotter"] = Snapshotter(context)
     return made

@@ -31,6 +31,7 @@ from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
 
+_CONTROLLERS = ("provisioner", "resizer", "snapshotter")
 _LOOP_CONTROL = "/dev/loop-control"
 
 
@@ -63,7 +64,9 @@ async def run(node: str, volumes: Path, kubelet_dir: Path, kubeconfig: Path, rea
     async with connected(kubeconfig, "csi-local") as client, Runner(clock, "csi-local ") as runner:
         shop = Shop(VolumeStore(volumes), node)
         services = (IdentityService(), ControllerService(shop, clock, loops=loops), NodeService(shop))
-        config = ManagerConfig(identity=node, options=DriverOptions(node=node, first_retry=0.5))
+        config = ManagerConfig(
+            identity=node, options=DriverOptions(node=node, first_retry=0.5), controllers=_CONTROLLERS
+        )
         async with served(services, kubelet_dir):
             ready()
             runner.spawn(publish(client, clock), "publication")

@@ -111,7 +111,9 @@ class ControllerService:
             )
         if block and format != IMAGE:
             raise GrpcError(StatusCode.INVALID_ARGUMENT, f"a block volume needs {FORMAT} {IMAGE}, and so loop devices")
-        source = self._source(request.volume_content_source)
+        source = self._source(
+            request.volume_content_source, elsewhere=bool(request.accessibility_requirements.requisite)
+        )
         if source is None:
             return LocalVolume(request.name, size, format, block), None
         origin, copy_of, least = source
@@ -121,8 +123,11 @@ class ControllerService:
             )
         return LocalVolume(request.name, size, origin.format, block, origin.id), copy_of
 
-    def _source(self, source: Any) -> tuple[LocalVolume | LocalSnapshot, Path, int] | None:
-        """What to copy, where its content is, and its size. Raises ``GrpcError``."""
+    def _source(self, source: Any, *, elsewhere: bool) -> tuple[LocalVolume | LocalSnapshot, Path, int] | None:
+        """What to copy, where its content is, and its size. Raises ``GrpcError``.
+
+        ``elsewhere``: the caller can ask another node.
+        """
         kind, store = source.WhichOneof("type"), self._shop.store
         if kind is None:
             return None
@@ -132,8 +137,9 @@ class ControllerService:
                 return snapshot, store.snapshot_content(snapshot), snapshot.size
             volume = store.get(source.volume.volume_id)
             return volume, store.content(volume), volume.capacity
-        except NoSuchVolume as error:
-            raise GrpcError(StatusCode.NOT_FOUND, str(error)) from error
+        except NoSuchVolume as error:  # another node may have it
+            code = StatusCode.RESOURCE_EXHAUSTED if elsewhere else StatusCode.NOT_FOUND
+            raise GrpcError(code, str(error)) from error
 
     def _described(self, volume: LocalVolume, source: Any = None) -> dict[str, Any]:
         described: dict[str, Any] = {

@@ -10,3 +10,4 @@ from tiphys.client.resources import ResourcePath
 SNAPSHOT_GROUP = "snapshot.storage.k8s.io"
 VOLUME_SNAPSHOTS = ResourcePath(SNAPSHOT_GROUP, "v1", "volumesnapshots")
 VOLUME_SNAPSHOT_CONTENTS = ResourcePath(SNAPSHOT_GROUP, "v1", "volumesnapshotcontents", namespaced=False)
+VOLUME_SNAPSHOT_CLASSES = ResourcePath(SNAPSHOT_GROUP, "v1", "volumesnapshotclasses", namespaced=False)
