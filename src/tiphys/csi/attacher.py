@@ -40,8 +40,8 @@ class Attacher:
         self._attachments = informer(VOLUME_ATTACHMENTS)
         self._volumes, self._csi_nodes = informer(PERSISTENT_VOLUMES), informer(CSI_NODES)
         self._controller = context.controller("attacher", self.reconcile)
-        self._controller.watches(
-            self._attachments, lambda obj: [name_of(obj)] if obj["spec"]["attacher"] == self._driver else []
+        self._controller.handles(
+            self._attachments, Callbacks(added=self._seen, updated=self._updated, deleted=_nothing)
         )
         self._controller.reads(self._csi_nodes)
         self._releases = context.controller("attacher_volumes", self.release)
@@ -52,6 +52,15 @@ class Attacher:
         async with Runner(self._context.clock, "attacher ") as runner:
             runner.supervise(self._releases.run, "volumes")
             await self._controller.run()
+
+    def _updated(self, old: Object, new: Object) -> None:
+        """An error that this controller has written is no reason to look again."""
+        if is_deleting(old) != is_deleting(new) or status_of(old).get("attached") != status_of(new).get("attached"):
+            self._seen(new)
+
+    def _seen(self, attachment: Object) -> None:
+        if attachment["spec"]["attacher"] == self._driver:
+            self._controller.queue.add(name_of(attachment))
 
     def _detached(self, attachment: Object) -> None:
         self._releases.queue.add(_volume_of(attachment))
@@ -186,4 +195,4 @@ def _volume_of(attachment: Object) -> str:
 
 
 def _nothing(obj: Object) -> None:
-    """A new attachment releases no volume."""
+    """A new attachment releases no volume; one that is gone asks for nothing."""

@@ -12,6 +12,7 @@ from tiphys.api.csi.capabilities import capability
 from tiphys.api.meta.quantity import Format, Quantity
 from tiphys.api.object import Object
 from tiphys.api.volumes.matching import capacity, request
+from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, VOLUME_ATTRIBUTES_CLASSES
 from tiphys.controlkit.objects import copy, key_of, name_of, namespace_of, split_key, status_of, timestamp, uid_of
@@ -40,13 +41,18 @@ class Resizer:
         self._controller = context.controller("resizer", self.reconcile)
         self._controller.handles(
             self._claims,
-            Callbacks(added=self._seen, updated=lambda old, new: self._seen(new), deleted=lambda obj: None),
+            Callbacks(added=self._seen, updated=self._updated, deleted=lambda obj: None),
         )
         self._controller.reads(self._volumes)
         self._controller.watches(self._classes, self._claims_of_class)
 
     async def run(self) -> None:
         await self._controller.run()
+
+    def _updated(self, old: Object, new: Object) -> None:
+        """What this controller writes into the status is no reason to look again."""
+        if old["spec"] != new["spec"] or status_of(old).get("phase") != status_of(new).get("phase"):
+            self._seen(new)
 
     def _seen(self, claim: Object) -> None:
         if is_growing(claim) or is_changing(claim):
@@ -65,6 +71,11 @@ class Resizer:
         volume = None if claim is None else self._volume_of(claim)
         if claim is None or volume is None or not is_on_node(volume, self._context):
             return
+        try:  # what was written the last time may not have come back yet
+            claim = await self._client.get(PERSISTENT_VOLUME_CLAIMS, name_of(claim), namespace_of(claim))
+            volume = await self._client.get(PERSISTENT_VOLUMES, name_of(volume))
+        except errors.NotFound:
+            return
         if is_growing(claim):
             await self._grow(claim, volume)
         elif is_changing(claim) and "MODIFY_VOLUME" in self._context.facts.controller:
@@ -81,9 +92,7 @@ class Resizer:
 
     async def _grow(self, claim: Object, volume: Object) -> None:
         wanted = request(claim)
-        if capacity(volume) >= wanted:  # this controller's part was done before
-            if not waits_for_node(claim):
-                await self._hand_to_node(claim, wanted)
+        if capacity(volume) >= wanted and waits_for_node(claim):
             return
         if "EXPAND_VOLUME" not in self._context.facts.controller:
             await self._set_capacity(volume, wanted)

@@ -12,7 +12,7 @@ import logging
 
 from tiphys.api.object import Object
 from tiphys.client import errors
-from tiphys.client.informer import InformerFactory
+from tiphys.client.informer import Callbacks, InformerFactory
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
@@ -59,8 +59,8 @@ class Snapshotter:
         self._for_contents = context.controller("snapshot_contents", self.reconcile_content)
         self._for_snapshots.watches(self._snapshots)
         self._for_snapshots.watches(self._contents, _snapshot_key)
-        self._for_contents.watches(
-            self._contents, lambda obj: [name_of(obj)] if obj["spec"]["driver"] == self._driver else []
+        self._for_contents.handles(
+            self._contents, Callbacks(added=self._content_seen, updated=self._content_updated, deleted=lambda obj: None)
         )
         for controller in (self._for_snapshots, self._for_contents):
             for informer in (self._claims, self._volumes, self._classes, self._contents, self._snapshots):
@@ -74,6 +74,15 @@ class Snapshotter:
             runner.supervise(self._for_contents.run, "contents")
             runner.supervise(self._for_snapshots.run, "snapshots")
             await asyncio.Event().wait()
+
+    def _content_updated(self, old: Object, new: Object) -> None:
+        """An error that this controller has written is no reason to look again."""
+        if old["spec"] != new["spec"] or is_deleting(old) != is_deleting(new):
+            self._content_seen(new)
+
+    def _content_seen(self, content: Object) -> None:
+        if content["spec"]["driver"] == self._driver:
+            self._for_contents.queue.add(name_of(content))
 
     async def _wait_for_kinds(self) -> None:
         while True:

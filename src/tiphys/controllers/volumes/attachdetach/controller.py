@@ -137,7 +137,9 @@ class AttachDetachController:
             return None
         volume = volumes[0]
         existing = {
-            each["spec"]["nodeName"]: each for each in self._attachments.store.by_index(_BY_VOLUME, name_of(volume))
+            each["spec"]["nodeName"]: each
+            for each in self._attachments.store.by_index(_BY_VOLUME, name_of(volume))
+            if name_of(each) == _name_for(volume, each["spec"]["nodeName"])  # others' are others' to remove
         }
         pods = self._pods_by_node(volume) if self._needs_attachment(volume) else {}
         plan = make_plan(
@@ -185,7 +187,7 @@ class AttachDetachController:
         attachment = {
             "apiVersion": "storage.k8s.io/v1",
             "kind": "VolumeAttachment",
-            "metadata": {"name": attachment_name(source["driver"], source["volumeHandle"], node)},
+            "metadata": {"name": _name_for(volume, node)},
             "spec": {
                 "attacher": source["driver"],
                 "nodeName": node,
@@ -277,6 +279,11 @@ class AttachDetachController:
 
 def _volume_of(attachment: Object) -> str:
     return str((attachment["spec"].get("source") or {}).get("persistentVolumeName") or "")
+
+
+def _name_for(volume: Object, node: str) -> str:
+    source = volume["spec"]["csi"]
+    return attachment_name(source["driver"], source["volumeHandle"], node)
 
 
 def _attachment(obj: Object) -> Attachment:
