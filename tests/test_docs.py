@@ -72,6 +72,7 @@ def test_every_kind_of_recipe_is_there() -> None:
         "An admission plugin",
         "A scheduler plugin",
         "A controller",
+        "A cloud",
         "A resource kind",
         "A kubelet volume type",
         "A command",

@@ -19,6 +19,7 @@ PARSERS: Mapping[str, tuple[str, str]] = {
     "kube-scheduler": ("tiphys.scheduler.command", "parser"),
     "kubelet": ("tiphys.kubelet.command", "parser"),
     "kube-proxy": ("tiphys.proxy.command", "parser"),
+    "cloud-controller-manager": ("tiphys.cloud.command", "parser"),
 }
 
 

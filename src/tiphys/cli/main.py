@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 COMPONENTS: dict[str, tuple[str, str]] = {
     "kube-apiserver": ("tiphys.apiserver.command", "The API server, with upstream's flags"),
     "kube-controller-manager": ("tiphys.controllers.command", "The controllers"),
+    "cloud-controller-manager": ("tiphys.cloud.command", "The controllers of a cloud"),
     "kube-scheduler": ("tiphys.scheduler.command", "The scheduler"),
     "kubelet": ("tiphys.kubelet.command", "The node's agent"),
     "kube-proxy": ("tiphys.proxy.command", "The service proxy"),

@@ -9,15 +9,14 @@ import argparse
 import contextlib
 import ipaddress
 import logging
-import socket
-import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from tiphys.client.kubeconfig import authority_from_file, client_from_file, connected
 from tiphys.client.rest import Client
-from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease
+from tiphys.controlkit import leaderflags
+from tiphys.controlkit.leaderelection import LostLease
 from tiphys.controlkit.serving import settings
 from tiphys.controllers.config import ControllerManagerConfig, KeyPair
 from tiphys.controllers.manager import ControllerManager, select
@@ -120,7 +119,7 @@ def parser() -> FlagParser:
         "--use-service-account-credentials", default=False, help="give each controller its own service account"
     )
     settings.add_flags(parser, 10257, tolerate_lookup_failure=False)
-    _add_leader_election(parser)
+    leaderflags.add_flags(parser, AGENT)
     add(
         "--root-ca-file",
         type=Path,
@@ -144,17 +143,6 @@ def parser() -> FlagParser:
     return parser
 
 
-def _add_leader_election(parser: FlagParser) -> None:
-    add = parser.add_argument
-    parser.add_bool("--leader-elect", default=True, help="work only while holding a Lease")
-    add("--leader-elect-lease-duration", type=parse_duration, default=15.0, help="after how long others take over")
-    add("--leader-elect-renew-deadline", type=parse_duration, default=10.0, help="when to stop without renewal")
-    add("--leader-elect-retry-period", type=parse_duration, default=2.0, help="between tries")
-    add("--leader-elect-resource-lock", choices=("leases",), default="leases", help="the kind of lock")
-    add("--leader-elect-resource-name", default="kube-controller-manager", help="the Lease's name")
-    add("--leader-elect-resource-namespace", default="kube-system", help="the Lease's namespace")
-
-
 def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> ControllerManagerConfig:
     """Raises ``CannotStart``."""
     if not flags.kubeconfig:
@@ -166,7 +154,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Contro
         raise CannotStart("--allocate-node-cidrs needs --cluster-cidr")
     return ControllerManagerConfig(
         controllers=chosen,
-        leader_election=_leader_election(flags) if flags.leader_elect else None,
+        leader_election=leaderflags.leader_election(flags),
         serving=settings.port_settings(flags, flags_parser),
         root_ca=_root_ca(flags),
         service_account_signing_key=_read("service-account-private-key-file", flags.service_account_private_key_file),
@@ -184,17 +172,6 @@ def _root_ca(flags: argparse.Namespace) -> bytes:
     if flags.root_ca_file is not None:
         return _read("root-ca-file", flags.root_ca_file)
     return authority_from_file(Path(flags.kubeconfig))
-
-
-def _leader_election(flags: argparse.Namespace) -> LeaderElectionConfig:
-    return LeaderElectionConfig(
-        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
-        name=flags.leader_elect_resource_name,
-        namespace=flags.leader_elect_resource_namespace,
-        lease_duration=flags.leader_elect_lease_duration,
-        renew_deadline=flags.leader_elect_renew_deadline,
-        retry_period=flags.leader_elect_retry_period,
-    )
 
 
 def _signing(flags: argparse.Namespace) -> KeyPair | None:

@@ -14,7 +14,10 @@ from tiphys.runtime import durations
 
 _FOLDER = Path(__file__).parent / "data" / "flags"
 
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+COMPONENTS = (
+    *("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
+    "cloud-controller-manager",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from tiphys.client.kubeconfig import connected
+from tiphys.controlkit import leaderflags
 from tiphys.controlkit.serving import settings
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import ConfigError, Ready, launch, read_file, whenever
-from tiphys.runtime.flags import FlagParser, parse_duration
+from tiphys.runtime.flags import FlagParser
 from tiphys.scheduler import configfile
 from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.scheduler import Scheduler
@@ -36,13 +37,7 @@ def parser() -> FlagParser:
     add("--config", type=Path, help="a KubeSchedulerConfiguration; flags that it covers are then not looked at")
     add("--kubeconfig", default="", help="how to reach the API server")
     settings.add_flags(parser, 10259, tolerate_lookup_failure=True)
-    parser.add_bool("--leader-elect", default=True, help="work only while holding a Lease")
-    add("--leader-elect-lease-duration", type=parse_duration, default=15.0, help="after how long others take over")
-    add("--leader-elect-renew-deadline", type=parse_duration, default=10.0, help="when to stop without renewal")
-    add("--leader-elect-retry-period", type=parse_duration, default=2.0, help="between tries")
-    add("--leader-elect-resource-lock", choices=("leases",), default="leases", help="the kind of lock")
-    add("--leader-elect-resource-name", default="kube-scheduler", help="the Lease's name")
-    add("--leader-elect-resource-namespace", default="kube-system", help="the Lease's namespace")
+    leaderflags.add_flags(parser, "kube-scheduler")
     parser.add_verbosity()
     return parser
 
@@ -53,15 +48,7 @@ def _configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> tuple
     if flags.config is not None:
         config, kubeconfig = configfile.parse(read_file(flags.config), str(flags.config))
     else:
-        given = {
-            "leaderElect": flags.leader_elect,
-            "leaseDuration": f"{flags.leader_elect_lease_duration}s",
-            "renewDeadline": f"{flags.leader_elect_renew_deadline}s",
-            "retryPeriod": f"{flags.leader_elect_retry_period}s",
-            "resourceName": flags.leader_elect_resource_name,
-            "resourceNamespace": flags.leader_elect_resource_namespace,
-        }
-        config = replace(config, leader_election=configfile.leader_election(given, "flags"))
+        config = replace(config, leader_election=leaderflags.leader_election(flags))
     if not (kubeconfig or flags.kubeconfig):
         raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
     config = replace(config, serving=settings.port_settings(flags, flags_parser))

@@ -1,0 +1,1 @@
+"""The controllers of the cloud controller manager."""
