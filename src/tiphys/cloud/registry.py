@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 from tiphys.cloud.context import CloudContext
 from tiphys.cloud.controllers.lifecycle import CloudNodeLifecycleController
@@ -18,6 +17,7 @@ from tiphys.cloud.controllers.node import CloudNodeController
 from tiphys.cloud.controllers.route import RouteController
 from tiphys.cloud.controllers.service import ServiceController
 from tiphys.cloud.provider import CloudProvider
+from tiphys.controlkit.manager import Runnable
 from tiphys.runtime import extensions
 from tiphys.runtime.component import CannotStart
 
@@ -35,10 +35,6 @@ ALIASES = {
     "route": "node-route-controller",
     "nodeipam": "node-ipam-controller",
 }
-
-
-class Runnable(Protocol):
-    async def run(self) -> None: ...
 
 
 def _node(context: CloudContext) -> Runnable | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
@@ -58,6 +58,12 @@ def choose(
         raise UnknownController(f'"{unknown[0]}" is not in the list of known controllers')
     off = set(off_by_default)
     return [name for name in names if f"-{name}" not in words and (name in words or ("*" in words and name not in off))]
+
+
+class Runnable(Protocol):
+    """A controller as its manager sees it. ``run`` returns only when it is cancelled."""
+
+    async def run(self) -> None: ...
 
 
 class Manager:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tiphys.client.informer import InformerFactory
 from tiphys.client.rest import Client
@@ -14,12 +13,6 @@ from tiphys.controlkit.queue import RateLimiter
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.metrics import Registry
-
-
-class Runnable(Protocol):
-    """A controller as the manager sees it. ``run`` returns only when it is cancelled."""
-
-    async def run(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from dataclasses import replace
 from tiphys.client.informer import InformerFactory
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
-from tiphys.controlkit.manager import Manager, UnknownController, choose
+from tiphys.controlkit.manager import Manager, Runnable, UnknownController, choose
 from tiphys.controlkit.serving.pages import describe
 from tiphys.controllers.access.credentials import ClientFor, ServiceAccountClients
 from tiphys.controllers.config import ControllerManagerConfig
-from tiphys.controllers.context import ControllerContext, Runnable
+from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.registry import ALIASES, CONTROLLERS, DISABLED_BY_DEFAULT, MISSING
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, after, whenever

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tiphys.controlkit.manager import Runnable
 from tiphys.controllers.config import ControllerManagerConfig
-from tiphys.controllers.context import ControllerContext, Runnable
+from tiphys.controllers.context import ControllerContext
 from tiphys.runtime.lazily import Module
 
 if TYPE_CHECKING:  # as the type checker, editors and search see them

@@ -9,12 +9,12 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tiphys.client.informer import InformerFactory
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.leaderelection import LeaderElectionConfig, LeaderElector
+from tiphys.controlkit.manager import Runnable
 from tiphys.csi.attacher import Attacher
 from tiphys.csi.capacity import CapacityPublisher
 from tiphys.csi.connection import Connection, DriverFacts, read_facts
@@ -28,10 +28,6 @@ from tiphys.runtime.component import Ready, after, whenever
 from tiphys.runtime.tasks import Runner
 
 CONTROLLERS = ("provisioner", "attacher", "resizer", "snapshotter")
-
-
-class Runnable(Protocol):
-    async def run(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

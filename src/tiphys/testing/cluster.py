@@ -25,9 +25,10 @@ from tiphys.client.informer import InformerFactory
 from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
+from tiphys.controlkit.manager import Runnable
 from tiphys.controllers.access.credentials import user_agent
 from tiphys.controllers.config import ControllerManagerConfig
-from tiphys.controllers.context import ControllerContext, Runnable
+from tiphys.controllers.context import ControllerContext
 from tiphys.controllers.manager import ControllerManager
 from tiphys.runtime import yamltext
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
