@@ -43,6 +43,7 @@ class AddonSettings:
     """Whether the cluster's authority signs what kubelets serve with; else the metrics server takes any certificate."""
 
     def values(self) -> dict[str, str]:
+        """What each ``${NAME}`` of a manifest stands for."""
         authority = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
         signed = self.kubelets_have_signed_certificates
         return {

@@ -17,7 +17,7 @@ from tiphys.cluster.backup import schedule
 from tiphys.cluster.backup.archive import About, BackupError
 from tiphys.cluster.backup.making import maker
 from tiphys.cluster.backup.places import place_of
-from tiphys.cluster.backup.sources import Source, of_kubeadm, of_up
+from tiphys.cluster.backup.sources import SavedCluster, of_kubeadm, of_up
 from tiphys.cluster.settings import Settings, SettingsError
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
@@ -91,7 +91,7 @@ async def _again_and_again(arguments: argparse.Namespace) -> None:
     )
 
 
-def _source(arguments: argparse.Namespace) -> Source:
+def _source(arguments: argparse.Namespace) -> SavedCluster:
     """The cluster of `tiphys up` in ``--data-dir``; without one, the control-plane node below ``--root``."""
     settings = Settings.load(arguments.data_dir.absolute())
     if settings is not None:

@@ -390,6 +390,7 @@ async def dns(settings: Settings, ready: Ready) -> None:
 
 
 async def backup(settings: Settings, ready: Ready) -> None:
+    """Backups by a schedule, of the cluster as it runs."""
     from tiphys.cluster.backup import schedule
     from tiphys.cluster.backup.making import maker
     from tiphys.cluster.backup.places import place_of

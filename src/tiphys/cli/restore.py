@@ -14,7 +14,7 @@ from tiphys.cluster import machine
 from tiphys.cluster.backup import retention
 from tiphys.cluster.backup.archive import About, BackupError
 from tiphys.cluster.backup.places import place_of
-from tiphys.cluster.backup.restoring import Target, restore
+from tiphys.cluster.backup.restoring import Destination, restore
 from tiphys.cluster.backup.sources import UP
 from tiphys.cluster.settings import DATA_DIR, RUN_DIR, SettingsError
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="tiphys-restore-") as folder:
             file = _fetched(arguments, Path(folder))
             with Console(quiet=arguments.quiet).step(f"Restoring {arguments.source}"):
-                about = restore(file, Target(data_dir, run_dir.absolute(), address, arguments.root))
+                about = restore(file, Destination(data_dir, run_dir.absolute(), address, arguments.root))
     except (BackupError, SettingsError) as error:
         fail(error)
     print(f"The cluster {about.cluster} is as it was at {about.created}, revision {about.revision}.")

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from tiphys.cluster.backup import archive, snapshots
 from tiphys.cluster.backup.archive import STORE, About, BackupError
-from tiphys.cluster.backup.sources import Source
+from tiphys.cluster.backup.sources import SavedCluster
 
 
-def maker(source: Callable[[], Source], runs: Callable[[], bool]) -> Callable[[Path, datetime], Awaitable[About]]:
+def maker(source: Callable[[], SavedCluster], runs: Callable[[], bool]) -> Callable[[Path, datetime], Awaitable[About]]:
     """What makes a backup of the cluster as it is at that time."""
     return lambda target, now: make(source(), target, now, running=runs())
 
 
-async def make(source: Source, target: Path, now: datetime, *, running: bool) -> About:
+async def make(source: SavedCluster, target: Path, now: datetime, *, running: bool) -> About:
     """Write a backup to ``target``; returns what it says of itself. Raises ``BackupError``."""
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         store = Path(folder) / STORE
@@ -29,7 +29,7 @@ async def make(source: Source, target: Path, now: datetime, *, running: bool) ->
         return await asyncio.to_thread(_write, about, source, store, target)
 
 
-def _write(about: About, source: Source, store: Path, target: Path) -> About:
+def _write(about: About, source: SavedCluster, store: Path, target: Path) -> About:
     store.chmod(0o600)
     try:
         files = {f"files/{name}": _copied(source.root / name, store.parent / "files" / name) for name in source.files}

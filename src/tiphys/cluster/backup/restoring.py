@@ -22,7 +22,7 @@ from tiphys.store.restore import restore as restore_store
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Destination:
     """Where a cluster is restored to: ``data_dir`` and ``run_dir`` for `tiphys up`, ``root`` for kubeadm's layout, of
     whose member of etcd ``address`` is."""
 
@@ -32,7 +32,7 @@ class Target:
     root: Path = Path("/")
 
 
-def restore(source: Path, target: Target) -> About:
+def restore(source: Path, target: Destination) -> About:
     """Restore a backup; returns what it says of itself. Raises ``BackupError``; then nothing of it is left."""
     place = target.data_dir if target.data_dir.exists() else target.data_dir.parent
     place.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def restore(source: Path, target: Target) -> About:
     return about
 
 
-def _restore_up(folder: Path, target: Target) -> None:
+def _restore_up(folder: Path, target: Destination) -> None:
     data = target.data_dir
     if any((data / name).exists() for name in ("cluster.json", "etcd", "pki")):
         raise BackupError(f"{data} holds a cluster already; `tiphys reset` removes it, --data-dir names another folder")
@@ -83,7 +83,7 @@ def _restore_store(source: Path, directory: Path) -> None:
         raise BackupError(f"the store's snapshot cannot be used: {error}") from error
 
 
-def _restore_kubeadm(folder: Path, about: About, target: Target) -> None:
+def _restore_kubeadm(folder: Path, about: About, target: Destination) -> None:
     files, data = folder / "files", target.root / "var/lib/etcd"
     if there := [str(path) for path in (data / "member", target.root / "etc/kubernetes/pki") if path.exists()]:
         raise BackupError(f"{there[0]} exists already; `tiphys reset` removes it")

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc.aio
 
 from tiphys.cluster.backup.archive import BackupError
-from tiphys.cluster.backup.sources import UP, Source
+from tiphys.cluster.backup.sources import UP, SavedCluster
 from tiphys.runtime.clock import SystemClock
 from tiphys.store import snapshot
 from tiphys.store.backend import StoreError
@@ -19,7 +19,7 @@ from tiphys.store.sqlite import SQLiteBackend
 _SECONDS = 600.0
 
 
-async def take(source: Source, target: Path, *, running: bool) -> int:
+async def take(source: SavedCluster, target: Path, *, running: bool) -> int:
     """Write a snapshot to ``target``; returns its revision. Raises ``BackupError``."""
     try:
         if running or source.kind != UP:
@@ -31,7 +31,7 @@ async def take(source: Source, target: Path, *, running: bool) -> int:
         raise BackupError(f"no snapshot of the store: {error}") from error
 
 
-async def _from_server(source: Source, target: Path) -> None:
+async def _from_server(source: SavedCluster, target: Path) -> None:
     channels = Channels([source.endpoint], source.tls, _SECONDS)
     try:
         await download(channels, target)

@@ -23,7 +23,7 @@ _OF_KUBEADM = (
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SavedCluster:
     """A cluster as it is kept on this machine. ``files`` are paths below ``root``."""
 
     kind: str
@@ -38,10 +38,10 @@ class Source:
     """The store's data directory."""
 
 
-def of_up(settings: Settings) -> Source:
+def of_up(settings: Settings) -> SavedCluster:
     """A cluster of `tiphys up`."""
     pki = settings.pki / "etcd"
-    return Source(
+    return SavedCluster(
         kind=UP,
         root=settings.data_dir,
         cluster=settings.cluster_name,
@@ -54,12 +54,12 @@ def of_up(settings: Settings) -> Source:
     )
 
 
-def of_kubeadm(root: Path, node: str, address: str, endpoint: str = "https://127.0.0.1:2379") -> Source:
+def of_kubeadm(root: Path, node: str, address: str, endpoint: str = "https://127.0.0.1:2379") -> SavedCluster:
     """A control-plane node with kubeadm's files below ``root`` (``/``)."""
     pki = root / "etc/kubernetes/pki/etcd"
     if not (pki / "ca.crt").exists():
         raise BackupError(f"{pki}/ca.crt does not exist: this is no control-plane node with etcd on it")
-    return Source(
+    return SavedCluster(
         kind=KUBEADM,
         root=root,
         cluster="kubernetes",
