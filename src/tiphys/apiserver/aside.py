@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -25,6 +27,8 @@ T = TypeVar("T")
 
 BIG = 16 * 1024
 """Bytes of JSON from which on work on an object goes aside: it takes at most some 0.1 s of the loop below."""
+LARGE = 256 * 1024
+"""Bytes of a request from which on its objects are so many that the garbage collector rests until they are gone."""
 _THREADS = 2
 """More would not be faster, as they share one interpreter with the loop."""
 _SWITCH_INTERVAL = 0.001
@@ -37,15 +41,32 @@ async def aside(work: Callable[[], T]) -> T:
 
 
 def _uncollected(work: Callable[[], T]) -> T:
+    with uncollected():
+        return work()
+
+
+_resting = 0
+_rest_lock = threading.Lock()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
     """Without the garbage collector, which would hold the interpreter for as long as it looks at a million new objects.
 
-    API objects have no cycles: they are freed when they are no longer used.
+    API objects have no cycles: they are freed when they are no longer used. A large request rests it until then, not
+    only while a thread works, as the loop would collect in between.
     """
-    gc.disable()
+    global _resting
+    with _rest_lock:
+        _resting += 1
+        gc.disable()
     try:
-        return work()
+        yield
     finally:
-        gc.enable()
+        with _rest_lock:
+            _resting -= 1
+            if not _resting:
+                gc.enable()
 
 
 async def patiently(patience: Patience, work: Callable[[], T]) -> T:

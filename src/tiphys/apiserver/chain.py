@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from tiphys.apiserver.aside import LARGE, uncollected
 from tiphys.apiserver.authn.authenticator import Authenticator
 from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.call import Call, Endpoint, Filter
@@ -77,7 +78,11 @@ def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
 def with_request_info(endpoint: Endpoint) -> Handler:
     async def handle(request: Request) -> Response:
         parameters = request.parameters() if request.query else _NO_PARAMETERS
-        return await endpoint(Call(request, parameters, request_info(request, parameters)))
+        call = Call(request, parameters, request_info(request, parameters))
+        if len(request.body) < LARGE:
+            return await endpoint(call)
+        with uncollected():
+            return await endpoint(call)
 
     return handle
 
