@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.machine import wait_for
 from tiphys.api.csi.capabilities import capability
 from tiphys.api.csi.messages import csi
 from tiphys.csi.local import programs
@@ -43,8 +44,8 @@ def folder() -> Iterator[Path]:
 
 @asynccontextmanager
 async def driver(folder: Path, *, loops: bool = True) -> AsyncIterator[Call]:
-    shop = Shop(VolumeStore(folder / "volumes"), "node-1")
-    services = (IdentityService(), ControllerService(shop, SystemClock(), loops=loops), NodeService(shop))
+    shop = Shop(VolumeStore(folder / "volumes"), "node-1", loops=loops)
+    services = (IdentityService(), ControllerService(shop, SystemClock()), NodeService(shop))
     kubelet = folder / "kubelet"
     async with served(services, kubelet):
         caller = Caller(str(kubelet / "plugins" / "local.tiphys" / "csi.sock"), csi())
@@ -86,7 +87,8 @@ async def mounted(call: Call, volume: str, folder: Path, **publish: Any) -> Asyn
             await call("NodeUnpublishVolume", volume_id=volume, target_path=str(target))
             await call("NodeUnstageVolume", volume_id=volume, staging_target_path=str(staging))
         assert not target.exists()
-        assert not programs.loop_of(folder / "volumes" / "volumes" / volume / "image")
+        image = folder / "volumes" / "volumes" / volume / "image"
+        wait_for(lambda: not programs.loop_of(image), 10, "that the kernel lets the loop device go")
         for each in (staging, target.parent):
             each.rmdir()
 

@@ -5,6 +5,7 @@ The tests of this file run in order, on one cluster of their own.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
 from tiphys.cluster.images import DEMO_IMAGE
 from tiphys.csi.local.command import has_loops
+from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.mounts import mount_points
 
 pytestmark = [
@@ -53,6 +55,65 @@ spec:
   volumeClaimTemplates:
   - metadata: {{name: data}}
     spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 64Mi}}}}}}
+"""
+
+CRDS = "\n---\n".join(
+    f"""
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: {plural}.snapshot.storage.k8s.io
+  annotations: {{api-approved.kubernetes.io: "https://github.com/kubernetes-csi/external-snapshotter"}}
+spec:
+  group: snapshot.storage.k8s.io
+  scope: {scope}
+  names: {{kind: {kind}, plural: {plural}, singular: {kind.lower()}, listKind: {kind}List}}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {{status: {{}}}}
+    schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}
+"""
+    for kind, plural, scope in (
+        ("VolumeSnapshot", "volumesnapshots", "Namespaced"),
+        ("VolumeSnapshotContent", "volumesnapshotcontents", "Cluster"),
+        ("VolumeSnapshotClass", "volumesnapshotclasses", "Cluster"),
+    )
+)
+
+SNAPSHOT = """
+apiVersion: snapshot.storage.k8s.io/v1
+kind: VolumeSnapshotClass
+metadata: {name: local}
+driver: local.tiphys
+deletionPolicy: Delete
+---
+apiVersion: snapshot.storage.k8s.io/v1
+kind: VolumeSnapshot
+metadata: {name: then}
+spec: {volumeSnapshotClassName: local, source: {persistentVolumeClaimName: data-db-0}}
+"""
+
+RESTORED = f"""
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: restored}}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {{requests: {{storage: 64Mi}}}}
+  dataSource: {{apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: then}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: restored}}
+spec:
+      terminationGracePeriodSeconds: 1
+      containers:{CONTAINER}
+        volumeMounts: [{{name: data, mountPath: /data}}, {{name: inline, mountPath: /inline}}]
+      volumes:
+      - {{name: data, persistentVolumeClaim: {{claimName: restored}}}}
+      - {{name: inline, csi: {{driver: local.tiphys, volumeAttributes: {{size: 32Mi}}}}}}
 """
 
 SCRATCH = f"""
@@ -158,6 +219,45 @@ def test_ephemeral_block_and_partial_volumes(cluster: Machine) -> None:
     wait_for(
         lambda: not cluster.run("kubectl", "get", "pvc", "scratch-own", check=False).stdout, what="that it is gone"
     )
+
+
+def test_a_snapshot_is_restored_beside_an_inline_volume(cluster: Machine) -> None:
+    cluster.apply(CRDS)
+    wait_for(lambda: cluster.run("kubectl", "get", "volumesnapshots", check=False).returncode == 0, what="the kinds")
+    cluster.apply(SNAPSHOT)
+    ready = ("kubectl", "get", "volumesnapshot", "then", "-o", "jsonpath={.status.readyToUse}")
+    wait_for(lambda: cluster.run(*ready).stdout == "true", what="that the snapshot is ready")
+    inside(cluster, "db-0", "echo later > /data/name")
+    cluster.apply(RESTORED)
+    wait_ready(cluster, "restored")
+    assert inside(cluster, "restored", "cat /data/name; touch /inline/file; df -m /inline | tail -n 1").startswith(
+        "db-0"
+    )
+    assert len(list((cluster.folder / "data" / "volumes" / "volumes").glob("csi-*"))) == 1
+    cluster.kubectl("delete", "pod", "restored")
+    cluster.kubectl("delete", "volumesnapshot", "then")
+    assert not list((cluster.folder / "data" / "volumes" / "volumes").glob("csi-*"))
+    assert not list((cluster.folder / "data" / "volumes" / "snapshots").iterdir())
+
+
+def test_a_volume_grows_and_its_figures_are_shown(cluster: Machine) -> None:
+    """A machine without CAP_SYS_RESOURCE grows it when its pod is started again."""
+    more = '{"spec": {"resources": {"requests": {"storage": "128Mi"}}}}'
+    cluster.kubectl("patch", "pvc", "data-db-0", "-p", more)
+    wait_for(
+        lambda: any("128Mi" in str(pv["spec"]["capacity"]) for pv in cluster.get("pv")["items"]), what="the volume"
+    )
+    if not has_capability(CAP_SYS_RESOURCE):
+        cluster.kubectl("delete", "pod", "db-0", "--grace-period=1")
+        wait_ready(cluster, "db-0")
+    wait_for(lambda: cluster.get("pvc", "data-db-0")["status"]["capacity"]["storage"] == "128Mi", what="the claim")
+    assert int(inside(cluster, "db-0", "df -m /data | tail -n 1 | awk '{print $2}'")) > 100
+    node = cluster.get("nodes")["items"][0]["metadata"]["name"]
+    summary = json.loads(cluster.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
+    volumes = [each for pod in summary["pods"] for each in pod.get("volume", []) if "pvcRef" in each]
+    assert {"name": "data-db-0", "namespace": "default"} in [each["pvcRef"] for each in volumes]
+    metrics = cluster.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics")
+    assert 'kubelet_volume_stats_capacity_bytes{namespace="default",persistentvolumeclaim="data-db-0"}' in metrics
 
 
 def test_what_is_deleted_leaves_nothing(cluster: Machine) -> None:

@@ -99,17 +99,17 @@ def is_bound(source: int, folder: Folder, name: str) -> bool:
         os.close(target)
 
 
-def unmount(folder: Folder, name: str) -> None:
+def unmount(folder: Folder, name: str, *, lazily: bool = True) -> None:
     """Take what is mounted on ``name`` of ``folder`` away; what still uses the mount keeps it until it ends.
 
     A link is never followed: neither one of that name, nor one that is itself mounted there. Raises ``OSError``:
-    EINVAL if nothing is mounted there.
+    EINVAL if nothing is mounted there, and, unless this is done ``lazily``, EBUSY if something uses it.
     """
     before = _mounted_at(folder, name)
     if before == mount_id(folder.descriptor):
         raise OSError(errno.EINVAL, "not mounted", name)
     place = os.fsencode(f"/proc/self/fd/{folder.descriptor}/{name}")
-    _check(_libc().umount2(place, MNT_DETACH | UMOUNT_NOFOLLOW), name)
+    _check(_libc().umount2(place, (MNT_DETACH if lazily else 0) | UMOUNT_NOFOLLOW), name)
     if _mounted_at(folder, name) == before:
         raise OSError(errno.EBUSY, "still mounted", name)
 

@@ -62,8 +62,8 @@ async def run(node: str, volumes: Path, kubelet_dir: Path, kubeconfig: Path, rea
     if not loops:
         log.warning("this machine has no loop devices or no mkfs.ext4: volumes are folders, and their size is no limit")
     async with connected(kubeconfig, "csi-local") as client, Runner(clock, "csi-local ") as runner:
-        shop = Shop(VolumeStore(volumes), node)
-        services = (IdentityService(), ControllerService(shop, clock, loops=loops), NodeService(shop))
+        shop = Shop(VolumeStore(volumes), node, loops=loops)
+        services = (IdentityService(), ControllerService(shop, clock), NodeService(shop))
         config = ManagerConfig(
             identity=node, options=DriverOptions(node=node, first_retry=0.5), controllers=_CONTROLLERS
         )

@@ -55,12 +55,9 @@ def problem_of_capability(capability: Any) -> str:
 
 
 class ControllerService:
-    """``loops``: whether this machine has loop devices, and so volumes with a limit."""
-
-    def __init__(self, shop: Shop, clock: Clock, *, loops: bool) -> None:
+    def __init__(self, shop: Shop, clock: Clock) -> None:
         self._shop = shop
         self._clock = clock
-        self._loops = loops
 
     async def ControllerGetCapabilities(self, _: Any) -> Any:
         capabilities = [{"rpc": {"type": name}} for name in _CAPABILITIES]
@@ -102,10 +99,10 @@ class ControllerService:
                 StatusCode.OUT_OF_RANGE, f"a volume of at most {limit} bytes cannot be had; the least is {size}"
             )
         block = any(each.WhichOneof("access_type") == "block" for each in request.volume_capabilities)
-        format = request.parameters.get(FORMAT) or (IMAGE if self._loops else DIRECTORY)
+        format = request.parameters.get(FORMAT) or (IMAGE if self._shop.loops else DIRECTORY)
         if format not in (IMAGE, DIRECTORY):
             raise GrpcError(StatusCode.INVALID_ARGUMENT, f"{FORMAT} {format} is not known; use {IMAGE} or {DIRECTORY}")
-        if format == IMAGE and not self._loops:
+        if format == IMAGE and not self._shop.loops:
             raise GrpcError(
                 StatusCode.INVALID_ARGUMENT, f"{FORMAT} {IMAGE} needs loop devices and mkfs.ext4 on the node"
             )

@@ -30,9 +30,10 @@ def require(request: Any, *fields: str) -> None:
 
 
 class Shop:
-    """``node_name`` is where the volumes are."""
+    """``node_name`` is where the volumes are. ``loops``: it has loop devices, and so volumes with a limit."""
 
-    def __init__(self, store: VolumeStore, node_name: str) -> None:
+    def __init__(self, store: VolumeStore, node_name: str, *, loops: bool) -> None:
+        self.loops = loops
         self.store = store
         self.node_name = node_name
         self._busy: set[str] = set()

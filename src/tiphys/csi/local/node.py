@@ -10,9 +10,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tiphys.api.meta.quantity import Quantity, QuantityError
 from tiphys.csi.local import programs
 from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop, answer, require
-from tiphys.csi.local.volumes import IMAGE, LocalVolume, NoSuchVolume
+from tiphys.csi.local.volumes import DIRECTORY, IMAGE, LocalVolume, NoSuchVolume, rounded
 from tiphys.runtime import mounts
 from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.folders import O_PATH, Folder
@@ -21,6 +22,9 @@ from tiphys.wire.grpc.stream import GrpcError
 
 _CAPABILITIES = ("STAGE_UNSTAGE_VOLUME", "EXPAND_VOLUME", "GET_VOLUME_STATS", "SINGLE_NODE_MULTI_WRITER")
 _READ_ONLY_MODES = (2, 3)
+_EPHEMERAL = "csi.storage.k8s.io/ephemeral"
+SIZE, _DEFAULT_SIZE = "size", "1Gi"
+"""The attribute of an inline volume that says how large it is."""
 
 
 class NodeService:
@@ -59,7 +63,7 @@ class NodeService:
         if not device:
             return
         programs.see_new_size(device)
-        if volume.block:
+        if volume.block or programs.is_full_size(image):
             return
         if not has_capability(CAP_SYS_RESOURCE):
             why = "the driver has no right to grow a mounted file system (CAP_SYS_RESOURCE)"
@@ -69,17 +73,34 @@ class NodeService:
     async def NodePublishVolume(self, request: Any) -> Any:
         require(request, "volume_id", "target_path")
         async with self._shop.holding(request.volume_id):
-            volume = self._shop.volume(request.volume_id)
+            if request.volume_context.get(_EPHEMERAL) == "true":
+                volume = await self._ephemeral(request)
+            else:
+                volume = self._shop.volume(request.volume_id)
             staging = Path(request.staging_target_path)
             read_only = request.readonly or request.volume_capability.access_mode.mode in _READ_ONLY_MODES
             await self._shop.work(self._publish, volume, staging, Path(request.target_path), read_only=read_only)
         return answer("NodePublishVolumeResponse")
 
+    async def _ephemeral(self, request: Any) -> LocalVolume:
+        """The volume that stands in a pod, made when it is first published. Raises ``GrpcError``."""
+        text = request.volume_context.get(SIZE) or _DEFAULT_SIZE
+        try:
+            size = rounded(Quantity(text).value())
+        except QuantityError as error:
+            raise GrpcError(StatusCode.INVALID_ARGUMENT, f"{SIZE} {text} is no quantity: {error}") from error
+        store = self._shop.store
+        if size > store.available():
+            raise GrpcError(StatusCode.RESOURCE_EXHAUSTED, f"node {self._shop.node_name} has no room for {size} bytes")
+        format = IMAGE if self._shop.loops else DIRECTORY
+        wanted = LocalVolume(request.volume_id, size, format, ephemeral=True)
+        return await self._shop.work(store.create, wanted, None)
+
     def _publish(self, volume: LocalVolume, staging: Path, target: Path, *, read_only: bool) -> None:
         content = self._shop.store.content(volume)
         if volume.block:
             content = Path(programs.attach_loop(content))
-        elif volume.format == IMAGE:
+        elif volume.format == IMAGE and not volume.ephemeral:
             content = staging
             if not is_mounted(staging):
                 raise GrpcError(StatusCode.FAILED_PRECONDITION, f"volume {volume.id} is not staged at {staging}")
@@ -87,6 +108,9 @@ class NodeService:
             if mounts.is_mounted(parent, target.name):
                 return
             make_target(parent, target.name, is_folder=not volume.block)
+            if volume.ephemeral and volume.format == IMAGE:
+                programs.mount_image(self._shop.store.content(volume), target, "ro" if read_only else "")
+                return
             source = os.open(content, O_PATH)
             try:
                 mounts.bind(source, parent, target.name)
@@ -98,8 +122,13 @@ class NodeService:
     async def NodeUnpublishVolume(self, request: Any) -> Any:
         require(request, "volume_id", "target_path")
         async with self._shop.holding(request.volume_id):
-            await self._shop.work(remove_target, Path(request.target_path))
+            await self._shop.work(self._unpublish, request.volume_id, Path(request.target_path))
         return answer("NodeUnpublishVolumeResponse")
+
+    def _unpublish(self, id: str, target: Path) -> None:
+        remove_target(target)
+        if any(volume.id == id and volume.ephemeral for volume in self._shop.store.all()):
+            self._shop.store.delete(id)
 
     async def NodeUnstageVolume(self, request: Any) -> Any:
         require(request, "volume_id", "staging_target_path")
@@ -150,7 +179,7 @@ def is_mounted(path: Path) -> bool:
 def unmount_all(path: Path) -> None:
     with Folder.at(path.parent) as parent:
         while mounts.is_mounted(parent, path.name):
-            mounts.unmount(parent, path.name)
+            mounts.unmount(parent, path.name, lazily=False)
 
 
 def make_target(parent: Folder, name: str, *, is_folder: bool) -> None:

@@ -67,9 +67,14 @@ def grow_mounted(device: str) -> None:
 
 def grow_unmounted(image: Path) -> None:
     """Let the file system in an image fill it; nothing is done if it does."""
-    if filesystem_size(image) + _LEAST_GROWTH <= image.stat().st_size:
+    if not is_full_size(image):
         run("e2fsck", "-f", "-p", image, good=(0, 1))
         run("resize2fs", image)
+
+
+def is_full_size(image: Path) -> bool:
+    """Whether the file system in an image fills it."""
+    return filesystem_size(image) + _LEAST_GROWTH > image.stat().st_size
 
 
 def filesystem_size(image: Path) -> int:

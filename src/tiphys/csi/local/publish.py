@@ -26,10 +26,10 @@ def objects() -> list[tuple[ResourcePath, Object]]:
         "metadata": {"name": NAME},
         "spec": {
             "attachRequired": False,
-            "podInfoOnMount": False,
+            "podInfoOnMount": True,
             "storageCapacity": True,
             "fsGroupPolicy": "File",
-            "volumeLifecycleModes": ["Persistent"],
+            "volumeLifecycleModes": ["Persistent", "Ephemeral"],
         },
     }
     storage_class: Object = {

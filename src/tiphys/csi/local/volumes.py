@@ -42,6 +42,8 @@ class LocalVolume:
     format: str
     block: bool = False
     source: str = ""
+    ephemeral: bool = False
+    """It stands in a pod, and goes with it."""
 
 
 @dataclass(frozen=True, slots=True)
