@@ -6,21 +6,18 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init/
 from __future__ import annotations
 
 import asyncio
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tiphys.cli import kubeadmflags
-from tiphys.cli.kubeadmflags import KubeadmParser
+from tiphys.cli.kubeadmflags import KubeadmParser, warn
 from tiphys.cluster.kubeadm import layout, workflow
 from tiphys.cluster.kubeadm.configuration import documents, fromflags, load, validate
 from tiphys.cluster.kubeadm.configuration.defaults import TOKEN_DESCRIPTION
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
 from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import ConfigurationError
-from tiphys.cluster.kubeadm.layout import HostRoot
 from tiphys.cluster.kubeadm.phases.init import INIT
 
 
@@ -88,7 +85,7 @@ def parser(phase: str | None) -> KubeadmParser:
 def prepare(given: Mapping[str, Any]) -> tuple[Installation, list[str]]:
     """The context of a run, and the phases to skip. Raises ``ConfigurationError``."""
     host = Host.this()
-    configuration = load.init_configuration(_documents(given), host)
+    configuration = load.init_configuration(_documents(given), host, cgroup_driver=host.cgroup_driver)
     node = configuration.node
     if named := given.get("node-name"):
         node["nodeRegistration"]["name"] = named.lower()
@@ -99,7 +96,7 @@ def prepare(given: Mapping[str, Any]) -> tuple[Installation, list[str]]:
     places = kubeadmflags.places_of(given)
     dry_run = bool(given.get("dry-run", node.get("dryRun", False)))
     if dry_run:
-        places = dry_run_places(places, "tiphys-init-dryrun")
+        places = kubeadmflags.dry_run_places(places, "tiphys-init-dryrun")
     context = Installation(
         configuration,
         places,
@@ -110,10 +107,10 @@ def prepare(given: Mapping[str, Any]) -> tuple[Installation, list[str]]:
         show_token=not given.get("skip-token-print"),
         kubeconfig=given.get("kubeconfig", layout.ADMIN),
         kubeconfig_dir=given.get("kubeconfig-dir", layout.KUBERNETES),
-        warn=_warn,
+        warn=warn,
     )
     for warning in host.warnings:
-        _warn(warning)
+        warn(warning)
     return context, list(given.get("skip-phases") or node.get("skipPhases") or [])
 
 
@@ -137,15 +134,6 @@ def _documents(given: Mapping[str, Any]) -> documents.Documents:
     return made
 
 
-def dry_run_places(places: HostRoot, prefix: str) -> HostRoot:
-    """A folder that stands for / : the certificates that are there are in it, so that the phases find them."""
-    parent = places.on_disk(layout.TEMPORARY)
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    _warn(f"Using dry-run directory {folder}; it holds keys: remove it when you have seen it")
-    return HostRoot(folder)
-
-
 def parse_gates(text: str) -> dict[str, bool]:
     """``Name=true|false,…``. Raises ``ConfigurationError``."""
     gates = {}
@@ -163,7 +151,3 @@ def parse_arguments(text: str) -> list[dict[str, str]]:
     if bad := [name for name, equals, _ in pairs if not equals]:
         raise ConfigurationError(f"{bad[0]!r} has no value; write name=value,…")
     return [{"name": name.strip(), "value": value} for name, _, value in pairs]
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tiphys.cluster.kubeadm.failures import ConfigurationError, KubeadmError
-from tiphys.cluster.kubeadm.layout import ADMIN, HostRoot
+from tiphys.cluster.kubeadm.layout import ADMIN, TEMPORARY, HostRoot
 from tiphys.runtime import logs
 from tiphys.runtime.flags import CommandParser, parse_bool
 
@@ -98,6 +99,19 @@ def places_of(given: Mapping[str, Any]) -> HostRoot:
 
 def configure_logs(given: Mapping[str, Any]) -> None:
     logs.configure(int(given.get("v") or 0))
+
+
+def warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def dry_run_places(places: HostRoot, prefix: str) -> HostRoot:
+    """A folder that stands for / while nothing is to be changed."""
+    parent = places.on_disk(TEMPORARY)
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    warn(f"Using dry-run directory {folder}; it holds keys: remove it when you have seen it")
+    return HostRoot(folder)
 
 
 def kubeconfig_of(given: Mapping[str, Any], places: HostRoot) -> Path:

@@ -1,10 +1,14 @@
-"""`tiphys reset`: stops the cluster and removes everything that it made, its data included."""
+"""`tiphys reset`: stops the cluster of `tiphys up` and removes everything that it made, its data included.
+
+On a node of `tiphys init` or `tiphys join` it is kubeadm's: see ``resetnode``.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
+from tiphys.cli import resetnode
 from tiphys.cli.console import Console, fail
 from tiphys.cli.down import end_all
 from tiphys.cli.options import existing_cluster, parser
@@ -14,6 +18,8 @@ from tiphys.cluster.reset import remove_everything
 
 def main(argv: Sequence[str]) -> int:
     """Run ``tiphys reset``; returns the exit status. Asks first unless ``--yes`` is given."""
+    if resetnode.is_node(argv):
+        return resetnode.main(argv)
     options = parser("reset", "Stop the cluster and remove everything that it made, its data included.")
     options.add_argument("-y", "--yes", action="store_true", help="skip the prompt")
     arguments = options.parse_args(argv)

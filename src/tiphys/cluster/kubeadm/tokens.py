@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tiphys.api.object import Object
+from tiphys.cluster.kubeadm.table_text import duration_words
 from tiphys.runtime import durations
 
 NAMESPACE, TYPE, PREFIX = "kube-system", "bootstrap.kubernetes.io/token", "bootstrap-token-"
@@ -85,13 +86,7 @@ def time_left(token: BootstrapToken, now: datetime | None = None) -> str:
     """As `kubeadm token list` shows it: ``23h``, ``<invalid>`` once it is over, ``<forever>``."""
     if token.expires is None:
         return "<forever>"
-    seconds = int((token.expires - (now or datetime.now(UTC))).total_seconds())
-    if seconds < 0:
-        return "<invalid>"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size or (unit != "m" and seconds >= size):
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
+    return duration_words((token.expires - (now or datetime.now(UTC))).total_seconds())
 
 
 def _text(value: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys import KUBERNETES_VERSION
+from tiphys.cluster.containerd import cgroup_version, systemd_is_init
 from tiphys.cluster.kubeadm.configuration.validate import split_host_port
 from tiphys.cluster.kubeadm.failures import ConfigurationError
 from tiphys.cluster.tlsbootstrap import new_token
@@ -38,12 +39,14 @@ class Host:
     address: str
     sockets: tuple[str, ...] = ()
     """The container runtimes that are there."""
+    cgroup_driver: str = "systemd"
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def this(cls) -> Host:
         found = tuple(path for path in SOCKETS if Path(path).exists())
-        return cls(socket.gethostname().strip().lower(), host_address() or "", found)
+        driver = "systemd" if systemd_is_init() and cgroup_version() == 2 else "cgroupfs"
+        return cls(socket.gethostname().strip().lower(), host_address() or "", found, driver)
 
 
 def complete_init(init: Document, cluster: Document, host: Host) -> None:

@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init/#i
 from __future__ import annotations
 
 from tiphys.cluster.kubeadm.context import Installation
+from tiphys.cluster.kubeadm.phases.addon import ADDON
 from tiphys.cluster.kubeadm.phases.bootstraptoken import BOOTSTRAP_TOKEN
 from tiphys.cluster.kubeadm.phases.certs import CERTS
 from tiphys.cluster.kubeadm.phases.kubeconfig import KUBECONFIG
@@ -31,5 +32,6 @@ INIT: tuple[CommandPhase[Installation], ...] = (
     MARK_CONTROL_PLANE,
     BOOTSTRAP_TOKEN,
     KUBELET_FINALIZE,
+    ADDON,
     SHOW_JOIN_COMMAND,
 )

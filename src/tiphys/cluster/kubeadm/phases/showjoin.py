@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tiphys.cluster.kubeadm.certificates import disk
 from tiphys.cluster.kubeadm.context import Installation
-from tiphys.cluster.kubeadm.discovery import pin_of
+from tiphys.cluster.kubeadm.discovery import pins_of
 from tiphys.cluster.kubeadm.workflow import CommandPhase
 
 
@@ -39,15 +39,21 @@ Alternatively, if you are the root user, you can run:
 
 
 def join_command(context: Installation, *, control_plane: bool = False, key: str = "") -> str:
-    """The command for another machine, over two or three lines."""
+    """The command for another machine."""
     shown = context.configuration.node["bootstrapTokens"][0]["token"] if context.show_token else "<value withheld>"
-    pin = pin_of(disk.read_certificate(disk.certificate_file(context.pki, "ca")))
-    server = context.configuration.server.removeprefix("https://")
-    lines = [f"tiphys join {server} --token {shown} \\", f"\t--discovery-token-ca-cert-hash {pin}"]
+    pins = pins_of(disk.certificate_file(context.pki, "ca").read_bytes())
+    return command(context.configuration.server, shown, pins, control_plane=control_plane, key=key)
+
+
+def command(
+    server: str, token: str, pins: list[str], *, control_plane: bool = False, key: str = "", folded: bool = True
+) -> str:
+    """How to join a cluster; ``folded`` over two or three lines."""
+    parts = [f"tiphys join {server.removeprefix('https://')} --token {token}"]
+    parts.append(" ".join(f"--discovery-token-ca-cert-hash {pin}" for pin in pins))
     if control_plane:
-        lines[-1] += " \\"
-        lines.append("\t--control-plane" + (f" --certificate-key {key}" if key else ""))
-    return "\n".join(lines) + " "
+        parts.append("--control-plane" + (f" --certificate-key {key}" if key else ""))
+    return (" \\\n\t" if folded else " ").join(parts) + " "
 
 
 def _control_plane(context: Installation) -> str:
