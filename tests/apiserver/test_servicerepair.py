@@ -33,9 +33,15 @@ def test_a_lost_allocation_comes_back() -> None:
         await strategy.release([address], [port])
         await world.settle()
         assert not await exists(world, address)
-        await ServiceRepair(world.server.registries).repair()
+        told: list[tuple[str, str]] = []
+        repair = ServiceRepair(world.server.registries, lambda obj, *words, action: told.append((obj["name"], *words)))
+        await repair.repair()
         assert await exists(world, address)
         assert port in await strategy.ports.taken()
+        assert told == [
+            ("s", "ClusterIPNotAllocated", f"Cluster IP [IPv4]: {address} is not allocated; repairing"),
+            ("s", "PortNotAllocated", f"Port {port} is not allocated; repairing"),
+        ]
 
     run(work)
 
@@ -50,6 +56,14 @@ def test_an_allocation_of_no_service_goes_after_some_time() -> None:
         await world.clock.sleep(world.server.config.service_repair_interval)
         assert not await exists(world, address)
         assert port not in await strategy.ports.taken()
+        await world.clock.sleep(1)
+        (event,) = (await world.admin.list(R.EVENTS))["items"]
+        text = f"IPAddress: {address} for Service a/never-written appears to have leaked: cleaning up"
+        assert (event["reason"], event["note"]) == ("IPAddressNotAllocated", text)
+        assert (event["regarding"]["kind"], event["reportingController"]) == (
+            "IPAddress",
+            "ipallocator-repair-controller",
+        )
 
     run(work)
 

@@ -36,6 +36,7 @@ from tiphys.apiserver.filters.bodylimit import too_large
 from tiphys.apiserver.filters.browsers import allow_origins, require_tls
 from tiphys.apiserver.filters.gate import Gate
 from tiphys.apiserver.metrics import RequestMetrics
+from tiphys.apiserver.ownevents import repair_events, warn
 from tiphys.apiserver.paths.health import HealthPath, Unhealthy, ping
 from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.routes import Paths
@@ -248,10 +249,16 @@ class APIServer:
             await self._sealing.close()
 
     async def _repair_services(self) -> None:
-        repair = ServiceRepair(self.registries)
-        while True:
-            await self.clock.sleep(self.config.service_repair_interval)
-            await repair.repair()
+        await self.clock.sleep(self.config.service_repair_interval)
+        recorder = repair_events(self.handler, self.clock)
+        writing = self._runner.supervise(recorder.run, "events of service repair")
+        repair = ServiceRepair(self.registries, partial(warn, recorder))
+        try:
+            while True:
+                await repair.repair()
+                await self.clock.sleep(self.config.service_repair_interval)
+        finally:
+            writing.cancel()
 
     async def _mark_watches(self) -> None:
         """Send watches bookmarks now and then, so that they can continue from there."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from tiphys.api.object import Object
 from tiphys.apiserver.registry.registries import Registries
@@ -38,9 +38,19 @@ class Leaks:
         return [item for item, times in self._seen.items() if times >= SIGHTINGS]
 
 
+class Report(Protocol):
+    def __call__(self, obj: Object, reason: str, message: str, *, action: str) -> None:
+        """A warning about ``obj``, which has kind and apiVersion or is a reference."""
+
+
+def _silent(obj: Object, reason: str, message: str, *, action: str) -> None:
+    """For who wants no events."""
+
+
 class ServiceRepair:
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, registries: Registries, report: Report = _silent) -> None:
         self._registries = registries
+        self._report = report
         self._addresses = Leaks()
         self._ports = Leaks()
 
@@ -62,9 +72,40 @@ class ServiceRepair:
         holders = {address: service["metadata"] for service in services for address in cluster_ips(service)}
         allocated = await self._allocated()
         for address in holders.keys() - allocated.keys():
-            await _claim(strategy, address, holders[address])
+            await self._claim(strategy, address, holders[address])
         stray = [address for address, holder in allocated.items() if _name_of(holders.get(address)) != holder]
-        await strategy.release(self._addresses.confirmed(stray), [])
+        gone = self._addresses.confirmed(stray)
+        for address in gone:
+            self._stray_address(address, "/".join(allocated[address]), leaked=address not in holders)
+        await strategy.release(gone, [])
+
+    async def _claim(self, strategy: ServiceStrategy, address: str, meta: Object) -> None:
+        family = family_of(address)
+        place = f"Cluster IP [{family}]: {address}"
+        pool = strategy.pools.get(family)
+        if pool is None:
+            return
+        self._of_service(meta, "ClusterIPNotAllocated", f"{place} is not allocated; repairing", "ClusterIPAllocation")
+        try:
+            await pool.take(address, meta["namespace"], meta["name"], dry_run=False)
+        except AddressTaken:
+            return  # another server has repaired it
+        except OutOfRange:
+            text = f"{place} is not within any configured Service CIDR; please recreate service"
+            self._of_service(meta, "ClusterIPOutOfRange", text, "ClusterIPAllocation")
+
+    def _stray_address(self, address: str, service: str, *, leaked: bool) -> None:
+        what = "appears to have leaked" if leaked else "has a wrong reference"
+        text = f"IPAddress: {address} for Service {service} {what}: cleaning up"
+        obj = {"kind": "IPAddress", "apiVersion": f"{GROUP}/v1", "name": address}
+        reason = "IPAddressNotAllocated" if leaked else "IPAddressWrongReference"
+        self._report(
+            obj, reason, text if leaked else text.replace(": cleaning", "; cleaning"), action="IPAddressAllocation"
+        )
+
+    def _of_service(self, meta: Object, reason: str, message: str, action: str) -> None:
+        names: Object = {key: meta[key] for key in ("namespace", "name", "uid") if key in meta}
+        self._report({"kind": "Service", "apiVersion": "v1", **names}, reason, message, action=action)
 
     async def _allocated(self) -> dict[str, tuple[str, str]]:
         """The addresses that were allocated for services, and for which."""
@@ -80,18 +121,12 @@ class ServiceRepair:
         used = {port for service in services for port in held_ports(service)}
         taken = await strategy.ports.taken()
         if missing := used - taken:
+            for service in services:
+                for port in missing.intersection(held_ports(service)):
+                    text = f"Port {port} is not allocated; repairing"
+                    self._of_service(service["metadata"], "PortNotAllocated", text, "PortAllocation")
             await strategy.ports.mark(missing)
         await strategy.ports.release(self._ports.confirmed(taken - used))
-
-
-async def _claim(strategy: ServiceStrategy, address: str, meta: Object) -> None:
-    pool = strategy.pools.get(family_of(address))
-    if pool is None:
-        return
-    try:
-        await pool.take(address, meta["namespace"], meta["name"], dry_run=False)
-    except (AddressTaken, OutOfRange):
-        return  # another server has repaired it, or it is of a range that has since been given up
 
 
 def _name_of(meta: Object | None) -> tuple[str, str] | None:
