@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ TOKENS = {
     "watcher": '"system:monitoring"',
     "nobody": "",
 }
-PORTS = {"kube-apiserver": "", "kube-controller-manager": "", "kube-scheduler": ""}
+COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""In the order in which they start."""
 _KUBECONFIG = """
 apiVersion: v1
 kind: Config
@@ -98,9 +99,12 @@ def _wait_until_ready(plane: ControlPlane, component: str, process: subprocess.P
 
 
 @contextmanager
-def control_plane(folder: Path, *controller_flags: str) -> Iterator[ControlPlane]:
-    """Tokens are ``token-USER`` of ``TOKENS``; client certificates are those of ``clients``."""
-    plane = ControlPlane(folder, {name: free_port() for name in PORTS}, Authority("clients"))
+def control_plane(
+    folder: Path, components: Sequence[str] = COMPONENTS, more: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[ControlPlane]:
+    """Tokens are ``token-USER`` of ``TOKENS``; client certificates are those of ``clients``. ``more``: further flags,
+    by component."""
+    plane = ControlPlane(folder, {name: free_port() for name in components}, Authority("clients"))
     key = ec.generate_private_key(ec.SECP256R1())
     (folder / "sa.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
     (folder / "tokens.csv").write_text("".join(f"token-{u},{u},{u},{g}\n" for u, g in TOKENS.items()))
@@ -119,13 +123,14 @@ def control_plane(folder: Path, *controller_flags: str) -> Iterator[ControlPlane
             *("--token-auth-file=tokens.csv", "--client-ca-file=clients.crt", "--authorization-mode=Node,RBAC"),
             *("--service-account-signing-key-file=sa.key", "--service-cluster-ip-range=10.96.0.0/16"),
         ),
-        "kube-controller-manager": (*_delegating("system:kube-controller-manager"), *controller_flags),
+        "kube-controller-manager": _delegating("system:kube-controller-manager"),
         "kube-scheduler": _delegating("system:kube-scheduler"),
     }
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for name, flags in commands.items():
-            processes.append(_start(folder, name, f"--secure-port={plane.ports[name]}", *flags))
+        for name in components:
+            flags = (f"--secure-port={plane.ports[name]}", *commands[name], *(more or {}).get(name, ()))
+            processes.append(_start(folder, name, *flags))
             _wait_until_ready(plane, name, processes[-1])
         yield plane
     finally:
