@@ -20,7 +20,8 @@ def _normal(name: str) -> str:
 
 def _declared() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in project["dependencies"])
+    extras = [each for extra, needs in project["optional-dependencies"].items() if extra != "test" for each in needs]
+    names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in [*project["dependencies"], *extras])
     return {_normal(name[0]) for name in names if name}
 
 

@@ -15,11 +15,11 @@ PAGES = [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")]
 
 WORDS = {r"told|tells|anew": 5, r"the original": 1, r"there is none|there are none": 6}
 """Words that have plainer ones, and how many lines of the source and the pages may have them. Ceilings only go down."""
-FOUND = 20
+FOUND = 0
 """Variables, parameters and attributes called ``found`` instead of what they are."""
 SHORT = 14
 """Lines that a public function may have without a docstring, its signature included."""
-WITHOUT_DOCSTRING = 19
+WITHOUT_DOCSTRING = 0
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

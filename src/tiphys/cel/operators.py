@@ -124,6 +124,7 @@ class Operators:
         return Value(name, None if node.function == "_+_" else bool)
 
     def equality(self, function: str, values: list[Value], kind: type | None) -> Value:
+        """Write ``==`` or ``!=`` of two values, in one comparison if both are known to be of one plain kind."""
         writer, name, test = self.writer, self.writer.temp(), _are(values, [kind, kind])
         sign, helper = _EQUALITY[function]
         a, b = (value.text for value in values)

@@ -328,6 +328,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
 
 
 async def proxy(settings: Settings, ready: Ready) -> None:
+    """The service proxy, with the pod network and the network policies beside it."""
     from tiphys.cluster.network import configure_pods
     from tiphys.proxy.command import run
     from tiphys.proxy.kubeproxy import ProxyConfig

@@ -53,7 +53,7 @@ class InProcess:
         self._services = tuple(services)
 
     async def call(self, method: str, timeout: float, /, **fields: Any) -> Any:
-        about = next(found for each in csi().services() if (found := csi().methods(each).get(method)))
+        about = next(method_type for each in csi().services() if (method_type := csi().methods(each).get(method)))
         work: Work | None = next((getattr(each, method) for each in self._services if hasattr(each, method)), None)
         if work is None:
             raise GrpcError(StatusCode.UNIMPLEMENTED, f"unknown method {about.path}")

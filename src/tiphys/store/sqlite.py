@@ -75,14 +75,14 @@ ALARM = "no_space"
 """Name of the row that says whether the alarm is on."""
 
 
-class Writer(enum.Enum):
-    """Where the writing connection is."""
+class Loan(enum.Enum):
+    """Where the writing connection is: here, or lent to the committer."""
 
     FREE = enum.auto()
     DUE = enum.auto()
     """Wanted: a flush will take it, in the next turn of the loop."""
     LENT = enum.auto()
-    """With the committer."""
+    """The committer has it."""
 
 
 class Writes(enum.Enum):
@@ -95,7 +95,7 @@ class Writes(enum.Enum):
     """Not before the store is opened again."""
 
 
-_FREE, _LENT, _TAKEN = Writer.FREE, Writer.LENT, Writes.TAKEN
+_FREE, _LENT, _TAKEN = Loan.FREE, Loan.LENT, Writes.TAKEN
 
 
 class Committer:
@@ -170,7 +170,7 @@ class SQLiteBackend(Embedded):
         self._no_space_alarm = bool(file.meta.get(ALARM))
         self._pending = rows.pending
         self._group = CommitGroup()
-        self._writer = Writer.FREE
+        self._writer = Loan.FREE
         self._errands: list[tuple[Job, asyncio.Future[sqlite3.Error | None]]] = []
         self._errand_is_due = False
         """Groups and errands take turns, so that neither waits for ever."""
@@ -260,7 +260,7 @@ class SQLiteBackend(Embedded):
 
     def _schedule_flush(self) -> None:
         if self._writer is _FREE:
-            self._writer = Writer.DUE
+            self._writer = Loan.DUE
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:

@@ -46,7 +46,7 @@ def default_class(classes: Iterable[Object]) -> Object | None:
         if any(annotations_of(storage_class).get(name) == "true" for name in _DEFAULT_CLASS)
     ]
     marked.sort(key=name_of)
-    return max(marked, key=lambda found: str(found["metadata"].get("creationTimestamp") or ""), default=None)
+    return max(marked, key=lambda each: str(each["metadata"].get("creationTimestamp") or ""), default=None)
 
 
 def is_bound_to(volume: Object, claim: Object) -> bool:

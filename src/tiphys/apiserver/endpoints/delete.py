@@ -21,6 +21,7 @@ from tiphys.wire.http import Response
 
 
 async def delete(call: Call, target: Target, admission: AdmissionChain) -> Response:
+    """DELETE of one object: its last state, or a ``Status`` with its uid. Raises ``StatusError``."""
     form = negotiate(
         call, has_columns=target.has_columns, has_protobuf=target.has_protobuf, routed=target.resource.builtin
     )

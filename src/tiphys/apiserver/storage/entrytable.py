@@ -101,7 +101,7 @@ class EntryTable:
         return Piece([self._entries[key] for key in keys], max(0, end - start - limit))
 
     def _candidates(self, selection: Selection, after: str) -> Iterable[Entry]:
-        """Every entry that may match, and as few others as can be told without looking at them, in order."""
+        """Every entry that may match, and as few others as is possible without looking at them, in order."""
         keys = self._known_keys(selection)
         if keys is None:
             start, end = self._between(selection.prefix, after)
@@ -110,7 +110,7 @@ class EntryTable:
         return [self._entries[key] for key in within]
 
     def _known_keys(self, selection: Selection) -> Iterable[str] | None:
-        """The keys among which all matches are, if that can be told; None: any."""
+        """The keys among which all matches are, if they are known; None: any."""
         for term in selection.terms:
             if not term.equal:
                 continue

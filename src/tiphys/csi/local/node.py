@@ -155,6 +155,7 @@ class NodeService:
         return answer("NodeExpandVolumeResponse", capacity_bytes=volume.capacity)
 
     async def NodeGetVolumeStats(self, request: Any) -> Any:
+        """Bytes and inodes that a volume has and uses. Raises ``GrpcError`` NOT_FOUND if its path is gone."""
         require(request, "volume_id", "volume_path")
         volume = self._shop.volume(request.volume_id)
         if volume.block:

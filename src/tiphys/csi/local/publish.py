@@ -20,6 +20,7 @@ CLASS = "local"
 
 
 def objects() -> list[tuple[ResourcePath, Object]]:
+    """The driver's objects, each with where it is made."""
     driver: Object = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "CSIDriver",

@@ -71,6 +71,7 @@ class Provisioner:
             self._controller.queue.add(key_of(claim))
 
     async def reconcile(self, key: str) -> None:
+        """Make the volume that a claim asks this driver for. ``key`` is the claim's."""
         claim = self._claims.store.get(*split_key(key)) or self._undecided.get(key)
         if claim is None or not plan.is_asked_for(claim, self._driver):
             return
@@ -169,10 +170,10 @@ class Provisioner:
         name = claim["spec"].get("volumeAttributesClassName")
         if not name:
             return None
-        found = await self._client.get(VOLUME_ATTRIBUTES_CLASSES, name)
-        if found["driverName"] != self._driver:
-            raise ParameterError(f"VolumeAttributesClass {name} is for driver {found['driverName']}")
-        return dict(found.get("parameters") or {})
+        attributes_class = await self._client.get(VOLUME_ATTRIBUTES_CLASSES, name)
+        if attributes_class["driverName"] != self._driver:
+            raise ParameterError(f"VolumeAttributesClass {name} is for driver {attributes_class['driverName']}")
+        return dict(attributes_class.get("parameters") or {})
 
     async def _failed(self, claim: Object, storage_class: Object, error: Exception) -> None:
         """Report, and say when to try again. Raises ``TryAgain``."""

@@ -32,6 +32,7 @@ class Reclaimer:
         await self._controller.run()
 
     async def reconcile(self, name: str) -> None:
+        """Delete a released volume, at the driver and then in the API."""
         volume = self._volumes.store.get("", name)
         if volume is None or not is_ours(volume, self._context.facts.name):
             return

@@ -148,8 +148,8 @@ class Snapshotter:
         name = snapshot["spec"].get("volumeSnapshotClassName")
         if name is None:
             return plan.default_class(self._classes.store.list(), self._driver)
-        found = self._classes.store.get("", name)
-        return found if found is not None and found["driver"] == self._driver else None
+        snapshot_class = self._classes.store.get("", name)
+        return snapshot_class if snapshot_class is not None and snapshot_class["driver"] == self._driver else None
 
     async def _protect(self, snapshot: Object) -> None:
         wanted = {plan.BOUND, plan.SOURCE}
@@ -202,6 +202,7 @@ class Snapshotter:
     # Contents
 
     async def reconcile_content(self, name: str) -> Result | None:
+        """Take the snapshot that a content stands for, or delete it; the result says when to look again."""
         content = self._contents.store.get("", name)
         if content is None or content["spec"]["driver"] != self._driver or not self._is_mine(content):
             return None

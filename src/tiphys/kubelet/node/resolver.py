@@ -73,16 +73,16 @@ def complaints(pod: Pod, dns: ClusterDNS, host: Resolver) -> list[tuple[str, str
     """What of a pod's resolv.conf is not as it should be: reasons and messages of events."""
     wanted = _wanted(pod, dns, host)
     given = _within_limits(wanted)
-    found = []
+    events = []
     if _uses_cluster(pod) and not dns.servers:
-        found.append(("MissingClusterDNS", f'pod: "{pods.describe(pod)}". {MISSING_CLUSTER_DNS}'))
+        events.append(("MissingClusterDNS", f'pod: "{pods.describe(pod)}". {MISSING_CLUSTER_DNS}'))
     if given.servers != wanted.servers:
         text = f"Nameserver limits were exceeded, {_OMITTED.format('nameservers', 'nameserver')}"
-        found.append(("DNSConfigForming", f"{text} {' '.join(given.servers)}"))
+        events.append(("DNSConfigForming", f"{text} {' '.join(given.servers)}"))
     if given.searches != wanted.searches:
         text = f"Search Line limits were exceeded, {_OMITTED.format('search paths', 'search')}"
-        found.append(("DNSConfigForming", f"{text} {' '.join(given.searches)}"))
-    return found
+        events.append(("DNSConfigForming", f"{text} {' '.join(given.searches)}"))
+    return events
 
 
 def host_complaint(dns: ClusterDNS) -> str:

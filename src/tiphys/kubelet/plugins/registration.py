@@ -73,6 +73,7 @@ class PluginWatcher:
         self._sockets: dict[Path, _Socket] = {}
 
     async def run(self) -> None:
+        """Follow the folder of sockets until cancelled: register plugins that come, and forget those that go."""
         from asyncinotify import Inotify, Mask
 
         for handler in self._handlers.values():
@@ -149,7 +150,7 @@ class PluginWatcher:
 
 def _sockets(folder: Path) -> list[tuple[Path, _Stamp]]:
     """The sockets in a folder; a link is none, wherever it leads."""
-    found = []
+    sockets = []
     for entry in os.scandir(folder):
         if entry.name.startswith("."):
             continue
@@ -158,5 +159,5 @@ def _sockets(folder: Path) -> list[tuple[Path, _Stamp]]:
         except FileNotFoundError:
             continue
         if stat.S_ISSOCK(info.st_mode):
-            found.append((Path(entry.path), (info.st_ino, info.st_ctime_ns)))
-    return found
+            sockets.append((Path(entry.path), (info.st_ino, info.st_ctime_ns)))
+    return sockets

@@ -51,6 +51,7 @@ class KubeletMetrics:
         self._registry: Registry | None = None
 
     async def answer(self, part: str) -> Response:
+        """The exposition of ``/metrics`` or of one of its parts; 404 for a part that is not known."""
         if part == "":
             uses = await self._kubelet.volumes.claims_use()
             return Response(

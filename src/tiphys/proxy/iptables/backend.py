@@ -103,7 +103,7 @@ async def cleanup(family: Family, run: Run = command_runner.run) -> bool:
     """Remove every chain of this mode from one family's tables; returns whether there was any."""
     if not command_runner.have(f"{TOOLS[family]}-restore"):
         return False
-    found = False
+    removed = False
     for table in names.FIXED:
         try:
             lines = await _listed(family, table, "", run)
@@ -111,9 +111,9 @@ async def cleanup(family: Family, run: Run = command_runner.run) -> bool:
             log.debug("no %s here: %s", TOOLS[family], error)
             return False
         if text := removal(table, lines):
-            found = True
+            removed = True
             await run((f"{TOOLS[family]}-restore", *_WAIT, "--noflush"), text)
-    return found
+    return removed
 
 
 def missing_jumps(present: Mapping[tuple[str, str], list[str]]) -> str:

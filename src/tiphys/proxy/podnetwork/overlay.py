@@ -1,8 +1,8 @@
 """A tunnel to the pods of nodes that are behind a router (pure): VXLAN, with everything about it computed and nothing
 learned.
 
-Each node has one device. Its hardware address follows from the node's own address, so that others know it without being
-told; the device has the first address of the node's pod range, which is the next hop for that range. For each other
+Each node has one device. Its hardware address follows from the node's own address, so that others know it without
+asking; the device has the first address of the node's pod range, which is the next hop for that range. For each other
 node there are: where frames for its hardware address are sent to (FDB), the hardware address of its next hop
 (neighbour), and the route. Source: RFC 7348, and the kernel's Documentation/networking/vxlan.rst.
 """

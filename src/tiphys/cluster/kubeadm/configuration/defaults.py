@@ -50,6 +50,7 @@ def default_token(entry: Document) -> None:
 
 
 def default_cluster(document: Document) -> None:
+    """Fill in what a ClusterConfiguration leaves out, in place."""
     _fill(
         document,
         {

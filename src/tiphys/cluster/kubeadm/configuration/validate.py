@@ -31,8 +31,8 @@ _SMALLEST_SERVICE, _SMALLEST_POD, _LARGEST_SERVICE_BITS, _MASK_DIFFERENCE = 10, 
 
 def check(errors: Iterable[FieldError]) -> None:
     """Raises ``ConfigurationError`` if there are any."""
-    if found := list(errors):
-        raise ConfigurationError(aggregate(found))
+    if wrong := list(errors):
+        raise ConfigurationError(aggregate(wrong))
 
 
 def validate_init(init: Document) -> Errors:
@@ -45,6 +45,7 @@ def validate_init(init: Document) -> Errors:
 
 
 def validate_cluster(cluster: Document) -> Errors:
+    """What is wrong with a ClusterConfiguration that has its defaults."""
     errors = [*networking(cluster, "networking"), *sans(cluster["apiServer"].get("certSANs", []), "apiServer.certSANs")]
     for part in ("apiServer", "controllerManager", "scheduler"):
         errors += extra_arguments(cluster[part].get("extraArgs", []), f"{part}.extraArgs")
@@ -81,6 +82,7 @@ def validate_reset(reset: Document) -> Errors:
 
 
 def registration(node: Document, path: str) -> Errors:
+    """What is wrong with a ``nodeRegistration``."""
     errors: Errors = []
     if not node.get("name"):
         words = (
@@ -115,6 +117,7 @@ def token(given: str, path: str) -> Errors:
 
 
 def token_use(usages: list[str], groups: list[str], path: str) -> Errors:
+    """What is wrong with what a bootstrap token is for, and for whom."""
     errors: Errors = []
     if unknown := sorted(set(usages) - {"authentication", "signing"}):
         words = (
@@ -177,6 +180,7 @@ def _token_discovery(given: Document, path: str) -> Errors:
 
 
 def networking(cluster: Document, path: str) -> Errors:
+    """What is wrong with the cluster's domain and its ranges of addresses."""
     net = cluster["networking"]
     errors = [invalid(f"{path}.dnsDomain", net["dnsDomain"], why) for why in dns_subdomain(net["dnsDomain"])]
     services, wrong = subnets(net["serviceSubnet"], _SMALLEST_SERVICE, f"{path}.serviceSubnet")

@@ -32,6 +32,7 @@ Exists = Callable[[str], bool]
 
 
 def apiserver(configuration: Configuration, exists: Exists) -> Object:
+    """The API server's static pod; ``exists`` says which folders of certificates the host has."""
     cluster = configuration.cluster
     part = cluster["apiServer"]
     endpoint = Endpoint(pods.probe_host(configuration.address), configuration.port)
@@ -52,6 +53,7 @@ def apiserver(configuration: Configuration, exists: Exists) -> Object:
 
 
 def controller_manager(configuration: Configuration, exists: Exists, *, external_ca: bool) -> Object:
+    """The controller manager's static pod; with an ``external_ca`` it signs nothing."""
     part = configuration.cluster["controllerManager"]
     host = arguments.value(part.get("extraArgs", []), "bind-address") or "127.0.0.1"
     endpoint = Endpoint(pods.probe_host(host), CONTROLLER_MANAGER_PORT)
@@ -74,6 +76,7 @@ def controller_manager(configuration: Configuration, exists: Exists, *, external
 
 
 def scheduler(configuration: Configuration) -> Object:
+    """The scheduler's static pod."""
     part = configuration.cluster["scheduler"]
     host = arguments.value(part.get("extraArgs", []), "bind-address") or "127.0.0.1"
     endpoint = Endpoint(pods.probe_host(host), SCHEDULER_PORT)
@@ -92,6 +95,7 @@ def scheduler(configuration: Configuration) -> Object:
 
 
 def apiserver_flags(configuration: Configuration) -> dict[str, str]:
+    """The API server's flags by name, before the user's own."""
     cluster, pki = configuration.cluster, configuration.certificates
     networking = cluster["networking"]
     return {
@@ -123,6 +127,7 @@ def apiserver_flags(configuration: Configuration) -> dict[str, str]:
 
 
 def controller_manager_flags(configuration: Configuration, *, external_ca: bool) -> dict[str, str]:
+    """The controller manager's flags by name, before the user's own."""
     cluster, pki = configuration.cluster, configuration.certificates
     flags = {
         "authentication-kubeconfig": layout.CONTROLLER_MANAGER_CONF,

@@ -81,6 +81,7 @@ def etcd(configuration: Configuration, initial_cluster: Sequence[tuple[str, str]
 def flags(
     configuration: Configuration, release: Release, initial_cluster: Sequence[tuple[str, str]] = ()
 ) -> dict[str, str]:
+    """Etcd's flags by name, before the user's own; without ``initial_cluster`` the member is the only one."""
     pki, address = f"{configuration.certificates}/etcd", configuration.address
     localhost = _localhost(configuration)
     members = initial_cluster or [(configuration.name, peer_url(address))]

@@ -18,6 +18,7 @@ from tiphys.cluster.kubeadm.workflow import CommandPhase
 
 
 async def start(context: Installation) -> None:
+    """Write the kubelet's files, and start its service with them."""
     service = kubelet_service(context.places)
     if not context.dry_run:
         await asyncio.to_thread(service.stop)

@@ -37,8 +37,8 @@ async def pull(context: Installation) -> None:
     context.say("[preflight] Pulling images required for setting up a Kubernetes cluster")
     registration = context.configuration.node["nodeRegistration"]
     listed = images.control_plane_images(context.configuration.cluster)
-    found = pulled(registration["criSocket"], listed, registration["imagePullPolicy"])
-    await run_checks([found], context.ignored, context.warn)
+    images_pulled = pulled(registration["criSocket"], listed, registration["imagePullPolicy"])
+    await run_checks([images_pulled], context.ignored, context.warn)
 
 
 def init_checks(context: Installation) -> Iterator[Check]:

@@ -16,6 +16,7 @@ async def show(context: Installation) -> None:
 
 
 def text(context: Installation) -> str:
+    """What is printed at the end: how to use the cluster, and how others join it."""
     parts = [
         f"""
 Your Kubernetes control-plane has initialized successfully!

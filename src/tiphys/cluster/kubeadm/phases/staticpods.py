@@ -83,8 +83,8 @@ def write_manifest(context: Installation, component: str, pod: Object) -> None:
 def render(context: Installation, component: str, pod: Object) -> bytes:
     """The manifest of a static pod with the user's patches. Raises ``KubeadmError``."""
     if context.configuration.patches:
-        found = patches.read_folder(Path(context.configuration.patches), context.say)
-        pod = patches.apply(found, component, pod, context.say)
+        of_folder = patches.read_folder(Path(context.configuration.patches), context.say)
+        pod = patches.apply(of_folder, component, pod, context.say)
     return yaml.dump(pod, Dumper=yaml.CSafeDumper, sort_keys=True, width=1000).encode()
 
 

@@ -78,6 +78,7 @@ async def certificates(context: Installation) -> None:
 
 
 async def upload(context: Installation, key: str) -> None:
+    """Put the certificates, encrypted with ``key``, into a Secret, and let joining nodes read it."""
     name = copycerts.SECRET
     context.say(f'[upload-certs] Storing the certificates in Secret "{name}" in the "{SYSTEM}" Namespace')
     data = copycerts.encrypted(context.configuration, context.places, key)

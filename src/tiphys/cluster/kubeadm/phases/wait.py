@@ -22,6 +22,10 @@ Document = dict[str, Any]
 
 
 async def wait(context: Installation) -> None:
+    """Wait until the kubelet and the control plane's components are healthy.
+
+    Raises ``KubeadmError`` if they are not in time.
+    """
     context.say(
         "[wait-control-plane] Waiting for the kubelet to boot up the control plane as static Pods from directory "
         f'"{layout.MANIFESTS}"'

@@ -17,12 +17,12 @@ async def run_checks(checks: Iterable[Check], ignored: frozenset[str], warn: Say
     errors: list[str] = []
     for check in checks:
         findings = await check.look()
-        found, warnings = findings.errors, findings.warnings
+        faults, warnings = findings.errors, findings.warnings
         if "all" in ignored or check.name.lower() in ignored:
-            found, warnings = [], [*warnings, *found]
+            faults, warnings = [], [*warnings, *faults]
         for text in warnings:
             warn(f"\t[WARNING {check.name}]: {text}")
-        errors += [f"\t[ERROR {check.name}]: {text}" for text in found]
+        errors += [f"\t[ERROR {check.name}]: {text}" for text in faults]
     if errors:
         warn("[preflight] Some fatal errors occurred:\n" + "\n".join(errors))
         warn(

@@ -132,6 +132,7 @@ class AttachDetachController:
     # Volumes
 
     async def reconcile(self, key: str) -> Result | None:
+        """Attach a volume to the nodes that want it, and detach it from others. ``key`` is its unique name."""
         volumes = self._volumes.store.by_index(_BY_UNIQUE_NAME, key)
         if not volumes:
             return None

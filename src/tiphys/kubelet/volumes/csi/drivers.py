@@ -90,6 +90,7 @@ class CSIDrivers:
         return self._drivers.get(name)
 
     async def register(self, plugin: PluginInfo) -> None:
+        """Take a driver in that has announced itself. Raises ``PluginRefused`` if it cannot be used."""
         majors = [match[1] for version in plugin.versions if (match := _VERSION.match(version))]
         if "1" not in majors:
             versions = ", ".join(plugin.versions) or "none"
