@@ -96,6 +96,11 @@ def test_the_network_of_pods() -> None:
     assert "ip saddr 10.244.0.0/24 ip daddr != { 10.244.0.0/16, 224.0.0.0/4 } masquerade" in rules
 
 
+def test_a_pods_bandwidth_is_the_business_of_a_plugin_that_not_every_machine_has() -> None:
+    plugins = json.loads(network_config(PodNetwork(("10.244.0.0/24",), bandwidth=True)))["plugins"]
+    assert plugins[-1] == {"type": "bandwidth", "capabilities": {"bandwidth": True}}
+
+
 def test_the_network_of_pods_of_two_families() -> None:
     network = PodNetwork(("10.244.0.0/24", "fd00:10:244::/64"), cluster_cidrs=("10.244.0.0/16", "fd00:10:244::/56"))
     bridge, _ = json.loads(network_config(network))["plugins"]

@@ -116,6 +116,26 @@ def test_the_node_is_the_host_of_containers_on_its_network(nodes: Machine) -> No
     nodes.kubectl("delete", "pod", "host", "--now")
 
 
+def test_a_pod_gets_its_host_port_and_no_more_than_its_bandwidth(nodes: Machine) -> None:
+    limited = {"kubernetes.io/ingress-bandwidth": "8M", "kubernetes.io/egress-bandwidth": "4M"}
+    ports = [{"containerPort": 8080, "hostPort": 31080}]
+    command = ["sh", "-c", "echo limited > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"]
+    container = {"name": "web", "image": DEMO_IMAGE, "command": command, "ports": ports}
+    spec = {"nodeName": "node-2", "terminationGracePeriodSeconds": 0, "containers": [container]}
+    meta = {"name": "limited", "annotations": limited}
+    nodes.apply(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}))
+    nodes.kubectl("wait", "--for=condition=Ready", "pod/limited", "--timeout=30s")
+    host = nodes.get("node", "node-2")["status"]["addresses"][0]["address"]
+    wait_for(
+        lambda: nodes.run("curl", "-s", f"http://{host}:31080/", check=False).stdout == "limited\n", 10, "the host port"
+    )
+    shown = ["nsenter", "--net=/run/netns/tiphys0-node-2", "tc", "qdisc", "show"]
+    rates = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    assert "rate 8Mbit" in rates
+    assert "rate 4Mbit" in rates
+    nodes.kubectl("delete", "pod", "limited", "--now")
+
+
 def test_logs_and_exec_find_their_node(nodes: Machine) -> None:
     for node, pod in web_pods(nodes).items():
         assert nodes.kubectl("exec", pod["metadata"]["name"], "--", "cat", "/tmp/index.html").strip() == node

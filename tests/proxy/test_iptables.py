@@ -136,9 +136,9 @@ def test_ipv6() -> None:
 
 def test_an_endpoints_change_writes_that_services_chains_only() -> None:
     rules = Ruleset(OPTIONS)
-    rules.update({("default", f"s{n}"): made(service(f"s{n}", f"10.96.1.{n}"), HERE) for n in range(50)})
+    rules.update({("default", f"s{n}"): numbered(n) for n in range(50)})
     rules.update({("default", "web"): made(service(), HERE)})
-    text = rules.update({("default", "web"): made(service(), THERE)})
+    (text,) = rules.update({("default", "web"): made(service(), THERE)})
     assert text.splitlines() == [
         "*nat",
         f":{SVC} - [0:0]",
@@ -151,28 +151,44 @@ def test_an_endpoints_change_writes_that_services_chains_only() -> None:
         f"-X {SEP_HERE}",
         "COMMIT",
     ]
-    assert rules.update({("default", "web"): made(service(), THERE)}) == ""
+    assert rules.update({("default", "web"): made(service(), THERE)}) == []
+
+
+def numbered(n: int) -> ServiceRules:
+    name = f"s{n}"
+    return service_rules(state_of(service(name, f"10.96.{n // 250}.{n % 250}"), slice_of(HERE, name=name)), OPTIONS)
+
+
+def test_many_services_are_written_in_parts_and_led_to_when_all_are_there() -> None:
+    rules = Ruleset(OPTIONS)
+    many = {("default", f"s{n}"): numbered(n) for n in range(700)}
+    parts = rules.update(many)
+    assert [part.count(":KUBE-SVC-") for part in parts] == [300, 300, 100]
+    assert [part.count("-A KUBE-SERVICES") for part in parts] == [0, 0, 701]
+    gone = rules.update(dict.fromkeys(many, NOTHING))
+    assert [(part.count("-X KUBE-SVC-"), part.count("-X KUBE-SEP-")) for part in gone] == [(700, 200), (0, 500)]
 
 
 def test_a_service_that_goes_is_taken_out_of_the_shared_chains() -> None:
     rules = Ruleset(OPTIONS)
     rules.update({("default", "web"): made(service(), HERE)})
-    lines = rules.update({("default", "web"): NOTHING}).splitlines()
-    assert lines == [
+    (text,) = rules.update({("default", "web"): NOTHING})
+    assert text.splitlines() == [
         "*nat",
         ":KUBE-SERVICES - [0:0]",
-        f":{SEP_HERE} - [0:0]",
         f":{SVC} - [0:0]",
+        f":{SEP_HERE} - [0:0]",
         "-A KUBE-SERVICES -m addrtype --dst-type LOCAL ! -d 127.0.0.0/8 -j KUBE-NODEPORTS",
-        f"-X {SEP_HERE}",
         f"-X {SVC}",
+        f"-X {SEP_HERE}",
         "COMMIT",
     ]
 
 
 def test_a_full_sync_removes_what_another_proxy_left() -> None:
     rules = Ruleset(replace(OPTIONS, localhost_node_ports=True, node_port_ranges=("192.168.50.0/24",)))
-    text = rules.rebuild(["KUBE-SVC-OLD", "KUBE-SERVICES", "MINE"])
+    first, text = rules.rebuild(["KUBE-SVC-OLD", "KUBE-SERVICES", "MINE"])
+    assert first.splitlines()[1:3] == [":KUBE-MARK-MASQ - [0:0]", "-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000"]
     assert "-X KUBE-SVC-OLD" in text
     assert "MINE" not in text
     assert "-A KUBE-SERVICES -d 192.168.50.0/24 -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS" in text

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.proxy.objects import endpoint, service, slice_of, state_of
-from tiphys.proxy.rules import Options, service_rules
+from tiphys.proxy.rules import MOST_IN_TURN, Options, service_rules
 from tiphys.proxy.state import Place
 
 OPTIONS = Options(place=Place("node-1"), node_ip="192.168.50.1", from_pod="ip saddr 10.244.0.0/16")
@@ -19,8 +19,8 @@ def test_cluster_ip() -> None:
     rules = service_rules(state_of(service(), slice_of(HERE, THERE)), OPTIONS)
     assert rules.chains == {
         f"service-{WEB}": (
-            "meta l4proto tcp dnat ip addr . port to numgen random mod 2 map "
-            "{ 0 : 10.244.0.2 . 8080, 1 : 10.244.1.3 . 8080 }",
+            "numgen random mod 2 < 1 meta l4proto tcp dnat to 10.244.0.2:8080",
+            "meta l4proto tcp dnat to 10.244.1.3:8080",
         )
     }
     assert rules.elements == {
@@ -28,6 +28,17 @@ def test_cluster_ip() -> None:
         ("service-ips", "10.96.0.20 . tcp . 80"): f"goto service-{WEB}",
         ("hairpin-connections", "10.244.0.2 . 10.244.0.2 . tcp . 8080"): "",
     }
+
+
+def test_many_endpoints_are_chosen_from_by_a_map() -> None:
+    many = [endpoint(f"10.244.1.{n}", node="node-2") for n in range(MOST_IN_TURN + 1)]
+    rules = service_rules(state_of(service(), slice_of(*many)), OPTIONS)
+    (rule,) = rules.chains[f"service-{WEB}"]
+    assert rule.startswith("meta l4proto tcp dnat ip addr . port to numgen random mod 17 map { 0 : 10.244.1.0 . 8080, ")
+    sticky = service_rules(state_of(service(sessionAffinity="ClientIP"), slice_of(HERE, THERE)), OPTIONS)
+    choices = [rule.partition(" goto")[0] for rule in sticky.chains[f"service-{WEB}"][2:]]
+    assert choices[0] == "numgen random mod 2 < 1"
+    assert choices[1].startswith("goto endpoint-")
 
 
 def test_node_port_goes_through_the_external_chain_and_is_masqueraded() -> None:

@@ -29,6 +29,7 @@ def test_a_new_endpoint_rewrites_one_chain_and_adds_one_element() -> None:
         ["add", "chain"],
         ["flush", "chain"],
         ["add", "rule"],
+        ["add", "rule"],
         ["add", "element"],
     ]
     assert commands[-1] == "add element ip tiphys hairpin-connections { 10.0.0.2 . 10.0.0.2 . tcp . 8080 }"

@@ -73,6 +73,9 @@ class PodNetwork:
     data_dir: str = ""
     """Where host-local keeps its reservations; empty for its default."""
     host_ports: bool = True
+    bandwidth: bool = False
+    """Whether pods' annotations kubernetes.io/ingress-bandwidth and egress-bandwidth limit what they receive and send,
+    for which the node needs the plugin of that name."""
 
 
 def settings_for_machine(data_dir: Path, run_dir: Path, *, sandbox_image: str = PAUSE_IMAGE) -> ContainerdConfig:
@@ -183,6 +186,8 @@ def network_config(network: PodNetwork) -> str:
     plugins = [bridge]
     if network.host_ports:
         plugins.append({"type": "portmap", "capabilities": {"portMappings": True}, "snat": True})
+    if network.bandwidth:
+        plugins.append({"type": "bandwidth", "capabilities": {"bandwidth": True}})
     return json.dumps({"cniVersion": "0.4.0", "name": network.name, "plugins": plugins}, indent=2) + "\n"
 
 
@@ -246,10 +251,17 @@ def apply_rules(rules: str) -> None:
         raise ContainerdError(f"nft refused the masquerade rules: {done.stderr.strip()}")
 
 
+_PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/cni/bin"))
+
+
+def has_plugin(name: str) -> bool:
+    return any((folder / name).exists() for folder in _PLUGINS)
+
+
 def link_plugins(target: Path) -> None:
     """Collect the CNI plugins of the machine in one folder: Debian's, and over them those of /opt/cni/bin."""
     target.mkdir(parents=True, exist_ok=True)
-    for source in (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/cni/bin")):
+    for source in _PLUGINS:
         if not source.is_dir():
             continue
         for plugin in source.iterdir():

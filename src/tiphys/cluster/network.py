@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from tiphys.cluster.containerd import PodNetwork, masquerade_rules, settings_for_node, write_network
+from tiphys.cluster.containerd import PodNetwork, has_plugin, masquerade_rules, settings_for_node, write_network
 from tiphys.cluster.settings import Settings
 from tiphys.proxy import command_runner, forward_policy, nft, service_route
 from tiphys.proxy.iptables import backend as iptables
@@ -26,6 +26,7 @@ def pod_network(settings: Settings, ranges: tuple[str, ...] = (), mtu: int = 0) 
         bridge=settings.bridge,
         cluster_cidrs=settings.pod_cidrs,
         mtu=mtu,
+        bandwidth=has_plugin("bandwidth"),
         data_dir=str(settings.data_dir / "cni" / "networks"),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.client.kubeconfig import SERVICE_ACCOUNT, connected
-from tiphys.cluster.containerd import PodNetwork
+from tiphys.cluster.containerd import PodNetwork, has_plugin
 from tiphys.cluster.network import configure
 from tiphys.cluster.settings import split
 from tiphys.proxy.podnetwork import follower
@@ -69,6 +69,7 @@ async def run(flags: argparse.Namespace, ready: Ready = whenever) -> None:
             bridge=flags.bridge,
             cluster_cidrs=cluster_cidrs,
             mtu=flags.mtu or mtu,
+            bandwidth=has_plugin("bandwidth"),
             data_dir=flags.ipam_data_dir,
         )
 

@@ -26,6 +26,10 @@ NO_ENDPOINT_NODE_PORTS = "no-endpoint-nodeports"
 FIREWALL_IPS = "firewall-ips"
 HAIRPIN = "hairpin-connections"
 
+MOST_IN_TURN = 16
+"""With more endpoints a chain chooses by a map. The kernel gives each such map a name, and looks all others through for
+it: with 10,000 of them it takes nine seconds, without them half a second."""
+
 ElementKey = tuple[str, str]
 """The set or map, and the element's key."""
 
@@ -168,17 +172,18 @@ class _PortRules:
     def _balance(self, chain: str, endpoints: Endpoints) -> None:
         if not endpoints:
             return
-        family = self.options.family
-        if not self.port.affinity_seconds:
+        family, count = self.options.family, len(endpoints)
+        if self.port.affinity_seconds:
+            known = [f"{family} saddr @{self._affinity_set(e)} goto {self._endpoint_chain(e)}" for e in endpoints]
+            self.rules.chains[chain] = (*known, *_one_of([f"goto {self._endpoint_chain(e)}" for e in endpoints]))
+        elif count <= MOST_IN_TURN:
+            self.rules.chains[chain] = _one_of([self._rewrite(endpoint) for endpoint in endpoints])
+        else:
             targets = ", ".join(f"{i} : {e.ip} . {e.port}" for i, e in enumerate(endpoints))
             self.rules.chains[chain] = (
                 f"meta l4proto {self.port.protocol} dnat {family} addr . port to "
-                f"numgen random mod {len(endpoints)} map {{ {targets} }}",
+                f"numgen random mod {count} map {{ {targets} }}",
             )
-            return
-        known = [f"{family} saddr @{self._affinity_set(e)} goto {self._endpoint_chain(e)}" for e in endpoints]
-        jumps = ", ".join(f"{i} : goto {self._endpoint_chain(e)}" for i, e in enumerate(endpoints))
-        self.rules.chains[chain] = (*known, f"numgen random mod {len(endpoints)} vmap {{ {jumps} }}")
 
     def _endpoint_chains(self) -> None:
         for endpoint in self.usable.reachable:
@@ -187,18 +192,27 @@ class _PortRules:
                 key = f"{endpoint.ip} . {endpoint.ip} . {self.port.protocol} . {endpoint.port}"
                 self._element(HAIRPIN, key, "")
             if self.port.affinity_seconds:
-                ip = f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
                 self.rules.affinity_sets[self._affinity_set(endpoint)] = self.port.affinity_seconds
                 self.rules.chains[self._endpoint_chain(endpoint)] = (
                     f"update @{self._affinity_set(endpoint)} {{ {self.options.family} saddr }}",
-                    f"meta l4proto {self.port.protocol} dnat to {ip}:{endpoint.port}",
+                    self._rewrite(endpoint),
                 )
+
+    def _rewrite(self, endpoint: Endpoint) -> str:
+        ip = f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
+        return f"meta l4proto {self.port.protocol} dnat to {ip}:{endpoint.port}"
 
     def _endpoint_chain(self, endpoint: Endpoint) -> str:
         return f"endpoint-{_endpoint_name(self.port, endpoint)}"
 
     def _affinity_set(self, endpoint: Endpoint) -> str:
         return f"affinity-{_endpoint_name(self.port, endpoint)}"
+
+
+def _one_of(ends: list[str]) -> tuple[str, ...]:
+    """Rules one after the other, each of which takes its share of what is left."""
+    shares = [f"numgen random mod {left} < 1 " for left in range(len(ends), 1, -1)]
+    return tuple(f"{share}{end}" for share, end in zip((*shares, ""), ends, strict=True))
 
 
 def _port_name(port: ServicePort) -> str:

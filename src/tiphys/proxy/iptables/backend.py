@@ -1,4 +1,4 @@
-"""Applies rules with ``iptables-restore``: one batch for all tables, of what has changed.
+"""Applies rules with ``iptables-restore``: one batch for all tables, of what has changed; several if that is much.
 
 If a batch fails, and now and then anyway, everything is written again (full resync). Other software empties tables: a
 chain of ours that nothing leads to is looked for regularly, and its absence is a reason as well.
@@ -63,14 +63,16 @@ class IptablesBackend:
         rules = {key: service_rules(state, self._ruleset.options) for key, state in changes.items()}
         now = self._clock.monotonic()
         full = self._full_needed or now - self._full_at >= FULL_SYNC_PERIOD or not await self._still_there(now)
-        text = self._ruleset.update(rules)
+        texts = self._ruleset.update(rules)
         self._full_needed = True  # until it has worked
         if full:
-            await self._restore(self._ruleset.rebuild(await service_chains(self.family, self._run)))
+            for text in self._ruleset.rebuild(await service_chains(self.family, self._run)):
+                await self._restore(text)
             await self._jump()
             self._full_at = self._checked_at = now
-        elif text:
-            await self._restore(text)
+        else:
+            for text in texts:
+                await self._restore(text)
         self._full_needed = False
 
     async def _still_there(self, now: float) -> bool:

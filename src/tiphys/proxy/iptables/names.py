@@ -26,12 +26,17 @@ FIXED = {
 }
 """The chains that do not belong to one service, by table."""
 
-OF_SERVICES = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-")
-"""How the names of services' chains begin; all of them are in the table nat."""
+OF_SERVICES = ("KUBE-FW-", "KUBE-EXT-", "KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-")
+"""How the names of services' chains begin, each ahead of those that it jumps to; all of them are in the table nat."""
 
 
 def is_service_chain(name: str) -> bool:
     return name.startswith(OF_SERVICES)
+
+
+def removal_order(name: str) -> tuple[int, str]:
+    """Sorts chains so that each is removed ahead of those that it jumps to."""
+    return next((rank for rank, start in enumerate(OF_SERVICES) if name.startswith(start)), 0), name
 
 
 def chain(kind: str, port: ServicePort) -> str:
