@@ -30,7 +30,7 @@ def content_name(snapshot: Object) -> str:
 
 
 def default_class(classes: Iterable[Object], driver: str) -> Object | None:
-    """The one class that is the driver's default; None if there is none, or more than one."""
+    """The one class that is the driver's default; None without one, or with several."""
     marked = [
         each for each in classes if each["driver"] == driver and annotations_of(each).get(DEFAULT_CLASS) == "true"
     ]
