@@ -24,7 +24,7 @@ from tiphys.runtime.component import CannotStart
 log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "tiphys.cloud"
-PROVIDERS: Mapping[str, str] = {}
+PROVIDERS: Mapping[str, str] = {"ec2": "tiphys.cloud.providers.ec2.cloud:Ec2Cloud"}
 """Ours, by name: ``module:factory``. A factory takes the file of ``--cloud-config``, or None."""
 
 MISSING = ("node-ipam-controller",)

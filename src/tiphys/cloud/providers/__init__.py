@@ -1,0 +1,1 @@
+"""Clouds that the package knows; ``tiphys.cloud.registry`` has their names."""

@@ -1,0 +1,256 @@
+"""What every ``CloudProvider`` keeps: for the tests' simulated cloud, and for EC2 as moto's server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cloud.simulated import SimulatedCloud
+from tiphys.api.object import Object
+from tiphys.cloud.provider import CloudError, CloudProvider, Route
+from tiphys.cloud.providers.ec2.cloud import Ec2Cloud
+from tiphys.runtime.component import CannotStart
+
+CLUSTER = "kubernetes"
+
+
+@dataclass
+class World:
+    """A cloud with two machines, ``names``, that are nodes."""
+
+    cloud: CloudProvider
+    names: Sequence[str]
+    stop: Any
+    """Shuts the machine of a name down."""
+    end: Any
+    """Ends it for good."""
+    backends: Any
+    """The machines, by name, to which a Service's load balancer leads."""
+
+    def node(self, name: str, provider_id: str = "") -> Object:
+        spec = {"providerID": provider_id} if provider_id else {}
+        return {"metadata": {"name": name, "uid": f"uid-{name}"}, "spec": spec, "status": {}}
+
+    async def known(self, name: str) -> Object:
+        """The node with its provider id, as the cloud gives it."""
+        assert self.cloud.instances is not None
+        metadata = await self.cloud.instances.metadata(self.node(name))
+        assert metadata is not None
+        return self.node(name, metadata.provider_id)
+
+
+def simulated() -> World:
+    cloud = SimulatedCloud()
+    for number, name in enumerate(("one", "two"), 1):
+        cloud.add_machine(name, number)
+
+    async def stop(name: str) -> None:
+        cloud.machines[name].shut_down = True
+
+    async def end(name: str) -> None:
+        del cloud.machines[name]
+
+    async def backends(service: Object) -> list[str]:
+        return [name for _, names in cloud.balancers.values() for name in names]
+
+    return World(cloud, ("one", "two"), stop, end, backends)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@asynccontextmanager
+async def ec2(endpoint: str, folder: Path) -> AsyncIterator[World]:
+    import boto3
+
+    clients = [boto3.client(name, region_name="eu-west-1", endpoint_url=endpoint) for name in ("ec2", "elbv2")]
+    machines, balancers = clients
+    image = machines.describe_images()["Images"][0]["ImageId"]
+    made = machines.run_instances(ImageId=image, MinCount=2, MaxCount=2, InstanceType="t3.small")["Instances"]
+    by_name = {one["PrivateDnsName"]: one["InstanceId"] for one in made}
+    config = folder / "ec2.json"
+    config.write_text(json.dumps({"region": "eu-west-1", "endpoint": endpoint}))
+
+    async def stop(name: str) -> None:
+        await asyncio.to_thread(machines.stop_instances, InstanceIds=[by_name[name]])
+
+    async def end(name: str) -> None:
+        await asyncio.to_thread(machines.terminate_instances, InstanceIds=[by_name[name]])
+
+    def targets() -> list[str]:
+        groups = balancers.describe_target_groups()["TargetGroups"]
+        health = [balancers.describe_target_health(TargetGroupArn=group["TargetGroupArn"]) for group in groups]
+        found = {entry["Target"]["Id"] for one in health for entry in one["TargetHealthDescriptions"]}
+        return sorted(name for name, identity in by_name.items() if identity in found)
+
+    async def backends(service: Object) -> list[str]:
+        return await asyncio.to_thread(targets)
+
+    cloud = Ec2Cloud(config)
+    try:
+        yield World(cloud, tuple(sorted(by_name)), stop, end, backends)
+    finally:
+        await cloud.close()
+        machines.terminate_instances(InstanceIds=list(by_name.values()))
+        for client in clients:
+            client.close()
+
+
+@asynccontextmanager
+async def world(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[World]:
+    if kind == "simulated":
+        yield simulated()
+    else:
+        async with ec2(request.getfixturevalue("endpoint"), folder) as made:
+            yield made
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+
+
+KINDS = pytest.mark.parametrize("kind", ["simulated", "ec2"])
+
+
+def service(*ports: Object, **spec: Any) -> Object:
+    listed = list(ports) or [{"port": 80, "nodePort": 30080, "protocol": "TCP"}]
+    return {
+        "metadata": {"name": "web", "namespace": "default", "uid": "11111111-2222-3333-4444-555555555555"},
+        "spec": {"type": "LoadBalancer", "ports": listed, **spec},
+    }
+
+
+@KINDS
+def test_machines(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with world(kind, request, tmp_path) as made:
+            instances, (first, second) = made.cloud.instances, made.names
+            assert instances is not None
+            metadata = await instances.metadata(made.node(first))
+            assert metadata is not None
+            assert metadata.instance_type
+            assert metadata.zone
+            assert metadata.region
+            assert any(address["type"] == "InternalIP" for address in metadata.addresses)
+            by_id = made.node("any other name", metadata.provider_id)
+            assert await instances.metadata(by_id) == metadata  # the id counts, not the name
+            assert await instances.exists(by_id)
+            assert not await instances.is_shut_down(by_id)
+            await made.stop(first)
+            assert await instances.is_shut_down(by_id)
+            assert await instances.exists(by_id)  # it may be started again
+            gone = await made.known(second)
+            await made.end(second)
+            assert not await instances.exists(gone)
+            assert not await instances.is_shut_down(gone)
+            for unknown in (gone, made.node("nobody")):
+                with pytest.raises(CloudError):
+                    await instances.metadata(unknown)
+            assert not await instances.exists(made.node("nobody"))
+
+    asyncio.run(scene())
+
+
+@KINDS
+def test_load_balancers(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with world(kind, request, tmp_path) as made:
+            balancers = made.cloud.load_balancers
+            assert balancers is not None
+            first, second = [await made.known(name) for name in made.names]
+            assert await balancers.get(CLUSTER, service()) is None
+            await balancers.delete(CLUSTER, service())  # it is no error that there is none
+            status = await balancers.ensure(CLUSTER, service(), [first])
+            (ingress,) = status["ingress"]
+            assert ingress.get("ip") or ingress.get("hostname")
+            assert await balancers.get(CLUSTER, service()) == status
+            assert await balancers.ensure(CLUSTER, service(), [first]) == status
+            assert await made.backends(service()) == [made.names[0]]
+            await balancers.update(CLUSTER, service(), [first, second])
+            assert await made.backends(service()) == list(made.names)
+            await balancers.update(CLUSTER, service(), [second])
+            assert await made.backends(service()) == [made.names[1]]
+            more = service({"port": 80, "nodePort": 30081}, {"port": 53, "nodePort": 30053, "protocol": "UDP"})
+            assert await balancers.ensure(CLUSTER, more, [first, second]) == status
+            assert await made.backends(more) == list(made.names)
+            await balancers.delete(CLUSTER, more)
+            assert await balancers.get(CLUSTER, more) is None
+            assert await made.backends(more) == []
+            with pytest.raises(CloudError):
+                await balancers.update(CLUSTER, more, [first])
+
+    asyncio.run(scene())
+
+
+@KINDS
+def test_routes(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with world(kind, request, tmp_path) as made:
+            routes, name = made.cloud.routes, made.names[0]
+            assert routes is not None
+
+            async def shown() -> list[tuple[str, str]]:
+                return [(route.node, route.cidr) for route in await routes.list(CLUSTER)]
+
+            assert await shown() == []
+            await routes.create(CLUSTER, "hint", Route("", name, "10.244.1.0/24"))
+            assert await shown() == [(name, "10.244.1.0/24")]
+            (route,) = await routes.list(CLUSTER)
+            await routes.delete(CLUSTER, route)
+            assert await shown() == []
+
+    asyncio.run(scene())
+
+
+def test_what_ec2_cannot_do_is_said(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with world("ec2", request, tmp_path) as made:
+            balancers, instances = made.cloud.load_balancers, made.cloud.instances
+            assert balancers is not None
+            assert instances is not None
+            node = await made.known(made.names[0])
+            with pytest.raises(CloudError, match="EC2's load balancers do not carry SCTP, as port 9 wants"):
+                await balancers.ensure(CLUSTER, service({"port": 9, "nodePort": 30009, "protocol": "SCTP"}), [node])
+            with pytest.raises(CloudError, match="no subnet is known for the load balancer"):
+                await balancers.ensure(CLUSTER, service(), [])
+            with pytest.raises(CloudError, match="gce://x is not the id of an EC2 instance"):
+                await instances.exists(made.node("n", "gce://x"))
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "--cloud-config is needed"),
+        ("{", "is not JSON"),
+        ("{}", "region is needed"),
+        ('{"region": "r", "subnet": "s"}', "subnet is not known; there are region, endpoint, vpc, subnets"),
+    ],
+)
+def test_a_config_that_makes_no_sense(text: str | None, sentence: str, tmp_path: Path) -> None:
+    path = None
+    if text is not None:
+        path = tmp_path / "ec2.json"
+        path.write_text(text)
+    with pytest.raises(CannotStart, match=sentence):
+        Ec2Cloud(path)
