@@ -437,3 +437,56 @@ def test_what_is_no_yaml_names_the_line_that_gos_parser_names(text: str, line: i
         assert (code, f"error converting YAML to JSON: yaml: line {line}: " in message) == (400, True), message
 
     run(work)
+
+
+def test_what_may_not_change_is_shown_as_upstreams_internal_type() -> None:
+    async def work(world: World) -> None:
+        await prepare(world)
+        media, change = "application/merge-patch+json", {"spec": {"restartPolicy": "Never"}}
+        code, message = status_of(await world.raw("PATCH", f"{PODS}/p", change, content_type=media))
+        lines = '  "EphemeralContainers": null,\n- "RestartPolicy": "Always",\n+ "RestartPolicy": "Never",\n'
+        assert (code, lines in message) == (422, True), message
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_valid"),
+    [
+        (".m['a']", True),
+        (".m['a.b']", True),
+        (".m['']", True),
+        (".m['a'].x", True),
+        (".m[a]", False),
+        ('.m["a"]', False),
+        (".m['a'", False),
+        (".l[0]", False),
+        ("m", False),
+    ],
+)
+def test_a_rule_names_fields_and_keys_of_maps(path: str, is_valid: bool) -> None:
+    text = {"type": "string"}
+    values = {"type": "object", "properties": {"x": text}}
+    spec = {
+        "type": "object",
+        "properties": {
+            "m": {"type": "object", "additionalProperties": values},
+            "l": {"type": "array", "items": text},
+        },
+        "x-kubernetes-validations": [{"rule": "true", "fieldPath": path}],
+    }
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    names = {"kind": "Spoke", "plural": "spokes"}
+    definition = {
+        "metadata": {"name": "spokes.parts.test"},
+        "spec": {"group": "parts.test", "names": names, "scope": "Namespaced", "versions": [version]},
+    }
+
+    async def work(world: World) -> None:
+        response = await world.raw("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        code, message = status_of(response)
+        told = message.endswith(f".fieldPath: Invalid value: {orjson.dumps(path).decode()}: must be a valid path")
+        assert (code, told) == ((201, False) if is_valid else (422, True)), message
+
+    run(work)

@@ -55,27 +55,3 @@ def test_a_loop_that_always_fails_shows_in_the_kubelets_health(tmp_path: Path) -
         await world.until(lambda: world.ready("web"), 10)
 
     play(tmp_path, scene)
-
-
-def test_a_pod_that_comes_during_the_clean_up_keeps_its_volumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its folder is there before its pod is known; the round began before both, and waits for the runtime meanwhile."""
-
-    async def scene(world: World) -> None:
-        housekeeping = world.kubelet._housekeeping
-        kept = world.folder / "kubelet" / "pods" / "uid-late" / "volumes" / "kubernetes.io~empty-dir" / "v"
-        left = world.folder / "kubelet" / "pods" / "uid-gone"
-
-        async def meanwhile(uid: str) -> None:
-            for folder in (kept, left):
-                folder.mkdir(parents=True)
-            world.add(pod("late"))
-            await world.until(lambda: world.kubelet.workers.phase("uid-late") is not None, 5)
-
-        monkeypatch.setattr(housekeeping._pleg, "running_pods", lambda: ["uid-unknown"])
-        monkeypatch.setattr(housekeeping, "_end_orphan", meanwhile)
-        await housekeeping.clean_up()
-        assert (kept.exists(), left.exists()) == (True, False)
-
-    play(tmp_path, scene)
