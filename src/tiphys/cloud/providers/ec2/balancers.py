@@ -24,8 +24,8 @@ class Ec2LoadBalancers:
         self._session, self._config = session, config
 
     async def get(self, cluster: str, service: Object) -> Object | None:
-        found = await self._find(service)
-        return None if found is None else _status(found)
+        balancer = await self._find(service)
+        return None if balancer is None else _status(balancer)
 
     async def ensure(self, cluster: str, service: Object, nodes: Sequence[Object]) -> Object:
         """Make it, or change its listeners and targets. Raises ``CloudError`` for what EC2 cannot do."""
@@ -70,8 +70,8 @@ class Ec2LoadBalancers:
             Subnets=subnets,
             Tags=self._tags(cluster, service),
         )
-        found: Answer = made["LoadBalancers"][0]
-        return found
+        balancer: Answer = made["LoadBalancers"][0]
+        return balancer
 
     async def _reconcile(self, balancer: Answer, cluster: str, service: Object, nodes: Sequence[Object]) -> None:
         """The listeners that are there, and those that the ports want: one goes, the other comes."""
@@ -118,8 +118,8 @@ class Ec2LoadBalancers:
             Tags=self._tags(cluster, service),
             **health_check(service),
         )
-        found: Answer = made["TargetGroups"][0]
-        return found
+        group: Answer = made["TargetGroups"][0]
+        return group
 
     async def _set_targets(self, group: Answer, nodes: Sequence[Object]) -> None:
         """Register the nodes, and deregister other machines."""
@@ -139,10 +139,10 @@ class Ec2LoadBalancers:
         identities = [instance_id(node["spec"]["providerID"]) for node in nodes if node["spec"].get("providerID")]
         if not identities:
             return []
-        found = await self._session.every("ec2", "describe_instances", "Reservations", InstanceIds=identities)
+        reservations = await self._session.every("ec2", "describe_instances", "Reservations", InstanceIds=identities)
         by_zone = {
             instance["Placement"]["AvailabilityZone"]: instance["SubnetId"]
-            for reservation in found
+            for reservation in reservations
             for instance in reservation["Instances"]
             if instance.get("SubnetId")
         }
@@ -152,10 +152,10 @@ class Ec2LoadBalancers:
         if self._config.vpc:
             return self._config.vpc
         chosen = {"SubnetIds": list(self._config.subnets)} if self._config.subnets else {"Filters": _DEFAULT_SUBNETS}
-        found = await self._session.every("ec2", "describe_subnets", "Subnets", **chosen)
-        if not found:
+        subnets = await self._session.every("ec2", "describe_subnets", "Subnets", **chosen)
+        if not subnets:
             raise CloudError("no network is known: name it as vpc in the file of --cloud-config")
-        return str(found[0]["VpcId"])
+        return str(subnets[0]["VpcId"])
 
     def _tags(self, cluster: str, service: Object) -> list[dict[str, str]]:
         tags = {

@@ -34,8 +34,8 @@ class Ec2Routes:
     async def create(self, cluster: str, hint: str, route: Route) -> None:
         """The instance lets through what is not its own from then on. Raises ``CloudError``."""
         named = [{"Name": "private-dns-name", "Values": [route.node]}]
-        found = await self._session.every("ec2", "describe_instances", "Reservations", Filters=named)
-        instance = next((one for reservation in found for one in reservation["Instances"]), None)
+        reservations = await self._session.every("ec2", "describe_instances", "Reservations", Filters=named)
+        instance = next((one for reservation in reservations for one in reservation["Instances"]), None)
         if instance is None:
             raise CloudError(f"there is no instance for node {route.node}")
         identity, table = instance["InstanceId"], await self._table()
@@ -57,17 +57,19 @@ class Ec2Routes:
         else:
             vpc = [{"Name": "vpc-id", "Values": [config.vpc]}] if config.vpc else []
             chosen = {"Filters": [{"Name": "association.main", "Values": ["true"]}, *vpc]}
-        found = await self._session.every("ec2", "describe_route_tables", "RouteTables", **chosen)
-        if len(found) != 1:
-            raise CloudError(f"{len(found)} route tables match; name one as route_table in the file of --cloud-config")
-        return found[0]
+        tables = await self._session.every("ec2", "describe_route_tables", "RouteTables", **chosen)
+        if len(tables) != 1:
+            raise CloudError(f"{len(tables)} route tables match; name one as route_table in the file of --cloud-config")
+        return tables[0]
 
     async def _names(self, identities: Sequence[str]) -> dict[str, str]:
         if not identities:
             return {}
         chosen = [{"Name": "instance-id", "Values": sorted(set(identities))}]
-        found = await self._session.every("ec2", "describe_instances", "Reservations", Filters=chosen)
-        return {one["InstanceId"]: one["PrivateDnsName"] for reservation in found for one in reservation["Instances"]}
+        reservations = await self._session.every("ec2", "describe_instances", "Reservations", Filters=chosen)
+        return {
+            one["InstanceId"]: one["PrivateDnsName"] for reservation in reservations for one in reservation["Instances"]
+        }
 
 
 def _cidr(row: Answer) -> str:

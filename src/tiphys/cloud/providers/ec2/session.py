@@ -80,8 +80,8 @@ class Session:
             pages = client.get_paginator(action).paginate(**arguments)
             return [entry for page in pages for entry in page.get(part) or ()]
 
-        found: list[Answer] = await self._in_thread(service, action, read)
-        return found
+        entries: list[Answer] = await self._in_thread(service, action, read)
+        return entries
 
     async def _in_thread(self, service: str, action: str, work: Any) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
