@@ -54,6 +54,7 @@ NEEDED = {
     "image": ["list"],
     "node": ["list"],
     "addon": ["list"],
+    "install": ["--systemd"],
     "backup": ["{folder}/b.tar.gz"],
     "restore": ["{folder}/b.tar.gz"],
     "pod-network": ["--cluster-cidr=10.244.0.0/16", "--cni-conf-dir={folder}/folder"],

@@ -9,12 +9,15 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.machine import NODE_IP, Machine, wait_for
 from tests.machine import machine as new_machine
+from tiphys.cluster.pki import ensure_pki
+from tiphys.cluster.settings import Settings
 
 pytestmark = pytest.mark.e2e
 
@@ -153,3 +156,53 @@ def test_a_stopped_cluster_is_saved_too(cluster: Machine, tmp_path: Path) -> Non
     done = cluster.tiphys("backup", tmp_path)
     assert "cluster tiphys, revision" in done.stdout
     assert len(list(tmp_path.glob("tiphys-tiphys-*.tar.gz"))) == 1
+
+
+@pytest.mark.etcd
+def test_a_control_plane_nodes_etcd_is_saved_and_made_again_at_another_address(tmp_path: Path) -> None:
+    """kubeadm's files, and Debian's etcd behind mutual TLS, as a static pod of it serves on its node."""
+    if shutil.which("etcd") is None:
+        pytest.skip("etcd is not installed")
+    old, new, saved = tmp_path / "old", tmp_path / "new", tmp_path / "node.tar.gz"
+    with new_machine("tiphys-member") as node:
+        host = node.run("hostname").stdout.strip().lower()
+        ensure_pki(Settings(data_dir=old / "etc/kubernetes", node_name=host, node_ip=NODE_IP))
+        none = ("--data-dir", tmp_path / "none")
+        with member(node, old, host, f"--initial-cluster={host}=https://{NODE_IP}:2380"):
+            etcdctl_of(node, old, "put", "/registry/x", "argo")
+            node.tool("backup", *none, "--root", old, saved)
+        node.tool("restore", *none, "--root", new, "--node-ip", "127.0.0.2", saved)
+        assert not (new / "etc/kubernetes/pki/apiserver.crt").exists(), "it names the old address"
+        shutil.copytree(old / "etc/kubernetes/pki/etcd", new / "etc/kubernetes/pki/etcd", dirs_exist_ok=True)
+        with member(node, new, host):
+            assert etcdctl_of(node, new, "get", "/registry/x", "--print-value-only").strip() == "argo"
+            assert "https://127.0.0.2:2380" in etcdctl_of(node, new, "member", "list")
+        again = node.tool("restore", *none, "--root", new, saved, check=False)
+        assert "exists already; `tiphys reset` removes it" in again.stderr
+
+
+def etcdctl_of(node: Machine, root: Path, *words: str) -> str:
+    pki = root / "etc/kubernetes/pki/etcd"
+    tls = (f"--cacert={pki}/ca.crt", f"--cert={pki}/server.crt", f"--key={pki}/server.key")
+    return node.run("etcdctl", "--endpoints=https://127.0.0.1:2379", *tls, *words).stdout
+
+
+@contextmanager
+def member(node: Machine, root: Path, name: str, *words: str) -> Iterator[None]:
+    pki = root / "etc/kubernetes/pki/etcd"
+    pair = (f"--cert-file={pki}/server.crt", f"--key-file={pki}/server.key", f"--trusted-ca-file={pki}/ca.crt")
+    peers = [f"--peer-{word[2:]}" for word in pair]
+    client = "https://127.0.0.1:2379"
+    process = node.start(
+        *("etcd", f"--name={name}", f"--data-dir={root}/var/lib/etcd", *pair, *peers, "--client-cert-auth"),
+        *(f"--listen-client-urls={client}", f"--advertise-client-urls={client}", "--peer-client-cert-auth"),
+        *(f"--listen-peer-urls=https://{NODE_IP}:2380", f"--initial-advertise-peer-urls=https://{NODE_IP}:2380"),
+        *words,
+        output=root / "etcd.log",
+    )
+    try:
+        wait_for(lambda: node.run("curl", "-sk", f"{client}/", check=False).returncode in (0, 56), 20, "etcd")
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)

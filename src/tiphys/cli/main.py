@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image": ("tiphys.cli.image", "Import or list container images"),
     "backup": ("tiphys.cli.backup", "Put the whole cluster into one file: store, certificates, configuration"),
     "restore": ("tiphys.cli.restore", "Make a cluster out of such a file, on this or another machine"),
+    "doctor": ("tiphys.cli.doctor", "Look at this host, and say what to mend"),
+    "install": ("tiphys.cli.install", "Let a node, or single components, start with the machine: systemd units"),
     "addon": ("tiphys.cli.addon", "List, show, apply and delete what runs in the cluster's own pods"),
     "torture": ("tiphys.cli.torture", "Kill the cluster's processes under churn, and see that nothing is lost"),
     "envtest": ("tiphys.cli.envtest", "Make the folder of programs that KUBEBUILDER_ASSETS names"),
