@@ -6,7 +6,10 @@ The tests of this file run in order, on one cluster: each goes on from where the
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 
 from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
+from tests.proxy.lab import inside
 from tiphys.cluster.images import DEMO_IMAGE
 
 pytestmark = pytest.mark.e2e
@@ -194,6 +198,63 @@ def test_a_partition_cuts_packets_and_heals(nodes: Machine) -> None:
     assert "cut off" in nodes.tiphys("node", "list").stdout
     nodes.tiphys("node", "heal", "node-3")
     wait_for(lambda: wget(nodes, here, url, check=False) == "node-3", 20, "packets after healing")
+
+
+def test_under_a_steady_flow_a_node_that_is_cut_off_costs_its_share_until_it_is_known(nodes: Machine) -> None:
+    with Flow(nodes, nodes.get("service", "web")["spec"]["clusterIP"]) as flow:
+        wait_for(lambda: len(flow.seen) >= 100, 30, "a hundred requests")
+        assert all(name for _, name in flow.seen), "before the cut every request is answered"
+        cut = time.monotonic()
+        nodes.tiphys("node", "partition", "node-3")
+        wait_for(lambda: names(nodes)["node-3"] == "NotReady", GRACE + 30, "the node to be missed")
+        missed = time.monotonic()
+        wait_for(lambda: flow.answered_since(missed + 3) >= 100, 60, "a hundred requests after that")
+        during = [name for moment, name in flow.seen if cut + 1 < moment < missed]
+        assert 0 < during.count("") <= 0.5 * len(during), "a third is the node's share, of random choices"
+        assert not [1 for moment, name in flow.seen if moment > missed + 3 and not name], "then none fails"
+        assert missed - cut < GRACE + 15
+        nodes.tiphys("node", "heal", "node-3")
+        healed = time.monotonic()
+        wait_for(lambda: "node-3" in {name for moment, name in flow.seen if moment > healed}, 60, "requests at node-3")
+        assert not [1 for moment, name in flow.seen if moment > healed and not name], "healing costs nothing"
+    wait_for(lambda: names(nodes)["node-3"] == "Ready", 30, "the node to be back")
+
+
+GRACE = 50
+"""Seconds until a node that says nothing is not ready (--node-monitor-grace-period)."""
+
+
+class Flow:
+    """Requests to a Service from the first node, one after the other, fifty a second at most."""
+
+    def __init__(self, nodes: Machine, address: str) -> None:
+        self._namespace, self._address = nodes.namespace, address
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=inside, args=(self._namespace, self._run), daemon=True)
+        self.seen: list[tuple[float, str]] = []
+        """When each request began, and which node answered: empty if none did within a second."""
+
+    def __enter__(self) -> Flow:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def answered_since(self, moment: float) -> int:
+        return len([1 for began, name in self.seen if began > moment and name])
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            began = time.monotonic()
+            try:
+                with socket.create_connection((self._address, 80), timeout=1) as sock:
+                    sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    name = b"".join(iter(lambda: sock.recv(1000), b"")).rpartition(b"\r\n\r\n")[2].decode().strip()
+            except OSError:
+                name = ""
+            self.seen.append((began, name))
 
 
 def test_a_stopped_node_starts_again_with_what_it_had(nodes: Machine) -> None:
