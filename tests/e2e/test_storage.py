@@ -9,12 +9,15 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.csi.attachingdriver import NAME as ATTACHING
 from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
 from tiphys.cluster.images import DEMO_IMAGE
@@ -258,6 +261,68 @@ def test_a_volume_grows_and_its_figures_are_shown(cluster: Machine) -> None:
     assert {"name": "data-db-0", "namespace": "default"} in [each["pvcRef"] for each in volumes]
     metrics = cluster.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics")
     assert 'kubelet_volume_stats_capacity_bytes{namespace="default",persistentvolumeclaim="data-db-0"}' in metrics
+
+
+ATTACHED = f"""
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {{name: attaching}}
+provisioner: {ATTACHING}
+parameters: {{csi.storage.k8s.io/fstype: ext4}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: attached}}
+spec: {{storageClassName: attaching, accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 32Mi}}}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: attached}}
+spec:
+      terminationGracePeriodSeconds: 1
+      containers:{CONTAINER}
+        volumeMounts: [{{name: data, mountPath: /data}}]
+      volumes: [{{name: data, persistentVolumeClaim: {{claimName: attached}}}}]
+"""
+
+
+@contextmanager
+def another_driver(cluster: Machine) -> Iterator[None]:
+    """A driver with a socket of its own, and `tiphys csi-controller` beside it, as a pod would have them."""
+    kubelet = cluster.folder / "data" / "kubelet"
+    node = cluster.get("nodes")["items"][0]["metadata"]["name"]
+    driver = ("-m", "tests.csi.attachingdriver", node, cluster.folder / "others", kubelet)
+    socket = kubelet / "plugins" / ATTACHING / "csi.sock"
+    flags = (f"--csi-address={socket}", f"--kubeconfig={cluster.folder / 'data' / 'admin.conf'}", "--leader-election")
+    logs = cluster.folder / "data" / "logs"
+    started = [
+        cluster.start(sys.executable, *driver, output=logs / "driver.log"),
+        cluster.start(
+            Path(sys.executable).parent / "tiphys", "csi-controller", *flags, output=logs / "csi-controller.log"
+        ),
+    ]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGINT)  # and not SIGTERM, by which a driver would leave its sockets behind
+            process.wait(30)
+
+
+def test_another_driver_and_its_controllers_attach_and_detach(cluster: Machine) -> None:
+    with another_driver(cluster):
+        cluster.apply(ATTACHED)
+        wait_ready(cluster, "attached")
+        (attachment,) = cluster.get("volumeattachments")["items"]
+        assert attachment["status"]["attached"]
+        status = cluster.get("nodes")["items"][0]["status"]
+        assert status["volumesInUse"] == [each["name"] for each in status["volumesAttached"]]
+        assert status["volumesInUse"][0].startswith(f"kubernetes.io/csi/{ATTACHING}^pvc-")
+        assert cluster.get("lease", "-n", "kube-system", f"csi-controller-{ATTACHING}")
+        cluster.kubectl("delete", "pod,pvc", "attached")
+        wait_for(lambda: not cluster.get("volumeattachments")["items"], what="that it is detached")
+        wait_for(lambda: not list((cluster.folder / "others" / "volumes").iterdir()), what="that it is removed")
+    wait_for(lambda: len(cluster.get("csinodes")["items"][0]["spec"]["drivers"]) == 1, what="that its driver is gone")
 
 
 def test_what_is_deleted_leaves_nothing(cluster: Machine) -> None:

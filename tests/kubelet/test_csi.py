@@ -309,6 +309,18 @@ def test_a_volume_that_is_to_be_published_again_is(tmp_path: Path) -> None:
     play(tmp_path, driver, scene, {**NO_ATTACHMENT, "requiresRepublish": True})
 
 
+def test_a_volume_for_one_pod_is_not_given_to_a_second(tmp_path: Path) -> None:
+    async def scene(world: Scene) -> None:
+        volume = replace(VOLUME, access_modes=("ReadWriteOncePod",))
+        await world.mounter.mount(POD, volume)
+        with pytest.raises(MountFailure, match="is already in use by another pod"):
+            await world.mounter.mount(OTHER, volume)
+        await world.mounter.unmount("uid-1")
+        await world.mounter.mount(OTHER, volume)
+
+    play(tmp_path, NodeDriver(), scene, NO_ATTACHMENT)
+
+
 def test_growth_on_the_node(tmp_path: Path) -> None:
     driver = NodeDriver("STAGE_UNSTAGE_VOLUME", "EXPAND_VOLUME")
     driver.failures["NodeExpandVolume"] = [GrpcError(StatusCode.INTERNAL, "no luck")]

@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _FIRST_RETRY, _LAST_RETRY = 0.5, 122.0
 _ATTACH_PATIENCE = 30.0
+_ONE_POD = "volume uses the ReadWriteOncePod access mode and is already in use by another pod"
 
 
 class Drivers(Protocol):
@@ -132,6 +133,8 @@ class CSIMounter:
         present = noted in self._published or (self.layout.is_noted(noted) and _is_there(target, block=volume.block))
         if present and not ((about or {}).get("spec") or {}).get("requiresRepublish"):
             return target
+        if volume.access_modes == ("ReadWriteOncePod",) and self._is_with_another(noted):
+            raise StepFailure("MountVolume.SetUp", volume.name, _ONE_POD)
         if problem := requests.lifecycle_problem(volume, about):
             raise StepFailure("MountVolume.SetUp", volume.name, problem)
         attachment = attachment_name(volume.driver, volume.handle, self._node_name)
@@ -144,6 +147,13 @@ class CSIMounter:
             await self._give(pod, target)
         self._published.add(noted)
         return target
+
+    def _is_with_another(self, wanted: PodVolume) -> bool:
+        """Whether another pod has the volume, or is about to have it."""
+        volume = wanted.driver, wanted.handle
+        return any(
+            (each.driver, each.handle) == volume and each.pod_uid != wanted.pod_uid for each in self.layout.all_pods()
+        )
 
     def _target(self, volume: PodVolume) -> Path:
         layout = self.layout.block_target if volume.block else self.layout.target
