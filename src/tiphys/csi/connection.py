@@ -1,6 +1,8 @@
 """How controllers call a CSI driver: over its socket, or in the same process if the driver is ours.
 
 Both give the same answers and raise the same ``GrpcError``.
+
+Source: https://github.com/container-storage-interface/spec/blob/master/spec.md
 """
 
 from __future__ import annotations

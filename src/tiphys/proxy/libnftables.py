@@ -2,6 +2,8 @@
 
 The library comes with Debian's ``nft`` (libnftables(3)). Its context is used by one thread of its own. Large batches go
 to a process, which returns their memory when it ends; so does everything if the library is not there.
+
+Source: libnftables(3)
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Most requests are answered without waiting for anything; a task for each costs 2
 has ``eager_start`` for this. For 3.11 the same is built here: while the first step runs, a stand-in is the current
 task, so that ``asyncio.timeout`` and ``TaskGroup`` work; if the coroutine waits, a real task takes its place and
 the stand-in forwards to it.
+
+Source: https://docs.python.org/3/library/asyncio-task.html#asyncio.eager_task_factory
 """
 
 from __future__ import annotations

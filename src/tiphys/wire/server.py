@@ -3,6 +3,8 @@
 ``Server`` owns the connections: it sweeps them for timeouts with one timer (a timer per request would cost more than
 the request), flushes what streams wrote once per turn of the loop, and ends them in order at shutdown: no new ones,
 idle ones at once, requests in flight get to finish, streams are notified by ``Sink.closed``.
+
+Source: RFC 9110, RFC 9112
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Certificates for names, as the flag ``--tls-sni-cert-key`` gives them."""
+"""Certificates for names, as the flag ``--tls-sni-cert-key`` gives them.
+
+Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+"""
 
 from __future__ import annotations
 

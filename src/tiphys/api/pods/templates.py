@@ -1,4 +1,7 @@
-"""Where the pod template of each workload kind stands."""
+"""Where the pod template of each workload kind stands.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/
+"""
 
 from __future__ import annotations
 

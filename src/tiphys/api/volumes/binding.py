@@ -1,4 +1,7 @@
-"""What is written into a volume to bind it to a claim: by the scheduler, or by the binder of claims."""
+"""What is written into a volume to bind it to a claim: by the scheduler, or by the binder of claims.
+
+Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#binding
+"""
 
 from __future__ import annotations
 

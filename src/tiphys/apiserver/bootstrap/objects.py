@@ -1,6 +1,8 @@
 """What every cluster has from its first second: namespaces, policy, priority classes, and the service ``kubernetes``.
 
 ``ensure`` makes what is missing when the server starts; ``keep`` looks after what may be lost later.
+
+Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/#initial-namespaces
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Paths that cannot be read at all are refused before anybody asks who calls, in the words of Go's HTTP server."""
+"""Paths that cannot be read at all are refused before anybody asks who calls, in the words of Go's HTTP server.
+
+Source: https://pkg.go.dev/net/http#ServeMux
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The paths that name no API object, and the index of them."""
+"""The paths that name no API object, and the index of them.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ and .../health-checks/
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@
 storage version, both between the store and everything above, as upstream has it. The cache below is shared by all
 versions; each object is converted once to each version that somebody asks for, and a conversion that fails is an error
 of those requests and watches that need it.
+
+Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ pods, one object, one namespace) are found by that value, so that ten thousand o
 
 A group whose change cannot be selected or encoded, as no webhook converts it for one, ends with that error for its
 members; a member that cannot be written to is cut off. The other groups and members are sent theirs regardless.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the driver's services share: the store, a lock for each volume, and errors in the protocol's words."""
+"""What the driver's services share: the store, a lock for each volume, and errors in the protocol's words.
+
+Source: https://github.com/container-storage-interface/spec/blob/master/spec.md#error-scheme
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """What the cluster is to know of the driver: how the kubelet treats it, and a StorageClass that claims have by default.
 
 Both are made if they are missing and left alone afterwards: a user may choose another default.
+
+Source: https://kubernetes-csi.github.io/docs/csi-driver-object.html
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Runtimes older than the protocol's container events (containerd 1.6) are followed by containerd's own event stream, so
 that the end of a container is seen at once and not at the next list.
+
+Source: https://kubernetes.io/docs/concepts/architecture/cri/
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A change of endpoints names that service's own chains only. A service that appears or goes changes the chains that
 services share; those are written as a whole, as iptables finds a single rule no faster.
+
+Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-iptables
 """
 
 from __future__ import annotations

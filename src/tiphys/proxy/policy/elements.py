@@ -2,6 +2,8 @@
 
 Several pods may want one element: two share an address for a moment when it is given out again. It stays as long as one
 of them does; of two verdicts the first by name counts.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What policies ask of a pod (pure)."""
+"""What policies ask of a pod (pure).
+
+Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 It runs beside the proxy over the same client, and apart from it: what goes wrong here keeps no Service from working.
 The table is first made when everything is known, and stays when the process ends: a restart must not open what was
 closed.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
 
 from __future__ import annotations

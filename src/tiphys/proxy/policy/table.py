@@ -7,6 +7,8 @@ and drops what none of them accepts. Pods with the same policies share one.
 A change costs what it touches: a policy's, the sets that it is the first or the last to name and the pods that it
 isolates; a pod's, that pod. ``work`` does it in small steps, so that a caller on an event loop can pause between them;
 the transaction is made when no step is left.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Unary gRPC calls to a server on a Unix socket: for plugins that are called off the hot path (CSI, registration).
 
 grpcio does the work, and is imported when the first call needs it.
+
+Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ So a window bounds what is sent only once the other side has shown that it knows
 own initial window). What is received is bounded in any case: if a reader is slow, frames wait unread in the
 transport, as they do in spdystream; windows are granted as data is taken, unless the other side is known to be
 spdystream (``grants=False``): what it has closed must not be written to (see ``spdy.pings``).
+
+Source: https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the issuers of tokens are set to."""
+"""What the issuers of tokens are set to.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#openid-connect-tokens and KEP-3331
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``OidcTokens``: the bearers of tokens of several issuers, which may be replaced while the server runs."""
+"""``OidcTokens``: the bearers of tokens of several issuers, which may be replaced while the server runs.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#openid-connect-tokens and KEP-3331
+"""
 
 from __future__ import annotations
 

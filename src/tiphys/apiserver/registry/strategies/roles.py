@@ -1,4 +1,7 @@
-"""Roles and bindings: their writers cannot grant what they do not hold (see ``authz.escalation``)."""
+"""Roles and bindings: their writers cannot grant what they do not hold (see ``authz.escalation``).
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping
+"""
 
 from __future__ import annotations
 
