@@ -37,6 +37,39 @@ def test_a_handler_that_raises_leaves_the_others_every_change() -> None:
     run(work)
 
 
+def test_a_handler_has_an_event_again_that_it_raised_at() -> None:
+    async def work(world: World) -> None:
+        informer, seen = Informer(world.admin, CONFIG_MAPS, world.clock, namespace="default"), list[str]()
+        raised = set[str]()
+
+        def once(what: str) -> None:
+            if what not in raised:
+                raised.add(what)
+                raise ValueError(what)
+            seen.append(what)
+
+        informer.add_handler(
+            Callbacks(
+                added=lambda obj: once(f"{name_of(obj)} added"),
+                updated=lambda old, new: once(f"{old['data']['a']} became {new['data']['a']}"),
+                deleted=lambda obj: once(f"{name_of(obj)} deleted"),
+            )
+        )
+        async with Runner(world.clock) as runner:
+            runner.supervise(informer.run, "informer")
+            await world.admin.create(CONFIG_MAPS, config_map("a"), namespace="default")
+            await world.clock.sleep(5)
+            await world.admin.patch(CONFIG_MAPS, "a", {"data": {"a": "2"}}, "default")
+            await world.clock.sleep(5)
+            await world.admin.delete(CONFIG_MAPS, "a", "default")
+            await world.clock.sleep(5)
+            own = [what for what in seen if "kube-root" not in what]
+            assert own == ["a added", "1 became 2", "a deleted"]
+            assert runner.troubles() == {}
+
+    run(work)
+
+
 def test_an_object_that_a_transform_or_an_index_fails_on_is_left_out_alone() -> None:
     async def work(world: World) -> None:
         def transform(obj: Object) -> Object:

@@ -15,7 +15,7 @@ from tiphys.cel.library.runtimecosts import Cost, call_cost
 from tiphys.cel.syntax import Call, Node
 from tiphys.cel.types import Kind
 from tiphys.cel.values import MAX_INT, MIN_INT
-from tiphys.cel.writer import Writer
+from tiphys.cel.writer import FunctionWriter
 
 _EQUALITY = {"_==_": ("==", "equality"), "_!=_": ("!=", "inequality")}
 _ORDER = {"_<_": "<", "_<=_": "<=", "_>_": ">", "_>=_": ">="}
@@ -43,7 +43,7 @@ class Value(NamedTuple):
 class Operators:
     """Writes the calls of one expression; their arguments are there already."""
 
-    def __init__(self, environment: Environment, writer: Writer) -> None:
+    def __init__(self, environment: Environment, writer: FunctionWriter) -> None:
         self.environment, self.writer = environment, writer
 
     def call(self, node: Call, values: list[Value]) -> Value:
@@ -55,7 +55,7 @@ class Operators:
             self.writer.spend(1)
             return Value(name, values[0].certain)
         if node.function in _EQUALITY:
-            return self.equality(node.function, values, self.likely(args, values))
+            return self.compared(node.function, values, self.likely(args, values))
         if len(args) == 2:
             return self.binary(node, values, self.likely(args, values), args[1].type.kind)
         if node.function == "!_":
@@ -123,7 +123,7 @@ class Operators:
         writer.check()
         return Value(name, None if node.function == "_+_" else bool)
 
-    def equality(self, function: str, values: list[Value], kind: type | None) -> Value:
+    def compared(self, function: str, values: list[Value], kind: type | None) -> Value:
         """Write ``==`` or ``!=`` of two values, in one comparison if both are known to be of one plain kind."""
         writer, name, test = self.writer, self.writer.temp(), _are(values, [kind, kind])
         sign, helper = _EQUALITY[function]

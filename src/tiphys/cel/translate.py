@@ -47,7 +47,7 @@ from tiphys.cel.syntax import (
 )
 from tiphys.cel.types import Kind
 from tiphys.cel.values import NONE, CelError, Message, Optional
-from tiphys.cel.writer import Names, Writer
+from tiphys.cel.writer import FunctionWriter, Names
 
 _HELPERS: dict[str, Any] = {
     "M": MISSING,
@@ -111,7 +111,7 @@ class _Translator:
 
     def __init__(self, environment: Environment, names: Names, functions: list[str], scopes: list[_Scope]) -> None:
         self.environment, self.names, self.functions, self.scopes = environment, names, functions, scopes
-        self.writer = Writer(names)
+        self.writer = FunctionWriter(names)
         self.operators = Operators(environment, self.writer)
         self.inputs: dict[str, str] = {}
 

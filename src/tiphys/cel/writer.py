@@ -33,7 +33,7 @@ class Names:
         return name
 
 
-class Writer:
+class FunctionWriter:
     """The body of one function."""
 
     def __init__(self, names: Names) -> None:

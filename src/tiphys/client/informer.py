@@ -22,6 +22,8 @@ from tiphys.runtime.tasks import Runner, contain
 
 log = logging.getLogger(__name__)
 
+_TRIES = 5
+"""How often a handler has an event again that it raised at: after 1, 2, 4 … seconds."""
 Objects = list[Object]
 Key = tuple[str, str]
 """Namespace (empty for cluster-scoped) and name."""
@@ -179,11 +181,11 @@ class Informer:
         self.store.add_index(name, keys)
 
     def add_handler(self, handler: Handler) -> None:
-        """Notify ``handler`` of each object in the store, then of every change. What it raises is logged; the other
-        handlers are notified all the same."""
+        """Notify ``handler`` of each object in the store, then of every change. If it raises it is notified again, some
+        times; the other handlers are notified all the same."""
         self._handlers.append(handler)
         for obj in self.store.list():
-            contain(f"a handler of {self.resource.plural}", handler.added, obj, initial=True)
+            self._added(handler, obj, initial=True)
 
     @property
     def synced(self) -> bool:
@@ -281,19 +283,55 @@ class Informer:
 
     def _put(self, obj: Object, *, initial: bool) -> None:
         old = self.store.put(obj)
-        what = f"a handler of {self.resource.plural}"
         if old is None:
             for handler in self._handlers:
-                contain(what, handler.added, obj, initial=initial)
+                self._added(handler, obj, initial=initial)
         elif old["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
             for handler in self._handlers:
-                contain(what, handler.updated, old, obj)
+                self._updated(handler, old, obj)
 
     def _remove(self, key: Key, final: Object | None) -> None:
         old = self.store.remove(key)
         if old is not None:
             for handler in self._handlers:
-                contain(f"a handler of {self.resource.plural}", handler.deleted, final or old)
+                self._deleted(handler, final or old)
+
+    # Handlers: an event that one raised at would be lost to it, so it has it again, with the object as it is then
+
+    def _added(self, handler: Handler, obj: Object, *, initial: bool, tries: int = 0) -> None:
+        if not contain(self._what, handler.added, obj, initial=initial):
+
+            def again() -> None:
+                if (current := self.store.get(*store_key(obj))) is not None:
+                    self._added(handler, current, initial=initial, tries=tries + 1)
+
+            self._later(again, tries)
+
+    def _updated(self, handler: Handler, old: Object, new: Object, tries: int = 0) -> None:
+        if not contain(self._what, handler.updated, old, new):
+
+            def again() -> None:
+                if (current := self.store.get(*store_key(new))) is not None:
+                    self._updated(handler, old, current, tries + 1)
+
+            self._later(again, tries)
+
+    def _deleted(self, handler: Handler, obj: Object, tries: int = 0) -> None:
+        if not contain(self._what, handler.deleted, obj):
+
+            def again() -> None:
+                if self.store.get(*store_key(obj)) is None:
+                    self._deleted(handler, obj, tries + 1)
+
+            self._later(again, tries)
+
+    def _later(self, again: Callable[[], None], tries: int) -> None:
+        if tries < _TRIES:
+            asyncio.get_running_loop().call_later(2.0**tries, again)
+
+    @property
+    def _what(self) -> str:
+        return f"a handler of {self.resource.plural}"
 
 
 class InformerFactory:

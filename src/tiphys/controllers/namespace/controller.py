@@ -143,6 +143,10 @@ class NamespaceController:
             message = error.message if isinstance(error, errors.ApiError) else str(error)
             progress.content_failures.append(message)
             return error
+        except Exception as error:  # such as an aggregated server's answer that is no JSON: the others are deleted
+            log.exception("deleting %s in namespace %s failed", served.path.plural, name_of(namespace))
+            progress.content_failures.append(f"{type(error).__name__}: {error}")
+            return error
         return None
 
     async def _try_delete(self, served: ServedResource, namespace: Object, progress: Progress) -> None:
