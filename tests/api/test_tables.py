@@ -9,7 +9,7 @@ import pytest
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.tables import columns_of, table_for
 from tiphys.api.tables.columns import _all
-from tiphys.api.tables.formats import cut, duration
+from tiphys.api.tables.formats import Moment, cut, duration, grown, lasting
 from tiphys.api.tables.tables import PRINTERS, partial_metadata
 
 NOW = 1_767_225_600.0
@@ -176,3 +176,17 @@ def test_both_forms_of_an_event_give_the_same_row() -> None:
     new = {"metadata": meta, "regarding": target, "note": "ok", "reportingController": "s", **facts}
     rows = [table_of(group, "Event", [e], NOW)["rows"][0]["cells"] for group, e in (("", old), ("events.k8s.io", new))]
     assert rows[0] == rows[1] == ["60s", "Normal", "Scheduled", "pod/p", "", "s", "ok", "60s", 1, "e"]
+
+
+def test_a_span_is_written_the_same_for_as_long_as_is_said_and_no_longer() -> None:
+    for whole in (0, 1, 119, 120, 599, 600, 10_799, 10_800, 28_799, 28_800, 172_799, 691_199, 691_200, 5 * 31_536_000):
+        for seconds in (whole, whole + 0.25):
+            until = seconds + lasting(seconds)
+            assert duration(seconds) == duration(until - 0.001), seconds
+    assert duration(59.5) != duration(59.5 + lasting(59.5))
+
+
+def test_a_moment_learns_from_the_span_that_changes_first() -> None:
+    moment = Moment(NOW)
+    assert (grown(NOW - 7200, moment), grown(NOW - 660.5, moment)) == ("120m", "11m")
+    assert moment.right_until == NOW + 59.5

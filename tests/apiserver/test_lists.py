@@ -314,3 +314,35 @@ def test_tables_and_metadata_only() -> None:
         assert b"only the following media types are accepted" in refused.body
 
     run(work)
+
+
+def test_a_row_is_printed_again_when_an_age_in_it_or_its_object_has_changed() -> None:
+    """However often it is asked for meanwhile: what is kept of a table is right at every moment."""
+
+    async def work(world: World) -> None:
+        await fill(world, 3)
+        path, accept = "/api/v1/namespaces/a/configmaps", "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+        async def cells(more: str = "") -> list[list[object]]:
+            return [row["cells"] for row in (await world.json("GET", path + more, accept=accept))["rows"]]
+
+        for passed, ages in (
+            (0, "0s"),
+            (0.5, "0s"),
+            (1.6, "2s"),
+            (300, "5m2s"),
+            (900, "20m"),
+            (30, "20m"),
+            (60, "21m"),
+        ):
+            await world.clock.sleep(passed)
+            assert await cells() == [["x0", 1, ages], ["x1", 1, ages], ["x2", 1, ages]]
+        await world.admin.patch(R.CONFIG_MAPS, "x1", {"data": {"m": "2"}}, "a")
+        await world.admin.delete(R.CONFIG_MAPS, "x0", "a")
+        assert await cells() == [["x1", 2, "21m"], ["x2", 1, "21m"]]
+        await world.admin.create(R.CONFIG_MAPS, config_map("x0"), namespace="a")
+        assert (await cells("?limit=1"))[0][2] == "0s"
+        rows = (await world.json("GET", f"{path}?includeObject=Object", accept=accept))["rows"]
+        assert rows[1]["object"]["data"] == {"a": "1", "m": "2"}
+
+    run(work)

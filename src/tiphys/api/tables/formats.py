@@ -19,6 +19,10 @@ Printer = Callable[[Object, float], Cells]
 NONE, UNSET, UNKNOWN = "<none>", "<unset>", "<unknown>"
 
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 365 * 86400
+_UNITS = (
+    (10 * _MINUTE, 1), (8 * _HOUR, _MINUTE), (8 * _DAY, _HOUR), (8 * _YEAR, _DAY), (float("inf"), _YEAR),
+)  # fmt: skip
+"""Spans below a bound are written in this unit, at the finest."""
 
 
 def duration(seconds: float) -> str:
@@ -47,6 +51,31 @@ def duration(seconds: float) -> str:
     return f"{whole // _YEAR}y"
 
 
+def lasting(seconds: float) -> float:
+    """For how many seconds the text of a span that grows stays the same."""
+    if seconds < 0:
+        return 0.0
+    unit = next(unit for bound, unit in _UNITS if seconds < bound)
+    return unit - seconds % unit
+
+
+class Moment(float):
+    """A time at which cells are printed, which learns how long they stay right. Other times only print."""
+
+    right_until = float("inf")
+
+    def note(self, span: float) -> None:
+        """The text of a span up to this moment is shown."""
+        self.right_until = min(self.right_until, self + lasting(span))
+
+
+def grown(begin: float, now: float) -> str:
+    """The time that has passed by now since a time in Unix seconds."""
+    if isinstance(now, Moment):
+        now.note(now - begin)
+    return duration(now - begin)
+
+
 def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
     rest = seconds % large // small
     return f"{seconds // large}{large_name}" + (f"{rest}{small_name}" if rest else "")
@@ -54,7 +83,7 @@ def _two(seconds: int, large: int, large_name: str, small: int, small_name: str)
 
 def since(stamp: str | None, now: float) -> str:
     """The time since an API timestamp."""
-    return duration(now - parse_seconds(stamp)) if stamp else UNKNOWN
+    return grown(parse_seconds(stamp), now) if stamp else UNKNOWN
 
 
 def age(obj: Object, now: float) -> str:

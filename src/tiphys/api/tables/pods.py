@@ -16,7 +16,7 @@ from tiphys.api.tables.formats import (
     Cells,
     age,
     conditions,
-    duration,
+    grown,
     name,
 )
 
@@ -159,7 +159,7 @@ def _with_deletion(reason: str, pod: Object) -> str:
 
 def _restarts(summary: _Summary, now: float) -> str:
     if summary.restarts and summary.last_restart is not None:
-        return f"{summary.restarts} ({duration(now - summary.last_restart)} ago)"
+        return f"{summary.restarts} ({grown(summary.last_restart, now)} ago)"
     return str(summary.restarts)
 
 

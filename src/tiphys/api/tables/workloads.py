@@ -22,6 +22,7 @@ from tiphys.api.tables.formats import (
     containers,
     cut,
     duration,
+    grown,
     labels,
     name,
     selector,
@@ -124,8 +125,10 @@ def _job_duration(obj: Object, now: float) -> str:
     status = obj.get("status", {})
     if not status.get("startTime"):
         return ""
-    end = parse_seconds(status["completionTime"]) if status.get("completionTime") else now
-    return duration(end - parse_seconds(status["startTime"]))
+    begin = parse_seconds(status["startTime"])
+    if status.get("completionTime"):
+        return duration(parse_seconds(status["completionTime"]) - begin)
+    return grown(begin, now)
 
 
 def print_cron_job(obj: Object, now: float) -> Cells:

@@ -32,6 +32,7 @@ from tiphys.api.tables.tables import IncludeObject
 from tiphys.apiserver.aside import BIG
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import ListOptions, WriteOptions
+from tiphys.apiserver.endpoints.tablerows import TableRows
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.registry.strategy import Write
 from tiphys.apiserver.registry.updating import EndpointRules, ObjectRules, StatusRules
@@ -65,6 +66,8 @@ class Target:
     watch_seconds: float = 1800.0
     """How long a watch lasts whose client does not say."""
     selections: dict[tuple[str, ...], Selection] = field(default_factory=dict)
+    rows: TableRows = field(default_factory=TableRows)
+    """What has been printed of the objects."""
 
     @cached_property
     def gvk(self) -> GroupVersionKind:

@@ -19,7 +19,17 @@ def partial(obj: Object, form: Form) -> Object:
 
 def table(target: Target, objects: list[Object], form: Form, meta: Object, *, headers: bool = True) -> Object:
     """A Table of objects in the version of the call; ``meta`` is that of the list."""
-    rendered = target.table(objects, target.registry.clock.now(), meta, include_of(form), headers=headers)
+    return _rendered(target, objects, form, meta, target.registry.clock.now(), headers=headers)
+
+
+def rows_of(target: Target, objects: list[Object], form: Form, now: float) -> list[Object]:
+    """The rows of such a table, as of ``now`` in Unix seconds."""
+    rows: list[Object] = _rendered(target, objects, form, {}, now, headers=False)["rows"]
+    return rows
+
+
+def _rendered(target: Target, objects: list[Object], form: Form, meta: Object, now: float, *, headers: bool) -> Object:
+    rendered = target.table(objects, now, meta, include_of(form), headers=headers)
     rendered["apiVersion"] = f"meta.k8s.io/{form.version}"
     if form.include == "Metadata":
         for row in rendered["rows"]:
