@@ -28,6 +28,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,16 @@ from tiphys.wire.tls import client_context
 Call = Callable[[int], Awaitable[Any]]
 
 NAMESPACE = "bench"
+NODE = "bench-node"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 BUDGETS = {
     "create a ConfigMap, 16 connections": 2000,
     "create a Pod, 16 connections": 1200,
     "read a Pod, 16 connections": 8000,
     "list 4,800 pods, 2 connections": 30,
+    "list a page of 500 pods, 2 connections": 0,
+    "list the 48 pods of a node, 2 connections": 0,
+    "list a page of 500 as a table, 2 connections": 0,
     "deliver events to 500 watchers": 120_000,
 }
 
@@ -62,6 +68,12 @@ def pod(number: int) -> Object:
     meta = {"name": f"p{number}", "labels": {"app": f"a{number % 10}"}}
     spec = {"schedulerName": "nobody", "automountServiceAccountToken": False, "containers": containers}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
+def pod_on_node(number: int) -> Object:
+    made = pod(number)
+    made["spec"]["nodeName"] = NODE
+    return made
 
 
 @dataclass(slots=True)
@@ -129,7 +141,19 @@ class Load:
         return await self.spread(16, 0, self.count(40_000 // rounds), lambda client: reading(client, made))
 
     async def lists(self, _: int, rounds: int) -> Sample:
-        return await self.spread(2, 0, self.count(100 // rounds), listing)
+        return await self.spread(2, 0, self.count(100 // rounds), partial(listing, resourceVersion="0"))
+
+    async def pages(self, _: int, rounds: int) -> Sample:
+        return await self.spread(2, 0, self.count(1000 // rounds), partial(listing, limit="500"))
+
+    async def of_node(self, turn: int, rounds: int) -> Sample:
+        if turn == 0:
+            await self.spread(16, 100_000, 48, lambda client: creating(client, PODS, pod_on_node))
+        of_node = partial(listing, fieldSelector=f"spec.nodeName={NODE}", resourceVersion="0")
+        return await self.spread(2, 0, self.count(1000 // rounds), of_node)
+
+    async def tables(self, _: int, rounds: int) -> Sample:
+        return await self.spread(2, 0, self.count(250 // rounds), partial(listing, accept=TABLE, limit="500"))
 
     async def fan_out(self, turn: int, rounds: int) -> Sample:
         """Changes of one object, delivered to 500 watchers on connections of their own."""
@@ -176,6 +200,9 @@ ROWS: dict[str, Callable[[Load, int, int], Awaitable[Sample]]] = {
     "create a Pod, 16 connections": Load.pods,
     "read a Pod, 16 connections": Load.reads,
     "list 4,800 pods, 2 connections": Load.lists,
+    "list a page of 500 pods, 2 connections": Load.pages,
+    "list the 48 pods of a node, 2 connections": Load.of_node,
+    "list a page of 500 as a table, 2 connections": Load.tables,
     "deliver events to 500 watchers": Load.fan_out,
 }
 
@@ -210,9 +237,9 @@ def reading(client: Client, pods: int) -> Call:
     return read
 
 
-def listing(client: Client) -> Call:
+def listing(client: Client, accept: str = "application/json", **query: str) -> Call:
     async def read(number: int) -> None:
-        response = await client.request("GET", PODS.path(NAMESPACE), params={"resourceVersion": "0"})
+        response = await client.request("GET", PODS.path(NAMESPACE), params=query, headers={"accept": accept})
         await response.read()
 
     return read
@@ -245,7 +272,9 @@ async def clear(client: Client) -> None:
 
 def show(name: str, taken: Sequence[Sequence[Sample]]) -> None:
     rates = [statistics.median(sample.rate for sample in samples) for samples in taken]
-    line = f"{name:<38} {rates[0]:10,.1f}/s   budget {BUDGETS[name]:>7,}, ratio {rates[0] / BUDGETS[name]:4.2f}"
+    line = f"{name:<45} {rates[0]:10,.1f}/s"
+    if budget := BUDGETS[name]:
+        line += f"   budget {budget:>7,}, ratio {rates[0] / budget:4.2f}"
     times = [seconds for sample in taken[0] for seconds in sample.times]
     if len(times) > 1:
         cuts = statistics.quantiles(times, n=100)
