@@ -181,18 +181,18 @@ class Load:
         tasks = [asyncio.create_task(follow()) for _ in range(watchers)]
         for _ in range(watchers):
             await started.acquire()
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), cpu_seconds(self.pid)
         await client.create(CONFIG_MAPS, {**config_map(0), "metadata": {"name": name}}, namespace=NAMESPACE)
         for number in range(changes - 1):
             await client.patch(CONFIG_MAPS, name, {"data": {"n": str(number)}}, NAMESPACE)
         async with asyncio.timeout(120):
             await done.wait()
-        elapsed = time.perf_counter() - begin
+        elapsed, cpu = time.perf_counter() - begin, cpu_seconds(self.pid) - before
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
-        return Sample(wanted / elapsed, [], wanted)
+        return Sample(wanted / elapsed, [], wanted, cpu)
 
 
 ROWS: dict[str, Callable[[Load, int, int], Awaitable[Sample]]] = {
@@ -219,7 +219,7 @@ async def rows(loads: Sequence[Load], rounds: int, wanted: str = "") -> None:
             for load, samples in zip(loads, taken, strict=True):
                 before = cpu_seconds(load.pid)
                 samples.append(await measure(load, turn, rounds))
-                samples[-1].cpu = cpu_seconds(load.pid) - before
+                samples[-1].cpu = samples[-1].cpu or cpu_seconds(load.pid) - before
         show(name, taken)
     for load in loads:
         await load.end()
