@@ -265,6 +265,7 @@ def _import_rest() -> None:
     """Import what the API server wants soon, but not to be ready: its first requests find it there."""
     import tiphys.apiserver.crd.approval
     import tiphys.apiserver.crd.target
+    import tiphys.apiserver.streaming.reverse
     import tiphys.cli.storeport  # noqa: F401
     from tiphys.validation import registry
 

@@ -17,8 +17,8 @@ class Function:
         self.module = module
         self.name = name
 
-    def __call__(self, *arguments: Any) -> Any:
-        return getattr(import_module(self.module), self.name)(*arguments)
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return getattr(import_module(self.module), self.name)(*arguments, **named)
 
 
 class Module:

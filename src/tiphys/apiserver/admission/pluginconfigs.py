@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiphys.api import fielderrors
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.names import dns1123_label, dns1123_subdomain
 from tiphys.api.object import Object
 from tiphys.apiserver.admission.limitedresources import LimitedResource
-from tiphys.apiserver.admission.optional.eventratelimit import TYPES, Limit
-from tiphys.apiserver.admission.optional.imagepolicy import ImagePolicy
-from tiphys.apiserver.admission.optional.podtolerations import TolerationRules
 from tiphys.apiserver.admission.podsecuritylevels import (
     LEVELS,
     MODES,
@@ -27,8 +24,11 @@ from tiphys.apiserver.admission.podsecuritylevels import (
     is_version,
 )
 from tiphys.apiserver.configfile import ConfigFileError, Kinds, checked, typed
-from tiphys.validation.pods.placement import tolerations as toleration_problems
-from tiphys.validation.pods.podoptions import POD
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.admission.optional.eventratelimit import Limit
+    from tiphys.apiserver.admission.optional.imagepolicy import ImagePolicy
+    from tiphys.apiserver.admission.optional.podtolerations import TolerationRules
 
 _STRINGS = [str]
 _TOLERATIONS = [{"key": str, "operator": str, "value": str, "effect": str, "tolerationSeconds": int}]
@@ -135,6 +135,8 @@ def limited_resources(document: Any) -> tuple[LimitedResource, ...]:
 
 
 def event_limits(document: Any) -> tuple[Limit, ...]:
+    from tiphys.apiserver.admission.optional.eventratelimit import Limit
+
     if document is None:
         return ()
     rows = _typed("EventRateLimit", document).get("limits") or []
@@ -145,6 +147,8 @@ def event_limits(document: Any) -> tuple[Limit, ...]:
 
 
 def _limit_problems(row: Object, number: int) -> list[FieldError]:
+    from tiphys.apiserver.admission.optional.eventratelimit import TYPES
+
     path, type = f"limits[{number}]", row.get("type", "")
     problems = [] if type in TYPES else [fielderrors.not_supported(f"{path}.type", type, TYPES)]
     problems += [
@@ -158,6 +162,10 @@ def _limit_problems(row: Object, number: int) -> list[FieldError]:
 
 
 def toleration_rules(document: Any) -> TolerationRules:
+    from tiphys.apiserver.admission.optional.podtolerations import TolerationRules
+    from tiphys.validation.pods.placement import tolerations as toleration_problems
+    from tiphys.validation.pods.podoptions import POD
+
     if document is None:
         return TolerationRules()
     rules = _typed("PodTolerationRestriction", document)
@@ -186,6 +194,8 @@ def image_policy(document: Any) -> ImagePolicy:
     row = _checked("ImagePolicyWebhook", document, _IMAGE_POLICY).get("imagePolicy") or {}
     if not row.get("kubeConfigFile"):
         _refuse("ImagePolicyWebhook", [fielderrors.required("imagePolicy.kubeConfigFile")])
+    from tiphys.apiserver.admission.optional.imagepolicy import ImagePolicy
+
     return ImagePolicy(
         Path(row["kubeConfigFile"]),
         _time(row, "allowTTL", 1.0, 300.0, 1.0, _LONGEST_TTL),

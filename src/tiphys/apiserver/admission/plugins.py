@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiphys.apiserver.admission import pluginconfigs as configs
 from tiphys.apiserver.admission.certificates import (
@@ -19,16 +19,6 @@ from tiphys.apiserver.admission.ingressclass import DefaultIngressClass
 from tiphys.apiserver.admission.limitranger import LimitRanger
 from tiphys.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from tiphys.apiserver.admission.noderestriction.plugin import NodeRestriction
-from tiphys.apiserver.admission.optional.always import AlwaysDeny
-from tiphys.apiserver.admission.optional.alwayspullimages import AlwaysPullImages
-from tiphys.apiserver.admission.optional.antiaffinity import LimitPodHardAntiAffinityTopology
-from tiphys.apiserver.admission.optional.eventratelimit import EventRateLimit
-from tiphys.apiserver.admission.optional.extendedresources import ExtendedResourceToleration
-from tiphys.apiserver.admission.optional.externalips import DenyServiceExternalIPs
-from tiphys.apiserver.admission.optional.imagepolicy import ImagePolicyWebhook
-from tiphys.apiserver.admission.optional.namespaces import NamespaceAutoProvision, NamespaceExists
-from tiphys.apiserver.admission.optional.podnodeselector import PodNodeSelector
-from tiphys.apiserver.admission.optional.podtolerations import PodTolerationRestriction
 from tiphys.apiserver.admission.ownerreferences import OwnerReferencesPermissionEnforcement
 from tiphys.apiserver.admission.plugin import Plugin
 from tiphys.apiserver.admission.podresize import PodResizeValidator
@@ -55,6 +45,32 @@ from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.webhooks.client import WebhookCaller, WebhookClient
 from tiphys.apiserver.webhooks.credentials import WebhookCredentials
+from tiphys.runtime.lazily import Module
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.admission.optional import (
+        always,
+        alwayspullimages,
+        antiaffinity,
+        eventratelimit,
+        extendedresources,
+        externalips,
+        imagepolicy,
+        namespaces,
+        podnodeselector,
+        podtolerations,
+    )
+else:  # most servers run none of them
+    always = Module("tiphys.apiserver.admission.optional.always")
+    alwayspullimages = Module("tiphys.apiserver.admission.optional.alwayspullimages")
+    antiaffinity = Module("tiphys.apiserver.admission.optional.antiaffinity")
+    eventratelimit = Module("tiphys.apiserver.admission.optional.eventratelimit")
+    extendedresources = Module("tiphys.apiserver.admission.optional.extendedresources")
+    externalips = Module("tiphys.apiserver.admission.optional.externalips")
+    imagepolicy = Module("tiphys.apiserver.admission.optional.imagepolicy")
+    namespaces = Module("tiphys.apiserver.admission.optional.namespaces")
+    podnodeselector = Module("tiphys.apiserver.admission.optional.podnodeselector")
+    podtolerations = Module("tiphys.apiserver.admission.optional.podtolerations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +118,20 @@ _DEFAULT_OFF = frozenset(
 )
 PLUGINS: tuple[tuple[str, Make], ...] = (
     ("AlwaysAdmit", lambda c: Plugin()),
-    ("NamespaceAutoProvision", lambda c: NamespaceAutoProvision(c.registries)),
+    ("NamespaceAutoProvision", lambda c: namespaces.NamespaceAutoProvision(c.registries)),
     ("NamespaceLifecycle", lambda c: NamespaceLifecycle(c.registries)),
-    ("NamespaceExists", lambda c: NamespaceExists(c.registries)),
-    ("LimitPodHardAntiAffinityTopology", lambda c: LimitPodHardAntiAffinityTopology()),
+    ("NamespaceExists", lambda c: namespaces.NamespaceExists(c.registries)),
+    ("LimitPodHardAntiAffinityTopology", lambda c: antiaffinity.LimitPodHardAntiAffinityTopology()),
     ("LimitRanger", lambda c: LimitRanger(c.registries)),
     ("ServiceAccount", lambda c: ServiceAccount(c.registries, c.registries.ids.suffix)),
     ("NodeRestriction", lambda c: NodeRestriction(c.registries, c.authorizer)),
     ("TaintNodesByCondition", lambda c: TaintNodesByCondition()),
-    ("AlwaysPullImages", lambda c: AlwaysPullImages()),
+    ("AlwaysPullImages", lambda c: alwayspullimages.AlwaysPullImages()),
     (
         "ImagePolicyWebhook",
-        lambda c: ImagePolicyWebhook(configs.image_policy(c.configuration("ImagePolicyWebhook")), c.registries.clock),
+        lambda c: imagepolicy.ImagePolicyWebhook(
+            configs.image_policy(c.configuration("ImagePolicyWebhook")), c.registries.clock
+        ),
     ),
     (
         "PodSecurity",
@@ -121,7 +139,9 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ),
     (
         "PodNodeSelector",
-        lambda c: PodNodeSelector(c.registries, configs.node_selectors(c.configuration("PodNodeSelector"))),
+        lambda c: podnodeselector.PodNodeSelector(
+            c.registries, configs.node_selectors(c.configuration("PodNodeSelector"))
+        ),
     ),
     ("Priority", lambda c: Priority(c.registries)),
     (
@@ -132,15 +152,17 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ),
     (
         "PodTolerationRestriction",
-        lambda c: PodTolerationRestriction(
+        lambda c: podtolerations.PodTolerationRestriction(
             c.registries, configs.toleration_rules(c.configuration("PodTolerationRestriction"))
         ),
     ),
     (
         "EventRateLimit",
-        lambda c: EventRateLimit(configs.event_limits(c.configuration("EventRateLimit")), c.registries.clock),
+        lambda c: eventratelimit.EventRateLimit(
+            configs.event_limits(c.configuration("EventRateLimit")), c.registries.clock
+        ),
     ),
-    ("ExtendedResourceToleration", lambda c: ExtendedResourceToleration()),
+    ("ExtendedResourceToleration", lambda c: extendedresources.ExtendedResourceToleration()),
     ("DefaultStorageClass", lambda c: DefaultStorageClass(c.registries)),
     ("StorageObjectInUseProtection", lambda c: StorageObjectInUseProtection()),
     (
@@ -153,7 +175,7 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
     ("CertificateSigning", lambda c: CertificateSigning(c.authorizer)),
     ("CertificateSubjectRestriction", lambda c: CertificateSubjectRestriction()),
     ("DefaultIngressClass", lambda c: DefaultIngressClass(c.registries)),
-    ("DenyServiceExternalIPs", lambda c: DenyServiceExternalIPs()),
+    ("DenyServiceExternalIPs", lambda c: externalips.DenyServiceExternalIPs()),
     ("PodTopologyLabels", lambda c: PodTopologyLabels(c.registries)),
     ("PodResizeValidator", lambda c: PodResizeValidator(c.registries)),
     ("MutatingAdmissionPolicy", lambda c: MutatingAdmissionPolicy(c.registries, c.authorizer)),
@@ -172,7 +194,7 @@ PLUGINS: tuple[tuple[str, Make], ...] = (
         "ResourceQuota",
         lambda c: ResourceQuota(c.registries, configs.limited_resources(c.configuration("ResourceQuota"))),
     ),
-    ("AlwaysDeny", lambda c: AlwaysDeny()),
+    ("AlwaysDeny", lambda c: always.AlwaysDeny()),
 )
 """In the order in which they see a write. Users' plugins stand before the quota, which comes as late as possible: it
 counts what nobody refuses any more."""

@@ -16,8 +16,6 @@ from tiphys.apiserver.aggregator.backends import Backends, Unroutable
 from tiphys.apiserver.aggregator.services import Remote, RemoteServices
 from tiphys.apiserver.call import Call, Endpoint, User
 from tiphys.apiserver.endpoints.notfound import TEXT
-from tiphys.apiserver.streaming.location import Location
-from tiphys.apiserver.streaming.reverse import reverse_proxy
 from tiphys.wire.http import Headers, Response
 
 log = logging.getLogger(__name__)
@@ -44,6 +42,9 @@ class Aggregator:
         return answer
 
     async def _carry_on(self, call: Call, remote: Remote) -> Response:
+        from tiphys.apiserver.streaming.location import Location
+        from tiphys.apiserver.streaming.reverse import reverse_proxy  # 10 ms, and most clusters have no such server
+
         if not remote.available:
             return _text(503, "service unavailable")
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote as escape
 from urllib.parse import urlencode
 
@@ -26,15 +26,20 @@ from tiphys.apiserver.endpoints.writing import attributes_of
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.requestinfo import is_true
 from tiphys.apiserver.streaming.addresses import NOT_ALLOWED, is_allowed
-from tiphys.apiserver.streaming.connect import exec_or_attach, port_forward
 from tiphys.apiserver.streaming.location import Location
-from tiphys.apiserver.streaming.log import pod_log
-from tiphys.apiserver.streaming.messages import log_over_websocket
-from tiphys.apiserver.streaming.reverse import reverse_proxy
-from tiphys.apiserver.streaming.translate import StreamOptions
 from tiphys.apiserver.webhooks.client import ready_endpoints
+from tiphys.runtime.lazily import Module
 from tiphys.wire.http import Response, Transport
 from tiphys.wire.websocket import is_websocket
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.streaming import connect, log, messages, reverse, translate
+else:  # SPDY, WebSockets and what carries between them are for the first connection
+    connect = Module("tiphys.apiserver.streaming.connect")
+    log = Module("tiphys.apiserver.streaming.log")
+    messages = Module("tiphys.apiserver.streaming.messages")
+    reverse = Module("tiphys.apiserver.streaming.reverse")
+    translate = Module("tiphys.apiserver.streaming.translate")
 
 _KUBELET_PORT = 10250
 
@@ -92,7 +97,7 @@ class Connector:
         meta = pod["metadata"]
         path = f"/containerLogs/{meta['namespace']}/{meta['name']}/{container}"
         location = Location(path, query, "https", host)
-        return _log(call, await pod_log(_need(transport), location, meta["name"]))
+        return _log(call, await log.pod_log(_need(transport), location, meta["name"]))
 
     async def exec(self, call: Call, target: Target) -> Response:
         return await self._stream(call, target, "exec")
@@ -113,7 +118,7 @@ class Connector:
         meta = pod["metadata"]
         path = f"/{kind}/{meta['namespace']}/{meta['name']}/{container}"
         location = Location(path, _stream_query(call, options, kind), "https", host)
-        return await exec_or_attach(call.request, _need(transport), location, options, _features(node))
+        return await connect.exec_or_attach(call.request, _need(transport), location, options, _features(node))
 
     async def port_forward(self, call: Call, target: Target) -> Response:
         ports = ports_parameter(call)
@@ -126,7 +131,7 @@ class Connector:
         meta = pod["metadata"]
         query = urlencode({"port": ",".join(map(str, ports))}) if ports else ""
         location = Location(f"/portForward/{meta['namespace']}/{meta['name']}", query, "https", host)
-        return await port_forward(call.request, _need(transport), location, _features(node))
+        return await connect.port_forward(call.request, _need(transport), location, _features(node))
 
     async def _pod(self, call: Call) -> Object:
         pods = self._registries.get("", "pods")
@@ -173,7 +178,7 @@ class Connector:
         if port and port != str(kubelet_port):
             return await self._proxy(call, "http", host, _number(port))
         transport, address = await self._to_kubelet(node)
-        return await reverse_proxy(call.request, transport, Location(_rest(call), scheme="https", host=address))
+        return await reverse.reverse_proxy(call.request, transport, Location(_rest(call), scheme="https", host=address))
 
     async def proxy_pod(self, call: Call, target: Target) -> Response:
         pods = self._registries.get("", "pods")
@@ -224,7 +229,7 @@ class Connector:
         await _allow(self._dialer, host, port)
         transport = self._dialer.address(scheme, host, port)
         location = Location(_rest(call), scheme=scheme, host=f"{host}:{port}")
-        return await reverse_proxy(call.request, transport, location)
+        return await reverse.reverse_proxy(call.request, transport, location)
 
 
 async def _need_create(call: Call) -> None:
@@ -249,7 +254,7 @@ def _need(transport: Transport | None) -> Transport:
 
 
 def _log(call: Call, response: Response) -> Response:
-    return log_over_websocket(call.request, response) if is_websocket(call.request) else response
+    return messages.log_over_websocket(call.request, response) if is_websocket(call.request) else response
 
 
 def path_behind_proxy(path: str, *, namespaced: bool) -> str:
@@ -333,9 +338,9 @@ def _container(pod: Object, wanted: str) -> str:
     raise errors.bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(shown)}]")
 
 
-def _stream_options(call: Call) -> StreamOptions:
+def _stream_options(call: Call) -> translate.StreamOptions:
     parameters = call.parameters
-    return StreamOptions(
+    return translate.StreamOptions(
         stdin=is_true(parameters, "stdin"),
         stdout=is_true(parameters, "stdout"),
         stderr=is_true(parameters, "stderr"),
@@ -343,7 +348,7 @@ def _stream_options(call: Call) -> StreamOptions:
     )
 
 
-def _stream_query(call: Call, options: StreamOptions, kind: str) -> str:
+def _stream_query(call: Call, options: translate.StreamOptions, kind: str) -> str:
     wanted = (("input", options.stdin), ("output", options.stdout), ("error", options.stderr), ("tty", options.tty))
     pairs = [(name, "1") for name, on in wanted if on]
     if kind == "exec":
