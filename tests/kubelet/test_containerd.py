@@ -18,6 +18,7 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.objects import timestamp
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
+from tiphys.kubelet.runtime.ctr import ctr
 from tiphys.kubelet.server.handler import KubeletServer
 from tiphys.runtime import mounts
 from tiphys.runtime.clock import SystemClock
@@ -54,6 +55,7 @@ class Machine:
             cgroup_root=CGROUP,
             authorization="AlwaysAllow",
             serve=False,
+            runtime_socket=str(self.folder / "c" / "run" / "containerd.sock"),
         )
         self.kubelet = Kubelet(
             config=config, client=self.client, runtime=self.runtime, images=self.runtime, clock=self.clock
@@ -208,5 +210,38 @@ def test_the_last_words_of_a_container(machine: Any) -> None:
         for name in ("spoken", "logged"):
             m.api.delete_pod(name, grace=1)
         await m.until(lambda: not m.api.has_pod("spoken") and not m.api.has_pod("logged"))
+
+    machine(scene)
+
+
+def test_an_image_is_a_volume_and_leaves_nothing(machine: Any) -> None:
+    async def scene(m: Machine) -> None:
+        script = f"cat /image/etc/passwd; touch /image/x; {WAITS}"
+        mounted = {"name": "i", "mountPath": "/image"}
+        part = {"name": "i", "mountPath": "/part", "subPath": "etc"}
+        volume = {"name": "i", "image": {"reference": IMAGE, "pullPolicy": "Never"}}
+        missing = {"name": "i", "image": {"reference": "tiphys.local/none:1", "pullPolicy": "Never"}}
+        main = shell("main", f"cat /part/group; exec 2>&1; {script}", volumeMounts=[mounted, part])
+        m.api.put("/api/v1/namespaces/default/pods", pod("web", main, volumes=[volume]))
+        m.api.put("/api/v1/namespaces/default/pods", pod("none", shell("main", WAITS), volumes=[missing]))
+
+        def log() -> str:
+            return "".join(path.read_text() for path in (m.folder / "logs").glob("default_web_*/main/*.log"))
+
+        await m.until(lambda: "Read-only" in log())
+        said = log()
+        assert "root:x:0:0:root" in said
+        assert "nogroup:x:65534" in said
+        assert "Read-only file system" in said
+        why = 'ErrImageNeverPull: Container image "tiphys.local/none:1" is not present with pull policy of Never'
+        failed = f'MountVolume.SetUp failed for volume "i" : {why}'
+        await m.until(lambda: ("FailedMount", failed) in m.api.events())
+        folder = m.folder / "kubelet/pods/uid-web"
+        for name in ("web", "none"):
+            m.api.delete_pod(name, grace=1)
+        await m.until(lambda: not m.api.has_pod("web") and not m.api.has_pod("none"))
+        await m.until(lambda: not folder.exists())
+        assert mounts.mounts_below(m.folder / "kubelet") == []
+        assert str(folder) not in await ctr(m.kubelet.config.runtime_socket, "snapshots", "list")
 
     machine(scene)

@@ -22,6 +22,7 @@ from tiphys.kubelet.node.machine import swaps_memory_volumes
 from tiphys.kubelet.pod.admission import admit
 from tiphys.kubelet.pod.preemption import NoRoom, pods_to_preempt
 from tiphys.kubelet.runtime.service import RuntimeFailure
+from tiphys.kubelet.volumes.images import shown_images
 
 CRITICAL = {"priority": 2_000_001_000, "priorityClassName": "system-node-critical"}
 
@@ -367,5 +368,39 @@ def test_what_ran_before_keeps_its_place_over_a_restart(tmp_path: Path) -> None:
         await world.until(lambda: world.phase("ant") == "Failed", 10)
         assert world.ready("zebra")
         assert world.started("main") == 1
+
+    play(tmp_path, scene)
+
+
+def test_an_image_that_a_volume_shows_is_in_use(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        volumes = [
+            {"name": name, "image": {"reference": image}} for name, image in (("a", "tool"), ("b", "No!"), ("c", ""))
+        ]
+        world.add(pod("web", volumes=volumes))
+        await world.clock.sleep(5)
+        assert shown_images(world.kubelet.all_pods()) == {"docker.io/library/tool:latest"}
+        assert "need containerd, whose socket is not known" in str(world.api.events())
+
+    play(tmp_path, scene)
+
+
+def test_images_that_are_shown_stay(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        await world.runtime.pull_image("docker.io/library/tool:latest", {}, {})
+        images = await world.runtime.list_images()
+        gc_ = ImageGC(
+            images=world.runtime,
+            runtime=world.runtime,
+            clock=world.clock,
+            high=80,
+            low=70,
+            minimum_age=0,
+            event=lambda *_: None,
+            shown=lambda: {images[-1].tags[0]},
+        )
+        await world.clock.sleep(100)
+        await gc_._note_use()
+        assert set(gc_._last_used) == {images[-1].id}
 
     play(tmp_path, scene)

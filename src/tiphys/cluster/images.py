@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.cluster.ocilayout import File, ImageError, ImageSource, build
+from tiphys.kubelet.runtime.ctr import CtrFailure, ctr
 
 PAUSE_IMAGE = "tiphys.local/pause:1"
 DEMO_IMAGE = "tiphys.local/demo:1"
@@ -95,14 +96,7 @@ async def list_images(socket: Path) -> list[StoredImage]:
 
 
 async def _ctr(socket: Path, *words: str, stdin: bytes | None = None) -> str:
-    command = ["ctr", "--address", str(socket), "--namespace", "k8s.io", *words]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate(stdin)
-    if process.returncode != 0:
-        raise ImageError(f"ctr {' '.join(words[:2])} failed: {errors.decode(errors='replace').strip()}")
-    return output.decode()
+    try:
+        return await ctr(socket, *words, stdin=stdin)
+    except CtrFailure as failure:
+        raise ImageError(str(failure)) from failure

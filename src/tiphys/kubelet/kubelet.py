@@ -23,7 +23,7 @@ from tiphys.kubelet.api_objects import ApiObjects
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
 from tiphys.kubelet.container.hooks import HookRunner
-from tiphys.kubelet.container.images import ImageManager
+from tiphys.kubelet.container.images import ImageFailure, ImageManager
 from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.container.log_rotation import LogRotation
 from tiphys.kubelet.container.runtime_classes import RuntimeClasses
@@ -64,6 +64,8 @@ from tiphys.kubelet.sources.static_set import StaticSet
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.volumes.csi.drivers import CSIDrivers
+from tiphys.kubelet.volumes.failures import MountFailure
+from tiphys.kubelet.volumes.images import ImageVolumes, shown_images
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.volumes.sizes import memory_size
 from tiphys.runtime.backoff import KeyedBackoff
@@ -174,6 +176,7 @@ class Kubelet:
             client=self.client,
             clock=clock,
             drivers=self.csi,
+            images=ImageVolumes(self.image_service, config.runtime_socket, self._pull_for_volume),
             report_in_use=self._report_in_use,
             freed=self.health.changed.set,
             event=events.pod,
@@ -205,6 +208,7 @@ class Kubelet:
         backoff = KeyedBackoff(10.0, 300.0)
         pulls = 1 if config.serialize_image_pulls else config.parallel_image_pulls
         images = ImageManager(self.image_service, clock, events, pulls)
+        self._image_manager = images
         classes = RuntimeClasses(objects)
         builder = ConfigBuilder(
             self.settings,
@@ -300,6 +304,7 @@ class Kubelet:
             low=low,
             minimum_age=config.image_minimum_age,
             event=report,
+            shown=lambda: shown_images(self.all_pods()),
         )
         self.storage = StorageMeter(config.root, Path(config.log_root), clock, runner)
         self.snapshots = SnapshotTaker(
@@ -444,6 +449,15 @@ class Kubelet:
         self.events.pod(pod, "Warning", reason, message)
         if reason == "MissingClusterDNS":
             self._reporter.event("Warning", reason, MISSING_CLUSTER_DNS)
+
+    async def _pull_for_volume(self, pod: Pod, volume: Object) -> str:
+        """Pull the image that a volume shows; returns its id. Raises ``MountFailure``."""
+        source = volume["image"]
+        wanted = {"name": volume["name"], "image": source.get("reference"), "imagePullPolicy": source.get("pullPolicy")}
+        try:
+            return await self._image_manager.ensure(pod, wanted, await self._sync.pull_secrets(pod), {})
+        except ImageFailure as failure:
+            raise MountFailure(str(failure)) from failure
 
     def find_pod(self, namespace: str, name: str) -> Pod | None:
         """A pod by its name; for a mirror pod the static pod that it shows."""

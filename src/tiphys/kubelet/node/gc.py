@@ -146,7 +146,10 @@ class ImageGCFailure(Exception):
 
 
 class ImageGC:
-    """Removes images that no container uses, the longest unused first, when the disk is fuller than it may be."""
+    """Removes images that no container uses, the longest unused first, when the disk is fuller than it may be.
+
+    ``shown`` gives the names of those that volumes show.
+    """
 
     def __init__(
         self,
@@ -158,8 +161,10 @@ class ImageGC:
         low: int,
         minimum_age: float,
         event: Callable[[EventType, str, str], None],
+        shown: Callable[[], set[str]] = set,
     ) -> None:
         self._event = event
+        self._shown = shown
         self._images = images
         self._runtime = runtime
         self._clock = clock
@@ -211,7 +216,7 @@ class ImageGC:
     async def _note_use(self) -> list[Image]:
         now = self._clock.now()
         images = await self._images.list_images()
-        in_use = {container.image_ref for container in await self._runtime.list_containers()}
+        in_use = {container.image_ref for container in await self._runtime.list_containers()} | self._shown()
         for image in images:
             self._first_seen.setdefault(image.id, now)
             if image.id in in_use or in_use & {*image.tags, *image.digests}:

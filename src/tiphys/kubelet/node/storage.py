@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 512
 _CSI = "kubernetes.io~csi"
+_IMAGE = "kubernetes.io~image"
 _AT_ONCE = 2
 _SHARE = 10
 """A measurement that took a second is not done again for this many seconds."""
@@ -98,8 +99,8 @@ def measure_pod(
     own = root / "pods" / pods.uid_of(pod)
     volumes = {}
     for plugin in _folders(own / "volumes"):
-        if plugin.name == _CSI:
-            continue  # their drivers measure them
+        if plugin.name in (_CSI, _IMAGE):
+            continue  # drivers measure theirs, and an image is not the pod's
         for volume in _folders(plugin):
             with Folder.at(volume) as folder:
                 volumes[volume.name] = VolumeUse(disk_use(folder, stopped), filesystem_of(folder.descriptor))

@@ -186,7 +186,7 @@ class PodSync:
         actions = compute_actions(pod, observed, self._probes.result, self._resources)
         if actions.nothing:
             return Next(self._next_look(pod, None, deadline))
-        secrets = await self._pull_secrets(pod)
+        secrets = await self.pull_secrets(pod)
         work = PodWork(pod, observed, volumes, secrets, self._sandbox_ready)
         try:
             applied = await self._runtime.apply(actions, work)
@@ -280,7 +280,7 @@ class PodSync:
                 return bool(status.get("ready"))
         return None
 
-    async def _pull_secrets(self, pod: Pod) -> list[Object]:
+    async def pull_secrets(self, pod: Pod) -> list[Object]:
         secrets = []
         for reference in pods.spec_of(pod).get("imagePullSecrets") or []:
             name = reference.get("name", "")

@@ -29,6 +29,7 @@ from tiphys.kubelet.volumes.csi.figures import ClaimUse
 from tiphys.kubelet.volumes.csi.mounter import CSIMounter, Drivers
 from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
+from tiphys.kubelet.volumes.images import ImageVolumes
 from tiphys.kubelet.volumes.ownership import already_given, give_to_group
 from tiphys.kubelet.volumes.payloads import Material, TokenSpec
 from tiphys.runtime import mounts
@@ -95,6 +96,7 @@ class VolumeManager:
         client: Client,
         clock: Clock,
         drivers: Drivers,
+        images: ImageVolumes,
         objects: ObjectSource,
         tokens: TokenSource,
         field: FieldReader,
@@ -116,6 +118,7 @@ class VolumeManager:
             report_in_use=report_in_use,
             freed=freed,
         )
+        self._images = images
         self._claims = ClaimVolumes(client, self._csi, give=self._own, event=event)
         self._slow = slow
         self._memory_size = memory_size
@@ -169,6 +172,10 @@ class VolumeManager:
             return await self._claims.mount(pod, volume["name"], claim["claimName"], read_only=read_only)
         if volume.get("ephemeral") is not None:
             return await self._claims.mount(pod, volume["name"], ephemeral_claim(pod, volume), read_only=False)
+        if volume.get("image") is not None:
+            folder = self._folder(pod, "image", volume["name"])
+            await self._images.mount(pod, volume, folder)
+            return MountedVolume(folder, read_only=True)
         if volume.get("csi") is not None:
             return await self._claims.mount_inline(pod, volume)
         kind = next((key for key in volume if key != "name"), "emptyDir")
@@ -267,6 +274,7 @@ class VolumeManager:
         any number of files, so this is done off the loop.
         """
         await asyncio.to_thread(mounts.unmount_below, self.pod_dir(pod_uid) / "volume-subpaths")
+        await self._images.unmount(self.pod_dir(pod_uid))
         await self._csi.unmount(pod_uid)
         self._claims.forget(pod_uid)
         await asyncio.to_thread(remove_mounted_tree, self.pod_dir(pod_uid))
