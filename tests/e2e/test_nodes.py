@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.machine import Machine, wait_for
+from tests.machine import NODE_IP, Machine, wait_for
 from tests.machine import machine as new_machine
 from tests.proxy.lab import inside
 from tiphys.cluster.images import DEMO_IMAGE
@@ -47,6 +47,7 @@ kind: Service
 metadata: {{name: web}}
 spec:
   selector: {{app: web}}
+  type: NodePort
   ipFamilyPolicy: RequireDualStack
   ports: [{{port: 80, targetPort: 8080}}]
 """
@@ -105,6 +106,9 @@ def test_pods_on_different_nodes_reach_each_other_by_address_service_and_name(no
             assert wget(nodes, source, f"http://[{second}]:8080/") == node
         seen = {wget(nodes, source, "http://web.default.svc.cluster.local/") for _ in range(12)}
         assert len(seen) > 1
+        # By the first node's port, and from there to any pod, one of the asker's own node too.
+        port = nodes.get("service", "web")["spec"]["ports"][0]["nodePort"]
+        assert {wget(nodes, source, f"http://{NODE_IP}:{port}/") for _ in range(15)} <= set(pods)
         (_, second) = nodes.get("service", "web")["spec"]["clusterIPs"]
         assert wget(nodes, source, f"http://[{second}]/") in pods
 

@@ -187,8 +187,8 @@ def test_a_service_that_goes_is_taken_out_of_the_shared_chains() -> None:
 
 def test_a_full_sync_removes_what_another_proxy_left() -> None:
     rules = Ruleset(replace(OPTIONS, localhost_node_ports=True, node_port_ranges=("192.168.50.0/24",)))
-    first, text = rules.rebuild(["KUBE-SVC-OLD", "KUBE-SERVICES", "MINE"])
-    assert first.splitlines()[1:3] == [":KUBE-MARK-MASQ - [0:0]", "-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000"]
+    (text,) = rules.rebuild(["KUBE-SVC-OLD", "KUBE-SERVICES", "MINE"])
+    assert text.splitlines()[1:3] == [":KUBE-MARK-MASQ - [0:0]", "-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000"]
     assert "-X KUBE-SVC-OLD" in text
     assert "MINE" not in text
     assert "-A KUBE-SERVICES -d 192.168.50.0/24 -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS" in text
@@ -197,11 +197,11 @@ def test_a_full_sync_removes_what_another_proxy_left() -> None:
 
 
 def test_jumps_are_added_once_and_removed_with_our_chains_only() -> None:
-    text = missing_jumps({(jump.table, jump.source): [] for jump in JUMPS})
+    text = missing_jumps({"filter": [], "nat": []})
     assert text.count("\n-I ") == len(JUMPS)
-    present = {(j.table, j.source): [] for j in JUMPS}
+    present: dict[str, list[str]] = {"filter": [], "nat": []}
     for jump in JUMPS:
-        present[jump.table, jump.source].append(f"-A {jump.rule}")
+        present[jump.table].append(f"-A {jump.rule}")
     assert missing_jumps(present) == ""
     listing = [
         "-P OUTPUT ACCEPT",

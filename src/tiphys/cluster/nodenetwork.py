@@ -96,7 +96,8 @@ def ensure(cluster: Settings, node: Settings) -> None:
         _run(["ip", "netns", "add", inside])
     if not _exists(outer):
         _ip(f"link add {outer} type veth peer name eth0 netns {inside}")
-    _ip(f"link set {outer} master {bridge_name(cluster)} up")
+    # Hairpin: what a node sends to a Service at this machine may be for a pod of its own, and return as it came.
+    _ip(f"link set {outer} master {bridge_name(cluster)} up", f"link set {outer} type bridge_slave hairpin on")
     _ip(
         "link set lo up",
         *(_address(cluster, address, "eth0") for address in node.node_ips),

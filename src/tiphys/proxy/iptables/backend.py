@@ -66,9 +66,7 @@ class IptablesBackend:
         texts = self._ruleset.update(rules)
         self._full_needed = True  # until it has worked
         if full:
-            for text in self._ruleset.rebuild(await service_chains(self.family, self._run)):
-                await self._restore(text)
-            await self._jump()
+            await self._write_all()
             self._full_at = self._checked_at = now
         else:
             for text in texts:
@@ -87,13 +85,12 @@ class IptablesBackend:
     async def _restore(self, text: str) -> None:
         await self._run((f"{TOOLS[self.family]}-restore", *_WAIT, "--noflush"), text)
 
-    async def _jump(self) -> None:
-        """Put the jumps to our chains into the built-in ones, unless they are there."""
-        present = {
-            (table, source): await _listed(self.family, table, source, self._run)
-            for table, source in dict.fromkeys((jump.table, jump.source) for jump in base.JUMPS)
-        }
-        if text := missing_jumps(present):
+    async def _write_all(self) -> None:
+        """Every chain, and then the jumps to them that are missing in the built-in ones."""
+        present = {table: await _listed(self.family, table, "", self._run) for table in names.FIXED}
+        texts = self._ruleset.rebuild(chains_of(present["nat"]))
+        texts[-1] += missing_jumps(present)
+        for text in texts:
             await self._restore(text)
 
     async def cleanup(self) -> None:
@@ -118,29 +115,33 @@ async def cleanup(family: Family, run: Run = command_runner.run) -> bool:
     return removed
 
 
-def missing_jumps(present: Mapping[tuple[str, str], list[str]]) -> str:
-    """The text that adds the jumps that are not among the rules ``present`` of each table and built-in chain."""
+def missing_jumps(present: Mapping[str, list[str]]) -> str:
+    """The text that adds the jumps that are not among the rules ``present`` of each table."""
     parts = []
     for table in names.FIXED:
         missing = [
             f"-I {jump.rule}"
             for jump in base.JUMPS
-            if jump.table == table
-            and not any(line.endswith(f"-j {jump.target}") for line in present[table, jump.source])
+            if jump.table == table and not any(_is_jump(line, jump) for line in present[table])
         ]
         if missing:
             parts.append("\n".join([f"*{table}", *missing, "COMMIT", ""]))
     return "".join(parts)
 
 
+def _is_jump(line: str, jump: base.Jump) -> bool:
+    return line.startswith(f"-A {jump.source} ") and line.endswith(f"-j {jump.target}")
+
+
+def chains_of(listing: Iterable[str]) -> list[str]:
+    """The names of the chains that a table's listing declares."""
+    return [line.removeprefix("-N ") for line in listing if line.startswith("-N ")]
+
+
 def removal(table: str, lines: Iterable[str]) -> str:
     """The text that removes our chains from a table whose rules ``lines`` list; empty if none is there."""
     lines = list(lines)
-    ours = [
-        name
-        for name in (line.removeprefix("-N ") for line in lines if line.startswith("-N "))
-        if name in names.FIXED[table] or names.is_service_chain(name)
-    ]
+    ours = [name for name in chains_of(lines) if name in names.FIXED[table] or names.is_service_chain(name)]
     if not ours:
         return ""
     targets = {f"-j {jump.target}" for jump in base.JUMPS if jump.table == table}
@@ -162,13 +163,6 @@ async def available(run: Run = command_runner.run) -> bool:
         log.info("iptables cannot be used: %s", error)
         return False
     return True
-
-
-async def service_chains(family: Family, run: Run) -> list[str]:
-    """The services' chains that the kernel has."""
-    listed = await _listed(family, "nat", "", run)
-    names_ = (line.removeprefix("-N ") for line in listed if line.startswith("-N "))
-    return [name for name in names_ if names.is_service_chain(name)]
 
 
 async def _listed(family: Family, table: str, chain: str, run: Run) -> list[str]:

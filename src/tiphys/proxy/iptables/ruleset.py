@@ -55,8 +55,9 @@ class Ruleset:
         wanted = {name for of_service in chains for name in of_service}
         stale = {name for name in present if names.is_service_chain(name) and name not in wanted}
         every = [(table, name) for table, listed in names.FIXED.items() for name in listed]
-        first = self._text({}, (), [("nat", names.MARK_MASQ)])  # those of services lead to it
-        return [first, *self._texts(chains, stale, every)]
+        first, *more = self._texts(chains, stale, every)
+        # Services' chains lead to it.
+        return [self._text({}, (), [("nat", names.MARK_MASQ)]) + first, *more]
 
     def _texts(
         self, chains: Sequence[dict[str, Rules]], stale: Collection[str], shared: Collection[Chain]
