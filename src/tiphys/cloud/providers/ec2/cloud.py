@@ -1,4 +1,7 @@
-"""``--cloud-provider=ec2``."""
+"""``--cloud-provider=ec2``.
+
+Source: https://cloud-provider-aws.sigs.k8s.io/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Calls of EC2's APIs: by boto3, in a thread each, as that waits for the network; its errors become ``CloudError``."""
+"""Calls of EC2's APIs: by boto3, in a thread each, as that waits for the network; its errors become ``CloudError``.
+
+Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/
+"""
 
 from __future__ import annotations
 
