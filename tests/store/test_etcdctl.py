@@ -6,18 +6,12 @@ What the four print must be the same, but for what is a server's own (ids, versi
 from __future__ import annotations
 
 import itertools
-import os
-import re
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.store.etcds import HAVE_ETCD, free_ports, real_etcd
+from tests.store.players import Player, normal, ours, real
 from tests.store.tiphys_etcd import tiphys_etcd
 
 pytestmark = [pytest.mark.etcd, pytest.mark.skipif(not HAVE_ETCD, reason="etcd is not installed")]
@@ -66,77 +60,6 @@ SCRIPT: list[tuple[str, str]] = [
 ]
 FORMATS = ("simple", "json", "fields", "table")
 
-Player = Callable[[list[str], str, str], tuple[int, str, str]]
-
-
-def _real(words: list[str], stdin: str, endpoint: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        ["etcdctl", *words],
-        input=stdin.encode(),
-        capture_output=True,
-        timeout=20,
-        env={"PATH": os.environ["PATH"], "ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": endpoint},
-    )
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-
-
-@contextmanager
-def _captured(stdin: str) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """Standard input from a text; standard output and error into lists."""
-    saved = [os.dup(number) for number in range(3)]
-    feed, feeder = os.pipe()
-    pipes = [os.pipe(), os.pipe()]
-    os.write(feeder, stdin.encode())
-    os.close(feeder)
-    results: tuple[list[bytes], list[bytes]] = ([], [])
-    old = sys.stdin, sys.stdout, sys.stderr
-
-    def drain(number: int) -> None:
-        with os.fdopen(pipes[number][0], "rb") as reader:
-            results[number].append(reader.read())
-
-    drains = [threading.Thread(target=drain, args=(number,)) for number in range(2)]
-    for thread in drains:
-        thread.start()
-    os.dup2(feed, 0)
-    os.dup2(pipes[0][1], 1)
-    os.dup2(pipes[1][1], 2)
-    for _, writer in pipes:
-        os.close(writer)
-    sys.stdin = os.fdopen(os.dup(0), "r")
-    sys.stdout = os.fdopen(os.dup(1), "w")
-    sys.stderr = os.fdopen(os.dup(2), "w")
-    try:
-        yield results
-    finally:
-        for stream in (sys.stdin, sys.stdout, sys.stderr):
-            stream.close()
-        sys.stdin, sys.stdout, sys.stderr = old
-        for number, descriptor in enumerate(saved):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        os.close(feed)
-        for thread in drains:
-            thread.join()
-
-
-def _ours(words: list[str], stdin: str, endpoint: str) -> tuple[int, str, str]:
-    from tiphys.store.etcdctl import main
-
-    with _captured(stdin) as (out, err):
-        status = main([f"--endpoints={endpoint}", *words])
-    return status, out[0].decode(errors="replace"), err[0].decode(errors="replace")
-
-
-def _normal(text: str) -> str:
-    """Without what belongs to a server or a moment."""
-    text = re.sub(r'"?(cluster_id|member_id|raft_term|ClusterID|MemberID|RaftTerm|Leader)"? ?: ?\d+', r"\1", text)
-    text = re.sub(r"127\.0\.0\.1:\d+", "HOST", text)
-    text = re.sub(r"\b\d+(\.\d+)?(ms|µs|s)\b", "TIME", text)
-    text = re.sub(r'"(ID|leader)" ?: ?\d{8,}', r"\1", text)
-    text = re.sub(r"\b[0-9a-f]{14,16}\b", "ID", text)
-    return re.sub(r" +", " ", re.sub(r"-{3,}", "---", text))
-
 
 def _answers(play: Player, endpoint: str) -> list[str]:
     found = []
@@ -147,14 +70,14 @@ def _answers(play: Player, endpoint: str) -> list[str]:
             found.append(f"{form} {line}")
             continue
         errors = [part for part in err.splitlines() if part.startswith("Error:")]
-        found.append(f"{told}\n{_normal(out)}{_normal(' '.join(errors[:1]))}")
+        found.append(f"{told}\n{normal(out)}{normal(' '.join(errors[:1]))}")
     return found
 
 
 def test_one_session_four_ways(tmp_path: Path) -> None:
     answers: dict[str, list[str]] = {}
     peer = "--initial-advertise-peer-urls=http://127.0.0.1:1"
-    for client, play in (("etcdctl", _real), ("tiphys", _ours)):
+    for client, play in (("etcdctl", real), ("tiphys", ours)):
         with real_etcd(tmp_path / f"{client}-etcd") as (member,):
             answers[f"{client} on etcd"] = _answers(play, member.endpoint)
         with tiphys_etcd(tmp_path / f"{client}-tiphys", free_ports(1)[0], "--name=m0", peer) as endpoint:
@@ -168,6 +91,6 @@ def test_one_session_four_ways(tmp_path: Path) -> None:
     "words", [["user", "list"], ["get", "a", "--user=root"], ["get", "a", "--insecure-skip-tls-verify"]]
 )
 def test_what_is_not_supported_is_refused_by_name(words: list[str]) -> None:
-    status, _, err = _ours(words, "", "127.0.0.1:1")
+    status, _, err = ours(words, "", "127.0.0.1:1")
     assert status != 0
     assert "not supported by tiphys etcdctl" in err

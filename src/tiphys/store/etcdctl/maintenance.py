@@ -69,7 +69,7 @@ async def alarm_list(session: Session) -> None:
 async def alarm_disarm(session: Session) -> None:
     session.expect(0, 0, "alarm disarm command accepts no arguments")
     alarms = await session.call("Maintenance", "Alarm", pb.AlarmRequest(action=GET_ALARM))
-    response = pb.AlarmResponse(header=alarms.header)
+    response = pb.AlarmResponse()  # without a header, as etcd's client has it
     for alarm in alarms.alarms:
         request = pb.AlarmRequest(action=DISARM, memberID=alarm.memberID, alarm=alarm.alarm)
         answer = await session.call("Maintenance", "Alarm", request)
