@@ -12,6 +12,14 @@ from tests.machine import Machine
 from tests.machine import machine as new_machine
 
 
+@pytest.fixture(scope="session", autouse=True)
+def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The components' image is assembled once for all tests, and leaves nothing on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CACHE_DIRECTORY", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Machine]:
     """A machine that never saw the project: nothing runs on it yet."""

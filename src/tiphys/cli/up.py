@@ -23,6 +23,8 @@ from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
 from tiphys.cluster import failures, kubeconfig, lifecycle, machine, nodes, ranges
+from tiphys.cluster.backup.archive import BackupError
+from tiphys.cluster.backup.places import place_of
 from tiphys.cluster.pki import ensure_pki
 from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
 from tiphys.cluster.supervisor import Supervisor, share_memory
@@ -92,7 +94,7 @@ def _options() -> argparse.ArgumentParser:
     add("--nodes", type=_count, help="how many nodes there are to be on this machine", metavar="N")
     add("--api-workers", type=_processes, help="processes of the API server (default 1)", metavar="N")
     add("--metrics-port", type=int, help="port of the metrics server (default 4443)")
-    add("--backup-to", help="make backups here: a folder, or s3://BUCKET/PREFIX", metavar="PLACE")
+    add("--backup-to", type=_place, help="make backups here: a folder, or s3://BUCKET/PREFIX", metavar="PLACE")
     add("--backup-every", type=_duration, help="time between two backups (default 6h)", metavar="DURATION")
     add("--backup-keep", type=int, help="how many of them are kept (default 28)", metavar="N")
     add("--without", type=_components, help="leave these out, as others run them", metavar="COMPONENT,…")
@@ -111,6 +113,14 @@ def _duration(text: str) -> str:
     if parse_duration(text) < LEAST_BACKUP_SECONDS:
         raise argparse.ArgumentTypeError(f"{text} is too often; {LEAST_BACKUP_SECONDS:.0f}s at least")
     return text
+
+
+def _place(text: str) -> str:
+    try:
+        place_of(text)
+    except BackupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text if "://" in text else str(Path(text).absolute())
 
 
 def _components(text: str) -> str:

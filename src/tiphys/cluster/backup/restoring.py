@@ -34,6 +34,7 @@ class Destination:
 
 def restore(source: Path, target: Destination) -> About:
     """Restore a backup; returns what it says of itself. Raises ``BackupError``; then nothing of it is left."""
+    # On the file system of the data directory, so that everything is moved there by its name alone.
     place = target.data_dir if target.data_dir.exists() else target.data_dir.parent
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tiphys-restore-", dir=place) as folder:
@@ -51,19 +52,16 @@ def _restore_up(folder: Path, target: Destination) -> None:
     data = target.data_dir
     if any((data / name).exists() for name in ("cluster.json", "etcd", "pki")):
         raise BackupError(f"{data} holds a cluster already; `tiphys reset` removes it, --data-dir names another folder")
-    made = data.parent / f".{data.name}.restored"
-    shutil.rmtree(made, ignore_errors=True)
-    try:
-        shutil.move(folder / "files", made)
-        made.chmod(0o700)
-        _restore_store(folder / STORE, made / "etcd")
-        _settings(made).changed(data_dir=data, run_dir=target.run_dir).save_in(made)
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # cluster.json, which makes it a cluster, comes last
-        for path in sorted(made.iterdir(), key=lambda path: path.name == "cluster.json"):
-            path.rename(data / path.name)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    made = folder / "files"
+    made.chmod(0o700)
+    _restore_store(folder / STORE, made / "etcd")
+    _settings(made).changed(data_dir=data, run_dir=target.run_dir).save_in(made)
+    if not data.exists():
+        made.rename(data)
+        return
+    # cluster.json, which makes it a cluster, comes last
+    for path in sorted(made.iterdir(), key=lambda path: path.name == "cluster.json"):
+        path.rename(data / path.name)
 
 
 def _settings(folder: Path) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,6 @@ from tiphys.cluster.ocilayout import (
 )
 
 COMPONENT_IMAGE = f"tiphys.local/tiphys:{__version__}"
-CACHE = Path("/var/cache/tiphys")
 ENVIRONMENT = {"PATH": DEFAULT_PATH, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -82,8 +82,12 @@ def gather(recipe: Recipe) -> Contents:
     )
 
 
-def cached_image(recipe: Recipe, folder: Path = CACHE) -> Path:
-    """The image's file in ``folder``, assembled unless it is there already; one of other contents is removed."""
+def cached_image(recipe: Recipe) -> Path:
+    """The image's file in the cache, assembled unless it is there already; one of other contents is removed.
+
+    The cache is /var/cache/tiphys, or where systemd puts it for a unit with CacheDirectory= (systemd.exec(5)).
+    """
+    folder = Path(os.environ.get("CACHE_DIRECTORY") or "/var/cache/tiphys")
     contents = gather(recipe)
     base = recipe.base.read_bytes() if recipe.base is not None else b""
     parts = (recipe, fingerprint(contents.machine), fingerprint(contents.ours), hashlib.sha256(base).hexdigest())
