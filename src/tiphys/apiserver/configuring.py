@@ -38,6 +38,9 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         flags_parser.error("--etcd-servers or --data-dir says where the objects are kept; neither is given")
     if not flags.allow_privileged:
         flags_parser.error("--allow-privileged=false is not supported; use Pod Security admission")
+    _check_signing(flags, flags_parser)
+    if flags.insecure_port is not None:
+        flags_parser.warn("flag --insecure-port is retired: no port is served without TLS; remove the flag")
     first, _, last = flags.service_node_port_range.partition("-")
     if not (first.isdigit() and last.isdigit()):
         flags_parser.error(f"--service-node-port-range {flags.service_node_port_range!r} is not a range FIRST-LAST")
@@ -123,6 +126,20 @@ def _reachable(bound: str, flags_parser: FlagParser) -> str:
     if reachable is None:
         flags_parser.error("this machine has no address but loopback; name the one that pods use: --advertise-address")
     return reachable
+
+
+def _check_signing(flags: argparse.Namespace, flags_parser: FlagParser) -> None:
+    """Keys that are believed say that tokens are wanted: upstream has required since v1.20 that somebody signs them."""
+    if not flags.service_account_key_file or flags.service_account_signing_key_file is not None:
+        return
+    key = flags.service_account_key_file[0].with_suffix(".key")
+    missing = [f"--service-account-signing-key-file={key}"]
+    if not flags.service_account_issuer:
+        missing.insert(0, f"--service-account-issuer={ISSUER}")
+    flags_parser.error(
+        "--service-account-issuer and --service-account-signing-key-file are required flags; add "
+        + " and ".join(missing)
+    )
 
 
 def _oidc(flags: argparse.Namespace, flags_parser: FlagParser) -> OidcFlags | None:

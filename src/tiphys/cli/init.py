@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init/
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def parser(phase: str | None) -> KubeadmParser:
     made.switch("skip-token-print", "do not print the bootstrap token")
     made.switch("skip-certificate-key-print", "do not print the key of the uploaded certificates")
     made.switch("upload-certs", "upload the certificates that further control planes need, encrypted")
+    made.switch("virtual-address", "let the control planes hold the address of the endpoint among themselves")
     made.text("token", "bootstrap token: [a-z0-9]{6}.[a-z0-9]{16}")
     made.text("token-ttl", "how long the token lives (24h0m0s); 0: for ever")
     if phase:
@@ -105,6 +107,7 @@ def prepare(given: Mapping[str, Any]) -> tuple[Installation, list[str]]:
         upload_certs=bool(given.get("upload-certs")),
         show_certificate_key=not given.get("skip-certificate-key-print"),
         show_token=not given.get("skip-token-print"),
+        virtual_address=_virtual_address(given, configuration),
         kubeconfig=given.get("kubeconfig", layout.ADMIN),
         kubeconfig_dir=given.get("kubeconfig-dir", layout.KUBERNETES),
         warn=warn,
@@ -112,6 +115,25 @@ def prepare(given: Mapping[str, Any]) -> tuple[Installation, list[str]]:
     for warning in host.warnings:
         warn(warning)
     return context, list(given.get("skip-phases") or node.get("skipPhases") or [])
+
+
+def _virtual_address(given: Mapping[str, Any], configuration: load.Configuration) -> bool:
+    """Raises ``ConfigurationError`` if the endpoint is no address that could be held."""
+    if not given.get("virtual-address"):
+        return False
+    host, _ = validate.split_host_port(configuration.cluster.get("controlPlaneEndpoint", ""))
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigurationError(
+            "--virtual-address: the control planes can hold an IP address only; name a free one of the nodes' network"
+            " as controlPlaneEndpoint: --control-plane-endpoint=192.0.2.10:6443"
+        ) from None
+    if host == configuration.address:
+        raise ConfigurationError(
+            f"--virtual-address: {host} is this node's own address; name a free one of its network"
+        )
+    return True
 
 
 def _documents(given: Mapping[str, Any]) -> documents.Documents:

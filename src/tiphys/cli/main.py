@@ -48,6 +48,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "coredns": ("tiphys.dns.command", "The same by CoreDNS's name, for its manifests: -conf Corefile"),
     "pod-network": ("tiphys.cluster.podnetwork", "The pods' network on a node: CNI configuration, routes, policies"),
     "metrics-server": ("tiphys.addons.metricsserver.command", "What nodes and containers use, as an aggregated API"),
+    "virtual-address": ("tiphys.cluster.virtualaddress", "One address that leads to a control plane that works"),
     "etcd": ("tiphys.store.command", "The store alone, serving etcd's API"),
     "etcdctl": ("tiphys.store.etcdctl", "etcd's command-line client"),
 }

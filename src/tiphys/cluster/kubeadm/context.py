@@ -36,6 +36,8 @@ class Installation:
     say: Say = print_now
     warn: Say = print_now
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    virtual_address: bool = False
+    """Whether the control planes themselves hold the address of the endpoint."""
     secondary: bool = False
     """Whether other control planes are there already."""
 

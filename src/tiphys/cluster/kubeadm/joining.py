@@ -25,6 +25,7 @@ from tiphys.cluster.kubeadm.context import Installation, Say, print_now
 from tiphys.cluster.kubeadm.discovery import Discovered, discover
 from tiphys.cluster.kubeadm.failures import KubeadmError
 from tiphys.cluster.kubeadm.layout import HostRoot
+from tiphys.cluster.kubeadm.phases.upload import VIRTUAL_ADDRESS
 from tiphys.runtime import yamltext
 
 Document = dict[str, Any]
@@ -72,8 +73,9 @@ async def installation(joining: Joining) -> Installation:
             " yaml'"
         )
         async with bootstrap_client(joining) as client:
-            cluster, kubelet = await read_configuration(client)
+            cluster, kubelet, held = await read_configuration(client)
         joining.installation = _installation(joining, cluster, kubelet)
+        joining.installation.virtual_address = held
     return joining.installation
 
 
@@ -102,8 +104,9 @@ def _installation(joining: Joining, cluster: Document, kubelet: Document) -> Ins
     )
 
 
-async def read_configuration(client: Client) -> tuple[Document, Document]:
-    """The ClusterConfiguration and the KubeletConfiguration that the cluster keeps. Raises ``KubeadmError``."""
+async def read_configuration(client: Client) -> tuple[Document, Document, bool]:
+    """The ClusterConfiguration and the KubeletConfiguration that the cluster keeps, and whether its control planes hold
+    the endpoint's address. Raises ``KubeadmError``."""
     try:
         stored = await client.get(CONFIG_MAPS, "kubeadm-config", "kube-system")
         kubelet = await client.get(CONFIG_MAPS, "kubelet-config", "kube-system")
@@ -119,7 +122,9 @@ async def read_configuration(client: Client) -> tuple[Document, Document]:
     dynamic.complete_cluster(cluster, 6443)
     validate.check(validate.validate_cluster(cluster))
     document = yamltext.load(kubelet["data"]["kubelet"])
-    return cluster, {name: value for name, value in document.items() if name not in ("apiVersion", "kind")}
+    fields = {name: value for name, value in document.items() if name not in ("apiVersion", "kind")}
+    held = (stored["metadata"].get("annotations") or {}).get(VIRTUAL_ADDRESS) == "true"
+    return cluster, fields, held
 
 
 async def bootstrap_config(joining: Joining) -> files.Config:

@@ -70,6 +70,14 @@ USERS: tuple[KubeconfigUser, ...] = (
         local=True,
     ),
 )
+VIRTUAL_ADDRESS = KubeconfigUser(
+    "virtual-address",
+    "Generate a kubeconfig file for the holder of the virtual address",
+    "tiphys:virtual-address",
+    ("system:masters",),
+    local=True,
+)
+"""It needs its Lease before anybody can give it a right to one: nobody reaches the API until it holds the address."""
 BY_NAME = {user.name: user for user in USERS}
 
 

@@ -23,6 +23,7 @@ KUBELET_CONF = f"{KUBERNETES}/kubelet.conf"
 BOOTSTRAP_CONF = f"{KUBERNETES}/bootstrap-kubelet.conf"
 CONTROLLER_MANAGER_CONF = f"{KUBERNETES}/controller-manager.conf"
 SCHEDULER_CONF = f"{KUBERNETES}/scheduler.conf"
+VIRTUAL_ADDRESS_CONF = f"{KUBERNETES}/virtual-address.conf"
 
 KUBELET_CONFIG = f"{KUBELET}/config.yaml"
 KUBELET_INSTANCE = f"{KUBELET}/instance-config.yaml"

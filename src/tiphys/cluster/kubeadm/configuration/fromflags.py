@@ -54,7 +54,16 @@ RESET_FLAGS: dict[str, tuple[str, str]] = {
     "cri-socket": (RESET, "criSocket"),
 }
 ALLOWED_WITH_CONFIG = frozenset(
-    ("config", "ignore-preflight-errors", "dry-run", "kubeconfig", "node-name", "kubeconfig-dir", "upload-certs")
+    (
+        "config",
+        "ignore-preflight-errors",
+        "dry-run",
+        "kubeconfig",
+        "node-name",
+        "kubeconfig-dir",
+        "upload-certs",
+        "virtual-address",
+    )
 )
 """Flags that may stand beside --config, as do all that begin with --skip-. What else they say stands in the file."""
 

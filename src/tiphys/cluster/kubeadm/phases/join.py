@@ -28,7 +28,7 @@ from tiphys.cluster.kubeadm.layout import PUBLIC, write_file
 from tiphys.cluster.kubeadm.manifests.etcd import peer_url
 from tiphys.cluster.kubeadm.phases import kubeconfig, mark, preflight, wait
 from tiphys.cluster.kubeadm.phases.certs import CERTS
-from tiphys.cluster.kubeadm.phases.staticpods import BUILD, write_etcd, write_manifest
+from tiphys.cluster.kubeadm.phases.staticpods import BUILD, hold_address, write_etcd, write_manifest
 from tiphys.cluster.kubeadm.preflight import checks
 from tiphys.cluster.kubeadm.preflight.checks import Check
 from tiphys.cluster.kubeadm.preflight.run import run_checks
@@ -140,6 +140,7 @@ async def manifests(joining: Joining, made: Installation) -> None:
     for component, build in BUILD.items():
         joining.say(f'[control-plane] Creating static Pod manifest for "{component}"')
         write_manifest(made, component, build(made))
+    await hold_address(made)
 
 
 async def kubelet_start(joining: Joining) -> None:

@@ -43,6 +43,7 @@ CONFS = (
     layout.BOOTSTRAP_CONF,
     layout.CONTROLLER_MANAGER_CONF,
     layout.SCHEDULER_CONF,
+    layout.VIRTUAL_ADDRESS_CONF,
 )
 
 

@@ -5,17 +5,20 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init-ph
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import yaml
 
 from tiphys.api.object import Object
-from tiphys.cluster.kubeadm import layout, patches
+from tiphys.cluster.kubeadm import kubeconfigs, layout, patches
 from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.layout import write_file
 from tiphys.cluster.kubeadm.manifests import controlplane
 from tiphys.cluster.kubeadm.manifests.etcd import etcd
+from tiphys.cluster.kubeadm.manifests.virtualaddress import virtual_address
+from tiphys.cluster.kubeadm.phases import kubeconfig
 from tiphys.cluster.kubeadm.workflow import CommandPhase
 
 Build = Callable[[Installation], Object]
@@ -52,6 +55,15 @@ def make(component: str) -> Callable[[Installation], Awaitable[None]]:
         write_manifest(context, component, BUILD[component](context))
 
     return run
+
+
+async def hold_address(context: Installation) -> None:
+    """The pod that holds the endpoint's address among the control planes, if they are to hold it."""
+    if not context.virtual_address:
+        return
+    await asyncio.to_thread(kubeconfig.ensure, context, kubeconfigs.VIRTUAL_ADDRESS)
+    context.say('[control-plane] Creating static Pod manifest for "virtual-address"')
+    write_manifest(context, "virtual-address", virtual_address(context.configuration))
 
 
 async def local_etcd(context: Installation) -> None:
@@ -106,8 +118,13 @@ CONTROL_PLANE: CommandPhase[Installation] = CommandPhase(
     "control-plane",
     "Generate all static Pod manifest files necessary to establish the control plane",
     announce,
-    tuple(
-        CommandPhase(component.removeprefix("kube-"), f"Generates the {component} static Pod manifest", make(component))
-        for component in BUILD
+    (
+        *(
+            CommandPhase(
+                component.removeprefix("kube-"), f"Generates the {component} static Pod manifest", make(component)
+            )
+            for component in BUILD
+        ),
+        CommandPhase("virtual-address", "Generates the static Pod manifest that holds a virtual address", hold_address),
     ),
 )

@@ -21,6 +21,8 @@ from tiphys.cluster.tlsbootstrap import new_token
 
 SYSTEM, KUBEADM_CONFIG, KUBELET_CONFIG = "kube-system", "kubeadm-config", "kubelet-config"
 NODES_GROUP = "system:nodes"
+VIRTUAL_ADDRESS = "tiphys.io/virtual-address"
+"""Annotation of the ConfigMap: control planes that join hold the endpoint's address, too."""
 HASH = "kubeadm.kubernetes.io/component-config.hash"
 _CERTIFICATES_LIVE = timedelta(hours=2)
 
@@ -33,10 +35,11 @@ async def kubeadm_config(context: Installation) -> None:
     document = documents.typed(context.configuration.cluster, "ClusterConfiguration")
     text = yaml.dump(document, Dumper=yaml.CSafeDumper)
     role = "kubeadm:nodes-kubeadm-config"
+    marks = {VIRTUAL_ADDRESS: "true"} if context.virtual_address else None
     await api.ensure(
         context,
         [
-            api.config_map(KUBEADM_CONFIG, SYSTEM, {"ClusterConfiguration": text}),
+            api.config_map(KUBEADM_CONFIG, SYSTEM, {"ClusterConfiguration": text}, marks),
             api.reader_role(role, SYSTEM, "configmaps", KUBEADM_CONFIG),
             api.role_binding(role, SYSTEM, [api.group(TOKEN_GROUP), api.group(NODES_GROUP)]),
         ],
