@@ -1,4 +1,4 @@
-"""Three control planes and a worker; kill -9 of all that runs on the one that leads: how long kubectl waits, what is lost.
+"""Three control planes and a worker, and kill -9 of all that runs on the leader: how long kubectl waits, what is lost.
 
 By hand, as root: ``python -m bench.failover``. Each node is a namespace of its own (tests/kubeadmnode.py), with real
 containerd and etcd. A writer on the worker creates ConfigMaps through the virtual address all the time, and notes each
@@ -33,10 +33,12 @@ async def main():
         try:
             async with connected(Path("/etc/kubernetes/admin.conf"), "writer") as client:
                 while not Path("/var/lib/stop-writing").exists():
-                    body = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": f"w-{number}"}}
+                    meta = {"name": f"w-{number}", "namespace": "default"}
                     async with asyncio.timeout(3):
                         try:
-                            await client.create(CONFIG_MAPS, {**body, "metadata": {**body["metadata"], "namespace": "default"}})
+                            await client.create(
+                                CONFIG_MAPS, {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta}
+                            )
                         except AlreadyExists:
                             pass
                     log.write(f"w-{number}\\n")
