@@ -1,8 +1,9 @@
 """Three control planes and a worker, and kill -9 of all that runs on the leader: how long kubectl waits, what is lost.
 
-By hand, as root: ``python -m bench.failover``. Each node is a namespace of its own (tests/kubeadmnode.py), with real
-containerd and etcd. A writer on the worker creates ConfigMaps through the virtual address all the time, and notes each
-that was acknowledged; in the end each of those has to be there.
+By hand, as root: ``python -m bench.failover [address|controllers]``, by what the node that is killed leads: the virtual
+address, or the controllers (and mostly etcd, which began there). Each node is a namespace of its own
+(tests/kubeadmnode.py), with real containerd and etcd. A writer on the worker creates ConfigMaps through the virtual
+address all the time, and notes each that was acknowledged; in the end each of those has to be there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tiphys.cluster.kubeadm import discovery
 
 ENDPOINT = "198.18.7.100:6443"
 TOKEN, KEY = "abcdef.0123456789abcdef", "ab" * 32
+LEASES = {"address": "tiphys-virtual-address", "controllers": "kube-controller-manager"}
 _KIND = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: "
 _WRITER = """
 import asyncio, sys
@@ -50,7 +52,7 @@ asyncio.run(main())
 """
 
 
-def main() -> int:
+def main(what: str) -> int:
     with machines("failover") as made:
         first = made.add("cp1")
         first.import_image(_image(made))
@@ -61,14 +63,15 @@ def main() -> int:
         worker = made.nodes["w1"]
         worker.file("/etc/kubernetes/admin.conf").write_bytes(first.file("/etc/kubernetes/admin.conf").read_bytes())
         print(_kubectl(worker, "get", "pods", "-n", "kube-system", "-o", "wide"), flush=True)
-        return _fail_over(made, worker)
+        return _fail_over(made, worker, what)
 
 
-def _fail_over(made: Machines, worker: Node) -> int:
+def _fail_over(made: Machines, worker: Node, what: str) -> int:
     writer = subprocess.Popen(worker.argv(sys.executable, "-c", _WRITER), env=worker.environment)
     wait_for(lambda: len(_acknowledged(worker)) > 100, 60, "a hundred writes")
-    leader = made.nodes[_holder(worker)]
-    print(f"{leader.name} holds the virtual address; {_leaders(worker)}", flush=True)
+    leaders = _leaders(worker)
+    leader = made.nodes[leaders[LEASES[what]]]
+    print(f"{', '.join(f'{name}: {node}' for name, node in leaders.items())}; killing {leader.name}", flush=True)
     before, started = len(_acknowledged(worker)), time.monotonic()
     killer = threading.Thread(target=leader.kill_everything)
     killer.start()
@@ -130,16 +133,11 @@ def _answers(node: Node) -> bool:
     return node.run(*command, check=False, timeout=10).returncode == 0
 
 
-def _holder(node: Node) -> str:
-    lease = json.loads(_kubectl(node, "get", "lease", "-n", "kube-system", "tiphys-virtual-address", "-o", "json"))
-    return str(lease["spec"]["holderIdentity"]).partition("_")[0]
-
-
-def _leaders(node: Node) -> str:
+def _leaders(node: Node) -> dict[str, str]:
+    """The nodes that hold the Leases, by the Leases' names."""
     listed = json.loads(_kubectl(node, "get", "lease", "-n", "kube-system", "-o", "json"))["items"]
-    wanted = ("kube-controller-manager", "kube-scheduler")
-    held = {lease["metadata"]["name"]: lease["spec"]["holderIdentity"].partition("_")[0] for lease in listed}
-    return ", ".join(f"{name} leads on {held[name]}" for name in wanted if name in held)
+    held = {lease["metadata"]["name"]: lease["spec"].get("holderIdentity", "").partition("_")[0] for lease in listed}
+    return {name: held[name] for name in (*LEASES.values(), "kube-scheduler") if name in held}
 
 
 def _acknowledged(node: Node) -> list[str]:
@@ -148,4 +146,4 @@ def _acknowledged(node: Node) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1] if sys.argv[1:] else "controllers"))

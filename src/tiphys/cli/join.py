@@ -67,6 +67,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def parser(phase: str | None) -> KubeadmParser:
+    """kubeadm\'s flags of join."""
     name = f"tiphys join phase {phase.replace('/', ' ')}" if phase else "tiphys join"
     made = KubeadmParser(name, "Join a cluster. The phases, in order:\n\n" + workflow.listing(JOIN))
     made.add_argument("endpoint", nargs="?", metavar="API-SERVER", help="address and port of the API server")

@@ -73,6 +73,7 @@ def parser() -> KubeadmParser:
 
 
 def prepare(given: Mapping[str, Any]) -> tuple[Resetting, list[str]]:
+    """The run, and the phases to skip. Raises ``ConfigurationError``."""
     if path := given.get("config"):
         fromflags.refuse_mixture({name: value for name, value in given.items() if name != "force"})
         read = documents.read_file(Path(path))

@@ -110,10 +110,10 @@ async def _write(path: Path, token: BootstrapToken) -> None:
 
 
 def _join_command(path: Path, token: BootstrapToken, given: Mapping[str, Any]) -> str:
-    found = discovery.cluster_of(path.read_bytes(), str(path))
-    pins = discovery.pins_of(found.authority)
+    cluster = discovery.cluster_of(path.read_bytes(), str(path))
+    pins = discovery.pins_of(cluster.authority)
     key = given.get("certificate-key", "")
-    return command(found.server, token.text, pins, control_plane=bool(key), key=key, folded=False)
+    return command(cluster.server, token.text, pins, control_plane=bool(key), key=key, folded=False)
 
 
 def _list(flags: list[str]) -> int:
@@ -133,8 +133,8 @@ def _list(flags: list[str]) -> int:
 async def _read(path: Path) -> list[BootstrapToken]:
     async with api.connection(path) as client:
         listed = await client.list(SECRETS, tokens.NAMESPACE, field_selector=f"type={tokens.TYPE}")
-    found = [tokens.from_secret(secret) for secret in listed["items"]]
-    return [token for token in found if token is not None]
+    read = [tokens.from_secret(secret) for secret in listed["items"]]
+    return [token for token in read if token is not None]
 
 
 def _row(token: BootstrapToken) -> tuple[str, ...]:

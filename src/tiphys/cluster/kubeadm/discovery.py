@@ -73,18 +73,18 @@ async def _by_token(given: Object, seconds: float) -> Discovered:
     endpoint, token = given["apiServerEndpoint"], given["token"]
     first = await _cluster_info(endpoint, token, None, seconds)
     text = verified(first, token)
-    found = cluster_of(text, "the cluster-info ConfigMap")
+    cluster = cluster_of(text, "the cluster-info ConfigMap")
     pins = given.get("caCertHashes") or []
     if not pins:
-        return found
-    check_pins(found.authority, pins)
-    second = await _cluster_info(endpoint, token, found.authority, seconds)
+        return cluster
+    check_pins(cluster.authority, pins)
+    second = await _cluster_info(endpoint, token, cluster.authority, seconds)
     if second.get("kubeconfig") != text:
         raise KubeadmError(
             "the second kubeconfig from the cluster-info ConfigMap (using validated TLS) was different from the first: "
             "somebody may stand between this machine and the API server"
         )
-    return found
+    return cluster
 
 
 async def _cluster_info(endpoint: str, token: str, authority: bytes | None, seconds: float) -> Mapping[str, str]:

@@ -120,12 +120,12 @@ async def endpoints(client: Client, *, but: str = "") -> list[str]:
         listed = await client.list(PODS, "kube-system", label_selector="component=etcd,tier=control-plane")
     except (ApiError, ConnectionError, TimeoutError) as error:
         raise KubeadmError(f"cannot ask for etcd's pods: {error or 'timed out'}") from error
-    found = [
+    advertised = [
         (pod["metadata"].get("annotations") or {}).get(ADVERTISED, "")
         for pod in listed["items"]
         if (pod.get("spec") or {}).get("nodeName") != but
     ]
-    urls = [url for url in found if url]
+    urls = [url for url in advertised if url]
     if not urls:
         raise KubeadmError(
             "no pod of etcd with its clients' URL is in namespace kube-system; are the other control planes running?"

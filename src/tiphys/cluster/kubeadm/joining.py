@@ -56,7 +56,7 @@ class Joining:
         return str(self.join["nodeRegistration"]["name"])
 
 
-async def found(joining: Joining) -> Discovered:
+async def discovered_cluster(joining: Joining) -> Discovered:
     if joining.discovered is None:
         joining.discovered = await discover(joining.join["discovery"], joining.join["timeouts"]["discovery"])
     return joining.discovered
@@ -129,7 +129,7 @@ async def read_configuration(client: Client) -> tuple[Document, Document, bool]:
 
 async def bootstrap_config(joining: Joining) -> files.Config:
     """The kubeconfig by which this node asks for its certificate: the token's, or a discovery file's own user."""
-    cluster = await found(joining)
+    cluster = await discovered_cluster(joining)
     token = joining.join["discovery"].get("tlsBootstrapToken", "")
     if token:
         return kubeconfigs.with_token("kubernetes", cluster.server, cluster.authority, BOOTSTRAP_USER, token)

@@ -25,7 +25,7 @@ from tiphys.client.kubeconfig import KubeconfigError, connected
 from tiphys.client.rest import Client
 from tiphys.kubelet.certificates.requests import (
     KUBELET_CLIENT,
-    Refused,
+    RequestDenied,
     ask,
     private_pem,
     request_for,
@@ -47,7 +47,7 @@ async def ensure_client(
 ) -> None:
     """Have a kubeconfig with a certificate that is valid; asks for one by the bootstrap kubeconfig until it is given.
 
-    Raises ``CannotStart`` if neither is there, and ``Refused``.
+    Raises ``CannotStart`` if neither is there, and ``RequestDenied``.
     """
     if usable(kubeconfig, now or datetime.now(UTC)):
         return
@@ -64,7 +64,7 @@ async def ensure_client(
 
 
 async def renew(client: Client, folder: Path, node_name: str) -> None:
-    """Have a new certificate signed, and let the link lead to it. Raises ``Refused``."""
+    """Have a new certificate signed, and let the link lead to it. Raises ``RequestDenied``."""
     key = ec.generate_private_key(ec.SECP256R1())
     user = f"system:node:{node_name}"
     certificate = await ask(client, request_for(signing_request(user, (), key), KUBELET_CLIENT, "client auth"))
@@ -104,7 +104,7 @@ async def keep_renewed(
         try:
             await renew(client, folder, node_name)
             share = rng.uniform(_EARLIEST, _LATEST)
-        except (ApiError, Refused, ConnectionError, TimeoutError) as error:
+        except (ApiError, RequestDenied, ConnectionError, TimeoutError) as error:
             log.warning("cannot renew the client certificate: %s", error)
         await clock.sleep(_BETWEEN)  # also if what is signed ends too soon to be of use
 

@@ -24,7 +24,7 @@ KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 _LOOK_AGAIN = 0.05
 
 
-class Refused(Exception):
+class RequestDenied(Exception):
     """The request was denied, or its signer failed; the message is the condition's."""
 
 
@@ -62,7 +62,7 @@ def request_for(csr: bytes, signer: str, usage: str) -> Object:
 
 
 async def ask(client: Client, wanted: Object) -> bytes:
-    """Send a request, and return the certificate, PEM, once it is there. Raises ``Refused``."""
+    """Send a request, and return the certificate, PEM, once it is there. Raises ``RequestDenied``."""
     made = await client.create(CERTIFICATE_SIGNING_REQUESTS, wanted)
     while True:
         seen = await client.get(CERTIFICATE_SIGNING_REQUESTS, made["metadata"]["name"])
@@ -71,5 +71,5 @@ async def ask(client: Client, wanted: Object) -> bytes:
             return base64.b64decode(certificate)
         for condition in status.get("conditions") or []:
             if condition["type"] in ("Denied", "Failed"):
-                raise Refused(f"{condition['type']}: {condition.get('message', '')}")
+                raise RequestDenied(f"{condition['type']}: {condition.get('message', '')}")
         await asyncio.sleep(_LOOK_AGAIN)

@@ -44,9 +44,9 @@ class Host:
 
     @classmethod
     def this(cls) -> Host:
-        found = tuple(path for path in SOCKETS if Path(path).exists())
+        sockets = tuple(path for path in SOCKETS if Path(path).exists())
         driver = "systemd" if systemd_is_init() and cgroup_version() == 2 else "cgroupfs"
-        return cls(socket.gethostname().strip().lower(), host_address() or "", found, driver)
+        return cls(socket.gethostname().strip().lower(), host_address() or "", sockets, driver)
 
 
 def complete_init(init: Document, cluster: Document, host: Host) -> None:

@@ -59,9 +59,9 @@ async def _apply(context: Installation, name: str, image: str) -> None:
 
 
 def _patched(context: Installation, objects: list[Object]) -> list[Object]:
-    found = patches.read_folder(Path(context.configuration.patches), context.say)
+    wanted = patches.read_folder(Path(context.configuration.patches), context.say)
     return [
-        patches.apply(found, "corednsdeployment", obj, context.say) if obj["kind"] == "Deployment" else obj
+        patches.apply(wanted, "corednsdeployment", obj, context.say) if obj["kind"] == "Deployment" else obj
         for obj in objects
     ]
 

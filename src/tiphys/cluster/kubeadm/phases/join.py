@@ -19,8 +19,8 @@ from tiphys.cluster.kubeadm.joining import (
     Joining,
     bootstrap_client,
     bootstrap_config,
+    discovered_cluster,
     existing_node_problem,
-    found,
     installation,
 )
 from tiphys.cluster.kubeadm.kubeletservice import kubelet_service
@@ -157,7 +157,7 @@ async def kubelet_start(joining: Joining) -> None:
     write_file(joining.places.on_disk(layout.BOOTSTRAP_CONF), files.dump(config))
     authority = joining.places.on_disk(joining.join["caCertPath"])
     if not authority.exists():
-        write_file(authority, (await found(joining)).authority, PUBLIC)
+        write_file(authority, (await discovered_cluster(joining)).authority, PUBLIC)
     kubeletfiles.write(
         joining.places,
         joining.join["nodeRegistration"],
@@ -226,7 +226,7 @@ async def etcd_join(joining: Joining, made: Installation) -> None:
 
 async def _other_members(joining: Joining, made: Installation) -> list[str]:
     """The endpoints of the members there are, asked of the control plane that answers: this one has no etcd yet."""
-    cluster = await found(joining)
+    cluster = await discovered_cluster(joining)
     path = made.places.on_disk(layout.ADMIN)
     config = files.load(path)
     config["clusters"][0]["cluster"]["server"] = cluster.server
