@@ -148,7 +148,7 @@ def is_own_serving(request: Object, node: str, addresses: Sequence[str]) -> bool
 
 
 async def _obtain(asker: Path, user: str, names: tuple[str, ...], signer: str, usage: str) -> tuple[bytes, bytes]:
-    """A certificate and its key, PEM. Asks again until the API server answers; raises ``RequestDenied`` if it says no."""
+    """A certificate and its key, PEM. Asks until the API server answers; raises ``RequestDenied`` if it says no."""
     key = ec.generate_private_key(ec.SECP256R1())
     wanted = request_for(signing_request(user, names, key), signer, usage)
     while True:
