@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 from tests.kubeadmnode import Machines, Node, machines
 from tests.machine import wait_for
@@ -55,11 +54,11 @@ asyncio.run(main())
 def main(what: str) -> int:
     with machines("failover") as made:
         first = made.add("cp1")
-        first.import_image(_image(made))
+        first.import_image()
         _init(first)
         pin = discovery.pins_of(first.file("/etc/kubernetes/pki/ca.crt").read_bytes())[0]
         for name in ("cp2", "cp3", "w1"):
-            _join(made.add(name), pin, _image(made))
+            _join(made.add(name), pin)
         worker = made.nodes["w1"]
         worker.file("/etc/kubernetes/admin.conf").write_bytes(first.file("/etc/kubernetes/admin.conf").read_bytes())
         print(_kubectl(worker, "get", "pods", "-n", "kube-system", "-o", "wide"), flush=True)
@@ -90,17 +89,8 @@ def _fail_over(made: Machines, worker: Node, what: str) -> int:
     return 1 if lost or waited > 10 else 0
 
 
-def _image(made: Machines) -> Path:
-    """The components' image, assembled once."""
-    archive = made.folder / "tiphys.tar"
-    if not archive.exists():
-        tool = Path(sys.executable).parent / "tiphys"
-        subprocess.run([tool, "image", "build", "-o", archive], check=True, stdout=subprocess.DEVNULL)
-    return archive
-
-
 def _init(node: Node) -> None:
-    extra = f"nodeRegistration: {{kubeletExtraArgs: [{{name: cgroup-root, value: /kubeadm-{node.name}}}]}}\n"
+    extra = f"nodeRegistration: {{kubeletExtraArgs: [{{name: cgroup-root, value: {node.cgroup_root}}}]}}\n"
     node.file("/etc/init.yaml").write_text(
         f"{_KIND}InitConfiguration\n{extra}bootstrapTokens: [{{token: {TOKEN}}}]\ncertificateKey: '{KEY}'\n---\n"
         f"{_KIND}ClusterConfiguration\ncontrolPlaneEndpoint: {ENDPOINT}\nencryptionAlgorithm: ECDSA-P256\n"
@@ -111,13 +101,13 @@ def _init(node: Node) -> None:
     print(f"init took {time.monotonic() - started:.1f} s", flush=True)
 
 
-def _join(node: Node, pin: str, image: Path) -> None:
-    node.import_image(image)
+def _join(node: Node, pin: str) -> None:
+    node.import_image()
     control_plane = f"controlPlane: {{certificateKey: '{KEY}'}}\n" if node.name.startswith("cp") else ""
     node.file("/etc/join.yaml").write_text(
         f"{_KIND}JoinConfiguration\n{control_plane}discovery: {{bootstrapToken: {{token: {TOKEN}, "
         f"apiServerEndpoint: '{ENDPOINT}', caCertHashes: ['{pin}']}}}}\n"
-        f"nodeRegistration: {{kubeletExtraArgs: [{{name: cgroup-root, value: /kubeadm-{node.name}}}]}}\n"
+        f"nodeRegistration: {{kubeletExtraArgs: [{{name: cgroup-root, value: {node.cgroup_root}}}]}}\n"
     )
     started = time.monotonic()
     node.tiphys("join", "--config", "/etc/join.yaml")

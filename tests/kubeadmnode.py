@@ -56,6 +56,11 @@ class Node:
     containerd: subprocess.Popen[bytes] | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def cgroup_root(self) -> str:
+        """Where the pods' cgroups of this machine are: all machines share one hierarchy. A kubelet's --cgroup-root."""
+        return f"/{self.netns}"
+
     def argv(self, *argv: str | Path) -> list[str]:
         return ["nsenter", f"--target={self.holder.pid}", "--net", "--mount", "--uts", *map(str, argv)]
 
@@ -125,8 +130,9 @@ class Node:
         wait_for(lambda: self.run("ctr", "version", check=False).returncode == 0, 30, "containerd")
         self.run(sys.executable, "-c", _IMAGES)
 
-    def import_image(self, archive: Path) -> None:
-        self.tiphys("image", "import", "--address", "/run/containerd/containerd.sock", str(archive))
+    def import_image(self) -> None:
+        """Put the components' image into the machine's containerd; it is assembled once for all."""
+        self.tiphys("image", "import", "--address", "/run/containerd/containerd.sock")
 
     def kill_everything(self) -> None:
         """kill -9 of all that runs on the machine, containers included: what a power cut leaves."""
@@ -198,7 +204,16 @@ class Machines:
             if node.containerd is not None:
                 node.containerd.wait()
             subprocess.run(["ip", "netns", "delete", node.netns], check=False, capture_output=True)
+            remove_cgroups(node.netns)
         subprocess.run(["ip", "netns", "delete", self.wire], check=False, capture_output=True)
+
+
+def remove_cgroups(name: str) -> None:
+    """Remove the cgroups of a machine whose processes have ended, in every hierarchy."""
+    for top in [*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")]:
+        for folder, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
 
 
 def _clean(_: str, names: list[str]) -> list[str]:

@@ -47,10 +47,10 @@ def wire() -> Iterator[Machines]:
 @pytest.fixture(scope="module")
 def first(wire: Machines) -> Node:
     node = wire.add("cp1")
-    node.tiphys("image", "import", "--address", "/run/containerd/containerd.sock")
+    node.import_image()
     node.file("/etc/init.yaml").write_text(
         "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n"
-        "nodeRegistration: {kubeletExtraArgs: [{name: cgroup-root, value: /e2e-cp1}]}\n---\n"
+        f"nodeRegistration: {{kubeletExtraArgs: [{{name: cgroup-root, value: {node.cgroup_root}}}]}}\n---\n"
         "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nencryptionAlgorithm: ECDSA-P256\n"
         "networking: {podSubnet: 10.244.0.0/16}\n"
     )
@@ -93,9 +93,9 @@ def test_the_control_plane_is_listed_with_its_add_ons(first: Node) -> None:
 
 def test_a_worker_joins_by_the_printed_command(wire: Machines, first: Node) -> None:
     worker = wire.add("w1")
-    worker.tiphys("image", "import", "--address", "/run/containerd/containerd.sock")
+    worker.import_image()
     worker.file("/etc/default").mkdir(exist_ok=True)
-    worker.file("/etc/default/kubelet").write_text("KUBELET_EXTRA_ARGS=--cgroup-root=/e2e-w1\n")
+    worker.file("/etc/default/kubelet").write_text(f"KUBELET_EXTRA_ARGS=--cgroup-root={worker.cgroup_root}\n")
     command = first.tiphys("token", "create", "--print-join-command").stdout.split()
     assert command[:2] == ["tiphys", "join"]
     joined = worker.tiphys(*command[1:])

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "node": ("tiphys.cli.node", "Add, list, stop, start, cut off and delete further nodes on this machine"),
     "init": ("tiphys.cli.init", "Set up a control plane that lasts, in kubeadm's phases"),
     "join": ("tiphys.cli.join", "Join this machine to a cluster, as a worker or a control plane"),
+    "upgrade": ("tiphys.cli.upgrade", "Make a control plane one of this Tiphys, in place"),
     "token": ("tiphys.cli.token", "Make, list and delete the tokens by which machines join"),
     "certs": ("tiphys.cli.certs", "Check, renew and request the certificates of a control plane"),
     "kubeconfig": ("tiphys.cli.kubeconfig", "Write a kubeconfig for another user"),

@@ -10,7 +10,7 @@ from tests.cluster.kubeadm.test_files import NOW, context, run
 from tiphys.cli import certs as certs_command
 from tiphys.cli import join as join_command
 from tiphys.cluster import kubeconfig as files
-from tiphys.cluster.kubeadm import discovery, kubeconfigs
+from tiphys.cluster.kubeadm import discovery, kubeconfigs, upgrading
 from tiphys.cluster.kubeadm.certificates import disk, renewal
 from tiphys.cluster.kubeadm.certificates.issue import make_authority
 from tiphys.cluster.kubeadm.configuration import fromflags, load
@@ -21,7 +21,7 @@ from tiphys.cluster.kubeadm.phases.certs import CERTS
 from tiphys.cluster.kubeadm.phases.kubeconfig import KUBECONFIG
 from tiphys.cluster.kubeadm.phases.reset import Resetting, cleanup_node, etcd_flags
 from tiphys.cluster.kubeadm.phases.showjoin import command
-from tiphys.cluster.kubeadm.phases.staticpods import ETCD
+from tiphys.cluster.kubeadm.phases.staticpods import CONTROL_PLANE, ETCD, write_etcd
 from tiphys.controllers.access.bootstrap.tokens import signature
 
 TOKEN = "abcdef.0123456789abcdef"
@@ -135,3 +135,20 @@ def test_requests_hold_the_names_and_keys_stay_beside_them(tmp_path: Path):
     assert request.public_key() == disk.read_key(folder / "pki/apiserver.key").public_key()
     assert (folder / "admin.conf.csr").exists()
     assert certs_command.main(argv) == 1
+
+
+def test_an_upgrade_changes_what_differs_and_keeps_etcds_members(tmp_path: Path):
+    made = context(tmp_path)
+    run(made, CERTS, ETCD, CONTROL_PLANE)
+    assert [change.component for change in upgrading.changes(made) if change.old != change.new] == []
+    made.configuration.cluster["imageRepository"] = "example.org/k8s"
+    changed = {change.component: change for change in upgrading.changes(made)}
+    assert list(changed) == ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+    before, after = changed["kube-scheduler"].images
+    assert (before, after) == ("registry.k8s.io/kube-scheduler:v1.36.0", "example.org/k8s/kube-scheduler:v1.36.0")
+    assert "+    image: example.org/k8s/kube-scheduler:v1.36.0" in changed["kube-scheduler"].diff(0)
+    members = [("cp1", "https://10.5.6.7:2380"), ("cp2", "https://10.5.6.8:2380")]
+    write_etcd(made, members)
+    assert upgrading.initial_cluster(etcd_flags(made.places)) == members
+    etcd = next(upgrading.changes(made))
+    assert etcd.old == etcd.new

@@ -32,6 +32,13 @@ def write(
     say(f'[kubelet-start] Writing kubelet environment file with flags to file "{layout.KUBELET_FLAGS}"')
     flags = " ".join(node_flags(registration, taints=taints))
     write_file(places.on_disk(layout.KUBELET_FLAGS), f'{ENVIRONMENT}="{flags}"\n'.encode(), PUBLIC)
+    write_configuration(places, registration, kubelet, say, patch_folder=patch_folder)
+
+
+def write_configuration(
+    places: HostRoot, registration: Document, kubelet: Document, say: Say, *, patch_folder: str
+) -> None:
+    """Write the configuration of this node's kubelet, and the part of it that is this instance's."""
     endpoint = {"containerRuntimeEndpoint": registration["criSocket"]}
     say(f'[kubelet-start] Writing kubelet configuration to file "{layout.KUBELET_INSTANCE}"')
     instance = yaml.dump(documents.typed(endpoint, "KubeletConfiguration"), Dumper=yaml.CSafeDumper)
