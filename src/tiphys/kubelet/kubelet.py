@@ -179,6 +179,7 @@ class Kubelet:
             images=ImageVolumes(self.image_service, config.runtime_socket, self._pull_for_volume),
             report_in_use=self._report_in_use,
             freed=self.health.changed.set,
+            labels=lambda: ((self.node.node or {}).get("metadata") or {}).get("labels") or {},
             event=events.pod,
             objects=objects,
             tokens=tokens,

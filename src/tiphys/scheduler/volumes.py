@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from tiphys.api.meta.objects import name_of, namespace_of
 from tiphys.api.object import Object
-from tiphys.api.scheduling.nodeselector import Labels, node_term
 from tiphys.api.volumes.matching import class_of
 from tiphys.client.informer import Store
 from tiphys.scheduler.framework.podinfo import PodInfo
@@ -29,14 +28,6 @@ def not_owned(pod: PodInfo, claim: str) -> str:
 def version_of(obj: Object) -> int:
     """Versions of one object grow: which of two is newer."""
     return int(obj["metadata"].get("resourceVersion") or 0)
-
-
-def reaches(volume: Object, labels: Labels) -> bool:
-    """Whether a node with these labels can mount the volume, by the volume's node affinity."""
-    required = (volume["spec"].get("nodeAffinity") or {}).get("required")
-    if required is None:
-        return True
-    return any(node_term(term).matches("", labels) for term in required.get("nodeSelectorTerms") or ())
 
 
 class Assumptions:

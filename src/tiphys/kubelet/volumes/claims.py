@@ -6,14 +6,15 @@ Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.api.object import Object
+from tiphys.api.scheduling.volumes import reaches
 from tiphys.api.volumes.matching import capacity
 from tiphys.client import errors
-from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
+from tiphys.client.resources import NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from tiphys.client.rest import Client
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
@@ -22,7 +23,7 @@ from tiphys.kubelet.volumes import growth
 from tiphys.kubelet.volumes.csi.figures import ClaimUse, PodClaim, measure
 from tiphys.kubelet.volumes.csi.mounter import CSIMounter
 from tiphys.kubelet.volumes.csi.requests import CSIVolume, inline_volume, persistent_volume
-from tiphys.kubelet.volumes.failures import MountFailure
+from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 
 
@@ -37,18 +38,22 @@ class MountedVolume:
 
 
 class ClaimVolumes:
-    """``give(pod, folder)`` gives a volume's files to the pod's group."""
+    """``give(pod, folder)`` gives a volume's files to the pod's group; ``labels()`` are the node's, as last seen."""
 
     def __init__(
         self,
         client: Client,
         csi: CSIMounter,
         *,
+        node_name: str,
+        labels: Callable[[], Mapping[str, str]],
         give: Callable[[Pod, Path], Awaitable[None]],
         event: Callable[[Pod, EventType, str, str], None],
     ) -> None:
         self._client = client
         self._csi = csi
+        self._node_name = node_name
+        self._labels = labels
         self._give = give
         self._event = event
         self._mounted: dict[str, dict[str, PodClaim]] = {}
@@ -69,6 +74,7 @@ class ClaimVolumes:
         if (claim.get("status") or {}).get("phase") != "Bound" or not bound:
             raise MountFailure(f"PVC {namespace}/{claim_name} is not bound")
         persistent = await self._client.get(PERSISTENT_VOLUMES, bound)
+        await self._check_reach(persistent)
         if not persistent["spec"].get("csi"):
             return await self._mount_host(pod, persistent["spec"], read_only=read_only)
         volume = persistent_volume(persistent, read_only=read_only)
@@ -76,6 +82,16 @@ class ClaimVolumes:
         self._note(pod, PodClaim(volume_name, volume, path, (namespace, claim_name)))
         await self._grow(pod, volume, claim, persistent)
         return MountedVolume(path, volume.read_only, volume.block)
+
+    async def _check_reach(self, persistent: Object) -> None:
+        """A pod that names its node has passed by the scheduler. Raises ``StepFailure``."""
+        if reaches(persistent, self._labels()):
+            return
+        node = await self._client.get(NODES, self._node_name)  # its labels may be new
+        if not reaches(persistent, node["metadata"].get("labels") or {}):
+            step = "MapVolume" if persistent["spec"].get("volumeMode") == "Block" else "MountVolume"
+            name = persistent["metadata"]["name"]
+            raise StepFailure(f"{step}.NodeAffinity check", name, "no matching NodeSelectorTerms")
 
     async def _mount_host(self, pod: Pod, spec: Object, *, read_only: bool) -> MountedVolume:
         """A persistent volume that is a place on this node."""

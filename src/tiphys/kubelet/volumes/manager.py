@@ -105,6 +105,7 @@ class VolumeManager:
         slow: Callable[[Pod, str], None] = lambda pod, folder: None,
         report_in_use: Callable[[str], Awaitable[None]] = _nobody_detaches,
         freed: Callable[[], None] = lambda: None,
+        labels: Callable[[], Mapping[str, str]] = dict,
         event: Callable[[Pod, EventType, str, str], None] = lambda *_: None,
     ) -> None:
         self._csi = CSIMounter(
@@ -119,7 +120,7 @@ class VolumeManager:
             freed=freed,
         )
         self._images = images
-        self._claims = ClaimVolumes(client, self._csi, give=self._own, event=event)
+        self._claims = ClaimVolumes(client, self._csi, node_name=node_name, labels=labels, give=self._own, event=event)
         self._slow = slow
         self._memory_size = memory_size
         self._root = root

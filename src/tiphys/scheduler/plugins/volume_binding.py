@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.objects import annotations_of, is_deleting, key_of, name_of, namespace_of, phase_of, set_annotation
 from tiphys.api.object import Object
+from tiphys.api.scheduling.volumes import reaches
 from tiphys.api.volumes.binding import volume_for
 from tiphys.api.volumes.claims import SELECTED_NODE, is_bound, is_of
 from tiphys.api.volumes.matching import best_on, class_of, request
@@ -30,7 +31,7 @@ from tiphys.scheduler.framework.status import SKIP, Status, error, unresolvable
 from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.plugins import volume_events
 from tiphys.scheduler.storage_capacity import enough, in_topology
-from tiphys.scheduler.volumes import Assumptions, not_found, not_owned, reaches, version_of
+from tiphys.scheduler.volumes import Assumptions, not_found, not_owned, version_of
 
 if TYPE_CHECKING:
     import numpy as np
