@@ -102,6 +102,18 @@ def replicas(cluster: Machine) -> list[str]:
     return [f"pod/{pod['metadata']['name']}" for pod in pods if not pod["metadata"].get("deletionTimestamp")]
 
 
+def test_of_a_cluster_by_init_the_networks_are_read_from_its_configmap(cluster: Machine) -> None:
+    show = ("addon", "show", "coredns", "--kubeconfig", cluster.folder / "data/admin.conf")
+    refused = cluster.tool(*show, check=False)
+    assert "has no ConfigMap kube-system/kubeadm-config, which says what its networks are" in refused.stderr
+    document = "networking: {serviceSubnet: 10.77.0.0/16, podSubnet: 10.78.0.0/16, dnsDomain: example.test}"
+    create = ("create", "configmap", "kubeadm-config", "-n", "kube-system")
+    cluster.kubectl(*create, f"--from-literal=ClusterConfiguration={document}")
+    shown = cluster.tool(*show).stdout
+    assert "clusterIP: 10.77.0.10" in shown
+    assert "kubernetes example.test in-addr.arpa" in shown
+
+
 def test_an_addon_is_deleted_whole(cluster: Machine) -> None:
     deleted = cluster.tiphys("addon", "delete", "metrics-server").stdout.split()
     assert "apiservice/v1beta1.metrics.k8s.io" in deleted

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tiphys.cli import restore as restore_command
+from tiphys.cluster.backup import retention
 from tiphys.cluster.backup.archive import STORE, BackupError
 from tiphys.cluster.backup.making import make
+from tiphys.cluster.backup.places import place_of
 from tiphys.cluster.backup.restoring import Destination, restore
 from tiphys.cluster.backup.sources import of_up
 from tiphys.cluster.pki import ensure_pki
@@ -79,3 +83,40 @@ def test_nothing_is_restored_over_a_cluster(backup: Path, tmp_path: Path) -> Non
     with pytest.raises(BackupError, match=r"old holds a cluster already; `tiphys reset` removes it"):
         restore(backup, Destination(tmp_path / "old", tmp_path / "run", "192.0.2.9"))
     assert (tmp_path / "old/pki/ca.key").read_bytes() == before
+
+
+def restored(tmp_path: Path, *words: str) -> str:
+    """The value that a restored cluster has, by the command."""
+    data = tmp_path / "restored"
+    assert restore_command.main(["--data-dir", str(data), "--node-ip", "192.0.2.9", "-q", *words]) == 0
+    settings = Settings.load(data)
+    assert settings is not None
+    try:
+        return value(settings).decode()
+    finally:
+        shutil.rmtree(data)
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_of_a_place_the_newest_backup_is_restored_or_the_one_that_is_named(
+    backup: Path, tmp_path: Path, s3: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = str(tmp_path / "place") if kind == "folder" else "s3://backups/restoring"
+    place = place_of(where)
+    older, newest = (retention.name_of("tiphys", datetime(2026, 6, day, tzinfo=UTC)) for day in (1, 2))
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"no backup")
+    place.names()
+    place.put(broken, older)
+    place.put(backup, newest)
+    assert restored(tmp_path, where) == "argo"
+    assert restored(tmp_path, f"{where}/{newest}") == "argo"
+    assert "Start it with `tiphys up --data-dir" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="is no backup, or is damaged"):
+        restored(tmp_path, f"{where}/{older}")
+    place.put(backup, retention.name_of("other", datetime(2026, 6, 3, tzinfo=UTC)))
+    with pytest.raises(SystemExit, match="has backups of other, tiphys; choose one with --cluster"):
+        restored(tmp_path, where)
+    assert restored(tmp_path, where, "--cluster", "tiphys") == "argo"
+    with pytest.raises(SystemExit, match="has no backup of nobody"):
+        restored(tmp_path, where, "--cluster", "nobody")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -96,29 +95,6 @@ def test_a_failure_is_tried_again_soon_and_keeps_what_is_there(tmp_path: Path) -
 
     (tmp_path / retention.name_of("home", START - timedelta(hours=7))).write_text("")
     assert kept_after(HOUR, Folder(tmp_path), fails_twice) == at(-7, 2 / 60)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of a server that speaks S3, with one bucket."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    values = {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="backups")
-        yield values["AWS_ENDPOINT_URL"]
-    server.stop()
 
 
 def test_a_bucket_keeps_backups_as_a_folder_does(s3: str, tmp_path: Path) -> None:
