@@ -41,6 +41,10 @@ class WatchEvent:
     object: Object
 
 
+_MOST_ANSWER, _MOST_LINE, _MOST_ERROR = 1 << 30, 64 << 20, 4 << 20
+"""Bytes of an answer (a list of 50,000 pods has 150 MB), of one event of a watch, and of the Status of an error."""
+
+
 class Client:
     """A client of one API server.
 
@@ -247,7 +251,7 @@ class Client:
         finally:
             self.calls.count(method, code, monotonic() - started)
         if response.status >= 400:
-            raise errors.from_answer(response.status, await response.read())
+            raise errors.from_answer(response.status, await response.read(_MOST_ERROR))
         return response
 
     async def _json(
@@ -263,7 +267,7 @@ class Client:
         if accept:
             headers["accept"] = accept
         response = await self.request(method, path, params=params, body=body, headers=headers)
-        answer: Object = orjson.loads(await response.read())
+        answer: Object = orjson.loads(await response.read(_MOST_ANSWER))
         return answer
 
     async def close(self) -> None:
@@ -280,6 +284,8 @@ async def _lines(response: ClientResponse) -> AsyncIterator[bytes]:
     rest = b""
     async for chunk in response.chunks():
         rest += chunk
+        if len(rest) > _MOST_LINE:
+            raise ConnectionError(f"an event of a watch has over {_MOST_LINE} bytes")
         if b"\n" in chunk:
             *lines, rest = rest.split(b"\n")
             for line in lines:
