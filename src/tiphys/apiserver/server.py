@@ -105,6 +105,7 @@ class APIServer:
         self.registries.as_protobuf = config.storage_as_protobuf
         if self._sealing is not None:
             self._sealing.backend.serve(self.scheme)
+            self._sealing.backend.reread = self._feed.reread
             self.registries.must_rewrite = self._sealing.backend.is_stale
         make_strategies(self.registries, config)
         self.metrics = RequestMetrics()

@@ -299,6 +299,25 @@ def test_a_strict_log_that_cannot_be_written_refuses_requests(tmp_path: Path, mo
     run(work, Config(seed=1, audit=AuditConfig(read_policy(document), log, Delivery("blocking-strict"))))
 
 
+def test_a_backend_that_fails_in_a_way_of_its_own_fails_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, data: bytes) -> None:
+        raise KeyError("nobody thought of it")
+
+    async def work(world: World) -> None:
+        monkeypatch.setattr(RotatingFile, "write", broken)
+        assert (await world.raw("GET", "/version")).status == 200
+        answer = await world.raw("GET", "/metrics")
+        assert answer.status == 200
+        metrics = answer.body if isinstance(answer.body, bytes) else b""
+        assert b'apiserver_audit_error_total{plugin="log"}' in metrics
+
+    document = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}
+    log = LogConfig(str(tmp_path / "audit.log"))
+    run(work, Config(seed=1, audit=AuditConfig(read_policy(document), log, Delivery("blocking"))))
+
+
 def test_a_line_of_text() -> None:
     event = {
         "requestReceivedTimestamp": "2026-01-01T00:00:00.000000Z",

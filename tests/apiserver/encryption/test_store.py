@@ -17,9 +17,10 @@ import yaml
 from tests.apiserver.apiworld import World, run
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.encryption.kms import schema
-from tiphys.store.backend import Range, prefix_end
+from tiphys.store.backend import Put, Range, prefix_end
 
 SECRETS = "/api/v1/namespaces/default/secrets"
+PREFIX = "/registry/secrets/default/"
 PASSWORD = base64.b64encode(b"hunter2hunter2").decode()
 A, B = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 
@@ -184,6 +185,8 @@ class Plugin:
         self.key = "key-1"
         self.healthz = "ok"
         self.calls: list[str] = []
+        self.let, self.plaintext = threading.Event(), b""
+        self.let.set()
         methods = schema().methods("KeyManagementService")
 
         def handler(name: str, act: Any) -> Any:
@@ -203,7 +206,7 @@ class Plugin:
                 "Encrypt",
                 lambda request, R: R(ciphertext=request.plaintext[::-1], key_id=self.key, annotations={"a.b": b"1"}),
             ),
-            "Decrypt": handler("Decrypt", lambda request, R: R(plaintext=request.ciphertext[::-1])),
+            "Decrypt": handler("Decrypt", self._decrypt),
         }
         self._server = grpc.server(futures.ThreadPoolExecutor(2))
         self._server.add_generic_rpc_handlers(
@@ -211,6 +214,10 @@ class Plugin:
         )
         self._server.add_insecure_port(f"unix://{socket}")
         self._server.start()
+
+    def _decrypt(self, request: Any, response: Any) -> Any:
+        assert self.let.wait(20)
+        return response(plaintext=self.plaintext or request.ciphertext[::-1])
 
     def stop(self) -> threading.Event:
         return self._server.stop(0)  # type: ignore[no-any-return]
@@ -223,8 +230,8 @@ def plugin(tmp_path: Path) -> Iterator[Plugin]:
     made.stop().wait()
 
 
-def service_at(socket: Path) -> dict[str, Any]:
-    return {"kms": {"apiVersion": "v2", "name": "vault", "endpoint": f"unix://{socket}", "timeout": "1s"}}
+def service_at(socket: Path, timeout: str = "1s") -> dict[str, Any]:
+    return {"kms": {"apiVersion": "v2", "name": "vault", "endpoint": f"unix://{socket}", "timeout": timeout}}
 
 
 def real(work: Any, config: Config) -> None:
@@ -278,3 +285,62 @@ def test_a_service_that_is_not_there_fails_writes_and_health_by_name(tmp_path: P
         assert b"[-]kms-providers failed" in (health.body if isinstance(health.body, bytes) else b"")
 
     real(work, Config(seed=1, encryption_config=tmp_path / "c"))
+
+
+def test_a_slow_service_holds_up_no_other_kind(tmp_path: Path, plugin: Plugin) -> None:
+    """Another server writes secrets by a seed of its own, which this one has to have decrypted; the service hangs."""
+    from tiphys.apiserver.server import APIServer
+
+    write(tmp_path / "c", rule(service_at(tmp_path / "kms.sock", "15s"), IDENTITY))
+    config = Config(seed=1, encryption_config=tmp_path / "c")
+    maps = "/api/v1/namespaces/default/configmaps"
+
+    async def work(world: World) -> None:
+        other = World.__new__(World)
+        other.server = APIServer(config, world.backend, world.clock)
+        await other.server.start()
+        try:
+            assert (await world.raw("GET", SECRETS)).status == 200
+            assert (await world.raw("GET", maps)).status == 200
+            plugin.let.clear()
+            for name in "abc":
+                assert (await other.raw("POST", SECRETS, secret(name))).status == 201
+                assert (await other.raw("POST", maps, {"metadata": {"name": name}})).status == 201
+            async with asyncio.timeout(2):
+                listed = await world.json("GET", maps)
+            assert {"a", "b", "c"} <= {item["metadata"]["name"] for item in listed["items"]}
+            plugin.let.set()
+            async with asyncio.timeout(5):
+                while (found := await world.raw("GET", f"{SECRETS}/c")).status != 200:
+                    await asyncio.sleep(0.02)
+            assert PASSWORD.encode() in (found.body if isinstance(found.body, bytes) else b"")
+            assert plugin.calls.count("Decrypt") == 1
+        finally:
+            await other.server.stop()
+
+    real(work, config)
+
+
+def test_what_a_service_makes_of_a_key_is_an_error_of_its_objects(tmp_path: Path, plugin: Plugin) -> None:
+    """The service decrypts to something else, and then it fails: every value by that key is asked about once."""
+    path = tmp_path / "c"
+    write(path, rule(service_at(tmp_path / "kms.sock"), IDENTITY))
+
+    async def first(world: World) -> None:
+        for name in "ab":
+            assert (await world.raw("POST", SECRETS, secret(name))).status == 201
+        kept.update((f"/registry/secrets/default/{name}", v) for name, v in (await stored(world, PREFIX)).items())
+
+    async def second(world: World) -> None:
+        plugin.plaintext, plugin.key = b"short", "key-2"
+        for key, value in kept.items():
+            await world.backend.put(Put(key.encode(), value))
+        assert (await world.raw("GET", f"{SECRETS}/a")).status == 500
+        assert (await world.raw("GET", f"{SECRETS}/b")).status == 500
+        assert (await world.raw("POST", SECRETS, secret("new"))).status == 201
+        assert (await world.raw("GET", f"{SECRETS}/new")).status == 200
+        assert (await world.raw("GET", "/readyz")).status == 200
+
+    kept: dict[str, bytes] = {}
+    real(first, Config(seed=1, encryption_config=path))
+    real(second, Config(seed=1, encryption_config=path))

@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ from tiphys.runtime.tasks import Runner
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+
+log = logging.getLogger(__name__)
 
 
 class Sink:
@@ -60,8 +64,17 @@ class Sink:
         self._events += 1
         taken = True
         for backend, strict in self._backends:
-            taken = (await backend.process((event,)) or not strict) and taken
+            taken = (await self._handed(backend, event) or not strict) and taken
         return taken
+
+    async def _handed(self, backend: Backend, event: Object) -> bool:
+        """A backend that fails in a way of its own keeps no other one, nor the request, from its work."""
+        try:
+            return await backend.process((event,))
+        except Exception:
+            log.exception("the audit backend %s failed", backend.name)
+            self._failed(backend.name, 1)
+            return False
 
     def observe(self, level: Level) -> None:
         self._levels[level] += 1

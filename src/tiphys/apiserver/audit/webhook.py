@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _TRIES = 5
 _FACTOR = 1.5
+_MOST_ANSWER = 1 << 20
 
 
 class WebhookBackend:
@@ -48,7 +49,7 @@ class WebhookBackend:
                 response = await self._client.request(
                     "POST", self._path, body=body, headers={"content-type": "application/json"}
                 )
-                await response.read()
+                await response.read(_MOST_ANSWER)
                 return True
             except (ApiError, ConnectionError, OSError, TimeoutError) as error:
                 if attempt == _TRIES - 1 or not _may_pass(error):

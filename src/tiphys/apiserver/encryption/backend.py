@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from tiphys.store.backend import (
 log = logging.getLogger(__name__)
 
 _SLICE = 200
+_MOST_WAIT = 0.25
 
 
 class SealedBackend:
@@ -50,6 +51,9 @@ class SealedBackend:
         self._resources: dict[bytes, tuple[str, str]] = {}
         self._chains: dict[bytes, Chain | None] = {}
         self._stale: dict[bytes, int] = {}
+        self._late: set[asyncio.Task[Event]] = set()
+        self.reread: Callable[[bytes], None] = lambda key: None
+        """Called with the key of an event that has been passed on unopened, and can be read now."""
 
     def use(self, rules: EncryptionRules) -> None:
         """Seal and open by other rules from now on."""
@@ -104,6 +108,9 @@ class SealedBackend:
         except SealError as error:
             log.error("the value of %s cannot be decrypted: %s", kv.key.decode(errors="backslashreplace"), error)
             return kv
+        except Exception:
+            log.exception("the value of %s cannot be decrypted", kv.key.decode(errors="backslashreplace"))
+            return kv
         if opened.stale:
             self._stale[kv.key] = kv.mod_revision
         else:
@@ -113,7 +120,31 @@ class SealedBackend:
     async def watch(self, request: WatchRequest) -> Watch:
         return _OpenedWatch(await self._backend.watch(request), self)
 
-    async def opened_event(self, event: Event) -> Event:
+    async def followed(self, event: Event) -> Event:
+        """An event of the watch that all kinds share: none of them waits for a service that is slow to open another's.
+
+        What is late is passed on as it is, and the cache of its kind reads everything again once it is open.
+        """
+        if self._chain(event.kv.key) is None:
+            return event
+        opening = asyncio.ensure_future(self._opened_event(event))
+        await asyncio.wait({opening}, timeout=0 if self._late else _MOST_WAIT)
+        if opening.done():
+            return opening.result()
+        self._late.add(opening)
+        opening.add_done_callback(lambda done: self._came_late(event, done))
+        return event
+
+    def _came_late(self, event: Event, opening: asyncio.Task[Event]) -> None:
+        self._late.discard(opening)
+        if not opening.cancelled() and opening.exception() is None and opening.result().kv.value != event.kv.value:
+            self.reread(event.kv.key)
+
+    def give_up(self) -> None:
+        for opening in self._late:
+            opening.cancel()
+
+    async def _opened_event(self, event: Event) -> Event:
         previous = event.prev_kv
         return event._replace(
             kv=await self._opened(event.kv), prev_kv=None if previous is None else await self._opened(previous)
@@ -177,10 +208,11 @@ class _OpenedWatch:
 
     async def __aiter__(self) -> AsyncIterator[WatchBatch]:
         async for batch in self._watch:
-            yield replace(batch, events=[await self._backend.opened_event(event) for event in batch.events])
+            yield replace(batch, events=[await self._backend.followed(event) for event in batch.events])
 
     async def request_progress(self) -> None:
         await self._watch.request_progress()
 
     async def close(self) -> None:
+        self._backend.give_up()
         await self._watch.close()

@@ -23,6 +23,8 @@ from tiphys.wire.protobuf import Schema
 _SERVICE = "KeyManagementService"
 _AES_KEY, _SEED = 0, 1
 _SEED_BYTES = 32
+_Identity = tuple[int, bytes, str]
+_FAILED_SECONDS = 5.0
 _MAX_KNOWN = 1000
 
 
@@ -91,7 +93,10 @@ class KmsV2:
         self.service = service
         self._seal: tuple[Derived, Any] | None = None
         """The cipher that seals now, and what the stored value says of its seed."""
-        self._known: OrderedDict[tuple[int, bytes, str], Cipher] = OrderedDict()
+        self._known: OrderedDict[_Identity, Cipher] = OrderedDict()
+        self._fetching: dict[_Identity, asyncio.Task[Cipher]] = {}
+        self._failed: OrderedDict[_Identity, tuple[float, str]] = OrderedDict()
+        """Until when, by the loop's time, a key that could not be fetched is not fetched again, and why not."""
         self._renewing = asyncio.Lock()
 
     async def check(self) -> None:
@@ -136,14 +141,34 @@ class KmsV2:
             message.ParseFromString(stored.removeprefix(self.prefix))
         except DecodeError as error:
             raise SealError(f"the stored data is no EncryptedObject: {error}") from error
-        cipher = self._known.get(_identity(message)) or await self._fetch(message)
+        cipher = self._known.get(_identity(message)) or await self._shared_fetch(message)
         current = None if self._seal is None else self._seal[1]
         stale = current is not None and (
             message.keyID != current.keyID or message.encryptedDEKSourceType != current.encryptedDEKSourceType
         )
         return Opened(cipher.decrypt(message.encryptedData, key), stale)
 
+    async def _shared_fetch(self, message: Any) -> Cipher:
+        """One request for all values that a key opens; after a failure the next ones do not wait as long again."""
+        identity, now = _identity(message), asyncio.get_running_loop().time()
+        until, reason = self._failed.get(identity, (now, ""))
+        if now < until:
+            raise SealError(reason)
+        fetch = self._fetching.get(identity)
+        if fetch is None:
+            fetch = self._fetching[identity] = asyncio.ensure_future(self._fetch(message))
+            fetch.add_done_callback(lambda done: self._fetched(identity, done))
+        return await asyncio.shield(fetch)
+
+    def _fetched(self, identity: _Identity, fetch: asyncio.Task[Cipher]) -> None:
+        del self._fetching[identity]
+        if not fetch.cancelled() and (error := fetch.exception()) is not None:
+            self._failed[identity] = asyncio.get_running_loop().time() + _FAILED_SECONDS, str(error)
+            if len(self._failed) > _MAX_KNOWN:
+                self._failed.popitem(last=False)
+
     async def _fetch(self, message: Any) -> Cipher:
+        """Raises ``SealError``."""
         answer = await self.service.call(
             "Decrypt",
             ciphertext=message.encryptedDEKSource,
@@ -154,7 +179,10 @@ class KmsV2:
         if message.encryptedDEKSourceType not in (_AES_KEY, _SEED):
             raise SealError(f"unknown encryptedDEKSourceType: {message.encryptedDEKSourceType}")
         seeded = message.encryptedDEKSourceType == _SEED
-        cipher: Cipher = Derived(answer.plaintext) if seeded else AesGcm(answer.plaintext)
+        try:
+            cipher: Cipher = Derived(answer.plaintext) if seeded else AesGcm(answer.plaintext)
+        except ValueError as error:
+            raise SealError(f"what the key management service decrypted is no key: {error}") from error
         self._remember(message, cipher)
         return cipher
 
@@ -164,5 +192,5 @@ class KmsV2:
             self._known.popitem(last=False)
 
 
-def _identity(message: Any) -> tuple[int, bytes, str]:
+def _identity(message: Any) -> _Identity:
     return message.encryptedDEKSourceType, bytes(message.encryptedDEKSource), message.keyID

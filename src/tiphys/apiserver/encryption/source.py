@@ -5,6 +5,8 @@ Source: https://kubernetes.io/docs/tasks/administer-cluster/encrypt-data/
 
 from __future__ import annotations
 
+import logging
+
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.configfile import LOOK_SECONDS, Followed
 from tiphys.apiserver.encryption.backend import SealedBackend
@@ -13,6 +15,8 @@ from tiphys.apiserver.encryption.providers import SealError
 from tiphys.runtime import yamltext
 from tiphys.runtime.clock import Clock
 from tiphys.store.backend import Backend
+
+log = logging.getLogger(__name__)
 
 
 def _parse(text: bytes) -> EncryptionRules:
@@ -57,6 +61,9 @@ class Sealing:
                 await service.check()
             except SealError as error:
                 problems.append(f"{service.name}: {error}")
+            except Exception as error:  # the other services are asked all the same
+                log.exception("the key management service %s cannot be asked", service.name)
+                problems.append(f"{service.name}: {type(error).__name__}")
         self.problem = "; ".join(problems)
 
     async def close(self) -> None:

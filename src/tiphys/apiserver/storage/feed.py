@@ -142,6 +142,11 @@ class Feed:
         if not contain("following changes", listener.changed, events, revision):
             contain("a cache that failed", listener.lost)
 
+    def reread(self, key: bytes) -> None:
+        """What was delivered of this key could not be read then: its cache starts again."""
+        if (listener := self._listener_of(key)) is not None:
+            contain("a cache of values that came late", listener.lost)
+
     def _by_listener(self, events: Sequence[Event]) -> list[tuple[Listener, list[Event]]]:
         by_listener: dict[int, tuple[Listener, list[Event]]] = {}
         for event in events:
