@@ -7,7 +7,8 @@ Paths are text: ``spec.containers[0].name``, ``metadata.labels[key]``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -68,12 +69,46 @@ class _Omitted:
 OMITTED = _Omitted()
 
 
+MOST_ERRORS = 20_000
+"""A validation ends after so many: an answer shows 1,000, and a request may have a million fields that are wrong."""
+
+
+class _EnoughErrors(Exception):
+    """The validation ends here."""
+
+
+class _Making(threading.local):
+    errors: list[FieldError] | None = None
+    """Those of the validation that this thread is at."""
+
+
+_making = _Making()
+
+
+def enough(validate: Callable[[], list[FieldError]]) -> list[FieldError]:
+    """What a validation finds; the first ``MOST_ERRORS`` if it makes more."""
+    made: list[FieldError] = []
+    before, _making.errors = _making.errors, made
+    try:
+        return validate()
+    except _EnoughErrors:
+        return made
+    finally:
+        _making.errors = before
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     type: FieldErrorType
     field: str
     value: Any = ""
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        if (made := _making.errors) is not None:
+            made.append(self)
+            if len(made) >= MOST_ERRORS:
+                raise _EnoughErrors
 
     @property
     def body(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tiphys.api import errors
+from tiphys.api.fielderrors import enough
 from tiphys.api.object import Object
 from tiphys.api.pods.disabled import drop_disabled
 from tiphys.apiserver.aside import aside, patiently
@@ -94,9 +95,9 @@ async def before_create(registry: Registry, obj: Object, write: Write) -> None:
         strategy.prepare_create(obj, write)
 
     def check() -> None:
-        if problems := strategy.validate_create(obj, write):
+        if problems := enough(lambda: strategy.validate_create(obj, write)):
             sent = write.as_sent(obj)
-            raise registry.invalid(obj, (sent and strategy.validate_create(sent, write)) or problems)
+            raise registry.invalid(obj, (sent and enough(lambda: strategy.validate_create(sent, write))) or problems)
         for warning in strategy.warnings(obj, None):
             write.warn(warning)
 

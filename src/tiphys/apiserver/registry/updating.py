@@ -225,9 +225,10 @@ async def before_update(registry: Registry, new: Object, old: Object, rules: Upd
         meta.setdefault("deletionGracePeriodSeconds", kept["deletionGracePeriodSeconds"])
 
     def check() -> None:
-        if problems := rules.validate(new, old, write):
+        if problems := fielderrors.enough(lambda: rules.validate(new, old, write)):
             sent = write.as_sent(new)
-            raise registry.invalid(new, (sent and rules.validate(sent, old, write)) or problems)
+            again = sent and fielderrors.enough(lambda: rules.validate(sent, old, write))
+            raise registry.invalid(new, again or problems)
         # A write of the scale is one of the object, and is judged like it.
         for warning in registry.strategy.warnings(new, old, write.subresource.removeprefix("scale")):
             write.warn(warning)
