@@ -44,3 +44,26 @@ def test_no_class_name_is_used_in_more_than_two_packages() -> None:
 def test_how_packages_are_counted() -> None:
     texts = {"p": "", "p.a": "class A: ...", "p.b": "class A: ...\nclass _B: ...", "q.a": "class A: ...", "q": ""}
     assert packages_by_class({name: ast.parse(text) for name, text in texts.items()}) == {"A": {"p", "q"}}
+
+
+ONCE = {
+    "tolerates": "tiphys.api.scheduling.taints",
+    "takes_node": "tiphys.api.scheduling.nodeselector",
+    "pod_requests": "tiphys.api.pods.resources",
+    "qos_class": "tiphys.api.pods.qos",
+    "key_of": "tiphys.api.meta.objects",
+    "uid_of": "tiphys.api.meta.objects",
+    "is_deleting": "tiphys.api.meta.objects",
+    "fnv32a": "tiphys.runtime.fnv",
+    "transition_time": "tiphys.api.meta.conditions",
+}
+"""What pods, nodes and conditions mean to every component, and the one module that says so."""
+
+
+def test_what_pods_and_nodes_mean_is_defined_once() -> None:
+    places: dict[str, list[str]] = {name: [] for name in ONCE}
+    for module, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in places:
+                places[node.name].append(module)
+    assert places == {name: [module] for name, module in ONCE.items()}

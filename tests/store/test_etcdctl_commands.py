@@ -5,6 +5,7 @@ Where Debian's etcdctl can do the same, what it prints is what is expected.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,13 +15,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.store.etcds import HAVE_ETCD, free_ports, real_etcd
 from tests.store.players import Player, normal, ours, real
 from tests.store.tiphys_etcd import tiphys_etcd
+from tiphys.store.backend import StoreError
+from tiphys.store.etcdchannel import Channels
 from tiphys.store.etcdctl import check, main
+from tiphys.store.etcdpb import pb
 
 pytestmark = [pytest.mark.etcd, pytest.mark.skipif(not HAVE_ETCD, reason="etcd is not installed")]
 FORMATS = ("simple", "json", "fields", "table")
@@ -116,6 +121,8 @@ class Watching:
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # Whoever runs the tests in the background has them ignore interrupts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def ask(self, line: str) -> None:
@@ -274,3 +281,70 @@ def test_version_2_of_the_api_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("ETCDCTL_API", "2")
     status, _, err = ours(["get", "a"], "", "127.0.0.1:1")
     assert (status, err) == (1, "Error: ETCDCTL_API=2 is not supported; only version 3 of the API is\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "get a b --prefix",
+        "get a --prefix --from-key",
+        "get a --order=UP",
+        "get a --sort-by=SIZE",
+        "get a --consistency=x",
+        "put a b --ignore-value",
+        "lease grant soon",
+        "lease timetolive zz",
+        "get a -w yaml",
+        "del a b c",
+    ],
+)
+def test_words_that_do_not_fit_together(etcd: str, line: str) -> None:
+    theirs, mine = real(line.split(), "", etcd), ours(line.split(), "", etcd)
+    assert (mine[0] != 0, theirs[0] != 0) == (True, True)
+    assert mine[2].startswith("Error: ")
+
+
+async def asked(endpoint: str, service: str, method: str, request: Any) -> Any:
+    channels = Channels([endpoint], None, 5.0)
+    try:
+        return await channels.unary(channels.method(service, method), request, repeatable=False)
+    finally:
+        await channels.close()
+
+
+def test_what_an_operator_asks_a_member(tmp_path: Path) -> None:
+    with tiphys_etcd(tmp_path / "data", free_ports(1)[0]) as endpoint:
+
+        def ask(method: str, request: Any) -> Any:
+            return asyncio.run(asked(endpoint, "Maintenance", method, request))
+
+        for number in range(4):
+            assert ours(["put", "a", str(number)], "", endpoint)[0] == 0
+        before = ask("Hash", pb.HashRequest()).hash
+        assert ask("Hash", pb.HashRequest()).hash == before
+        assert ours(["put", "b", "1"], "", endpoint)[0] == 0
+        assert ask("Hash", pb.HashRequest()).hash != before
+        assert ours(["compaction", "4"], "", endpoint)[0] == 0
+        for revision in (1, 1000):
+            with pytest.raises(StoreError):
+                ask("HashKV", pb.HashKVRequest(revision=revision))
+        with pytest.raises(StoreError, match="bad leader transferee"):
+            ask("MoveLeader", pb.MoveLeaderRequest(targetID=1))
+        with pytest.raises(StoreError, match="cannot be downgraded"):
+            ask("Downgrade", pb.DowngradeRequest())
+        with pytest.raises(StoreError, match="CORRUPT"):
+            ask("Alarm", pb.AlarmRequest(action=1, alarm=2))
+
+
+def test_an_alarm_that_is_raised_by_hand(tmp_path: Path) -> None:
+    """Writes are refused until it is disarmed, and both clients say so."""
+    with tiphys_etcd(tmp_path / "data", free_ports(1)[0]) as endpoint:
+        raised = asyncio.run(asked(endpoint, "Maintenance", "Alarm", pb.AlarmRequest(action=1, alarm=1)))
+        assert [alarm.alarm for alarm in raised.alarms] == [1]
+        assert "database space exceeded" in real(["put", "a", "1"], "", endpoint)[2]
+        for play in (real, ours):
+            assert re.fullmatch(r"memberID:\d+ alarm:NOSPACE \n", play(["alarm", "list"], "", endpoint)[1])
+        assert "Active Alarm(s): NOSPACE" in ours(["endpoint", "health"], "", endpoint)[2]
+        assert "alarm:NOSPACE" in ours(["alarm", "disarm"], "", endpoint)[1]
+        assert ours(["alarm", "list"], "", endpoint)[1] == ""
+        assert real(["put", "a", "1"], "", endpoint)[0] == 0

@@ -1,4 +1,7 @@
-"""containerd's own client, for what the CRI cannot ask: images put in from a file, and mounted without a container."""
+"""containerd's own client, for what the CRI cannot ask: images put in from a file, and mounted without a container.
+
+Source: https://github.com/containerd/containerd/tree/main/cmd/ctr
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tiphys.api.meta.objects import key_of
 from tiphys.api.object import Object
 from tiphys.cloud.provider import CloudError, load_balancer_name
 from tiphys.cloud.providers.ec2.instances import instance_id
-from tiphys.cloud.providers.ec2.session import Answer, Ec2Config, Refused, Session
+from tiphys.cloud.providers.ec2.session import Answer, CallRefused, Ec2Config, Session
 from tiphys.runtime.fnv import fnv32a
 
 _MISSING = {"LoadBalancerNotFound", "TargetGroupNotFound", "ListenerNotFound"}
@@ -168,7 +168,7 @@ class Ec2LoadBalancers:
     async def _first(self, action: str, part: str, **arguments: Any) -> Answer | None:
         try:
             return next(iter(await self._session.every("elbv2", action, part, **arguments)), None)
-        except Refused as error:
+        except CallRefused as error:
             if error.code in _MISSING:
                 return None
             raise
@@ -177,7 +177,7 @@ class Ec2LoadBalancers:
         """Delete what may be gone already."""
         try:
             await self._session.call("elbv2", action, **arguments)
-        except Refused as error:
+        except CallRefused as error:
             if error.code not in _MISSING:
                 raise
 

@@ -10,7 +10,7 @@ import re
 from tiphys.api.meta.objects import name_of
 from tiphys.api.object import Object
 from tiphys.cloud.provider import CloudError, InstanceMetadata
-from tiphys.cloud.providers.ec2.session import Answer, Ec2Config, Refused, Session
+from tiphys.cloud.providers.ec2.session import Answer, CallRefused, Ec2Config, Session
 
 _PROVIDER_ID = re.compile(r"aws:///(?:[\w-]*)/(?P<id>i-[0-9a-f]+)")
 _GONE = {"terminated", "shutting-down"}
@@ -54,7 +54,7 @@ class Ec2Instances:
             return _alive(
                 await self._session.every("ec2", "describe_instances", "Reservations", InstanceIds=[identity])
             )
-        except Refused as error:
+        except CallRefused as error:
             if error.code == "InvalidInstanceID.NotFound":
                 return None
             raise

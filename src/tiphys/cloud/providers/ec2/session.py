@@ -92,7 +92,7 @@ class Session:
         try:
             return await asyncio.to_thread(work, self._clients[service])
         except ClientError as error:
-            raise Refused(action, error.response.get("Error") or {}) from error
+            raise CallRefused(action, error.response.get("Error") or {}) from error
         except BotoCoreError as error:
             raise CloudError(f"{action}: {error}") from error
 
@@ -101,7 +101,7 @@ class Session:
             await asyncio.to_thread(client.close)
 
 
-class Refused(CloudError):
+class CallRefused(CloudError):
     """An answer that is an error. ``code`` is the cloud's."""
 
     def __init__(self, action: str, error: Mapping[str, str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tiphys.cluster.kubeadm.certificates.issue import Wanted, ordered_names
 from tiphys.cluster.kubeadm.configuration.components import service_address
@@ -16,7 +15,6 @@ from tiphys.cluster.kubeadm.configuration.load import Configuration
 from tiphys.cluster.kubeadm.configuration.validate import split_host_port
 from tiphys.cluster.pki import CLIENT, SERVER, Usages
 
-Document = dict[str, Any]
 Names = Callable[[Configuration], tuple[str, ...]]
 
 
@@ -144,7 +142,6 @@ CERTIFICATES: tuple[Certificate, ...] = (
         CLIENT,
     ),
 )
-BY_NAME = {row.name: row for row in CERTIFICATES}
 SHARED = ("ca", "front-proxy-ca", "etcd/ca", "sa")
 """What all control planes have in common: the stems of files that a further one has to be given."""
 
