@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-certs/
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from tiphys.cli import kubeadmflags
 from tiphys.cli.console import table
 from tiphys.cli.kubeadmflags import KubeadmParser, warn
 from tiphys.cluster import kubeconfig as files
-from tiphys.cluster.kubeadm import copycerts, kubeconfigs, layout
+from tiphys.cluster.kubeadm import api, copycerts, kubeconfigs, layout
 from tiphys.cluster.kubeadm.certificates import disk, issue, renewal
 from tiphys.cluster.kubeadm.certificates.table import CERTIFICATES, needed
 from tiphys.cluster.kubeadm.configuration import documents, load
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
 from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import ConfigurationError, KubeadmError
-from tiphys.cluster.kubeadm.layout import write_file
+from tiphys.cluster.kubeadm.joining import read_configuration
+from tiphys.cluster.kubeadm.layout import HostRoot, write_file
 
 _USAGE = """usage: tiphys certs COMMAND [flags]
 
@@ -28,6 +30,7 @@ _USAGE = """usage: tiphys certs COMMAND [flags]
   renew all|NAME      new ones with the same contents, signed by the authorities that are here
   certificate-key     print a key for `tiphys init --upload-certs --certificate-key`
   generate-csr        keys, and requests for certificates, for an authority that is elsewhere"""
+_ASK_SECONDS = 10
 _DONE = (
     "\nDone renewing certificates. You must restart the kube-apiserver, kube-controller-manager, kube-scheduler and "
     "etcd, so that they can use the new certificates."
@@ -65,17 +68,34 @@ def _parser(verb: str, description: str) -> KubeadmParser:
 
 
 def context_of(given: Mapping[str, Any]) -> Installation:
-    """What the files and the flags say. Raises ``ConfigurationError``."""
-    read = documents.read_file(Path(given["config"])) if given.get("config") else {}
+    """What the files and the flags say, and without --config the cluster. Raises ``ConfigurationError``."""
+    places = kubeadmflags.places_of(given)
+    read = documents.read_file(Path(given["config"])) if given.get("config") else _stored(places)
     configuration = load.init_configuration(read, Host.this())
     if folder := given.get("cert-dir"):
         configuration.cluster["certificatesDir"] = str(Path(folder).absolute())
-    return Installation(
-        configuration,
-        kubeadmflags.places_of(given),
-        kubeconfig_dir=given.get("kubeconfig-dir", layout.KUBERNETES),
-        warn=warn,
-    )
+    return Installation(configuration, places, kubeconfig_dir=given.get("kubeconfig-dir", layout.KUBERNETES), warn=warn)
+
+
+def _stored(places: HostRoot) -> documents.Documents:
+    """The ClusterConfiguration that the cluster keeps; none if this is no control plane, or if it does not answer."""
+    path = places.on_disk(layout.ADMIN)
+    if not path.exists() or places.root != Path("/"):
+        return {}
+
+    async def ask() -> documents.Documents:
+        async with asyncio.timeout(_ASK_SECONDS), api.connection(path) as client:
+            cluster, _, _ = await read_configuration(client)
+            return {"ClusterConfiguration": cluster}
+
+    try:
+        return asyncio.run(ask())
+    except (KubeadmError, TimeoutError) as error:
+        warn(
+            "Error reading configuration from the Cluster. Falling back to default configuration:"
+            f" {error or 'timed out'}"
+        )
+        return {}
 
 
 def _check(flags: list[str]) -> int:
