@@ -115,6 +115,15 @@ class Node:
                 continue
         return [pid for pid in found if pid != self.holder.pid]
 
+    def pod_pids(self) -> list[int]:
+        """Every process in the cgroups of the machine's pods: of those with a network of their own, too."""
+        listed: set[int] = set()
+        for top in cgroups(self.netns):
+            for folder, _, _ in os.walk(top):
+                with suppress(OSError):
+                    listed |= {int(word) for word in Path(folder, "cgroup.procs").read_text().split()}
+        return sorted(listed)
+
     def start_containerd(self) -> None:
         self.run(sys.executable, "-c", _CONTAINERD)
         log = (self.folder / "containerd.log").open("ab")
@@ -137,7 +146,7 @@ class Node:
     def kill_everything(self) -> None:
         """kill -9 of all that runs on the machine, containers included: what a power cut leaves."""
         for _ in range(50):
-            left = {*self.pids(), *self.mount_pids()}
+            left = {*self.pids(), *self.mount_pids(), *self.pod_pids()}
             if not left:
                 return
             for pid in left:
@@ -208,9 +217,15 @@ class Machines:
         subprocess.run(["ip", "netns", "delete", self.wire], check=False, capture_output=True)
 
 
+def cgroups(name: str) -> list[Path]:
+    """The cgroups of a name at the top of each hierarchy."""
+    mount = Path("/sys/fs/cgroup")
+    return [*mount.glob(name), *mount.glob(f"*/{name}")]
+
+
 def remove_cgroups(name: str) -> None:
     """Remove the cgroups of a machine whose processes have ended, in every hierarchy."""
-    for top in [*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")]:
+    for top in cgroups(name):
         for folder, _, _ in os.walk(top, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)
