@@ -89,8 +89,8 @@ class Sample:
 class Load:
     """One server under load, each connection a client of its own. Each method is a row; ``turn`` makes names new."""
 
-    def __init__(self, connect: Callable[[], Client], scale: float, pid: int | None = None) -> None:
-        self.pid = pid
+    def __init__(self, connect: Callable[[], Client], scale: float, pids: Sequence[int] = ()) -> None:
+        self.pids = pids
         self._connect = connect
         self._scale = scale
         self._pods = self.count(4800)
@@ -181,13 +181,13 @@ class Load:
         tasks = [asyncio.create_task(follow()) for _ in range(watchers)]
         for _ in range(watchers):
             await started.acquire()
-        begin, before = time.perf_counter(), cpu_seconds(self.pid)
+        begin, before = time.perf_counter(), cpu_seconds(self.pids)
         await client.create(CONFIG_MAPS, {**config_map(0), "metadata": {"name": name}}, namespace=NAMESPACE)
         for number in range(changes - 1):
             await client.patch(CONFIG_MAPS, name, {"data": {"n": str(number)}}, NAMESPACE)
         async with asyncio.timeout(120):
             await done.wait()
-        elapsed, cpu = time.perf_counter() - begin, cpu_seconds(self.pid) - before
+        elapsed, cpu = time.perf_counter() - begin, cpu_seconds(self.pids) - before
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -217,9 +217,9 @@ async def rows(loads: Sequence[Load], rounds: int, wanted: str = "") -> None:
         taken: list[list[Sample]] = [[] for _ in loads]
         for turn in range(rounds):
             for load, samples in zip(loads, taken, strict=True):
-                before = cpu_seconds(load.pid)
+                before = cpu_seconds(load.pids)
                 samples.append(await measure(load, turn, rounds))
-                samples[-1].cpu = samples[-1].cpu or cpu_seconds(load.pid) - before
+                samples[-1].cpu = samples[-1].cpu or cpu_seconds(load.pids) - before
         show(name, taken)
     for load in loads:
         await load.end()
@@ -290,11 +290,9 @@ def show(name: str, taken: Sequence[Sequence[Sample]]) -> None:
     print(line, flush=True)
 
 
-def cpu_seconds(pid: int | None) -> float:
-    """What a process's threads have used so far; 0 if it is not known."""
-    if pid is None:
-        return 0.0
-    threads = Path(f"/proc/{pid}/task").iterdir()
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """What the threads of these processes have used so far."""
+    threads = [thread for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
@@ -361,7 +359,13 @@ def main() -> None:
     options.add_argument("--against", help="URL of a running API server, to be measured in turns with our own")
     options.add_argument("--beside", help="folder of another checkout, to be measured in turns with this one")
     options.add_argument("--token", default=os.environ.get("TOKEN", ""), help="token for the running API server")
-    options.add_argument("--pid", type=int, help="process of the running API server, for its CPU time")
+    options.add_argument(
+        "--pid",
+        type=int,
+        action="append",
+        default=[],
+        help="processes of the running API server and its store, for CPU",
+    )
     options.add_argument("--scale", type=float, default=1.0, help="factor on the number of requests")
     options.add_argument("--rounds", type=int, default=5, help="how often two servers take turns at a row")
     options.add_argument("--rows", default="", help="a regular expression: only rows whose name it finds")
@@ -384,11 +388,11 @@ def in_turns(arguments: argparse.Namespace) -> None:
     """Our own server, and beside it the one that it is compared to, if there is one."""
     with ExitStack() as stack:
         url, tls, pid = stack.enter_context(own_server())
-        loads = [Load(connector(url, tls, ""), arguments.scale, pid)]
+        loads = [Load(connector(url, tls, ""), arguments.scale, [pid])]
         if arguments.beside:
             python = str(Path(arguments.beside) / ".venv" / "bin" / "python")
             url, tls, other = stack.enter_context(own_server(python, 16645))
-            loads.append(Load(connector(url, tls, ""), arguments.scale, other))
+            loads.append(Load(connector(url, tls, ""), arguments.scale, [other]))
         elif arguments.against:
             loads.append(running(arguments, arguments.against))
         before = memory(pid)
