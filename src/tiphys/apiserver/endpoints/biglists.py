@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import orjson
@@ -52,12 +54,13 @@ async def show_list_page(call: Call, target: Target, page: Page, form: Form) -> 
         parts = await _compact_table(target, page.entries, list_meta(call, target, page, form), form)
         size = sum(map(len, parts))
         return in_pieces(call, JSON, parts, size) if size > BIG_BYTES else body(call, 200, JSON, b"".join(parts))
-    if sum([len(entry.body) for entry in page.entries]) <= BIG_BYTES or form.kind == PARTIAL:
+    size = sum([len(entry.body) for entry in page.entries])
+    if size <= BIG_BYTES or form.kind == PARTIAL:
         return show_page(call, target, page, form)
     meta = list_meta(call, target, page, form)
     if form.is_plain and target.is_stored_version:
         start, separator = start_of_list(target, meta), b"," + target.item_head
-        length = sum([len(entry.body) + len(separator) for entry in page.entries]) - 1 + len(start) + len(b"]}\n")
+        length = size + len(separator) * len(page.entries) - 1 + len(start) + len(b"]}\n")
         return in_pieces(call, JSON, _joined(start, separator, page.entries), length)
     if form.is_protobuf:
         messages = await _encoded(page.entries, lambda entries: [entry_message(target, entry) for entry in entries])
@@ -69,16 +72,16 @@ async def show_list_page(call: Call, target: Target, page: Page, form: Form) -> 
 
 def _joined(start: bytes, separator: bytes, entries: Sequence[Entry]) -> Iterator[bytes]:
     """The text of a list out of the texts of its items, a piece at a time."""
-    piece, size, before = [start], len(start), separator[1:]
-    for entry in entries:
-        piece += (before, entry.body)
-        before = separator
-        size += len(entry.body)
-        if size >= PIECE_BYTES:
-            yield b"".join(piece)
-            piece, size = [], 0
-    piece.append(b"]}\n")
-    yield b"".join(piece)
+    bodies = [entry.body for entry in entries]
+    ends = list(accumulate(map(len, bodies)))
+    opening, at, sent = start + separator[1:], 0, 0
+    while at < len(bodies):
+        end = bisect_left(ends, sent + PIECE_BYTES) + 1
+        piece = bodies[at:end]
+        piece[0] = opening + piece[0]
+        opening, at, sent = separator, end, ends[min(end, len(ends)) - 1]
+        yield separator.join(piece)
+    yield b"]}\n"
 
 
 async def _encoded(
