@@ -190,14 +190,31 @@ def test_a_watch_that_is_asked_for_in_lines(etcd: str, tmp_path: Path) -> None:
     client.stop()
 
 
-def test_a_watch_of_what_is_compacted(tmp_path: Path) -> None:
+def test_a_watch_of_what_is_compacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tiphys_etcd(tmp_path / "data", free_ports(1)[0]) as endpoint:
         for number in range(3):
             ours(["put", "a", str(number)], "", endpoint)
         assert ours(["compaction", "3"], "", endpoint)[0] == 0
         status, _, err = ours(["watch", "a", "--rev=1"], "", endpoint)
+        monkeypatch.setenv("ETCDCTL_WATCH_KEY", "a")
+        monkeypatch.setenv("ETCDCTL_WATCH_RANGE_END", "b")
+        assert ours(["watch", "--rev=1"], "", endpoint)[0] == status
     assert status == 1
     assert "required revision has been compacted" in err
+
+
+def test_a_lease_that_has_ended_is_kept_alive_no_more(etcd: str) -> None:
+    expected = "lease 0000000000000099 expired or revoked.\n"
+    assert (
+        ours(["lease", "keep-alive", "99"], "", etcd)[1] == real(["lease", "keep-alive", "99"], "", etcd)[1] == expected
+    )
+
+
+def test_flags_come_from_the_environment(etcd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETCDCTL_WRITE_OUT", "json")
+    assert ours(["get", "none"], "", etcd)[1].startswith("{")
+    monkeypatch.setenv("ETCDCTL_WRITE_OUT", "yaml")
+    assert "unsupported output format" in ours(["get", "none"], "", etcd)[2]
 
 
 @pytest.mark.parametrize("words", [["watch"], ["watch", "a", "b", "--prefix"], ["watch", "a", "b", "c"]])
@@ -257,6 +274,7 @@ def test_members_that_do_not_exist(etcd: str, tiphys: str, words: list[str]) -> 
         ["member", "add", "two", "--peer-urls=http://127.0.0.1:5"],
         ["member", "update", "1", "--peer-urls=http://127.0.0.1:5"],
         *(["user", "add", "u:p"], ["role", "add", "r"], ["auth", "enable"]),
+        *(["user", "get", "u"], ["user", "delete", "u"], ["role", "get", "r"], ["role", "delete", "r"]),
     ],
     ids=" ".join,
 )
@@ -293,6 +311,9 @@ def test_version_2_of_the_api_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         "get a --consistency=x",
         "put a b --ignore-value",
         "lease grant soon",
+        "get a --limit",
+        "get a --limit=many",
+        "get a --command-timeout=soon",
         "lease timetolive zz",
         "get a -w yaml",
         "del a b c",
