@@ -37,6 +37,7 @@ class CapacityPublisher:
         self._driver = context.facts.name
         self._manager = manager
         self._namespace = context.options.capacity_namespace
+        self._slots = asyncio.Semaphore(context.options.workers)
         informer = context.informers.informer
         self._classes, self._nodes, self._csi_nodes = informer(STORAGE_CLASSES), informer(NODES), informer(CSI_NODES)
         self._volumes = informer(PERSISTENT_VOLUMES)
@@ -104,6 +105,10 @@ class CapacityPublisher:
         return places
 
     async def _capacity(self, storage_class: Object, place: Segments) -> tuple[str, Object]:
+        async with self._slots:
+            return await self._ask(storage_class, place)
+
+    async def _ask(self, storage_class: Object, place: Segments) -> tuple[str, Object]:
         given = storage_class.get("parameters") or {}
         fs_type = parameters.fs_type(given, self._context.options.default_fs_type)
         answer = await self._context.connection.call(

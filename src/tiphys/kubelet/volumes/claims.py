@@ -146,7 +146,8 @@ class ClaimVolumes:
         """What pods use of their CSI volumes, by uid."""
         owners = [(uid, each) for uid, claims in self._mounted.items() for each in claims.values()]
         uses = await measure((driver, each) for _, each in owners if (driver := self._csi.driver(each.volume.driver)))
+        uids = {id(each): uid for uid, each in owners}
         by_uid: dict[str, list[ClaimUse]] = {}
-        for uid, each in owners:
-            by_uid.setdefault(uid, []).extend(use for use in uses if use.of is each)
+        for use in uses:
+            by_uid.setdefault(uids[id(use.of)], []).append(use)
         return by_uid

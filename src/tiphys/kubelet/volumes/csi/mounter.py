@@ -375,9 +375,12 @@ class CSIMounter:
 
     async def sweep(self) -> None:
         """Unstage what no pod has any more: a kubelet that ended in between has left it."""
+        used = {(each.driver, each.handle, each.block) for each in self.layout.all_pods()}
         for staged in list(self.layout.all_staged()):
             key = f"{staged.driver}/{staged.handle}"
-            if self.layout.is_used(staged) or self._backoff.waits(key, self._clock.monotonic()):
+            if (staged.driver, staged.handle, bool(staged.name)) in used or self._backoff.waits(
+                key, self._clock.monotonic()
+            ):
                 continue
             try:
                 async with self._locked(staged.driver, staged.handle):
