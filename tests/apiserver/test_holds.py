@@ -6,7 +6,8 @@ it for: by the loop's own steps, or by a thread that did not give way. It is cou
 others may have the processor meanwhile. What looks too long is tried again.
 
 The suite tries a few fields; ``TIPHYS_BOUNDS=all pytest -s tests/apiserver/test_holds.py`` tries all by all and prints
-what took longest, in some hours; ``TIPHYS_BOUNDS=3/20`` every twentieth, from the third on.
+what took longest, in some hours; ``TIPHYS_BOUNDS=3/61`` every 61st, from the third on: a number
+that has no factor in common with 12 takes all verbs and forms in turn.
 """
 
 from __future__ import annotations
