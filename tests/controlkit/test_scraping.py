@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.controlplane import PORTS, control_plane, free_port
+from tests.controlplane import COMPONENTS, control_plane, free_port
 
 ASKED = {
     "kube-apiserver": (
@@ -61,8 +61,8 @@ def query(port: int, text: str) -> list[Any]:
 
 
 def wanted() -> list[str]:
-    texts = [f'up{{job="{name}"}} == 1' for name in PORTS]
-    for name in PORTS:
+    texts = [f'up{{job="{name}"}} == 1' for name in COMPONENTS]
+    for name in COMPONENTS:
         for text in (*ASKED[name], *EVERYWHERE):
             metric, brace, labels = text.partition("{")
             labels = labels if brace else "}"

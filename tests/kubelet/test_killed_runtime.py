@@ -116,6 +116,7 @@ def test_a_process_is_ours_by_where_it_works(tmp_path: Path) -> None:
         ("burstable", "burstable"),
         ("kubepods.slice", "kubepods"),
     ],
+    ids=("pod", "systemd", "guaranteed", "scope", "container", "top", "class", "slice"),  # the uid is each run's own
 )
 def test_whose_a_cgroup_is(cgroup: str, owner: str) -> None:
     assert owner_of(cgroup) == owner
