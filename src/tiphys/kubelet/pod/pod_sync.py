@@ -281,6 +281,7 @@ class PodSync:
         return None
 
     async def pull_secrets(self, pod: Pod) -> list[Object]:
+        """The Secrets that the pod's ``imagePullSecrets`` name, as far as they can be had."""
         secrets = []
         for reference in pods.spec_of(pod).get("imagePullSecrets") or []:
             name = reference.get("name", "")

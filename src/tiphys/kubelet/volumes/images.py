@@ -66,10 +66,10 @@ class ImageVolumes:
 
 def shown_images(known: Iterable[Pod]) -> set[str]:
     """The full names of the images that volumes of pods show: the runtime does not know that they are in use."""
-    found = set()
+    names = set()
     for volume in (volume for pod in known for volume in pod["spec"].get("volumes") or []):
         reference = (volume.get("image") or {}).get("reference")
         with contextlib.suppress(ImageNameError):
             image = parse_image(reference or "")
-            found.add(f"{image.name}@{image.digest}" if image.digest else f"{image.name}:{image.tag or 'latest'}")
-    return found
+            names.add(f"{image.name}@{image.digest}" if image.digest else f"{image.name}:{image.tag or 'latest'}")
+    return names
