@@ -32,6 +32,13 @@ ALLOWED = {
     ("validation/coordination.py", "preferredHolder"): AS_ABSENT,
     ("cel/openapitypes.py", "$ref"): "a reference of a schema, which is never empty",
     ("registry/updating.py", "deletionGracePeriodSeconds"): "zero seconds are over",
+    ("provisioner/plan.py", "volumeAttributesClassName"): AS_ABSENT,
+    ("provisioner/plan.py", "reclaimPolicy"): NOT_EMPTY,
+    ("provisioner/plan.py", "volumeMode"): NOT_EMPTY,
+    ("provisioner/sources.py", "volumeMode"): NOT_EMPTY,
+    ("snapshots/plan.py", "volumeMode"): NOT_EMPTY,
+    ("csi/requests.py", "fsGroupPolicy"): NOT_EMPTY,
+    ("csi/requests.py", "expirationSeconds"): NOT_EMPTY,
 }
 
 

@@ -20,6 +20,7 @@ FLAGS = {
     ),
     "kube-controller-manager": (
         *(f"--controllers={CONTROLLERS}", "--leader-elect=false", "--service-account-private-key-file=sa.key"),
+        "--use-service-account-credentials",  # the manager itself may not write quotas
     ),
 }
 

@@ -54,6 +54,8 @@ NEEDED = {
     "image": ["list"],
     "node": ["list"],
     "addon": ["list"],
+    "kubeconfig": ["user"],
+    "virtual-address": ["--address=192.0.2.9/24", "--node-address=127.0.0.1", "--kubeconfig={folder}/kubeconfig"],
     "install": ["--systemd"],
     "backup": ["{folder}/b.tar.gz"],
     "restore": ["{folder}/b.tar.gz"],

@@ -200,7 +200,7 @@ class Answer:
         self.headers = {"content-type": "application/json"}
         self._body = json.dumps(body).encode()
 
-    async def read(self) -> bytes:
+    async def read(self, most: int | None = None) -> bytes:
         return self._body
 
     async def chunks(self) -> AsyncIterator[bytes]:
