@@ -87,6 +87,7 @@ def test_top_shows_what_pods_use(cluster: Machine) -> None:
     assert int(used["metrics"]) < 40
 
 
+@pytest.mark.slow
 def test_a_deployment_grows_under_load_and_shrinks_without(cluster: Machine) -> None:
     cluster.apply(LOAD)
     wait_for(lambda: len(replicas(cluster)) == 3, 120, "three replicas")

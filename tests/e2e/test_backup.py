@@ -49,6 +49,7 @@ def etcdctl(cluster: Machine, *words: str | Path, tool: str = "etcdctl") -> str:
     return cluster.run(*tool.split(), "--endpoints=https://127.0.0.1:2379", *tls, *words).stdout
 
 
+@pytest.mark.slow
 def test_scheduled_backups_are_made_and_the_oldest_go(cluster: Machine) -> None:
     folder = cluster.folder / "scheduled"
     first = wait_for(lambda: sorted(folder.glob("tiphys-*.tar.gz")), 20, "the first backup")

@@ -204,6 +204,7 @@ def test_a_partition_cuts_packets_and_heals(nodes: Machine) -> None:
     wait_for(lambda: wget(nodes, here, url, check=False) == "node-3", 20, "packets after healing")
 
 
+@pytest.mark.slow
 def test_under_a_steady_flow_a_node_that_is_cut_off_costs_its_share_until_it_is_known(nodes: Machine) -> None:
     with Flow(nodes, nodes.get("service", "web")["spec"]["clusterIP"]) as flow:
         wait_for(lambda: len(flow.seen) >= 100, 30, "a hundred requests")

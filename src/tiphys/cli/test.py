@@ -29,7 +29,7 @@ _OF_STORAGE = (
 )
 LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("tests", ("-m", "not e2e", "-n", "auto", "--dist", "loadfile")),
-    ("end-to-end tests", ("-m", "e2e")),
+    ("end-to-end tests", ("-m", "e2e and not slow")),
 )
 """Real clusters want the machine for themselves; all other tests share its processors."""
 
