@@ -18,6 +18,7 @@ from tiphys.csi.local.node import NodeService
 from tiphys.csi.local.server import served
 from tiphys.csi.local.volumes import VolumeStore
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.process import run_until_signal
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
 
@@ -61,4 +62,4 @@ async def main(node: str, volumes: str, kubelet_dir: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    run_until_signal(main(*sys.argv[1:]))

@@ -305,7 +305,7 @@ def another_driver(cluster: Machine) -> Iterator[None]:
         yield
     finally:
         for process in started:
-            process.send_signal(signal.SIGINT)  # and not SIGTERM, by which a driver would leave its sockets behind
+            process.terminate()
             process.wait(30)
 
 
