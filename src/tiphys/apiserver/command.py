@@ -17,7 +17,7 @@ from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
 from tiphys.apiserver.running import served
 from tiphys.apiserver.serving import serving
-from tiphys.apiserver.workers import Seat, among_workers, listening_socket, seat_workers
+from tiphys.apiserver.workers import Seat, among_workers, listening_socket, seat_workers, store_of
 from tiphys.runtime import logs
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import CannotStart, refusing, start
@@ -74,13 +74,10 @@ async def open_store(flags: argparse.Namespace, clock: Clock, seat: Seat | None 
     """Etcd if its servers are named, otherwise the embedded store, which one worker keeps for all."""
     if flags.etcd_servers:
         return _etcd(flags, clock)
-    if seat is not None and not seat.keeps_store:
-        from tiphys.store.sharing import SharedStore
-
-        return SharedStore(seat.folder, clock)
     from tiphys.store.sqlite import SQLiteBackend
 
-    return await SQLiteBackend.open(flags.data_dir, clock, accept_loss=flags.accept_data_loss)
+    opened = partial(SQLiteBackend.open, flags.data_dir, clock, accept_loss=flags.accept_data_loss)
+    return await store_of(seat, opened, clock)
 
 
 def _etcd(flags: argparse.Namespace, clock: Clock) -> Backend:

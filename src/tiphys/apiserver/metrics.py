@@ -6,11 +6,11 @@ asks. Source: https://kubernetes.io/docs/reference/instrumentation/metrics/
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tiphys.apiserver.call import Call
+from tiphys.runtime.vectors import HistogramVec
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -21,39 +21,23 @@ _LABELS = ("verb", "dry_run", "group", "version", "resource", "subresource", "sc
 Key = tuple[str, ...]
 
 
-class _Durations:
-    __slots__ = ("counts", "total")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(_BUCKETS) + 1)
-        self.total = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(_BUCKETS, seconds)] += 1
-        self.total += seconds
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        rows, sum_ = [], 0
-        for bound, count in zip((*map(str, _BUCKETS), "+Inf"), self.counts, strict=True):
-            sum_ += count
-            rows.append((bound, float(sum_)))
-        return rows
-
-
 class RequestMetrics:
     def __init__(self) -> None:
         self._codes: dict[tuple[Key, int], int] = {}
-        self._durations: dict[Key, _Durations] = {}
+        self._durations = HistogramVec(
+            "apiserver_request_duration_seconds",
+            "Response latency distribution in seconds for each verb, dry run value, group, version, resource,"
+            " subresource, scope and component.",
+            _LABELS,
+            _BUCKETS,
+        )
         self._gauges: list[Callable[[], Iterable[Metric]]] = []
 
     def observe(self, call: Call, code: int, seconds: float) -> None:
         key = _key(call)
         self._codes[key, code] = self._codes.get((key, code), 0) + 1
         if not call.is_long_running:
-            durations = self._durations.get(key)
-            if durations is None:
-                durations = self._durations[key] = _Durations()
-            durations.add(seconds)
+            self._durations.observe(seconds, *key)
 
     def add_source(self, source: Callable[[], Iterable[Metric]]) -> None:
         """Further metrics, read when somebody asks."""
@@ -61,7 +45,7 @@ class RequestMetrics:
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client: this is a collector."""
-        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+        from prometheus_client.core import CounterMetricFamily
 
         total = CounterMetricFamily(
             "apiserver_request",
@@ -72,33 +56,20 @@ class RequestMetrics:
         for (key, code), count in self._codes.items():
             total.add_metric((*key, str(code)), count)
         yield total
-        latency = HistogramMetricFamily(
-            "apiserver_request_duration_seconds",
-            "Response latency distribution in seconds for each verb, dry run value, group, version, resource,"
-            " subresource, scope and component.",
-            labels=_LABELS,
-        )
-        for key, durations in self._durations.items():
-            latency.add_metric(key, durations.cumulative(), durations.total)
-        yield latency
+        yield from self._durations.collect()
         yield self._indicators()
         for source in self._gauges:
             yield from source()
 
     def _indicators(self) -> Metric:
         """What objectives are measured by: durations without the time of webhooks, which are not told apart here."""
-        from prometheus_client.core import HistogramMetricFamily
-
-        latency = HistogramMetricFamily(
+        return self._durations.shown_as(
             "apiserver_request_sli_duration_seconds",
             "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in"
             " seconds for each verb, group, version, resource, subresource, scope and component.",
-            labels=tuple(label for label in _LABELS if label != "dry_run"),
+            tuple(label for label in _LABELS if label != "dry_run"),
+            lambda key: (key[0], *key[2:]) if key[1] == "" else None,
         )
-        for key, durations in self._durations.items():
-            if key[1] == "":
-                latency.add_metric((key[0], *key[2:]), durations.cumulative(), durations.total)
-        return latency
 
 
 def _key(call: Call) -> Key:

@@ -16,7 +16,7 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,6 +83,15 @@ def listening_socket(address: str, port: int, *, shared: bool) -> socket.socket:
     """``shared``: with others that listen on the same port, each getting a part of the connections."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, backlog=_BACKLOG, reuse_port=shared)
+
+
+async def store_of(seat: Seat | None, opened: Callable[[], Awaitable[Embedded]], clock: Clock) -> Backend:
+    """The embedded store: as ``opened`` gives it, or for a worker that does not keep it that of the one that does."""
+    if seat is None or seat.keeps_store:
+        return await opened()
+    from tiphys.store.sharing import SharedStore
+
+    return SharedStore(seat.folder, clock)
 
 
 @contextlib.asynccontextmanager

@@ -238,13 +238,10 @@ def _apiserver_serving(settings: Settings, clock: Clock) -> Serving:
 
 
 async def _store(settings: Settings, clock: Clock, seat: Seat | None) -> Backend:
-    if seat is not None and not seat.keeps_store:
-        from tiphys.store.sharing import SharedStore
-
-        return SharedStore(seat.folder, clock)
+    from tiphys.apiserver.workers import store_of
     from tiphys.store.sqlite import SQLiteBackend
 
-    return await SQLiteBackend.open(settings.store, clock)
+    return await store_of(seat, lambda: SQLiteBackend.open(settings.store, clock), clock)
 
 
 @contextlib.asynccontextmanager

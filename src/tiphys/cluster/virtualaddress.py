@@ -15,13 +15,12 @@ import ipaddress
 import json
 import logging
 import socket
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tiphys.client.kubeconfig import connected
-from tiphys.controlkit.leaderelection import LeaderElectionConfig, LeaderElector, LostLease
+from tiphys.controlkit.leaderelection import LeaderElectionConfig, LeaderElector, LostLease, own_identity
 from tiphys.kubelet.runtime.announce import frames
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import CannotStart, launch
@@ -57,7 +56,7 @@ async def _run(flags: argparse.Namespace) -> None:
     address, prefix = parsed(flags.address)
     interface = await _interface_of(flags.node_address)
     config = LeaderElectionConfig(
-        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+        identity=own_identity(),
         name=LEASE,
         lease_duration=LEASE_SECONDS,
         renew_deadline=RENEW_SECONDS,

@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -42,6 +44,11 @@ class LeaderElectionConfig:
     renew_deadline: float = 10.0
     retry_period: float = 2.0
     release_on_cancel: bool = False
+
+
+def own_identity() -> str:
+    """Names this process among those that want a Lease: the host, and what no other process has."""
+    return f"{socket.gethostname()}_{uuid.uuid4()}"
 
 
 class LostLease(Exception):

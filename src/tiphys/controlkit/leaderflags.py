@@ -6,10 +6,8 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-c
 from __future__ import annotations
 
 import argparse
-import socket
-import uuid
 
-from tiphys.controlkit.leaderelection import LeaderElectionConfig
+from tiphys.controlkit.leaderelection import LeaderElectionConfig, own_identity
 from tiphys.runtime.flags import FlagParser, parse_duration
 
 
@@ -30,7 +28,7 @@ def leader_election(flags: argparse.Namespace) -> LeaderElectionConfig | None:
     if not flags.leader_elect:
         return None
     return LeaderElectionConfig(
-        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+        identity=own_identity(),
         name=flags.leader_elect_resource_name,
         namespace=flags.leader_elect_resource_namespace,
         lease_duration=flags.leader_elect_lease_duration,

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import socket
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from tiphys.api.csi.messages import csi
 from tiphys.client.kubeconfig import SERVICE_ACCOUNT, connected
-from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease
+from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease, own_identity
 from tiphys.csi.connection import read_facts
 from tiphys.csi.context import DriverOptions
 from tiphys.csi.manager import CONTROLLERS, DriverControllers, ManagerConfig
@@ -79,7 +77,7 @@ async def _run(flags: argparse.Namespace) -> None:
         try:
             facts = await read_facts(connection, clock)
             config = ManagerConfig(
-                identity=node or f"{socket.gethostname()}_{uuid.uuid4()}",
+                identity=node or own_identity(),
                 options=_options(flags, node),
                 election=_election(flags, facts.name),
                 controllers=chosen,
@@ -108,7 +106,7 @@ def _election(flags: argparse.Namespace, driver: str) -> LeaderElectionConfig | 
     if not flags.leader_election:
         return None
     return LeaderElectionConfig(
-        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+        identity=own_identity(),
         name=f"csi-controller-{driver.replace('/', '-')}",
         namespace=flags.leader_election_namespace or _own_namespace(),
         lease_duration=flags.leader_election_lease_duration,

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+
+Relabel = Callable[[tuple[str, ...]], tuple[str, ...] | None]
 
 
 class Collector(Protocol):
@@ -76,13 +79,21 @@ class HistogramVec:
         return {values: sum(counts) for values, counts in self._counts.items()}
 
     def collect(self) -> Iterable[Metric]:
+        yield self.shown_as(self._name, self._help, self._labels)
+
+    def shown_as(self, name: str, help: str, labels: Sequence[str], relabel: Relabel = tuple) -> Metric:
+        """What was observed, under another name: ``relabel`` turns the values of labels into those of ``labels``, or
+        leaves a histogram out by None."""
         from prometheus_client.core import HistogramMetricFamily
 
-        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        family = HistogramMetricFamily(name, help, labels=labels)
         for values, counts in self._counts.items():
+            shown = relabel(values)
+            if shown is None:
+                continue
             so_far, rows = 0, []
             for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
                 so_far += count
                 rows.append((bound, float(so_far)))
-            family.add_metric(values, rows, self._sums[values])
-        yield family
+            family.add_metric(shown, rows, self._sums[values])
+        return family

@@ -5,83 +5,62 @@ Source: https://kubernetes.io/docs/concepts/cluster-administration/flow-control/
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tiphys.apiserver.flowcontrol.controller import Flow, FlowController
 from tiphys.apiserver.flowcontrol.levels import PriorityLevel
+from tiphys.runtime.vectors import HistogramVec
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+_LABELS = ("priority_level", "flow_schema")
 _WAIT_BUCKETS = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
-Key = tuple[str, str]
-"""Level and schema."""
-
-
-class _Durations:
-    def __init__(self) -> None:
-        self.counts = [0] * (len(_WAIT_BUCKETS) + 1)
-        self.total = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(_WAIT_BUCKETS, seconds)] += 1
-        self.total += seconds
-
-    def buckets(self) -> list[tuple[str, float]]:
-        sum_, rows = 0, []
-        for bound, count in zip((*map(str, _WAIT_BUCKETS), "+Inf"), self.counts, strict=True):
-            sum_ += count
-            rows.append((bound, float(sum_)))
-        return rows
 
 
 class FlowFigures:
     def __init__(self, controller: FlowController) -> None:
         self._controller = controller
         self._refused: Counter[tuple[str, str, str]] = Counter()
-        self._waited: defaultdict[Key, _Durations] = defaultdict(_Durations)
-        self._ran: defaultdict[Key, _Durations] = defaultdict(_Durations)
+        self._waited = _durations("request_wait_duration_seconds")
+        self._ran = _durations("request_execution_seconds")
 
     def dispatch(self, flow: Flow, waited: float) -> None:
         """A request gets its seats, after so many seconds."""
-        self._waited[flow.key].add(waited)
+        self._waited.observe(waited, *flow.key)
 
     def refuse(self, flow: Flow, reason: str) -> None:
         self._refused[(*flow.key, reason)] += 1
 
     def finish(self, flow: Flow, ran: float) -> None:
-        self._ran[flow.key].add(ran)
+        self._ran.observe(ran, *flow.key)
 
     def collect(self) -> Iterable[Metric]:
         """The metrics families, durations in seconds."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        labels = ("priority_level", "flow_schema")
-        dispatched = CounterMetricFamily(_name("dispatched_requests"), "Requests that were served.", labels=labels)
-        for key, waited in self._waited.items():
-            dispatched.add_metric(key, sum(waited.counts))
+        dispatched = CounterMetricFamily(_name("dispatched_requests"), "Requests that were served.", labels=_LABELS)
+        for key, number in self._waited.observed().items():
+            dispatched.add_metric(key, number)
         refused = CounterMetricFamily(
-            _name("rejected_requests"), "Requests that were turned away.", labels=(*labels, "reason")
+            _name("rejected_requests"), "Requests that were turned away.", labels=(*_LABELS, "reason")
         )
         for row, count in self._refused.items():
             refused.add_metric(row, count)
         yield from (dispatched, refused)
-        for name, durations in (
-            ("request_wait_duration_seconds", self._waited),
-            ("request_execution_seconds", self._ran),
-        ):
-            family = HistogramMetricFamily(_name(name), "Time in queues, or of service.", labels=labels)
-            for key, seconds in durations.items():
-                family.add_metric(key, seconds.buckets(), seconds.total)
-            yield family
+        yield from self._waited.collect()
+        yield from self._ran.collect()
         for name, read in _OF_LEVELS.items():
             gauge = GaugeMetricFamily(_name(name), "By priority level.", labels=("priority_level",))
             for level in self._controller.levels.values():
                 gauge.add_metric((level.config.name,), float(read(level)))
             yield gauge
+
+
+def _durations(name: str) -> HistogramVec:
+    return HistogramVec(_name(name), "Time in queues, or of service.", _LABELS, _WAIT_BUCKETS)
 
 
 def _name(name: str) -> str:
