@@ -39,7 +39,7 @@ from tiphys.client.errors import AlreadyExists, NotFound
 from tiphys.client.resources import CONFIG_MAPS, NAMESPACES, PODS, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.wire.client import SocketTransport, parse_url
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
 
 Call = Callable[[int], Awaitable[Any]]
 

@@ -24,9 +24,9 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.wire.certificates import Authority
-from tiphys.wire import tls
 from tiphys.wire.http import Request, Response, Sink
 from tiphys.wire.server import serve
+from tiphys.wire.tls import contexts
 
 POD = b'{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x","uid":"' + b"u" * 2400 + b'"}}'
 EVENT = b'{"type":"MODIFIED","object":' + POD[:1200] + b"}\n"
@@ -73,7 +73,7 @@ def serve_in_process(kind: str, pipe: Connection, context: tuple[bytes, bytes] |
 
             return Response(200, {"Content-Type": "application/json"}, watch)
 
-        secure = tls.server_context(*context) if context else None
+        secure = contexts.server_context(*context) if context else None
         loop = asyncio.get_running_loop()
         if kind == "ready":
             listener = await loop.create_server(Ready, "127.0.0.1", 0, ssl=secure)
@@ -230,7 +230,7 @@ async def with_server(
     process.start()
     try:
         port = near.recv()
-        return await run(port, tls.client_context(authority.pem) if secure else None, near)
+        return await run(port, contexts.client_context(authority.pem) if secure else None, near)
     finally:
         near.send("stop")
         process.join(5)

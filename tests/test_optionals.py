@@ -30,7 +30,7 @@ ALLOWED = {
     ("volumes/payloads.py", "expirationSeconds"): NOT_EMPTY,
     ("plugins/pod_topology_spread.py", "minDomains"): NOT_EMPTY,
     ("validation/coordination.py", "preferredHolder"): AS_ABSENT,
-    ("cel/openapitypes.py", "$ref"): "a reference of a schema, which is never empty",
+    ("cel/schema/openapitypes.py", "$ref"): "a reference of a schema, which is never empty",
     ("registry/updating.py", "deletionGracePeriodSeconds"): "zero seconds are over",
     ("provisioner/plan.py", "volumeAttributesClassName"): AS_ABSENT,
     ("provisioner/plan.py", "reclaimPolicy"): NOT_EMPTY,

@@ -31,12 +31,12 @@ from tiphys.client.resources import ResourcePath
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import SystemClock
 from tiphys.store.memory import MemoryBackend
-from tiphys.wire import tls
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import ByteStream, Handler, Headers, Request, Response, Upgrade
 from tiphys.wire.inprocess import InProcessTransport
 from tiphys.wire.server import serve
-from tiphys.wire.tls import TLSPolicy
+from tiphys.wire.tls import contexts
+from tiphys.wire.tls.contexts import TLSPolicy
 
 Object = dict[str, Any]
 
@@ -65,7 +65,7 @@ class Pair:
             return await self.answer(request)
 
         pair = SERVERS.issue("ext.default.svc", server=True)
-        context = tls.server_context(*pair, PROXIES.pem, policy=TLSPolicy(asks=True))
+        context = contexts.server_context(*pair, PROXIES.pem, policy=TLSPolicy(asks=True))
         listener = await serve(handler, "127.0.0.1", 0, tls=context)
         self.stack.push_async_callback(listener.close, 0)
         return listener.port

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.apiserver.apiworld import World, run
 from tiphys.api.object import Object
-from tiphys.apiserver.admission.runtimeclass import merge_tolerations
+from tiphys.apiserver.admission.pods.runtimeclass import merge_tolerations
 
 PODS = "/api/v1/namespaces/a/pods"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver.apiworld import World, pod, run
-from tiphys.apiserver.admission import podsecurity
-from tiphys.apiserver.admission.podsecuritychecks import findings
+from tiphys.apiserver.admission.pods import podsecurity
+from tiphys.apiserver.admission.pods.podsecuritychecks import findings
 from tiphys.client import resources as R
 
 GOOD = {

@@ -23,8 +23,8 @@ from tiphys.runtime.clock import SystemClock
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Request, Response
 from tiphys.wire.server import serve
-from tiphys.wire.snipair import sni_pair
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
+from tiphys.wire.tls.snipair import sni_pair
 
 
 async def hello(request: Request) -> Response:

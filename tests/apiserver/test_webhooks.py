@@ -20,9 +20,9 @@ from tiphys.apiserver.webhooks.client import CallFailed, WebhookClient
 from tiphys.client import resources as R
 from tiphys.client.errors import ApiError, BadRequest, Forbidden
 from tiphys.client.resources import ResourcePath
-from tiphys.wire import tls
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.server import serve
+from tiphys.wire.tls import contexts
 from tiphys.wire.wording import connection_failure
 
 MUTATING = ResourcePath("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", namespaced=False)
@@ -308,7 +308,7 @@ def test_the_client_reaches_urls_by_tls() -> None:
 
     async def main() -> None:
         server = await serve(
-            handler, "127.0.0.1", 0, tls=tls.server_context(*authority.issue("localhost", server=True))
+            handler, "127.0.0.1", 0, tls=contexts.server_context(*authority.issue("localhost", server=True))
         )
         port = server.port
         client = WebhookClient(None)  # type: ignore[arg-type]

@@ -133,7 +133,7 @@ def test_errors(text: str, told: str | None) -> None:
     ],
 )
 def test_cost_of_a_run(text: str, cost: int) -> None:
-    from tiphys.cel.declarations import AUTHORIZER
+    from tiphys.cel.checking.declarations import AUTHORIZER
     from tiphys.cel.library.authorizer import Answer, AuthorizerValue, Question
 
     wider = ENVIRONMENT.extend({"authorizer": AUTHORIZER})

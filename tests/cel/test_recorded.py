@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tiphys.cel import environments, types
-from tiphys.cel.declarations import AUTHORIZER
+from tiphys.cel.checking.declarations import AUTHORIZER
 from tiphys.cel.evaluator import CostExceeded, Program
 from tiphys.cel.library import comprehensions
 from tiphys.cel.library.authorizer import Answer, AuthorizerValue, Question

@@ -8,7 +8,7 @@ import pytest
 
 from tiphys.cel.parsing.escaping import escape
 from tiphys.cel.rules import CompiledRule, Scope
-from tiphys.cel.schematypes import decl_type
+from tiphys.cel.schema.schematypes import decl_type
 
 STRING: dict[str, Any] = {"type": "string"}
 

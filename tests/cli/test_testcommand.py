@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tiphys.cli.test import skipped_table, skips
+from tiphys.cli.develop.test import skipped_table, skips
 
 TESTS = """
 import pytest

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tiphys.cluster import nodes
 from tiphys.cluster.containerd import CNI_FILE, PodNetwork, write_network
-from tiphys.cluster.nodenetwork import bridge_name, port
+from tiphys.cluster.networking.nodenetwork import bridge_name, port
 from tiphys.cluster.settings import Settings, SettingsError
 from tiphys.cluster.tlsbootstrap import is_own_serving, new_token, signing_request
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tiphys.cluster.ranges import completed
+from tiphys.cluster.networking.ranges import completed
 from tiphys.cluster.settings import Settings, SettingsError
 
 PODS, SERVICES = "10.244.0.0/16,fd00:10:244::/56", "10.96.0.0/16,fd00:10:96::/112"

@@ -11,11 +11,11 @@ import pytest
 
 from tests.wire.certificates import Authority
 from tiphys.runtime.clock import VirtualTimeLoop
-from tiphys.wire import tls
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import ByteStream, Handler, Headers, Request, Response, Sink, Transport, Upgrade
 from tiphys.wire.inprocess import InProcessTransport
 from tiphys.wire.server import serve
+from tiphys.wire.tls import contexts
 
 Opener = Callable[[Handler], contextlib.AbstractAsyncContextManager[Transport]]
 
@@ -40,8 +40,8 @@ async def plain(handler: Handler) -> AsyncIterator[Transport]:
 async def encrypted(handler: Handler) -> AsyncIterator[Transport]:
     authority = Authority()
     cert, key = authority.issue("localhost", server=True)
-    server = await serve(handler, "127.0.0.1", 0, tls=tls.server_context(cert, key))
-    transport = SocketTransport("127.0.0.1", server.port, tls.client_context(authority.pem), "localhost")
+    server = await serve(handler, "127.0.0.1", 0, tls=contexts.server_context(cert, key))
+    transport = SocketTransport("127.0.0.1", server.port, contexts.client_context(authority.pem), "localhost")
     yield transport
     await transport.close()
     await server.close(0)

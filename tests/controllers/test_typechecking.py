@@ -13,7 +13,7 @@ from tiphys.api.object import Object
 from tiphys.api.openapi import document_v3
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.cel.openapitypes import kind_type
+from tiphys.cel.schema.openapitypes import kind_type
 from tiphys.controllers.admissionpolicies import checking
 from tiphys.controllers.admissionpolicies.checking import PolicyContext
 from tiphys.testing import Cluster

@@ -18,7 +18,7 @@ from tiphys.csi.local.node import NodeService
 from tiphys.csi.local.server import served
 from tiphys.csi.local.volumes import VolumeStore
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.process import run_until_signal
+from tiphys.runtime.system.process import run_until_signal
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
 

@@ -24,8 +24,8 @@ from tiphys.csi.local.node import NodeService
 from tiphys.csi.local.server import served
 from tiphys.csi.local.volumes import VolumeStore
 from tiphys.csi.provisioner import topology
-from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.wire.grpc.caller import Caller
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError

@@ -22,8 +22,8 @@ from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
 from tiphys.cluster.images import DEMO_IMAGE
 from tiphys.csi.local.command import has_loops
-from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
-from tiphys.runtime.mounts import mount_points
+from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
+from tiphys.runtime.system.mounts import mount_points
 
 pytestmark = [
     pytest.mark.e2e,

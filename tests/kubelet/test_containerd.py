@@ -20,8 +20,8 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
 from tiphys.kubelet.runtime.ctr import ctr
 from tiphys.kubelet.server.handler import KubeletServer
-from tiphys.runtime import mounts
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.system import mounts
 from tiphys.wire.http import Request
 from tiphys.wire.inprocess import InProcessTransport
 

@@ -29,8 +29,8 @@ from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.manager import remove_mounted_tree
 from tiphys.kubelet.volumes.ownership import give_to_group
 from tiphys.kubelet.volumes.subpath import bind_subpath
-from tiphys.runtime import folders, mounts
-from tiphys.runtime.folders import O_PATH, Folder, remove_tree
+from tiphys.runtime.system import folders, mounts
+from tiphys.runtime.system.folders import O_PATH, Folder, remove_tree
 from tiphys.wire.http import Response
 
 root = pytest.mark.root

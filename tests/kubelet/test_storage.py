@@ -29,9 +29,9 @@ from tiphys.kubelet.node.storage import (
 from tiphys.kubelet.node.storage_limits import ephemeral_use, exceeded, is_limited
 from tiphys.kubelet.runtime.service import ContainerStats
 from tiphys.kubelet.volumes.sizes import memory_size
-from tiphys.runtime import mounts
 from tiphys.runtime.clock import VirtualClock
-from tiphys.runtime.folders import Folder
+from tiphys.runtime.system import mounts
+from tiphys.runtime.system.folders import Folder
 from tiphys.runtime.tasks import Runner
 
 MIB = 1 << 20

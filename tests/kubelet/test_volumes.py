@@ -15,7 +15,7 @@ from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.ownership import already_given, give_to_group
 from tiphys.kubelet.volumes.payloads import Material, TokenSpec, make_payload, needs
 from tiphys.kubelet.volumes.subpath import bind_subpath
-from tiphys.runtime import mounts
+from tiphys.runtime.system import mounts
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.swaps import swap_before_step
-from tiphys.runtime import folders
-from tiphys.runtime.folders import O_PATH, Folder, open_regular, remove_tree, walk
+from tiphys.runtime.system import folders
+from tiphys.runtime.system.folders import O_PATH, Folder, open_regular, remove_tree, walk
 
 
 @pytest.fixture(params=["kernel", "hand"])

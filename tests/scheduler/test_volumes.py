@@ -11,8 +11,8 @@ from tiphys.scheduler import table
 from tiphys.scheduler.cycle import Placement
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.podinfo import PodInfo
-from tiphys.scheduler.plugins.volume_binding import VolumeBinding
-from tiphys.scheduler.plugins.volume_restrictions import IN_USE
+from tiphys.scheduler.plugins.volumes.volume_binding import VolumeBinding
+from tiphys.scheduler.plugins.volumes.volume_restrictions import IN_USE
 
 FAR = "0/1 nodes are available:"
 UNHELPFUL = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."

@@ -24,7 +24,7 @@ from tiphys.store.etcdserver.server import EtcdServer
 from tiphys.store.sqlite import SQLiteBackend
 from tiphys.wire.grpc.connection import PREFACE
 from tiphys.wire.grpc.frames import DATA, GOAWAY, HEADERS, SETTINGS, frame
-from tiphys.wire.tls import server_context
+from tiphys.wire.tls.contexts import server_context
 
 Scenario = Callable[[SQLiteBackend, str], Awaitable[None]]
 

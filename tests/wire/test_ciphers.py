@@ -8,15 +8,15 @@ import ssl
 import pytest
 
 from tests.wire.certificates import Authority
-from tiphys.wire import tls
-from tiphys.wire.ciphers import openssl_list
+from tiphys.wire.tls import contexts
+from tiphys.wire.tls.ciphers import openssl_list
 
 
-async def suite_of(policy: tls.TLSPolicy, offered: str) -> str:
+async def suite_of(policy: contexts.TLSPolicy, offered: str) -> str:
     """The suite that a server of this policy agrees to. Raises ``ConnectionError`` for none."""
     authority = Authority()
-    server_side = tls.server_context(*authority.issue("localhost", server=True), policy=policy)
-    client_side = tls.client_context(authority.pem)
+    server_side = contexts.server_context(*authority.issue("localhost", server=True), policy=policy)
+    client_side = contexts.client_context(authority.pem)
     client_side.maximum_version = ssl.TLSVersion.TLSv1_2
     client_side.set_ciphers(offered)
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=server_side)
@@ -35,14 +35,14 @@ GOOD = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE
 @pytest.mark.parametrize("suite", CBC)
 def test_suites_of_the_cbc_mode_are_refused(suite: str) -> None:
     with pytest.raises((ConnectionError, ssl.SSLError)):
-        asyncio.run(suite_of(tls.TLSPolicy(), suite))
+        asyncio.run(suite_of(contexts.TLSPolicy(), suite))
 
 
 @pytest.mark.parametrize("suite", GOOD)
 def test_others_are_agreed_to(suite: str) -> None:
-    assert asyncio.run(suite_of(tls.TLSPolicy(), suite)) == suite
+    assert asyncio.run(suite_of(contexts.TLSPolicy(), suite)) == suite
 
 
 def test_who_asks_for_the_cbc_mode_by_name_has_it() -> None:
-    policy = tls.TLSPolicy(ciphers=openssl_list(["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"]))
+    policy = contexts.TLSPolicy(ciphers=openssl_list(["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"]))
     assert asyncio.run(suite_of(policy, CBC[0])) == CBC[0]

@@ -12,10 +12,10 @@ import pytest
 
 from tests.wire.certificates import Authority
 from tests.wire.h2client import Http2Client
-from tiphys.wire import tls
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Request, Response
 from tiphys.wire.server import Server, serve
+from tiphys.wire.tls import contexts
 
 AUTHORITY, SECOND, STRANGER = Authority("cluster-ca"), Authority("front-proxy-ca"), Authority("stranger-ca")
 SERVER_PAIR = AUTHORITY.issue("localhost", server=True)
@@ -38,7 +38,8 @@ async def who(request: Request) -> Response:
 
 def run(use: Callable[[Server], Awaitable[None]]) -> None:
     async def main() -> None:
-        context = tls.server_context(*SERVER_PAIR, (AUTHORITY.pem, SECOND.pem), policy=tls.TLSPolicy(asks=True))
+        policy = contexts.TLSPolicy(asks=True)
+        context = contexts.server_context(*SERVER_PAIR, (AUTHORITY.pem, SECOND.pem), policy=policy)
         assert context.asks
         server = await serve(who, "127.0.0.1", 0, tls=context)
         try:
@@ -53,7 +54,7 @@ def run(use: Callable[[Server], Awaitable[None]]) -> None:
 async def ask(
     server: Server, pair: tuple[bytes, bytes] | None, version: ssl.TLSVersion | None = None
 ) -> tuple[str, str]:
-    context = tls.client_context(AUTHORITY.pem, *(pair or ()))
+    context = contexts.client_context(AUTHORITY.pem, *(pair or ()))
     if version is not None:
         context.maximum_version = version
     transport = SocketTransport("127.0.0.1", server.port, context, "localhost")
@@ -81,7 +82,7 @@ def test_bad_ones_do_not_count_and_say_why(kind: str, version: ssl.TLSVersion) -
 def test_over_http2() -> None:
     async def use(server: Server) -> None:
         for pair, expected in ((GOOD, b"verified"), (BAD["unknown"][0], b"nobody")):
-            client = await Http2Client.connect(server.port, tls.client_context(AUTHORITY.pem, *pair))
+            client = await Http2Client.connect(server.port, contexts.client_context(AUTHORITY.pem, *pair))
             assert (await client.get("/")).body == expected
             client.close()
 
@@ -100,7 +101,7 @@ def test_handshakes_in_turns_do_not_mix_up_their_outcomes() -> None:
 def test_a_session_that_is_taken_up_again_verifies_nothing() -> None:
     async def use(server: Server) -> None:
         for pair in (BAD["unknown"][0], GOOD):
-            context = tls.client_context(AUTHORITY.pem, *pair)
+            context = contexts.client_context(AUTHORITY.pem, *pair)
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             loop = asyncio.get_running_loop()
 
@@ -139,7 +140,7 @@ def test_the_handshake_names_the_authorities() -> None:
 
 def test_without_the_policy_the_handshake_verifies() -> None:
     async def main() -> None:
-        server = await serve(who, "127.0.0.1", 0, tls=tls.server_context(*SERVER_PAIR, AUTHORITY.pem))
+        server = await serve(who, "127.0.0.1", 0, tls=contexts.server_context(*SERVER_PAIR, AUTHORITY.pem))
         with pytest.raises(ConnectionError):
             await ask(server, BAD["unknown"][0])
         await server.close(0.1)

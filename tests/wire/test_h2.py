@@ -25,10 +25,11 @@ from hyperframe.frame import (
 
 from tests.wire.certificates import Authority
 from tests.wire.h2client import Answer, Http2Client
-from tiphys.wire import http, tls
+from tiphys.wire import http
 from tiphys.wire.http import Handler, Headers, Request, Response, Sink
 from tiphys.wire.http2.connection import Http2Connection
 from tiphys.wire.server import Limits, Server, serve
+from tiphys.wire.tls import contexts
 
 AUTHORITY = Authority()
 SERVER_PAIR = AUTHORITY.issue("localhost", server=True)
@@ -40,8 +41,8 @@ Use = Callable[[Http2Client, Server], Awaitable[None]]
 def run(request: pytest.FixtureRequest) -> Callable[..., None]:
     def run(handler: Handler, use: Use, limits: Limits | None = None) -> None:
         async def main() -> None:
-            server = await serve(handler, "127.0.0.1", 0, tls=tls.server_context(*SERVER_PAIR), limits=limits)
-            client = await Http2Client.connect(server.port, tls.client_context(AUTHORITY.pem))
+            server = await serve(handler, "127.0.0.1", 0, tls=contexts.server_context(*SERVER_PAIR), limits=limits)
+            client = await Http2Client.connect(server.port, contexts.client_context(AUTHORITY.pem))
             async with asyncio.timeout(20):
                 await use(client, server)
                 client.close()
@@ -295,9 +296,11 @@ def test_client_certificate_reaches_the_handler() -> None:
         )
 
     async def main() -> None:
-        context = tls.server_context(*SERVER_PAIR, client_ca=AUTHORITY.pem)
+        context = contexts.server_context(*SERVER_PAIR, client_ca=AUTHORITY.pem)
         server = await serve(handler, "127.0.0.1", 0, tls=context)
-        client = await Http2Client.connect(server.port, tls.client_context(AUTHORITY.pem, *AUTHORITY.issue("alice")))
+        client = await Http2Client.connect(
+            server.port, contexts.client_context(AUTHORITY.pem, *AUTHORITY.issue("alice"))
+        )
         assert (await client.get("/")).body == b"CN=alice"
         client.close()
         await server.close(1)
@@ -317,7 +320,7 @@ class Raw:
 
     @classmethod
     async def connect(cls, port: int) -> Raw:
-        context = tls.client_context(AUTHORITY.pem)
+        context = contexts.client_context(AUTHORITY.pem)
         context.set_alpn_protocols(["h2"])
         return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost"))
 
@@ -347,12 +350,12 @@ def block(*fields: tuple[str, str | bytes], method: str = "GET") -> bytes:
 
 
 async def attacked(handler: Handler, use: Callable[[Raw, Server], Awaitable[None]], limits: Limits | None = None):
-    server = await serve(handler, "127.0.0.1", 0, tls=tls.server_context(*SERVER_PAIR), limits=limits)
+    server = await serve(handler, "127.0.0.1", 0, tls=contexts.server_context(*SERVER_PAIR), limits=limits)
     raw = await Raw.connect(server.port)
     async with asyncio.timeout(10):
         await use(raw, server)
         raw.writer.transport.abort()
-        healthy = await Http2Client.connect(server.port, tls.client_context(AUTHORITY.pem))
+        healthy = await Http2Client.connect(server.port, contexts.client_context(AUTHORITY.pem))
         assert (await healthy.get("/")).status == 200
         healthy.close()
         await server.close(1)

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.wire.certificates import Authority
-from tiphys.wire import tls
 from tiphys.wire.grpc.connection import PREFACE
 from tiphys.wire.grpc.frames import (
     ACK,
@@ -43,6 +42,7 @@ from tiphys.wire.grpc.hpack import encode
 from tiphys.wire.grpc.server import GrpcServer
 from tiphys.wire.http import Request, Response
 from tiphys.wire.server import serve
+from tiphys.wire.tls import contexts
 
 AUTHORITY = Authority()
 SERVER_PAIR = AUTHORITY.issue("localhost", server=True)
@@ -223,8 +223,8 @@ async def listening(kind: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
         grpc = GrpcServer({}, status_of=lambda _: None, handler=handler)
         reader, writer = await asyncio.open_connection("127.0.0.1", await grpc.listen("127.0.0.1", 0))
     else:
-        server = await serve(handler, "127.0.0.1", 0, tls=tls.server_context(*SERVER_PAIR))
-        context = tls.client_context(AUTHORITY.pem)
+        server = await serve(handler, "127.0.0.1", 0, tls=contexts.server_context(*SERVER_PAIR))
+        context = contexts.client_context(AUTHORITY.pem)
         context.set_alpn_protocols(["h2"])
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", server.port, ssl=context, server_hostname="localhost"

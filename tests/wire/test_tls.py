@@ -12,10 +12,10 @@ import uvloop
 from cryptography import x509
 
 from tests.wire.certificates import Authority
-from tiphys.wire import tls
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Request, Response
 from tiphys.wire.server import serve
+from tiphys.wire.tls import contexts
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 
@@ -40,17 +40,17 @@ def test_client_certificates(loop) -> None:
     authority, stranger = Authority(), Authority("stranger")
 
     async def main() -> None:
-        context = tls.server_context(*authority.issue("localhost", server=True), client_ca=authority.pem)
+        context = contexts.server_context(*authority.issue("localhost", server=True), client_ca=authority.pem)
         server = await serve(who, "127.0.0.1", 0, tls=context)
-        assert await ask(server.port, tls.client_context(authority.pem)) == "anonymous"
-        assert await ask(server.port, tls.client_context(authority.pem, *authority.issue("alice"))) == "CN=alice"
+        assert await ask(server.port, contexts.client_context(authority.pem)) == "anonymous"
+        assert await ask(server.port, contexts.client_context(authority.pem, *authority.issue("alice"))) == "CN=alice"
         with pytest.raises(ConnectionError):
-            await ask(server.port, tls.client_context(authority.pem, *stranger.issue("mallory")))
+            await ask(server.port, contexts.client_context(authority.pem, *stranger.issue("mallory")))
         with pytest.raises(ConnectionError):
-            await ask(server.port, tls.client_context(stranger.pem))
+            await ask(server.port, contexts.client_context(stranger.pem))
         with pytest.raises(ConnectionError):
-            await ask(server.port, tls.client_context(authority.pem), "elsewhere")
-        assert await ask(server.port, tls.client_context(verify=False), "elsewhere") == "anonymous"
+            await ask(server.port, contexts.client_context(authority.pem), "elsewhere")
+        assert await ask(server.port, contexts.client_context(verify=False), "elsewhere") == "anonymous"
         await server.close(0)
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -65,18 +65,18 @@ def test_renewal_and_names(loop, tmp_path: Path) -> None:
         path.write_bytes(pem)
 
     async def main() -> None:
-        context = tls.server_context(cert, str(key), client_ca=old.pem)
+        context = contexts.server_context(cert, str(key), client_ca=old.pem)
         server = await serve(who, "127.0.0.1", 0, tls=context)
-        assert await ask(server.port, tls.client_context(old.pem, *old.issue("alice"))) == "CN=alice"
-        other = tls.KeyPair(*old.issue("sub.example", server=True), names=("*.example",))
+        assert await ask(server.port, contexts.client_context(old.pem, *old.issue("alice"))) == "CN=alice"
+        other = contexts.KeyPair(*old.issue("sub.example", server=True), names=("*.example",))
         context.reload(*new.issue("localhost", server=True), client_ca=new.pem, more=(other,))
-        assert await ask(server.port, tls.client_context(new.pem, *new.issue("bob"))) == "CN=bob"
+        assert await ask(server.port, contexts.client_context(new.pem, *new.issue("bob"))) == "CN=bob"
         with pytest.raises(ConnectionError):  # the old authority is no longer trusted
-            await ask(server.port, tls.client_context(new.pem, *old.issue("alice")))
-        assert await ask(server.port, tls.client_context(old.pem), "sub.example") == "anonymous"
+            await ask(server.port, contexts.client_context(new.pem, *old.issue("alice")))
+        assert await ask(server.port, contexts.client_context(old.pem), "sub.example") == "anonymous"
         with pytest.raises(ssl.SSLError):
             context.reload(new.issue("x")[0], old.issue("x")[1])
-        assert await ask(server.port, tls.client_context(new.pem)) == "anonymous"  # a bad renewal changes nothing
+        assert await ask(server.port, contexts.client_context(new.pem)) == "anonymous"  # a bad renewal changes nothing
         await server.close(0)
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -87,22 +87,24 @@ def test_old_protocols_are_refused() -> None:
     authority = Authority()
 
     async def main() -> None:
-        server = await serve(who, "127.0.0.1", 0, tls=tls.server_context(*authority.issue("localhost", server=True)))
-        context = tls.client_context(authority.pem)
+        server = await serve(
+            who, "127.0.0.1", 0, tls=contexts.server_context(*authority.issue("localhost", server=True))
+        )
+        context = contexts.client_context(authority.pem)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         assert await ask(server.port, context) == "anonymous"
         await server.close(0)
 
     asyncio.run(main())
-    assert tls.client_context().minimum_version == ssl.TLSVersion.TLSv1_2
+    assert contexts.client_context().minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_keys_in_memory_leave_no_descriptor_behind() -> None:
     pair = Authority().issue("localhost", server=True)
-    tls.server_context(*pair)
+    contexts.server_context(*pair)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        tls.server_context(*pair)
+        contexts.server_context(*pair)
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
@@ -110,13 +112,15 @@ def test_plain_http_on_a_tls_port_and_silence_end() -> None:
     authority = Authority()
 
     async def main() -> None:
-        server = await serve(who, "127.0.0.1", 0, tls=tls.server_context(*authority.issue("localhost", server=True)))
+        server = await serve(
+            who, "127.0.0.1", 0, tls=contexts.server_context(*authority.issue("localhost", server=True))
+        )
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(5):
             assert not (await reader.read()).startswith(b"HTTP")
         writer.close()
-        assert await ask(server.port, tls.client_context(authority.pem)) == "anonymous"
+        assert await ask(server.port, contexts.client_context(authority.pem)) == "anonymous"
         await server.close(0)
 
     asyncio.run(main())
@@ -124,7 +128,7 @@ def test_plain_http_on_a_tls_port_and_silence_end() -> None:
 
 def first_flight(context: ssl.SSLContext) -> bytes:
     """What a server answers to a hello, which TLS 1.2 leaves readable."""
-    client = tls.client_context(verify=False)
+    client = contexts.client_context(verify=False)
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     hello, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
@@ -141,7 +145,7 @@ def test_clients_are_told_whose_certificates_are_believed(tmp_path: Path) -> Non
     names = [authority.certificate.subject.public_bytes() for authority in (one, other, renewed)]
     (tmp_path / "ca.crt").write_bytes(one.pem)
     pair = server.issue("localhost", server=True)
-    context = tls.server_context(*pair, client_ca=(tmp_path / "ca.crt", other.pem))
+    context = contexts.server_context(*pair, client_ca=(tmp_path / "ca.crt", other.pem))
     assert [name in first_flight(context) for name in names] == [True, True, False]
     context.reload(*pair, client_ca=renewed.pem)
     assert [name in first_flight(context) for name in names] == [False, False, True]

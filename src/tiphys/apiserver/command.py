@@ -23,7 +23,7 @@ from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import CannotStart, refusing, start
 from tiphys.runtime.flags import FlagParser
 from tiphys.store.backend import Backend, StoreError
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
 
 
 def main(argv: Sequence[str]) -> int:

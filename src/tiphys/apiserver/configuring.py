@@ -29,7 +29,7 @@ from tiphys.apiserver.config import (
 from tiphys.controlkit.serving.zpages import flag_values
 from tiphys.runtime.flags import FlagParser, parse_map
 from tiphys.wire.hostaddress import host_address
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
 
 
 def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config:

@@ -11,7 +11,7 @@ from tiphys.apiserver.audit import flags as audit
 from tiphys.apiserver.authz.settings import MODES
 from tiphys.apiserver.runtimeconfig import parse_runtime_config
 from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
-from tiphys.wire.ciphers import VERSIONS
+from tiphys.wire.tls.ciphers import VERSIONS
 
 _SAME = {"profiling": ("false",)}
 """What flags that steer nothing may say beside upstream's default."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from tiphys.apiserver.config import Config
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import read_file
-from tiphys.wire.ciphers import VERSIONS, openssl_list
 from tiphys.wire.server import Limits
-from tiphys.wire.snipair import sni_pair
-from tiphys.wire.tls import HTTP1, HTTP2_AND_1, ServerContext, TLSPolicy, keep_renewed, server_context
+from tiphys.wire.tls.ciphers import VERSIONS, openssl_list
+from tiphys.wire.tls.contexts import HTTP1, HTTP2_AND_1, ServerContext, TLSPolicy, keep_renewed, server_context
+from tiphys.wire.tls.snipair import sni_pair
 
 SERVICE_NAMES = ("kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost")
 
@@ -38,7 +38,7 @@ def serving(flags: argparse.Namespace, config: Config, clock: Clock) -> Serving:
     if (flags.tls_cert_file is None) != (flags.tls_private_key_file is None):
         raise ValueError("--tls-cert-file and --tls-private-key-file belong together; give both or neither")
     if flags.tls_cert_file is None:
-        from tiphys.wire.selfsigned import ensure_certificate
+        from tiphys.wire.tls.selfsigned import ensure_certificate
 
         certificate, key = ensure_certificate(flags.cert_dir, (*_addresses(flags, config), *SERVICE_NAMES))
     else:

@@ -24,7 +24,7 @@ from pathlib import Path
 from tiphys.apiserver.server import APIServer
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import CannotStart
-from tiphys.runtime.forks import keep_running
+from tiphys.runtime.system.forks import keep_running
 from tiphys.store.backend import Backend
 from tiphys.store.embedded import Embedded
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from tiphys.cel import decltypes, types, uses
-from tiphys.cel.decltypes import DeclType, list_type, map_type, object_type
+from tiphys.cel import types, uses
 from tiphys.cel.environment import Environment
 from tiphys.cel.environments import base
 from tiphys.cel.evaluator import Program
+from tiphys.cel.schema import decltypes
+from tiphys.cel.schema.decltypes import DeclType, list_type, map_type, object_type
 from tiphys.cel.syntax import Call, Ident, Literal, Node, Select
 from tiphys.cel.types import Type
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tiphys.cel.declarations import Overload
+from tiphys.cel.checking.declarations import Overload
 from tiphys.cel.types import Kind, Type
 from tiphys.cel.values import NO_OVERLOAD, CelError, type_of
 

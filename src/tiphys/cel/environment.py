@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tiphys.cel import types, validators
-from tiphys.cel.checker import check
-from tiphys.cel.declarations import Library, Overload
-from tiphys.cel.decltypes import DeclType, Messages
+from tiphys.cel import types
+from tiphys.cel.checking import validators
+from tiphys.cel.checking.checker import check
+from tiphys.cel.checking.declarations import Library, Overload
 from tiphys.cel.parsing.parser import Macro, parse
 from tiphys.cel.parsing.source import Problems, Source
+from tiphys.cel.schema.decltypes import DeclType, Messages
 from tiphys.cel.syntax import Node
 from tiphys.cel.types import Type
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from tiphys.cel import declarations, decltypes, types
-from tiphys.cel.decltypes import DeclType, list_type, map_type, object_type
+from tiphys.cel import types
+from tiphys.cel.checking import declarations
 from tiphys.cel.environment import Environment
 from tiphys.cel.library import (
     authorizer,
@@ -29,6 +29,8 @@ from tiphys.cel.library import (
     strings,
     urls,
 )
+from tiphys.cel.schema import decltypes
+from tiphys.cel.schema.decltypes import DeclType, list_type, map_type, object_type
 
 _STRING, _BOOL, _DYN, _TIME = decltypes.STRING, decltypes.BOOL, decltypes.DYN, decltypes.TIMESTAMP
 _STRINGS, _LABELS = list_type(_STRING), map_type(_STRING, _STRING)

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiphys.cel import environments, instantiate, types
+from tiphys.cel import environments, types
+from tiphys.cel.checking import instantiate
 from tiphys.cel.cost import Estimator, Range
-from tiphys.cel.decltypes import DeclType
 from tiphys.cel.environment import Compiled, CompileError, Environment
 from tiphys.cel.library import costs
-from tiphys.cel.schematypes import MAX_REQUEST
+from tiphys.cel.schema.decltypes import DeclType
+from tiphys.cel.schema.schematypes import MAX_REQUEST
 from tiphys.cel.syntax import Ident, Select, walk
 
 Rule = Mapping[str, Any]

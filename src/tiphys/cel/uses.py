@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tiphys.cel import environments, instantiate, types
+from tiphys.cel import environments, types
+from tiphys.cel.checking import instantiate
 from tiphys.cel.cost import Estimator, Range
-from tiphys.cel.decltypes import DeclType
 from tiphys.cel.environment import Compiled, CompileError, Environment
 from tiphys.cel.expression import Expression, Scope, Use
 from tiphys.cel.library import costs
+from tiphys.cel.schema.decltypes import DeclType
 from tiphys.cel.types import Type
 
 _PATCH = types.struct("JSONPatch")

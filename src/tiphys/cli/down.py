@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from tiphys.cli.console import Console, fail
 from tiphys.cli.options import existing_cluster, parser
-from tiphys.cluster import lifecycle, network
+from tiphys.cluster import lifecycle
+from tiphys.cluster.networking import network
 from tiphys.cluster.nodes import further_nodes
 from tiphys.cluster.settings import Settings
 

@@ -14,7 +14,8 @@ from tiphys.cli.options import existing_cluster, parser
 from tiphys.cli.status import node_readiness
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
-from tiphys.cluster import lifecycle, nodenetwork
+from tiphys.cluster import lifecycle
+from tiphys.cluster.networking import nodenetwork
 from tiphys.cluster.nodes import further_nodes
 from tiphys.cluster.reset import remove_node
 from tiphys.cluster.settings import Settings, SettingsError

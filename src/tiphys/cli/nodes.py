@@ -14,7 +14,8 @@ from tiphys.cli.status import node_readiness
 from tiphys.client.errors import ApiError, Conflict, NotFound
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
-from tiphys.cluster import lifecycle, nodenetwork, nodes, tlsbootstrap
+from tiphys.cluster import lifecycle, nodes, tlsbootstrap
+from tiphys.cluster.networking import nodenetwork
 from tiphys.cluster.settings import Settings, SettingsError
 from tiphys.cluster.supervisor import Supervisor, share_memory
 from tiphys.runtime import logs

@@ -69,7 +69,7 @@ def preload_others() -> None:
 def preload_node() -> None:
     """Import what a further node runs, before its processes are forked."""
     import tiphys.cluster.containerd
-    import tiphys.cluster.network
+    import tiphys.cluster.networking.network
     import tiphys.cluster.tlsbootstrap
     import tiphys.csi.local.command
     import tiphys.kubelet.command
@@ -146,7 +146,7 @@ def containerd(settings: Settings) -> Program:
     """
     from tiphys.cluster import images
     from tiphys.cluster.containerd import Containerd, settings_for_node
-    from tiphys.cluster.network import pod_network
+    from tiphys.cluster.networking.network import pod_network
     from tiphys.cluster.pods import stop_pods
 
     config = settings_for_node(settings)
@@ -176,7 +176,7 @@ async def apiserver(settings: Settings, ready: Ready, seat: Seat | None = None) 
     from tiphys.apiserver.running import served
     from tiphys.apiserver.workers import listening_socket
     from tiphys.store.embedded import Embedded
-    from tiphys.wire.tls import client_context
+    from tiphys.wire.tls.contexts import client_context
 
     clock, pki = SystemClock(), settings.pki
     client = (pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
@@ -228,7 +228,7 @@ def _apiserver_config(settings: Settings) -> Config:
 def _apiserver_serving(settings: Settings, clock: Clock) -> Serving:
     from tiphys.apiserver.serving import Serving
     from tiphys.wire.server import Limits
-    from tiphys.wire.tls import TLSPolicy, keep_renewed, server_context
+    from tiphys.wire.tls.contexts import TLSPolicy, keep_renewed, server_context
 
     pki = settings.pki
     pair, authorities = (pki / "apiserver.crt", pki / "apiserver.key"), (pki / "ca.crt", pki / "front-proxy-ca.crt")
@@ -294,7 +294,7 @@ async def scheduler(settings: Settings, ready: Ready) -> None:
 async def kubelet(settings: Settings, ready: Ready) -> None:
     """The node's agent, over the private containerd."""
     from tiphys.cluster.containerd import settings_for_node
-    from tiphys.cluster.nodenetwork import cgroup_root
+    from tiphys.cluster.networking.nodenetwork import cgroup_root
     from tiphys.kubelet.command import run
     from tiphys.kubelet.config import KubeletConfig
 
@@ -327,7 +327,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
 
 async def proxy(settings: Settings, ready: Ready) -> None:
     """The service proxy, with the pod network and the network policies beside it."""
-    from tiphys.cluster.network import configure_pods
+    from tiphys.cluster.networking.network import configure_pods
     from tiphys.proxy.command import run
     from tiphys.proxy.kubeproxy import ProxyConfig
     from tiphys.proxy.modes import Mode
@@ -409,9 +409,9 @@ async def metrics_server(settings: Settings, ready: Ready) -> None:
     from tiphys.addons.hosted import metrics_server_objects
     from tiphys.addons.metricsserver.command import run
     from tiphys.addons.metricsserver.server import MetricsServerConfig
-    from tiphys.cli.addon import settings_of
+    from tiphys.cli.kubeadm.addon import settings_of
     from tiphys.client.kubeconfig import connected, credentials_from_file
-    from tiphys.wire.tls import client_context
+    from tiphys.wire.tls.contexts import client_context
 
     pki, port = settings.pki, settings.metrics_port
     authority = (pki / "ca.crt").read_bytes()

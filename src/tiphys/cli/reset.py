@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tiphys.cli import resetnode
 from tiphys.cli.console import Console, fail
 from tiphys.cli.down import end_all
+from tiphys.cli.kubeadm import resetnode
 from tiphys.cli.options import existing_cluster, parser
 from tiphys.cluster import lifecycle
 from tiphys.cluster.reset import remove_everything

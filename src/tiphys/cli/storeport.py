@@ -11,7 +11,7 @@ from tiphys.cluster.settings import Settings
 from tiphys.store.embedded import Embedded
 from tiphys.store.etcdserver.member import Member
 from tiphys.store.etcdserver.server import EtcdServer
-from tiphys.wire.tls import server_context
+from tiphys.wire.tls.contexts import server_context
 
 LOOPBACK = "127.0.0.1"
 

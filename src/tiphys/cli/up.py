@@ -22,9 +22,10 @@ from tiphys.cli.programs import preload_apiserver, preload_others, programs
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
-from tiphys.cluster import failures, kubeconfig, lifecycle, machine, nodes, ranges
+from tiphys.cluster import failures, kubeconfig, lifecycle, machine, nodes
 from tiphys.cluster.backup.archive import BackupError
 from tiphys.cluster.backup.places import place_of
+from tiphys.cluster.networking import ranges
 from tiphys.cluster.pki import ensure_pki
 from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
 from tiphys.cluster.supervisor import Supervisor, share_memory

@@ -25,7 +25,7 @@ from tiphys.client.rest import Client
 from tiphys.runtime import yamltext
 from tiphys.runtime.component import CannotStart
 from tiphys.wire.client import SocketTransport
-from tiphys.wire.tls import Pem, client_context
+from tiphys.wire.tls.contexts import Pem, client_context
 
 Config = dict[str, Any]
 

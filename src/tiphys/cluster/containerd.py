@@ -25,8 +25,8 @@ from pathlib import Path
 from tiphys.cluster.images import PAUSE_IMAGE
 from tiphys.cluster.processes import Traces, end_processes
 from tiphys.cluster.settings import Settings
-from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
-from tiphys.runtime.mounts import unmount_below
+from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
+from tiphys.runtime.system.mounts import unmount_below
 
 _UNUSED_PLUGINS = (
     "io.containerd.snapshotter.v1.aufs",

@@ -8,13 +8,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tiphys.cluster import kubeconfig, lifecycle, network, nodenetwork, nodes, pods
+from tiphys.cluster import kubeconfig, lifecycle, nodes, pods
 from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_node
+from tiphys.cluster.networking import network, nodenetwork
 from tiphys.cluster.processes import Traces, another_kubelet_runs, cgroups_of, traces
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.service import RuntimeFailure
-from tiphys.runtime.folders import remove_tree
-from tiphys.runtime.mounts import unmount_below
+from tiphys.runtime.system.folders import remove_tree
+from tiphys.runtime.system.mounts import unmount_below
 
 
 def remove_everything(settings: Settings) -> list[str]:

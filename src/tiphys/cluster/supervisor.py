@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tiphys.cluster.settings import write_private
-from tiphys.runtime.forks import describe_exit, die_with_parent, exit_status
+from tiphys.runtime.system.forks import describe_exit, die_with_parent, exit_status
 
 log = logging.getLogger(__name__)
 

@@ -73,9 +73,9 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.runtime.vectors import Collector
-from tiphys.wire.selfsigned import ensure_certificate
 from tiphys.wire.server import serve
-from tiphys.wire.tls import TLSPolicy, server_context
+from tiphys.wire.tls.contexts import TLSPolicy, server_context
+from tiphys.wire.tls.selfsigned import ensure_certificate
 
 GROWTH_PERIOD = 15.0
 """Seconds between looks at claims whose volumes may have grown."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from tiphys.runtime import logs, yamltext
 from tiphys.runtime.flags import FlagParser
-from tiphys.runtime.process import run_until_signal
+from tiphys.runtime.system.process import run_until_signal
 
 Document = dict[str, Any]
 Ready = Callable[[], None]

@@ -30,8 +30,8 @@ from tiphys.store import autocompact
 from tiphys.store.backend import StoreError
 from tiphys.store.etcdserver import VERSION
 from tiphys.store.sqlite import SQLiteBackend
-from tiphys.wire.ciphers import openssl_list
-from tiphys.wire.tls import ServerContext, TLSPolicy, keep_renewed, server_context
+from tiphys.wire.tls.ciphers import openssl_list
+from tiphys.wire.tls.contexts import ServerContext, TLSPolicy, keep_renewed, server_context
 
 if TYPE_CHECKING:
     from tiphys.store.etcdserver.server import EtcdServer

@@ -25,7 +25,7 @@ from tiphys.wire.http import Request
 from tiphys.wire.http1.client_connection import ClientConnection, SocketResponse
 from tiphys.wire.http1.framing import request_head
 from tiphys.wire.stream import watch_over
-from tiphys.wire.tlslayer import TlsLayer
+from tiphys.wire.tls.layer import TlsLayer
 
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
 _BODY_EXPECTED = frozenset(("POST", "PUT", "PATCH"))

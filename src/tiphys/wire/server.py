@@ -23,7 +23,7 @@ from tiphys.wire.http import Handler, Request, Response
 from tiphys.wire.http1.connection import Http1Connection
 from tiphys.wire.listening import Connection, Limits
 from tiphys.wire.stream import watch_over
-from tiphys.wire.tlslayer import TlsLayer
+from tiphys.wire.tls.layer import TlsLayer
 
 __all__ = ["Limits", "Server", "refuse_body", "reserve", "serve"]
 

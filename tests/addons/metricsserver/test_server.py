@@ -22,7 +22,7 @@ from tiphys.client.resources import NODES, PODS
 from tiphys.runtime.clock import SystemClock
 from tiphys.wire.http import Headers, Peer, Request, Response
 from tiphys.wire.server import serve
-from tiphys.wire.tls import client_context, server_context
+from tiphys.wire.tls.contexts import client_context, server_context
 
 ROOT = "/apis/metrics.k8s.io/v1beta1"
 Object = dict[str, Any]

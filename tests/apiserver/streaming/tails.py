@@ -34,12 +34,13 @@ from tiphys.apiserver.streaming.log import pod_log
 from tiphys.apiserver.streaming.reverse import reverse_proxy
 from tiphys.apiserver.streaming.translate import StreamOptions
 from tiphys.kubelet.server.streaming import Streaming
-from tiphys.wire import tls, websocket
+from tiphys.wire import websocket
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import ByteStream, Headers, Request, Response, Sink, Upgrade
 from tiphys.wire.server import serve
 from tiphys.wire.spdy.connection import SpdyConnection, SpdyStream
 from tiphys.wire.stream import TransportStream
+from tiphys.wire.tls import contexts
 from tiphys.wire.websocket import Channels, TunnelStream, WebSocket
 
 PIECE = 32 * 1024
@@ -167,8 +168,8 @@ async def chain(runtime: Runtime) -> AsyncIterator[SocketTransport]:
             return await streaming.forward_ports(request, "s")
         return Response(200, {}, runtime._write_to)
 
-    node = await serve(kubelet, "127.0.0.1", 0, tls=tls.server_context(*PAIR))
-    to_node = SocketTransport("127.0.0.1", node.port, tls.client_context(AUTHORITY.pem), "localhost")
+    node = await serve(kubelet, "127.0.0.1", 0, tls=contexts.server_context(*PAIR))
+    to_node = SocketTransport("127.0.0.1", node.port, contexts.client_context(AUTHORITY.pem), "localhost")
 
     async def apiserver(request: Request) -> Response:
         kind = request.path.removeprefix("/").partition("/")[0]
@@ -183,8 +184,8 @@ async def chain(runtime: Runtime) -> AsyncIterator[SocketTransport]:
         query = "input=1&command=tar" if incoming else "output=1&command=cat"
         return await exec_or_attach(request, to_node, Location(f"/{kind}/n/p/c", query), options)
 
-    front = await serve(apiserver, "127.0.0.1", 0, tls=tls.server_context(*PAIR))
-    to_front = SocketTransport("127.0.0.1", front.port, tls.client_context(AUTHORITY.pem), "localhost")
+    front = await serve(apiserver, "127.0.0.1", 0, tls=contexts.server_context(*PAIR))
+    to_front = SocketTransport("127.0.0.1", front.port, contexts.client_context(AUTHORITY.pem), "localhost")
     try:
         yield to_front
     finally:

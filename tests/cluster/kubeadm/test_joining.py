@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.kubeadm.test_files import NOW, context, run
-from tiphys.cli import certs as certs_command
-from tiphys.cli import join as join_command
+from tiphys.cli.kubeadm import certs as certs_command
+from tiphys.cli.kubeadm import join as join_command
 from tiphys.cluster import kubeconfig as files
 from tiphys.cluster.kubeadm import discovery, kubeconfigs, upgrading
 from tiphys.cluster.kubeadm.certificates import disk, renewal

@@ -16,8 +16,8 @@ from tiphys.client.kubeconfig import SERVICE_ACCOUNT, connected, credentials_fro
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, Ready, launch, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration
-from tiphys.wire.selfsigned import ensure_certificate
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
+from tiphys.wire.tls.selfsigned import ensure_certificate
 
 
 def main(argv: Sequence[str]) -> int:

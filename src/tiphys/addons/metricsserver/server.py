@@ -22,7 +22,7 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.server import reserve, serve
-from tiphys.wire.tls import server_context
+from tiphys.wire.tls.contexts import server_context
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.names import dns1123_label, dns1123_subdomain
 from tiphys.api.object import Object
 from tiphys.apiserver.admission.limitedresources import LimitedResource
-from tiphys.apiserver.admission.podsecuritylevels import (
+from tiphys.apiserver.admission.pods.podsecuritylevels import (
     LEVELS,
     MODES,
     PRIVILEGED,

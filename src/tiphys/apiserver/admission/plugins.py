@@ -21,22 +21,22 @@ from tiphys.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from tiphys.apiserver.admission.noderestriction.plugin import NodeRestriction
 from tiphys.apiserver.admission.ownerreferences import OwnerReferencesPermissionEnforcement
 from tiphys.apiserver.admission.plugin import Plugin
-from tiphys.apiserver.admission.podresize import PodResizeValidator
-from tiphys.apiserver.admission.podsecurity import PodSecurity
-from tiphys.apiserver.admission.podtopologylabels import PodTopologyLabels
+from tiphys.apiserver.admission.pods.podresize import PodResizeValidator
+from tiphys.apiserver.admission.pods.podsecurity import PodSecurity
+from tiphys.apiserver.admission.pods.podtopologylabels import PodTopologyLabels
+from tiphys.apiserver.admission.pods.priority import Priority
+from tiphys.apiserver.admission.pods.runtimeclass import RuntimeClass
+from tiphys.apiserver.admission.pods.serviceaccount import ServiceAccount
+from tiphys.apiserver.admission.pods.tolerationseconds import DefaultTolerationSeconds
 from tiphys.apiserver.admission.policies.mutating import MutatingAdmissionPolicy
 from tiphys.apiserver.admission.policies.validating import ValidatingAdmissionPolicy
-from tiphys.apiserver.admission.priority import Priority
 from tiphys.apiserver.admission.quota import ResourceQuota
-from tiphys.apiserver.admission.runtimeclass import RuntimeClass
-from tiphys.apiserver.admission.serviceaccount import ServiceAccount
 from tiphys.apiserver.admission.storage import (
     DefaultStorageClass,
     PersistentVolumeClaimResize,
     StorageObjectInUseProtection,
 )
 from tiphys.apiserver.admission.taintnodes import TaintNodesByCondition
-from tiphys.apiserver.admission.tolerationseconds import DefaultTolerationSeconds
 from tiphys.apiserver.admission.webhooks.hooks import Hooks
 from tiphys.apiserver.admission.webhooks.mutating import MutatingAdmissionWebhook
 from tiphys.apiserver.admission.webhooks.validating import ValidatingAdmissionWebhook

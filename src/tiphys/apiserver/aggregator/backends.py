@@ -20,7 +20,7 @@ from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.webhooks.client import ready_endpoints
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Transport
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
 from tiphys.wire.transports import Transports
 
 _ROUTED = ("ClusterIP", "LoadBalancer", "NodePort")

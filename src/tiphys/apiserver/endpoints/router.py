@@ -12,19 +12,19 @@ from tiphys.api import errors
 from tiphys.api.scheme import Resource, Scheme
 from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.call import Call, Endpoint
-from tiphys.apiserver.endpoints.create import create
-from tiphys.apiserver.endpoints.delete import delete
-from tiphys.apiserver.endpoints.deletecollection import deletecollection
 from tiphys.apiserver.endpoints.deprecation import WARNINGS
-from tiphys.apiserver.endpoints.get import get
-from tiphys.apiserver.endpoints.list import list_
 from tiphys.apiserver.endpoints.notfound import not_found
 from tiphys.apiserver.endpoints.parts import PART_RULES, PartTarget
-from tiphys.apiserver.endpoints.patch import patch
 from tiphys.apiserver.endpoints.subresources.scale import ScaleTarget
 from tiphys.apiserver.endpoints.target import Target
-from tiphys.apiserver.endpoints.update import update
-from tiphys.apiserver.endpoints.watch import watch
+from tiphys.apiserver.endpoints.verbs.create import create
+from tiphys.apiserver.endpoints.verbs.delete import delete
+from tiphys.apiserver.endpoints.verbs.deletecollection import deletecollection
+from tiphys.apiserver.endpoints.verbs.get import get
+from tiphys.apiserver.endpoints.verbs.list import list_
+from tiphys.apiserver.endpoints.verbs.patch import patch
+from tiphys.apiserver.endpoints.verbs.update import update
+from tiphys.apiserver.endpoints.verbs.watch import watch
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.requestinfo import RequestInfo

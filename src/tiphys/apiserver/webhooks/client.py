@@ -23,7 +23,7 @@ from tiphys.apiserver.webhooks.credentials import WebhookCredentials
 from tiphys.client.kubeconfig import Credentials
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import BodyTooLarge, ClientResponse, Headers, Request
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
 from tiphys.wire.transports import Transports
 from tiphys.wire.wording import connection_failure
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from tiphys.api.meta import names
-from tiphys.cel import declarations
-from tiphys.cel.declarations import Library, member
+from tiphys.cel.checking import declarations
+from tiphys.cel.checking.declarations import Library, member
 from tiphys.cel.types import Type
 from tiphys.cel.values import NO_OVERLOAD, CelError
 

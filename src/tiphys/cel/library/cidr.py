@@ -10,8 +10,8 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any, ClassVar
 
 from tiphys.api.gotext import quote
-from tiphys.cel import declarations
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking import declarations
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.library.ip import IP, to_ip
 from tiphys.cel.types import Type
 from tiphys.cel.values import NO_OVERLOAD, CelError

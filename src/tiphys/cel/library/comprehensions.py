@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tiphys.cel.declarations import Library, overload
+from tiphys.cel.checking.declarations import Library, overload
 from tiphys.cel.parsing import macros
 from tiphys.cel.values import CelError, shown
 

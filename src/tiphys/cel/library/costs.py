@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tiphys.cel import declarations
+from tiphys.cel.checking import declarations
 from tiphys.cel.cost import (
     LIST_COST,
     ONE,

@@ -13,8 +13,8 @@ from datetime import date
 from typing import Any, ClassVar
 
 from tiphys.api.meta import names
-from tiphys.cel import declarations
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking import declarations
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.library import times, urls
 from tiphys.cel.types import Type
 from tiphys.cel.values import NO_OVERLOAD, NONE, CelError, Optional

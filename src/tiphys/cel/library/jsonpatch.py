@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cel-libra
 
 from __future__ import annotations
 
-from tiphys.cel.declarations import Library, overload
+from tiphys.cel.checking.declarations import Library, overload
 
 _ESCAPES = str.maketrans({"/": "~1", "~": "~0"})
 LIBRARY = Library(

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiphys.cel import limits
 from tiphys.cel.arithmetic import add
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.parsing import macros
 from tiphys.cel.values import CelError, Duration, Uint, compare, equal, type_of
 

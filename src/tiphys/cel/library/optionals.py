@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.cel import types
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.parsing import macros
 from tiphys.cel.values import NONE, CelError, Duration, Message, Optional, shown
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from tiphys.api.meta import quantity
-from tiphys.cel import declarations
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking import declarations
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.types import Type
 from tiphys.cel.values import MAX_INT, MIN_INT, NO_OVERLOAD, CelError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.meta import regexp
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.values import CelError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from tiphys.api.gotext import quote
-from tiphys.cel import declarations
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking import declarations
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.types import Type
 from tiphys.cel.values import MAX_UINT, NO_OVERLOAD, CelError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.cel.arithmetic import contains
-from tiphys.cel.declarations import Library, overload
+from tiphys.cel.checking.declarations import Library, overload
 
 _SIGNATURE = "list(T), list(T) -> bool"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tiphys.cel import arithmetic, types, values
-from tiphys.cel.declarations import Library, Overload, member, overload
+from tiphys.cel.checking.declarations import Library, Overload, member, overload
 from tiphys.cel.library import regex, times
 from tiphys.cel.parsing import macros
 from tiphys.cel.values import MAX_INT, MAX_UINT, MIN_INT, CelError, Duration, Timestamp, Uint, type_of

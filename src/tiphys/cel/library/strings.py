@@ -6,7 +6,7 @@ Source: https://pkg.go.dev/github.com/google/cel-go/ext#Strings
 from __future__ import annotations
 
 from tiphys.cel import limits
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.library import formatting
 from tiphys.cel.values import CelError, shown
 

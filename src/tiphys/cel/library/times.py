@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
-from tiphys.cel.declarations import Library, Overload, member
+from tiphys.cel.checking.declarations import Library, Overload, member
 from tiphys.cel.values import CelError, Duration, Timestamp, type_of
 from tiphys.runtime import durations
 from tiphys.runtime.durations import DurationError

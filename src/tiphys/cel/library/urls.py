@@ -11,8 +11,8 @@ from urllib.parse import quote as percent
 from urllib.parse import unquote_plus
 
 from tiphys.api.gotext import quote
-from tiphys.cel import declarations
-from tiphys.cel.declarations import Library, member, overload
+from tiphys.cel.checking import declarations
+from tiphys.cel.checking.declarations import Library, member, overload
 from tiphys.cel.types import Type
 from tiphys.cel.values import NO_OVERLOAD, CelError
 

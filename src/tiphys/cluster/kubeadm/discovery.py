@@ -32,7 +32,7 @@ from tiphys.cluster.kubeadm.failures import KubeadmError
 from tiphys.controllers.access.bootstrap.tokens import signature
 from tiphys.runtime import durations, yamltext
 from tiphys.wire.client import SocketTransport
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
 
 _TRY_SECONDS = 1.0
 _FILE_BYTES = 1 << 20

@@ -23,7 +23,7 @@ from tiphys.runtime.component import CannotStart
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.http import Handler
 from tiphys.wire.server import Limits, Server, serve
-from tiphys.wire.tls import Pem, ServerContext, server_context
+from tiphys.wire.tls.contexts import Pem, ServerContext, server_context
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _client(stack: contextlib.AsyncExitStack, kubeconfig: Path | None, name: str
 def _pair(serving: PortSettings) -> tuple[Pem, Pem]:
     if serving.pair is not None:
         return serving.pair
-    from tiphys.wire.selfsigned import ensure_certificate, make_certificate
+    from tiphys.wire.tls.selfsigned import ensure_certificate, make_certificate
 
     names = ("localhost", "127.0.0.1", *_also(serving.host))
     try:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tiphys.runtime.component import CannotStart
 from tiphys.runtime.flags import FlagParser, parse_duration
-from tiphys.wire.ciphers import VERSIONS, openssl_list
-from tiphys.wire.snipair import sni_pair
-from tiphys.wire.tls import HTTP1, HTTP2_AND_1, KeyPair, TLSPolicy
+from tiphys.wire.tls.ciphers import VERSIONS, openssl_list
+from tiphys.wire.tls.contexts import HTTP1, HTTP2_AND_1, KeyPair, TLSPolicy
+from tiphys.wire.tls.snipair import sni_pair
 
 _HEADERS = {
     "username-headers": "x-remote-user",

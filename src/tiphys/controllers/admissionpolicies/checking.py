@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.cel import environments, types
-from tiphys.cel.decltypes import DeclType
 from tiphys.cel.environment import CompileError, Environment
+from tiphys.cel.schema.decltypes import DeclType
 
 Resource = tuple[str, str, str]
 """Group, version and plural."""

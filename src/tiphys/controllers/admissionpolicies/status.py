@@ -12,8 +12,8 @@ import orjson
 
 from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.cel.decltypes import DeclType
-from tiphys.cel.openapitypes import kind_type
+from tiphys.cel.schema.decltypes import DeclType
+from tiphys.cel.schema.openapitypes import kind_type
 from tiphys.client import errors
 from tiphys.client.resources import VALIDATING_ADMISSION_POLICIES
 from tiphys.controlkit.discovery import discover

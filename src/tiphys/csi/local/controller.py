@@ -12,9 +12,9 @@ from tiphys import __version__
 from tiphys.csi.local import programs
 from tiphys.csi.local.driver import NAME, TOPOLOGY_KEY, Shop, answer, require
 from tiphys.csi.local.volumes import DIRECTORY, IMAGE, LocalSnapshot, LocalVolume, NoSuchVolume, rounded
-from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.mounts import mount_points
+from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
+from tiphys.runtime.system.mounts import mount_points
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
 

@@ -14,9 +14,9 @@ from tiphys.api.meta.quantity import Quantity, QuantityError
 from tiphys.csi.local import programs
 from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop, answer, require
 from tiphys.csi.local.volumes import DIRECTORY, IMAGE, LocalVolume, NoSuchVolume, rounded
-from tiphys.runtime import mounts
-from tiphys.runtime.capabilities import CAP_SYS_RESOURCE, has_capability
-from tiphys.runtime.folders import O_PATH, Folder
+from tiphys.runtime.system import mounts
+from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
+from tiphys.runtime.system.folders import O_PATH, Folder
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
 

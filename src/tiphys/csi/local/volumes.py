@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.csi.local import programs
-from tiphys.runtime.folders import remove_tree
+from tiphys.runtime.system.folders import remove_tree
 
 IMAGE, DIRECTORY = "image", "directory"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")

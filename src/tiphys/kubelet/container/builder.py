@@ -29,7 +29,7 @@ from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.manager import ObjectSource
-from tiphys.runtime.folders import Folder
+from tiphys.runtime.system.folders import Folder
 
 _LOG_NAME = re.compile(r"(\d+)\.log(\..*)?$")
 

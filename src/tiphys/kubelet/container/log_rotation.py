@@ -18,7 +18,7 @@ from pathlib import Path
 from tiphys.kubelet.container.logs import log_folder_of
 from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure, RuntimeService
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.folders import Folder
+from tiphys.runtime.system.folders import Folder
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from tiphys.controlkit.objects import parse_time
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.folders import Folder
+from tiphys.runtime.system.folders import Folder
 
 _BLOCK = 64 * 1024
 _POLL = 0.1

@@ -11,7 +11,7 @@ from pathlib import Path
 from tiphys.kubelet import labels
 from tiphys.kubelet.container.logs import read_last_lines
 from tiphys.kubelet.runtime.service import ContainerState, ContainerStatus
-from tiphys.runtime.folders import open_regular
+from tiphys.runtime.system.folders import open_regular
 
 MAX_MESSAGE = 4096
 MAX_LOG_MESSAGE = 2048

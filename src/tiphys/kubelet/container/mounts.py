@@ -1,6 +1,6 @@
 """What is mounted into a container: volumes and parts of them, /etc/hosts, the file for its last words.
 
-Everything a container can write to is reached through ``Folder``: see runtime/folders.py.
+Everything a container can write to is reached through ``Folder``: see runtime/system/folders.py.
 
 Source: https://kubernetes.io/docs/concepts/storage/volumes/
 """
@@ -26,7 +26,7 @@ from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.subpath import SubPathNotMade, bind_subpath, check_subpath
-from tiphys.runtime.folders import Folder
+from tiphys.runtime.system.folders import Folder
 
 _MAX_ENV_FILE = 1 << 20
 

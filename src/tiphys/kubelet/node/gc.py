@@ -28,7 +28,7 @@ from tiphys.kubelet.runtime.service import (
     Sandbox,
 )
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.folders import Folder, remove_tree
+from tiphys.runtime.system.folders import Folder, remove_tree
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from tiphys.kubelet.container.runtime_config import log_folder
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.folders import Folder, walk
+from tiphys.runtime.system.folders import Folder, walk
 from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)

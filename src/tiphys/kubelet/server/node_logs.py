@@ -13,7 +13,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from tiphys.kubelet.server import answers
-from tiphys.runtime.folders import Folder
+from tiphys.runtime.system.folders import Folder
 from tiphys.wire.http import Response, Sink
 
 _BLOCK = 64 * 1024

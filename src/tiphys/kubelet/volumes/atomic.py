@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tiphys.runtime.folders import Folder, walk
+from tiphys.runtime.system.folders import Folder, walk
 
 DATA = "..data"
 _NEW_DATA = "..data_tmp"

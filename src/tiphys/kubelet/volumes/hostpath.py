@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from tiphys.kubelet.volumes.failures import MountFailure
-from tiphys.runtime.folders import Folder
+from tiphys.runtime.system.folders import Folder
 
 _CHECKS = {
     "Directory": (stat.S_ISDIR, "a directory"),

@@ -17,8 +17,8 @@ from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.runtime.ctr import CtrFailure, ctr
 from tiphys.kubelet.runtime.service import ImageService
 from tiphys.kubelet.volumes.failures import MountFailure
-from tiphys.runtime import mounts
-from tiphys.runtime.folders import Folder
+from tiphys.runtime.system import mounts
+from tiphys.runtime.system.folders import Folder
 
 PLUGIN = "kubernetes.io~image"
 _SNAPSHOTTER = "io.containerd.snapshotter.v1."

@@ -32,9 +32,9 @@ from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.images import ImageVolumes
 from tiphys.kubelet.volumes.ownership import already_given, give_to_group
 from tiphys.kubelet.volumes.payloads import Material, TokenSpec
-from tiphys.runtime import mounts
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.folders import Folder, remove_tree
+from tiphys.runtime.system import mounts
+from tiphys.runtime.system.folders import Folder, remove_tree
 
 _PATIENCE = 30.0
 

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from tiphys.runtime.folders import O_PATH, Folder, walk
+from tiphys.runtime.system.folders import O_PATH, Folder, walk
 
 _READ_WRITE = 0o660
 _READ_ONLY = 0o440

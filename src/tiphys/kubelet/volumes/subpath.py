@@ -13,8 +13,8 @@ import stat
 from pathlib import Path, PurePosixPath
 
 from tiphys.kubelet.volumes.failures import MountFailure
-from tiphys.runtime.folders import O_PATH, Folder
-from tiphys.runtime.mounts import bind, is_bound, is_mounted, unmount
+from tiphys.runtime.system.folders import O_PATH, Folder
+from tiphys.runtime.system.mounts import bind, is_bound, is_mounted, unmount
 
 
 class SubPathNotMade(MountFailure):

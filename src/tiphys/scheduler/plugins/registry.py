@@ -27,14 +27,14 @@ from tiphys.scheduler.plugins.node_name import NodeName
 from tiphys.scheduler.plugins.node_ports import NodePorts
 from tiphys.scheduler.plugins.node_resources_fit import FitArgs, NodeResourcesFit
 from tiphys.scheduler.plugins.node_unschedulable import NodeUnschedulable
-from tiphys.scheduler.plugins.node_volume_limits import NodeVolumeLimits
 from tiphys.scheduler.plugins.pod_topology_spread import PodTopologySpread
 from tiphys.scheduler.plugins.priority_sort import PrioritySort
 from tiphys.scheduler.plugins.scheduling_gates import SchedulingGates
 from tiphys.scheduler.plugins.taint_toleration import TaintToleration
-from tiphys.scheduler.plugins.volume_binding import VolumeBinding
-from tiphys.scheduler.plugins.volume_restrictions import VolumeRestrictions
-from tiphys.scheduler.plugins.volume_zone import VolumeZone
+from tiphys.scheduler.plugins.volumes.node_volume_limits import NodeVolumeLimits
+from tiphys.scheduler.plugins.volumes.volume_binding import VolumeBinding
+from tiphys.scheduler.plugins.volumes.volume_restrictions import VolumeRestrictions
+from tiphys.scheduler.plugins.volumes.volume_zone import VolumeZone
 
 Factory = Callable[[Handle, Object], Any]
 

@@ -88,7 +88,7 @@ def _max_elements(schema: Object) -> int | None:
 def check_rules(errs: Errors, schema: Object, path: str, place: SchemaPlace) -> None:
     """Compile the rules of one schema node and add their costs up; appends to ``errs``."""
     from tiphys.cel.rules import Scope
-    from tiphys.cel.schematypes import decl_type
+    from tiphys.cel.schema.schematypes import decl_type
 
     decl = decl_type(schema, is_resource=place.is_resource or bool(schema.get("x-kubernetes-embedded-resource")))
     if decl is None:

@@ -18,8 +18,8 @@ from tiphys.api.structural import RULES
 from tiphys.cel.environments import PER_CALL_LIMIT
 from tiphys.cel.evaluator import CostExceeded, Program
 from tiphys.cel.rules import OLD_SELF, SELF, CompiledRule, Scope
-from tiphys.cel.schematypes import decl_type
-from tiphys.cel.schemavalues import Convert, converter
+from tiphys.cel.schema.schematypes import decl_type
+from tiphys.cel.schema.schemavalues import Convert, converter
 from tiphys.cel.values import NONE, CelError, Optional
 from tiphys.validation.apiextensions.structural import field_path
 

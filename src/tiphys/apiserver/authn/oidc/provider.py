@@ -23,7 +23,7 @@ from tiphys.apiserver.call import User
 from tiphys.runtime.clock import Clock
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import BodyTooLarge, Headers, Request
-from tiphys.wire.tls import client_context
+from tiphys.wire.tls.contexts import client_context
 
 log = logging.getLogger(__name__)
 

@@ -26,13 +26,13 @@ from tiphys.cluster.kubeadm.layout import HostRoot
 from tiphys.cluster.kubeadm.preflight import checks
 from tiphys.cluster.kubeadm.preflight.run import run_checks
 from tiphys.cluster.kubeadm.workflow import CommandPhase
-from tiphys.cluster.network import remove_service_rules
+from tiphys.cluster.networking.network import remove_service_rules
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.cri import CRIClient
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.runtime import durations, yamltext
-from tiphys.runtime.folders import remove_tree
-from tiphys.runtime.mounts import unmount_below
+from tiphys.runtime.system.folders import remove_tree
+from tiphys.runtime.system.mounts import unmount_below
 
 Document = dict[str, Any]
 

@@ -35,8 +35,8 @@ from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
 from tiphys.kubelet.volumes.payloads import TokenSpec, fs_group
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock, backoff
-from tiphys.runtime.folders import Folder
-from tiphys.runtime.mounts import is_mounted
+from tiphys.runtime.system.folders import Folder
+from tiphys.runtime.system.mounts import is_mounted
 from tiphys.wire.grpc.caller import describe
 from tiphys.wire.grpc.stream import GrpcError
 

@@ -1,0 +1,1 @@
+"""Commands for those who work on Tiphys: its checks, its tests and its torture."""

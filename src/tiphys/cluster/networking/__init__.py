@@ -1,0 +1,1 @@
+"""Networks of a cluster on one machine: bridges, addresses and ranges of nodes and pods."""

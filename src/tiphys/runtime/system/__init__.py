@@ -1,0 +1,1 @@
+"""What components ask of the operating system: folders, mounts, capabilities, processes."""
