@@ -56,7 +56,7 @@ def test_static_pods_run_before_an_api_server_answers_and_are_shown_once_it_does
     with virtual_loop() as loop:
 
         async def scene() -> None:
-            world = World(loop, tmp_path)
+            world = World(tmp_path, VirtualClock(loop))
             world.api.down = True
             world.kubelet = world.new_kubelet(manifests)
             task = asyncio.ensure_future(world.kubelet.run())

@@ -20,7 +20,7 @@ from tiphys.client.rest import Client
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
 from tiphys.kubelet.node.machine import MachineInfo
-from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
+from tiphys.runtime.clock import Clock, SystemClock, VirtualClock, VirtualTimeLoop
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.inprocess import InProcessTransport
 
@@ -230,12 +230,11 @@ def container(name: str, *command: str, **more: Any) -> Object:
 class World:
     """A kubelet that runs, and all it touches."""
 
-    def __init__(self, loop: VirtualTimeLoop, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         from tiphys.controlkit.objects import timestamp
 
-        self.loop = loop
         self.folder = folder
-        self.clock = VirtualClock(loop)
+        self.clock = clock
         self.api = FakeApi(lambda: timestamp(self.clock.now()))
         self.runtime = SimulatedRuntime(self.clock)
         self.kubelet = self.new_kubelet()
@@ -323,17 +322,22 @@ def virtual_loop() -> Iterator[VirtualTimeLoop]:
         loop.close()
 
 
+async def _played(folder: Path, clock: Clock, scene: Callable[[World], Awaitable[None]]) -> None:
+    world = World(folder, clock)
+    await world.start()
+    try:
+        await scene(world)
+    finally:
+        await world.stop()
+        await world.runtime.close()
+
+
 def play(folder: Path, scene: Callable[[World], Awaitable[None]]) -> None:
     """Run a scene with a kubelet in virtual time."""
     with virtual_loop() as loop:
+        loop.run_until_complete(_played(folder, VirtualClock(loop), scene))
 
-        async def main() -> None:
-            world = World(loop, folder)
-            await world.start()
-            try:
-                await scene(world)
-            finally:
-                await world.stop()
-                await world.runtime.close()
 
-        loop.run_until_complete(main())
+def play_in_real_time(folder: Path, scene: Callable[[World], Awaitable[None]]) -> None:
+    """Run a scene with a kubelet that talks to others by sockets, for whom time cannot be made to jump."""
+    asyncio.run(_played(folder, SystemClock(), scene))

@@ -19,6 +19,7 @@ from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import PODS, SERVICES
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
+from tiphys.kubelet import labels
 from tiphys.kubelet.api_objects import ApiObjects
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
@@ -28,6 +29,7 @@ from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.container.log_rotation import LogRotation
 from tiphys.kubelet.container.runtime_classes import RuntimeClasses
 from tiphys.kubelet.container.security import HostSecurity, apparmor_enabled
+from tiphys.kubelet.devices.manager import DeviceManager
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.agent import NodeAgent
 from tiphys.kubelet.node.cgroups import Cgroups
@@ -55,7 +57,7 @@ from tiphys.kubelet.pod.workers import PodWorkers, WorkerPhase
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.recorder import PodEvents, Recorder
-from tiphys.kubelet.runtime.service import ImageService, RuntimeService
+from tiphys.kubelet.runtime.service import ContainerState, ImageService, RuntimeService
 from tiphys.kubelet.server.handler import KubeletServer
 from tiphys.kubelet.server.snapshot import SnapshotTaker
 from tiphys.kubelet.settings import NodeSettings
@@ -63,6 +65,7 @@ from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror
 from tiphys.kubelet.sources.static_set import StaticSet
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
+from tiphys.kubelet.topology.assigner import Assigner
 from tiphys.kubelet.volumes.csi.drivers import CSIDrivers
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.images import ImageVolumes, shown_images
@@ -117,6 +120,15 @@ class Kubelet:
         self.machine = machine or read_machine(config.root)
         self.settings = self._make_settings()
         self.health = RuntimeHealth(runtime, clock)
+        self.devices = DeviceManager(
+            root=config.root,
+            clock=clock,
+            runner=self._runner,
+            active=lambda: self._holding(),
+            changed=self.health.changed.set,
+            poke=self._poke,
+        )
+        self._assigner = Assigner(self.devices)
         self._reporter = NodeReporter(
             config=config,
             settings=self.settings,
@@ -127,6 +139,7 @@ class Kubelet:
             clock=clock,
             pressures=self._pressures,
             volumes_in_use=lambda: self.volumes.in_use(),
+            devices=self.devices,
         )
         self.node = NodeAgent(
             client,
@@ -169,7 +182,9 @@ class Kubelet:
         objects = ApiObjects(self.client, clock, runner, self._objects_changed)
         tokens = TokenManager(self.client, clock)
         self.csi = CSIDrivers(self.client, config.node_name, lambda: self.node.node)
-        self._plugins = PluginWatcher(config.root / "plugins_registry", {"CSIPlugin": self.csi}, clock, runner)
+        self._plugins = PluginWatcher(
+            config.root / "plugins_registry", {"CSIPlugin": self.csi, "DevicePlugin": self.devices}, clock, runner
+        )
         self.volumes = VolumeManager(
             root=config.root,
             node_name=config.node_name,
@@ -231,6 +246,7 @@ class Kubelet:
             settings=self.settings,
             backoff=backoff,
             classes=classes,
+            assigner=self._assigner,
         )
         self.mirrors = MirrorPodClient(self.client, lambda: self.node.node, self.pods.store.get)
         self.allocations = Allocations(config.root)
@@ -261,6 +277,7 @@ class Kubelet:
             runtime_name=lambda: self.health.version.name or "containerd",
             figures=self.figures,
             seen_at=lambda uid: self.workers.seen_at(uid),
+            assigner=self._assigner,
             rng=self._rng,
         )
         self.workers = PodWorkers(
@@ -276,6 +293,7 @@ class Kubelet:
             status=self.status,
             events=events,
             allocations=self.allocations,
+            assigner=self._assigner,
             pressures=self._pressures,
             current=self._known,
             apparmor=self.settings.security.apparmor,
@@ -367,6 +385,7 @@ class Kubelet:
             runner.supervise(self.health.run, "runtime health")
             await self.pleg.relist()
             runner.supervise(self.pleg.run, "pod lifecycle")
+            await self._restore_devices(stack)
             runner.supervise(self.pods.run, "pods")
             self._follow_static_pods()  # these run without an API server: they may be the API server
             if self.config.register_node:
@@ -381,6 +400,14 @@ class Kubelet:
             runner.supervise(LogRotation(self.runtime, self.clock, size, files).run, "log rotation")
             await asyncio.Event().wait()
 
+    async def _restore_devices(self, stack: contextlib.AsyncExitStack) -> None:
+        """Know what containers that run already have, before any pod asks for devices; then let plugins come."""
+        containers = await self.runtime.list_containers()
+        running = [c for c in containers if c.state is ContainerState.RUNNING]
+        self.devices.restore({(c.labels.get(labels.POD_UID, ""), c.name) for c in running})
+        stack.push_async_callback(self.devices.close)
+        await self.devices.start_serving()
+
     def _follow_static_pods(self) -> None:
         folder, config = self.config.static_pod_path, self.config
         if folder is not None:
@@ -390,6 +417,7 @@ class Kubelet:
     async def _register(self) -> None:
         """Register the node, keep it reported, and show the static pods that began before it was known."""
         await self.node.register()
+        self._reporter.registered()
         self._runner.supervise(self.node.run_lease, "lease")
         self._runner.supervise(self.node.run_status, "node status")
         self._runner.supervise(lambda: self._reporter.report_changes(self.node), "readiness")
@@ -469,6 +497,8 @@ class Kubelet:
         listed = self.pleg.relisted_at
         if listed is not None and self.clock.monotonic() - listed > 180:
             return f"pleg was last seen active {self.clock.monotonic() - listed:.0f}s ago; threshold is 3m0s"
+        if self.devices.problem:
+            return f"device registration error: {self.devices.problem}"
         failing = self._runner.troubles(MENDS_ITSELF_SECONDS)
         return "; ".join(f"{loop} fails again and again: {error}" for loop, error in failing.items())
 
@@ -518,6 +548,7 @@ class Kubelet:
             self.workers.kill(pod, pods.deletion_grace(pod))
 
     def _finished(self, uid: str) -> None:
+        self.devices.release_ended()
         self._intake.freed()
         for waiting in self._resizer.waiting():  # there may be room now
             self.workers.poke(waiting)
@@ -534,6 +565,13 @@ class Kubelet:
         return (
             {pods.uid_of(pod) for pod in self.pods.store.list()} | set(self._static.by_uid) | set(self.workers.known())
         )
+
+    def _holding(self) -> set[str]:
+        """Uids of the pods that have devices or may get some. Until all pods are known, whoever has some keeps them."""
+        undecided = set(self._intake.deciding())
+        if not self.pods.synced:
+            return undecided | self._all_known() | self.devices.holders()
+        return undecided | {uid for uid in self.workers.known() if self.workers.could_run(uid)}
 
     def _known(self, uid: str) -> Pod | None:
         """The pod as its source has it now."""

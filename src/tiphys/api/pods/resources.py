@@ -12,15 +12,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.object import Object
 
 Amounts = dict[str, Quantity]
 
 HUGE_PAGES = "hugepages-"
+_REQUESTS = "requests."
 _POD_LEVEL = ("cpu", "memory")
 _ZERO = Quantity.of(0)
 _NONE: Mapping[str, Any] = {}
+
+
+def is_native(name: str) -> bool:
+    """Whether a resource is of Kubernetes itself."""
+    return "/" not in name or "kubernetes.io/" in name
+
+
+def is_extended(name: str) -> bool:
+    """Whether a resource may be one that a device plugin or an administrator offers."""
+    if is_native(name) or name.startswith(_REQUESTS):
+        return False
+    return not names.qualified_name(_REQUESTS + name)
 
 
 def is_pod_level(name: str) -> bool:

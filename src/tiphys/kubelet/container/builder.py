@@ -15,6 +15,7 @@ from tiphys.api.object import Object
 from tiphys.client.resources import CONFIG_MAPS, SECRETS
 from tiphys.kubelet.container import environment
 from tiphys.kubelet.container.environment import EnvironmentFailure, EnvironmentSources
+from tiphys.kubelet.container.extras import ContainerExtras
 from tiphys.kubelet.container.mounts import MountSources, container_devices, container_mounts, read_env_file
 from tiphys.kubelet.container.resources import linux_resources
 from tiphys.kubelet.container.runtime_classes import HandlerFailure, RuntimeClasses
@@ -98,18 +99,20 @@ class ConfigBuilder:
         image_ref: str,
         ips: Sequence[str],
         volumes: Mapping[str, MountedVolume],
+        extras: ContainerExtras,
         target_id: str = "",
     ) -> dict[str, Any]:
-        """``ContainerConfig``. Raises ``ConfigFailure`` with upstream's message."""
+        """``ContainerConfig``; ``extras`` is what the container's devices add. Raises ``ConfigFailure`` with upstream's
+        message."""
         settings = self._settings
         try:
-            variables = await self._environment(pod, container, ips, volumes)
+            variables = extras.environment | await self._environment(pod, container, ips, volumes)
             user = await self._image_user(container)
             verify_non_root(pod, container, user)
             security = container_security(pod, container, user, settings.security)
             sources = MountSources(volumes, variables, ips, await self._recursive_read_only(pod, container))
-            mounts = container_mounts(settings, pod, container, sources)
-            devices = container_devices(container, volumes)
+            mounts = [*extras.mounts.values(), *container_mounts(settings, pod, container, sources)]
+            devices = [*extras.devices.values(), *container_devices(container, volumes)]
         except (EnvironmentFailure, SecurityError, MountFailure, HandlerFailure) as error:
             raise ConfigFailure(str(error)) from error
         command, arguments = environment.expand_command(container, variables)
@@ -128,6 +131,8 @@ class ConfigBuilder:
             resources=self.resources(pod, container),
             security=security,
             target_id=target_id,
+            annotations=extras.annotations,
+            cdi=extras.cdi,
         )
 
     def resources(self, pod: Pod, container: ContainerSpec) -> dict[str, Any]:

@@ -129,8 +129,10 @@ def container_config(
     security: dict[str, Any],
     target_id: str = "",
     devices: Sequence[DevicePoint] = (),
+    annotations: Mapping[str, str] | None = None,
+    cdi: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """``target_id`` is the container whose processes an ephemeral container is to see."""
+    """``target_id`` is the container whose processes an ephemeral container is to see; ``cdi`` names CDI devices."""
     if target_id and security["namespace_options"]["pid"] == NAMESPACE_CONTAINER:
         options = {**security["namespace_options"], "pid": NAMESPACE_TARGET, "target_id": target_id}
         security = {**security, "namespace_options": options}
@@ -144,13 +146,15 @@ def container_config(
         "mounts": [_mount(mount) for mount in mounts],
         "devices": [asdict(device) for device in devices],
         "labels": labels.container_labels(pod, container),
-        "annotations": labels.container_annotations(pod, container, restarts),
+        "annotations": {**(annotations or {}), **labels.container_annotations(pod, container, restarts)},
         "log_path": log_path(container["name"], restarts),
         "stdin": bool(container.get("stdin")),
         "stdin_once": bool(container.get("stdinOnce")),
         "tty": bool(container.get("tty")),
         "linux": {"resources": resources, "security_context": security},
     }
+    if cdi:
+        config["CDI_devices"] = [{"name": name} for name in cdi]
     if signal := (container.get("lifecycle") or {}).get("stopSignal"):
         config["stop_signal"] = SIGNALS[signal]
     return config

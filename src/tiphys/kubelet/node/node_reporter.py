@@ -11,6 +11,7 @@ from typing import Any
 
 from tiphys.client import errors
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.devices.manager import DeviceManager
 from tiphys.kubelet.node.agent import NodeAgent
 from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.health import RuntimeHealth
@@ -55,8 +56,11 @@ class NodeReporter:
         clock: Clock,
         pressures: Callable[[], Sequence[str]],
         volumes_in_use: Callable[[], Sequence[str]],
+        devices: DeviceManager,
     ) -> None:
+        self._devices = devices
         self._volumes_in_use = volumes_in_use
+        self._registered = False
         self._pressures = pressures
         self._config = config
         self._settings = settings
@@ -104,6 +108,10 @@ class NodeReporter:
         if reason := _TRANSITIONS.get((condition, status)):
             self.event("Normal", reason, f"Node {self._config.node_name} status is now: {reason}")
 
+    def registered(self) -> None:
+        """The Node is this kubelet's own from now on: resources that others add to it stay."""
+        self._registered = True
+
     async def facts(self) -> NodeFacts:
         """The facts about the node for its status; notes what is allocatable in the settings."""
         images = []
@@ -128,6 +136,8 @@ class NodeReporter:
             disk_pressure="DiskPressure" in pressures,
             pid_pressure="PIDPressure" in pressures,
             volumes_in_use=self._volumes_in_use(),
+            devices=self._devices.capacity(),
+            forgets_devices=self._devices.recreated and not self._registered,
         )
         self._settings.allocatable = allocatable(facts)
         return facts

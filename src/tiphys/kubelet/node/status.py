@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.api.object import Object
+from tiphys.api.pods.resources import is_extended
 from tiphys.kubelet.node.machine import MachineInfo
 from tiphys.kubelet.quantities import milli, value
 from tiphys.runtime.version import git_version
@@ -39,6 +40,10 @@ class NodeFacts:
     disk_pressure: bool = False
     pid_pressure: bool = False
     volumes_in_use: Sequence[str] = ()
+    devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By resource: how many of its devices there are, and how many can be given to pods."""
+    forgets_devices: bool = False
+    """Whether what an earlier kubelet said of extended resources is void, as this one has no record of any."""
 
 
 def default_labels(name: str, machine: MachineInfo) -> dict[str, str]:
@@ -59,6 +64,7 @@ def capacity(facts: NodeFacts) -> dict[str, str]:
         **{name: _binary(size) for name, size in machine.huge_pages},
         "memory": f"{machine.memory // 1024}Ki",
         "pods": str(facts.max_pods),
+        **{name: str(amount) for name, (amount, _) in sorted(facts.devices.items())},
     }
 
 
@@ -80,6 +86,7 @@ def allocatable(facts: NodeFacts) -> dict[str, str]:
         "cpu": str(cpu // 1000) if cpu % 1000 == 0 else f"{cpu}m",
         "ephemeral-storage": str(max(storage, 0)),
         "memory": f"{max(memory, 0) // 1024}Ki",
+        **{name: str(amount) for name, (_, amount) in sorted(facts.devices.items())},
     }
 
 
@@ -90,8 +97,8 @@ def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
     return {
         **in_use,
         "addresses": [{"type": kind, "address": address} for kind, address in facts.addresses],
-        "allocatable": allocatable(facts),
-        "capacity": capacity(facts),
+        "allocatable": _void(facts, before.get("allocatable")) | allocatable(facts),
+        "capacity": _void(facts, before.get("capacity")) | capacity(facts),
         "conditions": conditions(facts, before.get("conditions") or [], now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
         "images": sorted(facts.images, key=lambda image: -int(image.get("sizeBytes") or 0))[:_MAX_IMAGES],
@@ -108,6 +115,11 @@ def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
             "systemUUID": machine.system_uuid,
         },
     }
+
+
+def _void(facts: NodeFacts, before: Mapping[str, str] | None) -> dict[str, str]:
+    """Extended resources that the Node has and nobody offers any more."""
+    return {name: "0" for name in before or () if facts.forgets_devices and is_extended(name)}
 
 
 def conditions(facts: NodeFacts, before: Sequence[Object], now: str) -> list[Object]:
@@ -181,6 +193,9 @@ def same_but_for_heartbeats(left: Object, right: Object) -> bool:
         "volumesInUse",
     )
     a, b = plain(left), plain(right)
+    for amounts in ("allocatable", "capacity"):  # extended resources of an administrator's are none of the kubelet's
+        known = a.get(amounts) or {}
+        a[amounts] = {name: known[name] for name in b[amounts] if name in known}
     return all((a.get(key) or None) == (b.get(key) or None) for key in keys)
 
 

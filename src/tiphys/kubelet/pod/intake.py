@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
@@ -24,9 +26,12 @@ from tiphys.kubelet.pod.ending import Ending
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.pod.preemption import NoRoom, pods_to_preempt
 from tiphys.kubelet.pod.workers import PodWorkers, WorkerPhase
+from tiphys.kubelet.quantities import value
 from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.status.generate import rejected_status
 from tiphys.kubelet.status.manager import StatusManager
+from tiphys.kubelet.topology.assigner import Assigner
+from tiphys.kubelet.topology.failures import UNEXPECTED, AssignmentFailure
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 
@@ -52,6 +57,7 @@ class PodIntake:
         status: StatusManager,
         events: PodEvents,
         allocations: Allocations,
+        assigner: Assigner,
         pressures: Callable[[], Sequence[str]],
         current: Callable[[str], Pod | None],
         apparmor: bool,
@@ -66,11 +72,12 @@ class PodIntake:
         self._status = status
         self._events = events
         self._allocations = allocations
+        self._assigner = assigner
         self._pressures = pressures
         self._current = current
         self._apparmor = apparmor
         self._unsafe_sysctls = unsafe_sysctls
-        self._deciding: set[str] = set()
+        self._deciding: Counter[str] = Counter()
         self._freed = asyncio.Event()
 
     def offer(self, pod: Pod) -> None:
@@ -78,7 +85,14 @@ class PodIntake:
         uid = pods.uid_of(pod)
         if uid in self._deciding:
             return
-        rejection = self._check(pod)
+        if self._assigner.concerns(self._allocations.applied(pod)):
+            self._decide(uid, self._assign(pod))
+        else:
+            self._look(pod)
+
+    def _look(self, pod: Pod) -> None:
+        """Take the pod in, turn it away, or do what there is to do before that can be said."""
+        uid, rejection = pods.uid_of(pod), self._check(pod)
         if rejection is None:
             self._accept(pod)
         elif rejection.reason == "NodeAffinity":
@@ -87,6 +101,27 @@ class PodIntake:
             self._decide(uid, self._make_room(pod, rejection))
         else:
             self._turn_away(pod, rejection)
+
+    async def _assign(self, pod: Pod) -> None:
+        """Give the pod its devices first, as upstream does; the rest is looked at as it is then."""
+        uid = pods.uid_of(pod)
+        failure: Rejection | None = admit_under_pressure(pod, self._pressures())
+        if failure is None:
+            try:
+                await self._assigner.assign(self._allocations.applied(pod))
+            except AssignmentFailure as error:
+                failure = Rejection(error.reason, error.rejection)
+        current = self._undecided(uid)
+        if current is None:
+            return
+        if failure is not None:
+            self._turn_away(current, failure)
+        else:
+            self._look(current)
+
+    def deciding(self) -> Collection[str]:
+        """Uids of the pods that are neither taken in nor turned away yet."""
+        return self._deciding.keys()
 
     def freed(self) -> None:
         """A pod has ended: there may be room now."""
@@ -108,17 +143,30 @@ class PodIntake:
         if under_pressure := admit_under_pressure(pod, self._pressures()):
             return under_pressure
         given = self._allocations.applied(pod)
+        node = with_at_least(node, self._assigner.in_use(pod))
         return admit(given, node, self.others(pod), apparmor=self._apparmor, unsafe_sysctls=self._unsafe_sysctls)
 
     def _decide(self, uid: str, work: Coroutine[Any, Any, None]) -> None:
-        self._deciding.add(uid)
-        task = self._runner.spawn(work, "admission")
-        task.add_done_callback(lambda _: self._deciding.discard(uid))
+        """Go on in a task of the pod's own. One step may lead to another: the pod is undecided until the last ends."""
+        self._deciding[uid] += 1
+        self._runner.spawn(work, "admission").add_done_callback(lambda _: self._decided(uid))
+
+    def _decided(self, uid: str) -> None:
+        self._deciding[uid] -= 1
+        if not self._deciding[uid]:
+            del self._deciding[uid]
+
+    def _undecided(self, uid: str) -> Pod | None:
+        """The pod as it is now, if there is still something to decide."""
+        pod = self._current(uid)
+        if pod is None or pods.is_deleting(pod) or pods.is_terminal(pod) or self._workers.phase(uid) is not None:
+            return None
+        return pod
 
     def _settle(self, uid: str) -> None:
         """Take the pod in or turn it away, as it and the node are now."""
-        pod = self._current(uid)
-        if pod is None or pods.is_deleting(pod) or pods.is_terminal(pod) or self._workers.phase(uid) is not None:
+        pod = self._undecided(uid)
+        if pod is None:
             return
         rejection = self._check(pod)
         if rejection is None:
@@ -150,7 +198,7 @@ class PodIntake:
             victims = pods_to_preempt(pod, running, rejection.shortage)
         except NoRoom as error:
             message = f"{_RECOVERY}: preemption: error finding a set of pods to preempt: {error}"
-            self._turn_away(pod, Rejection("UnexpectedAdmissionError", message))
+            self._turn_away(pod, Rejection(UNEXPECTED, message))
             return
         for victim in victims:
             log.info("preempting pod %s for pod %s", pods.key_of(victim), pods.key_of(pod))
@@ -165,3 +213,11 @@ class PodIntake:
         self._events.pod(pod, "Warning", rejection.reason, rejection.message)
         now = timestamp(self._clock.now())
         self._status.set(pod, rejected_status(pod, rejection.reason, rejection.message, now))
+
+
+def with_at_least(node: Object, amounts: Mapping[str, int]) -> Object:
+    """The node with no fewer devices than pods have: they stay when their plugin does not answer."""
+    status = node.get("status") or {}
+    allocatable = status.get("allocatable") or {}
+    more = {name: str(amount) for name, amount in amounts.items() if value(allocatable.get(name)) < amount}
+    return {**node, "status": {**status, "allocatable": {**allocatable, **more}}} if more else node

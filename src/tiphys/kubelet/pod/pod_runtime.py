@@ -39,6 +39,8 @@ from tiphys.kubelet.runtime.service import (
 )
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.status.containers import Reason
+from tiphys.kubelet.topology.assigner import Assigner
+from tiphys.kubelet.topology.failures import AssignmentFailure
 from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
@@ -102,7 +104,9 @@ class PodRuntime:
         settings: NodeSettings,
         backoff: KeyedBackoff,
         classes: RuntimeClasses,
+        assigner: Assigner,
     ) -> None:
+        self._assigner = assigner
         self._classes = classes
         self._runtime = runtime
         self._images = images
@@ -287,6 +291,7 @@ class PodRuntime:
         last = observed.find(name)
         restarts = last.restart_count + 1 if last else self._builder.restarts_by_logs(pod, name)
         try:
+            extras = await self._assigner.prepare(pod, container)
             wanted = await self._builder.container(
                 pod,
                 kind,
@@ -295,9 +300,10 @@ class PodRuntime:
                 image_ref=image_ref,
                 ips=observed.ips,
                 volumes=work.volumes,
+                extras=extras,
                 target_id=self._target(container, observed),
             )
-        except ConfigFailure as failure:
+        except (ConfigFailure, AssignmentFailure) as failure:
             raise fail("CreateContainerConfigError", str(failure)) from failure
         try:
             container_id = await self._runtime.create_container(sandbox_id, wanted, config)

@@ -39,6 +39,7 @@ from tiphys.kubelet.status.containers import Reason
 from tiphys.kubelet.status.generate import StatusContext, generate_status
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
+from tiphys.kubelet.topology.assigner import Assigner
 from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.manager import VolumeFailure, VolumeManager
 from tiphys.runtime.backoff import KeyedBackoff
@@ -86,6 +87,7 @@ class PodSync:
         runtime_name: Callable[[], str],
         figures: KubeletFigures,
         seen_at: Callable[[str], float | None],
+        assigner: Assigner,
         rng: random.Random | None = None,
     ) -> None:
         self._settings = settings
@@ -109,6 +111,7 @@ class PodSync:
         self._runtime_name = runtime_name
         self._figures = figures
         self._seen_at = seen_at
+        self._assigner = assigner
         self._rng = rng or random.Random()
         self._reasons: dict[str, dict[str, Reason]] = {}
         self._mount_failures: dict[str, int] = {}
@@ -262,7 +265,9 @@ class PodSync:
             resized=lambda spec, run: not changed_resources(self._resources(pod, spec), run),
             resize=self._resizer.state(uid),
         )
-        return generate_status(pod, observed, context)
+        status = generate_status(pod, observed, context)
+        self._assigner.show_health(pod, status)
+        return status
 
     def _differs(self, pod: Pod, observed: PodStatus) -> bool:
         """Whether a running container has other resources than the pod was given."""

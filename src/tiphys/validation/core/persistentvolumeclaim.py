@@ -11,7 +11,8 @@ from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.object import Object
-from tiphys.validation.pods.resources import amount, basic_amount, is_native, positive_amount
+from tiphys.api.pods.resources import is_native
+from tiphys.validation.pods.resources import amount, basic_amount, positive_amount
 from tiphys.validation.shared.common import (
     IMMUTABLE,
     Errors,

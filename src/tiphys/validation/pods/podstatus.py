@@ -11,10 +11,10 @@ from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.object import Object
+from tiphys.api.pods.resources import is_native
 from tiphys.validation.pods.options import waivers
 from tiphys.validation.pods.podoptions import PodOptions
 from tiphys.validation.pods.podupdate import annotation_updates
-from tiphys.validation.pods.resources import is_native
 from tiphys.validation.shared.common import (
     Errors,
     immutable,

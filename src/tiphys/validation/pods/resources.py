@@ -11,6 +11,7 @@ from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
 from tiphys.api.meta.quantity import Quantity, QuantityError
 from tiphys.api.object import Object
+from tiphys.api.pods.resources import is_extended, is_native
 from tiphys.validation.shared.common import (
     NEGATIVE,
     NOT_POSITIVE,
@@ -67,16 +68,6 @@ def is_huge_page(name: str) -> bool:
 
 def is_quota_huge_page(name: str) -> bool:
     return name.startswith((HUGE_PAGES, REQUESTS + HUGE_PAGES))
-
-
-def is_native(name: str) -> bool:
-    return "/" not in name or "kubernetes.io/" in name
-
-
-def is_extended(name: str) -> bool:
-    if is_native(name) or name.startswith(REQUESTS):
-        return False
-    return not names.qualified_name(REQUESTS + name)
 
 
 def may_overcommit(name: str) -> bool:

@@ -11,8 +11,8 @@ from functools import partial
 from tiphys.api import fielderrors as field
 from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.api.object import Object
+from tiphys.api.pods.resources import is_extended
 from tiphys.validation.pods.placement import node_selector
-from tiphys.validation.pods.resources import is_extended
 from tiphys.validation.pods.volumes import csi_driver_name
 from tiphys.validation.resource.devices import (
     MAX_CONFIG,

@@ -1,4 +1,4 @@
-"""Unary gRPC calls to a server on a Unix socket: for plugins that are called off the hot path (CSI, registration).
+"""gRPC calls to a server on a Unix socket: for plugins that are called off the hot path (CSI, devices, registration).
 
 grpcio does the work, and is imported when the first call needs it.
 
@@ -7,6 +7,7 @@ Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from tiphys.wire.grpc.stream import GrpcError
@@ -27,10 +28,14 @@ def describe(error: GrpcError) -> str:
 
 
 class Caller:
-    """Calls the methods of ``schema`` at the socket ``path``; the channel is made by the first call."""
+    """Calls the methods of ``schema`` at the socket ``path``; the channel is made by the first call.
 
-    def __init__(self, path: str, schema: Schema) -> None:
+    ``patient``: a server that does not listen yet is waited for, as long as the call may take.
+    """
+
+    def __init__(self, path: str, schema: Schema, *, patient: bool = False) -> None:
         self._path = path
+        self._patient = patient
         self._methods: dict[str, Method] = {}
         for service in schema.services():
             self._methods |= schema.methods(service)
@@ -40,19 +45,44 @@ class Caller:
         """The answer's message. ``timeout`` in seconds. Raises ``GrpcError``."""
         import grpc.aio
 
-        if self._channel is None:
-            options = [("grpc.default_authority", "localhost"), ("grpc.max_reconnect_backoff_ms", 2000)]
-            self._channel = grpc.aio.insecure_channel(f"unix://{self._path}", options=options)
         about = self._methods[method]
-        stub = self._channel.unary_unary(
+        stub = self._open().unary_unary(
             about.path,
             request_serializer=about.request.SerializeToString,
             response_deserializer=about.response.FromString,
         )
         try:
-            return await stub(about.request(**fields), timeout=timeout)
+            return await stub(about.request(**fields), timeout=timeout, wait_for_ready=self._patient)
         except grpc.aio.AioRpcError as error:
             raise GrpcError(error.code().value[0], error.details() or "") from error
+
+    async def stream(self, method: str, /, **fields: Any) -> AsyncIterator[Any]:
+        """The messages of a method that sends many, until the server ends them. Raises ``GrpcError``."""
+        import grpc.aio
+
+        about = self._methods[method]
+        stub = self._open().unary_stream(
+            about.path,
+            request_serializer=about.request.SerializeToString,
+            response_deserializer=about.response.FromString,
+        )
+        try:
+            async for message in stub(about.request(**fields)):
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise GrpcError(error.code().value[0], error.details() or "") from error
+
+    def _open(self) -> Any:
+        import grpc.aio
+
+        if self._channel is None:
+            options = [
+                ("grpc.default_authority", "localhost"),
+                ("grpc.max_reconnect_backoff_ms", 2000),
+                ("grpc.use_local_subchannel_pool", 1),  # a new server at the same path is another server
+            ]
+            self._channel = grpc.aio.insecure_channel(f"unix://{self._path}", options=options)
+        return self._channel
 
     async def close(self) -> None:
         if self._channel is not None:

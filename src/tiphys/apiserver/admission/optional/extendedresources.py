@@ -6,9 +6,9 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-contro
 from __future__ import annotations
 
 from tiphys.api.object import Object
+from tiphys.api.pods.resources import is_extended
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin
-from tiphys.validation.pods.resources import is_extended
 
 
 class ExtendedResourceToleration(Plugin):
