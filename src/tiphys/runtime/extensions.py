@@ -6,7 +6,6 @@ Source: https://packaging.python.org/en/latest/specifications/entry-points/
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
 from typing import Any
 
 
@@ -31,6 +30,8 @@ def load(reference: str) -> Any:
 
 def entry_point(group: str, name: str) -> Any | None:
     """What an installed package offers under ``name`` in ``group``, or None. Raises ``ExtensionError``."""
+    from importlib.metadata import entry_points  # reads zip files and mail headers: not at every start
+
     for entry in entry_points(group=group, name=name):
         return load(entry.value)
     return None

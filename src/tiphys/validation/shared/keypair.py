@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import re
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 
 def _pem_types(data: bytes) -> list[str]:
     return [kind.decode() for kind in re.findall(rb"-----BEGIN ([A-Z0-9 ]+)-----", data)]
@@ -34,6 +30,14 @@ def key_pair_problem(certificate: bytes, key: bytes) -> str:
             return "tls: found a certificate rather than a key in the PEM for the private key"
         skipped = "in key input after skipping PEM blocks of the following types"
         return f'tls: failed to find PEM block with type ending in "PRIVATE KEY" {skipped}: [{" ".join(kinds)}]'
+    return _mismatch(certificate, key)
+
+
+def _mismatch(certificate: bytes, key: bytes) -> str:
+    from cryptography import x509  # a tenth of an API server's start, and most never see a TLS secret
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         public = x509.load_pem_x509_certificate(certificate).public_key()
     except (ValueError, UnsupportedAlgorithm):
