@@ -1,9 +1,10 @@
-"""Cgroups at reset: ours are removed, and another cluster's are left alone, whatever it does meanwhile."""
+"""What reset removes of the machine: cgroups, sockets and results, and never what another cluster has there."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,32 @@ def test_kubelets_are_known_by_their_command_lines(tmp_path: Path) -> None:
     for line in (b"tiphys: kubelet\0\0\0", b"/usr/bin/kubelet\0--v=2\0", b"python3\0/usr/bin/tiphys\0kubelet\0"):
         (tmp_path / "3" / "cmdline").write_bytes(line)
         assert processes.another_kubelet_runs(tmp_path), line
+
+
+def test_sockets_of_ended_shims_and_results_of_cni_go(tmp_path: Path) -> None:
+    bundle = tmp_path / "run" / "io.containerd.runtime.v2.task" / "k8s.io" / "abc"
+    bundle.mkdir(parents=True)
+    sockets, results = tmp_path / "s", tmp_path / "cni" / "results"
+    sockets.mkdir()
+    results.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as shim:
+        shim.bind(str(sockets / "1"))
+    (bundle / "address").write_text(f"unix://{sockets / '1'}")
+    (results / "tiphys-abc-eth0").touch()
+    (results / "tiphys-other-eth0").touch()
+    ours = processes.traces(tmp_path / "run", tmp_path / "kubelet")
+    assert processes.remove_files(ours, results) == []
+    assert not sockets.exists()
+    assert [file.name for file in results.iterdir()] == ["tiphys-other-eth0"]
+    (results / "tiphys-other-eth0").unlink()
+    assert processes.remove_files(ours, results) == []
+    assert not results.parent.exists()
+
+
+def test_only_sockets_are_removed_as_sockets(tmp_path: Path) -> None:
+    bundle = tmp_path / "run" / "io.containerd.runtime.v2.task" / "k8s.io" / "abc"
+    bundle.mkdir(parents=True)
+    (tmp_path / "file").touch()
+    (bundle / "address").write_text(f"unix://{tmp_path / 'file'}")
+    assert processes.remove_files(processes.traces(tmp_path / "run", tmp_path), tmp_path / "none" / "results") == []
+    assert (tmp_path / "file").exists()

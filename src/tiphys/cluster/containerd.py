@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tiphys.cluster.images import PAUSE_IMAGE
-from tiphys.cluster.processes import Traces, end_processes
+from tiphys.cluster.processes import Traces, end_processes, remove_files
 from tiphys.cluster.settings import Settings
 from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.system.mounts import unmount_below
@@ -388,6 +388,7 @@ def remove_leftovers(config: ContainerdConfig, network: PodNetwork | None, ours:
     """
     problems: list[str] = []
     problems += [f"process {pid} does not end" for pid in end_processes(ours)]
+    problems += remove_files(ours)
     still_mounted = (*unmount_below(config.state), *unmount_below(config.root))
     problems += [f"cannot unmount {mount.path}: {mount.error.strerror}" for mount in still_mounted]
     if network is not None:

@@ -7,6 +7,7 @@ in the cgroup of one of our pods. If containerd was killed while it made a conta
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _POD = re.compile(r"^(.*-)?pod(?=.)")
+_CNI_RESULTS = Path("/var/lib/cni/results")
 _TASKS = "io.containerd.runtime.v2.task"
 
 
@@ -28,6 +30,8 @@ class Traces:
     bundles: Path
     owners: frozenset[str]
     """Ids of containers and uids of pods: what cgroups are named after."""
+    sockets: frozenset[Path] = frozenset()
+    """At which shims answer: outside of containerd's own folders, for each container."""
 
 
 def traces(state: Path, kubelet_dir: Path) -> Traces:
@@ -35,7 +39,14 @@ def traces(state: Path, kubelet_dir: Path) -> Traces:
     bundles = state / _TASKS
     ids = {bundle.name for bundle in bundles.glob("*/*")}
     uids = {pod.name for pod in (kubelet_dir / "pods").glob("*")} | set(_uids(bundles))
-    return Traces(bundles, frozenset(ids | uids))
+    return Traces(bundles, frozenset(ids | uids), frozenset(_sockets(bundles)))
+
+
+def _sockets(bundles: Path) -> Iterator[Path]:
+    for file in bundles.glob("*/*/address"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if (address := file.read_text()).startswith("unix:///"):
+                yield Path(address.removeprefix("unix://"))
 
 
 def _uids(bundles: Path) -> Iterator[str]:
@@ -45,6 +56,24 @@ def _uids(bundles: Path) -> Iterator[str]:
             annotations = json.loads(file.read_bytes()).get("annotations") or {}
             if uid := annotations.get("io.kubernetes.cri.sandbox-uid"):
                 yield uid
+
+
+def remove_files(ours: Traces, results: Path = _CNI_RESULTS) -> list[str]:
+    """Remove what ended shims and CNI leave outside of containerd's folders: sockets, and the results of their pods.
+
+    Returns what could not be removed. Folders that are empty afterwards go too: their programs make them again.
+    """
+    problems = []
+    of_pods = [file for owner in ours.owners for file in results.glob(f"*-{glob.escape(owner)}-*")]
+    for file in (*filter(Path.is_socket, ours.sockets), *of_pods):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            problems.append(f"cannot remove {file}: {error.strerror}")
+    for folder in (*{socket.parent for socket in ours.sockets}, results, results.parent):
+        with contextlib.suppress(OSError):  # others' files are in it
+            folder.rmdir()
+    return problems
 
 
 def end_processes(ours: Traces, seconds: float = 10) -> list[int]:
