@@ -8,9 +8,11 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-a
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,27 +28,53 @@ _DAYS = 365
 def ensure_certificate(folder: Path, names: Sequence[str], stem: str = "apiserver") -> tuple[Path, Path]:
     """``<stem>.crt`` and ``<stem>.key`` in ``folder``, for DNS names and IP addresses.
 
-    Raises OSError, and ValueError if only one of the two is there.
+    Processes that start at the same moment with one folder get one pair. Raises OSError, and ValueError if only one of
+    the two is there.
     """
     certificate, key = folder / f"{stem}.crt", folder / f"{stem}.key"
+    if not (key.exists() and certificate.exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            _complete(certificate, key, names)
+    return certificate, key
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process is in here with this folder. File systems over a network lock no folders."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _complete(certificate: Path, key: Path, names: Sequence[str]) -> None:
+    """Make what is missing. Who sees both files sees a pair: the certificate takes its name last."""
+    new_certificate, new_key = _beside(certificate), _beside(key)
+    if key.exists() and new_certificate.exists() and not new_key.exists():
+        new_certificate.replace(certificate)  # who made the pair was killed between its two names
     missing = [path for path in (certificate, key) if not path.exists()]
     if len(missing) == 1:
         raise ValueError(f"error reading {missing[0]}, certificate and key must be supplied as a pair")
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
         made, private = make_certificate(names)
-        _write(key, private, 0o600)
-        _write(certificate, made, 0o644)
-    return certificate, key
+        _write(new_certificate, made, 0o644)
+        _write(new_key, private, 0o600)
+        new_key.replace(key)
+        new_certificate.replace(certificate)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Whole or not at all: a file that a crash cut short would be taken for one that was given."""
-    beside = path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
-    beside.replace(path)
 
 
 def make_certificate(names: Sequence[str]) -> tuple[bytes, bytes]:
