@@ -2,12 +2,16 @@
 
 A field is filled until the body has nearly 3 MB, with items that differ, or with empty ones. While the request is
 served the loop takes its turns, one after another, and the longest time between two of them is what the request held
-it for: by the loop's own steps, or by a thread that did not give way. It is counted in CPU time of the process, as
-others may have the processor meanwhile. What looks too long is tried again.
+it for: by the loop's own steps, or by a thread that did not give way. It is counted in CPU time of the process, and
+the loop's thread goes before others where the system lets it, as others may have the processor meanwhile. What looks
+too long is tried again.
+
+Each is tried with a tenth of the size first: what holds the loop for 5 ms there is tried in full. In between lies what
+grows faster than its input, within one call into C: `test_bounds.py` and `source/test_searches.py` look for that.
 
 The suite tries a few fields; ``TIPHYS_BOUNDS=all pytest -s tests/apiserver/test_holds.py`` tries all by all and prints
-what took longest, in some hours; ``TIPHYS_BOUNDS=3/61`` every 61st, from the third on: a number
-that has no factor in common with 12 takes all verbs and forms in turn.
+what took longest; ``TIPHYS_BOUNDS=3/61`` every 61st, from the third on: a number that has no factor in common with 12
+takes all verbs and forms in turn. With ``TIPHYS_WHOLE=1`` each is tried in full at once.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import orjson
@@ -29,7 +34,10 @@ from tests.apiserver.test_bounds import VERBS, request
 from tiphys.api.schema import MAP
 
 MOST_SECONDS = 0.25
+SUSPECT_SECONDS = 0.005
+"""What a tenth of the size may hold the loop for."""
 BODY = 2_900_000
+PART = BODY // 10
 FORMS = ("distinct", "empty")
 TRIES = 4
 SAMPLE = "2/997"
@@ -44,10 +52,11 @@ class Trial:
     held: float = 0.0
     cpu: float = 0.0
     status: int = 0
+    size: int = 0
 
     def __str__(self) -> str:
         cost = f"{self.held:.3f} s held, {self.cpu:.2f} s CPU, answer {self.status}"
-        return f"{cost}: {self.place} ({self.form}) by {self.verb}"
+        return f"{cost}: {self.place} ({self.form}) by {self.verb}, {self.size:,} bytes"
 
 
 def trials() -> Iterator[Trial]:
@@ -59,62 +68,89 @@ def trials() -> Iterator[Trial]:
     return (trial for number, trial in enumerate(every) if number % step == first)
 
 
-def filled(place: Place, form: str) -> int:
-    """How many items make a body of the greatest size."""
-    few = 10_000
-    names = 0.85 if form == "distinct" or place.schema.kind == MAP else 1.0
+def filled(place: Place, form: str, body: int = BODY) -> int:
+    """How many items make a body of this size."""
+    few = 3000
+    names = 0.78 if form == "distinct" or place.schema.kind == MAP else 1.0
     """Those of later items are longer."""
-    return int(few * names * BODY / len(orjson.dumps(place.content(few, form))))
+    return int(few * names * body / len(orjson.dumps(place.content(few, form))))
+
+
+@contextmanager
+def first_of_all() -> Iterator[None]:
+    """Let this thread, the loop's, have the processor as soon as it wants it; those it starts are like any others."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 async def gaps(longest: list[float]) -> None:
-    """Take one turn of the loop after another, and keep the longest time between two."""
+    """Take one turn of the loop after another, and keep the longest time between two.
+
+    The loop rests for a moment in each: one that only turned would keep the threads from their work.
+    """
     last = time.process_time()
     while True:
         await asyncio.sleep(0)
+        time.sleep(0.0005)  # noqa: ASYNC251 - the loop itself has to rest
         now = time.process_time()
         longest[0] = max(longest[0], now - last)
         last = now
 
 
-async def measure(world: World, trial: Trial) -> None:
-    method, path, body, media = request(trial.place, trial.verb, filled(trial.place, trial.form), trial.form)
-    assert len(body) < 3 << 20, (trial, len(body))
+async def measure(world: World, trial: Trial, body: int) -> None:
+    count = filled(trial.place, trial.form, body)
+    method, path, sent, media = request(trial.place, trial.verb, count, trial.form)
+    trial.size = len(sent)
+    assert trial.size < 3 << 20, trial
     longest = [0.0]
-    beat, cpu = asyncio.ensure_future(gaps(longest)), time.process_time()
-    await asyncio.sleep(0)
-    response = await world.raw(method, path, body, content_type=media)
+    with first_of_all():
+        beat, cpu = asyncio.ensure_future(gaps(longest)), time.process_time()
+        await asyncio.sleep(0)
+        response = await world.raw(method, path, sent, content_type=media)
     trial.held, trial.cpu, trial.status = longest[0], time.process_time() - cpu, response.status
     beat.cancel()
 
 
-async def shortest(world: World, trial: Trial) -> None:
-    """The best of several tries: what the request itself holds the loop for, it holds it for each time."""
-    best = MOST_SECONDS * 1000
+async def shortest(world: World, trial: Trial, body: int, most: float) -> bool:
+    """Whether the best of several tries is short enough: what the request holds the loop for, it does each time."""
+    best = float("inf")
     for _ in range(TRIES):
-        await measure(world, trial)
-        best = min(best, trial.held)
-        if best <= MOST_SECONDS:
-            break
-    trial.held = best
+        await measure(world, trial, body)
+        best = trial.held = min(best, trial.held)
+        if best <= most:
+            return True
+    return False
+
+
+async def judge(world: World, trial: Trial) -> bool:
+    """Whether a trial holds the loop for no longer than it may."""
+    if "TIPHYS_WHOLE" not in os.environ and await shortest(world, trial, PART, SUSPECT_SECONDS):
+        return True
+    return await shortest(world, trial, BODY, MOST_SECONDS)
 
 
 @pytest.mark.timeout(0 if "TIPHYS_BOUNDS" in os.environ else 200)
 def test_no_request_holds_the_loop() -> None:
     done: list[Trial] = []
+    wrong: list[str] = []
 
     async def work(world: World) -> None:
         await furnish(world)
         for trial in trials():
             path = collection(trial.place.resource, trial.place.version)
             await world.raw("POST", path, base(trial.place.resource, trial.place.version))
-            await shortest(world, trial)
+            if not await judge(world, trial):
+                wrong.append(str(trial))
             assert trial.status != 404, f"{trial}: does not exist"
             done.append(trial)
             if os.environ.get("TIPHYS_BOUNDS"):
                 print(trial, flush=True)
 
     run(work)
-    wrong = [str(trial) for trial in done if trial.held > MOST_SECONDS]
     assert not wrong, "\n".join(wrong)
     assert len(done) > 3

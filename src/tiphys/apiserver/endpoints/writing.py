@@ -13,6 +13,7 @@ from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.api.object import Object
 from tiphys.apiserver.admission.attributes import CREATE, DELETE, UPDATE, Attributes
 from tiphys.apiserver.admission.chain import AdmissionChain
+from tiphys.apiserver.aside import aside
 from tiphys.apiserver.authz.authorizer import Decision, Verdict, access_of, refuse
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.options import WriteOptions
@@ -135,23 +136,33 @@ def check_name(obj: Object, name: str, namespace: str) -> None:
         )
 
 
-def dedup_owner_references(obj: Object, call: Call, *, admitted: bool = False) -> None:
+async def dedup_owner_references(obj: Object, call: Call, *, admitted: bool = False) -> None:
     """Owner references that are repeated are kept once, with a warning; ``admitted`` is after mutating admission."""
     meta = obj["metadata"]
     references = meta.get("ownerReferences")
     if not references or len(references) < 2:
         return
-    kept: dict[str, Object] = {}
-    doubled: list[str] = [
-        reference.get("uid", "")
-        for reference in references
-        if kept.setdefault(fingerprint(reference), reference) is not reference
-    ]
+    few = len(references) <= _FEW_OWNERS
+    kept, doubled = _once(references) if few else await aside(lambda: _once(references))
     if doubled:
-        meta["ownerReferences"] = list(kept.values())
+        meta["ownerReferences"] = kept
         after = " after mutating admission happens" if admitted else ""
         call.warn(
             f".metadata.ownerReferences contains duplicate entries{after}; API server dedups owner references in 1.20+,"
             " and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed:"
             f" {', '.join(doubled)}"
         )
+
+
+_FEW_OWNERS = 1000
+
+
+def _once(references: list[Object]) -> tuple[list[Object], list[str]]:
+    """The references, each once, and the UIDs of those that were repeated."""
+    kept: dict[str, Object] = {}
+    doubled: list[str] = [
+        reference.get("uid", "")
+        for reference in references
+        if kept.setdefault(fingerprint(reference), reference) is not reference
+    ]
+    return list(kept.values()), doubled

@@ -101,11 +101,16 @@ async def before_create(registry: Registry, obj: Object, write: Write) -> None:
         for warning in strategy.warnings(obj, None):
             write.warn(warning)
 
-    if write.big:
-        await aside(prepare)
-    else:
-        prepare()
+    await off_the_loop(write, prepare)
     await checked(registry, write, check)
+
+
+async def off_the_loop(write: Write, work: Callable[[], None]) -> None:
+    """Do work on an object that is written: beside the loop if it is big."""
+    if write.big:
+        await aside(work)
+    else:
+        work()
 
 
 async def checked(registry: Registry, write: Write, check: Callable[[], None]) -> None:

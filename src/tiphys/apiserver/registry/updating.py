@@ -18,7 +18,7 @@ from tiphys.api.gotext import quote
 from tiphys.api.object import Object
 from tiphys.api.pods.disabled import drop_disabled
 from tiphys.apiserver.aside import BIG
-from tiphys.apiserver.registry.creating import before_create, checked, fill_system_fields, match_namespace
+from tiphys.apiserver.registry.creating import before_create, checked, fill_system_fields, match_namespace, off_the_loop
 from tiphys.apiserver.registry.registry import Registry, Validate, ValidateUpdate, no_validation
 from tiphys.apiserver.registry.strategy import Finish, Write
 from tiphys.apiserver.storage.entry import Entry
@@ -208,14 +208,18 @@ def check_number(version: str) -> None:
 async def before_update(registry: Registry, new: Object, old: Object, rules: UpdateRules, write: Write) -> None:
     """Restore what an update cannot change, apply the rules, and validate."""
     meta, kept = new["metadata"], old["metadata"]
+
+    def prepare() -> None:
+        drop_disabled(registry.group, registry.plural, new, old)
+        rules.prepare(new, old, write)
+
     if registry.resource.namespaced:
         match_namespace(meta, write.namespace)
     else:
         meta.pop("namespace", None)
     meta.pop("selfLink", None)
     _restore(meta, kept, "generation")
-    drop_disabled(registry.group, registry.plural, new, old)
-    rules.prepare(new, old, write)
+    await off_the_loop(write, prepare)
     if not meta.get("uid"):
         meta["uid"] = kept["uid"]
     meta["creationTimestamp"] = kept["creationTimestamp"]

@@ -30,10 +30,10 @@ async def create(call: Call, target: Target, admission: AdmissionChain) -> Respo
     def read() -> Object:
         obj = target.decode(call, options)
         _own_metadata(obj, target, write.namespace)
-        dedup_owner_references(obj, call)
         return obj
 
     sent = await aside(read) if write.big else read()
+    await dedup_owner_references(sent, call)
     versions = Versions(target)
 
     def managed() -> Object:
@@ -46,7 +46,7 @@ async def create(call: Call, target: Target, admission: AdmissionChain) -> Respo
     if target.is_namespaces:
         attributes.namespace = attributes.name
     await admission.mutate(attributes)
-    dedup_owner_references(attributes.new(), call, admitted=True)
+    await dedup_owner_references(attributes.new(), call, admitted=True)
     stored = target.merge(None, attributes.new())
     entry = await creating.create(target.registry, stored, write, validator(call, target, admission, options))
     return show_entry(call, target, entry, form, 201)

@@ -64,7 +64,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
         await admission.mutate(attributes)
-        dedup_owner_references(attributes.new(), call, admitted=True)
+        await dedup_owner_references(attributes.new(), call, admitted=True)
         return target.merge(stored, attributes.new())
 
     update = updating.Update(

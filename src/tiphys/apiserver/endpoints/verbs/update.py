@@ -44,7 +44,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
     if target.resource.namespaced:
         match_namespace(sent["metadata"], write.namespace)
     check_name(sent, call.info.name, write.namespace)
-    dedup_owner_references(sent, call)
+    await dedup_owner_references(sent, call)
 
     versions = Versions(target)
 
@@ -57,7 +57,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
         await admission.mutate(attributes)
-        dedup_owner_references(attributes.new(), call, admitted=True)
+        await dedup_owner_references(attributes.new(), call, admitted=True)
         return target.merge(stored, attributes.new())
 
     change = updating.Update(
