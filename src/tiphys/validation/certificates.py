@@ -25,6 +25,7 @@ from tiphys.validation.pods.projected import signer_name
 from tiphys.validation.shared.common import (
     Errors,
     equal,
+    with_repeats,
 )
 from tiphys.validation.shared.internal import difference
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
@@ -117,8 +118,8 @@ def _usages(errs: Errors, usages: Sequence[str], options: _Options) -> None:
             if usage not in USAGES:
                 errs.append(field.not_supported(f"spec.usages[{i}]", usage, USAGES))
     if not options.duplicate_usages:
-        for i, usage in enumerate(usages):
-            if usage in usages[:i]:
+        for i, usage, repeated in with_repeats(usages):
+            if repeated:
                 errs.append(field.duplicate(f"spec.usages[{i}]", usage))
 
 

@@ -65,7 +65,8 @@ class ForTheServer:
 
 def common(own: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
     """The audiences that are in both, as they are wanted."""
-    return tuple(audience for audience in wanted if audience in own)
+    held = set(own)
+    return tuple(audience for audience in wanted if audience in held)
 
 
 class InProcess:

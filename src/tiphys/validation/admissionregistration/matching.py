@@ -19,6 +19,7 @@ from tiphys.validation.shared.common import (
     label_selector,
     one_of,
     qualified,
+    with_repeats,
 )
 from tiphys.validation.shared.expressions import check
 
@@ -120,10 +121,9 @@ def match_resources(errs: Errors, match: Object | None, path: str) -> None:
 
 
 def _named_rule(errs: Errors, rule: Object, path: str) -> None:
-    resource_names = rule.get("resourceNames") or []
-    for i, name in enumerate(resource_names):
+    for i, name, repeated in with_repeats(rule.get("resourceNames") or ()):
         invalid_all(errs, f"{path}.resourceNames[{i}]", name, names.path_segment_name(name))
-        if name in resource_names[:i]:
+        if repeated:
             errs.append(field.duplicate(f"{path}.resourceNames[{i}]", name))
     rule_with_operations(errs, rule, path)
 

@@ -32,6 +32,7 @@ from tiphys.validation.shared.common import (
     name_is_subdomain,
     one_of,
     qualified,
+    with_repeats,
 )
 from tiphys.validation.shared.expressions import check
 from tiphys.validation.shared.objectmeta import validate_meta
@@ -348,9 +349,9 @@ def _param_ref(errs: Errors, ref: Object, path: str) -> None:
 
 
 def _actions(errs: Errors, actions: Sequence[str], path: str) -> None:
-    for i, action in enumerate(actions):
+    for i, action, repeated in with_repeats(actions):
         one_of(errs, action, f"{path}[{i}]", _ACTIONS)
-        if action in actions[:i]:
+        if repeated:
             errs.append(field.duplicate(f"{path}[{i}]", action))
     if "Deny" in actions and "Warn" in actions:
         text = (

@@ -26,6 +26,7 @@ from tiphys.validation.shared.common import (
     invalid_all,
     label_selector,
     one_of,
+    with_repeats,
 )
 from tiphys.validation.shared.objectmeta import validate_meta
 from tiphys.validation.shared.webhook import client_config
@@ -142,8 +143,8 @@ def _review_versions(errs: Errors, versions: Sequence[str], path: str, *, known:
     if not versions:
         errs.append(field.required(path, f"must specify one of {', '.join(REVIEW_VERSIONS)}"))
         return
-    for i, version in enumerate(versions):
-        if version in versions[:i]:
+    for i, version, repeated in with_repeats(versions):
+        if repeated:
             errs.append(field.invalid(f"{path}[{i}]", version, "duplicate version"))
         else:
             invalid_all(errs, f"{path}[{i}]", version, names.dns1035_label(version))

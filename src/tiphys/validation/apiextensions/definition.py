@@ -32,6 +32,7 @@ from tiphys.validation.shared.common import (
     invalid_all,
     name_is_subdomain,
     one_of,
+    with_repeats,
 )
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 from tiphys.validation.shared.webhook import client_config
@@ -384,8 +385,8 @@ def _review_versions(errs: Errors, versions: Sequence[str], path: str, *, known:
     if not versions:
         errs.append(field.required(path))
         return
-    for i, version in enumerate(versions):
-        if version in versions[:i]:
+    for i, version, repeated in with_repeats(versions):
+        if repeated:
             errs.append(field.invalid(f"{path}[{i}]", version, "duplicate version"))
         else:
             invalid_all(errs, f"{path}[{i}]", version, names.dns1035_label(version))

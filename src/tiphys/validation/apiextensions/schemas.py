@@ -24,6 +24,7 @@ from tiphys.validation.apiextensions.structural import (
 )
 from tiphys.validation.shared.common import (
     Errors,
+    with_repeats,
 )
 
 TYPES = ("array", "boolean", "integer", "number", "object", "string")
@@ -253,13 +254,13 @@ def _map_list(errs: Errors, schema: Object, path: str) -> None:
         errs.append(field.invalid(f"{path}.items.type", kind, text))
         return
     known = items.get("properties") or {}
-    for i, key in enumerate(keys):
+    for _, key, repeated in with_repeats(keys):
         if key not in known:
             errs.append(field.invalid(f"{path}.{_KEYS}", keys, "entries must all be names of item properties"))
         elif known[key].get("type") in ("array", "object"):
             text = f"must be a scalar type if parent array's {_LIST_TYPE} is map"
             errs.append(field.invalid(f"{path}.items.properties[{key}].type", kind, text))
-        if key in keys[:i]:
+        if repeated:
             errs.append(field.invalid(f"{path}.{_KEYS}", keys, "must not contain duplicate entries"))
 
 

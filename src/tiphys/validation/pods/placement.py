@@ -137,8 +137,9 @@ def match_label_keys(errs: Errors, holder: Object, path: str) -> None:
             qualified(errs, name, f"{path}.{key}[{i}]")
     if selector is not None:
         _not_selected_twice(errs, selector, match, path)
+    unlike = set(mismatch)
     for i, name in enumerate(match):
-        if name in mismatch:
+        if name in unlike:
             text = "exists in both matchLabelKeys and mismatchLabelKeys"
             errs.append(field.invalid(f"{path}.matchLabelKeys[{i}]", name, text))
 

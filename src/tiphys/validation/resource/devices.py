@@ -21,6 +21,7 @@ from tiphys.validation.shared.common import (
     one_of,
     qualified,
     subdomain,
+    with_repeats,
 )
 from tiphys.validation.shared.expressions import check
 
@@ -212,14 +213,15 @@ def binding_conditions(errs: Errors, obj: Object, path: str) -> None:
     wanted, failed = obj.get("bindingConditions") or [], obj.get("bindingFailureConditions") or []
     limited(errs, wanted, MAX_BINDING_CONDITIONS, qualified, f"{path}.bindingConditions")
     limited(errs, failed, MAX_BINDING_CONDITIONS, qualified, f"{path}.bindingFailureConditions")
-    for i, condition in enumerate(wanted):
-        if condition in wanted[:i]:
+    for i, condition, repeated in with_repeats(wanted):
+        if repeated:
             errs.append(field.duplicate(f"{path}.bindingConditions[{i}]", condition))
-    for i, condition in enumerate(failed):
+    awaited = set(wanted)
+    for i, condition, repeated in with_repeats(failed):
         at = f"{path}.bindingFailureConditions[{i}]"
-        if condition in failed[:i]:
+        if repeated:
             errs.append(field.duplicate(at, condition))
-        if condition in wanted:
+        if condition in awaited:
             text = "bindingFailureConditions must not overlap with bindingConditions"
             errs.append(field.invalid(at, condition, text))
     if failed and not wanted:

@@ -7,8 +7,8 @@ what it looks at as text. The paths of single fields are put together only when 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 from tiphys.api import fielderrors as field
 from tiphys.api.fielderrors import FieldError
@@ -17,6 +17,7 @@ from tiphys.api.meta.equality import equal as equal
 from tiphys.api.object import Object
 
 Errors = list[FieldError]
+T = TypeVar("T", bound=Hashable)
 
 NEGATIVE = "must be greater than or equal to 0"
 NOT_POSITIVE = "must be greater than zero"
@@ -41,6 +42,14 @@ def invalid_all(errs: Errors, path: str, value: Any, complaints: Iterable[str]) 
     """One error for each complaint about one value."""
     for text in complaints:
         errs.append(field.invalid(path, value, text))
+
+
+def with_repeats(items: Iterable[T]) -> Iterator[tuple[int, T, bool]]:
+    """Each item with its number, and whether an equal one came before it."""
+    seen = set[T]()
+    for number, item in enumerate(items):
+        yield number, item, item in seen
+        seen.add(item)
 
 
 def non_negative(errs: Errors, value: int | None, path: str) -> None:
