@@ -49,6 +49,11 @@ def test_a_node_has_its_own_folders_and_an_address_of_the_wire(tmp_path: Path) -
     assert nodes.further_nodes(cluster(tmp_path)) == {"two": first}
 
 
+def test_a_node_gets_no_address_that_a_load_balancer_may_have(tmp_path: Path) -> None:
+    pooled = cluster(tmp_path).changed(load_balancer_pool="10.243.0.2-10.243.0.9")
+    assert nodes.define(pooled, "two", []).node_ip == "10.243.0.10"
+
+
 def test_a_full_wire_takes_no_more_nodes(tmp_path: Path) -> None:
     small = cluster(tmp_path, node_cidr="10.243.0.0/30")
     with pytest.raises(SettingsError, match="no address left"):

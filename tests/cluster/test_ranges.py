@@ -41,6 +41,11 @@ def test_a_second_family_gives_the_node_and_the_wire_a_second_address() -> None:
         ({"pod_cidr": "fd00::/56,10.0.0.0/16", "service_cidr": "10.96.0.0/16"}, "in the same order"),
         ({"pod_cidr": "fd00::/56", "service_cidr": "fd01::/112"}, "--node-ip=192.0.2.1 is an IPv4 address"),
         ({"pod_cidr": PODS, "node_cidr": "fd00::/64"}, "--node-cidr=fd00::/64"),
+        ({"load_balancer_pool": "many"}, "--load-balancer-pool=many: many is neither a network, nor"),
+        ({"load_balancer_pool": "10.96.1.0/24"}, "overlaps --service-cidr=10.96.0.0/16"),
+        ({"load_balancer_pool": "10.0.0.1-10.244.0.1"}, "overlaps --pod-cidr=10.244.0.0/16"),
+        ({"load_balancer_pool": "192.0.2.0/24"}, "contains 192.0.2.1, which is this machine's own"),
+        ({"load_balancer_pool": "10.243.0.0/28"}, "contains 10.243.0.1, which is this machine's own"),
     ],
 )
 def test_what_does_not_go_together_is_refused_by_flag(given: dict[str, Any], message: str) -> None:

@@ -206,7 +206,7 @@ def test_a_partition_cuts_packets_and_heals(nodes: Machine) -> None:
 
 @pytest.mark.slow
 def test_under_a_steady_flow_a_node_that_is_cut_off_costs_its_share_until_it_is_known(nodes: Machine) -> None:
-    with Flow(nodes, nodes.get("service", "web")["spec"]["clusterIP"]) as flow:
+    with Flow(nodes.namespace, nodes.get("service", "web")["spec"]["clusterIP"]) as flow:
         wait_for(lambda: len(flow.seen) >= 100, 30, "a hundred requests")
         assert all(name for _, name in flow.seen), "before the cut every request is answered"
         cut = time.monotonic()
@@ -230,10 +230,10 @@ GRACE = 50
 
 
 class Flow:
-    """Requests to a Service from the first node, one after the other, fifty a second at most."""
+    """Requests to a Service from a network namespace, one after the other, fifty a second at most."""
 
-    def __init__(self, nodes: Machine, address: str) -> None:
-        self._namespace, self._address = nodes.namespace, address
+    def __init__(self, namespace: str, address: str) -> None:
+        self._namespace, self._address = namespace, address
         self._stop = threading.Event()
         self._thread = threading.Thread(target=inside, args=(self._namespace, self._run), daemon=True)
         self.seen: list[tuple[float, str]] = []

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tiphys.kubelet.runtime.announce import announce, frames, network_namespace
+from tiphys.kubelet.runtime.announce import announce, network_namespace
+from tiphys.wire.link.frames import frames
 
 PLUGIN = Path("/usr/lib/cni/bridge")
 CHURNED = 30

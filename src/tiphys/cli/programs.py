@@ -21,7 +21,7 @@ from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
 from tiphys.runtime import component, logs
 from tiphys.runtime.clock import Clock, SystemClock
-from tiphys.runtime.tasks import Loop
+from tiphys.runtime.tasks import Loop, Runner
 
 if TYPE_CHECKING:
     from tiphys.apiserver.config import Config
@@ -56,6 +56,8 @@ def preload_apiserver() -> None:
 def preload_others() -> None:
     """Import what the other components run, while the API server starts, before they are forked."""
     import tiphys.addons.metricsserver.command
+    import tiphys.cloud.manager
+    import tiphys.cloud.providers.local.cloud
     import tiphys.controllers.command
     import tiphys.csi.local.command
     import tiphys.dns.command
@@ -281,7 +283,41 @@ async def controllers(settings: Settings, ready: Ready) -> None:
         allocate_node_cidrs=True,
         cluster_cidrs=settings.pod_cidrs,
     )
-    await run(config, settings.kubeconfig("controller-manager"), own_accounts=True, ready=ready)
+    path = settings.kubeconfig("controller-manager")
+    if settings.load_balancer_pool == "none":
+        await run(config, path, own_accounts=True, ready=ready)
+        return
+    async with Runner(SystemClock()) as runner:
+        # In this process, as one of its own would hardly have anything to do.
+        runner.supervise(lambda: load_balancers(settings, path), "load balancers")
+        await run(config, path, own_accounts=True, ready=ready)
+
+
+async def load_balancers(settings: Settings, path: Path) -> None:
+    """The service controller, over addresses of a pool or the nodes' own. Of upstream's account for it."""
+    from tiphys.addons.apply import apply_objects
+    from tiphys.client.kubeconfig import client_from_file, connected
+    from tiphys.cloud.context import CloudConfig
+    from tiphys.cloud.manager import CloudControllerManager
+    from tiphys.cloud.providers.local.cloud import LocalCloud
+    from tiphys.cluster.bootstrap import load_balancer_objects
+    from tiphys.controllers.access.credentials import ServiceAccountClients
+
+    agent, clock, pool = "service-controller", SystemClock(), settings.address_pool
+    if pool is not None:
+        async with connected(settings.kubeconfig("admin"), "tiphys") as administrator:
+            await apply_objects(administrator, load_balancer_objects())
+    async with connected(path, agent) as client, Runner(clock) as runner, contextlib.AsyncExitStack() as stack:
+        bare = client_from_file(path, agent, anonymous=True)
+        stack.push_async_callback(bare.close)
+        own = await ServiceAccountClients(client, bare, clock, runner).client_for(agent)
+        config = CloudConfig(
+            controllers=("service-lb-controller",),
+            cluster_name=settings.cluster_name,
+            balance_only_ready_nodes=pool is None,
+        )
+        cloud = LocalCloud(own, pool, settings.reserved_ports)
+        await CloudControllerManager(config=config, cloud=cloud, client=own, clock=clock).run()
 
 
 async def scheduler(settings: Settings, ready: Ready) -> None:
@@ -328,7 +364,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
 async def proxy(settings: Settings, ready: Ready) -> None:
     """The service proxy, with the pod network and the network policies beside it."""
     from tiphys.cluster.networking.network import configure_pods
-    from tiphys.proxy.command import run
+    from tiphys.proxy.command import Shared, run
     from tiphys.proxy.kubeproxy import ProxyConfig
     from tiphys.proxy.modes import Mode
     from tiphys.proxy.podnetwork.follower import PodNetwork
@@ -342,25 +378,45 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     )
     configure = configure_pods(settings)
 
-    def pod_network(client: Client, clock: Clock) -> Loop:
+    def pod_network(shared: Shared) -> Loop:
         # A further node's default route leads to the first node, which is this machine itself.
         direct = [urlsplit(settings.joined).hostname or ""] if settings.joined else []
         return PodNetwork(
-            node_name=settings.node_name, client=client, clock=clock, configure=configure, direct=direct
+            node_name=settings.node_name,
+            client=shared.client,
+            clock=shared.clock,
+            configure=configure,
+            direct=direct,
         ).run
 
-    def policies(client: Client, clock: Clock) -> Loop:
+    def policies(shared: Shared) -> Loop:
         # DNS runs on nodes and not in pods, so that no policy could select it.
         opened = (settings.dns_ip,)
         return NetworkPolicies(
             node_name=settings.node_name,
-            client=client,
-            clock=clock,
+            client=shared.client,
+            clock=shared.clock,
             families=["ip6" if ":" in cidr else "ip" for cidr in settings.pod_cidrs],
             open_addresses=opened,
         ).run
 
     beside = {"pod network": pod_network, "network policies": policies}
+    if (pool := settings.address_pool) is not None:
+        from tiphys.proxy.loadbalancer.announcer import Announcer, Sources
+
+        def announcer(shared: Shared) -> Loop:
+            proxy = shared.proxy
+            sources = Sources(proxy.services, proxy.slices, lambda: proxy.health.node)
+            return Announcer(
+                node_name=settings.node_name,
+                node_address=settings.node_ip,
+                pool=pool,
+                sources=sources,
+                client=shared.client,
+                clock=shared.clock,
+            ).run
+
+        beside["load balancer addresses"] = announcer
     await run(config, settings.kubeconfig("kube-proxy"), ready, beside=beside)
 
 

@@ -101,6 +101,12 @@ def _options() -> argparse.ArgumentParser:
     add("--without", type=_components, help="leave these out, as others run them", metavar="COMPONENT,…")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--proxy-mode", choices=PROXY_MODES, help="how packets get to Services (default: nftables, if it can be used)")
+    add(
+        "--load-balancer-pool",
+        help="addresses for Services of type LoadBalancer: NETWORK or FIRST-LAST, commas between; node for the nodes'"
+        " own (default), none to leave such Services to others",
+        metavar="RANGES",
+    )
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
     add("-v", "--verbosity", type=int, help="upstream's -v, 0 to 10")
     add("--foreground", action="store_true", help="stay, log to this terminal, and stop at Ctrl-C")
@@ -179,6 +185,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         bridge=arguments.bridge,
         cluster_name=arguments.cluster_name,
         proxy_mode=arguments.proxy_mode,
+        load_balancer_pool=arguments.load_balancer_pool,
         api_workers=arguments.api_workers,
         verbosity=arguments.verbosity,
     )

@@ -30,6 +30,8 @@ class CloudConfig:
     concurrent_service_syncs: int = 1
     concurrent_node_syncs: int = 1
     concurrent_node_status_updates: int = 1
+    balance_only_ready_nodes: bool = False
+    """For load balancers that do not find out by themselves which nodes are there."""
     leader_election: LeaderElectionConfig | None = None
     serving: PortSettings | None = None
 

@@ -75,8 +75,8 @@ class LoadBalancers(Protocol):
         """Make it, or change it into what the Service wants; gives its ``status.loadBalancer``."""
         ...
 
-    async def update(self, cluster: str, service: Object, nodes: Sequence[Object]) -> None:
-        """Send its traffic to these nodes from now on."""
+    async def update(self, cluster: str, service: Object, nodes: Sequence[Object]) -> Object | None:
+        """Send its traffic to these nodes from now on; gives the ``status.loadBalancer`` if that follows the nodes."""
         ...
 
     async def delete(self, cluster: str, service: Object) -> None:

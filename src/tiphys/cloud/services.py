@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tiphys.api.meta.conditions import is_condition
 from tiphys.api.meta.objects import annotations_of, finalizers_of, is_deleting, labels_of, name_of, uid_of
 from tiphys.api.object import Object
 
@@ -62,9 +63,18 @@ def is_included(node: Object) -> bool:
     return text is None or text in _FALSE
 
 
-def backends(nodes: Iterable[Object]) -> list[Object]:
-    """The nodes that load balancers send traffic to. Readiness is for their own health checks to find out."""
-    return [node for node in nodes if not is_deleting(node) and is_included(node) and not _is_leaving(node)]
+def backends(nodes: Iterable[Object], *, only_ready: bool = False) -> list[Object]:
+    """The nodes that load balancers send traffic to. Readiness is for their own health checks to find out, if they have
+    any; otherwise ``only_ready`` nodes count."""
+    return [
+        node
+        for node in nodes
+        if not is_deleting(node) and is_included(node) and not _is_leaving(node) and (is_ready(node) or not only_ready)
+    ]
+
+
+def is_ready(node: Object) -> bool:
+    return is_condition((node.get("status") or {}).get("conditions"), "Ready")
 
 
 def _is_leaving(node: Object) -> bool:
@@ -79,6 +89,10 @@ def _identities(nodes: Sequence[Object]) -> dict[str, str]:
     return {name_of(node): node["spec"].get("providerID", "") for node in nodes}
 
 
-def changes_backends(old: Object, new: Object) -> bool:
+def changes_backends(old: Object, new: Object, *, only_ready: bool = False) -> bool:
     """Whether a change of a node may change where load balancers send traffic."""
-    return is_included(old) != is_included(new) or old["spec"].get("providerID") != new["spec"].get("providerID")
+    return (
+        is_included(old) != is_included(new)
+        or old["spec"].get("providerID") != new["spec"].get("providerID")
+        or (only_ready and is_ready(old) != is_ready(new))
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from tiphys.api.object import Object
 from tiphys.client.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS
 from tiphys.client.rest import Client
 from tiphys.runtime import yamltext
@@ -17,6 +18,12 @@ _PATHS = {
     "RoleBinding": ROLE_BINDINGS,
     "ServiceAccount": SERVICE_ACCOUNTS,
 }
+
+
+def load_balancer_objects() -> list[Object]:
+    """What nodes need to say who announces addresses of load balancers: manifests/loadbalancer.yaml."""
+    text = files("tiphys.cluster").joinpath("manifests/loadbalancer.yaml").read_text()
+    return list(yamltext.load_all(text))
 
 
 async def apply_bootstrap(client: Client) -> None:

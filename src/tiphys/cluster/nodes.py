@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 
+from tiphys.api.meta.addresspools import AddressPool
 from tiphys.cluster import kubeconfig
 from tiphys.cluster.pki import ensure_authority
 from tiphys.cluster.settings import Settings, SettingsError, write_private
@@ -43,12 +44,14 @@ def check_name(cluster: Settings, name: str, taken: Iterable[str]) -> None:
         raise SettingsError(f"a node {name} exists already; see `tiphys node list`")
 
 
-def free_address(cidr: str, taken: Iterable[str]) -> str:
-    """The first address of a range of the nodes' that no node has. Raises ``SettingsError`` if none is left."""
+def free_address(cidr: str, taken: Iterable[str], pool: AddressPool | None = None) -> str:
+    """The first address of a range of the nodes' that no node has, and no load balancer may have. Raises
+    ``SettingsError`` if none is left."""
     used = set(taken)
     hosts = iter(ipaddress.ip_network(cidr).hosts())
     next(hosts)  # the bridge's
-    address = next((str(host) for host in hosts if str(host) not in used), None)
+    free = (str(host) for host in hosts if str(host) not in used and (pool is None or str(host) not in pool))
+    address = next(free, None)
     if address is None:
         raise SettingsError(f"{cidr} has no address left for another node; delete one")
     return address
@@ -74,7 +77,7 @@ def define(cluster: Settings, name: str, taken: Iterable[Settings]) -> Settings:
     if ":" in cluster.node_ip:
         raise SettingsError("further nodes need an IPv4 address of this machine; name one with `tiphys up --node-ip`")
     used = [address for node in known for address in node.node_ips]
-    addresses = [free_address(cidr, used) for cidr in cluster.node_cidrs]
+    addresses = [free_address(cidr, used, cluster.address_pool) for cidr in cluster.node_cidrs]
     made = replace(
         cluster,
         data_dir=cluster.data_dir / "nodes" / name,
@@ -91,7 +94,13 @@ def define(cluster: Settings, name: str, taken: Iterable[Settings]) -> Settings:
 
 def prepare(cluster: Settings, node: Settings) -> Settings:
     """Write what a node needs before it starts; gives its settings, which follow the API server's address."""
-    node = replace(node, joined=cluster.server, verbosity=cluster.verbosity, proxy_mode=cluster.proxy_mode)
+    node = replace(
+        node,
+        joined=cluster.server,
+        verbosity=cluster.verbosity,
+        proxy_mode=cluster.proxy_mode,
+        load_balancer_pool=cluster.load_balancer_pool,
+    )
     node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     node.pki.mkdir(exist_ok=True, mode=0o700)
     shutil.copyfile(cluster.pki / "ca.crt", node.pki / "ca.crt")

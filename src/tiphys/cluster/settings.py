@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from tiphys.api.meta.addresspools import AddressPool, parse_pool
+
 DATA_DIR = Path("/var/lib/tiphys")
 RUN_DIR = Path("/run/tiphys")
 
@@ -46,6 +48,8 @@ class Settings:
     bridge: str = "tiphys0"
     proxy_mode: str = ""
     """kube-proxy's mode; empty for what works on the node."""
+    load_balancer_pool: str = "node"
+    """Which addresses Services of type LoadBalancer get: ranges, ``node`` for those of the nodes, or ``none``."""
     api_workers: int = 1
     """Processes of the API server."""
     verbosity: int = 0
@@ -122,6 +126,34 @@ class Settings:
     @property
     def node_cidrs(self) -> tuple[str, ...]:
         return split(self.node_cidr)
+
+    @property
+    def address_pool(self) -> AddressPool | None:
+        """The addresses for Services of type LoadBalancer; None if they get those of the nodes, or none. Raises
+        ``SettingsError``."""
+        if self.load_balancer_pool in ("node", "none"):
+            return None
+        try:
+            return parse_pool(self.load_balancer_pool)
+        except ValueError as error:
+            raise SettingsError(
+                f"--load-balancer-pool={self.load_balancer_pool}: {error}; name ranges with commas between, or node"
+                " for the nodes' own addresses, or none"
+            ) from error
+
+    @property
+    def reserved_ports(self) -> dict[int, str]:
+        """Ports of the nodes' addresses that no load balancer gets, as their traffic is the cluster's and its
+        administrator's, each with what it is for."""
+        return {
+            22: "ssh",
+            self.port: "the API server",
+            self.kubelet_port: "the kubelet",
+            self.etcd_port: "the store",
+            self.dns_port: "the cluster's DNS",
+            self.metrics_port: "the metrics server",
+            10256: "the proxy's health",
+        }
 
     @property
     def kubernetes_ip(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,16 @@ def _fields(flags: argparse.Namespace) -> dict[str, Any]:
     return fields
 
 
-Beside = Callable[[Client, Clock], Loop]
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What runs beside the proxy in its process has of it."""
+
+    proxy: KubeProxy
+    client: Client
+    clock: Clock
+
+
+Beside = Callable[[Shared], Loop]
 
 
 async def run(
@@ -135,6 +144,7 @@ async def run(
     """
     clock = SystemClock()
     async with connected(kubeconfig, "kube-proxy") as client, Runner(clock) as runner:
+        shared = Shared(KubeProxy(config=config, client=client, clock=clock), client, clock)
         for name, make in (beside or {}).items():
-            runner.supervise(make(client, clock), name)
-        await KubeProxy(config=config, client=client, clock=clock).run(ready)
+            runner.supervise(make(shared), name)
+        await shared.proxy.run(ready)

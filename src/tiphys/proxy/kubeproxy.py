@@ -121,26 +121,27 @@ class KubeProxy:
         def informer(resource: ResourcePath, labels: str = "", fields: str = "") -> Informer:
             return Informer(client, resource, clock, label_selector=labels, field_selector=fields, rng=self._rng)
 
-        self._services = informer(SERVICES, OURS)
-        self._slices = informer(ENDPOINT_SLICES, OURS)
+        self.services = informer(SERVICES, OURS)
+        self.slices = informer(ENDPOINT_SLICES, OURS)
+        """Both are shared with what runs beside the proxy."""
         self._nodes = informer(NODES, fields=f"metadata.name={config.node_name}")
         self._ranges = informer(SERVICE_CIDRS)
-        self._services.add_handler(self._tracked(Tracker.service_changed, Tracker.service_deleted))
-        self._slices.add_handler(self._tracked(Tracker.slice_changed, Tracker.slice_deleted))
+        self.services.add_handler(self._tracked(Tracker.service_changed, Tracker.service_deleted))
+        self.slices.add_handler(self._tracked(Tracker.slice_changed, Tracker.slice_deleted))
         self._nodes.add_handler(Callbacks(added=self._node, updated=lambda _, node: self._node(node)))
         self._ranges.add_handler(Callbacks(changed=lambda _: self._ranges_changed()))
 
     async def run(self, ready: Ready = whenever) -> None:
         """``ready`` is called once the rules of every family have been written for the first time."""
         async with self._runner as runner:
-            for informer in (self._services, self._slices, self._nodes, self._ranges):
+            for informer in (self.services, self.slices, self._nodes, self._ranges):
                 runner.supervise(informer.run, f"informer {informer.resource.plural}")
             runner.supervise(self._recorder.run, "events")
             servers: list[Server] = []
             try:
                 # Nothing is changed before everything is known: rules made from half of it would cut connections.
-                await self._services.wait_synced()
-                await self._slices.wait_synced()
+                await self.services.wait_synced()
+                await self.slices.wait_synced()
                 await self._nodes.wait_synced()
                 await self._wait_for_node_range()
                 mode = await self._set_up()

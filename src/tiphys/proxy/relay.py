@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -19,6 +20,25 @@ CONNECT_TIMEOUT = 10.0
 CHUNK = 65536
 UDP_IDLE = 30.0
 UDP_CLIENTS = 4096
+_IP_FREEBIND = 15
+
+
+def _bound(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
+    """A socket on an address, which this machine may get only later: a load balancer's is on one node at a time. Raises
+    ``OSError``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    try:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class TcpRelay:
@@ -30,7 +50,8 @@ class TcpRelay:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str, port: int) -> TcpRelay:
-        self._server = await asyncio.start_server(self._accepted, host, port, limit=CHUNK, reuse_address=True)
+        sock = _bound(socket.SOCK_STREAM, host, port)
+        self._server = await asyncio.start_server(self._accepted, sock=sock, limit=CHUNK)
         return self
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,7 +111,7 @@ class UdpRelay(asyncio.DatagramProtocol):
 
     async def listen(self, host: str, port: int) -> UdpRelay:
         loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: self, local_addr=(host, port))
+        await loop.create_datagram_endpoint(lambda: self, sock=_bound(socket.SOCK_DGRAM, host, port))
         return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

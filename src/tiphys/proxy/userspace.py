@@ -125,7 +125,9 @@ class UserspaceBackend:
         listener = self._listeners.get(front)
         if isinstance(listener, UdpRelay):
             listener.reconnect({endpoint.address for endpoint in endpoints})
-        if listener is not None or protocol == "sctp" or not await self._have_address(address):
+        # Whoever announces a load balancer's address puts it on one node; if all had it here, all would answer for it.
+        announced = address in port.load_balancer_ips
+        if listener is not None or protocol == "sctp" or not (announced or await self._have_address(address)):
             return
         relay = TcpRelay(choice) if protocol == "tcp" else UdpRelay(choice, self._clock)
         try:

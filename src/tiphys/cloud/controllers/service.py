@@ -58,6 +58,7 @@ class ServiceController:
         self._client, self._balancers = context.client, balancers
         self._recorder = context.recorder.named("service-controller")
         self._cluster = context.config.cluster_name
+        self._only_ready = context.config.balance_only_ready_nodes
         self._services = context.informers.informer(SERVICES)
         self._nodes = context.informers.informer(NODES)
         self._known: dict[str, _Known] = {}
@@ -91,7 +92,7 @@ class ServiceController:
             self._controller.queue.add(key_of(new))
 
     def _node_changed(self, old: Object, new: Object) -> None:
-        if changes_backends(old, new):
+        if changes_backends(old, new, only_ready=self._only_ready):
             self._all()
 
     def _all(self) -> None:
@@ -123,7 +124,7 @@ class ServiceController:
                 await self._clean_up(service)
                 self._known.pop(key, None)
             return
-        nodes = backends(self._nodes.store.list())
+        nodes = backends(self._nodes.store.list(), only_ready=self._only_ready)
         known = self._known.get(key)
         if known is None or not known.current or needs_update(known.service, service):
             known = self._known[key] = _Known(service, nodes)
@@ -152,7 +153,7 @@ class ServiceController:
 
     async def _update(self, service: Object, nodes: Sequence[Object]) -> None:
         try:
-            await self._balancers.update(self._cluster, service, nodes)
+            status = await self._balancers.update(self._cluster, service, nodes)
         except ImplementedElsewhere:
             return
         except Exception as error:
@@ -171,6 +172,8 @@ class ServiceController:
             self._event(service, "UpdatedLoadBalancer", "Updated load balancer with new hosts")
         else:
             self._warn_no_nodes(service)
+        if status is not None:
+            await self._show(service, status)
 
     async def _exists(self, service: Object) -> bool:
         try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from tiphys.cluster.containerd import masquerade_table
 from tiphys.cluster.nodes import short
 from tiphys.cluster.settings import Settings, SettingsError
+from tiphys.proxy.podnetwork.overlay import hardware
 
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUTS = 0x04000000
@@ -60,6 +61,7 @@ def ensure_bridge(cluster: Settings) -> None:
         _refuse_taken_range(cluster)
         _ip(f"link add {name} type bridge")
     _ip(
+        f"link set {name} address {hardware(name)}",
         *(_address(cluster, address, name) for address in gateways(cluster)),
         f"link set {name} up",
         *own_routes(cluster, name),
@@ -83,9 +85,20 @@ def own_routes(cluster: Settings, bridge: str) -> list[str]:
 
 
 def masquerade_rules(cluster: Settings) -> str:
-    """What nodes send to the outside carries this machine's address."""
-    inside = (*cluster.node_cidrs, *cluster.pod_cidrs)
-    return "".join(masquerade_table(_table(cluster), cidr, inside) for cidr in cluster.node_cidrs)
+    """What nodes send to the outside carries this machine's address; what they send to each other is none of this
+    machine's business. The kernel shows it such frames too (br_netfilter, which pods' bridges need), and its rules for
+    Services would rewrite or drop what is for another node: not what is not tracked."""
+    inside, name = (*cluster.node_cidrs, *cluster.pod_cidrs), bridge_name(cluster)
+    rules = []
+    for cidr in cluster.node_cidrs:
+        family = "ip6" if ":" in cidr else "ip"
+        rules += [
+            masquerade_table(_table(cluster), cidr, inside),
+            f"table {family} {_table(cluster)} {{\n  chain wire {{\n"
+            "    type filter hook prerouting priority raw; policy accept;\n"
+            f'    iifname "{name}" ether daddr != {hardware(name)} notrack\n  }}\n}}\n',
+        ]
+    return "".join(rules)
 
 
 def ensure(cluster: Settings, node: Settings) -> None:

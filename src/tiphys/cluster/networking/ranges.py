@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tiphys.cluster.settings import Settings, SettingsError, split
+from tiphys.cluster.settings import Settings, SettingsError, network_address, split
 
 SECOND_NODE_CIDR = {4: "10.243.0.0/24", 6: "fd00:10:243::/64"}
 """What the nodes' wire has of a family that its range does not name."""
@@ -51,6 +51,22 @@ def check(settings: Settings) -> None:
         )
     if len(settings.pod_cidrs) == 2 and wire[0] != pods[0]:
         raise SettingsError(f"--node-cidr={settings.node_cidr}: name the IPv{pods[0]} range first, as in --pod-cidr")
+
+    _check_pool(settings)
+
+
+def _check_pool(settings: Settings) -> None:
+    """Addresses for load balancers are those of nobody else. Raises ``SettingsError``."""
+    pool = settings.address_pool
+    if pool is None:
+        return
+    flag = f"--load-balancer-pool={settings.load_balancer_pool}"
+    for other, ranges in (("--pod-cidr", settings.pod_cidrs), ("--service-cidr", settings.service_cidrs)):
+        if taken := next((cidr for cidr in ranges if pool.overlaps(cidr)), None):
+            raise SettingsError(f"{flag} overlaps {other}={taken}; name addresses of the nodes' network that are free")
+    own = [*settings.node_ips, *(network_address(cidr, 1) for cidr in settings.node_cidrs)]
+    if taken := next((address for address in own if address in pool), None):
+        raise SettingsError(f"{flag} contains {taken}, which is this machine's own; leave it out")
 
 
 def _families(flag: str, ranges: Sequence[str]) -> list[int]:

@@ -14,17 +14,16 @@ import contextlib
 import ipaddress
 import json
 import logging
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tiphys.client.kubeconfig import connected
 from tiphys.controlkit.leaderelection import LeaderElectionConfig, LeaderElector, LostLease, own_identity
-from tiphys.kubelet.runtime.announce import frames
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import CannotStart, launch
 from tiphys.runtime.flags import FlagParser
+from tiphys.wire.link.sockets import say_who_has
 
 log = logging.getLogger(__name__)
 
@@ -91,21 +90,13 @@ class Holder:
             while True:
                 lifetime = ["valid_lft", str(VALID_SECONDS), "preferred_lft", str(VALID_SECONDS)]
                 await ip("address", "replace", self._address, "dev", self._interface, *lifetime)
-                _announce(self._interface, self._address.partition("/")[0])
+                # Neighbours may remember another.
+                say_who_has(self._interface, [self._address.partition("/")[0]])
                 await self._clock.sleep(RETRY_SECONDS)
         finally:
             log.info("leaving %s", self._address)
             with contextlib.suppress(CannotStart):  # the kernel takes it away soon
                 await ip("address", "delete", self._address, "dev", self._interface)
-
-
-def _announce(interface: str, address: str) -> None:
-    """Say to the neighbours who has the address now; they may remember another."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
-        sender.bind((interface, 0))
-        hardware: bytes = sender.getsockname()[4]
-        for frame in frames(hardware, address):
-            sender.send(frame)
 
 
 async def _interface_of(address: str) -> str:

@@ -1,0 +1,1 @@
+"""Addresses of Services of type LoadBalancer on the nodes' wire: each is announced by one node."""
