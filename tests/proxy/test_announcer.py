@@ -21,18 +21,25 @@ from tiphys.api.meta.addresspools import parse_pool
 from tiphys.api.object import Object
 from tiphys.proxy.command_runner import CommandError, run
 from tiphys.proxy.loadbalancer.addresses import VALID_SECONDS, HeldAddresses
-from tiphys.proxy.loadbalancer.choice import Member, Wanted, interface_of, nodes_with_endpoints, owners, wanted_of
+from tiphys.proxy.loadbalancer.choice import (
+    AnnouncingNode,
+    WantedAddress,
+    interface_of,
+    nodes_with_endpoints,
+    owners,
+    wanted_of,
+)
 from tiphys.runtime.clock import SystemClock
 from tiphys.wire.link.frames import Claim, claim_of, frames
 from tiphys.wire.link.sockets import ClaimListener, say_who_has
 
 POOL = parse_pool("192.0.2.0/24")
-NODES = [Member(f"n{number}", ("192.0.2.0/24",)) for number in range(5)]
+NODES = [AnnouncingNode(f"n{number}", ("192.0.2.0/24",)) for number in range(5)]
 CAN = os.geteuid() == 0 and shutil.which("ip") is not None
 
 
 def test_each_address_has_one_owner_and_one_that_goes_moves_only_its_own() -> None:
-    wanted = [Wanted(f"192.0.2.{number}") for number in range(200)]
+    wanted = [WantedAddress(f"192.0.2.{number}") for number in range(200)]
     before = owners(wanted, NODES)
     assert set(before.values()) == {node.name for node in NODES}, "all have their share"
     after = owners(wanted, NODES[1:])
@@ -41,12 +48,12 @@ def test_each_address_has_one_owner_and_one_that_goes_moves_only_its_own() -> No
 
 
 def test_an_owner_has_a_wire_there_and_a_pod_if_that_is_wanted() -> None:
-    far = Member("far", ("198.51.100.0/24",))
-    assert owners([Wanted("192.0.2.1")], [far, NODES[0]]) == {"192.0.2.1": "n0"}
-    assert owners([Wanted("192.0.2.1")], [far]) == {"192.0.2.1": "far"}, "it may be reached by a router"
-    assert owners([Wanted("192.0.2.1", frozenset({"n3"}))], NODES) == {"192.0.2.1": "n3"}
-    assert owners([Wanted("192.0.2.1", frozenset())], NODES) == {}
-    assert owners([Wanted("192.0.2.1")], []) == {}
+    far = AnnouncingNode("far", ("198.51.100.0/24",))
+    assert owners([WantedAddress("192.0.2.1")], [far, NODES[0]]) == {"192.0.2.1": "n0"}
+    assert owners([WantedAddress("192.0.2.1")], [far]) == {"192.0.2.1": "far"}, "it may be reached by a router"
+    assert owners([WantedAddress("192.0.2.1", frozenset({"n3"}))], NODES) == {"192.0.2.1": "n3"}
+    assert owners([WantedAddress("192.0.2.1", frozenset())], NODES) == {}
+    assert owners([WantedAddress("192.0.2.1")], []) == {}
 
 
 def service(**spec: Any) -> Object:
@@ -60,12 +67,12 @@ def slice_of(*endpoints: tuple[str, Mapping[str, bool]]) -> Object:
 
 
 def test_which_addresses_of_a_service_are_to_be_announced() -> None:
-    assert wanted_of(service(), [], POOL) == [Wanted("192.0.2.7")]
+    assert wanted_of(service(), [], POOL) == [WantedAddress("192.0.2.7")]
     assert wanted_of(service(loadBalancerClass="other"), [], POOL) == []
     assert wanted_of(service(type="ClusterIP"), [], POOL) == []
     local = service(externalTrafficPolicy="Local")
-    assert wanted_of(local, [], POOL) == [Wanted("192.0.2.7", frozenset())]
-    assert wanted_of(local, [slice_of(("n1", {}))], POOL) == [Wanted("192.0.2.7", frozenset({"n1"}))]
+    assert wanted_of(local, [], POOL) == [WantedAddress("192.0.2.7", frozenset())]
+    assert wanted_of(local, [slice_of(("n1", {}))], POOL) == [WantedAddress("192.0.2.7", frozenset({"n1"}))]
 
 
 def test_nodes_whose_endpoints_end_count_only_while_no_other_is_ready() -> None:

@@ -272,6 +272,7 @@ def _import_rest() -> None:
 
 
 async def controllers(settings: Settings, ready: Ready) -> None:
+    """The controllers, with that of load balancers in their process unless somebody else gives those."""
     from tiphys.controllers.command import run
     from tiphys.controllers.config import ControllerManagerConfig, KeyPair
 

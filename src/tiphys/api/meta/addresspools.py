@@ -1,6 +1,8 @@
 """A pool of addresses that Services of type LoadBalancer are given, as its user writes it: ranges with commas between.
 
 A range is a network (``192.0.2.240/28``), the first and the last address (``192.0.2.10-192.0.2.20``), or one address.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/service/#loadbalancer
 """
 
 from __future__ import annotations

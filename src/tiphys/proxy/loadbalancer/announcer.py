@@ -24,7 +24,7 @@ from tiphys.client.rest import Client
 from tiphys.proxy import command_runner
 from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.loadbalancer.addresses import HeldAddresses
-from tiphys.proxy.loadbalancer.choice import Wanted, interface_of, owners, wanted_of
+from tiphys.proxy.loadbalancer.choice import WantedAddress, interface_of, owners, wanted_of
 from tiphys.proxy.loadbalancer.membership import RENEW, Membership
 from tiphys.proxy.tracker import SERVICE_NAME
 from tiphys.runtime.clock import Clock
@@ -159,7 +159,7 @@ class Announcer:
             except TimeoutError:
                 continue
 
-    async def _sync(self, wanted: list[Wanted]) -> None:
+    async def _sync(self, wanted: list[WantedAddress]) -> None:
         if self._membership.blind and not self._excluded():
             # Nothing is known of others; what Services do not want any more goes all the same.
             still = {one.address for one in wanted}
@@ -172,7 +172,7 @@ class Announcer:
         placed = {address: interface_of(address, self._interfaces, self._node_address) for address in mine}
         await self._held.hold({address: interface for address, interface in placed.items() if interface})
 
-    def _wanted(self) -> list[Wanted]:
+    def _wanted(self) -> list[WantedAddress]:
         return [
             one
             for service in self._sources.services.store.by_index(_BALANCED, _YES)

@@ -16,7 +16,7 @@ from tiphys.api.object import Object
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class AnnouncingNode:
     """A node that can announce addresses, with the networks that its wires are in."""
 
     name: str
@@ -28,14 +28,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedAddress:
     """An address that somebody should announce. ``nodes``: only one of these may; None: any node."""
 
     address: str
     nodes: frozenset[str] | None = None
 
 
-def owners(wanted: Iterable[Wanted], members: Collection[Member]) -> dict[str, str]:
+def owners(wanted: Iterable[WantedAddress], members: Collection[AnnouncingNode]) -> dict[str, str]:
     """The node by address. Nodes with a wire in the address's network come before others, which reach it by a router
     at best. An address that nobody may announce is left out."""
     chosen = {}
@@ -51,7 +51,7 @@ def _weight(name: str, address: str) -> bytes:
     return hashlib.sha256(f"{name} {address}".encode()).digest()
 
 
-def wanted_of(service: Object, slices: Iterable[Object], pool: AddressPool) -> list[Wanted]:
+def wanted_of(service: Object, slices: Iterable[Object], pool: AddressPool) -> list[WantedAddress]:
     """The addresses of the pool that a Service has, and who may announce them."""
     spec = service.get("spec") or {}
     if spec.get("type") != "LoadBalancer" or spec.get("loadBalancerClass") is not None:
@@ -60,7 +60,7 @@ def wanted_of(service: Object, slices: Iterable[Object], pool: AddressPool) -> l
     addresses = [entry["ip"] for entry in shown if entry.get("ip") in pool and entry.get("ipMode", "VIP") == "VIP"]
     local = spec.get("externalTrafficPolicy") == "Local"
     nodes = nodes_with_endpoints(slices) if addresses and local else None
-    return [Wanted(address, nodes) for address in addresses]
+    return [WantedAddress(address, nodes) for address in addresses]
 
 
 def nodes_with_endpoints(slices: Iterable[Object]) -> frozenset[str]:

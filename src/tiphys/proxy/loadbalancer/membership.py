@@ -17,7 +17,7 @@ from tiphys.client.errors import ApiError, NotFound
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import LEASES
 from tiphys.client.rest import Client
-from tiphys.proxy.loadbalancer.choice import Member
+from tiphys.proxy.loadbalancer.choice import AnnouncingNode
 from tiphys.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Membership:
         """Whether this node's own Lease was not seen to change, so that nothing is known of the others'."""
         return not self._counts(self._name)
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[AnnouncingNode]:
         """The nodes that are there, by name."""
         alive = [lease for lease in self.leases.store.list() if self._counts(lease["metadata"]["name"])]
         return sorted(map(_member, alive), key=lambda member: member.name)
@@ -95,6 +95,6 @@ class Membership:
             await self._client.delete(LEASES, self._name, NAMESPACE)
 
 
-def _member(lease: Object) -> Member:
+def _member(lease: Object) -> AnnouncingNode:
     text = (lease["metadata"].get("annotations") or {}).get(NETWORKS) or ""
-    return Member(str(lease["metadata"]["name"]), tuple(part for part in text.split(",") if part))
+    return AnnouncingNode(str(lease["metadata"]["name"]), tuple(part for part in text.split(",") if part))

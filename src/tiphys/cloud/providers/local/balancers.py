@@ -2,6 +2,8 @@
 
 Who has what is known from the Services' statuses, which are read once; after that it is kept here, as nobody else gives
 addresses of these out. Nothing is awaited between a decision and its record.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/service/#loadbalancer
 """
 
 from __future__ import annotations

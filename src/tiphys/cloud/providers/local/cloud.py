@@ -1,6 +1,8 @@
 """The machines that a cluster runs on as its own cloud: it has load balancers, and nothing else of a cloud.
 
 `tiphys up` runs the service controller over it.
+
+Source: https://kubernetes.io/docs/concepts/services-networking/service/#loadbalancer
 """
 
 from __future__ import annotations
