@@ -53,7 +53,6 @@ NOT_OURS = {
     "KubernetesDefaultServiceCIDRInconsistent": "the same",
     "KubernetesServiceCIDRError": "the condition of the ServiceCIDR says so",
     # what is missing
-    "BindingConditionsPending": "the scheduler does not wait for the binding conditions of devices",
     "FailedNodeDeclaredFeaturesCheck": "nodes declare no features, and pods are not held against them",
     "FailedPrepareDynamicResources": "devices are allocated, but no node prepares them yet",
     "FileSystemResizeFailed": "the expansion on the node reports VolumeResizeFailed",

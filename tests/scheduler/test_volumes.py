@@ -305,7 +305,7 @@ def test_a_pod_is_not_queued_before_its_resource_claims_are_there() -> None:
     assert made.framework.pre_enqueue(PodInfo(generated)) is None  # none was needed
 
 
-PLUGINS = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits", "DynamicResources")
+PLUGINS = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits")
 
 
 def csi_node(name: str, count: int) -> Object:

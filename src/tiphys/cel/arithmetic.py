@@ -136,7 +136,7 @@ def contains(value: Any, holder: Any) -> bool:
             return value in holder
         return any(equal(item, value) for item in holder)
     if isinstance(holder, Mapping):
-        return find(holder, value) is not MISSING
+        return value in holder if type(value) is str else find(holder, value) is not MISSING
     raise CelError(NO_OVERLOAD)
 
 

@@ -143,7 +143,13 @@ PLUGINS: dict[str, Factory] = {
 }
 """In the order in which they are called."""
 
-WEIGHTS = {"TaintToleration": 3, "NodeAffinity": 2, "PodTopologySpread": 2, "InterPodAffinity": 2}
+WEIGHTS = {
+    "TaintToleration": 3,
+    "NodeAffinity": 2,
+    "PodTopologySpread": 2,
+    "InterPodAffinity": 2,
+    "DynamicResources": 2,
+}
 """Of scores; 1 if it is not named."""
 
 ENTRY_POINTS = "tiphys.scheduler"
