@@ -22,7 +22,6 @@ BY_NAME = {"main": "tiphys.cli.main", "COMMANDS": "tiphys.store.etcdctl"}
 """What is looked up in modules that are imported by a table of their names, and where that is done."""
 ALLOWED = frozenset(
     {
-        "tiphys.wire.client.parse_url",  # bench/api.py
         "tiphys.wire.websocket.V4",
         # The client's half of the protocol, with which tests ask the server's.
         "tiphys.wire.websocket.check_answer",

@@ -18,6 +18,7 @@ ADDONS = {
     "coredns": "the cluster's DNS, a Deployment behind the Service kube-dns",
     "pod-network": "the pods' network and network policies, a DaemonSet",
     "metrics-server": "what nodes and containers use, for `kubectl top` and autoscalers",
+    "dashboard": "the web page, a Deployment behind the Service kube-system/dashboard; it acts as whoever logs in",
 }
 
 

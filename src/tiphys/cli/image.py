@@ -92,6 +92,16 @@ def _import(socket: Path, files: Sequence[Path]) -> int:
     return 0
 
 
+def ensure_components(socket: Path, console: Console) -> None:
+    """Import the components' image into a node that does not have it."""
+    from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE
+
+    if COMPONENT_IMAGE not in {stored.name for stored in asyncio.run(images.list_images(socket))}:
+        file = _component_image(console)
+        with console.step(f"Importing {COMPONENT_IMAGE}"):
+            asyncio.run(images.import_image(socket, file))
+
+
 def _component_image(console: Console) -> Path:
     from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE, Recipe, cached_image
 

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kubeconfig": ("tiphys.cli.kubeadm.kubeconfig", "Write a kubeconfig for another user"),
     "config": ("tiphys.cli.kubeadm.config", "Print and check the configuration of init, join and reset"),
     "logs": ("tiphys.cli.logs", "Show a component's log"),
+    "dashboard": ("tiphys.cli.observe.dashboard", "Open the dashboard in a browser, as the user of a kubeconfig"),
     "demo": ("tiphys.cli.demo", "Deploy a web page behind a Service, and show the path of a pod"),
     "image": ("tiphys.cli.image", "Import or list container images"),
     "backup": ("tiphys.cli.backup", "Put the whole cluster into one file: store, certificates, configuration"),
@@ -52,6 +53,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
         "A node's pod network: CNI configuration, routes, policies",
     ),
     "metrics-server": ("tiphys.addons.metricsserver.command", "What nodes and containers use, as an aggregated API"),
+    "dashboard-server": ("tiphys.addons.dashboard.command", "The dashboard in a cluster, as whoever logs in"),
     "virtual-address": (
         "tiphys.cluster.networking.virtualaddress",
         "One address that leads to a working control plane",

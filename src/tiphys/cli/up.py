@@ -27,7 +27,7 @@ from tiphys.cluster.backup.archive import BackupError
 from tiphys.cluster.backup.places import place_of
 from tiphys.cluster.networking import ranges
 from tiphys.cluster.pki import ensure_pki
-from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError
+from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError, split
 from tiphys.cluster.supervisor import Supervisor, share_memory
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
@@ -40,6 +40,7 @@ PROXY_MODES = ("nftables", "iptables", "userspace")
 MOST_NODES = 100
 MOST_WORKERS = 64
 LEAST_BACKUP_SECONDS = 10.0
+CAN_BE_ADDED = ("dashboard",)
 CAN_BE_LEFT_OUT = ("kube-proxy", "dns", "csi-local", "metrics-server")
 
 
@@ -51,8 +52,10 @@ def main(argv: Sequence[str]) -> int:
         settings = resolve(arguments, console)
     except SettingsError as error:
         fail(error)
+    if arguments.foreground and arguments.addons:
+        fail("--addons: a cluster in the foreground gets its add-ons by `tiphys addon apply`, once it runs")
     if lifecycle.supervisor_pid(settings):
-        return _already_running(settings, arguments.nodes, console)
+        return _already_running(settings, arguments, console)
     with console.step("Checking this machine"):
         problems = machine.problems(settings)
     if problems:
@@ -67,13 +70,14 @@ def main(argv: Sequence[str]) -> int:
     if arguments.accept_data_loss:
         asyncio.run(accept_loss(settings))
     if arguments.foreground:
-        return _foreground(settings)
+        return _foreground(settings, arguments, console)
     try:
         lifecycle.start_daemon(settings, lambda: supervise(settings))
     except lifecycle.AlreadyRunning:
-        return _already_running(settings, arguments.nodes, console)
+        return _already_running(settings, arguments, console)
     further = _start_further(settings, arguments.nodes)
     asyncio.run(_wait_for_all(settings, further, console))
+    _apply_addons(settings, settings.addons, console)
     if not arguments.no_kubeconfig:
         _merge_kubeconfig(settings)
     _farewell(console, settings, merged=not arguments.no_kubeconfig)
@@ -99,6 +103,7 @@ def _options() -> argparse.ArgumentParser:
     add("--backup-every", type=_duration, help="time between two backups (default 6h)", metavar="DURATION")
     add("--backup-keep", type=int, help="how many of them are kept (default 28)", metavar="N")
     add("--without", type=_components, help="leave these out, as others run them", metavar="COMPONENT,…")
+    add("--addons", type=_addons, help="run these in pods: " + ", ".join(CAN_BE_ADDED), metavar="NAME,…")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--proxy-mode", choices=PROXY_MODES, help="how packets get to Services (default: nftables, if it can be used)")
     add(
@@ -134,6 +139,13 @@ def _components(text: str) -> str:
     names = [name for name in text.split(",") if name]
     if unknown := [name for name in names if name not in CAN_BE_LEFT_OUT]:
         raise argparse.ArgumentTypeError(f"{unknown[0]} cannot be left out; {', '.join(CAN_BE_LEFT_OUT)} can")
+    return ",".join(names)
+
+
+def _addons(text: str) -> str:
+    names = [name for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in CAN_BE_ADDED]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is no add-on of `up`; there are {', '.join(CAN_BE_ADDED)}")
     return ",".join(names)
 
 
@@ -176,6 +188,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         kubelet_port=arguments.kubelet_port,
         metrics_port=arguments.metrics_port,
         without=arguments.without,
+        addons=arguments.addons,
         backup_to=arguments.backup_to,
         backup_every=arguments.backup_every,
         backup_keep=arguments.backup_keep,
@@ -258,19 +271,27 @@ def _import_others() -> None:
     share_memory()
 
 
-def _foreground(settings: Settings) -> int:
+def _foreground(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
     try:
         lifecycle.hold_lock(settings)
     except lifecycle.AlreadyRunning:
-        return _already_running(settings)
+        return _already_running(settings, arguments, console)
     supervise(settings)
     return 0
 
 
-def _already_running(settings: Settings, count: int | None = None, console: Console | None = None) -> int:
-    """Say what runs, once there are as many nodes as were requested."""
-    if count is not None and (further := _start_further(settings, count)):
-        asyncio.run(_wait_for_all(settings, further, console or Console()))
+def _apply_addons(settings: Settings, names: str, console: Console) -> None:
+    if names:
+        from tiphys.cli.kubeadm.addon import apply_to  # with what assembles images
+
+        apply_to(settings, split(names), console)
+
+
+def _already_running(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
+    """Say what runs, once there are as many nodes and the add-ons as were requested."""
+    if arguments.nodes is not None and (further := _start_further(settings, arguments.nodes)):
+        asyncio.run(_wait_for_all(settings, further, console))
+    _apply_addons(settings, arguments.addons or "", console)
     state = status.status(settings)
     print(status.render(state))
     return 0 if state["ready"] else 1

@@ -42,18 +42,28 @@ def client_from_file(path: Path, user_agent: str, *, timeout: float = 60, anonym
 
     ``anonymous`` leaves the user's credentials out, for a client that is to act as somebody else.
     """
+    transport, token = transport_from_file(path, anonymous=anonymous)
+    return Client(
+        transport,
+        user_agent=user_agent,
+        token=token,
+        timeout=timeout,
+        calls=Calls(urlsplit(server_of(path)).netloc),
+    )
+
+
+def transport_from_file(path: Path, *, anonymous: bool = False) -> tuple[SocketTransport, Callable[[], str] | None]:
+    """The connection to the current context's server, which shows the user's certificate, and the user's token.
+
+    For who carries requests on as they are. ``anonymous`` leaves the user's credentials out. Raises
+    ``KubeconfigError``.
+    """
     config = _read(path)
     context, cluster = _current(config, path)
     known = context.get("user") and not anonymous
     user = _named(config, "users", "user", context["user"], path) if known else {}
     _refuse_unsupported(user, path)
-    return Client(
-        _transport(cluster, user, path),
-        user_agent=user_agent,
-        token=_token(user, path),
-        timeout=timeout,
-        calls=Calls(urlsplit(cluster.get("server") or "").netloc),
-    )
+    return _transport(cluster, user, path), _token(user, path)
 
 
 def credentials_from_file(path: Path) -> Credentials:

@@ -56,6 +56,8 @@ class Settings:
     metrics_port: int = 4443
     without: str = ""
     """Components that are left out, separated by commas: somebody else runs them."""
+    addons: str = ""
+    """Add-ons that run in pods, separated by commas."""
     backup_to: str = ""
     """Where backups are made by a schedule: a folder or ``s3://BUCKET/PREFIX``; empty for none."""
     backup_every: str = "6h"

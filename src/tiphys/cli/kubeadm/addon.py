@@ -11,10 +11,11 @@ from typing import Any
 
 from tiphys.addons.apply import apply_objects, delete_objects
 from tiphys.addons.objects import ADDONS, AddonSettings, UnknownAddon, addon_manifest, addon_objects
-from tiphys.cli.console import fail, table
+from tiphys.cli import image
+from tiphys.cli.console import Console, fail, table
 from tiphys.cli.options import parser
 from tiphys.client.errors import ApiError, NotFound
-from tiphys.client.kubeconfig import KubeconfigError, client_from_file, server_of
+from tiphys.client.kubeconfig import KubeconfigError, client_from_file, connected, server_of
 from tiphys.client.resources import CONFIG_MAPS
 from tiphys.client.rest import Client
 from tiphys.cluster import kubeconfig
@@ -80,6 +81,21 @@ async def _act(client: Client, verb: str, name: str, settings: AddonSettings) ->
     else:
         for deleted in await delete_objects(client, addon_objects(name, settings)):
             print(f"{deleted} deleted")
+
+
+def apply_to(cluster: Settings, names: Sequence[str], console: Console) -> None:
+    """Apply add-ons to a running cluster of `tiphys up`, with the image that their pods need."""
+    if not names:
+        return
+    image.ensure_components(cluster.containerd_socket, console)
+    with console.step(f"Applying {', '.join(names)}"):
+        asyncio.run(_apply_all(cluster, names))
+
+
+async def _apply_all(cluster: Settings, names: Sequence[str]) -> None:
+    async with connected(cluster.kubeconfig("admin"), "tiphys") as client:
+        for name in names:
+            await apply_objects(client, addon_objects(name, settings_of(cluster)))
 
 
 def settings_of(cluster: Settings) -> AddonSettings:

@@ -1,0 +1,1 @@
+"""Commands that show a running cluster: the dashboard in a browser, and in a terminal."""
