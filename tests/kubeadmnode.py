@@ -166,11 +166,13 @@ class Machines:
     folder: Path
     wire: str
     nodes: dict[str, Node] = field(default_factory=dict)
+    made: int = 0
+    """How many machines there were, those that are gone included."""
 
     def add(self, name: str) -> Node:
         """A new machine with containerd running on it."""
-        number = 10 + len(self.nodes)
-        address = f"198.18.7.{number}"
+        address = f"198.18.7.{10 + self.made}"
+        self.made += 1
         netns = f"{self.wire}-{name}"
         folder = self.folder / name
         for own in _OWN:
@@ -205,15 +207,20 @@ class Machines:
         ):
             subprocess.run(command, check=True, capture_output=True)
 
+    def remove(self, name: str) -> None:
+        """Destroy a machine: what ran on it is dead, and its network is gone. Its address is not given again."""
+        node = self.nodes.pop(name)
+        node.kill_everything()
+        node.holder.kill()
+        node.holder.wait()
+        if node.containerd is not None:
+            node.containerd.wait()
+        subprocess.run(["ip", "netns", "delete", node.netns], check=False, capture_output=True)
+        remove_cgroups(node.netns)
+
     def close(self) -> None:
-        for node in self.nodes.values():
-            node.kill_everything()
-            node.holder.kill()
-            node.holder.wait()
-            if node.containerd is not None:
-                node.containerd.wait()
-            subprocess.run(["ip", "netns", "delete", node.netns], check=False, capture_output=True)
-            remove_cgroups(node.netns)
+        for name in list(self.nodes):
+            self.remove(name)
         subprocess.run(["ip", "netns", "delete", self.wire], check=False, capture_output=True)
 
 

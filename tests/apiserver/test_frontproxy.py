@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
@@ -17,8 +19,13 @@ CLIENTS, PROXIES = Authority("kubernetes"), Authority("front-proxy-ca")
 CONFIG = Config(seed=1, client_ca=CLIENTS.pem, front_proxy=FrontProxy(PROXIES.pem))
 
 
-def der(authority: Authority, name: str) -> bytes:
-    return load_pem_x509_certificate(authority.issue(name)[0]).public_bytes(Encoding.DER)
+VIRTUAL_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+"""The world's time: certificates are in force for an hour before and after it, and connections may outlive them."""
+
+
+def der(authority: Authority, name: str, later: timedelta = timedelta()) -> bytes:
+    shifted = VIRTUAL_BEGIN + later - datetime.now(UTC)
+    return load_pem_x509_certificate(authority.issue(name, shifted=shifted)[0]).public_bytes(Encoding.DER)
 
 
 def sent(*fields: tuple[str, str]) -> Headers:
@@ -48,8 +55,14 @@ def test_what_the_headers_say() -> None:
         (der(CLIENTS, "front-proxy-client"), 201, "front-proxy-client"),
         (der(Authority("stranger"), "front-proxy-client"), 401, ""),
         (None, 201, "system:anonymous"),
+        (der(PROXIES, "front-proxy-client", timedelta(hours=-2)), 401, ""),
+        (der(CLIENTS, "alice", timedelta(hours=-2)), 401, ""),
+        (der(CLIENTS, "alice", timedelta(hours=2)), 401, ""),
     ],
-    ids=["proxy", "of another name", "a client that says so", "stranger", "nobody"],
+    ids=[
+        *("proxy", "of another name", "a client that says so", "stranger", "nobody"),
+        *("a proxy's that is over", "a client's that is over", "one that is not yet in force"),
+    ],
 )
 def test_only_a_proxy_is_believed(certificate: bytes | None, status: int, name: str) -> None:
     async def work(world: World) -> None:

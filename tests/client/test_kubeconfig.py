@@ -8,11 +8,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
+from cryptography.x509 import load_der_x509_certificate
 
+from tests.wire.certificates import Authority
 from tiphys.client import kubeconfig
 from tiphys.client.kubeconfig import KubeconfigError
+from tiphys.wire.http import Request, Response
+from tiphys.wire.server import serve
+from tiphys.wire.tls import following
+from tiphys.wire.tls.contexts import server_context
 
 PEM = b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 
@@ -147,6 +154,37 @@ def test_a_token_in_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None
     os.utime(token, ns=(1, 1))
     assert read() == "second"
     assert read() == "second"
+
+
+def test_a_certificate_in_the_file_itself_is_shown_once_it_is_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LOOKS_EVERY", 0.0)
+    authority = Authority()
+
+    async def who(request: Request) -> Response:
+        name = load_der_x509_certificate(request.peer.certificate or b"").subject.rfc4514_string()
+        return Response(200, {"content-type": "application/json"}, orjson.dumps({"who": name}))
+
+    def renew(port: int, name: str) -> None:
+        cert, key = (base64.b64encode(pem).decode() for pem in authority.issue(name))
+        cluster = {"server": f"https://127.0.0.1:{port}"}
+        cluster["certificate-authority-data"] = base64.b64encode(authority.pem).decode()
+        write(tmp_path, config(cluster, {"client-certificate-data": cert, "client-key-data": key}))
+
+    async def work() -> None:
+        tls = server_context(*authority.issue("localhost", server=True), client_ca=authority.pem)
+        server = await serve(who, "127.0.0.1", 0, tls=tls)
+        renew(server.port, "before")
+        async with kubeconfig.connected(tmp_path / "config", "test") as client:
+            assert orjson.loads(await (await client.request("GET", "/")).read()) == {"who": "CN=before"}
+            write(tmp_path, "half: [")
+            assert orjson.loads(await (await client.request("GET", "/")).read()) == {"who": "CN=before"}
+            renew(server.port, "after")
+            assert orjson.loads(await (await client.request("GET", "/")).read()) == {"who": "CN=after"}
+        await server.close(0)
+
+    asyncio.run(work())
 
 
 def test_in_a_pod_the_service_account_takes_the_files_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

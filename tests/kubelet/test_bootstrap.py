@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from tests.kubelet.world import NODE, World, virtual_loop
 from tiphys.client.rest import Client
 from tiphys.cluster.kubeadm.certificates.issue import Wanted, issue, make_authority
 from tiphys.cluster.pki import CLIENT
-from tiphys.kubelet.certificates.client import CURRENT, current, due_at, ensure_client, keep_renewed
+from tiphys.kubelet.certificates.client import CURRENT, current, ensure_client, keep_renewed
+from tiphys.kubelet.certificates.pairs import due_at
+from tiphys.kubelet.certificates.serving import ServingCertificate
 from tiphys.kubelet.command import apply_file
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.runtime.clock import VirtualClock
@@ -119,9 +122,13 @@ class Signer:
             .not_valid_before(self.now)
             .not_valid_after(self.now + timedelta(hours=1))
         )
+        builder = self._extended(builder, csr)
         from cryptography.hazmat.primitives import hashes
 
         return builder.sign(self.authority.key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    def _extended(self, builder: x509.CertificateBuilder, csr: x509.CertificateSigningRequest):
+        return builder
 
 
 def test_a_certificate_is_renewed_in_time_and_the_link_leads_to_the_newest(tmp_path: Path):
@@ -161,3 +168,106 @@ def test_renewal_is_due_within_the_last_third_of_a_life():
     authority = make_authority("a", "ECDSA-P256", now, timedelta(days=10))
     pair = issue(authority, Wanted("n", usages=CLIENT), "ECDSA-P256", now, timedelta(days=1))
     assert due_at(pair.certificate, 0.5) == (now + timedelta(hours=12, minutes=-2.5)).timestamp()
+
+
+class Decided(Signer):
+    """Requests wait until somebody approves them, as those of serving certificates do."""
+
+    approved = False
+    asked = 0
+
+    async def handle(self, request: Request) -> Response:
+        import orjson
+
+        if request.method == "POST":
+            self.asked += 1
+            body = orjson.loads(request.body)
+            assert body["spec"]["signerName"] == "kubernetes.io/kubelet-serving"
+            assert body["spec"]["usages"] == ["digital signature", "server auth"]
+            self.requests["csr-1"] = {**body, "metadata": {"name": "csr-1"}}
+        if request.method == "POST" or not self.approved:
+            return Response(200, {"Content-Type": "application/json"}, orjson.dumps(self.requests["csr-1"]))
+        return await super().handle(Request("GET", request.path))
+
+    def _extended(self, builder: x509.CertificateBuilder, csr: x509.CertificateSigningRequest):
+        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return builder.add_extension(names.value, critical=False)
+
+
+def test_a_serving_certificate_waits_for_its_approval_and_is_renewed_before_it_ends(tmp_path: Path):
+    with virtual_loop() as loop:
+        clock = VirtualClock(loop)
+        signer = Decided(clock)
+        client = Client(InProcessTransport(signer.handle), user_agent="kubelet")
+        shown: list[tuple[float, int]] = []
+
+        def show(path: Path) -> None:
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            assert names.get_values_for_type(x509.DNSName) == [NODE]
+            assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.1"]
+            shown.append((clock.now(), certificate.serial_number))
+
+        async def scene() -> None:
+            serving = serving_certificate(client, tmp_path, ("10.0.0.1",), show, clock)
+            task = asyncio.ensure_future(serving.run())
+            await asyncio.sleep(600)
+            assert (signer.asked, shown) == (1, [])
+            signer.approved = True
+            await asyncio.sleep(30)
+            assert [serial for _, serial in shown] == [1]
+            await asyncio.sleep(3600)
+            assert [serial for _, serial in shown] == [1, 2]
+            assert 0.7 * 3600 < shown[1][0] - shown[0][0] < 0.9 * 3600 + 60
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        loop.run_until_complete(scene())
+
+
+def test_a_node_with_another_address_asks_for_another_serving_certificate(tmp_path: Path):
+    with virtual_loop() as loop:
+        clock = VirtualClock(loop)
+        signer = Decided(clock)
+        signer.approved = True
+        client = Client(InProcessTransport(signer.handle), user_agent="kubelet")
+        shown: list[int] = []
+
+        async def run(*addresses: str) -> None:
+            show = lambda path: shown.append(x509.load_pem_x509_certificate(path.read_bytes()).serial_number)  # noqa: E731
+            serving = serving_certificate(client, tmp_path, addresses, show, clock)
+            task = asyncio.ensure_future(serving.run())
+            await asyncio.sleep(10)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        loop.run_until_complete(run("10.0.0.1"))
+        loop.run_until_complete(run("10.0.0.1"))
+        assert (signer.asked, shown) == (1, [1, 1])
+        loop.run_until_complete(run("10.0.0.2"))
+        assert (signer.asked, shown) == (2, [1, 1, 2])
+
+
+def serving_certificate(
+    client: Client, folder: Path, addresses: tuple[str, ...], show: Callable[[Path], None], clock: VirtualClock
+) -> ServingCertificate:
+    return ServingCertificate(
+        client=client, folder=folder, names=(NODE, *addresses), show=show, clock=clock, rng=random.Random(1)
+    )
+
+
+def test_a_request_that_nobody_decides_on_is_given_up_and_sent_again(tmp_path: Path):
+    with virtual_loop() as loop:
+        clock = VirtualClock(loop)
+        signer = Decided(clock)
+        client = Client(InProcessTransport(signer.handle), user_agent="kubelet")
+
+        async def scene() -> None:
+            serving = serving_certificate(client, tmp_path, ("10.0.0.1",), lambda path: None, clock)
+            task = asyncio.ensure_future(serving.run())
+            await asyncio.sleep(2000)
+            assert signer.asked == 3
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        loop.run_until_complete(scene())

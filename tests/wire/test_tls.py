@@ -16,6 +16,7 @@ from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Request, Response
 from tiphys.wire.server import serve
 from tiphys.wire.tls import contexts
+from tiphys.wire.tls.following import FollowedCertificate
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 
@@ -81,6 +82,56 @@ def test_renewal_and_names(loop, tmp_path: Path) -> None:
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())
+
+
+def test_a_client_shows_its_renewed_certificate_with_the_next_request(tmp_path: Path) -> None:
+    """Though connections are kept: the one that showed the old certificate carries no further request."""
+    authority = Authority()
+    cert, key = tmp_path / "cert", tmp_path / "key"
+
+    def renew(name: str) -> None:
+        for path, pem in zip((cert, key), authority.issue(name), strict=True):
+            path.write_bytes(pem)
+
+    async def main() -> None:
+        context = contexts.server_context(*authority.issue("localhost", server=True), client_ca=authority.pem)
+        server = await serve(who, "127.0.0.1", 0, tls=context)
+        renew("alice")
+        tls = contexts.client_context(authority.pem, cert, key)
+        followed = FollowedCertificate.in_files(tls, cert, key)
+        transport = SocketTransport("127.0.0.1", server.port, tls, "localhost", certificate=followed)
+
+        async def shown() -> str:
+            followed._looked = float("-inf")  # as if a second had passed
+            return (await (await transport.send(Request("GET", "/"), timeout=5)).read()).decode()
+
+        assert [await shown(), await shown()] == ["CN=alice", "CN=alice"]
+        cert.write_bytes(authority.issue("bob")[0])  # its key is still to come
+        assert await shown() == "CN=alice"
+        renew("carol")
+        assert await shown() == "CN=carol"
+        key.unlink()
+        assert await shown() == "CN=carol"
+        await transport.close()
+        await server.close(0)
+
+    asyncio.run(main())
+
+
+def test_a_server_without_a_certificate_serves_once_it_has_one() -> None:
+    authority = Authority()
+
+    async def main() -> None:
+        context = contexts.server_context(None, None, authority.pem)
+        server = await serve(who, "127.0.0.1", 0, tls=context)
+        client = contexts.client_context(authority.pem, *authority.issue("alice"))
+        with pytest.raises(ConnectionError):
+            await ask(server.port, client)
+        context.reload(*authority.issue("localhost", server=True), authority.pem)
+        assert await ask(server.port, client) == "CN=alice"
+        await server.close(0)
+
+    asyncio.run(main())
 
 
 def test_old_protocols_are_refused() -> None:

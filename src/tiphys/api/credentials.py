@@ -7,6 +7,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +46,26 @@ class Subject:
         if not self.uids[0]:
             raise ValueError("UID cannot be an empty string")
         return self.uids[0]
+
+
+EXPIRED = "x509: certificate has expired or is not yet valid"
+
+
+def in_force(der: bytes, now: float) -> bool:
+    """Whether a certificate, in DER, counts at a time, in seconds since the epoch.
+
+    A handshake has verified it, but the connection may have outlived it since: each request on it is asked about.
+    """
+    begins, ends = _life(der)
+    return begins <= now <= ends
+
+
+@lru_cache(maxsize=4096)
+def _life(der: bytes) -> tuple[float, float]:
+    from cryptography.x509 import load_der_x509_certificate
+
+    certificate = load_der_x509_certificate(der)
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def subject_of(name: Name) -> Subject:

@@ -24,6 +24,7 @@ from tiphys.runtime.component import CannotStart, refusing, start
 from tiphys.runtime.flags import FlagParser
 from tiphys.store.backend import Backend, StoreError
 from tiphys.wire.tls.contexts import client_context
+from tiphys.wire.tls.following import FollowedCertificate
 
 
 def main(argv: Sequence[str]) -> int:
@@ -91,7 +92,6 @@ def _etcd(flags: argparse.Namespace, clock: Clock) -> Backend:
 def _dialer(flags: argparse.Namespace) -> SocketDialer | None:
     if flags.kubelet_client_certificate is None:
         return None
-    context = client_context(
-        flags.kubelet_certificate_authority, flags.kubelet_client_certificate, flags.kubelet_client_key
-    )
-    return SocketDialer(context)
+    certificate, key = flags.kubelet_client_certificate, flags.kubelet_client_key
+    context = client_context(flags.kubelet_certificate_authority, certificate, key)
+    return SocketDialer(context, certificate=FollowedCertificate.in_files(context, certificate, key))

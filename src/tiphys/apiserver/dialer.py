@@ -9,19 +9,27 @@ import ssl
 from tiphys.apiserver.streaming.addresses import NOT_ALLOWED, is_allowed
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Transport
+from tiphys.wire.tls.following import FollowedCertificate
 from tiphys.wire.transports import Transports
 
 Key = tuple[str, str, int]
 
 
 class SocketDialer:
-    """Keeps a transport per address. ``kubelet_tls`` carries the client certificate that kubelets know.
+    """Keeps a transport per address. ``kubelet_tls`` carries the client certificate that kubelets know;
+    ``certificate`` keeps it renewed.
 
     ``own_kubelet``: address and port of the kubelet on the API server's own machine, which may be on loopback.
     """
 
-    def __init__(self, kubelet_tls: ssl.SSLContext | None, own_kubelet: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        kubelet_tls: ssl.SSLContext | None,
+        own_kubelet: tuple[str, int] | None = None,
+        certificate: FollowedCertificate | None = None,
+    ) -> None:
         self._kubelet_tls = kubelet_tls
+        self._certificate = certificate
         self._own_kubelet = own_kubelet
         self._transports: Transports[Key] = Transports(self._make)
 
@@ -54,7 +62,8 @@ class SocketDialer:
         tls = self._kubelet_tls if kind == "kubelet" else _unverified() if kind == "https" else None
         own = kind == "kubelet" and (host, port) == self._own_kubelet
         # Asked again of the very address that is connected to: a name may say something else the second time.
-        return SocketTransport(host, port, tls=tls, allowed=None if own else is_allowed)
+        certificate = self._certificate if kind == "kubelet" else None
+        return SocketTransport(host, port, tls=tls, allowed=None if own else is_allowed, certificate=certificate)
 
     async def close(self) -> None:
         await self._transports.close()

@@ -179,15 +179,18 @@ async def apiserver(settings: Settings, ready: Ready, seat: Seat | None = None) 
     from tiphys.apiserver.workers import listening_socket
     from tiphys.store.embedded import Embedded
     from tiphys.wire.tls.contexts import client_context
+    from tiphys.wire.tls.following import FollowedCertificate
 
     clock, pki = SystemClock(), settings.pki
     client = (pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
+    tls = client_context(pki / "ca.crt", *client)
+    own = (settings.node_ip, settings.kubelet_port)
     async with served(
         _apiserver_config(settings),
         _apiserver_serving(settings, clock),
         open_store=lambda clock: _store(settings, clock, seat),
         clock=clock,
-        dialer=SocketDialer(client_context(pki / "ca.crt", *client), (settings.node_ip, settings.kubelet_port)),
+        dialer=SocketDialer(tls, own, FollowedCertificate.in_files(tls, *client)),
         beside=partial(_beside, seat),
         listening=None if seat is None else partial(listening_socket, "0.0.0.0", settings.port, shared=True),
     ) as store:

@@ -6,13 +6,14 @@ Source: https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from tiphys.api.credentials import bearer_token, subject_of
+from tiphys.api.credentials import bearer_token, in_force, subject_of
 from tiphys.api.object import Object
 from tiphys.client.resources import CONFIG_MAPS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
 from tiphys.client.rest import Client
@@ -142,16 +143,17 @@ async def read_trust(client: Client) -> Trust:
 class DelegatedAuthentication:
     """Callers of a server beside the API server: named by a front proxy, by a client certificate, or by a token."""
 
-    def __init__(self, trust: Trust, tokens: TokenReviews | None) -> None:
-        """Without ``tokens``, none counts."""
+    def __init__(self, trust: Trust, tokens: TokenReviews | None, now: Callable[[], float] = time.time) -> None:
+        """Without ``tokens``, none counts. ``now``: seconds since the epoch."""
         self._trust = trust
+        self._now = now
         self._tokens = tokens
 
     async def user(self, request: Request) -> User | None:
         """None for a caller without a credential that counts. Raises ``ApiError`` and ``ConnectionError``."""
         if request.peer.identity is not None:
             return User(*request.peer.identity)
-        if (der := request.peer.certificate) is not None:
+        if (der := request.peer.certificate) is not None and in_force(der, self._now()):
             if self._trust.proxy_ca and _is_issued_by(der, self._trust.proxy_ca):
                 return self._named_by_proxy(request, der)
             if self._trust.client_ca and _is_issued_by(der, self._trust.client_ca):

@@ -1,8 +1,8 @@
 """A client from a kubeconfig file: the current context's server and credentials.
 
-Credentials that are files are read again when the file changes, as whoever rotates them expects: a token with the next
-request, a certificate with the next connection. In a pod, ``SERVICE_ACCOUNT`` takes the file's place: the pod's own
-service account.
+Credentials are read again when their file changes, as whoever rotates them expects: a token and a certificate with the
+next request, also a certificate that stands in the kubeconfig itself. In a pod, ``SERVICE_ACCOUNT`` takes the file's
+place: the pod's own service account.
 
 Sources: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and
 https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
@@ -26,6 +26,7 @@ from tiphys.runtime import yamltext
 from tiphys.runtime.component import CannotStart
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.tls.contexts import Pem, client_context
+from tiphys.wire.tls.following import FollowedCertificate
 
 Config = dict[str, Any]
 
@@ -63,7 +64,14 @@ def transport_from_file(path: Path, *, anonymous: bool = False) -> tuple[SocketT
     known = context.get("user") and not anonymous
     user = _named(config, "users", "user", context["user"], path) if known else {}
     _refuse_unsupported(user, path)
-    return _transport(cluster, user, path), _token(user, path)
+
+    def pair() -> tuple[Pem, Pem]:
+        try:
+            return _pair(_named(_read(path), "users", "user", context["user"], path), path)
+        except KubeconfigError as error:  # it may be half-written
+            raise ValueError(str(error)) from error
+
+    return _transport(cluster, user, path, pair), _token(user, path)
 
 
 def credentials_from_file(path: Path) -> Credentials:
@@ -185,7 +193,16 @@ def _named(config: Config, part: str, key: str, name: str, path: Path) -> Config
     raise KubeconfigError(f"{path}: there is no {key} {name!r}")
 
 
-def _transport(cluster: Config, user: Config, path: Path) -> SocketTransport:
+def _pair(user: Config, path: Path) -> tuple[Pem, Pem]:
+    """A user's certificate and key. Raises ``ValueError`` without them."""
+    certificate, key = _pem(user, "client-certificate", path), _pem(user, "client-key", path)
+    if certificate is None or key is None:
+        raise ValueError(f"{path} names no certificate and key any more")
+    return certificate, key
+
+
+def _transport(cluster: Config, user: Config, path: Path, pair: Callable[[], tuple[Pem, Pem]]) -> SocketTransport:
+    """``pair`` reads the user's certificate and key from the kubeconfig as it is then."""
     address = urlsplit(cluster.get("server") or "")
     if address.scheme not in ("http", "https") or address.hostname is None:
         raise KubeconfigError(f"{path}: {cluster.get('server')!r} is not the URL of a server")
@@ -201,9 +218,9 @@ def _transport(cluster: Config, user: Config, path: Path) -> SocketTransport:
         )
     except OSError as error:  # ssl.SSLError is one
         raise KubeconfigError(f"{path}: its certificates and keys cannot be used: {error}") from error
-    files = (certificate, key) if isinstance(certificate, Path) and isinstance(key, Path) else None
+    followed = FollowedCertificate(tls, pair, (path,)) if certificate is not None and key is not None else None
     name = cluster.get("tls-server-name")
-    return SocketTransport(address.hostname, address.port or 443, tls, name, certificate=files)
+    return SocketTransport(address.hostname, address.port or 443, tls, name, certificate=followed)
 
 
 def _pem(entry: Config, name: str, path: Path) -> Pem | None:

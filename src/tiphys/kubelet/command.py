@@ -72,6 +72,7 @@ FIELDS: dict[str, Setter] = {
     "healthzBindAddress": _set("healthz_address"),
     "healthzPort": _set("healthz_port"),
     "rotateCertificates": _set("rotate_certificates"),
+    "serverTLSBootstrap": _set("server_tls_bootstrap"),
     "address": _set("address"),
     "port": _set("port"),
     "tlsCertFile": _set("tls_cert", _path),
@@ -164,6 +165,7 @@ def parser() -> FlagParser:
     add("--bootstrap-kubeconfig", help="how to ask for a first certificate, if --kubeconfig has none that is valid")
     add("--cert-dir", help="folder of the certificates that the kubelet makes or asks for (/var/lib/kubelet/pki)")
     flags.add_bool("--rotate-certificates", default=None, help="renew the client certificate")  # type: ignore[arg-type]
+    flags.add_bool("--rotate-server-certificates", default=None, help="ask the cluster for the serving certificate")  # type: ignore[arg-type]
     add("--healthz-bind-address", help="address of the health page")
     add("--healthz-port", type=int, help="its port; 0 for none")
     add("--container-runtime-endpoint", help="socket of the container runtime (unix:///run/containerd/containerd.sock)")
@@ -214,6 +216,7 @@ _FLAGS: dict[str, Setter] = {
     "address": _set("address"),
     "port": _set("port"),
     "rotate_certificates": _set("rotate_certificates"),
+    "rotate_server_certificates": _set("server_tls_bootstrap"),
     "healthz_bind_address": _set("healthz_address"),
     "healthz_port": _set("healthz_port"),
     "tls_cert_file": _set("tls_cert", _path),

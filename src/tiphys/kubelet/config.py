@@ -67,6 +67,8 @@ class KubeletConfig:
     """Folder of the certificates that the kubelet makes or asks for itself: upstream's is ``pki`` below its own."""
     rotate_certificates: bool = False
     """Whether the client certificate is renewed before it ends."""
+    server_tls_bootstrap: bool = False
+    """Whether the serving certificate is asked of the cluster, and renewed before it ends."""
     tls_cert: Path | None = None
     """Without one the kubelet signs its own, if it has a ``cert_dir``, and otherwise serves without TLS."""
     tls_key: Path | None = None

@@ -85,6 +85,7 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "healthzBindAddress": config.healthz_address,
         "healthzPort": config.healthz_port,
         "rotateCertificates": config.rotate_certificates,
+        "serverTLSBootstrap": config.server_tls_bootstrap,
         "address": config.address,
         "allowedUnsafeSysctls": list(config.allowed_unsafe_sysctls),
         "authentication": {

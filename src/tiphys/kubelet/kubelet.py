@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.kubelet import labels
 from tiphys.kubelet.api_objects import ApiObjects
+from tiphys.kubelet.certificates.serving import ServingCertificate
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
 from tiphys.kubelet.container.hooks import HookRunner
@@ -77,7 +79,7 @@ from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.runtime.vectors import Collector
 from tiphys.wire.server import serve
-from tiphys.wire.tls.contexts import TLSPolicy, server_context
+from tiphys.wire.tls.contexts import ServerContext, TLSPolicy, keep_renewed, server_context
 from tiphys.wire.tls.selfsigned import ensure_certificate
 
 GROWTH_PERIOD = 15.0
@@ -446,10 +448,7 @@ class Kubelet:
 
     async def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Serve the kubelet's API; if the port is 0, the one that was given is reported."""
-        config, tls = self.config, None
-        pair = self._serving_pair()
-        if pair is not None:
-            tls = server_context(*pair, config.client_ca, policy=TLSPolicy(asks=True))
+        config, tls = self.config, self._serving_context()
         pages = KubeletServer(self)
         server = await serve(pages.handle, config.address, config.port, tls=tls)
         stack.push_async_callback(server.close)
@@ -457,6 +456,28 @@ class Kubelet:
         if config.healthz_port:
             health = await serve(pages.handle_health, config.healthz_address, config.healthz_port)
             stack.push_async_callback(health.close)
+
+    def _serving_context(self) -> ServerContext | None:
+        """With the certificate that is given, asked of the cluster, or signed by the kubelet itself; kept renewed."""
+        config, authority, policy = self.config, self.config.client_ca, TLSPolicy(asks=True)
+        if config.server_tls_bootstrap and config.cert_dir is not None:
+            asked = server_context(None, None, authority, policy=policy)
+            serving = ServingCertificate(
+                client=self.client,
+                folder=config.cert_dir,
+                names=(config.node_name, *self.settings.host_ips),
+                show=lambda pair: asked.reload(pair, pair, authority),
+                clock=self.clock,
+                rng=random.Random(),
+            )
+            self._runner.supervise(serving.run, "serving certificate")
+            return asked
+        if (pair := self._serving_pair()) is None:
+            return None
+        tls = server_context(*pair, authority, policy=policy)
+        keep = functools.partial(keep_renewed, tls, *pair, authority, clock=self.clock)
+        self._runner.supervise(keep, "serving certificate")
+        return tls
 
     def _serving_pair(self) -> tuple[Path, Path] | None:
         """The given certificate, or one that the kubelet signs itself, as upstream's does."""

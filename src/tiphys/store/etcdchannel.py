@@ -30,6 +30,7 @@ from tiphys.store.backend import (
 )
 from tiphys.store.etcdpb import SCHEMA
 from tiphys.wire.protobuf import Method
+from tiphys.wire.tls.following import stamps_of
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -64,6 +65,10 @@ class ClientTLS:
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        return [path for path in (self.ca, self.cert, self.key) if path is not None]
 
     def credentials(self) -> grpc.ChannelCredentials:
         def read(path: Path | None) -> bytes | None:
@@ -119,6 +124,10 @@ class Channels:
         self._tls = tls
         self._channels: dict[int, grpc.aio.Channel] = {}
         self._calls: dict[tuple[int, str], Any] = {}
+        self._shown: dict[int, list[tuple[int, int]]] = {}
+        """What the certificate's files were like when a channel was made: gRPC reads them once."""
+        self._retired: list[grpc.aio.Channel] = []
+        """Channels with a certificate that has been renewed: streams on them last for as long as their connection."""
         self._at = 0
         self._methods = {method.path: method for name in SCHEMA.services() for method in SCHEMA.methods(name).values()}
 
@@ -127,7 +136,9 @@ class Channels:
         if channel is None:
             target, secure = target_of(self.endpoints[at])
             if secure or (self._tls is not None and "://" not in self.endpoints[at]):
-                credentials = (self._tls or ClientTLS()).credentials()
+                tls = self._tls or ClientTLS()
+                self._shown[at] = stamps_of(tls.files)
+                credentials = tls.credentials()
                 channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
             else:
                 channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
@@ -189,10 +200,18 @@ class Channels:
         return list(await asyncio.gather(*(ask(at) for at in range(len(self.endpoints)))))
 
     def leave(self, at: int) -> None:
-        """A member failed: use the next one, if nobody else has seen to that already."""
+        """A member failed: use the next one, if nobody else has seen to that already.
+
+        If the certificate was renewed since, the member is asked with the new one the next time: a connection is
+        checked when it is made, so the old one may be what failed.
+        """
         if at == self._at:
             self._at = (at + 1) % len(self.endpoints)
+        if at in self._shown and self._tls is not None and self._shown[at] != stamps_of(self._tls.files):
+            self._retired.append(self._channels.pop(at))
+            del self._shown[at]
+            self._calls = {key: call for key, call in self._calls.items() if key[0] != at}
 
     async def close(self) -> None:
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._retired):
             await channel.close()

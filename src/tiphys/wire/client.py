@@ -17,7 +17,6 @@ import functools
 import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from tiphys.wire.http import Request
 from tiphys.wire.http1.client_connection import ClientConnection, SocketResponse
 from tiphys.wire.http1.framing import request_head
 from tiphys.wire.stream import watch_over
+from tiphys.wire.tls.following import FollowedCertificate
 from tiphys.wire.tls.layer import TlsLayer
 
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -67,13 +67,13 @@ class SocketTransport:
         connect_timeout: float = 30.0,
         idle_timeout: float = 60.0,
         max_idle: int = 64,
-        certificate: tuple[Path, Path] | None = None,
+        certificate: FollowedCertificate | None = None,
     ) -> None:
         """``server_hostname``: the name that the certificate must carry, if it is not ``host``.
 
         ``unix_path``: connect there; host and port then only make the Host field. ``allowed`` is asked of each address
-        that the host has; with one that is not, no connection is made. ``certificate``: the files of the certificate
-        and key that ``tls`` shows: new connections show what is in them then.
+        that the host has; with one that is not, no connection is made. ``certificate``: the one that ``tls`` shows, if
+        it may be renewed: then no request is sent on a connection that showed the one before.
         """
         self._host = host
         self._port = port
@@ -88,7 +88,8 @@ class SocketTransport:
         self._all: set[ClientConnection] = set()
         self._closed = False
         self._certificate = certificate
-        self._shown = _stamps(certificate)
+        self._generation = 0
+        """Of the certificate that new connections show."""
         literal = f"[{host}]" if ":" in host else host
         self._host_field = literal if port == (443 if tls is not None else 80) else f"{literal}:{port}"
 
@@ -123,7 +124,9 @@ class SocketTransport:
     # -- connections
 
     def _take_idle(self) -> ClientConnection | None:
-        oldest = asyncio.get_running_loop().time() - self._idle_timeout
+        now = asyncio.get_running_loop().time()
+        oldest = now - self._idle_timeout
+        self._follow_certificate(now)
         while self._idle:
             connection = self._idle.pop()
             if connection.usable and connection.idle_since >= oldest:
@@ -136,7 +139,6 @@ class SocketTransport:
             raise ConnectionError("the transport is closed")
         where = f"unix:{self._unix_path}" if self._unix_path else self._host_field
         try:
-            self._follow_certificate()
             async with asyncio.timeout(self._connect_timeout):
                 return await self._open()
         except ConnectionError as error:
@@ -146,17 +148,20 @@ class SocketTransport:
         except OSError as error:  # no such name, no route, TLS
             raise ConnectionError(f"connect to {where}: {error}") from error
 
-    def _follow_certificate(self) -> None:
-        """Show what the certificate's files hold now. Raises ``OSError``."""
-        if self._certificate is None or self._tls is None or (stamps := _stamps(self._certificate)) == self._shown:
+    def _follow_certificate(self, now: float) -> None:
+        """Keep no idle connection that showed a certificate which has been replaced."""
+        if self._certificate is None:
             return
-        self._tls.load_cert_chain(*self._certificate)
-        self._shown = stamps
+        self._generation = self._certificate.follow(now)
+        if any(connection.generation != self._generation for connection in self._idle):
+            kept, self._idle = self._idle, []
+            for connection in kept:
+                self._release(connection)
 
     async def _open(self) -> ClientConnection:
         """Connect, with TLS if configured. Raises ``OSError``."""
         loop = asyncio.get_running_loop()
-        connection = ClientConnection(self._release, self._all.discard)
+        connection = ClientConnection(self._release, self._all.discard, self._generation)
         ready: asyncio.Future[None] = loop.create_future()
 
         def make() -> asyncio.Protocol:
@@ -201,7 +206,8 @@ class SocketTransport:
 
     def _release(self, connection: ClientConnection) -> None:
         """Take a connection back whose response is complete."""
-        if self._closed or len(self._idle) >= self._max_idle:
+        full = len(self._idle) >= self._max_idle
+        if self._closed or full or connection.generation != self._generation:
             connection.close()
         else:
             self._idle.append(connection)
@@ -223,9 +229,3 @@ class SocketTransport:
 def canonical(name: str) -> str:
     """A field's name as Go writes it: ``content-type`` is ``Content-Type``."""
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
-
-
-def _stamps(files: tuple[Path, Path] | None) -> list[tuple[int, int]]:
-    """What differs between one content of the files and the next: a link that leads elsewhere is another file."""
-    seen = [path.stat() for path in files or ()]
-    return [(status.st_ino, status.st_mtime_ns) for status in seen]

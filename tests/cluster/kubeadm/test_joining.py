@@ -10,8 +10,8 @@ from tests.cluster.kubeadm.test_files import NOW, context, run
 from tiphys.cli.kubeadm import certs as certs_command
 from tiphys.cli.kubeadm import join as join_command
 from tiphys.cluster import kubeconfig as files
-from tiphys.cluster.kubeadm import discovery, kubeconfigs, upgrading
-from tiphys.cluster.kubeadm.certificates import disk, renewal
+from tiphys.cluster.kubeadm import discovery, images, kubeconfigs, upgrading
+from tiphys.cluster.kubeadm.certificates import disk, renewal, restarting
 from tiphys.cluster.kubeadm.certificates.issue import make_authority
 from tiphys.cluster.kubeadm.configuration import fromflags, load
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
@@ -106,6 +106,19 @@ def test_a_renewed_certificate_says_the_same_and_lasts_longer(tmp_path: Path):
         assert after.not_valid_after_utc - before.not_valid_after_utc == timedelta(days=300)
         assert after.public_key() != before.public_key()
     run(made, CERTS, KUBECONFIG)
+
+
+def test_only_upstreams_components_with_a_kubeconfig_start_again_for_a_renewed_certificate(tmp_path: Path):
+    made = context(tmp_path)
+    run(made, CONTROL_PLANE)
+    every = [renewable.name for renewable in renewal.renewables(made)]
+    assert restarting.needed(made.places, every) == ["kube-controller-manager", "kube-scheduler"]
+    file = made.places.manifest("kube-controller-manager")
+    image = upgrading.image_of(file.read_bytes())
+    assert image.startswith("registry.k8s.io/")
+    file.write_text(file.read_text().replace(image, images.ours()))
+    assert restarting.needed(made.places, every) == ["kube-scheduler"]
+    assert restarting.needed(made.places, ["apiserver", "controller-manager.conf"]) == []
 
 
 def test_what_is_missing_and_what_others_sign_is_said(tmp_path: Path, capsys):

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tiphys.api.credentials import Subject, subject_of
+from tiphys.api.credentials import EXPIRED, Subject, in_force, subject_of
 from tiphys.apiserver.authn.authenticator import Rejected, authenticated
 from tiphys.apiserver.call import User
+from tiphys.runtime.clock import Clock
 from tiphys.wire.http import Request
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Issuers:
 class ClientCertificates:
     """``issuers`` is needed if the TLS layer trusts another authority, too, whose certificates name no user."""
 
-    def __init__(self, issuers: Issuers | None = None) -> None:
+    def __init__(self, clock: Clock, issuers: Issuers | None = None) -> None:
+        self._clock = clock
         self._issuers = issuers
 
     async def authenticate(self, request: Request) -> User | None:
@@ -62,6 +64,8 @@ class ClientCertificates:
             return None
         if self._issuers is not None and not self._issuers.signed(der):
             raise Rejected("x509: certificate signed by unknown authority")
+        if not in_force(der, self._clock.now()):
+            raise Rejected(EXPIRED)
         return user_of_certificate(der)
 
 

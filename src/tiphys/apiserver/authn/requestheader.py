@@ -8,15 +8,18 @@ from __future__ import annotations
 from functools import lru_cache
 from urllib.parse import unquote
 
+from tiphys.api.credentials import EXPIRED, in_force
 from tiphys.apiserver.authn.authenticator import Rejected
 from tiphys.apiserver.authn.certificates import Issuers, common_name
 from tiphys.apiserver.call import User
 from tiphys.apiserver.config import FrontProxy
+from tiphys.runtime.clock import Clock
 from tiphys.wire.http import Headers, Request
 
 
 class RequestHeaders:
-    def __init__(self, proxy: FrontProxy) -> None:
+    def __init__(self, proxy: FrontProxy, clock: Clock) -> None:
+        self._clock = clock
         self._issuers = Issuers(proxy.ca)
         self._proxy = proxy
 
@@ -24,6 +27,8 @@ class RequestHeaders:
         certificate = request.peer.certificate
         if certificate is None or not self._issuers.signed(certificate):
             return None
+        if not in_force(certificate, self._clock.now()):
+            raise Rejected(EXPIRED)
         name = _common_name(certificate)
         if self._proxy.names and name not in self._proxy.names:
             raise Rejected(f"x509: subject with cn={name} is not in the allowed list")

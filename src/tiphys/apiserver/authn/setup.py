@@ -85,7 +85,7 @@ def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Auth
     if webhook is not None:
         tokens.append(webhook)
     bearers = BearerTokens(tokens, audiences, clock)
-    union = Union((InProcess(), *_certificates(config), bearers, SubprotocolTokens(bearers)))
+    union = Union((InProcess(), *_certificates(config, clock), bearers, SubprotocolTokens(bearers)))
     return Authentication(union, bearers, keys, tuple(audiences), ids, _anonymous(config, issuers), issuers, webhook)
 
 
@@ -117,11 +117,12 @@ def _anonymous(config: Config, issuers: FollowedTokens | OidcTokens | None) -> C
     return lambda path: config.anonymous
 
 
-def _certificates(config: Config) -> list[Authenticator]:
+def _certificates(config: Config, clock: Clock) -> list[Authenticator]:
     """Proxies first, as what they say counts for more than who they are themselves."""
     if config.front_proxy is None:
-        return [ClientCertificates()]
-    return [RequestHeaders(config.front_proxy), ClientCertificates(Issuers(config.client_ca or b""))]
+        return [ClientCertificates(clock)]
+    own = ClientCertificates(clock, Issuers(config.client_ca or b""))
+    return [RequestHeaders(config.front_proxy, clock), own]
 
 
 def lazy_keys(config: Config, audiences: tuple[str, ...]) -> Callable[[], TokenKeys]:

@@ -15,7 +15,7 @@ from tiphys.cli.kubeadm import kubeadmflags
 from tiphys.cli.kubeadm.kubeadmflags import KubeadmParser, warn
 from tiphys.cluster import kubeconfig as files
 from tiphys.cluster.kubeadm import api, copycerts, kubeconfigs, layout
-from tiphys.cluster.kubeadm.certificates import disk, issue, renewal
+from tiphys.cluster.kubeadm.certificates import disk, issue, renewal, restarting
 from tiphys.cluster.kubeadm.certificates.table import CERTIFICATES, needed
 from tiphys.cluster.kubeadm.configuration import documents, load
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
@@ -31,10 +31,7 @@ _USAGE = """usage: tiphys certs COMMAND [flags]
   certificate-key     print a key for `tiphys init --upload-certs --certificate-key`
   generate-csr        keys, and requests for certificates, for an authority that is elsewhere"""
 _ASK_SECONDS = 10
-_DONE = (
-    "\nDone renewing certificates. You must restart the kube-apiserver, kube-controller-manager, kube-scheduler and "
-    "etcd, so that they can use the new certificates."
-)
+_DONE = "\nDone renewing certificates. The components read them again by themselves; nothing has to be restarted."
 
 
 def main(argv: Sequence[str]) -> int:
@@ -123,8 +120,15 @@ def _renew(flags: list[str]) -> int:
     if given["name"] != "all" and given["name"] not in known:
         raise ConfigurationError(f'unknown certificate "{given["name"]}"; known: all, {", ".join(known)}')
     wanted = list(known.values()) if given["name"] == "all" else [known[given["name"]]]
+    renewed = []
     for renewable in wanted:
-        print(renewal.renew(context, renewable))
+        said = renewal.renew(context, renewable)
+        print(said)
+        if said.endswith(" renewed"):
+            renewed.append(renewable.name)
+    if context.places.root == Path("/") and (again := restarting.needed(context.places, renewed)):
+        asyncio.run(restarting.restart(context.configuration.node["nodeRegistration"]["criSocket"], again))
+        print(f"Restarted {', '.join(again)}, which would not have used their new certificates.")
     print(_DONE)
     return 0
 

@@ -18,7 +18,7 @@ from tiphys.cluster.kubeadm.configuration.documents import complete
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
 from tiphys.cluster.kubeadm.failures import ConfigurationError
 from tiphys.cluster.kubeadm.joining import Joining
-from tiphys.cluster.kubeadm.phases.join import JOIN
+from tiphys.cluster.kubeadm.phases.join import JOIN, etcd_follows
 
 _DONE = """
 This node has joined the cluster:
@@ -59,7 +59,7 @@ def _main(argv: Sequence[str]) -> int:
     given = parser(phase).values(rest)
     kubeadmflags.configure_logs(given)
     joining, skipped = prepare(given)
-    workflow.selected(JOIN, phase or "", skipped)
+    joining.etcd_follows = etcd_follows(phase or "", skipped)
     asyncio.run(workflow.run(JOIN, joining, only=phase or "", skipped=skipped))
     if phase is None and not joining.dry_run:
         print(_CONTROL_PLANE_DONE if joining.control_plane else _DONE)

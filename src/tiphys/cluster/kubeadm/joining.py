@@ -44,6 +44,8 @@ class Joining:
     warn: Say = print_now
     cgroup_driver: str = ""
     """This machine's, where the cluster's configuration names another; empty: as that says."""
+    etcd_follows: bool = False
+    """Whether this run itself makes this node's etcd member, after the phase of the manifests that need it."""
     discovered: Discovered | None = None
     installation: Installation | None = None
 

@@ -1,8 +1,6 @@
 """The kubelet's client certificate: the first by a bootstrap token, each next one by the one before.
 
-It is kept as upstream keeps it: ``kubelet-client-DATE.pem``, certificate and key in one file, and a link
-``kubelet-client-current.pem`` to the newest, which the kubeconfig names. Renewal is due after 70 to 90 % of its life,
-so that nodes made together do not ask together. Source:
+It is kept as ``pairs`` says, and the kubeconfig names the link to the newest. Source:
 https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/#certificate-rotation
 """
 
@@ -11,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import os
 import random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tiphys.client.errors import ApiError
 from tiphys.client.kubeconfig import KubeconfigError, connected
 from tiphys.client.rest import Client
+from tiphys.kubelet.certificates import pairs
 from tiphys.kubelet.certificates.requests import (
     KUBELET_CLIENT,
     RequestDenied,
@@ -37,9 +35,9 @@ from tiphys.runtime.component import CannotStart
 
 log = logging.getLogger(__name__)
 
-CURRENT = "kubelet-client-current.pem"
+STEM = "kubelet-client"
+CURRENT = pairs.current_name(STEM)
 _ASK_AGAIN, _BETWEEN, _LONGEST_SLEEP = 1.0, 30.0, 3600.0
-_EARLIEST, _LATEST = 0.7, 0.9
 
 
 async def ensure_client(
@@ -60,7 +58,7 @@ async def ensure_client(
         except (ApiError, KubeconfigError, ConnectionError, TimeoutError) as error:
             log.warning("cannot ask for a client certificate yet: %s", error)
             await asyncio.sleep(_ASK_AGAIN)
-    write(kubeconfig, _kubeconfig(bootstrap, folder / CURRENT))
+    pairs.write(kubeconfig, _kubeconfig(bootstrap, folder / CURRENT))
 
 
 async def renew(client: Client, folder: Path, node_name: str) -> None:
@@ -68,7 +66,7 @@ async def renew(client: Client, folder: Path, node_name: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     user = f"system:node:{node_name}"
     certificate = await ask(client, request_for(signing_request(user, (), key), KUBELET_CLIENT, "client auth"))
-    _store(folder, certificate + private_pem(key))
+    pairs.store(folder, STEM, certificate + private_pem(key))
 
 
 def _need(bootstrap: Path, kubeconfig: Path) -> None:
@@ -79,40 +77,23 @@ def _need(bootstrap: Path, kubeconfig: Path) -> None:
         )
 
 
-def _store(folder: Path, pair: bytes) -> None:
-    """Keep a certificate with its key, and let the link lead there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"kubelet-client-{datetime.now(UTC):%Y-%m-%d-%H-%M-%S}.pem"
-    write(folder / name, pair)
-    link = folder / f".{CURRENT}.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder / name)
-    link.replace(folder / CURRENT)
-
-
 async def keep_renewed(
     client: Client, kubeconfig: Path, folder: Path, node_name: str, clock: Clock, rng: random.Random
 ) -> None:
     """Renew the certificate in use each time that it is due. What is used is the file that the kubeconfig names."""
-    share = rng.uniform(_EARLIEST, _LATEST)
+    share = pairs.share_of_life(rng)
     while True:
         certificate = current(kubeconfig)
-        due = due_at(certificate, share) if certificate is not None else clock.now()
+        due = pairs.due_at(certificate, share) if certificate is not None else clock.now()
         if (left := due - clock.now()) > 0:
             await clock.sleep(min(left, _LONGEST_SLEEP))
             continue
         try:
             await renew(client, folder, node_name)
-            share = rng.uniform(_EARLIEST, _LATEST)
+            share = pairs.share_of_life(rng)
         except (ApiError, RequestDenied, ConnectionError, TimeoutError) as error:
             log.warning("cannot renew the client certificate: %s", error)
         await clock.sleep(_BETWEEN)  # also if what is signed ends too soon to be of use
-
-
-def due_at(certificate: x509.Certificate, share: float) -> float:
-    """When so large a part of a certificate's life is over, in seconds since the epoch."""
-    begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    return begins + (ends - begins) * share
 
 
 def usable(kubeconfig: Path, now: datetime) -> bool:
@@ -155,14 +136,3 @@ def _kubeconfig(bootstrap: Path, pair: Path) -> bytes:
     import yaml
 
     return yaml.dump(made, Dumper=yaml.CSafeDumper).encode()
-
-
-def write(path: Path, data: bytes) -> None:
-    """Replace a file's content at once, readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

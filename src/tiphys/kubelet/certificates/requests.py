@@ -21,7 +21,9 @@ from tiphys.client.rest import Client
 
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
-_LOOK_AGAIN = 0.05
+_FIRST_LOOK, _LATER_LOOKS, _SLOWER = 0.05, 5.0, 1.5
+_PATIENCE = 900.0
+"""Seconds until a request that nobody has decided on is given up, and another is sent."""
 
 
 class RequestDenied(Exception):
@@ -62,8 +64,13 @@ def request_for(csr: bytes, signer: str, usage: str) -> Object:
 
 
 async def ask(client: Client, wanted: Object) -> bytes:
-    """Send a request, and return the certificate, PEM, once it is there. Raises ``RequestDenied``."""
+    """Send a request, and return the certificate, PEM, once it is there: a person may have to approve it.
+
+    Raises ``RequestDenied``, and ``TimeoutError`` after a quarter of an hour.
+    """
     made = await client.create(CERTIFICATE_SIGNING_REQUESTS, wanted)
+    loop = asyncio.get_running_loop()
+    pause, deadline = _FIRST_LOOK, loop.time() + _PATIENCE
     while True:
         seen = await client.get(CERTIFICATE_SIGNING_REQUESTS, made["metadata"]["name"])
         status = seen.get("status") or {}
@@ -72,4 +79,9 @@ async def ask(client: Client, wanted: Object) -> bytes:
         for condition in status.get("conditions") or []:
             if condition["type"] in ("Denied", "Failed"):
                 raise RequestDenied(f"{condition['type']}: {condition.get('message', '')}")
-        await asyncio.sleep(_LOOK_AGAIN)
+        if loop.time() > deadline:
+            raise TimeoutError(
+                f"nobody approved {made['metadata']['name']}; see `kubectl get csr`, and `kubectl certificate approve`"
+            )
+        await asyncio.sleep(pause)
+        pause = min(pause * _SLOWER, _LATER_LOOKS)

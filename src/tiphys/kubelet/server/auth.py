@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-au
 
 from __future__ import annotations
 
-from tiphys.api.credentials import bearer_token
+from tiphys.api.credentials import bearer_token, in_force
 from tiphys.client.delegated import ANONYMOUS, AccessReviews, TokenReviews, User, user_of_certificate
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
@@ -29,14 +29,15 @@ _OWN = {
 class Authenticator:
     def __init__(self, client: Client, clock: Clock, *, anonymous: bool, tokens: bool) -> None:
         self._anonymous = anonymous
+        self._clock = clock
         self._tokens = TokenReviews(client, clock, _TOKEN_FOR) if tokens else None
 
     async def user(self, request: Request) -> User | None:
         """The caller, or None if nobody knows them. Raises ``ApiError`` and ``ConnectionError``."""
         if request.peer.identity is not None:
             return User(request.peer.identity[0], request.peer.identity[1])
-        if request.peer.certificate is not None and (user := user_of_certificate(request.peer.certificate)) is not None:
-            return user
+        if (der := request.peer.certificate) is not None and (user := user_of_certificate(der)) is not None:
+            return user if in_force(der, self._clock.now()) else None
         token = bearer_token(next(iter(request.headers.each("authorization")), ""))
         if token and self._tokens is not None:
             return await self._tokens.user(token)

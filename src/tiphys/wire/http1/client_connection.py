@@ -59,7 +59,14 @@ TRANSITIONS: dict[tuple[Stage, str], Stage] = {
 class ClientConnection(asyncio.Protocol):
     """Carries one request at a time; ``release`` takes it back when the response is complete."""
 
-    def __init__(self, release: Callable[[ClientConnection], None], lost: Callable[[ClientConnection], None]) -> None:
+    def __init__(
+        self,
+        release: Callable[[ClientConnection], None],
+        lost: Callable[[ClientConnection], None],
+        generation: int = 0,
+    ) -> None:
+        self.generation = generation
+        """Of the certificate that this connection showed."""
         self._release = release
         self._on_lost = lost
         self._loop = asyncio.get_running_loop()

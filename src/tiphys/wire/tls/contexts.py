@@ -30,6 +30,8 @@ Pem = bytes | str | Path
 Authorities = Pem | tuple[Pem, ...] | None
 """Who signs client certificates; None or none of them: clients are not asked for any."""
 
+LOOKS_EVERY = 5.0
+"""Seconds between two looks at a server's files."""
 HTTP1 = ("http/1.1",)
 HTTP2_AND_1 = ("h2", "http/1.1")
 
@@ -67,6 +69,9 @@ class ServerContext(ssl.SSLContext):
 
     def reload(self, cert: Pem, key: Pem, client_ca: Authorities = None, more: Sequence[KeyPair] = ()) -> None:
         """Use these from the next handshake on. Raises OSError or ssl.SSLError, and then changes nothing."""
+        self._use(cert, key, client_ca, more)
+
+    def _use(self, cert: Pem | None, key: Pem | None, client_ca: Authorities, more: Sequence[KeyPair]) -> None:
         current = _inner(cert, key, client_ca, self._policy)
         by_name = {
             name.lower(): _inner(pair.cert, pair.key, client_ca, self._policy) for pair in more for name in pair.names
@@ -83,8 +88,8 @@ class ServerContext(ssl.SSLContext):
 
 
 def server_context(
-    cert: Pem,
-    key: Pem,
+    cert: Pem | None,
+    key: Pem | None,
     client_ca: Authorities = None,
     *,
     more: Sequence[KeyPair] = (),
@@ -93,12 +98,13 @@ def server_context(
     """A context for ``wire.server.serve``.
 
     With ``client_ca``, clients may show a certificate, and one that these authorities did not sign ends the handshake.
-    ``more``: certificates chosen by the name that the client asks for (SNI).
+    ``more``: certificates chosen by the name that the client asks for (SNI). Without ``cert``, each handshake fails
+    until ``reload`` brings one.
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context._policy = policy or TLSPolicy()
     context.asks = _set_up(context, cert, key, client_ca, context._policy)
-    context.reload(cert, key, client_ca, more)
+    context._use(cert, key, client_ca, more)
     context.sni_callback = context._choose
     return context
 
@@ -111,7 +117,7 @@ async def keep_renewed(
     *,
     more: Sequence[KeyPair] = (),
     clock: Clock,
-    seconds: float = 60.0,
+    seconds: float = LOOKS_EVERY,
 ) -> None:
     """Use renewed files soon after they change, until cancelled. A half-written pair waits for its other half."""
     pems = [cert, key, *_each(client_ca), *(part for pair in more for part in (pair.cert, pair.key))]
@@ -154,24 +160,27 @@ def client_context(
     else:
         _trust(context, ca)
     if cert is not None:
-        _load(context, cert, key)
+        load_pair(context, cert, key)
     return context
 
 
-def _inner(cert: Pem, key: Pem, client_ca: Authorities, policy: TLSPolicy) -> ssl.SSLContext:
+def _inner(cert: Pem | None, key: Pem | None, client_ca: Authorities, policy: TLSPolicy) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _set_up(context, cert, key, client_ca, policy)
     return context
 
 
-def _set_up(context: ssl.SSLContext, cert: Pem, key: Pem, client_ca: Authorities, policy: TLSPolicy) -> bool:
+def _set_up(
+    context: ssl.SSLContext, cert: Pem | None, key: Pem | None, client_ca: Authorities, policy: TLSPolicy
+) -> bool:
     """Make a server's context; whether it asks as ``Policy.asks`` wants it."""
     context.minimum_version = policy.minimum
     context.set_ciphers(policy.ciphers or DEFAULT)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = 0  # a session ticket would outlive a revoked certificate, and costs a record per handshake
     context.set_alpn_protocols(list(policy.alpn))
-    _load(context, cert, key)
+    if cert is not None:
+        load_pair(context, cert, key)
     for ca in _each(client_ca):
         context.verify_mode = ssl.CERT_OPTIONAL
         _trust(context, ca)
@@ -194,7 +203,8 @@ def _trust(context: ssl.SSLContext, ca: Pem) -> None:
         context.load_verify_locations(cafile=os.fspath(ca))
 
 
-def _load(context: ssl.SSLContext, cert: Pem, key: Pem | None) -> None:
+def load_pair(context: ssl.SSLContext, cert: Pem, key: Pem | None) -> None:
+    """Let a context show a certificate from the next handshake on. Raises OSError or ssl.SSLError."""
     with _as_path(cert) as cert_path:
         if key is None:
             context.load_cert_chain(cert_path)

@@ -37,6 +37,8 @@ from tiphys.kubelet.certificates.client import CURRENT
 from tiphys.runtime import durations
 
 Run = Callable[[Joining], Awaitable[None]]
+PREPARE, CONTROL_PLANE, ETCD_JOIN = "control-plane-prepare", "control-plane", "etcd-join"
+"""Names of phases that ``etcd_follows`` looks at."""
 _LOOK_SECONDS = 0.2
 
 
@@ -136,6 +138,15 @@ async def kubeconfigs_of(joining: Joining, made: Installation) -> None:
 
 
 async def manifests(joining: Joining, made: Installation) -> None:
+    """Write the manifests, unless this node's etcd member is still to come: an API server without it would only be
+    restarted again and again, and make its clients wait; ``etcd_join`` writes them then."""
+    if joining.etcd_follows and "local" in made.configuration.cluster["etcd"]:
+        joining.say("[control-plane] The static Pod manifests are written once this node's etcd member has its vote")
+        return
+    await _write_manifests(joining, made)
+
+
+async def _write_manifests(joining: Joining, made: Installation) -> None:
     joining.say(f'[control-plane] Using manifest folder "{layout.MANIFESTS}"')
     for component, build in BUILD.items():
         joining.say(f'[control-plane] Creating static Pod manifest for "{component}"')
@@ -199,13 +210,15 @@ async def kubelet_wait(joining: Joining) -> None:
 
 
 async def etcd_join(joining: Joining, made: Installation) -> None:
-    """Announce this node's member to the others, start it, and give it its vote once it has caught up."""
+    """Announce this node's member to the others, start it, and give it its vote once it has caught up; then the
+    components that need it may begin."""
     if "local" not in made.configuration.cluster["etcd"]:
         joining.say("[control-plane-join] Using external etcd - no local stacked instance added")
         return
     peer = peer_url(made.configuration.address)
     if joining.dry_run:
         joining.say(f"[etcd] Would add etcd member: {peer}")
+        await _write_deferred(joining, made)
         return
     seconds = durations.seconds(joining.join["timeouts"]["etcdAPICall"])
     endpoints = await _other_members(joining, made)
@@ -222,6 +235,12 @@ async def etcd_join(joining: Joining, made: Installation) -> None:
             f"{joining.join['timeouts']['etcdAPICall']}"
         )
         await members.promote(peer)
+    await _write_deferred(joining, made)
+
+
+async def _write_deferred(joining: Joining, made: Installation) -> None:
+    if joining.etcd_follows:
+        await _write_manifests(joining, made)
 
 
 async def _other_members(joining: Joining, made: Installation) -> list[str]:
@@ -250,7 +269,7 @@ async def wait_control_plane(joining: Joining, made: Installation) -> None:
 JOIN: tuple[CommandPhase[Joining], ...] = (
     CommandPhase("preflight", "Run join pre-flight checks", check),
     CommandPhase(
-        "control-plane-prepare",
+        PREPARE,
         "Prepare the machine for serving a control plane",
         None,
         (
@@ -268,14 +287,14 @@ JOIN: tuple[CommandPhase[Joining], ...] = (
                 for_control_planes(kubeconfigs_of),
             ),
             CommandPhase(
-                "control-plane",
+                CONTROL_PLANE,
                 "Generate the manifests for the new control plane components",
                 for_control_planes(manifests),
             ),
         ),
     ),
     CommandPhase("kubelet-start", "Write kubelet settings, certificates and (re)start the kubelet", kubelet_start),
-    CommandPhase("etcd-join", "Join etcd for control plane nodes", for_control_planes(etcd_join)),
+    CommandPhase(ETCD_JOIN, "Join etcd for control plane nodes", for_control_planes(etcd_join)),
     CommandPhase("kubelet-wait-bootstrap", "Wait for the kubelet to bootstrap itself", kubelet_wait),
     CommandPhase(
         "control-plane-join",
@@ -285,3 +304,12 @@ JOIN: tuple[CommandPhase[Joining], ...] = (
     ),
     CommandPhase("wait-control-plane", "Wait for the control plane to start", for_control_planes(wait_control_plane)),
 )
+
+
+def etcd_follows(only: str, skipped: list[str]) -> bool:
+    """Whether a run writes the control plane's manifests, and brings this node's etcd member up later on.
+
+    Raises ``ConfigurationError`` for a name that no phase has.
+    """
+    paths = {step.path for step in workflow.selected(JOIN, only, skipped)}
+    return {f"{PREPARE}/{CONTROL_PLANE}", ETCD_JOIN} <= paths
