@@ -125,6 +125,9 @@ class Node:
         return sorted(listed)
 
     def start_containerd(self) -> None:
+        """Start containerd, also on a machine whose processes were all killed."""
+        if self.containerd is not None:
+            self.containerd.wait()
         self.run(sys.executable, "-c", _CONTAINERD)
         log = (self.folder / "containerd.log").open("ab")
         with log:

@@ -49,7 +49,7 @@ def due_at(certificate: x509.Certificate, share: float) -> float:
 
 
 def read(path: Path) -> x509.Certificate | None:
-    """The certificate in a file; None if there is none that can be read."""
+    """The certificate in a file; None if it holds none that can be read."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
