@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 from tests.kubeadmnode import Machines, Node
 from tests.machine import wait_for
-from tiphys.cluster.kubeadm import discovery
+from tiphys.cluster.kubeadm import discovery, images
 
 ENDPOINT = "198.18.7.100:6443"
 TOKEN, KEY = "abcdef.0123456789abcdef", "ab" * 32
 LEASES = {"address": "tiphys-virtual-address", "controllers": "kube-controller-manager"}
 ADMIN = "/etc/kubernetes/admin.conf"
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+OLD_IMAGE = "tiphys.local/tiphys:0.0.9"
 _KIND = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: "
 _WRITER = """
 import asyncio, sys
@@ -51,16 +53,16 @@ asyncio.run(main())
 """
 
 
-def init(node: Node, *words: str, cluster: str = "") -> float:
+def init(node: Node, *words: str, old: bool = False) -> float:
     """Make the first control plane, whose nodes share a virtual address; returns the seconds that it took.
 
-    ``cluster``: further lines of the ClusterConfiguration.
+    ``old``: with the image of an older release.
     """
     node.file("/etc/init.yaml").write_text(
-        f"{_KIND}InitConfiguration\n{_registration(node)}bootstrapTokens: [{{token: {TOKEN}}}]\n"
-        f"certificateKey: '{KEY}'\n---\n"
+        f"{_KIND}InitConfiguration\n{_registration(node)}{_release(node, old=old)}"
+        f"bootstrapTokens: [{{token: {TOKEN}}}]\ncertificateKey: '{KEY}'\n---\n"
         f"{_KIND}ClusterConfiguration\ncontrolPlaneEndpoint: {ENDPOINT}\nencryptionAlgorithm: ECDSA-P256\n"
-        f"networking: {{podSubnet: 10.244.0.0/16}}\n{cluster}"
+        "networking: {podSubnet: 10.244.0.0/16}\n"
     )
     started = time.monotonic()
     node.tiphys("init", "--config", "/etc/init.yaml", "--upload-certs", "--virtual-address", *words)
@@ -72,12 +74,13 @@ def pin(node: Node) -> str:
     return discovery.pins_of(node.file("/etc/kubernetes/pki/ca.crt").read_bytes())[0]
 
 
-def join(node: Node, authority: str, *, control_plane: bool) -> float:
-    """Join a machine; returns the seconds that it took."""
+def join(node: Node, authority: str, *, control_plane: bool, old: bool = False) -> float:
+    """Join a machine; returns the seconds that it took. ``old``: with the image of an older release."""
     role = f"controlPlane: {{certificateKey: '{KEY}'}}\n" if control_plane else ""
     node.file("/etc/join.yaml").write_text(
         f"{_KIND}JoinConfiguration\n{role}discovery: {{bootstrapToken: {{token: {TOKEN}, "
         f"apiServerEndpoint: '{ENDPOINT}', caCertHashes: ['{authority}']}}}}\n{_registration(node)}"
+        f"{_release(node, old=old and control_plane)}"
     )
     started = time.monotonic()
     node.tiphys("join", "--config", "/etc/join.yaml")
@@ -86,6 +89,19 @@ def join(node: Node, authority: str, *, control_plane: bool) -> float:
 
 def _registration(node: Node) -> str:
     return f"nodeRegistration: {{kubeletExtraArgs: [{{name: cgroup-root, value: {node.cgroup_root}}}]}}\n"
+
+
+def _release(node: Node, *, old: bool) -> str:
+    """The field of a configuration that has the control plane run an older release's image, by patches."""
+    if not old:
+        return ""
+    node.run("ctr", "--namespace=k8s.io", "images", "tag", images.ours(), OLD_IMAGE)
+    folder = node.file("/etc/patches")
+    folder.mkdir(exist_ok=True)
+    for component in COMPONENTS:
+        patch = {"spec": {"containers": [{"name": component, "image": OLD_IMAGE}]}}
+        (folder / f"{component}+strategic.json").write_text(json.dumps(patch))
+    return "patches: {directory: /etc/patches}\n"
 
 
 def let_administer(node: Node, first: Node) -> None:

@@ -18,7 +18,7 @@ from cryptography import x509
 from tests.kubeadmnode import Node, machines
 from tests.machine import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.etcd]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.etcd, pytest.mark.timeout(1200)]
 
 LIFE = 180
 """Seconds that each certificate of the control plane lives."""

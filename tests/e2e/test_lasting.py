@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ import pytest
 from tests import lastingcluster as lasting
 from tests.kubeadmnode import Machines, Node, machines
 from tests.machine import wait_for
+from tiphys.cluster.kubeadm import images
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.etcd]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.etcd, pytest.mark.timeout(1200)]
 
 LONGEST_OUTAGE = 10.0
 """Seconds until kubectl works again after the leader's death."""
@@ -84,11 +86,11 @@ class Life:
     def control_planes(self) -> list[Node]:
         return [self.node(name) for name in sorted(self.machines.nodes) if name.startswith("cp")]
 
-    def add(self, name: str, authority: str) -> float:
-        """A new machine that joins; returns the seconds of its join."""
+    def add(self, name: str, authority: str, *, old: bool = False) -> float:
+        """A new machine that joins; returns the seconds of its join. ``old``: with an older release's image."""
         node = self.machines.add(name)
         node.import_image()
-        return lasting.join(node, authority, control_plane=name.startswith("cp"))
+        return lasting.join(node, authority, control_plane=name.startswith("cp"), old=old)
 
     def node_is_ready(self, name: str) -> bool:
         path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
@@ -135,9 +137,9 @@ def life() -> Iterator[Life]:
 def test_three_control_planes_and_a_worker(life: Life) -> None:
     first = life.machines.add("cp1")
     first.import_image()
-    took = [f"init {lasting.init(first):.0f} s"]
+    took = [f"init {lasting.init(first, old=True):.0f} s"]
     authority = lasting.pin(first)
-    took += [f"{name} {life.add(name, authority):.0f} s" for name in ("cp2", "cp3", "w1")]
+    took += [f"{name} {life.add(name, authority, old=True):.0f} s" for name in ("cp2", "cp3", "w1")]
     lasting.let_administer(life.node("w1"), first)
     for name in life.machines.nodes:
         wait_for(lambda name=name: life.node_is_ready(name), 120, f"{name} to be ready")  # type: ignore[misc]
@@ -167,6 +169,52 @@ def test_a_deployment_with_a_service_runs(life: Life) -> None:
     life.service = life.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
     for name in life.machines.nodes:
         wait_for(lambda name=name: life.serves(name), 60, f"the Service on {name}")  # type: ignore[misc]
+
+
+def test_an_upgrade_changes_every_node_and_the_workloads_run_on(life: Life) -> None:
+    """``apply`` on the first control plane, ``node`` on each other machine."""
+    assert images_of(life) == {lasting.OLD_IMAGE}
+    before = sorted(containers_of(life))
+    visits, stop = [], threading.Event()
+
+    def visit() -> None:
+        while not stop.wait(0.3):
+            visits.append(life.serves("w1"))
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    started = time.monotonic()
+    try:
+        said = life.node("cp1").tiphys("upgrade", "apply", "--yes", timeout=600).stdout
+        assert "[upgrade] SUCCESS!" in said
+        assert "apiserver-etcd-client" not in said or "renewed" in said
+        for name in ("cp2", "cp3", "w1"):
+            assert "[upgrade] SUCCESS!" in life.node(name).tiphys("upgrade", "node", timeout=600).stdout
+    finally:
+        stop.set()
+        visitor.join()
+    took = time.monotonic() - started
+    assert images_of(life) == {images.ours()}
+    assert sorted(containers_of(life)) == before
+    assert all(visits)
+    life.note(
+        "an upgrade of all four nodes", f"{took:.0f} s; the Service answered {len(visits)} of {len(visits)} times"
+    )
+
+
+def images_of(life: Life) -> set[str]:
+    """The images of the control planes' static pods."""
+    pods = life.get("pods", "-n", "kube-system", "-l", f"component in ({','.join(lasting.COMPONENTS)})")
+    return {str(pod["spec"]["containers"][0]["image"]) for pod in pods}  # type: ignore[index]
+
+
+def containers_of(life: Life) -> list[str]:
+    """The containers of the Deployment's pods."""
+    return [
+        str(status["containerID"])
+        for pod in life.get("pods", "-l", "app=web")
+        for status in pod["status"]["containerStatuses"]  # type: ignore[index]
+    ]
 
 
 def test_kubectl_works_again_soon_after_the_leaders_death(life: Life) -> None:

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tiphys.api.object import Object
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import PODS
 from tiphys.client.rest import Client
-from tiphys.cluster.kubeadm import kubeletfiles, layout
+from tiphys.cluster.kubeadm import health, kubeletfiles, layout
 from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.failures import KubeadmError
 from tiphys.cluster.kubeadm.kubeletservice import kubelet_service
 from tiphys.cluster.kubeadm.layout import write_file
 from tiphys.cluster.kubeadm.manifests.etcd import etcd
+from tiphys.cluster.kubeadm.manifests.virtualaddress import virtual_address
+from tiphys.cluster.kubeadm.phases import wait
 from tiphys.cluster.kubeadm.phases.reset import etcd_flags
 from tiphys.cluster.kubeadm.phases.staticpods import BUILD, render
 from tiphys.runtime import durations, yamltext
@@ -55,6 +57,8 @@ def changes(context: Installation) -> Iterator[ManifestChange]:
         yield _change(context, "etcd", pod)
     for component, build in BUILD.items():
         yield _change(context, component, build(context))
+    if context.virtual_address:
+        yield _change(context, "virtual-address", virtual_address(context.configuration))
 
 
 def initial_cluster(flags: dict[str, str]) -> list[tuple[str, str]]:
@@ -84,10 +88,10 @@ def image_of(manifest: bytes) -> str:
         return "unknown"
 
 
-async def change_manifests(context: Installation, client: Client) -> None:
+async def change_manifests(context: Installation, client: Client, wanted: Iterable[ManifestChange]) -> None:
     """Change each static pod, and wait until it runs. Raises ``KubeadmError`` after the old manifest is back."""
     backup = context.places.on_disk(f"{layout.TEMPORARY}/tiphys-upgrade-manifests-{context.now:%Y-%m-%d-%H-%M-%S}")
-    for change in changes(context):
+    for change in wanted:
         if change.old == change.new:
             context.say(
                 f"[upgrade/staticpods] Current and new manifests of {change.component} are equal, skipping upgrade"
@@ -142,13 +146,17 @@ def is_ready(pod: Object) -> bool:
 
 
 async def change_kubelet(context: Installation) -> None:
-    """Write the kubelet's configuration as the cluster has it now, and start the kubelet again if it changed."""
-    path = context.places.on_disk(layout.KUBELET_CONFIG)
-    before = await asyncio.to_thread(path.read_bytes)
+    """Write the kubelet's configuration as the cluster has it now, and start the kubelet again: it is of this Tiphys
+    from then on. Its pods run on meanwhile. Raises ``KubeadmError`` if it does not become healthy."""
     configuration = context.configuration
     registration = configuration.node["nodeRegistration"]
     kubeletfiles.write_configuration(
         context.places, registration, configuration.kubelet, context.say, patch_folder=configuration.patches
     )
-    if await asyncio.to_thread(path.read_bytes) != before:
-        await asyncio.to_thread(kubelet_service(context.places).start)
+    service = kubelet_service(context.places)
+    await asyncio.to_thread(service.start)
+    timeout = configuration.node["timeouts"]["kubeletHealthCheck"]
+    try:
+        await health.wait_for_kubelet(wait.kubelet_url(configuration.kubelet), timeout, context.say)
+    except KubeadmError as error:
+        raise KubeadmError(f"{error}; see {service.trouble}") from error
