@@ -178,10 +178,25 @@ class StoreFile:
             _sync_directory(self.path.parent)
 
         elif version < FORMAT:
+            self._keep(db, version)
             db.execute("BEGIN IMMEDIATE")
             db.execute(_ADD_SEALS)
             db.execute(f"PRAGMA user_version = {FORMAT}")
             db.execute("COMMIT")
+
+    def _keep(self, db: sqlite3.Connection, version: int) -> None:
+        """Copy the file as an older version has written it, for whoever wants to go back there."""
+        copy = self.path.with_name(f"{self.path.name}.format-{version}")
+        if copy.exists():
+            return
+        making = copy.with_name(f"{copy.name}.part")
+        making.unlink(missing_ok=True)
+        os.close(os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        db.execute("VACUUM INTO ?", (str(making),))
+        with making.open("rb") as file:
+            os.fsync(file.fileno())
+        making.replace(copy)
+        _sync_directory(copy.parent)
 
     def _newest_seal(self) -> int:
         newest = self.writer.execute("SELECT seal FROM kv ORDER BY row DESC LIMIT 1").fetchone()

@@ -6,18 +6,22 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/implementation-
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from tiphys.cluster.kubeadm.context import Say
 from tiphys.cluster.kubeadm.failures import KubeadmError
 from tiphys.runtime import durations
 
 _LOOK_SECONDS, _ANSWER_SECONDS = 0.5, 5.0
+_MOST = 65536
+"""Bytes that are read of a small answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,24 @@ async def _healthy(target: HealthPage, seconds: float) -> str:
     return durations.seconds_text(time.monotonic() - started, durations.MILLISECOND)
 
 
+def get_json(url: str, context: ssl.SSLContext) -> dict[str, Any]:
+    """A small JSON object from a server. Raises ``OSError``, and ``ValueError`` if the answer is something else."""
+    with _opener(context).open(url, timeout=_ANSWER_SECONDS) as answer:
+        made = json.loads(answer.read(_MOST))
+    if not isinstance(made, dict):
+        raise ValueError("the answer is no JSON object")
+    return made
+
+
+def _opener(context: ssl.SSLContext) -> urllib.request.OpenerDirector:
+    """One that goes by no proxy."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+
+
 def ask(url: str) -> str | None:
     """What is wrong with a page of health; None if it is fine. Certificates are not looked at: no secret is sent."""
-    context = ssl._create_unverified_context()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(url, timeout=_ANSWER_SECONDS) as answer:
+        with _opener(ssl._create_unverified_context()).open(url, timeout=_ANSWER_SECONDS) as answer:
             return None if answer.status == 200 else f"status {answer.status}"
     except urllib.error.HTTPError as error:
         return f"status {error.code}: {error.read(500).decode(errors='replace').strip()}"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from tiphys import KUBERNETES_VERSION
 from tiphys.cluster import lifecycle
 from tiphys.cluster.containerd import systemd_is_init
 from tiphys.cluster.kubeadm import layout
@@ -31,6 +32,10 @@ class KubeletService(Protocol):
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+    def version(self) -> str:
+        """``v1.36.0`` of the kubelet that runs or will run. Raises ``OSError`` if it cannot be asked."""
+        ...
 
     @property
     def trouble(self) -> str:
@@ -56,6 +61,10 @@ class SystemdService:
 
     def stop(self) -> None:
         _systemctl("stop", "kubelet")
+
+    def version(self) -> str:
+        done = subprocess.run(["kubelet", "--version"], capture_output=True, text=True, check=False)
+        return done.stdout.strip().removeprefix("Kubernetes ")
 
 
 class DaemonService:
@@ -84,6 +93,9 @@ class DaemonService:
             lifecycle.stop(self._settings)
         except lifecycle.StillRunning as error:
             raise KubeadmError(f"the kubelet's {error}; end that process, and run this again") from error
+
+    def version(self) -> str:
+        return KUBERNETES_VERSION
 
     def _supervise(self) -> None:
         logs.configure(0)
@@ -120,6 +132,13 @@ def environment_flags(file: Path, variable: str) -> list[str]:
         return []
     values = [line.partition("=")[2] for line in lines if line.partition("=")[0].strip() == variable]
     return [word for value in values for word in shlex.split(" ".join(shlex.split(value)))]
+
+
+def service_is_active(name: str) -> bool:
+    """Whether a service of systemd's runs."""
+    if not systemd_is_init():
+        return False
+    return subprocess.run(["systemctl", "is-active", "--quiet", name], check=False).returncode == 0
 
 
 def _unit_exists() -> bool:

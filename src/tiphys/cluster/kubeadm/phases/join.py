@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-join/#j
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -72,9 +73,11 @@ def _node_checks(joining: Joining) -> Iterator[Check]:
         if not joining.control_plane:
             yield checks.file_available(joining.places, joining.join["caCertPath"])
     yield from preflight.node_checks(joining.join["nodeRegistration"]["criSocket"], joining.name)
+    yield checks.kubelet_version(kubelet_service(joining.places).version, "")
     yield checks.port(preflight.KUBELET_PORT, expected=again)
     by_token = joining.join["discovery"].get("bootstrapToken")
     if by_token:
+        yield checks.proxy(by_token["apiServerEndpoint"].rpartition(":")[0].strip("[]"), os.environ)
         yield from preflight.forwarding_checks(by_token["apiServerEndpoint"].rpartition(":")[0])
 
 

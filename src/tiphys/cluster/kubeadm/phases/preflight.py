@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from tiphys.cluster.kubeadm import images, layout
 from tiphys.cluster.kubeadm.context import Installation
+from tiphys.cluster.kubeadm.kubeletservice import kubelet_service, service_is_active
 from tiphys.cluster.kubeadm.manifests.controlplane import CONTROLLER_MANAGER_PORT, SCHEDULER_PORT
 from tiphys.cluster.kubeadm.manifests.etcd import CLIENT_PORT, PEER_PORT, etcd
 from tiphys.cluster.kubeadm.phases.staticpods import BUILD, render
@@ -46,6 +47,9 @@ def init_checks(context: Installation) -> Iterator[Check]:
     configuration = context.configuration
     yield from control_plane_checks(context)
     yield from node_checks(configuration.node["nodeRegistration"]["criSocket"], configuration.name)
+    yield checks.kubelet_version(kubelet_service(context.places).version, configuration.cluster["kubernetesVersion"])
+    if external := configuration.cluster["etcd"].get("external"):
+        yield checks.external_etcd(external, context.places)
     yield checks.port(KUBELET_PORT, expected=continues(context))
     yield from forwarding_checks(configuration.address)
 
@@ -54,12 +58,17 @@ def control_plane_checks(context: Installation) -> Iterator[Check]:
     configuration, again = context.configuration, continues(context)
     yield checks.cpus()
     yield checks.memory()
+    yield checks.firewall([configuration.port, KUBELET_PORT], service_is_active)
     for number in (configuration.port, SCHEDULER_PORT, CONTROLLER_MANAGER_PORT):
         yield checks.port(number, expected=again)
     for component in BUILD:
         wanted = render(context, component, BUILD[component](context))
         yield checks.file_available(context.places, f"{layout.MANIFESTS}/{component}.yaml", wanted)
     yield checks.proxy(configuration.address, os.environ)
+    networking = configuration.cluster["networking"]
+    for cidr in f"{networking['serviceSubnet']},{networking.get('podSubnet', '')}".split(","):
+        if cidr:
+            yield checks.proxy_range(cidr, os.environ)
     yield from _etcd_checks(context, again=again)
 
 
@@ -82,8 +91,12 @@ def forwarding_checks(address: str) -> Iterator[Check]:
 
 
 def _etcd_checks(context: Installation, *, again: bool) -> Iterator[Check]:
-    local = context.configuration.cluster["etcd"].get("local")
+    etcd_part = context.configuration.cluster["etcd"]
+    local = etcd_part.get("local")
     if local is None:
+        named = [etcd_part["external"].get(field, "") for field in ("caFile", "certFile", "keyFile")]
+        wanted_files = [path for path in named if path and not context.secondary]  # join may download them
+        yield from checks.files_exist("ExternalEtcdClientCertificates", context.places, wanted_files)
         return
     for number in (CLIENT_PORT, PEER_PORT):
         yield checks.port(number, expected=again)

@@ -5,20 +5,29 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/implementation-
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import os
+import re
 import shutil
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from tiphys.cluster.kubeadm import health
 from tiphys.cluster.kubeadm.layout import HostRoot
+from tiphys.cluster.kubeadm.preflight import proxies
 from tiphys.kubelet.node.machine import memory_total
 from tiphys.kubelet.runtime.cri import CRIClient
 from tiphys.kubelet.runtime.service import RuntimeFailure
+from tiphys.wire.tls.contexts import client_context
 
 LEAST_CPUS, LEAST_MEGABYTES = 2, 1700
+LEAST_KUBELET, LEAST_ETCD = (1, 33), (3, 4)
+"""Upstream asks for etcd 3.5.24; Debian's 3.4 is what our own image has, and what the store is tested with."""
 _CGROUP_CONTROLLERS = ("cpu", "memory", "pids")
 _NEEDED, _USEFUL = ("mount", "ip"), ("nft", "iptables", "conntrack", "crictl")
 
@@ -187,16 +196,121 @@ def proxy(host: str, environment: Mapping[str, str]) -> Check:
     """Whether what goes to the API server would go by a proxy."""
 
     def look() -> Findings:
-        given = environment.get("HTTPS_PROXY") or environment.get("https_proxy")
-        exempt = (environment.get("NO_PROXY") or environment.get("no_proxy") or "").split(",")
-        if not given or host in [name.strip() for name in exempt]:
-            return Findings()
+        given = proxies.proxy_for(host, environment)
         words = (
             f'Connection to "https://{host}" uses proxy "{given}". If that is not intended, adjust your proxy settings'
         )
-        return Findings(warnings=[words])
+        return Findings(warnings=[words] if given else [])
 
     return check("HTTPProxy", look)
+
+
+def proxy_range(cidr: str, environment: Mapping[str, str]) -> Check:
+    """Whether what goes to pods or Services would go by a proxy: the first address of their range is looked at."""
+
+    def look() -> Findings:
+        network = ipaddress.ip_network(cidr.strip(), strict=False)
+        given = proxies.proxy_for(str(network[1]), environment)
+        words = (
+            f'connection to "{cidr}" uses proxy "{given}". This may lead to malfunctional cluster setup. Make sure that'
+            " Pod and Services IP ranges specified correctly as exceptions in proxy configuration"
+        )
+        return Findings(warnings=[words] if given else [])
+
+    return check("HTTPProxyCIDR", look)
+
+
+def firewall(ports: Sequence[int], active: Callable[[str], bool]) -> Check:
+    """Whether firewalld runs, which closes what nodes need of each other. ``active`` says whether a service runs."""
+
+    def look() -> Findings:
+        words = (
+            f"firewalld is active, please ensure ports [{' '.join(map(str, ports))}] are open or your cluster may not"
+            " function correctly"
+        )
+        return Findings(warnings=[words] if active("firewalld") else [])
+
+    return check("Firewalld", look)
+
+
+def kubelet_version(found: Callable[[], str], control_plane: str) -> Check:
+    """Whether the kubelet that the node's service runs fits. ``found`` gives its version, and raises OSError if it
+    cannot be asked; ``control_plane`` is the version to install, empty if it is not known yet."""
+
+    def look() -> Findings:
+        try:
+            text = found()
+        except OSError as error:
+            return Findings(
+                errors=[f"couldn't get kubelet version: {error}; install the kubelet that its service runs"]
+            )
+        if (version := minor_version(text)) is None:
+            return Findings(errors=[f"couldn't get kubelet version: {text!r} is none; install the kubelet again"])
+        if version < LEAST_KUBELET:
+            return Findings(
+                errors=[f'Kubelet version "{text}" is lower than kubeadm can support. Please upgrade kubelet']
+            )
+        wanted = minor_version(control_plane)
+        words = (
+            "the kubelet version is higher than the control plane version. This is not a supported version skew and may"
+            f' lead to a malfunctional cluster. Kubelet version: "{text}" Control plane version: "{control_plane}"'
+        )
+        return Findings(errors=[words] if wanted is not None and version > wanted else [])
+
+    return check("KubeletVersion", look)
+
+
+def minor_version(text: str) -> tuple[int, int] | None:
+    """Major and minor of ``v1.36.0``; None if it is no version."""
+    if (made := re.match(r"v?(\d+)\.(\d+)", text)) is None:
+        return None
+    return int(made[1]), int(made[2])
+
+
+def files_exist(label: str, places: HostRoot, paths: Iterable[str]) -> Iterator[Check]:
+    """One check for each file that the user's configuration names."""
+
+    def look(path: str) -> Findings:
+        there = places.on_disk(path).exists()
+        return Findings(errors=[] if there else [f"{path} doesn't exist; put it there, or name another file"])
+
+    for path in paths:
+        yield check(label, lambda path=path: look(path))  # type: ignore[misc]
+
+
+def external_etcd(external: Mapping[str, Any], places: HostRoot) -> Check:
+    """Whether each member of an etcd elsewhere answers, and is new enough."""
+
+    def look() -> Findings:
+        files = [external.get(name) for name in ("caFile", "certFile", "keyFile")]
+        ca, cert, key = (places.on_disk(file) if file else None for file in files)
+        findings = Findings()
+        try:
+            context = client_context(ca, cert, key)
+        except OSError as error:  # ssl.SSLError is one
+            return Findings(errors=[f"couldn't load external etcd's certificates: {error}; see etcd.external"])
+        for endpoint in external.get("httpEndpoints") or external["endpoints"]:
+            url = f"{endpoint.rstrip('/')}/version"
+            try:
+                answer = health.get_json(url, context)
+                version = str(answer.get("etcdserver", ""))
+            except (OSError, ValueError) as error:
+                findings.errors.append(
+                    f"external etcd at {url} does not say its version: {getattr(error, 'reason', error)}; start it, or"
+                    " mend etcd.external.endpoints"
+                )
+                continue
+            if (minor_version(version) or (0, 0)) < LEAST_ETCD:
+                least = ".".join(map(str, LEAST_ETCD))
+                findings.errors.append(
+                    f"only external etcd version >= {least} is supported. Current version: {version}"
+                )
+        return findings
+
+    async def run() -> Findings:
+        return await asyncio.to_thread(look)
+
+    return Check("ExternalEtcdVersion", run)
 
 
 def runtime(url: str) -> Check:
