@@ -51,11 +51,27 @@ def test_servers_to_ask() -> None:
     }
 
 
+def test_zones_with_servers_of_their_own() -> None:
+    """As the page "Customizing DNS Service" has them, and CoreDNS's shorter form."""
+    stub = "consul.local:53 {\n errors\n cache 30\n forward . 10.150.0.1 10.150.0.2:5353\n}"
+    short = ".:53 {\n forward Corp.example 192.0.2.7\n forward . 192.0.2.1\n}"
+    assert parse(f"{short}\n{stub}") == {
+        "port": 53,
+        "upstreams": ("192.0.2.1",),
+        "stub_zones": (("corp.example", ("192.0.2.7",)), ("consul.local", ("10.150.0.1", "10.150.0.2:5353"))),
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (".:53 {\n rewrite name a b\n}", "plugin rewrite is not supported"),
-        (".:53 {\n}\nexample.com:53 {\n}", r"one server block.*\.:53, example.com:53"),
+        (".:53 {\n}\nexample.com:53 {\n}", "zone example.com: it needs `forward"),
+        (".:53 {\n}\nexample.com:54 {\n forward . 192.0.2.1\n}", "every zone is served on one port, which is 53"),
+        (".:53 {\n}\na.com b.com {\n}", "server block 'a.com b.com': one zone is supported"),
+        (".:53 {\n}\na.com {\n kubernetes a.com\n}", "plugin kubernetes is not supported; supported are cache,"),
+        (".:53 {\n}\na.com {\n forward . /etc/resolv.conf\n}", "forward a.com: name servers by their addresses"),
+        ("example.com:53 {\n}", "one server block for the zone `.` is wanted; the Corefile has: example.com:53"),
         (".:53 {\n kubernetes cluster.local {\n  pods verified\n }\n}", "pods verified is not supported"),
         (".:53 {\n kubernetes cluster.local {\n  endpoint https://a\n }\n}", "kubernetes: option endpoint"),
         (".:53 {\n forward . tls://192.0.2.1\n}", "forward: tls://192.0.2.1 is not supported"),

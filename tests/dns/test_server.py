@@ -352,6 +352,28 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     run(test, upstreams=(), resolver_file=str(empty))
 
 
+def test_a_zones_own_servers_are_asked_for_what_is_in_it() -> None:
+    async def main() -> None:
+        corp, lab = Elsewhere(), Elsewhere()
+        await corp.start()
+        await lab.start()
+        zones = (("corp.example", (f"127.0.0.1:{corp.port}",)), ("lab.corp.example", (f"127.0.0.1:{lab.port}",)))
+
+        async def test(world: World) -> None:
+            for name in ("example.org", "www.CORP.example", "a.lab.corp.example", "notcorp.example", "corp.example"):
+                await world.udp(name)
+            await world.tcp("b.lab.corp.example")
+            assert world.elsewhere.asked == ["example.org.", "notcorp.example."]
+            assert [name.lower() for name in corp.asked] == ["www.corp.example.", "corp.example."]
+            assert lab.asked == ["a.lab.corp.example."]
+
+        await _run(test, {"stub_zones": zones})
+        corp.stop()
+        lab.stop()
+
+    asyncio.run(main())
+
+
 def test_it_publishes_itself_and_repairs_what_is_lost() -> None:
     async def test(world: World) -> None:
         client = world.client

@@ -21,6 +21,8 @@ class DNSConfig:
     """Names the servers to ask for names outside of the cluster."""
     upstreams: tuple[str, ...] = ()
     """Those servers as address or address:port, in place of the file's."""
+    stub_zones: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Zones that servers of their own answer for."""
     recursion_for: tuple[str, ...] = ()
     """The networks whose questions about other names are passed on, besides those of this node itself: the pods'."""
     health_address: str = ""

@@ -1,13 +1,14 @@
-"""CoreDNS's configuration, as far as a cluster's own has it: a Corefile of one block, as fields of ``DNSConfig``.
+"""CoreDNS's configuration, as far as a cluster's own has it: a Corefile, as fields of ``DNSConfig``.
 
-What this server does in any case is accepted (``errors``, ``loop``, ``reload``, ``loadbalance``); a plugin that it
-does not have is refused by name. Source: https://coredns.io/manual/toc/#configuration and the pages of the plugins.
+One block is for the zone ``.``; each other one names a zone whose questions go to servers of its own. What this server
+does in any case is accepted (``errors``, ``loop``, ``reload``, ``loadbalance``); a plugin that it does not have is
+refused by name. Source: https://coredns.io/manual/toc/#configuration and the pages of the plugins.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,17 +28,48 @@ class Directive:
 
 def parse(text: str) -> Fields:
     """The fields that a Corefile sets. Raises ``ConfigError``, which names the plugin or option."""
-    blocks = _directives(_lines(text))
-    if len(blocks) != 1 or len(blocks[0].words) != 1 or not re.fullmatch(r"\.(:\d+)?", blocks[0].words[0]):
-        keys = ", ".join(" ".join(block.words) for block in blocks)
-        raise ConfigError(f"one server block, for the zone `.`, is supported; the Corefile has: {keys or 'none'}")
-    fields: Fields = {"port": int(blocks[0].words[0].partition(":")[2] or 53)}
-    for directive in blocks[0].block:
-        plugin = directive.words[0]
-        if plugin not in _PLUGINS:
-            raise ConfigError(f"plugin {plugin} is not supported; supported are {', '.join(sorted(_PLUGINS))}")
-        _PLUGINS[plugin](directive, fields)
+    blocks = [(block, *_key(block)) for block in _directives(_lines(text))]
+    roots = [(block, port) for block, zone, port in blocks if zone == "."]
+    if len(roots) != 1:
+        keys = ", ".join(" ".join(block.words) for block, _, _ in blocks)
+        raise ConfigError(f"one server block for the zone `.` is wanted; the Corefile has: {keys or 'none'}")
+    root, port = roots[0]
+    fields: Fields = {"port": port}
+    for directive in root.block:
+        _supported(directive, _PLUGINS)
+        _PLUGINS[directive.words[0]](directive, fields)
+    for block, zone, other in blocks:
+        if zone != ".":
+            if other != port:
+                raise ConfigError(f"{zone}:{other}: every zone is served on one port, which is {port} for `.`")
+            _stub(block, zone, fields)
     return fields
+
+
+def _key(block: Directive) -> tuple[str, int]:
+    """Zone and port that a block is for."""
+    matched = re.fullmatch(r"(?:dns://)?(\.|[\w.-]+?)\.?(?::(\d+))?", " ".join(block.words))
+    if matched is None:
+        raise ConfigError(f"server block {' '.join(block.words)!r}: one zone is supported, as in `example.org:53 {{`")
+    return matched[1].lower(), int(matched[2] or 53)
+
+
+def _stub(block: Directive, zone: str, fields: Fields) -> None:
+    """A block of a zone that others answer for. Raises ``ConfigError`` if it does not say who."""
+    for directive in block.block:
+        _supported(directive, _OF_STUBS)
+        if directive.words[0] == "forward":
+            _forward(Directive(["forward", zone, *directive.words[2:]], directive.block), fields)
+    if zone not in {stub for stub, _ in fields.get("stub_zones", ())}:
+        raise ConfigError(
+            f"zone {zone}: it needs `forward . ADDRESS…`, as Tiphys answers for the cluster's domain alone"
+        )
+
+
+def _supported(directive: Directive, known: Container[str]) -> None:
+    if directive.words[0] not in known:
+        listed = ", ".join(sorted(_PLUGINS if known is _PLUGINS else _OF_STUBS))
+        raise ConfigError(f"plugin {directive.words[0]} is not supported; supported are {listed}")
 
 
 def _lines(text: str) -> list[list[str]]:
@@ -95,13 +127,18 @@ def _kubernetes(directive: Directive, fields: Fields) -> None:
 
 
 def _forward(directive: Directive, fields: Fields) -> None:
-    if len(directive.words) < 3 or directive.words[1] != ".":
-        raise ConfigError("forward: only `forward . ADDRESS… | FILE` is supported")
+    if len(directive.words) < 3:
+        raise ConfigError("forward: write `forward . ADDRESS… | FILE`, or `forward ZONE ADDRESS…`")
     _refuse_options(directive, known=("max_concurrent", "policy"))
+    zone = directive.words[1].rstrip(".").lower() or "."
     targets = [target.removeprefix("dns://") for target in directive.words[2:]]
     if encrypted := [target for target in targets if "://" in target]:
         raise ConfigError(f"forward: {encrypted[0]} is not supported; name servers that speak plain DNS")
-    if targets[0].startswith("/"):
+    if zone != ".":
+        if targets[0].startswith("/"):
+            raise ConfigError(f"forward {zone}: name servers by their addresses, not by the file {targets[0]}")
+        fields["stub_zones"] = (*fields.get("stub_zones", ()), (zone, tuple(targets)))
+    elif targets[0].startswith("/"):
         fields["resolver_file"] = targets[0]
     else:
         fields["upstreams"] = tuple(targets)
@@ -120,3 +157,5 @@ _PLUGINS: dict[str, Callable[[Directive, Fields], None]] = {
     "kubernetes": _kubernetes,
     "forward": _forward,
 }
+_OF_STUBS = frozenset(("errors", "loop", "reload", "loadbalance", "cache", "forward"))
+"""What a block of another zone may say."""

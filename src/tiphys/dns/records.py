@@ -339,3 +339,8 @@ def reversed_address(name: Name) -> str | None:
         return str(ipaddress.ip_address(text))
     except ValueError:
         return None
+
+
+def labels_of(name: str) -> Name:
+    """``www.Example.org.`` as labels in lower case; none for the root."""
+    return tuple(label for label in name.rstrip(".").lower().split(".") if label)

@@ -24,7 +24,7 @@ from tiphys.dns.config import DNSConfig
 from tiphys.dns.forward import Forwarder
 from tiphys.dns.messages import LARGEST_TCP, PLAIN_UDP, Query, least_ttl, pack, render
 from tiphys.dns.publish import Publisher
-from tiphys.dns.records import Answer, ClusterZone
+from tiphys.dns.records import Answer, ClusterZone, Name, labels_of
 from tiphys.dns.source import InformerSource
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever
@@ -57,13 +57,21 @@ class DNSServer:
         self._zone = ClusterZone(config.cluster_domain, self._source, config.service_ip)
         own = ((config.address, config.port), (config.service_ip, 53))
         rng = rng or random.SystemRandom()
-        self._forwarder = Forwarder(
-            servers=config.upstreams,
-            resolver_file=config.resolver_file,
-            exclude=own,
-            timeout=config.forward_timeout,
-            rng=rng,
-        )
+        zones = (("", config.upstreams), *config.stub_zones)
+        self._forwarders = [
+            (
+                labels_of(zone),
+                Forwarder(
+                    servers=servers,
+                    resolver_file=config.resolver_file,
+                    exclude=own,
+                    timeout=config.forward_timeout,
+                    rng=rng,
+                ),
+            )
+            for zone, servers in sorted(zones, key=lambda stub: -len(labels_of(stub[0])))
+        ]
+        """By zone, the narrowest first; the last one is for every name."""
         self._publisher = Publisher(
             config=config,
             client=client,
@@ -231,7 +239,7 @@ class DNSServer:
             return
         target, seen = records[0].data, {query.name}
         for _ in range(CHAIN):
-            labels = tuple(target.rstrip(".").lower().split("."))
+            labels = labels_of(target)
             if labels in seen:
                 return
             seen.add(labels)
@@ -248,14 +256,18 @@ class DNSServer:
 
     async def _resolved_elsewhere(self, name: str, qtype: str, *, tcp: bool) -> list[RR]:
         question = DNSRecord.question(name, qtype).pack()
-        answer = await self._forwarder.ask(question, tcp=tcp)
+        answer = await self._forwarder(labels_of(name)).ask(question, tcp=tcp)
         try:
             return list(DNSRecord.parse(answer).rr) if answer is not None else []
         except DNSError:
             return []
 
+    def _forwarder(self, name: Name) -> Forwarder:
+        """Who asks others for a name: that of the narrowest zone that it is in."""
+        return next(asked for zone, asked in self._forwarders if name[len(name) - len(zone) :] == zone)
+
     async def _from_elsewhere(self, data: bytes, query: Query, *, tcp: bool) -> bytes:
-        answer = await self._forwarder.ask(data, tcp=tcp)
+        answer = await self._forwarder(query.name).ask(data, tcp=tcp)
         if answer is None:
             return pack(query.reply("SERVFAIL"), LARGEST_TCP if tcp else query.udp_limit)
         try:

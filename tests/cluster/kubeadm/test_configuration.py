@@ -1,10 +1,16 @@
 """kubeadm.k8s.io/v1beta4: fields, defaults, rules; the messages are those of kubeadm v1.36."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+import yaml
+
+from tiphys.cli.kubeadm import config as config_command
 from tiphys.cluster.kubeadm.configuration import documents, dynamic, fromflags, load
 from tiphys.cluster.kubeadm.failures import ConfigurationError
 
+DATA = Path(__file__).parent / "data"
+"""A file of v1beta3 for each command, and what kubeadm v1.36's `config migrate` writes for it."""
 HOST = dynamic.Host("cp1", "10.5.6.7")
 HEAD = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: "
 TOKEN = "abcdef.0123456789abcdef"
@@ -226,3 +232,37 @@ def test_printed_defaults_can_be_read_again():
 
         text = "---\n".join(yaml.safe_dump(document) for document in load.printed_defaults(kind))
         load.check_all(documents.read_text(text, kind), HOST)
+
+
+@pytest.mark.parametrize("kind", ["init", "join"])
+def test_a_file_of_the_version_before_is_migrated_as_kubeadm_migrates_it(kind: str, tmp_path: Path):
+    new = tmp_path / "new.yaml"
+    words = ["migrate", f"--old-config={DATA}/v1beta3-{kind}.yaml", f"--new-config={new}"]
+    assert config_command.main(words) == 0
+    made = list(yaml.safe_load_all(new.read_text()))
+    wanted = list(yaml.safe_load_all((DATA / f"v1beta4-{kind}.yaml").read_text()))
+    for document in (*made, *wanted):
+        document.pop("imageRepository", None)  # each has its own
+    assert made == wanted
+    load.check_all(documents.read_file(new), HOST)
+
+
+def test_what_cannot_be_migrated_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    old = tmp_path / "old.yaml"
+    for text, problem in (
+        ("kind: Pod\napiVersion: v1", "no document of kubeadm.k8s.io/v1beta3 or kubeadm.k8s.io/v1beta4 is in it"),
+        ("kind: ClusterConfiguration\napiVersion: kubeadm.k8s.io/v1beta3\nfooBar: 1", 'unknown field "fooBar"'),
+        ("kind: InitConfiguration\napiVersion: kubeadm.k8s.io/v1beta3\nnodeRegistration: 1", "nodeRegistration"),
+        ("a: [", "is not YAML"),
+    ):
+        old.write_text(text)
+        assert config_command.main(["migrate", f"--old-config={old}"]) == 1
+        assert problem in capsys.readouterr().err
+    assert config_command.main(["migrate"]) == 1
+    assert config_command.main(["migrate", "--old-config=/none"]) == 1
+    assert '--old-config: unable to read "/none"' in capsys.readouterr().err
+
+
+def test_a_file_of_the_version_before_is_refused_with_the_command_that_migrates_it():
+    with pytest.raises(ConfigurationError, match=r"`tiphys config migrate --old-config cfg\.yaml"):
+        documents.read_text("apiVersion: kubeadm.k8s.io/v1beta3\nkind: InitConfiguration", "cfg.yaml")

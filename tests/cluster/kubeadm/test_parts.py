@@ -19,7 +19,7 @@ from tiphys.cluster.kubeadm.phases.mark import marked
 from tiphys.cluster.kubeadm.phases.preflight import continues
 from tiphys.cluster.kubeadm.phases.staticpods import CONTROL_PLANE
 from tiphys.cluster.kubeadm.phases.wait import targets
-from tiphys.cluster.kubeadm.preflight import checks
+from tiphys.cluster.kubeadm.preflight import checks, proxies
 from tiphys.cluster.kubeadm.preflight.run import run_checks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -171,6 +171,84 @@ def test_a_proxy_warns_unless_the_address_is_exempt():
     environment = {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "a, 10.0.0.1"}
     assert look(checks.proxy("10.0.0.1", environment)).warnings == []
     assert 'uses proxy "http://p:1"' in look(checks.proxy("10.0.0.2", environment)).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("exempt", "host", "direct"),
+    [
+        ("", "10.0.0.2", False),
+        ("*", "10.0.0.2", True),
+        ("10.0.0.0/8", "10.0.0.2", True),
+        ("10.0.0.0/8,192.0.2.1", "192.0.2.2", False),
+        ("example.org", "a.example.org", True),
+        (".example.org", "example.org", False),
+        ("example.org:443", "example.org", True),
+        ("fd00::/8", "fd00::1", True),
+        ("rg", "example.org", False),
+        ("", "127.0.0.1", True),
+        ("", "localhost", True),
+    ],
+)
+def test_what_goes_by_a_proxy(exempt: str, host: str, direct: bool):
+    environment = {"HTTPS_PROXY": "http://p:1", "NO_PROXY": exempt}
+    assert proxies.proxy_for(host, environment) == ("" if direct else "http://p:1")
+    assert proxies.proxy_for(host, {"NO_PROXY": exempt}) == ""
+
+
+def test_ranges_that_a_proxy_would_be_asked_for():
+    environment = {"https_proxy": "http://p:1", "no_proxy": "10.96.0.0/12"}
+    assert look(checks.proxy_range("10.96.0.0/12", environment)).warnings == []
+    (warning,) = look(checks.proxy_range("10.244.0.0/16", environment)).warnings
+    assert warning.startswith('connection to "10.244.0.0/16" uses proxy "http://p:1"')
+
+
+def test_a_firewall_that_runs_is_warned_of():
+    (warning,) = look(checks.firewall([6443, 10250], lambda name: name == "firewalld")).warnings
+    assert warning.startswith("firewalld is active, please ensure ports [6443 10250] are open")
+    assert look(checks.firewall([6443], lambda name: False)).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("kubelet", "control_plane", "problem"),
+    [
+        ("v1.36.2", "v1.36.0", ""),
+        ("v1.33.0", "v1.36.0", ""),
+        ("v1.36.0", "", ""),
+        ("v1.32.9", "v1.36.0", "is lower than kubeadm can support"),
+        ("v1.37.0", "v1.36.0", "the kubelet version is higher than the control plane version"),
+        ("", "v1.36.0", "couldn't get kubelet version"),
+    ],
+)
+def test_kubelets_that_fit(kubelet: str, control_plane: str, problem: str):
+    errors = look(checks.kubelet_version(lambda: kubelet, control_plane)).errors
+    assert [problem in error for error in errors] == ([True] if problem else [])
+
+
+def test_a_kubelet_that_cannot_be_asked():
+    def missing() -> str:
+        raise FileNotFoundError(2, "No such file", "kubelet")
+
+    (error,) = look(checks.kubelet_version(missing, "v1.36.0")).errors
+    assert "couldn't get kubelet version" in error
+
+
+def test_an_etcd_elsewhere_has_to_answer_and_be_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    answers = {"http://a:1/version": {"etcdserver": "3.3.27"}, "http://b:1/version": {"etcdserver": "3.6.8"}}
+
+    def get_json(url: str, context: object) -> dict[str, str]:
+        if url not in answers:
+            raise ConnectionRefusedError(111, "Connection refused")
+        return answers[url]
+
+    monkeypatch.setattr("tiphys.cluster.kubeadm.health.get_json", get_json)
+    external = {"endpoints": ["http://a:1", "http://b:1/", "http://c:1"]}
+    old, silent = look(checks.external_etcd(external, HostRoot(tmp_path))).errors
+    assert old == "only external etcd version >= 3.4 is supported. Current version: 3.3.27"
+    assert "http://c:1/version does not say its version: " in silent
+    (error,) = look(checks.external_etcd({**external, "caFile": "/ca.crt"}, HostRoot(tmp_path))).errors
+    assert error.startswith("couldn't load external etcd's certificates")
+    (missing,) = [look(c) for c in checks.files_exist("X", HostRoot(tmp_path), ["/ca.crt"])]
+    assert missing.errors == ["/ca.crt doesn't exist; put it there, or name another file"]
 
 
 def test_what_an_earlier_run_of_this_configuration_left_is_continued(tmp_path: Path):

@@ -14,15 +14,17 @@ import yaml
 from tiphys.cli.kubeadm import kubeadmflags
 from tiphys.cli.kubeadm.kubeadmflags import KubeadmParser
 from tiphys.cluster.kubeadm import images
-from tiphys.cluster.kubeadm.configuration import documents, load
+from tiphys.cluster.kubeadm.configuration import documents, load, migrating
 from tiphys.cluster.kubeadm.configuration.documents import Documents
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
 from tiphys.cluster.kubeadm.failures import ConfigurationError
+from tiphys.cluster.kubeadm.layout import write_file
 
 _USAGE = """usage: tiphys config COMMAND [flags]
 
   print init-defaults|join-defaults|reset-defaults|upgrade-defaults   the documents with every default
   validate --config FILE   check a file: fields, values, versions
+  migrate --old-config FILE [--new-config FILE]   write a file of v1beta3 as v1beta4, with every default
   images list              the images that a control plane runs from"""
 
 
@@ -37,6 +39,8 @@ def _main(words: list[str]) -> int:
             return _print(kind.removesuffix("-defaults"), flags)
         case ["validate", *flags]:
             return _validate(flags)
+        case ["migrate", *flags]:
+            return _migrate(flags)
         case ["images", "list", *flags]:
             return _images(flags)
         case [] | ["-h"] | ["--help"]:
@@ -71,6 +75,29 @@ def _validate(flags: list[str]) -> int:
     for warning in host.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print("ok")
+    return 0
+
+
+def _migrate(flags: list[str]) -> int:
+    parser = KubeadmParser("tiphys config migrate", "Write a configuration file in today's version of its API.")
+    parser.text("old-config", "the file to read")
+    parser.text("new-config", "the file to write; default: standard output")
+    given = parser.values(flags)
+    if not (old := given.get("old-config")):
+        raise ConfigurationError("the --old-config flag is mandatory")
+    try:
+        data = Path(old).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f'--old-config: unable to read "{old}": {error.strerror}') from error
+    host = Host.this()
+    parts = load.migrated(migrating.migrate(data, old), host)
+    text = "---\n".join(yaml.dump(part, Dumper=yaml.CSafeDumper) for part in parts)
+    for warning in host.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if new := given.get("new-config"):
+        write_file(Path(new), text.encode())
+    else:
+        print(text, end="")
     return 0
 
 

@@ -42,6 +42,11 @@ def read_text(data: str | bytes, source: str) -> Documents:
         parts = [part for part in yamltext.load_all(data) if part is not None]
     except yamltext.YAMLError as error:
         raise ConfigurationError(f"{source} is not YAML: {error}") from error
+    return read_parts(parts, source)
+
+
+def read_parts(parts: Iterable[Any], source: str) -> Documents:
+    """The documents of a file that is parsed. Raises ``ConfigurationError``."""
     documents: Documents = {}
     for part in parts:
         kind = _kind(part, source)
@@ -83,8 +88,8 @@ def _kind(part: Any, source: str) -> str:
         return str(kind)
     if version in _OLD:
         raise ConfigurationError(
-            f"{source}: {version} {kind} is a deprecated API version, which Tiphys does not read; use "
-            f"{schema.GROUP_VERSION}: `kubeadm config migrate` writes it, and extraArgs become lists of name and value"
+            f"{source}: {version} {kind} is a deprecated API version, which init and join do not read; use "
+            f"{schema.GROUP_VERSION}: `tiphys config migrate --old-config {source} --new-config FILE` writes it"
         )
     known = ", ".join([*schema.KINDS, *COMPONENTS])
     raise ConfigurationError(f"{source}: unknown configuration API {version} {kind}; known kinds: {known}")

@@ -97,6 +97,22 @@ def check_all(given: Documents, host: Host) -> None:
         reset_configuration(given, host)
 
 
+def migrated(given: Documents, host: Host) -> list[Document]:
+    """What ``config migrate`` writes: the documents, complete. Raises ``ConfigurationError``."""
+    made: list[Document] = []
+    if {"InitConfiguration", "ClusterConfiguration"} & given.keys():
+        configuration = init_configuration(given, host)
+        made.append(documents.typed(configuration.node, "InitConfiguration"))
+        made.append(documents.typed(configuration.cluster, "ClusterConfiguration"))
+    if "JoinConfiguration" in given:
+        made.append(documents.typed(join_configuration(given, host), "JoinConfiguration"))
+    if "ResetConfiguration" in given:
+        made.append(documents.typed(reset_configuration(given, host), "ResetConfiguration"))
+    if "UpgradeConfiguration" in given:
+        made.append(documents.typed(given["UpgradeConfiguration"], "UpgradeConfiguration"))
+    return made
+
+
 def _defaulted(kind: str) -> Document:
     document: Document = {}
     DEFAULTS[kind](document)
