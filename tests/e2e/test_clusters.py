@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 import yaml
@@ -54,6 +55,10 @@ def first(wire: Machines) -> Node:
         "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nencryptionAlgorithm: ECDSA-P256\n"
         "networking: {podSubnet: 10.244.0.0/16}\n"
     )
+    text = node.file("/etc/init.yaml").read_text()
+    for name, timeout in (("impatient", "kubernetesAPICall"), ("hasty", "kubeletHealthCheck")):
+        with_timeout = f"kind: InitConfiguration\ntimeouts: {{{timeout}: 3s}}"
+        node.file(f"/etc/{name}.yaml").write_text(text.replace("kind: InitConfiguration", with_timeout, 1))
     return node
 
 
@@ -67,14 +72,133 @@ def pods(node: Node) -> dict[str, str]:
     }
 
 
-def test_a_second_run_continues_what_a_failing_phase_left(first: Node) -> None:
-    broken = first.file("/var/lib/kubelet/config.yaml")
-    broken.mkdir(parents=True)  # the phase kubelet-start cannot write its file
-    failed = first.tiphys("init", "--config", "/etc/init.yaml", check=False)
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].startswith("error: ")
-    assert "config.yaml" in failed.stderr
-    broken.rmdir()
+@dataclass(frozen=True)
+class Fault:
+    """What makes a phase of ``init`` fail, what undoes it, and what the message has to say beside the phase's name."""
+
+    phase: str
+    do: Callable[[Node], object]
+    undo: Callable[[Node], object]
+    says: str
+    words: tuple[str, ...] = ()
+    """Further words of the command."""
+
+
+def spoiled(phase: str, path: str, says: str, *words: str, folder: bool = False) -> Fault:
+    """A file with nonsense, or a folder in its place; what was there comes back."""
+
+    def do(node: Node) -> None:
+        file = node.file(path)
+        if file.exists():
+            file.rename(file.with_name(f"{file.name}.kept"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            file.mkdir()
+        else:
+            file.write_text("nonsense")
+
+    def undo(node: Node) -> None:
+        file = node.file(path)
+        file.rmdir() if folder else file.unlink()
+        kept = file.with_name(f"{file.name}.kept")
+        if kept.exists():
+            kept.rename(file)
+
+    return Fault(phase, do, undo, says, words)
+
+
+def denied(phase: str, group: str, resource: str, *words: str) -> Fault:
+    """A policy of the cluster refuses what the phase writes."""
+
+    def do(node: Node) -> None:
+        node.kubectl("apply", "-f", "-", stdin=POLICY.format(group=group, resource=resource))
+        wait_for(lambda: refuses(node), 30, "the policy to be in force")
+
+    def undo(node: Node) -> None:
+        node.kubectl("delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "--all")
+        wait_for(lambda: not refuses(node), 30, "the policy to be gone")
+
+    def refuses(node: Node) -> bool:
+        probe = "apiVersion: v1\nkind: LimitRange\nmetadata: {name: probe, namespace: default}\nspec: {limits: []}"
+        command = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "--dry-run=server", "-f", "-")
+        return node.run(*command, check=False, stdin=probe).returncode != 0
+
+    return Fault(phase, do, undo, "denied request: the house's policy", ("--config=/etc/impatient.yaml", *words))
+
+
+POLICY = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {{name: house}}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {{apiGroups: ["{group}"], apiVersions: ["*"], operations: [CREATE, UPDATE], resources: ["{resource}"]}}
+    - {{apiGroups: [""], apiVersions: ["*"], operations: [CREATE], resources: [limitranges]}}
+  validations:
+  - {{expression: "request.userInfo.username != 'kubernetes-admin'", message: "the house's policy"}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{name: house}}
+spec: {{policyName: house, validationActions: [Deny]}}
+"""
+FAULTS = (
+    Fault(
+        "preflight",
+        lambda node: node.run("sysctl", "-qw", "net.ipv4.ip_forward=0"),
+        lambda node: node.run("sysctl", "-qw", "net.ipv4.ip_forward=1"),
+        "/proc/sys/net/ipv4/ip_forward contents are not set to 1; set it: `sysctl -w net.ipv4.ip_forward=1`",
+    ),
+    spoiled("certs/apiserver", "/etc/kubernetes/pki/apiserver.crt", "restore it, or move it away"),
+    spoiled("kubeconfig/admin", "/etc/kubernetes/admin.conf", "cannot use /etc/kubernetes/admin.conf"),
+    spoiled("etcd/local", "/var/lib/etcd", "/var/lib/etcd: File exists", "--skip-phases=preflight"),
+    spoiled(
+        "control-plane/scheduler",
+        "/etc/kubernetes/manifests/kube-scheduler.yaml",
+        "Is a directory",
+        "--skip-phases=preflight",
+        folder=True,
+    ),
+    spoiled("kubelet-start", "/var/lib/kubelet/config.yaml", "kubelet/config.yaml: Is a directory", folder=True),
+    Fault(  # the kubelet does not run yet
+        "wait-control-plane",
+        lambda node: None,
+        lambda node: None,
+        "failed while waiting for the kubelet to start: kubelet is not healthy after 3s",
+        ("phase", "wait-control-plane", "--config=/etc/hasty.yaml"),
+    ),
+    denied("upload-config/kubeadm", "", "configmaps"),
+    denied("upload-certs", "", "secrets", "--upload-certs"),
+    denied("mark-control-plane", "", "nodes"),
+    denied("bootstrap-token", "rbac.authorization.k8s.io", "clusterrolebindings"),
+    spoiled(
+        "kubelet-finalize/enable-client-cert-rotation",
+        "/etc/kubernetes/kubelet.conf",
+        "is not a valid kubeconfig",
+        *("phase", "kubelet-finalize", "--config=/etc/init.yaml"),
+    ),
+    denied("addon/coredns", "apps", "deployments"),
+    denied("addon/kube-proxy", "apps", "daemonsets"),
+)  # fmt: skip
+"""In the order of the phases: each run continues what the one before has left, up to its own fault."""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.phase)
+def test_a_phase_that_fails_says_what_to_do(first: Node, fault: Fault) -> None:
+    fault.do(first)
+    try:
+        config = () if any(word.startswith("--config") for word in fault.words) else ("--config=/etc/init.yaml",)
+        failed = first.tiphys("init", *fault.words, *config, check=False)
+    finally:
+        fault.undo(first)
+    assert failed.returncode == 1, failed.stdout
+    assert f"error: error execution phase {fault.phase}: " in failed.stderr
+    assert fault.says in failed.stderr
+    assert "run the same command again: it continues from what is there" in failed.stderr
+
+
+def test_the_run_after_every_failure_completes(first: Node) -> None:
     done = first.tiphys("init", "--config", "/etc/init.yaml")
     assert "Your Kubernetes control-plane has initialized successfully!" in done.stdout
     assert "[certs] Using existing ca certificate authority" in done.stdout

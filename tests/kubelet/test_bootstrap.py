@@ -156,6 +156,36 @@ def test_a_certificate_is_renewed_in_time_and_the_link_leads_to_the_newest(tmp_p
         loop.run_until_complete(scene())
 
 
+def test_a_certificate_in_the_kubeconfig_itself_is_replaced_at_once_and_the_file_names_the_pair(tmp_path: Path):
+    """As on a control plane of kubeadm's: otherwise the client would show the old one to its end, and beyond."""
+    with virtual_loop() as loop:
+        clock = VirtualClock(loop)
+        signer = Signer(clock)
+        client = Client(InProcessTransport(signer.handle), user_agent="kubelet")
+        config = tmp_path / "kubelet.conf"
+        wanted = Wanted(f"system:node:{NODE}", usages=CLIENT)
+        old = issue(signer.authority, wanted, "ECDSA-P256", signer.now, timedelta(days=365))
+        data = {
+            "client-certificate-data": base64.b64encode(old.certificate_pem).decode(),
+            "client-key-data": base64.b64encode(old.key_pem).decode(),
+        }
+        config.write_text(yaml.safe_dump({"kind": "Config", "users": [{"name": "u", "user": data}]}))
+
+        async def scene() -> None:
+            task = asyncio.ensure_future(keep_renewed(client, config, tmp_path, NODE, clock, random.Random(1)))
+            await asyncio.sleep(5)
+            pair = str(tmp_path / CURRENT)
+            user = yaml.safe_load(config.read_text())["users"][0]
+            assert user == {"name": "u", "user": {"client-certificate": pair, "client-key": pair}}
+            assert config.stat().st_mode & 0o777 == 0o600
+            assert current(config).serial_number == signer.signed == 1
+            await asyncio.sleep(2000)
+            assert signer.signed == 1
+            task.cancel()
+
+        loop.run_until_complete(scene())
+
+
 def test_without_a_certificate_and_without_a_token_the_kubelet_says_what_to_do(tmp_path: Path):
     with pytest.raises(CannotStart, match="join the node again with a new token"):
         asyncio.run(

@@ -78,14 +78,20 @@ async def run(phases: Sequence[CommandPhase[Data]], data: Data, *, only: str = "
         except ConfigurationError:
             raise
         except KubeadmError as error:
-            raise PhaseError(step.path, error) from error
+            raise PhaseError(step.path, str(error)) from error
+        except OSError as error:
+            file = error.filename2 or error.filename
+            raise PhaseError(step.path, f"{file}: {error.strerror}" if file else str(error)) from error
 
 
 class PhaseError(KubeadmError):
-    """What a phase failed with, named as upstream names it."""
+    """What a phase failed with, named as upstream names it, and that a second run continues."""
 
-    def __init__(self, phase: str, cause: KubeadmError) -> None:
-        super().__init__(f"error execution phase {phase}: {cause}")
+    def __init__(self, phase: str, cause: str) -> None:
+        super().__init__(
+            f"error execution phase {phase}: {cause}\n"
+            "Once that is mended, run the same command again: it continues from what is there"
+        )
         self.phase = phase
 
 

@@ -80,10 +80,14 @@ def _need(bootstrap: Path, kubeconfig: Path) -> None:
 async def keep_renewed(
     client: Client, kubeconfig: Path, folder: Path, node_name: str, clock: Clock, rng: random.Random
 ) -> None:
-    """Renew the certificate in use each time that it is due. What is used is the file that the kubeconfig names."""
-    share = pairs.share_of_life(rng)
+    """Renew the certificate in use each time that it is due. What is used is the file that the kubeconfig names.
+
+    A certificate that stands in the kubeconfig itself, as kubeadm writes it for a control plane, is replaced at once,
+    and the kubeconfig names the pair from then on.
+    """
+    share, pair = pairs.share_of_life(rng), folder / CURRENT
     while True:
-        certificate = current(kubeconfig)
+        certificate = current(kubeconfig) if _names(kubeconfig, pair) else None
         due = pairs.due_at(certificate, share) if certificate is not None else clock.now()
         if (left := due - clock.now()) > 0:
             await clock.sleep(min(left, _LONGEST_SLEEP))
@@ -91,9 +95,27 @@ async def keep_renewed(
         try:
             await renew(client, folder, node_name)
             share = pairs.share_of_life(rng)
-        except (ApiError, RequestDenied, ConnectionError, TimeoutError) as error:
+            if not _names(kubeconfig, pair):
+                _let_name(kubeconfig, pair)
+        except (ApiError, RequestDenied, OSError, TimeoutError) as error:
             log.warning("cannot renew the client certificate: %s", error)
         await clock.sleep(_BETWEEN)  # also if what is signed ends too soon to be of use
+
+
+def _names(kubeconfig: Path, pair: Path) -> bool:
+    """Whether a kubeconfig has its user show the pair. A file that cannot be read is left alone: it names it."""
+    try:
+        user = yamltext.load(kubeconfig.read_bytes())["users"][0]["user"]
+        return not user.get("client-certificate-data") and kubeconfig.parent / user["client-certificate"] == pair
+    except (OSError, yamltext.YAMLError, KeyError, TypeError, IndexError, AttributeError):
+        return True
+
+
+def _let_name(kubeconfig: Path, pair: Path) -> None:
+    """Raises ``OSError``."""
+    config = yamltext.load(kubeconfig.read_bytes())
+    config["users"][0]["user"] = {"client-certificate": str(pair), "client-key": str(pair)}
+    pairs.write(kubeconfig, _dumped(config))
 
 
 def usable(kubeconfig: Path, now: datetime) -> bool:
@@ -133,6 +155,10 @@ def _kubeconfig(bootstrap: Path, pair: Path) -> bytes:
             {"name": "default-auth", "user": {"client-certificate": str(pair), "client-key": str(pair)}},
         ],
     }
+    return _dumped(made)
+
+
+def _dumped(config: dict[str, Any]) -> bytes:
     import yaml
 
-    return yaml.dump(made, Dumper=yaml.CSafeDumper).encode()
+    return yaml.dump(config, Dumper=yaml.CSafeDumper).encode()

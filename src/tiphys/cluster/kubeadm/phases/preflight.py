@@ -110,7 +110,7 @@ def continues(context: Installation) -> bool:
     """Whether an earlier run of this configuration came as far as the manifest that starts the API server."""
     component = "kube-apiserver"
     file = context.places.manifest(component)
-    return file.exists() and file.read_bytes() == render(context, component, BUILD[component](context))
+    return file.is_file() and file.read_bytes() == render(context, component, BUILD[component](context))
 
 
 PREFLIGHT: CommandPhase[Installation] = CommandPhase("preflight", "Run pre-flight checks", run)

@@ -103,6 +103,8 @@ def file_available(places: HostRoot, path: str, wanted: bytes | None = None) -> 
 
     def look() -> Findings:
         file = places.on_disk(path)
+        if file.is_dir():
+            return Findings(errors=[f"{path} is a directory, where a file is to be; move it away"])
         if not file.exists() or (wanted is not None and file.read_bytes() == wanted):
             return Findings()
         hint = "it is of another configuration" if wanted is not None else "a node was set up here before"
@@ -114,6 +116,8 @@ def file_available(places: HostRoot, path: str, wanted: bytes | None = None) -> 
 def directory_available(places: HostRoot, path: str, *, expected: bool = False) -> Check:
     def look() -> Findings:
         folder = places.on_disk(path)
+        if folder.exists() and not folder.is_dir():
+            return Findings(errors=[f"{path} is not a directory; move it away"])
         if expected or not folder.exists() or not any(folder.iterdir()):
             return Findings()
         return Findings(errors=[f"{path} is not empty; run `tiphys reset` and remove what is in it, or move it away"])
