@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import yaml
 
 from tests.kubeadmnode import Machines, Node, machines
 from tests.machine import wait_for
+from tests.wire.certificates import Authority
 
 pytestmark = [pytest.mark.e2e]
 
@@ -110,18 +112,23 @@ def spoiled(phase: str, path: str, says: str, *words: str, folder: bool = False)
 def denied(phase: str, group: str, resource: str, *words: str) -> Fault:
     """A policy of the cluster refuses what the phase writes."""
 
+    house = ("kubectl", "--kubeconfig=/etc/kubernetes/super-admin.conf")
+
     def do(node: Node) -> None:
-        node.kubectl("apply", "-f", "-", stdin=POLICY.format(group=group, resource=resource))
+        node.run(*house, "apply", "-f", "-", stdin=POLICY.format(group=group, resource=resource))
         wait_for(lambda: refuses(node), 30, "the policy to be in force")
 
     def undo(node: Node) -> None:
-        node.kubectl("delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "--all")
+        node.run(*house, "delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "--all")
         wait_for(lambda: not refuses(node), 30, "the policy to be gone")
 
     def refuses(node: Node) -> bool:
         probe = "apiVersion: v1\nkind: LimitRange\nmetadata: {name: probe, namespace: default}\nspec: {limits: []}"
-        command = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "--dry-run=server", "-f", "-")
-        return node.run(*command, check=False, stdin=probe).returncode != 0
+        somebody = ("--as=kubernetes-admin", "--as-group=system:masters")
+        return (
+            node.run(*house, *somebody, "create", "--dry-run=server", "-f", "-", check=False, stdin=probe).returncode
+            != 0
+        )
 
     return Fault(phase, do, undo, "denied request: the house's policy", ("--config=/etc/impatient.yaml", *words))
 
@@ -168,6 +175,9 @@ FAULTS = (
         "failed while waiting for the kubelet to start: kubelet is not healthy after 3s",
         ("phase", "wait-control-plane", "--config=/etc/hasty.yaml"),
     ),
+)
+"""In the order of the phases: each run continues what the one before has left, up to its own fault."""
+LATER_FAULTS = (
     denied("upload-config/kubeadm", "", "configmaps"),
     denied("upload-certs", "", "secrets", "--upload-certs"),
     denied("mark-control-plane", "", "nodes"),
@@ -180,12 +190,27 @@ FAULTS = (
     ),
     denied("addon/coredns", "apps", "deployments"),
     denied("addon/kube-proxy", "apps", "daemonsets"),
-)  # fmt: skip
-"""In the order of the phases: each run continues what the one before has left, up to its own fault."""
+)
+"""The same of the phases that need the API server."""
+LATER = ("upload-config", "upload-certs", "mark-control-plane", "bootstrap-token", "kubelet-finalize", "addon")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.phase)
 def test_a_phase_that_fails_says_what_to_do(first: Node, fault: Fault) -> None:
+    fails(first, fault)
+
+
+def test_a_part_of_the_phases_can_be_run_first(first: Node) -> None:
+    first.tiphys("init", "--config=/etc/init.yaml", f"--skip-phases={','.join(LATER)}")
+
+
+@pytest.mark.parametrize("fault", LATER_FAULTS, ids=lambda fault: fault.phase)
+def test_a_later_phase_that_fails_says_what_to_do(first: Node, fault: Fault) -> None:
+    fails(first, fault)
+
+
+def fails(first: Node, fault: Fault) -> None:
+    """Run ``init`` into a fault, and hold its message to what it has to say."""
     fault.do(first)
     try:
         config = () if any(word.startswith("--config") for word in fault.words) else ("--config=/etc/init.yaml",)
@@ -268,3 +293,57 @@ def test_reset_leaves_nothing(wire: Machines, first: Node) -> None:
         assert not node.file("/var/lib/etcd").exists() or not list(node.file("/var/lib/etcd").iterdir())
         assert not list(node.file("/var/lib/kubelet").iterdir())
         assert node.run("ctr", "--namespace=k8s.io", "tasks", "list", "-q").stdout == ""
+
+
+@pytest.mark.etcd
+def test_a_control_plane_uses_an_etcd_that_runs_elsewhere(wire: Machines, first: Node) -> None:
+    """Real etcd with mutual TLS on another machine, which init checks and reset leaves alone."""
+    elsewhere = wire.nodes["w1"]
+    authority = Authority("etcd")
+    folder = "/etc/etcd-elsewhere"
+    for node, stem, pair in (
+        (elsewhere, "server", authority.issue("w1", server=True, addresses=(elsewhere.address, "127.0.0.1"))),
+        (first, "client", authority.issue("kube-apiserver")),
+    ):
+        node.file(folder).mkdir()
+        for end, pem in zip(("crt", "key"), pair, strict=True):
+            node.file(f"{folder}/{stem}.{end}").write_bytes(pem)
+        node.file(f"{folder}/ca.crt").write_bytes(authority.pem)
+    url = f"https://{elsewhere.address}:2379"
+    peers = "http://127.0.0.1:2380"
+    with (elsewhere.folder / "etcd.log").open("wb") as log:
+        etcd = subprocess.Popen(
+            elsewhere.argv(
+                *("etcd", "--name=elsewhere", "--data-dir=/var/lib/etcd-elsewhere", f"--listen-client-urls={url}"),
+                *(f"--advertise-client-urls={url}", f"--listen-peer-urls={peers}"),
+                *(f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=elsewhere={peers}"),
+                *("--client-cert-auth", f"--trusted-ca-file={folder}/ca.crt"),
+                *(f"--cert-file={folder}/server.crt", f"--key-file={folder}/server.key"),
+            ),
+            env=elsewhere.environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        external = (
+            f"etcd: {{external: {{endpoints: ['{url}'], caFile: {folder}/ca.crt, certFile: {folder}/client.crt, "
+            f"keyFile: {folder}/client.key}}}}\n"
+        )
+        given = first.file("/etc/init.yaml").read_text()
+        first.file("/etc/external.yaml").write_text(given + external)
+        first.file("/etc/wrong.yaml").write_text(given + external.replace(":2379", ":2378"))
+        failed = first.tiphys("init", "--config", "/etc/wrong.yaml", check=False)
+        assert "[ERROR ExternalEtcdVersion]: external etcd at https://" in failed.stderr
+        assert not first.file("/etc/kubernetes/pki/ca.crt").exists()
+        first.tiphys("init", "--config", "/etc/external.yaml")
+        assert not first.file("/etc/kubernetes/manifests/etcd.yaml").exists()
+        first.kubectl("create", "configmap", "kept-elsewhere")
+        tls = (f"--cacert={folder}/ca.crt", f"--cert={folder}/client.crt", f"--key={folder}/client.key")
+        ask = ("etcdctl", f"--endpoints={url}", *tls, "get", "--keys-only", "/registry/configmaps/default/")
+        assert "/registry/configmaps/default/kept-elsewhere" in first.run(*ask, "--prefix").stdout
+        said = first.tiphys("reset", "--force", "--cri-socket=unix:///run/containerd/containerd.sock").stdout
+        assert "[reset] No etcd config found. Assuming external etcd" in said
+        assert "kept-elsewhere" in first.run(*ask, "--prefix").stdout
+    finally:
+        etcd.terminate()
+        etcd.wait(20)

@@ -6,6 +6,7 @@ import json
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.machine import NODE_IP, Machine, wait_for
 from tests.machine import machine as new_machine
 from tiphys.cli.main import COMPONENTS
 from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE, Recipe, cached_image
+from tiphys.cluster.images import demo_image
+from tiphys.cluster.ocilayout import build
 
 pytestmark = pytest.mark.e2e
 
@@ -142,6 +145,24 @@ def test_every_module_of_the_package_finds_what_it_imports(cluster: Machine, ima
 def test_the_packet_programs_find_their_libraries(cluster: Machine, image: Path) -> None:
     for words in (("nft", "--version"), ("conntrack", "--version"), ("iptables", "--version"), ("ip", "-V")):
         assert " v" in (said := run(cluster, "tool", *words)) or "iproute2" in said
+
+
+@pytest.mark.slow
+def test_an_image_upon_a_base_runs_with_what_the_base_has(cluster: Machine, image: Path) -> None:
+    """The base is one with a shell, which ours has none of; a second build takes our layers from its cache."""
+    base, built = cluster.folder / "base.tar", cluster.folder / "upon.tar"
+    base.write_bytes(build(replace(demo_image("example.com/base:1"), environment={"OF_THE_BASE": "argo"})))
+    name = "tiphys.local/upon:1"
+    cluster.tiphys("image", "build", "--base", base, "--name", name, "-o", built, timeout=600)
+    cluster.tiphys("image", "import", str(built))
+    script = "echo $OF_THE_BASE; kube-apiserver --version; etcd --version | head -n 1; busybox true && echo shell"
+    words = ("--image", name, "--restart=Never", "--command", "--", "sh", "-c", script)
+    cluster.kubectl("run", "upon", *words)
+    wait_for(lambda: phase(cluster, "upon") in ("Succeeded", "Failed"), 60, "the end of the pod")
+    said = cluster.kubectl("logs", "upon").splitlines()
+    assert phase(cluster, "upon") == "Succeeded", said
+    assert (said[0], said[1], said[-1]) == ("argo", "Kubernetes v1.36.0", "shell")
+    cluster.kubectl("delete", "pod", "upon", "--now")
 
 
 def test_an_api_server_serves_from_the_image(cluster: Machine, image: Path) -> None:

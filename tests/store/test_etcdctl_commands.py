@@ -95,6 +95,38 @@ def test_snapshots(etcd: str, tmp_path: Path, form: str) -> None:
         assert real(["get", "kept"], "", endpoint)[1] == "kept\n1\n"
 
 
+def test_a_restored_store_that_continues_later_has_clients_list_again(etcd: str, tmp_path: Path) -> None:
+    """``--bump-revision``, as etcd's runbook for clusters with watch caches has it."""
+    file, data = tmp_path / "snapshot.db", tmp_path / "data"
+    for value in ("1", "2"):
+        ours(["put", "kept", value], "", etcd)
+    ours(["put", "gone", "1"], "", etcd)
+    ours(["del", "gone"], "", etcd)
+    assert ours(["snapshot", "save", str(file)], "", etcd)[0] == 0
+    revision = json.loads(ours(["snapshot", "status", str(file), "-w", "json"], "", etcd)[1])["revision"]
+    words = ["snapshot", "restore", str(file), f"--data-dir={data}"]
+    bumped = ["--bump-revision=1000000", "--mark-compacted"]
+    for wrong in (bumped[:1], bumped[1:], ["--bump-revision=-1", "--mark-compacted"]):
+        status, _, err = ours([*words, *wrong], "", etcd)
+        assert (status, err.startswith("Error: ")) == (1, True)
+        assert not data.exists()
+    assert ours([*words, *bumped], "", etcd)[0] == 0
+    for _ in range(2):  # also after a restart
+        with tiphys_etcd(data, free_ports(1)[0]) as endpoint:
+            assert real(["get", "kept"], "", endpoint)[1] == "kept\n2\n"
+            assert real(["get", "gone"], "", endpoint)[1] == ""
+            status, _, err = real(["get", "kept", f"--rev={revision}"], "", endpoint)
+            assert status != 0
+            assert "required revision has been compacted" in err
+            shown = json.loads(real(["get", "kept", "-w", "json"], "", endpoint)[1])
+            assert shown["header"]["revision"] == revision + 1_000_000
+            assert shown["kvs"][0]["mod_revision"] <= revision
+    with tiphys_etcd(data, free_ports(1)[0]) as endpoint:
+        real(["put", "kept", "3"], "", endpoint)
+        shown = json.loads(real(["get", "kept", "-w", "json"], "", endpoint)[1])
+        assert shown["kvs"][0]["mod_revision"] == revision + 1_000_001
+
+
 def test_snapshots_that_cannot_be(etcd: str, tmp_path: Path) -> None:
     (tmp_path / "broken").write_bytes(b"no database")
     for words in (

@@ -5,6 +5,7 @@ Source: https://etcd.io/docs/v3.6/op-guide/recovery/
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from tiphys.store.sqlfile import CannotOpen, DataDirectory, StoreFile
 _ROWS_AT_ONCE = 5000
 
 
-def restore(path: Path, directory: Path, *, skip_hash: bool = False) -> tuple[int, int]:
+def restore(path: Path, directory: Path, *, skip_hash: bool = False, bump: int = 0) -> tuple[int, int]:
     """Fill a new data directory from a snapshot of Tiphys or of etcd; returns how many changes, and the revision.
+
+    ``bump``: the store continues so many revisions later, and all before that is compacted. So no client that saw
+    revisions after the snapshot takes a later one for the same, and every watch from before is told to list again.
 
     Raises ``BadSnapshot``, or ``CannotOpen`` if the directory holds something already.
     """
@@ -24,6 +28,9 @@ def restore(path: Path, directory: Path, *, skip_hash: bool = False) -> tuple[in
         raise CannotOpen(f'data-dir "{directory}" not empty or could not be read')
     snapshot.verify(path, skip_hash=skip_hash)
     contents = snapshot.read(path)
+    if bump:
+        contents = replace(contents, compacted=contents.revision)
+    revision = contents.revision + bump
     place = DataDirectory(directory)
     try:
         file = StoreFile(place)
@@ -37,11 +44,11 @@ def restore(path: Path, directory: Path, *, skip_hash: bool = False) -> tuple[in
             for lease in contents.leases:
                 file.add_lease(*lease)
             if contents.compacted:
-                file.set_meta("compacted", contents.compacted)
+                file.set_meta("compacted", revision if bump else contents.compacted)
             file.commit()
         finally:
             file.close()
-        NewestRevision(directory, contents.revision).close()
+        NewestRevision(directory, revision).close()
     finally:
         place.release()
-    return count, contents.revision
+    return count, revision

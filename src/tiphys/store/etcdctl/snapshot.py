@@ -66,8 +66,13 @@ async def restore(session: Session) -> None:
         raise UsageError(
             "the embedded store has one member: to restore a cluster of several, use etcd's own etcdctl or etcdutl", 1
         )
+    bump, compacted = session["bump-revision"], session["mark-compacted"]
+    if bump < 0:
+        raise UsageError("--bump-revision must not be negative", 1)
+    if (bump > 0) != compacted:
+        raise UsageError("--mark-compacted is required if --bump-revision > 0, and not allowed otherwise", 1)
     directory = Path(session["data-dir"] or f"{session['name']}.etcd")
-    count, revision = restore_into(Path(name), directory, skip_hash=session["skip-hash-check"])
+    count, revision = restore_into(Path(name), directory, skip_hash=session["skip-hash-check"], bump=bump)
     session.output.say(f"restored {count} changes up to revision {revision} into {directory}")
 
 
@@ -87,8 +92,14 @@ COMMANDS = (
                 default=False,
                 help="take a file without the hash at its end, such as a copied database",
             ),
+            Flag("bump-revision", 0, "by how much the revision is greater after the restore"),
+            Flag(
+                "mark-compacted",
+                default=False,
+                help="compact at the revision after the restore: required if --bump-revision > 0, disallowed otherwise",
+            ),
         ),
         "<filename> [options]",
-        refused=("wal-dir", "initial-cluster-token", "initial-advertise-peer-urls", "bump-revision", "mark-compacted"),
+        refused=("wal-dir", "initial-cluster-token", "initial-advertise-peer-urls"),
     ),
 )

@@ -117,12 +117,14 @@ def peer_url(address: str) -> str:
 
 
 def probe_endpoint(configuration: Configuration) -> Endpoint:
-    """Where etcd serves its health: the first of the metrics' URLs."""
+    """Where etcd serves its health: the first of the metrics' URLs, whose host is asked as it stands there."""
     given = arguments.value(configuration.cluster["etcd"]["local"].get("extraArgs", []), "listen-metrics-urls")
-    url = urlsplit((given or "").split(",")[0])
-    if not url.hostname:
+    try:
+        url = urlsplit((given or "").split(",")[0])
+        host, port = url.hostname or _localhost(configuration), url.port or METRICS_PORT
+    except ValueError:
         return Endpoint(_localhost(configuration), METRICS_PORT, "HTTP")
-    return Endpoint(pods.probe_host(url.hostname), url.port or METRICS_PORT, (url.scheme or "http").upper())
+    return Endpoint(host, port, "HTTPS" if url.scheme == "https" else "HTTP")
 
 
 def _localhost(configuration: Configuration) -> str:
