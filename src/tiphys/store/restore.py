@@ -20,7 +20,7 @@ def restore(path: Path, directory: Path, *, skip_hash: bool = False, bump: int =
     """Fill a new data directory from a snapshot of Tiphys or of etcd; returns how many changes, and the revision.
 
     ``bump``: the store continues so many revisions later, and all before that is compacted. So no client that saw
-    revisions after the snapshot takes a later one for the same, and every watch from before is told to list again.
+    revisions after the snapshot takes a later one for the same, and every watch from before has to list again.
 
     Raises ``BadSnapshot``, or ``CannotOpen`` if the directory holds something already.
     """

@@ -60,6 +60,7 @@ async def status(session: Session) -> None:
 
 
 async def restore(session: Session) -> None:
+    """Fill a new data directory from a snapshot. Raises ``UsageError`` for flags that do not go together."""
     (name,) = session.expect(1, 1, "snapshot restore requires exactly one argument")
     members = [part.partition("=")[0] for part in session["initial-cluster"].split(",")]
     if len(members) > 1:

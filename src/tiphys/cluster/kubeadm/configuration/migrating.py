@@ -12,8 +12,6 @@ from tiphys.cluster.kubeadm.configuration import documents, schema
 from tiphys.cluster.kubeadm.failures import ConfigurationError
 from tiphys.runtime import yamltext
 
-Document = dict[str, Any]
-
 OLD = "kubeadm.k8s.io/v1beta3"
 _MAPS: dict[str, tuple[tuple[str, ...], ...]] = {
     "InitConfiguration": (("nodeRegistration", "kubeletExtraArgs"),),

@@ -55,6 +55,7 @@ def init_checks(context: Installation) -> Iterator[Check]:
 
 
 def control_plane_checks(context: Installation) -> Iterator[Check]:
+    """The checks of every control plane, of one that joins too: processors, memory, ports, manifests, proxies, etcd."""
     configuration, again = context.configuration, continues(context)
     yield checks.cpus()
     yield checks.memory()

@@ -237,13 +237,13 @@ def firewall(ports: Sequence[int], active: Callable[[str], bool]) -> Check:
     return check("Firewalld", look)
 
 
-def kubelet_version(found: Callable[[], str], control_plane: str) -> Check:
-    """Whether the kubelet that the node's service runs fits. ``found`` gives its version, and raises OSError if it
+def kubelet_version(asked: Callable[[], str], control_plane: str) -> Check:
+    """Whether the kubelet that the node's service runs fits. ``asked`` returns its version, and raises OSError if it
     cannot be asked; ``control_plane`` is the version to install, empty if it is not known yet."""
 
     def look() -> Findings:
         try:
-            text = found()
+            text = asked()
         except OSError as error:
             return Findings(
                 errors=[f"couldn't get kubelet version: {error}; install the kubelet that its service runs"]
