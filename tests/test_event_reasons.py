@@ -54,7 +54,6 @@ NOT_OURS = {
     "KubernetesServiceCIDRError": "the condition of the ServiceCIDR says so",
     # what is missing
     "FailedNodeDeclaredFeaturesCheck": "nodes declare no features, and pods are not held against them",
-    "FailedPrepareDynamicResources": "devices are allocated, but no node prepares them yet",
     "FileSystemResizeFailed": "the expansion on the node reports VolumeResizeFailed",
     "Shutdown": "the kubelet does not watch for the machine's shutdown",
     "SystemOOM": "the kernel's log is not read",

@@ -28,6 +28,8 @@ class Plugin:
         self.devices = dict.fromkeys(devices, "Healthy")
         self.nodes: dict[str, int] = {}
         self.options = {"pre_start_required": pre_start, "get_preferred_allocation_available": prefers}
+        self.cdi = False
+        """Whether what it allocates has CDI names."""
         self.preferred: list[str] = []
         self.offered: list[tuple[list[str], list[str], int]] = []
         self.allocated: list[list[str]] = []
@@ -114,7 +116,7 @@ class Plugin:
                 {"container_path": f"/dev/{name}", "host_path": "/dev/zero", "permissions": "rw"} for name in devices
             ],
             "annotations": {"example.com/devices": " ".join(devices)},
-            "cdi_devices": [{"name": f"{self.resource}={name}"} for name in devices],
+            "cdi_devices": [{"name": f"{self.resource}={name}"} for name in devices if self.cdi],
         }
         return message("AllocateResponse", container_responses=[answer])
 

@@ -56,6 +56,7 @@ async def until_offered(world: World, *wanted: str, resource: str = GPU) -> None
 def test_a_container_gets_what_its_device_needs(folder: Path) -> None:
     async def scene(world: World) -> None:
         async with plugged(Plugin(GPU, ["g1", "g2"], pre_start=True), sockets(world)) as plugin:
+            plugin.cdi = True
             await until_offered(world, "2", "2")
             world.add(pod("one", with_devices("main", 1, env=[{"name": "OWN", "value": "$(DEVICES)"}])))
             await world.until(lambda: world.ready("one"), 10)

@@ -25,6 +25,7 @@ from tiphys.kubelet.api_objects import ApiObjects
 from tiphys.kubelet.certificates.serving import ServingCertificate
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
+from tiphys.kubelet.container.cdi import reads_cdi
 from tiphys.kubelet.container.hooks import HookRunner
 from tiphys.kubelet.container.images import ImageFailure, ImageManager
 from tiphys.kubelet.container.killer import Killer
@@ -32,6 +33,8 @@ from tiphys.kubelet.container.log_rotation import LogRotation
 from tiphys.kubelet.container.runtime_classes import RuntimeClasses
 from tiphys.kubelet.container.security import HostSecurity, apparmor_enabled
 from tiphys.kubelet.devices.manager import DeviceManager
+from tiphys.kubelet.dra.drivers import Drivers
+from tiphys.kubelet.dra.manager import SWEEP_PERIOD, ClaimManager
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.agent import NodeAgent
 from tiphys.kubelet.node.cgroups import Cgroups
@@ -130,7 +133,9 @@ class Kubelet:
             changed=self.health.changed.set,
             poke=self._poke,
         )
-        self._assigner = Assigner(self.devices)
+        self._drivers = Drivers(client, config.node_name, clock, self._runner)
+        self.claims = ClaimManager(config.root, client, self._drivers)
+        self._assigner = Assigner(self.devices, self.claims)
         self._reporter = NodeReporter(
             config=config,
             settings=self.settings,
@@ -185,7 +190,10 @@ class Kubelet:
         tokens = TokenManager(self.client, clock)
         self.csi = CSIDrivers(self.client, config.node_name, lambda: self.node.node)
         self._plugins = PluginWatcher(
-            config.root / "plugins_registry", {"CSIPlugin": self.csi, "DevicePlugin": self.devices}, clock, runner
+            config.root / "plugins_registry",
+            {"CSIPlugin": self.csi, "DevicePlugin": self.devices, "DRAPlugin": self._drivers},
+            clock,
+            runner,
         )
         self.volumes = VolumeManager(
             root=config.root,
@@ -235,6 +243,7 @@ class Kubelet:
             self.services.store.list,
             classes=classes,
             recursive_handlers=lambda: self.health.recursive_read_only,
+            reads_cdi=lambda: reads_cdi(self.health.version),
             complain=self._complain,
         )
         self.pod_runtime = PodRuntime(
@@ -249,6 +258,7 @@ class Kubelet:
             backoff=backoff,
             classes=classes,
             assigner=self._assigner,
+            claims=self.claims,
         )
         self.mirrors = MirrorPodClient(self.client, lambda: self.node.node, self.pods.store.get)
         self.allocations = Allocations(config.root)
@@ -280,6 +290,7 @@ class Kubelet:
             figures=self.figures,
             seen_at=lambda uid: self.workers.seen_at(uid),
             assigner=self._assigner,
+            claims=self.claims,
             rng=self._rng,
         )
         self.workers = PodWorkers(
@@ -398,6 +409,7 @@ class Kubelet:
             ready()
             self._housekeeping.start(runner)
             runner.supervise(self._eviction.run, "eviction")
+            runner.supervise(self._sweep_claims, "claims of pods that are gone")
             size, files = self.config.container_log_max_size, self.config.container_log_max_files
             runner.supervise(LogRotation(self.runtime, self.clock, size, files).run, "log rotation")
             await asyncio.Event().wait()
@@ -407,7 +419,9 @@ class Kubelet:
         containers = await self.runtime.list_containers()
         running = [c for c in containers if c.state is ContainerState.RUNNING]
         self.devices.restore({(c.labels.get(labels.POD_UID, ""), c.name) for c in running})
+        self.claims.restore()
         stack.push_async_callback(self.devices.close)
+        stack.push_async_callback(self._drivers.close)
         await self.devices.start_serving()
 
     def _follow_static_pods(self) -> None:
@@ -433,6 +447,11 @@ class Kubelet:
         shown = ((self.node.node or {}).get("status") or {}).get("volumesInUse") or []
         if volume not in shown and self.node.node is not None:
             await self.node.report(force=True)
+
+    async def _sweep_claims(self) -> None:
+        while True:
+            await self.clock.sleep(SWEEP_PERIOD)
+            await self.claims.sweep(self._all_known)
 
     async def _grow_volumes(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from typing import Any
 from tiphys.api.object import Object
 from tiphys.client.resources import CONFIG_MAPS, SECRETS
 from tiphys.kubelet.container import environment
+from tiphys.kubelet.container.cdi import applied
 from tiphys.kubelet.container.environment import EnvironmentFailure, EnvironmentSources
 from tiphys.kubelet.container.extras import ContainerExtras
 from tiphys.kubelet.container.mounts import MountSources, container_devices, container_mounts, read_env_file
@@ -27,6 +28,7 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.runtime.service import ImageService
 from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.topology.failures import AssignmentFailure
 from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.manager import ObjectSource
@@ -42,8 +44,9 @@ class ConfigFailure(Exception):
 class ConfigBuilder:
     """``services`` gives every Service that is known, for the pods' environment.
 
-    ``recursive_handlers`` gives the runtime's handlers that can mount read-only recursively. ``complain`` is called
-    with a pod, and with the reason and the message of a warning about it.
+    ``reads_cdi`` says whether the runtime makes devices of CDI names, ``recursive_handlers`` which of its handlers can
+    mount read-only recursively. ``complain`` is called with a pod, and with the reason and the message of a warning
+    about it.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class ConfigBuilder:
         *,
         classes: RuntimeClasses,
         recursive_handlers: Callable[[], frozenset[str]],
+        reads_cdi: Callable[[], bool],
         complain: Callable[[Pod, str, str], None] = lambda *_: None,
     ) -> None:
+        self._reads_cdi = reads_cdi
         self._settings = settings
         self._objects = objects
         self._images = images
@@ -106,6 +111,7 @@ class ConfigBuilder:
         message."""
         settings = self._settings
         try:
+            extras = extras if not extras.cdi or self._reads_cdi() else applied(extras)
             variables = extras.environment | await self._environment(pod, container, ips, volumes)
             user = await self._image_user(container)
             verify_non_root(pod, container, user)
@@ -113,7 +119,7 @@ class ConfigBuilder:
             sources = MountSources(volumes, variables, ips, await self._recursive_read_only(pod, container))
             mounts = [*extras.mounts.values(), *container_mounts(settings, pod, container, sources)]
             devices = [*extras.devices.values(), *container_devices(container, volumes)]
-        except (EnvironmentFailure, SecurityError, MountFailure, HandlerFailure) as error:
+        except (EnvironmentFailure, SecurityError, MountFailure, HandlerFailure, AssignmentFailure) as error:
             raise ConfigFailure(str(error)) from error
         command, arguments = environment.expand_command(container, variables)
         make_log_folder(settings.log_root, f"{log_folder(pod)}/{container['name']}")

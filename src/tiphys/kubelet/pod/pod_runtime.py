@@ -21,6 +21,7 @@ from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.container.logs import open_links
 from tiphys.kubelet.container.messages import termination_message
 from tiphys.kubelet.container.runtime_classes import HandlerFailure, RuntimeClasses
+from tiphys.kubelet.dra.manager import ClaimManager, ClaimsNotPrepared
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import PodActions
 from tiphys.kubelet.pod.observed import ObservedContainer, PodStatus, newest_first, observed_container
@@ -105,7 +106,9 @@ class PodRuntime:
         backoff: KeyedBackoff,
         classes: RuntimeClasses,
         assigner: Assigner,
+        claims: ClaimManager,
     ) -> None:
+        self._claims = claims
         self._assigner = assigner
         self._classes = classes
         self._runtime = runtime
@@ -203,6 +206,12 @@ class PodRuntime:
         if not actions.create_sandbox:
             starting = actions.start or actions.start_init or actions.start_ephemeral
             return (actions.sandbox_id, self._builder.sandbox(pod, actions.attempt)) if starting else ("", {})
+        try:
+            await self._claims.prepare(pod)
+        except ClaimsNotPrepared as error:
+            message = f"Failed to prepare dynamic resources: {error}"
+            self._events.pod(pod, "Warning", "FailedPrepareDynamicResources", message)
+            raise SandboxFailure(str(error)) from error
         applied.changed = True
         try:
             config = self._builder.sandbox(pod, actions.attempt)

@@ -19,6 +19,7 @@ from tiphys.controlkit.objects import parse_time, timestamp
 from tiphys.kubelet.api_objects import ApiObjects
 from tiphys.kubelet.container.images import ImageManager
 from tiphys.kubelet.container.killer import Killer
+from tiphys.kubelet.dra.manager import ClaimManager, ClaimsNotPrepared
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.pod import pods
@@ -88,6 +89,7 @@ class PodSync:
         figures: KubeletFigures,
         seen_at: Callable[[str], float | None],
         assigner: Assigner,
+        claims: ClaimManager,
         rng: random.Random | None = None,
     ) -> None:
         self._settings = settings
@@ -112,6 +114,7 @@ class PodSync:
         self._figures = figures
         self._seen_at = seen_at
         self._assigner = assigner
+        self._claims = claims
         self._rng = rng or random.Random()
         self._reasons: dict[str, dict[str, Reason]] = {}
         self._mount_failures: dict[str, int] = {}
@@ -372,8 +375,9 @@ class PodSync:
         try:
             with self._figures.cgroup("destroy"):  # first what runs, then what it uses
                 self._cgroups.remove(self._settings.cgroup_parent(pod))
+            await self._claims.unprepare(uid)
             await self._volumes.unmount(uid)
-        except OSError as error:
+        except (OSError, ClaimsNotPrepared) as error:
             log.warning("pod %s: cannot clean up yet: %s", pods.key_of(pod), error)
             return Next(_RETRY_SOON)
         self._objects.release(uid)

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from tiphys.api.object import Object
 from tiphys.kubelet.container.extras import ContainerExtras
 from tiphys.kubelet.devices.manager import DeviceManager
+from tiphys.kubelet.dra.manager import ClaimManager
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 
 
 class Assigner:
-    def __init__(self, devices: DeviceManager) -> None:
+    def __init__(self, devices: DeviceManager, claims: ClaimManager) -> None:
         self._devices = devices
+        self._claims = claims
 
     def concerns(self, pod: Pod) -> bool:
         """Whether a pod wants anything of this kind."""
@@ -29,7 +31,9 @@ class Assigner:
 
     async def prepare(self, pod: Pod, container: ContainerSpec) -> ContainerExtras:
         """What a container needs beside its spec, before it is made. Raises ``AssignmentFailure``."""
-        return await self._devices.prepare(pod, container)
+        extras = await self._devices.prepare(pod, container)
+        extras.add_cdi(self._claims.cdi_of(pod, container))
+        return extras
 
     def in_use(self, pod: Pod) -> Mapping[str, int]:
         """What is taken of resources that a pod was given some of, by all pods together."""

@@ -1,0 +1,204 @@
+"""Prepares the claims of a pod before it starts, and has them undone when the last pod that uses them has ended.
+
+What drivers have been asked for is written down before they are asked. Source:
+https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+from tiphys.api.meta.objects import status_of, uid_of
+from tiphys.api.object import Object
+from tiphys.api.volumes.claims import is_of
+from tiphys.client import errors
+from tiphys.client.resources import RESOURCE_CLAIMS
+from tiphys.client.rest import Client
+from tiphys.kubelet import checkpoints
+from tiphys.kubelet.checkpoints import CheckpointCorrupt
+from tiphys.kubelet.dra.claims import ClaimInfo, claim_info, from_checkpoint, to_checkpoint
+from tiphys.kubelet.dra.drivers import ClaimFailed, Driver, DriverMissing, Drivers
+from tiphys.kubelet.pod import pods
+from tiphys.kubelet.pod.pods import ContainerSpec, Pod
+from tiphys.kubelet.topology.failures import AssignmentFailure
+from tiphys.wire.grpc.caller import describe
+from tiphys.wire.grpc.stream import GrpcError
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "dra_manager_state"
+SWEEP_PERIOD = 60.0
+
+
+class ClaimsNotPrepared(Exception):
+    """The claims of a pod cannot be prepared, or undone, now."""
+
+
+class ClaimManager:
+    """``root`` is the kubelet's folder."""
+
+    def __init__(self, root: Path, client: Client, drivers: Drivers) -> None:
+        self._path = root / CHECKPOINT
+        self._client = client
+        self._drivers = drivers
+        self._claims: dict[tuple[str, str], ClaimInfo] = {}
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+
+    def restore(self) -> None:
+        """Read which claims were prepared before."""
+        try:
+            document = checkpoints.read(self._path)
+            restored = from_checkpoint(document) if document is not None else []
+        except (OSError, CheckpointCorrupt) as error:
+            log.error("which claims are prepared is not known, as the checkpoint cannot be read: %s", error)
+            return
+        self._claims = {info.key: info for info in restored}
+
+    # A pod is to start.
+
+    async def prepare(self, pod: Pod) -> None:
+        """Have all claims of a pod prepared. Raises ``ClaimsNotPrepared``."""
+        if not pods.spec_of(pod).get("resourceClaims"):
+            return
+        try:
+            wanted = [claim_info(claim) for claim in await self._allocated(pod)]
+            drivers = {name: self._drivers.get(name) for info in wanted for name in info.drivers}
+            async with self._locked(info.key for info in wanted):
+                unprepared = self._enter(pods.uid_of(pod), wanted)
+                await self._prepare(unprepared, drivers)
+        except (errors.ApiError, ConnectionError, TimeoutError, DriverMissing, ClaimFailed, OSError) as error:
+            raise ClaimsNotPrepared(f"prepare dynamic resources: {error}") from error
+        except GrpcError as error:
+            raise ClaimsNotPrepared(f"prepare dynamic resources: NodePrepareResources: {describe(error)}") from error
+
+    async def _allocated(self, pod: Pod) -> list[Object]:
+        """The pod's claims, as the API server has them. Raises ``ApiError``, ``ClaimFailed``."""
+        claims = []
+        for entry in pods.spec_of(pod)["resourceClaims"]:
+            name = claim_name(pod, entry)
+            if name is None:
+                continue
+            claim = await self._client.get(RESOURCE_CLAIMS, name, pods.namespace_of(pod))
+            whose = f"pod {pods.name_of(pod)} ({pods.uid_of(pod)})"
+            if entry.get("resourceClaimName") is None and not is_of(claim, pod):
+                raise ClaimFailed(f"ResourceClaim {name} was not created for {whose} (Pod is not owner)")
+            users = status_of(claim).get("reservedFor") or ()
+            if not any(user["uid"] == pods.uid_of(pod) for user in users):
+                raise ClaimFailed(f"{whose} is not allowed to use ResourceClaim {name} ({uid_of(claim)})")
+            claims.append(claim)
+        return claims
+
+    def _enter(self, uid: str, wanted: Sequence[ClaimInfo]) -> list[ClaimInfo]:
+        """Note that a pod uses the claims; returns those that are not prepared. Raises ``ClaimFailed``, ``OSError``."""
+        infos = []
+        for fresh in wanted:
+            info = self._claims.setdefault(fresh.key, fresh)
+            if info.uid != fresh.uid:
+                message = f"old ResourceClaim with same name {info.name} and different UID {info.uid} still exists"
+                raise ClaimFailed(f"{message} (previous pod force-deleted?!)")
+            info.pods.add(uid)
+            infos.append(info)
+        self._write()
+        return [info for info in infos if not info.prepared]
+
+    async def _prepare(self, infos: Sequence[ClaimInfo], drivers: dict[str, Driver]) -> None:
+        for name, driver in drivers.items():
+            of_driver = [info for info in infos if name in info.drivers]
+            if not of_driver:
+                continue
+            prepared = await driver.prepare(of_driver)
+            for info in of_driver:
+                info.drivers[name] = prepared[info.uid]
+        for info in infos:
+            info.prepared = True
+        if infos:
+            self._write()
+
+    def cdi_of(self, pod: Pod, container: ContainerSpec) -> list[str]:
+        """CDI names of the devices of a container's claims. Raises ``AssignmentFailure``."""
+        requests: dict[str, list[str]] = {}
+        for wanted in (container.get("resources") or {}).get("claims") or ():
+            requests.setdefault(wanted["name"], []).append(wanted.get("request") or "")
+        names: list[str] = []
+        for entry in pods.spec_of(pod).get("resourceClaims") or () if requests else ():
+            name = claim_name(pod, entry)
+            if entry["name"] not in requests or name is None:
+                continue
+            info = self._claims.get((pods.namespace_of(pod), name))
+            if info is None:
+                where = f"ResourceClaim {name} in namespace {pods.namespace_of(pod)}"
+                raise AssignmentFailure(f"internal error: unable to get claim info for {where}")
+            for request in requests[entry["name"]]:
+                names += info.cdi_of(request)
+        return names
+
+    def claims_of(self, uid: str) -> list[ClaimInfo]:
+        return [info for info in self._claims.values() if uid in info.pods]
+
+    # A pod has ended.
+
+    async def unprepare(self, uid: str) -> None:
+        """Undo what no other pod uses. Raises ``ClaimsNotPrepared``; it may be called again."""
+        try:
+            async with self._locked(info.key for info in self.claims_of(uid)):
+                await self._unprepare(uid)
+        except (DriverMissing, ClaimFailed, OSError) as error:
+            raise ClaimsNotPrepared(f"unprepare dynamic resources: {error}") from error
+        except GrpcError as error:
+            text = describe(error)
+            raise ClaimsNotPrepared(f"unprepare dynamic resources: NodeUnprepareResources: {text}") from error
+
+    async def _unprepare(self, uid: str) -> None:
+        infos = self.claims_of(uid)
+        if not infos:
+            return
+        last = [info for info in infos if info.pods == {uid}]
+        for name in sorted({name for info in last for name in info.drivers}):
+            driver = self._drivers.get(name)
+            for info in last:
+                info.prepared = False  # whatever comes of it: who wants the claim has it prepared again
+            await driver.unprepare([info for info in last if name in info.drivers])
+        for info in infos:
+            info.pods.discard(uid)
+            if not info.pods:
+                del self._claims[info.key]
+        self._write()
+
+    async def sweep(self, known: Callable[[], Collection[str]]) -> None:
+        """Undo the claims of pods that are not there any more."""
+        for uid in sorted({uid for info in self._claims.values() for uid in info.pods}):
+            if uid in known():
+                continue
+            try:
+                await self.unprepare(uid)
+            except ClaimsNotPrepared as error:
+                log.warning("claims of pod %s, which is gone: %s", uid, error)
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, keys: Iterable[tuple[str, str]]) -> AsyncIterator[None]:
+        """One at a time has to do with a claim: preparing it for one pod must not meet undoing it for another."""
+        async with contextlib.AsyncExitStack() as stack:
+            for key in sorted(set(keys)):
+                await stack.enter_async_context(self._locks.setdefault(key, asyncio.Lock()))
+            yield
+        for key in [key for key, lock in self._locks.items() if key not in self._claims and not lock.locked()]:
+            del self._locks[key]
+
+    def _write(self) -> None:
+        checkpoints.write(self._path, to_checkpoint(self._claims.values()))
+
+
+def claim_name(pod: Pod, entry: Object) -> str | None:
+    """The claim that an entry of ``resourceClaims`` stands for; None if none was needed. Raises ``ClaimFailed``."""
+    if (name := entry.get("resourceClaimName")) is not None:
+        return str(name)
+    for status in (pod.get("status") or {}).get("resourceClaimStatuses") or ():
+        if status["name"] == entry["name"]:
+            generated = status.get("resourceClaimName")
+            return None if generated is None else str(generated)
+    who = f'pod "{pods.namespace_of(pod)}/{pods.name_of(pod)}"'
+    raise ClaimFailed(f"{who}: ResourceClaim not created yet")
