@@ -298,31 +298,37 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 @contextmanager
 def own_server(python: str = sys.executable, port: int = 16643) -> Any:
-    """`tiphys up`'s API server as a process of its own; gives its URL, a TLS context with an administrator's key, and
-    its process id. ``python`` is that of the checkout to run."""
+    """`tiphys up`'s API server with a store of its own, which is gone afterwards; gives what ``server_in`` gives."""
+    with tempfile.TemporaryDirectory(prefix="tiphys-bench-") as folder, server_in(Path(folder), python, port) as server:
+        yield server
+
+
+@contextmanager
+def server_in(folder: Path, python: str = sys.executable, port: int = 16643) -> Any:
+    """`tiphys up`'s API server as a process of its own over the store in ``folder``; gives its URL, a TLS context with
+    an administrator's key, and its process id. ``python`` is that of the checkout to run."""
     from tiphys.cluster.kubeconfig import ensure_kubeconfigs
     from tiphys.cluster.pki import ensure_pki
     from tiphys.cluster.settings import Settings
 
-    with tempfile.TemporaryDirectory(prefix="tiphys-bench-") as folder:
-        where = {"node_ip": "127.0.0.1", "port": port, "etcd_port": port + 1}
-        settings = Settings(data_dir=Path(folder), **where)  # type: ignore[arg-type]
-        ensure_pki(settings)
-        ensure_kubeconfigs(settings)
-        code = (
-            "from pathlib import Path; from tiphys.cluster.settings import Settings;"
-            "from tiphys.cli.programs import _component, apiserver;"
-            f"s = Settings(data_dir=Path({folder!r}), **{where});"
-            "_component(s, lambda ready: apiserver(s, ready))(lambda: print('ready', flush=True))"
-        )
-        process = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield f"https://127.0.0.1:{port}", admin_tls(settings), process.pid
-        finally:
-            process.terminate()
-            process.wait(30)
+    where = {"node_ip": "127.0.0.1", "port": port, "etcd_port": port + 1}
+    settings = Settings(data_dir=folder, **where)  # type: ignore[arg-type]
+    ensure_pki(settings)
+    ensure_kubeconfigs(settings)
+    code = (
+        "from pathlib import Path; from tiphys.cluster.settings import Settings;"
+        "from tiphys.cli.programs import _component, apiserver;"
+        f"s = Settings(data_dir=Path({str(folder)!r}), **{where});"
+        "_component(s, lambda ready: apiserver(s, ready))(lambda: print('ready', flush=True))"
+    )
+    process = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield f"https://127.0.0.1:{port}", admin_tls(settings), process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def admin_tls(settings: Any) -> ssl.SSLContext:

@@ -122,6 +122,7 @@ def control_plane(
             ),
             *("--token-auth-file=tokens.csv", "--client-ca-file=clients.crt", "--authorization-mode=Node,RBAC"),
             *("--service-account-signing-key-file=sa.key", "--service-cluster-ip-range=10.96.0.0/16"),
+            "--allow-privileged",
         ),
         "kube-controller-manager": _delegating("system:kube-controller-manager"),
         "kube-scheduler": _delegating("system:kube-scheduler"),

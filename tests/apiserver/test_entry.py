@@ -1,9 +1,11 @@
 import orjson
+import pytest
 
 from tiphys.api.resources import builtin_scheme
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec
-from tiphys.apiserver.storage.fields import selector_of
+from tiphys.apiserver.storage.fields import paths, selector_of
+from tiphys.apiserver.storage.glance import Glance
 
 UID = "11111111-2222-4333-8444-555555555555"
 
@@ -67,3 +69,57 @@ def test_revisions_are_kept_as_go_writes_them() -> None:
     data = {"spec": {"template": {"$patch": "replace", "command": "a && b <c>"}}}
     made = codec("apps", "controllerrevisions").draft({"kind": "ControllerRevision", "metadata": {}, "data": data})
     assert rb'{"$patch":"replace","command":"a \u0026\u0026 b \u003cc\u003e"}' in made.value
+
+
+def glance(plural: str = "pods") -> Glance:
+    c = codec("", plural)
+    return Glance(c.head + b'"metadata":{', paths("", c.resource.kind))
+
+
+def a_whole_pod() -> dict:
+    obj = a_pod()
+    obj["metadata"] |= {"annotations": {"a": "b, c"}, "ownerReferences": [{"uid": UID[::-1], "name": "o"}]}
+    obj["spec"] |= {"hostNetwork": True, "nodeSelector": {"nodeName": "not this"}, "containers": [{"name": "c"}]}
+    obj["status"] = {"phase": "Running", "podIP": "10.0.0.1"}
+    return obj
+
+
+def test_a_glance_sees_what_reading_the_whole_value_gives() -> None:
+    c, obj = codec(), a_whole_pod()
+    value = c.draft(obj).value
+    seen = glance()(value)
+    assert seen is not None
+    assert (seen["metadata"]["labels"], selector_of("", "Pod")(seen)) == ({"x": "y"}, selector_of("", "Pod")(obj))
+    assert "containers" not in seen["spec"]
+
+
+def test_many_values_are_kept_as_one_is() -> None:
+    resource = builtin_scheme().resource("", "pods")
+    assert resource is not None
+    many = Codec(resource, selector_of("", "Pod"), paths=paths("", "Pod"))
+    value = many.draft(a_whole_pod()).value
+    entries = [many.entry("/registry/pods/a/p", value, 3) for _ in range(400)]
+    first, last = entries[0], entries[-1]
+    assert (first.body, first.labels, first.fields) == (last.body, last.labels, last.fields)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"spec":{', b'"spec": {'),  # blanks, and more so lines: an event of a watch is one line
+        (b'"spec":{', b'"spec":{\n'),
+        (b'"spec":{', b'"spec":['),
+        (b'"name":"p"', b'"name":null'),
+        (b'"labels":{"x":"y"}', b'"labels":{"x":1}'),
+        (b'"labels":{"x":"y"}', b'"labels":"x"'),
+        (b'"name":"p"', b'"name":"p","resourceVersion":"4"'),
+        (b'"name":"p"', b'"ownerReferences":[{"uid":"' + UID[::-1].encode() + b'"}],"name":"p"'),
+        (b'"10.0.0.1"', b'"\xff"'),
+        (b'"kind":"Pod"', b'"Kind":"Pod"'),
+    ],
+)
+def test_what_this_server_would_not_write_is_not_for_a_glance(old: bytes, new: bytes) -> None:
+    value = codec().draft(a_whole_pod()).value
+    assert value.count(old)
+    assert glance()(value.replace(old, new, 1)) is None
+    assert glance()(value[:-1]) is None

@@ -6,6 +6,7 @@ import pytest
 
 from tests.validation.making import CONTAINER, changed, create, pod, status_update, update
 from tiphys.api.object import Object
+from tiphys.validation.pods.capabilities import ALLOWED
 
 LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
@@ -144,3 +145,25 @@ def test_a_device_meets_the_last_mount_of_each_volume() -> None:
     mount, device = f'{at}.volumeMounts[{{}}].mountPath: Invalid value: "/x": {taken}Devices', f"{at}.volumeDevices[0]"
     assert found("/a", "/x") == [mount.format(1), f'{device}.devicePath: Invalid value: "/x": {taken}Mounts']
     assert found("/x", "/a") == [mount.format(0)]
+
+
+@pytest.fixture
+def without_privileges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``--allow-privileged=false``, upstream's default, does."""
+    monkeypatch.setattr(ALLOWED, "privileged", False)
+
+
+@pytest.mark.usefixtures("without_privileges")
+def test_privileged_containers_of_every_kind_are_disallowed_by_policy() -> None:
+    privileged = {**CONTAINER, "securityContext": {"privileged": True}}
+    plain = {**CONTAINER, "name": "d", "securityContext": {"privileged": False}}
+    said = create("v1", "Pod", pod(containers=[privileged, plain], initContainers=[{**privileged, "name": "i"}]))
+    text = "securityContext.privileged: Forbidden: disallowed by cluster policy"
+    assert said == [f"spec.containers[0].{text}", f"spec.initContainers[0].{text}"]
+
+
+@pytest.mark.usefixtures("without_privileges")
+def test_processes_of_a_windows_host_are_disallowed_by_policy() -> None:
+    context = {"windowsOptions": {"hostProcess": True}}
+    wanted = pod(hostNetwork=True, securityContext=context, os={"name": "windows"})
+    assert create("v1", "Pod", wanted) == ["spec: Forbidden: hostProcess containers are disallowed by cluster policy"]

@@ -23,6 +23,7 @@ from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import CannotStart, refusing, start
 from tiphys.runtime.flags import FlagParser
 from tiphys.store.backend import Backend, StoreError
+from tiphys.validation.pods.capabilities import ALLOWED
 from tiphys.wire.tls.contexts import client_context
 from tiphys.wire.tls.following import FollowedCertificate
 
@@ -54,6 +55,7 @@ async def run(flags: argparse.Namespace, flags_parser: FlagParser, seat: Seat | 
             if seat is not None:
                 await seat.wait_for_first(clock)
             config = configuration(flags, flags_parser)
+            ALLOWED.privileged = flags.allow_privileged
             context = served(
                 config,
                 serving(flags, config, clock),

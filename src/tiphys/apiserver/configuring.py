@@ -36,8 +36,6 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     """What the flags ask for. Exits if they do not fit together."""
     if not flags.etcd_servers and flags.data_dir is None:
         flags_parser.error("--etcd-servers or --data-dir says where the objects are kept; neither is given")
-    if not flags.allow_privileged:
-        flags_parser.error("--allow-privileged=false is not supported; use Pod Security admission")
     _check_signing(flags, flags_parser)
     if flags.insecure_port is not None:
         flags_parser.warn("flag --insecure-port is retired: no port is served without TLS; remove the flag")

@@ -169,7 +169,7 @@ def _add_cluster(flags: FlagParser) -> None:
     types = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
     add("--kubelet-preferred-address-types", default=types, help="which of a node's addresses to use, best first")
     add("--insecure-port", type=int, choices=(0,), help="retired: 0, as manifests before v1.24 have it, and no other")
-    flags.add_bool("--allow-privileged", default=True, help="allow privileged containers")
+    flags.add_bool("--allow-privileged", default=False, help="allow privileged containers")
 
 
 def _count(text: str) -> int:

@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -14,8 +15,10 @@ _HEAD = ["kind", "apiVersion", "metadata"]
 
 def ordered(obj: dict[str, Any]) -> dict[str, Any]:
     """The object with the fields that every kind has in front; the same dict if they are there already."""
+    if list(islice(obj, len(_HEAD))) == _HEAD:
+        return obj
     head = [key for key in _HEAD if key in obj]
-    if list(obj)[: len(head)] == head:
+    if list(islice(obj, len(head))) == head:
         return obj
     result = {key: obj[key] for key in head}
     result.update(obj)

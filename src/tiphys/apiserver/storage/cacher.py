@@ -41,6 +41,8 @@ _PAGE = 500
 _RETRY_SECONDS = 0.5
 READY_SECONDS = 3.0
 """How long a request waits for a cache that is being filled; upstream's requests wait as long for theirs."""
+CHEAP_SECONDS = 0.05
+"""How long a request waits if the store itself can answer it at the cost of what it shows: one object, one page."""
 
 
 class CacheState(Enum):

@@ -8,7 +8,8 @@ store is the resource version. ``Codec`` splices it in. What an ``Entry`` keeps 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -17,6 +18,9 @@ from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.storage.foreign import check_metadata, in_version, read_value
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.storage.glance import Glance
 
 Fields = tuple[str, ...]
 
@@ -80,6 +84,8 @@ class Draft:
         self.fields = fields
 
 
+_MANY = 300
+"""So many values of a resource are read whole before the others get a glance only."""
 _NO_LABELS: dict[str, str] = {}
 _FIRST = ("name", "generateName", "namespace", "uid", "generation", "creationTimestamp")
 
@@ -92,10 +98,18 @@ def _as_go_writes(value: bytes) -> bytes:
 class Codec:
     """Turns objects of one resource, in its storage version, into stored values and entries, and back.
 
-    Values are JSON or, ``as_protobuf``, upstream's default form of built-in kinds.
+    Values are JSON or, ``as_protobuf``, upstream's default form of built-in kinds. ``select`` reads the fields for
+    selectors from an object; if it needs no more of it than some ``paths``, many values are not read whole.
     """
 
-    def __init__(self, resource: Resource, select: Callable[[Object], Fields], *, as_protobuf: bool = False) -> None:
+    def __init__(
+        self,
+        resource: Resource,
+        select: Callable[[Object], Fields],
+        *,
+        paths: Collection[tuple[str, ...]] | None = None,
+        as_protobuf: bool = False,
+    ) -> None:
         gvk = resource.gvk(resource.storage_version)
         self.resource = resource
         self.head = b'{"kind":"%s","apiVersion":"%s",' % (gvk.kind.encode(), gvk.api_version.encode())
@@ -107,6 +121,9 @@ class Codec:
         self._settles = resource.builtin and gvk.group not in _KEPT_AS_JSON
         self._gvk = gvk
         self._as_protobuf = as_protobuf and self._settles
+        self._paths = None if self._escapes else paths
+        self._glance: Glance | None = None
+        self._until_glance = _MANY
 
     def draft(self, obj: Object) -> Draft:
         """Encode for the store, without the resource version. ``obj`` becomes what is read back."""
@@ -132,13 +149,30 @@ class Codec:
         if draft is not None:
             value = draft.value
         if draft is None or not value.startswith(self._start):
-            obj = self._parse(value)
-            check_metadata(obj)
-            draft = self.draft(obj)
+            draft = self._read(value)
             value = draft.value
         namespace, name = _place(key, namespaced=self.resource.namespaced)
         body = self._splice(value, revision)
         return Entry(key, namespace, name, draft.labels, draft.fields, body, revision, create_revision, lease)
+
+    def _read(self, value: bytes) -> Draft:
+        """The draft of a value that is in the store. Raises ``CannotRead``."""
+        if self._paths is not None and (obj := self._glance_at(value)) is not None:
+            return Draft(value, obj["metadata"].get("labels") or _NO_LABELS, self._select(obj))
+        obj = self._parse(value)
+        check_metadata(obj)
+        return self.draft(obj)
+
+    def _glance_at(self, value: bytes) -> Object | None:
+        """What selectors need of a value, if that can be seen at a glance: once there are many to look at."""
+        if self._glance is None:
+            self._until_glance -= 1
+            if self._until_glance > 0 or self._paths is None:
+                return None
+            from tiphys.apiserver.storage.glance import Glance  # a library that only many values are worth
+
+            self._glance = Glance(self._start, self._paths)
+        return self._glance(value)
 
     def object(self, entry: Entry) -> Object:
         """The object as a new dict, with its resource version."""

@@ -7,49 +7,38 @@ v1.36 accepts. Values are compared as text: a missing boolean is ``false``, a mi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
 from tiphys.api.scheme import GroupKind, GroupVersionKind
-
-Reader = Callable[[Object], str]
-
-
-def _path(path: str, default: str = "") -> Reader:
-    parts = path.split(".")
-
-    def read(obj: Object) -> str:
-        value: Any = obj
-        for part in parts:
-            if not isinstance(value, dict):
-                return default
-            value = value.get(part)
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return default if value is None else str(value)
-
-    return read
+from tiphys.apiserver.storage.entry import Fields
 
 
-def _first(*paths: str) -> Reader:
-    readers = [_path(path) for path in paths]
+class Field(NamedTuple):
+    """Where the value of a field is: the path to the dict that holds it, its name there, and what stands for it if it
+    is absent. ``other`` is read if the value is empty."""
 
-    def read(obj: Object) -> str:
-        return next((value for reader in readers if (value := reader(obj))), "")
+    parents: tuple[str, ...]
+    name: str
+    default: str = ""
+    other: Field | None = None
 
-    return read
+
+def _path(path: str, default: str = "", other: Field | None = None) -> Field:
+    *parents, name = path.split(".")
+    return Field(tuple(parents), name, default, other)
 
 
-def _never(obj: Object) -> str:
-    """For a field that selectors may name and whose value upstream never fills in."""
-    return ""
-
+_NEVER = Field((), "")
+"""For a field that selectors may name and whose value upstream never fills in."""
 
 _SIGNER = {"spec.signerName": _path("spec.signerName")}
 _EVENT_OBJECT = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 
-SELECTABLE: dict[GroupKind, dict[str, Reader]] = {
+SELECTABLE: dict[GroupKind, dict[str, Field]] = {
     GroupKind("", "Pod"): {
         "spec.nodeName": _path("spec.nodeName"),
         "spec.restartPolicy": _path("spec.restartPolicy"),
@@ -58,7 +47,7 @@ SELECTABLE: dict[GroupKind, dict[str, Reader]] = {
         "spec.hostNetwork": _path("spec.hostNetwork", "false"),
         "status.phase": _path("status.phase"),
         "status.podIP": _path("status.podIP"),
-        "status.podIPs": _never,
+        "status.podIPs": _NEVER,
         "status.nominatedNodeName": _path("status.nominatedNodeName"),
     },
     GroupKind("", "Node"): {"spec.unschedulable": _path("spec.unschedulable", "false")},
@@ -70,7 +59,7 @@ SELECTABLE: dict[GroupKind, dict[str, Reader]] = {
         **{f"involvedObject.{name}": _path(f"involvedObject.{name}") for name in _EVENT_OBJECT},
         "reason": _path("reason"),
         "reportingComponent": _path("reportingComponent"),
-        "source": _first("source.component", "reportingComponent"),
+        "source": _path("source.component", other=_path("reportingComponent")),
         "type": _path("type"),
     },
     GroupKind("batch", "Job"): {"status.successful": _path("status.succeeded", "0")},
@@ -119,10 +108,47 @@ def unsupported(gvk: GroupVersionKind, field: str) -> str:
     return text.format(field=field, group=gvk.group, version=gvk.version, kind=gvk.kind)
 
 
-def selector_of(group: str, kind: str) -> Callable[[Object], tuple[str, ...]]:
+def selector_of(group: str, kind: str) -> Callable[[Object], Fields]:
     """A function that reads the values of a kind's selectable fields, in the order of ``SELECTABLE``."""
-    readers = tuple(SELECTABLE.get(GroupKind(group, kind), {}).values())
-    return lambda obj: tuple(reader(obj) for reader in readers)
+    fields = SELECTABLE.get(GroupKind(group, kind), {}).values()
+    plan = [(parents, tuple(some)) for parents, some in groupby(fields, attrgetter("parents"))]
+
+    def read(obj: Object) -> Fields:
+        values: list[str] = []
+        for parents, some in plan:
+            holder = _holder(obj, parents)
+            for field in some:
+                value = holder.get(field.name)
+                values.append(value if type(value) is str and field.other is None else _text(obj, field, value))
+        return tuple(values)
+
+    return read
+
+
+def _holder(obj: Object, parents: tuple[str, ...]) -> Object:
+    holder: Any = obj
+    for name in parents:
+        holder = holder.get(name)
+        if not isinstance(holder, dict):
+            return {}
+    found: Object = holder
+    return found
+
+
+def _text(obj: Object, field: Field, value: object) -> str:
+    """A value as selectors compare it."""
+    if not value and field.other is not None:
+        return _text(obj, field.other, _holder(obj, field.other.parents).get(field.other.name))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return field.default if value is None else str(value)
+
+
+def paths(group: str, kind: str) -> set[tuple[str, ...]]:
+    """The paths of all that ``selector_of`` reads."""
+    fields = list(SELECTABLE.get(GroupKind(group, kind), {}).values())
+    fields += [field.other for field in fields if field.other is not None]
+    return {(*field.parents, field.name) for field in fields if field.name}
 
 
 def indexed(group: str, kind: str) -> tuple[int, ...]:

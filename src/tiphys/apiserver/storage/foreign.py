@@ -19,6 +19,7 @@ from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import GroupVersionKind
 
+_TEXT = {str}
 _ENCRYPTED = b"k8s:enc:"
 
 
@@ -66,5 +67,5 @@ def check_metadata(obj: Object) -> None:
         raise CannotRead("it has no name")
     for field in ("labels", "annotations"):
         values = meta.get(field) or {}
-        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        if not isinstance(values, dict) or not set(map(type, values.values())) <= _TEXT:
             raise CannotRead(f"its {field} are not a map of strings")

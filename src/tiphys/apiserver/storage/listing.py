@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.apiserver.storage import continuation
-from tiphys.apiserver.storage.cacher import READY_SECONDS, NotReady, Unreadable
+from tiphys.apiserver.storage.cacher import CHEAP_SECONDS, READY_SECONDS, NotReady, Unreadable
 from tiphys.apiserver.storage.converted import ConvertedStore
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.feed import TooLargeRevision
@@ -100,10 +100,11 @@ async def _read_converted(store: ConvertedStore, query: Query) -> Page:
 
 async def _read_stored(store: ObjectStore, query: Query) -> Page:
     """The page, from the cache if it may, or from the store's history. Raises ``StatusError``."""
+    is_cheap = _is_cheap(query)
     try:
-        await store.cacher.ready(READY_SECONDS)
+        await store.cacher.ready(CHEAP_SECONDS if is_cheap else READY_SECONDS)
     except NotReady:
-        if not _is_cheap(query):
+        if not is_cheap:
             raise
         return await _from_history(store, query, "", await store.cacher.feed.backend.current_revision())
     if query.continue_:

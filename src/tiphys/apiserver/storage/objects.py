@@ -13,7 +13,7 @@ from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.names import path_segment_name
 from tiphys.api.object import Object
-from tiphys.apiserver.storage.cacher import READY_SECONDS, Cacher, NotReady, Unreadable
+from tiphys.apiserver.storage.cacher import CHEAP_SECONDS, Cacher, NotReady, Unreadable
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
 from tiphys.apiserver.storage.feed import TooLargeRevision
@@ -82,7 +82,7 @@ class ObjectStore:
         """The object as of now: every write that returned before the call is seen."""
         key = self.key(namespace, name)
         try:
-            await self.cacher.ready(READY_SECONDS)
+            await self.cacher.ready(CHEAP_SECONDS)
             await self.cacher.feed.fresh()
         except (NotReady, TooLargeRevision):
             return await self._stored(key)

@@ -260,6 +260,7 @@ class Core:
                 entry.older.append(before[0])
             self._superseded.add(entry.key)
         entry.row, entry.create, entry.version, entry.lease = row, kv.create_revision, kv.version, kv.lease
+        self.index.changed(entry, before[0])
         if before[3] != kv.lease:
             self._attach(entry.key, before[3], kv.lease)
         changes.append(RowChange(row, kv, before))
@@ -280,6 +281,7 @@ class Core:
             if change.kv.lease != lease:
                 self._attach(entry.key, change.kv.lease, lease)
             entry.row, entry.create, entry.version, entry.lease = row, create, version, lease
+            self.index.changed_back(entry, change.row)
             if not row:
                 self.index.remove(entry.key)
             elif entry.older is not None:

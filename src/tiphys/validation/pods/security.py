@@ -13,6 +13,7 @@ from tiphys.api.gotext import json_text
 from tiphys.api.meta import names
 from tiphys.api.object import Object
 from tiphys.validation.core.paths import local_descending
+from tiphys.validation.pods.capabilities import ALLOWED
 from tiphys.validation.pods.podoptions import PodOptions, all_containers
 from tiphys.validation.shared.common import (
     Errors,
@@ -119,6 +120,8 @@ def _choice(errs: Errors, holder: Object, key: str, path: str, supported: tuple[
 
 def container_context(errs: Errors, context: Object, path: str, *, host_users: bool) -> None:
     """Validate a container's security context; ``host_users`` is False in a user namespace. Appends to ``errs``."""
+    if context.get("privileged") and not ALLOWED.privileged:
+        errs.append(field.forbidden(f"{path}.privileged", "disallowed by cluster policy"))
     for key in ("runAsUser", "runAsGroup"):
         if context.get(key) is not None:
             invalid_all(errs, f"{path}.{key}", context[key], names.user_id(context[key]))
@@ -290,6 +293,8 @@ def host_process(errs: Errors, spec: Object, path: str) -> None:
     if not spec.get("hostNetwork"):
         text = "hostNetwork must be true if pod contains any hostProcess containers"
         errs.append(field.invalid(f"{path}.hostNetwork", False, text))
+    if not ALLOWED.privileged:
+        errs.append(field.forbidden(path, "hostProcess containers are disallowed by cluster policy"))
 
 
 def _host_process(holder: Object) -> bool | None:
