@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -207,13 +208,48 @@ async def measure(pods: int) -> Figures:
 
 # -- what is shown
 
+WIDTH, HEIGHT, LEFT, TOP, LEGEND = 520, 320, 60, 30, 300
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
+
 
 def table(taken: dict[int, Figures]) -> str:
-    lines = [f"{'pods':<38}" + "".join(f"{pods:>10,}" for pods in taken)]
+    lines = [f"{'pods':<40}" + "".join(f"{pods:>10,}" for pods in taken)]
     for row in next(iter(taken.values())):
-        cells = "".join(f"{figures[row]:>10,.{2 if row.endswith(('CPU', 's')) else 0}f}" for figures in taken.values())
-        lines.append(f"{row:<38}{cells}")
+        digits = 2 if row.endswith((", s", "of CPU")) else 0
+        lines.append(f"{row:<40}" + "".join(f"{figures[row]:>10,.{digits}f}" for figures in taken.values()))
     return "\n".join(lines)
+
+
+def plot(taken: dict[int, Figures]) -> str:
+    """An SVG drawing: the cost of a call over the number of pods, both on logarithmic scales."""
+    rows = [row for row in next(iter(taken.values())) if ", " not in row]
+    values = [figures[row] for figures in taken.values() for row in rows]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    first, last = math.log10(min(taken)), math.log10(max(taken))
+
+    def x(pods: int) -> float:
+        return LEFT + (math.log10(pods) - first) / (last - first) * WIDTH
+
+    def y(cost: float) -> float:
+        return TOP + (high - math.log10(cost)) / (high - low) * HEIGHT
+
+    parts = [f'<text x="{LEFT}" y="{TOP - 12}">microseconds of CPU a call</text>']
+    for power in range(low, high + 1):
+        at = y(10**power)
+        parts.append(f'<path d="M{LEFT} {at:.0f}h{WIDTH}" stroke="#ddd"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.0f}" text-anchor="end">{10**power:,}</text>')
+    sizes = (f'<text x="{x(pods):.0f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{pods:,}</text>' for pods in taken)
+    parts += sizes
+    parts.append(f'<text x="{LEFT + WIDTH}" y="{TOP + HEIGHT + 36}" text-anchor="end">pods in the cluster</text>')
+    for number, (row, colour) in enumerate(zip(rows, COLOURS, strict=False)):
+        points = " ".join(f"{x(pods):.0f},{y(figures[row]):.0f}" for pods, figures in taken.items())
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        at = TOP + 20 * number + 10
+        parts.append(f'<path d="M{LEFT + WIDTH + 20} {at}h20" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<text x="{LEFT + WIDTH + 46}" y="{at + 4}">{row}</text>')
+    size = f'width="{LEFT + WIDTH + LEGEND}" height="{TOP + HEIGHT + 50}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
+    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>", ""])
 
 
 def main() -> None:
@@ -227,6 +263,8 @@ def main() -> None:
             taken[pods] = runner.run(measure(pods))
         print(table({pods: taken[pods]}), flush=True)
     print(table(taken))
+    if arguments.plot:
+        arguments.plot.write_text(plot(taken))
 
 
 if __name__ == "__main__":
