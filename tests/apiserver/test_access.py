@@ -172,3 +172,16 @@ def test_selectors_in_reviews_are_checked_and_what_cannot_be_read_is_told() -> N
         assert found["status"]["evaluationError"] == text
 
     run(work)
+
+
+def test_requests_that_the_server_ends_in_self_defence_are_counted() -> None:
+    async def work(world: World) -> None:
+        late = "/api/v1/pods?resourceVersion=999999&resourceVersionMatch=NotOlderThan&timeout=1s"
+        assert (await world.raw("GET", late)).status == 504
+        text = (await world.raw("GET", "/metrics")).body.decode()
+        (line,) = [line for line in text.splitlines() if line.startswith("apiserver_request_terminations_total{")]
+        assert 'code="504"' in line
+        assert 'resource="pods"' in line
+        assert 'verb="LIST"' in line
+
+    run(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
 
@@ -14,8 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.apiserver.apiworld import World, run
 from tiphys.api.credentials import subject_of
 from tiphys.apiserver.authn.authenticator import Rejected
-from tiphys.apiserver.authn.certificates import user_of_certificate
+from tiphys.apiserver.authn.certificates import ClientCertificates, user_of_certificate
 from tiphys.kubelet.server.auth import user_of_certificate as kubelet_user
+from tiphys.runtime.clock import SystemClock
+from tiphys.wire.http import Peer, Request
 
 CN, ORG, UID = (x509.ObjectIdentifier(text) for text in ("2.5.4.3", "2.5.4.10", "1.3.6.1.4.1.57683.2"))
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -53,6 +56,21 @@ def test_a_component_and_somebody_else_are_nobody(names: tuple[str, str]) -> Non
     with pytest.raises(Rejected):
         user_of_certificate(der)
     assert kubelet_user(der) is None
+
+
+def test_what_is_left_of_a_certificates_time_is_measured_with_each_call() -> None:
+    then = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+    class AnHourBefore(SystemClock):
+        def now(self) -> float:
+            return then + 86400 - 3600
+
+    certificates = ClientCertificates(AnHourBefore())
+    peer = Peer("192.0.2.1", 1, certificate=certificate((CN, "alice")))
+    asyncio.run(certificates.authenticate(Request("GET", "/", peer=peer)))
+    (family,) = certificates.figures()
+    below = {sample.labels.get("le"): sample.value for sample in family.samples if sample.name.endswith("_bucket")}
+    assert (below["1800.0"], below["3600.0"], below["+Inf"]) == (0, 1, 1)
 
 
 def test_without_a_common_name_there_is_no_user() -> None:

@@ -22,6 +22,7 @@ ASKED = {
         'apiserver_request_sli_duration_seconds_bucket{verb="LIST",scope="cluster",le="1.0",subresource=""}',
         "apiserver_request_sli_duration_seconds_count",
         "apiserver_storage_objects",
+        'apiserver_client_certificate_expiration_seconds_bucket{le="86400.0"}',
     ),
     "kube-controller-manager": (
         *("workqueue_adds_total{name!=''}", "workqueue_depth{name!=''}", "workqueue_queue_duration_seconds_bucket"),

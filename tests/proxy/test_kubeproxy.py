@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from tests.proxy.lab import PODS, Lab, lab
 from tests.proxy.objects import endpoint, service, slice_of
+from tiphys.api.meta.timestamps import format_time
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.client.resources import ENDPOINT_SLICES, EVENTS, NODES, SERVICES
@@ -27,7 +29,7 @@ from tiphys.proxy.modes import Mode
 from tiphys.proxy.nft import NftBackend
 from tiphys.proxy.rules import Options
 from tiphys.proxy.state import Place
-from tiphys.proxy.tracker import Tracker
+from tiphys.proxy.tracker import TRIGGER_TIME, Tracker
 from tiphys.runtime.clock import SystemClock
 from tiphys.store.memory import MemoryBackend
 from tiphys.wire.inprocess import InProcessTransport
@@ -124,6 +126,7 @@ async def _check(net: Lab, client: Client, ip: str, mode: Mode) -> None:
     await eventually(refused)
     slice_ = slice_of(endpoint(PODS[1]))
     slice_ |= {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}
+    slice_["metadata"]["annotations"] = {TRIGGER_TIME: format_time(time.time() + 1)}
     await client.create(ENDPOINT_SLICES, slice_)
     assert await eventually(answers) == "pod1"
     assert await asyncio.to_thread(net.ask, net.client, "192.168.50.1", 30080) == ("pod1", "10.244.0.1")
@@ -133,6 +136,7 @@ async def _check(net: Lab, client: Client, ip: str, mode: Mode) -> None:
     figures = (await http(39249, "/metrics"))[1]
     assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
     assert "rest_client_requests_total{" in figures
+    assert 'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"} 1.0' in figures
     assert await http(39249, "/healthz") == (200, "ok")
 
     async def born() -> list[tuple[str, str]]:

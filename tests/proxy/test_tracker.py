@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.proxy.objects import endpoint, service, slice_of, state_of
+from tiphys.api.meta.timestamps import parse_seconds
 from tiphys.proxy.endpoints import usable
 from tiphys.proxy.state import Place
-from tiphys.proxy.tracker import Tracker, service_ports
+from tiphys.proxy.tracker import TRIGGER_TIME, Tracker, service_ports
 
 HERE = Place("node-1", "zone-a")
 
@@ -89,3 +90,17 @@ def test_node_hints_come_before_zone_hints() -> None:
     ours, other = hinted("10.0.0.1", "node-1"), hinted("10.0.0.2", "node-2")
     assert used(ours, other)[0] == {"10.0.0.1"}
     assert used(ours, other, place=Place("node-3", "zone-a"))[0] == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_a_slice_says_when_what_it_shows_happened() -> None:
+    tracker = Tracker("ip", "node-1")
+    tracker.service_changed(service())
+    slice_ = slice_of(endpoint("10.244.0.2"))
+    for text in ("2026-11-30T10:00:00Z", "no time", "2026-11-30T10:00:05.5Z"):
+        slice_["metadata"]["annotations"] = {TRIGGER_TIME: text}
+        tracker.slice_changed(slice_)
+    assert tracker.take_triggers() == [parse_seconds("2026-11-30T10:00:05.5Z")]
+    assert tracker.take_triggers() == []
+    tracker.slice_changed(slice_)
+    tracker.slice_deleted(slice_)
+    assert tracker.take_triggers() == []

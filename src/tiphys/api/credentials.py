@@ -60,6 +60,11 @@ def in_force(der: bytes, now: float) -> bool:
     return begins <= now <= ends
 
 
+def ends_at(der: bytes) -> float:
+    """Until when a certificate counts, in seconds since the epoch."""
+    return _life(der)[1]
+
+
 @lru_cache(maxsize=4096)
 def _life(der: bytes) -> tuple[float, float]:
     from cryptography.x509 import load_der_x509_certificate

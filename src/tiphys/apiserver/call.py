@@ -76,6 +76,8 @@ class Call:
     audit_id: str = ""
     audited: bool = False
     """Whether the audit policy has been asked about the request."""
+    terminated: bool = False
+    """Whether the server ended the request in self-defence: its time was over, or no room was left for it."""
     trail: Trail | None = None
     """What the audit log records of it; None if it records nothing."""
     warnings: list[str] = field(default_factory=list)

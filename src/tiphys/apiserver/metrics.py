@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tiphys.apiserver.call import Call
-from tiphys.runtime.vectors import HistogramVec
+from tiphys.runtime.vectors import CounterVec, HistogramVec
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -31,11 +31,18 @@ class RequestMetrics:
             _LABELS,
             _BUCKETS,
         )
+        self._terminations = CounterVec(
+            "apiserver_request_terminations",
+            "Number of requests which apiserver terminated in self-defense.",
+            (*(label for label in _LABELS if label != "dry_run"), "code"),
+        )
         self._gauges: list[Callable[[], Iterable[Metric]]] = []
 
     def observe(self, call: Call, code: int, seconds: float) -> None:
         key = _key(call)
         self._codes[key, code] = self._codes.get((key, code), 0) + 1
+        if call.terminated:
+            self._terminations.inc(key[0], *key[2:], str(code))
         if not call.is_long_running:
             self._durations.observe(seconds, *key)
 
@@ -58,6 +65,7 @@ class RequestMetrics:
         yield total
         yield from self._durations.collect()
         yield self._indicators()
+        yield from self._terminations.collect()
         for source in self._gauges:
             yield from source()
 

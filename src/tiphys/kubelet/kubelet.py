@@ -213,6 +213,7 @@ class Kubelet:
             slow=events.slow_volume,
             memory_size=lambda pod, limit: memory_size(pod, limit, self.settings.allocatable.get("memory")),
         )
+        self.collectors += (self.volumes.figures,)
         self.status = StatusManager(
             client=self.client,
             clock=clock,

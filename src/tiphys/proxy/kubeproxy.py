@@ -48,6 +48,7 @@ ZONE = "topology.kubernetes.io/zone"
 OURS = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
 """The services and slices that are carried by a proxy, and by this one."""
 _LAST_WORDS = 2.0
+_PROGRAMMED = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 _Take = Callable[[Tracker, Object], bool]
 
 
@@ -99,12 +100,15 @@ class KubeProxy:
         self._client = client
         self._tools = run or libnftables.tools()
         self._clock = clock
+        self._started = clock.now()
         self._rng = rng or random.Random()
         self._sysctls = host.Sysctls(config.sysctl_root)
         self._families: tuple[Family, ...] = ("ip", "ip6") if _has_ipv6() else ("ip",)
         self._trackers = {family: Tracker(family, config.node_name) for family in self._families}
         self._backends: dict[Family, ProxyBackend] = {}
         self._undone: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
+        self._triggers: dict[Family, list[float]] = {family: [] for family in self._families}
+        """When what the rules do not show yet happened."""
         self._place = Place(config.node_name)
         self._mode: Mode = ""
         self._wake = asyncio.Event()
@@ -288,9 +292,10 @@ class KubeProxy:
     async def _sync(self, family: Family) -> bool:
         """Bring one family up to date; returns whether it worked. What did not is done again with the next."""
         backend, undone = self._backends[family], self._undone[family]
-        changes = self._trackers[family].take_changes()
-        undone |= changes
-        if not (undone or backend.has_stale or (backend.full_sync_due and any(self._trackers[family].services()))):
+        tracker, triggers = self._trackers[family], self._triggers[family]
+        triggers += tracker.take_triggers()
+        undone |= tracker.take_changes()
+        if not (undone or backend.has_stale or (backend.full_sync_due and any(tracker.services()))):
             self.health.updated(family)
             return True
         started = self._clock.monotonic()
@@ -309,6 +314,8 @@ class KubeProxy:
         self.health.updated(family)
         log.debug("synced %d services of %s in %.0f ms", len(done), family, 1e3 * (self._clock.monotonic() - started))
         self._observe(family, self._clock.monotonic() - started)
+        self._triggers[family] = []
+        self._observe_programmed(family, triggers)
         await self._after_sync(family, done)
         return True
 
@@ -405,6 +412,20 @@ class KubeProxy:
                 ("ip_family",),
             )
             stamp.labels(_LABEL[family]).set(self._clock.now())
+
+    def _observe_programmed(self, family: Family, triggers: list[float]) -> None:
+        """The network shows what happened at these times, if it was after the proxy's own start."""
+        if self._registry is None:
+            return
+        name, help_ = (
+            "kubeproxy_network_programming_duration_seconds",
+            "In Cluster Network Programming Latency in seconds",
+        )
+        latency = self._registry.histogram(name, help_, ("ip_family",), _PROGRAMMED).labels(_LABEL[family])
+        now = self._clock.now()
+        for triggered in triggers:
+            if triggered > self._started:
+                latency.observe(max(0.0, now - triggered))
 
     def _count_failure(self, family: Family) -> None:
         if self._registry is not None and self._mode in _FAILURES:

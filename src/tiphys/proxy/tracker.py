@@ -11,6 +11,7 @@ import ipaddress
 import logging
 from collections.abc import Iterable
 
+from tiphys.api.meta.timestamps import TimeError, parse_seconds
 from tiphys.api.object import Object
 from tiphys.proxy.state import Backends, Endpoint, Family, ServiceKey, ServicePort, ServiceState
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 SERVICE_NAME = "kubernetes.io/service-name"
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 HEADLESS = "service.kubernetes.io/headless"
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 class Tracker:
@@ -31,6 +33,7 @@ class Tracker:
         self._ports: dict[ServiceKey, tuple[ServicePort, ...]] = {}
         self._slices: dict[ServiceKey, dict[str, Object]] = {}
         self._changed: set[ServiceKey] = set()
+        self._triggers: dict[tuple[ServiceKey, str], float] = {}
 
     def service_changed(self, service: Object) -> bool:
         """Take a service's new form; returns whether it makes a difference to this proxy."""
@@ -51,7 +54,10 @@ class Tracker:
     def slice_changed(self, slice_: Object) -> bool:
         if slice_.get("addressType") != _ADDRESS_TYPE[self.family] or (key := _slice_key(slice_)) is None:
             return False
-        self._slices.setdefault(key, {})[slice_["metadata"]["name"]] = slice_
+        name = slice_["metadata"]["name"]
+        self._slices.setdefault(key, {})[name] = slice_
+        if key in self._ports and (triggered := _triggered(slice_)) is not None:
+            self._triggers[key, name] = triggered
         return self._touch(key)
 
     def slice_deleted(self, slice_: Object) -> bool:
@@ -59,6 +65,7 @@ class Tracker:
         if key is None or key not in self._slices:
             return False
         self._slices[key].pop(slice_["metadata"]["name"], None)
+        self._triggers.pop((key, slice_["metadata"]["name"]), None)
         if not self._slices[key]:
             del self._slices[key]
         return self._touch(key)
@@ -86,6 +93,11 @@ class Tracker:
                 log.exception("service %s/%s cannot be read; its rules stay as they are", *key)
         return changes
 
+    def take_triggers(self) -> list[float]:
+        """When what changed the slices since the last call happened, in seconds of the epoch: a pod that got ready."""
+        triggers, self._triggers = self._triggers, {}
+        return list(triggers.values())
+
     def touch_all(self) -> None:
         """Report every service as changed, as after a change of the node's zone."""
         self._changed.update(self._ports)
@@ -105,6 +117,15 @@ class Tracker:
 
 
 _ADDRESS_TYPE = {"ip": "IPv4", "ip6": "IPv6"}
+
+
+def _triggered(slice_: Object) -> float | None:
+    """When what the slice shows happened; None if its controller does not say, or not as a time."""
+    text = (slice_["metadata"].get("annotations") or {}).get(TRIGGER_TIME)
+    try:
+        return parse_seconds(text) if text else None
+    except TimeError:
+        return None
 
 
 def _pair(port: ServicePort) -> tuple[str, str]:

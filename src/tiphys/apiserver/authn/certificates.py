@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tiphys.api.credentials import EXPIRED, Subject, in_force, subject_of
+from tiphys.api.credentials import EXPIRED, Subject, ends_at, in_force, subject_of
 from tiphys.apiserver.authn.authenticator import Rejected, authenticated
 from tiphys.apiserver.call import User
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.vectors import HistogramVec
 from tiphys.wire.http import Request
 
 if TYPE_CHECKING:
@@ -49,12 +50,23 @@ class Issuers:
         return False
 
 
+_DAY = 86400.0
+_LEFT = (0.0, 1800.0, 3600.0, 7200.0, 21600.0, 43200.0, *(_DAY * days for days in (1, 2, 4, 7, 30, 90, 180, 360)))
+
+
 class ClientCertificates:
     """``issuers`` is needed if the TLS layer trusts another authority, too, whose certificates name no user."""
 
     def __init__(self, clock: Clock, issuers: Issuers | None = None) -> None:
         self._clock = clock
         self._issuers = issuers
+        self._left = HistogramVec(
+            "apiserver_client_certificate_expiration_seconds",
+            "Distribution of the remaining lifetime on the certificate used to authenticate a request.",
+            (),
+            _LEFT,
+        )
+        self.figures = self._left.collect
 
     async def authenticate(self, request: Request) -> User | None:
         der = request.peer.certificate
@@ -64,8 +76,10 @@ class ClientCertificates:
             return None
         if self._issuers is not None and not self._issuers.signed(der):
             raise Rejected("x509: certificate signed by unknown authority")
-        if not in_force(der, self._clock.now()):
+        now = self._clock.now()
+        if not in_force(der, now):
             raise Rejected(EXPIRED)
+        self._left.observe(ends_at(der) - now)
         return user_of_certificate(der)
 
 

@@ -48,6 +48,7 @@ class Authentication:
     audiences: tuple[str, ...]
     ids: Ids
     anonymous: Callable[[str], bool]
+    certificates: ClientCertificates
     issuers: FollowedTokens | OidcTokens | None = None
     webhook: WebhookTokens | None = None
 
@@ -61,10 +62,11 @@ class Authentication:
             await self.webhook.close()
 
     def figures(self, server: str) -> Iterable[Metric]:
-        """Of the file that is followed; ``server`` is the API server's identity."""
+        """Of certificates, and of the file that is followed; ``server`` is the API server's identity."""
         from tiphys.apiserver.authn.oidc.tokens import FollowedTokens
 
-        return self.issuers.file.figures(server) if isinstance(self.issuers, FollowedTokens) else ()
+        followed = self.issuers.file.figures(server) if isinstance(self.issuers, FollowedTokens) else ()
+        return (*self.certificates.figures(), *followed)
 
 
 def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Authentication:
@@ -85,8 +87,19 @@ def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Auth
     if webhook is not None:
         tokens.append(webhook)
     bearers = BearerTokens(tokens, audiences, clock)
-    union = Union((InProcess(), *_certificates(config, clock), bearers, SubprotocolTokens(bearers)))
-    return Authentication(union, bearers, keys, tuple(audiences), ids, _anonymous(config, issuers), issuers, webhook)
+    by_certificate, certificates = _certificates(config, clock)
+    union = Union((InProcess(), *by_certificate, bearers, SubprotocolTokens(bearers)))
+    return Authentication(
+        authenticator=union,
+        bearers=bearers,
+        keys=keys,
+        audiences=tuple(audiences),
+        ids=ids,
+        anonymous=_anonymous(config, issuers),
+        certificates=certificates,
+        issuers=issuers,
+        webhook=webhook,
+    )
 
 
 def _issuers(config: Config, clock: Clock) -> FollowedTokens | OidcTokens | None:
@@ -117,12 +130,13 @@ def _anonymous(config: Config, issuers: FollowedTokens | OidcTokens | None) -> C
     return lambda path: config.anonymous
 
 
-def _certificates(config: Config, clock: Clock) -> list[Authenticator]:
+def _certificates(config: Config, clock: Clock) -> tuple[list[Authenticator], ClientCertificates]:
     """Proxies first, as what they say counts for more than who they are themselves."""
     if config.front_proxy is None:
-        return [ClientCertificates(clock)]
-    own = ClientCertificates(clock, Issuers(config.client_ca or b""))
-    return [RequestHeaders(config.front_proxy, clock), own]
+        certificates = ClientCertificates(clock)
+        return [certificates], certificates
+    certificates = ClientCertificates(clock, Issuers(config.client_ca or b""))
+    return [RequestHeaders(config.front_proxy, clock), certificates], certificates
 
 
 def lazy_keys(config: Config, audiences: tuple[str, ...]) -> Callable[[], TokenKeys]:

@@ -51,6 +51,7 @@ class Fairness:
                 await self._wait(flow, ticket)
         except TurnedAway as refused:
             self.figures.refuse(flow, str(refused))
+            call.terminated = True
             headers = {**_TEXT, "Retry-After": str(_RETRY_SECONDS)}
             return Response(429, headers, b"Too many requests, please try again later.\n")
         uncount = self.in_flight.enter(call)

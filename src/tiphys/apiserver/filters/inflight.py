@@ -36,9 +36,9 @@ class InFlight:
         if call.is_long_running or _is_exempt(call):
             return await proceed(call)
         if call.info.verb in _READING:
-            _check(self.reading, self.max_reading)
+            _check(call, self.reading, self.max_reading)
         else:
-            _check(self.mutating, self.max_mutating)
+            _check(call, self.mutating, self.max_mutating)
         return await holding(call, proceed, self.enter(call))
 
     def enter(self, call: Call) -> Callable[[], None]:
@@ -60,6 +60,7 @@ def _is_exempt(call: Call) -> bool:
     return _PRIVILEGED in call.user.groups or (call.info.path in _PROBES and call.info.verb == "get")
 
 
-def _check(count: int, limit: int) -> None:
+def _check(call: Call, count: int, limit: int) -> None:
     if limit and count >= limit:
+        call.terminated = True
         raise errors.too_many_requests("Too many requests, please try again later.", 1)

@@ -32,12 +32,12 @@ def limit_time(seconds: float) -> Filter:
             waits_for = steps.send(None)
         except StopIteration as done:  # it is answered already, without a timer
             return _within(done.value, limit)
-        return await _limited(steps, waits_for, limit)
+        return await _limited(call, steps, waits_for, limit)
 
     return filter
 
 
-async def _limited(steps: Steps, waits_for: Any, seconds: float) -> Response:
+async def _limited(call: Call, steps: Steps, waits_for: Any, seconds: float) -> Response:
     """What the steps return, of which the first has asked to wait. Raises 504."""
     limit = asyncio.timeout(seconds)
     try:
@@ -47,6 +47,7 @@ async def _limited(steps: Steps, waits_for: Any, seconds: float) -> Response:
     except TimeoutError:
         if not limit.expired():
             raise
+        call.terminated = True
         raise errors.timeout("request did not complete within requested timeout - context deadline exceeded") from None
 
 

@@ -24,6 +24,7 @@ from tiphys.kubelet.volumes.csi.figures import ClaimUse, PodClaim, measure
 from tiphys.kubelet.volumes.csi.mounter import CSIMounter
 from tiphys.kubelet.volumes.csi.requests import CSIVolume, inline_volume, persistent_volume
 from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
+from tiphys.kubelet.volumes.figures import VolumeFigures, plugin_of
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 
 
@@ -49,7 +50,9 @@ class ClaimVolumes:
         labels: Callable[[], Mapping[str, str]],
         give: Callable[[Pod, Path], Awaitable[None]],
         event: Callable[[Pod, EventType, str, str], None],
+        figures: VolumeFigures,
     ) -> None:
+        self._figures = figures
         self._client = client
         self._csi = csi
         self._node_name = node_name
@@ -75,10 +78,11 @@ class ClaimVolumes:
             raise MountFailure(f"PVC {namespace}/{claim_name} is not bound")
         persistent = await self._client.get(PERSISTENT_VOLUMES, bound)
         await self._check_reach(persistent)
-        if not persistent["spec"].get("csi"):
-            return await self._mount_host(pod, persistent["spec"], read_only=read_only)
-        volume = persistent_volume(persistent, read_only=read_only)
-        path = await self._csi.mount(pod, volume)
+        with self._figures.mounting(pods.uid_of(pod), volume_name, plugin_of(persistent["spec"])):
+            if not persistent["spec"].get("csi"):
+                return await self._mount_host(pod, persistent["spec"], read_only=read_only)
+            volume = persistent_volume(persistent, read_only=read_only)
+            path = await self._csi.mount(pod, volume)
         self._note(pod, PodClaim(volume_name, volume, path, (namespace, claim_name)))
         await self._grow(pod, volume, claim, persistent)
         return MountedVolume(path, volume.read_only, volume.block)

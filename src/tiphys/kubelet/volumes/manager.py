@@ -28,6 +28,7 @@ from tiphys.kubelet.volumes.claims import ClaimVolumes, MountedVolume
 from tiphys.kubelet.volumes.csi.figures import ClaimUse
 from tiphys.kubelet.volumes.csi.mounter import CSIMounter, Drivers
 from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
+from tiphys.kubelet.volumes.figures import VolumeFigures, plugin_of
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.images import ImageVolumes
 from tiphys.kubelet.volumes.ownership import already_given, give_to_group
@@ -120,7 +121,16 @@ class VolumeManager:
             freed=freed,
         )
         self._images = images
-        self._claims = ClaimVolumes(client, self._csi, node_name=node_name, labels=labels, give=self._own, event=event)
+        self.figures = VolumeFigures()
+        self._claims = ClaimVolumes(
+            client,
+            self._csi,
+            node_name=node_name,
+            labels=labels,
+            give=self._own,
+            event=event,
+            figures=self.figures,
+        )
         self._slow = slow
         self._memory_size = memory_size
         self._root = root
@@ -162,6 +172,10 @@ class VolumeManager:
             await self.mount({**pod, "spec": {**pod["spec"], "volumes": changing}})
 
     async def _mount(self, pod: Pod, volume: Object) -> MountedVolume:
+        with self.figures.mounting(pods.uid_of(pod), volume["name"], plugin_of(volume)):
+            return await self._mount_kind(pod, volume)
+
+    async def _mount_kind(self, pod: Pod, volume: Object) -> MountedVolume:
         if payloads.is_projection(volume):
             return await self._mount_projection(pod, volume)
         if (empty := volume.get("emptyDir")) is not None:
@@ -279,6 +293,7 @@ class VolumeManager:
         await self._csi.unmount(pod_uid)
         self._claims.forget(pod_uid)
         await asyncio.to_thread(remove_mounted_tree, self.pod_dir(pod_uid))
+        self.figures.unmounted(pod_uid)
 
     async def pods_to_grow(self) -> list[str]:
         """Uids of pods that have a volume whose growth waits for this node."""
