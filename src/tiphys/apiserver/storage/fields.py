@@ -131,8 +131,8 @@ def _holder(obj: Object, parents: tuple[str, ...]) -> Object:
         holder = holder.get(name)
         if not isinstance(holder, dict):
             return {}
-    found: Object = holder
-    return found
+    inner: Object = holder
+    return inner
 
 
 def _text(obj: Object, field: Field, value: object) -> str:

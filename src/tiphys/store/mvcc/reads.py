@@ -62,8 +62,8 @@ def _page(index: Index, rows: Rows, request: Range, revision: int, latest: int) 
         return None
     if request.count_only:
         return RangeResult((), count, more=False, revision=latest)
-    found = (row for entry in index.select(request.key, request.end) if (row := entry.row_at(revision)))
-    kvs: Sequence[KeyValue] = rows.read(list(islice(found, request.limit)))
+    ids = (row for entry in index.select(request.key, request.end) if (row := entry.row_at(revision)))
+    kvs: Sequence[KeyValue] = rows.read(list(islice(ids, request.limit)))
     if request.keys_only:
         kvs = [kv._replace(value=b"") for kv in kvs]
     return RangeResult(kvs, count, count > request.limit, latest)
