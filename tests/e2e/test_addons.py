@@ -5,7 +5,9 @@ The tests of this file run in order, on one cluster: each goes on from where the
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -83,8 +85,30 @@ def test_top_shows_what_pods_use(cluster: Machine) -> None:
         return done.stdout if "metrics-server" in done.stdout else ""
 
     used = dict(re.findall(r"^(\S+?)-[^ ]*\s+\d+m\s+(\d+)Mi", wait_for(shown, 90, "figures of the pods"), re.MULTILINE))
-    assert used.keys() == {"coredns", "kube", "metrics", "pod"}
+    assert used.keys() == {"coredns", "dashboard", "kube", "metrics", "pod"}
     assert int(used["metrics"]) < 40
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="no Prometheus: apt-get install prometheus")
+def test_prometheus_scrapes_what_there_is(cluster: Machine) -> None:
+    cluster.tiphys("up", "--addons", "monitoring", timeout=180)
+    cluster.kubectl("rollout", "status", "-n", "monitoring", "deploy/prometheus", "--timeout=90s", timeout=100)
+    api = "/api/v1/namespaces/monitoring/services/prometheus:web/proxy/api/v1"
+
+    def health() -> dict[str, str]:
+        done = cluster.run("kubectl", "get", "--raw", f"{api}/targets", check=False)
+        shown = json.loads(done.stdout)["data"]["activeTargets"] if done.returncode == 0 else []
+        return {target["labels"]["job"]: target["health"] for target in shown}
+
+    wanted = dict.fromkeys(("apiserver", "cadvisor", "kubelet", "node-exporter"), "up")
+    wait_for(lambda: health() == wanted, 60, "all targets")
+    rules = [
+        rule
+        for group in json.loads(cluster.kubectl("get", "--raw", f"{api}/rules"))["data"]["groups"]
+        for rule in group["rules"]
+    ]
+    assert rules
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
 
 
 @pytest.mark.slow

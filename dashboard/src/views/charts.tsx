@@ -15,7 +15,7 @@ interface Panel {
   format: (value: number) => string;
 }
 
-const plain = (value: number) => (value >= 100 ? Math.round(value).toLocaleString() : value.toPrecision(2).replace(/\.?0+$/, ''));
+const plain = (value: number) => Number(value.toPrecision(value >= 100 ? 6 : 2)).toLocaleString();
 const seconds = (value: number) => (value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`);
 const rate = (value: number) => `${plain(value)}/s`;
 
@@ -23,13 +23,14 @@ const PANELS: Panel[] = [
   { title: 'API requests by verb', query: 'sum by (verb) (rate(apiserver_request_total[2m]))', label: (l) => l.verb, format: rate },
   { title: 'API latency, 99th percentile', query: 'cluster_quantile:apiserver_request_sli_duration_seconds:histogram_quantile{quantile="0.99"}', label: (l) => `${l.verb ?? ''} ${l.resource ?? ''}`.trim(), format: seconds },
   { title: 'API errors', query: 'sum by (code) (rate(apiserver_request_total{code=~"5.."}[2m]))', label: (l) => l.code, format: rate },
-  { title: 'Controllers’ queues', query: 'topk(8, workqueue_depth)', label: (l) => l.name, format: plain },
-  { title: 'Scheduling attempts', query: 'sum by (result) (rate(scheduler_schedule_attempts_total[2m]))', label: (l) => l.result, format: rate },
-  { title: 'CPU by namespace', query: 'namespace:container_cpu_usage_seconds_total:sum_irate', label: (l) => l.namespace, format: cores },
-  { title: 'Memory by namespace', query: 'namespace:container_memory_working_set_bytes:sum', label: (l) => l.namespace, format: bytes },
+  { title: 'API requests in flight', query: 'sum by (request_kind) (apiserver_current_inflight_requests)', label: (l) => l.request_kind, format: plain },
+  { title: 'Objects in the store', query: 'topk(8, apiserver_storage_objects or apiserver_resource_objects)', label: (l) => l.resource, format: plain },
+  { title: 'Containers on nodes', query: 'sum by (node) (kubelet_running_containers{container_state="running"})', label: (l) => l.node, format: plain },
+  { title: 'CPU by namespace', query: 'sum by (namespace) (node_namespace_pod_container:container_cpu_usage_seconds_total:sum_rate5m)', label: (l) => l.namespace, format: cores },
+  { title: 'Memory by namespace', query: 'sum by (namespace) (node_namespace_pod_container:container_memory_working_set_bytes)', label: (l) => l.namespace, format: bytes },
   { title: 'CPU of nodes', query: 'instance:node_cpu_utilisation:rate5m', label: (l) => l.instance, format: (v) => `${Math.round(v * 100)} %` },
   { title: 'Memory of nodes', query: 'instance:node_memory_utilisation:ratio', label: (l) => l.instance, format: (v) => `${Math.round(v * 100)} %` },
-  { title: 'Memory of components', query: 'process_resident_memory_bytes{job=~"apiserver|kube-.*|kubelet"}', label: (l) => l.job, format: bytes },
+  { title: 'Memory of components', query: 'process_resident_memory_bytes{job=~"apiserver|kubelet"}', label: (l) => l.job, format: bytes },
 ];
 const SPANS: [string, number][] = [['15 minutes', 900], ['1 hour', 3600], ['6 hours', 21600], ['1 day', 86400]];
 

@@ -6,6 +6,7 @@ setting.
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,7 +20,13 @@ ADDONS = {
     "pod-network": "the pods' network and network policies, a DaemonSet",
     "metrics-server": "what nodes and containers use, for `kubectl top` and autoscalers",
     "dashboard": "the web page, a Deployment behind the Service kube-system/dashboard; it acts as whoever logs in",
+    "monitoring": "Prometheus and a node exporter, as Debian has them, for the dashboard's charts",
 }
+MONITORING_IMAGE = "tiphys.local/monitoring:1"
+"""Assembled on the node from what Debian packages."""
+
+_LITERAL = re.compile(r"\$(?!\{)")
+"""A dollar sign that begins no setting: of a kubelet's variable, of a regular expression's group."""
 
 
 class UnknownAddon(LookupError):
@@ -57,6 +64,8 @@ class AddonSettings:
             "BRIDGE": self.bridge,
             "CNI_CONF_DIR": self.cni_conf_dir,
             "IPAM_DATA_DIR": self.ipam_data_dir,
+            "KUBELET_TLS": f"{{ca_file: {authority}}}" if signed else "{insecure_skip_verify: true}",
+            "MONITORING_IMAGE": MONITORING_IMAGE,
             "KUBELET_TRUST": f"--kubelet-certificate-authority={authority}" if signed else "--kubelet-insecure-tls",
         }
 
@@ -66,7 +75,7 @@ def addon_manifest(name: str, settings: AddonSettings) -> str:
     if name not in ADDONS:
         raise UnknownAddon(f"no add-on {name!r} exists; there are {', '.join(ADDONS)}")
     text = files("tiphys.addons").joinpath(f"manifests/{name}.yaml").read_text()
-    return string.Template(text.replace("$(", "$$(")).substitute(settings.values())
+    return string.Template(_LITERAL.sub("$$", text)).substitute(settings.values())
 
 
 def addon_objects(name: str, settings: AddonSettings) -> list[Object]:

@@ -102,6 +102,16 @@ def ensure_components(socket: Path, console: Console) -> None:
             asyncio.run(images.import_image(socket, file))
 
 
+def ensure_monitoring(socket: Path, console: Console) -> None:
+    """Assemble the image of Prometheus on a node that does not have it."""
+    from tiphys.addons.objects import MONITORING_IMAGE
+    from tiphys.cluster.imagebuild.monitoring import monitoring_image
+
+    if MONITORING_IMAGE not in {stored.name for stored in asyncio.run(images.list_images(socket))}:
+        with console.step(f"Assembling {MONITORING_IMAGE}"):
+            asyncio.run(images.import_built(socket, monitoring_image(MONITORING_IMAGE)))
+
+
 def _component_image(console: Console) -> Path:
     from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE, Recipe, cached_image
 

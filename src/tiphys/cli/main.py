@@ -54,6 +54,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     ),
     "metrics-server": ("tiphys.addons.metricsserver.command", "What nodes and containers use, as an aggregated API"),
     "dashboard-server": ("tiphys.addons.dashboard.command", "The dashboard in a cluster, as whoever logs in"),
+    "prometheus-targets": ("tiphys.addons.monitoring.command", "What Prometheus is to scrape, for the one in its pod"),
     "virtual-address": (
         "tiphys.cluster.networking.virtualaddress",
         "One address that leads to a working control plane",

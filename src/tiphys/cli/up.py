@@ -40,7 +40,7 @@ PROXY_MODES = ("nftables", "iptables", "userspace")
 MOST_NODES = 100
 MOST_WORKERS = 64
 LEAST_BACKUP_SECONDS = 10.0
-CAN_BE_ADDED = ("dashboard",)
+CAN_BE_ADDED = ("dashboard", "monitoring")
 CAN_BE_LEFT_OUT = ("kube-proxy", "dns", "csi-local", "metrics-server")
 
 

@@ -88,6 +88,8 @@ def apply_to(cluster: Settings, names: Sequence[str], console: Console) -> None:
     if not names:
         return
     image.ensure_components(cluster.containerd_socket, console)
+    if "monitoring" in names:
+        image.ensure_monitoring(cluster.containerd_socket, console)
     with console.step(f"Applying {', '.join(names)}"):
         asyncio.run(_apply_all(cluster, names))
 
