@@ -12,6 +12,17 @@ from tiphys.wire.http import Request, Response
 
 
 @dataclass(frozen=True, slots=True)
+class Remarks:
+    """What authentication has to say about a credential: warnings for the caller, annotations for the audit log."""
+
+    warnings: tuple[str, ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+
+
+NO_REMARKS = Remarks()
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """Who calls. ``extra`` holds further claims, such as the pod that a token is bound to."""
 
@@ -19,6 +30,7 @@ class User:
     groups: tuple[str, ...] = ()
     uid: str = ""
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    remarks: Remarks = field(default=NO_REMARKS, compare=False)
 
     def extra_values(self, key: str) -> tuple[str, ...]:
         return next((values for name, values in self.extra if name == key), ())
@@ -76,6 +88,8 @@ class Call:
     audit_id: str = ""
     audited: bool = False
     """Whether the audit policy has been asked about the request."""
+    remarks: Remarks = NO_REMARKS
+    """Of the credential that the request shows, a refused one's included."""
     terminated: bool = False
     """Whether the server ended the request in self-defence: its time was over, or no room was left for it."""
     trail: Trail | None = None

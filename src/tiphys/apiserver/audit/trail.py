@@ -37,7 +37,7 @@ class Trail:
         self.level = treatment.level
         self.treatment = treatment
         self._received = format_micro_time(received)
-        self._annotations: dict[str, str] = {}
+        self._annotations: dict[str, str] = dict(call.remarks.annotations)
         self._request: Any = None
         self._response: Any = None
         self._status: Object | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tiphys.api.credentials import bearer_token
-from tiphys.apiserver.call import User
+from tiphys.apiserver.call import NO_REMARKS, Remarks, User
 from tiphys.runtime.clock import Clock
 from tiphys.wire.http import Request
 
@@ -19,6 +19,10 @@ AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated
 
 class Rejected(Exception):
     """The caller shows a credential that is not valid."""
+
+    def __init__(self, text: str, remarks: Remarks = NO_REMARKS) -> None:
+        super().__init__(text)
+        self.remarks = remarks
 
 
 class Authenticator(Protocol):

@@ -5,8 +5,8 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tiphys.api.gotext import quote
@@ -15,11 +15,14 @@ from tiphys.api.meta.timestamps import parse_seconds
 from tiphys.api.object import Object
 from tiphys.apiserver.authn.authenticator import Bearer, Rejected, common
 from tiphys.apiserver.authn.certificates import CREDENTIAL_ID
-from tiphys.apiserver.call import User
+from tiphys.apiserver.call import NO_REMARKS, Remarks, User
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.vectors import CounterVec
 
 if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
     from tiphys.api.jwt import PublicKey, SigningKey
 
 
@@ -110,6 +113,12 @@ class ServiceAccountTokens:
         self._lazy_keys = keys
         self._registries = registries
         self._clock = clock
+        self._stale = CounterVec(
+            "serviceaccount_stale_tokens", "Cumulative stale projected service account tokens used"
+        )
+        self._valid = CounterVec(
+            "serviceaccount_valid_tokens", "Cumulative valid projected service account tokens used"
+        )
 
     async def bearer_of(self, token: str, audiences: Sequence[str]) -> Bearer | None:
         keys = self._lazy_keys()
@@ -118,7 +127,25 @@ class ServiceAccountTokens:
             return None
         self._check_times(claims)
         shared = common_audiences(claims, keys.audiences, audiences)
-        return Bearer(await self._user(claims), shared)
+        user = await self._user(claims)
+        return Bearer(replace(user, remarks=self._remarks(claims)), shared)
+
+    def figures(self) -> Iterable[Metric]:
+        for counter in (self._stale, self._valid):
+            yield from counter.collect()
+
+    def _remarks(self, claims: Object) -> Remarks:
+        """Tokens of pods live on for a year after the time at which clients should have read the next one."""
+        warn_after = (claims.get("kubernetes.io") or {}).get("warnafter")
+        if not warn_after:
+            return NO_REMARKS
+        late = int(self._clock.now()) - int(warn_after)
+        if late <= 0:
+            self._valid.inc()
+            return NO_REMARKS
+        self._stale.inc()
+        text = f"subject: {claims.get('sub', '')}, seconds after warning threshold: {late}"
+        return Remarks(annotations=(("authentication.k8s.io/stale-token", text),))
 
     def _check_times(self, claims: Object) -> None:
         now = self._clock.now()

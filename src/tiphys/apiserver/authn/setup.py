@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Protocol
 
 from tiphys.api.object import Object
 from tiphys.apiserver.authn.authenticator import (
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
     from tiphys.apiserver.authn.webhooktokens import WebhookTokens
 
 
+class Measured(Protocol):
+    """An authenticator with figures of its own for ``/metrics``."""
+
+    def figures(self) -> Iterable[Metric]: ...
+
+
 @dataclass(slots=True)
 class Authentication:
     """``anonymous``: whether callers without a credential may reach a path."""
@@ -48,7 +55,7 @@ class Authentication:
     audiences: tuple[str, ...]
     ids: Ids
     anonymous: Callable[[str], bool]
-    certificates: ClientCertificates
+    measured: tuple[Measured, ...]
     issuers: FollowedTokens | OidcTokens | None = None
     webhook: WebhookTokens | None = None
 
@@ -62,11 +69,11 @@ class Authentication:
             await self.webhook.close()
 
     def figures(self, server: str) -> Iterable[Metric]:
-        """Of certificates, and of the file that is followed; ``server`` is the API server's identity."""
+        """Of certificates, of accounts' tokens, and of the file that is followed; ``server`` is this API server."""
         from tiphys.apiserver.authn.oidc.tokens import FollowedTokens
 
         followed = self.issuers.file.figures(server) if isinstance(self.issuers, FollowedTokens) else ()
-        return (*self.certificates.figures(), *followed)
+        return (*chain.from_iterable(each.figures() for each in self.measured), *followed)
 
 
 def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Authentication:
@@ -76,8 +83,8 @@ def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Auth
     tokens: list[TokenAuthenticator] = []
     if config.tokens:
         tokens.append(ForTheServer(StaticTokens(config.tokens), audiences))
-    tokens.append(LegacyTokens(keys, registries))
-    tokens.append(ServiceAccountTokens(keys, registries, clock))
+    accounts = (LegacyTokens(keys, registries), ServiceAccountTokens(keys, registries, clock))
+    tokens += accounts
     if config.bootstrap_tokens:
         tokens.append(ForTheServer(BootstrapTokens(registries, clock), audiences))
     issuers = _issuers(config, clock)
@@ -96,7 +103,7 @@ def make(config: Config, registries: Registries, clock: Clock, ids: Ids) -> Auth
         audiences=tuple(audiences),
         ids=ids,
         anonymous=_anonymous(config, issuers),
-        certificates=certificates,
+        measured=(certificates, *accounts),
         issuers=issuers,
         webhook=webhook,
     )

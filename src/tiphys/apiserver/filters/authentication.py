@@ -25,6 +25,7 @@ def authenticate(authenticator: Authenticator, anonymous: Callable[[str], bool])
             user = await authenticator.authenticate(call.request)
         except Rejected as error:
             _warn_of_space(call)
+            call.remarks = error.remarks
             log.info("unable to authenticate the request: %s", error)
             raise errors.unauthorized() from None
         if user is None:
@@ -32,7 +33,9 @@ def authenticate(authenticator: Authenticator, anonymous: Callable[[str], bool])
             if not anonymous(call.info.path):
                 raise errors.unauthorized()
             user = ANONYMOUS
-        call.user = user
+        call.user, call.remarks = user, user.remarks
+        for warning in user.remarks.warnings:
+            call.warn(warning)
         # Nothing behind this point may see the credential.
         call.request.headers.pop("authorization", None)
         return await proceed(call)
