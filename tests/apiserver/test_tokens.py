@@ -191,7 +191,7 @@ def test_the_use_of_a_token_in_a_secret_is_remarked_on_each_time(*, generated: b
         await world.settle()
         for _ in range(2):
             answer = await world.raw("POST", SELF, {}, user=None, authorization=f"Bearer {token}")
-            warning = answer.headers.get("warning") or ""
+            warning = answer.headers.get("Warning", "")
             assert ("instead of auto-generated secret-based tokens" in warning) is generated
         labels = {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}
         await world.admin.patch(R.SECRETS, "s", {"metadata": {"labels": labels}}, "a")
