@@ -162,6 +162,29 @@ def test_a_controller_that_starts_again_takes_nobodys_address() -> None:
         assert sorted(ips(cluster, "a") + ips(cluster, "b")) == ["192.0.2.2", "192.0.2.3"]
 
 
+def test_traffic_that_stays_on_its_node_is_for_nodes_with_endpoints() -> None:
+    with Cluster(nodes=0) as cluster:
+        start(cluster, "")
+        for number in (1, 2):
+            made = node(f"n{number}")
+            made["status"]["addresses"] = [{"type": "InternalIP", "address": f"198.51.100.{number}"}]
+            add(cluster, made)
+        spec = {**balancer("web", externalTrafficPolicy="Local")["spec"], "selector": None}
+        cluster.create({**balancer("web"), "spec": spec})
+        cluster.run_for(5)
+        assert ips(cluster, "web") == []
+        slice_: Object = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": "s", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["203.0.113.9"], "nodeName": "n2", "conditions": {"ready": True}}],
+            "ports": [{"port": 80}],
+        }
+        cluster.create(slice_)
+        cluster.wait_until(lambda: ips(cluster, "web") == ["198.51.100.2"])
+
+
 def test_the_nodes_own_addresses_follow_the_nodes() -> None:
     with Cluster(nodes=0) as cluster:
         start(cluster, "")

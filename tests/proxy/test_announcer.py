@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.proxy.lab import inside
+from tiphys.api.endpointslices import nodes_with_endpoints
 from tiphys.api.meta.addresspools import parse_pool
 from tiphys.api.object import Object
 from tiphys.proxy.command_runner import CommandError, run
@@ -25,7 +26,6 @@ from tiphys.proxy.loadbalancer.choice import (
     AnnouncingNode,
     WantedAddress,
     interface_of,
-    nodes_with_endpoints,
     owners,
     wanted_of,
 )

@@ -7,10 +7,13 @@ no selector, and its EndpointSlice names the node, as that of the cluster's DNS 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
 
+from tiphys.addons.ingress.ports import HTTP_PORT, HTTPS_PORT
 from tiphys.addons.objects import AddonSettings, addon_objects
 from tiphys.api.object import Object
+from tiphys.runtime import yamltext
 
 NAME, NAMESPACE = "metrics-server", "kube-system"
 SERVED_NAMES = (NAME, f"{NAME}.{NAMESPACE}", f"{NAME}.{NAMESPACE}.svc")
@@ -35,6 +38,33 @@ def _objects(settings: AddonSettings, address: str, port: int, authority: bytes)
                 yield {**obj, "spec": {**spec, "caBundle": base64.b64encode(authority).decode()}}
             case _:
                 yield obj
+
+
+def ingress_objects(node: str, addresses: Sequence[str]) -> list[Object]:
+    """The ingress add-on's objects, for a proxy on a node with these addresses."""
+    text = files("tiphys.addons").joinpath("manifests/ingress.yaml").read_text()
+    ports = [
+        {"name": name, "port": port, "protocol": "TCP"} for name, port in (("http", HTTP_PORT), ("https", HTTPS_PORT))
+    ]
+    slices = [
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"tiphys-ingress-{'ipv6' if ':' in address else 'ipv4'}",
+                "namespace": NAMESPACE,
+                "labels": {
+                    "kubernetes.io/service-name": "tiphys-ingress",
+                    "endpointslice.kubernetes.io/managed-by": "ingress.tiphys.io",
+                },
+            },
+            "addressType": "IPv6" if ":" in address else "IPv4",
+            "endpoints": [{"addresses": [address], "nodeName": node, "conditions": {"ready": True}}],
+            "ports": ports,
+        }
+        for address in addresses
+    ]
+    return [*yamltext.load_all(text), *slices]
 
 
 def _endpoint_slice(address: str, port: int) -> Object:

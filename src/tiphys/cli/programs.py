@@ -96,6 +96,8 @@ def programs(settings: Settings) -> list[Program]:
         Program("csi-local", _component(settings, lambda ready: csi_local(settings, ready)), api),
         Program("metrics-server", _component(settings, lambda ready: metrics_server(settings, ready)), api),
     ]
+    if "ingress" in settings.addons.split(","):
+        all_programs += ingress_programs(settings)
     if settings.backup_to:
         all_programs.append(Program("backup", _component(settings, lambda ready: backup(settings, ready)), api))
     return [program for program in all_programs if program.name not in left_out]
@@ -461,6 +463,32 @@ async def backup(settings: Settings, ready: Ready) -> None:
     ready()
     make = maker(lambda: of_up(settings), lambda: True)
     await schedule.keep_making(make, place, settings.cluster_name, every=every, keep=keep, clock=SystemClock())
+
+
+def ingress_programs(settings: Settings) -> list[Program]:
+    """haproxy, which outlives its controller, and the controller."""
+    from tiphys.addons.ingress.command import answers, proxy_of
+
+    proxy = proxy_of(settings.ingress_dir, settings.node_ips)
+
+    def run(ready: Ready) -> None:
+        proxy.prepare()
+        exec_program(proxy.command(), lambda: answers(settings.node_ip))(ready)
+
+    controller = _component(settings, lambda ready: ingress(settings, ready))
+    return [Program("haproxy", run), Program("ingress", controller, ("kube-apiserver", "haproxy"))]
+
+
+async def ingress(settings: Settings, ready: Ready) -> None:
+    """The ingress controller, once its rights, its class and its Service are there."""
+    from tiphys.addons.apply import apply_objects
+    from tiphys.addons.hosted import ingress_objects
+    from tiphys.addons.ingress.command import proxy_of, run
+    from tiphys.client.kubeconfig import connected
+
+    async with connected(settings.kubeconfig("admin"), "tiphys") as administrator:
+        await apply_objects(administrator, ingress_objects(settings.node_name, settings.node_ips))
+    await run(proxy_of(settings.ingress_dir, settings.node_ips), settings.kubeconfig("ingress"), ready)
 
 
 async def metrics_server(settings: Settings, ready: Ready) -> None:

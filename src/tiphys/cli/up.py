@@ -40,7 +40,9 @@ PROXY_MODES = ("nftables", "iptables", "userspace")
 MOST_NODES = 100
 MOST_WORKERS = 64
 LEAST_BACKUP_SECONDS = 10.0
-CAN_BE_ADDED = ("dashboard", "monitoring")
+CAN_BE_ADDED = ("dashboard", "ingress", "monitoring")
+RUN_ON_NODE = ("ingress",)
+"""Add-ons that are processes of the first node, which start with it; the others run in pods."""
 CAN_BE_LEFT_OUT = ("kube-proxy", "dns", "csi-local", "metrics-server")
 
 
@@ -52,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         settings = resolve(arguments, console)
     except SettingsError as error:
         fail(error)
-    if arguments.foreground and arguments.addons:
+    if arguments.foreground and _in_pods(arguments.addons or ""):
         fail("--addons: a cluster in the foreground gets its add-ons by `tiphys addon apply`, once it runs")
     if lifecycle.supervisor_pid(settings):
         return _already_running(settings, arguments, console)
@@ -103,7 +105,7 @@ def _options() -> argparse.ArgumentParser:
     add("--backup-every", type=_duration, help="time between two backups (default 6h)", metavar="DURATION")
     add("--backup-keep", type=int, help="how many of them are kept (default 28)", metavar="N")
     add("--without", type=_components, help="leave these out, as others run them", metavar="COMPONENT,…")
-    add("--addons", type=_addons, help="run these in pods: " + ", ".join(CAN_BE_ADDED), metavar="NAME,…")
+    add("--addons", type=_addons, help="run these as well: " + ", ".join(CAN_BE_ADDED), metavar="NAME,…")
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--proxy-mode", choices=PROXY_MODES, help="how packets get to Services (default: nftables, if it can be used)")
     add(
@@ -281,10 +283,14 @@ def _foreground(settings: Settings, arguments: argparse.Namespace, console: Cons
 
 
 def _apply_addons(settings: Settings, names: str, console: Console) -> None:
-    if names:
+    if pods := _in_pods(names):
         from tiphys.cli.kubeadm.addon import apply_to  # with what assembles images
 
-        apply_to(settings, split(names), console)
+        apply_to(settings, pods, console)
+
+
+def _in_pods(names: str) -> tuple[str, ...]:
+    return tuple(name for name in split(names) if name not in RUN_ON_NODE)
 
 
 def _already_running(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
@@ -292,6 +298,10 @@ def _already_running(settings: Settings, arguments: argparse.Namespace, console:
     if arguments.nodes is not None and (further := _start_further(settings, arguments.nodes)):
         asyncio.run(_wait_for_all(settings, further, console))
     _apply_addons(settings, arguments.addons or "", console)
+    runs = lifecycle.component_states(settings)
+    for name in split(arguments.addons or ""):
+        if name in RUN_ON_NODE and name not in runs:
+            fail(f"--addons {name}: it starts with the node; run `tiphys down`, and then `tiphys up --addons {name}`")
     state = status.status(settings)
     print(status.render(state))
     return 0 if state["ready"] else 1

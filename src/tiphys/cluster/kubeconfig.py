@@ -29,6 +29,7 @@ USERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "kube-proxy": ("system:kube-proxy", ()),
     "csi-local": ("system:csi-local", ()),
     "dns": ("system:serviceaccount:kube-system:coredns", ()),
+    "ingress": ("system:serviceaccount:kube-system:tiphys-ingress", ()),
     "metrics-server": ("system:serviceaccount:kube-system:metrics-server", ()),
 }
 """Common name and organizations in each file's client certificate: who its holder is to the API server."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from tiphys.addons.ingress.ports import HTTP_PORT, HTTPS_PORT
 from tiphys.cluster.settings import Settings, SettingsError
 from tiphys.wire.hostaddress import host_address, routed_address
 
@@ -59,11 +60,17 @@ def problems(settings: Settings) -> list[Problem]:
             Problem("Tiphys runs containers, and needs root for it.", "Run it as root, for example: sudo tiphys up")
         ]
     checks = (_node_name(settings), _paths(settings), _executable(settings), _clock(settings))
-    return [*_missing_programs(), *_cgroups(), *_ports(settings), *(problem for check in checks for problem in check)]
+    return [
+        *_missing_programs(settings),
+        *_cgroups(),
+        *_ports(settings),
+        *(problem for check in checks for problem in check),
+    ]
 
 
-def _missing_programs() -> Iterator[Problem]:
-    missing = {package for program, package in PACKAGES.items() if shutil.which(program) is None}
+def _missing_programs(settings: Settings) -> Iterator[Problem]:
+    needed = PACKAGES | ({"haproxy": "haproxy"} if "ingress" in settings.addons.split(",") else {})
+    missing = {package for program, package in needed.items() if shutil.which(program) is None}
     if any(not any((folder / plugin).exists() for folder in CNI_DIRECTORIES) for plugin in CNI_PLUGINS):
         missing.add("containernetworking-plugins")
     if missing:
@@ -90,11 +97,13 @@ def _ports(settings: Settings) -> Iterator[Problem]:
         settings.etcd_port: ("the store", "--etcd-port"),
         settings.metrics_port: ("the metrics server", "--metrics-port"),
     }
+    if "ingress" in settings.addons.split(","):
+        uses |= dict.fromkeys((HTTP_PORT, HTTPS_PORT), ("the ingress proxy", ""))
     for port, (who, flag) in uses.items():
         if not _port_is_free(port):
             yield Problem(
                 f"Port {port}, which {who} needs, is taken{_holder(port)}.",
-                f"Stop what holds it (another cluster?), or choose another port with {flag}.",
+                "Stop what holds it (another cluster?)" + (f", or choose another port with {flag}." if flag else "."),
             )
 
 

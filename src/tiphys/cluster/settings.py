@@ -57,7 +57,7 @@ class Settings:
     without: str = ""
     """Components that are left out, separated by commas: somebody else runs them."""
     addons: str = ""
-    """Add-ons that run in pods, separated by commas."""
+    """Add-ons, separated by commas: in pods, or as processes of the first node."""
     backup_to: str = ""
     """Where backups are made by a schedule: a folder or ``s3://BUCKET/PREFIX``; empty for none."""
     backup_every: str = "6h"
@@ -93,6 +93,11 @@ class Settings:
     @property
     def containerd_socket(self) -> Path:
         return self.run_dir / "containerd.sock"
+
+    @property
+    def ingress_dir(self) -> Path:
+        """The files of the ingress proxy, private keys among them."""
+        return self.data_dir / "ingress"
 
     @property
     def workers_dir(self) -> Path:

@@ -12,11 +12,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiphys.api.endpointslices import by_service, nodes_with_endpoints, service_of
 from tiphys.api.meta.objects import finalizers_of, key_of, name_of, namespace_of, split_key, uid_of
 from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
-from tiphys.client.resources import NODES, SERVICES
+from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICES
 from tiphys.client.rest import MERGE, STRATEGIC_MERGE
 from tiphys.cloud.context import CloudContext
 from tiphys.cloud.provider import ImplementedElsewhere, LoadBalancers, RetryAfter
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY, LAST_RETRY = 5.0, 300.0
 _NAMES_SHOWN = 20
+_BY_SERVICE = "service"
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ class ServiceController:
         self._only_ready = context.config.balance_only_ready_nodes
         self._services = context.informers.informer(SERVICES)
         self._nodes = context.informers.informer(NODES)
+        self._slices = context.informers.informer(ENDPOINT_SLICES) if self._only_ready else None
         self._known: dict[str, _Known] = {}
         self._controller = Controller(
             "service",
@@ -79,6 +82,9 @@ class ServiceController:
                 deleted=lambda service: add(key_of(service)),
             ),
         )
+        if self._slices is not None:
+            self._slices.add_index(_BY_SERVICE, by_service)
+            self._controller.handles(self._slices, Callbacks(changed=self._endpoints_changed))
         self._controller.handles(
             self._nodes,
             Callbacks(added=lambda _: self._all(), updated=self._node_changed, deleted=lambda _: self._all()),
@@ -94,6 +100,19 @@ class ServiceController:
     def _node_changed(self, old: Object, new: Object) -> None:
         if changes_backends(old, new, only_ready=self._only_ready):
             self._all()
+
+    def _endpoints_changed(self, slice_: Object) -> None:
+        """Where endpoints are matters to Services that keep traffic on their nodes."""
+        key = service_of(slice_)
+        if key in self._known and _keeps_on_nodes(self._known[key].service):
+            self._controller.queue.add(key)
+
+    def _backends(self, service: Object) -> list[Object]:
+        nodes = backends(self._nodes.store.list(), only_ready=self._only_ready)
+        if self._slices is None or not _keeps_on_nodes(service):
+            return nodes
+        there = nodes_with_endpoints(self._slices.store.by_index(_BY_SERVICE, key_of(service)))
+        return [node for node in nodes if name_of(node) in there]
 
     def _all(self) -> None:
         for key in self._known:
@@ -124,7 +143,7 @@ class ServiceController:
                 await self._clean_up(service)
                 self._known.pop(key, None)
             return
-        nodes = backends(self._nodes.store.list(), only_ready=self._only_ready)
+        nodes = self._backends(service)
         known = self._known.get(key)
         if known is None or not known.current or needs_update(known.service, service):
             known = self._known[key] = _Known(service, nodes)
@@ -225,6 +244,10 @@ class ServiceController:
 
     def _event(self, service: Object, reason: str, text: str) -> None:
         self._recorder.event(service, "Normal", reason, text)
+
+
+def _keeps_on_nodes(service: Object) -> bool:
+    return service["spec"].get("externalTrafficPolicy") == "Local"
 
 
 def _concerns(service: Object) -> bool:

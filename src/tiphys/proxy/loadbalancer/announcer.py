@@ -16,8 +16,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tiphys.api.endpointslices import by_service, service_of
 from tiphys.api.meta.addresspools import AddressPool
-from tiphys.api.meta.objects import labels_of
+from tiphys.api.meta.objects import key_of, labels_of, split_key
 from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.rest import Client
@@ -26,7 +27,6 @@ from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.loadbalancer.addresses import HeldAddresses
 from tiphys.proxy.loadbalancer.choice import WantedAddress, interface_of, owners, wanted_of
 from tiphys.proxy.loadbalancer.membership import RENEW, Membership
-from tiphys.proxy.tracker import SERVICE_NAME
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 
@@ -71,9 +71,7 @@ class Announcer:
         self._interfaces: Mapping[str, list[str]] = {}
         """This node's addresses with their prefixes, by interface, as of the last renewal."""
         sources.services.add_index(_BALANCED, lambda service: [_YES] if _is_balanced(service) else [])
-        sources.slices.add_index(
-            _BY_SERVICE, lambda slice_: [f"{key[0]}/{key[1]}"] if (key := _service_of(slice_)) else []
-        )
+        sources.slices.add_index(_BY_SERVICE, by_service)
         sources.services.add_handler(
             Callbacks(
                 added=self._service,
@@ -89,8 +87,8 @@ class Announcer:
 
     def _slice(self, slice_: Object) -> None:
         """Where endpoints are matters only to Services that keep traffic on their nodes."""
-        key = _service_of(slice_)
-        service = self._sources.services.store.get(*key) if key else None
+        key = service_of(slice_)
+        service = self._sources.services.store.get(*split_key(key)) if key else None
         if service is not None and _is_balanced(service) and service["spec"].get("externalTrafficPolicy") == "Local":
             self._wake.set()
 
@@ -180,8 +178,7 @@ class Announcer:
         ]
 
     def _slices_of(self, service: Object) -> list[Object]:
-        meta = service["metadata"]
-        return self._sources.slices.store.by_index(_BY_SERVICE, f"{meta['namespace']}/{meta['name']}")
+        return self._sources.slices.store.by_index(_BY_SERVICE, key_of(service))
 
     async def _look_at_interfaces(self) -> None:
         try:
@@ -208,8 +205,3 @@ def _networks(listed: list[Object]) -> Iterator[tuple[str, list[str]]]:
 
 def _is_balanced(service: Object) -> bool:
     return (service.get("spec") or {}).get("type") == "LoadBalancer"
-
-
-def _service_of(slice_: Object) -> tuple[str, str] | None:
-    name = labels_of(slice_).get(SERVICE_NAME)
-    return (slice_["metadata"]["namespace"], name) if name else None

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from tiphys.api.endpointslices import nodes_with_endpoints
 from tiphys.api.meta.addresspools import AddressPool
 from tiphys.api.object import Object
 
@@ -61,22 +62,6 @@ def wanted_of(service: Object, slices: Iterable[Object], pool: AddressPool) -> l
     local = spec.get("externalTrafficPolicy") == "Local"
     nodes = nodes_with_endpoints(slices) if addresses and local else None
     return [WantedAddress(address, nodes) for address in addresses]
-
-
-def nodes_with_endpoints(slices: Iterable[Object]) -> frozenset[str]:
-    """The nodes with an endpoint that gets traffic: a ready one, or where no node has that, one that still serves while
-    it terminates."""
-    endpoints = [endpoint for slice_ in slices for endpoint in slice_.get("endpoints") or ()]
-    ready = _nodes(endpoints, "ready")
-    return ready or _nodes(endpoints, "serving")
-
-
-def _nodes(endpoints: Iterable[Object], condition: str) -> frozenset[str]:
-    return frozenset(
-        endpoint["nodeName"]
-        for endpoint in endpoints
-        if endpoint.get("nodeName") and (endpoint.get("conditions") or {}).get(condition) is not False
-    )
 
 
 def interface_of(address: str, interfaces: Mapping[str, Collection[str]], node_address: str) -> str:
