@@ -247,7 +247,7 @@ class ServiceController:
 
 
 def _keeps_on_nodes(service: Object) -> bool:
-    return service["spec"].get("externalTrafficPolicy") == "Local"
+    return bool(service["spec"].get("externalTrafficPolicy") == "Local")
 
 
 def _concerns(service: Object) -> bool:
