@@ -27,7 +27,7 @@ from tiphys.addons.ingress.gatewaystatus import gateway_status, route_status
 from tiphys.addons.ingress.haproxy import HAProxy, ProxyError
 from tiphys.addons.ingress.ingresses import wishes_of
 from tiphys.addons.ingress.merging import merge
-from tiphys.addons.ingress.model import PathRule, Routing, ServedCertificate, Target, TargetGroup
+from tiphys.addons.ingress.model import PathRule, ProxyTarget, Routing, ServedCertificate, TargetGroup
 from tiphys.api.object import Object
 from tiphys.wire.tls.selfsigned import make_certificate
 
@@ -91,7 +91,7 @@ def test_an_ingress_is_read_part_by_part() -> None:
         ("/none", False, "a_nobody_80"),
         ("/away", False, "a_away_80"),
     ]
-    assert wishes.groups[0].targets == (Target("10.0.0.1", 8080), Target("10.0.0.2", 8080))
+    assert wishes.groups[0].targets == (ProxyTarget("10.0.0.1", 8080), ProxyTarget("10.0.0.2", 8080))
     assert wishes.groups[2].targets == ()
     assert [c.hosts for c in wishes.certificates] == [("shop.example",)]
     text = "\n".join(wishes.problems)
@@ -173,7 +173,7 @@ def test_only_endpoints_differ_when_nothing_else_does() -> None:
     rules = (PathRule("*", "/", "g"),)
 
     def with_targets(*numbers: int) -> Routing:
-        return Routing(rules, (TargetGroup("g", tuple(Target(f"10.0.0.{n}", 80) for n in numbers)),))
+        return Routing(rules, (TargetGroup("g", tuple(ProxyTarget(f"10.0.0.{n}", 80) for n in numbers)),))
 
     assert same_but_targets(with_targets(1), with_targets(1, 2, 3, 4))
     assert not same_but_targets(with_targets(1), with_targets(1, 2, 3, 4, 5)), "there are four places"
@@ -293,7 +293,7 @@ class Backend:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # idle connections that are cut
-        self.target = Target("127.0.0.1", self._server.server_address[1])
+        self.target = ProxyTarget("127.0.0.1", self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -444,7 +444,7 @@ def test_reloads_and_changes_of_endpoints_drop_no_request(running: Running, back
     slow = Backend("slow", 0.3)
     rule = PathRule("shop.example", "/", "g")
 
-    def group(*targets: Target) -> tuple[TargetGroup, ...]:
+    def group(*targets: ProxyTarget) -> tuple[TargetGroup, ...]:
         return (TargetGroup("g", targets),)
 
     running.serve(rule, groups=group(backends["a"].target))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tiphys.addons.ingress.model import Target, TargetGroup, Unusable
+from tiphys.addons.ingress.model import ProxyTarget, TargetGroup, Unusable
 from tiphys.api.object import Object
 
 H2C = "kubernetes.io/h2c"
@@ -41,11 +41,11 @@ def group_name(namespace: str, name: str, port: str | int) -> str:
     return f"{namespace}_{name}_{port}"
 
 
-def _targets(slices: Iterable[Object], port_name: str) -> Iterable[Target]:
+def _targets(slices: Iterable[Object], port_name: str) -> Iterable[ProxyTarget]:
     for slice_ in slices:
         numbers = [p["port"] for p in slice_.get("ports") or () if (p.get("name") or "") == port_name and p.get("port")]
         for endpoint in slice_.get("endpoints") or ():
             if (endpoint.get("conditions") or {}).get("ready") is False or slice_.get("addressType") == "FQDN":
                 continue
             for address in (endpoint.get("addresses") or ())[:1]:
-                yield from (Target(address, number) for number in numbers)
+                yield from (ProxyTarget(address, number) for number in numbers)

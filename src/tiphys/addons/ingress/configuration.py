@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiphys.addons.ingress.model import ANY_HOST, Routing, Target, TargetGroup
+from tiphys.addons.ingress.model import ANY_HOST, ProxyTarget, Routing, TargetGroup
 
 EXACT, PREFIX, CERTIFICATES = "exact.map", "prefix.map", "certificates.list"
 FEWEST_SLOTS = 4
@@ -152,7 +152,7 @@ def _group(group: TargetGroup) -> str:
     return "".join(lines)
 
 
-def _where(target: Target) -> str:
+def _where(target: ProxyTarget) -> str:
     host = f"[{target.address}]" if ":" in target.address else target.address
     return f"{host}:{target.port} weight {target.weight}"
 

@@ -63,7 +63,7 @@ class IngressController:
         self._recorder = EventRecorder(client, clock, "tiphys-ingress")
         self._wake = asyncio.Event()
         self._services_used: set[tuple[str, str]] = {SERVICE}
-        self._told: dict[str, tuple[str, ...]] = {}
+        self._reported: dict[str, tuple[str, ...]] = {}
         """The problems that each object has had an event about, by its uid."""
         self._informers: dict[ResourcePath, Informer] = {}
         for resource in (INGRESSES, INGRESS_CLASSES, SECRETS, SERVICES, ENDPOINT_SLICES):
@@ -173,8 +173,8 @@ class IngressController:
 
     def _is_ours(self, ingress: Object) -> bool:
         name = ingress["spec"].get("ingressClassName") or annotations_of(ingress).get(LEGACY_CLASS)
-        found = self._informers[INGRESS_CLASSES].store.get("", name) if name else None
-        return found is not None and found["spec"].get("controller") == CONTROLLER
+        named = self._informers[INGRESS_CLASSES].store.get("", name) if name else None
+        return named is not None and named["spec"].get("controller") == CONTROLLER
 
     def _read_gateways(self) -> tuple[list[gateways.ReadGateway], list[gateways.ReadRoute]]:
         classes = {
@@ -201,14 +201,14 @@ class IngressController:
     # What is said.
 
     def _report(self, everybody: Iterable[Wishes]) -> None:
-        told = {}
+        reported: dict[str, tuple[str, ...]] = {}
         for wishes in everybody:
             problems = tuple(dict.fromkeys(wishes.problems))
-            told[uid_of(wishes.obj)] = problems
-            before = self._told.get(uid_of(wishes.obj), ())
+            reported[uid_of(wishes.obj)] = problems
+            before = self._reported.get(uid_of(wishes.obj), ())
             for problem in [problem for problem in problems if problem not in before][:MOST_PROBLEMS]:
                 self._recorder.event(wishes.obj, "Warning", "NotServed", problem)
-        self._told = told
+        self._reported = reported
 
     async def _show_gateways(self, ours: list[gateways.ReadGateway], routes: list[gateways.ReadRoute]) -> None:
         addresses = [entry.get("ip") or entry.get("hostname") for entry in self._addresses().get("ingress") or ()]

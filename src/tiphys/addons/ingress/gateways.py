@@ -223,8 +223,8 @@ def _weighted(
             raise Unusable(f"rules[{number}].backendRefs: filters are not served")
         try:
             shares.append((_backend(reference, route, world, wishes), int(reference.get("weight", 1))))
-        except Unusable as found:
-            problem = problem or str(found)
+        except Unusable as error:
+            problem = problem or str(error)
     targets = [
         replace(target, weight=_share(weight, len(group.targets), shares))
         for group, weight in shares

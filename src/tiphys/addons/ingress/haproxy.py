@@ -201,13 +201,13 @@ class HAProxy:
 
 def _current_workers(answer: str) -> set[str]:
     """Process ids, from the section of a ``show proc`` that is headed so."""
-    section, found = "", set()
+    section, workers = "", set()
     for line in answer.splitlines():
         if line.startswith("# "):
             section = line
         elif section == "# workers" and (words := line.split()) and words[0].isdigit():
-            found.add(words[0])
-    return found
+            workers.add(words[0])
+    return workers
 
 
 def _complaint(answer: str) -> str:

@@ -37,7 +37,7 @@ def checked_path(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Target:
+class ProxyTarget:
     """One endpoint. Raises ``ValueError`` for what is no address or port."""
 
     address: str
@@ -55,7 +55,7 @@ class TargetGroup:
     """Endpoints that share requests."""
 
     name: str
-    targets: tuple[Target, ...] = ()
+    targets: tuple[ProxyTarget, ...] = ()
     http2: bool = False
     """Whether they are spoken to in HTTP/2 without TLS (appProtocol kubernetes.io/h2c)."""
 

@@ -115,5 +115,5 @@ def _address_of(node: Object, version: int) -> str:
 
 
 def holder_of(service: Object) -> str:
-    """How others are told who has an address or a port."""
+    """How others read who has an address or a port."""
     return key_of(service)
