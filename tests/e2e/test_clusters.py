@@ -14,7 +14,7 @@ from tests.kubeadmnode import Machines, Node, machines
 from tests.machine import wait_for
 from tests.wire.certificates import Authority
 
-pytestmark = [pytest.mark.e2e]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 STUDY_NOTE = (
     "kube-apiserver --advertise-address={address} --allow-privileged=true --authorization-mode=Node,RBAC "
