@@ -109,6 +109,28 @@ def spoiled(phase: str, path: str, says: str, *words: str, folder: bool = False)
     return Fault(phase, do, undo, says, words)
 
 
+def kubelet_finalize() -> Fault:
+    """The phase has something to do once the kubelet has a pair of its own: until then, one stands for it."""
+    phase, words = (
+        "kubelet-finalize/enable-client-cert-rotation",
+        ("phase", "kubelet-finalize", "--config=/etc/init.yaml"),
+    )
+    inner = spoiled(phase, "/etc/kubernetes/kubelet.conf", "is not a valid kubeconfig", *words)
+    pair = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+
+    def do(node: Node) -> None:
+        inner.do(node)
+        if not node.file(pair).is_symlink():
+            node.file(pair).write_text("none yet")
+
+    def undo(node: Node) -> None:
+        if not node.file(pair).is_symlink():
+            node.file(pair).unlink()
+        inner.undo(node)
+
+    return Fault(phase, do, undo, inner.says, words)
+
+
 def denied(phase: str, group: str, resource: str, *words: str) -> Fault:
     """A policy of the cluster refuses what the phase writes."""
 
@@ -182,12 +204,7 @@ LATER_FAULTS = (
     denied("upload-certs", "", "secrets", "--upload-certs"),
     denied("mark-control-plane", "", "nodes"),
     denied("bootstrap-token", "rbac.authorization.k8s.io", "clusterrolebindings"),
-    spoiled(
-        "kubelet-finalize/enable-client-cert-rotation",
-        "/etc/kubernetes/kubelet.conf",
-        "is not a valid kubeconfig",
-        *("phase", "kubelet-finalize", "--config=/etc/init.yaml"),
-    ),
+    kubelet_finalize(),
     denied("addon/coredns", "apps", "deployments"),
     denied("addon/kube-proxy", "apps", "daemonsets"),
 )

@@ -156,8 +156,11 @@ def test_a_certificate_is_renewed_in_time_and_the_link_leads_to_the_newest(tmp_p
         loop.run_until_complete(scene())
 
 
-def test_a_certificate_in_the_kubeconfig_itself_is_replaced_at_once_and_the_file_names_the_pair(tmp_path: Path):
+def test_a_certificate_in_the_kubeconfig_itself_is_replaced_at_once_and_the_file_names_the_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """As on a control plane of kubeadm's: otherwise the client would show the old one to its end, and beyond."""
+    monkeypatch.chdir(tmp_path)
     with virtual_loop() as loop:
         clock = VirtualClock(loop)
         signer = Signer(clock)
@@ -172,7 +175,7 @@ def test_a_certificate_in_the_kubeconfig_itself_is_replaced_at_once_and_the_file
         config.write_text(yaml.safe_dump({"kind": "Config", "users": [{"name": "u", "user": data}]}))
 
         async def scene() -> None:
-            task = asyncio.ensure_future(keep_renewed(client, config, tmp_path, NODE, clock, random.Random(1)))
+            task = asyncio.ensure_future(keep_renewed(client, config, Path("."), NODE, clock, random.Random(1)))
             await asyncio.sleep(5)
             pair = str(tmp_path / CURRENT)
             user = yaml.safe_load(config.read_text())["users"][0]

@@ -85,7 +85,7 @@ async def keep_renewed(
     A certificate that stands in the kubeconfig itself, as kubeadm writes it for a control plane, is replaced at once,
     and the kubeconfig names the pair from then on.
     """
-    share, pair = pairs.share_of_life(rng), folder / CURRENT
+    share, pair = pairs.share_of_life(rng), pairs.current_path(folder, STEM)
     while True:
         certificate = current(kubeconfig) if _names(kubeconfig, pair) else None
         due = pairs.due_at(certificate, share) if certificate is not None else clock.now()
@@ -106,7 +106,10 @@ def _names(kubeconfig: Path, pair: Path) -> bool:
     """Whether a kubeconfig has its user show the pair. A file that cannot be read is left alone: it names it."""
     try:
         user = yamltext.load(kubeconfig.read_bytes())["users"][0]["user"]
-        return not user.get("client-certificate-data") and kubeconfig.parent / user["client-certificate"] == pair
+        return (
+            not user.get("client-certificate-data")
+            and kubeconfig.parent.absolute() / user["client-certificate"] == pair
+        )
     except (OSError, yamltext.YAMLError, KeyError, TypeError, IndexError, AttributeError):
         return True
 

@@ -22,6 +22,11 @@ def current_name(stem: str) -> str:
     return f"{stem}-current.pem"
 
 
+def current_path(folder: Path, stem: str) -> Path:
+    """Where the newest pair is found, as a kubeconfig elsewhere names it."""
+    return folder.absolute() / current_name(stem)
+
+
 def store(folder: Path, stem: str, pair: bytes, now: datetime | None = None) -> None:
     """Keep a certificate with its key, and let the link lead there; the pair that it led to is removed after that."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +36,7 @@ def store(folder: Path, stem: str, pair: bytes, now: datetime | None = None) -> 
     write(path, pair)
     fresh = folder / f".{current_name(stem)}.{os.getpid()}"
     fresh.unlink(missing_ok=True)
-    fresh.symlink_to(path)
+    fresh.symlink_to(path.absolute())
     fresh.replace(link)
     if before is not None and before != path.resolve() and before.parent == folder.resolve():
         before.unlink(missing_ok=True)
