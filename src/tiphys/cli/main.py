@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("tiphys.cli.kubeadm.config", "Print and check the configuration of init, join and reset"),
     "logs": ("tiphys.cli.logs", "Show a component's log"),
     "dashboard": ("tiphys.cli.observe.dashboard", "Open the dashboard in a browser, as the user of a kubeconfig"),
+    "top": ("tiphys.cli.observe.top", "Show nodes, pods, requests, queues and events, live in the terminal"),
     "demo": ("tiphys.cli.demo", "Deploy a web page behind a Service, and show the path of a pod"),
     "image": ("tiphys.cli.image", "Import or list container images"),
     "backup": ("tiphys.cli.backup", "Put the whole cluster into one file: store, certificates, configuration"),
