@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiphys.apiserver.call import User
+from tiphys.apiserver.storage.leases import REUSE_SECONDS
 
 if TYPE_CHECKING:
     from tiphys.apiserver.audit.config import AuditConfig
@@ -93,6 +94,8 @@ class Config:
     service_node_ports: tuple[int, int] = (30000, 32767)
     """The first and the last."""
     storage_root: str = "/registry"
+    lease_reuse_seconds: int = REUSE_SECONDS
+    """How long objects that expire share a lease of the store."""
 
     anonymous: bool = True
     """Whether callers without a credential are let through to authorization, which lets them see health and version."""

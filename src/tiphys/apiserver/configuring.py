@@ -59,6 +59,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         service_cluster_ip_ranges=_words(flags.service_cluster_ip_range),
         service_node_ports=(int(first), int(last)),
         storage_root=flags.etcd_prefix.rstrip("/"),
+        lease_reuse_seconds=flags.lease_reuse_duration_seconds,
         anonymous=flags.anonymous_auth,
         tokens=read_users(flags.token_auth_file) if flags.token_auth_file else {},
         bootstrap_tokens=flags.enable_bootstrap_token_auth,

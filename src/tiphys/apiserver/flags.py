@@ -10,6 +10,7 @@ from pathlib import Path
 from tiphys.apiserver.audit import flags as audit
 from tiphys.apiserver.authz.settings import MODES
 from tiphys.apiserver.runtimeconfig import parse_runtime_config
+from tiphys.apiserver.storage.leases import REUSE_SECONDS
 from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
 from tiphys.wire.tls.ciphers import VERSIONS
 
@@ -38,6 +39,12 @@ def _add_store(flags: FlagParser) -> None:
     add("--etcd-keyfile", type=Path, help="its key")
     add("--etcd-prefix", default="/registry", help="where in the store the objects are")
     add("--etcd-compaction-interval", type=parse_duration, default=300.0, help="how much history is kept; 0 for all")
+    add(
+        "--lease-reuse-duration-seconds",
+        type=_count,
+        default=REUSE_SECONDS,
+        help="how long objects that expire, such as events, share a lease of the store",
+    )
     add("--storage-backend", default="etcd3", choices=("etcd3",), help="the protocol of the store")
     add(
         "--storage-media-type",

@@ -100,7 +100,13 @@ class APIServer:
         self._compactor = Compactor(self._feed, clock, config.compaction_interval)
         ids = make_ids(config.seed)
         self.registries = Registries(
-            scheme=self.scheme, feed=self._feed, clock=clock, runner=self._runner, ids=ids, root=config.storage_root
+            scheme=self.scheme,
+            feed=self._feed,
+            clock=clock,
+            runner=self._runner,
+            ids=ids,
+            root=config.storage_root,
+            lease_reuse=config.lease_reuse_seconds,
         )
         self.registries.as_protobuf = config.storage_as_protobuf
         if self._sealing is not None:

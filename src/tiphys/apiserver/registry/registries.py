@@ -15,7 +15,7 @@ from tiphys.apiserver.storage.converted import Conversions, StoredStore
 from tiphys.apiserver.storage.entry import Codec
 from tiphys.apiserver.storage.feed import Feed
 from tiphys.apiserver.storage.fields import paths, selector_of
-from tiphys.apiserver.storage.leases import Leases
+from tiphys.apiserver.storage.leases import REUSE_SECONDS, Leases
 from tiphys.apiserver.storage.objects import MustRewrite, ObjectStore
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
@@ -27,7 +27,17 @@ _KEPT_AS = {("events.k8s.io", "events"): ("", "events")}
 class Registries:
     """``strategies`` holds the ones that need more than their kind's facts."""
 
-    def __init__(self, *, scheme: Scheme, feed: Feed, clock: Clock, runner: Runner, ids: Ids, root: str) -> None:
+    def __init__(
+        self,
+        *,
+        scheme: Scheme,
+        feed: Feed,
+        clock: Clock,
+        runner: Runner,
+        ids: Ids,
+        root: str,
+        lease_reuse: int = REUSE_SECONDS,
+    ) -> None:
         self.scheme = scheme
         self.feed = feed
         self.clock = clock
@@ -39,7 +49,7 @@ class Registries:
         """Whether built-in kinds are kept in the protobuf form."""
         self.must_rewrite: MustRewrite | None = None
         """What decides, for all stores that are made from now on, whether an unchanged object is written."""
-        self._leases = Leases(feed.backend, clock)
+        self._leases = Leases(feed.backend, clock, lease_reuse)
         self._made: dict[tuple[str, str], Registry] = {}
         self._views: dict[tuple[str, str], Registry] = {}
         self.conversions: Callable[[Resource, Codec], Conversions] | None = None
