@@ -18,7 +18,7 @@ from tiphys.cluster.kubeadm.configuration.dynamic import Host
 from tiphys.cluster.kubeadm.failures import ConfigurationError, KubeadmError
 from tiphys.cluster.kubeadm.layout import HostRoot
 from tiphys.cluster.kubeadm.phases.certs import CERTS
-from tiphys.cluster.kubeadm.phases.kubeconfig import KUBECONFIG
+from tiphys.cluster.kubeadm.phases.kubeconfig import KUBECONFIG, ensure
 from tiphys.cluster.kubeadm.phases.reset import Resetting, cleanup_node, etcd_flags
 from tiphys.cluster.kubeadm.phases.showjoin import command
 from tiphys.cluster.kubeadm.phases.staticpods import CONTROL_PLANE, ETCD, write_etcd
@@ -98,6 +98,12 @@ def test_a_renewed_certificate_says_the_same_and_lasts_longer(tmp_path: Path):
     made.now = NOW + timedelta(days=300)
     known = {renewable.name: renewable for renewable in renewal.renewables(made)}
     assert list(known) == sorted(known)
+    assert "virtual-address.conf" not in known
+    ensure(made, kubeconfigs.VIRTUAL_ADDRESS)
+    known = {renewable.name: renewable for renewable in renewal.renewables(made)}
+    assert renewal.renew(made, known["virtual-address.conf"]).endswith(" renewed")
+    kubeconfig = made.kubeconfigs / "admin.conf"
+    inode = kubeconfig.stat().st_ino
     for name in ("apiserver", "etcd-peer", "admin.conf"):
         before = renewal.current(made, known[name])
         assert renewal.renew(made, known[name]).endswith(" renewed")
@@ -105,6 +111,8 @@ def test_a_renewed_certificate_says_the_same_and_lasts_longer(tmp_path: Path):
         assert renewal.contents_of(after) == renewal.contents_of(before)
         assert after.not_valid_after_utc - before.not_valid_after_utc == timedelta(days=300)
         assert after.public_key() != before.public_key()
+    # A static pod has its kubeconfig mounted as one file: another in its place would not reach it.
+    assert (kubeconfig.stat().st_ino, kubeconfig.stat().st_mode & 0o777) == (inode, 0o600)
     run(made, CERTS, KUBECONFIG)
 
 

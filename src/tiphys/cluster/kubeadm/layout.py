@@ -57,3 +57,15 @@ def write_file(path: Path, data: bytes, mode: int = PRIVATE, *, folder_mode: int
         file.flush()
         os.fsync(descriptor)
     temporary.replace(path)
+
+
+def rewrite_file(path: Path, data: bytes) -> None:
+    """Change the content of the very file that is there, durably: a container that has it mounted sees no other one.
+
+    It is one write over the old content; a reader may see half of it, and reads it again.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        file.write(data)
+        file.truncate(len(data))
+        os.fsync(descriptor)

@@ -18,7 +18,7 @@ from tiphys.cluster.kubeadm.certificates import disk, table
 from tiphys.cluster.kubeadm.certificates.issue import Pair, Wanted, issue
 from tiphys.cluster.kubeadm.context import Installation
 from tiphys.cluster.kubeadm.kubeconfigs import KubeconfigUser
-from tiphys.cluster.kubeadm.layout import write_file
+from tiphys.cluster.kubeadm.layout import rewrite_file
 from tiphys.cluster.kubeadm.table_text import duration_words
 from tiphys.cluster.pki import Usages, names_of
 from tiphys.runtime import durations
@@ -46,6 +46,8 @@ def renewables(context: Installation) -> list[Renewable]:
         if row.authority
     ]
     users = [kubeconfigs.BY_NAME[name] for name in _KUBECONFIGS]
+    if (context.kubeconfigs / f"{kubeconfigs.VIRTUAL_ADDRESS.name}.conf").exists():
+        users.append(kubeconfigs.VIRTUAL_ADDRESS)
     embedded = [
         Renewable(
             f"{user.name}.conf",
@@ -112,7 +114,7 @@ def _embed(context: Installation, renewable: Renewable, pair: Pair) -> None:
     }
     authority = disk.certificate_file(context.pki, "ca").read_bytes()
     config["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(authority).decode()
-    write_file(path, files.dump(config))
+    rewrite_file(path, files.dump(config))
 
 
 def row(context: Installation, renewable: Renewable) -> tuple[str, ...]:
