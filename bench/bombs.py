@@ -14,7 +14,7 @@ import argparse
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 THINGS = f"/apis/bombs.example.com/v1/namespaces/{NAMESPACE}/"
-TIMES, PORT = 3, 16743
+PORT = 16743
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +183,10 @@ async def send(client: Client, bomb: Bomb) -> tuple[int, str]:
     return response.status, ""
 
 
-async def cost(target: Target, bomb: Bomb) -> tuple[float, float, int, str]:
+async def cost(target: Target, bomb: Bomb, times: int) -> tuple[float, float, int, str]:
     """Least CPU seconds, most MiB, and the answer. Raises what the connection raises."""
     client, cpu, peak, status, text = target.connect(), float("inf"), 0.0, 0, ""
-    for _ in range(TIMES):
+    for _ in range(times):
         await asyncio.sleep(0.3)
         before, used = sum(memory(pid) for pid in target.pids), cpu_seconds(target.pids)
         for pid in target.pids:
@@ -210,7 +210,7 @@ def highest(pid: int) -> float:
 
 async def furnish(client: Client) -> None:
     """What the bombs are thrown at."""
-    await clear(client)
+    await clean(client)
     await ready(client)
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bomb"}}
     made = [(MAPS, config_map(data={"a": "b"})), ("/api/v1/nodes", node)]
@@ -233,12 +233,14 @@ async def served(client: Client, path: str) -> None:
 
 
 async def clean(client: Client) -> None:
+    """Without what bombs are thrown at, also what an earlier run left."""
     for path in ("/api/v1/nodes/bomb", *(f"{DEFINITIONS}/{plural}.bombs.example.com" for plural in KINDS)):
-        await (await client.request("DELETE", path)).read()
+        with suppress(NotFound):
+            await (await client.request("DELETE", path)).read()
     await clear(client)
 
 
-async def throw(targets: Sequence[Target], only: str) -> None:
+async def throw(targets: Sequence[Target], only: str, times: int) -> None:
     clients = [target.connect() for target in targets]
     for client in clients:
         await furnish(client)
@@ -248,7 +250,7 @@ async def throw(targets: Sequence[Target], only: str) -> None:
             continue
         line = f"| {bomb.name} | {len(bomb.body) / 1000:,.0f} KB |"
         for target in targets:
-            cpu, peak, status, text = await cost(target, bomb)
+            cpu, peak, status, text = await cost(target, bomb, times)
             line += f" {cpu:.2f} s | {peak:,.0f} MB | {status}{f' {text}' if only else ''} |"
         print(line, flush=True)
     for client in clients:
@@ -261,6 +263,7 @@ def main() -> None:
     options.add_argument("--against", help="URL of a running API server")
     options.add_argument("--token", default="", help="token for it")
     options.add_argument("--pid", type=int, action="append", default=[], help="its processes, and its store's")
+    options.add_argument("--times", type=int, default=3, help="how often each is sent")
     options.add_argument("--only", default="", help="a regular expression: only bombs whose name it finds")
     arguments = options.parse_args()
     with ExitStack() as stack:
@@ -270,7 +273,7 @@ def main() -> None:
             unverified = client_context(verify=False)
             targets.append(Target(connector(arguments.against, unverified, arguments.token), arguments.pid))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(throw(targets, arguments.only))
+            runner.run(throw(targets, arguments.only, arguments.times))
 
 
 if __name__ == "__main__":

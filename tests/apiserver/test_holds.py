@@ -6,8 +6,8 @@ it for: by the loop's own steps, or by a thread that did not give way. It is cou
 the loop's thread goes before others where the system lets it, as others may have the processor meanwhile. What looks
 too long is tried again.
 
-Each is tried with a tenth of the size first: what holds the loop for 5 ms there is tried in full. In between lies what
-grows faster than its input, within one call into C: `test_bounds.py` and `source/test_searches.py` look for that.
+Each is tried with a thirtieth of the size first: what holds the loop for 5 ms there is tried in full. In between lies
+what grows faster than its input, within one call into C: `test_bounds.py` and `source/test_searches.py` look for that.
 
 The suite tries a few fields; ``TIPHYS_BOUNDS=all pytest -s tests/apiserver/test_holds.py`` tries all by all and prints
 what took longest; ``TIPHYS_BOUNDS=3/61`` every 61st, from the third on: a number that has no factor in common with 12
@@ -35,9 +35,9 @@ from tiphys.api.schema import MAP
 
 MOST_SECONDS = 0.25
 SUSPECT_SECONDS = 0.005
-"""What a tenth of the size may hold the loop for."""
+"""What a thirtieth of the size may hold the loop for."""
 BODY = 2_900_000
-PART = BODY // 10
+PART = BODY // 30
 FORMS = ("distinct", "empty")
 TRIES = 4
 SAMPLE = "2/997"
@@ -154,3 +154,54 @@ def test_no_request_holds_the_loop() -> None:
     run(work)
     assert not wrong, "\n".join(wrong)
     assert len(done) > 3
+
+
+def test_admission_of_a_big_pod_leaves_the_loop() -> None:
+    """A pod that is valid gets as far as the plugins: pod security, limits, the token's volume, quotas."""
+    levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("audit", "warn")}
+    containers = [{"name": f"c{number}", "image": "i"} for number in range(40_000)]
+    body = orjson.dumps({"metadata": {"name": "x"}, "spec": {"containers": containers}})
+    held: list[float] = []
+
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        labels = {"metadata": {"labels": levels}}
+        await world.json("PATCH", "/api/v1/namespaces/a", labels, content_type="application/merge-patch+json")
+        limits = {"limits": [{"type": "Pod", "min": {}}]}
+        for plural, spec in (("limitranges", limits), ("resourcequotas", {"hard": {"pods": "9"}})):
+            await world.json("POST", f"/api/v1/namespaces/a/{plural}", {"metadata": {"name": "s"}, "spec": spec})
+        await world.settle()
+        for _ in range(TRIES):
+            longest = [0.0]
+            with first_of_all():
+                beat = asyncio.ensure_future(gaps(longest))
+                await asyncio.sleep(0)
+                response = await world.raw("POST", "/api/v1/namespaces/a/pods?dryRun=All", body)
+            beat.cancel()
+            assert response.status == 201, bytes(response.body)[:300]
+            assert "would violate PodSecurity" in response.headers["Warning"]
+            held.append(longest[0])
+            if longest[0] <= MOST_SECONDS:
+                return
+
+    run(work)
+    assert min(held) <= MOST_SECONDS
+
+
+def test_default_resources_of_limit_ranges_do_not_multiply() -> None:
+    """Each of many containers would get each of many resources."""
+    containers = [{"name": f"c{number}", "image": "i"} for number in range(3000)]
+    defaults = {f"example.com/r{number}": "1" for number in range(100)}
+
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        spec = {"limits": [{"type": "Container", "default": defaults}]}
+        made = await world.raw("POST", "/api/v1/namespaces/a/limitranges", {"metadata": {"name": "s"}, "spec": spec})
+        assert made.status == 201
+        await world.settle()
+        pod = {"metadata": {"name": "x"}, "spec": {"containers": containers}}
+        refused = await world.json("POST", "/api/v1/namespaces/a/pods?dryRun=All", pod)
+        assert refused["code"] == 403
+        assert "limit ranges would add more than 250000 resources to its containers" in refused["message"]
+
+    run(work)

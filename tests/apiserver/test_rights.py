@@ -4,12 +4,17 @@ For every verb of every resource and subresource there is a user whose only righ
 request that there is about the kind, in every form: reads by every path, creations by POST, PUT and apply, changes by
 every kind of patch, deletions one by one and as a collection, and every subresource by every method. What has changed
 in the store afterwards is compared with what the right is for, which ``effects_of`` says.
+
+``TIPHYS_OTHER_SERVER=URL TIPHYS_OTHER_TOKEN=… pytest tests/apiserver/test_rights.py -k other`` walks another API
+server, such as upstream's, and holds it to the same table.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,12 +23,14 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tests.apiserver.baseobjects import BASES, base, collection
+from tests.apiserver.otherserver import URL, OtherWorld, other_server, other_world
 from tiphys.api.meta import copy
 from tiphys.api.object import Object
 from tiphys.api.patch import merge_patch
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.scheme import Resource
 from tiphys.client import resources as R
+from tiphys.client.errors import AlreadyExists
 from tiphys.store.backend import Range, prefix_end
 
 RBAC, CERTIFICATES = "rbac.authorization.k8s.io", "certificates.k8s.io"
@@ -271,6 +278,11 @@ class Walk:
 
     # -- requests
 
+    async def held(self) -> tuple[int, dict[bytes, bytes]]:
+        """The store's revision, and what it holds of the kind."""
+        revision = self.world.backend.core.revision
+        return self.seen if revision == self.seen[0] else (revision, await self.stored())
+
     async def try_all(self, right: Right) -> set[str]:
         """The effects that a user with this right alone has; each of them is among those that the right is for."""
         effects: set[str] = set()
@@ -284,20 +296,31 @@ class Walk:
         return effects
 
     async def _try(self, right: Right, sent: Sent) -> set[str]:
-        core = self.world.backend.core
-        if core.revision != self.seen[0]:
-            self.seen = core.revision, await self.stored()
-        revision, before = self.seen
+        self.seen = await self.held()
+        _, before = self.seen
         user = (right.user, ("system:authenticated",))
         answer = await self.world.raw(sent.method, sent.path, sent.body, user=user, content_type=sent.media or PLAIN)
         self.answers[answer.status] += 1
-        after = before if core.revision == revision else await self.stored()
+        _, after = await self.held()
         if after == before:
             return {sent.shows} if sent.shows and _answered(sent, answer.status) else set()
         await self.make()
         return {
             effect for key, _ in before.items() ^ after.items() for effect in changes(before.get(key), after.get(key))
         }
+
+
+class OtherWalk(Walk):
+    """The same requests to another server, whose store is seen by lists."""
+
+    world: OtherWorld  # type: ignore[assignment]
+
+    async def stored(self) -> dict[bytes, bytes]:
+        path = self.path.replace("/namespaces/a/", "/", 1)
+        return dict(await self.world.stored(path))
+
+    async def held(self) -> tuple[int, dict[bytes, bytes]]:
+        return 0, await self.stored()
 
 
 class Sent(NamedTuple):
@@ -460,16 +483,18 @@ CONNECTIONS = frozenset(("attach", "exec", "log", "portforward", "proxy"))
 KINDS = [resource for resource in builtin_scheme().resources() if (resource.group, resource.plural) in BASES]
 
 
-async def grant(world: World, rights: Iterable[Right]) -> None:
+async def grant(world: World | OtherWorld, rights: Iterable[Right]) -> None:
     """Give every right to its own user."""
     for right in rights:
         name = right.user.replace("/", "-")
         role = {"metadata": {"name": name}, "rules": [right.rule]}
-        await world.admin.create(R.CLUSTER_ROLES, role)
+        with suppress(AlreadyExists):  # of an earlier walk over another server
+            await world.admin.create(R.CLUSTER_ROLES, role)
         reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
         subjects = [{"kind": "User", "apiGroup": RBAC, "name": right.user}]
         binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": subjects}
-        await world.admin.create(R.CLUSTER_ROLE_BINDINGS, binding)
+        with suppress(AlreadyExists):
+            await world.admin.create(R.CLUSTER_ROLE_BINDINGS, binding)
     await world.settle()
 
 
@@ -484,6 +509,27 @@ def test_one_right_has_one_effect(resource: Resource) -> None:
             assert effects == effects_of(right), (right.user, effects_of(right) - effects)
 
     run(work)
+
+
+@pytest.mark.skipif(not other_server(), reason=f"no other server is named ({URL})")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("resource", KINDS, ids=lambda resource: f"{resource.group}.{resource.plural}".lstrip("."))
+def test_the_other_server_has_the_same_table(resource: Resource) -> None:
+    async def work() -> None:
+        async with other_world() as world:
+            for path, name in (("/api/v1/namespaces", "a"), ("/api/v1/namespaces/a/serviceaccounts", "default")):
+                assert (await world.raw("POST", path, {"metadata": {"name": name}})).status in (201, 409)
+            rights = list(rights_of(resource))
+            await grant(world, rights)
+            walk, wrong = OtherWalk(world, resource), []  # type: ignore[arg-type]
+            for right in rights:
+                effects = await walk.try_all(right)
+                if effects != effects_of(right):
+                    wrong.append((right.user, sorted(effects), sorted(effects_of(right))))
+            print(f"{resource.plural}: {sum(walk.answers.values())} requests, {len(rights)} users")
+            assert not wrong
+
+    asyncio.run(work())
 
 
 ROLE = {"metadata": {"name": "new"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}

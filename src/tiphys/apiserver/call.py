@@ -101,6 +101,8 @@ class Call:
     """To be called by a watch when it has shown what exists."""
     empties: list[tuple[str, Any]] = field(default_factory=list)
     """What the body had empty: see ``codec.empties``."""
+    big: bool = False
+    """Whether what it writes is so long that work on it leaves the loop: see ``aside``."""
 
     def parameter(self, name: str, default: str = "") -> str:
         """The first value of a query parameter."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind, Resource
+from tiphys.apiserver.aside import aside
 from tiphys.apiserver.call import User
 from tiphys.apiserver.warnings import add_warning
+
+T = TypeVar("T")
 
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 
@@ -58,6 +61,8 @@ class Attributes:
     wants_second_run: bool = False
     """Set by a mutating plugin after whose change the others should look again."""
     is_second_run: bool = False
+    big: bool = False
+    """Whether the objects are so long that work on them leaves the loop."""
     memory: dict[str, Any] = field(default_factory=dict)
     """What a plugin keeps from the first run for the second, by its name."""
 
@@ -73,6 +78,10 @@ class Attributes:
         """The object to be written, if the operation has one."""
         assert self.object is not None
         return self.object
+
+    async def work(self, on_objects: Callable[[], T]) -> T:
+        """What a plugin does with every part of the objects: beside the loop if they are big."""
+        return await aside(on_objects) if self.big else on_objects()
 
     def warn(self, text: str) -> None:
         add_warning(self.warnings, text)

@@ -6,8 +6,11 @@ Source: https://kubernetes.io/docs/concepts/policy/limit-range/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 from typing import Any
 
+from tiphys.api.fielderrors import MOST
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.object import Object
 from tiphys.api.pods.resources import pod_limits, pod_requests
@@ -18,6 +21,8 @@ from tiphys.apiserver.registry.registries import Registries
 Amounts = dict[str, Any]
 
 _ANNOTATION = "kubernetes.io/limit-ranger"
+_MOST_ADDED = 250_000
+"""Resources; a pod with a tenth of them is longer than the store takes."""
 
 
 class LimitRanger(Plugin):
@@ -42,35 +47,47 @@ class LimitRanger(Plugin):
     async def admit(self, attributes: Attributes) -> None:
         if attributes.plural == "pods":
             for limits in await self._ranges(attributes):
-                set_defaults(attributes.new(), limits)
+                if not await attributes.work(partial(set_defaults, attributes.new(), limits)):
+                    raise forbid(
+                        attributes, f"limit ranges would add more than {_MOST_ADDED} resources to its containers"
+                    )
 
     async def validate(self, attributes: Attributes) -> None:
         limits = [limit for limits in await self._ranges(attributes) for limit in limits]
         if not limits:
             return
         check = _check_pod if attributes.plural == "pods" else _check_claim
-        problems = list(check(attributes.new(), limits))
+        complaints = check(attributes.new(), limits)
+        problems = await attributes.work(lambda: list(islice(complaints, MOST)))
         if problems:
             text = problems[0] if len(set(problems)) == 1 else f"[{', '.join(dict.fromkeys(problems))}]"
             raise forbid(attributes, text)
 
 
-def set_defaults(pod: Object, limits: list[Object]) -> None:
-    """Resources that containers leave out, from a range's limits of type Container."""
+def set_defaults(pod: Object, limits: list[Object]) -> bool:
+    """Set resources that containers leave out, from a range's limits of type Container.
+
+    Returns False, and sets none, if so many containers times so many resources are more than a pod can have.
+    """
     requests: Amounts = {}
     bounds: Amounts = {}
     for limit in limits:
         if limit.get("type") == "Container":
             requests |= limit.get("defaultRequest") or {}
             bounds |= limit.get("default") or {}
+    spec = pod["spec"]
+    containers = len(spec.get("containers") or ()) + len(spec.get("initContainers") or ())
+    if containers * (len(requests) + len(bounds)) > _MOST_ADDED:
+        return False
     changes: list[str] = []
     for kind, word in (("containers", "container"), ("initContainers", "init container")):
-        for container in pod["spec"].get(kind) or ():
+        for container in spec.get(kind) or ():
             changes += _merge(container, "requests", requests, f" request for {word} {container['name']}")
             changes += _merge(container, "limits", bounds, f" limit for {word} {container['name']}")
     if changes:
         annotations = pod["metadata"].setdefault("annotations", {})
         annotations[_ANNOTATION] = f"LimitRanger plugin set: {'; '.join(changes)}"
+    return True
 
 
 def _merge(container: Object, kind: str, defaults: Amounts, text: str) -> list[str]:
@@ -100,6 +117,7 @@ def _check_pod(pod: Object, limits: list[Object]) -> Iterator[str]:
 
 
 def _bounds(limit: Object, requests: Amounts, limits: Amounts) -> Iterator[str]:
+    """What is missing, or out of bounds; a container that misses none has as many resources as there are bounds."""
     checks: tuple[tuple[str, Check], ...] = (("min", _minimum), ("max", _maximum), ("maxLimitRequestRatio", _ratio))
     for kind, check in checks:
         for name, text in (limit.get(kind) or {}).items():

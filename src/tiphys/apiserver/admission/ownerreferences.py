@@ -5,11 +5,17 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-contro
 
 from __future__ import annotations
 
+import asyncio
+
+from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.api.object import Object
 from tiphys.api.scheme import Scheme
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.authz.authorizer import Access, Authorizer
+
+_SLICE = 100
+"""So many owners are asked about between two turns of the loop."""
 
 
 class OwnerReferencesPermissionEnforcement(Plugin):
@@ -25,8 +31,11 @@ class OwnerReferencesPermissionEnforcement(Plugin):
             return
         if attributes.operation == UPDATE and not await self._may(attributes, "delete", attributes.name):
             raise forbid(attributes, "cannot set an ownerRef on a resource you can't delete: , <nil>")
-        for reference in _blocking(new):
-            if reference not in _blocking(old) and not await self._may_block(attributes, reference):
+        known = {fingerprint(reference) for reference in _blocking(old)}
+        for number, reference in enumerate(_blocking(new)):
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+            if fingerprint(reference) not in known and not await self._may_block(attributes, reference):
                 reason = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set"
                 raise forbid(attributes, f"{reason} finalizers on: , <nil>")
 

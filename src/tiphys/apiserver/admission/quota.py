@@ -53,9 +53,9 @@ class ResourceQuota(Plugin):
         changes: list[tuple[Entry, Object]] = []
         quotas = [self._quotas.object(entry) for entry in entries]
         if self._limited:
-            self._check_covered(attributes, quotas)
-        for entry, quota in zip(entries, quotas, strict=True):
-            used = self._used(attributes, quota)
+            await attributes.work(lambda: self._check_covered(attributes, quotas))
+        charged = await attributes.work(lambda: [self._used(attributes, quota) for quota in quotas])
+        for entry, quota, used in zip(entries, quotas, charged, strict=True):
             if used:
                 changed = copy(quota)
                 changed["status"]["used"] = {**(quota["status"].get("used") or {}), **used}

@@ -39,6 +39,7 @@ def attributes_of(call: Call, target: Target, operation: str, options: WriteOpti
         annotate=call.annotate,
         annotate_request=call.annotate_request,
         renew=target.renew,
+        big=call.big,
     )
 
 

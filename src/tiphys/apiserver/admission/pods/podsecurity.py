@@ -61,8 +61,8 @@ class PodSecurity(Plugin):
                 attributes.annotate(PREFIX + "enforce-policy", str(PodSecurityLevel()))
             return None
         if key == ("", "pods"):
-            return self._pod(attributes, labels, policy)
-        return self._template(attributes, labels, policy, TEMPLATES[key])
+            return await attributes.work(lambda: self._pod(attributes, labels, policy))
+        return await attributes.work(lambda: self._template(attributes, labels, policy, TEMPLATES[key]))
 
     def _exempt(self, attributes: Attributes) -> str:
         """Why no policy concerns the request, if none does."""

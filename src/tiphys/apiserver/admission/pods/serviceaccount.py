@@ -52,7 +52,7 @@ class ServiceAccount(Plugin):
         spec["serviceAccount"] = spec["serviceAccountName"]
         account = await self._account(attributes, spec["serviceAccountName"])
         if _automounts(account, spec):
-            self._mount_token(spec)
+            await attributes.work(lambda: self._mount_token(spec))
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = copy(account["imagePullSecrets"])
 
@@ -68,7 +68,7 @@ class ServiceAccount(Plugin):
         account = await self._account(attributes, name)
         annotations = account["metadata"].get("annotations") or {}
         if annotations.get(_ENFORCE) in _TRUE:
-            _limit_secrets(attributes, account, pod["spec"])
+            await attributes.work(lambda: _limit_secrets(attributes, account, pod["spec"]))
 
     async def _account(self, attributes: Attributes, name: str) -> Object:
         """The default account is made by a controller, a moment after its namespace: that is waited for."""

@@ -40,7 +40,7 @@ async def create(call: Call, target: Target, admission: AdmissionChain) -> Respo
         own = sent if target.conversions is None else copy(sent)
         return manage(target, None, own, options, write.now, versions)
 
-    obj = await versions.settle(managed, big=write.big)
+    obj, call.big = await versions.settle(managed, big=write.big), write.big
     attributes = attributes_of(call, target, CREATE, options)
     attributes.name, attributes.object = obj["metadata"].get("name", ""), obj
     if target.is_namespaces:

@@ -59,6 +59,7 @@ async def patch(call: Call, target: Target, admission: AdmissionChain) -> Respon
             old = None if stored is None else target.working(stored)
             return old, change(old)
 
+        call.big = write.big
         old, new = await versions.settle(changed, big=write.big)
         _check(call, target, old, new, write.namespace)
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)

@@ -53,6 +53,7 @@ async def update(call: Call, target: Target, admission: AdmissionChain) -> Respo
             old = None if stored is None else target.working(stored)
             return old, manage(target, old, copy(sent), options, write.now, versions)
 
+        call.big = write.big
         old, new = await versions.settle(change, big=write.big)
         attributes = attributes_of(call, target, CREATE if old is None else UPDATE, options)
         attributes.object, attributes.old = new, old
