@@ -10,7 +10,7 @@ import orjson
 
 from tiphys.api.object import Object
 from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
-from tiphys.wire.http import ByteStream, Request
+from tiphys.wire.http import ByteStream, Request, read_whole
 
 
 def run(work: Callable[[VirtualClock], Awaitable[None]]) -> None:
@@ -32,7 +32,7 @@ class Answer:
         self._pieces, self._error, self._open = pieces, error, open
 
     async def read(self, limit: int | None = None) -> bytes:
-        return b"".join(self._pieces)
+        return await read_whole(self, limit)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for piece in self._pieces:

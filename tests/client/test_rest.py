@@ -9,10 +9,11 @@ import orjson
 import pytest
 
 from tests.client.scripted import Answer, Script, failure, lines, run, text, thing
-from tiphys.client import errors
+from tiphys.client import errors, rest
 from tiphys.client.resources import CONFIG_MAPS, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import VirtualClock
+from tiphys.wire.http import BodyTooLarge
 
 DEPLOYMENTS = ResourcePath("apps", "v1", "deployments")
 OBJ = {"metadata": {"namespace": "n", "name": "a"}}
@@ -175,4 +176,40 @@ def test_a_last_line_without_its_end_is_an_event_and_an_error_is_raised() -> Non
         with pytest.raises(errors.Gone):
             [event async for event in client.watch(CONFIG_MAPS)]
 
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("limit", "answer", "verb"),
+    [
+        ("_MOST_ANSWER", Answer(b"[", b"1, " * 100, b"1]"), VERBS["get"][0]),
+        ("_MOST_ERROR", Answer(b"<p>", b"x" * 300, status=502), VERBS["create"][0]),
+    ],
+    ids=("of an object", "of a failure"),
+)
+def test_an_answer_is_not_read_beyond_its_limit(
+    monkeypatch: pytest.MonkeyPatch, limit: str, answer: Answer, verb: Verb
+) -> None:
+    async def work(clock: VirtualClock) -> None:
+        with pytest.raises(BodyTooLarge, match="larger than 200 bytes"):
+            await verb(Client(Script(answer)))
+
+    monkeypatch.setattr(rest, limit, 200)
+    run(work)
+
+
+def test_an_event_that_does_not_end_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many events are more than one may be; the last one has no end, and is not kept for ever."""
+
+    async def work(clock: VirtualClock) -> None:
+        events = lines([("ADDED", thing(f"a{number}", number)) for number in range(20)])
+        answer = Answer(*events, *[b"x" * 50] * 100, open=True)
+        watch = Client(Script(answer)).watch(CONFIG_MAPS, "n")
+        for number in range(20):
+            assert (await anext(watch)).object["metadata"]["name"] == f"a{number}"
+        with pytest.raises(ConnectionError, match="an event of a watch has over 400 bytes"):
+            await anext(watch)
+        assert answer.closed
+
+    monkeypatch.setattr(rest, "_MOST_LINE", 400)
     run(work)

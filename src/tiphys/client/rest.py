@@ -281,15 +281,17 @@ def _selectors(labels: str, fields: str) -> dict[str, str]:
 
 async def _lines(response: ClientResponse) -> AsyncIterator[bytes]:
     """The lines of a streamed body, as they get whole."""
-    rest = b""
+    pieces, size = list[bytes](), 0
     async for chunk in response.chunks():
-        rest += chunk
-        if len(rest) > _MOST_LINE:
+        pieces.append(chunk)
+        size += len(chunk)
+        if size > _MOST_LINE:
             raise ConnectionError(f"an event of a watch has over {_MOST_LINE} bytes")
         if b"\n" in chunk:
-            *lines, rest = rest.split(b"\n")
+            *lines, rest = b"".join(pieces).split(b"\n")
+            pieces, size = [rest] if rest else [], len(rest)
             for line in lines:
                 if line:
                     yield line
-    if rest.strip():
+    if rest := b"".join(pieces).strip():
         yield rest
