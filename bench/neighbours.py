@@ -6,14 +6,16 @@ While one client lists all pods whole, again and again, a second patches objects
 resources whose rules cost nearly all that they may. A fourth reads single pods, and a fifth renews a lease, each
 twenty times a second. Printed are p50, p99 and the most of these two, alone at first and then among the others, and
 how often each of the others got through. The processor is shared with this process and with all else on the machine,
-so compare the lines of one run.
+so compare the lines of one run. The three run in a process of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.api import NAMESPACE, connector, memory, server_in
+from bench.api import NAMESPACE, admin_tls, connector, memory, server_in
 from bench.growth import multiply, place, write_patterns
 from tiphys.client.errors import ApiError, TooManyRequests
 from tiphys.client.resources import CONFIG_MAPS, LEASES, ResourcePath
@@ -88,10 +90,10 @@ async def paced(step: Step, seconds: float) -> tuple[list[float], int]:
     return times, failed
 
 
-async def greedy(step: Step) -> int:
-    """Steps without a pause, until cancelled; how many got through."""
+async def greedy(name: str, step: Step) -> None:
+    """Steps without a pause, until the time is over; prints how many got through."""
     number = done = 0
-    with suppress(asyncio.CancelledError):
+    try:
         while True:
             number += 1
             try:
@@ -99,7 +101,34 @@ async def greedy(step: Step) -> int:
                 done += 1
             except TooManyRequests:
                 await asyncio.sleep(1)
-    return done
+    finally:
+        print(f"meanwhile, {name}: {done}", flush=True)
+
+
+async def be_greedy(folder: Path) -> None:
+    """The greedy clients, in a process of their own, so that the quiet ones do not wait for it."""
+    tls = admin_tls(Settings(data_dir=folder, node_ip="127.0.0.1", port=PORT))
+    lister, patcher, creator = (connector(f"https://127.0.0.1:{PORT}", tls, "")() for _ in range(3))
+
+    async def list_all(_: int) -> None:
+        response = await lister.request("GET", "/api/v1/pods", params={"resourceVersion": "0"})
+        async for _piece in response.chunks():
+            pass
+
+    async def patch(number: int) -> None:
+        await patcher.patch(CONFIG_MAPS, "big", {"data": {"a": BIG[:-9] + f"{number:09}"}}, NAMESPACE)
+
+    async def create(number: int) -> None:
+        thing = {"apiVersion": "bench.tiphys/v1", "kind": "Thing", "metadata": {"name": f"t{number}"}}
+        await creator.create(
+            THINGS, {**thing, "spec": {"items": [f"item-{n}" for n in range(60)]}}, namespace=NAMESPACE
+        )
+
+    steps = {"whole lists": list_all, "patches of 1 MB": patch, "custom resources": create}
+    work = asyncio.gather(*(greedy(name, step) for name, step in steps.items()))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    with suppress(asyncio.CancelledError):
+        await work
 
 
 async def prepare(client: Client) -> None:
@@ -135,14 +164,13 @@ async def measure(pods: int, seconds: float) -> None:
             await client.close()
         await multiply(Settings(data_dir=folder).store, pods)
         with server_in(folder, port=PORT) as (url, tls, pid):
-            await among(connector(url, tls, ""), pods, seconds)
+            await among(connector(url, tls, ""), folder, pods, seconds)
             print(f"memory of the server: {memory(pid):.0f} MiB")
 
 
-async def among(connect: Callable[[], Client], pods: int, seconds: float) -> None:
+async def among(connect: Callable[[], Client], folder: Path, pods: int, seconds: float) -> None:
     """The quiet clients alone, and then beside the greedy ones."""
-    clients = [connect() for _ in range(5)]
-    reader, renewer, lister, patcher, creator = clients
+    reader, renewer = connect(), connect()
     await prepare(reader)
 
     async def read(number: int) -> None:
@@ -153,43 +181,32 @@ async def among(connect: Callable[[], Client], pods: int, seconds: float) -> Non
     async def renew(number: int) -> None:
         await renewer.patch(LEASES, "quiet", {"spec": {"leaseTransitions": number}}, NAMESPACE)
 
-    async def list_all(_: int) -> None:
-        response = await lister.request("GET", "/api/v1/pods", params={"resourceVersion": "0"})
-        async for _piece in response.chunks():
-            pass
-
-    async def patch(number: int) -> None:
-        await patcher.patch(CONFIG_MAPS, "big", {"data": {"a": BIG[:-9] + f"{number:09}"}}, NAMESPACE)
-
-    async def create(number: int) -> None:
-        thing = {"apiVersion": "bench.tiphys/v1", "kind": "Thing", "metadata": {"name": f"t{number}"}}
-        await creator.create(
-            THINGS, {**thing, "spec": {"items": [f"item-{n}" for n in range(60)]}}, namespace=NAMESPACE
-        )
-
     async def quiet(when: str) -> None:
         both = await asyncio.gather(paced(read, seconds), paced(renew, seconds))
         for what, (times, failed) in zip(("reads", "renewals of a lease"), both, strict=True):
             show(f"{what}, {when}", times, failed)
 
     await quiet("alone")
-    others = {"whole lists": list_all, "patches of 1 MB": patch, "custom resources": create}
-    tasks = {name: asyncio.create_task(greedy(step)) for name, step in others.items()}
-    await quiet("among others")
-    for name, task in tasks.items():
-        task.cancel()
-        print(f"meanwhile, {name}: {await task}")
-    for client in clients:
-        await client.close()
+    others = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.neighbours", "--greedy", str(folder))
+    try:
+        await asyncio.sleep(2)
+        await quiet("among others")
+    finally:
+        others.terminate()
+        await others.wait()
+    await reader.close()
+    await renewer.close()
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pods", type=int, default=150_000)
     options.add_argument("--seconds", type=float, default=20.0, help="how long the quiet clients ask, twice")
+    options.add_argument("--greedy", type=Path, help=argparse.SUPPRESS)
     arguments = options.parse_args()
+    work = be_greedy(arguments.greedy) if arguments.greedy else measure(arguments.pods, arguments.seconds)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(measure(arguments.pods, arguments.seconds))
+        runner.run(work)
 
 
 if __name__ == "__main__":
