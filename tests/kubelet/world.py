@@ -20,6 +20,7 @@ from tiphys.client.rest import Client
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
 from tiphys.kubelet.node.machine import MachineInfo
+from tiphys.kubelet.topology.cpusets import CpuTopology
 from tiphys.runtime.clock import Clock, SystemClock, VirtualClock, VirtualTimeLoop
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.inprocess import InProcessTransport
@@ -230,9 +231,17 @@ def container(name: str, *command: str, **more: Any) -> Object:
 class World:
     """A kubelet that runs, and all it touches."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        adjust: Callable[[KubeletConfig], None] = lambda _: None,
+        topology: CpuTopology | None = None,
+    ) -> None:
         from tiphys.controlkit.objects import timestamp
 
+        self._adjust = adjust
+        self._topology = topology
         self.folder = folder
         self.clock = clock
         self.api = FakeApi(lambda: timestamp(self.clock.now()))
@@ -253,6 +262,7 @@ class World:
             serve=False,
             static_pod_path=static_pods,
         )
+        self._adjust(config)
         machine = MachineInfo(4, 8 << 30, 100 << 30, "amd64", "m", "s", "b", "6.1", "Debian")
         client = Client(InProcessTransport(self.api.handler), user_agent="kubelet")
         return Kubelet(
@@ -263,6 +273,7 @@ class World:
             clock=self.clock,
             machine=machine,
             rng=random.Random(1),
+            topology=self._topology,
         )
 
     async def start(self) -> None:
@@ -322,8 +333,8 @@ def virtual_loop() -> Iterator[VirtualTimeLoop]:
         loop.close()
 
 
-async def _played(folder: Path, clock: Clock, scene: Callable[[World], Awaitable[None]]) -> None:
-    world = World(folder, clock)
+async def _played(folder: Path, clock: Clock, scene: Callable[[World], Awaitable[None]], **options: Any) -> None:
+    world = World(folder, clock, **options)
     await world.start()
     try:
         await scene(world)
@@ -332,12 +343,12 @@ async def _played(folder: Path, clock: Clock, scene: Callable[[World], Awaitable
         await world.runtime.close()
 
 
-def play(folder: Path, scene: Callable[[World], Awaitable[None]]) -> None:
-    """Run a scene with a kubelet in virtual time."""
+def play(folder: Path, scene: Callable[[World], Awaitable[None]], **options: Any) -> None:
+    """Run a scene with a kubelet in virtual time; ``options`` are those of ``World``."""
     with virtual_loop() as loop:
-        loop.run_until_complete(_played(folder, VirtualClock(loop), scene))
+        loop.run_until_complete(_played(folder, VirtualClock(loop), scene, **options))
 
 
-def play_in_real_time(folder: Path, scene: Callable[[World], Awaitable[None]]) -> None:
+def play_in_real_time(folder: Path, scene: Callable[[World], Awaitable[None]], **options: Any) -> None:
     """Run a scene with a kubelet that talks to others by sockets, for whom time cannot be made to jump."""
-    asyncio.run(_played(folder, SystemClock(), scene))
+    asyncio.run(_played(folder, SystemClock(), scene, **options))

@@ -22,6 +22,10 @@ from tiphys.kubelet.configz import FIXED
 from tiphys.kubelet.node.eviction import SIGNALS
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.quantities import value
+from tiphys.kubelet.topology.cpu_manager import OPTIONS, CpuStateUnfit
+from tiphys.kubelet.topology.cpusets import parse
+from tiphys.kubelet.topology.hints import TopologyPolicy
+from tiphys.kubelet.topology.setup import CannotAssign
 from tiphys.runtime import durations
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, ConfigError, Ready, launch, parse_document, read_file, whenever
@@ -66,6 +70,30 @@ def parse_thresholds(text: str) -> dict[str, str]:
     return {name.strip(): least.strip() for name, _, least in pairs}
 
 
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"{value!r} is not supported; choose one of {', '.join(choices)}")
+        return str(value)
+
+    return check
+
+
+def cpu_options(given: dict[str, str]) -> dict[str, str]:
+    """Raises ``ValueError``."""
+    for name, text in given.items():
+        if name not in OPTIONS:
+            raise ValueError(f"option {name} is not supported; there are {', '.join(OPTIONS)}")
+        if str(text).lower() not in ("true", "false"):
+            raise ValueError(f"option {name}: {text!r} is neither true nor false")
+    return {name: str(text).lower() for name, text in given.items()}
+
+
+def _cpus(text: Any) -> str:
+    parse(str(text))
+    return str(text)
+
+
 FIELDS: dict[str, Setter] = {
     "evictionHard": _eviction,
     "staticPodPath": _set("static_pod_path", _path),
@@ -87,6 +115,10 @@ FIELDS: dict[str, Setter] = {
     "cgroupRoot": _set("cgroup_root"),
     "cgroupsPerQOS": _set("cgroups_per_qos"),
     "cpuCFSQuota": _set("cpu_cfs_quota"),
+    "cpuManagerPolicy": _set("cpu_policy", _one_of("none", "static")),
+    "cpuManagerPolicyOptions": _set("cpu_policy_options", cpu_options),
+    "reservedSystemCPUs": _set("reserved_cpus", _cpus),
+    "topologyManagerPolicy": _set("topology_policy", _one_of(*(policy.value for policy in TopologyPolicy))),
     "registerNode": _set("register_node"),
     "registerWithTaints": _set("taints"),
     "seccompDefault": _set("seccomp_default"),
@@ -312,12 +344,15 @@ async def run(
             rng = random.Random()
             renewal = functools.partial(keep_renewed, client, kubeconfig, folder, name, clock, rng)
             runner.supervise(renewal, "certificate renewal")
-        kubelet = Kubelet(
-            config=config,
-            client=client,
-            runtime=runtime,
-            images=runtime,
-            clock=clock,
-            collectors=(runtime.operations,),
-        )
+        try:
+            kubelet = Kubelet(
+                config=config,
+                client=client,
+                runtime=runtime,
+                images=runtime,
+                clock=clock,
+                collectors=(runtime.operations,),
+            )
+        except (CpuStateUnfit, CannotAssign) as error:
+            raise CannotStart(str(error)) from error
         await kubelet.run(ready)

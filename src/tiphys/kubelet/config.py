@@ -44,6 +44,11 @@ class KubeletConfig:
     cgroups_per_qos: bool = True
     cpu_cfs_quota: bool = True
     reserved: dict[str, str] = field(default_factory=dict)
+    reserved_cpus: str = ""
+    """Processors that are kept for the system, as ``0-1,4``; empty: as many as ``reserved`` says."""
+    cpu_policy: str = "none"
+    cpu_policy_options: dict[str, str] = field(default_factory=dict)
+    topology_policy: str = "none"
     seccomp_default: bool = False
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     serialize_image_pulls: bool = True

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiphys.api.object import Object
+from tiphys.api.pods.qos import GUARANTEED, qos_of
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import PODS, SERVICES
 from tiphys.client.rest import Client
@@ -56,9 +57,10 @@ from tiphys.kubelet.pod.pleg import PodLifecycle
 from tiphys.kubelet.pod.pod_runtime import PodRuntime
 from tiphys.kubelet.pod.pod_sync import PodSync
 from tiphys.kubelet.pod.pods import Pod
-from tiphys.kubelet.pod.resize import resize_problem
+from tiphys.kubelet.pod.resize import ResizeProblem, resize_problem
 from tiphys.kubelet.pod.resizer import Resizer
 from tiphys.kubelet.pod.workers import PodWorkers, WorkerPhase
+from tiphys.kubelet.podresources.server import PodResources
 from tiphys.kubelet.probes.manager import ProbeManager
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.recorder import PodEvents, Recorder
@@ -70,7 +72,13 @@ from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror
 from tiphys.kubelet.sources.static_set import StaticSet
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
+from tiphys.kubelet.topology import cpusets
+from tiphys.kubelet.topology.affinity import Affinities
 from tiphys.kubelet.topology.assigner import Assigner
+from tiphys.kubelet.topology.cpu_enforcer import CpuEnforcer
+from tiphys.kubelet.topology.cpusets import CpuTopology
+from tiphys.kubelet.topology.hints import TopologyPolicy
+from tiphys.kubelet.topology.setup import check_nodes, cpu_manager
 from tiphys.kubelet.volumes.csi.drivers import CSIDrivers
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.images import ImageVolumes, shown_images
@@ -106,6 +114,7 @@ class Kubelet:
         recorder: Recorder | None = None,
         machine: MachineInfo | None = None,
         rng: random.Random | None = None,
+        topology: CpuTopology | None = None,
         collectors: Sequence[Collector] = (),
     ) -> None:
         self.config = config
@@ -125,6 +134,7 @@ class Kubelet:
         self.machine = machine or read_machine(config.root)
         self.settings = self._make_settings()
         self.health = RuntimeHealth(runtime, clock)
+        self._affinities = Affinities()
         self.devices = DeviceManager(
             root=config.root,
             clock=clock,
@@ -132,10 +142,11 @@ class Kubelet:
             active=lambda: self._holding(),
             changed=self.health.changed.set,
             poke=self._poke,
+            affinity=self._affinities.get,
         )
         self._drivers = Drivers(client, config.node_name, clock, self._runner)
         self.claims = ClaimManager(config.root, client, self._drivers)
-        self._assigner = Assigner(self.devices, self.claims)
+        self._assign(topology)
         self._reporter = NodeReporter(
             config=config,
             settings=self.settings,
@@ -161,6 +172,25 @@ class Kubelet:
         self.pods = Informer(client, PODS, clock, field_selector=f"spec.nodeName={config.node_name}", rng=self._rng)
         self.services = Informer(client, SERVICES, clock, rng=self._rng)
         self._wire()
+
+    def _assign(self, topology: CpuTopology | None) -> None:
+        """Who gives containers processors and devices, if the configuration wants that anybody does."""
+        policy, wanted = TopologyPolicy(self.config.topology_policy), self.config.cpu_policy == "static"
+        if topology is None and (wanted or policy is not TopologyPolicy.NONE):
+            topology = cpusets.read()
+        topology = topology or CpuTopology({})
+        check_nodes(policy, topology)
+        self.cpus = cpu_manager(self.config, topology)
+        self._enforcer = CpuEnforcer(self.runtime, self.cpus, self.clock) if self.cpus is not None else None
+        self._assigner = Assigner(
+            self.devices,
+            self.claims,
+            cpus=self.cpus,
+            policy=policy,
+            nodes=topology.nodes,
+            affinities=self._affinities,
+            changed=lambda: self._enforcer.changed.set() if self._enforcer is not None else None,
+        )
 
     def _make_settings(self) -> NodeSettings:
         config = self.config
@@ -245,6 +275,7 @@ class Kubelet:
             classes=classes,
             recursive_handlers=lambda: self.health.recursive_read_only,
             reads_cdi=lambda: reads_cdi(self.health.version),
+            cpus=self.cpus,
             complain=self._complain,
         )
         self.pod_runtime = PodRuntime(
@@ -265,7 +296,7 @@ class Kubelet:
         self.allocations = Allocations(config.root)
         self._resizer = Resizer(
             self.allocations,
-            lambda pod: resize_problem(pod, self._intake.others(pod), self.settings.allocatable),
+            self._resize_problem,
             events,
         )
         self._sync = PodSync(
@@ -410,6 +441,8 @@ class Kubelet:
             ready()
             self._housekeeping.start(runner)
             runner.supervise(self._eviction.run, "eviction")
+            if self._enforcer is not None:
+                runner.supervise(self._enforcer.run, "processors")
             runner.supervise(self._sweep_claims, "claims of pods that are gone")
             size, files = self.config.container_log_max_size, self.config.container_log_max_files
             runner.supervise(LogRotation(self.runtime, self.clock, size, files).run, "log rotation")
@@ -423,6 +456,16 @@ class Kubelet:
         self.claims.restore()
         stack.push_async_callback(self.devices.close)
         stack.push_async_callback(self._drivers.close)
+        lister = PodResources(
+            self.config.root,
+            devices=self.devices,
+            claims=self.claims,
+            cpus=self.cpus,
+            active=self._running,
+            named=self.find_pod,
+        )
+        stack.push_async_callback(lister.close)
+        await lister.start()
         await self.devices.start_serving()
 
     def _follow_static_pods(self) -> None:
@@ -589,7 +632,7 @@ class Kubelet:
             self.workers.kill(pod, pods.deletion_grace(pod))
 
     def _finished(self, uid: str) -> None:
-        self.devices.release_ended()
+        self._assigner.release_ended()
         self._intake.freed()
         for waiting in self._resizer.waiting():  # there may be room now
             self.workers.poke(waiting)
@@ -611,7 +654,7 @@ class Kubelet:
         """Uids of the pods that have devices or may get some. Until all pods are known, whoever has some keeps them."""
         undecided = set(self._intake.deciding())
         if not self.pods.synced:
-            return undecided | self._all_known() | self.devices.holders()
+            return undecided | self._all_known() | self._assigner.holders()
         return undecided | {uid for uid in self.workers.known() if self.workers.could_run(uid)}
 
     def _known(self, uid: str) -> Pod | None:
@@ -634,6 +677,12 @@ class Kubelet:
         return shown if pods.uid_of(shown) == pods.uid_of(pod) else None
 
     # Admission.
+
+    def _resize_problem(self, pod: Pod) -> ResizeProblem | None:
+        if self.cpus is not None and qos_of(pod) == GUARANTEED:
+            message = 'Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"'
+            return ResizeProblem("Infeasible", message)
+        return resize_problem(pod, self._intake.others(pod), self.settings.allocatable)
 
     def _pressures(self) -> list[str]:
         return self._eviction.pressures

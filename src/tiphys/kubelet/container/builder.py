@@ -28,6 +28,8 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.runtime.service import ImageService
 from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.topology.cpu_manager import CpuManager
+from tiphys.kubelet.topology.cpusets import text_of
 from tiphys.kubelet.topology.failures import AssignmentFailure
 from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.failures import MountFailure
@@ -59,9 +61,11 @@ class ConfigBuilder:
         classes: RuntimeClasses,
         recursive_handlers: Callable[[], frozenset[str]],
         reads_cdi: Callable[[], bool],
+        cpus: CpuManager | None = None,
         complain: Callable[[Pod, str, str], None] = lambda *_: None,
     ) -> None:
         self._reads_cdi = reads_cdi
+        self._cpus = cpus
         self._settings = settings
         self._objects = objects
         self._images = images
@@ -143,9 +147,12 @@ class ConfigBuilder:
 
     def resources(self, pod: Pod, container: ContainerSpec) -> dict[str, Any]:
         """``LinuxContainerResources`` of a container."""
-        return linux_resources(
+        linux = linux_resources(
             pod, container, self._settings.memory_capacity, enforce_quota=self._settings.enforce_cpu_limits
         )
+        if self._cpus is not None:
+            linux["cpuset_cpus"] = text_of(self._cpus.cpus_of(pods.uid_of(pod), container["name"]))
+        return linux
 
     async def _environment(
         self, pod: Pod, container: ContainerSpec, ips: Sequence[str], volumes: Mapping[str, MountedVolume]

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from tiphys.kubelet.devices.ledger import NO_NUMA, Device
+from tiphys.kubelet.topology.hints import Hint, Nodes, made_of
 
 
 class Aligned(NamedTuple):
@@ -40,6 +41,19 @@ def by_affinity(available: Collection[str], devices: Mapping[str, Device], affin
         group += sorted(on_node[node] - taken)
         taken |= on_node[node]
     return aligned
+
+
+def hints(devices: Mapping[str, Device], free: Collection[str], reusable: Collection[str], wanted: int) -> list[Hint]:
+    """Where ``wanted`` of the free devices can be; ``reusable`` ones have to be among them."""
+    placed = {device.id: frozenset(device.nodes) for device in devices.values()}
+    nodes = sorted({node for device in devices.values() for node in device.nodes})
+
+    def has(mask: Nodes) -> int:
+        if any(placed.get(one) and placed[one].isdisjoint(mask) for one in reusable):
+            return -1
+        return sum(not placed.get(one, mask).isdisjoint(mask) for one in free)
+
+    return made_of(nodes, lambda mask: sum(not own.isdisjoint(mask) for own in placed.values()), has, wanted)
 
 
 def has_topology(devices: Mapping[str, Device]) -> bool:

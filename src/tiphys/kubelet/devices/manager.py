@@ -27,6 +27,7 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.quantities import value
 from tiphys.kubelet.topology.failures import AssignmentFailure
+from tiphys.kubelet.topology.hints import Hint, Hints
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.grpc.caller import describe
@@ -219,6 +220,18 @@ class DeviceManager:
         """Uids of the pods that have devices."""
         return set(self._ledger.pods)
 
+    def allocatable(self) -> dict[str, list[Device]]:
+        """The healthy devices of each resource."""
+        return {
+            name: [resource.devices[identity] for identity in sorted(resource.healthy & resource.devices.keys())]
+            for name, resource in self._resources.items()
+            if resource.devices
+        }
+
+    def devices_of(self, uid: str, container: str) -> dict[str, list[Device]]:
+        """What a container was given, by resource."""
+        return {name: list(given.devices()) for name, given in self._ledger.of(uid, container).items()}
+
     def known(self, name: str) -> Mapping[str, Device]:
         resource = self._resources.get(name)
         return resource.devices if resource is not None else {}
@@ -238,13 +251,32 @@ class DeviceManager:
     def _is_ours(self, name: str) -> bool:
         return name in self._resources or name in self._ledger.resources_in_use()
 
-    def release_ended(self) -> None:
-        """Devices of pods that no longer run are free."""
+    def hints(self, pod: Pod, container: ContainerSpec) -> Hints:
+        """Where the devices can be that a container asks for."""
+        return {
+            name: self._hints(pods.uid_of(pod), container["name"], name, amount)
+            for name, amount in self.wanted(container).items()
+        }
+
+    def _hints(self, uid: str, container: str, name: str, amount: int) -> list[Hint] | None:
+        known = self.known(name)
+        if not choice.has_topology(known):
+            return None
+        given = self._ledger.of(uid, container).get(name)
+        reusable = self._reusable.get(uid, {}).get(name, set())
+        free = self.free(name) | reusable if given is None else given.ids()
+        if len(free) < amount or (given is not None and len(free) != amount):
+            return []
+        return choice.hints(known, free, reusable if given is None else set(), amount)
+
+    def release_ended(self) -> Collection[str]:
+        """Devices of pods that no longer run are free. Returns the uids of those that do."""
         active = self._active()
         for uid in [uid for uid in self._reusable if uid not in active]:
             del self._reusable[uid]
         if self._ledger.keep_only(active):
             self._write()
+        return active
 
     async def allocate(self, pod: Pod, container: ContainerSpec) -> None:
         """Give a container its devices, or find that it has them. Raises ``AssignmentFailure``."""

@@ -8,7 +8,6 @@ Source: https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-ne
 from __future__ import annotations
 
 import os
-import socket
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from tiphys.api.pods.resources import is_extended
 from tiphys.kubelet.devices.messages import VERSION, deviceplugin
 from tiphys.kubelet.plugins.registration import PluginRefused
+from tiphys.kubelet.plugins.sockets import private_socket
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.server import GrpcServer, Rpc
 from tiphys.wire.grpc.stream import GrpcError
@@ -40,7 +40,7 @@ class RegistrationServer:
         about = methods["Register"]
         rpcs = {about.path: Rpc(about.request.FromString, about.response.SerializeToString, self._register)}
         self._server = GrpcServer(rpcs, status_of=_status)
-        await self._server.listen(sock=_bound(self._folder, SOCKET))
+        await self._server.listen(sock=private_socket(self._folder, SOCKET))
 
     async def close(self) -> None:
         if self._server is not None:
@@ -78,18 +78,3 @@ def _remove_sockets(folder: Path) -> None:
     for entry in os.scandir(folder):
         if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
             os.unlink(entry.path)
-
-
-def _bound(folder: Path, name: str) -> socket.socket:
-    """A socket for root alone. It is bound by the folder's descriptor, as the whole path may be too long for one."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    descriptor = os.open(folder, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        listener.bind(f"/proc/self/fd/{descriptor}/{name}")
-        os.chmod(name, 0o600, dir_fd=descriptor)
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.close(descriptor)
-    return listener

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,10 @@ class PreparedDevice:
     requests: tuple[str, ...] = ()
     """The claim's requests that it is for; none: for all of them."""
     cdi: tuple[str, ...] = ()
+
+    def is_for(self, requests: Collection[str]) -> bool:
+        """Whether it is for one of some requests; an empty name among them stands for all."""
+        return not self.requests or "" in requests or not set(self.requests).isdisjoint(requests)
 
 
 @dataclass(slots=True)
@@ -51,7 +55,7 @@ class ClaimInfo:
         """CDI names of the devices for one request, or for all if ``request`` is empty."""
         for devices in self.drivers.values():
             for device in devices:
-                if not request or not device.requests or request in device.requests:
+                if device.is_for((request,)):
                     yield from device.cdi
 
 

@@ -120,21 +120,22 @@ class ClaimManager:
 
     def cdi_of(self, pod: Pod, container: ContainerSpec) -> list[str]:
         """CDI names of the devices of a container's claims. Raises ``AssignmentFailure``."""
-        requests: dict[str, list[str]] = {}
-        for wanted in (container.get("resources") or {}).get("claims") or ():
-            requests.setdefault(wanted["name"], []).append(wanted.get("request") or "")
         names: list[str] = []
-        for entry in pods.spec_of(pod).get("resourceClaims") or () if requests else ():
-            name = claim_name(pod, entry)
-            if entry["name"] not in requests or name is None:
-                continue
+        for name, requests in _claims_of(pod, container):
             info = self._claims.get((pods.namespace_of(pod), name))
             if info is None:
                 where = f"ResourceClaim {name} in namespace {pods.namespace_of(pod)}"
                 raise AssignmentFailure(f"internal error: unable to get claim info for {where}")
-            for request in requests[entry["name"]]:
+            for request in requests:
                 names += info.cdi_of(request)
         return names
+
+    def used_by(self, pod: Pod, container: ContainerSpec) -> list[tuple[ClaimInfo, list[str]]]:
+        """The claims of a container that are known here, with the names of the requests that it uses."""
+        claims = [
+            (self._claims.get((pods.namespace_of(pod), name)), names) for name, names in _claims_of(pod, container)
+        ]
+        return [(info, names) for info, names in claims if info is not None]
 
     def claims_of(self, uid: str) -> list[ClaimInfo]:
         return [info for info in self._claims.values() if uid in info.pods]
@@ -190,6 +191,16 @@ class ClaimManager:
 
     def _write(self) -> None:
         checkpoints.write(self._path, to_checkpoint(self._claims.values()))
+
+
+def _claims_of(pod: Pod, container: ContainerSpec) -> list[tuple[str, list[str]]]:
+    """Names of the claims that a container uses, with its requests of each; an empty one stands for all."""
+    requests: dict[str, list[str]] = {}
+    for wanted in (container.get("resources") or {}).get("claims") or ():
+        requests.setdefault(wanted["name"], []).append(wanted.get("request") or "")
+    entries = pods.spec_of(pod).get("resourceClaims") or () if requests else ()
+    named = [(claim_name(pod, entry), requests[entry["name"]]) for entry in entries if entry["name"] in requests]
+    return [(name, names) for name, names in named if name is not None]
 
 
 def claim_name(pod: Pod, entry: Object) -> str | None:
