@@ -42,6 +42,29 @@ def backend(run: Any = nothing) -> UserspaceBackend:
     return UserspaceBackend(family="ip", place=Place("node-1"), clock=SystemClock(), rng=random.Random(1), run=run)
 
 
+def test_a_port_that_cannot_be_carried_is_refused_by_name_once() -> None:
+    async def scene() -> None:
+        refused: list[tuple[object, str]] = []
+        proxy = UserspaceBackend(
+            family="ip",
+            place=Place("node-1"),
+            clock=SystemClock(),
+            rng=random.Random(1),
+            run=nothing,
+            refused=lambda key, why: refused.append((key, why)),
+        )
+        tracker = Tracker("ip", "node-1")
+        tracker.service_changed(service(cluster_ip="127.0.99.9", protocol="SCTP"))
+        for _ in range(2):
+            tracker.touch_all()
+            await proxy.sync(tracker.take_changes())
+        ((_, why),) = refused
+        assert why.startswith("port 80/SCTP is not carried: mode userspace relays TCP and UDP")
+        await proxy.cleanup()
+
+    asyncio.run(scene())
+
+
 def test_udp_answers_come_back_and_a_gone_endpoint_is_left() -> None:
     asyncio.run(_udp())
 

@@ -230,7 +230,14 @@ class KubeProxy:
                 return NftBackend(self._options(family, localhost=localhost), self._clock, self._tools)
             case "iptables":
                 return IptablesBackend(self._options(family, localhost=localhost), self._clock, self._tools)
-        return UserspaceBackend(family=family, place=self._place, clock=self._clock, rng=self._rng, run=self._tools)
+        return UserspaceBackend(
+            family=family,
+            place=self._place,
+            clock=self._clock,
+            rng=self._rng,
+            run=self._tools,
+            refused=self._not_carried,
+        )
 
     def _options(self, family: Family, *, localhost: bool) -> Options:
         config = self._config
@@ -367,6 +374,10 @@ class KubeProxy:
         start = f"node {self._config.node_name} failed to start healthcheck"
         message = f'{start} "{key[0]}/{key[1]}" on port {number}: listen tcp :{number}: bind: {why}'
         self._recorder.event(service, "Warning", "FailedToStartServiceHealthcheck", message, action="Listen")
+
+    def _not_carried(self, key: ServiceKey, why: str) -> None:
+        service = {"kind": "Service", "apiVersion": "v1", "namespace": key[0], "name": key[1]}
+        self._recorder.event(service, "Warning", "UnsupportedProtocol", why, action="Listen")
 
     async def _cannot_serve(self, reason: str, address: str, error: OSError) -> None:
         """Report it before this proxy ends of it."""

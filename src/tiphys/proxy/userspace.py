@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tiphys.proxy import command_runner
@@ -66,8 +66,12 @@ class UserspaceBackend:
         clock: Clock,
         rng: random.Random,
         run: Run = command_runner.run,
+        refused: Callable[[ServiceKey, str], None] = lambda _, __: None,
     ) -> None:
+        """``refused`` is called once for each port of a Service that cannot be carried, with the reason."""
         self.family = family
+        self._refused = refused
+        self._refused_ports: dict[ServiceKey, set[int]] = {}
         self._place = place
         self._clock = clock
         self._rng = rng
@@ -93,12 +97,26 @@ class UserspaceBackend:
     async def sync(self, changes: Mapping[ServiceKey, ServiceState]) -> None:
         for key, state in changes.items():
             fronts = dict(self._fronts(state))
+            if not state:
+                self._refused_ports.pop(key, None)
             for front in [front for front, owner in self._owners.items() if owner == key and front not in fronts]:
                 await self._close(front)
             for front, (endpoints, port) in fronts.items():
-                if self._owners.setdefault(front, key) == key:
+                if port.protocol == "sctp":
+                    self._refuse(key, port)
+                elif self._owners.setdefault(front, key) == key:
                     await self._serve(front, endpoints, port)
         await self._drop_unused_addresses()
+
+    def _refuse(self, key: ServiceKey, port: ServicePort) -> None:
+        known = self._refused_ports.setdefault(key, set())
+        if port.port not in known:
+            known.add(port.port)
+            reason = (
+                f"port {port.port}/SCTP is not carried: mode userspace relays TCP and UDP; use nftables or iptables"
+            )
+            log.error("%s: %s", port, reason)
+            self._refused(key, reason)
 
     def _fronts(self, state: ServiceState) -> Iterator[tuple[Front, tuple[Endpoints, ServicePort]]]:
         for backends in state:
@@ -127,7 +145,7 @@ class UserspaceBackend:
             listener.reconnect({endpoint.address for endpoint in endpoints})
         # Whoever announces a load balancer's address puts it on one node; if all had it here, all would answer for it.
         announced = address in port.load_balancer_ips
-        if listener is not None or protocol == "sctp" or not (announced or await self._have_address(address)):
+        if listener is not None or not (announced or await self._have_address(address)):
             return
         relay = TcpRelay(choice) if protocol == "tcp" else UdpRelay(choice, self._clock)
         try:
