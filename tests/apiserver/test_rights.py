@@ -316,8 +316,7 @@ class OtherWalk(Walk):
     world: OtherWorld  # type: ignore[assignment]
 
     async def stored(self) -> dict[bytes, bytes]:
-        path = self.path.replace("/namespaces/a/", "/", 1)
-        return dict(await self.world.stored(path))
+        return dict(await self.world.stored(self.path))
 
     async def held(self) -> tuple[int, dict[bytes, bytes]]:
         return 0, await self.stored()
