@@ -95,5 +95,7 @@ def _dialer(flags: argparse.Namespace) -> SocketDialer | None:
     if flags.kubelet_client_certificate is None:
         return None
     certificate, key = flags.kubelet_client_certificate, flags.kubelet_client_key
-    context = client_context(flags.kubelet_certificate_authority, certificate, key)
+    authority = flags.kubelet_certificate_authority
+    # Without an authority, kubelets sign their own certificates, as kubeadm's do: nobody could verify them.
+    context = client_context(authority, certificate, key, verify=authority is not None)
     return SocketDialer(context, certificate=FollowedCertificate.in_files(context, certificate, key))

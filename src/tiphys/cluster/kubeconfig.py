@@ -116,12 +116,18 @@ def load(path: Path) -> Config:
 
 def credentials(config: Config) -> tuple[str, bytes, bytes, bytes]:
     """Server URL, CA, client certificate and key (PEM) of the current context."""
+    server, authority = server_and_authority(config)
+    context = _entry(config, "contexts", config["current-context"])["context"]
+    user = _entry(config, "users", context["user"])["user"]
+    certificate, key = (base64.b64decode(user[part]) for part in ("client-certificate-data", "client-key-data"))
+    return server, authority, certificate, key
+
+
+def server_and_authority(config: Config) -> tuple[str, bytes]:
+    """Server URL and CA (PEM) of the current context, whatever its user shows."""
     context = _entry(config, "contexts", config["current-context"])["context"]
     cluster = _entry(config, "clusters", context["cluster"])["cluster"]
-    user = _entry(config, "users", context["user"])["user"]
-    parts = (cluster["certificate-authority-data"], user["client-certificate-data"], user["client-key-data"])
-    ca, certificate, key = (base64.b64decode(part) for part in parts)
-    return cluster["server"], ca, certificate, key
+    return cluster["server"], base64.b64decode(cluster["certificate-authority-data"])
 
 
 def merged(user: Config, ours: Config) -> Config:

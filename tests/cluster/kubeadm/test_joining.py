@@ -173,3 +173,15 @@ def test_an_upgrade_changes_what_differs_and_keeps_etcds_members(tmp_path: Path)
     assert upgrading.initial_cluster(etcd_flags(made.places)) == members
     etcd = next(upgrading.changes(made))
     assert etcd.old == etcd.new
+
+
+def test_a_kubelets_kubeconfig_that_names_its_pair_is_kept_by_a_second_run(tmp_path: Path):
+    made = context(tmp_path)
+    run(made, CERTS, KUBECONFIG)
+    path = made.kubeconfigs / "kubelet.conf"
+    config = files.load(path)
+    pair = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+    config["users"][0]["user"] = {"client-certificate": pair, "client-key": pair}
+    path.write_bytes(files.dump(config))
+    run(made, KUBECONFIG)
+    assert files.load(path) == config

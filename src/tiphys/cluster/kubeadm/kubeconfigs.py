@@ -117,7 +117,7 @@ def cluster_only(server: str, authority: bytes) -> Config:
 def check(config: Config, server: str, authority: bytes, name: str) -> None:
     """Raises ``CertificateError`` if a file that is there trusts another authority or leads elsewhere."""
     try:
-        theirs, trusted, *_ = files.credentials(config)
+        theirs, trusted = files.server_and_authority(config)
     except (KeyError, TypeError, ValueError) as error:
         raise CertificateError(f"{name} is not complete: {error}; move it away, and it is made again") from error
     if not _same_authority(trusted, authority):
