@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import socket
@@ -14,7 +15,7 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tests.wire.certificates import Authority
-from tiphys.apiserver import configuring
+from tiphys.apiserver import command, configuring
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.configuring import configuration
 from tiphys.apiserver.flags import parser
@@ -196,3 +197,19 @@ def test_tolerations_as_the_flags_say() -> None:
         assert seconds == {"node.kubernetes.io/not-ready": 10, "node.kubernetes.io/unreachable": 20}
 
     run(work, Config(seed=1, not_ready_toleration_seconds=10, unreachable_toleration_seconds=20))
+
+
+def test_kubelets_are_verified_only_against_an_authority_that_is_named(tmp_path: Path) -> None:
+    """As upstream: kubeadm names none, as each kubelet signs its own certificate."""
+    authority = Authority()
+    for name, pem in zip(("crt", "key"), authority.issue("kube-apiserver-kubelet-client"), strict=True):
+        (tmp_path / name).write_bytes(pem)
+    (tmp_path / "ca").write_bytes(authority.pem)
+    given = {"kubelet_client_certificate": tmp_path / "crt", "kubelet_client_key": tmp_path / "key"}
+    modes = {}
+    for ca in (None, tmp_path / "ca"):
+        dialer = command._dialer(argparse.Namespace(**given, kubelet_certificate_authority=ca))
+        assert dialer is not None
+        assert dialer._kubelet_tls is not None
+        modes[ca is None] = dialer._kubelet_tls.verify_mode
+    assert modes == {True: ssl.CERT_NONE, False: ssl.CERT_REQUIRED}
