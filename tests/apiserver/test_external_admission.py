@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
@@ -11,7 +12,6 @@ from tiphys.apiserver.admission import external
 from tiphys.apiserver.admission.attributes import CREATE, Attributes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
 from tiphys.apiserver.config import Config
-from tiphys.runtime import extensions
 from tiphys.runtime.extensions import ExtensionError
 
 HERE = __name__
@@ -59,7 +59,7 @@ def test_what_cannot_be_loaded_is_refused_with_the_remedy(reference: str, messag
 
 def test_an_entry_point_is_loaded_if_it_is_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = EntryPoints([EntryPoint("Frugal", f"{HERE}:NoSecrets", external.GROUP)])
-    monkeypatch.setattr(extensions, "entry_points", lambda **wanted: offered.select(**wanted))
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **wanted: offered.select(**wanted))
     assert external.load((), ["ResourceQuota", "Unknown"], BUILT_IN) == {}
     assert external.load((), ["Frugal"], BUILT_IN) == {"Frugal": NoSecrets}
 

@@ -25,7 +25,6 @@ def operations(figures: VolumeFigures) -> dict[tuple[str, ...], float]:
 
 def test_mounted_volumes_are_wanted_and_there_until_the_pod_is_gone(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
-        await world.start()
         sources = [{"name": "e", "emptyDir": {}}, {"name": "h", "hostPath": {"path": str(tmp_path)}}]
         world.add(pod("web", container("c"), volumes=sources))
         await world.until(lambda: world.phase("web") == "Running")
@@ -43,7 +42,6 @@ def test_mounted_volumes_are_wanted_and_there_until_the_pod_is_gone(tmp_path: Pa
 
 def test_a_volume_that_cannot_be_mounted_is_wanted_only(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
-        await world.start()
         world.add(pod("web", container("c"), volumes=[{"name": "s", "secret": {"secretName": "gone"}}]))
         figures = world.kubelet.volumes.figures
         failed = ("kubernetes.io/secret", "volume_mount", "fail-unknown", "false")

@@ -136,7 +136,12 @@ async def _check(net: Lab, client: Client, ip: str, mode: Mode) -> None:
     figures = (await http(39249, "/metrics"))[1]
     assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
     assert "rest_client_requests_total{" in figures
-    assert 'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"} 1.0' in figures
+
+    async def programmed() -> bool:  # counted after the packets' way is open
+        count = 'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"} 1.0'
+        return count in (await http(39249, "/metrics"))[1]
+
+    await eventually(programmed)
     assert await http(39249, "/healthz") == (200, "ok")
 
     async def born() -> list[tuple[str, str]]:

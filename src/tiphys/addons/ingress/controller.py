@@ -172,7 +172,9 @@ class IngressController:
         return [] if informer is None else [obj for obj in informer.store.list() if not is_deleting(obj)]
 
     def _is_ours(self, ingress: Object) -> bool:
-        name = ingress["spec"].get("ingressClassName") or annotations_of(ingress).get(LEGACY_CLASS)
+        name = ingress["spec"].get("ingressClassName")
+        if name is None:
+            name = annotations_of(ingress).get(LEGACY_CLASS)
         named = self._informers[INGRESS_CLASSES].store.get("", name) if name else None
         return named is not None and named["spec"].get("controller") == CONTROLLER
 
