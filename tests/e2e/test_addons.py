@@ -89,6 +89,7 @@ def test_top_shows_what_pods_use(cluster: Machine) -> None:
     assert int(used["metrics"]) < 40
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no Prometheus: apt-get install prometheus")
 def test_prometheus_scrapes_what_there_is(cluster: Machine) -> None:
     cluster.tiphys("up", "--addons", "monitoring", timeout=180)

@@ -15,6 +15,7 @@ import pytest
 from tests.kubelet.deviceplugin import Plugin, plugged
 from tests.kubelet.dradriver import NAME, DraDriver
 from tests.machine import Machine, wait_for
+from tests.machine import machine as new_machine
 from tiphys.cluster.images import DEMO_IMAGE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")]
@@ -63,6 +64,13 @@ spec:
   pool: {{name: p, generation: 1, resourceSliceCount: 1}}
   devices: [{{name: d}}]
 """
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Machine]:
+    with new_machine("devices") as machine:
+        machine.tiphys("up", timeout=180)
+        yield machine
 
 
 @contextmanager
