@@ -13,7 +13,7 @@ from typing import Any
 
 from tiphys import __version__
 from tiphys.cluster.imagebuild import programs, python
-from tiphys.cluster.imagebuild.base import Base, check_library, read_base
+from tiphys.cluster.imagebuild.base import Base, check_library, paths_in, read_base
 from tiphys.cluster.imagebuild.bytecode import Job, compile_all
 from tiphys.cluster.imagebuild.libraries import shared_libraries
 from tiphys.cluster.ocilayout import (
@@ -59,8 +59,8 @@ def assemble(recipe: Recipe, target: Path, cache: Path | None = None) -> str:
         base = _base(recipe, contents, scratch)
         layers = [
             *(base.layers if base is not None else ()),
-            _layer("machine", _ordered(contents.machine, bare=base is None), scratch, cache or scratch),
-            _layer("tiphys", _ordered(contents.ours, bare=False), scratch, cache or scratch),
+            _layer("machine", _ordered(contents.machine, _missing_folders(base)), scratch, cache or scratch),
+            _layer("tiphys", _ordered(contents.ours), scratch, cache or scratch),
         ]
         made = scratch / target.name
         with made.open("wb") as file:
@@ -160,10 +160,16 @@ def _compiled(name: str, files: list[File], scratch: Path) -> list[File]:
     return [*files, *(file for file in compiled if file.source is not None and file.source.exists())]
 
 
-def _ordered(files: Iterable[File], *, bare: bool) -> list[File]:
-    """Sorted entries, each path once. On a bare root the folders are made first; a base has its own."""
+def _ordered(files: Iterable[File], folders: Iterable[File] = ()) -> list[File]:
+    """The folders, and after them the entries, sorted and each path once."""
     once = {file.path: file for file in files}
-    return [*(programs.merged_folders() if bare else ()), *sorted(once.values(), key=_order)]
+    return [*folders, *sorted(once.values(), key=_order)]
+
+
+def _missing_folders(base: Base | None) -> list[File]:
+    """The folders and links of a root that the base does not have: programs look for their loader in ``/lib64``."""
+    there = paths_in(base) if base is not None else set()
+    return [file for file in programs.merged_folders() if file.path.strip("/") not in there]
 
 
 def _order(file: File) -> tuple[bool, str]:

@@ -45,6 +45,16 @@ def read_base(archive: Path, folder: Path) -> Base:
     return Base(config, layers)
 
 
+def paths_in(base: Base) -> set[str]:
+    """Whatever a layer of it has, without slashes around."""
+    paths: set[str] = set()
+    for layer in base.layers:
+        assert layer.blob.source is not None
+        with tarfile.open(layer.blob.source) as entries:
+            paths |= {member.name.removeprefix("./").strip("/") for member in entries}
+    return paths
+
+
 def check_library(base: Base, ours: Sequence[File]) -> None:
     """Refuse a base with another C library than this machine's: ours would take its place under the base's programs."""
     libc = next(file for file in ours if file.path.endswith("/libc.so.6"))
