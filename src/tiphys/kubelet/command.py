@@ -22,6 +22,7 @@ from tiphys.kubelet.configz import FIXED
 from tiphys.kubelet.node.eviction import SIGNALS
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.quantities import value
+from tiphys.kubelet.shutdown.groups import problems, read_periods
 from tiphys.kubelet.topology.cpu_manager import OPTIONS, CpuStateUnfit
 from tiphys.kubelet.topology.cpusets import parse
 from tiphys.kubelet.topology.hints import TopologyPolicy
@@ -130,6 +131,9 @@ FIELDS: dict[str, Setter] = {
     "imageMinimumGCAge": _set("image_minimum_age", durations.seconds),
     "containerLogMaxSize": _set("container_log_max_size", value),
     "containerLogMaxFiles": _set("container_log_max_files"),
+    "shutdownGracePeriod": _set("shutdown_period", durations.seconds),
+    "shutdownGracePeriodCriticalPods": _set("shutdown_period_critical", durations.seconds),
+    "shutdownGracePeriodByPodPriority": _set("shutdown_periods", read_periods),
     "systemReserved": lambda config, given: config.reserved.update(given),
     "kubeReserved": lambda config, given: config.reserved.update(given),
 }
@@ -156,6 +160,8 @@ def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
             config.authorization = given.get("mode", "Webhook")
         else:
             raise ConfigError(f"{source}: upstream's field {name} is not supported by Tiphys; remove it")
+    if wrong := problems(config.shutdown_periods, config.shutdown_period, config.shutdown_period_critical):
+        raise ConfigError(f"{source}: {'; '.join(wrong)}")
     return endpoint
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.kubelet.node.resolver import read_resolver
+from tiphys.kubelet.shutdown.groups import Period
 
 SYSTEMD_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
 
@@ -59,6 +60,11 @@ class KubeletConfig:
     image_gc_high_percent: int = 85
     image_gc_low_percent: int = 80
     image_minimum_age: float = 120.0
+    shutdown_period: float = 0.0
+    """Seconds that pods have to end when the machine is shut down; 0 for both and no priorities: it is not waited."""
+    shutdown_period_critical: float = 0.0
+    """How many of these are for critical pods alone."""
+    shutdown_periods: tuple[Period, ...] = ()
     container_log_max_size: int = 10 << 20
     container_log_max_files: int = 5
     address: str = "0.0.0.0"

@@ -64,8 +64,6 @@ FIXED: dict[str, Any] = {
     "registryBurst": 10,
     "registryPullQPS": 5,
     "runtimeRequestTimeout": "2m0s",
-    "shutdownGracePeriod": "0s",
-    "shutdownGracePeriodCriticalPods": "0s",
     "streamingConnectionIdleTimeout": "4h0m0s",
     "syncFrequency": "1m0s",
     "topologyManagerScope": "container",
@@ -123,12 +121,22 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "resolvConf": config.resolver_file,
         "seccompDefault": config.seccomp_default,
         "serializeImagePulls": config.serialize_image_pulls,
+        "shutdownGracePeriod": seconds_text(config.shutdown_period),
+        "shutdownGracePeriodCriticalPods": seconds_text(config.shutdown_period_critical),
         "staticPodPath": str(config.static_pod_path or ""),
         "systemReserved": dict(config.reserved),
         "topologyManagerPolicy": config.topology_policy,
         "tlsCertFile": str(config.tls_cert or ""),
         "tlsPrivateKeyFile": str(config.tls_key or ""),
+        **({"shutdownGracePeriodByPodPriority": periods} if (periods := _shutdown_periods(config)) else {}),
     }
+
+
+def _shutdown_periods(config: KubeletConfig) -> list[dict[str, int]]:
+    return [
+        {"priority": period.priority, "shutdownGracePeriodSeconds": period.seconds}
+        for period in config.shutdown_periods
+    ]
 
 
 def _enforces(config: KubeletConfig) -> bool:

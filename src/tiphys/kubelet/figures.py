@@ -93,6 +93,7 @@ class KubeletFigures:
         self._evictions = CounterVec(
             "kubelet_evictions", "Cumulative number of pod evictions by eviction signal", ("eviction_signal",)
         )
+        self._shutdown_began = self._shutdown_ended = 0.0
         self._listed_at: float | None = None
 
     @contextmanager
@@ -133,7 +134,17 @@ class KubeletFigures:
         """A pod was ended for the sake of ``memory.available`` and the like, or for its own limit."""
         self._evictions.inc(signal)
 
+    def shut_down(self, began: float | None, ended: float | None) -> None:
+        """The last graceful shutdown, in seconds since 1970; None: not known, or not yet over."""
+        self._shutdown_began, self._shutdown_ended = float(int(began or 0)), float(int(ended or 0))
+
     def collect(self) -> Iterable[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        for word, seconds in (("start", self._shutdown_began), ("end", self._shutdown_ended)):
+            about = "started" if word == "start" else "ended"
+            name = f"kubelet_graceful_shutdown_{word}_time_seconds"
+            yield GaugeMetricFamily(name, f"When the last graceful shutdown {about}, in seconds since 1970.", seconds)
         for vector in (
             *(self._relist, self._relist_interval, self._steps, self._starts, self._cgroups),
             self._evictions,

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from tiphys.api.object import Object
@@ -68,6 +68,9 @@ from tiphys.kubelet.runtime.service import ContainerState, ImageService, Runtime
 from tiphys.kubelet.server.handler import KubeletServer
 from tiphys.kubelet.server.snapshot import SnapshotTaker
 from tiphys.kubelet.settings import NodeSettings
+from tiphys.kubelet.shutdown.groups import periods_of
+from tiphys.kubelet.shutdown.logind import Logind
+from tiphys.kubelet.shutdown.manager import LoginManager, ShutdownManager
 from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
 from tiphys.kubelet.sources.static_set import StaticSet
 from tiphys.kubelet.status.manager import StatusManager
@@ -116,8 +119,10 @@ class Kubelet:
         rng: random.Random | None = None,
         topology: CpuTopology | None = None,
         collectors: Sequence[Collector] = (),
+        login_manager: Callable[[], Awaitable[LoginManager]] = Logind.connect,
     ) -> None:
         self.config = config
+        self._login_manager = login_manager
         self.figures = KubeletFigures(clock)
         self.collectors: tuple[Collector, ...] = (self.figures, client.calls, *collectors)
         self.client = client
@@ -158,6 +163,7 @@ class Kubelet:
             pressures=self._pressures,
             volumes_in_use=lambda: self.volumes.in_use(),
             devices=self.devices,
+            shutdown=lambda: self._shutdown.problem,
         )
         self.node = NodeAgent(
             client,
@@ -328,6 +334,17 @@ class Kubelet:
         self.workers = PodWorkers(
             syncer=self._sync, clock=clock, runner=runner, finished=self._finished, figures=self.figures
         )
+        self._shutdown = ShutdownManager(
+            periods=periods_of(config.shutdown_periods, config.shutdown_period, config.shutdown_period_critical),
+            connect=self._login_manager,
+            root=config.root,
+            clock=clock,
+            workers=self.workers,
+            running=self._running,
+            changed=self.health.changed.set,
+            event=self._reporter.event,
+            figures=self.figures,
+        )
         self._intake = PodIntake(
             client=self.client,
             clock=clock,
@@ -343,6 +360,7 @@ class Kubelet:
             current=self._known,
             apparmor=self.settings.security.apparmor,
             unsafe_sysctls=config.allowed_unsafe_sysctls,
+            shutting_down=lambda: bool(self._shutdown.problem),
         )
         self._static = StaticSet(
             workers=self.workers,
@@ -441,6 +459,8 @@ class Kubelet:
             ready()
             self._housekeeping.start(runner)
             runner.supervise(self._eviction.run, "eviction")
+            if self._shutdown.wanted:
+                runner.supervise(self._shutdown.run, "the machine's shutdown")
             if self._enforcer is not None:
                 runner.supervise(self._enforcer.run, "processors")
             runner.supervise(self._sweep_claims, "claims of pods that are gone")

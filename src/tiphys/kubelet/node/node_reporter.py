@@ -57,7 +57,9 @@ class NodeReporter:
         pressures: Callable[[], Sequence[str]],
         volumes_in_use: Callable[[], Sequence[str]],
         devices: DeviceManager,
+        shutdown: Callable[[], str],
     ) -> None:
+        self._shutdown = shutdown
         self._devices = devices
         self._volumes_in_use = volumes_in_use
         self._registered = False
@@ -143,8 +145,9 @@ class NodeReporter:
         return facts
 
     def _not_ready(self) -> str:
-        problem = self._health.problem
-        return f"[{problem}]" if self._health.runtime_problem and self._health.network_problem else problem
+        problems = [self._health.runtime_problem, self._health.network_problem, self._shutdown()]
+        several = ", ".join(problem for problem in problems if problem)
+        return f"[{several}]" if sum(map(bool, problems)) > 1 else several
 
     async def report_changes(self, node: NodeAgent) -> None:
         """Report to the API server at once when the runtime or its network goes up or down."""

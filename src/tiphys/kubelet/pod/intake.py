@@ -40,10 +40,12 @@ log = logging.getLogger(__name__)
 _PREEMPTED = "Preempted in order to admit critical pod"
 _DISRUPTED = "Pod was preempted by Kubelet to accommodate a critical pod."
 _RECOVERY = "Unexpected error while attempting to recover from admission failure"
+_GOING_DOWN = Rejection("NodeShutdown", "Pod was rejected as the node is shutting down.")
 
 
 class PodIntake:
-    """``current(uid)`` gives a pod as its source has it now, or None; ``pressures()`` the node's conditions."""
+    """``current(uid)`` gives a pod as its source has it now, or None; ``pressures()`` the node's conditions;
+    ``shutting_down()`` whether the machine is about to go down."""
 
     def __init__(
         self,
@@ -62,7 +64,9 @@ class PodIntake:
         current: Callable[[str], Pod | None],
         apparmor: bool,
         unsafe_sysctls: Sequence[str],
+        shutting_down: Callable[[], bool],
     ) -> None:
+        self._shutting_down = shutting_down
         self._client = client
         self._clock = clock
         self._runner = runner
@@ -144,7 +148,10 @@ class PodIntake:
             return under_pressure
         given = self._allocations.applied(pod)
         node = with_at_least(node, self._assigner.in_use(pod))
-        return admit(given, node, self.others(pod), apparmor=self._apparmor, unsafe_sysctls=self._unsafe_sysctls)
+        others, sysctls = self.others(pod), self._unsafe_sysctls
+        if rejection := admit(given, node, others, apparmor=self._apparmor, unsafe_sysctls=sysctls):
+            return rejection
+        return _GOING_DOWN if self._shutting_down() else None
 
     def _decide(self, uid: str, work: Coroutine[Any, Any, None]) -> None:
         """Go on in a task of the pod's own. One step may lead to another: the pod is undecided until the last ends."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -188,6 +188,14 @@ class PodWorkers:
         """Whether containers of the pod may be running."""
         worker = self._workers.get(pod_uid)
         return worker is not None and worker.phase in (WorkerPhase.SYNC, WorkerPhase.TERMINATING)
+
+    async def wait_finished(self, uids: Collection[str], seconds: float) -> set[str]:
+        """Wait until the pods are cleaned up; returns those that are not by then."""
+        tasks = {worker.task: uid for uid, worker in self._workers.items() if uid in uids and worker.task is not None}
+        if not tasks:
+            return set()
+        _, late = await asyncio.wait(tasks, timeout=seconds)
+        return {tasks[task] for task in late}
 
     async def _run(self, uid: str, worker: _Worker) -> None:
         while worker.phase is not WorkerPhase.FINISHED:

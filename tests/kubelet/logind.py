@@ -1,0 +1,155 @@
+"""A login manager for tests, as far as logind's documented interface goes that a kubelet uses, on a real bus.
+
+It holds shutdowns up as logind does: ``shut_down`` says that one begins, and returns when every inhibitor has been
+closed, or the longest delay is over. Source: https://www.freedesktop.org/wiki/Software/systemd/logind/ and
+https://systemd.io/INHIBITOR_LOCKS/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from dbus_fast import BusType, Message, PropertyAccess
+from dbus_fast.aio import MessageBus
+from dbus_fast.annotations import DBusBool, DBusInt32, DBusStr, DBusUInt64, DBusUnixFd
+from dbus_fast.service import ServiceInterface, dbus_method, dbus_property, dbus_signal
+
+_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>system</type>
+  <listen>unix:path={folder}/bus</listen>
+  <policy context="default">
+    <allow user="*"/><allow own="*"/><allow send_type="*"/><allow send_destination="*"/><allow receive_type="*"/>
+  </policy>
+</busconfig>
+"""
+
+
+class Manager(ServiceInterface):
+    """org.freedesktop.login1.Manager."""
+
+    def __init__(self, config: Path, machine: Machine) -> None:
+        super().__init__("org.freedesktop.login1.Manager")
+        self._machine = machine
+        self.callers: list[str] = []
+        """Who has asked for an inhibitor, by the bus' names."""
+        self.config = config
+        self.delay = 5.0
+        self.asked: list[tuple[str, str, str, str]] = []
+        self.held: list[int] = []
+        """Our ends of the inhibitors' pipes: one that is at its end has been let go."""
+
+    @dbus_method()
+    def Inhibit(self, what: DBusStr, who: DBusStr, why: DBusStr, mode: DBusStr) -> DBusUnixFd:
+        self.asked.append((what, who, why, mode))
+        ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        self.held.append(ours)
+        asyncio.get_running_loop().call_later(1.0, os.close, theirs)  # the message has a copy of its own by then
+        return theirs
+
+    @dbus_property(access=PropertyAccess.READ)
+    def InhibitDelayMaxUSec(self) -> DBusUInt64:
+        return int(self.delay * 1e6)
+
+    @dbus_signal()
+    def PrepareForShutdown(self, *, start: bool) -> DBusBool:
+        return start
+
+    def inhibited(self) -> bool:
+        """Whether anybody still holds an inhibitor."""
+        left = []
+        for end in self.held:
+            try:
+                gone = os.read(end, 1) == b""
+            except BlockingIOError:
+                gone = False
+            if gone:
+                os.close(end)
+            else:
+                left.append(end)
+        self.held = left
+        return bool(left)
+
+    async def restart_bus(self) -> None:
+        await self._machine.stop()
+        await self._machine.start()
+
+    async def shut_down(self) -> bool:
+        """Whether everybody let the machine go before the longest delay was over."""
+        self.PrepareForShutdown(start=True)
+        try:
+            async with asyncio.timeout(self.delay):
+                while self.inhibited():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            return False
+        return True
+
+
+class Systemd(ServiceInterface):
+    """org.freedesktop.systemd1.Manager: a signal makes the login manager read its configuration again."""
+
+    def __init__(self, manager: Manager) -> None:
+        super().__init__("org.freedesktop.systemd1.Manager")
+        self._manager = manager
+
+    @dbus_method()
+    def KillUnit(self, name: DBusStr, whom: DBusStr, signal: DBusInt32):
+        assert (name, whom, signal) == ("systemd-logind.service", "all", 1)
+        text = "\n".join(file.read_text() for file in sorted(self._manager.config.glob("*.conf")))
+        seconds = re.search(r"(?m)^InhibitDelayMaxSec=(\d+)$", text)
+        assert seconds is not None
+        asyncio.get_running_loop().call_later(0.15, setattr, self._manager, "delay", float(seconds[1]))
+
+
+class Machine:
+    """A bus of Debian's dbus-daemon in ``folder``, with a login manager on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._config = folder / "bus.conf"
+        self._socket = folder / "bus"
+        self._config.write_text(_CONFIG.format(folder=folder))
+        self.manager = Manager(folder / "logind.conf.d", self)
+        self.manager.config.mkdir()
+
+    async def start(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        self._daemon = await asyncio.create_subprocess_exec("dbus-daemon", "--nofork", f"--config-file={self._config}")
+        while not self._socket.exists():
+            assert self._daemon.returncode is None, "dbus-daemon has ended"
+            await asyncio.sleep(0.01)
+        self._bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        self._bus.add_message_handler(self._note)
+        self._bus.export("/org/freedesktop/login1", self.manager)
+        self._bus.export("/org/freedesktop/systemd1", Systemd(self.manager))
+        for name in ("login1", "systemd1"):
+            await self._bus.request_name(f"org.freedesktop.{name}")
+
+    def _note(self, message: Message) -> None:
+        if message.member == "Inhibit" and message.sender:
+            self.manager.callers.append(message.sender)
+
+    async def stop(self) -> None:
+        self._bus.disconnect()
+        self._daemon.terminate()
+        await self._daemon.wait()
+
+
+@asynccontextmanager
+async def login_manager(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Manager]:
+    """A machine with a login manager; ``DBUS_SYSTEM_BUS_ADDRESS`` leads to its bus."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={folder}/bus")
+    machine = Machine(folder)
+    await machine.start()
+    try:
+        yield machine.manager
+    finally:
+        await machine.stop()
