@@ -55,7 +55,6 @@ NOT_OURS = {
     # what is missing
     "FailedNodeDeclaredFeaturesCheck": "nodes declare no features, and pods are not held against them",
     "FileSystemResizeFailed": "the expansion on the node reports VolumeResizeFailed",
-    "SystemOOM": "the kernel's log is not read",
 }
 
 

@@ -45,6 +45,7 @@ from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.housekeeping import Housekeeping
 from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, read_machine
 from tiphys.kubelet.node.node_reporter import NodeReporter
+from tiphys.kubelet.node.oom import OomWatcher
 from tiphys.kubelet.node.resolver import MISSING_CLUSTER_DNS, ClusterDNS
 from tiphys.kubelet.node.storage import StorageMeter
 from tiphys.kubelet.plugins.registration import PluginWatcher
@@ -459,6 +460,7 @@ class Kubelet:
             ready()
             self._housekeeping.start(runner)
             runner.supervise(self._eviction.run, "eviction")
+            runner.supervise(OomWatcher(self._reporter.event).run, "the kernel's log")
             if self._shutdown.wanted:
                 runner.supervise(self._shutdown.run, "the machine's shutdown")
             if self._enforcer is not None:
