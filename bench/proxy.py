@@ -1,11 +1,13 @@
 """What programming Services costs, beside upstream's kube-proxy in one run; and what a connection by ClusterIP costs.
 
-    python -m bench.proxy [--services 1000 10000] [--beside /path/to/kube-proxy] [--changes 10]
+    python -m bench.proxy [--services 1000 10000] [--beside /path/to/kube-proxy] [--changes 10] [--rounds 1]
 
-Needs root. All of it is in a network namespace of its own: an API server with the Services (three endpoints each, one
-of them on this node), then one proxy after the other in each mode. *From nothing* is the time from the start of the
-process until its first sync is done, with the CPU time of the process and its children; *sync* is what the proxy itself
-reports (`kubeproxy_sync_proxy_rules_duration_seconds`). A *change* replaces one endpoint; the figures are medians.
+Needs root. All of it is in a network namespace of its own: an API server with the Services (three endpoints each, two
+of them on this node), then one proxy after the other in each mode, as often as there are rounds. *From nothing* is the
+time from the start of the process until its first sync is done, with the CPU time of the process and its children;
+*sync* is what the proxy itself reports (`kubeproxy_sync_proxy_rules_duration_seconds`). A *change* replaces one
+endpoint; its CPU time has that of two looks at the metrics in it. The figures are medians, and the last line of each
+mode says how many times as much upstream's takes.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,6 +45,8 @@ from tiphys.proxy.modes import Mode
 CLONE_NEWNET = 0x40000000
 NODE_IP = "198.18.0.10"
 API, HEALTH, METRICS = 16443, 16256, 16249
+SETTLED = 0.4
+"""Seconds after which a change of an idle proxy is done."""
 MODES: tuple[Mode, ...] = ("nftables", "iptables")
 TIPHYS = "import sys; from tiphys.cli.main import main; sys.exit(main(sys.argv[1:]))"
 _KUBECONFIG = f"""
@@ -73,6 +77,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="upstream's kube-proxy")
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--changes", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--connections", type=int, default=2000)
     flags = parser.parse_args()
     with lab() as net:
@@ -129,10 +134,16 @@ async def compare(folder: Path, count: int, flags: argparse.Namespace) -> None:
         await until_ready(client)
         await fill(client, count)
         for mode in flags.modes:
-            for name, program in programs.items():
-                figures = await measure(folder, client, program, mode, flags.changes)
-                print(f"{count:6} services, {mode:8} {name:8} {figures}", flush=True)
-                await command_runner.run(("nft", "flush", "ruleset"))
+            figures: dict[str, list[Figures]] = {name: [] for name in programs}
+            for _ in range(flags.rounds):
+                for name, program in programs.items():
+                    figures[name].append(await measure(folder, client, program, mode, flags.changes))
+                    await command_runner.run(("nft", "flush", "ruleset"))
+            rows = {name: medians(found) for name, found in figures.items()}
+            for name, row in rows.items():
+                print(f"{count:6} services, {mode:8} {name:8} {row}", flush=True)
+            if flags.beside is not None:
+                print(f"{count:6} services, {mode:8} {compared(rows['tiphys'], rows['upstream'])}", flush=True)
 
 
 async def until_ready(client: Client) -> None:
@@ -182,20 +193,43 @@ def other_endpoints(present: Object) -> Object:
     return {**present, "endpoints": (other if present["endpoints"] == first["endpoints"] else first)["endpoints"]}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Figures:
+    """Seconds. What belongs to a change is None if not one was done in time."""
+
     start: float
     cpu: float
     first: float
-    changes: list[float]
-    seen: list[float]
+    change: float | None
+    change_cpu: float | None
 
     def __str__(self) -> str:
-        change, seen = statistics.median(self.changes), statistics.median(self.seen)
         return (
-            f"from nothing {self.start:6.2f} s (CPU {self.cpu:5.2f} s, sync {self.first:5.2f} s); "
-            f"one change: sync {1e3 * change:6.1f} ms, seen after {1e3 * seen:4.0f} ms"
+            f"from nothing {self.start:6.2f} s (CPU {self.cpu:5.2f} s, sync {self.first:5.2f} s); one change: "
+            f"sync {shown(self.change)}, CPU {shown(self.change_cpu)}"
         )
+
+
+def shown(seconds: float | None) -> str:
+    return "not in time" if seconds is None else f"{1e3 * seconds:.1f} ms"
+
+
+def medians(rounds: list[Figures]) -> Figures:
+    def of(name: str) -> float | None:
+        values = [value for figures in rounds if (value := getattr(figures, name)) is not None]
+        return statistics.median(values) if values else None
+
+    return Figures(*(of(field.name) for field in fields(Figures)))  # type: ignore[arg-type]
+
+
+def compared(ours: Figures, others: Figures) -> str:
+    """How many times as much the other one takes."""
+    pairs = {field.name: (getattr(ours, field.name), getattr(others, field.name)) for field in fields(Figures)}
+    ratios = {name: f"{b / a:.1f}" if a and b is not None else "?" for name, (a, b) in pairs.items()}
+    return (
+        f"upstream's takes {ratios['start']} × as long from nothing, {ratios['cpu']} × the CPU, its first sync "
+        f"{ratios['first']} ×; one change: sync {ratios['change']} ×, CPU {ratios['change_cpu']} ×"
+    )
 
 
 async def measure(folder: Path, client: Client, program: list[str], mode: Mode, changes: int) -> Figures:
@@ -206,18 +240,21 @@ async def measure(folder: Path, client: Client, program: list[str], mode: Mode, 
     try:
         before = await until_synced(process, folder, Sync(0, 0.0), 0.05)
         start, cpu = time.monotonic() - started, cpu_seconds(process.pid)
-        figures = Figures(start, cpu, before.seconds, [], [])
-        for change in range(changes):
-            await asyncio.sleep(0.3)
-            before = sync_of() or before
-            await client.update(
-                ENDPOINT_SLICES, other_endpoints(await client.get(ENDPOINT_SLICES, f"s{change}-a", "default"))
-            )
-            asked = time.monotonic()
-            after = await until_synced(process, folder, before, 0.01)
-            figures.seen.append(time.monotonic() - asked)
-            figures.changes.append((after.seconds - before.seconds) / (after.count - before.count))
-        return figures
+        first, synced, used = before.seconds, [], []
+        with contextlib.suppress(TimeoutError):
+            for change in range(changes):
+                await asyncio.sleep(SETTLED)
+                before = sync_of() or before
+                current = await client.get(ENDPOINT_SLICES, f"s{change}-a", "default")
+                cpu_before = cpu_seconds(process.pid)
+                await client.update(ENDPOINT_SLICES, other_endpoints(current))
+                # A look at the metrics costs either proxy more than a change may: one, after the change is surely done.
+                await asyncio.sleep(SETTLED)
+                after = await until_synced(process, folder, before, SETTLED)
+                used.append(cpu_seconds(process.pid) - cpu_before)
+                synced.append((after.seconds - before.seconds) / (after.count - before.count))
+        done = [statistics.median(values) if values else None for values in (synced, used)]
+        return Figures(start, cpu, first, *done)
     finally:
         process.terminate()
         process.wait()
@@ -261,9 +298,9 @@ async def until_synced(process: subprocess.Popen[bytes], folder: Path, before: S
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process and its children that have ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    """Of a process, to the nanosecond (the clock of clock_getcpuclockid(3)), and its children that have ended."""
+    waited = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13:15]
+    return time.clock_gettime((~pid << 3) | 2) + sum(map(int, waited)) / os.sysconf("SC_CLK_TCK")
 
 
 # -- connections ----------------------------------------------------------------------------------------------------
@@ -283,7 +320,11 @@ def connections(net: Lab, count: int) -> None:
         for _ in range(count // 100):
             directly += times(net, PODS[1], 8080, 100)
             by_address += times(net, "10.96.3.250", 80, 100)
-        print(f"{mode}: to the pod directly {rate(directly)}; by ClusterIP {rate(by_address)}", flush=True)
+        ratio = statistics.median(by_address) / statistics.median(directly)
+        print(
+            f"{mode}: to the pod directly {rate(directly)}; by ClusterIP {rate(by_address)}: {ratio:.2f} × the time",
+            flush=True,
+        )
         asyncio.run(node.backend.cleanup())
 
 

@@ -15,24 +15,39 @@ HERE, THERE = endpoint("10.244.0.2"), endpoint("10.244.1.3", node="node-2")
 WEB = "SUSTUHLJ-default/web/tcp/http"
 
 
-def test_cluster_ip() -> None:
+def test_a_cluster_ip_has_elements_and_no_chain_of_its_own() -> None:
     rules = service_rules(state_of(service(), slice_of(HERE, THERE)), OPTIONS)
     assert rules.chains == {
-        f"service-{WEB}": (
-            "numgen random mod 2 < 1 meta l4proto tcp dnat to 10.244.0.2:8080",
-            "meta l4proto tcp dnat to 10.244.1.3:8080",
-        )
+        "one-of/tcp/2": ("dnat ip to ip daddr . tcp dport . numgen random mod 2 map @tcp-endpoints",)
     }
     assert rules.elements == {
         ("cluster-ips", "10.96.0.20"): "",
-        ("service-ips", "10.96.0.20 . tcp . 80"): f"goto service-{WEB}",
+        ("service-ips", "10.96.0.20 . tcp . 80"): "goto one-of/tcp/2",
+        ("tcp-endpoints", "10.96.0.20 . 80 . 0"): "10.244.0.2 . 8080",
+        ("tcp-endpoints", "10.96.0.20 . 80 . 1"): "10.244.1.3 . 8080",
         ("hairpin-connections", "10.244.0.2 . 10.244.0.2 . tcp . 8080"): "",
     }
 
 
-def test_many_endpoints_are_chosen_from_by_a_map() -> None:
+def test_a_cluster_ip_under_policy_local_chooses_among_local_endpoints() -> None:
+    svc = service(protocol="UDP", internalTrafficPolicy="Local")
+    rules = service_rules(state_of(svc, slice_of(HERE, THERE, protocol="UDP")), OPTIONS)
+    assert rules.elements["service-ips", "10.96.0.20 . udp . 80"] == "goto one-of/udp/1"
+    assert [key for key in rules.elements if key[0] == "udp-endpoints"] == [("udp-endpoints", "10.96.0.20 . 80 . 0")]
+
+
+def test_what_is_reached_from_outside_too_has_a_chain() -> None:
+    rules = service_rules(state_of(service(type="NodePort"), slice_of(HERE, THERE)), OPTIONS)
+    assert rules.chains[f"service-{WEB}"] == (
+        "numgen random mod 2 < 1 meta l4proto tcp dnat to 10.244.0.2:8080",
+        "meta l4proto tcp dnat to 10.244.1.3:8080",
+    )
+    assert rules.elements["service-ips", "10.96.0.20 . tcp . 80"] == f"goto service-{WEB}"
+
+
+def test_a_chain_chooses_from_many_endpoints_by_a_map() -> None:
     many = [endpoint(f"10.244.1.{n}", node="node-2") for n in range(MOST_IN_TURN + 1)]
-    rules = service_rules(state_of(service(), slice_of(*many)), OPTIONS)
+    rules = service_rules(state_of(service(type="NodePort"), slice_of(*many)), OPTIONS)
     (rule,) = rules.chains[f"service-{WEB}"]
     assert rule.startswith("meta l4proto tcp dnat ip addr . port to numgen random mod 17 map { 0 : 10.244.1.0 . 8080, ")
     sticky = service_rules(state_of(service(sessionAffinity="ClientIP"), slice_of(HERE, THERE)), OPTIONS)
@@ -124,7 +139,7 @@ def test_ipv6() -> None:
 
 def test_long_names_stay_within_the_kernels_limit_and_differ() -> None:
     def chain(last: str) -> str:
-        state = state_of(service("n" * 240 + last), slice_of(HERE, name="n" * 240 + last))
+        state = state_of(service("n" * 240 + last, type="NodePort"), slice_of(HERE, name="n" * 240 + last))
         return next(iter(service_rules(state, OPTIONS).chains))
 
     assert len(chain("a")) <= 255

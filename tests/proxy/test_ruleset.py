@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.proxy.objects import endpoint, service, slice_of, state_of
 from tiphys.proxy.rules import Options, ServiceRules, service_rules
 from tiphys.proxy.ruleset import NOTHING, Ruleset
@@ -11,7 +13,7 @@ OPTIONS = Options(place=Place("node-1"))
 KEY = ("default", "web")
 
 
-def rules_for(*addresses: str, **spec: object) -> ServiceRules:
+def rules_for(*addresses: str, **spec: Any) -> ServiceRules:
     return service_rules(state_of(service(**spec), slice_of(*map(endpoint, addresses))), OPTIONS)
 
 
@@ -21,10 +23,52 @@ def test_the_same_rules_again_change_nothing() -> None:
     assert ruleset.update({KEY: rules_for("10.0.0.1")}) == []
 
 
-def test_a_new_endpoint_rewrites_one_chain_and_adds_one_element() -> None:
+def test_another_endpoint_of_a_cluster_ip_is_one_element_more() -> None:
     ruleset = Ruleset(OPTIONS)
-    ruleset.update({KEY: rules_for("10.0.0.1")})
-    commands = ruleset.update({KEY: rules_for("10.0.0.1", "10.0.0.2")})
+    ruleset.update(
+        {KEY: rules_for("10.0.0.1"), ("d", "other"): rules_for("10.1.0.1", "10.1.0.2", cluster_ip="10.96.0.21")}
+    )
+    assert ruleset.update({KEY: rules_for("10.0.0.1", "10.0.0.2")}) == [
+        "flush chain ip tiphys one-of/tcp/1",
+        "delete element ip tiphys service-ips { 10.96.0.20 . tcp . 80 }",
+        "add element ip tiphys service-ips { 10.96.0.20 . tcp . 80 : goto one-of/tcp/2 }",
+        "add element ip tiphys tcp-endpoints { 10.96.0.20 . 80 . 1 : 10.0.0.2 . 8080 }",
+        "add element ip tiphys hairpin-connections { 10.0.0.2 . 10.0.0.2 . tcp . 8080 }",
+    ]
+
+
+def test_another_endpoint_instead_is_another_element_of_the_choice() -> None:
+    ruleset = Ruleset(OPTIONS)
+    ruleset.update({KEY: rules_for("10.0.0.1", "10.0.0.2")})
+    commands = ruleset.update({KEY: rules_for("10.0.0.1", "10.0.0.3")})
+    assert "delete element ip tiphys tcp-endpoints { 10.96.0.20 . 80 . 1 }" in commands
+    assert "add element ip tiphys tcp-endpoints { 10.96.0.20 . 80 . 1 : 10.0.0.3 . 8080 }" in commands
+    assert {command.split()[1] for command in commands} == {"element"}
+
+
+def test_a_shared_chain_is_written_once_and_stays_until_no_service_uses_it() -> None:
+    ruleset = Ruleset(OPTIONS)
+    other = ("d", "other")
+    first = ruleset.update({KEY: rules_for("10.0.0.1"), other: rules_for("10.1.0.1", cluster_ip="10.96.0.21")})
+    assert [command for command in first if "chain" in command] == [
+        "add chain ip tiphys one-of/tcp/1",
+        "flush chain ip tiphys one-of/tcp/1",
+    ]
+    assert not any("chain" in command for command in ruleset.update({KEY: NOTHING}))
+    assert ruleset.chains() == {"one-of/tcp/1"}
+    # One lets go of it, another takes it up, at once.
+    taken = ruleset.update({other: NOTHING, KEY: rules_for("10.0.0.1")})
+    assert taken.index("flush chain ip tiphys one-of/tcp/1") < next(
+        number for number, command in enumerate(taken) if command.startswith("add rule ip tiphys one-of/tcp/1 ")
+    )
+    assert "flush chain ip tiphys one-of/tcp/1" in ruleset.update({KEY: NOTHING})
+    assert not ruleset.chains()
+
+
+def test_a_new_endpoint_of_a_node_port_rewrites_one_chain() -> None:
+    ruleset = Ruleset(OPTIONS)
+    ruleset.update({KEY: rules_for("10.0.0.1", type="NodePort")})
+    commands = ruleset.update({KEY: rules_for("10.0.0.1", "10.0.0.2", type="NodePort")})
     assert [command.split()[:2] for command in commands] == [
         ["add", "chain"],
         ["flush", "chain"],

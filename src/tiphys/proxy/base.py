@@ -23,6 +23,7 @@ BASE_CHAINS = {
     "nat-postrouting": "type nat hook postrouting priority 100",
 }
 
+PROTOCOLS = ("tcp", "udp", "sctp")
 MAPS = (rules.SERVICE_IPS, rules.NODE_PORTS, rules.NO_ENDPOINT_IPS, rules.NO_ENDPOINT_NODE_PORTS, rules.FIREWALL_IPS)
 
 
@@ -38,7 +39,7 @@ def table(options: Options) -> list[str]:
         lines += [f"add chain {name} {chain}", f"delete chain {name} {chain}"]
         lines.append(f"add chain {name} {chain} {{ {hook}; }}")
     for kind, container, type_ in _containers(options):
-        lines += [f"add {kind} {name} {container} {{ type {type_}; }}", f"flush {kind} {name} {container}"]
+        lines += [f"add {kind} {name} {container} {{ {type_}; }}", f"flush {kind} {name} {container}"]
     chains = _chains(options)
     for chain in chains:
         lines += [f"add chain {name} {chain}", f"flush chain {name} {chain}"]
@@ -49,12 +50,16 @@ def table(options: Options) -> list[str]:
 
 def _containers(options: Options) -> list[tuple[str, str, str]]:
     address = "ipv4_addr" if options.family == "ip" else "ipv6_addr"
-    destination = f"{address} . inet_proto . inet_service : verdict"
-    port = "inet_proto . inet_service : verdict"
+    destination = f"type {address} . inet_proto . inet_service : verdict"
+    port = "type inet_proto . inet_service : verdict"
     by_port = {rules.NODE_PORTS, rules.NO_ENDPOINT_NODE_PORTS}
     containers = [("map", name, port if name in by_port else destination) for name in MAPS]
-    containers.append(("set", rules.CLUSTER_IPS, address))
-    containers.append(("set", rules.HAIRPIN, f"{address} . {address} . inet_proto . inet_service"))
+    for protocol in PROTOCOLS:
+        # A choice is a number for which nft has no type's name, only that of an expression; the modulus is any.
+        key, endpoint = rules.choice(options.family, protocol, 2), f"{options.family} daddr . {protocol} dport"
+        containers.append(("map", rules.choices(protocol), f"typeof {key} : {endpoint}"))
+    containers.append(("set", rules.CLUSTER_IPS, f"type {address}"))
+    containers.append(("set", rules.HAIRPIN, f"type {address} . {address} . inet_proto . inet_service"))
     return containers
 
 

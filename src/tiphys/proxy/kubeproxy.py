@@ -71,7 +71,7 @@ class ProxyConfig:
     localhost_node_ports: bool = True
     sync_period: float = 30.0
     min_sync_period: float = 0.1
-    """Changes that come within it are done in one go. A change costs about 20 ms of nft, so a tenth of a second is
+    """Changes that come within it are done in one go. A change costs a millisecond, so a tenth of a second is
     affordable where upstream takes 1 s, and a pod that is gone gets no packets that much sooner."""
     healthz_address: str = "127.0.0.1:10256"
     metrics_address: str = "127.0.0.1:10249"
@@ -107,6 +107,8 @@ class KubeProxy:
         self._trackers = {family: Tracker(family, config.node_name) for family in self._families}
         self._backends: dict[Family, ProxyBackend] = {}
         self._undone: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
+        self._flows: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
+        """The services whose UDP flows may be stale."""
         self._triggers: dict[Family, list[float]] = {family: [] for family in self._families}
         """When what the rules do not show yet happened."""
         self._place = Place(config.node_name)
@@ -342,12 +344,14 @@ class KubeProxy:
             await self._health_ports.sync(done)
         if not self._by_kernel:
             return
-        if any(_is_udp(backends) for state in done.values() for backends in state):
-            tracker = self._trackers[family]
-            try:
-                await conntrack.clean(family, [tracker.state(key) for key in tracker.services()], self._tools)
-            except CommandError as error:
-                log.warning("stale UDP flows stay: %s", error)
+        flows = self._flows[family]
+        flows |= {key: state for key, state in done.items() if not state or any(map(_is_udp, state))}
+        try:
+            await conntrack.clean(family, flows.values(), self._tools)
+        except CommandError as error:
+            log.warning("stale UDP flows stay: %s", error)
+        else:
+            flows.clear()
 
     async def _check_host(self) -> None:
         """See to it that the host's firewall and routes let packets pass; others may have changed them."""

@@ -64,7 +64,7 @@ class NftBackend:
         rules = {key: service_rules(state, self._ruleset.options) for key, state in changes.items()}
         full = self.full_sync_due
         now = self._clock.monotonic()
-        stale = self._ruleset.stale_after(rules)
+        stale = self._ruleset.let_go_by(rules)
         commands = self._ruleset.update(rules)
         self._full_needed = True  # until it has worked
         if full:
@@ -90,7 +90,7 @@ class NftBackend:
         self._stale = {chain: now for chain in chains if is_service_chain(chain) and chain not in wanted}
 
     async def _delete_stale(self, now: float) -> None:
-        for chain in self._stale.keys() & self._ruleset.chains():
+        for chain in [chain for chain in self._stale if chain in self._ruleset.chains()]:
             del self._stale[chain]
         old = [chain for chain, since in self._stale.items() if now - since >= STALE_AFTER]
         if not old:

@@ -1,10 +1,12 @@
 """The rules of one service as nftables text (pure): which elements dispatch to it, and the chains that carry it.
 
 The path of a packet: a base chain looks its destination up in a verdict map (``service-ips``, or ``service-nodeports``
-for the node's own addresses), which sends it to the service's chain; that one picks an endpoint at random and rewrites
-the destination (DNAT). External traffic first passes the service's ``external-`` chain, which marks packets that must
-leave with this node's address (masquerade), so that answers come back this way. Source: the design of nftables mode,
-KEP-3866.
+for the node's own addresses), which sends it to a chain that picks an endpoint at random and rewrites the destination
+(DNAT). A service port with nothing but a cluster IP, as nearly all have, has no chain of its own: it is sent to the
+chain of all that have as many endpoints (``one-of/tcp/3``), which looks its choice up in ``tcp-endpoints``.
+Others have their own chain. External traffic first passes the service's ``external-`` chain, which marks packets that
+must leave with this node's address (masquerade), so that answers come back this way. Source: the design of nftables
+mode, KEP-3866.
 """
 
 from __future__ import annotations
@@ -32,6 +34,16 @@ it: with 10,000 of them it takes nine seconds, without them half a second."""
 
 ElementKey = tuple[str, str]
 """The set or map, and the element's key."""
+
+
+def choices(protocol: str) -> str:
+    """The map of all endpoints that are chosen by number: the address of the service and the number lead to one."""
+    return f"{protocol}-endpoints"
+
+
+def choice(family: Family, protocol: str, count: int) -> str:
+    """The key of an endpoint of that map, any of ``count``, as rules write it."""
+    return f"{family} daddr . {protocol} dport . numgen random mod {count}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +74,11 @@ class ServiceRules:
     """What one service puts into the table."""
 
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Rules by chain, in order."""
+    """Rules by chain, in order. Services with equally many endpoints share a chain."""
     affinity_sets: dict[str, int] = field(default_factory=dict)
     """Timeout in seconds, by set."""
     elements: dict[ElementKey, str] = field(default_factory=dict)
-    """Verdict of each map element; empty for elements of sets."""
+    """What each map element leads to, a verdict or an endpoint; empty for elements of sets."""
 
 
 def service_rules(state: ServiceState, options: Options) -> ServiceRules:
@@ -92,10 +104,10 @@ class _PortRules:
         self._dispatch()
         self._external_chain()
         self._firewall()
-        if self.port.uses_cluster_endpoints:
-            self._balance(self.cluster_chain, self.usable.cluster)
-        if self.port.uses_local_endpoints:
-            self._balance(self.local_chain, self.usable.local)
+        if self._by_elements:
+            self._choices()
+        else:
+            self._own_chains()
         self._endpoint_chains()
 
     # -- which packets are for this service -------------------------------------------------------------------------
@@ -106,8 +118,7 @@ class _PortRules:
         self._element(CLUSTER_IPS, port.cluster_ip, "")
         inside = self._has_endpoints(local_only=port.internal_local)
         if inside:
-            chain = self.local_chain if port.internal_local else self.cluster_chain
-            self._element(SERVICE_IPS, self._address(port.cluster_ip), f"goto {chain}")
+            self._element(SERVICE_IPS, self._address(port.cluster_ip), f"goto {self._cluster_ip_chain}")
         else:
             self._element(NO_ENDPOINT_IPS, self._address(port.cluster_ip), self._refusal)
         outside = self._has_endpoints(local_only=port.external_local)
@@ -168,6 +179,39 @@ class _PortRules:
         self.rules.chains[self.firewall_chain] = (drop,)
         for ip in port.load_balancer_ips:
             self._element(FIREWALL_IPS, self._address(ip), f"goto {self.firewall_chain}")
+
+    @property
+    def _by_elements(self) -> bool:
+        """Whether the cluster IP is all that leads to the endpoints, and any of them will do for anybody."""
+        return not (self.port.externally_accessible or self.port.affinity_seconds)
+
+    @property
+    def _cluster_ip_chain(self) -> str:
+        if self._by_elements:
+            return f"one-of/{self.port.protocol}/{len(self._inside)}"
+        return self.local_chain if self.port.internal_local else self.cluster_chain
+
+    @property
+    def _inside(self) -> Endpoints:
+        """The endpoints for traffic to the cluster IP."""
+        return self.usable.local if self.port.internal_local else self.usable.cluster
+
+    def _choices(self) -> None:
+        """Number the endpoints, for the chain of all services that have as many."""
+        port, family, endpoints = self.port, self.options.family, self._inside
+        if not endpoints:
+            return
+        chosen = choice(family, port.protocol, len(endpoints))
+        self.rules.chains[self._cluster_ip_chain] = (f"dnat {family} to {chosen} map @{choices(port.protocol)}",)
+        for number, endpoint in enumerate(endpoints):
+            key = f"{port.cluster_ip} . {port.port} . {number}"
+            self._element(choices(port.protocol), key, f"{endpoint.ip} . {endpoint.port}")
+
+    def _own_chains(self) -> None:
+        if self.port.uses_cluster_endpoints:
+            self._balance(self.cluster_chain, self.usable.cluster)
+        if self.port.uses_local_endpoints:
+            self._balance(self.local_chain, self.usable.local)
 
     def _balance(self, chain: str, endpoints: Endpoints) -> None:
         if not endpoints:

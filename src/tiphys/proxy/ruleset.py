@@ -1,14 +1,16 @@
 """The whole table as one thing: takes changed services and gives the transaction that brings the kernel there (pure).
 
 A transaction names only what changed. Several services may want the same element (two ports on one cluster IP, or two
-services with one external IP); it stays as long as one of them does, with the first one's verdict.
+services with one external IP); it stays as long as one of them does, with the first one's verdict. So does a chain that
+services share.
 
 Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 
 from tiphys.proxy import base
 from tiphys.proxy.rules import ElementKey, Options, ServiceRules
@@ -23,6 +25,8 @@ class Ruleset:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._services: dict[ServiceKey, ServiceRules] = {}
+        self._chains: Counter[str] = Counter()
+        """How many services use each chain."""
         self._elements: dict[ElementKey, dict[ServiceKey, str]] = {}
 
     def update(self, changes: Mapping[ServiceKey, ServiceRules]) -> list[str]:
@@ -51,8 +55,8 @@ class Ruleset:
         edit.added = {key: next(iter(owners.values())) for key, owners in self._elements.items()}
         return [*base.table(self.options), *edit.commands()]
 
-    def stale_after(self, changes: Mapping[ServiceKey, ServiceRules]) -> set[str]:
-        """The chains that ``update(changes)`` will leave empty and unused."""
+    def let_go_by(self, changes: Mapping[ServiceKey, ServiceRules]) -> set[str]:
+        """The chains that services will not use any more after ``update(changes)``; others may."""
         return {
             chain
             for key, new in changes.items()
@@ -60,14 +64,21 @@ class Ruleset:
             if chain not in new.chains
         }
 
-    def chains(self) -> set[str]:
-        return {name for service in self._services.values() for name in service.chains}
+    def chains(self) -> Set[str]:
+        return self._chains.keys()
 
     def _edit_chains(self, edit: _Edit, old: ServiceRules, new: ServiceRules) -> None:
         for name, lines in new.chains.items():
-            if old.chains.get(name) != lines:
+            shared = name not in old.chains and name in self._chains
+            if name not in old.chains:
+                self._chains[name] += 1
+            if old.chains.get(name) != lines and not shared:
                 edit.changed_chains[name] = lines
-        edit.stale_chains.update(old.chains.keys() - new.chains.keys())
+        for name in old.chains.keys() - new.chains.keys():
+            self._chains[name] -= 1
+            if not self._chains[name]:
+                del self._chains[name]
+                edit.stale_chains.add(name)
         for name, seconds in new.affinity_sets.items():
             if name not in old.affinity_sets:
                 edit.new_sets[name] = seconds

@@ -39,9 +39,10 @@ def removal_order(name: str) -> tuple[int, str]:
     return next((rank for rank, start in enumerate(OF_SERVICES) if name.startswith(start)), 0), name
 
 
-def chain(kind: str, port: ServicePort) -> str:
-    """The chain of a service port: ``kind`` is SVC, SVL, EXT or FW."""
-    return f"KUBE-{kind}-{_hashed(f'{port}{port.protocol}')}"
+def chains(port: ServicePort) -> tuple[str, str, str, str]:
+    """The chains of a service port: to its endpoints, to those on this node, from outside, and past its firewall."""
+    hashed = _hashed(f"{port}{port.protocol}")
+    return f"KUBE-SVC-{hashed}", f"KUBE-SVL-{hashed}", f"KUBE-EXT-{hashed}", f"KUBE-FW-{hashed}"
 
 
 def endpoint_chain(port: ServicePort, endpoint: Endpoint) -> str:

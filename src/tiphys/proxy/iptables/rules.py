@@ -57,9 +57,11 @@ class _PortRules:
     def __init__(self, rules: ServiceRules, backends: Backends, options: Options) -> None:
         self.rules, self.port, self.options = rules, backends.port, options
         self.usable = usable(backends.endpoints, backends.port, options.place)
-        port = backends.port
-        self.cluster_chain, self.local_chain = names.chain("SVC", port), names.chain("SVL", port)
-        self.external_chain, self.firewall_chain = names.chain("EXT", port), names.chain("FW", port)
+        chains = names.chains(backends.port)
+        self.cluster_chain, self.local_chain, self.external_chain, self.firewall_chain = chains
+        self.endpoint_chains = {
+            endpoint.address: names.endpoint_chain(backends.port, endpoint) for endpoint in self.usable.reachable
+        }
 
     def write(self) -> None:
         self._inside()
@@ -71,7 +73,7 @@ class _PortRules:
             inside = self._masquerade_inside() if self.port.internal_local else ()
             self.rules.chains[self.local_chain] = (*inside, *self._balance(self.usable.local))
         for endpoint in self.usable.reachable:
-            self.rules.chains[names.endpoint_chain(self.port, endpoint)] = self._endpoint(endpoint)
+            self.rules.chains[self.endpoint_chains[endpoint.address]] = self._endpoint(endpoint)
 
     # -- which packets are for this service -------------------------------------------------------------------------
 
@@ -172,7 +174,7 @@ class _PortRules:
         return tuple(f"-s {source} -j {self.external_chain}" for source in sources)
 
     def _balance(self, endpoints: Endpoints) -> Rules:
-        chains = [names.endpoint_chain(self.port, endpoint) for endpoint in endpoints]
+        chains = [self.endpoint_chains[endpoint.address] for endpoint in endpoints]
         known: list[str] = []
         if seconds := self.port.affinity_seconds:
             known = [f"-m recent --name {c} --rcheck --seconds {seconds} --reap -j {c}" for c in chains]
@@ -183,7 +185,7 @@ class _PortRules:
     def _endpoint(self, endpoint: Endpoint) -> Rules:
         # A pod that reaches itself through its service would see its own address as the sender.
         hairpin = f"-s {host_range(endpoint.ip)} -j {names.MARK_MASQ}"
-        chain, protocol = names.endpoint_chain(self.port, endpoint), self.port.protocol
+        chain, protocol = self.endpoint_chains[endpoint.address], self.port.protocol
         noted = f"-m recent --name {chain} --set " if self.port.affinity_seconds else ""
         target = f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
         return hairpin, f"{noted}-p {protocol} -m {protocol} -j DNAT --to-destination {target}:{endpoint.port}"

@@ -18,7 +18,7 @@ from tiphys.proxy.state import ServiceKey
 
 _T = TypeVar("_T")
 NOTHING = ServiceRules()
-AT_ONCE = 300
+AT_ONCE = 200
 """Services of one text. What iptables-restore 1.8.9 needs grows with the square of it: 47 s for 4,000 at once, 4 s in
 parts (two busy cores)."""
 
