@@ -29,9 +29,10 @@ _OF_STORAGE = (
 )
 LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("tests", ("-m", "not e2e", "-n", "auto", "--dist", "loadfile")),
-    ("end-to-end tests", ("-m", "e2e and not slow")),
+    ("end-to-end tests", ("-m", "e2e and not slow", "-n", "2", "--dist", "loadfile")),
 )
-"""Real clusters want the machine for themselves; all other tests share its processors."""
+"""Real clusters wait more than they work: two at a time, whatever the machine has. All other tests share its
+processors."""
 
 FLOOR = 95
 """Per cent of the lines of each part that its tests execute."""
