@@ -1,7 +1,7 @@
 """`tiphys test`: the whole suite: what `tiphys check` checks, and the tests, end-to-end ones included.
 
-`tiphys test --coverage` runs the tests of the client, the store and the watch cache, and fails if they leave more of
-these unexecuted than the floor allows.
+The tests of the client, the store and the watch cache run under coverage, and fail if they leave more of these
+unexecuted than the floor allows; `tiphys test --coverage` runs these alone.
 """
 
 from __future__ import annotations
@@ -27,13 +27,7 @@ _OF_STORAGE = (
     "lists",
     "storageform",
 )
-LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("tests", ("-m", "not e2e", "-n", "auto", "--dist", "loadfile")),
-    ("end-to-end tests", ("-m", "e2e and not slow", "-n", "2", "--dist", "loadfile")),
-)
-"""Real clusters wait more than they work: two at a time, whatever the machine has. All other tests share its
-processors."""
-
+_BESIDE = ("-n", "auto", "--dist", "loadfile")
 FLOOR = 95
 """Per cent of the lines of each part that its tests execute."""
 COVERED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -45,20 +39,31 @@ COVERED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 """By part of the source, the tests that are about it."""
-_COVERAGE = ("-n", "auto", "--dist", "loadfile", "--cov-report=term-missing:skip-covered", f"--cov-fail-under={FLOOR}")
+
+LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "tests",
+        ("-m", "not e2e", *_BESIDE, *(f"--ignore={path}" for _, paths in COVERED for path in paths)),
+    ),
+    ("end-to-end tests", ("-m", "e2e and not slow", "-n", "2", "--dist", "loadfile")),
+)
+"""Real clusters wait more than they work: two at a time, whatever the machine has. All other tests share its
+processors; those of the parts with a floor run by themselves, under coverage."""
+_COVERAGE = (*_BESIDE, "--cov-report=term-missing:skip-covered", f"--cov-fail-under={FLOOR}")
 
 
 def main(argv: Sequence[str]) -> int:
     """Arguments go to pytest, but for ``--coverage``; with any, only the tests run. Exit status 1 if one fails."""
     root = checkout()
     if list(argv) == ["--coverage"]:
-        return coverage(root)
+        passed = [run(name, root, ("pytest", *options)) for name, options in floors()]
+        return 0 if all(passed) else 1
     if argv:
         return 0 if run("pytest", root, ("pytest", *argv)) else 1
     failed = failed_checks(root)
     with tempfile.TemporaryDirectory(prefix="tiphys-test-") as folder:
         reports = []
-        for name, options in LANES:
+        for name, options in (*floors(), *LANES):
             reports.append(Path(folder) / f"{name}.xml")
             if not run(name, root, ("pytest", f"--junitxml={reports[-1]}", *options)):
                 failed.append(name)
@@ -68,13 +73,9 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def coverage(root: Path) -> int:
-    """Print what the tests of each part execute of it. Exit status 1 if a test fails or a part is below the floor."""
-    passed = [
-        run(f"coverage of {part}", root, ("pytest", *_COVERAGE, f"--cov={part}", "-m", "not e2e", *tests))
-        for part, tests in COVERED
-    ]
-    return 0 if all(passed) else 1
+def floors() -> list[tuple[str, tuple[str, ...]]]:
+    """Lanes that print what the tests of each part execute of it, and fail below the floor."""
+    return [(f"coverage of {part}", (*_COVERAGE, f"--cov={part}", "-m", "not e2e", *tests)) for part, tests in COVERED]
 
 
 def skips(reports: Iterable[Path]) -> Counter[tuple[str, str]]:
