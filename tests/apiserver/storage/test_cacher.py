@@ -40,6 +40,8 @@ class Stored(MemoryBackend):
         self.gate.set()
         self.failures: list[Exception] = []
         self.reads = 0
+        self.seconds = 0.0
+        """What a read takes."""
 
     async def range(self, request: Range) -> RangeResult:
         self.reads += 1
@@ -47,6 +49,7 @@ class Stored(MemoryBackend):
             raise self.failures.pop(0)
         page = await super().range(request)
         await self.gate.wait()
+        await asyncio.sleep(self.seconds)
         return page
 
 
@@ -215,6 +218,23 @@ def test_a_store_that_fails_is_asked_again_and_who_cannot_wait_is_answered_429()
     play(scene)
 
 
+@pytest.mark.parametrize(("seconds", "is_enough"), [(2.0, True), (4.0, False)])
+def test_who_needs_all_waits_for_as_long_as_the_filling_goes_on(*, seconds: float, is_enough: bool) -> None:
+    async def scene(lab: Lab) -> None:
+        for number in range(2000):
+            await lab.put(f"m{number:04}")
+        lab.store.seconds = seconds
+        if is_enough:
+            await lab.cacher.filled(stalled=3)
+            assert len(lab.cacher) == 2000
+            assert lab.clock.monotonic() >= 4 * seconds
+        else:
+            with pytest.raises(NotReady):
+                await lab.cacher.filled(stalled=3)
+
+    play(scene)
+
+
 def test_filling_that_fails_is_that_reads_error_and_the_next_tries_again() -> None:
     async def scene(lab: Lab) -> None:
         lab.store.failures = [RuntimeError("bad page")]
@@ -241,6 +261,21 @@ def test_one_who_gives_up_waiting_does_not_end_the_filling_of_others() -> None:
 
 
 # The window
+
+
+def test_of_long_objects_fewer_changes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cacher_module, "WINDOW_BYTES", 1000)
+    monkeypatch.setattr(cacher_module, "LEAST_WINDOW", 2)
+
+    async def scene(lab: Lab) -> None:
+        await lab.cacher.ready()
+        text = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","namespace":"n"},"data":{"x":"%s"}}'
+        for length, kept in ((10, 1), (10, 2), (10, 3), (2000, 2), (2000, 2), (10, 2), (10, 2), (10, 3)):
+            await lab.put("a", text % (b"x" * length))
+            await lab.settled()
+            assert len(lab.cacher.since(lab.cacher.oldest) or ()) == kept
+
+    play(scene)
 
 
 def test_a_window_that_overflows_no_longer_knows_its_oldest_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import islice
+from math import ceil
 from typing import NamedTuple
 
 import orjson
@@ -37,6 +37,7 @@ from tiphys.apiserver.endpoints.respond import (
 )
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.views import partial, rows_of, table
+from tiphys.apiserver.storage.blocks import Entries, entries_of
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.listing import Page
 from tiphys.wire.http import Response, Sink, Stream
@@ -54,14 +55,15 @@ async def show_list_page(call: Call, target: Target, page: Page, form: Form) -> 
         parts = await _compact_table(target, page.entries, list_meta(call, target, page, form), form)
         size = sum(map(len, parts))
         return in_pieces(call, JSON, parts, size) if size > BIG_BYTES else body(call, 200, JSON, b"".join(parts))
-    size = sum([len(entry.body) for entry in page.entries])
+    entries = entries_of(page.entries)
+    size = entries.size
     if size <= BIG_BYTES or form.kind == PARTIAL:
         return show_page(call, target, page, form)
     meta = list_meta(call, target, page, form)
     if form.is_plain and target.is_stored_version:
         start, separator = start_of_list(target, meta), b"," + target.item_head
-        length = size + len(separator) * len(page.entries) - 1 + len(start) + len(b"]}\n")
-        return in_pieces(call, JSON, _joined(start, separator, page.entries), length)
+        length = size + len(separator) * len(entries) - 1 + len(start) + len(b"]}\n")
+        return in_pieces(call, JSON, _joined(start, separator, entries), length)
     if form.is_protobuf:
         messages = await _encoded(page.entries, lambda entries: [entry_message(target, entry) for entry in entries])
         parts = protobuf.join(target.gvk.api_version, target.resource.list_kind, meta, messages)
@@ -70,17 +72,17 @@ async def show_list_page(call: Call, target: Target, page: Page, form: Form) -> 
     return in_pieces(call, YAML if form.media == YAML else JSON, parts, sum(map(len, parts)))
 
 
-def _joined(start: bytes, separator: bytes, entries: Sequence[Entry]) -> Iterator[bytes]:
-    """The text of a list out of the texts of its items, a piece at a time."""
-    bodies = [entry.body for entry in entries]
-    ends = list(accumulate(map(len, bodies)))
-    opening, at, sent = start + separator[1:], 0, 0
-    while at < len(bodies):
-        end = bisect_left(ends, sent + PIECE_BYTES) + 1
-        piece = bodies[at:end]
-        piece[0] = opening + piece[0]
-        opening, at, sent = separator, end, ends[min(end, len(ends)) - 1]
-        yield separator.join(piece)
+def _joined(start: bytes, separator: bytes, entries: Entries) -> Iterator[bytes]:
+    """The text of a list out of the texts of its items, a piece at a time: equal parts of a block."""
+    opening = start + separator[1:]
+    for block in entries.blocks:
+        bodies = [entry.body for entry in block.entries]
+        step = ceil(len(bodies) / (block.size // PIECE_BYTES + 1))
+        for at in range(0, len(bodies), step):
+            piece = bodies[at : at + step]
+            piece[0] = opening + piece[0]
+            opening = separator
+            yield separator.join(piece)
     yield b"]}\n"
 
 
@@ -89,11 +91,15 @@ async def _encoded(
 ) -> list[bytes]:
     """What ``encode`` makes of all entries, ``size`` of them at a time."""
     encoded: list[bytes] = []
-    size = size or SLICE_ITEMS
-    for at in range(0, len(entries), size):
-        encoded += encode(entries[at : at + size])
+    for some in _slices(entries, size or SLICE_ITEMS):
+        encoded += encode(some)
         await asyncio.sleep(0)
     return encoded
+
+
+def _slices(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    left = iter(entries)
+    return iter(lambda: list(islice(left, size)), [])
 
 
 # -- forms whose items are made from objects
@@ -109,11 +115,10 @@ async def _compact_table(target: Target, entries: Sequence[Entry], meta: Object,
         return orjson.dumps(row)
 
     texts: list[bytes] = []
-    for at in range(0, len(entries), SLICE_ITEMS):
-        some = target.rows.texts(entries[at : at + SLICE_ITEMS], (form.version, form.include), now, print)
-        texts.append(b",".join(some))
-        if at:
+    for some in _slices(entries, SLICE_ITEMS):
+        if texts:
             await asyncio.sleep(0)
+        texts.append(b",".join(target.rows.texts(some, (form.version, form.include), now, print)))
     return [first + texts[0], *[b"," + text for text in texts[1:]], last]
 
 

@@ -13,14 +13,16 @@ Source: KEP-2340
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from json import JSONDecodeError
 
 from tiphys.api import errors
+from tiphys.apiserver.storage.blocks import Entries
 from tiphys.apiserver.storage.changes import EntryChange
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
 from tiphys.apiserver.storage.entrytable import EntryTable, Piece
@@ -37,10 +39,15 @@ log = logging.getLogger(__name__)
 
 WINDOW = 2000
 """Changes that are kept for watches that start in the past."""
+WINDOW_BYTES = 32 << 20
+LEAST_WINDOW = 100
+"""Of long objects fewer are kept: those that fit into so many bytes, and no fewer than upstream's least."""
+MANY = 5000
+"""From so many objects on a cache is kept from the collector of cycles."""
 _PAGE = 500
 _RETRY_SECONDS = 0.5
 READY_SECONDS = 3.0
-"""How long a request waits for a cache that is being filled; upstream's requests wait as long for theirs."""
+"""How long a request waits for a cache whose filling stands still; upstream's requests wait as long for theirs."""
 CHEAP_SECONDS = 0.05
 """How long a request waits if the store itself can answer it at the cost of what it shows: one object, one page."""
 
@@ -91,13 +98,16 @@ class Cacher:
         self._state = CacheState.COLD
         self._runner = runner
         self._clock = clock
-        self._entries = self._table(())
+        self._entries = self._table()
         self.unreadable: dict[str, Unreadable] = {}
         """By key."""
         self._window: deque[EntryChange] = deque()
+        self._window_bytes = 0
         self._drafts: dict[str, Draft] = {}
         self._missed: list[Event] = []
         self._loading: asyncio.Task[None] | None = None
+        self._pages = 0
+        """How many pages have been read to fill it, ever."""
 
     # -- life
 
@@ -119,6 +129,19 @@ class Cacher:
                     await self._loaded()
         except TimeoutError:
             raise NotReady from None
+
+    async def filled(self, stalled: float) -> None:
+        """The same for who can use nothing else: wait for as long as the filling goes on.
+
+        Raises ``NotReady`` after ``stalled`` seconds in which it stood still, and what ``ready`` raises.
+        """
+        while True:
+            before = self._pages
+            try:
+                return await self.ready(stalled)
+            except NotReady:
+                if self._pages == before:
+                    raise
 
     async def _loaded(self) -> None:
         """Wait for one attempt to fill the cache, which all share: neither end of the wait touches the other."""
@@ -156,42 +179,48 @@ class Cacher:
         self.feed.listen(self.prefix, self)
         while True:
             try:
-                entries, unreadable, revision = await self._read_all()
+                table, unreadable, revision = await self._read_all()
                 break
             except StoreError as error:
                 log.warning("the objects under %s could not be read: %s", self.prefix, error)
                 await self._clock.sleep(_RETRY_SECONDS)
         if revision > self.feed.revision:
             await self.feed.reached(revision, timeout=60)
-        self._entries, self.unreadable = self._table(entries), unreadable
+        self._entries, self.unreadable = table, unreadable
         self._window.clear()
+        self._window_bytes = 0
         self.oldest = self.changed_at = revision
         self.generation += 1
+        if len(table) > MANY:
+            gc.freeze()  # a collection would look at all of them for hundreds of milliseconds, and find nothing
         self._state = CacheState.READY
         missed, self._missed = self._missed, []
         self.changed([event for event in missed if event.kv.mod_revision > revision], self.feed.revision)
         self._notify()
 
-    def _table(self, entries: Iterable[Entry]) -> EntryTable:
+    def _table(self) -> EntryTable:
         resource = self.codec.resource
         positions = indexed(resource.group, resource.kind) if resource.builtin else ()
-        return EntryTable(self.prefix, entries, positions, namespaced=resource.namespaced)
+        return EntryTable(self.prefix, positions, namespaced=resource.namespaced)
 
-    async def _read_all(self) -> tuple[list[Entry], dict[str, Unreadable], int]:
-        entries: list[Entry] = []
+    async def _read_all(self) -> tuple[EntryTable, dict[str, Unreadable], int]:
+        """Every entry of one revision, a page at a time."""
+        table = self._table()
         unreadable: dict[str, Unreadable] = {}
         start, end, revision = self.prefix.encode(), prefix_end(self.prefix.encode()), 0
         while True:
             page = await self.feed.backend.range(Range(start, end, revision=revision, limit=_PAGE))
             revision = revision or page.revision
-            for kv in page.kvs:
-                read = self.parse(kv)
+            entries: list[Entry] = []
+            for read in map(self.parse, page.kvs):
                 if isinstance(read, Entry):
                     entries.append(read)
                 else:
                     unreadable[read.key] = read
+            table.append(entries)
+            self._pages += 1
             if not page.more:
-                return entries, unreadable, revision
+                return table, unreadable, revision
             start = page.kvs[-1].key + b"\0"
             await asyncio.sleep(0)  # a store in this process answers without ever giving the loop back
 
@@ -232,10 +261,17 @@ class Cacher:
         self.generation += 1
         self.changed_at = changes[-1].revision
         self._window.extend(changes)
-        while len(self._window) > WINDOW:
-            self.oldest = self._window.popleft().revision
+        self._window_bytes += sum([change.size for change in changes])
+        self._cut_window()
         self.watchers.send(changes)
         self._notify()
+
+    def _cut_window(self) -> None:
+        window = self._window
+        while len(window) > WINDOW or (self._window_bytes > WINDOW_BYTES and len(window) > LEAST_WINDOW):
+            change = window.popleft()
+            self.oldest = change.revision
+            self._window_bytes -= change.size
 
     def _notify(self) -> None:
         if self.on_change is not None:
@@ -295,17 +331,21 @@ class Cacher:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def under(self, prefix: str, after: str = "") -> Iterator[Entry]:
+    def under(self, prefix: str, after: str = "") -> Entries:
         """The entries whose key starts with ``prefix``, in the order of their keys, from key ``after`` on."""
         return self._entries.under(prefix, after)
 
-    def select(self, selection: Selection, after: str = "") -> list[Entry]:
+    def page(self, prefix: str, after: str, limit: int) -> Piece:
+        """The first ``limit`` of them, and how many follow."""
+        return self._entries.page(prefix, after, limit)
+
+    def select(self, selection: Selection, after: str = "") -> Sequence[Entry]:
         """The entries that match, in the order of their keys."""
         return self._entries.select(selection, after)
 
-    def piece(self, selection: Selection, after: str, limit: int) -> Piece:
-        """The first ``limit`` entries that match, from key ``after`` on."""
-        return self._entries.piece(selection, after, limit)
+    def slices(self, selection: Selection, after: str = "") -> Iterator[list[Entry]]:
+        """The same, as they are at the call, a slice at a time."""
+        return self._entries.slices(selection, after)
 
     def shows(self, revision: int) -> bool:
         """Whether the objects are now as they were at ``revision``, which is not compacted."""

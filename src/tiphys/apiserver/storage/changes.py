@@ -14,12 +14,15 @@ class EntryChange:
     deleted, or no longer matches its selector.
     """
 
-    __slots__ = ("_gone", "_lines", "entry", "previous", "revision")
+    __slots__ = ("_gone", "_lines", "entry", "previous", "revision", "size")
 
     def __init__(self, revision: int, entry: Entry | None, previous: Entry | None) -> None:
         self.revision = revision
         self.entry = entry
         self.previous = previous
+        shown = entry or previous
+        self.size = len(shown.body) if shown is not None else 0
+        """Bytes of what it shows."""
         self._gone: Entry | None = None
         self._lines: dict[str, bytes] = {}
 

@@ -1,41 +1,41 @@
 """``EntryTable``: the entries of one resource in the order of their keys, and by the fields that lists select them by.
 
 What a read costs follows from what it shows, not from how many objects there are: a page is cut out of the ordered
-keys, and a selection by an indexed field looks at its matches only. Pure.
+entries, and a selection by an indexed field looks at its matches only. Pure.
 
 Source: KEP-2340; upstream's indexer of pods by ``spec.nodeName``
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
-from sortedcontainers import SortedList
-
+from tiphys.apiserver.storage.blocks import Blocks, Entries
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.selection import NAME, Selection
 
+LOOKED_AT = 2000
+"""How many entries are held against a selection at a time: some milliseconds."""
+
 
 class Piece(NamedTuple):
-    """Some entries of a selection. ``following`` is how many come after them; None: some, nobody has counted."""
+    """Some entries, and how many come after them."""
 
-    entries: list[Entry]
-    following: int | None
+    entries: Sequence[Entry]
+    following: int
 
 
 class EntryTable:
     """``prefix`` starts the key of every entry; ``indexed`` are positions of fields, of entries that have them."""
 
-    def __init__(self, prefix: str, entries: Iterable[Entry], indexed: Iterable[int] = (), *, namespaced: bool) -> None:
+    def __init__(self, prefix: str, indexed: Iterable[int] = (), *, namespaced: bool) -> None:
         self._prefix = prefix
         self._namespaced = namespaced
-        self._entries = {entry.key: entry for entry in entries}
-        self._keys: SortedList[str] = SortedList(self._entries)
+        self._entries: dict[str, Entry] = {}
+        self._ordered = Blocks()
         self._indexes: dict[int, dict[str, set[str]]] = {position: {} for position in indexed}
-        for entry in self._entries.values() if self._indexes else ():
-            self._index(entry)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -43,19 +43,25 @@ class EntryTable:
     def get(self, key: str) -> Entry | None:
         return self._entries.get(key)
 
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Entries that come after all that are there, in the order of their keys."""
+        self._entries.update([(entry.key, entry) for entry in entries])
+        self._ordered.append(entries)
+        for entry in entries if self._indexes else ():
+            self._index(entry)
+
     def put(self, entry: Entry) -> None:
         known = self._entries.get(entry.key)
-        if known is None:
-            self._keys.add(entry.key)
-        elif known.fields != entry.fields:
+        if known is not None and known.fields != entry.fields:
             self._unindex(known)
+        self._ordered.put(entry)
         self._entries[entry.key] = entry
         self._index(entry)
 
     def remove(self, key: str) -> None:
         """The key must be there."""
         self._unindex(self._entries.pop(key))
-        self._keys.remove(key)
+        self._ordered.remove(key)
 
     def _index(self, entry: Entry) -> None:
         for position, index in self._indexes.items():
@@ -70,42 +76,35 @@ class EntryTable:
 
     # -- reads
 
-    def under(self, prefix: str, after: str = "") -> Iterator[Entry]:
-        """The entries whose key starts with ``prefix``, in the order of their keys, from key ``after`` on.
-
-        The table may change while they are read: they are those of the moment of the call.
-        """
-        entries = self._entries
+    def under(self, prefix: str, after: str = "") -> Entries:
+        """The entries whose key starts with ``prefix``, in the order of their keys, from key ``after`` on: those of
+        the moment of the call, whatever changes later."""
         if prefix == self._prefix and not after:
-            return iter([entries[key] for key in self._keys])
-        return iter([entries[key] for key in self._keys[slice(*self._between(prefix, after))]])
+            return self._ordered.all()
+        return self._ordered.between(max(prefix, after), _behind(prefix))[0]
 
-    def _between(self, prefix: str, after: str) -> tuple[int, int]:
-        """The positions of the first key of a range, and of the first behind it."""
-        keys = self._keys
-        return keys.bisect_left(max(prefix, after)), keys.bisect_left(prefix[:-1] + chr(ord(prefix[-1]) + 1))
+    def page(self, prefix: str, after: str, limit: int) -> Piece:
+        """The first ``limit`` entries under ``prefix`` from key ``after`` on, and how many follow."""
+        return Piece(*self._ordered.between(max(prefix, after), _behind(prefix), limit))
 
-    def select(self, selection: Selection, after: str = "") -> list[Entry]:
+    def select(self, selection: Selection, after: str = "") -> Sequence[Entry]:
         """All entries that match, in the order of their keys."""
         if selection.is_everything:
-            return list(self.under(selection.prefix, after))
-        return list(filter(selection.matches, self._candidates(selection, after)))
+            return self.under(selection.prefix, after)
+        return list(chain.from_iterable(self.slices(selection, after)))
 
-    def piece(self, selection: Selection, after: str, limit: int) -> Piece:
-        """The first ``limit`` entries that match, from key ``after`` on."""
-        if not selection.is_everything:
-            matching = list(islice(filter(selection.matches, self._candidates(selection, after)), limit + 1))
-            return Piece(matching[:limit], None if len(matching) > limit else 0)
-        start, end = self._between(selection.prefix, after)
-        keys = self._keys[start : min(end, start + limit)]
-        return Piece([self._entries[key] for key in keys], max(0, end - start - limit))
+    def slices(self, selection: Selection, after: str = "") -> Iterator[list[Entry]]:
+        """The same, as they are at the call, in slices: each is what matches out of a bounded number that is looked
+        at when the slice is asked for, so there may be nothing in it."""
+        candidates = iter(self._candidates(selection, after))
+        looked_at = iter(lambda: list(islice(candidates, LOOKED_AT)), [])
+        return (list(filter(selection.matches, some)) for some in looked_at)
 
-    def _candidates(self, selection: Selection, after: str) -> Iterable[Entry]:
+    def _candidates(self, selection: Selection, after: str) -> Sequence[Entry]:
         """Every entry that may match, and as few others as is possible without looking at them, in order."""
         keys = self._known_keys(selection)
         if keys is None:
-            start, end = self._between(selection.prefix, after)
-            return map(self._entries.__getitem__, self._keys.islice(start, end))
+            return self.under(selection.prefix, after)
         within = sorted(key for key in keys if key.startswith(selection.prefix) and key >= after)
         return [self._entries[key] for key in within]
 
@@ -120,3 +119,8 @@ class EntryTable:
             if (index := self._indexes.get(term.position)) is not None:
                 return index.get(term.value, ())
         return None
+
+
+def _behind(prefix: str) -> str:
+    """The first key behind all that start with ``prefix``."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)

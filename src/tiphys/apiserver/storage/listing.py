@@ -6,6 +6,7 @@ newest; a page of that state comes from it. Only a page of an older state is rea
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -40,7 +41,7 @@ class Page:
     """``remaining`` is how many objects follow, if that is known; ``token`` leads to them. ``hidden`` is what cannot
     be read and is left out."""
 
-    entries: list[Entry]
+    entries: Sequence[Entry]
     revision: int
     token: str = ""
     remaining: int | None = None
@@ -101,12 +102,10 @@ async def _read_converted(store: ConvertedStore, query: Query) -> Page:
 async def _read_stored(store: ObjectStore, query: Query) -> Page:
     """The page, from the cache if it may, or from the store's history. Raises ``StatusError``."""
     is_cheap = _is_cheap(query)
-    try:
-        await store.cacher.ready(CHEAP_SECONDS if is_cheap else READY_SECONDS)
-    except NotReady:
-        if not is_cheap:
-            raise
-        return await _from_history(store, query, "", await store.cacher.feed.backend.current_revision())
+    if not is_cheap:
+        await store.cacher.filled(READY_SECONDS)
+    elif (page := await _before_filled(store, query)) is not None:
+        return page
     if query.continue_:
         return await _continue(store, query)
     try:
@@ -125,7 +124,16 @@ async def _read_stored(store: ObjectStore, query: Query) -> Page:
         await feed.reached(revision)
     if query.resource_version == "0":
         query = replace(query, limit=0)  # whoever takes any state gets it in one piece
-    return _from_cache(store, query, "", feed.revision)
+    return await _from_cache(store, query, "", feed.revision)
+
+
+async def _before_filled(store: ObjectStore, query: Query) -> Page | None:
+    """The page from the store itself if the cache is being filled; None if it is there."""
+    try:
+        await store.cacher.ready(CHEAP_SECONDS)
+    except NotReady:
+        return await _from_history(store, query, "", await store.cacher.feed.backend.current_revision())
+    return None
 
 
 def _is_cheap(query: Query) -> bool:
@@ -139,13 +147,13 @@ async def _continue(store: ObjectStore, query: Query) -> Page:
     if query.resource_version not in ("", "0"):
         raise errors.bad_request("specifying resource version is not allowed when using continue")
     if revision < 0:
-        return _from_cache(store, query, after, await store.cacher.feed.fresh())
+        return await _from_cache(store, query, after, await store.cacher.feed.fresh())
     return await _at_revision(store, query, after, revision)
 
 
 async def _at_revision(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
     if store.cacher.shows(revision):
-        return _from_cache(store, query, after, revision)
+        return await _from_cache(store, query, after, revision)
     try:
         return await _from_history(store, query, after, revision)
     except Compacted:
@@ -154,15 +162,25 @@ async def _at_revision(store: ObjectStore, query: Query, after: str, revision: i
         raise errors.too_large_resource_version(store.cacher.feed.revision, revision, retry_after=0) from None
 
 
-def _from_cache(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
-    hidden = store.cacher.hidden(query.selection.prefix) if store.cacher.unreadable else ()
-    if not query.limit:
-        return Page(store.cacher.select(query.selection, after), revision, hidden=hidden)
-    entries, following = store.cacher.piece(query.selection, after, query.limit)
-    if following == 0:
-        return Page(entries, revision, hidden=hidden)
-    token = continuation.encode(entries[-1].key, store.prefix, revision)
-    return Page(entries, revision, token, following, hidden)
+async def _from_cache(store: ObjectStore, query: Query, after: str, revision: int) -> Page:
+    """The page as the cache shows it at the call, whatever changes while a long one is gathered."""
+    cacher, selection, limit = store.cacher, query.selection, query.limit
+    hidden = cacher.hidden(selection.prefix) if cacher.unreadable else ()
+    if selection.is_everything:
+        if not limit:
+            return Page(cacher.under(selection.prefix, after), revision, hidden=hidden)
+        entries, following = cacher.page(selection.prefix, after, limit)
+        token = continuation.encode(entries[-1].key, store.prefix, revision) if following else ""
+        return Page(entries, revision, token, following or None, hidden)
+    matching: list[Entry] = []
+    for number, some in enumerate(cacher.slices(selection, after)):
+        matching += some
+        if limit and len(matching) > limit:
+            token = continuation.encode(matching[limit - 1].key, store.prefix, revision)
+            return Page(matching[:limit], revision, token, hidden=hidden)
+        if number:
+            await asyncio.sleep(0)
+    return Page(matching, revision, hidden=hidden)
 
 
 async def _from_history(store: ObjectStore, query: Query, after: str, revision: int) -> Page:

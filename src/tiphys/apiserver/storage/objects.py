@@ -5,7 +5,7 @@ Expected outcomes are exceptions of this module, as every caller must treat them
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -99,7 +99,7 @@ class ObjectStore:
         await self.cacher.ready()
         return self.cacher.get(self.key(namespace, name))
 
-    async def select(self, selection: Selection) -> list[Entry]:
+    async def select(self, selection: Selection) -> Sequence[Entry]:
         """The entries that match now, as far as the cache knows."""
         return self.cacher.select(selection)
 

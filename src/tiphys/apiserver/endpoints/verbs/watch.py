@@ -113,7 +113,7 @@ async def watch(call: Call, target: Target) -> Response:
 async def _start(target: Target, options: ListOptions) -> int | None:
     """The revision to start after, or None to start with what exists."""
     cacher = target.registry.store.cacher
-    await cacher.ready(READY_SECONDS)
+    await cacher.filled(READY_SECONDS)
     revision = parse_revision(options.resource_version)
     if not options.resource_version:
         await cacher.feed.fresh()
