@@ -1,4 +1,4 @@
-"""An API server in memory, on virtual time, and clients of it: what the tests of the API server work with."""
+"""An API server in memory, on virtual time as a rule, and clients of it: what the tests of the API server work with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiphys.api.object import Object
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.server import APIServer
 from tiphys.client.rest import Client, WatchEvent
-from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
+from tiphys.runtime.clock import Clock, VirtualClock, VirtualTimeLoop
 from tiphys.store.memory import MemoryBackend
 from tiphys.wire.http import Headers, Request, Response
 from tiphys.wire.inprocess import InProcessTransport
@@ -24,8 +24,8 @@ ADMIN = ("admin", ("system:masters",))
 class World:
     """``admin`` may do everything; ``client_of`` makes clients of others."""
 
-    def __init__(self, loop: VirtualTimeLoop, config: Config | None = None) -> None:
-        self.clock = VirtualClock(loop)
+    def __init__(self, clock: Clock, config: Config | None = None) -> None:
+        self.clock = clock
         self.backend = MemoryBackend(self.clock)
         self.server = APIServer(config or Config(seed=1), self.backend, self.clock)
         self.admin = self.client_of(*ADMIN)
@@ -74,7 +74,7 @@ def run(work: Callable[[World], Awaitable[None]], config: Config | None = None) 
     loop = VirtualTimeLoop()
 
     async def main() -> None:
-        async with World(loop, config).running() as world:
+        async with World(VirtualClock(loop), config).running() as world:
             await work(world)
 
     try:

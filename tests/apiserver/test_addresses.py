@@ -14,7 +14,7 @@ from tiphys.apiserver.config import Config
 from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.server import APIServer
 from tiphys.apiserver.streaming.addresses import is_allowed
-from tiphys.runtime.clock import VirtualTimeLoop
+from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.wire import websocket
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Request, Response, Transport
@@ -77,7 +77,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         loop = VirtualTimeLoop()
 
         async def main() -> None:
-            world = World(loop)
+            world = World(VirtualClock(loop))
             world.server = APIServer(Config(seed=1), world.backend, world.clock, dialer=dialer)
             async with world.running():
                 await work(world)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.apiserver.apiworld import World, config_map
 from tiphys.api.object import Object
-from tiphys.runtime.clock import VirtualTimeLoop
+from tiphys.runtime.clock import VirtualClock, VirtualTimeLoop
 from tiphys.store.backend import Put, Range
 
 BROKEN: list[tuple[str, bytes, str]] = [
@@ -51,7 +51,7 @@ def run_on(values: dict[str, bytes], work: Callable[[World], Awaitable[None]]) -
     loop = VirtualTimeLoop()
 
     async def main() -> None:
-        world = World(loop)
+        world = World(VirtualClock(loop))
         for key, value in values.items():
             await world.backend.put(Put(key.encode(), value))
         async with asyncio.timeout(600), world.running():

@@ -29,6 +29,8 @@ DURATION = {
     "etcd": "watch-progress-notify-interval",
     "etcdctl": "dial-timeout",
     "metrics-server": "metric-resolution",
+    "prometheus-adapter": "metrics-relist-interval",
+    "metrics-relay": "authentication-token-webhook-cache-ttl",
 }
 WITH_KUBECONFIG = (
     "kube-controller-manager",
@@ -38,6 +40,8 @@ WITH_KUBECONFIG = (
     "dns",
     "csi-local",
     "metrics-server",
+    "prometheus-adapter",
+    "metrics-relay",
     "pod-network",
 )
 WITH_FILE = {
@@ -63,6 +67,11 @@ NEEDED = {
     "dns": ["--address=127.0.0.1"],
     "csi-local": ["--volumes={folder}/volumes", "--kubelet-dir={folder}/kubelet"],
     "metrics-server": ["--tls-cert-file={folder}/cert", "--tls-private-key-file={folder}/key"],
+    "prometheus-adapter": [
+        "--config={folder}/rules",
+        "--tls-cert-file={folder}/cert",
+        "--tls-private-key-file={folder}/key",
+    ],
     "kube-apiserver": ["--data-dir={folder}/data"],
 }
 
@@ -101,6 +110,9 @@ def cases() -> Iterator[Case]:
             yield Case(f"config {name}: {command}", (*base, f"--config={{folder}}/{name}"), name)
         yield Case(f"config field: {command}", (*base, f"--config={{folder}}/{command}-field"), "nonsense")
         yield Case(f"config duration: {command}", (*base, f"--config={{folder}}/{command}-duration"), "time: ")
+    for name in ("nope", "list", "binary", "broken", "deep", "otherkind", "folder"):
+        words = ("prometheus-adapter", "--kubeconfig={folder}/kubeconfig", f"--config={{folder}}/{name}")
+        yield Case(f"config {name}: prometheus-adapter", words, name)
     for flag in APISERVER_FILES:
         for name in ("nope", "empty", "list", "binary", "broken", "deep", "otherkind", "folder"):
             own = (f"--data-dir={{folder}}/{flag}-{name}", "--secure-port={port}")
@@ -116,6 +128,7 @@ def cases() -> Iterator[Case]:
         "kube-scheduler": ("kube-scheduler", "--kubeconfig={folder}/kubeconfig", "--secure-port={port}"),
         "etcd": ("etcd", "--data-dir={folder}/etcd", "--listen-client-urls=http://127.0.0.1:{port}"),
         "metrics-server": _with("metrics-server", "--kubeconfig={folder}/kubeconfig", "--secure-port={port}"),
+        "prometheus-adapter": _with("prometheus-adapter", "--kubeconfig={folder}/kubeconfig", "--secure-port={port}"),
         "dns": _with("dns", "--kubeconfig={folder}/kubeconfig", "--healthz-bind-address=127.0.0.1:{port}"),
         "kubelet": ("kubelet", "--kubeconfig={folder}/kubeconfig", "--root-dir={folder}/kubelet", "--port={port}"),
     }
@@ -138,6 +151,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], l
         "contextless": KUBECONFIG.replace("current-context: c", "current-context: nope"),
         "keyless": KUBECONFIG.replace("cluster: c}", "cluster: c, user: c}").replace("http:", "https:")
         + 'users: [{name: c, user: {client-certificate: "missing.crt", client-key: "missing.key"}}]\n',
+        "rules": "rules: []\n",
         "otherkind": "kind: Pod\napiVersion: v1\n",
     }
     for command, kind in WITH_FILE.items():

@@ -45,6 +45,51 @@ spec:
   behavior: {scaleDown: {stabilizationWindowSeconds: 0}}
 """
 
+RELAYED = {
+    "kube-controller-manager": "workqueue_adds_total",
+    "kube-scheduler": "scheduler_pending_pods",
+    "kube-proxy": "kubeproxy_sync_proxy_rules_duration_seconds_count",
+}
+"""Components that listen on loopback, each with a metric of its own."""
+
+WORKERS = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata:
+      labels: {{app: {name}}}
+      annotations: {{prometheus.io/scrape: "true", prometheus.io/port: "8080"}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: web
+        image: tiphys.local/demo:1
+        command: [sh, -c, 'mkdir -p /www; touch /www/metrics; exec httpd -f -p 8080 -h /www']
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {{name: {name}}}
+spec:
+  scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: {name}}}
+  minReplicas: 1
+  maxReplicas: 5
+  metrics: [{metric}]
+  behavior: {{scaleDown: {{stabilizationWindowSeconds: 0}}}}
+---
+"""
+_TARGET = "target: {type: AverageValue, averageValue: %d}"
+QUEUE = WORKERS.format(
+    name="workers", metric="{type: Pods, pods: {metric: {name: jobs_running}, " + _TARGET % 3 + "}}"
+) + WORKERS.format(
+    name="queue",
+    metric="{type: External, external: {metric: {name: queue_length, selector: {matchLabels: {topic: mail}}}, "
+    + _TARGET % 10
+    + "}}",
+)
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Machine]:
@@ -99,9 +144,14 @@ def test_prometheus_scrapes_what_there_is(cluster: Machine) -> None:
     def health() -> dict[str, str]:
         done = cluster.run("kubectl", "get", "--raw", f"{api}/targets", check=False)
         shown = json.loads(done.stdout)["data"]["activeTargets"] if done.returncode == 0 else []
-        return {target["labels"]["job"]: target["health"] for target in shown}
+        found: dict[str, str] = {}
+        for target in shown:  # one that is down is what a job shows
+            job, health = target["labels"]["job"], target["health"]
+            found[job] = health if found.get(job, "up") == "up" else found[job]
+        return found
 
-    wanted = dict.fromkeys(("apiserver", "cadvisor", "kubelet", "node-exporter"), "up")
+    jobs = ("apiserver", "cadvisor", "kubelet", "node-exporter", *RELAYED)
+    wanted = dict.fromkeys(jobs, "up")
     wait_for(lambda: health() == wanted, 60, "all targets")
     rules = [
         rule
@@ -110,6 +160,41 @@ def test_prometheus_scrapes_what_there_is(cluster: Machine) -> None:
     ]
     assert rules
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
+    for job, metric in RELAYED.items():
+        query = f"query?query={metric}%7Bjob%3D%22{job}%22%7D"
+        wait_for(
+            lambda asked=query: json.loads(cluster.kubectl("get", "--raw", f"{api}/{asked}"))["data"]["result"],
+            60,
+            f"{metric} of {job}",
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="no Prometheus: apt-get install prometheus")
+def test_autoscalers_follow_what_prometheus_has_seen(cluster: Machine) -> None:
+    """A metric of the pods' own, and the same as an external metric of a queue."""
+    cluster.kubectl("rollout", "status", "-n", "monitoring", "deploy/prometheus-adapter", "--timeout=90s", timeout=100)
+    cluster.apply(QUEUE)
+    cluster.kubectl("rollout", "status", "deploy/workers", "deploy/queue", "--timeout=60s", timeout=70)
+    say(cluster, "workers", "jobs_running 8")
+    wait_for(lambda: size(cluster, "workers") == 3, 120, "three workers")  # 8 of one, 3 for each
+    say(cluster, "queue", 'queue_length{topic="mail"} 40')
+    wait_for(lambda: size(cluster, "queue") == 4, 120, "four pods by the queue's length")
+    say(cluster, "queue", 'queue_length{topic="mail"} 4')
+    wait_for(lambda: size(cluster, "queue") == 1, 120, "one pod by the queue's length")
+    served = json.loads(cluster.kubectl("get", "--raw", "/apis/custom.metrics.k8s.io/v1beta2"))["resources"]
+    assert "pods/jobs_running" in {row["name"] for row in served}
+    cluster.kubectl("delete", "deployment,hpa", "workers", "queue")
+
+
+def say(cluster: Machine, name: str, line: str) -> None:
+    """Let the first pod of a Deployment show a metric."""
+    pod = cluster.get("pods", "-l", f"app={name}")["items"][0]["metadata"]["name"]
+    cluster.kubectl("exec", pod, "--", "sh", "-c", f"echo '{line}' > /www/metrics")
+
+
+def size(cluster: Machine, name: str) -> int:
+    return int(cluster.get("deployment", name)["spec"]["replicas"])
 
 
 @pytest.mark.slow

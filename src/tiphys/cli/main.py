@@ -54,6 +54,11 @@ COMPONENTS: dict[str, tuple[str, str]] = {
         "A node's pod network: CNI configuration, routes, policies",
     ),
     "metrics-server": ("tiphys.addons.metricsserver.command", "What nodes and containers use, as an aggregated API"),
+    "metrics-relay": ("tiphys.addons.monitoring.relay", "Metrics of a node's components that listen on loopback"),
+    "prometheus-adapter": (
+        "tiphys.addons.prometheusadapter.command",
+        "Metrics of Prometheus for autoscalers: custom.metrics and external.metrics",
+    ),
     "dashboard-server": ("tiphys.addons.dashboard.command", "The dashboard in a cluster, as whoever logs in"),
     "prometheus-targets": ("tiphys.addons.monitoring.command", "What Prometheus is to scrape, for the one in its pod"),
     "virtual-address": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
@@ -19,9 +20,11 @@ from tiphys.cli.importing import uncollected
 from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, Ready, exec_program
+from tiphys.controlkit.serving.settings import Delegation, PortSettings
 from tiphys.runtime import component, logs
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.tasks import Loop, Runner
+from tiphys.wire.server import reserve
 
 if TYPE_CHECKING:
     from tiphys.apiserver.config import Config
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from tiphys.apiserver.serving import Serving
     from tiphys.apiserver.workers import Seat
     from tiphys.store.backend import Backend
+
+log = logging.getLogger(__name__)
 
 Main = Callable[[Ready], Coroutine[Any, Any, None]]
 
@@ -281,15 +286,15 @@ async def controllers(settings: Settings, ready: Ready) -> None:
     from tiphys.controllers.command import run
     from tiphys.controllers.config import ControllerManagerConfig, KeyPair
 
-    pki = settings.pki
+    pki, path = settings.pki, settings.kubeconfig("controller-manager")
     config = ControllerManagerConfig(
         root_ca=(pki / "ca.crt").read_bytes(),
         service_account_signing_key=(pki / "sa.key").read_bytes(),
         cluster_signing=KeyPair((pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes()),
         allocate_node_cidrs=True,
         cluster_cidrs=settings.pod_cidrs,
+        serving=_port("kube-controller-manager", 10257, path),
     )
-    path = settings.kubeconfig("controller-manager")
     if settings.load_balancer_pool == "none":
         await run(config, path, own_accounts=True, ready=ready)
         return
@@ -330,7 +335,19 @@ async def scheduler(settings: Settings, ready: Ready) -> None:
     from tiphys.scheduler.command import run
     from tiphys.scheduler.config import SchedulerConfig
 
-    await run(SchedulerConfig(), settings.kubeconfig("scheduler"), ready)
+    path = settings.kubeconfig("scheduler")
+    await run(SchedulerConfig(serving=_port("kube-scheduler", 10259, path)), path, ready)
+
+
+def _port(name: str, port: int, kubeconfig: Path) -> PortSettings | None:
+    """A component's port on loopback; None if another cluster on this machine has it."""
+    try:
+        reserve("127.0.0.1", port).close()
+    except OSError as error:
+        log.warning("port %d of loopback, for the metrics of %s, is taken: %s", port, name, error.strerror)
+        return None
+    delegation = Delegation(authentication=kubeconfig, authorization=kubeconfig, tolerate_lookup_failure=True)
+    return PortSettings("127.0.0.1", port, name, delegation=delegation)
 
 
 async def kubelet(settings: Settings, ready: Ready) -> None:
@@ -493,6 +510,7 @@ async def ingress(settings: Settings, ready: Ready) -> None:
 
 async def metrics_server(settings: Settings, ready: Ready) -> None:
     """The metrics server, once its rights and its Service are there: those are the administrator's to make."""
+    from tiphys.addons.aggregated import ServingPlace
     from tiphys.addons.apply import apply_objects
     from tiphys.addons.hosted import metrics_server_objects
     from tiphys.addons.metricsserver.command import run
@@ -509,11 +527,8 @@ async def metrics_server(settings: Settings, ready: Ready) -> None:
     path = settings.kubeconfig("metrics-server")
     identity = credentials_from_file(path)
     config = MetricsServerConfig(
-        cert=pki / "metrics-server.crt",
-        key=pki / "metrics-server.key",
+        serving=ServingPlace(pki / "metrics-server.crt", pki / "metrics-server.key", settings.node_ip, port),
         tls=client_context(pki / "ca.crt", identity.certificate, identity.key),
-        address=settings.node_ip,
-        port=port,
         address_types=("InternalIP", "ExternalIP", "Hostname"),
         resolution=15.0,
     )

@@ -12,6 +12,7 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tests.wire.certificates import Authority
+from tiphys.addons.aggregated import Gate
 from tiphys.addons.metricsserver.exposition import Point, Sample
 from tiphys.addons.metricsserver.handler import MetricsHandler, Target, target_of
 from tiphys.addons.metricsserver.scraper import Scraper, kubelet_address
@@ -38,7 +39,7 @@ class Api:
         tokens, reviews = TokenReviews(client, world.clock, 10), AccessReviews(client, world.clock, 10, 10)
         self.handler = MetricsHandler(
             self.usage, self.nodes, self.pods, world.clock,
-            authentication=DelegatedAuthentication(Trust(), tokens), reviews=reviews,
+            gate=Gate(DelegatedAuthentication(Trust(), tokens), reviews),
         )  # fmt: skip
 
     async def get(self, path: str, user: Any = ("root", ("system:masters",)), accept: str = "") -> tuple[int, Object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.addons.monitoring.targets import annotated, apiservers, kubelets, node_exporters
+from tiphys.addons.monitoring.targets import addresses_of, annotated, apiservers, kubelets, node_exporters, relays
 
 
 def pod(name: str, namespace: str = "default", phase: str = "Running", ip: str = "10.0.0.1", **meta: Any) -> Any:
@@ -57,3 +57,17 @@ def test_pods_are_scraped_if_they_ask_for_it_and_run() -> None:
 def test_the_node_exporters_are_those_of_the_add_on() -> None:
     pods = [pod("ne", "monitoring", labels={"app": "node-exporter"}), pod("ne", labels={"app": "node-exporter"})]
     assert node_exporters(pods) == [{"targets": ["10.0.0.1:9100"], "labels": {"instance": "n1"}}]
+
+
+def test_relays_are_on_every_node_and_those_beside_api_servers_have_the_controllers() -> None:
+    def relay(node: str, address: str, **more: Any) -> Any:
+        made = pod(f"relay-{node}", "monitoring", labels={"app": "metrics-relay"}, **more)
+        return {**made, "spec": {"nodeName": node}, "status": {**made["status"], "hostIP": address}}
+
+    pods = [relay("n1", "10.0.0.1"), relay("n2", "fd00::2"), relay("n3", "10.0.0.3", phase="Pending"), pod("other")]
+    assert relays(pods) == [
+        {"targets": ["10.0.0.1:9778"], "labels": {"node": "n1"}},
+        {"targets": ["[fd00::2]:9778"], "labels": {"node": "n2"}},
+    ]
+    beside = addresses_of([{"targets": ["[fd00::2]:6443"], "labels": {}}, {"targets": ["10.0.0.9:6443"], "labels": {}}])
+    assert [target["labels"]["node"] for target in relays(pods, beside)] == ["n2"]

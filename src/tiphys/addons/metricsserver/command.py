@@ -6,18 +6,17 @@ Source: https://github.com/kubernetes-sigs/metrics-server#configuration
 from __future__ import annotations
 
 import argparse
-import socket
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiphys.addons.aggregated import add_serving_flags, serving_of
 from tiphys.addons.metricsserver.server import MetricsServer, MetricsServerConfig
 from tiphys.client.kubeconfig import SERVICE_ACCOUNT, connected, credentials_from_file
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, Ready, launch, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration
 from tiphys.wire.tls.contexts import client_context
-from tiphys.wire.tls.selfsigned import ensure_certificate
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,11 +27,7 @@ def _parser() -> FlagParser:
     parser = FlagParser("metrics-server", "Serves what nodes and containers use, as metrics.k8s.io.")
     add = parser.add_argument
     add("--kubeconfig", type=Path, default=SERVICE_ACCOUNT, help="how to reach the API server (default: as this pod)")
-    add("--bind-address", default="0.0.0.0", help="where to listen")
-    add("--secure-port", type=int, default=10250, help="the port")
-    add("--tls-cert-file", type=Path, help="the server's certificate, with its chain")
-    add("--tls-private-key-file", type=Path, help="its key")
-    add("--cert-dir", type=Path, default=Path("apiserver.local.config/certificates"), help="where else they are made")
+    add_serving_flags(parser, 10250)
     add("--metric-resolution", type=parse_duration, default=60.0, help="how often kubelets are asked; 10s at least")
     add("--kubelet-request-timeout", type=parse_duration, default=10.0, help="how long a kubelet may take")
     add("--kubelet-certificate-authority", type=Path, help="who signs the certificates of kubelets")
@@ -48,8 +43,6 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
         raise CannotStart("--metric-resolution: metrics are made every 10 s, so ask no more often; use 10s or more")
     if flags.kubelet_request_timeout >= flags.metric_resolution:
         raise CannotStart("--kubelet-request-timeout must be shorter than --metric-resolution")
-    if (flags.tls_cert_file is None) != (flags.tls_private_key_file is None):
-        raise CannotStart("--tls-cert-file and --tls-private-key-file belong together; give both or none")
     return run(config(flags), flags.kubeconfig)
 
 
@@ -65,19 +58,10 @@ def config(flags: argparse.Namespace) -> MetricsServerConfig:
         )
     except OSError as error:  # ssl.SSLError is one
         raise CannotStart(f"what kubelets are reached by, of {flags.kubeconfig}, cannot be used: {error}") from error
-    cert, key = flags.tls_cert_file, flags.tls_private_key_file
-    if cert is None:
-        try:
-            cert, key = ensure_certificate(flags.cert_dir, (socket.gethostname(), "localhost", "127.0.0.1"))
-        except (OSError, ValueError) as error:
-            raise CannotStart(f"--cert-dir: {error}") from error
     return MetricsServerConfig(
-        cert=cert,
-        key=key,
+        serving=serving_of(flags),
         tls=tls,
         token=credentials.token,
-        address=flags.bind_address,
-        port=flags.secure_port,
         address_types=tuple(word for word in flags.kubelet_preferred_address_types.split(",") if word),
         resolution=flags.metric_resolution,
         timeout=flags.kubelet_request_timeout,

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import orjson
-
+from tiphys.addons.aggregated import Gate, answered, json_response
 from tiphys.addons.metricsserver import views
 from tiphys.addons.metricsserver.usage import Rate, Usage
 from tiphys.api import errors
 from tiphys.api.meta.selectors import SelectorError, parse_label_selector
 from tiphys.api.object import Object
-from tiphys.client.delegated import ANONYMOUS, AccessReviews, DelegatedAuthentication, User
-from tiphys.client.errors import ApiError
 from tiphys.client.informer import Informer
 from tiphys.runtime.clock import Clock
 from tiphys.wire.health import plain
@@ -46,47 +43,32 @@ class MetricsHandler:
         pods: Informer,
         clock: Clock,
         *,
-        authentication: DelegatedAuthentication,
-        reviews: AccessReviews,
+        gate: Gate,
     ) -> None:
         self._usage = usage
         self._stores = {"nodes": nodes.store, "pods": pods.store}
         self._clock = clock
-        self._authentication = authentication
-        self._reviews = reviews
+        self._gate = gate
 
     async def __call__(self, request: Request) -> Response:
         if request.path in _OPEN:
             return self._health(request.path)
-        try:
-            await self._authorize(request)
-            return self._answer(request)
-        except errors.StatusError as error:
-            return _json(error.code, error.status)
-        except (ApiError, ConnectionError) as error:
-            return _json(500, errors.internal(error).status)
+        return await answered(lambda: self._admitted(request))
+
+    async def _admitted(self, request: Request) -> Response:
+        target = target_of(request.path)
+        verb = "get" if target is None or target.name else "list"
+        await self._gate.admit(request, _attributes(request.path, target, verb))
+        return self._answer(request)
 
     def _health(self, path: str) -> Response:
         if path == "/readyz" and not self._usage.is_ready:
             return plain(500, "[-]metric-storage-ready failed: no metrics to serve\nreadyz check failed\n")
         return plain(200, "ok")
 
-    async def _authorize(self, request: Request) -> None:
-        """Raises ``StatusError`` 401 and 403."""
-        user = await self._authentication.user(request)
-        if user is None and "authorization" in request.headers:
-            raise errors.unauthorized()
-        user = user or ANONYMOUS
-        target = target_of(request.path)
-        verb = "get" if target is None or target.name else "list"
-        if request.method != "GET":
-            raise errors.method_not_allowed()
-        if not await self._reviews.allowed(user, _attributes(request.path, target, verb)):
-            raise _refused(user, verb, request.path, target)
-
     def _answer(self, request: Request) -> Response:
         if (document := _DOCUMENTS.get(request.path.rstrip("/"))) is not None:
-            return _json(200, document)
+            return json_response(200, document)
         target = target_of(request.path)
         if target is None:
             return plain(404, "404 page not found\n")
@@ -141,8 +123,8 @@ class MetricsHandler:
     ) -> Response:
         items = [item for item, _ in measured]
         if wants_table:
-            return _json(200, views.table(_KINDS[resource], items, [rate for _, rate in measured]))
-        return _json(200, plain_form(items))
+            return json_response(200, views.table(_KINDS[resource], items, [rate for _, rate in measured]))
+        return json_response(200, plain_form(items))
 
 
 _DOCUMENTS: dict[str, Object] = {
@@ -178,14 +160,6 @@ def _attributes(path: str, target: Target | None, verb: str) -> dict[str, str]:
     return about | {key: value for key, value in named.items() if value}
 
 
-def _refused(user: User, verb: str, path: str, target: Target | None) -> errors.StatusError:
-    if target is None:
-        return errors.not_authorized(user.name, verb, path=path)
-    return errors.not_authorized(
-        user.name, verb, group=_GROUP, resource=target.resource, namespace=target.namespace, name=target.name
-    )
-
-
 def _sum(rates: Iterable[Rate]) -> Rate:
     rows = list(rates)
     return Rate(rows[0].timestamp, rows[0].window, sum(r.cpu for r in rows), sum(r.memory for r in rows))
@@ -197,7 +171,3 @@ def _exact_name(selector: str) -> str:
     if selector and field != "metadata.name":
         raise errors.bad_request(f"field selector {selector!r} is not supported; use metadata.name=NAME")
     return name.removeprefix("=")
-
-
-def _json(status: int, obj: Object) -> Response:
-    return Response(status, {"Content-Type": "application/json"}, orjson.dumps(obj, option=orjson.OPT_APPEND_NEWLINE))

@@ -56,8 +56,16 @@ async def run(kubeconfig: Path, port: int) -> None:
             for informer, name in ((nodes, "nodes"), (slices, "endpoint slices"), (pods, "pods")):
                 runner.supervise(informer.run, name)
                 await informer.wait_synced()
+
+            def control_planes() -> list[targets.Target]:
+                """The relays beside API servers: there the controllers and the scheduler run as well."""
+                beside = targets.addresses_of(targets.apiservers(slices.store.list()))
+                return targets.relays(pods.store.list(), beside)
+
             jobs: Jobs = {
                 "/apiserver": lambda: targets.apiservers(slices.store.list()),
+                "/control-plane": control_planes,
+                "/kube-proxy": lambda: targets.relays(pods.store.list()),
                 "/kubelet": lambda: targets.kubelets(nodes.store.list()),
                 "/node-exporter": lambda: targets.node_exporters(pods.store.list()),
                 "/pods": lambda: targets.annotated(pods.store.list()),

@@ -12,6 +12,7 @@ from tiphys.api.object import Object
 
 Target = dict[str, Any]
 """``targets``, addresses with ports, and ``labels``."""
+RELAY_PORT = 9778
 SCRAPE, PORT, PATH = (f"prometheus.io/{word}" for word in ("scrape", "port", "path"))
 
 
@@ -46,6 +47,23 @@ def node_exporters(pods: Iterable[Object]) -> list[Target]:
         for pod in _running(pods)
         if pod["metadata"]["namespace"] == "monitoring" and _labels(pod).get("app") == "node-exporter"
     ]
+
+
+def relays(pods: Iterable[Object], addresses: Iterable[str] | None = None) -> list[Target]:
+    """The metrics' relays on nodes, or only on those with one of these addresses."""
+    wanted = None if addresses is None else set(addresses)
+    return [
+        _target(pod["status"]["hostIP"], RELAY_PORT, node=pod["spec"]["nodeName"])
+        for pod in _running(pods)
+        if pod["metadata"]["namespace"] == "monitoring"
+        and _labels(pod).get("app") == "metrics-relay"
+        and (wanted is None or pod["status"].get("hostIP") in wanted)
+    ]
+
+
+def addresses_of(targets: Iterable[Target]) -> list[str]:
+    """The addresses of targets, without ports and brackets."""
+    return [address.rpartition(":")[0].strip("[]") for target in targets for address in target["targets"]]
 
 
 def annotated(pods: Iterable[Object]) -> list[Target]:
