@@ -45,6 +45,8 @@ from tiphys.proxy.modes import Mode
 CLONE_NEWNET = 0x40000000
 NODE_IP = "198.18.0.10"
 API, HEALTH, METRICS = 16443, 16256, 16249
+LONGEST = 300
+"""Seconds for one sync."""
 SETTLED = 0.4
 """Seconds after which a change of an idle proxy is done."""
 MODES: tuple[Mode, ...] = ("nftables", "iptables")
@@ -137,13 +139,19 @@ async def compare(folder: Path, count: int, flags: argparse.Namespace) -> None:
             figures: dict[str, list[Figures]] = {name: [] for name in programs}
             for _ in range(flags.rounds):
                 for name, program in programs.items():
-                    figures[name].append(await measure(folder, client, program, mode, flags.changes))
+                    with contextlib.suppress(NotDone):
+                        figures[name].append(await measure(folder, client, program, mode, flags.changes))
                     await command_runner.run(("nft", "flush", "ruleset"))
-            rows = {name: medians(found) for name, found in figures.items()}
-            for name, row in rows.items():
+            rows = {name: medians(found) for name, found in figures.items() if found}
+            for name in programs:
+                row = rows.get(name, f"not done within {LONGEST} s")
                 print(f"{count:6} services, {mode:8} {name:8} {row}", flush=True)
-            if flags.beside is not None:
-                print(f"{count:6} services, {mode:8} {compared(rows['tiphys'], rows['upstream'])}", flush=True)
+            if len(rows) == 2:
+                print(f"{count:6} services, {mode:8} {compared(*rows.values())}", flush=True)
+
+
+class NotDone(Exception):
+    """A proxy that did not finish its first sync in time."""
 
 
 async def until_ready(client: Client) -> None:
@@ -238,7 +246,10 @@ async def measure(folder: Path, client: Client, program: list[str], mode: Mode, 
     started = time.monotonic()
     process = started_in_background([*program, f"--config={config}"], folder)
     try:
-        before = await until_synced(process, folder, Sync(0, 0.0), 0.05)
+        try:
+            before = await until_synced(process, folder, Sync(0, 0.0), 0.05)
+        except TimeoutError as error:
+            raise NotDone from error
         start, cpu = time.monotonic() - started, cpu_seconds(process.pid)
         first, synced, used = before.seconds, [], []
         with contextlib.suppress(TimeoutError):
@@ -287,7 +298,7 @@ def sync_of() -> Sync | None:
 
 
 async def until_synced(process: subprocess.Popen[bytes], folder: Path, before: Sync, pause: float) -> Sync:
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(LONGEST):
         while True:
             if process.poll() is not None:
                 raise RuntimeError((folder / "proxy.log").read_text()[-2000:])

@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.proxy.command_runner import CommandError
 from tiphys.proxy.state import Place
@@ -128,7 +130,11 @@ async def _tcp() -> None:
     assert {await ask() for _ in range(3)} == {b"y" if first == b"x" else b"x"}
     tracker.slice_changed(slice_of())
     await proxy.sync(tracker.take_changes())
-    assert await ask() == b""
+    with pytest.raises(ConnectionRefusedError):
+        await ask()
+    tracker.slice_changed(slice_of(endpoint(left), port=38080))
+    await proxy.sync(tracker.take_changes())
+    assert await ask() in (b"x", b"y")
     await proxy.cleanup()
     for server in servers:
         server.close()
@@ -144,9 +150,37 @@ async def _node_ports_only() -> None:
         raise CommandError("not permitted")
 
     tracker, proxy = Tracker("ip", "node-1"), backend(refused)
-    tracker.service_changed(service(cluster_ip="192.0.2.77", type="NodePort", node_port=31986))
-    await proxy.sync(tracker.take_changes())
-    reader, writer = await asyncio.open_connection("127.0.0.1", 31986)
-    assert await reader.read() == b""
-    writer.close()
-    await proxy.cleanup()
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.99.21", 38081):
+        tracker.service_changed(service(cluster_ip="192.0.2.77", type="NodePort", node_port=31986))
+        tracker.slice_changed(slice_of(endpoint("127.0.99.21"), port=38081))
+        await proxy.sync(tracker.take_changes())
+        reader, writer = await asyncio.open_connection("127.0.0.1", 31986)
+        assert await reader.read() == b""
+        writer.close()
+        await proxy.cleanup()
+
+
+def test_a_connection_outlives_the_last_ready_endpoint() -> None:
+    asyncio.run(_outlives())
+
+
+async def _outlives() -> None:
+    async def echoing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    tracker, proxy = Tracker("ip", "node-1"), backend()
+    async with await asyncio.start_server(echoing, "127.0.99.31", 38082), asyncio.timeout(5):
+        tracker.service_changed(service(cluster_ip="127.0.99.4"))
+        tracker.slice_changed(slice_of(endpoint("127.0.99.31"), port=38082))
+        await proxy.sync(tracker.take_changes())
+        reader, writer = await asyncio.open_connection("127.0.99.4", 80)
+        writer.write(b"before")
+        assert await reader.read(100) == b"before"
+        tracker.slice_changed(slice_of())
+        await proxy.sync(tracker.take_changes())
+        writer.write(b"after")
+        assert await reader.read(100) == b"after"
+        writer.close()
+        await proxy.cleanup()

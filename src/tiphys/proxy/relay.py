@@ -42,17 +42,24 @@ def _bound(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
 
 
 class TcpRelay:
-    """A listening TCP socket; a client without an endpoint is refused by closing at once."""
+    """A TCP socket that listens while there are endpoints; who comes as the last one goes is closed at once."""
 
     def __init__(self, choose: Choose) -> None:
         self._choose = choose
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def listen(self, host: str, port: int) -> TcpRelay:
-        sock = _bound(socket.SOCK_STREAM, host, port)
-        self._server = await asyncio.start_server(self._accepted, sock=sock, limit=CHUNK)
-        return self
+    async def listen(self, host: str, port: int) -> None:
+        """Accept connections, if it does not already. Raises ``OSError``."""
+        if self._server is None:
+            sock = _bound(socket.SOCK_STREAM, host, port)
+            self._server = await asyncio.start_server(self._accepted, sock=sock, limit=CHUNK)
+
+    def stop_listening(self) -> None:
+        """Connections that are established go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._relay(reader, writer))
@@ -80,8 +87,7 @@ class TcpRelay:
             writer.close()
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        self.stop_listening()
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -109,10 +115,19 @@ class UdpRelay(asyncio.DatagramProtocol):
         self._clients: dict[Address, _UdpClient] = {}
         self._opening: set[asyncio.Task[None]] = set()
 
-    async def listen(self, host: str, port: int) -> UdpRelay:
-        loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: self, sock=_bound(socket.SOCK_DGRAM, host, port))
-        return self
+    async def listen(self, host: str, port: int) -> None:
+        """Take datagrams, if it does not already. Raises ``OSError``."""
+        if self._transport is None:
+            loop = asyncio.get_running_loop()
+            await loop.create_datagram_endpoint(lambda: self, sock=_bound(socket.SOCK_DGRAM, host, port))
+
+    def stop_listening(self) -> None:
+        """Endpoints that are gone answer nobody: their clients are forgotten too."""
+        for address in list(self._clients):
+            self.forget(address)
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
@@ -154,10 +169,7 @@ class UdpRelay(asyncio.DatagramProtocol):
         for task in self._opening:
             task.cancel()
         await asyncio.gather(*self._opening, return_exceptions=True)
-        for address in list(self._clients):
-            self.forget(address)
-        if self._transport is not None:
-            self._transport.close()
+        self.stop_listening()
 
 
 class _UdpClient(asyncio.DatagramProtocol):

@@ -77,6 +77,7 @@ class UserspaceBackend:
         self._rng = rng
         self._run = run
         self._owners: dict[Front, ServiceKey] = {}
+        self._fronts_of: dict[ServiceKey, set[Front]] = {}
         self._choices: dict[Front, _Choice] = {}
         self._listeners: dict[Front, TcpRelay | UdpRelay] = {}
         self._addresses: set[str] = set()
@@ -95,18 +96,23 @@ class UserspaceBackend:
             self._place = place
 
     async def sync(self, changes: Mapping[ServiceKey, ServiceState]) -> None:
+        """Listen for the changed services where they have endpoints; an address in use elsewhere is logged."""
+        gave_up = False
         for key, state in changes.items():
             fronts = dict(self._fronts(state))
             if not state:
                 self._refused_ports.pop(key, None)
-            for front in [front for front, owner in self._owners.items() if owner == key and front not in fronts]:
+            for front in self._fronts_of.get(key, set()) - fronts.keys():
+                gave_up = True
                 await self._close(front)
             for front, (endpoints, port) in fronts.items():
                 if port.protocol == "sctp":
                     self._refuse(key, port)
                 elif self._owners.setdefault(front, key) == key:
+                    self._fronts_of.setdefault(key, set()).add(front)
                     await self._serve(front, endpoints, port)
-        await self._drop_unused_addresses()
+        if gave_up:
+            await self._drop_unused_addresses()
 
     def _refuse(self, key: ServiceKey, port: ServicePort) -> None:
         known = self._refused_ports.setdefault(key, set())
@@ -140,16 +146,22 @@ class UserspaceBackend:
         protocol, address, number = front
         choice = self._choices.setdefault(front, _Choice(self._clock, self._rng))
         choice.endpoints, choice.affinity_seconds = endpoints, port.affinity_seconds
-        listener = self._listeners.get(front)
-        if isinstance(listener, UdpRelay):
-            listener.reconnect({endpoint.address for endpoint in endpoints})
+        relay = self._listeners.get(front)
+        if isinstance(relay, UdpRelay):
+            relay.reconnect({endpoint.address for endpoint in endpoints})
         # Whoever announces a load balancer's address puts it on one node; if all had it here, all would answer for it.
-        announced = address in port.load_balancer_ips
-        if listener is not None or not (announced or await self._have_address(address)):
+        if not (address in port.load_balancer_ips or await self._have_address(address)):
             return
-        relay = TcpRelay(choice) if protocol == "tcp" else UdpRelay(choice, self._clock)
+        if not endpoints:
+            # The kernel refuses connections to an address of its own that nobody listens on.
+            if relay is not None:
+                relay.stop_listening()
+            return
+        if relay is None:
+            relay = TcpRelay(choice) if protocol == "tcp" else UdpRelay(choice, self._clock)
+            self._listeners[front] = relay
         try:
-            self._listeners[front] = await relay.listen(address, number)
+            await relay.listen(address, number)
         except OSError as error:
             log.error("cannot listen on %s:%d for %s: %s", address, number, port, error.strerror)
 
@@ -186,7 +198,11 @@ class UserspaceBackend:
         return f"{address}/{32 if self.family == 'ip' else 128}"
 
     async def _close(self, front: Front) -> None:
-        self._owners.pop(front, None)
+        key = self._owners.pop(front, None)
+        if key is not None:
+            self._fronts_of[key].discard(front)
+            if not self._fronts_of[key]:
+                del self._fronts_of[key]
         self._choices.pop(front, None)
         listener = self._listeners.pop(front, None)
         if listener is not None:
