@@ -2,8 +2,8 @@
 
 What a request makes the server compute is bounded by its size and by the cost limits of expressions, but 3 MB or an
 expression up to its limit take seconds, during which the loop would serve nobody. Such work runs in one of a few
-threads: the interpreter gives the loop its turn every millisecond. What is small, which is nearly everything, runs
-where it is and pays nothing.
+threads: the interpreter gives the loop its turn five times in a millisecond. What is small, which is nearly everything,
+runs where it is and pays nothing.
 
 The work must be a pure function of what it is given: nothing else may use the objects until it is done, and it may
 touch nothing that lives on the loop.
@@ -31,7 +31,7 @@ LARGE = 256 * 1024
 """Bytes of a request from which on its objects are so many that the garbage collector rests until they are gone."""
 _THREADS = 2
 """More would not be faster, as they share one interpreter with the loop."""
-_SWITCH_INTERVAL = 0.001
+_SWITCH_INTERVAL = 0.0002
 """Seconds after which a thread gives way; Python's own 5 ms would be added to each turn of the loop."""
 
 

@@ -14,7 +14,7 @@ from tiphys.apiserver.storage.cacher import Cacher
 from tiphys.apiserver.storage.converted import Conversions, StoredStore
 from tiphys.apiserver.storage.entry import Codec
 from tiphys.apiserver.storage.feed import Feed
-from tiphys.apiserver.storage.fields import paths, selector_of
+from tiphys.apiserver.storage.fields import fields_of, selector_of
 from tiphys.apiserver.storage.leases import REUSE_SECONDS, Leases
 from tiphys.apiserver.storage.objects import MustRewrite, ObjectStore
 from tiphys.runtime.clock import Clock
@@ -95,9 +95,8 @@ class Registries:
         strategy = self.strategies.get(resource.group_kind)
         if strategy is None:
             strategy = from_facts(resource.group_kind)(resource.gvk(resource.storage_version))
-        fields = selector_of(resource.group, resource.kind)
-        seen = paths(resource.group, resource.kind)
-        return strategy, Codec(resource, fields, paths=seen, as_protobuf=self.as_protobuf)
+        select, fields = selector_of(resource.group, resource.kind), fields_of(resource.group, resource.kind)
+        return strategy, Codec(resource, select, fields=fields, as_protobuf=self.as_protobuf)
 
     def _custom(self, resource: Resource) -> tuple[Strategy, Codec]:
         from tiphys.apiserver.crd.stored import CustomCodec, StoredCodec

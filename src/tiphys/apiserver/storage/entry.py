@@ -8,7 +8,7 @@ store is the resource version. ``Codec`` splices it in. What an ``Entry`` keeps 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
@@ -20,6 +20,7 @@ from tiphys.api.scheme import Resource
 from tiphys.apiserver.storage.foreign import check_metadata, in_version, read_value
 
 if TYPE_CHECKING:
+    from tiphys.apiserver.storage.fields import Field
     from tiphys.apiserver.storage.glance import Glance
 
 Fields = tuple[str, ...]
@@ -99,7 +100,7 @@ class Codec:
     """Turns objects of one resource, in its storage version, into stored values and entries, and back.
 
     Values are JSON or, ``as_protobuf``, upstream's default form of built-in kinds. ``select`` reads the fields for
-    selectors from an object; if it needs no more of it than some ``paths``, many values are not read whole.
+    selectors from an object; if it reads no more of it than some ``fields``, many values are not read whole.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Codec:
         resource: Resource,
         select: Callable[[Object], Fields],
         *,
-        paths: Collection[tuple[str, ...]] | None = None,
+        fields: Sequence[Field] | None = None,
         as_protobuf: bool = False,
     ) -> None:
         gvk = resource.gvk(resource.storage_version)
@@ -121,7 +122,7 @@ class Codec:
         self._settles = resource.builtin and gvk.group not in _KEPT_AS_JSON
         self._gvk = gvk
         self._as_protobuf = as_protobuf and self._settles
-        self._paths = None if self._escapes else paths
+        self._fields = None if self._escapes else fields
         self._glance: Glance | None = None
         self._until_glance = _MANY
 
@@ -157,21 +158,21 @@ class Codec:
 
     def _read(self, value: bytes) -> Draft:
         """The draft of a value that is in the store. Raises ``CannotRead``."""
-        if self._paths is not None and (obj := self._glance_at(value)) is not None:
-            return Draft(value, obj["metadata"].get("labels") or _NO_LABELS, self._select(obj))
+        if self._fields is not None and (seen := self._glance_at(value)) is not None:
+            return Draft(value, seen[0] or _NO_LABELS, seen[1])
         obj = self._parse(value)
         check_metadata(obj)
         return self.draft(obj)
 
-    def _glance_at(self, value: bytes) -> Object | None:
+    def _glance_at(self, value: bytes) -> tuple[dict[str, str] | None, Fields] | None:
         """What selectors need of a value, if that can be seen at a glance: once there are many to look at."""
         if self._glance is None:
             self._until_glance -= 1
-            if self._until_glance > 0 or self._paths is None:
+            if self._until_glance > 0 or self._fields is None:
                 return None
             from tiphys.apiserver.storage.glance import Glance  # a library that only many values are worth
 
-            self._glance = Glance(self._start, self._paths)
+            self._glance = Glance(self._start, self._fields)
         return self._glance(value)
 
     def object(self, entry: Entry) -> Object:

@@ -110,16 +110,18 @@ def unsupported(gvk: GroupVersionKind, field: str) -> str:
 
 def selector_of(group: str, kind: str) -> Callable[[Object], Fields]:
     """A function that reads the values of a kind's selectable fields, in the order of ``SELECTABLE``."""
-    fields = SELECTABLE.get(GroupKind(group, kind), {}).values()
-    plan = [(parents, tuple(some)) for parents, some in groupby(fields, attrgetter("parents"))]
+    plan = [(parents, tuple(some)) for parents, some in groupby(fields_of(group, kind), attrgetter("parents"))]
 
     def read(obj: Object) -> Fields:
+        def value_of(field: Field) -> object:
+            return _holder(obj, field.parents).get(field.name)
+
         values: list[str] = []
         for parents, some in plan:
             holder = _holder(obj, parents)
             for field in some:
                 value = holder.get(field.name)
-                values.append(value if type(value) is str and field.other is None else _text(obj, field, value))
+                values.append(value if type(value) is str and field.other is None else text_of(field, value, value_of))
         return tuple(values)
 
     return read
@@ -135,20 +137,18 @@ def _holder(obj: Object, parents: tuple[str, ...]) -> Object:
     return inner
 
 
-def _text(obj: Object, field: Field, value: object) -> str:
-    """A value as selectors compare it."""
+def text_of(field: Field, value: object, value_of: Callable[[Field], object]) -> str:
+    """A value as selectors compare it; ``value_of`` reads another field of the same object."""
     if not value and field.other is not None:
-        return _text(obj, field.other, _holder(obj, field.other.parents).get(field.other.name))
+        return text_of(field.other, value_of(field.other), value_of)
     if isinstance(value, bool):
         return "true" if value else "false"
     return field.default if value is None else str(value)
 
 
-def paths(group: str, kind: str) -> set[tuple[str, ...]]:
-    """The paths of all that ``selector_of`` reads."""
-    fields = list(SELECTABLE.get(GroupKind(group, kind), {}).values())
-    fields += [field.other for field in fields if field.other is not None]
-    return {(*field.parents, field.name) for field in fields if field.name}
+def fields_of(group: str, kind: str) -> tuple[Field, ...]:
+    """The selectable fields of a kind, in their order."""
+    return tuple(SELECTABLE.get(GroupKind(group, kind), {}).values())
 
 
 def indexed(group: str, kind: str) -> tuple[int, ...]:

@@ -9,42 +9,66 @@ Source: KEP-2340; https://jcristharif.com/msgspec/perf-tips.html for reading som
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 
-from tiphys.api.object import Object
+from tiphys.apiserver.storage.entry import Fields
+from tiphys.apiserver.storage.fields import Field, text_of
 
-_SELECTED_ALWAYS = {("metadata", name) for name in ("name", "uid", "resourceVersion")}
 _BLANKS = (b'": ', b'", ')
+_TEXTS = {str}
+_UID = b'"uid":"'
+_UID_LENGTH = 36
 
 
-class _Texts(TypedDict, total=False):
-    labels: dict[str, str] | None
-    annotations: dict[str, str] | None
+class _Meta(msgspec.Struct, frozen=True, gc=False):
+    """What every object must have for a glance to be enough."""
+
+    name: str
+    uid: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    resourceVersion: Any = msgspec.UNSET
 
 
 class Glance:
-    """Called with a value it returns the object with those ``fields`` (paths) alone, labels and annotations; None if
-    the value has to be read whole. ``start`` begins the values that this server writes."""
+    """Called with a value it returns the labels and the ``fields`` of its object; None if it has to be read whole.
 
-    def __init__(self, start: bytes, fields: Iterable[tuple[str, ...]]) -> None:
+    ``start`` begins the values that this server writes.
+    """
+
+    def __init__(self, start: bytes, fields: Sequence[Field]) -> None:
         self._start = start
-        self._decode = msgspec.json.Decoder(_type_of(_SELECTED_ALWAYS | set(fields))).decode
+        self._fields = fields
+        wanted = [field for field in fields if field.name]
+        others = [field.other for field in wanted if field.other is not None]
+        self._decode = msgspec.json.Decoder(_seen(others + wanted)).decode
+        self._read = _reader([_path(field) for field in fields])
 
-    def __call__(self, value: bytes) -> Object | None:
+    def __call__(self, value: bytes) -> tuple[dict[str, str] | None, Fields] | None:
         if not value.startswith(self._start) or not _is_as_written(value):
             return None
         try:
-            obj: Object = self._decode(value)
+            seen: Any = self._decode(value)
         except msgspec.DecodeError:
             return None
-        meta = obj["metadata"]
-        if type(meta.get("name")) is not str or "resourceVersion" in meta:
+        meta = seen.metadata
+        if meta.resourceVersion is not msgspec.UNSET:
             return None
-        at = value.find(b'"uid":"')
-        return obj if value[at + 7 : at + 43].decode() == meta.get("uid") else None
+        at = value.find(_UID) + len(_UID)
+        if value[at : at + _UID_LENGTH] != meta.uid.encode():
+            return None
+        fields = self._read(seen)
+        return meta.labels, fields if _TEXTS.issuperset(map(type, fields)) else self._as_texts(fields, seen)
+
+    def _as_texts(self, values: tuple[Any, ...], seen: Any) -> Fields:
+        def value_of(field: Field) -> object:
+            return attrgetter(_path(field))(seen)
+
+        return tuple([text_of(field, value, value_of) for field, value in zip(self._fields, values, strict=True)])
 
 
 def _is_as_written(value: bytes) -> bool:
@@ -64,12 +88,38 @@ def _is_text(value: bytes) -> bool:
     return True
 
 
-def _type_of(fields: Iterable[tuple[str, ...]], name: str = "") -> Any:
-    """The type of a dict that has these paths, each of any value."""
-    inner: dict[str, set[tuple[str, ...]]] = {}
-    for first, *rest in fields:
-        inner.setdefault(first, set()).update([tuple(rest)] if rest else [])
-    types = {first: _type_of(rest, first) if rest else Any for first, rest in inner.items()}
-    if name == "metadata":
-        types |= _Texts.__annotations__
-    return TypedDict(f"Some{name}", types, total=False)  # type: ignore[operator]
+_NEVER = "never_"
+"""Stands for a field that is never filled in; an attribute of every type, not a field of it."""
+
+
+def _path(field: Field) -> str:
+    return ".".join((*field.parents, field.name)) if field.name else _NEVER
+
+
+def _reader(paths: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """A function that reads the values at some paths."""
+    if len(paths) > 1:
+        return attrgetter(*paths)
+    return lambda seen: tuple([attrgetter(path)(seen) for path in paths])
+
+
+def _seen(fields: Iterable[Field]) -> type[msgspec.Struct]:
+    """The type of an object with some fields, each of any value: absent ones have what stands for them."""
+    leaves: dict[str, Any] = {"metadata": (_Meta,)}
+    for field in fields:
+        place = leaves
+        for parent in field.parents:
+            place = place.setdefault(parent, {})
+        place[field.name] = (Any, field.default if field.other is None else None)
+    return _struct("Seen", leaves)
+
+
+def _struct(name: str, members: dict[str, Any]) -> type[msgspec.Struct]:
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for member, kind in members.items():
+        if isinstance(kind, dict):
+            inner = _struct(member, kind)
+            fields.append((member, inner, inner()))
+        else:
+            fields.append((member, *kind))
+    return msgspec.defstruct(name, fields, frozen=True, gc=False, namespace={_NEVER: ""})
