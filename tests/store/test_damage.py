@@ -231,6 +231,7 @@ def test_the_rows_of_a_large_store_are_looked_at_while_it_is_served(
     monkeypatch.setattr(losses, "ROWS_AT_OPEN", 20)
     monkeypatch.setattr("tiphys.store.sqlite.CHECK_ROWS", 7)
     monkeypatch.setattr("tiphys.store.sqlite.CHECK_PAUSE", 0)
+    monkeypatch.setattr("tiphys.store.sqlite.CHECK_AFTER", 0)
 
     async def main() -> None:
         async with embedded(store) as opened:

@@ -19,6 +19,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from tiphys.store.backend import KeyValue, StoreError
@@ -383,6 +384,10 @@ class StoreFile:
         self.writer.close()
 
 
+_key_value = partial(tuple.__new__, KeyValue)
+"""``KeyValue._make`` without a call of Python, which takes a tenth of the time of reading many rows."""
+
+
 class SQLiteRows:
     """The rows of a ``StoreFile``. Those that are not committed yet are in ``pending``."""
 
@@ -396,7 +401,7 @@ class SQLiteRows:
             self.pending.pop(row, None)
 
     def read(self, rows: Sequence[int]) -> list[KeyValue]:
-        pending, execute, make = self.pending, self._execute, KeyValue._make
+        pending, execute, make = self.pending, self._execute, _key_value
         if len(rows) <= 1:
             return [pending.get(row) or make(execute(_SELECT, (row,)).fetchone()) for row in rows]
         missing = [row for row in rows if row not in pending]

@@ -45,6 +45,8 @@ LOG_BYTES = 2 * CHECKPOINT_BYTES
 """How long the log is made in advance, once it is known that the store is written to."""
 LOG_STEP = 256 * PAGE
 LENGTHEN_AFTER = 32 * PAGE
+CHECK_AFTER = 10.0
+"""Seconds after a start before old rows are held against their seals: until then clients read everything again."""
 CHECK_ROWS = 500
 CHECK_PAUSE = 0.05
 """How many rows of a large store are held against their seals at a time, and the pause after, in seconds."""
@@ -229,6 +231,8 @@ class SQLiteBackend(Embedded):
     async def _check_rows(self) -> None:
         """Hold the rows that were not looked at when the store was opened against their seals, bit by bit."""
         last = self.file.checked_to
+        if last:
+            await self._clock.sleep(CHECK_AFTER)
         while last:
             await self._clock.sleep(CHECK_PAUSE)
             last, wrong = await asyncio.to_thread(self.file.check_rows, last, CHECK_ROWS)
