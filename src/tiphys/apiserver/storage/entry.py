@@ -17,13 +17,11 @@ from tiphys.api import codec, protobuf
 from tiphys.api.object import Object
 from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
+from tiphys.apiserver.storage.fields import Field, Fields
 from tiphys.apiserver.storage.foreign import check_metadata, in_version, read_value
 
 if TYPE_CHECKING:
-    from tiphys.apiserver.storage.fields import Field
     from tiphys.apiserver.storage.glance import Glance
-
-Fields = tuple[str, ...]
 
 _UID = b'"uid":"'
 _UID_LENGTH = 36

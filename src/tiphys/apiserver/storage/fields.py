@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
 from tiphys.api.scheme import GroupKind, GroupVersionKind
-from tiphys.apiserver.storage.entry import Fields
+
+Fields = tuple[str, ...]
+"""The values of an object's selectable fields, in the order in which its kind has them."""
 
 
 class Field(NamedTuple):

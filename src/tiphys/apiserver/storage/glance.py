@@ -15,8 +15,7 @@ from typing import Any
 
 import msgspec
 
-from tiphys.apiserver.storage.entry import Fields
-from tiphys.apiserver.storage.fields import Field, text_of
+from tiphys.apiserver.storage.fields import Field, Fields, text_of
 
 _BLANKS = (b'": ', b'", ')
 _TEXTS = {str}
