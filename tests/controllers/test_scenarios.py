@@ -10,8 +10,9 @@ import pytest
 
 from tiphys.api.object import Object
 from tiphys.apiserver.config import Config as APIServerConfig
-from tiphys.client.errors import NotFound
-from tiphys.client.resources import DEPLOYMENTS, NAMESPACES, SECRETS
+from tiphys.client.errors import Conflict, NotFound
+from tiphys.client.resources import DEPLOYMENTS, NAMESPACES, PODS, SECRETS, ResourcePath
+from tiphys.client.rest import Client
 from tiphys.controllers.nodes.lifecycle.tainter import ZoneQueue
 from tiphys.testing import Cluster
 
@@ -392,6 +393,39 @@ def test_pods_leave_a_dead_node_after_five_minutes(cluster: Cluster) -> None:
     cluster.delete("v1", "Node", "doomed")
     cluster.wait_until(lambda: rolled_out(cluster, "web"), timeout=90)  # the pod collector removes what was left
     assert all(p["spec"]["nodeName"] != "doomed" for p in cluster.list("v1", "Pod", "default"))
+
+
+def test_a_pod_that_cannot_be_marked_keeps_no_other_of_a_dead_node_ready(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.run_for(1)
+    cluster.add_node("doomed", labels={"which": "doomed"})
+    three = workload("Deployment", "web", replicas=3)
+    three["spec"]["template"]["spec"]["nodeSelector"] = {"which": "doomed"}
+    cluster.create(three)
+    cluster.wait_until(lambda: rolled_out(cluster, "web"))
+    refused: list[str] = []
+    real = Client.update_status
+
+    async def update_status(self: Client, resource: ResourcePath, obj: Object) -> Object:
+        ours = str(vars(self).get("_user_agent", "")).startswith("kube-controller-manager")
+        if ours and resource is PODS and not refused:
+            refused.append(obj["metadata"]["name"])
+            raise Conflict(409, {"reason": "Conflict", "message": "written meanwhile"})
+        return await real(self, resource, obj)
+
+    monkeypatch.setattr(Client, "update_status", update_status)
+    cluster.stop_node("doomed")
+
+    def ready() -> set[str]:
+        pods = cluster.list("v1", "Pod", "default")
+        return {pod["metadata"]["name"] for pod in pods if (condition(pod, "Ready") or {})["status"] == "True"}
+
+    cluster.wait_until(lambda: refused, timeout=120)
+    cluster.run_for(1)
+    assert ready() == set(refused), "the others are marked at once"
+    cluster.run_for(6)
+    assert ready() == set(), "this one in the next round"
 
 
 def test_where_all_nodes_are_silent_no_pod_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,10 @@ class KubeProxy:
                 servers = await self._serve(mode)
                 self._node_event("Normal", "Starting", "")
                 runner.spawn(after(ready, self._in_step.wait), "readiness")
+                if self._by_kernel:
+                    await self._check_host()
+                    # Beside the rules from then on: it starts programs, which take long on a busy machine.
+                    runner.supervise(self._keep_host_passing, "host")
                 await runner.supervise(self._keep_in_step, "sync")
             finally:
                 for server in servers:
@@ -278,14 +282,14 @@ class KubeProxy:
             self._wake.clear()
             await self._wake.wait()
 
+    async def _keep_host_passing(self) -> None:
+        while True:
+            await self._clock.sleep(self._config.sync_period)
+            await self._check_host()
+
     async def _keep_in_step(self) -> None:
-        last_check = -self._config.sync_period
         while True:
             self._wake.clear()
-            now = self._clock.monotonic()
-            if self._config.sync_period <= now - last_check and self._by_kernel:
-                last_check = now
-                await self._check_host()
             clean = [await self._sync(family) for family in self._backends]
             if all(clean):
                 self._in_step.set()

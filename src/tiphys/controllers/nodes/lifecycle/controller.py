@@ -103,19 +103,33 @@ class NodeLifecycleController:
             await self._mark_not_ready([pod])
 
     async def _mark_not_ready(self, pods: list[Object]) -> None:
+        """Mark every pod that can be; raises the first error afterwards, so that one pod keeps no other from it."""
+        failed: list[errors.ApiError] = []
         for pod in pods:
-            ready = condition(pod, "Ready")
-            if ready is None or ready["status"] == "False":
-                continue
-            wanted = copy(pod)
-            changed = condition(wanted, "Ready")
-            assert changed is not None
-            changed |= {"status": "False", "lastTransitionTime": timestamp(self._clock.now())}
             try:
-                await self._client.update_status(PODS, wanted)
-            except errors.NotFound:
+                marked = await self._mark_pod(pod)
+            except errors.ApiError as error:
+                failed.append(error)
                 continue
-            self._recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+            if marked:
+                self._recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+        if failed:
+            raise failed[0]
+
+    async def _mark_pod(self, pod: Object) -> bool:
+        """Whether the pod said that it was ready, and does not any more. Raises ``ApiError``."""
+        ready = condition(pod, "Ready")
+        if ready is None or ready["status"] == "False":
+            return False
+        wanted = copy(pod)
+        changed = condition(wanted, "Ready")
+        assert changed is not None
+        changed |= {"status": "False", "lastTransitionTime": timestamp(self._clock.now())}
+        try:
+            await self._client.update_status(PODS, wanted)
+        except errors.NotFound:
+            return False
+        return True
 
     # Health
 
