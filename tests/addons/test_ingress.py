@@ -24,7 +24,7 @@ from tiphys.addons.ingress import gateways
 from tiphys.addons.ingress.backends import World
 from tiphys.addons.ingress.configuration import Listening, commands, files_of, same_but_targets
 from tiphys.addons.ingress.gatewaystatus import gateway_status, route_status
-from tiphys.addons.ingress.haproxy import HAProxy, ProxyError
+from tiphys.addons.ingress.haproxy import HAProxy, NotChecked, ProxyError
 from tiphys.addons.ingress.ingresses import wishes_of
 from tiphys.addons.ingress.merging import merge
 from tiphys.addons.ingress.model import PathRule, ProxyTarget, Routing, ServedCertificate, TargetGroup
@@ -425,6 +425,19 @@ def test_certificates_are_chosen_by_name_and_a_bad_one_hurts_nobody(running: Run
         der = ssl.PEM_cert_to_DER_cert(cert.decode())
         running.wait(lambda name=name, der=der: running.certificate(f"{name}.example") == der)
     assert running.certificate("other.example") not in [ssl.PEM_cert_to_DER_cert(c.decode()) for c, _ in pairs.values()]
+
+
+def test_without_haproxy_one_line_says_so_and_no_certificate_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    proxy = HAProxy(tmp_path, Listening(("127.0.0.1",), 10080, 10443, tmp_path / "admin.sock"))
+    served = ServedCertificate("good", b"pem", ("good.example",))
+    for wanted in (proxy.bad_certificates((served,)), proxy.apply(Routing(certificates=(served,)))):
+        with pytest.raises(NotChecked) as raised:
+            asyncio.run(wanted)  # type: ignore[arg-type]
+        said = "cannot run haproxy: no such file or directory; install Debian's package haproxy"
+        assert str(raised.value) == said
 
 
 @pytest.mark.root

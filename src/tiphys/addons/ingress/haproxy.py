@@ -31,6 +31,10 @@ class ProxyError(Exception):
     """What haproxy did not take; the message is what it said."""
 
 
+class NotChecked(ProxyError):
+    """haproxy said nothing: it is not here, or did not end."""
+
+
 class HAProxy:
     """``folder`` is its own; ``haproxy.cfg`` there leads to the files in use."""
 
@@ -60,7 +64,9 @@ class HAProxy:
             self._use(self._write(Routing()))
 
     async def bad_certificates(self, certificates: tuple[ServedCertificate, ...]) -> set[str]:
-        """The names of those that haproxy does not take: one of them would keep all others from being served."""
+        """The names of those that haproxy does not take: one of them would keep all others from being served.
+
+        Raises ``NotChecked``: nothing is held against a certificate then."""
         bad = set()
         for certificate in certificates:
             digest = hashlib.sha256(certificate.pem).digest()
@@ -79,6 +85,8 @@ class HAProxy:
         _write_private(folder / "haproxy.cfg", _PROBE.format(folder=folder).encode())
         try:
             await self._check(folder / "haproxy.cfg")
+        except NotChecked:
+            raise
         except ProxyError as error:
             log.info("a certificate is not taken: %s", error)
             return False
@@ -160,14 +168,19 @@ class HAProxy:
                 await asyncio.sleep(_POLL)
 
     async def _check(self, path: Path) -> None:
-        process = await asyncio.create_subprocess_exec(
-            PROGRAM, "-c", "-f", str(path), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
+        """Let a haproxy of its own read the files. Raises ``ProxyError``."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                PROGRAM, "-c", "-f", str(path), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            )
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            raise NotChecked(f"cannot run {PROGRAM}: {reason}; install Debian's package haproxy") from error
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 _, said = await process.communicate()
         except TimeoutError as error:
-            raise ProxyError(f"the check of {path} did not end within {CHECK_SECONDS:.0f} s") from error
+            raise NotChecked(f"the check of {path} did not end within {CHECK_SECONDS:.0f} s") from error
         finally:
             if process.returncode is None:
                 process.kill()
