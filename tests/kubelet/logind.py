@@ -123,10 +123,13 @@ class Machine:
     async def start(self) -> None:
         self._socket.unlink(missing_ok=True)
         self._daemon = await asyncio.create_subprocess_exec("dbus-daemon", "--nofork", f"--config-file={self._config}")
-        while not self._socket.exists():
-            assert self._daemon.returncode is None, "dbus-daemon has ended"
-            await asyncio.sleep(0.01)
-        self._bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        while True:
+            try:
+                self._bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
+                break
+            except (FileNotFoundError, ConnectionRefusedError):  # it is bound first, and listens a moment later
+                assert self._daemon.returncode is None, "dbus-daemon has ended"
+                await asyncio.sleep(0.01)
         self._bus.add_message_handler(self._note)
         self._bus.export("/org/freedesktop/login1", self.manager)
         self._bus.export("/org/freedesktop/systemd1", Systemd(self.manager))

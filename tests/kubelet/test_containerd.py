@@ -20,6 +20,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
 from tiphys.kubelet.runtime.ctr import ctr
 from tiphys.kubelet.server.handler import KubeletServer
+from tiphys.kubelet.topology.cpusets import text_of
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.system import mounts
 from tiphys.wire.http import Request
@@ -45,7 +46,7 @@ class Machine:
         self._task: asyncio.Task[None] | None = None
         self.kubelet: Kubelet
 
-    async def start(self) -> None:
+    async def start(self, adjust: Callable[[KubeletConfig], None] = lambda _: None) -> None:
         config = KubeletConfig(
             NODE,
             root=self.folder / "kubelet",
@@ -57,11 +58,13 @@ class Machine:
             serve=False,
             runtime_socket=str(self.folder / "c" / "run" / "containerd.sock"),
         )
+        adjust(config)
         self.kubelet = Kubelet(
             config=config, client=self.client, runtime=self.runtime, images=self.runtime, clock=self.clock
         )
         self._task = asyncio.ensure_future(self.kubelet.run())
-        await self.until(lambda: self.kubelet.pods.synced)
+        # What is put between a list and its watch is lost: this API keeps no history.
+        await self.until(lambda: self.kubelet.pods.synced and self.api.watched("pods"))
 
     async def stop(self) -> None:
         assert self._task is not None
@@ -243,5 +246,57 @@ def test_an_image_is_a_volume_and_leaves_nothing(machine: Any) -> None:
         await m.until(lambda: not folder.exists())
         assert mounts.mounts_below(m.folder / "kubelet") == []
         assert str(folder) not in await ctr(m.kubelet.config.runtime_socket, "snapshots", "list")
+
+    machine(scene)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_processors_and_memory_of_a_containers_own(machine: Any) -> None:
+    """On this machine's own processors: the first is the system's and everybody's, others are given away."""
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+
+    def adjust(config: KubeletConfig) -> None:
+        config.cpu_policy, config.reserved_cpus = "static", str(first)
+        config.topology_policy, config.topology_scope = "single-numa-node", "pod"
+        config.memory_policy, config.system_reserved = "Static", {"memory": "200Mi"}
+        config.eviction_hard = {}
+        config.reserved_memory = ((0, {"memory": "200Mi"}),)
+
+    async def scene(m: Machine) -> None:
+        await m.stop()
+        (m.folder / "kubelet" / "cpu_manager_state").unlink(missing_ok=True)
+        await m.start(adjust)
+        tells = "grep -e Cpus_allowed_list -e Mems_allowed_list /proc/self/status"
+        script = f"trap 'exit 0' TERM; while :; do {tells}; sleep 0.1 & wait $!; done"
+        amounts = {"cpu": "1", "memory": "64Mi"}
+        resources = {"requests": amounts, "limits": amounts}
+        m.api.put("/api/v1/namespaces/default/pods", pod("plain", shell("main", script)))
+        await m.until(lambda: m.ready("plain"))
+        m.api.put("/api/v1/namespaces/default/pods", pod("own", shell("main", script, resources=resources)))
+        await m.until(lambda: m.ready("own"))
+
+        async def seen(name: str) -> tuple[str, str]:
+            _, text = await m.ask(f"/containerLogs/default/{name}/main", "tailLines=2")
+            lines = dict(line.split(":\t") for line in text.decode().splitlines())
+            return lines.get("Cpus_allowed_list", ""), lines.get("Mems_allowed_list", "")
+
+        async def until_seen(name: str, cpus: str) -> None:
+            deadline = time.monotonic() + 20
+            while (have := await seen(name)) != (cpus, "0"):
+                assert time.monotonic() < deadline, have
+                await asyncio.sleep(0.05)
+
+        others = text_of(os.sched_getaffinity(0) - {second})
+        await until_seen("own", str(second))
+        await until_seen("plain", others)
+        quotas = [
+            (place / name).read_text().split()[0]
+            for place in cgroups(f"{CGROUP}/kubepods/poduid-own")
+            for name in ("cpu.cfs_quota_us", "cpu.max")
+            if (place / name).exists()
+        ]
+        assert quotas in (["-1"], ["max"])
+        m.api.delete_pod("own", grace=1)
+        await until_seen("plain", text_of(os.sched_getaffinity(0)))
 
     machine(scene)

@@ -24,7 +24,8 @@ from tiphys.kubelet.topology.cpu_choice import NotEnoughCpus, choose
 from tiphys.kubelet.topology.cpu_manager import CpuManager, CpuStateUnfit, checksum, from_checkpoint, to_checkpoint
 from tiphys.kubelet.topology.cpusets import CpuPlace, CpuTopology, parse, read, text_of
 from tiphys.kubelet.topology.hints import Hint, TopologyPolicy, merge
-from tiphys.kubelet.topology.setup import CannotAssign, check_nodes, cpu_manager
+from tiphys.kubelet.topology.numa import Numa
+from tiphys.kubelet.topology.setup import CannotAssign, cpu_manager, topology_rules
 from tiphys.runtime.component import ConfigError
 from tiphys.wire.grpc.caller import Caller
 from tiphys.wire.grpc.stream import GrpcError
@@ -138,6 +139,36 @@ def test_hints_of_devices() -> None:
 # The manager.
 
 
+FAR = {0: [10, 40, 40, 20], 1: [40, 10, 30, 40], 2: [40, 30, 10, 40], 3: [20, 40, 40, 10]}
+
+
+@pytest.mark.parametrize(
+    ("policy", "distances", "best"),
+    [
+        (RESTRICTED, FAR, hint(0, 3)),
+        (RESTRICTED, None, hint(0, 1)),
+        (BEST, {0: [10] * 4, 1: [10] * 4, 2: [10] * 4, 3: [10] * 4}, hint(0, 1)),
+    ],
+)
+def test_nodes_that_are_close_to_each_other(policy: TopologyPolicy, distances: Any, best: Hint) -> None:
+    pairs = [hint(0, 1), hint(1, 2), hint(0, 3)]
+    assert merge(policy, [0, 1, 2, 3], [{"cpu": pairs}, {"gpu": pairs}], distances) == (best, True)
+
+
+def test_processors_of_all_containers_together(tmp_path: Path) -> None:
+    manager = CpuManager(tmp_path, TWO, parse("0"))
+    two, eight = guaranteed("two", "2"), guaranteed("eight", "8")
+    both = {**two, "spec": {**two["spec"], "containers": [container_of(two, "a"), container_of(eight, "b")]}}
+    assert manager.pod_hints(both) == {"cpu": [hint(0, 1)]}
+    initial = {**two, "spec": {**two["spec"], "initContainers": [container_of(eight, "i")]}}
+    assert manager.pod_hints(initial) == {"cpu": [hint(1), hint(0, 1, preferred=False)]}
+    assert manager.pod_hints(pod("plain")) == {}
+
+
+def container_of(one: Object, name: str) -> Object:
+    return {**one["spec"]["containers"][0], "name": name}
+
+
 def guaranteed(name: str, cpu: str, *more: Object, device: int = 0, **spec: Any) -> Object:
     amounts = {"cpu": cpu, "memory": "1Gi", **({GPU: str(device)} if device else {})}
     return pod(name, container("main", resources={"requests": amounts, "limits": amounts}), *more, **spec)
@@ -222,8 +253,10 @@ def config_of(tmp_path: Path, text: str) -> KubeletConfig:
     [
         ("cpuManagerPolicy: dynamic", "'dynamic' is not supported; choose one of none, static"),
         ("topologyManagerPolicy: best", "choose one of none, best-effort, restricted, single-numa-node"),
-        ("topologyManagerScope: pod", "topologyManagerScope is not supported"),
-        ("memoryManagerPolicy: Static", "memoryManagerPolicy is not supported"),
+        ("topologyManagerScope: node", "choose one of container, pod"),
+        ("topologyManagerPolicyOptions: {prefer-near: 'true'}", "unknown Topology Manager Policy option"),
+        ("topologyManagerPolicyOptions: {prefer-closest-numa-nodes: 'yes'}", "'yes' is neither true nor false"),
+        ("topologyManagerPolicyOptions: {max-allowable-numa-nodes: '4'}", "should not be less than 8"),
         ("cpuManagerPolicyOptions: {align-by-socket: 'true'}", "option align-by-socket is not supported"),
         ("cpuManagerPolicyOptions: {full-pcpus-only: 'yes'}", "'yes' is neither true nor false"),
         ("reservedSystemCPUs: some", "reservedSystemCPUs"),
@@ -241,8 +274,15 @@ def test_reserved_processors(tmp_path: Path) -> None:
         cpu_manager(config_of(tmp_path, static), ONE)
     with pytest.raises(CannotAssign, match="no such processors"):
         cpu_manager(config_of(tmp_path, static + "reservedSystemCPUs: 0-99"), ONE)
+    numa = Numa({})
+    nine = machine(1, 9).nodes
     with pytest.raises(CannotAssign, match="more than 8 NUMA Nodes"):
-        check_nodes(BEST, machine(1, 9))
+        topology_rules(config_of(tmp_path, "topologyManagerPolicy: best-effort"), nine, numa)
+    options = "topologyManagerPolicy: best-effort\ntopologyManagerPolicyOptions: "
+    config = config_of(tmp_path, options + "{max-allowable-numa-nodes: '9'}")
+    assert topology_rules(config, nine, numa).nodes == nine
+    with pytest.raises(CannotAssign, match="does not say how far nodes are apart"):
+        topology_rules(config_of(tmp_path, options + "{prefer-closest-numa-nodes: 'true'}"), [0], numa)
     manager = cpu_manager(config_of(tmp_path, static + "systemReserved: {cpu: 1500m}"), ONE)
     assert manager is not None
     assert text_of(manager.allocatable) == "1-3,5-7"

@@ -178,7 +178,8 @@ def test_a_shutdown_waits_for_the_pods_and_can_be_called_off(tmp_path: Path, mon
         assert ("Shutdown", "Shutdown manager detected shutdown cancellation") in world.api.events()
         began = figure(world, "start")
         await world.restart()
-        await world.until(lambda: figure(world, "start") == began, 10)
+        await world.until(lambda: len(manager.asked) == 3 and manager.inhibited(), 10)
+        assert figure(world, "start") == began
         await world.stop()
         await world.until(lambda: not manager.inhibited(), 10)
         await world.start()
@@ -190,7 +191,7 @@ def test_a_shutdown_waits_for_the_pods_and_can_be_called_off(tmp_path: Path, mon
 def test_a_kubelet_whose_bus_goes_away_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(world: World, manager: Manager) -> None:
         await manager.restart_bus()
-        await world.until(lambda: len(manager.asked) == 2, 10)
+        await world.until(lambda: len(manager.asked) == 2 and manager.inhibited(), 10)
         assert await manager.shut_down()
         await world.until(lambda: ready(world)[0] == "False", 10)
 

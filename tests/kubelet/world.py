@@ -21,6 +21,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
 from tiphys.kubelet.node.machine import MachineInfo
 from tiphys.kubelet.topology.cpusets import CpuTopology
+from tiphys.kubelet.topology.numa import Numa
 from tiphys.runtime.clock import Clock, SystemClock, VirtualClock, VirtualTimeLoop
 from tiphys.wire.http import Handler, Request, Response, Sink
 from tiphys.wire.inprocess import InProcessTransport
@@ -82,6 +83,9 @@ class FakeApi:
     def remove(self, path: str) -> None:
         gone = self.objects.pop(path)
         self._tell(path, "DELETED", gone)
+
+    def watched(self, collection: str) -> bool:
+        return any(path.endswith(f"/{collection}") for path, _, _ in self._watchers)
 
     def events(self) -> list[tuple[str, str]]:
         """(reason, message) of every event, in order."""
@@ -237,11 +241,13 @@ class World:
         clock: Clock,
         adjust: Callable[[KubeletConfig], None] = lambda _: None,
         topology: CpuTopology | None = None,
+        numa_nodes: Numa | None = None,
     ) -> None:
         from tiphys.controlkit.objects import timestamp
 
         self._adjust = adjust
         self._topology = topology
+        self._numa_nodes = numa_nodes
         self.folder = folder
         self.clock = clock
         self.api = FakeApi(lambda: timestamp(self.clock.now()))
@@ -274,11 +280,13 @@ class World:
             machine=machine,
             rng=random.Random(1),
             topology=self._topology,
+            numa_nodes=self._numa_nodes,
         )
 
     async def start(self) -> None:
         self._task = asyncio.ensure_future(self.kubelet.run())
-        await self.until(lambda: self.kubelet.pods.synced)
+        # What is put between a list and its watch is lost: this API keeps no history.
+        await self.until(lambda: self.kubelet.pods.synced and self.api.watched("pods"))
 
     async def stop(self) -> None:
         """The kubelet dies; pods run on."""

@@ -25,8 +25,9 @@ from tiphys.kubelet.quantities import value
 from tiphys.kubelet.shutdown.groups import problems, read_periods
 from tiphys.kubelet.topology.cpu_manager import OPTIONS, CpuStateUnfit
 from tiphys.kubelet.topology.cpusets import parse
-from tiphys.kubelet.topology.hints import TopologyPolicy
-from tiphys.kubelet.topology.setup import CannotAssign
+from tiphys.kubelet.topology.hints import TopologyPolicy, TopologyScope
+from tiphys.kubelet.topology.memory_manager import MemoryStateUnfit
+from tiphys.kubelet.topology.setup import CannotAssign, topology_options
 from tiphys.runtime import durations
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, ConfigError, Ready, launch, parse_document, read_file, whenever
@@ -90,6 +91,33 @@ def cpu_options(given: dict[str, str]) -> dict[str, str]:
     return {name: str(text).lower() for name, text in given.items()}
 
 
+def _amounts(given: dict[str, Any]) -> dict[str, str]:
+    return {name: str(amount) for name, amount in given.items()}
+
+
+def reserved_memory(given: list[dict[str, Any]]) -> tuple[tuple[int, dict[str, str]], ...]:
+    """What NUMA nodes keep for the system. Raises ``ValueError``."""
+    known: set[tuple[int, str]] = set()
+    nodes = []
+    for entry in given:
+        node, limits = int(entry.get("numaNode", 0)), entry.get("limits") or {}
+        for name, text in limits.items():
+            if name != "memory" and not name.startswith("hugepages-"):
+                raise ValueError(
+                    f'invalid configuration: the limit type "{name}" for NUMA node {node} is not supported, only'
+                    " [memory hugepages-<HugePageSize>] is accepted"
+                )
+            if value(text) == 0:
+                about = f'for NUMA node {node} and resource "{name}"'
+                raise ValueError(f"invalid configuration: reserved memory may not be zero {about}")
+            if (node, name) in known:
+                about = f'for NUMA node {node} and resource "{name}"'
+                raise ValueError(f"invalid configuration: the reserved memory has a duplicate value {about}")
+            known.add((node, name))
+        nodes.append((node, {name: str(text) for name, text in limits.items()}))
+    return tuple(nodes)
+
+
 def _cpus(text: Any) -> str:
     parse(str(text))
     return str(text)
@@ -119,6 +147,10 @@ FIELDS: dict[str, Setter] = {
     "cpuManagerPolicy": _set("cpu_policy", _one_of("none", "static")),
     "cpuManagerPolicyOptions": _set("cpu_policy_options", cpu_options),
     "reservedSystemCPUs": _set("reserved_cpus", _cpus),
+    "memoryManagerPolicy": _set("memory_policy", _one_of("None", "Static")),
+    "reservedMemory": _set("reserved_memory", reserved_memory),
+    "topologyManagerPolicyOptions": _set("topology_policy_options", topology_options),
+    "topologyManagerScope": _set("topology_scope", _one_of(*(scope.value for scope in TopologyScope))),
     "topologyManagerPolicy": _set("topology_policy", _one_of(*(policy.value for policy in TopologyPolicy))),
     "registerNode": _set("register_node"),
     "registerWithTaints": _set("taints"),
@@ -134,8 +166,8 @@ FIELDS: dict[str, Setter] = {
     "shutdownGracePeriod": _set("shutdown_period", durations.seconds),
     "shutdownGracePeriodCriticalPods": _set("shutdown_period_critical", durations.seconds),
     "shutdownGracePeriodByPodPriority": _set("shutdown_periods", read_periods),
-    "systemReserved": lambda config, given: config.reserved.update(given),
-    "kubeReserved": lambda config, given: config.reserved.update(given),
+    "systemReserved": _set("system_reserved", _amounts),
+    "kubeReserved": _set("kube_reserved", _amounts),
 }
 """Fields of KubeletConfiguration that are supported, and what each sets."""
 
@@ -280,8 +312,8 @@ _FLAGS: dict[str, Setter] = {
     "image_gc_low_threshold": _set("image_gc_low_percent"),
     "container_log_max_files": _set("container_log_max_files"),
     "container_log_max_size": _set("container_log_max_size", value),
-    "system_reserved": lambda config, given: config.reserved.update(given),
-    "kube_reserved": lambda config, given: config.reserved.update(given),
+    "system_reserved": _set("system_reserved"),
+    "kube_reserved": _set("kube_reserved"),
 }
 
 
@@ -359,6 +391,6 @@ async def run(
                 clock=clock,
                 collectors=(runtime.operations,),
             )
-        except (CpuStateUnfit, CannotAssign) as error:
+        except (CpuStateUnfit, MemoryStateUnfit, CannotAssign) as error:
             raise CannotStart(str(error)) from error
         await kubelet.run(ready)

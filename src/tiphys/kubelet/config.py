@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.kubelet.node.resolver import read_resolver
+from tiphys.kubelet.quantities import exact
 from tiphys.kubelet.shutdown.groups import Period
 
 SYSTEMD_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
@@ -44,12 +45,18 @@ class KubeletConfig:
     cgroup_root: str = ""
     cgroups_per_qos: bool = True
     cpu_cfs_quota: bool = True
-    reserved: dict[str, str] = field(default_factory=dict)
+    system_reserved: dict[str, str] = field(default_factory=dict)
+    kube_reserved: dict[str, str] = field(default_factory=dict)
     reserved_cpus: str = ""
     """Processors that are kept for the system, as ``0-1,4``; empty: as many as ``reserved`` says."""
     cpu_policy: str = "none"
     cpu_policy_options: dict[str, str] = field(default_factory=dict)
     topology_policy: str = "none"
+    topology_scope: str = "container"
+    topology_policy_options: dict[str, str] = field(default_factory=dict)
+    memory_policy: str = "None"
+    reserved_memory: tuple[tuple[int, dict[str, str]], ...] = ()
+    """NUMA nodes, and what each keeps for the system, by resource."""
     seccomp_default: bool = False
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     serialize_image_pulls: bool = True
@@ -93,3 +100,14 @@ class KubeletConfig:
     """What ``/flagz`` shows."""
     runtime_socket: str = ""
     """The path of the runtime's socket, for figures of its process; empty: none is known."""
+
+    @property
+    def reserved(self) -> dict[str, str]:
+        """What is kept for the system and for the cluster's own programs together."""
+        amounts = dict(self.system_reserved)
+        for name, text in self.kube_reserved.items():
+            if name in amounts:
+                both = exact(amounts[name]) + exact(text)
+                text = f"{-(-both // 10**6)}m" if name == "cpu" else str(-(-both // 10**9))
+            amounts[name] = text
+        return amounts

@@ -76,13 +76,12 @@ from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror
 from tiphys.kubelet.sources.static_set import StaticSet
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
-from tiphys.kubelet.topology import cpusets
+from tiphys.kubelet.topology import cpusets, numa
 from tiphys.kubelet.topology.affinity import Affinities
 from tiphys.kubelet.topology.assigner import Assigner
 from tiphys.kubelet.topology.cpu_enforcer import CpuEnforcer
 from tiphys.kubelet.topology.cpusets import CpuTopology
-from tiphys.kubelet.topology.hints import TopologyPolicy
-from tiphys.kubelet.topology.setup import check_nodes, cpu_manager
+from tiphys.kubelet.topology.setup import cpu_manager, memory_manager, topology_rules
 from tiphys.kubelet.volumes.csi.drivers import CSIDrivers
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.images import ImageVolumes, shown_images
@@ -119,6 +118,7 @@ class Kubelet:
         machine: MachineInfo | None = None,
         rng: random.Random | None = None,
         topology: CpuTopology | None = None,
+        numa_nodes: numa.Numa | None = None,
         collectors: Sequence[Collector] = (),
         login_manager: Callable[[], Awaitable[LoginManager]] = Logind.connect,
     ) -> None:
@@ -152,7 +152,7 @@ class Kubelet:
         )
         self._drivers = Drivers(client, config.node_name, clock, self._runner)
         self.claims = ClaimManager(config.root, client, self._drivers)
-        self._assign(topology)
+        self._assign(topology, numa_nodes)
         self._reporter = NodeReporter(
             config=config,
             settings=self.settings,
@@ -180,21 +180,23 @@ class Kubelet:
         self.services = Informer(client, SERVICES, clock, rng=self._rng)
         self._wire()
 
-    def _assign(self, topology: CpuTopology | None) -> None:
-        """Who gives containers processors and devices, if the configuration wants that anybody does."""
-        policy, wanted = TopologyPolicy(self.config.topology_policy), self.config.cpu_policy == "static"
-        if topology is None and (wanted or policy is not TopologyPolicy.NONE):
+    def _assign(self, topology: CpuTopology | None, numa_nodes: numa.Numa | None) -> None:
+        """Who gives containers processors, memory and devices, if the configuration wants that anybody does."""
+        config = self.config
+        places = config.topology_policy != "none" or config.memory_policy != "None"
+        if topology is None and (places or config.cpu_policy == "static"):
             topology = cpusets.read()
         topology = topology or CpuTopology({})
-        check_nodes(policy, topology)
-        self.cpus = cpu_manager(self.config, topology)
+        memory_nodes = (numa_nodes or numa.read()) if places else numa.Numa({})
+        self.cpus = cpu_manager(config, topology)
+        self.memory = memory_manager(config, memory_nodes, self.machine.memory)
         self._enforcer = CpuEnforcer(self.runtime, self.cpus, self.clock) if self.cpus is not None else None
         self._assigner = Assigner(
             self.devices,
             self.claims,
             cpus=self.cpus,
-            policy=policy,
-            nodes=topology.nodes,
+            memory=self.memory,
+            rules=topology_rules(config, topology.nodes, memory_nodes),
             affinities=self._affinities,
             changed=lambda: self._enforcer.changed.set() if self._enforcer is not None else None,
         )
@@ -283,6 +285,7 @@ class Kubelet:
             recursive_handlers=lambda: self.health.recursive_read_only,
             reads_cdi=lambda: reads_cdi(self.health.version),
             cpus=self.cpus,
+            memory=self.memory,
             complain=self._complain,
         )
         self.pod_runtime = PodRuntime(
@@ -483,6 +486,7 @@ class Kubelet:
             devices=self.devices,
             claims=self.claims,
             cpus=self.cpus,
+            memory=self.memory,
             active=self._running,
             named=self.find_pod,
         )

@@ -28,3 +28,11 @@ def milli(quantity: str | int | float | None) -> int:
 def value(quantity: str | int | float | None) -> int:
     """Whole units, rounded up."""
     return -(-exact(quantity) // 10**9)
+
+
+def binary(size: int) -> str:
+    """Bytes as a quantity with the largest suffix of powers of 1024 that fits: ``2Mi``."""
+    for suffix, unit in (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)):
+        if size and size % unit == 0:
+            return f"{size // unit}{suffix}"
+    return str(size)

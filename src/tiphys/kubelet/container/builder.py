@@ -31,6 +31,7 @@ from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.topology.cpu_manager import CpuManager
 from tiphys.kubelet.topology.cpusets import text_of
 from tiphys.kubelet.topology.failures import AssignmentFailure
+from tiphys.kubelet.topology.memory_manager import MemoryManager
 from tiphys.kubelet.volumes.claims import MountedVolume
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.manager import ObjectSource
@@ -62,10 +63,12 @@ class ConfigBuilder:
         recursive_handlers: Callable[[], frozenset[str]],
         reads_cdi: Callable[[], bool],
         cpus: CpuManager | None = None,
+        memory: MemoryManager | None = None,
         complain: Callable[[Pod, str, str], None] = lambda *_: None,
     ) -> None:
         self._reads_cdi = reads_cdi
         self._cpus = cpus
+        self._memory = memory
         self._settings = settings
         self._objects = objects
         self._images = images
@@ -151,7 +154,12 @@ class ConfigBuilder:
             pod, container, self._settings.memory_capacity, enforce_quota=self._settings.enforce_cpu_limits
         )
         if self._cpus is not None:
-            linux["cpuset_cpus"] = text_of(self._cpus.cpus_of(pods.uid_of(pod), container["name"]))
+            uid, name = pods.uid_of(pod), container["name"]
+            linux["cpuset_cpus"] = text_of(self._cpus.cpus_of(uid, name))
+            if "cpu_quota" in linux and self._cpus.exclusive(uid, name):
+                linux["cpu_quota"] = -1  # it has whole processors, and a quota would but hold it up
+        if self._memory is not None and (nodes := self._memory.nodes_of(pods.uid_of(pod), container["name"])):
+            linux["cpuset_mems"] = text_of(nodes)
         return linux
 
     async def _environment(

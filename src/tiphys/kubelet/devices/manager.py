@@ -28,6 +28,7 @@ from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.quantities import value
 from tiphys.kubelet.topology.failures import AssignmentFailure
 from tiphys.kubelet.topology.hints import Hint, Hints
+from tiphys.kubelet.topology.needs import pod_needs
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.grpc.caller import describe
@@ -257,6 +258,23 @@ class DeviceManager:
             name: self._hints(pods.uid_of(pod), container["name"], name, amount)
             for name, amount in self.wanted(container).items()
         }
+
+    def pod_hints(self, pod: Pod) -> Hints:
+        """Where the devices can be that all containers of a pod ask for together."""
+        return {name: self._pod_hints(pod, name, amount) for name, amount in pod_needs(pod, self.wanted).items()}
+
+    def _pod_hints(self, pod: Pod, name: str, amount: int) -> list[Hint] | None:
+        known = self.known(name)
+        if not choice.has_topology(known):
+            return None
+        given: set[str] = set()
+        for container in (*pods.init_containers(pod), *pods.containers(pod)):
+            devices = self._ledger.of(pods.uid_of(pod), container["name"]).get(name)
+            given |= devices.ids() if devices is not None else set()
+        free = given or self.free(name)
+        if len(free) < amount or (given and len(given) != amount):
+            return []
+        return choice.hints(known, free, set(), amount)
 
     def _hints(self, uid: str, container: str, name: str, amount: int) -> list[Hint] | None:
         known = self.known(name)

@@ -29,11 +29,11 @@ class Cgroups:
         self.unified = (mount / "cgroup.controllers").exists()
         """Whether there is one hierarchy: version 2."""
 
-    def ensure(self, parent: str, pod: Pod) -> None:
-        """Make a pod's cgroup with the pod's limits. Raises ``OSError``."""
+    def ensure(self, parent: str, pod: Pod, *, quota: bool = True) -> None:
+        """Make a pod's cgroup with the pod's limits, that of processor time only with ``quota``. Raises ``OSError``."""
         if not parent or parent.endswith(".slice"):
             return
-        self._write(parent, pod_limits(pod))
+        self._write(parent, pod_limits(pod) | ({} if quota else {"quota": 0}))
 
     def _write(self, parent: str, limits: dict[str, int]) -> None:
         for folder, controllers in self._folders(parent):

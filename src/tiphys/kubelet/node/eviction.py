@@ -19,6 +19,7 @@ from tiphys.kubelet.node import machine
 from tiphys.kubelet.node.gc import ImageGCFailure
 from tiphys.kubelet.node.storage import DiskUse, StorageMeter
 from tiphys.kubelet.node.storage_limits import exceeded, is_limited
+from tiphys.kubelet.node.thresholds import kept_free
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import value
@@ -78,11 +79,7 @@ def crossed(thresholds: Mapping[str, str], signals: Mapping[str, Signal]) -> lis
     crossings = []
     for signal, threshold in sorted(thresholds.items()):
         measured = signals[signal]
-        if threshold.endswith("%"):
-            least = int(measured.capacity * float(threshold[:-1]) / 100)
-        else:
-            least = value(threshold)
-        if measured.available < least:
+        if measured.available < kept_free(thresholds, signal, measured.capacity):
             crossings.append(Crossed(signal, threshold, measured.available))
     return crossings
 

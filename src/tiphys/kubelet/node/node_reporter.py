@@ -18,6 +18,7 @@ from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.machine import MachineInfo, swaps_memory_volumes
 from tiphys.kubelet.node.resolver import host_complaint
 from tiphys.kubelet.node.status import NodeFacts, allocatable
+from tiphys.kubelet.node.thresholds import kept_free
 from tiphys.kubelet.quantities import milli, value
 from tiphys.kubelet.recorder import EventType, Recorder
 from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure
@@ -132,6 +133,8 @@ class NodeReporter:
             port=config.port,
             max_pods=config.max_pods,
             reserved=config.reserved,
+            eviction_memory=kept_free(config.eviction_hard, "memory.available", self._machine.memory),
+            eviction_storage=kept_free(config.eviction_hard, "nodefs.available", self._machine.storage),
             images=images,
             not_ready=self._not_ready(),
             memory_pressure="MemoryPressure" in pressures,

@@ -12,7 +12,7 @@ from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.api.object import Object
 from tiphys.api.pods.resources import is_extended
 from tiphys.kubelet.node.machine import MachineInfo
-from tiphys.kubelet.quantities import milli, value
+from tiphys.kubelet.quantities import binary, milli, value
 from tiphys.runtime.version import git_version
 
 _MAX_IMAGES = 50
@@ -31,8 +31,9 @@ class NodeFacts:
     max_pods: int = 110
     reserved: Mapping[str, str] = field(default_factory=dict)
     """Resources kept for the system (systemReserved and kubeReserved together)."""
-    eviction_memory: int = 100 << 20
-    eviction_storage_percent: int = 10
+    eviction_memory: int = 0
+    """Bytes that eviction keeps free."""
+    eviction_storage: int = 0
     images: Sequence[Object] = ()
     not_ready: str = ""
     """Why the node cannot run pods; empty if it can."""
@@ -61,18 +62,11 @@ def capacity(facts: NodeFacts) -> dict[str, str]:
     return {
         "cpu": str(machine.cpus),
         "ephemeral-storage": f"{machine.storage // 1024}Ki",
-        **{name: _binary(size) for name, size in machine.huge_pages},
+        **{name: binary(size) for name, size in machine.huge_pages},
         "memory": f"{machine.memory // 1024}Ki",
         "pods": str(facts.max_pods),
         **{name: str(amount) for name, (amount, _) in sorted(facts.devices.items())},
     }
-
-
-def _binary(size: int) -> str:
-    for suffix, unit in (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)):
-        if size and size % unit == 0:
-            return f"{size // unit}{suffix}"
-    return str(size)
 
 
 def allocatable(facts: NodeFacts) -> dict[str, str]:
@@ -81,7 +75,7 @@ def allocatable(facts: NodeFacts) -> dict[str, str]:
     cpu = machine.cpus * 1000 - milli(reserved.get("cpu"))
     pages = sum(size for _, size in machine.huge_pages)
     memory = machine.memory - value(reserved.get("memory")) - facts.eviction_memory - pages
-    storage = machine.storage * (100 - facts.eviction_storage_percent) // 100 - value(reserved.get("ephemeral-storage"))
+    storage = machine.storage - value(reserved.get("ephemeral-storage")) - facts.eviction_storage
     return capacity(facts) | {
         "cpu": str(cpu // 1000) if cpu % 1000 == 0 else f"{cpu}m",
         "ephemeral-storage": str(max(storage, 0)),

@@ -160,7 +160,8 @@ class PodSync:
         uid = pods.uid_of(pod)
         try:
             with self._figures.cgroup("update"):
-                self._cgroups.ensure(self._settings.cgroup_parent(pod), pod)
+                quota = not self._assigner.has_processors(uid)
+                self._cgroups.ensure(self._settings.cgroup_parent(pod), pod, quota=quota)
         except OSError as error:
             message = f"unable to ensure pod container exists: {error}"
             self._events.pod(pod, "Warning", "FailedCreatePodContainer", message)

@@ -1,4 +1,4 @@
-"""Serves ``pod-resources/kubelet.sock``: which devices, processors and claims each container of the node has.
+"""Serves ``pod-resources/kubelet.sock``: which devices, processors, memory and claims each container of the node has.
 
 Source: https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/#monitoring-device-plugin-resources
 """
@@ -18,6 +18,8 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.podresources.messages import podresources
 from tiphys.kubelet.topology.cpu_manager import CpuManager
+from tiphys.kubelet.topology.memory_manager import MemoryManager
+from tiphys.kubelet.topology.memory_state import Block
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.server import GrpcServer, Rpc
 from tiphys.wire.grpc.stream import GrpcError
@@ -37,6 +39,7 @@ class PodResources:
         devices: DeviceManager,
         claims: ClaimManager,
         cpus: CpuManager | None,
+        memory: MemoryManager | None,
         active: Callable[[], Sequence[Pod]],
         named: Callable[[str, str], Pod | None],
     ) -> None:
@@ -44,6 +47,7 @@ class PodResources:
         self._devices = devices
         self._claims = claims
         self._cpus = cpus
+        self._memory = memory
         self._active = active
         self._named = named
         self._server: GrpcServer | None = None
@@ -75,7 +79,8 @@ class PodResources:
     async def _allocatable(self, _: Any) -> Any:
         devices = [one for name, known in self._devices.allocatable().items() for one in _described(name, known)]
         cpus = sorted(self._cpus.allocatable) if self._cpus is not None else []
-        return podresources().message("AllocatableResourcesResponse")(devices=devices, cpu_ids=cpus)
+        memory = _memory(self._memory.allocatable) if self._memory is not None else []
+        return podresources().message("AllocatableResourcesResponse")(devices=devices, cpu_ids=cpus, memory=memory)
 
     async def _get(self, request: Any) -> Any:
         pod = self._named(request.pod_namespace, request.pod_name)
@@ -97,6 +102,7 @@ class PodResources:
             "name": name,
             "devices": [one for resource, devices in given.items() for one in _described(resource, devices)],
             "cpu_ids": sorted(self._cpus.exclusive(uid, name)) if self._cpus is not None else [],
+            "memory": _memory(self._memory.blocks_of(uid, name)) if self._memory is not None else [],
             "dynamic_resources": self._claims_of(pod, container),
         }
 
@@ -118,6 +124,13 @@ class PodResources:
             claim = {"claim_name": info.name, "claim_namespace": info.namespace, "claim_resources": resources}
             described.append(claim)
         return described
+
+
+def _memory(blocks: Iterable[Block]) -> list[dict[str, Any]]:
+    return [
+        {"memory_type": block.type, "size": block.size, "topology": {"nodes": [{"ID": node} for node in block.nodes]}}
+        for block in blocks
+    ]
 
 
 def _described(resource: str, devices: Iterable[Device]) -> list[dict[str, Any]]:

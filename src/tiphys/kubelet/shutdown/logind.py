@@ -97,19 +97,20 @@ class Logind:
 
     async def _followed(self) -> AsyncIterator[bool]:
         ended = asyncio.ensure_future(self._bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
+        heard = asyncio.ensure_future(self._news.get())
         try:
             while True:
-                heard = asyncio.ensure_future(self._news.get())
                 await asyncio.wait((ended, heard), return_when=asyncio.FIRST_COMPLETED)
                 if not heard.done():
-                    heard.cancel()
                     return
                 sender, begins = heard.result()
+                heard = asyncio.ensure_future(self._news.get())
                 if await self._is_manager(sender):
                     yield begins
         finally:
-            ended.cancel()
-            await asyncio.gather(ended, return_exceptions=True)
+            for task in (ended, heard):
+                task.cancel()
+            await asyncio.gather(ended, heard, return_exceptions=True)
 
     def _heard(self, message: Message) -> None:
         """Note what is said of shutdowns. Old news make room for new ones: the newest says how it is."""

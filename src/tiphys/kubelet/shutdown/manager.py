@@ -55,7 +55,7 @@ class LoginManager(Protocol):
     async def follow(self) -> AsyncIterator[bool]: ...
 
 
-class NodeState(Enum):
+class ShutdownState(Enum):
     UP = "up"
     ENDING = "ending"
     """Pods are being ended; the machine waits."""
@@ -63,10 +63,10 @@ class NodeState(Enum):
     """The machine may go down."""
 
 
-TRANSITIONS: dict[NodeState, frozenset[NodeState]] = {
-    NodeState.UP: frozenset((NodeState.ENDING,)),
-    NodeState.ENDING: frozenset((NodeState.ENDED,)),
-    NodeState.ENDED: frozenset((NodeState.UP, NodeState.ENDING)),
+TRANSITIONS: dict[ShutdownState, frozenset[ShutdownState]] = {
+    ShutdownState.UP: frozenset((ShutdownState.ENDING,)),
+    ShutdownState.ENDING: frozenset((ShutdownState.ENDED,)),
+    ShutdownState.ENDED: frozenset((ShutdownState.UP, ShutdownState.ENDING)),
 }
 
 
@@ -97,12 +97,12 @@ class ShutdownManager:
         self._event = event
         self._figures = figures
         self._inhibitor: int | None = None
-        self.state = NodeState.UP
+        self.state = ShutdownState.UP
 
     @property
     def problem(self) -> str:
         """Why the node takes no pods, in upstream's words; empty if it does."""
-        return "" if self.state is NodeState.UP else "node is shutting down"
+        return "" if self.state is ShutdownState.UP else "node is shutting down"
 
     @property
     def wanted(self) -> bool:
@@ -166,7 +166,7 @@ class ShutdownManager:
             os.close(self._inhibitor)
             self._inhibitor = None
 
-    def _move(self, state: NodeState) -> None:
+    def _move(self, state: ShutdownState) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state} → {state}"
         self.state = state
         self._changed()
@@ -176,15 +176,15 @@ class ShutdownManager:
         log.info("shutdown %s", word)
         self._event("Normal", "Shutdown", f"Shutdown manager detected shutdown {word}")
         if begins:
-            self._move(NodeState.ENDING)
+            self._move(ShutdownState.ENDING)
             try:
                 await self._end_pods()
             finally:
-                self._move(NodeState.ENDED)
+                self._move(ShutdownState.ENDED)
                 self._release()
             return
-        if self.state is not NodeState.UP:
-            self._move(NodeState.UP)
+        if self.state is not ShutdownState.UP:
+            self._move(ShutdownState.UP)
         await self._hold(manager)
 
     async def _end_pods(self) -> None:

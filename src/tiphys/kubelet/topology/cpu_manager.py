@@ -23,7 +23,8 @@ from tiphys.kubelet.topology import cpu_choice
 from tiphys.kubelet.topology.cpu_choice import NotEnoughCpus
 from tiphys.kubelet.topology.cpusets import NONE, Cpus, CpuTopology, parse, text_of
 from tiphys.kubelet.topology.failures import AssignmentFailure
-from tiphys.kubelet.topology.hints import Hints, Nodes, made_of
+from tiphys.kubelet.topology.hints import Hint, Hints, Nodes, made_of
+from tiphys.kubelet.topology.needs import is_over, over_before, pod_needs
 
 log = logging.getLogger(__name__)
 
@@ -92,19 +93,37 @@ class CpuManager:
         if own and len(own) != wanted:
             return {"cpu": []}
         free, reusable = (own, own) if own else (self._free(), self._reusable.get(uid, NONE))
+        return {"cpu": self._hints(free, reusable, wanted)}
 
+    def _hints(self, free: Cpus, reusable: Cpus, wanted: int) -> list[Hint]:
         def has(nodes: Nodes) -> int:
             if self._topology.in_nodes(nodes, reusable) != reusable:
                 return -1
             return len(self._topology.in_nodes(nodes, free | reusable))
 
         everything = self._topology
-        return {"cpu": made_of(everything.nodes, lambda nodes: len(everything.in_nodes(nodes)), has, wanted)}
+        return made_of(everything.nodes, lambda nodes: len(everything.in_nodes(nodes)), has, wanted)
+
+    def pod_hints(self, pod: Pod) -> Hints:
+        """Where the processors can be that all containers of a pod ask for together."""
+        wanted = pod_needs(pod, lambda container: {"cpu": self.wanted(pod, container)}).get("cpu", 0)
+        if not wanted:
+            return {}
+        own = NONE
+        for container in (*pods.init_containers(pod), *pods.containers(pod)):
+            if given := self.exclusive(pods.uid_of(pod), container["name"]):
+                if len(given) != self.wanted(pod, container):
+                    return {"cpu": []}
+                own |= given
+        if len(own) == wanted:
+            return {"cpu": self._hints(own, NONE, wanted)}
+        reusable = self._reusable.get(pods.uid_of(pod), NONE) | own
+        return {"cpu": self._hints(self._free(), reusable, wanted)}
 
     def allocate(self, pod: Pod, container: ContainerSpec, affinity: Nodes | None) -> None:
         """Raises ``AssignmentFailure``."""
         uid, name, wanted = pods.uid_of(pod), container["name"], self.wanted(pod, container)
-        if not wanted:
+        if not wanted or is_over(pod, container, self._assigned.get(uid, {})):
             return
         if not self.exclusive(uid, name):
             self._check_cores(wanted)
@@ -148,6 +167,17 @@ class CpuManager:
         before, own = self._reusable.get(uid, NONE), self.exclusive(uid, name)
         initial = any(c["name"] == name and not pods.is_sidecar(c) for c in pods.init_containers(pod))
         self._reusable[uid] = before | own if initial else before - own
+
+    def starts(self, pod: Pod, container: ContainerSpec) -> bool:
+        """A container is made: init containers before it have ended, and their processors are free, but for those that
+        it has as well. Returns whether there are such."""
+        of_pod = self._assigned.get(pods.uid_of(pod), {})
+        over = [name for name in over_before(pod, container) if name in of_pod]
+        for name in over:
+            del of_pod[name]
+        if over:
+            self._write()
+        return bool(over)
 
     def keep_only(self, active: Collection[str]) -> bool:
         """Processors of all other pods are free; returns whether there were such pods."""

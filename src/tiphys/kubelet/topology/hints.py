@@ -31,6 +31,11 @@ class Hint:
     preferred: bool
 
 
+class TopologyScope(Enum):
+    CONTAINER = "container"
+    POD = "pod"
+
+
 Hints = Mapping[str, Sequence[Hint] | None]
 """By resource. None: no preference; empty: it cannot be had at all."""
 
@@ -52,8 +57,17 @@ def made_of(
     return [Hint(mask, len(mask) == least) for mask in masks(nodes) if free(mask) >= wanted]
 
 
-def merge(policy: TopologyPolicy, nodes: Sequence[int], providers: Iterable[Hints]) -> tuple[Hint, bool]:
-    """The best hint for a container, and whether the policy lets it run so."""
+Distances = Mapping[int, Sequence[int]]
+"""From each node to each node from 0 on."""
+
+
+def merge(
+    policy: TopologyPolicy, nodes: Sequence[int], providers: Iterable[Hints], distances: Distances | None = None
+) -> tuple[Hint, bool]:
+    """The best hint for a container or a pod, and whether the policy lets it run so.
+
+    With ``distances``, of equally many nodes those are better that are closer to each other.
+    """
     if policy is TopologyPolicy.NONE:
         return Hint(None, preferred=True), True
     groups = [group for hints in providers for group in _groups(hints)]
@@ -61,7 +75,7 @@ def merge(policy: TopologyPolicy, nodes: Sequence[int], providers: Iterable[Hint
     if single:
         groups = [[h for h in group if (h.nodes is None and h.preferred) or _is_single(h)] for group in groups]
     everywhere = frozenset(nodes)
-    best = _best(groups, everywhere)
+    best = _best(groups, everywhere, None if single else distances)
     if single and best.nodes == everywhere:
         best = Hint(None, best.preferred)
     return best, policy is TopologyPolicy.BEST_EFFORT or best.preferred
@@ -81,13 +95,13 @@ def _groups(hints: Hints) -> Iterator[Sequence[Hint]]:
             yield of_resource or (Hint(None, preferred=False),)
 
 
-def _best(groups: Sequence[Sequence[Hint]], everywhere: Nodes) -> Hint:
+def _best(groups: Sequence[Sequence[Hint]], everywhere: Nodes, distances: Distances | None) -> Hint:
     narrowest = [min((len(h.nodes) for h in group if h.nodes is not None), default=0) for group in groups]
     goal = max(narrowest, default=0)
     best: Hint | None = None
     for permutation in itertools.product(*groups):
         candidate = _merged(permutation, everywhere)
-        if candidate.nodes and (best is None or _is_better(candidate, best, goal)):
+        if candidate.nodes and (best is None or _is_better(candidate, best, goal, distances)):
             best = candidate
     return best or Hint(everywhere, preferred=False)
 
@@ -99,7 +113,7 @@ def _merged(permutation: Sequence[Hint], everywhere: Nodes) -> Hint:
     return Hint(everywhere.intersection(*named), alike and all(hint.preferred for hint in permutation))
 
 
-def _is_better(candidate: Hint, best: Hint, goal: int) -> bool:
+def _is_better(candidate: Hint, best: Hint, goal: int, distances: Distances | None) -> bool:
     """Preferred ones are; among those the narrower. Of others the one that comes nearest to ``goal`` from below."""
     assert candidate.nodes is not None
     assert best.nodes is not None
@@ -107,14 +121,21 @@ def _is_better(candidate: Hint, best: Hint, goal: int) -> bool:
         return candidate.preferred
     new, old = len(candidate.nodes), len(best.nodes)
     if candidate.preferred or old > goal:
-        return _is_narrower(candidate.nodes, best.nodes)
+        return _is_fitter(candidate.nodes, best.nodes, distances)
     if old == goal or new == old:
-        return new == old and _is_narrower(candidate.nodes, best.nodes)
+        return new == old and _is_fitter(candidate.nodes, best.nodes, distances)
     return new <= goal and new > old
 
 
-def _is_narrower(nodes: Nodes, than: Nodes) -> bool:
-    """Fewer nodes, or as many with lower numbers."""
+def _is_fitter(nodes: Nodes, than: Nodes, distances: Distances | None) -> bool:
+    """Fewer nodes; as many that are closer to each other; or as many with lower numbers."""
     if len(nodes) != len(than):
         return len(nodes) < len(than)
+    if distances is not None and (new := _apart(nodes, distances)) != (old := _apart(than, distances)):
+        return new < old
     return sum(1 << node for node in nodes) < sum(1 << node for node in than)
+
+
+def _apart(nodes: Nodes, distances: Distances) -> float:
+    """How far the nodes are from each other on average, themselves included."""
+    return sum(distances[one][other] for one in nodes for other in nodes) / len(nodes) ** 2
