@@ -32,6 +32,12 @@ def test_a_second_family_gives_the_node_and_the_wire_a_second_address() -> None:
     assert completed(settings, None, lambda _: None) == settings
 
 
+def test_with_ipv6_alone_the_nodes_wire_is_of_ipv6_too() -> None:
+    settings = made("2001:db8::9", pod_cidr="fd00:10:244::/56", service_cidr="fd00:10:96::/112")
+    assert (settings.node_ips, settings.node_cidrs) == (("2001:db8::9",), ("fd00:10:243::/64",))
+    assert (settings.any_address, made().any_address) == ("::", "0.0.0.0")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -41,6 +47,7 @@ def test_a_second_family_gives_the_node_and_the_wire_a_second_address() -> None:
         ({"pod_cidr": "fd00::/56,10.0.0.0/16", "service_cidr": "10.96.0.0/16"}, "in the same order"),
         ({"pod_cidr": "fd00::/56", "service_cidr": "fd01::/112"}, "--node-ip=192.0.2.1 is an IPv4 address"),
         ({"pod_cidr": PODS, "node_cidr": "fd00::/64"}, "--node-cidr=fd00::/64"),
+        ({"node_cidr": "fd00::/64"}, "--node-cidr=fd00::/64: name the IPv4 range first"),
         ({"load_balancer_pool": "many"}, "--load-balancer-pool=many: many is neither a network, nor"),
         ({"load_balancer_pool": "10.96.1.0/24"}, "overlaps --service-cidr=10.96.0.0/16"),
         ({"load_balancer_pool": "10.0.0.1-10.244.0.1"}, "overlaps --pod-cidr=10.244.0.0/16"),

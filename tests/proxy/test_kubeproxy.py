@@ -215,8 +215,12 @@ def test_a_health_check_port_that_is_taken_is_told(tmp_path: Path) -> None:
             other.bind(("0.0.0.0", 0))
             other.listen()
             number = other.getsockname()[1]
-            ports = HealthPorts(Health(SystemClock(), 60), lambda *taken: told.append(taken))
+            ports = HealthPorts("ip", Health(SystemClock(), 60), lambda *taken: told.append(taken))
             await ports._listen(("default", "web"), number)
+            # That of the other family has the same port, and is told when it is taken there.
+            beside = HealthPorts("ip6", Health(SystemClock(), 60), lambda *taken: told.append(taken))
+            await beside._listen(("default", "web"), number)
         assert told == [(("default", "web"), number, "address already in use")]
+        await beside.close()
 
     asyncio.run(main())

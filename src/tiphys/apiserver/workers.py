@@ -82,7 +82,9 @@ def seat_workers(count: int, address: str, port: int, serve: Callable[[Seat], in
 def listening_socket(address: str, port: int, *, shared: bool) -> socket.socket:
     """``shared``: with others that listen on the same port, each getting a part of the connections."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, port), family=family, backlog=_BACKLOG, reuse_port=shared)
+    return socket.create_server(
+        (address, port), family=family, backlog=_BACKLOG, reuse_port=shared, dualstack_ipv6=address == "::"
+    )
 
 
 async def store_of(seat: Seat | None, opened: Callable[[], Awaitable[Embedded]], clock: Clock) -> Backend:

@@ -199,7 +199,7 @@ async def apiserver(settings: Settings, ready: Ready, seat: Seat | None = None) 
         clock=clock,
         dialer=SocketDialer(tls, own, FollowedCertificate.in_files(tls, *client)),
         beside=partial(_beside, seat),
-        listening=None if seat is None else partial(listening_socket, "0.0.0.0", settings.port, shared=True),
+        listening=None if seat is None else partial(listening_socket, settings.any_address, settings.port, shared=True),
     ) as store:
         if not isinstance(store, Embedded):
             ready()
@@ -246,7 +246,7 @@ def _apiserver_serving(settings: Settings, clock: Clock) -> Serving:
     pair, authorities = (pki / "apiserver.crt", pki / "apiserver.key"), (pki / "ca.crt", pki / "front-proxy-ca.crt")
     tls = server_context(*pair, authorities, policy=TLSPolicy(asks=True))
     keep = partial(keep_renewed, tls, *pair, authorities, clock=clock)
-    return Serving("0.0.0.0", settings.port, tls, Limits(), keep)
+    return Serving(settings.any_address, settings.port, tls, Limits(), keep)
 
 
 async def _store(settings: Settings, clock: Clock, seat: Seat | None) -> Backend:
@@ -375,6 +375,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
         container_log_links=str(settings.data_dir / "container-logs"),
         cgroup_driver="systemd" if machine.systemd_cgroup else "cgroupfs",
         cgroup_root=cgroup_root(settings) if settings.joined else "",
+        address=settings.any_address,
         port=settings.kubelet_port,
         runtime_socket=str(settings.containerd_socket),
         tls_cert=certificate,

@@ -181,7 +181,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
     elif arguments.node_name not in (None, existing.node_name):
         raise SettingsError(f"the node of this cluster is {existing.node_name}; to rename it, `tiphys reset` first")
     elif arguments.node_ip is None and not is_own_address(existing.node_ip):
-        arguments.node_ip = _new_address(existing.node_ip)
+        arguments.node_ip = _new_address(existing)
         console.say(f"  ! This machine no longer has {existing.node_ip}: the node moves to {arguments.node_ip}.")
     changed = existing.changed(
         run_dir=arguments.run_dir and arguments.run_dir.absolute(),
@@ -214,11 +214,11 @@ def _first_address(pod_cidr: str | None) -> str:
     return machine.node_address()
 
 
-def _new_address(gone: str) -> str:
+def _new_address(existing: Settings) -> str:
     try:
-        return machine.node_address()
+        return _first_address(existing.pod_cidr)
     except SettingsError as error:
-        raise SettingsError(f"the node's address {gone} is gone, and {error}") from error
+        raise SettingsError(f"the node's address {existing.node_ip} is gone, and {error}") from error
 
 
 def prepare(settings: Settings) -> None:

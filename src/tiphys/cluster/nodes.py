@@ -74,8 +74,6 @@ def define(cluster: Settings, name: str, taken: Iterable[Settings]) -> Settings:
     """The settings of a new node, not saved yet. Raises ``SettingsError``."""
     known = list(taken)
     check_name(cluster, name, [node.node_name for node in known])
-    if ":" in cluster.node_ip:
-        raise SettingsError("further nodes need an IPv4 address of this machine; name one with `tiphys up --node-ip`")
     used = [address for node in known for address in node.node_ips]
     addresses = [free_address(cidr, used, cluster.address_pool) for cidr in cluster.node_cidrs]
     made = replace(

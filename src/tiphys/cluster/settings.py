@@ -66,6 +66,11 @@ class Settings:
     """URL of the API server that a further node reports to; empty for the first node, which runs it."""
 
     @property
+    def any_address(self) -> str:
+        """What the node's servers listen on to be reached by each of its addresses."""
+        return "::" if any(":" in ip for ip in self.node_ips) else "0.0.0.0"
+
+    @property
     def pki(self) -> Path:
         return self.data_dir / "pki"
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tiphys.proxy.health import Health, service_handler
-from tiphys.proxy.state import ServiceKey, ServiceState
-from tiphys.wire.server import Server, serve
+from tiphys.proxy.state import Family, ServiceKey, ServiceState
+from tiphys.wire.server import Server, reserve, serve
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ class HealthPorts:
     """``sync`` opens and closes listeners as services come and go; ``taken`` is called with the service, the port and
     the reason if one cannot be opened."""
 
-    def __init__(self, health: Health, taken: Callable[[ServiceKey, int, str], None]) -> None:
+    def __init__(self, family: Family, health: Health, taken: Callable[[ServiceKey, int, str], None]) -> None:
+        self._host = "0.0.0.0" if family == "ip" else "::"
         self._health = health
         self._taken = taken
         self._open: dict[ServiceKey, _Port] = {}
@@ -49,7 +50,9 @@ class HealthPorts:
             return self._open[key].endpoints if key in self._open else 0
 
         try:
-            server = await serve(service_handler(key, count, self._health), "0.0.0.0", number)
+            # Each family's proxy has its own: endpoints on this node may be of one family only.
+            sock = reserve(self._host, number, alone=True)
+            server = await serve(service_handler(key, count, self._health), self._host, number, sock=sock)
         except OSError as error:
             log.error("cannot open health check port %d of service %s/%s: %s", number, *key, error.strerror)
             self._taken(key, number, os.strerror(error.errno or 0).lower())

@@ -121,7 +121,7 @@ class KubeProxy:
         self._recorder = EventRecorder(
             client, clock, "kube-proxy", host=config.node_name, api="events.k8s.io/v1", rng=self._rng
         )
-        self._health_ports = HealthPorts(self.health, self._port_taken)
+        self._health_ports = {family: HealthPorts(family, self.health, self._port_taken) for family in self._families}
         self._registry: Registry | None = None
 
         def informer(resource: ResourcePath, labels: str = "", fields: str = "") -> Informer:
@@ -162,7 +162,8 @@ class KubeProxy:
             finally:
                 for server in servers:
                     await server.close(grace=0.5)
-                await self._health_ports.close()
+                for ports in self._health_ports.values():
+                    await ports.close()
 
     async def cleanup(self) -> None:
         """Remove every rule and address that this proxy has made."""
@@ -344,8 +345,7 @@ class KubeProxy:
                 del undone[key]
 
     async def _after_sync(self, family: Family, done: Mapping[ServiceKey, ServiceState]) -> None:
-        if family == "ip":
-            await self._health_ports.sync(done)
+        await self._health_ports[family].sync(done)
         if not self._by_kernel:
             return
         flows = self._flows[family]

@@ -81,6 +81,8 @@ class Server:
         self, host: str, port: int, *, tls: ssl.SSLContext | None, sock: socket.socket | None, backlog: int
     ) -> None:
         """Listen, with TLS if ``tls`` is given, on ``sock`` or on ``host`` and ``port``. Raises ``OSError``."""
+        if sock is None and host == "::":
+            sock = reserve(host, port)
         where: dict[str, Any] = {"sock": sock} if sock is not None else {"host": host or None, "port": port}
         timeout = self.limits.handshake_timeout
 
@@ -211,11 +213,16 @@ class Server:
             await self._empty.wait()
 
 
-def reserve(host: str, port: int) -> socket.socket:
-    """A socket bound to an address, for ``serve`` to listen on later. Raises ``OSError`` if it cannot be had."""
+def reserve(host: str, port: int, *, alone: bool = False) -> socket.socket:
+    """A socket bound to an address, for ``serve`` to listen on later. Raises ``OSError`` if it cannot be had.
+
+    ``::`` is any address, of IPv4 too, as for Go's programs; with ``alone`` those of IPv6 only.
+    """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone or host != "::")
         sock.bind((host, port))
     except OSError as error:
         sock.close()

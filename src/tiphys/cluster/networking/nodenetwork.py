@@ -19,10 +19,15 @@ from tiphys.cluster.containerd import masquerade_table
 from tiphys.cluster.nodes import short
 from tiphys.cluster.settings import Settings, SettingsError
 from tiphys.proxy.podnetwork.overlay import hardware
+from tiphys.proxy.state import Family
 
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUTS = 0x04000000
 _NAMESPACES = Path("/run/netns")
+_FORWARDING: dict[Family, Path] = {
+    "ip": Path("/proc/sys/net/ipv4/ip_forward"),
+    "ip6": Path("/proc/sys/net/ipv6/conf/all/forwarding"),
+}
 
 
 class NodeNetworkError(Exception):
@@ -67,9 +72,13 @@ def ensure_bridge(cluster: Settings) -> None:
         *own_routes(cluster, name),
     )
     _nft(masquerade_rules(cluster))
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    if len(cluster.node_cidrs) > 1:
-        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+    for family in families(cluster):
+        _FORWARDING[family].write_text("1")
+
+
+def families(cluster: Settings) -> list[Family]:
+    """The IP families of the nodes' wire."""
+    return ["ip6" if ":" in cidr else "ip" for cidr in cluster.node_cidrs]
 
 
 def own_routes(cluster: Settings, bridge: str) -> list[str]:
@@ -90,8 +99,7 @@ def masquerade_rules(cluster: Settings) -> str:
     Services would rewrite or drop what is for another node: not what is not tracked."""
     inside, name = (*cluster.node_cidrs, *cluster.pod_cidrs), bridge_name(cluster)
     rules = []
-    for cidr in cluster.node_cidrs:
-        family = "ip6" if ":" in cidr else "ip"
+    for cidr, family in zip(cluster.node_cidrs, families(cluster), strict=True):
         rules += [
             masquerade_table(_table(cluster), cidr, inside),
             f"table {family} {_table(cluster)} {{\n  chain wire {{\n"
@@ -144,7 +152,7 @@ def remove_bridge(cluster: Settings) -> list[str]:
     try:
         if _exists(bridge_name(cluster)):
             _ip(f"link delete {bridge_name(cluster)}")
-        for family in ("ip", "ip6") if len(cluster.node_cidrs) > 1 else ("ip",):
+        for family in families(cluster):
             _nft(f"table {family} {_table(cluster)}\ndelete table {family} {_table(cluster)}\n")
     except NodeNetworkError as error:
         return [f"cannot remove the network of the nodes: {error}"]

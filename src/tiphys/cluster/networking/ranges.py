@@ -24,6 +24,8 @@ def completed(settings: Settings, node_ip: str | None, routed: Callable[[int], s
     if node_ip is not None:
         named = split(node_ip)
         settings = replace(settings, node_ip=named[0], second_node_ip=named[1] if len(named) > 1 else "")
+    if settings.node_cidr == SECOND_NODE_CIDR[4] and ":" in settings.pod_cidrs[0]:
+        settings = replace(settings, node_cidr=SECOND_NODE_CIDR[6])
     check(settings)
     if len(settings.pod_cidrs) == 1:
         return replace(settings, second_node_ip="")
@@ -49,7 +51,7 @@ def check(settings: Settings) -> None:
             f"--node-ip={settings.node_ip} is an IPv{nodes[0]} address, and the pods' first range is IPv{pods[0]}; "
             f"name an IPv{pods[0]} address first"
         )
-    if len(settings.pod_cidrs) == 2 and wire[0] != pods[0]:
+    if wire[0] != pods[0]:
         raise SettingsError(f"--node-cidr={settings.node_cidr}: name the IPv{pods[0]} range first, as in --pod-cidr")
 
     _check_pool(settings)
