@@ -6,6 +6,7 @@ containerd is started privately for the suite, with its files, bridge and cgroup
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from tiphys.kubelet.runtime.service import (
     RuntimeFailure,
     RuntimeNotFound,
     RuntimeTimeout,
+    RuntimeUnsupported,
 )
 from tiphys.runtime.clock import SystemClock
 
@@ -198,6 +200,17 @@ def test_a_container_is_created_then_runs_then_is_stopped(run: Run, tmp_path: Pa
         with pytest.raises(RuntimeNotFound):
             await runtime.container_status(identity)
         await runtime.remove_container(identity)
+        await runtime.remove_sandbox(sandbox_id)
+
+    run(body)
+
+
+def test_a_checkpoint_is_made_or_refused_as_such(run: Run, tmp_path: Path) -> None:
+    async def body(runtime: Any) -> None:
+        sandbox_id, identity = await start(runtime, tmp_path, "kept", "sleep", "1000")
+        with contextlib.suppress(RuntimeUnsupported):  # containerd before 2.0
+            await runtime.checkpoint_container(identity, str(tmp_path / "archive.tar"))
+        assert (await runtime.container_status(identity)).state is ContainerState.RUNNING
         await runtime.remove_sandbox(sandbox_id)
 
     run(body)

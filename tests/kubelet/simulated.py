@@ -92,6 +92,8 @@ class SimulatedRuntime:
         self._prefix = address_prefix
         self._start_seconds = start_seconds
         self.missing_images = set(missing_images)
+        self.checkpoints: list[tuple[str, str, int]] | None = []
+        """Archives that were written; None: the runtime cannot do that."""
         self._run_command = run_command or _echo
         self._numbers = itertools.count(1)
         self._addresses = itertools.count(2)
@@ -290,6 +292,12 @@ class SimulatedRuntime:
 
     async def reopen_container_log(self, container_id: str) -> None:
         self._container(container_id)
+
+    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:
+        if self.checkpoints is None:
+            raise RuntimeUnsupported("method CheckpointContainer not implemented")
+        self._container(container_id)
+        self.checkpoints.append((container_id, location, timeout))
 
     # Running something in a container.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubelet.world import World, play
+from tests.kubelet.world import World, container, play, pod
 from tiphys.client.rest import Client
 from tiphys.kubelet.server.auth import subresources
 from tiphys.kubelet.server.handler import KubeletServer
@@ -25,9 +25,9 @@ def seen(folder: Path, scene: Callable[[World, Ask], Awaitable[None]], authoriza
         world.kubelet.config.flags = {"node_ip": "192.0.2.10", "max_pods": 7, "config": None}
         transport = InProcessTransport(KubeletServer(world.kubelet).handle, identity=("someone", ()))
 
-        async def ask(path: str, accept: str = "*/*") -> tuple[int, str]:
+        async def ask(path: str, accept: str = "*/*", method: str = "GET") -> tuple[int, str]:
             target, _, query = path.partition("?")
-            response = await transport.send(Request("GET", target, query, Headers(accept=accept)))
+            response = await transport.send(Request(method, target, query, Headers(accept=accept)))
             return response.status, (await response.read()).decode()
 
         await scene(world, ask)
@@ -97,3 +97,31 @@ def test_a_refusal_names_what_was_asked(tmp_path: Path) -> None:
             assert (response.status, (await response.read()).decode()) == (403, refused.format(asked))
 
     play(tmp_path, scene)
+
+
+def test_a_container_is_written_to_an_archive(tmp_path: Path) -> None:
+    async def scene(world: World, ask: Ask) -> None:
+        async def checkpoint(path: str) -> tuple[int, str]:
+            return await ask(f"/checkpoint/default/{path}", method="POST")
+
+        world.add(pod("web", container("main"), initContainers=[container("init")]))
+        await world.until(lambda: world.started("init") == 1, 5)
+        assert (await ask("/checkpoint/default/web/main"))[0] == 405
+        assert await checkpoint("none/main") == (404, "pod does not exist")
+        assert await checkpoint("web/other") == (404, "container other does not exist")
+        assert await checkpoint("web/init?timeout=soon") == (404, "cannot parse value of timeout parameter")
+        failed = "checkpointing of default/web/{} failed ({})"
+        assert await checkpoint("web/main") == (500, failed.format("main", "container main not found"))
+        about = "CheckpointContainer requires the timeout value to be > 0"
+        assert await checkpoint("web/init?timeout=-1") == (500, failed.format("init", about))
+        world.runtime.checkpoints = None
+        about = "rpc error: code = Unimplemented desc = method CheckpointContainer not implemented"
+        assert await checkpoint("web/init") == (500, failed.format("init", about))
+        world.runtime.checkpoints = []
+        status, text = await checkpoint("web/init?timeout=9&timeout=500")
+        [location] = json.loads(text)["items"]
+        assert (status, world.runtime.checkpoints[0][1:]) == (200, (location, 500))
+        assert location.startswith(f"{world.folder}/kubelet/checkpoints/checkpoint-web_default-init-20")
+        assert (world.folder / "kubelet" / "checkpoints").stat().st_mode & 0o777 == 0o700
+
+    seen(tmp_path, scene)

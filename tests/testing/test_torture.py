@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiphys.api.object import Object
 from tiphys.kubelet.runtime.service import Container, ContainerState, Sandbox
 from tiphys.testing.torture import inspection
+from tiphys.testing.torture.identity import Identities
 from tiphys.testing.torture.ledger import differences
 
 
@@ -70,3 +73,27 @@ def test_pods_that_run_twice_or_are_left_behind() -> None:
         "pod pod-1 has 0 sandboxes",
         "pod pod-1 has 0 running containers",
     ]
+
+
+def running(uid: str, identity: str, restarts: int = 0, **last: Any) -> Object:
+    status = {
+        "containerID": identity,
+        "state": {"running": {}},
+        "restartCount": restarts,
+        "lastState": {"terminated": last} if last else {},
+    }
+    return {"metadata": {"uid": uid, "name": f"pod-{uid}"}, "status": {"containerStatuses": [status]}}
+
+
+def test_containers_that_were_restarted_without_cause() -> None:
+    identities = Identities()
+    assert identities.faults([running("1", "a"), {"metadata": {"uid": "2", "name": "pod-2"}}]) == []
+    identities.note([running("1", "a")])
+    assert identities.faults([running("1", "a"), running("3", "c")]) == []
+    assert identities.faults([running("1", "b")]) == ["pod pod-1 has another container than before"]
+    never_ran = running("3", "d", 1, reason="StartError", exitCode=128)
+    assert identities.faults([never_ran]) == []
+    assert identities.faults([running("3", "d", 1, reason="Error", exitCode=137, startedAt="t")]) == [
+        "the container of pod pod-3 was restarted; it had ended: Error, exit code 137"
+    ]
+    assert identities.seen == {"1", "2", "3"}

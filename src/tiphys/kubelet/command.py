@@ -139,6 +139,7 @@ FIELDS: dict[str, Setter] = {
     "resolvConf": _set("resolver_file"),
     "maxPods": _set("max_pods"),
     "podCIDR": _set("pod_cidr"),
+    "podPidsLimit": _set("pod_pids_limit"),
     "podLogsDir": _set("log_root"),
     "cgroupDriver": _set("cgroup_driver"),
     "cgroupRoot": _set("cgroup_root"),
@@ -258,6 +259,7 @@ def parser() -> FlagParser:
     add("--cluster-domain", help="domain of the cluster")
     add("--resolv-conf", help="resolver file for pods that use the node's DNS")
     add("--max-pods", type=int)
+    add("--pod-max-pids", type=int, help="processes that one pod may have; -1 for any number")
     add("--pod-cidr", help="addresses of the node's pods, where the API server does not give them")
     add("--cgroup-driver", choices=("cgroupfs", "systemd"))
     add("--cgroup-root")
@@ -300,6 +302,7 @@ _FLAGS: dict[str, Setter] = {
     "resolv_conf": _set("resolver_file"),
     "max_pods": _set("max_pods"),
     "pod_cidr": _set("pod_cidr"),
+    "pod_max_pids": _set("pod_pids_limit"),
     "cgroup_driver": _set("cgroup_driver"),
     "cgroup_root": _set("cgroup_root"),
     "cgroups_per_qos": _set("cgroups_per_qos"),

@@ -40,6 +40,8 @@ class KubeletConfig:
     log_root: str = "/var/log/pods"
     container_log_links: str = "/var/log/containers"
     max_pods: int = 110
+    pod_pids_limit: int = -1
+    """Processes and threads that one pod may have; -1: as many as the node has room for."""
     pod_cidr: str = ""
     cgroup_driver: str = "cgroupfs"
     cgroup_root: str = ""

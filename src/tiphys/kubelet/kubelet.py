@@ -319,7 +319,7 @@ class Kubelet:
             volumes=self.volumes,
             objects=objects,
             tokens=tokens,
-            cgroups=Cgroups(),
+            cgroups=Cgroups(pod_pids=config.pod_pids_limit),
             probes=self.probes,
             status=self.status,
             backoff=backoff,

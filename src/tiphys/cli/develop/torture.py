@@ -25,6 +25,7 @@ from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.testing.torture import inspection
 from tiphys.testing.torture.churn import Churn
+from tiphys.testing.torture.identity import Identities
 from tiphys.testing.torture.ledger import UNANSWERED, Ledger
 
 NAMESPACE = "tiphys-torture"
@@ -41,29 +42,39 @@ def main(argv: Sequence[str]) -> int:
     options = parser("torture", "Kill the cluster's processes under churn, and see that nothing is lost.")
     options.add_argument("--kills", type=int, default=100, help="how many (default 100)")
     options.add_argument("--seed", type=int, default=random.randrange(1 << 30), help="of the first round")
+    options.add_argument(
+        "--of", type=_names, default=(), help="components to kill, with commas between; a name twice: twice as often"
+    )
     arguments = options.parse_args(argv)
     settings = existing_cluster(arguments.data_dir)
+    if unknown := set(arguments.of) - lifecycle.component_states(settings).keys():
+        known = ", ".join(sorted(lifecycle.component_states(settings)))
+        fail(f"--of: the cluster has no {', '.join(sorted(unknown))}; it has {known}")
     if not lifecycle.supervisor_pid(settings):
         fail("the cluster is not running; start it with `tiphys up`")
-    return asyncio.run(_torture(settings, arguments.kills, arguments.seed))
+    return asyncio.run(_torture(settings, arguments.kills, arguments.seed, arguments.of))
 
 
-async def _torture(settings: Settings, kills: int, seed: int) -> int:
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
+
+
+async def _torture(settings: Settings, kills: int, seed: int, of: Sequence[str]) -> int:
     console, clock = Console(), SystemClock()
     client = admin_client(settings, timeout=REQUEST_SECONDS)
-    tally = Tally()
+    tally, identities = Tally(), Identities()
     churn = Churn(client, NAMESPACE, clock, random.Random(seed))
     ledger = Ledger(client, NAMESPACE, clock, random.Random(seed))
     try:
         await churn.set_up()
-        await _rest(lambda: inspection.inspect(client, settings, NAMESPACE))
+        await _rest(lambda: inspection.inspect(client, settings, NAMESPACE, identities))
         for number, left in enumerate(range(kills, 0, -PER_ROUND)):
             rng = random.Random(seed + number)
             with console.step(f"Round {number + 1}, seed {seed + number}"):
-                await _round(settings, min(left, PER_ROUND), rng, clock, tally, churn, ledger)
-            faults = await _rest(lambda: _faults(client, settings, ledger))
+                await _round(settings, min(left, PER_ROUND), of, rng, clock, tally, churn, ledger)
+            faults = await _rest(lambda: _faults(client, settings, ledger, identities))
             tally.note(f"seed {seed + number}", faults)
-        tally.note("the end", await _end(client, settings, churn))
+        tally.note("the end", await _end(client, settings, churn, identities))
     finally:
         await client.close()
     print(tally.report(ledger, churn))
@@ -91,22 +102,30 @@ class Tally:
 
 
 async def _round(
-    settings: Settings, kills: int, rng: random.Random, clock: Clock, tally: Tally, churn: Churn, ledger: Ledger
+    settings: Settings,
+    kills: int,
+    of: Sequence[str],
+    rng: random.Random,
+    clock: Clock,
+    tally: Tally,
+    churn: Churn,
+    ledger: Ledger,
 ) -> None:
     async with asyncio.TaskGroup() as group:
         work = [group.create_task(churn.run()), group.create_task(ledger.run())]
         for _ in range(kills):
             await clock.sleep(rng.uniform(0, LONGEST_PAUSE))
-            tally.killed[await _kill(settings, rng, clock)] += 1
+            tally.killed[await _kill(settings, of, rng, clock)] += 1
         for task in work:
             task.cancel()
 
 
-async def _kill(settings: Settings, rng: random.Random, clock: Clock) -> str:
-    """Kill one of the components that run, as soon as one does; its name."""
+async def _kill(settings: Settings, of: Sequence[str], rng: random.Random, clock: Clock) -> str:
+    """Kill one of the components that run, as soon as one does; its name. ``of`` are those to choose from, if any."""
     while True:
         states = lifecycle.component_states(settings)
-        running = sorted(name for name, state in states.items() if state["state"] in ("running", "starting"))
+        up = sorted(name for name, state in states.items() if state["state"] in ("running", "starting"))
+        running = [name for name in of if name in up] if of else up
         if running:
             name = rng.choice(running)
             with contextlib.suppress(ProcessLookupError):
@@ -115,10 +134,10 @@ async def _kill(settings: Settings, rng: random.Random, clock: Clock) -> str:
         await clock.sleep(0.1)
 
 
-async def _faults(client: Client, settings: Settings, ledger: Ledger) -> list[str]:
+async def _faults(client: Client, settings: Settings, ledger: Ledger, identities: Identities) -> list[str]:
     states = lifecycle.component_states(settings)
     dead = [f"{name} does not run" for name, state in states.items() if state["state"] != "running"]
-    return dead + await ledger.lost() + await inspection.inspect(client, settings, NAMESPACE)
+    return dead + await ledger.lost() + await inspection.inspect(client, settings, NAMESPACE, identities)
 
 
 async def _rest(look: Callable[[], Awaitable[list[str]]]) -> list[str]:
@@ -138,10 +157,10 @@ async def _rest(look: Callable[[], Awaitable[list[str]]]) -> list[str]:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _end(client: Client, settings: Settings, churn: Churn) -> list[str]:
+async def _end(client: Client, settings: Settings, churn: Churn, identities: Identities) -> list[str]:
     async def look() -> list[str]:
         if not await churn.tear_down():
             return ["the namespace is still there"]
-        return await inspection.runtime_faults(settings, [], NAMESPACE)
+        return await inspection.runtime_faults(settings, [], NAMESPACE, identities.seen)
 
     return await _rest(look)

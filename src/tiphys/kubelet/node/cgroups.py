@@ -22,9 +22,13 @@ _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
 
 
 class Cgroups:
-    """``parent`` names given here are paths from the top of the hierarchy, such as ``/kubepods/burstable/pod1``."""
+    """``parent`` names given here are paths from the top of the hierarchy, such as ``/kubepods/burstable/pod1``.
 
-    def __init__(self, mount: Path = Path("/sys/fs/cgroup")) -> None:
+    ``pod_pids`` is how many processes a pod may have, if any number above 0.
+    """
+
+    def __init__(self, mount: Path = Path("/sys/fs/cgroup"), *, pod_pids: int = -1) -> None:
+        self._pod_pids = pod_pids
         self._mount = mount
         self.unified = (mount / "cgroup.controllers").exists()
         """Whether there is one hierarchy: version 2."""
@@ -33,7 +37,8 @@ class Cgroups:
         """Make a pod's cgroup with the pod's limits, that of processor time only with ``quota``. Raises ``OSError``."""
         if not parent or parent.endswith(".slice"):
             return
-        self._write(parent, pod_limits(pod) | ({} if quota else {"quota": 0}))
+        limits = pod_limits(pod) | {"pids": max(0, self._pod_pids)}
+        self._write(parent, limits | ({} if quota else {"quota": 0}))
 
     def _write(self, parent: str, limits: dict[str, int]) -> None:
         for folder, controllers in self._folders(parent):
@@ -74,6 +79,8 @@ class Cgroups:
             values |= {"cpu.cfs_period_us": str(QUOTA_PERIOD), "cpu.cfs_quota_us": str(limits["quota"])}
         if limits["memory"]:
             values["memory.limit_in_bytes"] = str(limits["memory"])
+        if limits.get("pids"):
+            values["pids.max"] = str(limits["pids"])
         return values
 
     def _v2_values(self, limits: dict[str, int]) -> dict[str, str]:
@@ -83,6 +90,8 @@ class Cgroups:
             values["cpu.max"] = f"{limits['quota']} {QUOTA_PERIOD}"
         if limits["memory"]:
             values["memory.max"] = str(limits["memory"])
+        if limits.get("pids"):
+            values["pids.max"] = str(limits["pids"])
         return values
 
     def remove(self, parent: str) -> None:

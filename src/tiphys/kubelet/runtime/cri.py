@@ -187,6 +187,12 @@ class CRIClient:
     async def reopen_container_log(self, container_id: str) -> None:
         await self._call("ReopenContainerLog", container_id=container_id)
 
+    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:
+        seconds = max(timeout, int(_RUNTIME_TIMEOUT))
+        await self._call(
+            "CheckpointContainer", float(seconds), container_id=container_id, location=location, timeout=seconds
+        )
+
     # Running something in a container.
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float = 0) -> service.ExecResult:

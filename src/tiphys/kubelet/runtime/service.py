@@ -284,6 +284,13 @@ class RuntimeService(Protocol):
 
     async def reopen_container_log(self, container_id: str) -> None: ...
 
+    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:
+        """Write what a running container is to a tar archive, so that it can be analysed or go on elsewhere.
+
+        ``timeout`` in seconds, at least that of all calls.
+        """
+        ...
+
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float = 0) -> ExecResult:
         """Run a command to its end. Raises ``RuntimeTimeout`` after ``timeout`` seconds (0: no limit)."""
         ...

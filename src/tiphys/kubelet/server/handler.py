@@ -22,6 +22,7 @@ from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.server import answers
 from tiphys.kubelet.server.auth import VERBS, Authenticator, Authorizer, subresources
+from tiphys.kubelet.server.container_checkpoint import ContainerCheckpoints
 from tiphys.kubelet.server.container_logs import ContainerLogs
 from tiphys.kubelet.server.metrics import KubeletMetrics
 from tiphys.kubelet.server.node_logs import node_logs
@@ -51,6 +52,7 @@ class KubeletServer:
         self._authenticator = Authenticator(client, clock, anonymous=config.anonymous, tokens=config.token_webhook)
         self._authorizer = Authorizer(client, clock, config.node_name)
         self._logs = ContainerLogs(kubelet.runtime, kubelet.status, clock)
+        self._checkpoints = ContainerCheckpoints(config.root, kubelet.runtime, clock)
         self._streaming = Streaming(kubelet.runtime)
         self._metrics = KubeletMetrics(kubelet)
         pages = zpages.pages("kubelet", clock, config.flags, _SERVED)
@@ -67,6 +69,7 @@ class KubeletServer:
             ("GET", r"/stats/summary", self._summary),
             ("GET", r"/logs(?P<path>/.*)?", self._node_logs),
             ("GET", rf"/containerLogs{pod}{container}", self._container_logs),
+            ("POST", rf"/checkpoint{pod}{container}", self._checkpoint),
             ("GET|POST", rf"/exec{pod}{uid}{container}", self._exec),
             ("POST", rf"/run{pod}{uid}{container}", self._run),
             ("GET|POST", rf"/attach{pod}{uid}{container}", self._attach),
@@ -164,6 +167,9 @@ class KubeletServer:
         if pod is None:
             return answers.plain(404, f"pod {quote(path['pod'])} does not exist")
         return await self._logs.answer(pod, path["container"], request.parameters())
+
+    async def _checkpoint(self, request: Request, path: dict[str, str]) -> Response:
+        return await self._checkpoints.answer(self._find(path["namespace"], path["pod"]), path, request.parameters())
 
     def _container_id(self, path: dict[str, str]) -> str | Response:
         """The id of a running container, or the answer that says why none runs."""

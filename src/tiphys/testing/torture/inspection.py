@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tiphys.api.object import Object
 from tiphys.client.resources import JOBS, PODS
 from tiphys.client.rest import Client
+from tiphys.cluster.processes import cgroups_of
 from tiphys.cluster.settings import Settings
 from tiphys.kubelet.runtime.cri import CRIClient
 from tiphys.kubelet.runtime.service import Container, ContainerState, Sandbox
 from tiphys.testing.torture.churn import COMPLETIONS, WORKLOADS
+from tiphys.testing.torture.identity import Identities
 
 
-async def inspect(client: Client, settings: Settings, namespace: str) -> list[str]:
-    """A sentence for everything that is not as it must be."""
+async def inspect(client: Client, settings: Settings, namespace: str, identities: Identities) -> list[str]:
+    """A sentence for everything that is not as it must be. When all is, ``identities`` note what runs."""
     pods = (await client.list(PODS, namespace))["items"]
     faults = []
     for kind, path in WORKLOADS.items():
         faults += workload_faults(await client.get(path, kind.lower(), namespace), kind, pods)
     faults += [fault for job in (await client.list(JOBS, namespace))["items"] for fault in job_faults(job)]
-    return faults + await runtime_faults(settings, pods, namespace)
+    faults += await runtime_faults(settings, pods, namespace, identities.seen)
+    faults += identities.faults(pods)
+    if not faults:
+        identities.note(pods)
+    return faults
 
 
 def workload_faults(workload: Object, kind: str, pods: Sequence[Object]) -> list[str]:
@@ -47,14 +53,24 @@ def job_faults(job: Object) -> list[str]:
     return []
 
 
-async def runtime_faults(settings: Settings, pods: Sequence[Object], namespace: str) -> list[str]:
+async def runtime_faults(
+    settings: Settings, pods: Sequence[Object], namespace: str, seen: Collection[str]
+) -> list[str]:
+    """What the runtime and the machine have that is not of these pods; ``seen`` are uids of pods that there were."""
     runtime = CRIClient(str(settings.containerd_socket))
     try:
-        sandboxes = [sandbox for sandbox in await runtime.list_sandboxes() if sandbox.namespace == namespace]
+        everybodys = list(await runtime.list_sandboxes())
         containers = list(await runtime.list_containers())
     finally:
         await runtime.close()
-    return container_faults(pods, sandboxes, containers) + leftovers(settings, {p["metadata"]["uid"] for p in pods})
+    sandboxes = [sandbox for sandbox in everybodys if sandbox.namespace == namespace]
+    uids = {pod["metadata"]["uid"] for pod in pods}
+    faults = container_faults(pods, sandboxes, containers) + leftovers(settings, uids)
+    faults += [f"the cgroup {path} is left behind" for path in cgroups_of(frozenset(seen) - uids)]
+    networks = [path for path in _mounts(settings.run_dir) if "/netns/" in path]
+    if len(networks) > len(everybodys):
+        faults.append(f"there are {len(networks)} network namespaces for {len(everybodys)} sandboxes")
+    return faults
 
 
 def container_faults(
@@ -81,9 +97,13 @@ def leftovers(settings: Settings, uids: set[str]) -> list[str]:
     """Folders and mounts of pods that are gone. Other namespaces have no pods in this cluster."""
     root = settings.kubelet_dir / "pods"
     folders = {path.name for path in root.iterdir()} if root.exists() else set()
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(root) in line]
+    mounts = _mounts(root)
     gone = [f"the folder of pod {uid} is left behind" for uid in sorted(folders - uids)]
     return gone + [f"the mount {path} is left behind" for path in mounts if not any(uid in path for uid in uids)]
+
+
+def _mounts(folder: Path) -> list[str]:
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
 
 
 def _is_ready(pod: Object) -> bool:
