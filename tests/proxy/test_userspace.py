@@ -11,6 +11,7 @@ import pytest
 
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.proxy.command_runner import CommandError
+from tiphys.proxy.relay import UdpRelay
 from tiphys.proxy.state import Place
 from tiphys.proxy.tracker import Tracker
 from tiphys.proxy.userspace import UserspaceBackend
@@ -95,6 +96,26 @@ async def _udp() -> None:
     await proxy.cleanup()
     for server in servers:
         server.close()
+
+
+@pytest.mark.parametrize(("everywhere", "asked"), [("0.0.0.0", "127.0.99.42"), ("::", "::1")])
+def test_an_answer_comes_from_the_address_that_was_asked(everywhere: str, asked: str) -> None:
+    """A client that is connected takes no other; left to itself the kernel would answer with the route's address."""
+    asyncio.run(_answered(everywhere, asked))
+
+
+async def _answered(everywhere: str, asked: str) -> None:
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(lambda: Echo("one"), local_addr=("127.0.0.1", 0))
+    relay = UdpRelay(lambda client: ("127.0.0.1", server.get_extra_info("sockname")[1]), SystemClock())
+    await relay.listen(everywhere, 31987)
+    transport, client = await loop.create_datagram_endpoint(Client, remote_addr=(asked, 31987))
+    async with asyncio.timeout(5):
+        transport.sendto(b"a")
+        assert await client.answers.get() == b"one a"
+    transport.close()
+    server.close()
+    await relay.close()
 
 
 def test_affinity_and_refusal() -> None:

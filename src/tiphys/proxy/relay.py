@@ -6,7 +6,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 from tiphys.runtime.clock import Clock
 
@@ -105,65 +106,105 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.transport.abort()
 
 
-class UdpRelay(asyncio.DatagramProtocol):
-    """A bound UDP socket. Each client has a socket towards its endpoint, closed when it has been idle for a while."""
+_IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
+_DATAGRAMS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """Who sent a datagram (a socket's address, which in IPv6 has four parts), and which of our addresses it was for."""
+
+    source: tuple[Any, ...]
+    asked: bytes
+
+
+class UdpRelay:
+    """A bound UDP socket. Each client has a socket towards its endpoint, closed when it has been idle for a while.
+
+    A node port is bound to every address of the machine. An answer must come from the one that was asked, or its client
+    does not take it for one: the kernel says with each datagram which it was for, and each answer names it (ip(7),
+    ipv6(7): IP_PKTINFO).
+    """
 
     def __init__(self, choose: Choose, clock: Clock) -> None:
         self._choose = choose
         self._clock = clock
-        self._transport: asyncio.DatagramTransport | None = None
-        self._clients: dict[Address, _UdpClient] = {}
+        self._socket: socket.socket | None = None
+        self._clients: dict[_Client, _UdpClient] = {}
         self._opening: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str, port: int) -> None:
         """Take datagrams, if it does not already. Raises ``OSError``."""
-        if self._transport is None:
-            loop = asyncio.get_running_loop()
-            await loop.create_datagram_endpoint(lambda: self, sock=_bound(socket.SOCK_DGRAM, host, port))
+        if self._socket is None:
+            self._socket = _bound(socket.SOCK_DGRAM, host, port)
+            if self._socket.family == socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+            else:
+                self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            asyncio.get_running_loop().add_reader(self._socket, self._read)
 
     def stop_listening(self) -> None:
         """Endpoints that are gone answer nobody: their clients are forgotten too."""
-        for address in list(self._clients):
-            self.forget(address)
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        for client in list(self._clients):
+            self.forget(client)
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
+    def _read(self) -> None:
+        """Take what has come: a part of it, if that is much."""
+        for _ in range(_DATAGRAMS_AT_ONCE):
+            if self._socket is None:
+                return
+            try:
+                data, about, _flags, source = self._socket.recvmsg(CHUNK, socket.CMSG_SPACE(20))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.debug("a datagram was not received: %s", error)
+                return
+            asked = next((content for _, kind, content in about if kind in (_IP_PKTINFO, _IPV6_PKTINFO)), b"")
+            self._take(data, _Client(source, _answering(asked)))
 
-    def datagram_received(self, data: bytes, addr: Address) -> None:
-        client = self._clients.get(addr)
-        now = self._clock.monotonic()
-        if client is None:
+    def _take(self, data: bytes, client: _Client) -> None:
+        known, now = self._clients.get(client), self._clock.monotonic()
+        if known is None:
             self._forget_idle(now)
-            target = self._choose(addr[0])
+            target = self._choose(client.source[0])
             if target is None or len(self._clients) >= UDP_CLIENTS:
                 return
-            client = self._clients[addr] = _UdpClient(self, addr, now)
-            task = asyncio.get_running_loop().create_task(client.open(target))
+            known = self._clients[client] = _UdpClient(self, client, now)
+            task = asyncio.get_running_loop().create_task(known.open(target))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
-        client.send(data, now)
+        known.send(data, now)
 
-    def answer(self, data: bytes, client: Address) -> None:
-        if self._transport is not None:
-            self._transport.sendto(data, client)
+    def answer(self, data: bytes, client: _Client) -> None:
+        """Send an endpoint's datagram to its client; it is lost if the kernel does not take it now, as any may be."""
+        if self._socket is None:
+            return
+        v6 = self._socket.family == socket.AF_INET6
+        level, kind = (socket.IPPROTO_IPV6, _IPV6_PKTINFO) if v6 else (socket.IPPROTO_IP, _IP_PKTINFO)
+        try:
+            self._socket.sendmsg([data], [(level, kind, client.asked)] if client.asked else [], 0, client.source)
+        except OSError as error:
+            log.debug("an answer to %s was not sent: %s", client.source[0], error)
 
-    def forget(self, address: Address) -> None:
-        client = self._clients.pop(address, None)
-        if client is not None:
-            client.close()
+    def forget(self, client: _Client) -> None:
+        known = self._clients.pop(client, None)
+        if known is not None:
+            known.close()
 
     def reconnect(self, valid: set[Address]) -> None:
         """Drop the clients whose endpoint is not in ``valid`` any more; their next datagram finds another."""
-        for address, client in list(self._clients.items()):
-            if client.target is not None and client.target not in valid:
-                self.forget(address)
+        for client, known in list(self._clients.items()):
+            if known.target is not None and known.target not in valid:
+                self.forget(client)
 
     def _forget_idle(self, now: float) -> None:
-        for address in [a for a, client in self._clients.items() if now - client.used > UDP_IDLE]:
-            self.forget(address)
+        for client in [client for client, known in self._clients.items() if now - known.used > UDP_IDLE]:
+            self.forget(client)
 
     async def close(self) -> None:
         for task in self._opening:
@@ -172,12 +213,22 @@ class UdpRelay(asyncio.DatagramProtocol):
         self.stop_listening()
 
 
+def _answering(info: bytes) -> bytes:
+    """What the kernel said of a datagram's way as what to say of the answer's: from that address, by any interface.
+
+    struct in_pktinfo is an interface, our address and the one that was asked; in6_pktinfo an address and an interface.
+    """
+    if len(info) == 12:
+        return bytes(4) + info[4:8] + bytes(4)
+    return info[:16] + bytes(4) if len(info) == 20 else b""
+
+
 class _UdpClient(asyncio.DatagramProtocol):
     """One client's socket towards its endpoint; datagrams that come before it is open wait, a few of them."""
 
     WAITING = 16
 
-    def __init__(self, relay: UdpRelay, client: Address, now: float) -> None:
+    def __init__(self, relay: UdpRelay, client: _Client, now: float) -> None:
         self._relay = relay
         self._client = client
         self._transport: asyncio.DatagramTransport | None = None
