@@ -29,7 +29,9 @@ __all__ = ["Limits", "Server", "refuse_body", "reserve", "serve"]
 
 log = logging.getLogger(__name__)
 
-_MAX_PASS_GAP = 0.01
+_PASS_GAPS = 3
+"""For how many times as long as a pass over the streams took the next one is put off."""
+_MAX_PASS_GAP = 0.03
 """Seconds by which a stream's piece may be held back at most."""
 _PASS_RECENT = 0.25
 """Seconds for which one pass over the streams predicts how many of them the next one meets."""
@@ -120,13 +122,13 @@ class Server:
         """As ``flush_soon``, for a piece of a stream.
 
         One event goes to hundreds of watchers, at 10 µs each. So if a pass over the streams takes long, the next one
-        is put off, by as long and up to a bound, from its first piece on: the events that come meanwhile share a write,
-        and requests are not held up behind them. It is put off even if the last pass is over for longer than that,
-        as who writes may have been busy reading its events. If there are few watchers, a pass follows at once.
+        is put off, by thrice as long and up to a bound, from its first piece on: the events that come meanwhile share
+        a write, and requests are not held up behind them. It is put off even if the last pass is over for longer than
+        that, as who writes may have been busy reading its events. If there are few watchers, a pass follows at once.
         """
         if not self._dirty_streams:
             recent = time.perf_counter() - self._pass_ended < _PASS_RECENT
-            wait = min(self._pass_took, _MAX_PASS_GAP) if recent else 0.0
+            wait = min(_PASS_GAPS * self._pass_took, _MAX_PASS_GAP) if recent else 0.0
             if wait > 0.001:
                 self._pass_timer = self.loop.call_later(wait, self._flush_streams)
             else:
