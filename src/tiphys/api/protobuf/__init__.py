@@ -10,17 +10,19 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-en
 from __future__ import annotations
 
 from tiphys.api.protobuf.decoding import decode
-from tiphys.api.protobuf.encoding import encode, frame, join, message_of, unwrap, watch_event, wrap
+from tiphys.api.protobuf.encoding import around, encode, frame, items_of, join, message_of, unwrap, watch_event, wrap
 from tiphys.api.protobuf.messages import CONTENT_TYPE, MAGIC, ProtobufError, has_message
 
 __all__ = [
     "CONTENT_TYPE",
     "MAGIC",
     "ProtobufError",
+    "around",
     "decode",
     "encode",
     "frame",
     "has_message",
+    "items_of",
     "join",
     "message_of",
     "unwrap",

@@ -36,6 +36,8 @@ Writer = Callable[[Parts, Any], None]
 
 _VARINT, _FIXED64, _DELIMITED = 0, 1, 2
 _LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
+_ITEM = b"\x12"
+"""The tag of a list's items: field 2, delimited."""
 
 
 def encode(obj: Object) -> bytes:
@@ -65,15 +67,25 @@ def unwrap(body: bytes) -> bytes:
 
 def join(api_version: str, list_kind: str, metadata: Object, items: Iterable[bytes]) -> list[bytes]:
     """A list's body, in pieces, out of the messages of its items."""
-    head = _delimited(1, message_of(_LIST_META, metadata))
-    tag = _tag(2, _DELIMITED)
+    pieces = items_of(items)
+    start, end = around(api_version, list_kind, metadata, sum(map(len, pieces)))
+    return [start, *pieces, end]
+
+
+def items_of(messages: Iterable[bytes]) -> list[bytes]:
+    """Messages as items of a list, in pieces: of each what stands before it, and itself."""
     pieces: Parts = []
-    for item in items:
-        pieces += (tag + varint(len(item)), item)
-    size = len(head) + sum(map(len, pieces))
+    for message in messages:
+        pieces += (_ITEM + varint(len(message)), message)
+    return pieces
+
+
+def around(api_version: str, list_kind: str, metadata: Object, size: int) -> tuple[bytes, bytes]:
+    """What stands before and behind the items of a list, which take ``size`` bytes."""
+    head = _delimited(1, message_of(_LIST_META, metadata))
     type_meta = _delimited(1, api_version.encode()) + _delimited(2, list_kind.encode())
-    start = MAGIC + _delimited(1, type_meta) + _tag(2, _DELIMITED) + varint(size) + head
-    return [start, *pieces, b'\x1a\x00"\x00']
+    start = MAGIC + _delimited(1, type_meta) + _tag(2, _DELIMITED) + varint(len(head) + size) + head
+    return start, b'\x1a\x00"\x00'
 
 
 def watch_event(type: str, body: bytes) -> bytes:

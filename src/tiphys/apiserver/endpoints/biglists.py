@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from math import ceil
 from typing import NamedTuple
 
@@ -65,9 +65,10 @@ async def show_list_page(call: Call, target: Target, page: Page, form: Form) -> 
         length = size + len(separator) * len(entries) - 1 + len(start) + len(b"]}\n")
         return in_pieces(call, JSON, _joined(start, separator, entries), length)
     if form.is_protobuf:
-        messages = await _encoded(page.entries, lambda entries: [entry_message(target, entry) for entry in entries])
-        parts = protobuf.join(target.gvk.api_version, target.resource.list_kind, meta, messages)
-        return in_pieces(call, PROTOBUF, parts, sum(map(len, parts)))
+        items, length = await _messages(target, entries)
+        start, end = protobuf.around(target.gvk.api_version, target.resource.list_kind, meta, length)
+        pieces = chain((start,), chain.from_iterable(items), (end,))
+        return in_pieces(call, PROTOBUF, pieces, len(start) + length + len(end))
     parts = await _converted(target, page.entries, meta, form)
     return in_pieces(call, YAML if form.media == YAML else JSON, parts, sum(map(len, parts)))
 
@@ -84,6 +85,22 @@ def _joined(start: bytes, separator: bytes, entries: Entries) -> Iterator[bytes]
             opening = separator
             yield separator.join(piece)
     yield b"]}\n"
+
+
+async def _messages(target: Target, entries: Entries) -> tuple[list[list[bytes]], int]:
+    """The items of a list as protobuf, in pieces, and how many bytes they take. Those of the stored version are
+    kept, so only what nobody has asked for before takes long."""
+    items: list[list[bytes]] = []
+    size = 0
+    for block in entries.blocks:
+        kept = target.is_stored_version and all(entry.message is not None for entry in block.entries)
+        messages: list[bytes] = []
+        for some in _slices(block.entries, len(block) if kept else SLICE_ITEMS):
+            messages += [entry_message(target, entry) for entry in some]
+            await asyncio.sleep(0)
+        items.append(protobuf.items_of(messages))
+        size += sum(map(len, items[-1]))
+    return items, size
 
 
 async def _encoded(
