@@ -16,6 +16,7 @@ import pytest
 from tests.apiserver.apiworld import World, config_map, pod, run
 from tiphys.api.object import Object
 from tiphys.apiserver import aside
+from tiphys.cel.patience import Patience, current
 
 MAPS = "/api/v1/namespaces/a/configmaps"
 MANY = 2000
@@ -148,6 +149,28 @@ def test_rules_of_custom_resources(held: Held) -> None:
         assert await create(world, 200) == (422, 1)
 
     run(work)
+
+
+def test_what_was_lengthy_twice_is_not_tried_on_the_loop_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside, "_UNTRIED", 3)
+    loop, where = threading.get_ident(), list[str]()
+
+    def work() -> None:
+        if threading.get_ident() != loop:
+            where[-1] += "thread"
+            return
+        where[-1] += "loop "
+        current().spend(100)  # type: ignore[union-attr]
+
+    async def play() -> None:
+        experience = aside.Experience()
+        for patience in (10, 1000, 10, 10, 10, 10, 10, 1000, 10):
+            where.append("")
+            await aside.patiently(Patience(patience), work, experience)
+
+    asyncio.run(play())
+    both, at_once = "loop thread", "thread"
+    assert where == [both, "loop ", both, both, at_once, at_once, at_once, "loop ", both]
 
 
 def test_expressions_of_policies(held: Held) -> None:

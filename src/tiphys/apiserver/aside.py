@@ -31,6 +31,8 @@ LARGE = 256 * 1024
 """Bytes of a request from which on its objects are so many that the garbage collector rests until they are gone."""
 _THREADS = 2
 """More would not be faster, as they share one interpreter with the loop."""
+_UNTRIED = 20
+"""How many go aside at once before one is tried on the loop again, for up to 10 ms."""
 _SWITCH_INTERVAL = 0.0002
 """Seconds after which a thread gives way; Python's own 5 ms would be added to each turn of the loop."""
 
@@ -69,14 +71,39 @@ def uncollected() -> Iterator[None]:
                 gc.enable()
 
 
-async def patiently(patience: Patience, work: Callable[[], T]) -> T:
+class Experience:
+    """What work of one kind took before: after two in a row that were lengthy, the next ones are not tried here."""
+
+    __slots__ = ("_lengthy", "_untried")
+
+    def __init__(self) -> None:
+        self._lengthy = self._untried = 0
+
+    def expects_lengthy(self) -> bool:
+        """Whether to go aside at once; some are tried here even so, as what is asked may have changed."""
+        if self._untried:
+            self._untried -= 1
+            return True
+        return False
+
+    def note(self, *, lengthy: bool) -> None:
+        self._lengthy = self._lengthy + 1 if lengthy else 0
+        self._untried = _UNTRIED if self._lengthy > 1 else 0
+
+
+async def patiently(patience: Patience, work: Callable[[], T], experience: Experience | None = None) -> T:
     """Do ``work``, which evaluates expressions and can be done twice, here if it is short, and else in a thread."""
-    if patience.left > 0:
+    if patience.left > 0 and (experience is None or not experience.expects_lengthy()):
         try:
             with limited(patience):
-                return work()
+                result = work()
         except Lengthy:
-            pass
+            if experience is not None:
+                experience.note(lengthy=True)
+        else:
+            if experience is not None:
+                experience.note(lengthy=False)
+            return result
     return await aside(work)
 
 

@@ -118,7 +118,7 @@ async def checked(registry: Registry, write: Write, check: Callable[[], None]) -
     if write.big or registry.strategy.lengthy:
         await aside(check)
     elif registry.resource.custom:
-        await patiently(Patience(), check)
+        await patiently(Patience(), check, registry.experience)
     else:
         check()
 

@@ -11,6 +11,7 @@ from tiphys.api.fielderrors import FieldError
 from tiphys.api.meta.timestamps import format_time
 from tiphys.api.object import Object
 from tiphys.api.scheme import Resource
+from tiphys.apiserver.aside import Experience
 from tiphys.apiserver.registry.strategy import Strategy, Write
 from tiphys.apiserver.storage.entry import Entry
 from tiphys.apiserver.storage.objects import ObjectStore
@@ -42,6 +43,8 @@ class Registry:
         self.ids = ids
         self.group = resource.group
         self.plural = resource.plural
+        self.experience = Experience()
+        """Of checks that evaluate rules."""
         self._shared: dict[str, tuple[int, Object]] = {}
 
     def under(self, strategy: Strategy, group: str | None = None) -> Registry:
