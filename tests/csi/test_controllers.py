@@ -303,6 +303,7 @@ def test_a_volume_is_attached_and_detached() -> None:
         cluster.wait_until(
             lambda: "no luck" in (attachment_status(cluster).get("attachError") or {}).get("message", "")
         )
+        assert attachment_status(cluster)["attachError"]["errorCode"] == StatusCode.INTERNAL
         cluster.wait_until(lambda: attachment_status(cluster).get("attached"))
         assert attachment_status(cluster)["attachmentMetadata"] == {"device": "sdx"}
         assert "attachError" not in attachment_status(cluster)

@@ -19,12 +19,12 @@ from tiphys.client.rest import Client
 from tiphys.kubelet.tokens import Token
 from tiphys.kubelet.volumes import growth
 from tiphys.kubelet.volumes.csi import nodeinfo, requests
-from tiphys.kubelet.volumes.csi.drivers import CSIDriver, DriverMissing
+from tiphys.kubelet.volumes.csi.drivers import CSIDriver, CSIDrivers, DriverMissing
 from tiphys.kubelet.volumes.csi.layout import Layout, StagedVolume
 from tiphys.kubelet.volumes.csi.mounter import CSIMounter
 from tiphys.kubelet.volumes.csi.nodeinfo import DriverOnNode
 from tiphys.kubelet.volumes.csi.requests import CSIVolume, SecretName
-from tiphys.kubelet.volumes.failures import MountFailure
+from tiphys.kubelet.volumes.failures import AttachLimitReached, MountFailure
 from tiphys.kubelet.volumes.payloads import TokenSpec
 from tiphys.runtime.clock import VirtualClock
 from tiphys.wire.grpc.codes import StatusCode
@@ -74,6 +74,7 @@ class Scene:
         self.drivers: dict[str, CSIDriver] = {NAME: driver}
         self.given: list[Path] = []
         self.reported: list[str] = []
+        self.asked: list[str] = []
         if about is not None:
             self.put("storage.k8s.io/v1", "csidrivers", {"metadata": {"name": NAME}, "spec": about})
         self.mounter = self.new_mounter()
@@ -104,6 +105,9 @@ class Scene:
         if name not in self.drivers:
             raise DriverMissing(name)
         return self.drivers[name]
+
+    async def update_limit(self, name: str) -> None:
+        self.asked.append(name)
 
     async def issued(self, pod: Object, spec: TokenSpec) -> Token:
         return Token(f"token-for-{spec.audience}", 0.0, 86400.0)
@@ -262,6 +266,23 @@ def test_a_volume_is_mounted_once_it_is_attached(tmp_path: Path) -> None:
         assert world.mounter.in_use() == []
 
     play(tmp_path, driver, scene, about=None)
+
+
+@pytest.mark.parametrize(("period", "code"), [(10, 8), (10, 13), (None, 8)])
+def test_a_node_that_can_have_no_more_volumes_says_so(tmp_path: Path, period: int | None, code: int) -> None:
+    failed = {"attached": False, "attachError": {"message": "no slot is free", "errorCode": code}}
+    attachment: Object = {"metadata": {"name": attachment_name(NAME, "handle", "node-1")}, "spec": {}, "status": failed}
+    about = {"nodeAllocatableUpdatePeriodSeconds": period} if period else {}
+
+    async def scene(world: Scene) -> None:
+        world.put("storage.k8s.io/v1", "volumeattachments", attachment)
+        with pytest.raises(MountFailure, match="no slot is free") as failure:
+            await world.mounter.mount(POD, VOLUME)
+        limit = period is not None and code == 8
+        assert isinstance(failure.value, AttachLimitReached) is limit
+        assert world.asked == ([NAME] if limit else [])
+
+    play(tmp_path, NodeDriver(), scene, about)
 
 
 @pytest.mark.parametrize("in_secrets", [False, True])
@@ -445,3 +466,39 @@ def test_a_claim_after_its_growth() -> None:
     assert after["capacity"] == {"storage": "2Gi"}
     assert [each["type"] for each in after["conditions"]] == ["Mine"]
     assert not growth.is_due({"status": after}, volume)
+
+
+def test_limits_are_read_again_as_often_as_the_driver_says(tmp_path: Path) -> None:
+    class Driver:
+        most = 5
+
+        async def info(self) -> DriverOnNode:
+            return DriverOnNode(NAME, "id-1", self.most, {})
+
+    async def scene(world: Scene) -> None:
+        drivers = CSIDrivers(Client(InProcessTransport(world.api.handler)), "node-1", lambda: NODE, world.clock)
+        driver = Driver()
+        drivers._drivers[NAME] = driver  # type: ignore[assignment]
+        world.api.put("/apis/storage.k8s.io/v1/csinodes", nodeinfo.new_csi_node(NODE))
+        path = "/apis/storage.k8s.io/v1/csinodes/node-1"
+
+        def limit() -> int:
+            [entry] = world.api.objects[path]["spec"]["drivers"]
+            return int(entry["allocatable"]["count"])
+
+        loop = asyncio.ensure_future(drivers.keep_limits())
+        await world.clock.sleep(15)
+        assert limit() == 5
+        driver.most = 3
+        await world.clock.sleep(10)
+        assert limit() == 5
+        await world.clock.sleep(20)
+        assert limit() == 3
+        world.put("storage.k8s.io/v1", "csidrivers", {"metadata": {"name": NAME}, "spec": {}})
+        driver.most = 2
+        await world.clock.sleep(200)
+        assert limit() == 3
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+
+    play(tmp_path, NodeDriver(), scene, {"nodeAllocatableUpdatePeriodSeconds": 30})

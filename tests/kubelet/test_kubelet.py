@@ -11,6 +11,7 @@ import pytest
 from tests.kubelet.simulated import SimulatedRuntime
 from tests.kubelet.world import World, container, play, pod
 from tiphys.kubelet.runtime.service import ExecResult
+from tiphys.kubelet.volumes.manager import TooManyVolumes
 
 
 def test_a_pod_runs_and_tells_every_step(tmp_path: Path) -> None:
@@ -364,6 +365,25 @@ def test_a_pod_deleted_while_its_image_is_pulled_waits_for_no_image(
         await world.until(lambda: world.status("web").get("podIP"), 5)
         world.api.delete_pod("web")
         await world.until(lambda: not world.api.has_pod("web"), 5)
+
+    play(tmp_path, scene)
+
+
+def test_a_pod_whose_volumes_the_node_cannot_have_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: World) -> None:
+        async def mount(_: object) -> object:
+            raise TooManyVolumes("Node has reached its volume attachment limit, rejecting pod.")
+
+        monkeypatch.setattr(world.kubelet.volumes, "mount", mount)
+        world.add(pod("web"))
+        await world.until(lambda: world.phase("web") == "Failed", 5)
+        await asyncio.sleep(5)
+        status = world.status("web")
+        assert (status["phase"], status["reason"]) == ("Failed", "VolumeAttachmentLimitExceeded")
+        assert status["message"] == "Pod was rejected: Node has reached its volume attachment limit, rejecting pod."
+        assert world.started("main") == 0
+        world.api.delete_pod("web")
+        await world.until(lambda: not world.api.has_pod("web"), 40)
 
     play(tmp_path, scene)
 

@@ -84,7 +84,8 @@ class Attacher:
             metadata = await self._publish(attachment)
         except (GrpcError, TryAgain) as error:
             why = describe(error) if isinstance(error, GrpcError) else str(error)
-            await self._set_status(attachment, {"attached": False, "attachError": self._error(why)})
+            code = {"errorCode": int(error.code)} if isinstance(error, GrpcError) else {}
+            await self._set_status(attachment, {"attached": False, "attachError": self._error(why) | code})
             raise TryAgain(f"{name_of(attachment)}: {why}") from error
         await self._set_status(attachment, {"attached": True, "attachmentMetadata": metadata, "attachError": None})
 

@@ -227,7 +227,7 @@ class Kubelet:
         config, clock, runner, events = self.config, self.clock, self._runner, self.events
         objects = ApiObjects(self.client, clock, runner, self._objects_changed)
         tokens = TokenManager(self.client, clock)
-        self.csi = CSIDrivers(self.client, config.node_name, lambda: self.node.node)
+        self.csi = CSIDrivers(self.client, config.node_name, lambda: self.node.node, clock)
         self._plugins = PluginWatcher(
             config.root / "plugins_registry",
             {"CSIPlugin": self.csi, "DevicePlugin": self.devices, "DRAPlugin": self._drivers},
@@ -508,6 +508,7 @@ class Kubelet:
         self._runner.supervise(self.node.run_status, "node status")
         self._runner.supervise(lambda: self._reporter.report_changes(self.node), "readiness")
         self._runner.supervise(self._plugins.run, "plugins")
+        self._runner.supervise(self.csi.keep_limits, "limits of storage drivers")
         self._runner.supervise(self._grow_volumes, "growth of volumes")
         for uid in self._static.by_uid:
             self.workers.poke(uid)

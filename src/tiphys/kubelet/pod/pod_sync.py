@@ -37,12 +37,12 @@ from tiphys.kubelet.recorder import PodEvents
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.settings import NodeSettings
 from tiphys.kubelet.status.containers import Reason
-from tiphys.kubelet.status.generate import StatusContext, generate_status
+from tiphys.kubelet.status.generate import StatusContext, generate_status, rejected_status
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.topology.assigner import Assigner
 from tiphys.kubelet.volumes.claims import MountedVolume
-from tiphys.kubelet.volumes.manager import VolumeFailure, VolumeManager
+from tiphys.kubelet.volumes.manager import TooManyVolumes, VolumeFailure, VolumeManager
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 
@@ -141,12 +141,21 @@ class PodSync:
             return Next(_RETRY_SOON)
         if pods.is_static(pod):
             await self._mirrors.ensure(pod)
-        volumes = await self._prepare(pod)
+        try:
+            volumes = await self._prepare(pod)
+        except TooManyVolumes as error:
+            return self._reject(pod, "VolumeAttachmentLimitExceeded", str(error))
         if volumes is None:
             return Next(self._mount_retry(pod))
         self._probes.add(pod)
         self._probes.trigger(pods.uid_of(pod))
         return await self._run_containers(pod, observed, volumes, deadline)
+
+    def _reject(self, pod: Pod, reason: str, message: str) -> Next:
+        """Nothing of the pod runs yet, and nothing will: the node cannot have it."""
+        self._events.pod(pod, "Warning", reason, message)
+        self._status.set(pod, rejected_status(pod, reason, message, timestamp(self._clock.now())))
+        return Next(done=True)
 
     def _count_start(self, pod: Pod, status: Object) -> None:
         uid = pods.uid_of(pod)
@@ -156,7 +165,10 @@ class PodSync:
             self._figures.started(self._clock.monotonic() - seen_at)
 
     async def _prepare(self, pod: Pod) -> dict[str, MountedVolume] | None:
-        """Cgroup, folders and volumes; None if they are not available yet; events say why."""
+        """Cgroup, folders and volumes; None if they are not available yet; events say why.
+
+        Raises ``TooManyVolumes``.
+        """
         uid = pods.uid_of(pod)
         try:
             with self._figures.cgroup("update"):

@@ -12,3 +12,7 @@ class StepFailure(MountFailure):
 
     def __init__(self, step: str, volume: str, why: str) -> None:
         super().__init__(f'{step} failed for volume "{volume}" : {why}')
+
+
+class AttachLimitReached(StepFailure):
+    """The node can have no more volumes of the driver, though the scheduler believed otherwise: no attempt helps."""

@@ -27,7 +27,7 @@ from tiphys.kubelet.volumes.atomic import PathError, write_payload
 from tiphys.kubelet.volumes.claims import ClaimVolumes, MountedVolume
 from tiphys.kubelet.volumes.csi.figures import ClaimUse
 from tiphys.kubelet.volumes.csi.mounter import CSIMounter, Drivers
-from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
+from tiphys.kubelet.volumes.failures import AttachLimitReached, MountFailure, StepFailure
 from tiphys.kubelet.volumes.figures import VolumeFigures, plugin_of
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.images import ImageVolumes
@@ -48,6 +48,10 @@ class VolumeFailure(Exception):
     def __init__(self, failures: Mapping[str, str]) -> None:
         self.failures = dict(failures)
         super().__init__("; ".join(self.failures.values()))
+
+
+class TooManyVolumes(Exception):
+    """The node cannot have all of a pod's volumes: the pod is to fail here, so that it can be elsewhere."""
 
 
 class ObjectSource(Protocol):
@@ -145,7 +149,7 @@ class VolumeManager:
         return self._root / "pods" / pod_uid
 
     async def mount(self, pod: Pod) -> dict[str, MountedVolume]:
-        """Mount or refresh every volume of the pod. Raises ``VolumeFailure`` with all that fail."""
+        """Mount or refresh every volume of the pod. Raises ``VolumeFailure`` with all that fail, ``TooManyVolumes``."""
         volumes = pod["spec"].get("volumes") or []
         results = await asyncio.gather(*(self._mount(pod, volume) for volume in volumes), return_exceptions=True)
         mounted: dict[str, MountedVolume] = {}
@@ -161,6 +165,13 @@ class VolumeManager:
                 failures[name] = f'MountVolume.SetUp failed for volume "{name}" : {text}'
             else:
                 raise result
+        if limit := [v["name"] for v, r in zip(volumes, results, strict=True) if isinstance(r, AttachLimitReached)]:
+            late = sorted(failures)
+            raise TooManyVolumes(
+                f"Node has reached its volume attachment limit, rejecting pod. unmounted volumes=[{' '.join(late)}],"
+                f" unattached volumes=[{' '.join(sorted(limit))}], failed to process volumes=[]:"
+                " context deadline exceeded"
+            )
         if failures:
             raise VolumeFailure(failures)
         return mounted

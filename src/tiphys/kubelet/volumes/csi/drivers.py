@@ -5,6 +5,7 @@ Source: KEP-595 and https://github.com/container-storage-interface/spec/blob/mas
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,17 +13,24 @@ from typing import Any, Protocol
 from tiphys.api.csi.messages import csi, rpc_capabilities
 from tiphys.api.object import Object
 from tiphys.client import errors
-from tiphys.client.resources import CSI_NODES, NODES
+from tiphys.client.resources import CSI_DRIVERS, CSI_NODES, NODES
 from tiphys.client.rest import STRATEGIC_MERGE, Client
 from tiphys.kubelet.plugins.registration import PluginInfo, PluginRefused
 from tiphys.kubelet.volumes.csi import nodeinfo
 from tiphys.kubelet.volumes.csi.nodeinfo import DriverOnNode
+from tiphys.runtime.clock import Clock
 from tiphys.wire.grpc.caller import Caller, describe
 from tiphys.wire.grpc.stream import GrpcError
+
+log = logging.getLogger(__name__)
 
 CALL_TIMEOUT = 120.0
 _INFO_TIMEOUT = 15.0
 _TRIES = 10
+_LIMITS_LOOK = 10.0
+"""The shortest period that a CSIDriver may name."""
+_WITHOUT_PERIOD = 60.0
+"""Seconds after which a driver that names none is looked at again."""
 _VERSION = re.compile(r"v?(\d+)\.\d+\.\d+$")
 
 
@@ -70,10 +78,16 @@ class DriverMissing(Exception):
         super().__init__(f"driver name {name} not found in the list of registered CSI drivers")
 
 
+def update_period(about: Object | None) -> int:
+    """Seconds after which a CSIDriver wants its limit to be read again; 0 for never."""
+    return int(((about or {}).get("spec") or {}).get("nodeAllocatableUpdatePeriodSeconds") or 0)
+
+
 class CSIDrivers:
     """Handles plugins of the type ``CSIPlugin``. ``node()`` gives the Node as the API last showed it."""
 
-    def __init__(self, client: Client, node_name: str, node: Callable[[], Object | None]) -> None:
+    def __init__(self, client: Client, node_name: str, node: Callable[[], Object | None], clock: Clock) -> None:
+        self._clock = clock
         self._client = client
         self._node_name = node_name
         self._node = node
@@ -111,6 +125,38 @@ class CSIDrivers:
         before, self._drivers[plugin.name] = self._drivers.get(plugin.name), driver
         if before is not None:
             await before.close()
+
+    async def keep_limits(self) -> None:
+        """Ask drivers whose CSIDriver says so again and again how many volumes the node can have (KEP-4876)."""
+        due: dict[str, float] = {}
+        while True:
+            await self._clock.sleep(_LIMITS_LOOK)
+            now = self._clock.monotonic()
+            due = {name: due.get(name, now) for name in self._drivers}
+            for name in [name for name, when in due.items() if when <= now]:
+                try:
+                    about = await self._client.get(CSI_DRIVERS, name)
+                except errors.NotFound:
+                    about = {}
+                except (errors.ApiError, ConnectionError, TimeoutError) as error:
+                    log.warning("cannot read CSIDriver %s: %s", name, error)
+                    continue
+                period = update_period(about)
+                due[name] = now + (period or _WITHOUT_PERIOD)
+                if period:
+                    await self.update_limit(name)
+
+    async def update_limit(self, name: str) -> None:
+        """Ask one driver, and let its CSINode say what it says. What goes wrong is logged: the next time may do."""
+        driver = self._drivers.get(name)
+        if driver is None:
+            return
+        try:
+            info = await driver.info()
+            await self._change_csi_node(lambda csi_node: nodeinfo.with_driver(csi_node, info))
+        except (GrpcError, errors.ApiError, ConnectionError, TimeoutError) as error:
+            text = describe(error) if isinstance(error, GrpcError) else str(error)
+            log.warning("cannot update how many volumes of driver %s the node can have: %s", name, text)
 
     async def deregister(self, name: str) -> None:
         driver = self._drivers.pop(name, None)

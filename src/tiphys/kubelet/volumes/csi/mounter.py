@@ -28,17 +28,17 @@ from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.tokens import Token
 from tiphys.kubelet.volumes.csi import requests
-from tiphys.kubelet.volumes.csi.drivers import CSIDriver, DriverMissing
+from tiphys.kubelet.volumes.csi.drivers import CSIDriver, DriverMissing, update_period
 from tiphys.kubelet.volumes.csi.layout import Layout, PodVolume, StagedVolume
 from tiphys.kubelet.volumes.csi.requests import CSIVolume, SecretName
-from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
+from tiphys.kubelet.volumes.failures import AttachLimitReached, MountFailure, StepFailure
 from tiphys.kubelet.volumes.payloads import TokenSpec, fs_group
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock, backoff
 from tiphys.runtime.system.folders import Folder
 from tiphys.runtime.system.mounts import is_mounted
 from tiphys.wire.grpc.caller import describe
-from tiphys.wire.grpc.stream import GrpcError
+from tiphys.wire.grpc.stream import RESOURCE_EXHAUSTED, GrpcError
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,10 @@ class Drivers(Protocol):
         ...
 
     def find(self, name: str) -> CSIDriver | None: ...
+
+    async def update_limit(self, name: str) -> None:
+        """Read again how many of a driver's volumes the node can have."""
+        ...
 
 
 class Tokens(Protocol):
@@ -247,31 +251,36 @@ class CSIMounter:
 
     async def _publish_context(self, volume: CSIVolume) -> dict[str, str]:
         """What the attacher has said about the volume on this node. Raises ``MountFailure`` if it is not attached."""
-        await self._about(volume.driver)
+        about = await self._about(volume.driver)
         if volume.ephemeral or not self._attachable[volume.driver]:
             return {}
         await self._report_in_use(unique_volume_name(volume.driver, volume.handle))
         deadline = self._clock.monotonic() + _ATTACH_PATIENCE
         for delay in backoff(0.1, 1.5, 2):
-            attachment, why = await self._attachment(volume)
-            if attachment is not None:
-                return dict((attachment.get("status") or {}).get("attachmentMetadata") or {})
+            status, why = await self._attachment(volume)
+            if not why:
+                return dict(status.get("attachmentMetadata") or {})
             if self._clock.monotonic() + delay > deadline:
+                if (status.get("attachError") or {}).get("errorCode") == RESOURCE_EXHAUSTED and update_period(about):
+                    await self._drivers.update_limit(volume.driver)
+                    raise AttachLimitReached("MountVolume.WaitForAttach", volume.name, why)
                 raise StepFailure("MountVolume.WaitForAttach", volume.name, why)
             await self._clock.sleep(delay)
         raise AssertionError("there is no last delay")
 
-    async def _attachment(self, volume: CSIVolume) -> tuple[Object | None, str]:
-        """The VolumeAttachment if the volume is attached, or why it is not."""
+    async def _attachment(self, volume: CSIVolume) -> tuple[Object, str]:
+        """The status of the VolumeAttachment, and why the volume is not attached, if it is not."""
         name = attachment_name(volume.driver, volume.handle, self._node_name)
         try:
             attachment = await self._client.get(VOLUME_ATTACHMENTS, name)
         except (errors.NotFound, errors.Forbidden):
-            return None, f"volume {volume.handle} has no volume attachment {name} yet"
+            return {}, f"volume {volume.handle} has no volume attachment {name} yet"
         status = attachment.get("status") or {}
         if status.get("attached") and not attachment["metadata"].get("deletionTimestamp"):
-            return attachment, ""
-        return None, (status.get("attachError") or {}).get("message") or f"volume attachment {name} is not attached yet"
+            return status, ""
+        return status, (status.get("attachError") or {}).get(
+            "message"
+        ) or f"volume attachment {name} is not attached yet"
 
     def in_use(self) -> list[str]:
         """Unique names of the attachable volumes that pods have, or are about to have."""
