@@ -24,11 +24,12 @@ from tiphys.addons.ingress import gateways
 from tiphys.addons.ingress.backends import World
 from tiphys.addons.ingress.configuration import Listening, commands, files_of, same_but_targets
 from tiphys.addons.ingress.gatewaystatus import gateway_status, route_status
-from tiphys.addons.ingress.haproxy import HAProxy, NotChecked, ProxyError
+from tiphys.addons.ingress.haproxy import HAProxy
 from tiphys.addons.ingress.ingresses import wishes_of
 from tiphys.addons.ingress.merging import merge
 from tiphys.addons.ingress.model import PathRule, ProxyTarget, Routing, ServedCertificate, TargetGroup
 from tiphys.api.object import Object
+from tiphys.controlkit.haproxy import NotChecked, ProxyError
 from tiphys.wire.tls.selfsigned import make_certificate
 
 CAN = os.geteuid() == 0 and shutil.which("haproxy") is not None

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tiphys.api.object import Object
-from tiphys.cloud.provider import CloudError, InstanceMetadata, Route, load_balancer_name
+from tiphys.cloud.provider import (
+    AttachedElsewhere,
+    CloudError,
+    CloudSnapshot,
+    CloudVolume,
+    InstanceMetadata,
+    NoSuchDisk,
+    OtherDisk,
+    Route,
+    load_balancer_name,
+)
 
 
 @dataclass
@@ -24,6 +34,10 @@ class SimulatedCloud:
     """Status and backends, by name."""
     table: list[Route] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    disks: dict[str, CloudVolume] = field(default_factory=dict)
+    attached: dict[str, str] = field(default_factory=dict)
+    """The machine that has a disk."""
+    snapshots: dict[str, CloudSnapshot] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
     """What a kind of call raises from now on."""
 
@@ -38,6 +52,14 @@ class SimulatedCloud:
     @property
     def routes(self) -> Routes:
         return Routes(self)
+
+    @property
+    def volumes(self) -> Volumes:
+        return Volumes(self)
+
+    @property
+    def machines_to_make(self) -> None:
+        return None
 
     async def close(self) -> None:
         self.calls.append(("close", ""))
@@ -126,6 +148,69 @@ class Routes:
     async def delete(self, cluster: str, route: Route) -> None:
         self.cloud.called("delete_route", route.node)
         self.cloud.table.remove(route)
+
+
+@dataclass
+class Volumes:
+    cloud: SimulatedCloud
+
+    async def create(self, name: str, size: int, *, zone: str = "", kind: str = "", source: str = "") -> CloudVolume:
+        self.cloud.called("create_volume", name)
+        if source:
+            size = max(size, self._snapshot(source).size)
+        there = self.cloud.disks.get(f"disk-{name}")
+        if there is not None and (there.size < size or there.source != source):
+            raise OtherDisk(name)
+        return self.cloud.disks.setdefault(f"disk-{name}", CloudVolume(f"disk-{name}", size, "zone-1", source))
+
+    async def get(self, identity: str) -> CloudVolume | None:
+        return self.cloud.disks.get(identity)
+
+    async def delete(self, identity: str) -> None:
+        self.cloud.called("delete_volume", identity)
+        if identity in self.cloud.attached:
+            raise AttachedElsewhere(identity)
+        self.cloud.disks.pop(identity, None)
+
+    async def attach(self, identity: str, node: Object) -> Sequence[str]:
+        self.cloud.called("attach", identity)
+        self._disk(identity)
+        if self.cloud.attached.setdefault(identity, node["metadata"]["name"]) != node["metadata"]["name"]:
+            raise AttachedElsewhere(identity)
+        return (f"/dev/{identity}",)
+
+    async def detach(self, identity: str, node: Object) -> None:
+        self.cloud.called("detach", identity)
+        if self.cloud.attached.get(identity) == node["metadata"]["name"]:
+            del self.cloud.attached[identity]
+
+    async def expand(self, identity: str, size: int) -> CloudVolume:
+        volume = self._disk(identity)
+        self.cloud.disks[identity] = replace(volume, size=max(volume.size, size))
+        return self.cloud.disks[identity]
+
+    async def snapshot(self, name: str, identity: str) -> CloudSnapshot:
+        volume = self._disk(identity)
+        taken = self.cloud.snapshots.setdefault(name, CloudSnapshot(name, identity, volume.size, 1_700_000_000.0))
+        if taken.volume != identity:
+            raise OtherDisk(name)
+        return taken
+
+    async def get_snapshot(self, identity: str) -> CloudSnapshot | None:
+        return self.cloud.snapshots.get(identity)
+
+    async def delete_snapshot(self, identity: str) -> None:
+        self.cloud.snapshots.pop(identity, None)
+
+    def _disk(self, identity: str) -> CloudVolume:
+        if identity not in self.cloud.disks:
+            raise NoSuchDisk(identity)
+        return self.cloud.disks[identity]
+
+    def _snapshot(self, identity: str) -> CloudSnapshot:
+        if identity not in self.cloud.snapshots:
+            raise NoSuchDisk(identity)
+        return self.cloud.snapshots[identity]
 
 
 def _names(nodes: Sequence[Object]) -> list[str]:

@@ -13,7 +13,7 @@ from tiphys.cloud.context import CloudConfig
 from tiphys.cloud.manager import CloudControllerManager
 from tiphys.cloud.provider import CloudError
 from tiphys.cloud.providers.local.allocation import allocate, check_ports, node_addresses
-from tiphys.cloud.providers.local.cloud import LocalCloud
+from tiphys.cloud.providers.local.nodes import NodesAsCloud
 from tiphys.cloud.services import FINALIZER
 from tiphys.testing import Cluster
 
@@ -118,7 +118,7 @@ def test_a_nodes_address_is_an_external_one_if_it_has_one() -> None:
 
 def start(cluster: Cluster, pool: str) -> None:
     client = cluster.client_for("service-controller", "cloud", ("system:masters",))
-    cloud = LocalCloud(client, parse_pool(pool) if pool else None, {22: "ssh"})
+    cloud = NodesAsCloud(client, parse_pool(pool) if pool else None, {22: "ssh"})
     config = CloudConfig(controllers=("service-lb-controller",), balance_only_ready_nodes=not pool)
     cluster.start_controller(
         lambda context: CloudControllerManager(config=config, cloud=cloud, client=client, clock=context.clock)

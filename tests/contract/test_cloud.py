@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.cloud import contract
+from tests.cloud.contract import CLUSTER, World, service
 from tests.cloud.simulated import SimulatedCloud
 from tiphys.api.object import Object
-from tiphys.cloud.provider import CloudError, CloudProvider, Route
+from tiphys.cloud.provider import CloudError
 from tiphys.cloud.providers.ec2.cloud import Ec2Cloud
 from tiphys.runtime.component import CannotStart
-
-CLUSTER = "kubernetes"
-
-
-@dataclass
-class World:
-    """A cloud with two machines, ``names``, that are nodes."""
-
-    cloud: CloudProvider
-    names: Sequence[str]
-    stop: Any
-    """Shuts the machine of a name down."""
-    end: Any
-    """Ends it for good."""
-    backends: Any
-    """The machines, by name, to which a Service's load balancer leads."""
-
-    def node(self, name: str, provider_id: str = "") -> Object:
-        spec = {"providerID": provider_id} if provider_id else {}
-        return {"metadata": {"name": name, "uid": f"uid-{name}"}, "spec": spec, "status": {}}
-
-    async def known(self, name: str) -> Object:
-        """The node with its provider id, as the cloud gives it."""
-        assert self.cloud.instances is not None
-        metadata = await self.cloud.instances.metadata(self.node(name))
-        assert metadata is not None
-        return self.node(name, metadata.provider_id)
 
 
 def simulated() -> World:
@@ -131,92 +104,14 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 KINDS = pytest.mark.parametrize("kind", ["simulated", "ec2"])
 
 
-def service(*ports: Object, **spec: Any) -> Object:
-    listed = list(ports) or [{"port": 80, "nodePort": 30080, "protocol": "TCP"}]
-    return {
-        "metadata": {"name": "web", "namespace": "default", "uid": "11111111-2222-3333-4444-555555555555"},
-        "spec": {"type": "LoadBalancer", "ports": listed, **spec},
-    }
-
-
 @KINDS
-def test_machines(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [contract.machines, contract.load_balancers, contract.routes, contract.volumes])
+def test_every_cloud_keeps_the_contract(
+    part: Callable[[World], Awaitable[None]], kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     async def scene() -> None:
         async with world(kind, request, tmp_path) as made:
-            instances, (first, second) = made.cloud.instances, made.names
-            assert instances is not None
-            metadata = await instances.metadata(made.node(first))
-            assert metadata is not None
-            assert metadata.instance_type
-            assert metadata.zone
-            assert metadata.region
-            assert any(address["type"] == "InternalIP" for address in metadata.addresses)
-            by_id = made.node("any other name", metadata.provider_id)
-            assert await instances.metadata(by_id) == metadata  # the id counts, not the name
-            assert await instances.exists(by_id)
-            assert not await instances.is_shut_down(by_id)
-            await made.stop(first)
-            assert await instances.is_shut_down(by_id)
-            assert await instances.exists(by_id)  # it may be started again
-            gone = await made.known(second)
-            await made.end(second)
-            assert not await instances.exists(gone)
-            assert not await instances.is_shut_down(gone)
-            for unknown in (gone, made.node("nobody")):
-                with pytest.raises(CloudError):
-                    await instances.metadata(unknown)
-            assert not await instances.exists(made.node("nobody"))
-
-    asyncio.run(scene())
-
-
-@KINDS
-def test_load_balancers(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    async def scene() -> None:
-        async with world(kind, request, tmp_path) as made:
-            balancers = made.cloud.load_balancers
-            assert balancers is not None
-            first, second = [await made.known(name) for name in made.names]
-            assert await balancers.get(CLUSTER, service()) is None
-            await balancers.delete(CLUSTER, service())  # it is no error that there is none
-            status = await balancers.ensure(CLUSTER, service(), [first])
-            (ingress,) = status["ingress"]
-            assert ingress.get("ip") or ingress.get("hostname")
-            assert await balancers.get(CLUSTER, service()) == status
-            assert await balancers.ensure(CLUSTER, service(), [first]) == status
-            assert await made.backends(service()) == [made.names[0]]
-            await balancers.update(CLUSTER, service(), [first, second])
-            assert await made.backends(service()) == list(made.names)
-            await balancers.update(CLUSTER, service(), [second])
-            assert await made.backends(service()) == [made.names[1]]
-            more = service({"port": 80, "nodePort": 30081}, {"port": 53, "nodePort": 30053, "protocol": "UDP"})
-            assert await balancers.ensure(CLUSTER, more, [first, second]) == status
-            assert await made.backends(more) == list(made.names)
-            await balancers.delete(CLUSTER, more)
-            assert await balancers.get(CLUSTER, more) is None
-            assert await made.backends(more) == []
-            with pytest.raises(CloudError):
-                await balancers.update(CLUSTER, more, [first])
-
-    asyncio.run(scene())
-
-
-@KINDS
-def test_routes(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    async def scene() -> None:
-        async with world(kind, request, tmp_path) as made:
-            routes, name = made.cloud.routes, made.names[0]
-            assert routes is not None
-
-            async def shown() -> list[tuple[str, str]]:
-                return [(route.node, route.cidr) for route in await routes.list(CLUSTER)]
-
-            assert await shown() == []
-            await routes.create(CLUSTER, "hint", Route("", name, "10.244.1.0/24"))
-            assert await shown() == [(name, "10.244.1.0/24")]
-            (route,) = await routes.list(CLUSTER)
-            await routes.delete(CLUSTER, route)
-            assert await shown() == []
+            await part(made)
 
     asyncio.run(scene())
 

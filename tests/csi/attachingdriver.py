@@ -16,8 +16,8 @@ from tiphys.csi.local.controller import ControllerService, IdentityService
 from tiphys.csi.local.driver import Shop
 from tiphys.csi.local.node import NodeService
 from tiphys.csi.local.server import served
-from tiphys.csi.local.volumes import VolumeStore
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.disks.files import VolumeStore
 from tiphys.runtime.system.process import run_until_signal
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError

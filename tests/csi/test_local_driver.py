@@ -16,15 +16,15 @@ import pytest
 from tests.machine import wait_for
 from tiphys.api.csi.capabilities import capability
 from tiphys.api.csi.messages import csi
-from tiphys.csi.local import programs
 from tiphys.csi.local.command import has_loops
 from tiphys.csi.local.controller import ControllerService, IdentityService
 from tiphys.csi.local.driver import Shop
 from tiphys.csi.local.node import NodeService
 from tiphys.csi.local.server import served
-from tiphys.csi.local.volumes import VolumeStore
 from tiphys.csi.provisioner import topology
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.disks import programs
+from tiphys.runtime.disks.files import VolumeStore
 from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.wire.grpc.caller import Caller
 from tiphys.wire.grpc.codes import StatusCode

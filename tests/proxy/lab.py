@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tiphys.proxy import command_runner
+from tiphys.runtime.system import hosttools
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ class Lab:
 
     async def run(self, arguments: Sequence[str], text: str = "") -> str:
         """How the proxy runs its tools here: on the node."""
-        return await command_runner.run(("ip", "netns", "exec", self.node, *arguments), text)
+        return await hosttools.run(("ip", "netns", "exec", self.node, *arguments), text)
 
     # -- servers that say who they are and who asked ------------------------------------------------------------------
 

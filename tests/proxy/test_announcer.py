@@ -20,7 +20,6 @@ from tests.proxy.lab import inside
 from tiphys.api.endpointslices import nodes_with_endpoints
 from tiphys.api.meta.addresspools import parse_pool
 from tiphys.api.object import Object
-from tiphys.proxy.command_runner import CommandError, run
 from tiphys.proxy.loadbalancer.addresses import VALID_SECONDS, HeldAddresses
 from tiphys.proxy.loadbalancer.choice import (
     AnnouncingNode,
@@ -30,6 +29,7 @@ from tiphys.proxy.loadbalancer.choice import (
     wanted_of,
 )
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.system.hosttools import CommandError, run
 from tiphys.wire.link.frames import Claim, claim_of, frames
 from tiphys.wire.link.sockets import ClaimListener, say_who_has
 
@@ -179,7 +179,7 @@ def on(wire: Wire, host: str, work: Callable[[], Any]) -> Any:
 
 TAKE = """
 import asyncio, os, sys
-from tiphys.proxy.command_runner import run
+from tiphys.runtime.system.hosttools import run
 from tiphys.proxy.loadbalancer.addresses import HeldAddresses
 from tiphys.runtime.clock import SystemClock
 

@@ -10,8 +10,8 @@ import subprocess
 import pytest
 
 from tests.proxy.lab import Lab, lab
-from tiphys.proxy.command_runner import CommandError
 from tiphys.proxy.libnftables import Libnftables, Tools
+from tiphys.runtime.system.hosttools import CommandError
 
 pytestmark = [
     pytest.mark.root,

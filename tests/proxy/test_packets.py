@@ -16,7 +16,6 @@ import pytest
 from tests.proxy.lab import CLIENT, NODE, NODE_V6, OUTSIDE_ROUTER, PODS, PODS_V6, Lab, ask_udp, lab
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.proxy import conntrack
-from tiphys.proxy.command_runner import CommandError
 from tiphys.proxy.iptables.backend import IptablesBackend
 from tiphys.proxy.modes import Mode, clean_up_others, pod_match
 from tiphys.proxy.nft import NftBackend
@@ -25,6 +24,7 @@ from tiphys.proxy.state import Family, Place
 from tiphys.proxy.tracker import Tracker
 from tiphys.proxy.userspace import UserspaceBackend
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.system.hosttools import CommandError
 
 pytestmark = [
     pytest.mark.root,

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests.proxy.lab import inside
-from tiphys.proxy import command_runner
 from tiphys.proxy.podnetwork import overlay
 from tiphys.proxy.podnetwork.follower import apply_routes, apply_tunnel, cleanup, listed
 from tiphys.proxy.podnetwork.overlay import DEVICE, Tunnel, hardware, tunnel
 from tiphys.proxy.podnetwork.routes import Hop, Wires, commands, pod_ranges, wanted, wires_of
+from tiphys.runtime.system import hosttools
 
 
 def node(name: str, address: str, *ranges: str) -> dict[str, Any]:
@@ -152,9 +152,9 @@ class Routed:
             ip("-n", pod, "route", "add", "default", "via", f"10.244.{n}.1")
             ip("-n", pod, "route", "add", "default", "via", f"fd00:10:244:{n}::1")
 
-    def run(self, n: int) -> command_runner.Run:
+    def run(self, n: int) -> hosttools.Run:
         async def run(arguments: Sequence[str], text: str = "") -> str:
-            return await command_runner.run(("ip", "netns", "exec", self.nodes[n], *arguments), text)
+            return await hosttools.run(("ip", "netns", "exec", self.nodes[n], *arguments), text)
 
         return run
 

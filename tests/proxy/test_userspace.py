@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.proxy.objects import endpoint, service, slice_of
-from tiphys.proxy.command_runner import CommandError
 from tiphys.proxy.relay import UdpRelay
 from tiphys.proxy.state import Place
 from tiphys.proxy.tracker import Tracker
 from tiphys.proxy.userspace import UserspaceBackend
 from tiphys.runtime.clock import SystemClock
+from tiphys.runtime.system.hosttools import CommandError
 
 
 class Echo(asyncio.DatagramProtocol):

@@ -20,9 +20,9 @@ api.defaults.common api.fieldtree api.meta.copying api.meta.fingerprints api.obj
 apiserver.aside apiserver.call apiserver.dialer apiserver.filters.holding apiserver.ownevents
 apiserver.registry.making apiserver.registry.registries apiserver.registry.registry apiserver.registry.setup
 apiserver.running apiserver.server apiserver.storage.changes apiserver.storage.entry apiserver.storage.objects
-apiserver.workers cel.writer cloud.context controllers.context controllers.ownedpods csi.context csi.local.volumes
+apiserver.workers cel.writer cloud.context controllers.context controllers.ownedpods csi.context
 dns.command dns.config kubelet.labels kubelet.pod.ending kubelet.recorder kubelet.server.answers kubelet.server.node
-kubelet.volumes.csi.layout kubelet.volumes.failures proxy.backend proxy.command_runner proxy.service_route
+kubelet.volumes.csi.layout kubelet.volumes.failures proxy.backend proxy.service_route
 proxy.podnetwork.follower proxy.policy.names proxy.relay proxy.userspace scheduler.cache scheduler.messages
 scheduler.podindex scheduler.slim scheduler.table scheduler.volumes validation.overlaps validation.registry
 validation.shared.common validation.shared.internal validation.shared.internaltypes validation.shared.keypair

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tiphys.cli import nodes as running
@@ -41,6 +42,10 @@ def main(argv: Sequence[str]) -> int:
             added.add_argument("-o", "--output", choices=("text", "json"), default="text")
         else:
             added.add_argument("name", help="the node's name")
+        if verb == "delete":
+            added.add_argument(
+                "--keep-object", action="store_true", help="leave its Node to a cloud controller manager"
+            )
     arguments = options.parse_args(argv)
     cluster = existing_cluster(arguments.data_dir)
     try:
@@ -53,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
             "start": _start,
             "partition": _partition,
             "heal": _heal,
-            "delete": _delete,
+            "delete": partial(_delete, keep_object=getattr(arguments, "keep_object", False)),
         }
         return acts[arguments.verb](cluster, _existing(cluster, arguments.name))
     except (SettingsError, nodenetwork.NodeNetworkError, lifecycle.StillRunning) as error:
@@ -113,14 +118,15 @@ def _heal(cluster: Settings, node: Settings) -> int:
     return 0
 
 
-def _delete(cluster: Settings, node: Settings) -> int:
+def _delete(cluster: Settings, node: Settings, *, keep_object: bool) -> int:
     """The Node object last: a kubelet that still runs would make it again."""
     console = Console()
     name = node.node_name
     with console.step(f"Stopping the pods and the processes of node {name}"):
         lifecycle.stop(node)
     with console.step(f"Removing what node {name} made"):
-        problems = running.forget(cluster, name) if lifecycle.supervisor_pid(cluster) else []
+        runs = bool(lifecycle.supervisor_pid(cluster))
+        problems = running.forget(cluster, name) if runs and not keep_object else []
         problems += remove_node(cluster, node)
     if problems:
         fail("not everything could be removed; a second `tiphys node delete` tries again:", *problems)

@@ -62,7 +62,7 @@ def preload_others() -> None:
     """Import what the other components run, while the API server starts, before they are forked."""
     import tiphys.addons.metricsserver.command
     import tiphys.cloud.manager
-    import tiphys.cloud.providers.local.cloud
+    import tiphys.cloud.providers.local.nodes
     import tiphys.controllers.command
     import tiphys.csi.local.command
     import tiphys.dns.command
@@ -310,7 +310,7 @@ async def load_balancers(settings: Settings, path: Path) -> None:
     from tiphys.client.kubeconfig import client_from_file, connected
     from tiphys.cloud.context import CloudConfig
     from tiphys.cloud.manager import CloudControllerManager
-    from tiphys.cloud.providers.local.cloud import LocalCloud
+    from tiphys.cloud.providers.local.nodes import NodesAsCloud
     from tiphys.cluster.bootstrap import load_balancer_objects
     from tiphys.controllers.access.credentials import ServiceAccountClients
 
@@ -327,7 +327,7 @@ async def load_balancers(settings: Settings, path: Path) -> None:
             cluster_name=settings.cluster_name,
             balance_only_ready_nodes=pool is None,
         )
-        cloud = LocalCloud(own, pool, settings.reserved_ports)
+        cloud = NodesAsCloud(own, pool, settings.reserved_ports)
         await CloudControllerManager(config=config, cloud=cloud, client=own, clock=clock).run()
 
 

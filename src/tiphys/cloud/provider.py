@@ -1,4 +1,4 @@
-"""What a cloud gives a cluster: machines, load balancers, routes. One interface for every cloud.
+"""What a cloud gives a cluster: machines, load balancers, routes, volumes. One interface for every cloud.
 
 A provider offers what its cloud has; None stands for what it has not, and the controller of it is not run. Nodes and
 Services are given as objects of the API, to be read only. Every method may raise an error of the cloud's own: the
@@ -108,8 +108,106 @@ class Routes(Protocol):
     async def delete(self, cluster: str, route: Route) -> None: ...
 
 
+class NoSuchDisk(CloudError):
+    """The cloud has no volume or snapshot of this id."""
+
+
+class AttachedElsewhere(CloudError):
+    """The volume is attached to another machine, and to one at a time only."""
+
+
+class NoRoom(CloudError):
+    """The cloud has no more of what was asked for, here or at all."""
+
+
+class OtherDisk(CloudError):
+    """The name belongs to a volume or snapshot that is not what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudVolume:
+    """``size`` in bytes."""
+
+    id: str
+    size: int
+    zone: str = ""
+    """Where it can be attached; empty for everywhere."""
+    source: str = ""
+    """The snapshot that it began as."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSnapshot:
+    """``size`` in bytes, ``created`` in seconds since the epoch. ``is_ready``: volumes can be made of it."""
+
+    id: str
+    volume: str
+    size: int
+    created: float
+    is_ready: bool = True
+
+
+class Volumes(Protocol):
+    """Disks for pods, each attached to one machine at a time. Each call can be repeated, and then changes nothing."""
+
+    async def create(self, name: str, size: int, *, zone: str = "", kind: str = "", source: str = "") -> CloudVolume:
+        """Make a volume, or give the one that this ``name`` made before. ``kind`` is the cloud's word for a sort of
+        disks, ``source`` a snapshot. Raises ``NoRoom``, ``NoSuchDisk`` for the source, and ``OtherDisk``."""
+        ...
+
+    async def get(self, identity: str) -> CloudVolume | None: ...
+
+    async def delete(self, identity: str) -> None:
+        """It is no error if it is gone. Raises ``AttachedElsewhere`` while it is attached."""
+        ...
+
+    async def attach(self, identity: str, node: Object) -> Sequence[str]:
+        """Give it to a node's machine. Gives the paths on which its device may appear there, best first.
+
+        Raises ``NoSuchDisk`` and ``AttachedElsewhere``."""
+        ...
+
+    async def detach(self, identity: str, node: Object) -> None:
+        """It is no error if it is attached to none, or gone."""
+        ...
+
+    async def expand(self, identity: str, size: int) -> CloudVolume:
+        """Raises ``NoSuchDisk``, ``NoRoom``."""
+        ...
+
+    async def snapshot(self, name: str, identity: str) -> CloudSnapshot:
+        """Take one, or give the one of this name. Raises ``NoSuchDisk`` and ``OtherDisk``."""
+        ...
+
+    async def get_snapshot(self, identity: str) -> CloudSnapshot | None: ...
+
+    async def delete_snapshot(self, identity: str) -> None: ...
+
+
+class Machines(Protocol):
+    """Making and ending machines that become nodes: what an autoscaler asks for."""
+
+    async def template(self) -> Object:
+        """A Node such as a new machine would be: its labels, taints, capacity and allocatable."""
+        ...
+
+    async def create(self, name: str) -> None:
+        """Make a machine whose node will be ``name``, and start it. It is no error if it is there."""
+        ...
+
+    async def start(self, node: Object) -> None: ...
+
+    async def stop(self, node: Object) -> None:
+        """Shut it down; it can be started again."""
+        ...
+
+    async def delete(self, node: Object) -> None:
+        """End it for good. Its Node is left to whoever looks after nodes."""
+        ...
+
+
 class CloudProvider(Protocol):
-    """Made once for each cloud controller manager, by ``module:factory`` or by the name of one of ours."""
+    """Made once for each program that needs it, by ``module:factory`` or by the name of one of ours."""
 
     name: str
 
@@ -121,6 +219,12 @@ class CloudProvider(Protocol):
 
     @property
     def routes(self) -> Routes | None: ...
+
+    @property
+    def volumes(self) -> Volumes | None: ...
+
+    @property
+    def machines(self) -> Machines | None: ...
 
     async def close(self) -> None: ...
 

@@ -24,7 +24,10 @@ from tiphys.runtime.component import CannotStart
 log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "tiphys.cloud"
-PROVIDERS: Mapping[str, str] = {"ec2": "tiphys.cloud.providers.ec2.cloud:Ec2Cloud"}
+PROVIDERS: Mapping[str, str] = {
+    "ec2": "tiphys.cloud.providers.ec2.cloud:Ec2Cloud",
+    "local": "tiphys.cloud.providers.local.cloud:LocalCloud",
+}
 """Ours, by name: ``module:factory``. A factory takes the file of ``--cloud-config``, or None."""
 
 MISSING = ("node-ipam-controller",)

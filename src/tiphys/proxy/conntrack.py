@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import Run
 from tiphys.proxy.state import Family, ServiceState
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import Run
 
 _FIELD = re.compile(r"\b(src|dst|sport|dport)=(\S+)")
 
@@ -81,7 +81,7 @@ def _is_stale(
     return False
 
 
-async def clean(family: Family, services: Iterable[ServiceState], run: Run = command_runner.run) -> int:
+async def clean(family: Family, services: Iterable[ServiceState], run: Run = hosttools.run) -> int:
     """Delete the stale flows of one family; returns how many there were. Raises ``CommandError``."""
     wanted = [state for state in services if any(backends.port.protocol == "udp" for backends in state)]
     if not wanted:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.state import Family
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ def accepting_rules(mark: int, pod_ranges: Sequence[str]) -> str:
     return "\n".join(["*filter", f":{CHAIN} - [0:0]", *lines, "COMMIT", ""])
 
 
-async def ensure(family: Family, mark: int, pod_ranges: Sequence[str], run: Run = command_runner.run) -> None:
+async def ensure(family: Family, mark: int, pod_ranges: Sequence[str], run: Run = hosttools.run) -> None:
     """Put the rules in if the policy is DROP and they are missing."""
     tool = _TOOL[family]
-    if not command_runner.have(tool):
+    if not hosttools.have(tool):
         return
     listing = (await run((tool, "-w", "5", "-S", "FORWARD"), "")).splitlines()
     if "-P FORWARD DROP" not in listing or f"-A FORWARD -j {CHAIN}" in listing:
@@ -45,10 +45,10 @@ async def ensure(family: Family, mark: int, pod_ranges: Sequence[str], run: Run 
     await run((tool, "-w", "5", "-I", "FORWARD", "1", "-j", CHAIN), "")
 
 
-async def cleanup(family: Family, run: Run = command_runner.run) -> None:
+async def cleanup(family: Family, run: Run = hosttools.run) -> None:
     """Take the rules out, if they are in."""
     tool = _TOOL[family]
-    if not command_runner.have(tool):
+    if not hosttools.have(tool):
         return
     try:
         listing = (await run((tool, "-w", "5", "-S"), "")).splitlines()

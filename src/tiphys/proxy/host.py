@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +69,9 @@ def allow_forwarding(sysctls: Sysctls, families: Iterable[str]) -> None:
 async def filter_bridged(sysctls: Sysctls) -> None:
     """Let the rules see packets between pods on one bridge: without it the answer of a service's endpoint on the
     asking pod's own bridge goes straight to that pod, from an address that it never spoke to."""
-    if sysctls.get("net/bridge/bridge-nf-call-iptables") is None and command_runner.have("modprobe"):
+    if sysctls.get("net/bridge/bridge-nf-call-iptables") is None and hosttools.have("modprobe"):
         try:
-            await command_runner.run(("modprobe", "br_netfilter"))
+            await hosttools.run(("modprobe", "br_netfilter"))
         except CommandError as error:
             log.warning("%s", error)
     if sysctls.get("net/bridge/bridge-nf-call-iptables") is None:

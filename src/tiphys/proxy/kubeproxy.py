@@ -24,9 +24,8 @@ from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVI
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.serving.pages import describe
-from tiphys.proxy import command_runner, conntrack, forward_policy, host, libnftables, modes, nft, service_route
+from tiphys.proxy import conntrack, forward_policy, host, libnftables, modes, nft, service_route
 from tiphys.proxy.backend import ProxyBackend
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.health import Health, HealthHandler, metrics_pages
 from tiphys.proxy.health_ports import HealthPorts
 from tiphys.proxy.iptables.backend import IptablesBackend
@@ -39,6 +38,8 @@ from tiphys.proxy.userspace import UserspaceBackend
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, after, whenever
 from tiphys.runtime.metrics import Registry
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
 from tiphys.wire.server import Server, serve
 
@@ -475,6 +476,6 @@ async def cleanup_node() -> None:
     run = libnftables.tools()
     families: tuple[Family, ...] = ("ip", "ip6") if _has_ipv6() else ("ip",)
     await modes.clean_up_others("", families, run)
-    for family in families if await nft.available(run) or command_runner.have("iptables") else ():
+    for family in families if await nft.available(run) or hosttools.have("iptables") else ():
         await forward_policy.cleanup(family, run)
         await service_route.cleanup(family, run)

@@ -15,8 +15,8 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Tools:
 
     async def __call__(self, arguments: Sequence[str], text: str = "") -> str:
         if self._nft is None or tuple(arguments) != _BATCH or len(text) > LARGEST:
-            return await command_runner.run(arguments, text)
+            return await hosttools.run(arguments, text)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._nft.execute, text)
         return ""
 

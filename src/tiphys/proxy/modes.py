@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tiphys.proxy import nft, userspace
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.iptables import backend as iptables
 from tiphys.proxy.state import Family
+from tiphys.runtime.system.hosttools import CommandError, Run
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tiphys.proxy import base, command_runner
-from tiphys.proxy.command_runner import CommandError, Run
+from tiphys.proxy import base
 from tiphys.proxy.rules import Options, service_rules
 from tiphys.proxy.ruleset import Ruleset, is_service_chain
 from tiphys.proxy.state import Family, Place, ServiceKey, ServiceState
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ STALE_AFTER = 1.0
 class NftBackend:
     """The table of one IP family. ``sync`` takes changed services; ``run`` is how commands are run."""
 
-    def __init__(self, options: Options, clock: Clock, run: Run = command_runner.run) -> None:
+    def __init__(self, options: Options, clock: Clock, run: Run = hosttools.run) -> None:
         self.family: Family = options.family
         self._clock = clock
         self._run = run
@@ -123,13 +124,13 @@ class NftBackend:
         await cleanup(self.family, self._run)
 
 
-async def cleanup(family: Family, run: Run = command_runner.run) -> None:
+async def cleanup(family: Family, run: Run = hosttools.run) -> None:
     """Remove the table of one family, if it is there."""
     table = f"{family} {base.TABLE}"
     await run(("nft", "-f", "-"), f"add table {table}\ndelete table {table}\n")
 
 
-async def available(run: Run = command_runner.run) -> bool:
+async def available(run: Run = hosttools.run) -> bool:
     """Whether this process may use nft here, and the kernel knows what the rules need."""
     probe = f"add chain ip {base.TABLE} nat-output {{ {base.BASE_CHAINS['nat-output']}; }}"
     try:

@@ -11,9 +11,9 @@ import ipaddress
 import logging
 from collections.abc import Iterable
 
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.state import Family
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ PROTOCOL = "84"
 _OPTION = {"ip": "-4", "ip6": "-6"}
 
 
-async def ensure(family: Family, ranges: Iterable[str], source: str, run: Run = command_runner.run) -> None:
+async def ensure(family: Family, ranges: Iterable[str], source: str, run: Run = hosttools.run) -> None:
     """Add a route for each range that has none. ``source`` is the node's address, which such packets come from."""
     for cidr in ranges:
         first = str(ipaddress.ip_network(cidr)[1])
@@ -38,7 +38,7 @@ async def ensure(family: Family, ranges: Iterable[str], source: str, run: Run = 
             await run(route, "")
 
 
-async def cleanup(family: Family, run: Run = command_runner.run) -> None:
+async def cleanup(family: Family, run: Run = hosttools.run) -> None:
     """Take our routes away, if there are any."""
-    if command_runner.have("ip"):
+    if hosttools.have("ip"):
         await run(("ip", _OPTION[family], "route", "flush", "proto", PROTOCOL), "")

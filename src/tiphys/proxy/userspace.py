@@ -11,12 +11,12 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.endpoints import Endpoints, usable
 from tiphys.proxy.relay import Address, TcpRelay, UdpRelay
 from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServicePort, ServiceState
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class UserspaceBackend:
         place: Place,
         clock: Clock,
         rng: random.Random,
-        run: Run = command_runner.run,
+        run: Run = hosttools.run,
         refused: Callable[[ServiceKey, str], None] = lambda _, __: None,
     ) -> None:
         """``refused`` is called once for each port of a Service that cannot be carried, with the reason."""
@@ -214,7 +214,7 @@ class UserspaceBackend:
         await self._drop_unused_addresses()
 
 
-async def cleanup(family: Family, run: Run = command_runner.run) -> None:
+async def cleanup(family: Family, run: Run = hosttools.run) -> None:
     """Take service addresses off the loopback interface that a proxy left there when it was killed."""
-    if family == "ip" and command_runner.have("ip"):
+    if family == "ip" and hosttools.have("ip"):
         await run(("ip", "-4", "addr", "flush", "dev", "lo", "label", LABEL), "")

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from tiphys.addons.ingress import gateways
 from tiphys.addons.ingress.backends import World
 from tiphys.addons.ingress.gatewaystatus import class_status, gateway_status, route_status
-from tiphys.addons.ingress.haproxy import HAProxy, ProxyError
+from tiphys.addons.ingress.haproxy import HAProxy
 from tiphys.addons.ingress.ingresses import Wishes, wishes_of
 from tiphys.addons.ingress.merging import merge
 from tiphys.api.endpointslices import by_service, service_of
@@ -37,6 +37,7 @@ from tiphys.client.resources import (
 )
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
+from tiphys.controlkit.haproxy import ProxyError
 from tiphys.controlkit.objects import equal
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, whenever

@@ -7,7 +7,6 @@ Endpoints are changed in the running workers. Source: https://docs.haproxy.org/2
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
@@ -16,23 +15,14 @@ from pathlib import Path
 
 from tiphys.addons.ingress.configuration import Listening, commands, files_of, same_but_targets
 from tiphys.addons.ingress.model import Routing, ServedCertificate
+from tiphys.controlkit import haproxy
+from tiphys.controlkit.haproxy import NotChecked, ProxyError
 from tiphys.wire.tls.selfsigned import make_certificate
 
 log = logging.getLogger(__name__)
 
-PROGRAM = "haproxy"
-CHECK_SECONDS, ANSWER_SECONDS = 30.0, 10.0
-_POLL = 0.05
 _PROBE = "global\n  log stderr format raw daemon\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n"
 _PROBE += "  timeout server 1s\nfrontend probe\n  bind unix@{folder}/probe.sock ssl crt {folder}/probe.pem\n"
-
-
-class ProxyError(Exception):
-    """What haproxy did not take; the message is what it said."""
-
-
-class NotChecked(ProxyError):
-    """haproxy said nothing: it is not here, or did not end."""
 
 
 class HAProxy:
@@ -54,8 +44,7 @@ class HAProxy:
 
     def command(self) -> list[str]:
         """How it is started."""
-        master = f"unix@{self.master_socket},mode,600"
-        return [PROGRAM, "-W", "-S", master, "-f", str(self.configuration)]
+        return haproxy.command(self.configuration, self.master_socket)
 
     def prepare(self) -> None:
         """Let there be a configuration to start with: the last one, or one that serves nothing."""
@@ -84,7 +73,7 @@ class HAProxy:
         _write_private(folder / "probe.pem", pem)
         _write_private(folder / "haproxy.cfg", _PROBE.format(folder=folder).encode())
         try:
-            await self._check(folder / "haproxy.cfg")
+            await haproxy.check(folder / "haproxy.cfg")
         except NotChecked:
             raise
         except ProxyError as error:
@@ -104,10 +93,10 @@ class HAProxy:
             await self._change(commands(before, routing))
             self._routing = routing
             return False
-        await self._check(written / "haproxy.cfg")
+        await haproxy.check(written / "haproxy.cfg")
         self._use(written)
         self._routing = None
-        await self._reload()
+        await haproxy.reload(self.master_socket)
         self._routing = routing
         return True
 
@@ -145,82 +134,12 @@ class HAProxy:
             if other != written:
                 shutil.rmtree(other, ignore_errors=True)
 
-    async def _reload(self) -> None:
-        """Load the files again, and wait until a new worker has them: the next change is for that one."""
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                before = await self._workers()
-                await self._ask(self.master_socket, "reload")
-                while not (now := await self._workers()) or now & before:
-                    await asyncio.sleep(_POLL)
-        except TimeoutError as error:
-            raise ProxyError("haproxy has not loaded what was checked to be good; see its log") from error
-
-    async def _workers(self) -> set[str]:
-        """The processes that take connections now. Waits for the master, which starts itself again at a reload."""
-        deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
-        while True:
-            try:
-                return _current_workers(await self._ask(self.master_socket, "show proc"))
-            except ProxyError:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(_POLL)
-
-    async def _check(self, path: Path) -> None:
-        """Let a haproxy of its own read the files. Raises ``ProxyError``."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                PROGRAM, "-c", "-f", str(path), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-            )
-        except OSError as error:
-            reason = os.strerror(error.errno or 0).lower()
-            raise NotChecked(f"cannot run {PROGRAM}: {reason}; install Debian's package haproxy") from error
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                _, said = await process.communicate()
-        except TimeoutError as error:
-            raise NotChecked(f"the check of {path} did not end within {CHECK_SECONDS:.0f} s") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            raise ProxyError(said.decode(errors="replace")[-1000:].strip())
-
     async def _change(self, lines: list[str]) -> None:
         """Change endpoints in the running worker. One that starts just now reads them from its files."""
         for start in range(0, len(lines), 100):
-            answer = await self._ask(self._listening.socket, "; ".join(lines[start : start + 100]))
+            answer = await haproxy.ask(self._listening.socket, "; ".join(lines[start : start + 100]))
             if complaint := _complaint(answer):
                 raise ProxyError(complaint)
-
-    async def _ask(self, socket: Path, line: str) -> str:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                reader, writer = await asyncio.open_unix_connection(str(socket))
-                try:
-                    writer.write(f"{line}\n".encode())
-                    await writer.drain()
-                    writer.write_eof()
-                    return (await reader.read()).decode(errors="replace")
-                finally:
-                    writer.close()
-                    with contextlib.suppress(OSError):
-                        await writer.wait_closed()
-        except (OSError, TimeoutError) as error:
-            raise ProxyError(f"haproxy does not answer at {socket}: {error}") from error
-
-
-def _current_workers(answer: str) -> set[str]:
-    """Process ids, from the section of a ``show proc`` that is headed so."""
-    section, workers = "", set()
-    for line in answer.splitlines():
-        if line.startswith("# "):
-            section = line
-        elif section == "# workers" and (words := line.split()) and words[0].isdigit():
-            workers.add(words[0])
-    return workers
 
 
 def _complaint(answer: str) -> str:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from tiphys.cluster.containerd import PodNetwork, has_plugin, masquerade_rules, settings_for_node, write_network
 from tiphys.cluster.settings import Settings
-from tiphys.proxy import command_runner, forward_policy, nft, service_route
+from tiphys.proxy import forward_policy, nft, service_route
 from tiphys.proxy.iptables import backend as iptables
 from tiphys.proxy.podnetwork import follower
 from tiphys.proxy.podnetwork.follower import Configure
 from tiphys.proxy.policy import follower as policies
 from tiphys.proxy.state import Family
+from tiphys.runtime.system import hosttools
 
 _FAMILIES: tuple[Family, ...] = ("ip", "ip6")
 
@@ -51,7 +52,7 @@ def configure(
         network = network_of(ranges, mtu)
         ours = write_network(folder, network)
         if ours and written != [ranges]:
-            await command_runner.run(("nft", "-f", "-"), masquerade_rules(network))
+            await hosttools.run(("nft", "-f", "-"), masquerade_rules(network))
             written[:] = [ranges]
 
     return write
@@ -70,11 +71,11 @@ def remove_service_rules(settings: Settings) -> list[str]:
                 await policies.cleanup(family)
                 await forward_policy.cleanup(family)
                 await service_route.cleanup(family)
-            except command_runner.CommandError as error:
+            except hosttools.CommandError as error:
                 problems.append(f"cannot remove the {family} rules of Services: {error}")
         try:
             await follower.cleanup()
-        except command_runner.CommandError as error:
+        except hosttools.CommandError as error:
             problems.append(f"cannot remove the routes to other nodes' pods: {error}")
         return problems
 

@@ -16,16 +16,16 @@ from pathlib import Path
 from tiphys.client.kubeconfig import connected
 from tiphys.csi.connection import InProcess
 from tiphys.csi.context import DriverOptions
-from tiphys.csi.local import programs
 from tiphys.csi.local.controller import ControllerService, IdentityService
 from tiphys.csi.local.driver import Shop
 from tiphys.csi.local.node import NodeService
 from tiphys.csi.local.publish import publish
 from tiphys.csi.local.server import served
-from tiphys.csi.local.volumes import VolumeStore
 from tiphys.csi.manager import DriverControllers, ManagerConfig
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import Ready, launch, whenever
+from tiphys.runtime.disks import programs
+from tiphys.runtime.disks.files import VolumeStore
 from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.tasks import Runner
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tiphys import __version__
-from tiphys.csi.local import programs
 from tiphys.csi.local.driver import NAME, TOPOLOGY_KEY, Shop, answer, require
-from tiphys.csi.local.volumes import DIRECTORY, IMAGE, LocalSnapshot, LocalVolume, NoSuchVolume, rounded
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.disks import programs
+from tiphys.runtime.disks.files import DIRECTORY, IMAGE, LocalSnapshot, LocalVolume, NoSuchVolume, rounded
 from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.system.mounts import mount_points
 from tiphys.wire.grpc.codes import StatusCode

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from tiphys.api.csi.messages import csi
-from tiphys.csi.local.programs import ProgramFailure
-from tiphys.csi.local.volumes import LocalVolume, NoSuchVolume, Taken, VolumeStore
+from tiphys.runtime.disks.files import LocalVolume, NoSuchVolume, Taken, VolumeStore
+from tiphys.runtime.disks.programs import ProgramFailure
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity, QuantityError
-from tiphys.csi.local import programs
 from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop, answer, require
-from tiphys.csi.local.volumes import DIRECTORY, IMAGE, LocalVolume, NoSuchVolume, rounded
+from tiphys.runtime.disks import programs
+from tiphys.runtime.disks.files import DIRECTORY, IMAGE, LocalVolume, NoSuchVolume, rounded
 from tiphys.runtime.system import mounts
 from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.system.folders import O_PATH, Folder

@@ -12,14 +12,14 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.iptables import base, names
 from tiphys.proxy.iptables.rules import service_rules
 from tiphys.proxy.iptables.ruleset import Ruleset
 from tiphys.proxy.rules import Options
 from tiphys.proxy.state import Family, Place, ServiceKey, ServiceState
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _WAIT = ("-w", "5")
 class IptablesBackend:
     """A ``ProxyBackend`` of one IP family's tables."""
 
-    def __init__(self, options: Options, clock: Clock, run: Run = command_runner.run) -> None:
+    def __init__(self, options: Options, clock: Clock, run: Run = hosttools.run) -> None:
         self.family: Family = options.family
         self._clock = clock
         self._run = run
@@ -98,9 +98,9 @@ class IptablesBackend:
         await cleanup(self.family, self._run)
 
 
-async def cleanup(family: Family, run: Run = command_runner.run) -> bool:
+async def cleanup(family: Family, run: Run = hosttools.run) -> bool:
     """Remove every chain of this mode from one family's tables; returns whether there was any."""
-    if not command_runner.have(f"{TOOLS[family]}-restore"):
+    if not hosttools.have(f"{TOOLS[family]}-restore"):
         return False
     removed = False
     for table in names.FIXED:
@@ -154,7 +154,7 @@ def removal(table: str, lines: Iterable[str]) -> str:
     return "\n".join([*parts, "COMMIT", ""])
 
 
-async def available(run: Run = command_runner.run) -> bool:
+async def available(run: Run = hosttools.run) -> bool:
     """Whether this process may use iptables here, and the kernel knows what the rules need."""
     probe = "*nat\n:KUBE-PROXY-PROBE - [0:0]\n-A KUBE-PROXY-PROBE -m addrtype --dst-type LOCAL -j MASQUERADE\nCOMMIT\n"
     try:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.system.hosttools import CommandError, Run
 from tiphys.wire.link.frames import Claim
 from tiphys.wire.link.sockets import ClaimListener, say_who_has
 

@@ -22,12 +22,12 @@ from tiphys.api.meta.objects import key_of, labels_of, split_key
 from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.rest import Client
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.loadbalancer.addresses import HeldAddresses
 from tiphys.proxy.loadbalancer.choice import WantedAddress, interface_of, owners, wanted_of
 from tiphys.proxy.loadbalancer.membership import RENEW, Membership
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Announcer:
         sources: Sources,
         client: Client,
         clock: Clock,
-        run: Run = command_runner.run,
+        run: Run = hosttools.run,
     ) -> None:
         self._name, self._node_address, self._pool = node_name, node_address, pool
         self._sources, self._clock, self._run = sources, clock, run

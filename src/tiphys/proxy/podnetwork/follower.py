@@ -14,11 +14,11 @@ from typing import Any
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
-from tiphys.proxy import command_runner
-from tiphys.proxy.command_runner import CommandError, Run
 from tiphys.proxy.podnetwork import overlay, routes
 from tiphys.proxy.podnetwork.overlay import DEVICE, Tunnel
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class PodNetwork:
         clock: Clock,
         configure: Configure,
         direct: Collection[str] = (),
-        run: Run = command_runner.run,
+        run: Run = hosttools.run,
     ) -> None:
         self._name = node_name
         self._clock = clock
@@ -124,9 +124,9 @@ async def listed(run: Run, *words: str, named: str = "") -> list[Any]:
     return [entry for entry in entries if not named or entry.get("ifname") == named]
 
 
-async def cleanup(run: Run = command_runner.run) -> None:
+async def cleanup(run: Run = hosttools.run) -> None:
     """Take our routes and the tunnel away, where there are any."""
-    if command_runner.have("ip"):
+    if hosttools.have("ip"):
         for family in ("-4", "-6"):
             await run(("ip", family, "route", "flush", "proto", routes.PROTOCOL), "")
         await apply_tunnel(None, run)

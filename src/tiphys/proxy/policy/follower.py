@@ -17,12 +17,13 @@ from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from tiphys.client.rest import Client
-from tiphys.proxy import command_runner, libnftables
-from tiphys.proxy.command_runner import CommandError, Run
+from tiphys.proxy import libnftables
 from tiphys.proxy.policy.names import TABLE
 from tiphys.proxy.policy.table import PolicyTable
 from tiphys.proxy.state import Family
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.system import hosttools
+from tiphys.runtime.system.hosttools import CommandError, Run
 from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,6 @@ def _key(obj: Object) -> tuple[str, str]:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
 
 
-async def cleanup(family: Family, run: Run = command_runner.run) -> None:
+async def cleanup(family: Family, run: Run = hosttools.run) -> None:
     """Remove the table of one family, if it is there."""
     await run(("nft", "-f", "-"), f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n")

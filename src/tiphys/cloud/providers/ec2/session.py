@@ -106,4 +106,4 @@ class CallRefused(CloudError):
 
     def __init__(self, action: str, error: Mapping[str, str]) -> None:
         self.code = error.get("Code", "")
-        super().__init__(f"{action}: {self.code}: {' '.join(error.get('Message', '').split())}")
+        super().__init__(f"{action}: {self.code}: {' '.join((error.get('Message') or '').split())}")

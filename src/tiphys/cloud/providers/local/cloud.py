@@ -1,31 +1,37 @@
-"""The machines that a cluster runs on as its own cloud: it has load balancers, and nothing else of a cloud.
+"""``--cloud-provider=local``: this machine is the cloud, and the nodes that ``tiphys node`` makes are its machines.
 
-`tiphys up` runs the service controller over it.
-
-Source: https://kubernetes.io/docs/concepts/services-networking/service/#loadbalancer
+Source: https://kubernetes.io/docs/concepts/architecture/cloud-controller/
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 
-from tiphys.api.meta.addresspools import AddressPool
-from tiphys.client.rest import Client
 from tiphys.cloud.provider import LoadBalancers
-from tiphys.cloud.providers.local.balancers import NodeBalancers, PoolBalancers
+from tiphys.cloud.providers.local.config import read_config
+from tiphys.cloud.providers.local.hosts import CommandHosts, Hosts
+from tiphys.cloud.providers.local.instances import LocalInstances, LocalMachines
+from tiphys.cloud.providers.local.proxied import ProxiedBalancers
+from tiphys.cloud.providers.local.volumes import FileVolumes
 
 
 class LocalCloud:
-    """``pool``: the addresses of load balancers; None for the nodes' own, but for their ports ``reserved``."""
-
     name = "local"
-    instances = None
     routes = None
+    """Each node's proxy keeps its own."""
 
-    def __init__(self, client: Client, pool: AddressPool | None, reserved: Mapping[int, str]) -> None:
-        self.load_balancers: LoadBalancers = (
-            PoolBalancers(client, pool) if pool is not None else NodeBalancers(client, reserved)
-        )
+    def __init__(self, path: Path | None, hosts: Hosts | None = None) -> None:
+        """``path`` is that of ``--cloud-config``. Raises ``CannotStart``."""
+        config = read_config(path)
+        hosts = hosts or CommandHosts(config.data_dir)
+        self.instances = LocalInstances(hosts)
+        self.machines = LocalMachines(hosts, config.machine)
+        self.volumes = FileVolumes(config.place / "disks")
+        self._proxied = None
+        if (pool := config.addresses) is not None:
+            self._proxied = ProxiedBalancers(pool, config.place / "balancers")
+        self.load_balancers: LoadBalancers | None = self._proxied
 
     async def close(self) -> None:
-        """Nothing is open."""
+        if self._proxied is not None:
+            await self._proxied.close()

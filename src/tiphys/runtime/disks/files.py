@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tiphys.csi.local import programs
+from tiphys.runtime.disks import programs
 from tiphys.runtime.system.folders import remove_tree
 
 IMAGE, DIRECTORY = "image", "directory"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,8 +18,16 @@ class CommandError(Exception):
     """A tool that failed, or is not there; the message carries what it said."""
 
 
-async def run(arguments: Sequence[str], text: str = "") -> str:
-    """The standard output of a command that is given ``text``.
+class NotRun(CommandError):
+    """A tool that is not there, or did not end: it has said nothing."""
+
+
+class NotThere(NotRun):
+    """A tool that this machine does not have, or may not run."""
+
+
+async def run(arguments: Sequence[str], text: str = "", *, timeout: float = TIMEOUT) -> str:
+    """The standard output of a command that is given ``text``; ``timeout`` in seconds. Raises ``CommandError``.
 
     The text is in a file and no pipe: a tool that ends before it has read a pipe to its end breaks the writer.
     """
@@ -30,12 +39,12 @@ async def run(arguments: Sequence[str], text: str = "") -> str:
                 *arguments, stdin=file, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
             )
     except OSError as error:
-        raise CommandError(f"cannot run {arguments[0]}: {error.strerror}") from error
+        raise NotThere(f"cannot run {arguments[0]}: {os.strerror(error.errno or 0).lower()}") from error
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(timeout):
             output, complaint = await process.communicate()
     except TimeoutError as error:
-        raise CommandError(f"{arguments[0]} did not end within {TIMEOUT:.0f} s") from error
+        raise NotRun(f"{arguments[0]} did not end within {timeout:.0f} s") from error
     finally:
         if process.returncode is None:
             process.kill()
