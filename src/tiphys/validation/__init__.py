@@ -10,13 +10,13 @@ in range (allocators), whether a service account or a priority class exists (adm
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.object import Object
 from tiphys.api.resources import builtin_scheme
 from tiphys.api.schema import schema_for
-from tiphys.api.scheme import GroupVersionKind
+from tiphys.api.scheme import GroupKind, GroupVersionKind
 from tiphys.validation.registry import RULES, RULES_OF_VERSION
 from tiphys.validation.shared.common import name_is_path_segment
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
@@ -36,9 +36,14 @@ def _common_rules(gvk: GroupVersionKind) -> Rules:
     return metadata_only(namespaced=_is_namespaced(gvk))
 
 
+@cache
+def _namespaced() -> dict[GroupKind, bool]:
+    """Whether each built-in kind's objects are in namespaces."""
+    return {resource.group_kind: resource.namespaced for resource in builtin_scheme().resources()}
+
+
 def _is_namespaced(gvk: GroupVersionKind) -> bool:
-    resource = builtin_scheme().for_kind(gvk.group, gvk.kind)
-    return resource is not None and resource.namespaced
+    return _namespaced().get(gvk.group_kind, False)
 
 
 def validate_create(obj: Object, gvk: GroupVersionKind) -> list[FieldError]:
@@ -84,6 +89,6 @@ def _with_metadata(
 
 def _told(errs: list[FieldError], gvk: GroupVersionKind) -> list[FieldError]:
     """The errors in the wording of messages."""
-    if not errs or builtin_scheme().for_kind(gvk.group, gvk.kind) is None:
+    if not errs or gvk.group_kind not in _namespaced():
         return errs
     return in_wire_order(errs, schema_for(gvk))

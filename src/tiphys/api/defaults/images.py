@@ -6,16 +6,22 @@ Source: the grammar of github.com/distribution/reference (``[domain/]path[:tag][
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?:[a-fA-F0-9:]+)\])(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
-_REFERENCE = re.compile(rf"({_DOMAIN})/({_PART}(?:/{_PART})*)(?::([\w][\w.-]{{0,127}}))?(?:@({_DIGEST}))?", re.ASCII)
+_REFERENCE = rf"({_DOMAIN})/({_PART}(?:/{_PART})*)(?::([\w][\w.-]{{0,127}}))?(?:@({_DIGEST}))?"
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _DIGEST_SIZES = {"sha256": 64, "sha384": 96, "sha512": 128}
 _MAX_NAME = 255
+
+
+@cache
+def _reference() -> re.Pattern[str]:
+    """Compiled when the first image is read: this costs milliseconds, and a server that starts sees none."""
+    return re.compile(_REFERENCE, re.ASCII)
 
 
 @lru_cache(maxsize=4096)
@@ -30,7 +36,7 @@ def image_tag(image: str) -> str | None:
         domain = "docker.io" if head == "index.docker.io" else head
     if domain == "docker.io" and "/" not in rest:
         rest = "library/" + rest
-    match = _REFERENCE.fullmatch(f"{domain}/{rest}")
+    match = _reference().fullmatch(f"{domain}/{rest}")
     if match is None or len(match[1]) + 1 + len(match[2]) > _MAX_NAME:
         return None
     tag, digest = match[3], match[4]

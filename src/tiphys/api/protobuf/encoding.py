@@ -110,7 +110,7 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-_SMALL_END = 4096
+_SMALL_END = 1024
 _SMALL = [_varint(number) for number in range(_SMALL_END)]
 """Most numbers are lengths, and short."""
 
