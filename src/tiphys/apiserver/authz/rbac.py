@@ -1,57 +1,108 @@
 """The RBAC authorizer: roles and bindings from the cache, indexed by subject.
 
-The index is rebuilt when one of the four resources has changed since, and decisions are remembered until then.
+The index follows the four resources change by change; decisions are remembered until the next change of any of them.
 Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from tiphys.api.gotext import quote
 from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.api.object import Object
 from tiphys.apiserver.authn.serviceaccounts import PREFIX
 from tiphys.apiserver.authz.authorizer import NO_OPINION, Access, Decision, Verdict
+from tiphys.apiserver.authz.following import Follower
 from tiphys.apiserver.authz.rules import Rule, read_rules
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
-from tiphys.runtime.tasks import contain
+from tiphys.apiserver.storage.entry import Entry
 
 GROUP = "rbac.authorization.k8s.io"
-_PLURALS = ("clusterrolebindings", "clusterroles", "rolebindings", "roles")
 _MAX_REMEMBERED = 20_000
+
+
+class Role(NamedTuple):
+    objects: list[Object]
+    rules: tuple[Rule, ...]
 
 
 @dataclass(slots=True)
 class Grant:
-    """One subject of one binding. ``rules`` is None if the role is missing; ``about`` describes the grant."""
+    """One subject of one binding, which is named by its key; ``role`` is the role's namespace and name."""
 
-    order: int
-    rules: tuple[Rule, ...] | None
-    objects: list[Object]
+    binding: str
+    role: tuple[str, str]
     about: str
+    """Describes the grant."""
     missing: str
+    """What is said if there is no such role."""
 
 
-@dataclass(slots=True)
-class RoleGrants:
-    """Grants by subject; those of role bindings by namespace first."""
+class Roles(Follower):
+    """Roles or cluster roles by namespace, which is empty for the latter, and name."""
 
-    cluster: dict[str, list[Grant]] = field(default_factory=dict)
-    spaces: dict[str, dict[str, list[Grant]]] = field(default_factory=dict)
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(registry)
+        self.by_name: dict[tuple[str, str], Role] = {}
 
-    def grants(self, user: User, namespace: str) -> list[Grant]:
-        """What applies to a user: of the whole cluster first, then of the namespace."""
-        subjects = list(subjects_of(user))
-        matching = [grant for subject in subjects for grant in self.cluster.get(subject, ())]
-        matching.sort(key=lambda grant: grant.order)
-        if namespace and (space := self.spaces.get(namespace)):
-            local = [grant for subject in subjects for grant in space.get(subject, ())]
-            matching += sorted(local, key=lambda grant: grant.order)
-        return matching
+    def clear(self) -> None:
+        self.by_name.clear()
+
+    def put(self, entry: Entry) -> None:
+        rules = self.registry.object(entry).get("rules") or []
+        self.by_name[entry.namespace, entry.name] = Role(rules, read_rules(rules))
+
+    def drop(self, entry: Entry) -> None:
+        self.by_name.pop((entry.namespace, entry.name), None)
+
+
+class Bindings(Follower):
+    """The grants of role bindings or cluster role bindings, by the binding's namespace and the subject."""
+
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(registry)
+        self._grants: dict[tuple[str, str], dict[str, list[Grant]]] = {}
+        """By namespace and subject, the grants of each binding."""
+        self._subjects: dict[str, set[tuple[str, str]]] = {}
+        """By binding, where its grants are."""
+
+    def of(self, user: User, namespace: str) -> list[Grant]:
+        """The grants that apply to a user, in the order of the bindings' keys."""
+        grants = [
+            grant
+            for subject in subjects_of(user)
+            for of_binding in self._grants.get((namespace, subject), {}).values()
+            for grant in of_binding
+        ]
+        grants.sort(key=lambda grant: grant.binding)
+        return grants
+
+    def clear(self) -> None:
+        self._grants.clear()
+        self._subjects.clear()
+
+    def put(self, entry: Entry) -> None:
+        binding = self.registry.object(entry)
+        reference, namespace = binding["roleRef"], entry.namespace
+        role = (namespace if reference["kind"] == "Role" else "", reference["name"])
+        missing = f"{reference['kind'].lower()}.rbac.authorization.k8s.io {quote(reference['name'])} not found"
+        for subject in binding.get("subjects") or ():
+            place = (namespace, _subject_key(subject, namespace))
+            grant = Grant(entry.key, role, _describe(binding, subject), missing)
+            self._grants.setdefault(place, {}).setdefault(entry.key, []).append(grant)
+            self._subjects.setdefault(entry.key, set()).add(place)
+
+    def drop(self, entry: Entry) -> None:
+        for place in self._subjects.pop(entry.key, ()):
+            of_subject = self._grants[place]
+            del of_subject[entry.key]
+            if not of_subject:
+                del self._grants[place]
 
 
 def subjects_of(user: User) -> Iterator[str]:
@@ -62,104 +113,71 @@ def subjects_of(user: User) -> Iterator[str]:
         yield f"ServiceAccount:{user.name[len(PREFIX) :]}"
 
 
+class Sources:
+    """What the four resources say."""
+
+    def __init__(self, registries: Registries) -> None:
+        self._cluster_roles = Roles(registries.get(GROUP, "clusterroles"))
+        self._roles = Roles(registries.get(GROUP, "roles"))
+        self._cluster_bindings = Bindings(registries.get(GROUP, "clusterrolebindings"))
+        self._bindings = Bindings(registries.get(GROUP, "rolebindings"))
+        self.followers = (self._cluster_roles, self._roles, self._cluster_bindings, self._bindings)
+
+    def grants(self, user: User, namespace: str) -> Iterator[tuple[Grant, Role | None]]:
+        """What applies to a user, with its role: of the whole cluster first, then of the namespace."""
+        grants = self._cluster_bindings.of(user, "")
+        if namespace:
+            grants += self._bindings.of(user, namespace)
+        for grant in grants:
+            table = self._roles if grant.role[0] else self._cluster_roles
+            yield grant, table.by_name.get(grant.role)
+
+
 class RBAC:
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
-        self._sources: list[Registry] = []
-        self._policy = RoleGrants()
-        self._generations: tuple[int, ...] = ()
+        self._sources: Sources | None = None
         self._decisions: dict[Access, Decision] = {}
-        self._read: dict[str, tuple[int, Object]] = {}
 
     async def authorize(self, access: Access) -> Decision:
-        await self.refresh()
+        sources = await self._refreshed()
         decision = self._decisions.get(access)
         if decision is None:
             if len(self._decisions) > _MAX_REMEMBERED:
                 self._decisions.clear()
-            decision = self._decisions[access] = self._decide(access)
+            decision = self._decisions[access] = _decide(sources, access)
         return decision
-
-    def _decide(self, access: Access) -> Decision:
-        missing: list[str] = []
-        for grant in self._policy.grants(access.user, access.namespace):
-            if grant.rules is None:
-                missing.append(grant.missing)
-            elif any(rule.allows(access) for rule in grant.rules):
-                return Decision(Verdict.ALLOW, f"RBAC: allowed by {grant.about}")
-        if not missing:
-            return NO_OPINION
-        text = missing[0] if len(missing) == 1 else f"[{', '.join(dict.fromkeys(missing))}]"
-        return Decision(Verdict.NO_OPINION, f"RBAC: {text}")
 
     async def rules_of(self, user: User, namespace: str) -> list[Object]:
         """All rules that apply to a user in a namespace, as objects, each once."""
-        await self.refresh()
+        sources = await self._refreshed()
         once: dict[str, Object] = {}
-        for grant in self._policy.grants(user, namespace):
-            for rule in grant.objects:
+        for _, role in sources.grants(user, namespace):
+            for rule in () if role is None else role.objects:
                 once.setdefault(fingerprint(rule), rule)
         return list(once.values())
 
-    # -- the index
+    async def _refreshed(self) -> Sources:
+        """Read what has changed since; no decision outlives a change that anybody has read."""
+        if self._sources is None:
+            self._sources = Sources(self._registries)
+        for follower in self._sources.followers:
+            if await follower.refresh():
+                self._decisions.clear()
+        return self._sources
 
-    async def refresh(self) -> None:
-        """Rebuild the index if its sources have changed."""
-        if not self._sources:
-            self._sources = [self._registries.get(GROUP, plural) for plural in _PLURALS]
-        for registry in self._sources:
-            await registry.store.cacher.ready()
-        generations = tuple([registry.store.cacher.generation for registry in self._sources])
-        if generations != self._generations:
-            self._policy = self._build()
-            self._decisions.clear()
-            self._generations = generations
 
-    def _build(self) -> RoleGrants:
-        cluster_bindings, cluster_roles, bindings, roles = (self._objects(registry) for registry in self._sources)
-        by_role = {("", role["metadata"]["name"]): role.get("rules") or [] for role in cluster_roles}
-        for role in roles:
-            meta = role["metadata"]
-            by_role[meta["namespace"], meta["name"]] = role.get("rules") or []
-        rules: dict[tuple[str, str], tuple[Rule, ...]] = {}
-
-        def read(key: tuple[str, str], role_rules: list[Object]) -> None:
-            rules[key] = read_rules(role_rules)
-
-        for key, role_rules in by_role.items():
-            contain(f"reading role {key}", read, key, role_rules)
-        policy = RoleGrants()
-        for order, binding in enumerate(cluster_bindings + bindings):
-            contain("reading a binding", self._index, policy, order, binding, by_role, rules)
-        return policy
-
-    def _index(
-        self,
-        policy: RoleGrants,
-        order: int,
-        binding: Object,
-        by_role: dict[tuple[str, str], list[Object]],
-        rules: dict[tuple[str, str], tuple[Rule, ...]],
-    ) -> None:
-        reference, namespace = binding["roleRef"], binding["metadata"].get("namespace", "")
-        place = namespace if reference["kind"] == "Role" else ""
-        key = (place, reference["name"])
-        missing = f"{reference['kind'].lower()}.rbac.authorization.k8s.io {quote(reference['name'])} not found"
-        table = policy.spaces.setdefault(namespace, {}) if namespace else policy.cluster
-        for subject in binding.get("subjects") or ():
-            about = _describe(binding, subject)
-            grant = Grant(order, rules.get(key), by_role.get(key, []), about, missing)
-            table.setdefault(_subject_key(subject, namespace), []).append(grant)
-
-    def _objects(self, registry: Registry) -> list[Object]:
-        """The objects of a resource; one that has not changed is not read again."""
-        objects = []
-        for entry in registry.store.cacher.under(registry.store.prefix):
-            known = self._read.get(entry.key)
-            if known is None or known[0] != entry.revision:
-                known = self._read[entry.key] = (entry.revision, registry.object(entry))
-            objects.append(known[1])
-        return objects
+def _decide(sources: Sources, access: Access) -> Decision:
+    missing: list[str] = []
+    for grant, role in sources.grants(access.user, access.namespace):
+        if role is None:
+            missing.append(grant.missing)
+        elif any(rule.allows(access) for rule in role.rules):
+            return Decision(Verdict.ALLOW, f"RBAC: allowed by {grant.about}")
+    if not missing:
+        return NO_OPINION
+    text = missing[0] if len(missing) == 1 else f"[{', '.join(dict.fromkeys(missing))}]"
+    return Decision(Verdict.NO_OPINION, f"RBAC: {text}")
 
 
 def _subject_key(subject: Object, namespace: str) -> str:

@@ -9,56 +9,15 @@ from collections.abc import Iterator
 
 from tiphys.api.object import Object
 from tiphys.api.pods.references import Reference, references_of
+from tiphys.apiserver.authz.following import Follower
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.storage.entry import Entry
-from tiphys.runtime.tasks import contain
 
 Name = tuple[str, str]
 """Namespace and name."""
 
 
-class _Follower:
-    """Hears of every object of a resource: of all of them first, then of what changes."""
-
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
-        self._generation = -1
-        self._revision = 0
-
-    async def refresh(self) -> None:
-        """Catch up with the cache; does not wait once the cache is filled."""
-        cacher = self.registry.store.cacher
-        await cacher.ready()
-        if cacher.generation == self._generation:
-            return
-        changes = cacher.since(self._revision) if self._generation >= 0 else None
-        self._generation, self._revision = cacher.generation, cacher.changed_at
-        if changes is None:
-            self.clear()
-            for entry in cacher.under(self.registry.store.prefix):
-                self._take(entry)
-            return
-        for change in changes:
-            if change.previous is not None:
-                self.drop(change.previous)
-            if change.entry is not None:
-                self._take(change.entry)
-
-    def _take(self, entry: Entry) -> None:
-        """One object that cannot be understood takes nothing from the others."""
-        contain(f"relating {entry.key}", self.put, entry)
-
-    def clear(self) -> None:
-        raise NotImplementedError
-
-    def put(self, entry: Entry) -> None:
-        raise NotImplementedError
-
-    def drop(self, entry: Entry) -> None:
-        raise NotImplementedError
-
-
-class PodsOfNodes(_Follower):
+class PodsOfNodes(Follower):
     """The pods of each node. What a pod refers to is read when it is first requested."""
 
     def __init__(self, registry: Registry) -> None:
@@ -95,7 +54,7 @@ class PodsOfNodes(_Follower):
             self._pods.pop(node, None)
 
 
-class ClaimsOfSecrets(_Follower):
+class ClaimsOfSecrets(Follower):
     """By secret, the claims that are bound to a volume that needs it."""
 
     def __init__(self, registry: Registry) -> None:
