@@ -10,7 +10,7 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tiphys.apiserver.authz.authorizer import Access
-from tiphys.apiserver.authz.rbac import GROUP, RBAC, Bindings, Roles
+from tiphys.apiserver.authz.rbac import GROUP, RBAC, FollowedBindings, FollowedRoles
 from tiphys.apiserver.call import User
 from tiphys.client import resources as R
 from tiphys.client.errors import AlreadyExists, Conflict, Invalid, NotFound
@@ -80,7 +80,7 @@ def test_the_index_that_follows_agrees_with_one_made_afresh(seed: int) -> None:
 def test_a_change_costs_the_work_of_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(world: World) -> None:
         read: list[str] = []
-        for of in (Roles, Bindings):
+        for of in (FollowedRoles, FollowedBindings):
             put = of.put
 
             def counted(self: Any, entry: Any, put: Any = put) -> None:

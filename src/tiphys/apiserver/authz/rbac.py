@@ -26,7 +26,7 @@ GROUP = "rbac.authorization.k8s.io"
 _MAX_REMEMBERED = 20_000
 
 
-class Role(NamedTuple):
+class RoleRules(NamedTuple):
     objects: list[Object]
     rules: tuple[Rule, ...]
 
@@ -43,25 +43,25 @@ class Grant:
     """What is said if there is no such role."""
 
 
-class Roles(Follower):
+class FollowedRoles(Follower):
     """Roles or cluster roles by namespace, which is empty for the latter, and name."""
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
-        self.by_name: dict[tuple[str, str], Role] = {}
+        self.by_name: dict[tuple[str, str], RoleRules] = {}
 
     def clear(self) -> None:
         self.by_name.clear()
 
     def put(self, entry: Entry) -> None:
         rules = self.registry.object(entry).get("rules") or []
-        self.by_name[entry.namespace, entry.name] = Role(rules, read_rules(rules))
+        self.by_name[entry.namespace, entry.name] = RoleRules(rules, read_rules(rules))
 
     def drop(self, entry: Entry) -> None:
         self.by_name.pop((entry.namespace, entry.name), None)
 
 
-class Bindings(Follower):
+class FollowedBindings(Follower):
     """The grants of role bindings or cluster role bindings, by the binding's namespace and the subject."""
 
     def __init__(self, registry: Registry) -> None:
@@ -113,17 +113,17 @@ def subjects_of(user: User) -> Iterator[str]:
         yield f"ServiceAccount:{user.name[len(PREFIX) :]}"
 
 
-class Sources:
+class RbacSources:
     """What the four resources say."""
 
     def __init__(self, registries: Registries) -> None:
-        self._cluster_roles = Roles(registries.get(GROUP, "clusterroles"))
-        self._roles = Roles(registries.get(GROUP, "roles"))
-        self._cluster_bindings = Bindings(registries.get(GROUP, "clusterrolebindings"))
-        self._bindings = Bindings(registries.get(GROUP, "rolebindings"))
+        self._cluster_roles = FollowedRoles(registries.get(GROUP, "clusterroles"))
+        self._roles = FollowedRoles(registries.get(GROUP, "roles"))
+        self._cluster_bindings = FollowedBindings(registries.get(GROUP, "clusterrolebindings"))
+        self._bindings = FollowedBindings(registries.get(GROUP, "rolebindings"))
         self.followers = (self._cluster_roles, self._roles, self._cluster_bindings, self._bindings)
 
-    def grants(self, user: User, namespace: str) -> Iterator[tuple[Grant, Role | None]]:
+    def grants(self, user: User, namespace: str) -> Iterator[tuple[Grant, RoleRules | None]]:
         """What applies to a user, with its role: of the whole cluster first, then of the namespace."""
         grants = self._cluster_bindings.of(user, "")
         if namespace:
@@ -136,7 +136,7 @@ class Sources:
 class RBAC:
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
-        self._sources: Sources | None = None
+        self._sources: RbacSources | None = None
         self._decisions: dict[Access, Decision] = {}
 
     async def authorize(self, access: Access) -> Decision:
@@ -157,17 +157,17 @@ class RBAC:
                 once.setdefault(fingerprint(rule), rule)
         return list(once.values())
 
-    async def _refreshed(self) -> Sources:
+    async def _refreshed(self) -> RbacSources:
         """Read what has changed since; no decision outlives a change that anybody has read."""
         if self._sources is None:
-            self._sources = Sources(self._registries)
+            self._sources = RbacSources(self._registries)
         for follower in self._sources.followers:
             if await follower.refresh():
                 self._decisions.clear()
         return self._sources
 
 
-def _decide(sources: Sources, access: Access) -> Decision:
+def _decide(sources: RbacSources, access: Access) -> Decision:
     missing: list[str] = []
     for grant, role in sources.grants(access.user, access.namespace):
         if role is None:
