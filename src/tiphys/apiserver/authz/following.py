@@ -1,4 +1,7 @@
-"""What is derived from all objects of a resource, kept up with the cache: a change costs the work of one object."""
+"""What is derived from all objects of a resource, kept up with the cache: a change costs the work of one object.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+"""
 
 from __future__ import annotations
 
