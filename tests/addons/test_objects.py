@@ -23,7 +23,9 @@ def test_a_manifest_has_nothing_left_open(name: str) -> None:
     assert "$$" not in text
     objects = addon_objects(name, SETTINGS)
     assert {obj["kind"] for obj in objects} <= RESOURCES.keys()
-    assert len({(obj["kind"], obj["metadata"]["name"]) for obj in objects}) == len(objects)
+    assert len({(obj["kind"], obj["metadata"]["name"], obj["metadata"].get("namespace")) for obj in objects}) == len(
+        objects
+    )
     images = [c["image"] for obj in objects if "template" in obj.get("spec", {}) for c in containers(obj)]
     theirs = {MONITORING_IMAGE} if name == "monitoring" else set()
     assert set(images) == {"example.com/tiphys:1"} | theirs
@@ -49,7 +51,9 @@ def test_kubelets_that_sign_for_themselves_are_believed_only_if_the_cluster_has_
 
 
 def test_an_unknown_addon_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UnknownAddon, match=r"'flannel'.*kube-proxy, coredns, pod-network, metrics-server"):
+    with pytest.raises(
+        UnknownAddon, match=r"'flannel'.*kube-proxy, coredns, pod-network, load-balancer, metrics-server"
+    ):
         addon_objects("flannel", SETTINGS)
 
 

@@ -43,6 +43,7 @@ WITH_KUBECONFIG = (
     "prometheus-adapter",
     "metrics-relay",
     "pod-network",
+    "load-balancer",
 )
 WITH_FILE = {
     "kube-scheduler": "KubeSchedulerConfiguration",
@@ -64,6 +65,7 @@ NEEDED = {
     "backup": ["{folder}/b.tar.gz"],
     "restore": ["{folder}/b.tar.gz"],
     "pod-network": ["--cluster-cidr=10.244.0.0/16", "--cni-conf-dir={folder}/folder"],
+    "load-balancer": ["--node-ip=127.0.0.1"],
     "dns": ["--address=127.0.0.1"],
     "csi-local": ["--volumes={folder}/volumes", "--kubelet-dir={folder}/kubelet"],
     "metrics-server": ["--tls-cert-file={folder}/cert", "--tls-private-key-file={folder}/key"],

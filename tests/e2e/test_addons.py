@@ -91,10 +91,14 @@ QUEUE = WORKERS.format(
 )
 
 
+POOL = "198.18.0.240-198.18.0.241"
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Machine]:
     with new_machine("tiphys-addons") as made:
-        made.tiphys("up", "--without", "kube-proxy,dns,metrics-server", timeout=180)
+        without = ("--without", "kube-proxy,dns,metrics-server", "--load-balancer-pool", "none")
+        made.tiphys("up", *without, timeout=180)
         made.tiphys("image", "import", timeout=240)
         yield made
 
@@ -107,8 +111,8 @@ def test_what_is_left_out_does_not_run(cluster: Machine) -> None:
 
 
 def test_the_addons_pods_run(cluster: Machine) -> None:
-    cluster.tiphys("addon", "apply", *ADDONS)
-    for workload in ("ds/pod-network", "ds/kube-proxy", "deploy/coredns", "deploy/metrics-server"):
+    cluster.tiphys("addon", "apply", *ADDONS, "--load-balancer-pool", POOL)
+    for workload in ("ds/load-balancer", "ds/pod-network", "ds/kube-proxy", "deploy/coredns", "deploy/metrics-server"):
         cluster.kubectl("rollout", "status", "-n", "kube-system", workload, "--timeout=120s", timeout=130)
 
 
@@ -124,13 +128,41 @@ def test_services_are_proxied_and_names_are_answered(cluster: Machine) -> None:
     assert answering == {pod["status"]["podIP"] for pod in pods}
 
 
+def test_a_service_gets_an_address_that_the_node_has_and_answers_at(cluster: Machine) -> None:
+    cluster.kubectl(
+        "expose",
+        "-n",
+        "tiphys-demo",
+        "deploy/web",
+        "--name",
+        "outside",
+        "--type",
+        "LoadBalancer",
+        "--port",
+        "80",
+        "--target-port",
+        "8080",
+    )
+    service = ("service", "-n", "tiphys-demo", "outside")
+    (given,) = wait_for(lambda: cluster.get(*service)["status"]["loadBalancer"].get("ingress"), 30, "an address")
+    assert given["ip"] in ("198.18.0.240", "198.18.0.241")
+
+    def has_it() -> bool:
+        return f" {given['ip']}/32 " in cluster.run("ip", "-4", "address", "show", "dev", "eth0").stdout
+
+    wait_for(has_it, 30, "the address on the wire")
+    assert "It works" in wait_for(lambda: cluster.run("curl", "-s", f"http://{given['ip']}/", check=False).stdout, 20)
+    cluster.kubectl("delete", *service)
+    wait_for(lambda: not has_it(), 20, "the address to be given back")
+
+
 def test_top_shows_what_pods_use(cluster: Machine) -> None:
     def shown() -> str:
         done = cluster.run("kubectl", "top", "pods", "-n", "kube-system", check=False)
         return done.stdout if "metrics-server" in done.stdout else ""
 
     used = dict(re.findall(r"^(\S+?)-[^ ]*\s+\d+m\s+(\d+)Mi", wait_for(shown, 90, "figures of the pods"), re.MULTILINE))
-    assert used.keys() == {"coredns", "dashboard", "kube", "metrics", "pod"}
+    assert used.keys() == {"coredns", "dashboard", "kube", "load", "metrics", "pod"}
     assert int(used["metrics"]) < 40
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -236,3 +238,45 @@ def test_names_that_do_not_exist() -> None:
             await SocketTransport("nowhere.invalid", 1).send(Request("GET", "/"))
 
     asyncio.run(main())
+
+
+CUT = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_after_a_cut_watches_that_have_heard_nothing_since_are_given_up(
+    heard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CUT if len(writers) == 1 else OK)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+
+    async def use(transport: SocketTransport) -> None:
+        loop = asyncio.get_running_loop()
+        watch = (await transport.send(Request("GET", "/watch"))).chunks()
+        assert await anext(watch) == b"first"
+
+        async def no_route(*_: object, **__: object) -> None:
+            raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+        with monkeypatch.context() as cut:
+            cut.setattr(type(loop), "create_connection", no_route)
+            with pytest.raises(ConnectionError, match="No route to host"):
+                await get(transport)
+        if heard:
+            writers[0].write(b"6\r\nsecond\r\n")
+            assert await anext(watch) == b"second"
+        assert await get(transport) == (200, b"ok")
+        if heard:
+            writers[0].write(b"5\r\nthird\r\n")
+            assert await anext(watch) == b"third"
+        else:
+            with pytest.raises(ConnectionResetError, match="out of reach for a while"):
+                await anext(watch)
+
+    against(script, use)

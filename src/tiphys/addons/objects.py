@@ -18,6 +18,7 @@ ADDONS = {
     "kube-proxy": "the service proxy, a DaemonSet",
     "coredns": "the cluster's DNS, a Deployment behind the Service kube-dns",
     "pod-network": "the pods' network and network policies, a DaemonSet",
+    "load-balancer": "addresses for Services of type LoadBalancer, a DaemonSet",
     "metrics-server": "what nodes and containers use, for `kubectl top` and autoscalers",
     "dashboard": "the web page, a Deployment behind the Service kube-system/dashboard; it acts as whoever logs in",
     "monitoring": "Prometheus and a node exporter, as Debian has them, for the dashboard's charts",
@@ -43,6 +44,8 @@ class AddonSettings:
     dns_ip: str
     cluster_domain: str = "cluster.local"
     proxy_mode: str = ""
+    load_balancer_pool: str = "node"
+    """Ranges with commas between, or ``node`` for the nodes' own addresses."""
     bridge: str = "cni0"
     cni_conf_dir: str = "/etc/cni/net.d"
     ipam_data_dir: str = "/var/lib/cni/networks"
@@ -61,6 +64,7 @@ class AddonSettings:
             "DNS_IP": self.dns_ip,
             "CLUSTER_DOMAIN": self.cluster_domain,
             "PROXY_MODE": self.proxy_mode,
+            "LOAD_BALANCER_POOL": self.load_balancer_pool,
             "BRIDGE": self.bridge,
             "CNI_CONF_DIR": self.cni_conf_dir,
             "IPAM_DATA_DIR": self.ipam_data_dir,

@@ -53,6 +53,10 @@ COMPONENTS: dict[str, tuple[str, str]] = {
         "tiphys.cluster.networking.podnetwork",
         "A node's pod network: CNI configuration, routes, policies",
     ),
+    "load-balancer": (
+        "tiphys.cluster.networking.loadbalancers",
+        "Addresses for Services of type LoadBalancer, without a cloud",
+    ),
     "metrics-server": ("tiphys.addons.metricsserver.command", "What nodes and containers use, as an aggregated API"),
     "metrics-relay": ("tiphys.addons.monitoring.relay", "Metrics of a node's components that listen on loopback"),
     "prometheus-adapter": (

@@ -308,10 +308,8 @@ async def load_balancers(settings: Settings, path: Path) -> None:
     """The service controller, over addresses of a pool or the nodes' own. Of upstream's account for it."""
     from tiphys.addons.apply import apply_objects
     from tiphys.client.kubeconfig import client_from_file, connected
-    from tiphys.cloud.context import CloudConfig
-    from tiphys.cloud.manager import CloudControllerManager
-    from tiphys.cloud.providers.local.nodes import NodesAsCloud
     from tiphys.cluster.bootstrap import load_balancer_objects
+    from tiphys.cluster.networking.loadbalancers import service_controller
     from tiphys.controllers.access.credentials import ServiceAccountClients
 
     agent, clock, pool = "service-controller", SystemClock(), settings.address_pool
@@ -322,13 +320,7 @@ async def load_balancers(settings: Settings, path: Path) -> None:
         bare = client_from_file(path, agent, anonymous=True)
         stack.push_async_callback(bare.close)
         own = await ServiceAccountClients(client, bare, clock, runner).client_for(agent)
-        config = CloudConfig(
-            controllers=("service-lb-controller",),
-            cluster_name=settings.cluster_name,
-            balance_only_ready_nodes=pool is None,
-        )
-        cloud = NodesAsCloud(own, pool, settings.reserved_ports)
-        await CloudControllerManager(config=config, cloud=cloud, client=own, clock=clock).run()
+        await service_controller(own, clock, pool, settings.reserved_ports, settings.cluster_name).run()
 
 
 async def scheduler(settings: Settings, ready: Ready) -> None:

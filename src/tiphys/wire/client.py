@@ -6,6 +6,10 @@ therefore holds a connection; there is no bound on their number, only on how man
 A kept connection may turn out to be closed by the server just as the request is sent. The request is then sent once
 more on a new one, if it is a GET, HEAD or OPTIONS: of others nobody knows whether they were carried out.
 
+A network that is cut and heals leaves connections on which the server sends again only after as long as the cut took:
+up to two minutes in which a watch is silent. So once the server can be reached again, those on which nothing has come
+since it could not are given up.
+
 Source: RFC 9110, RFC 9112
 """
 
@@ -28,6 +32,9 @@ from tiphys.wire.tls.following import FollowedCertificate
 from tiphys.wire.tls.layer import TlsLayer
 
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
+_UNANSWERED = 2.0
+"""Seconds without an answer to a connection's first packet after which the host counts as out of reach, though the
+attempt was ended by somebody else."""
 _BODY_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
 
 
@@ -88,6 +95,8 @@ class SocketTransport:
         self._all: set[ClientConnection] = set()
         self._closed = False
         self._certificate = certificate
+        self._out_of_reach: float | None = None
+        """Since when no connection could be made; None if the last attempt reached the server's host."""
         self._generation = 0
         """Of the certificate that new connections show."""
         literal = f"[{host}]" if ":" in host else host
@@ -170,13 +179,7 @@ class SocketTransport:
             name = self._server_hostname
             return TlsLayer(self._tls, lambda: connection, self._connect_timeout, server_hostname=name, ready=ready)
 
-        transport: asyncio.Transport
-        if self._unix_path is not None:
-            transport, _ = await loop.create_unix_connection(make, self._unix_path)
-        elif self._allowed is None:
-            transport, _ = await loop.create_connection(make, self._host, self._port)
-        else:
-            transport = await self._open_allowed(make, self._allowed)
+        transport = await self._reach(make)
         watch_over(transport.get_extra_info("socket"))
         if self._tls is not None:
             try:
@@ -186,6 +189,31 @@ class SocketTransport:
                 raise
         self._all.add(connection)
         return connection
+
+    async def _reach(self, make: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
+        """Connect, and note whether the host can be reached. Raises ``OSError``."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        transport: asyncio.Transport
+        try:
+            if self._unix_path is not None:
+                transport, _ = await loop.create_unix_connection(make, self._unix_path)
+            elif self._allowed is None:
+                transport, _ = await loop.create_connection(make, self._host, self._port)
+            else:
+                transport = await self._open_allowed(make, self._allowed)
+        except ConnectionRefusedError:
+            raise  # by a host that answers
+        except (OSError, asyncio.CancelledError) as error:
+            if self._out_of_reach is None and (isinstance(error, OSError) or loop.time() - began >= _UNANSWERED):
+                self._out_of_reach = began
+            raise
+        since, self._out_of_reach = self._out_of_reach, None
+        if since is not None:
+            for connection in tuple(self._all):
+                if connection.heard < since:
+                    connection.give_up()
+        return transport
 
     async def _open_allowed(self, make: Callable[[], asyncio.Protocol], allowed: Callable[[str], bool]) -> Any:
         loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from typing import Any
 
 from tiphys.addons.apply import apply_objects, delete_objects
 from tiphys.addons.objects import ADDONS, AddonSettings, UnknownAddon, addon_manifest, addon_objects
+from tiphys.api.meta.addresspools import parse_pool
 from tiphys.cli import image
 from tiphys.cli.console import Console, fail, table
 from tiphys.cli.options import parser
@@ -20,7 +21,7 @@ from tiphys.client.resources import CONFIG_MAPS
 from tiphys.client.rest import Client
 from tiphys.cluster import kubeconfig
 from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE
-from tiphys.cluster.settings import Settings, network_address
+from tiphys.cluster.settings import Settings, SettingsError, network_address
 from tiphys.runtime import yamltext
 
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     try:
         return asyncio.run(_run(arguments))
-    except (ApiError, ConnectionError, TimeoutError, UnknownAddon, KubeconfigError) as error:
+    except (ApiError, ConnectionError, TimeoutError, UnknownAddon, KubeconfigError, SettingsError) as error:
         fail(error)
 
 
@@ -52,6 +53,11 @@ def _options() -> argparse.ArgumentParser:
         made.add_argument("--cni-conf-dir", help="where the nodes' runtime looks for networks")
         made.add_argument("--bridge", help="the name of the pods' bridge")
         made.add_argument("--proxy-mode", help="the mode of kube-proxy")
+        made.add_argument(
+            "--load-balancer-pool",
+            help="addresses for Services of type LoadBalancer: NETWORK or FIRST-LAST, commas between; node for the"
+            " nodes' own (default)",
+        )
         made.add_argument("--kubelet-insecure-tls", action="store_true", help="take any certificate of kubelets")
     return options
 
@@ -59,15 +65,38 @@ def _options() -> argparse.ArgumentParser:
 async def _run(arguments: argparse.Namespace) -> int:
     ours = Settings.load(arguments.data_dir.absolute()) if arguments.kubeconfig is None else None
     path = ours.kubeconfig("admin") if ours is not None else arguments.kubeconfig or kubeconfig.user_file()
+    if ours is not None and arguments.verb == "apply" and "load-balancer" in arguments.name:
+        _refuse_two_givers(ours)
     client = client_from_file(path, "tiphys")
     try:
         known = settings_of(ours) if ours is not None else await _read_settings(client, path)
         settings = _changed(known, arguments)
+        _check_pool(settings)
         for name in arguments.name:
             await _act(client, arguments.verb, name, settings)
     finally:
         await client.close()
     return 0
+
+
+def _refuse_two_givers(cluster: Settings) -> None:
+    """Raises ``SettingsError`` if the cluster gives addresses to Services itself."""
+    if cluster.load_balancer_pool != "none":
+        raise SettingsError(
+            "load-balancer: this cluster's own processes give addresses to Services; end that first, with `tiphys down`"
+            " and `tiphys up --load-balancer-pool none`"
+        )
+
+
+def _check_pool(settings: AddonSettings) -> None:
+    """Raises ``SettingsError``."""
+    if settings.load_balancer_pool == "node":
+        return
+    try:
+        parse_pool(settings.load_balancer_pool)
+    except ValueError as error:
+        flag = f"--load-balancer-pool={settings.load_balancer_pool}"
+        raise SettingsError(f"{flag}: {error}; name ranges with commas between, or node") from error
 
 
 async def _act(client: Client, verb: str, name: str, settings: AddonSettings) -> None:
@@ -136,7 +165,7 @@ async def _read_settings(client: Client, path: Path) -> AddonSettings:
 
 
 def _changed(settings: AddonSettings, arguments: argparse.Namespace) -> AddonSettings:
-    names = ("image", "cni_conf_dir", "bridge", "proxy_mode")
+    names = ("image", "cni_conf_dir", "bridge", "proxy_mode", "load_balancer_pool")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     signed = settings.kubelets_have_signed_certificates and not arguments.kubelet_insecure_tls
     return replace(settings, **given, kubelets_have_signed_certificates=signed)

@@ -86,6 +86,8 @@ class ClientConnection(asyncio.Protocol):
         self.answered = False
         """Whether a byte has come for the current request."""
         self.idle_since = 0.0
+        self.heard = self._loop.time()
+        """When the server last sent something."""
 
     @property
     def usable(self) -> bool:
@@ -111,6 +113,13 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         self._transport.abort()
 
+    def give_up(self) -> None:
+        """Close it if it is idle, or a body is being read from it. Whoever waits for a head has a time limit of their
+        own, and what an Upgrade carries may well be silent."""
+        if self._stage in (Stage.IDLE, Stage.BODY, Stage.BODY_TO_END):
+            self._fail(ConnectionResetError("the server was out of reach for a while, and nothing has come since"))
+            self._transport.abort()
+
     async def wait_lost(self) -> None:
         """Wait until the connection is gone."""
         await asyncio.shield(self._lost)
@@ -123,6 +132,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed bytes to the response, or to the stream after an Upgrade; aborts the connection on a malformed one."""
+        self.heard = self._loop.time()
         if self._raw is not None:
             self._raw.feed(data)
             return
