@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.api.csi.messages import registration
-from tiphys.kubelet.dra.messages import SERVICES, dra
+from tiphys.kubelet.dra.messages import SERVICES, dra, dra_health
 from tiphys.wire.grpc.server import GrpcServer, Rpc
 
 NAME = "dra.example.com"
@@ -24,6 +25,9 @@ class DraDriver:
         self.prepared: list[str] = []
         self.unprepared: list[str] = []
         self.refuses = ""
+        self.health: list[Any] | None = None
+        """What is said of devices, as ``say`` puts it; None: the driver does not speak of health."""
+        self._news = asyncio.Condition()
         self.registered: list[str] = []
         """What the kubelet said about the registration; empty if all is well."""
 
@@ -61,6 +65,21 @@ class DraDriver:
                 (self.cdi / f"{claim.uid}.json").unlink(missing_ok=True)
         return self._message("NodeUnprepareResourcesResponse", claims={claim.uid: {} for claim in request.claims})
 
+    async def say(self, health: int, message: str = "", timeout: int = 0, device: str = "d") -> None:
+        """What there is to say of the only device from now on."""
+        one = {"device": {"pool_name": "p", "device_name": device}, "health": health, "message": message}
+        async with self._news:
+            self.health = [{**one, "health_check_timeout_seconds": timeout}]
+            self._news.notify_all()
+
+    async def NodeWatchResources(self, _: Any) -> AsyncIterator[Any]:
+        said = None
+        while True:
+            async with self._news:
+                await self._news.wait_for(lambda: self.health is not said)  # noqa: B023
+                said = self.health
+            yield dra_health().message("NodeWatchResourcesResponse")(devices=said)
+
     async def GetInfo(self, _: Any) -> Any:
         about = {"type": "DRAPlugin", "name": NAME, "endpoint": self.endpoint, "supported_versions": [self.service]}
         return registration().message("PluginInfo")(**about)
@@ -71,7 +90,12 @@ class DraDriver:
 
     def rpcs(self, schema: Any, service: str) -> dict[str, Rpc]:
         return {
-            about.path: Rpc(about.request.FromString, about.response.SerializeToString, getattr(self, name))
+            about.path: Rpc(
+                about.request.FromString,
+                about.response.SerializeToString,
+                getattr(self, name),
+                response_stream=about.response_stream,
+            )
             for name, about in schema.methods(service).items()
         }
 
@@ -82,8 +106,9 @@ class DraDriver:
         self.endpoint = str(endpoint)
         schema = dra(SERVICES.get(self.service, "v1"))
         async with contextlib.AsyncExitStack() as stack:
+            health = self.rpcs(dra_health(), "DRAResourceHealth") if self.health is not None else {}
             for path, rpcs in (
-                (endpoint, self.rpcs(schema, "DRAPlugin")),
+                (endpoint, self.rpcs(schema, "DRAPlugin") | health),
                 (entry, self.rpcs(registration(), "Registration")),
             ):
                 path.parent.mkdir(parents=True, exist_ok=True)

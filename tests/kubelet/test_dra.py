@@ -20,6 +20,7 @@ from tiphys.kubelet.container.extras import ContainerExtras
 from tiphys.kubelet.container.runtime_config import DevicePoint, MountPoint
 from tiphys.kubelet.dra import claims
 from tiphys.kubelet.dra.claims import ClaimInfo, PreparedDevice
+from tiphys.kubelet.dra.health import DeviceHealth, HealthBook
 from tiphys.kubelet.runtime.service import RuntimeVersion
 from tiphys.kubelet.topology.failures import AssignmentFailure
 
@@ -95,6 +96,51 @@ def test_pods_that_share_a_claim(folder: Path) -> None:
             assert driver.unprepared == ["c"]
 
     play_in_real_time(folder, scene)
+
+
+def test_a_pod_shows_how_the_devices_of_its_claims_fare(folder: Path) -> None:
+    async def scene(world: World) -> None:
+        def shown() -> Object | None:
+            return next(iter(world.container("one").get("allocatedResourcesStatus") or []), None)
+
+        def expect(health: str, message: str = "") -> Object:
+            resource = {"resourceID": f"{NAME}/claim=uid-c", "health": health}
+            return {"name": "claim:c/r", "resources": [resource | ({"message": message} if message else {})]}
+
+        driver = DraDriver()
+        driver.health = []
+        async with driver.served(kubelet_folder(world)):
+            await world.until(lambda: driver.registered == [""], 20)
+            add_claim(world, "c", "one")
+            world.add(claiming("one", "c", request="r"))
+            await world.until(lambda: world.ready("one"), 20)
+            assert shown() == expect("Unknown")
+            await driver.say(1)
+            await world.until(lambda: shown() == expect("Healthy"), 20)
+            await driver.say(2, "x" * 2000)
+            await world.until(lambda: shown() == expect("Unhealthy", "x" * 1021 + "..."), 20)
+            await driver.say(1, device="another")
+            await asyncio.sleep(0.2)
+            assert shown() == expect("Unhealthy", "x" * 1021 + "...")
+        await world.until(lambda: shown() == expect("Unknown"), 20)
+
+    play_in_real_time(folder, scene)
+
+
+def test_what_is_known_of_a_device_grows_old() -> None:
+    book, place = HealthBook(), ("p", "d")
+    well, ill = DeviceHealth("Healthy", "", 10.0), DeviceHealth("Unhealthy", "hot", 10.0)
+    assert book.note("a", {place: well}, 0.0) == {place}
+    assert book.note("a", {place: well}, 5.0) == set()
+    assert book.get("a", place, 14.0) == well
+    assert book.get("a", place, 16.0).health == "Unknown"
+    assert book.note("a", {place: ill}, 17.0) == {place}
+    assert book.note("a", {}, 20.0) == set()
+    assert book.note("a", {}, 28.0) == {place}
+    assert book.get("a", place, 28.0) == DeviceHealth()
+    assert book.get("b", place, 0.0) == DeviceHealth()
+    book.note("a", {place: ill}, 30.0)
+    assert book.clear("a") == {place}
 
 
 def test_what_keeps_a_pod_from_starting_is_said_and_mended(folder: Path) -> None:

@@ -35,6 +35,7 @@ from tiphys.kubelet.container.runtime_classes import RuntimeClasses
 from tiphys.kubelet.container.security import HostSecurity, apparmor_enabled
 from tiphys.kubelet.devices.manager import DeviceManager
 from tiphys.kubelet.dra.drivers import Drivers
+from tiphys.kubelet.dra.health import HealthMonitor
 from tiphys.kubelet.dra.manager import SWEEP_PERIOD, ClaimManager
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.agent import NodeAgent
@@ -150,7 +151,10 @@ class Kubelet:
             poke=self._poke,
             affinity=self._affinities.get,
         )
-        self._drivers = Drivers(client, config.node_name, clock, self._runner)
+        self._device_health = HealthMonitor(
+            clock, self._runner, lambda driver, devices: self.claims.users_of(driver, devices), self._poke
+        )
+        self._drivers = Drivers(client, config.node_name, clock, self._runner, health=self._device_health)
         self.claims = ClaimManager(config.root, client, self._drivers)
         self._assign(topology, numa_nodes)
         self._reporter = NodeReporter(
@@ -199,6 +203,7 @@ class Kubelet:
             rules=topology_rules(config, topology.nodes, memory_nodes),
             affinities=self._affinities,
             changed=lambda: self._enforcer.changed.set() if self._enforcer is not None else None,
+            device_health=self._device_health,
         )
 
     def _make_settings(self) -> NodeSettings:

@@ -16,6 +16,7 @@ from tiphys.client import errors
 from tiphys.client.resources import RESOURCE_SLICES
 from tiphys.client.rest import Client
 from tiphys.kubelet.dra.claims import ClaimInfo, PreparedDevice
+from tiphys.kubelet.dra.health import HealthMonitor
 from tiphys.kubelet.dra.messages import SERVICES, dra
 from tiphys.kubelet.plugins.registration import PluginInfo, PluginRefused
 from tiphys.runtime.clock import Clock, backoff
@@ -81,7 +82,10 @@ class Driver:
 class Drivers:
     """Handles plugins of the type ``DRAPlugin``."""
 
-    def __init__(self, client: Client, node_name: str, clock: Clock, runner: Runner) -> None:
+    def __init__(
+        self, client: Client, node_name: str, clock: Clock, runner: Runner, *, health: HealthMonitor | None = None
+    ) -> None:
+        self._health = health
         self._client = client
         self._node_name = node_name
         self._clock = clock
@@ -115,12 +119,16 @@ class Drivers:
         )
         if (wiping := self._wiping.pop(plugin.name, None)) is not None:
             wiping.cancel()
+        if self._health is not None:
+            self._health.follow(plugin.name, plugin.endpoint)
         if before is not None:
             await before.close()
 
     async def deregister(self, name: str) -> None:
         driver = self._drivers.pop(name, None)
         if driver is not None:
+            if self._health is not None:
+                self._health.leave(name)
             await driver.close()
             self._wipe_later(name)
 

@@ -22,6 +22,7 @@ from tiphys.kubelet import checkpoints
 from tiphys.kubelet.checkpoints import CheckpointCorrupt
 from tiphys.kubelet.dra.claims import ClaimInfo, claim_info, from_checkpoint, to_checkpoint
 from tiphys.kubelet.dra.drivers import ClaimFailed, Driver, DriverMissing, Drivers
+from tiphys.kubelet.dra.health import DeviceHealth, Place
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.topology.failures import AssignmentFailure
@@ -136,6 +137,42 @@ class ClaimManager:
             (self._claims.get((pods.namespace_of(pod), name)), names) for name, names in _claims_of(pod, container)
         ]
         return [(info, names) for info, names in claims if info is not None]
+
+    def users_of(self, driver: str, devices: Collection[Place]) -> set[str]:
+        """Uids of the pods that have some of a driver's devices."""
+        users: set[str] = set()
+        for info in self._claims.values():
+            if any((device.pool, device.device) in devices for device in info.drivers.get(driver, ())):
+                users |= info.pods
+        return users
+
+    def health(self, pod: Pod, container: ContainerSpec, health: Callable[[str, Place], DeviceHealth]) -> list[Object]:
+        """How the devices of a container's claims fare, as ``allocatedResourcesStatus`` shows it."""
+        statuses: dict[str, Object] = {}
+        entries = {entry["name"]: entry for entry in pods.spec_of(pod).get("resourceClaims") or ()}
+        for wanted in (container.get("resources") or {}).get("claims") or ():
+            name, request = wanted["name"], wanted.get("request") or ""
+            info = self._info(pod, entries.get(name))
+            if info is None:
+                continue
+            title = f"claim:{name}/{request}" if request else f"claim:{name}"
+            shown: dict[str, Object] = {}
+            for driver, devices in sorted(info.drivers.items()):
+                for device in (d for d in devices if d.is_for((request.partition("/")[0],))):
+                    fares = health(driver, (device.pool, device.device))
+                    identity = device.cdi[0] if device.cdi else f"{driver}/{device.pool}/{device.device}"
+                    message = {"message": fares.message} if fares.message else {}
+                    shown.setdefault(identity, {"resourceID": identity, "health": fares.health, **message})
+            if shown:
+                statuses[title] = {"name": title, "resources": list(shown.values())}
+        return list(statuses.values())
+
+    def _info(self, pod: Pod, entry: Object | None) -> ClaimInfo | None:
+        try:
+            name = claim_name(pod, entry) if entry is not None else None
+        except ClaimFailed:
+            return None
+        return self._claims.get((pods.namespace_of(pod), name)) if name is not None else None
 
     def claims_of(self, uid: str) -> list[ClaimInfo]:
         return [info for info in self._claims.values() if uid in info.pods]

@@ -15,6 +15,13 @@ SERVICES = {"v1.DRAPlugin": "v1", "v1beta1.DRAPlugin": "v1beta1"}
 
 
 @cache
+def dra_health() -> Schema:
+    """The service ``DRAResourceHealth``."""
+    text = importlib.resources.files("tiphys.kubelet.dra").joinpath("health.proto").read_text()
+    return Schema(text, "tiphys/dra-health.proto")
+
+
+@cache
 def dra(version: str = "v1") -> Schema:
     """The service ``DRAPlugin``. The versions differ in the name of their package, and v1beta1 knows no shares."""
     text = importlib.resources.files("tiphys.kubelet.dra").joinpath("dra.proto").read_text()

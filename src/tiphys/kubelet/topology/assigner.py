@@ -14,6 +14,7 @@ from typing import Protocol
 from tiphys.api.object import Object
 from tiphys.kubelet.container.extras import ContainerExtras
 from tiphys.kubelet.devices.manager import DeviceManager
+from tiphys.kubelet.dra.health import HealthMonitor
 from tiphys.kubelet.dra.manager import ClaimManager
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
@@ -56,7 +57,9 @@ class Assigner:
         rules: TopologyRules,
         affinities: Affinities,
         changed: Callable[[], None],
+        device_health: HealthMonitor | None = None,
     ) -> None:
+        self._device_health = device_health
         self._devices = devices
         self._claims = claims
         self._cpus = cpus
@@ -136,7 +139,11 @@ class Assigner:
     def show_health(self, pod: Pod, status: Object) -> None:
         """Add to a pod's status how the devices of its containers fare."""
         for container in status.get("containerStatuses") or []:
-            if health := self._devices.health(pods.uid_of(pod), container["name"]):
+            health = self._devices.health(pods.uid_of(pod), container["name"])
+            spec = pods.find_container(pod, container["name"])
+            if spec is not None and self._device_health is not None:
+                health += self._claims.health(pod, spec[1], self._device_health.get)
+            if health:
                 container["allocatedResourcesStatus"] = health
 
 
