@@ -42,6 +42,7 @@ WITH_KUBECONFIG = (
     "metrics-server",
     "prometheus-adapter",
     "metrics-relay",
+    "csi-cloud",
     "pod-network",
     "load-balancer",
 )
@@ -74,6 +75,7 @@ NEEDED = {
         "--tls-cert-file={folder}/cert",
         "--tls-private-key-file={folder}/key",
     ],
+    "csi-cloud": ["--part=node"],
     "kube-apiserver": ["--data-dir={folder}/data"],
 }
 

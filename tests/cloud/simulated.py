@@ -153,6 +153,7 @@ class Routes:
 @dataclass
 class Volumes:
     cloud: SimulatedCloud
+    has_zones: bool = True
 
     async def create(self, name: str, size: int, *, zone: str = "", kind: str = "", source: str = "") -> CloudVolume:
         self.cloud.called("create_volume", name)

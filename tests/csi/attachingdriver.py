@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.api.csi.messages import csi
+from tiphys.csi.identity import IdentityService
 from tiphys.csi.local.command import has_loops
-from tiphys.csi.local.controller import ControllerService, IdentityService
+from tiphys.csi.local.controller import ControllerService
 from tiphys.csi.local.driver import Shop
 from tiphys.csi.local.node import NodeService
-from tiphys.csi.local.server import served
+from tiphys.csi.served import served
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.disks.files import VolumeStore
 from tiphys.runtime.system.process import run_until_signal

@@ -16,12 +16,13 @@ import pytest
 from tests.machine import wait_for
 from tiphys.api.csi.capabilities import capability
 from tiphys.api.csi.messages import csi
+from tiphys.csi.identity import IdentityService
 from tiphys.csi.local.command import has_loops
-from tiphys.csi.local.controller import ControllerService, IdentityService
-from tiphys.csi.local.driver import Shop
+from tiphys.csi.local.controller import ControllerService
+from tiphys.csi.local.driver import NAME, Shop
 from tiphys.csi.local.node import NodeService
-from tiphys.csi.local.server import served
 from tiphys.csi.provisioner import topology
+from tiphys.csi.served import served
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.disks import programs
 from tiphys.runtime.disks.files import VolumeStore
@@ -45,9 +46,9 @@ def folder() -> Iterator[Path]:
 @asynccontextmanager
 async def driver(folder: Path, *, loops: bool = True) -> AsyncIterator[Call]:
     shop = Shop(VolumeStore(folder / "volumes"), "node-1", loops=loops)
-    services = (IdentityService(), ControllerService(shop, SystemClock()), NodeService(shop))
+    services = (IdentityService(NAME), ControllerService(shop, SystemClock()), NodeService(shop))
     kubelet = folder / "kubelet"
-    async with served(services, kubelet):
+    async with served(services, kubelet, NAME):
         caller = Caller(str(kubelet / "plugins" / "local.tiphys" / "csi.sock"), csi())
         try:
             yield lambda method, **fields: caller.call(method, 30.0, **fields)

@@ -93,3 +93,83 @@ NOT_READY = json.dumps({"status": {"conditions": [{"type": "Ready", "status": "U
 @pytest.mark.slow
 def test_machines_are_looked_after_by_the_contract(cluster: Machine) -> None:
     run_inside(cluster, contract.machines)
+
+
+CLAIM = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], storageClassName: cloud, resources: {requests: {storage: 64Mi}}}
+---
+"""
+USER = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  nodeSelector: {{kubernetes.io/hostname: {node}}}
+  terminationGracePeriodSeconds: 0
+  volumes: [{{name: data, persistentVolumeClaim: {{claimName: data}}}}]
+  containers:
+  - name: c
+    image: tiphys.local/demo:1
+    command: [sh, -c, '{command}; sleep 100000']
+    volumeMounts: [{{name: data, mountPath: /data}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def driver(cluster: Machine) -> Iterator[None]:
+    """The driver's controller over this machine's disks, and its part on two nodes."""
+    common = (cluster.tiphys_program, "csi-cloud", f"--kubeconfig={cluster.folder / 'kubeconfig'}")
+    data = cluster.folder / "data"
+    folders = dict.fromkeys(first_nodes(cluster), data / "kubelet") | {"node-2": data / "nodes/node-2/kubelet"}
+    parts = [("controller", "--cloud-provider=local", f"--cloud-config={config_of(cluster)}")]
+    parts += [("node", f"--node-name={name}", f"--kubelet-dir={folder}") for name, folder in folders.items()]
+    processes = [
+        cluster.start(*common, f"--part={part[0]}", *part[1:], output=cluster.folder / f"csi-{number}.log")
+        for number, part in enumerate(parts)
+    ]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=30)
+
+
+def first_nodes(cluster: Machine) -> list[str]:
+    names: list[str] = [node["metadata"]["name"] for node in cluster.get("nodes")["items"]]
+    return [name for name in names if not name.startswith("node-")]
+
+
+@pytest.mark.slow
+def test_a_disk_moves_with_its_pod_to_another_node(cluster: Machine, driver: None) -> None:
+    (first,) = first_nodes(cluster)
+    wait_for(lambda: cluster.run("kubectl", "get", "storageclass", "cloud", check=False).returncode == 0, 30, "class")
+
+    def drivers(node: str) -> list[str]:
+        done = cluster.run("kubectl", "get", "csinode", node, "-o", "json", check=False)
+        spec = json.loads(done.stdout)["spec"] if done.returncode == 0 else {}
+        return [each["name"] for each in spec.get("drivers") or ()]
+
+    for node in (first, "node-2"):
+        wait_for(lambda node=node: "cloud.tiphys" in drivers(node), 60, f"the driver on {node}")
+    cluster.apply(CLAIM + USER.format(name="writer", node="node-2", command="echo kept > /data/file; sync"))
+    cluster.kubectl("wait", "pod/writer", "--for=condition=Ready", "--timeout=90s", timeout=100)
+    wait_for(lambda: "kept" in cluster.run("kubectl", "exec", "writer", "--", "cat", "/data/file", check=False).stdout,
+             30, "the file")  # fmt: skip
+    size = cluster.kubectl("exec", "writer", "--", "df", "-m", "/data").split()
+    assert 40 < int(size[8]) <= 64, size
+    cluster.kubectl("delete", "pod", "writer", "--timeout=60s", timeout=70)
+    cluster.apply(USER.format(name="reader", node=first, command="true"))
+    cluster.kubectl("wait", "pod/reader", "--for=condition=Ready", "--timeout=90s", timeout=100)
+    assert cluster.kubectl("exec", "reader", "--", "cat", "/data/file").strip() == "kept"
+    (attachment,) = [each for each in cluster.get("volumeattachments")["items"]
+                     if each["spec"]["attacher"] == "cloud.tiphys"]  # fmt: skip
+    assert attachment["spec"]["nodeName"] == first
+    cluster.kubectl("delete", "pod", "reader", "--timeout=60s", timeout=70)
+    cluster.kubectl("delete", "pvc", "data", "--timeout=60s", timeout=70)
+    disks = cluster.folder / "data" / "cloud" / "disks" / "volumes"
+    wait_for(lambda: not list(disks.iterdir()), 60, "that the disk is gone")

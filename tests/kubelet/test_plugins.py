@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tiphys.api.csi.messages import registration
-from tiphys.csi.local.server import served
+from tiphys.csi.served import served
 from tiphys.kubelet.plugins.registration import PluginInfo, PluginRefused, PluginWatcher
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.tasks import Runner

@@ -47,6 +47,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "kube-proxy": ("tiphys.proxy.command", "The service proxy"),
     "csi-controller": ("tiphys.csi.command", "The controllers that go with any CSI driver"),
     "csi-local": ("tiphys.csi.local.command", "Volumes on a node's own disk: the driver and its controllers"),
+    "csi-cloud": ("tiphys.addons.csicloud.command", "Disks of a cloud: the driver and its controllers"),
     "dns": ("tiphys.dns.command", "The cluster's DNS server"),
     "coredns": ("tiphys.dns.command", "The same by CoreDNS's name, for its manifests: -conf Corefile"),
     "pod-network": (

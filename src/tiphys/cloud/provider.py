@@ -150,6 +150,11 @@ class CloudSnapshot:
 class Volumes(Protocol):
     """Disks for pods, each attached to one machine at a time. Each call can be repeated, and then changes nothing."""
 
+    @property
+    def has_zones(self) -> bool:
+        """Whether a volume can be attached in its own zone only."""
+        ...
+
     async def create(self, name: str, size: int, *, zone: str = "", kind: str = "", source: str = "") -> CloudVolume:
         """Make a volume, or give the one that this ``name`` made before. ``kind`` is the cloud's word for a sort of
         disks, ``source`` a snapshot. Raises ``NoRoom``, ``NoSuchDisk`` for the source, and ``OtherDisk``."""

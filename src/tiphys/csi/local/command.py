@@ -13,15 +13,18 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiphys.api.object import Object
 from tiphys.client.kubeconfig import connected
+from tiphys.client.resources import CSI_DRIVERS, STORAGE_CLASSES, ResourcePath
 from tiphys.csi.connection import InProcess
 from tiphys.csi.context import DriverOptions
-from tiphys.csi.local.controller import ControllerService, IdentityService
-from tiphys.csi.local.driver import Shop
+from tiphys.csi.identity import IdentityService
+from tiphys.csi.local.controller import ControllerService
+from tiphys.csi.local.driver import NAME, Shop
 from tiphys.csi.local.node import NodeService
-from tiphys.csi.local.publish import publish
-from tiphys.csi.local.server import served
 from tiphys.csi.manager import DriverControllers, ManagerConfig
+from tiphys.csi.publish import publish
+from tiphys.csi.served import served
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import Ready, launch, whenever
 from tiphys.runtime.disks import programs
@@ -31,6 +34,7 @@ from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
 
+CLASS = "local"
 _CONTROLLERS = ("provisioner", "resizer", "snapshotter")
 _LOOP_CONTROL = "/dev/loop-control"
 
@@ -63,14 +67,41 @@ async def run(node: str, volumes: Path, kubelet_dir: Path, kubeconfig: Path, rea
         log.warning("this machine has no loop devices or no mkfs.ext4: volumes are folders, and their size is no limit")
     async with connected(kubeconfig, "csi-local") as client, Runner(clock, "csi-local ") as runner:
         shop = Shop(VolumeStore(volumes), node, loops=loops)
-        services = (IdentityService(), ControllerService(shop, clock), NodeService(shop))
+        services = (IdentityService(NAME), ControllerService(shop, clock), NodeService(shop))
         config = ManagerConfig(
             identity=node, options=DriverOptions(node=node, first_retry=0.5), controllers=_CONTROLLERS
         )
-        async with served(services, kubelet_dir):
+        async with served(services, kubelet_dir, NAME):
             ready()
-            runner.spawn(publish(client, clock), "publication")
+            runner.spawn(publish(client, clock, objects()), "publication")
             await DriverControllers(config, client, InProcess(services), clock).run()
+
+
+def objects() -> list[tuple[ResourcePath, Object]]:
+    """The driver's objects, each with where it is made."""
+    driver: Object = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSIDriver",
+        "metadata": {"name": NAME},
+        "spec": {
+            "attachRequired": False,
+            "podInfoOnMount": True,
+            "storageCapacity": True,
+            "fsGroupPolicy": "File",
+            "volumeLifecycleModes": ["Persistent", "Ephemeral"],
+        },
+    }
+    storage_class: Object = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": NAME,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": True,
+        "parameters": {"csi.storage.k8s.io/fstype": "ext4"},
+    }
+    return [(CSI_DRIVERS, driver), (STORAGE_CLASSES, storage_class)]
 
 
 def has_loops() -> bool:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiphys import __version__
-from tiphys.csi.local.driver import NAME, TOPOLOGY_KEY, Shop, answer, require
+from tiphys.csi.answers import answer, require
+from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.disks import programs
 from tiphys.runtime.disks.files import DIRECTORY, IMAGE, LocalSnapshot, LocalVolume, NoSuchVolume, rounded
-from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.system.mounts import mount_points
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
@@ -24,25 +23,6 @@ _CAPABILITIES = (
 )
 FORMAT = "format"
 """The parameter of a StorageClass that says how volumes are kept."""
-
-
-class IdentityService:
-    def __init__(self, name: str = NAME) -> None:
-        self._name = name
-
-    async def GetPluginInfo(self, _: Any) -> Any:
-        return answer("GetPluginInfoResponse", name=self._name, vendor_version=__version__)
-
-    async def GetPluginCapabilities(self, _: Any) -> Any:
-        capabilities = [
-            {"service": {"type": "CONTROLLER_SERVICE"}},
-            {"service": {"type": "VOLUME_ACCESSIBILITY_CONSTRAINTS"}},
-            {"volume_expansion": {"type": "ONLINE" if has_capability(CAP_SYS_RESOURCE) else "OFFLINE"}},
-        ]
-        return answer("GetPluginCapabilitiesResponse", capabilities=capabilities)
-
-    async def Probe(self, _: Any) -> Any:
-        return answer("ProbeResponse", ready={"value": True})
 
 
 def problem_of_capability(capability: Any) -> str:

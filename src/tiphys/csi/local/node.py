@@ -5,18 +5,16 @@ Source: https://github.com/container-storage-interface/spec/blob/master/spec.md#
 
 from __future__ import annotations
 
-import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity, QuantityError
-from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop, answer, require
+from tiphys.csi.answers import answer, require
+from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop
+from tiphys.csi.places import bind_at, folder_stats, is_mounted, mount_at, remove_target, unmount_all
 from tiphys.runtime.disks import programs
 from tiphys.runtime.disks.files import DIRECTORY, IMAGE, LocalVolume, NoSuchVolume, rounded
-from tiphys.runtime.system import mounts
 from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
-from tiphys.runtime.system.folders import O_PATH, Folder
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
 
@@ -104,20 +102,11 @@ class NodeService:
             content = staging
             if not is_mounted(staging):
                 raise GrpcError(StatusCode.FAILED_PRECONDITION, f"volume {volume.id} is not staged at {staging}")
-        with Folder.at(target.parent) as parent:
-            if mounts.is_mounted(parent, target.name):
-                return
-            make_target(parent, target.name, is_folder=not volume.block)
-            if volume.ephemeral and volume.format == IMAGE:
-                programs.mount_image(self._shop.store.content(volume), target, "ro" if read_only else "")
-                return
-            source = os.open(content, O_PATH)
-            try:
-                mounts.bind(source, parent, target.name)
-            finally:
-                os.close(source)
-            if read_only and not volume.block:
-                mounts.make_read_only(parent, target.name)
+        if volume.ephemeral and volume.format == IMAGE:
+            image = self._shop.store.content(volume)
+            mount_at(target, lambda: programs.mount_image(image, target, "ro" if read_only else ""))
+        else:
+            bind_at(content, target, is_folder=not volume.block, read_only=read_only)
 
     async def NodeUnpublishVolume(self, request: Any) -> Any:
         require(request, "volume_id", "target_path")
@@ -160,49 +149,4 @@ class NodeService:
         volume = self._shop.volume(request.volume_id)
         if volume.block:
             return answer("NodeGetVolumeStatsResponse", usage=[{"unit": "BYTES", "total": volume.capacity}])
-        try:
-            info = await asyncio.to_thread(os.statvfs, request.volume_path)
-        except FileNotFoundError as error:
-            raise GrpcError(StatusCode.NOT_FOUND, f"{request.volume_path} does not exist") from error
-        total, free = info.f_blocks * info.f_frsize, info.f_bfree * info.f_frsize
-        usage = [
-            {"unit": "BYTES", "total": total, "used": total - free, "available": info.f_bavail * info.f_frsize},
-            {"unit": "INODES", "total": info.f_files, "used": info.f_files - info.f_ffree, "available": info.f_ffree},
-        ]
-        return answer("NodeGetVolumeStatsResponse", usage=usage)
-
-
-def is_mounted(path: Path) -> bool:
-    with Folder.at(path.parent) as parent:
-        return mounts.is_mounted(parent, path.name)
-
-
-def unmount_all(path: Path) -> None:
-    with Folder.at(path.parent) as parent:
-        while mounts.is_mounted(parent, path.name):
-            mounts.unmount(parent, path.name, lazily=False)
-
-
-def make_target(parent: Folder, name: str, *, is_folder: bool) -> None:
-    """The place for a mount, if it is not there: the caller of the driver has made only the folder around it."""
-    try:
-        if is_folder:
-            os.mkdir(name, 0o750, dir_fd=parent.descriptor)
-        else:
-            os.close(parent.make_file(name, 0o640))
-    except FileExistsError:
-        pass
-
-
-def remove_target(target: Path) -> None:
-    """Unmount, and remove the place. What is gone already is no error."""
-    if not target.parent.is_dir():
-        return
-    unmount_all(target)
-    try:
-        if target.is_dir():
-            target.rmdir()
-        else:
-            target.unlink()
-    except FileNotFoundError:
-        pass
+        return await folder_stats(request.volume_path)

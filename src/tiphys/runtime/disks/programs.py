@@ -1,10 +1,11 @@
 """Programs of the system that make and grow file systems and loop devices.
 
-Source: mkfs.ext4(8), resize2fs(8), ext4(5), losetup(8), fsfreeze(8), cp(1)
+Source: blkid(8), mkfs.ext4(8), resize2fs(8), ext4(5), losetup(8), fsfreeze(8), cp(1)
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -41,6 +42,16 @@ def make_filesystem(image: Path) -> None:
     run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", image)
 
 
+def content_of(device: Path) -> str:
+    """What ``blkid`` sees on a device: ``ext4``, another file system, a partition table; empty if it is blank."""
+    seen = run("blkid", "-p", "-s", "TYPE", "-s", "PTTYPE", "-o", "value", device, good=(0, 2))
+    return " ".join(seen.split())
+
+
+def mount_device(device: Path, target: Path, options: str) -> None:
+    run("mount", "-t", "ext4", *(("-o", options) if options else ()), device, target)
+
+
 def attach_loop(image: Path) -> str:
     """The loop device of an image, made if it has none."""
     return loop_of(image) or run("losetup", "--find", "--show", image).strip()
@@ -73,8 +84,9 @@ def grow_unmounted(image: Path) -> None:
 
 
 def is_full_size(image: Path) -> bool:
-    """Whether the file system in an image fills it."""
-    return filesystem_size(image) + _LEAST_GROWTH > image.stat().st_size
+    """Whether the file system in an image, or on a device, fills it."""
+    with image.open("rb") as file:
+        return filesystem_size(image) + _LEAST_GROWTH > file.seek(0, os.SEEK_END)
 
 
 def filesystem_size(image: Path) -> int:

@@ -159,6 +159,16 @@ def mount_points(source: str = "") -> list[str]:
     return points
 
 
+def device_of(number: int) -> Path | None:
+    """The device of a mounted file system by the number that ``stat`` shows; None if no device is mounted so."""
+    wanted = f"{os.major(number)}:{os.minor(number)}"
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        if line.split(" ", 3)[2] == wanted:
+            source = line.partition(" - ")[2].split(" ")[1]
+            return Path(source) if source.startswith("/") else None
+    return None
+
+
 def mounts_below(root: Path) -> list[str]:
     """Mount points below ``root`` (not ``root`` itself), in the order in which they can be removed."""
     prefix = f"{root}/"

@@ -36,6 +36,8 @@ _LOOKS, _PAUSE = 60, 1.0
 class Ec2Volumes:
     """``pause``: seconds between two looks at what the cloud has begun."""
 
+    has_zones = True
+
     def __init__(self, session: Session, config: Ec2Config, instances: Ec2Instances, pause: float = _PAUSE) -> None:
         self._session, self._config, self._instances, self._pause = session, config, instances, pause
 

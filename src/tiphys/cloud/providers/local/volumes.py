@@ -35,6 +35,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class FileVolumes:
     """Below ``place``. What blocks runs in a thread, one change of a disk at a time."""
 
+    has_zones = False
+
     def __init__(self, place: Path) -> None:
         self._place = place
         self._opened: VolumeStore | None = None
@@ -171,7 +173,7 @@ class FileVolumes:
 
 
 def _shown(volume: LocalVolume) -> CloudVolume:
-    return CloudVolume(volume.id, volume.capacity, ZONE, volume.source)
+    return CloudVolume(volume.id, volume.capacity, source=volume.source)
 
 
 def _write(path: Path, about: dict[str, str]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from tiphys.api.csi.messages import registration
 from tiphys.csi.connection import rpcs
-from tiphys.csi.local.driver import NAME
 from tiphys.wire.grpc.server import GrpcServer, Rpc
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class Registration:
 
 
 @contextlib.asynccontextmanager
-async def served(services: Iterable[object], kubelet_dir: Path, name: str = NAME) -> AsyncIterator[None]:
+async def served(services: Iterable[object], kubelet_dir: Path, name: str) -> AsyncIterator[None]:
     """Listen below the kubelet's folder for as long as the block runs."""
     endpoint = kubelet_dir / "plugins" / name / "csi.sock"
     entry = kubelet_dir / "plugins_registry" / f"{name}-reg.sock"
