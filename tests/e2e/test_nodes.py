@@ -220,7 +220,9 @@ def test_under_a_steady_flow_a_node_that_is_cut_off_costs_its_share_until_it_is_
         assert missed - cut < GRACE + 15
         nodes.tiphys("node", "heal", "node-3")
         healed = time.monotonic()
-        wait_for(lambda: "node-3" in {name for moment, name in flow.seen if moment > healed}, 60, "requests at node-3")
+        wait_for(lambda: "node-3" in web_pods(nodes), 60, "its pod to be ready again")
+        healthy = time.monotonic()
+        wait_for(lambda: "node-3" in {name for moment, name in flow.seen if moment > healthy}, 20, "requests at node-3")
         assert not [1 for moment, name in flow.seen if moment > healed and not name], "healing costs nothing"
     wait_for(lambda: names(nodes)["node-3"] == "Ready", 30, "the node to be back")
 

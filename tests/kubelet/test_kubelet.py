@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +39,25 @@ def test_a_pod_runs_and_tells_every_step(tmp_path: Path) -> None:
         await asyncio.sleep(1)
         reasons = [reason for reason, _ in world.api.events() if reason != "CgroupV1"]  # as the machine is
         assert reasons == ["Starting", "Pulled", "Created", "Started"]
+
+    play(tmp_path, scene)
+
+
+def test_a_pod_that_was_marked_as_not_ready_while_its_node_was_silent_is_ready_again(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("web"))
+        await world.until(lambda: world.ready("web"), 5)
+        await asyncio.sleep(1)
+        marked = copy.deepcopy(world.api.pod("web"))
+        ready = next(c for c in marked["status"]["conditions"] if c["type"] == "Ready")
+        ready |= {"status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        world.add(marked)
+        await asyncio.sleep(1)
+        assert not world.ready("web"), "not at once: the other may write again"
+        await world.until(lambda: world.ready("web"), 15)
+        written = len(world.api.patches)
+        await asyncio.sleep(60)
+        assert len(world.api.patches) == written, "and that is all"
 
     play(tmp_path, scene)
 

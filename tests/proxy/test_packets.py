@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -223,6 +224,34 @@ def test_udp_and_stale_flows(net: Lab, node: Node) -> None:
         assert asyncio.run(conntrack.clean("ip", states, net.run)) == 1
         assert ask_udp(sock, IP, 80) == "pod1"
         assert asyncio.run(conntrack.clean("ip", states, net.run)) == 0
+
+
+def test_a_connection_that_a_dead_endpoint_did_not_answer_is_forgotten(net: Lab, node: Node) -> None:
+    dead = "10.244.0.99"
+    # Its node is still thought to be there: nothing says that it cannot be reached.
+    asyncio.run(net.run(("ip", "neigh", "replace", dead, "lladdr", "02:00:00:00:00:99", "dev", "br0")))
+    node.has(service(), slice_of(endpoint(dead)))
+
+    def connect() -> str:
+        """From one port, as a client does that has used all others."""
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((PODS[0], 40404))
+            sock.settimeout(1)
+            try:
+                sock.connect((IP, 80))
+                return sock.recv(100).decode()
+            except OSError:
+                return ""
+
+    assert net.inside(net.pods[0], connect) == ""
+    node.has(service(), slice_of(endpoint(dead, ready=False, serving=False), endpoint(PODS[1])))
+    assert net.inside(net.pods[0], connect) == "", "the kernel remembers"
+    states = [node.tracker.state(key) for key in node.tracker.services()]
+    assert all(map(conntrack.unserving, states))
+    assert asyncio.run(conntrack.clean("ip", states, net.run, "tcp")) == 1
+    assert net.inside(net.pods[0], connect).startswith("pod1")
+    assert asyncio.run(conntrack.clean("ip", states, net.run, "tcp")) == 0
 
 
 def test_what_a_service_leaves_behind_is_removed(net: Lab, node: Node) -> None:

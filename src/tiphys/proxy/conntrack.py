@@ -1,27 +1,30 @@
-"""Forgets UDP flows to endpoints that are gone.
+"""Forgets UDP flows to endpoints that are gone, and TCP connections that were never answered.
 
 The kernel keeps a flow's rewritten destination for as long as packets come, so a client that keeps sending UDP from one
-port (a resolver, say) would talk to a pod that is gone, for ever. TCP connections end by themselves.
+port (a resolver, say) would talk to a pod that is gone, for ever. TCP connections end by themselves, but for those that
+an endpoint on a dead node did not answer: for two minutes the kernel sends whoever connects from the same port there
+again, and a busy client has used its ports once around in one.
 
 Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tiphys.proxy.state import Family, ServiceState
 from tiphys.runtime.system import hosttools
-from tiphys.runtime.system.hosttools import Run
+from tiphys.runtime.system.hosttools import CommandError, Run
 
 _FIELD = re.compile(r"\b(src|dst|sport|dport)=(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One tracked UDP flow: where it was sent, and who answers."""
+    """One tracked flow: where it was sent, and who answers."""
 
     source: str
     source_port: int
@@ -32,7 +35,7 @@ class Flow:
 
 
 def parse(listing: str) -> Iterator[Flow]:
-    """The flows in the output of ``conntrack -L -p udp``: each line has the fields of both directions, in order."""
+    """The flows in the output of ``conntrack -L``: each line has the fields of both directions, in order."""
     for line in listing.splitlines():
         values: dict[str, list[str]] = {}
         for name, value in _FIELD.findall(line):
@@ -48,8 +51,20 @@ def parse(listing: str) -> Iterator[Flow]:
             )
 
 
-def stale(flows: Iterable[Flow], services: Iterable[ServiceState]) -> list[Flow]:
-    """The flows to a UDP service's addresses that are answered by none of its serving endpoints.
+_SELECTED: dict[str, tuple[str, ...]] = {"udp": (), "tcp": ("--state", "SYN_SENT")}
+"""Which flows of a protocol are looked at."""
+
+
+def unserving(state: ServiceState) -> bool:
+    """Whether connections to a service may have been sent to an endpoint that does not answer any more."""
+    return any(
+        backends.port.protocol == "tcp" and any(not endpoint.serving for endpoint in backends.endpoints)
+        for backends in state
+    )
+
+
+def stale(flows: Iterable[Flow], services: Iterable[ServiceState], protocol: str = "udp") -> list[Flow]:
+    """The flows of a protocol to a service's addresses that are answered by none of its serving endpoints.
 
     A service without endpoints keeps its flows: they may come back.
     """
@@ -59,7 +74,7 @@ def stale(flows: Iterable[Flow], services: Iterable[ServiceState]) -> list[Flow]
         for backends in state:
             port = backends.port
             serving = {endpoint.address for endpoint in backends.endpoints if endpoint.serving}
-            if port.protocol != "udp" or not serving:
+            if port.protocol != protocol or not serving:
                 continue
             for ip in (port.cluster_ip, *port.external_ips, *port.load_balancer_ips):
                 by_address[ip, port.port] = serving
@@ -81,18 +96,21 @@ def _is_stale(
     return False
 
 
-async def clean(family: Family, services: Iterable[ServiceState], run: Run = hosttools.run) -> int:
+async def clean(
+    family: Family, services: Iterable[ServiceState], run: Run = hosttools.run, protocol: str = "udp"
+) -> int:
     """Delete the stale flows of one family; returns how many there were. Raises ``CommandError``."""
-    wanted = [state for state in services if any(backends.port.protocol == "udp" for backends in state)]
+    wanted = [state for state in services if any(backends.port.protocol == protocol for backends in state)]
     if not wanted:
         return 0
-    option = "ipv4" if family == "ip" else "ipv6"
-    flows = stale(parse(await run(("conntrack", "-L", "-f", option, "-p", "udp"), "")), wanted)
+    common = ("-f", "ipv4" if family == "ip" else "ipv6", "-p", protocol)
+    flows = stale(parse(await run(("conntrack", "-L", *common, *_SELECTED[protocol]), "")), wanted, protocol)
     for flow in flows:
-        await run(_deletion(option, flow), "")
+        with contextlib.suppress(CommandError):  # answered or gone meanwhile
+            await run(("conntrack", "-D", *common, *_SELECTED[protocol], *_original(flow)), "")
     return len(flows)
 
 
-def _deletion(option: str, flow: Flow) -> tuple[str, ...]:
-    original = ("-s", flow.source, "--sport", str(flow.source_port), "-d", flow.destination)
-    return ("conntrack", "-D", "-f", option, "-p", "udp", *original, "--dport", str(flow.destination_port))
+def _original(flow: Flow) -> tuple[str, ...]:
+    ports = ("--sport", str(flow.source_port), "--dport", str(flow.destination_port))
+    return ("-s", flow.source, "-d", flow.destination, *ports)

@@ -110,6 +110,9 @@ class KubeProxy:
         self._undone: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
         self._flows: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
         """The services whose UDP flows may be stale."""
+        self._unanswered: dict[Family, dict[ServiceKey, ServiceState]] = {family: {} for family in self._families}
+        """Those with connections, perhaps, that wait for an endpoint which is gone."""
+        self._unanswered_wake = asyncio.Event()
         self._triggers: dict[Family, list[float]] = {family: [] for family in self._families}
         """When what the rules do not show yet happened."""
         self._place = Place(config.node_name)
@@ -159,6 +162,7 @@ class KubeProxy:
                     await self._check_host()
                     # Beside the rules from then on: it starts programs, which take long on a busy machine.
                     runner.supervise(self._keep_host_passing, "host")
+                    runner.supervise(self._forget_unanswered, "unanswered connections")
                 await runner.supervise(self._keep_in_step, "sync")
             finally:
                 for server in servers:
@@ -289,6 +293,20 @@ class KubeProxy:
             await self._clock.sleep(self._config.sync_period)
             await self._check_host()
 
+    async def _forget_unanswered(self) -> None:
+        """Beside the rules, once they have changed, and for all changes of a second at once: a look costs as much as
+        the machine has connections."""
+        while True:
+            await self._unanswered_wake.wait()
+            self._unanswered_wake.clear()
+            for family in self._families:
+                states, self._unanswered[family] = self._unanswered[family], {}
+                try:
+                    await conntrack.clean(family, states.values(), self._tools, "tcp")
+                except CommandError as error:
+                    log.warning("connections that are not answered stay with their endpoints: %s", error)
+            await self._clock.sleep(1)
+
     async def _keep_in_step(self) -> None:
         while True:
             self._wake.clear()
@@ -349,6 +367,9 @@ class KubeProxy:
         await self._health_ports[family].sync(done)
         if not self._by_kernel:
             return
+        if unanswered := {key: state for key, state in done.items() if conntrack.unserving(state)}:
+            self._unanswered[family] |= unanswered
+            self._unanswered_wake.set()
         flows = self._flows[family]
         flows |= {key: state for key, state in done.items() if not state or any(map(_is_udp, state))}
         try:

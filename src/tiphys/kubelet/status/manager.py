@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _TERMINAL = ("Succeeded", "Failed")
 _FOREIGN = ("resourceClaimStatuses", "extendedResourceClaimStatus", "nominatedNodeName", "resize")
+RECONCILE_SECONDS = 10.0
+"""As upstream's status manager."""
 _SHARED = "DisruptionTarget"
 
 
@@ -40,6 +42,8 @@ class _Entry:
     finished: bool = False
     """The pod has been stopped and cleaned up: this status is the last."""
     busy: bool = False
+    doubted: bool = False
+    """Somebody else wrote what is the kubelet's to say: it is to be said again."""
 
 
 class StatusManager:
@@ -94,10 +98,23 @@ class StatusManager:
         self.set(pod, status, finished=True)
 
     def api_changed(self, pod_uid: str) -> None:
-        """The API shows another version of the pod: see whether a deletion that waited for it can continue."""
+        """The API shows another version of the pod: see whether a deletion that waited for it can continue, and whether
+        it shows what was sent. The node lifecycle controller writes that pods of a silent node are not ready."""
         entry = self._entries.get(pod_uid)
-        if entry is not None and (entry.finished or entry.sent < entry.version):
+        if entry is None:
+            return
+        if entry.finished or entry.sent < entry.version:
             self._kick(pod_uid, entry)
+        elif not (entry.doubted or entry.busy) and self._patch(entry) is not None:
+            entry.doubted = True
+            self._runner.spawn(self._say_again(pod_uid, entry), f"status of {pods.key_of(entry.pod)}, again")
+
+    async def _say_again(self, uid: str, entry: _Entry) -> None:
+        """Not at once: two that write against each other should not keep the API server busy."""
+        await self._clock.sleep(RECONCILE_SECONDS)
+        entry.doubted = False
+        if self._entries.get(uid) is entry:
+            self._kick(uid, entry)
 
     def forget(self, pod_uid: str) -> None:
         self._entries.pop(pod_uid, None)
@@ -135,10 +152,7 @@ class StatusManager:
         shown = self._current(entry.pod)
         if shown is None:
             return False
-        patch = status_patch(
-            shown, entry.status, could_run=not entry.finished and self._could_run(pods.uid_of(entry.pod))
-        )
-        if patch:
+        if patch := self._patch(entry):
             try:
                 shown = await self._client.patch(
                     PODS,
@@ -161,6 +175,14 @@ class StatusManager:
             except (errors.NotFound, errors.Conflict):
                 return True
         return True
+
+    def _patch(self, entry: _Entry) -> Object | None:
+        """What brings the status that the API shows to the newest one; None if they agree, or the pod is not shown."""
+        shown = self._current(entry.pod)
+        if shown is None:
+            return None
+        could_run = not entry.finished and self._could_run(pods.uid_of(entry.pod))
+        return status_patch(shown, entry.status, could_run=could_run)
 
 
 def _may_be_deleted(shown: Pod) -> bool:
