@@ -250,6 +250,20 @@ def test_an_image_is_a_volume_and_leaves_nothing(machine: Any) -> None:
     machine(scene)
 
 
+def test_a_pod_that_was_deleted_while_no_kubelet_ran_leaves_nothing(machine: Any) -> None:
+    async def scene(m: Machine) -> None:
+        m.api.put("/api/v1/namespaces/default/pods", pod("gone", shell("main", WAITS)))
+        await m.until(lambda: m.ready("gone"))
+        assert pod_cgroups()
+        await m.stop()
+        m.api.delete_pod("gone", grace=0)
+        await m.start()
+        await m.until(lambda: not pod_cgroups() and not list((m.folder / "kubelet" / "pods").iterdir()), 30)
+        assert await m.runtime.list_sandboxes() == []
+
+    machine(scene)
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
 def test_processors_and_memory_of_a_containers_own(machine: Any) -> None:
     """On this machine's own processors: the first is the system's and everybody's, others are given away."""

@@ -435,7 +435,13 @@ class Kubelet:
             clock=clock,
             known=self._all_known,
             event=report,
+            remove_cgroup=self._remove_cgroup,
         )
+
+    def _remove_cgroup(self, uid: str) -> None:
+        """Remove a pod's cgroup, whose uid is all that is known of it. systemd removes its own. Raises ``OSError``."""
+        if self.config.cgroups_per_qos and self.config.cgroup_driver != "systemd":
+            Cgroups().remove_pod(self.settings.pods_cgroup, uid)
 
     async def run(self, ready: Ready = whenever) -> None:
         """Register, follow the pods, and keep everything going until cancelled. ``ready``: the pods are known."""

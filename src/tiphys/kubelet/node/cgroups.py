@@ -109,6 +109,11 @@ class Cgroups:
                     _kill_processes(inner)
                     inner.rmdir()
 
+    def remove_pod(self, top: str, uid: str) -> None:
+        """Remove a pod's cgroup below that of all pods, whatever its quality of service was. Raises ``OSError``."""
+        for middle in ("", "burstable/", "besteffort/"):
+            self.remove(f"{top}/{middle}pod{uid}")
+
 
 def place(parent: str, container_id: str = "") -> str:
     """Where a pod's cgroup, or that of a container in it, lies below the top; empty if pods have none of their own.

@@ -43,7 +43,9 @@ class Housekeeping:
         clock: Clock,
         known: Callable[[], set[str]],
         event: Callable[[EventType, str, str], None],
+        remove_cgroup: Callable[[str], None],
     ) -> None:
+        self._remove_cgroup = remove_cgroup
         self._event = event
         self._runtime = runtime
         self._pod_runtime = pod_runtime
@@ -90,6 +92,7 @@ class Housekeeping:
         for uid in self._volumes.known_pods():
             if self._is_orphan(uid):
                 try:
+                    self._remove_cgroup(uid)  # as for pods that end: first what runs, then what it uses
                     await self._volumes.unmount(uid)
                 except OSError as error:
                     log.warning("cannot remove the folder of pod %s: %s", uid, error)
