@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.apiserver.apiworld import World, config_map, pod, run
+from tiphys.apiserver.config import Config
 from tiphys.client import resources as R
 from tiphys.client.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound
 
@@ -120,6 +121,46 @@ def test_delete_collection_by_selector() -> None:
         assert [item["metadata"]["name"] for item in left["items"]] == ["x0", "x2"]
 
     run(work)
+
+
+def test_workers_delete_a_collection_together() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        for i in range(20):
+            meta = {"finalizers": ["example.com/x"]} if i == 7 else {}
+            made = config_map(f"x{i:02}")
+            made["metadata"] |= meta
+            await world.admin.create(R.CONFIG_MAPS, made, namespace="a")
+        gone = await world.admin.delete_collection(R.CONFIG_MAPS, "a")
+        assert len(gone["items"]) == 20
+        left = await world.admin.list(R.CONFIG_MAPS, "a")
+        assert [item["metadata"]["name"] for item in left["items"]] == ["x07"]
+
+    run(work, Config(delete_collection_workers=3))
+
+
+def test_the_first_refusal_is_the_answer_once_all_workers_have_ended() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        for i in range(6):
+            await world.admin.create(R.CONFIG_MAPS, config_map(f"x{i}"), namespace="a")
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "u"}}
+        refused = await world.json("DELETE", "/api/v1/namespaces/a/configmaps", options)
+        assert (refused["code"], "UID in the precondition" in refused["message"]) == (409, True)
+        assert len((await world.admin.list(R.CONFIG_MAPS, "a"))["items"]) == 6
+
+    run(work, Config(delete_collection_workers=3))
+
+
+def test_the_service_kubernetes_has_a_node_port_if_one_is_wanted() -> None:
+    async def work(world: World) -> None:
+        service = await world.admin.get(R.SERVICES, "kubernetes", "default")
+        assert (service["spec"]["type"], service["spec"]["ports"][0]["nodePort"]) == ("NodePort", 30443)
+        spec = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30443}]}
+        with pytest.raises(Invalid, match="provided port is already allocated"):
+            await world.admin.create(R.SERVICES, {"metadata": {"name": "s"}, "spec": spec}, namespace="default")
+
+    run(work, Config(kubernetes_node_port=30443))
 
 
 def test_generation_counts_changes_of_the_spec_only() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cryptography.x509 import load_der_x509_certificate
 from tests.wire.certificates import Authority
 from tiphys.client import kubeconfig
 from tiphys.client.kubeconfig import KubeconfigError
+from tiphys.client.options import ClientOptions
 from tiphys.wire.http import Request, Response
 from tiphys.wire.server import serve
 from tiphys.wire.tls import following
@@ -200,3 +202,16 @@ def test_in_a_pod_the_service_account_takes_the_files_place(tmp_path: Path, monk
     token = kubeconfig.credentials_from_file(folder).token
     assert token is not None
     assert token() == "secret"
+
+
+def test_a_server_that_is_named_wins_over_the_files(tmp_path: Path) -> None:
+    path = write(tmp_path, config({"server": "http://127.0.0.1:8001"}))
+
+    async def work() -> None:
+        options = ClientOptions(server="http://127.0.0.2:8002")
+        client = kubeconfig.client_from_file(path, "test", options=options)
+        with pytest.raises(ConnectionError, match=re.escape("127.0.0.2:8002")):
+            await client.request("GET", "/")
+        await client.close()
+
+    asyncio.run(work())

@@ -16,7 +16,7 @@ from tiphys.api.object import Object
 from tiphys.cluster.pki import make_authority, private_pem
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers.access.certificates import cleaning, requests, signing
-from tiphys.controllers.config import KeyPair
+from tiphys.controllers.config import SIGNERS, KeyPair
 
 NOW = 1_767_225_600.0
 DAY = 24 * 3600.0
@@ -64,7 +64,7 @@ DNS = (x509.DNSName("a.example.com"),)
         (csr("bob", ()), requests.API_CLIENT, CLIENT, ""),
         (csr("bob", ()), requests.API_CLIENT, SERVER, "invalid usage for client certificate: server auth"),
         (csr("bob", ()), requests.API_CLIENT, CLIENT[:1], "missing required usage for client certificate: client auth"),
-        (csr("any", ("thing",), DNS), requests.LEGACY_UNKNOWN, SERVER, ""),
+        (csr("any", ("thing",), DNS), SIGNERS["legacy-unknown"], SERVER, ""),
         (csr("system:node:a+system:node:b"), requests.KUBELET_CLIENT, CLIENT, SEVERAL),
         (csr("bob+system:node:b", names=DNS), requests.KUBELET_SERVING, SERVER, SEVERAL),
         (csr("bob+system:kube-scheduler", ()), requests.API_CLIENT, CLIENT, SEVERAL),

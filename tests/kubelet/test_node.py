@@ -21,6 +21,7 @@ from tiphys.client.delegated import user_of_certificate
 from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.kubelet import config
 from tiphys.kubelet.command import configuration, parser
+from tiphys.kubelet.configz import describe
 from tiphys.kubelet.container.images import (
     credentials,
     default_policy,
@@ -37,7 +38,7 @@ from tiphys.kubelet.server.auth import subresources
 from tiphys.kubelet.server.container_logs import LogRequestError, choose_run, options_of
 from tiphys.kubelet.sources.static import ManifestError, StaticPods, is_mirror_of, mirror_of, read_manifest
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.component import ConfigError
+from tiphys.runtime.component import CannotStart, ConfigError
 from tiphys.runtime.flags import FlagError
 
 LOG = b"""2026-01-01T00:00:01.000000001Z stdout F one
@@ -270,6 +271,43 @@ def test_fields_of_the_file_have_their_types(tmp_path: Path, field: str, problem
     given = parser().parse(["--kubeconfig=/k", f"--config={file}"])
     with pytest.raises(ConfigError, match=re.escape(problem)) if problem else contextlib.nullcontext():
         configuration(given)
+
+
+def test_deprecated_flags_say_what_fields_of_the_file_say(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"{HEAD}cpuManagerPolicy: static\nreservedSystemCPUs: 0-1\nmemoryManagerPolicy: Static\n"
+        "reservedMemory:\n- {numaNode: 0, limits: {memory: 1Gi, hugepages-2Mi: 64Mi}}\n"
+        "- {numaNode: 1, limits: {memory: 2Gi}}\n"
+        "topologyManagerPolicy: restricted\ntopologyManagerScope: pod\nimageMinimumGCAge: 5m\n"
+        "cpuManagerPolicyOptions: {full-pcpus-only: 'true'}\nkubeAPIQPS: 70\nkubeAPIBurst: 90\n"
+    )
+    flags = (
+        "--cpu-manager-policy=static --reserved-cpus=0-1 --memory-manager-policy=Static "
+        "--reserved-memory=0:memory=1Gi,hugepages-2Mi=64Mi;1:memory=2Gi --topology-manager-policy=restricted "
+        "--topology-manager-scope=pod --minimum-image-ttl-duration=5m --kube-api-qps=70 --kube-api-burst=90 "
+        "--cpu-manager-policy-options=full-pcpus-only=true"
+    )
+    by_file, _ = configuration(parser().parse(["--kubeconfig=/k", f"--config={file}"]))
+    by_flags, _ = configuration(parser().parse(["--kubeconfig=/k", *flags.split()]))
+    assert describe(by_flags) == describe(by_file)
+    assert describe(by_file)["kubeAPIQPS"] == 70
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        (
+            "--cpu-manager-policy=dynamic",
+            "--cpu-manager-policy: 'dynamic' is not supported; choose one of none",
+        ),
+        ("--reserved-memory=memory=1Gi", "names no NUMA node; write 0:memory=1Gi"),
+        ("--reserved-cpus=x", "--reserved-cpus: "),
+    ],
+)
+def test_such_flags_are_refused_by_name(flag: str, problem: str) -> None:
+    with pytest.raises((CannotStart, FlagError), match=re.escape(problem)):
+        configuration(parser().parse(["--kubeconfig=/k", flag]))
 
 
 def test_the_nodes_resolver_is_one_that_pods_can_reach(tmp_path: Path) -> None:

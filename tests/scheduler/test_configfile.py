@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tiphys.client.options import ClientOptions
+from tiphys.client.throttle import RequestRate
 from tiphys.scheduler import configfile
 from tiphys.scheduler.command import _configuration, main, parser
 from tiphys.scheduler.plugins.registry import ConfigError
@@ -51,6 +53,19 @@ profiles:
 def test_what_is_not_supported_is_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         configfile.parse(f"{HEAD}{text}\n", "file")
+
+
+def test_the_client_that_file_and_flags_describe(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{HEAD}clientConnection: {{kubeconfig: /k, burst: 7}}\n")
+
+    def client(*words: str) -> ClientOptions:
+        return _configuration(parser().parse([*words, "--leader-elect=false"]), parser())[0].client
+
+    assert client("--kubeconfig=/k") == ClientOptions()
+    assert client("--kubeconfig=/k", "--kube-api-qps=5") == ClientOptions(limits=RequestRate(5, 100))
+    ignored = client(f"--config={file}", "--kube-api-qps=5", "--master=https://h:1")
+    assert ignored == ClientOptions("https://h:1", RequestRate(50, 7))
 
 
 def test_flags() -> None:

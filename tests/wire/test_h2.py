@@ -361,6 +361,20 @@ async def attacked(handler: Handler, use: Callable[[Raw, Server], Awaitable[None
         await server.close(1)
 
 
+def test_by_chance_a_client_is_sent_to_another_connection_and_loses_no_answer() -> None:
+    async def handler(request: Request) -> Response:
+        await asyncio.sleep(0.01)
+        return Response(200, {}, b"answer")
+
+    async def use(raw: Raw, server: Server) -> None:
+        raw.headers(1, block())
+        frames = await raw.frames()
+        assert [frame.last_stream_id for frame in frames if isinstance(frame, GoAwayFrame)] == [1]
+        assert [frame.data for frame in frames if isinstance(frame, DataFrame)][:1] == [b"answer"]
+
+    asyncio.run(attacked(handler, use, Limits(goaway_chance=1.0)))
+
+
 def test_references_to_one_large_entry_are_not_expanded_without_end(caplog: pytest.LogCaptureFixture) -> None:
     lists: list[int] = []
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
 
     if flags.workers == 1:
         return serve()
-    logs.configure(flags.v)
+    logs.configure(flags.v, form=flags.logging_format)
     try:
         with refusing(OSError, ValueError):
             configuration(flags, flags_parser)  # what is wrong with it is said once

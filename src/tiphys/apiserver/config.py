@@ -93,6 +93,8 @@ class Config:
     service_cluster_ip_ranges: tuple[str, ...] = ("10.96.0.0/16",)
     service_node_ports: tuple[int, int] = (30000, 32767)
     """The first and the last."""
+    kubernetes_node_port: int = 0
+    """Of the service ``kubernetes``; 0: none."""
     storage_root: str = "/registry"
     lease_reuse_seconds: int = REUSE_SECONDS
     """How long objects that expire share a lease of the store."""
@@ -173,6 +175,7 @@ class Config:
     max_mutating_requests_in_flight: int = 200
     max_body_bytes: int = 3 * 1024 * 1024
     event_ttl: int = 3600
+    delete_collection_workers: int = 1
     shutdown_delay: float = 0.0
     endpoint_reconciler: bool = True
     """Whether this server keeps its address in the endpoints of the service ``kubernetes``."""

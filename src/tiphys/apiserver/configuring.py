@@ -31,6 +31,8 @@ from tiphys.runtime.flags import FlagParser, parse_map
 from tiphys.wire.hostaddress import host_address
 from tiphys.wire.tls.contexts import client_context
 
+_LAST_PORT = 65535
+
 
 def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config:
     """What the flags ask for. Exits if they do not fit together."""
@@ -52,6 +54,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     if flags.workers > 1 and flags.audit_log_path not in (None, "", "-") and flags.audit_log_maxsize:
         flags_parser.error("--audit-log-maxsize: several workers cannot rotate one file; leave it to logrotate")
     issuers = tuple(flags.service_account_issuer) or (ISSUER,)
+    _check_node_port(flags.kubernetes_service_node_port, int(first), int(last))
     config = Config(
         flags=flag_values(flags_parser.values(flags)),
         advertise_port=flags.secure_port,
@@ -104,6 +107,8 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         max_requests_in_flight=flags.max_requests_inflight,
         max_mutating_requests_in_flight=flags.max_mutating_requests_inflight,
         event_ttl=int(flags.event_ttl),
+        delete_collection_workers=flags.delete_collection_workers,
+        kubernetes_node_port=flags.kubernetes_service_node_port,
         shutdown_delay=flags.shutdown_delay_duration,
         endpoint_reconciler=flags.endpoint_reconciler_type != "none",
         compaction_interval=flags.etcd_compaction_interval,
@@ -229,6 +234,17 @@ def _front_proxy(flags: argparse.Namespace) -> FrontProxy | None:
         _words(flags.requestheader_group_headers),
         _words(flags.requestheader_extra_headers_prefix),
     )
+
+
+def _check_node_port(port: int, first: int, last: int) -> None:
+    """Raises ``ValueError``, in upstream's words."""
+    if not 0 <= port <= _LAST_PORT:
+        raise ValueError(
+            f"--kubernetes-service-node-port {port} must be between 0 and 65535, inclusive. If 0, the Kubernetes master"
+            " service will be of type ClusterIP"
+        )
+    if port and not first <= port <= last:
+        raise ValueError(f"kubernetes service node port range {first}-{last} doesn't contain {port}")
 
 
 def _words(text: str) -> tuple[str, ...]:

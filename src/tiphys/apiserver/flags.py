@@ -26,7 +26,7 @@ def parser() -> FlagParser:
     _add_cluster(flags)
     audit.add_flags(flags)
     flags.add_feature_gates()
-    flags.add_argument("-v", "--v", type=int, default=0, help="how much is logged, 0 to 10")
+    flags.add_verbosity()
     return flags
 
 
@@ -84,6 +84,8 @@ def _add_serving(flags: FlagParser) -> None:
     add("--tls-cipher-suites", default="", help="suites for TLS 1.2, separated by commas")
     flags.add_bool("--disable-http2-serving", default=False, help="serve HTTP/1.1 only")
     add("--http2-max-streams-per-connection", type=int, default=0, help="requests at a time on one connection; 0: 250")
+    add("--goaway-chance", type=float, default=0.0, help="for which part of requests by HTTP/2 clients are sent to"
+        " another connection, at most 0.02")  # fmt: skip
     add(
         "--strict-transport-security-directives",
         default="",
@@ -168,6 +170,8 @@ def _add_cluster(flags: FlagParser) -> None:
     add("--runtime-config", type=parse_runtime_config, default={}, help="GROUP/VERSION=true of what is served")
     add("--service-cluster-ip-range", default="10.0.0.0/24", help="where cluster IPs come from; two for dual stack")
     add("--service-node-port-range", default="30000-32767", help="where node ports come from")
+    add("--kubernetes-service-node-port", type=int, default=0, help="the service kubernetes gets this port of nodes")
+    add("--delete-collection-workers", type=_count, default=1, help="how many objects of a collection go at a time")
     add("--event-ttl", type=parse_duration, default=3600.0, help="how long events are kept")
     add("--endpoint-reconciler-type", default="lease", choices=("lease", "none"), help="none: leave kubernetes alone")
     add("--kubelet-certificate-authority", type=Path, help="the authority of kubelets' certificates")

@@ -170,6 +170,7 @@ class APIServer:
             special=special,
             paths=self.paths,
             watch_seconds=config.min_request_timeout,
+            delete_workers=config.delete_collection_workers,
         )
         parts = Parts(
             clock=clock,

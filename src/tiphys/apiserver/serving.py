@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tiphys.wire.tls.ciphers import VERSIONS, openssl_list
 from tiphys.wire.tls.contexts import HTTP1, HTTP2_AND_1, ServerContext, TLSPolicy, keep_renewed, server_context
 from tiphys.wire.tls.snipair import sni_pair
 
+_MOST_CHANCE = 0.02
 SERVICE_NAMES = ("kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost")
 
 
@@ -51,8 +52,11 @@ def serving(flags: argparse.Namespace, config: Config, clock: Clock) -> Serving:
     more = tuple(sni_pair(text) for text in flags.tls_sni_cert_key)
     authorities = client_authorities(flags.client_ca_file, flags.requestheader_client_ca_file)
     tls = server_context(certificate, key, authorities, more=more, policy=policy)
-    streams = flags.http2_max_streams_per_connection
-    limits = Limits(streams=streams) if streams else Limits()
+    if not 0 <= flags.goaway_chance <= _MOST_CHANCE:
+        raise ValueError("--goaway-chance can not be less than 0 or greater than 0.02")
+    limits = Limits(goaway_chance=flags.goaway_chance)
+    if streams := flags.http2_max_streams_per_connection:
+        limits = replace(limits, streams=streams)
 
     keep = partial(keep_renewed, tls, certificate, key, authorities, more=more, clock=clock)
     return Serving(flags.bind_address, flags.secure_port, tls, limits, keep)

@@ -284,13 +284,13 @@ def _import_rest() -> None:
 async def controllers(settings: Settings, ready: Ready) -> None:
     """The controllers, with that of load balancers in their process unless somebody else gives those."""
     from tiphys.controllers.command import run
-    from tiphys.controllers.config import ControllerManagerConfig, KeyPair
+    from tiphys.controllers.config import SIGNERS, ControllerManagerConfig, KeyPair
 
     pki, path = settings.pki, settings.kubeconfig("controller-manager")
     config = ControllerManagerConfig(
         root_ca=(pki / "ca.crt").read_bytes(),
         service_account_signing_key=(pki / "sa.key").read_bytes(),
-        cluster_signing=KeyPair((pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes()),
+        signers=dict.fromkeys(SIGNERS.values(), KeyPair((pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes())),
         allocate_node_cidrs=True,
         cluster_cidrs=settings.pod_cidrs,
         serving=_port("kube-controller-manager", 10257, path),

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tiphys.client.calls import Calls
+from tiphys.client.options import ClientOptions
 from tiphys.client.rest import Client
 from tiphys.runtime import yamltext
 from tiphys.runtime.component import CannotStart
@@ -38,29 +39,41 @@ class KubeconfigError(CannotStart):
     """The kubeconfig cannot be used; the message names the file and what is wrong with it."""
 
 
-def client_from_file(path: Path, user_agent: str, *, timeout: float = 60, anonymous: bool = False) -> Client:
+def client_from_file(
+    path: Path,
+    user_agent: str,
+    *,
+    timeout: float = 60,
+    anonymous: bool = False,
+    options: ClientOptions | None = None,
+) -> Client:
     """A client of the current context. Needs a running event loop; the caller closes it. Raises ``KubeconfigError``.
 
     ``anonymous`` leaves the user's credentials out, for a client that is to act as somebody else.
     """
-    transport, token = transport_from_file(path, anonymous=anonymous)
+    options = options or ClientOptions()
+    transport, token = transport_from_file(path, anonymous=anonymous, server=options.server)
     return Client(
         transport,
         user_agent=user_agent,
         token=token,
         timeout=timeout,
-        calls=Calls(urlsplit(server_of(path)).netloc),
+        calls=Calls(urlsplit(options.server or server_of(path)).netloc),
+        limits=options.limits,
     )
 
 
-def transport_from_file(path: Path, *, anonymous: bool = False) -> tuple[SocketTransport, Callable[[], str] | None]:
+def transport_from_file(
+    path: Path, *, anonymous: bool = False, server: str = ""
+) -> tuple[SocketTransport, Callable[[], str] | None]:
     """The connection to the current context's server, which shows the user's certificate, and the user's token.
 
-    For who carries requests on as they are. ``anonymous`` leaves the user's credentials out. Raises
-    ``KubeconfigError``.
+    For who carries requests on as they are. ``anonymous`` leaves the user's credentials out, ``server`` is a URL that
+    wins over the context's. Raises ``KubeconfigError``.
     """
     config = _read(path)
     context, cluster = _current(config, path)
+    cluster = {**cluster, "server": server or cluster.get("server")}
     known = context.get("user") and not anonymous
     user = _named(config, "users", "user", context["user"], path) if known else {}
     _refuse_unsupported(user, path)
@@ -83,9 +96,9 @@ def credentials_from_file(path: Path) -> Credentials:
 
 
 @contextlib.asynccontextmanager
-async def connected(path: Path, user_agent: str) -> AsyncIterator[Client]:
+async def connected(path: Path, user_agent: str, options: ClientOptions | None = None) -> AsyncIterator[Client]:
     """The client of ``client_from_file``, closed in the end."""
-    client = client_from_file(path, user_agent)
+    client = client_from_file(path, user_agent, options=options)
     try:
         yield client
     finally:

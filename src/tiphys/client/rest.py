@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -19,6 +20,7 @@ from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.calls import Calls
 from tiphys.client.resources import ResourcePath
+from tiphys.client.throttle import RequestRate, TokenBucket
 from tiphys.wire.http import ClientResponse, Headers, Request, Transport
 
 MERGE = "application/merge-patch+json"
@@ -61,9 +63,12 @@ class Client:
         timeout: float | None = 60,
         accept: str = "application/json",
         calls: Calls | None = None,
+        limits: RequestRate | None = None,
     ) -> None:
-        """``calls`` counts requests, beside those of other clients of the component's."""
+        """``calls`` counts requests, beside those of other clients of the component's; ``limits`` makes them wait."""
         self.calls = calls or Calls()
+        self._limits = limits
+        self._bucket: TokenBucket | None = None
         self._transport = transport
         self._accept = accept
         self._user_agent = user_agent
@@ -79,11 +84,19 @@ class Client:
             timeout=self._timeout,
             accept=METADATA,
             calls=self.calls,
+            limits=self._limits,
         )
 
     def acting_as(self, user_agent: str, token: Callable[[], str]) -> Client:
-        """A client over the same connections that authenticates by ``token``."""
-        return Client(self._transport, user_agent=user_agent, token=token, timeout=self._timeout, calls=self.calls)
+        """A client over the same connections that authenticates by ``token``, with limits of its own."""
+        return Client(
+            self._transport,
+            user_agent=user_agent,
+            token=token,
+            timeout=self._timeout,
+            calls=self.calls,
+            limits=self._limits,
+        )
 
     async def get(
         self, resource: ResourcePath, name: str, namespace: str = "", *, subresource: str = "", params: Params = NONE
@@ -244,6 +257,8 @@ class Client:
             sent["content-type"] = "application/json"
         sent.update({name.lower(): value for name, value in headers.items()})
         request = Request(method, path, urlencode(params), sent, body)
+        if self._limits is not None:
+            await self._turn(self._limits)
         code, started = None, monotonic()
         try:
             response = await self._transport.send(request, timeout or self._timeout)
@@ -253,6 +268,14 @@ class Client:
         if response.status >= 400:
             raise errors.from_answer(response.status, await response.read(_MOST_ERROR))
         return response
+
+    async def _turn(self, limits: RequestRate) -> None:
+        """Wait until the limits let the next request go."""
+        now = asyncio.get_running_loop().time()
+        if self._bucket is None:
+            self._bucket = TokenBucket(limits, now)
+        if wait := self._bucket.take(now):
+            await asyncio.sleep(wait)
 
     async def _json(
         self,

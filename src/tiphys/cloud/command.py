@@ -12,7 +12,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiphys.client import options
 from tiphys.client.kubeconfig import connected
+from tiphys.client.throttle import RequestRate
 from tiphys.cloud.context import CloudConfig
 from tiphys.cloud.manager import NAME, CloudControllerManager, enabled
 from tiphys.cloud.registry import CONTROLLERS, make_provider
@@ -26,6 +28,8 @@ from tiphys.runtime.metrics import Registry
 
 log = logging.getLogger(__name__)
 
+_LIMITS = RequestRate(20, 30)
+"""Upstream's defaults of requests a second, and at once."""
 _SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false",)}
 """What flags that steer nothing may say beside upstream's default."""
 
@@ -51,6 +55,7 @@ def parser() -> FlagParser:
     add("--kubeconfig", default="", help="how to reach the API server")
     add("--cloud-provider", default="", help="the cloud: a name, or module:factory of a provider of yours")
     add("--cloud-config", type=Path, help="the provider's own configuration")
+    options.add_flags(parser, _LIMITS)
     parser.add_feature_gates()
     add("--controllers", default="*", help=f"which to run: *, NAME, -NAME; known: {', '.join(CONTROLLERS)}")
     settings.add_flags(parser, 10258, tolerate_lookup_failure=False)
@@ -94,6 +99,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> CloudC
         concurrent_node_syncs=flags.concurrent_node_syncs,
         concurrent_node_status_updates=flags.concurrent_node_status_updates,
         leader_election=leaderflags.leader_election(flags),
+        client=options.from_flags(flags, _LIMITS),
         serving=settings.port_settings(flags, flags_parser),
     )
     enabled(config)
@@ -111,7 +117,7 @@ async def run(
     async with contextlib.AsyncExitStack() as stack:
         cloud = make_provider(provider, cloud_config)
         stack.push_async_callback(cloud.close)
-        client = await stack.enter_async_context(connected(kubeconfig, NAME))
+        client = await stack.enter_async_context(connected(kubeconfig, NAME, config.client))
         manager = CloudControllerManager(
             config=config, cloud=cloud, client=client, clock=SystemClock(), registry=Registry()
         )

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from tiphys.client.informer import InformerFactory
+from tiphys.client.options import ClientOptions
 from tiphys.client.rest import Client
 from tiphys.cloud.provider import CloudProvider
 from tiphys.controlkit.events import EventRecorder
@@ -34,6 +35,8 @@ class CloudConfig:
     """For load balancers that do not find out by themselves which nodes are there."""
     leader_election: LeaderElectionConfig | None = None
     serving: PortSettings | None = None
+    client: ClientOptions = field(default_factory=ClientOptions)
+    """What is said about the client beside the kubeconfig."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiphys.client import options
 from tiphys.client.kubeconfig import authority_from_file, client_from_file, connected
 from tiphys.client.rest import Client
+from tiphys.client.throttle import RequestRate
 from tiphys.controlkit import leaderflags
 from tiphys.controlkit.leaderelection import LostLease
 from tiphys.controlkit.serving import settings
-from tiphys.controllers.config import ControllerManagerConfig, KeyPair
+from tiphys.controllers.config import SIGNERS, ControllerManagerConfig, KeyPair
 from tiphys.controllers.manager import ControllerManager, select
 from tiphys.controllers.registry import CONTROLLERS
 from tiphys.runtime.clock import SystemClock
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 AGENT = "kube-controller-manager"
 
+_LIMITS = RequestRate(20, 30)
+"""Upstream's defaults of requests a second, and at once."""
 _SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false",)}
 """What flags that steer nothing may say beside upstream's default."""
 
@@ -115,6 +119,7 @@ def parser() -> FlagParser:
     add("--kubeconfig", default="", help="how to reach the API server")
     parser.add_feature_gates()
     add("--controllers", default="*", help=f"which to run: *, NAME, -NAME; known: {', '.join(CONTROLLERS)}")
+    options.add_flags(parser, _LIMITS)
     parser.add_bool(
         "--use-service-account-credentials", default=False, help="give each controller its own service account"
     )
@@ -128,6 +133,9 @@ def parser() -> FlagParser:
     add("--service-account-private-key-file", type=Path, help="key that signs tokens of service account secrets")
     add("--cluster-signing-cert-file", type=Path, help="CA that signs certificate signing requests")
     add("--cluster-signing-key-file", type=Path, help="its key")
+    for kind, signer in SIGNERS.items():
+        add(f"--cluster-signing-{kind}-cert-file", type=Path, help=f"CA of signer {signer} alone")
+        add(f"--cluster-signing-{kind}-key-file", type=Path, help="its key")
     parser.add_bool(
         "--disable-force-detach-on-timeout", default=False, help="never take volumes from a node that may use them"
     )
@@ -136,9 +144,9 @@ def parser() -> FlagParser:
     add("--cluster-cidr", default="", help="ranges of pod addresses, separated by commas")
     add("--service-cluster-ip-range", default="", help="ranges of service addresses, separated by commas")
     defaults = ControllerManagerConfig()
-    for flag, field, kind in _FIELDS:
+    for flag, field, convert in _FIELDS:
         text = field.replace("_", " ")
-        add(f"--{flag}", dest=field, type=kind, default=getattr(defaults, field), help=f"{text} (%(default)s)")
+        add(f"--{flag}", dest=field, type=convert, default=getattr(defaults, field), help=f"{text} (%(default)s)")
     parser.add_verbosity()
     return parser
 
@@ -155,10 +163,11 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Contro
     return ControllerManagerConfig(
         controllers=chosen,
         leader_election=leaderflags.leader_election(flags),
+        client=options.from_flags(flags, _LIMITS),
         serving=settings.port_settings(flags, flags_parser),
         root_ca=_root_ca(flags),
         service_account_signing_key=_read("service-account-private-key-file", flags.service_account_private_key_file),
-        cluster_signing=_signing(flags),
+        signers=_signers(flags),
         allocate_node_cidrs=flags.allocate_node_cidrs,
         disable_force_detach_on_timeout=flags.disable_force_detach_on_timeout,
         cluster_cidrs=cluster_cidrs,
@@ -174,15 +183,29 @@ def _root_ca(flags: argparse.Namespace) -> bytes:
     return authority_from_file(Path(flags.kubeconfig))
 
 
-def _signing(flags: argparse.Namespace) -> KeyPair | None:
-    certificate, key = flags.cluster_signing_cert_file, flags.cluster_signing_key_file
+def _signers(flags: argparse.Namespace) -> dict[str, KeyPair]:
+    """Who signs as whom: one authority for all signers, or some with their own. Raises ``CannotStart``."""
+    own = {signer: pair for kind, signer in SIGNERS.items() if (pair := _signing(flags, f"{kind}-"))}
+    pair = _signing(flags)
+    if pair is None:
+        return own
+    if own:
+        both = "--cluster-signing-{cert,key}-file and other --cluster-signing-*-file flags"
+        raise CannotStart(f"cannot specify {both} at the same time")
+    return dict.fromkeys(SIGNERS.values(), pair)
+
+
+def _signing(flags: argparse.Namespace, kind: str = "") -> KeyPair | None:
+    """The pair that two flags name; ``kind`` is what is in the middle of their names."""
+    names = [f"cluster-signing-{kind}{what}-file" for what in ("cert", "key")]
+    certificate, key = (getattr(flags, name.replace("-", "_")) for name in names)
     if Path() in (certificate, key):  # written as --flag=: the authority is elsewhere, and signs there
         return None
     if (certificate is None) != (key is None):
-        raise CannotStart("--cluster-signing-cert-file and --cluster-signing-key-file need each other")
+        raise CannotStart(f"--{names[0]} and --{names[1]} need each other")
     if certificate is None:
         return None
-    return KeyPair(_read("cluster-signing-cert-file", certificate), _read("cluster-signing-key-file", key))
+    return KeyPair(_read(names[0], certificate), _read(names[1], key))
 
 
 def _read(flag: str, path: Path | None) -> bytes:
@@ -205,8 +228,8 @@ async def run(
     """Make a controller manager and run it until it is cancelled. ``own_accounts``: each controller acts under a
     service account of its own."""
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connected(kubeconfig, AGENT))
-        bare = client_from_file(kubeconfig, AGENT, anonymous=True) if own_accounts else None
+        client = await stack.enter_async_context(connected(kubeconfig, AGENT, config.client))
+        bare = client_from_file(kubeconfig, AGENT, anonymous=True, options=config.client) if own_accounts else None
         if bare is not None:
             stack.push_async_callback(bare.close)
 

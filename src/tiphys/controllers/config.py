@@ -5,10 +5,20 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from tiphys.client.options import ClientOptions
 from tiphys.controlkit.leaderelection import LeaderElectionConfig
 from tiphys.controlkit.serving.settings import PortSettings
+
+SIGNERS = {
+    "kubelet-serving": "kubernetes.io/kubelet-serving",
+    "kubelet-client": "kubernetes.io/kube-apiserver-client-kubelet",
+    "kube-apiserver-client": "kubernetes.io/kube-apiserver-client",
+    "legacy-unknown": "kubernetes.io/legacy-unknown",
+}
+"""The signers that every cluster has, by what flags call them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class ControllerManagerConfig:
     """None: work at once, without a Lease."""
     serving: PortSettings | None = None
     """Where health, metrics and pages are served; None: nowhere."""
+    client: ClientOptions = field(default_factory=ClientOptions)
+    """What is said about the client beside the kubeconfig."""
 
     concurrent_deployment_syncs: int = 5
     concurrent_replicaset_syncs: int = 5
@@ -53,8 +65,8 @@ class ControllerManagerConfig:
     """PEM of the CA that signed the API server's certificate, for kube-root-ca.crt and service account secrets."""
     service_account_signing_key: bytes = b""
     """PEM of the private key; without it the tokens of service account secrets are not made."""
-    cluster_signing: KeyPair | None = None
-    """CA that signs certificate signing requests; without it requests are not signed."""
+    signers: Mapping[str, KeyPair] = field(default_factory=dict)
+    """The authority of each signer that signs here, by the signer's name."""
     cluster_signing_duration: float = 365 * 24 * 3600.0
 
     allocate_node_cidrs: bool = False

@@ -117,7 +117,7 @@ def _has_signing_key(config: ControllerManagerConfig) -> bool:
 
 
 def _can_sign(config: ControllerManagerConfig) -> bool:
-    return config.cluster_signing is not None
+    return bool(config.signers)
 
 
 def _allocates_cidrs(config: ControllerManagerConfig) -> bool:

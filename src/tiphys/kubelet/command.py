@@ -15,7 +15,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiphys.client import options
 from tiphys.client.kubeconfig import connected
+from tiphys.client.throttle import RequestRate
 from tiphys.kubelet.certificates.client import ensure_client, keep_renewed
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configz import FIXED
@@ -31,7 +33,7 @@ from tiphys.kubelet.topology.setup import CannotAssign, topology_options
 from tiphys.runtime import durations
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, ConfigError, Ready, launch, parse_document, read_file, whenever
-from tiphys.runtime.flags import FlagParser, parse_map
+from tiphys.runtime.flags import FlagParser, parse_duration, parse_map
 from tiphys.runtime.tasks import Runner
 
 VERSION = "kubelet.config.k8s.io/v1beta1"
@@ -54,6 +56,8 @@ def _path(text: Any) -> Path | None:
     return Path(text) if text else None
 
 
+LIMITS = RequestRate(50, 100)
+"""Upstream's defaults of requests a second, and at once."""
 HEALTHZ_PORT = 10248
 EVICTION_HARD = {"memory.available": "100Mi", "nodefs.available": "10%"}
 
@@ -70,6 +74,17 @@ def parse_thresholds(text: str) -> dict[str, str]:
     if bad := [name for name, less, _ in pairs if not less]:
         raise argparse.ArgumentTypeError(f"{bad[0]!r} is not a threshold; write memory.available<100Mi")
     return {name.strip(): least.strip() for name, _, least in pairs}
+
+
+def parse_reserved(text: str) -> list[dict[str, Any]]:
+    """``0:memory=1Gi,hugepages-2Mi=64Mi;1:memory=2Gi`` as the field ``reservedMemory`` has it."""
+    nodes = []
+    for part in filter(None, text.split(";")):
+        node, colon, limits = part.partition(":")
+        if not colon or not node.strip().isdigit():
+            raise argparse.ArgumentTypeError(f"{part!r} names no NUMA node; write 0:memory=1Gi")
+        nodes.append({"numaNode": int(node), "limits": parse_map(limits)})
+    return nodes
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
@@ -169,6 +184,8 @@ FIELDS: dict[str, Setter] = {
     "shutdownGracePeriodByPodPriority": _set("shutdown_periods", read_periods),
     "systemReserved": _set("system_reserved", _amounts),
     "kubeReserved": _set("kube_reserved", _amounts),
+    "kubeAPIQPS": _set("api_qps", float),
+    "kubeAPIBurst": _set("api_burst", int),
 }
 """Fields of KubeletConfiguration that are supported, and what each sets."""
 
@@ -275,6 +292,16 @@ def parser() -> FlagParser:
     add("--container-log-max-size")
     add("--system-reserved", type=parse_map)
     add("--kube-reserved", type=parse_map)
+    add("--cpu-manager-policy", help="none or static")
+    add("--cpu-manager-policy-options", type=parse_map)
+    add("--reserved-cpus", help="processors of the system, such as 0-1,4")
+    add("--memory-manager-policy", help="None or Static")
+    add("--reserved-memory", type=parse_reserved, action="extend", help="NODE:memory=1Gi,hugepages-2Mi=…;NODE:…")
+    add("--topology-manager-policy", help="none, best-effort, restricted or single-numa-node")
+    add("--topology-manager-policy-options", type=parse_map)
+    add("--topology-manager-scope", help="container or pod")
+    add("--minimum-image-ttl-duration", type=parse_duration, help="how long an image that nobody uses is kept at least")
+    options.add_flags(flags, LIMITS, master=False)
     flags.add_verbosity()
     return flags
 
@@ -317,6 +344,17 @@ _FLAGS: dict[str, Setter] = {
     "container_log_max_size": _set("container_log_max_size", value),
     "system_reserved": _set("system_reserved"),
     "kube_reserved": _set("kube_reserved"),
+    "cpu_manager_policy": FIELDS["cpuManagerPolicy"],
+    "cpu_manager_policy_options": FIELDS["cpuManagerPolicyOptions"],
+    "reserved_cpus": FIELDS["reservedSystemCPUs"],
+    "memory_manager_policy": FIELDS["memoryManagerPolicy"],
+    "reserved_memory": FIELDS["reservedMemory"],
+    "topology_manager_policy": FIELDS["topologyManagerPolicy"],
+    "topology_manager_policy_options": FIELDS["topologyManagerPolicyOptions"],
+    "topology_manager_scope": FIELDS["topologyManagerScope"],
+    "minimum_image_ttl_duration": _set("image_minimum_age"),
+    "kube_api_qps": _set("api_qps"),
+    "kube_api_burst": _set("api_burst"),
 }
 
 
@@ -343,7 +381,10 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
         endpoint = apply_file(config, read_file(Path(given.config)), given.config)
     for name, setter in _FLAGS.items():
         if (value := getattr(given, name)) is not None:
-            setter(config, value)
+            try:
+                setter(config, value)
+            except ValueError as error:
+                raise CannotStart(f"--{name.replace('_', '-')}: {error}") from error
     endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"
     if not endpoint.startswith(("unix://", "/")):
         raise CannotStart(f"--container-runtime-endpoint {endpoint} is not a Unix socket")
@@ -364,6 +405,10 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     return run(config, socket, Path(flags.kubeconfig), bootstrap=bootstrap)
 
 
+def _client_options(config: KubeletConfig) -> options.ClientOptions:
+    return options.ClientOptions(limits=options.limits_of(config.api_qps, config.api_burst, LIMITS))
+
+
 async def run(
     config: KubeletConfig, socket: str, kubeconfig: Path, ready: Ready = whenever, *, bootstrap: Path | None = None
 ) -> None:
@@ -377,7 +422,7 @@ async def run(
     if bootstrap is not None:
         await ensure_client(bootstrap=bootstrap, kubeconfig=kubeconfig, folder=folder, node_name=name)
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connected(kubeconfig, "kubelet"))
+        client = await stack.enter_async_context(connected(kubeconfig, "kubelet", _client_options(config)))
         runtime = CRIClient(socket)
         stack.push_async_callback(runtime.close)
         if config.rotate_certificates:

@@ -98,6 +98,9 @@ class KubeletConfig:
     authorization: str = "Webhook"
     """``Webhook`` asks the API server, ``AlwaysAllow`` lets every known caller do everything."""
     memory_volumes: bool = True
+    api_qps: float | None = None
+    api_burst: int | None = None
+    """Requests a second to the API server, and how many at once; without the first nothing makes them wait."""
     flags: Mapping[str, object] = field(default_factory=dict)
     """What ``/flagz`` shows."""
     runtime_socket: str = ""

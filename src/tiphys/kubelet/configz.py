@@ -39,8 +39,6 @@ FIXED: dict[str, Any] = {
     "imagePullCredentialsVerificationPolicy": "NeverVerify",
     "iptablesDropBit": 15,
     "iptablesMasqueradeBit": 14,
-    "kubeAPIBurst": 100,
-    "kubeAPIQPS": 50,
     "localStorageCapacityIsolation": True,
     "logging": {
         "flushFrequency": "5s",
@@ -122,6 +120,8 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "shutdownGracePeriod": seconds_text(config.shutdown_period),
         "shutdownGracePeriodCriticalPods": seconds_text(config.shutdown_period_critical),
         "staticPodPath": str(config.static_pod_path or ""),
+        "kubeAPIBurst": config.api_burst or 100,
+        "kubeAPIQPS": config.api_qps or 50,
         "kubeReserved": dict(config.kube_reserved),
         "memoryManagerPolicy": config.memory_policy,
         "reservedMemory": [{"numaNode": node, "limits": dict(limits)} for node, limits in config.reserved_memory],

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tiphys.client import options
 from tiphys.client.kubeconfig import connected
 from tiphys.client.rest import Client
+from tiphys.client.throttle import RequestRate
 from tiphys.proxy.configfile import make_config, parse
 from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig, cleanup_node
 from tiphys.runtime.clock import Clock, SystemClock
@@ -21,6 +23,8 @@ from tiphys.runtime.component import ConfigError, Ready, launch, read_file, when
 from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.tasks import Loop, Runner
 
+_LIMITS = RequestRate(5, 10)
+"""Upstream's defaults of requests a second, and at once."""
 _SAME = {"kube-api-content-type": ("application/json", "")}
 """What flags that steer nothing may say beside upstream's default."""
 
@@ -49,6 +53,7 @@ def parser() -> FlagParser:
     add = parser.add_argument
     add("--config", type=Path, help="a KubeProxyConfiguration; flags that it covers are then not looked at")
     add("--kubeconfig", default="", help="how to reach the API server")
+    options.add_flags(parser, _LIMITS)
     add("--hostname-override", help="this node's name")
     add("--bind-address", help="this node's address, if its Node does not say")
     add("--healthz-bind-address", help="where /healthz is served (default 127.0.0.1:10256); empty turns it off")
@@ -86,11 +91,15 @@ def _configuration(flags: argparse.Namespace) -> tuple[ProxyConfig, Path]:
             given["hostnameOverride"] = flags.hostname_override
     else:
         given = _fields(flags)
-    kubeconfig = (given.pop("clientConnection", None) or {}).get("kubeconfig") or flags.kubeconfig
+    connection = given.pop("clientConnection", None) or {}
+    kubeconfig = connection.get("kubeconfig") or flags.kubeconfig
+    client = options.from_flags(flags, _LIMITS)
+    if flags.config is not None:
+        client = replace(options.from_fields(connection, _LIMITS, str(flags.config)), server=flags.master)
     if not kubeconfig:
         raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
     config = make_config(given, socket.gethostname())
-    return replace(config, flags=parser().values(flags)), Path(kubeconfig)
+    return replace(config, client=client, flags=parser().values(flags)), Path(kubeconfig)
 
 
 def _fields(flags: argparse.Namespace) -> dict[str, Any]:
@@ -143,7 +152,7 @@ async def run(
     ``beside``: loops that run over the same client, by name; one that fails is started again, and disturbs no other.
     """
     clock = SystemClock()
-    async with connected(kubeconfig, "kube-proxy") as client, Runner(clock) as runner:
+    async with connected(kubeconfig, "kube-proxy", config.client) as client, Runner(clock) as runner:
         shared = Shared(KubeProxy(config=config, client=client, clock=clock), client, clock)
         for name, make in (beside or {}).items():
             runner.supervise(make(shared), name)

@@ -20,6 +20,7 @@ from typing import Literal
 
 from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
+from tiphys.client.options import ClientOptions
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
@@ -79,6 +80,8 @@ class ProxyConfig:
     bind_address_hard_fail: bool = False
     conntrack: host.ConntrackSettings = field(default_factory=host.ConntrackSettings)
     sysctl_root: Path = host.PROC_SYS
+    client: ClientOptions = field(default_factory=ClientOptions)
+    """What is said about the client beside the kubeconfig."""
     flags: Mapping[str, object] = field(default_factory=dict)
     """What ``/flagz`` shows."""
 

@@ -59,7 +59,7 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
 
 
 def by_verbosity(flags: argparse.Namespace) -> None:
-    logs.configure(flags.v)
+    logs.configure(flags.v, form=flags.logging_format)
 
 
 def launch(

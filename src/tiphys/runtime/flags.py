@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from tiphys.runtime import durations, featuregates, upstream, version
+from tiphys.runtime import durations, featuregates, logs, upstream, version
 
 
 class FlagError(SystemExit):
@@ -134,7 +134,9 @@ class FlagParser(argparse.ArgumentParser):
         )
 
     def add_verbosity(self) -> None:
+        """How much is logged, and how."""
         self.add_argument("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
+        self.add_argument("--logging-format", default="text", choices=tuple(logs.FORMATS), help="the form of logs")
 
     def add_feature_gates(self) -> None:
         """``--feature-gates``: every gate of upstream's is known, and accepted with the value that it has in Tiphys."""

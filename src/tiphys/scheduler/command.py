@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tiphys.client import options
 from tiphys.client.kubeconfig import connected
 from tiphys.controlkit import leaderflags
 from tiphys.controlkit.serving import settings
@@ -18,6 +19,7 @@ from tiphys.runtime.component import ConfigError, Ready, launch, read_file, when
 from tiphys.runtime.flags import FlagParser
 from tiphys.scheduler import configfile
 from tiphys.scheduler.config import SchedulerConfig
+from tiphys.scheduler.configfile import LIMITS
 from tiphys.scheduler.scheduler import Scheduler
 
 _SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false",)}
@@ -36,6 +38,7 @@ def parser() -> FlagParser:
     add = parser.add_argument
     add("--config", type=Path, help="a KubeSchedulerConfiguration; flags that it covers are then not looked at")
     add("--kubeconfig", default="", help="how to reach the API server")
+    options.add_flags(parser, LIMITS)
     settings.add_flags(parser, 10259, tolerate_lookup_failure=True)
     leaderflags.add_flags(parser, "kube-scheduler")
     parser.add_verbosity()
@@ -48,7 +51,10 @@ def _configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> tuple
     if flags.config is not None:
         config, kubeconfig = configfile.parse(read_file(flags.config), str(flags.config))
     else:
-        config = replace(config, leader_election=leaderflags.leader_election(flags))
+        client = options.from_flags(flags, LIMITS)
+        config = replace(config, leader_election=leaderflags.leader_election(flags), client=client)
+    if flags.master:
+        config = replace(config, client=replace(config.client, server=flags.master))
     if not (kubeconfig or flags.kubeconfig):
         raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
     config = replace(config, serving=settings.port_settings(flags, flags_parser))
@@ -57,5 +63,5 @@ def _configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> tuple
 
 async def run(config: SchedulerConfig, kubeconfig: Path, ready: Ready = whenever) -> None:
     """Make a scheduler and run it until it is cancelled; ``ready`` is called once it can choose nodes."""
-    async with connected(kubeconfig, "kube-scheduler") as client:
+    async with connected(kubeconfig, "kube-scheduler", config.client) as client:
         await Scheduler(config=config, client=client, clock=SystemClock()).run(ready)

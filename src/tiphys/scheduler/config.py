@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tiphys.api.object import Object
+from tiphys.client.options import ClientOptions
 from tiphys.controlkit.leaderelection import LeaderElectionConfig
 from tiphys.controlkit.serving.settings import PortSettings
 
@@ -44,4 +45,6 @@ class SchedulerConfig:
     """None: this is the only scheduler."""
     serving: PortSettings | None = None
     """Where health, metrics and pages are served; None: nowhere."""
+    client: ClientOptions = field(default_factory=ClientOptions)
+    """What is said about the client beside the kubeconfig."""
     concurrent_bindings: int = 256

@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api.object import Object
+from tiphys.client.options import from_fields
+from tiphys.client.throttle import RequestRate
 from tiphys.controlkit.leaderelection import LeaderElectionConfig
 from tiphys.runtime import durations
 from tiphys.runtime.component import ConfigError, parse_document
 from tiphys.scheduler.config import DEFAULT_NAME, PluginSet, ProfileConfig, SchedulerConfig
 from tiphys.scheduler.plugins.registry import POINTS
 
+LIMITS = RequestRate(50, 100)
+"""Upstream's defaults of requests a second, and at once."""
 VERSION = "kubescheduler.config.k8s.io/v1"
 _IGNORED_DEFAULTS: Mapping[str, Any] = {
     "parallelism": None,
@@ -50,6 +54,7 @@ def parse(text: str | bytes, source: str) -> tuple[SchedulerConfig, str]:
         float(document.get("podInitialBackoffSeconds") or 1),
         float(document.get("podMaxBackoffSeconds") or 10),
         leader_election(document.get("leaderElection") or {}, source),
+        client=from_fields(client, LIMITS, source),
     )
     return config, client.get("kubeconfig") or ""
 

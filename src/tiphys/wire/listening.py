@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from random import Random
 from typing import Protocol
 
 from tiphys.wire.http import Handler
@@ -31,6 +32,8 @@ class Limits:
     """How long a client may take no byte of a whole body (a list, not a watch)."""
     streams: int = 250
     """Concurrent streams of one HTTP/2 connection."""
+    goaway_chance: float = 0.0
+    """For how many requests of HTTP/2, out of one, their client is sent to another connection."""
 
 
 class Connection(Protocol):
@@ -63,6 +66,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     now: float
     """The loop's time as of the last sweep."""
+    chance: Random
 
     def add(self, connection: Connection) -> None: ...
 

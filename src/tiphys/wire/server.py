@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from random import Random
 from typing import Any, cast
 
 from tiphys.wire.http import Handler, Request, Response
@@ -49,6 +50,7 @@ class Server:
         self.handler = handler
         self.oversized = oversized
         self.limits = limits
+        self.chance = Random()
         self.secure = secure
         self.closing = False
         self.connections: set[Connection] = set()

@@ -69,7 +69,9 @@ class KubernetesService:
                 raise
 
     def _service(self, address: str) -> Object:
-        port = {"name": _PORT_NAME, "protocol": "TCP", "port": 443, "targetPort": self._config.advertise_port}
+        port: Object = {"name": _PORT_NAME, "protocol": "TCP", "port": 443, "targetPort": self._config.advertise_port}
+        if self._config.kubernetes_node_port:
+            port["nodePort"] = self._config.kubernetes_node_port
         return {
             "kind": "Service",
             "apiVersion": "v1",
@@ -78,7 +80,7 @@ class KubernetesService:
                 "ports": [port],
                 "clusterIP": address,
                 "clusterIPs": [address],
-                "type": "ClusterIP",
+                "type": "NodePort" if self._config.kubernetes_node_port else "ClusterIP",
                 "sessionAffinity": "None",
             },
         }

@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-ur
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from tiphys.api import errors
@@ -39,7 +40,6 @@ _WRITES: dict[str, Write] = {
     "update": update,
     "patch": patch,
     "delete": delete,
-    "deletecollection": deletecollection,
 }
 _CONNECTIONS = frozenset(("attach", "exec", "portforward", "proxy"))
 _OBJECT_SUBRESOURCES = frozenset(("", "status", "scale", *PART_RULES))
@@ -72,6 +72,7 @@ class Router:
         special: dict[tuple[str, str], Special],
         paths: Endpoint,
         watch_seconds: float,
+        delete_workers: int,
     ) -> None:
         self._scheme = scheme
         self._registries = registries
@@ -79,6 +80,10 @@ class Router:
         self._special = special
         self._paths = paths
         self._watch_seconds = watch_seconds
+        self._writes: dict[str, Write] = {
+            **_WRITES,
+            "deletecollection": partial(deletecollection, workers=delete_workers),
+        }
         self._targets: dict[tuple[str, str, str, str], Target] = {}
         self._routes: dict[tuple[object, ...], Route] = {}
 
@@ -110,7 +115,7 @@ class Router:
             raise errors.no_such_path()
         if (read := _READS.get(info.verb)) is not None:
             return await read(call, target)
-        return await _WRITES[info.verb](call, target, self._admission)
+        return await self._writes[info.verb](call, target, self._admission)
 
     def _route(self, call: Call, resource: Resource) -> Route:
         """The route of a call that has been checked."""

@@ -154,6 +154,8 @@ class Http2Connection(asyncio.Protocol):
             return
         lengths = request.headers.each("content-length")  # all the same number, or h2 has refused them
         stream = self._streams[number] = ServedStream(self, number, request)
+        if self._server.limits.goaway_chance > self._server.chance.random():
+            self._say_goodbye()
         stream.head_size = size
         self._heads += size
         if len(event.headers) > self._server.limits.fields:
@@ -309,12 +311,16 @@ class Http2Connection(asyncio.Protocol):
         for stream in tuple(self._streams.values()):
             stream.sweep(now)
 
-    def shut_down(self) -> None:
+    def _say_goodbye(self) -> None:
+        """Let the client open no more streams here; those that are open are served to their ends."""
         if not self._leaving and not self._transport.is_closing():
             self._leaving = True
             self._write()
             # h2 sends nothing more once it has said goodbye itself, so the frame is made here.
             self._transport.write(GoAwayFrame(0, last_stream_id=self._last_stream, error_code=0).serialize())
+
+    def shut_down(self) -> None:
+        self._say_goodbye()
         for stream in tuple(self._streams.values()):
             stream.end_sink()
         self._leave_if_done()

@@ -1,9 +1,11 @@
-"""DELETE of a collection: every object that a list with the same parameters shows, one by one.
+"""DELETE of a collection: every object that a list with the same parameters shows, a few at a time.
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from tiphys.api import errors
 from tiphys.apiserver.admission.chain import AdmissionChain
@@ -18,8 +20,11 @@ from tiphys.apiserver.storage.listing import Query, read_page
 from tiphys.wire.http import Response
 
 
-async def deletecollection(call: Call, target: Target, admission: AdmissionChain) -> Response:
-    """Delete each listed object; returns the list. Objects that are deleted meanwhile are skipped."""
+async def deletecollection(call: Call, target: Target, admission: AdmissionChain, *, workers: int = 1) -> Response:
+    """Delete each listed object, ``workers`` at a time; returns the list. One that is deleted meanwhile is skipped.
+
+    A worker stops at the first object that cannot be deleted; once all have, the first one's error is the answer.
+    """
     form = negotiate(call, has_protobuf=target.has_protobuf, routed=target.resource.builtin)
     listed = list_options(call, watch=False)
     options, dry_run = delete_options(call)
@@ -30,12 +35,22 @@ async def deletecollection(call: Call, target: Target, admission: AdmissionChain
     selection = target.selection(call.info.namespace, listed)
     query = Query(selection, listed.resource_version, listed.match, listed.limit, listed.continue_)
     page = await read_page(target.registry.store, query)
-    for entry in page.entries:
-        write = target.write_context(call, write_options)
-        write.namespace = entry.namespace
-        try:
-            await deleting.delete(target.registry, entry.namespace, entry.name, options, write, validate)
-        except errors.StatusError as error:
-            if error.code != 404:
-                raise
+    entries = iter(page.entries)
+
+    async def work() -> None:
+        for entry in entries:
+            write = target.write_context(call, write_options)
+            write.namespace = entry.namespace
+            try:
+                await deleting.delete(target.registry, entry.namespace, entry.name, options, write, validate)
+            except errors.StatusError as error:
+                if error.code != 404:
+                    raise
+
+    if workers == 1:
+        await work()
+    else:
+        for ended in await asyncio.gather(*(work() for _ in range(workers)), return_exceptions=True):
+            if ended is not None:
+                raise ended
     return await show_list_page(call, target, page, form)

@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING
 
 from tiphys.api.credentials import subject_of
 from tiphys.api.object import Object
-from tiphys.controlkit.objects import (
-    status_of,
-)
+from tiphys.controlkit.objects import status_of
+from tiphys.controllers.config import SIGNERS
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
-KUBELET_SERVING = "kubernetes.io/kubelet-serving"
-API_CLIENT = "kubernetes.io/kube-apiserver-client"
-LEGACY_UNKNOWN = "kubernetes.io/legacy-unknown"
+KUBELET_CLIENT = SIGNERS["kubelet-client"]
+KUBELET_SERVING = SIGNERS["kubelet-serving"]
+API_CLIENT = SIGNERS["kube-apiserver-client"]
 
 
 class BadRequest(ValueError):

@@ -25,7 +25,6 @@ from tiphys.controllers.context import ControllerContext
 if TYPE_CHECKING:
     from cryptography import x509
 
-SIGNERS = frozenset((requests.KUBELET_SERVING, requests.KUBELET_CLIENT, requests.API_CLIENT, requests.LEGACY_UNKNOWN))
 BACKDATE = 300.0
 """Seconds that a certificate is valid already, as clocks differ."""
 SHORT = 8 * 3600.0
@@ -149,8 +148,8 @@ def key_usage(usages: list[str]) -> x509.KeyUsage | None:
 class CertificateSigningController:
     def __init__(self, context: ControllerContext) -> None:
         self._client, self._clock = context.client, context.clock
-        self._pair, self._maximum = context.config.cluster_signing, context.config.cluster_signing_duration
-        self._signer: Signer | None = None
+        self._pairs, self._maximum = context.config.signers, context.config.cluster_signing_duration
+        self._signers: dict[str, Signer] = {}
         self._requests = context.informers.informer(CERTIFICATE_SIGNING_REQUESTS)
         limiter: RateLimiter[str] = RateLimiter(context.clock, base=0.2)
         self._controller = context.controller("csrsigning", self.reconcile, workers=5, limiter=limiter)
@@ -162,7 +161,7 @@ class CertificateSigningController:
     async def reconcile(self, key: str) -> None:
         """Sign an approved request, or mark it failed if its signer refuses it."""
         request = self._requests.store.get("", key)
-        if request is None or request["spec"]["signerName"] not in SIGNERS or status_of(request).get("certificate"):
+        if request is None or request["spec"]["signerName"] not in self._pairs or status_of(request).get("certificate"):
             return
         if not requests.is_approved(request) or requests.has_condition(request, "Failed"):
             return
@@ -179,9 +178,10 @@ class CertificateSigningController:
         await self._client.update_status(CERTIFICATE_SIGNING_REQUESTS, wanted)
 
     def _sign(self, request: Object, csr: x509.CertificateSigningRequest) -> bytes:
-        if self._signer is None:
-            assert self._pair is not None
-            self._signer = Signer(self._pair, self._maximum)
         spec = request["spec"]
+        name = spec["signerName"]
+        signer = self._signers.get(name)
+        if signer is None:
+            signer = self._signers[name] = Signer(self._pairs[name], self._maximum)
         usages = list(spec.get("usages") or ())
-        return self._signer.sign(csr, usages, spec.get("expirationSeconds"), self._clock.now())
+        return signer.sign(csr, usages, spec.get("expirationSeconds"), self._clock.now())
