@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 from tests.proxy.lab import Lab, lab
 from tests.proxy.test_policy import cluster, numbered, pod
-from tiphys.proxy import command_runner
 from tiphys.proxy.libnftables import Libnftables
 from tiphys.proxy.policy.table import PolicyTable
+from tiphys.runtime.system import hosttools
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def measure(net: Lab, pods: int, policies: int) -> None:
     print(f"from nothing, decide: {1e3 * (time.perf_counter() - started):.0f} ms, {len(commands)} commands")
     batch = "\n".join(commands) + "\n"
     started = time.perf_counter()
-    asyncio.run(command_runner.run(("ip", "netns", "exec", net.node, "nft", "-f", "-"), batch))
+    asyncio.run(hosttools.run(("ip", "netns", "exec", net.node, "nft", "-f", "-"), batch))
     print(f"from nothing, load:   {1e3 * (time.perf_counter() - started):.0f} ms")
     nft = net.inside(net.node, Libnftables)
 
@@ -46,7 +46,7 @@ def measure(net: Lab, pods: int, policies: int) -> None:
         nft.execute(text)
 
     def by_command(text: str) -> None:
-        asyncio.run(command_runner.run(("ip", "netns", "exec", net.node, "nft", "-f", "-"), text))
+        asyncio.run(hosttools.run(("ip", "netns", "exec", net.node, "nft", "-f", "-"), text))
 
     for name, change in (("one pod", change_pod), ("one policy", change_policy)):
         for kind, execute in (("library", in_process), ("process", by_command)):

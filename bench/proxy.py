@@ -39,8 +39,8 @@ from tiphys.api.object import Object
 from tiphys.client.kubeconfig import connected
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICES
 from tiphys.client.rest import Client
-from tiphys.proxy import command_runner
 from tiphys.proxy.modes import Mode
+from tiphys.runtime.system import hosttools
 
 CLONE_NEWNET = 0x40000000
 NODE_IP = "198.18.0.10"
@@ -141,7 +141,7 @@ async def compare(folder: Path, count: int, flags: argparse.Namespace) -> None:
                 for name, program in programs.items():
                     with contextlib.suppress(NotDone):
                         figures[name].append(await measure(folder, client, program, mode, flags.changes))
-                    await command_runner.run(("nft", "flush", "ruleset"))
+                    await hosttools.run(("nft", "flush", "ruleset"))
             rows = {name: medians(found) for name, found in figures.items() if found}
             for name in programs:
                 row = rows.get(name, f"not done within {LONGEST} s")
