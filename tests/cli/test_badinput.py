@@ -30,6 +30,7 @@ DURATION = {
     "etcdctl": "dial-timeout",
     "metrics-server": "metric-resolution",
     "prometheus-adapter": "metrics-relist-interval",
+    "cluster-autoscaler": "scan-interval",
     "metrics-relay": "authentication-token-webhook-cache-ttl",
 }
 WITH_KUBECONFIG = (
@@ -43,6 +44,7 @@ WITH_KUBECONFIG = (
     "prometheus-adapter",
     "metrics-relay",
     "csi-cloud",
+    "cluster-autoscaler",
     "pod-network",
     "load-balancer",
 )
@@ -76,6 +78,7 @@ NEEDED = {
         "--tls-private-key-file={folder}/key",
     ],
     "csi-cloud": ["--part=node"],
+    "cluster-autoscaler": ["--cloud-provider=local"],
     "kube-apiserver": ["--data-dir={folder}/data"],
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.cloud.contract import World
 from tests.machine import Machine
 from tiphys.api.object import Object
-from tiphys.cloud.providers.local.cloud import LocalCloud
+from tiphys.cloud.providers.local.cloud import make_local
 
 CLONE_NEWNET = 0x40000000
 POOL = "198.18.0.200-198.18.0.210"
@@ -44,7 +44,7 @@ def config_of(machine: Machine) -> Path:
 @asynccontextmanager
 async def local_world(machine: Machine) -> AsyncIterator[World]:
     """Its two further nodes are the machines; both run when this begins. Use it ``inside`` the machine."""
-    cloud = LocalCloud(config_of(machine))
+    cloud = make_local(config_of(machine))
     for name in NAMES:
         await cloud.machines.create(name)
 

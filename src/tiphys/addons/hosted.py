@@ -40,6 +40,11 @@ def _objects(settings: AddonSettings, address: str, port: int, authority: bytes)
                 yield obj
 
 
+def autoscaler_objects() -> list[Object]:
+    """Who the autoscaler on the node is, and its rights."""
+    return list(yamltext.load_all(files("tiphys.addons").joinpath("manifests/autoscaler.yaml").read_text()))
+
+
 def ingress_objects(node: str, addresses: Sequence[str]) -> list[Object]:
     """The ingress add-on's objects, for a proxy on a node with these addresses."""
     text = files("tiphys.addons").joinpath("manifests/ingress.yaml").read_text()

@@ -64,6 +64,10 @@ COMPONENTS: dict[str, tuple[str, str]] = {
         "tiphys.addons.prometheusadapter.command",
         "Metrics of Prometheus for autoscalers: custom.metrics and external.metrics",
     ),
+    "cluster-autoscaler": (
+        "tiphys.addons.autoscaler.command",
+        "Adds nodes for pods that wait for room, and removes empty ones",
+    ),
     "dashboard-server": ("tiphys.addons.dashboard.command", "The dashboard in a cluster, as whoever logs in"),
     "prometheus-targets": ("tiphys.addons.monitoring.command", "What Prometheus is to scrape, for the one in its pod"),
     "virtual-address": (

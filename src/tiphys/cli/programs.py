@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -103,6 +104,9 @@ def programs(settings: Settings) -> list[Program]:
     ]
     if "ingress" in settings.addons.split(","):
         all_programs += ingress_programs(settings)
+    if "autoscaler" in settings.addons.split(","):
+        run = _component(settings, lambda ready: autoscaler(settings, ready))
+        all_programs.append(Program("cluster-autoscaler", run, api))
     if settings.backup_to:
         all_programs.append(Program("backup", _component(settings, lambda ready: backup(settings, ready)), api))
     return [program for program in all_programs if program.name not in left_out]
@@ -499,6 +503,25 @@ async def ingress(settings: Settings, ready: Ready) -> None:
     async with connected(settings.kubeconfig("admin"), "tiphys") as administrator:
         await apply_objects(administrator, ingress_objects(settings.node_name, settings.node_ips))
     await run(proxy_of(settings.ingress_dir, settings.node_ips), settings.kubeconfig("ingress"), ready)
+
+
+async def autoscaler(settings: Settings, ready: Ready) -> None:
+    """The autoscaler over this machine's nodes, once its rights are there."""
+    from tiphys.addons.apply import apply_objects
+    from tiphys.addons.autoscaler.command import DEFAULT, run
+    from tiphys.addons.autoscaler.controller import with_bounds
+    from tiphys.addons.hosted import autoscaler_objects
+    from tiphys.client.kubeconfig import connected
+    from tiphys.cloud.providers.local.cloud import LocalCloud
+    from tiphys.cloud.providers.local.config import LocalConfig
+    from tiphys.runtime.durations import seconds
+
+    async with connected(settings.kubeconfig("admin"), "tiphys") as administrator:
+        await apply_objects(administrator, autoscaler_objects())
+    idle = seconds(settings.autoscaler_idle)
+    config = with_bounds(replace(DEFAULT, unneeded_time=idle, delay_after_add=idle), settings.autoscaler_nodes)
+    cloud = LocalCloud(LocalConfig(data_dir=str(settings.data_dir)))
+    await run(config, cloud, settings.kubeconfig("autoscaler"), ready)
 
 
 async def metrics_server(settings: Settings, ready: Ready) -> None:

@@ -40,8 +40,8 @@ PROXY_MODES = ("nftables", "iptables", "userspace")
 MOST_NODES = 100
 MOST_WORKERS = 64
 LEAST_BACKUP_SECONDS = 10.0
-CAN_BE_ADDED = ("dashboard", "ingress", "monitoring")
-RUN_ON_NODE = ("ingress",)
+CAN_BE_ADDED = ("autoscaler", "dashboard", "ingress", "monitoring")
+RUN_ON_NODE = ("autoscaler", "ingress")
 """Add-ons that are processes of the first node, which start with it; the others run in pods."""
 CAN_BE_LEFT_OUT = ("kube-proxy", "dns", "csi-local", "metrics-server")
 
@@ -106,6 +106,18 @@ def _options() -> argparse.ArgumentParser:
     add("--backup-keep", type=int, help="how many of them are kept (default 28)", metavar="N")
     add("--without", type=_components, help="leave these out, as others run them", metavar="COMPONENT,…")
     add("--addons", type=_addons, help="run these as well: " + ", ".join(CAN_BE_ADDED), metavar="NAME,…")
+    add(
+        "--autoscaler-nodes",
+        type=_bounds,
+        help="nodes that --addons autoscaler may make (default 0:3)",
+        metavar="MIN:MAX",
+    )
+    add(
+        "--autoscaler-idle",
+        type=_idle,
+        help="how long a node is empty until it removes it (default 10m)",
+        metavar="TIME",
+    )
     add("--bridge", help="name of the pods' bridge (default tiphys0)")
     add("--proxy-mode", choices=PROXY_MODES, help="how packets get to Services (default: nftables, if it can be used)")
     add(
@@ -126,6 +138,19 @@ def _options() -> argparse.ArgumentParser:
 def _duration(text: str) -> str:
     if parse_duration(text) < LEAST_BACKUP_SECONDS:
         raise argparse.ArgumentTypeError(f"{text} is too often; {LEAST_BACKUP_SECONDS:.0f}s at least")
+    return text
+
+
+def _bounds(text: str) -> str:
+    least, _, most = text.partition(":")
+    if not (least.isdecimal() and most.isdecimal() and int(least) <= int(most) <= MOST_NODES):
+        raise argparse.ArgumentTypeError(f"{text} is not MIN:MAX with at most {MOST_NODES}, such as 0:3")
+    return text
+
+
+def _idle(text: str) -> str:
+    if parse_duration(text) <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no time for which a node could be empty; use 10m, or 30s at least")
     return text
 
 
@@ -191,6 +216,8 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         metrics_port=arguments.metrics_port,
         without=arguments.without,
         addons=arguments.addons,
+        autoscaler_nodes=arguments.autoscaler_nodes,
+        autoscaler_idle=arguments.autoscaler_idle,
         backup_to=arguments.backup_to,
         backup_every=arguments.backup_every,
         backup_keep=arguments.backup_keep,

@@ -29,6 +29,7 @@ USERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "kube-proxy": ("system:kube-proxy", ()),
     "csi-local": ("system:csi-local", ()),
     "dns": ("system:serviceaccount:kube-system:coredns", ()),
+    "autoscaler": ("system:serviceaccount:kube-system:tiphys-autoscaler", ()),
     "ingress": ("system:serviceaccount:kube-system:tiphys-ingress", ()),
     "metrics-server": ("system:serviceaccount:kube-system:metrics-server", ()),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiphys.cloud.provider import LoadBalancers
-from tiphys.cloud.providers.local.config import read_config
+from tiphys.cloud.providers.local.config import LocalConfig, read_config
 from tiphys.cloud.providers.local.hosts import CommandHosts, Hosts
 from tiphys.cloud.providers.local.instances import LocalInstances, LocalMachines
 from tiphys.cloud.providers.local.proxied import ProxiedBalancers
@@ -20,9 +20,7 @@ class LocalCloud:
     routes = None
     """Each node's proxy keeps its own."""
 
-    def __init__(self, path: Path | None, hosts: Hosts | None = None) -> None:
-        """``path`` is that of ``--cloud-config``. Raises ``CannotStart``."""
-        config = read_config(path)
+    def __init__(self, config: LocalConfig, hosts: Hosts | None = None) -> None:
         hosts = hosts or CommandHosts(config.data_dir)
         self.instances = LocalInstances(hosts)
         self.machines = LocalMachines(hosts, config.machine)
@@ -35,3 +33,8 @@ class LocalCloud:
     async def close(self) -> None:
         if self._proxied is not None:
             await self._proxied.close()
+
+
+def make_local(path: Path | None) -> LocalCloud:
+    """``path`` is that of ``--cloud-config``. Raises ``CannotStart``."""
+    return LocalCloud(read_config(path))
