@@ -34,6 +34,7 @@ from tiphys.runtime import durations
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, ConfigError, Ready, launch, parse_document, read_file, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration, parse_map
+from tiphys.runtime.system.heap import share_one_heap
 from tiphys.runtime.tasks import Runner
 
 VERSION = "kubelet.config.k8s.io/v1beta1"
@@ -417,6 +418,7 @@ async def run(
     from tiphys.kubelet.kubelet import Kubelet
     from tiphys.kubelet.runtime.cri import CRIClient
 
+    share_one_heap()
     clock, name = SystemClock(), config.node_name
     folder = config.cert_dir or config.root / "pki"
     if bootstrap is not None:

@@ -74,6 +74,7 @@ async def _torture(settings: Settings, kills: int, seed: int, of: Sequence[str])
                 await _round(settings, min(left, PER_ROUND), of, rng, clock, tally, churn, ledger)
             faults = await _rest(lambda: _faults(client, settings, ledger, identities))
             tally.note(f"seed {seed + number}", faults)
+            console.say("\n".join(f"    {fault}" for fault in faults) or "    at rest, and whole")
         tally.note("the end", await _end(client, settings, churn, identities))
     finally:
         await client.close()

@@ -18,6 +18,7 @@ from tiphys.kubelet.recorder import EventType
 from tiphys.kubelet.runtime.service import RuntimeFailure, RuntimeService
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.system.heap import give_back
 from tiphys.runtime.tasks import Runner
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class Housekeeping:
     async def _collect_for_ever(self) -> None:
         while True:
             await self._clock.sleep(GC_PERIOD)
+            give_back()
             try:
                 await self._containers.collect(lambda uid: uid not in self._known())
             except RuntimeFailure as error:
