@@ -76,6 +76,8 @@ class IssuerServer(ThreadingHTTPServer):
     asked: list[str]
     authority: Authority
     named: str = ""
+    elsewhere: dict[str, tuple[str, str]]
+    """By path, the access token that opens it, and the text there."""
 
     @property
     def url(self) -> str:
@@ -94,15 +96,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        opened, text = self.server.elsewhere.get(self.path, ("", ""))
+        if text:
+            is_open = self.headers.get("Authorization", "") == (f"Bearer {opened}" if opened else "")
+            self._answer(200 if is_open else 401, "application/jwt", text.encode())
+            return
         documents: dict[str, Object] = {
             "/.well-known/openid-configuration": self._discovery(),
             "/elsewhere": self._discovery(),
             "/keys": {"keys": [key.public() for key in self.server.keys]},
         }
         document = documents.get(self.path)
-        body = json.dumps(document).encode()
-        self.send_response(404 if document is None else 200)
-        self.send_header("Content-Type", "application/json")
+        self._answer(404 if document is None else 200, "application/json", json.dumps(document).encode())
+
+    def _answer(self, status: int, media: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -114,9 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def issuing(*keys: Key) -> Iterator[IssuerServer]:
+def issuing(*keys: Key, authority: Authority | None = None) -> Iterator[IssuerServer]:
     server = IssuerServer(("127.0.0.1", 0), _Handler)
-    server.keys, server.asked, server.authority = list(keys) or [Key("one")], [], Authority()
+    server.keys, server.asked, server.authority = list(keys) or [Key("one")], [], authority or Authority()
+    server.elsewhere = {}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate, key = server.authority.issue("127.0.0.1", server=True)
     with tempfile.TemporaryDirectory() as folder:

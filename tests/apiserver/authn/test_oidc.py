@@ -126,6 +126,61 @@ def test_claims_make_the_user(set_to: Object, claims: Object, outcome: User | st
         with_tokens([issuer_of(flags(server, **set_to), ())], work)
 
 
+def elsewhere(url: str, **source: str) -> Object:
+    """The claims of a token whose groups are at a URL."""
+    return {"_claim_names": {"g": "src"}, "_claim_sources": {"src": {"endpoint": url, **source}}}
+
+
+def test_groups_may_be_elsewhere_in_a_token_of_another_issuer() -> None:
+    with issuing(Key("a")) as server, issuing(Key("b"), authority=server.authority) as other:
+        other.elsewhere["/groups"] = ("secret", other.token(g=["far", "off"]))
+
+        async def work(tokens: OidcTokens) -> None:
+            token = server.token(**elsewhere(f"{other.url}/groups", access_token="secret"))
+            for _ in range(3):
+                assert await tokens.user_of(token) == User("jane", ("far", "off"))
+            assert other.asked.count("/.well-known/openid-configuration") == 1
+            assert other.asked.count("/keys") == 1
+            own = server.token(g=["own"], **elsewhere(f"{other.url}/groups"))
+            assert await tokens.user_of(own) == User("jane", ("own",))
+            aggregated = server.token(**elsewhere("", JWT="x"))
+            assert await tokens.user_of(aggregated) == User("jane")
+
+        with_tokens([issuer_of(flags(server, groups_claim="g", username_prefix="-"), ())], work)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"access_token": "guessed"}, "/groups: the answer is 401"),
+        ({"aud": "you"}, 'expected audience in ["me"]'),
+        ({"exp": 1}, "token is expired"),
+        ({"key": Key("b")}, "failed to verify"),
+        ({"iss": "https://127.0.0.1:1"}, "https://127.0.0.1:1/.well-known/openid-configuration"),
+        ({"g": None}, "did not contain claim: g"),
+        ({"claims": {"_claim_sources": None}}, "oidc: no claim sources"),
+        ({"claims": {"_claim_sources": {}}}, "contained a source src missing in _claims_sources"),
+        ({"claims": {"_claim_sources": {"src": "x"}}}, "could not parse claim sources"),
+        ({"claims": {"_claim_names": ["g"]}}, "error parsing distributed claim names"),
+        ({"claims": {"_claim_sources": {"src": {"endpoint": "http://127.0.0.1/"}}}}, "is not a URL of HTTPS"),
+    ],
+)
+def test_groups_from_elsewhere_are_believed_only_if_they_are_signed_for_us(change: Object, said: str) -> None:
+    with issuing(Key("a")) as server, issuing(Key("b", "ES256"), authority=server.authority) as other:
+        claims = {"g": ["far"], **{name: change[name] for name in ("aud", "exp", "iss", "g") if name in change}}
+        other.elsewhere["/groups"] = ("secret", other.token(change.get("key"), **claims))
+        source = elsewhere(f"{other.url}/groups", access_token=change.get("access_token", "secret"))
+
+        async def work(tokens: OidcTokens) -> None:
+            with pytest.raises(Rejected) as refused:
+                await tokens.user_of(server.token(**{**source, **change.get("claims", {})}))
+            assert "oidc: could not expand distributed claims: " in str(refused.value)
+            assert said in str(refused.value)
+
+        algorithms = ("RS256", "ES256")
+        with_tokens([issuer_of(flags(server, groups_claim="g", algorithms=algorithms), ())], work)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_is_verified_and_only_those_that_are_believed(algorithm: str) -> None:
     key = Key("k", algorithm)

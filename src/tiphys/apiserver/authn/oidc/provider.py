@@ -1,6 +1,8 @@
 """An issuer: its discovery document and its keys, asked for over HTTPS, and its tokens, verified by them.
 
-The keys are asked for again when a token names one that is not known. Source:
+The keys are asked for again when a token names one that is not known. A token that has its groups elsewhere is
+completed by them: who has them answers with a token of its own, whose issuer is asked for its keys like the first.
+Source:
 https://openid.net/specs/openid-connect-discovery-1_0.html and https://openid.net/specs/openid-connect-core-1_0.html
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,8 +20,9 @@ from tiphys.api.gotext import quote
 from tiphys.api.object import Object
 from tiphys.apiserver.authn.authenticator import Rejected
 from tiphys.apiserver.authn.oidc.claims import ClaimMapper
+from tiphys.apiserver.authn.oidc.distributed import place_of
 from tiphys.apiserver.authn.oidc.settings import IssuerSettings
-from tiphys.apiserver.authn.oidc.signatures import SignedToken, VerificationKey, read_keys
+from tiphys.apiserver.authn.oidc.signatures import BadSignature, SignedToken, VerificationKey, read_keys, read_token
 from tiphys.apiserver.call import User
 from tiphys.runtime.clock import Clock
 from tiphys.wire.client import SocketTransport
@@ -34,6 +38,7 @@ _WELL_KNOWN = "/.well-known/openid-configuration"
 _NEWEST_SECONDS = 1.0
 """The keys are not asked for more often than that: nobody makes the server ask by tokens with invented key names."""
 _LEEWAY_NOT_BEFORE = 300.0
+_MOST_OTHERS = 100
 
 
 class ProviderFailed(Exception):
@@ -54,6 +59,8 @@ class Issuer:
         self._keys: list[VerificationKey] = []
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
+        self._others: dict[str, Issuer] = {}
+        """Issuers of tokens with groups, by URL."""
 
     async def run(self) -> None:
         """Try until the issuer has told where its keys are."""
@@ -86,9 +93,47 @@ class Issuer:
         """Raises ``Rejected``."""
         if self.problem:
             raise Rejected("oidc: authenticator not initialized")
+        await self._believe(token)
+        return self._mapper.user_of(await self._completed(token.claims))
+
+    async def _believe(self, token: SignedToken) -> None:
+        """Raises ``Rejected``."""
         self._check(token.claims)
         await self._verify(token)
-        return self._mapper.user_of(token.claims)
+
+    async def _completed(self, claims: Object) -> Object:
+        """The claims with the groups, if these are elsewhere. Raises ``Rejected``."""
+        claim = self.settings.groups.claim
+        place = place_of(claims, claim) if claim else None
+        if place is None:
+            return claims
+        try:
+            token = read_token((await self._fetch(place.url, place.access_token)).decode())
+            other = await self._other(str(token.claims.get("iss")))
+            await other._believe(token)
+        except (ProviderFailed, BadSignature, UnicodeDecodeError, Rejected) as error:
+            raise Rejected(
+                f"oidc: could not expand distributed claims: while getting distributed claim {quote(claim)}: {error}"
+            ) from error
+        if claim not in token.claims:
+            raise Rejected(
+                "oidc: could not expand distributed claims: jwt returned by distributed claim endpoint"
+                f" {quote(place.url)} did not contain claim: {claim}"
+            )
+        return {**claims, claim: token.claims[claim]}
+
+    async def _other(self, url: str) -> Issuer:
+        """The issuer of tokens with groups, once it can be asked. Raises ``ProviderFailed``."""
+        if url == self.settings.url:
+            return self
+        other = self._others.get(url)
+        if other is None:
+            other = Issuer(replace(self.settings, url=url, discovery_url=""), self._clock)
+            await other.discover()
+            if len(self._others) >= _MOST_OTHERS:
+                self._others.clear()
+            self._others[url] = other
+        return other
 
     def _check(self, claims: Object) -> None:
         audience = claims.get("aud")
@@ -129,6 +174,13 @@ class Issuer:
     async def _get(self, url: str) -> Any:
         """The JSON at a URL. Raises ``ProviderFailed``."""
         try:
+            return orjson.loads(await self._fetch(url))
+        except orjson.JSONDecodeError as error:
+            raise ProviderFailed(f"{url}: {error}") from None
+
+    async def _fetch(self, url: str, access_token: str = "") -> bytes:
+        """What is at a URL. Raises ``ProviderFailed``."""
+        try:
             parts = urlsplit(url)
             port = parts.port or 443
         except ValueError as error:
@@ -136,7 +188,10 @@ class Issuer:
         if parts.scheme != "https" or not parts.hostname:
             raise ProviderFailed(f"{url} is not a URL of HTTPS")
         transport = SocketTransport(parts.hostname, port, self._tls, parts.hostname)
-        request = Request("GET", parts.path or "/", parts.query, Headers({"accept": "application/json"}), b"")
+        headers = Headers({"accept": "application/json"})
+        if access_token:
+            headers["authorization"] = f"Bearer {access_token}"
+        request = Request("GET", parts.path or "/", parts.query, headers, b"")
         try:
             async with asyncio.timeout(_TIMEOUT):
                 response = await transport.send(request)
@@ -149,10 +204,7 @@ class Issuer:
             await transport.close()
         if response.status != 200:
             raise ProviderFailed(f"{url}: the answer is {response.status}")
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise ProviderFailed(f"{url}: {error}") from None
+        return text
 
 
 def _is_number(value: Any) -> bool:
