@@ -26,26 +26,32 @@ def no_text_of_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from tiphys.controlkit.events import EventRecorder
     from tiphys.kubelet.status.manager import StatusManager
 
-    told: list[str] = []
+    wrong: list[tuple[object, str]] = []
+
+    def look(message: str) -> None:
+        if found := python_in(message):
+            wrong.append((found, message))
+
     make, record, note = errors.status, EventRecorder.event, StatusManager.set
 
     def status(code: int, reason: str, message: str, *rest: Any, **more: Any) -> dict[str, Any]:
-        told.append(message)
+        look(message)
         return make(code, reason, message, *rest, **more)
 
     def event(self: Any, obj: Any, type: Any, reason: str, message: str, **more: Any) -> Any:
-        told.append(message)
+        look(message)
         return record(self, obj, type, reason, message, **more)
 
     def pod_status(self: Any, pod: Any, status: Any, **more: Any) -> None:
-        told.extend(_messages(status))
+        for message in _messages(status):
+            look(message)
         note(self, pod, status, **more)
 
     monkeypatch.setattr(StatusManager, "set", pod_status)
     monkeypatch.setattr(errors, "status", status)
     monkeypatch.setattr(EventRecorder, "event", event)
     yield
-    assert [(found, message) for message in told if (found := python_in(message))] == []
+    assert wrong == []
 
 
 def _messages(status: Any) -> Iterator[str]:

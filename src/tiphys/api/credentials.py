@@ -7,8 +7,9 @@ https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from tiphys.runtime.remembering import remembered
 
 if TYPE_CHECKING:
     from cryptography.x509 import Name
@@ -65,7 +66,7 @@ def ends_at(der: bytes) -> float:
     return _life(der)[1]
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096, longest=4096)
 def _life(der: bytes) -> tuple[float, float]:
     from cryptography.x509 import load_der_x509_certificate
 

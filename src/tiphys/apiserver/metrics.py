@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from tiphys.api.scheme import Scheme
 from tiphys.apiserver.call import Call
+from tiphys.apiserver.requestinfo import RequestInfo
 from tiphys.runtime.vectors import CounterVec, HistogramVec
 
 if TYPE_CHECKING:
@@ -18,11 +20,20 @@ if TYPE_CHECKING:
 _BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60)
 _LABELS = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component")
 
+_LONGEST_PATH = 64
+_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
+
 Key = tuple[str, ...]
 
 
 class RequestMetrics:
-    def __init__(self) -> None:
+    """A row is made for what the server has: whoever asks for what does not exist, with or without a right, makes no
+    more than one."""
+
+    def __init__(self, scheme: Scheme) -> None:
+        self._scheme = scheme
+        self._paths: set[str] = set()
+        """Paths outside the API that were answered."""
         self._codes: dict[tuple[Key, int], int] = {}
         self._durations = HistogramVec(
             "apiserver_request_duration_seconds",
@@ -39,7 +50,7 @@ class RequestMetrics:
         self._gauges: list[Callable[[], Iterable[Metric]]] = []
 
     def observe(self, call: Call, code: int, seconds: float) -> None:
-        key = _key(call)
+        key = self._key(call, exists=code < 400)
         self._codes[key, code] = self._codes.get((key, code), 0) + 1
         if call.terminated:
             self._terminations.inc(key[0], *key[2:], str(code))
@@ -79,14 +90,33 @@ class RequestMetrics:
             lambda key: (key[0], *key[2:]) if key[1] == "" else None,
         )
 
+    def _key(self, call: Call, *, exists: bool) -> Key:
+        info = call.info
+        if not info.is_resource:
+            path = info.path[:_LONGEST_PATH]
+            if exists:
+                self._paths.add(path)
+            elif path not in self._paths:
+                path = ""
+            method = call.request.method
+            return (method if method in _METHODS else "OTHER", "", "", "", "", path, "", "apiserver")
+        verb = _VERBS.get(info.verb, info.verb.upper())
+        if not exists and not _serves(self._scheme, info):
+            return (verb, "", "", "", "", "", "", "apiserver")
+        return _resource_key(call, verb)
 
-def _key(call: Call) -> Key:
+
+def _serves(scheme: Scheme, info: RequestInfo) -> bool:
+    resource = scheme.resource(info.group, info.resource)
+    if resource is None or info.version not in resource.versions:
+        return False
+    return not info.subresource or resource.subresource(info.subresource, info.version) is not None
+
+
+def _resource_key(call: Call, verb: str) -> Key:
     info = call.info
-    if not info.is_resource:
-        return (call.request.method, "", "", "", "", info.path[:64], "", "apiserver")
     scope = "resource" if info.name else "namespace" if info.namespace else "cluster"
     dry_run = "All" if "dryRun" in call.parameters else ""
-    verb = _VERBS.get(info.verb, info.verb.upper())
     return (verb, dry_run, info.group, info.version, info.resource, info.subresource, scope, "apiserver")
 
 

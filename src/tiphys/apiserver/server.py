@@ -114,7 +114,7 @@ class APIServer:
             self._sealing.backend.reread = self._feed.reread
             self.registries.must_rewrite = self._sealing.backend.is_stale
         make_strategies(self.registries, config)
-        self.metrics = RequestMetrics()
+        self.metrics = RequestMetrics(self.scheme)
         self.metrics.add_source(self._figures)
         self._started = False
         self._stopping = False

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -48,6 +47,7 @@ from tiphys.cel.syntax import (
 from tiphys.cel.types import Kind
 from tiphys.cel.values import NONE, CelError, Message, Optional
 from tiphys.cel.writer import FunctionWriter, Names
+from tiphys.runtime.remembering import remembered
 
 _HELPERS: dict[str, Any] = {
     "M": MISSING,
@@ -88,7 +88,7 @@ def translate(tree: Node, environment: Environment) -> Callable[[Any, Any], Any]
     return made
 
 
-@lru_cache(maxsize=256)
+@remembered(256, longest=16_384)
 def _code(source: str) -> CodeType:
     """Expressions that differ in constants only, such as those of two versions of a schema, have the same source."""
     return compile(source, "<expression>", "exec", dont_inherit=True)

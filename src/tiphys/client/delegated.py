@@ -90,7 +90,7 @@ class AccessReviews:
         Raises ``ApiError`` and ``ConnectionError``.
         """
         kind = "nonResourceAttributes" if "path" in attributes else "resourceAttributes"
-        key = (user, orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS))
+        key = (user, hashlib.sha256(orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS)).digest())
         if (held := self._known.get(key, self._clock.monotonic())) is not None:
             return held[0]
         spec: Object = {"user": user.name, "groups": list(user.groups), kind: dict(attributes)}

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from tiphys.runtime.remembering import remembered
 from tiphys.wire.http import Request
 from tiphys.wire.http1.client_connection import ClientConnection, SocketResponse
 from tiphys.wire.http1.framing import request_head
@@ -253,7 +253,7 @@ class SocketTransport:
                     await connection.wait_lost()
 
 
-@functools.lru_cache(512)
+@remembered(512, longest=128)
 def canonical(name: str) -> str:
     """A field's name as Go writes it: ``content-type`` is ``Content-Type``."""
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))

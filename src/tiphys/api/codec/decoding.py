@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -24,6 +23,7 @@ from tiphys.api.errors import StatusError
 from tiphys.api.gotext import quote
 from tiphys.api.schema import Schema
 from tiphys.api.scheme import GroupVersionKind
+from tiphys.runtime.remembering import remembered
 
 JSON, YAML = "application/json", "application/yaml"
 ACCEPTED = (JSON, YAML, protobuf.CONTENT_TYPE)
@@ -46,7 +46,7 @@ class Decoded:
     """Paths and values of what was sent empty and is left out of the object: see ``empties``."""
 
 
-@lru_cache(maxsize=256)
+@remembered(256, longest=256)
 def media_type(content_type: str) -> str:
     """One of ``ACCEPTED``. Raises 415."""
     if not content_type:

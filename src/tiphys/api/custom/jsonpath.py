@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
+
+from tiphys.runtime.remembering import remembered
 
 MOST_VALUES = 10_000
 """So many values a step may lead to: a descent below a descent finds the same values again and again."""
@@ -29,7 +30,7 @@ class PathError(ValueError):
     """The path makes no sense, or not for this value."""
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024, longest=1024)
 def parse(text: str) -> tuple[Step, ...]:
     """The steps of a path. Raises ``PathError``."""
     return tuple(_Parser(text).steps())

@@ -6,7 +6,9 @@ Source: the grammar of github.com/distribution/reference (``[domain/]path[:tag][
 from __future__ import annotations
 
 import re
-from functools import cache, lru_cache
+from functools import cache
+
+from tiphys.runtime.remembering import remembered
 
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?:[a-fA-F0-9:]+)\])(?::[0-9]+)?"
@@ -24,7 +26,7 @@ def _reference() -> re.Pattern[str]:
     return re.compile(_REFERENCE, re.ASCII)
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096, longest=256)
 def image_tag(image: str) -> str | None:
     """The tag; ``latest`` if neither tag nor digest is given, ``""`` for a bare digest, None for no reference."""
     if _IDENTIFIER.fullmatch(image):

@@ -5,8 +5,9 @@ Errors in an expression are worded as in Go's package ``regexp/syntax``.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
+
+from tiphys.runtime.remembering import remembered
 
 _WORDS = {
     "missing )": "missing closing )",
@@ -24,7 +25,7 @@ class RegexpError(ValueError):
     """The message is upstream's."""
 
 
-@lru_cache(maxsize=4096)
+@remembered(512, longest=1024)
 def compiled(pattern: str) -> Any:
     """Raises ``RegexpError``."""
     import re2  # type: ignore[import-untyped]  # native, and few servers need it

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tiphys.api.credentials import EXPIRED, Subject, ends_at, in_force, subject_of
 from tiphys.apiserver.authn.authenticator import Rejected, authenticated
 from tiphys.apiserver.call import User
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.remembering import remembered
 from tiphys.runtime.vectors import HistogramVec
 from tiphys.wire.http import Request
 
@@ -29,7 +29,7 @@ class Issuers:
 
     def __init__(self, pem: bytes) -> None:
         self._pem = pem
-        self.signed: Callable[[bytes], bool] = lru_cache(maxsize=4096)(self._signed)
+        self.signed: Callable[[bytes], bool] = remembered(4096, longest=4096)(self._signed)
         """Whether one of them has signed a certificate, given in DER. One by an intermediate that is not in the bundle
         is not distinguished from a stranger's: put intermediates into the bundle."""
         self._certificates: list[Certificate] | None = None
@@ -88,7 +88,7 @@ def common_name(der: bytes) -> str:
     return _subject(der).common_name
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096, longest=4096)
 def user_of_certificate(der: bytes) -> User | None:
     """Raises ``Rejected`` for a subject that readers could take for different users."""
     subject = _subject(der)

@@ -5,7 +5,6 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#
 
 from __future__ import annotations
 
-from functools import lru_cache
 from urllib.parse import unquote
 
 from tiphys.api.credentials import EXPIRED, in_force
@@ -14,6 +13,7 @@ from tiphys.apiserver.authn.certificates import Issuers, common_name
 from tiphys.apiserver.call import User
 from tiphys.apiserver.config import FrontProxy
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.remembering import remembered
 from tiphys.wire.http import Headers, Request
 
 
@@ -38,7 +38,7 @@ class RequestHeaders:
         return user
 
 
-_common_name = lru_cache(maxsize=64)(common_name)
+_common_name = remembered(64, longest=4096)(common_name)
 
 
 def user_of_headers(headers: Headers, proxy: FrontProxy) -> User | None:

@@ -38,6 +38,12 @@ class Access(NamedTuple):
         return self.verb in ("get", "list", "watch")
 
     @property
+    def size(self) -> int:
+        """Characters of what the caller can choose."""
+        texts = (self.namespace, self.verb, self.group, self.version, self.resource, self.subresource)
+        return sum(map(len, (*texts, self.name, self.path, self.field_selector, self.label_selector)))
+
+    @property
     def full_resource(self) -> str:
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 

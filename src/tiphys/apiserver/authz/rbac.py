@@ -24,6 +24,8 @@ from tiphys.apiserver.storage.entry import Entry
 
 GROUP = "rbac.authorization.k8s.io"
 _MAX_REMEMBERED = 20_000
+_MAX_REMEMBERED_SIZE = 512
+"""Characters of a question; longer ones are decided each time."""
 
 
 class RoleRules(NamedTuple):
@@ -143,9 +145,11 @@ class RBAC:
         sources = await self._refreshed()
         decision = self._decisions.get(access)
         if decision is None:
-            if len(self._decisions) > _MAX_REMEMBERED:
-                self._decisions.clear()
-            decision = self._decisions[access] = _decide(sources, access)
+            decision = _decide(sources, access)
+            if access.size <= _MAX_REMEMBERED_SIZE:
+                if len(self._decisions) >= _MAX_REMEMBERED:
+                    self._decisions.clear()
+                self._decisions[access] = decision
         return decision
 
     async def rules_of(self, user: User, namespace: str) -> list[Object]:

@@ -100,7 +100,7 @@ class WebhookAuthorizer:
         self._figures.asked(self._name, "success", self._clock.monotonic() - started)
         status: Object = answer.get("status") or {}
         seconds = self._settings.authorized if status.get("allowed") else self._settings.unauthorized
-        if seconds > 0 and _size(access) < _MAX_KEPT_SIZE:
+        if seconds > 0 and access.size < _MAX_KEPT_SIZE:
             self._known.put(access, status, self._clock.monotonic() + seconds)
         return status
 
@@ -114,12 +114,6 @@ def _decision(status: Object) -> Decision:
         both = "webhook subject access review returned both allow and deny response" if status.get("allowed") else ""
         return Decision(Verdict.DENY, reason, both)
     return Decision(Verdict.ALLOW if status.get("allowed") else Verdict.NO_OPINION, reason)
-
-
-def _size(access: Access) -> int:
-    """Of what the caller can choose."""
-    texts = (access.namespace, access.verb, access.group, access.version, access.resource, access.subresource)
-    return sum(map(len, (*texts, access.name, access.path, access.field_selector, access.label_selector)))
 
 
 def _form(spec: Object, version: str) -> Object:

@@ -6,7 +6,6 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import (
@@ -20,6 +19,7 @@ from tiphys.apiserver.endpoints.accept import (
     not_acceptable,
     not_produced,
 )
+from tiphys.runtime.remembering import remembered
 
 TABLE, PARTIAL, PARTIAL_LIST = "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
 _LISTED = (*WRITTEN, *STREAMED)
@@ -99,7 +99,7 @@ def _itself(media: str, view: tuple[str, str, str] | None) -> bool:
     return view is None
 
 
-@lru_cache(maxsize=256)
+@remembered(256, longest=512)
 def _accepted(
     accept: str, produced: tuple[str, ...], *, has_columns: bool, has_protobuf: bool
 ) -> tuple[str, str, str, bool]:

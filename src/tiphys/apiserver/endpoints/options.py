@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 from tiphys.api import errors, fielderrors
 from tiphys.api.codec import decode_delete_options
@@ -18,6 +18,7 @@ from tiphys.api.object import Object
 from tiphys.apiserver.call import Call
 from tiphys.apiserver.registry.deleting import DeleteOptions
 from tiphys.apiserver.requestinfo import is_true
+from tiphys.runtime.remembering import remembered
 from tiphys.validation.options import validate_delete_options, validate_patch_options, validate_write_options
 
 _GROUP = "meta.k8s.io"
@@ -70,7 +71,7 @@ def write_options(call: Call, kind: str, *, apply: bool = False) -> WriteOptions
     return WriteOptions(bool(dry_run), named, validation or "Warn", options.get("force", False))
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024, longest=256)
 def manager_from_user_agent(agent: str) -> str:
     """The field manager of a client that names none: the product in its user agent."""
     product = agent.partition("/")[0]

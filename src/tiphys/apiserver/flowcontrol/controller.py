@@ -6,8 +6,8 @@ levels divide the seats again. Source: https://kubernetes.io/docs/concepts/clust
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 from tiphys.api.object import Object
 from tiphys.apiserver.bootstrap.flowcontrol import GROUP, flow_schemas, priority_levels
@@ -22,9 +22,15 @@ from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.requestinfo import RequestInfo
 from tiphys.apiserver.storage.cacher import Cacher
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.tasks import contain
+
+Source = TypeVar("Source")
+Read = TypeVar("Read")
 
 _MANDATORY = frozenset(("exempt", "catch-all"))
 _MAX_REMEMBERED = 10_000
+_MAX_REMEMBERED_PATH = 512
+"""Characters; requests with longer paths, which anybody may send, are classified each time."""
 
 
 class Flow(NamedTuple):
@@ -87,7 +93,7 @@ class FlowController:
 
     def _configure(self, levels: list[Object], schemas: list[Object]) -> None:
         now = self._clock.monotonic()
-        configs = {config.name: config for config in map(read_level, _with_mandatory(levels, priority_levels()))}
+        configs = {config.name: config for config in _with_mandatory(read_level, levels, priority_levels())}
         for name, level in self.levels.items():
             level.quiescing = name not in configs
         leaving = [level.config for level in self.levels.values() if level.quiescing]
@@ -97,7 +103,7 @@ class FlowController:
                 self.levels[name].configure(config, limits[name], now)
             else:
                 self.levels[name] = PriorityLevel(config, limits[name], now)
-        known = [read_schema(schema) for schema in _with_mandatory(schemas, flow_schemas())]
+        known = _with_mandatory(read_schema, schemas, flow_schemas())
         self.schemas = sorted(filter(self._is_usable, known), key=lambda schema: (schema.precedence, schema.name))
         self._flows.clear()
         self._retire()
@@ -121,9 +127,11 @@ class FlowController:
                "" if info.is_resource else info.path)  # fmt: skip
         flow = self._flows.get(key)
         if flow is None:
-            if len(self._flows) >= _MAX_REMEMBERED:
-                self._flows.clear()
-            flow = self._flows[key] = self._find(user, info)
+            flow = self._find(user, info)
+            if len(info.path) <= _MAX_REMEMBERED_PATH:
+                if len(self._flows) >= _MAX_REMEMBERED:
+                    self._flows.clear()
+                self._flows[key] = flow
         return flow
 
     def _find(self, user: User, info: RequestInfo) -> Flow:
@@ -159,10 +167,27 @@ class FlowController:
 
 def _objects(registry: Registry) -> list[Object]:
     cacher = registry.store.cacher
-    return [registry.object(entry) for entry in cacher.under(registry.store.prefix)]
+    return _each(registry.object, cacher.under(registry.store.prefix))
 
 
-def _with_mandatory(objects: list[Object], defaults: Iterable[Object]) -> list[Object]:
-    names = {obj["metadata"]["name"] for obj in objects}
-    missing = _MANDATORY - names
-    return objects + [obj for obj in defaults if obj["metadata"]["name"] in missing]
+def _each(read: Callable[[Source], Read], sources: Iterable[Source]) -> list[Read]:
+    """What can be read; one that cannot is left out, and the others are in force."""
+    made: list[Read] = []
+    for source in sources:
+        contain("reading an object of priority and fairness", lambda source=source: made.append(read(source)))
+    return made
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Kept = TypeVar("Kept", bound=Named)
+
+
+def _with_mandatory(read: Callable[[Object], Kept], objects: list[Object], defaults: Iterable[Object]) -> list[Kept]:
+    """What can be read of the objects, and the mandatory ones that are not among it as they are by default."""
+    made = _each(read, objects)
+    missing = _MANDATORY - {one.name for one in made}
+    return made + [read(obj) for obj in defaults if obj["metadata"]["name"] in missing]

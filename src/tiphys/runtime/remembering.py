@@ -1,0 +1,30 @@
+"""Results that are kept by the text that they are made of, if it is short. A leaf.
+
+``functools.lru_cache`` bounds how many results it keeps, and not how large the texts are: a few thousand requests with
+a megabyte of text each would fill the memory for good. Source: https://docs.python.org/3/library/functools.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, TypeVar, cast
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+
+def remembered(entries: int, longest: int) -> Callable[[Made], Made]:
+    """Keep the newest ``entries`` results of a function of a text or bytes (and more arguments, which are small); what
+    is longer than ``longest`` is worked out each time."""
+
+    def decorate(function: Made) -> Made:
+        kept = lru_cache(maxsize=entries)(function)
+
+        @wraps(function)
+        def call(text: str | bytes, *rest: Any, **named: Any) -> Any:
+            return kept(text, *rest, **named) if len(text) <= longest else function(text, *rest, **named)
+
+        call.kept = kept  # type: ignore[attr-defined]
+        return cast(Made, call)
+
+    return decorate
