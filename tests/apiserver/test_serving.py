@@ -162,7 +162,7 @@ def test_pods_are_sent_to_an_address_that_is_not_loopback(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--goaway-chance=0.1"], "upstream's flag --goaway-chance=0.1 is not supported"),
+        (["--egress-selector-config-file=x"], "upstream's flag --egress-selector-config-file=x is not supported"),
         (["--tls-min-version=VersionTLS10"], "invalid choice: 'VersionTLS10'"),
         (["--cors-allowed-origins=("], r"--cors-allowed-origins: '\(' is not a regular expression"),
         (["--service-account-lookup=false"], "invalid choice: False"),
