@@ -57,7 +57,10 @@ def problems(settings: Settings) -> list[Problem]:
     """Everything that would keep ``up`` from working, all at once, so that it is mended in one go."""
     if os.geteuid() != 0:
         return [
-            Problem("Tiphys runs containers, and needs root for it.", "Run it as root, for example: sudo tiphys up")
+            Problem(
+                "Tiphys runs containers, and needs root for it: rootless clusters are not supported.",
+                "Run it as root, for example: sudo tiphys up; or without containers, in tests: docs/testing.md",
+            )
         ]
     checks = (_node_name(settings), _paths(settings), _executable(settings), _clock(settings))
     return [
