@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ from tests.cloud.simulated import SimulatedCloud
 from tiphys.api.object import Object
 from tiphys.cloud.provider import CloudError
 from tiphys.cloud.providers.ec2.cloud import Ec2Cloud
+from tiphys.cloud.providers.libcloud.cloud import LibcloudCloud
 from tiphys.runtime.component import CannotStart
+from tiphys.wire.client import SocketTransport, parse_url
+from tiphys.wire.http import Request, Response
+from tiphys.wire.server import serve
 
 
 def simulated() -> World:
@@ -87,6 +92,42 @@ async def ec2(endpoint: str, folder: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
+async def slashed(endpoint: str) -> AsyncIterator[int]:
+    """A port before moto that ends the namespace of its answers with a slash, as EC2 does, and Libcloud expects."""
+    address = parse_url(endpoint)
+    moto = SocketTransport(address.host, address.port)
+
+    async def relay(request: Request) -> Response:
+        answer = await moto.send(Request(request.method, request.path, request.query, request.headers, request.body))
+        body = (await answer.read()).replace(b'/doc/2016-11-15"', b'/doc/2016-11-15/"')
+        return Response(answer.status, {"Content-Type": answer.headers.get("content-type", "text/xml")}, body)
+
+    server = await serve(relay, "127.0.0.1", 0)
+    try:
+        yield server.port
+    finally:
+        await server.close(grace=0)
+        await moto.close()
+
+
+@asynccontextmanager
+async def libcloud(endpoint: str, folder: Path) -> AsyncIterator[World]:
+    """EC2 as moto answers, by Libcloud's driver."""
+    async with ec2(endpoint, folder) as made, slashed(endpoint) as port:
+        arguments = {
+            "region": "eu-west-1",
+            "host": "127.0.0.1",
+            "port": port,
+            "secure": False,
+            "signature_version": "4",
+        }
+        secrets = {"key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY"}
+        config = folder / "libcloud.json"
+        config.write_text(json.dumps({"provider": "ec2", "arguments": arguments, "secrets": secrets}))
+        yield replace(made, cloud=LibcloudCloud(config))
+
+
+@asynccontextmanager
 async def world(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[World]:
     if kind == "simulated":
         yield simulated()
@@ -114,6 +155,49 @@ def test_every_cloud_keeps_the_contract(
             await part(made)
 
     asyncio.run(scene())
+
+
+def test_libcloud_keeps_the_contract_of_machines(endpoint: str, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with libcloud(endpoint, tmp_path) as made:
+            await contract.machines(made)
+            with pytest.raises(
+                CloudError, match="aws:///z/i-1 is not the id of a machine of ec2; it begins with libcloud://ec2/"
+            ):
+                await made.cloud.instances.exists(made.node("n", "aws:///z/i-1"))  # type: ignore[union-attr]
+
+    asyncio.run(scene())
+
+
+def test_a_cloud_that_does_not_answer_is_an_error_of_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "libcloud.json"
+    arguments = {"key": "k", "secret": "s", "host": "127.0.0.1", "port": 1, "secure": False}
+    config.write_text(json.dumps({"provider": "ec2", "arguments": arguments}))
+    node = {"metadata": {"name": "n"}, "spec": {}}
+    with pytest.raises(CloudError, match=r"^ec2: .*127\.0\.0\.1"):
+        asyncio.run(LibcloudCloud(config).instances.exists(node))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "--cloud-config is needed"),
+        ("{", "is not JSON"),
+        ("{}", "provider is needed, such as ec2 or openstack"),
+        ('{"provider": "ec2", "keys": {}}', "keys is not known; there are provider, arguments, secrets, region"),
+        ('{"provider": "ec2", "secrets": "x"}', "secrets has to be an object"),
+        ('{"provider": "ec2", "secrets": {"key": "NOT_IN_THE_ENVIRONMENT"}}', "names NOT_IN_THE_ENVIRONMENT, which"),
+        ('{"provider": "nonsense"}', "Libcloud has no provider nonsense"),
+        ('{"provider": "ec2"}', "arguments of ec2: "),
+    ],
+)
+def test_a_config_of_libcloud_that_makes_no_sense(text: str | None, sentence: str, tmp_path: Path) -> None:
+    path = None
+    if text is not None:
+        path = tmp_path / "libcloud.json"
+        path.write_text(text)
+    with pytest.raises(CannotStart, match=sentence):
+        LibcloudCloud(path)
 
 
 def test_what_ec2_cannot_do_is_said(request: pytest.FixtureRequest, tmp_path: Path) -> None:

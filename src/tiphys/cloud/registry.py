@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 ENTRY_POINTS = "tiphys.cloud"
 PROVIDERS: Mapping[str, str] = {
     "ec2": "tiphys.cloud.providers.ec2.cloud:Ec2Cloud",
+    "libcloud": "tiphys.cloud.providers.libcloud.cloud:LibcloudCloud",
     "local": "tiphys.cloud.providers.local.cloud:make_local",
 }
 """Ours, by name: ``module:factory``. A factory takes the file of ``--cloud-config``, or None."""
