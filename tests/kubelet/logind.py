@@ -117,6 +117,7 @@ class Machine:
         self._config = folder / "bus.conf"
         self._socket = folder / "bus"
         self._config.write_text(_CONFIG.format(folder=folder))
+        self._bus: MessageBus | None = None
         self.manager = Manager(folder / "logind.conf.d", self)
         self.manager.config.mkdir()
 
@@ -141,7 +142,8 @@ class Machine:
             self.manager.callers.append(message.sender)
 
     async def stop(self) -> None:
-        self._bus.disconnect()
+        if self._bus is not None:
+            self._bus.disconnect()
         self._daemon.terminate()
         await self._daemon.wait()
 
@@ -151,8 +153,8 @@ async def login_manager(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     """A machine with a login manager; ``DBUS_SYSTEM_BUS_ADDRESS`` leads to its bus."""
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={folder}/bus")
     machine = Machine(folder)
-    await machine.start()
     try:
+        await machine.start()
         yield machine.manager
     finally:
         await machine.stop()
