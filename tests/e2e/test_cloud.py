@@ -121,6 +121,7 @@ spec:
 @pytest.fixture(scope="module")
 def driver(cluster: Machine) -> Iterator[None]:
     """The driver's controller over this machine's disks, and its part on two nodes."""
+    cluster.tiphys("node", "start", "node-2", timeout=90)  # which the contract of machines has stopped
     common = (cluster.tiphys_program, "csi-cloud", f"--kubeconfig={cluster.folder / 'kubeconfig'}")
     data = cluster.folder / "data"
     folders = dict.fromkeys(first_nodes(cluster), data / "kubelet") | {"node-2": data / "nodes/node-2/kubelet"}
