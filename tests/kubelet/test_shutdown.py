@@ -138,7 +138,7 @@ def tell(folder: Path, monkeypatch: pytest.MonkeyPatch, scene: Callable[[World, 
             world = World(folder, SystemClock(), periods)
             try:
                 await world.start()
-                await world.until(manager.inhibited, 10)
+                await world.until(manager.inhibited, 30)
                 await scene(world, manager)
             finally:
                 await world.stop()
@@ -154,11 +154,11 @@ def test_a_shutdown_waits_for_the_pods_and_can_be_called_off(tmp_path: Path, mon
         assert (what, who, mode, manager.delay) == ("shutdown", "kubelet", "delay", 7.0)
         world.add(pod("web", container("low"), terminationGracePeriodSeconds=1))
         world.add(pod("vital", container("high"), priority=CRITICAL, terminationGracePeriodSeconds=1))
-        await world.until(lambda: world.ready("web") and world.ready("vital"), 10)
+        await world.until(lambda: world.ready("web") and world.ready("vital"), 30)
         going = asyncio.ensure_future(manager.shut_down())
-        await world.until(lambda: ready(world) == ("False", "node is shutting down"), 10)
+        await world.until(lambda: ready(world) == ("False", "node is shutting down"), 30)
         world.add(pod("late"))
-        await world.until(lambda: world.phase("late") == "Failed", 10)
+        await world.until(lambda: world.phase("late") == "Failed", 30)
         assert world.status("late")["reason"] == "NodeShutdown"
         assert world.status("late")["message"] == "Pod was rejected: Pod was rejected as the node is shutting down."
         assert await going
@@ -174,14 +174,14 @@ def test_a_shutdown_waits_for_the_pods_and_can_be_called_off(tmp_path: Path, mon
         assert state["endTime"] > state["startTime"] > "2"
         assert 1 < figure(world, "start") <= figure(world, "end")
         manager.PrepareForShutdown(start=False)
-        await world.until(lambda: ready(world)[0] == "True" and manager.inhibited(), 10)
+        await world.until(lambda: ready(world)[0] == "True" and manager.inhibited(), 30)
         assert ("Shutdown", "Shutdown manager detected shutdown cancellation") in world.api.events()
         began = figure(world, "start")
         await world.restart()
-        await world.until(lambda: len(manager.asked) == 3 and manager.inhibited(), 10)
+        await world.until(lambda: len(manager.asked) == 3 and manager.inhibited(), 30)
         assert figure(world, "start") == began
         await world.stop()
-        await world.until(lambda: not manager.inhibited(), 10)
+        await world.until(lambda: not manager.inhibited(), 30)
         await world.start()
 
     tell(tmp_path, monkeypatch, scene)
@@ -191,9 +191,9 @@ def test_a_shutdown_waits_for_the_pods_and_can_be_called_off(tmp_path: Path, mon
 def test_a_kubelet_whose_bus_goes_away_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(world: World, manager: Manager) -> None:
         await manager.restart_bus()
-        await world.until(lambda: len(manager.asked) == 2 and manager.inhibited(), 10)
+        await world.until(lambda: len(manager.asked) == 2 and manager.inhibited(), 30)
         assert await manager.shut_down()
-        await world.until(lambda: ready(world)[0] == "False", 10)
+        await world.until(lambda: ready(world)[0] == "False", 30)
 
     tell(tmp_path, monkeypatch, scene)
 
@@ -215,7 +215,7 @@ def test_nobody_else_announces_a_shutdown(tmp_path: Path, monkeypatch: pytest.Mo
                     body=[True],
                 )
             )
-        await world.until(lambda: "is not the login manager" in "".join(caught), 10)
+        await world.until(lambda: "is not the login manager" in "".join(caught), 30)
         assert world.kubelet._shutdown.problem == ""
         stranger.disconnect()
 
@@ -235,7 +235,7 @@ def test_without_a_login_manager_the_kubelet_works_and_says_so(
 ) -> None:
     async def scene(world: World) -> None:
         world.add(pod("web"))
-        await world.until(lambda: world.ready("web"), 10)
+        await world.until(lambda: world.ready("web"), 30)
         assert "the machine's shutdown will not wait for pods: cannot reach the system's D-Bus" in caplog.text
 
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
