@@ -10,7 +10,7 @@ import pytest
 
 from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
-from tiphys.cluster.images import DEMO_IMAGE
+from tests.webs import web_on_every_node
 
 pytestmark = [
     pytest.mark.e2e,
@@ -19,23 +19,7 @@ pytestmark = [
 ]
 
 NODE = "fd00:198:18::10"
-WEB = f"""
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: web}}
-spec:
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: web
-        image: {DEMO_IMAGE}
-        command: [sh, -c, 'echo $NODE > /tmp/index.html; exec httpd -f -p 8080 -h /tmp']
-        env: [{{name: NODE, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}]
-        readinessProbe: {{httpGet: {{port: 8080}}, periodSeconds: 1}}
----
+WEB = f"""{web_on_every_node()}---
 apiVersion: v1
 kind: Service
 metadata: {{name: web}}

@@ -19,31 +19,17 @@ import pytest
 from tests.e2e.test_nodes import Flow
 from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
-from tiphys.cluster.images import DEMO_IMAGE
+from tests.webs import NAMES_ITS_NODE, web_on_every_node
 
 pytestmark = pytest.mark.e2e
 
 BRIDGE = "elb0"
 POOL = "10.243.0.240-10.243.0.242"
 CLIENT = "10.243.0.200"
-WEB = f"""
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: web}}
-spec:
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: web
-        image: {DEMO_IMAGE}
-        command: [sh, -c, 'mkdir -p /tmp/cgi-bin; printf "#!/bin/sh\\necho\\necho \\$NODE \\$REMOTE_ADDR\\n" >
-          /tmp/cgi-bin/who; chmod +x /tmp/cgi-bin/who; echo $NODE > /tmp/index.html; exec httpd -f -p 8080 -h /tmp']
-        env: [{{name: NODE, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}]
-        readinessProbe: {{httpGet: {{port: 8080}}, periodSeconds: 1}}
-"""
+WEB = web_on_every_node(
+    r'mkdir -p /tmp/cgi-bin; printf "#!/bin/sh\necho\necho \$NODE \$REMOTE_ADDR\n" > /tmp/cgi-bin/who; '
+    f"chmod +x /tmp/cgi-bin/who; {NAMES_ITS_NODE}"
+)
 
 
 def service(name: str, **spec: Any) -> str:

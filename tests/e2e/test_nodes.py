@@ -19,29 +19,14 @@ import pytest
 from tests.machine import NODE_IP, Machine, wait_for
 from tests.machine import machine as new_machine
 from tests.proxy.lab import inside
+from tests.webs import web_on_every_node
 from tiphys.cluster.images import DEMO_IMAGE
 
 pytestmark = pytest.mark.e2e
 
 PODS, SERVICES = "10.244.0.0/16,fd00:10:244::/56", "10.96.0.0/16,fd00:10:96::/112"
 
-WEB = f"""
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: web}}
-spec:
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: web
-        image: {DEMO_IMAGE}
-        command: [sh, -c, 'echo $NODE > /tmp/index.html; exec httpd -f -p 8080 -h /tmp']
-        env: [{{name: NODE, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}]
-        readinessProbe: {{httpGet: {{port: 8080}}, periodSeconds: 1}}
----
+WEB = f"""{web_on_every_node()}---
 apiVersion: v1
 kind: Service
 metadata: {{name: web}}
