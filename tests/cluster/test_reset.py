@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tiphys.cluster import processes, reset
+from tiphys.cluster import pods, processes, reset
 from tiphys.cluster.processes import Traces
+from tiphys.cluster.settings import Settings
+from tiphys.kubelet.runtime.cri import CRIClient
+from tiphys.kubelet.runtime.service import RuntimeFailure, Sandbox
 
 
 @pytest.fixture
@@ -99,3 +102,20 @@ def test_only_sockets_are_removed_as_sockets(tmp_path: Path) -> None:
     (bundle / "address").write_text(f"unix://{tmp_path / 'file'}")
     assert processes.remove_files(processes.traces(tmp_path / "run", tmp_path), tmp_path / "none" / "results") == []
     assert (tmp_path / "file").exists()
+
+
+def test_a_containerd_whose_cri_still_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answers: list[RuntimeFailure | None] = [RuntimeFailure("server is not initialized yet")] * 2 + [None]
+
+    async def list_sandboxes(_: CRIClient, pod_uid: str = "") -> list[Sandbox]:
+        if (failure := answers.pop(0)) is not None:
+            raise failure
+        return []
+
+    monkeypatch.setattr(CRIClient, "list_sandboxes", list_sandboxes)
+    pods.stop_pods(Settings(tmp_path))
+    assert answers == []
+    answers.append(RuntimeFailure("it never starts"))
+    monkeypatch.setattr(pods, "START_SECONDS", -1.0)
+    with pytest.raises(RuntimeFailure, match="it never starts"):
+        pods.stop_pods(Settings(tmp_path))

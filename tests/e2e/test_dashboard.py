@@ -406,7 +406,7 @@ def test_rbac_decides_what_is_shown(cluster: Machine, visit: Visit) -> None:
     visit.open("/r/core/v1/configmaps")
     visit.page.get_by_role("link", name="settings", exact=True).click()
     visit.button("Delete").click()
-    visit.button("Delete").last.click()
+    visit.page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
     visit.see('cannot delete resource "configmaps"')
     assert cluster.get("configmap", "settings")["data"]["currency"] == "SEK"
 

@@ -97,7 +97,7 @@ def test_a_service_gets_an_address_that_answers_on_the_wire(wire: Wire) -> None:
     address = wire.address("plain")
     assert address == "10.243.0.240"
     wait_for(lambda: wire.curl(f"http://{address}/"), 15, "an answer")
-    assert len(wire.holders(address)) == 1
+    wait_for(lambda: len(wire.holders(address)) == 1, 20, "one holder, though the nodes have only just become ready")
     shown = wire.nodes.get("service", "plain")
     assert shown["status"]["loadBalancer"]["ingress"] == [{"ip": address, "ipMode": "VIP"}]
     assert shown["metadata"]["finalizers"] == ["service.kubernetes.io/load-balancer-cleanup"]

@@ -314,7 +314,7 @@ class Containerd:
         return [program, "--config", str(self.config_file)]
 
     async def start(self, timeout: float = 30) -> None:
-        """Start containerd and wait until its CRI answers."""
+        """Start containerd and wait until it takes connections; its CRI may refuse for a moment longer."""
         self.write_files()
         self.install_masquerade()
         log = self.log_file.open("ab") if self.log_file is not None else None

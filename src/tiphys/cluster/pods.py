@@ -13,6 +13,8 @@ from tiphys.kubelet.runtime.service import ContainerState, RuntimeFailure, Sandb
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5
+START_SECONDS = 10.0
+"""How long the CRI of a containerd that answers may take to be initialised."""
 
 
 def stop_pods(settings: Settings) -> None:
@@ -37,12 +39,26 @@ def remove_pods(settings: Settings) -> None:
 async def _with_pods(settings: Settings, *, remove: bool) -> None:
     runtime = CRIClient(str(settings.containerd_socket))
     try:
-        sandboxes = await runtime.list_sandboxes()
+        sandboxes = await _sandboxes(runtime)
         async with asyncio.TaskGroup() as group:
             for sandbox in sandboxes:
                 group.create_task(_end(runtime, sandbox, remove=remove))
     finally:
         await runtime.close()
+
+
+async def _sandboxes(runtime: CRIClient) -> list[Sandbox]:
+    """The pods. A containerd that has just been started takes connections before its CRI is initialised, and refuses
+    meanwhile. Raises ``RuntimeFailure``."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + START_SECONDS
+    while True:
+        try:
+            return await runtime.list_sandboxes()
+        except RuntimeFailure:
+            if loop.time() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 async def _end(runtime: CRIClient, sandbox: Sandbox, *, remove: bool) -> None:
