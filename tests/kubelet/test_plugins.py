@@ -37,6 +37,36 @@ class Handler:
         del self.present[name]
 
 
+@asynccontextmanager
+async def announced(folder: Path, file: str, endpoint: str, *, answers: bool = True) -> AsyncIterator[None]:
+    """A socket of the driver ``driver.example``; unless it ``answers``, it never says that it heard the outcome."""
+
+    async def get_info(_: Any) -> Any:
+        about = {"type": "CSIPlugin", "name": "driver.example", "endpoint": endpoint, "supported_versions": ["1.0.0"]}
+        return registration().message("PluginInfo")(**about)
+
+    async def notify(_: Any) -> Any:
+        if not answers:
+            await asyncio.Event().wait()
+        return registration().message("RegistrationStatusResponse")()
+
+    works = {"GetInfo": get_info, "NotifyRegistrationStatus": notify}
+    methods = registration().methods("Registration").items()
+    rpcs = {
+        about.path: Rpc(about.request.FromString, about.response.SerializeToString, works[name])
+        for name, about in methods
+    }
+    path = folder / "plugins_registry" / file
+    path.parent.mkdir(exist_ok=True)
+    server = GrpcServer(rpcs, status_of=lambda error: None)
+    await server.listen_unix(str(path))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        await server.stop(0)
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A short path: that of a socket must be."""
@@ -70,6 +100,53 @@ def test_a_driver_comes_goes_and_comes_again(folder: Path) -> None:
                     assert plugin.endpoint == str(folder / "plugins" / "driver.example" / "csi.sock")
                     assert plugin.versions == ("1.12.0",)
                 await until(lambda: not handler.present)
+
+    asyncio.run(scene())
+
+
+def test_a_driver_that_goes_before_it_has_heard_that_it_is_registered_is_forgotten(folder: Path) -> None:
+    handler = Handler()
+
+    async def scene() -> None:
+        async with watched(folder, handler):
+            async with announced(folder, "driver.sock", "/endpoint", answers=False):
+                await until(lambda: handler.present)
+            await until(lambda: not handler.present)
+
+    asyncio.run(scene())
+
+
+def test_a_driver_whose_old_socket_goes_while_the_new_one_is_registered_stays(folder: Path) -> None:
+    class Slow(Handler):
+        async def register(self, plugin: PluginInfo) -> None:
+            if plugin.endpoint == "/new":
+                begun.set()
+                await go_on.wait()
+            await super().register(plugin)
+
+        async def deregister(self, name: str) -> None:
+            gone.append(name)
+            await super().deregister(name)
+
+    begun, go_on, gone = asyncio.Event(), asyncio.Event(), list[str]()
+    handler = Slow()
+
+    async def scene() -> None:
+        async with watched(folder, handler):
+            async with announced(folder, "old.sock", "/old"):
+                await until(lambda: handler.present)
+                new = announced(folder, "new.sock", "/new")
+                await new.__aenter__()
+                await asyncio.wait_for(begun.wait(), 20)
+            try:
+                await asyncio.sleep(0.2)  # for the watcher to see that the old one has gone
+                go_on.set()
+                await until(lambda: handler.present["driver.example"].endpoint == "/new")
+                await asyncio.sleep(0.2)
+                assert not gone
+            finally:
+                await new.__aexit__(None, None, None)
+            await until(lambda: not handler.present)
 
     asyncio.run(scene())
 

@@ -11,9 +11,10 @@ import logging
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from tiphys.api.csi.messages import registration
 from tiphys.runtime.clock import Clock, backoff
@@ -55,11 +56,14 @@ _Stamp = tuple[int, int]
 """Which file a path leads to: its inode, and when that was changed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Socket:
+    """``plugin`` from the moment that its handler hears of it; ``registered`` once that handler has taken it."""
+
     stamp: _Stamp
-    task: asyncio.Task[None]
+    task: asyncio.Task[None] = field(init=False)
     plugin: PluginInfo | None = None
+    registered: bool = False
 
 
 class PluginWatcher:
@@ -71,6 +75,7 @@ class PluginWatcher:
         self._clock = clock
         self._runner = runner
         self._sockets: dict[Path, _Socket] = {}
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def run(self) -> None:
         """Follow the folder of sockets until cancelled: register plugins that come, and forget those that go."""
@@ -98,22 +103,21 @@ class PluginWatcher:
                 self._runner.spawn(self._end(known), f"end of plugin {path.name}")
         for path, stamp in present.items():
             if path not in self._sockets:
-                task = self._runner.spawn(self._register_until_done(path), f"plugin {path.name}")
-                self._sockets[path] = _Socket(stamp, task)
+                socket = self._sockets[path] = _Socket(stamp)
+                socket.task = self._runner.spawn(self._register_until_done(path, socket), f"plugin {path.name}")
 
-    async def _register_until_done(self, path: Path) -> None:
+    async def _register_until_done(self, path: Path, socket: _Socket) -> None:
         for delay in backoff(0.5, 2, 60):
             try:
-                plugin = await self._register(path)
+                plugin = await self._register(path, socket)
             except (GrpcError, PluginRefused) as error:
                 log.warning("plugin at %s is not registered: %s", path, error)
                 await self._clock.sleep(delay)
                 continue
-            self._sockets[path].plugin = plugin
             log.info("registered %s %s at %s", plugin.type, plugin.name, plugin.endpoint)
             return
 
-    async def _register(self, path: Path) -> PluginInfo:
+    async def _register(self, path: Path, socket: _Socket) -> PluginInfo:
         caller = Caller(str(path), registration())
         try:
             answer = await caller.call("GetInfo", _CALL_TIMEOUT)
@@ -121,7 +125,11 @@ class PluginWatcher:
                 answer.type, answer.name, answer.endpoint or str(path), tuple(answer.supported_versions)
             )
             try:
-                await self._handler(plugin).register(plugin)
+                handler = self._handler(plugin)
+                async with self._turn(plugin):
+                    socket.plugin = plugin
+                    await handler.register(plugin)
+                    socket.registered = True
             except PluginRefused as error:
                 await caller.call("NotifyRegistrationStatus", _CALL_TIMEOUT, plugin_registered=False, error=str(error))
                 raise
@@ -138,14 +146,29 @@ class PluginWatcher:
         return handler
 
     async def _end(self, socket: _Socket) -> None:
-        """Deregister, unless the plugin has come back by another socket meanwhile."""
+        """Deregister, however far its registration has come, unless the plugin has come back by another socket."""
         socket.task.cancel()
         await asyncio.gather(socket.task, return_exceptions=True)
         plugin = socket.plugin
-        if plugin is None or any(s.plugin and s.plugin.name == plugin.name for s in self._sockets.values()):
+        if plugin is None:
             return
-        log.info("%s %s has gone", plugin.type, plugin.name)
-        await self._handlers[plugin.type].deregister(plugin.name)
+        async with self._turn(plugin):
+            if not self._is_registered(plugin):
+                log.info("%s %s has gone", plugin.type, plugin.name)
+                await self._handlers[plugin.type].deregister(plugin.name)
+
+    def _turn(self, plugin: PluginInfo) -> asyncio.Lock:
+        """What comes and what goes under one name does so one after the other."""
+        return self._turns.setdefault((plugin.type, plugin.name), asyncio.Lock())
+
+    def _is_registered(self, plugin: PluginInfo) -> bool:
+        """By a socket that is there."""
+        return any(
+            socket.registered
+            and socket.plugin is not None
+            and (socket.plugin.type, socket.plugin.name) == (plugin.type, plugin.name)
+            for socket in self._sockets.values()
+        )
 
 
 def _sockets(folder: Path) -> list[tuple[Path, _Stamp]]:
