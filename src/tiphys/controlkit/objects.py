@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/o
 from __future__ import annotations
 
 from tiphys.api.meta.conditions import condition_of as condition
-from tiphys.api.meta.conditions import find_condition
+from tiphys.api.meta.conditions import find_condition, is_condition
 from tiphys.api.meta.copying import copy
 from tiphys.api.meta.equality import equal
 from tiphys.api.meta.objects import (
@@ -44,6 +44,7 @@ __all__ = [
     "generation_of",
     "is_controlled_by",
     "is_deleting",
+    "is_ready_node",
     "key_of",
     "labels_of",
     "micro_timestamp",
@@ -69,3 +70,7 @@ def parse_time(text: str | None) -> float | None:
 def created_at(obj: Object) -> str:
     """For sorting: RFC 3339 timestamps in UTC sort as text."""
     return str(obj["metadata"].get("creationTimestamp") or "")
+
+
+def is_ready_node(node: Object) -> bool:
+    return is_condition(status_of(node).get("conditions"), "Ready")

@@ -16,10 +16,10 @@ from tiphys.client.resources import NODES, PODS
 from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.objects import (
-    condition,
     created_at,
     generation_of,
     is_deleting,
+    is_ready_node,
     name_of,
     namespace_of,
     status_of,
@@ -46,11 +46,6 @@ _KNOWN_PHASES = frozenset(("Pending", "Running", "Unknown"))
 class Victim:
     pod: Object
     condition: Object | None = None
-
-
-def is_ready_node(node: Object) -> bool:
-    ready = condition(node, "Ready")
-    return ready is not None and ready.get("status") == "True"
 
 
 def _order(pod: Object) -> tuple[bool, str, str]:

@@ -5,10 +5,13 @@ Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
 
 from __future__ import annotations
 
+import asyncio
+
 from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.informer import Callbacks
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.controller import Result
 from tiphys.controlkit.objects import (
     is_deleting,
@@ -31,6 +34,7 @@ from tiphys.controllers.network.endpointslice.plan import (
     set_trigger_time,
 )
 from tiphys.controllers.network.endpointslice.tracker import SliceTracker, service_key
+from tiphys.controllers.network.endpointslice.zones import ZoneFollower
 
 MAX_RETRIES = 15
 FOREIGN_CHANGE_DELAY = 1.0
@@ -64,14 +68,17 @@ class EndpointSliceController:
         )
         self._queue = self._controller.queue
         self._controller.watches(self._services)
-        self._controller.handles(self._pods, common.PodsOfServices(self._services, self._queue))
+        self._pods_of_services = common.PodsOfServices(self._services, self._queue)
+        podkit.index_by_node(self._pods)
+        self._controller.handles(self._pods, self._pods_of_services)
         self._controller.handles(
             self._slices, Callbacks(added=self._slice_seen, updated=self._slice_changed, deleted=self._slice_gone)
         )
         self._controller.handles(self._nodes, Callbacks(added=self._node_added, updated=_nothing, deleted=_nothing))
+        self._zones = ZoneFollower(context, self._nodes, self._queue)
 
     async def run(self) -> None:
-        await self._controller.run()
+        await asyncio.gather(self._controller.run(), self._zones.run())
 
     # Events
 
@@ -94,9 +101,8 @@ class EndpointSliceController:
 
     def _node_added(self, node: Object) -> None:
         """Pods that were left out for want of their node can be endpoints now."""
-        for pod in self._pods.store.list():
-            if (pod["spec"].get("nodeName") or "") == name_of(node):
-                common.PodsOfServices(self._services, self._queue).added(pod, initial=False)
+        for pod in self._pods.store.by_index(podkit.NODE_INDEX, name_of(node)):
+            self._pods_of_services.added(pod, initial=False)
 
     # Reconciling
 
@@ -106,8 +112,8 @@ class EndpointSliceController:
         if service is None:
             self._triggers.forget(key)
             self._tracker.forget(key)
-            return None
-        if service["spec"].get("type") == "ExternalName" or service["spec"].get("selector") is None:
+        if service is None or service["spec"].get("type") == "ExternalName" or service["spec"].get("selector") is None:
+            self._zones.note(key, {})
             return None
         slices = [
             endpoint_slice
@@ -118,7 +124,11 @@ class EndpointSliceController:
             return Result(retry=True)
         pods = common.selected_pods(self._pods, service)
         trigger = self._triggers.compute(service, pods)
-        planned, skipped = plan(service, pods, slices, self._node, self._config.max_endpoints_per_slice)
+        per_slice, hinting = self._config.max_endpoints_per_slice, self._zones.hinting(key)
+        planned, skipped = plan(service, pods, slices, self._node, per_slice, hinting)
+        self._zones.note(key, planned.hinted)
+        for notice in planned.notices:
+            self._recorder.event(service, notice.type, notice.reason, notice.message)
         try:
             await self._carry_out(service, planned, trigger)
             if skipped:

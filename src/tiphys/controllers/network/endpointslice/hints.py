@@ -1,4 +1,4 @@
-"""Hints for which zone or node an endpoint is, by a service's ``trafficDistribution``.
+"""Hints for which zone or node an endpoint is, by a service's ``trafficDistribution``; by processors: ``topology``.
 
 Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#traffic-distribution
 """
@@ -10,7 +10,7 @@ from tiphys.api.object import Object
 CLOSE = frozenset(("PreferClose", "PreferSameZone", "PreferSameNode"))
 
 
-def _is_ready(endpoint: Object) -> bool:
+def is_ready(endpoint: Object) -> bool:
     return bool((endpoint.get("conditions") or {}).get("ready"))
 
 
@@ -34,14 +34,14 @@ def stale(endpoint_slice: Object, distribution: str | None) -> bool:
     return any(
         (endpoint.get("hints") or None) != hints_for(endpoint, distribution)
         for endpoint in endpoints
-        if _is_ready(endpoint)
+        if is_ready(endpoint)
     )
 
 
 def apply(endpoint_slice: Object, distribution: str | None) -> None:
     """Set the hints of the slice's endpoints, in place; those of endpoints that are not ready stay."""
     for endpoint in endpoint_slice.get("endpoints") or ():
-        if distribution in CLOSE and not _is_ready(endpoint):
+        if distribution in CLOSE and not is_ready(endpoint):
             continue
         hints = hints_for(endpoint, distribution)
         if hints is None:

@@ -7,7 +7,7 @@ Source: https://github.com/kubernetes/enhancements/tree/master/keps/sig-network/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.api.object import Object
@@ -23,13 +23,16 @@ from tiphys.controlkit.objects import (
     uid_of,
 )
 from tiphys.controllers.network import endpointscommon as common
-from tiphys.controllers.network.endpointslice import hints
+from tiphys.controllers.network.endpointslice import hints, topology
+from tiphys.controllers.network.endpointslice.topology import Hinting, Notice, Refusal, Zones
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 CONTROLLER = "endpointslice-controller.k8s.io"
 
 _RESERVED = frozenset((SERVICE_NAME, MANAGED_BY, common.HEADLESS))
+
+NO_HINTING = Hinting()
 
 PortsKey = tuple[tuple[tuple[str, object], ...], ...]
 EndpointKey = tuple[tuple[str, ...], str, str, str]
@@ -40,11 +43,16 @@ class SlicePlan:
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
+    hinted: dict[str, Zones] = field(default_factory=dict)
+    """Of each IP family with hints by processors, how many endpoints each zone has."""
+    notices: list[Notice] = field(default_factory=list)
 
     def add(self, other: SlicePlan) -> None:
         self.create += other.create
         self.update += other.update
         self.delete += other.delete
+        self.hinted |= other.hinted
+        self.notices += other.notices
 
 
 # Endpoints of pods
@@ -173,6 +181,7 @@ def plan(
     existing: Sequence[Object],
     node: Callable[[str], Object | None],
     per_slice: int,
+    hinting: Hinting = NO_HINTING,
 ) -> tuple[SlicePlan, list[str]]:
     """What to do for a service, and which pods were left out, as messages."""
     families = address_types(service)
@@ -180,12 +189,14 @@ def plan(
     for family in families:
         own = [endpoint_slice for endpoint_slice in existing if endpoint_slice.get("addressType") == family]
         planned, skipped = _plan_family(service, pods, own, node, per_slice, family)
+        _add_hints(planned, service, own, family, hinting)
         result.add(planned)
         problems += skipped
     result.delete += [
         endpoint_slice for endpoint_slice in existing if endpoint_slice.get("addressType") not in families
     ]
     _reuse(result, service)
+    result.notices += _changes_of_hints(service, result.hinted, families[0], was_hinted=hinting.was_hinted)
     return result, problems
 
 
@@ -213,7 +224,6 @@ def _plan_family(
             result.delete += slices
     if len(existing) == len(result.delete) and not result.create:
         _keep_placeholder(result, service, family)
-    _add_hints(result, service, existing)
     return result, skipped
 
 
@@ -332,14 +342,39 @@ def _keep_placeholder(result: SlicePlan, service: Object, family: str) -> None:
     result.create.append(placeholder)
 
 
-def _add_hints(result: SlicePlan, service: Object, existing: Sequence[Object]) -> None:
-    distribution = service["spec"].get("trafficDistribution")
-    changed = {name_of(endpoint_slice) for endpoint_slice in [*result.update, *result.delete]}
-    for endpoint_slice in existing:
-        if name_of(endpoint_slice) not in changed and hints.stale(endpoint_slice, distribution):
-            result.update.append(copy(endpoint_slice))
+def _add_hints(result: SlicePlan, service: Object, existing: Sequence[Object], family: str, hinting: Hinting) -> None:
+    """Hints by processors if the Service asks for them, whatever its ``trafficDistribution``; else by the latter."""
+    if not topology.is_auto(service):
+        _add_close_hints(result, existing, service["spec"].get("trafficDistribution"))
+        return
+    zones = topology.add_hints(result.create, result.update, _unchanged(result, existing), hinting.shares)
+    if isinstance(zones, Refusal):
+        result.notices.append(Notice.disabled(zones.message, family))
+        _add_close_hints(result, existing, None)
+    else:
+        result.hinted[family] = zones
+
+
+def _add_close_hints(result: SlicePlan, existing: Sequence[Object], distribution: str | None) -> None:
+    unchanged = _unchanged(result, existing)
+    result.update += [copy(one) for one in unchanged if hints.stale(one, distribution)]
     for endpoint_slice in [*result.create, *result.update]:
         hints.apply(endpoint_slice, distribution)
+
+
+def _unchanged(result: SlicePlan, existing: Sequence[Object]) -> list[Object]:
+    changed = {name_of(endpoint_slice) for endpoint_slice in [*result.update, *result.delete]}
+    return [endpoint_slice for endpoint_slice in existing if name_of(endpoint_slice) not in changed]
+
+
+def _changes_of_hints(
+    service: Object, hinted: Mapping[str, Zones], family: str, *, was_hinted: bool
+) -> Iterable[Notice]:
+    """Events are about the Service, so one of its IP families stands for all."""
+    if hinted and not was_hinted:
+        yield Notice.enabled(next(iter(hinted)))
+    if was_hinted and not topology.is_auto(service):
+        yield Notice.disabled(topology.DISABLED, family)
 
 
 def _reuse(result: SlicePlan, service: Object) -> None:
