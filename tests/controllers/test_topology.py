@@ -21,9 +21,9 @@ from tiphys.controllers.network.endpointslice.topology import (
     NO_ZONE,
     OVERLOADED,
     TOO_FEW,
-    Allocation,
     Hinting,
     Refusal,
+    ZoneAllocation,
 )
 from tiphys.testing import Cluster
 
@@ -134,7 +134,7 @@ def test_the_annotations(annotations: dict[str, str], auto: bool) -> None:
 def test_as_few_as_possible_change_hands(
     desired: dict[str, float], have: dict[str, int], giving: dict[str, int], receiving: dict[str, int]
 ) -> None:
-    allocations = {zone: Allocation(desired=count) for zone, count in desired.items()}
+    allocations = {zone: ZoneAllocation(desired=count) for zone, count in desired.items()}
     assert topology.giving_and_receiving(allocations, have) == (giving, receiving)
 
 
@@ -176,7 +176,7 @@ def test_whether_a_slices_hints_can_stay(
     text: str, given_before: dict[str, int], maximums: dict[str, int], kept: dict[str, int] | None
 ) -> None:
     (found,) = slices(text)
-    allocations = {zone: Allocation(maximum=count) for zone, count in maximums.items()}
+    allocations = {zone: ZoneAllocation(maximum=count) for zone, count in maximums.items()}
     assert topology.hints_by_zone(found, given_before, allocations) == kept
 
 

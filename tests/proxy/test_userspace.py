@@ -37,6 +37,14 @@ class Client(asyncio.DatagramProtocol):
         self.answers.put_nowait(data)
 
 
+def answering(name: bytes) -> Any:
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(name)
+        writer.close()
+
+    return accepted
+
+
 async def nothing(arguments: Sequence[str], text: str) -> str:
     return ""
 
@@ -123,13 +131,6 @@ def test_affinity_and_refusal() -> None:
 
 
 async def _tcp() -> None:
-    def answering(name: bytes) -> Any:
-        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(name)
-            writer.close()
-
-        return accepted
-
     servers = [
         await asyncio.start_server(answering(name), f"127.0.99.{i}", 38080) for i, name in ((11, b"x"), (12, b"y"))
     ]
@@ -205,3 +206,47 @@ async def _outlives() -> None:
         assert await reader.read(100) == b"after"
         writer.close()
         await proxy.cleanup()
+
+
+def test_who_waits_for_an_address_gets_it_when_it_is_free() -> None:
+    asyncio.run(_taken_up())
+
+
+async def _taken_up() -> None:
+    names = ("first", "second", "third")
+    servers = [
+        await asyncio.start_server(answering(name.encode()), f"127.0.99.{51 + number}", 38083)
+        for number, name in enumerate(names)
+    ]
+    tracker, proxy = Tracker("ip", "node-1"), backend()
+    services = {
+        name: service(name, f"127.0.99.{61 + number}", externalIPs=["127.0.99.60"]) for number, name in enumerate(names)
+    }
+
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.99.60", 80)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    for number, name in enumerate(names):
+        tracker.service_changed(services[name])
+        tracker.slice_changed(slice_of(endpoint(f"127.0.99.{51 + number}"), name=name, port=38083))
+        await proxy.sync(tracker.take_changes())
+    assert await ask() == b"first"
+    tracker.service_deleted(services["second"])
+    await proxy.sync(tracker.take_changes())
+    assert await ask() == b"first"
+    tracker.slice_changed(slice_of(endpoint("127.0.99.52"), name="third", port=38083))  # while it waits
+    await proxy.sync(tracker.take_changes())
+    tracker.service_changed(service("first", "127.0.99.61"))
+    await proxy.sync(tracker.take_changes())
+    assert await ask() == b"second"
+    tracker.service_deleted(services["third"])
+    await proxy.sync(tracker.take_changes())
+    with pytest.raises(ConnectionRefusedError):
+        await ask()
+    await proxy.cleanup()
+    for server in servers:
+        server.close()
+        await server.wait_closed()

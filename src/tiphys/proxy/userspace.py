@@ -55,8 +55,16 @@ class _Choice:
         return target
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a Service wants of a front, now or when those before it have left."""
+
+    endpoints: Endpoints
+    port: ServicePort
+
+
 class UserspaceBackend:
-    """A ``ProxyBackend`` of relays."""
+    """A ``ProxyBackend`` of relays. A front that several Services want is the first one's until it leaves."""
 
     def __init__(
         self,
@@ -76,7 +84,8 @@ class UserspaceBackend:
         self._clock = clock
         self._rng = rng
         self._run = run
-        self._owners: dict[Front, ServiceKey] = {}
+        self._claims: dict[Front, dict[ServiceKey, _Claim]] = {}
+        """In the order in which they came."""
         self._fronts_of: dict[ServiceKey, set[Front]] = {}
         self._choices: dict[Front, _Choice] = {}
         self._listeners: dict[Front, TcpRelay | UdpRelay] = {}
@@ -104,15 +113,36 @@ class UserspaceBackend:
                 self._refused_ports.pop(key, None)
             for front in self._fronts_of.get(key, set()) - fronts.keys():
                 gave_up = True
-                await self._close(front)
-            for front, (endpoints, port) in fronts.items():
-                if port.protocol == "sctp":
-                    self._refuse(key, port)
-                elif self._owners.setdefault(front, key) == key:
-                    self._fronts_of.setdefault(key, set()).add(front)
-                    await self._serve(front, endpoints, port)
+                await self._withdraw(key, front)
+            for front, claim in fronts.items():
+                if claim.port.protocol == "sctp":
+                    self._refuse(key, claim.port)
+                else:
+                    await self._claim(key, front, claim)
         if gave_up:
             await self._drop_unused_addresses()
+
+    async def _claim(self, key: ServiceKey, front: Front, claim: _Claim) -> None:
+        claims = self._claims.setdefault(front, {})
+        claims[key] = claim
+        self._fronts_of.setdefault(key, set()).add(front)
+        if next(iter(claims)) == key:
+            await self._serve(front, claim)
+
+    async def _withdraw(self, key: ServiceKey, front: Front) -> None:
+        """Give the front to the next who wants it, if it was this Service's."""
+        claims = self._claims[front]
+        served = next(iter(claims)) == key
+        del claims[key]
+        self._fronts_of[key].discard(front)
+        if not self._fronts_of[key]:
+            del self._fronts_of[key]
+        if served:
+            await self._close(front)
+        if not claims:
+            del self._claims[front]
+        elif served:
+            await self._serve(front, next(iter(claims.values())))
 
     def _refuse(self, key: ServiceKey, port: ServicePort) -> None:
         known = self._refused_ports.setdefault(key, set())
@@ -124,16 +154,16 @@ class UserspaceBackend:
             log.error("%s: %s", port, reason)
             self._refused(key, reason)
 
-    def _fronts(self, state: ServiceState) -> Iterator[tuple[Front, tuple[Endpoints, ServicePort]]]:
+    def _fronts(self, state: ServiceState) -> Iterator[tuple[Front, _Claim]]:
         for backends in state:
             port = backends.port
-            inside, outside = self._inside_outside(backends)
-            yield (port.protocol, port.cluster_ip, port.port), (inside, port)
+            inside, outside = (_Claim(endpoints, port) for endpoints in self._inside_outside(backends))
+            yield (port.protocol, port.cluster_ip, port.port), inside
             for ip in (*port.external_ips, *port.load_balancer_ips):
-                yield (port.protocol, ip, port.port), (outside, port)
+                yield (port.protocol, ip, port.port), outside
             if port.node_port:
                 everywhere = "0.0.0.0" if self.family == "ip" else "::"
-                yield (port.protocol, everywhere, port.node_port), (outside, port)
+                yield (port.protocol, everywhere, port.node_port), outside
 
     def _inside_outside(self, backends: Backends) -> tuple[Endpoints, Endpoints]:
         endpoints, port = usable(backends.endpoints, backends.port, self._place), backends.port
@@ -142,8 +172,9 @@ class UserspaceBackend:
             endpoints.local if port.external_local else endpoints.cluster,
         )
 
-    async def _serve(self, front: Front, endpoints: Endpoints, port: ServicePort) -> None:
+    async def _serve(self, front: Front, claim: _Claim) -> None:
         protocol, address, number = front
+        endpoints, port = claim.endpoints, claim.port
         choice = self._choices.setdefault(front, _Choice(self._clock, self._rng))
         choice.endpoints, choice.affinity_seconds = endpoints, port.affinity_seconds
         relay = self._listeners.get(front)
@@ -181,7 +212,7 @@ class UserspaceBackend:
         return True
 
     async def _drop_unused_addresses(self) -> None:
-        used = {address for _, address, _ in self._owners}
+        used = {address for _, address, _ in self._claims}
         for address in self._addresses - used:
             self._addresses.discard(address)
             try:
@@ -198,19 +229,16 @@ class UserspaceBackend:
         return f"{address}/{32 if self.family == 'ip' else 128}"
 
     async def _close(self, front: Front) -> None:
-        key = self._owners.pop(front, None)
-        if key is not None:
-            self._fronts_of[key].discard(front)
-            if not self._fronts_of[key]:
-                del self._fronts_of[key]
         self._choices.pop(front, None)
         listener = self._listeners.pop(front, None)
         if listener is not None:
             await listener.close()
 
     async def cleanup(self) -> None:
-        for front in list(self._owners):
+        for front in self._claims:
             await self._close(front)
+        self._claims.clear()
+        self._fronts_of.clear()
         await self._drop_unused_addresses()
 
 

@@ -74,7 +74,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Allocation:
+class ZoneAllocation:
     """How many endpoints a zone needs at least, may have at most, and would have ideally."""
 
     minimum: int = 0
@@ -117,7 +117,7 @@ def moves_shares(old: Object, new: Object) -> bool:
 # Allocation
 
 
-def allocate(endpoints: int, shares: Shares | None) -> dict[str, Allocation] | Refusal:
+def allocate(endpoints: int, shares: Shares | None) -> dict[str, ZoneAllocation] | Refusal:
     """What each zone gets of so many ready endpoints."""
     if shares is None:
         return Refusal(NO_FACTS)
@@ -129,7 +129,7 @@ def allocate(endpoints: int, shares: Shares | None) -> dict[str, Allocation] | R
     if spare < 0:
         return Refusal(f"{OVERLOADED} {counted}")
     return {
-        zone: Allocation(minimum, minimum + spare, max(endpoints * shares[zone], minimum))
+        zone: ZoneAllocation(minimum, minimum + spare, max(endpoints * shares[zone], minimum))
         for zone, minimum in minimums.items()
     }
 
@@ -185,7 +185,9 @@ def _hint(endpoint: Object, zone: str) -> None:
     endpoint["hints"] = {"forZones": [{"name": zone}]}
 
 
-def hints_by_zone(endpoint_slice: Object, given: Zones, allocations: Mapping[str, Allocation]) -> Counter[str] | None:
+def hints_by_zone(
+    endpoint_slice: Object, given: Zones, allocations: Mapping[str, ZoneAllocation]
+) -> Counter[str] | None:
     """How many hints the slice has for each zone; None if they cannot stay.
 
     That is: an endpoint has none, a zone needs none any more, or has more than it may, with those ``given`` before.
@@ -201,7 +203,9 @@ def hints_by_zone(endpoint_slice: Object, given: Zones, allocations: Mapping[str
     return zones
 
 
-def giving_and_receiving(allocations: Mapping[str, Allocation], given: Zones) -> tuple[dict[str, int], dict[str, int]]:
+def giving_and_receiving(
+    allocations: Mapping[str, ZoneAllocation], given: Zones
+) -> tuple[dict[str, int], dict[str, int]]:
     """How many endpoints each zone gives to others, and how many each gets; as few as will do."""
     surplus = {zone: given.get(zone, 0) - allocation.desired for zone, allocation in allocations.items()}
     giving: Counter[str] = Counter()

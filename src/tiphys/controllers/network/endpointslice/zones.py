@@ -1,6 +1,7 @@
 """What hints by processors follow: the zones' shares as nodes come, go and change, and which Services have such hints.
 
-After a change of the shares those Services are looked at again that have too few endpoints in a zone now.
+After a change of the shares those Services are looked at again that have too few endpoints in a zone now. Source:
+KEP-2433 (topology aware routing).
 """
 
 from __future__ import annotations
