@@ -57,11 +57,10 @@ _SELECT_SEALED = (
     "SELECT row, key, create_revision, version, lease, value, seal FROM kv WHERE row >= ? ORDER BY row LIMIT ?"
 )
 
-_SELECT_MANY = (
-    "SELECT kv.key, kv.value, create_revision, row >> 24, version, lease "
-    "FROM json_each(?) AS wanted CROSS JOIN kv ON row = wanted.value"
-)
+_MANY = "FROM json_each(?) AS wanted CROSS JOIN kv ON row = wanted.value"
 """Rows in the order requested: SQLite takes the left side of a CROSS JOIN for its outer loop."""
+_SELECT_MANY = f"SELECT kv.key, kv.value, create_revision, row >> 24, version, lease {_MANY}"
+_SELECT_VALUES = f"SELECT kv.value {_MANY}"
 
 
 class CannotOpen(StoreError):
@@ -409,6 +408,14 @@ class SQLiteRows:
         if len(missing) == len(rows):
             return list(stored)
         return [pending.get(row) or next(stored) for row in rows]
+
+    def values(self, rows: Sequence[int]) -> list[bytes]:
+        pending = self.pending
+        missing = [row for row in rows if row not in pending]
+        stored = self._execute(_SELECT_VALUES, (str(missing),))
+        if len(missing) == len(rows):
+            return [value for (value,) in stored]
+        return [known.value if (known := pending.get(row)) is not None else next(stored)[0] for row in rows]
 
 
 def _sync_directory(path: Path) -> None:

@@ -22,6 +22,7 @@ from enum import Enum
 from json import JSONDecodeError
 
 from tiphys.api import errors
+from tiphys.apiserver.aside import uncollected
 from tiphys.apiserver.storage.blocks import Entries
 from tiphys.apiserver.storage.changes import EntryChange
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
@@ -191,8 +192,6 @@ class Cacher:
         self._window_bytes = 0
         self.oldest = self.changed_at = revision
         self.generation += 1
-        if len(table) > MANY:
-            gc.freeze()  # a collection would look at all of them for hundreds of milliseconds, and find nothing
         self._state = CacheState.READY
         missed, self._missed = self._missed, []
         self.changed([event for event in missed if event.kv.mod_revision > revision], self.feed.revision)
@@ -204,7 +203,15 @@ class Cacher:
         return EntryTable(self.prefix, positions, namespaced=resource.namespaced)
 
     async def _read_all(self) -> tuple[EntryTable, dict[str, Unreadable], int]:
-        """Every entry of one revision, a page at a time."""
+        """Every entry of one revision. A collection would look at all of them for hundreds of milliseconds, and find
+        nothing."""
+        with uncollected():
+            table, unreadable, revision = await self._read_pages()
+            if len(table) > MANY:
+                gc.freeze()
+        return table, unreadable, revision
+
+    async def _read_pages(self) -> tuple[EntryTable, dict[str, Unreadable], int]:
         table = self._table()
         unreadable: dict[str, Unreadable] = {}
         start, end, revision = self.prefix.encode(), prefix_end(self.prefix.encode()), 0
@@ -212,7 +219,8 @@ class Cacher:
             page = await self.feed.backend.range(Range(start, end, revision=revision, limit=_PAGE))
             revision = revision or page.revision
             entries: list[Entry] = []
-            for read in map(self.parse, page.kvs):
+            for kv, seen in zip(page.kvs, self.codec.entries(page.kvs), strict=True):
+                read = seen or self.parse(kv)
                 if isinstance(read, Entry):
                     entries.append(read)
                 else:

@@ -19,6 +19,7 @@ from tiphys.api.schema import schema_for
 from tiphys.api.scheme import Resource
 from tiphys.apiserver.storage.fields import Field, Fields
 from tiphys.apiserver.storage.foreign import check_metadata, in_version, read_value
+from tiphys.store.backend import KeyValue
 
 if TYPE_CHECKING:
     from tiphys.apiserver.storage.glance import Glance
@@ -154,24 +155,48 @@ class Codec:
         body = self._splice(value, revision)
         return Entry(key, namespace, name, draft.labels, draft.fields, body, revision, create_revision, lease)
 
+    def entries(self, kvs: Sequence[KeyValue]) -> list[Entry | None]:
+        """What is kept of many values, in the order of their keys: None for each that ``entry`` has to read.
+
+        In one piece, as a start does it for all that the store has.
+        """
+        glance = self._glance_for(len(kvs))
+        if glance is None:
+            return [None] * len(kvs)
+        entries: list[Entry | None] = []
+        add, head, namespaced, place, namespace = entries.append, len(self.head), self.resource.namespaced, "", ""
+        for kv, seen in zip(kvs, glance.many([kv.value for kv in kvs]), strict=True):
+            if seen is None:
+                add(None)
+                continue
+            raw, value, create, revision, _, lease = kv
+            labels, fields, end = seen
+            key = raw.decode("utf-8", "backslashreplace")
+            before, _, name = key.rpartition("/")
+            if namespaced and before != place:
+                place, (namespace, _) = before, _place(key, namespaced=True)
+            body = b'%b,"resourceVersion":"%d"%b' % (value[head:end], revision, value[end:])
+            add(Entry(key, namespace, name, labels or _NO_LABELS, fields, body, revision, create, lease))
+        return entries
+
     def _read(self, value: bytes) -> Draft:
         """The draft of a value that is in the store. Raises ``CannotRead``."""
-        if self._fields is not None and (seen := self._glance_at(value)) is not None:
+        if (glance := self._glance_for(1)) is not None and (seen := glance(value)) is not None:
             return Draft(value, seen[0] or _NO_LABELS, seen[1])
         obj = self._parse(value)
         check_metadata(obj)
         return self.draft(obj)
 
-    def _glance_at(self, value: bytes) -> tuple[dict[str, str] | None, Fields] | None:
-        """What selectors need of a value, if that can be seen at a glance: once there are many to look at."""
+    def _glance_for(self, values: int) -> Glance | None:
+        """What sees at a glance what selectors need, if it can be seen so, once there are many values to look at."""
         if self._glance is None:
-            self._until_glance -= 1
+            self._until_glance -= values
             if self._until_glance > 0 or self._fields is None:
                 return None
             from tiphys.apiserver.storage.glance import Glance  # a library that only many values are worth
 
             self._glance = Glance(self._start, self._fields)
-        return self._glance(value)
+        return self._glance
 
     def object(self, entry: Entry) -> Object:
         """The object as a new dict, with its resource version."""

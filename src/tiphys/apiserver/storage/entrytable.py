@@ -8,8 +8,10 @@ Source: KEP-2340; upstream's indexer of pods by ``spec.nodeName``
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from tiphys.apiserver.storage.blocks import Blocks, Entries
@@ -18,6 +20,7 @@ from tiphys.apiserver.storage.selection import NAME, Selection
 
 LOOKED_AT = 2000
 """How many entries are held against a selection at a time: some milliseconds."""
+_key = attrgetter("key")
 
 
 class Piece(NamedTuple):
@@ -35,7 +38,7 @@ class EntryTable:
         self._namespaced = namespaced
         self._entries: dict[str, Entry] = {}
         self._ordered = Blocks()
-        self._indexes: dict[int, dict[str, set[str]]] = {position: {} for position in indexed}
+        self._indexes: dict[int, defaultdict[str, set[str]]] = {position: defaultdict(set) for position in indexed}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -45,10 +48,11 @@ class EntryTable:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Entries that come after all that are there, in the order of their keys."""
-        self._entries.update([(entry.key, entry) for entry in entries])
+        self._entries.update(zip(map(_key, entries), entries, strict=True))
         self._ordered.append(entries)
-        for entry in entries if self._indexes else ():
-            self._index(entry)
+        for position, index in self._indexes.items():
+            for entry in entries:
+                index[entry.fields[position]].add(entry.key)
 
     def put(self, entry: Entry) -> None:
         known = self._entries.get(entry.key)
@@ -65,7 +69,7 @@ class EntryTable:
 
     def _index(self, entry: Entry) -> None:
         for position, index in self._indexes.items():
-            index.setdefault(entry.fields[position], set()).add(entry.key)
+            index[entry.fields[position]].add(entry.key)
 
     def _unindex(self, entry: Entry) -> None:
         for position, index in self._indexes.items():

@@ -9,18 +9,26 @@ Source: KEP-2340; https://jcristharif.com/msgspec/perf-tips.html for reading som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from tiphys.apiserver.storage.fields import Field, Fields, text_of
 
+_LINES = (b"\n", b"\t", b"\r")
+_WHITE = (b" ", *_LINES)
 _BLANKS = (b'": ', b'", ')
-_TEXTS = {str}
+_TOGETHER = 50
+"""How many values are looked at together for blanks: so few that the processor still has them at hand."""
 _UID = b'"uid":"'
 _UID_LENGTH = 36
+_UID_END = len(_UID) + _UID_LENGTH
+
+Seen = tuple[dict[str, str] | None, Fields, int]
+"""What is seen of a value: its labels, the fields for selectors, and where the uid ends in it, its quote included."""
 
 
 class _Meta(msgspec.Struct, frozen=True, gc=False):
@@ -30,11 +38,11 @@ class _Meta(msgspec.Struct, frozen=True, gc=False):
     uid: str = ""
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
-    resourceVersion: Any = msgspec.UNSET
+    resourceVersion: Any = UNSET
 
 
 class Glance:
-    """Called with a value it returns the labels and the ``fields`` of its object; None if it has to be read whole.
+    """Called with a value it returns what is seen of its object; None if it has to be read whole.
 
     ``start`` begins the values that this server writes.
     """
@@ -47,21 +55,30 @@ class Glance:
         self._decode = msgspec.json.Decoder(_seen(others + wanted)).decode
         self._read = _reader([_path(field) for field in fields])
 
-    def __call__(self, value: bytes) -> tuple[dict[str, str] | None, Fields] | None:
-        if not value.startswith(self._start) or not _is_as_written(value):
-            return None
-        try:
-            seen: Any = self._decode(value)
-        except msgspec.DecodeError:
-            return None
-        meta = seen.metadata
-        if meta.resourceVersion is not msgspec.UNSET:
-            return None
-        at = value.find(_UID) + len(_UID)
-        if value[at : at + _UID_LENGTH] != meta.uid.encode():
-            return None
-        fields = self._read(seen)
-        return meta.labels, fields if _TEXTS.issuperset(map(type, fields)) else self._as_texts(fields, seen)
+    def __call__(self, value: bytes) -> Seen | None:
+        return next(self.many((value,)))
+
+    def many(self, values: Sequence[bytes]) -> Iterator[Seen | None]:
+        """The same for each of many values. In one piece, as a start looks at all that there are."""
+        start, decode, read, are_as_written = self._start, self._decode, self._read, False
+        for number, value in enumerate(values):
+            if number % _TOGETHER == 0:
+                are_as_written = _are_as_written(values[number : number + _TOGETHER])
+            if not value.startswith(start) or not (are_as_written or _is_as_written(value)):
+                yield None
+                continue
+            try:
+                seen: Any = decode(value)
+            except msgspec.DecodeError:
+                yield None
+                continue
+            meta = seen.metadata
+            end = value.find(_UID) + _UID_END
+            if meta.resourceVersion is not UNSET or value[end - _UID_LENGTH : end] != meta.uid.encode():
+                yield None
+                continue
+            fields = read(seen)
+            yield meta.labels, fields if _are_texts(fields) else self._as_texts(fields, seen), end + 1
 
     def _as_texts(self, values: tuple[Any, ...], seen: Any) -> Fields:
         def value_of(field: Field) -> object:
@@ -70,9 +87,23 @@ class Glance:
         return tuple([text_of(field, value, value_of) for field, value in zip(self._fields, values, strict=True)])
 
 
+def _are_texts(fields: tuple[Any, ...]) -> bool:
+    try:
+        "".join(fields)  # a third of the time that it takes to look at their types
+    except TypeError:
+        return False
+    return True
+
+
+def _are_as_written(values: Sequence[bytes]) -> bool:
+    """Whether all of them certainly are as written, for a small part of what it costs to look at each."""
+    text = b"".join(values)
+    return text.isascii() and not any(blank in text for blank in _WHITE)
+
+
 def _is_as_written(value: bytes) -> bool:
     """Whether a value has no blanks between its tokens, and is UTF-8."""
-    if b"\n" in value or b"\t" in value or b"\r" in value:
+    if any(line in value for line in _LINES):
         return False
     if b" " in value and any(blank in value for blank in _BLANKS):
         return False

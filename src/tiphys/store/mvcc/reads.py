@@ -6,6 +6,7 @@ Source: https://etcd.io/docs/v3.6/learning/data_model/
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from operator import attrgetter, eq, gt, lt, ne
 
@@ -13,6 +14,8 @@ from tiphys.store.backend import Compare, CompareTarget, KeyValue, Range, RangeR
 from tiphys.store.mvcc.index import REVISION_BITS, Index, KeyEntry
 from tiphys.store.mvcc.rows import Rows
 
+_key_value = partial(tuple.__new__, KeyValue)
+"""``KeyValue._make`` without a call of Python, which takes a tenth of the time of reading many rows."""
 _SORT_KEYS = {
     SortTarget.KEY: attrgetter("key"),
     SortTarget.VERSION: attrgetter("version"),
@@ -62,11 +65,27 @@ def _page(index: Index, rows: Rows, request: Range, revision: int, latest: int) 
         return None
     if request.count_only:
         return RangeResult((), count, more=False, revision=latest)
-    ids = (row for entry in index.select(request.key, request.end) if (row := entry.row_at(revision)))
-    kvs: Sequence[KeyValue] = rows.read(list(islice(ids, request.limit)))
+    kvs: Sequence[KeyValue] | None = _newest(index, rows, request, revision)
+    if kvs is None:
+        ids = (row for entry in index.select(request.key, request.end) if (row := entry.row_at(revision)))
+        kvs = rows.read(list(islice(ids, request.limit)))
     if request.keys_only:
         kvs = [kv._replace(value=b"") for kv in kvs]
     return RangeResult(kvs, count, count > request.limit, latest)
+
+
+def _newest(index: Index, rows: Rows, request: Range, revision: int) -> list[KeyValue] | None:
+    """The first keys of a range, if none of them has changed since ``revision`` or been deleted: the index then knows
+    all but their values."""
+    bound = (revision + 1) << REVISION_BITS
+    entries = list(islice(index.select(request.key, request.end), request.limit))
+    ids = [row for entry in entries if (row := entry.row) < bound and not row & 1]
+    if len(ids) < len(entries):
+        return None
+    return [
+        _key_value((entry.key, value, entry.create, entry.row >> REVISION_BITS, entry.version, entry.lease))
+        for entry, value in zip(entries, rows.values(ids), strict=True)
+    ]
 
 
 def _is_plain(request: Range) -> bool:

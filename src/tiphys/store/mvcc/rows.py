@@ -26,6 +26,10 @@ class Rows(Protocol):
         """What the rows hold, in the order requested. Every row must exist."""
         ...
 
+    def values(self, rows: Sequence[int]) -> list[bytes]:
+        """The values alone."""
+        ...
+
 
 class MemoryRows:
     """Rows in a dict."""
@@ -46,3 +50,6 @@ class MemoryRows:
 
     def read(self, rows: Sequence[int]) -> list[KeyValue]:
         return list(map(self._kvs.__getitem__, rows))
+
+    def values(self, rows: Sequence[int]) -> list[bytes]:
+        return [kv.value for kv in self.read(rows)]
