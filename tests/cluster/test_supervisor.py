@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tiphys.cluster.supervisor import Program, Ready, Supervisor, describe_exit, exec_program
+from tiphys.cluster.supervisor import Program, Ready, Supervisor, describe_exit, exec_program, next_delay
 
 
 def sleeper(ready: Ready) -> None:
@@ -65,6 +65,24 @@ def component(read: Callable[[], dict[str, Any]], name: str) -> dict[str, Any]:
 def running(read: Callable[[], dict[str, Any]], name: str) -> int:
     found = component(read, name)
     return found["pid"] if found.get("state") == "running" else 0
+
+
+@pytest.mark.parametrize(
+    ("last", "served", "killed", "expected"),
+    [
+        (0.0, float("-inf"), False, 0.2),  # it ended before it was ready, for the first time
+        (0.2, float("-inf"), False, 0.4),
+        (0.2, 3.0, False, 0.4),  # it served for seconds only
+        (25.6, 9.0, False, 30.0),
+        (30.0, float("-inf"), False, 30.0),
+        (30.0, 11.0, False, 0.2),  # it served
+        (0.2, float("-inf"), True, 0.4),
+        (1.6, 1.0, True, 3.0),
+        (30.0, float("-inf"), True, 3.0),
+    ],
+)
+def test_what_ends_by_itself_waits_longer_and_longer(last: float, served: float, killed: bool, expected: float) -> None:
+    assert next_delay(last, served, killed=killed) == expected
 
 
 def test_a_killed_component_is_started_again_and_the_state_says_so(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ from tiphys.runtime.system.forks import describe_exit, die_with_parent, exit_sta
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
-FIRST_DELAY, LAST_DELAY = 0.2, 30.0
-STEADY_SECONDS = 60.0
+FIRST_DELAY, LAST_DELAY, LAST_DELAY_OF_THE_KILLED = 0.2, 30.0, 3.0
+STEADY_SECONDS = 10.0
 LOG_LIMIT = 20 * 1024 * 1024
 
 Ready = Callable[[], None]
@@ -86,14 +86,25 @@ class _Process:
     pid: int = 0
     restarts: int = 0
     was_ready: bool = False
-    started: float = 0.0
-    delay: float = FIRST_DELAY
+    ready_at: float = float("inf")
+    delay: float = 0.0
     due: float = 0.0
     last_exit: str = ""
     ready_fd: int = -1
 
     def move(self, event: str) -> None:
         self.state = TRANSITIONS[self.state, event]
+
+
+def next_delay(last: float, served: float, *, killed: bool) -> float:
+    """Seconds to wait before the next start: ``last`` is what was waited before this one, ``served`` how long it was ready.
+
+    What ends by itself again and again, without having served for long, waits longer and longer. What was killed (by the
+    kernel, for want of memory, or by somebody) is not at fault, is missed by others, and comes back soon.
+    """
+    if served > STEADY_SECONDS:
+        return FIRST_DELAY
+    return min(max(FIRST_DELAY, last * 2), LAST_DELAY_OF_THE_KILLED if killed else LAST_DELAY)
 
 
 @dataclass(slots=True)
@@ -160,7 +171,7 @@ class Supervisor:
         self._close_ready(process)
         if said and process.state is ProcessState.STARTING:
             process.move("ready")
-            process.was_ready = True
+            process.was_ready, process.ready_at = True, time.monotonic()
 
     def _close_ready(self, process: _Process) -> None:
         if process.ready_fd >= 0:
@@ -179,12 +190,12 @@ class Supervisor:
         for process in self._processes.values():
             waiting = process.state is ProcessState.WAITING and self._needs_met(process)
             if waiting or (process.state is ProcessState.BACKOFF and process.due <= now):
-                self._start(process, now)
+                self._start(process)
 
     def _needs_met(self, process: _Process) -> bool:
         return all(self._processes[name].was_ready for name in process.program.needs)
 
-    def _start(self, process: _Process, now: float) -> None:
+    def _start(self, process: _Process) -> None:
         reading, writing = os.pipe()
         parent = os.getpid()
         pid = os.fork()
@@ -192,7 +203,7 @@ class Supervisor:
             os.close(reading)
             self._become(process.program, writing, parent)
         os.close(writing)
-        process.pid, process.started, process.ready_fd = pid, now, reading
+        process.pid, process.ready_at, process.ready_fd = pid, float("inf"), reading
         process.move("start")
         self._selector.register(reading, selectors.EVENT_READ, process)
         log.info("%s started, pid %d", process.program.name, pid)
@@ -248,12 +259,10 @@ class Supervisor:
         process.move("stopped" if self._stopping else "exit")
         if self._stopping:
             return
-        if now - process.started > STEADY_SECONDS:
-            process.delay = FIRST_DELAY
+        process.delay = next_delay(process.delay, now - process.ready_at, killed=_was_killed(status))
         process.restarts += 1
         process.due = now + process.delay
         log.warning("%s ended (%s); again in %.1f s", process.program.name, process.last_exit, process.delay)
-        process.delay = min(process.delay * 2, LAST_DELAY)
 
     def _stop_all(self, wakeup: int) -> None:
         """End the processes, those that need others first; one that does not end in time is killed."""
@@ -326,6 +335,10 @@ class Supervisor:
             if path.stat().st_size > LOG_LIMIT:
                 path.with_suffix(".log.1").write_bytes(path.read_bytes())
                 os.truncate(path, 0)
+
+
+def _was_killed(status: int) -> bool:
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def share_memory() -> None:
