@@ -43,11 +43,25 @@ spec:
     resources: {{claims: [{{name: dev, request: r}}]}}
 """
 
+EXTENDED = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: with-class}}
+spec:
+  containers:
+  - name: main
+    image: {DEMO_IMAGE}
+    command: [sh, -c, "echo claim $DRA_CLAIM; test -c /dev/dra && echo there; sleep 1000"]
+    resources: {{limits: {{example.com/fast: 1}}}}
+"""
+
 CLAIMS = f"""
 apiVersion: resource.k8s.io/v1
 kind: DeviceClass
 metadata: {{name: fast}}
-spec: {{selectors: [{{cel: {{expression: device.driver == "{NAME}"}}}}]}}
+spec:
+  extendedResourceName: example.com/fast
+  selectors: [{{cel: {{expression: device.driver == "{NAME}"}}}}]
 ---
 apiVersion: resource.k8s.io/v1
 kind: ResourceClaimTemplate
@@ -120,4 +134,12 @@ def test_devices_of_plugins_and_of_claims(cluster: Machine) -> None:
         cluster.kubectl("delete", "pod", "with-plugin", "with-claim", "--grace-period=1")
         assert driver.unprepared == driver.prepared == [claim["metadata"]["name"]]
         wait_for(lambda: not cluster.get("resourceclaims")["items"], 60, "the end of the claim")
+        driver.requests = []
+        cluster.apply(EXTENDED)
+        wait_for(lambda: "there" in logs("with-class"), 90, "a device as an extended resource")
+        made = cluster.get("pod", "with-class")["status"]["extendedResourceClaimStatus"]["resourceClaimName"]
+        assert f"claim {made}" in logs("with-class")
+        cluster.kubectl("delete", "pod", "with-class", "--grace-period=1")
+        assert driver.unprepared[-1] == made
+        wait_for(lambda: not cluster.get("resourceclaims")["items"], 60, "the end of the claim for extended resources")
         cluster.kubectl("delete", "resourceslice/slice", "deviceclass/fast", "resourceclaimtemplate/one-device")

@@ -24,6 +24,8 @@ class DraDriver:
         self.cdi = cdi
         self.prepared: list[str] = []
         self.unprepared: list[str] = []
+        self.requests = ["r"]
+        """The requests that the devices are said to be for; none: for all of their claim."""
         self.refuses = ""
         self.health: list[Any] | None = None
         """What is said of devices, as ``say`` puts it; None: the driver does not speak of health."""
@@ -50,7 +52,7 @@ class DraDriver:
                 spec = {"cdiVersion": "0.5.0", "kind": kind, "devices": [{"name": claim.uid, "containerEdits": edits}]}
                 (self.cdi / f"{claim.uid}.json").write_text(json.dumps(spec))
             device = {
-                "request_names": ["r"],
+                "request_names": self.requests,
                 "pool_name": "p",
                 "device_name": "d",
                 "cdi_device_ids": [f"{kind}={claim.uid}"],

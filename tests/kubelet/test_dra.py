@@ -77,6 +77,39 @@ def test_a_claim_is_prepared_before_and_undone_after(folder: Path, service: str)
     play_in_real_time(folder, scene)
 
 
+def test_extended_resources_that_are_devices_of_a_claim(folder: Path) -> None:
+    """The scheduler has made a claim for them, and says so in the pod's status (KEP-5004)."""
+
+    async def scene(world: World) -> None:
+        async with DraDriver().served(kubelet_folder(world)) as driver:
+            await world.until(lambda: driver.registered == [""], 20)
+            made = add_claim(world, "one-extended-resources-x", "one")
+            owner = {"apiVersion": "v1", "kind": "Pod", "name": "one", "uid": "uid-one", "controller": True}
+            made["metadata"]["ownerReferences"] = [owner]
+            world.api.put(CLAIMS, made)
+            amounts = {"example.com/gpu": "1"}
+            asking = pod(
+                "one", container("main", resources={"requests": amounts, "limits": amounts}), container("side")
+            )
+            mapping = {"containerName": "main", "resourceName": "example.com/gpu", "requestName": "r"}
+            asking["status"] = {
+                "extendedResourceClaimStatus": {
+                    "resourceClaimName": "one-extended-resources-x",
+                    "requestMappings": [mapping, {**mapping, "containerName": "side", "resourceName": "cpu"}],
+                }
+            }
+            world.add(asking)
+            await world.until(lambda: world.ready("one"), 20)
+            assert driver.prepared == ["one-extended-resources-x"]
+            assert cdi_names(world, "main") == [f"{NAME}/claim=uid-one-extended-resources-x"]
+            assert cdi_names(world, "side") == []
+            world.api.delete_pod("one")
+            await world.until(lambda: not world.api.has_pod("one"), 20)
+            assert driver.unprepared == ["one-extended-resources-x"]
+
+    play_in_real_time(folder, scene)
+
+
 def test_pods_that_share_a_claim(folder: Path) -> None:
     async def scene(world: World) -> None:
         async with DraDriver().served(kubelet_folder(world)) as driver:

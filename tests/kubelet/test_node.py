@@ -69,6 +69,16 @@ def test_admission() -> None:
     big = container("main", resources={"requests": {"memory": "2Gi"}})
     assert reason(pod("web", big)) == "OutOfmemory"
     assert reason(pod("web"), *[pod(str(n)) for n in range(3)]) == "OutOfpods"
+    gpu = pod("web", container("main", resources={"requests": {"example.com/gpu": "1"}}))
+    assert reason(gpu) == ""  # resources that no node has are the cluster's own affair
+    offered = node()
+    offered["status"]["allocatable"]["example.com/gpu"] = "0"
+    refused = admit(gpu, offered, (), apparmor=False)
+    assert refused is not None
+    assert refused.reason == "OutOfexample.com/gpu"
+    mapping = {"containerName": "main", "resourceName": "example.com/gpu", "requestName": "container-0-request-0"}
+    gpu["status"] = {"extendedResourceClaimStatus": {"resourceClaimName": "c", "requestMappings": [mapping]}}
+    assert admit(gpu, offered, (), apparmor=False) is None  # a device of a claim
     assert reason(pod("web", nodeSelector={"zone": "b"})) == "NodeAffinity"
     assert reason(pod("web", affinity=affinity("zone", "NotIn", "b"))) == ""
     assert reason(pod("web", affinity=affinity("number", "Gt", "7"))) == "NodeAffinity"

@@ -82,6 +82,10 @@ def test_both_forms_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vector, single = worlds
     vector.store("services", {"metadata": {"name": "a", "namespace": "default"}, "spec": {"selector": {"app": "a"}}})
     single.store("services", {"metadata": {"name": "a", "namespace": "default"}, "spec": {"selector": {"app": "a"}}})
+    if seed % 2:  # half of the nodes have no such resource, which then is this class's affair
+        behind = {"metadata": {"name": "c"}, "spec": {"extendedResourceName": "example.com/gpu"}}
+        vector.store("deviceclasses", behind)
+        single.store("deviceclasses", behind)
     for i in range(60):
         described = random_pod(rng, i)
         info = PodInfo(described)

@@ -97,10 +97,10 @@ class _Process:
 
 
 def next_delay(last: float, served: float, *, killed: bool) -> float:
-    """Seconds to wait before the next start: ``last`` is what was waited before this one, ``served`` how long it was ready.
+    """Seconds to wait before the next start. ``last`` were waited before this one, which was ready for ``served``.
 
-    What ends by itself again and again, without having served for long, waits longer and longer. What was killed (by the
-    kernel, for want of memory, or by somebody) is not at fault, is missed by others, and comes back soon.
+    What ends by itself again and again, without having served for long, waits longer and longer. What was killed (by
+    the kernel, for want of memory, or by somebody) is not at fault, is missed by others, and comes back soon.
     """
     if served > STEADY_SECONDS:
         return FIRST_DELAY

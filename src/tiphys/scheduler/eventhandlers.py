@@ -144,6 +144,9 @@ class PodHandler:
             self._scheduler.requeue(old.updated(pod.obj), pod_changes(old, pod))
 
 
+_CLAIMS = ("resourceClaimStatuses", "extendedResourceClaimStatus")
+
+
 def pod_changes(old: PodInfo, new: PodInfo) -> list[ClusterEvent]:
     """What is different about a waiting pod, as far as it could make it schedulable."""
     actions = []
@@ -153,7 +156,7 @@ def pod_changes(old: PodInfo, new: PodInfo) -> list[ClusterEvent]:
         actions.append(Action.TOLERATION)
     if old.spec.get("schedulingGates") and not new.spec.get("schedulingGates"):
         actions.append(Action.GATES_GONE)
-    if old.status.get("resourceClaimStatuses") != new.status.get("resourceClaimStatuses"):
+    if any(old.status.get(name) != new.status.get(name) for name in _CLAIMS):
         actions.append(Action.CLAIMS_MADE)
     if any(value > new.requests.get(name, 0) for name, value in old.requests.items()):
         actions.append(Action.SCALE_DOWN)

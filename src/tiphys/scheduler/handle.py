@@ -14,7 +14,10 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
+from tiphys.runtime.vectors import CounterVec
 from tiphys.scheduler.cache import Cache
+from tiphys.scheduler.devices.allocator import Matches
+from tiphys.scheduler.devices.pending import PendingClaims
 from tiphys.scheduler.nominator import Nominator
 
 
@@ -32,6 +35,21 @@ class Handle:
     stores: dict[str, Store] = field(default_factory=dict)
     watching: set[asyncio.Event] = field(default_factory=set)
     """Set whenever a claim, a volume or a pod has changed: for those that wait while a pod is bound."""
+
+    matches: Matches = field(default_factory=Matches)
+    """Which devices are as selectors want them, as far as anybody has asked."""
+    claims_made: CounterVec = field(
+        default_factory=lambda: CounterVec(
+            "scheduler_resourceclaim_creates",
+            "Number of ResourceClaims creation requests within scheduler",
+            ("status",),
+        )
+    )
+    claims: PendingClaims = field(init=False)
+    """The claims for devices as they are with all that was decided and not shown yet."""
+
+    def __post_init__(self) -> None:
+        self.claims = PendingClaims(self.store)
 
     def store(self, plural: str) -> Store:
         """The copy of a resource; an empty one if it is not followed."""

@@ -101,7 +101,7 @@ class Scheduler:
         self._frameworks = {p.name: make_framework(p, self.handle, plugins) for p in config.profiles}
         self.queue = self._make_queue()
         self.figures = Figures(lambda: {place.value: self.queue.size(place) for place in QueuePlace})
-        self.figures.sources.append(client.calls)
+        self.figures.sources += (client.calls, self.handle.claims_made)
         self._leading: Runner | None = None
         self._wake = asyncio.Event()
         self._bindings = asyncio.Semaphore(config.concurrent_bindings)

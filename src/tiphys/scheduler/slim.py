@@ -29,7 +29,14 @@ _POD_SPEC = (
     "tolerations",
     "topologySpreadConstraints",
 )
-_POD_STATUS = ("phase", "conditions", "nominatedNodeName", "startTime", "resourceClaimStatuses")
+_POD_STATUS = (
+    "phase",
+    "conditions",
+    "nominatedNodeName",
+    "startTime",
+    "resourceClaimStatuses",
+    "extendedResourceClaimStatus",
+)
 _CONTAINER = ("name", "image", "resources", "restartPolicy")
 _VOLUMES = (
     "awsElasticBlockStore",

@@ -10,6 +10,7 @@ from tiphys.api.object import Object
 from tiphys.api.volumes.matching import class_of
 from tiphys.client.informer import Store
 from tiphys.scheduler.framework.podinfo import PodInfo
+from tiphys.scheduler.framework.versions import version_of
 from tiphys.scheduler.handle import Handle
 
 _CLASS = "class"
@@ -23,11 +24,6 @@ def not_found(resource: str, name: str) -> str:
 def not_owned(pod: PodInfo, claim: str) -> str:
     """Of a claim with the name of one that is made for a pod, but that somebody else has made."""
     return f"PVC {pod.namespace}/{claim} was not created for pod {pod.namespace}/{pod.name} (pod is not owner)"
-
-
-def version_of(obj: Object) -> int:
-    """Versions of one object grow: which of two is newer."""
-    return int(obj["metadata"].get("resourceVersion") or 0)
 
 
 class Assumptions:

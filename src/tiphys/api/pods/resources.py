@@ -19,6 +19,7 @@ from tiphys.api.object import Object
 Amounts = dict[str, Quantity]
 
 HUGE_PAGES = "hugepages-"
+DEVICE_CLASS_PREFIX = "deviceclass.resource.kubernetes.io/"
 _REQUESTS = "requests."
 _POD_LEVEL = ("cpu", "memory")
 _ZERO = Quantity.of(0)
@@ -35,6 +36,11 @@ def is_extended(name: str) -> bool:
     if is_native(name) or name.startswith(_REQUESTS):
         return False
     return not names.qualified_name(_REQUESTS + name)
+
+
+def may_be_of_a_class(name: str) -> bool:
+    """Whether a resource may be one behind which a DeviceClass stands, by the class's word or by its name."""
+    return is_extended(name) or name.startswith(DEVICE_CLASS_PREFIX)
 
 
 def is_pod_level(name: str) -> bool:

@@ -244,10 +244,11 @@ class DeviceManager:
 
     # Pods.
 
-    def wanted(self, container: ContainerSpec) -> dict[str, int]:
-        """How many devices a container asks for, by resource; of extended resources requests equal limits."""
+    def wanted(self, pod: Pod, container: ContainerSpec) -> dict[str, int]:
+        """How many devices of plugins a container asks for, by resource; of these requests equal limits."""
         limits = (container.get("resources") or {}).get("limits") or {}
-        return {name: value(amount) for name, amount in limits.items() if self._is_ours(name)}
+        claimed = {resource for resource, _ in pods.mapped_requests(pod, container)}
+        return {name: value(amount) for name, amount in limits.items() if self._is_ours(name) and name not in claimed}
 
     def _is_ours(self, name: str) -> bool:
         return name in self._resources or name in self._ledger.resources_in_use()
@@ -256,12 +257,13 @@ class DeviceManager:
         """Where the devices can be that a container asks for."""
         return {
             name: self._hints(pods.uid_of(pod), container["name"], name, amount)
-            for name, amount in self.wanted(container).items()
+            for name, amount in self.wanted(pod, container).items()
         }
 
     def pod_hints(self, pod: Pod) -> Hints:
         """Where the devices can be that all containers of a pod ask for together."""
-        return {name: self._pod_hints(pod, name, amount) for name, amount in pod_needs(pod, self.wanted).items()}
+        needs = pod_needs(pod, lambda container: self.wanted(pod, container))
+        return {name: self._pod_hints(pod, name, amount) for name, amount in needs.items()}
 
     def _pod_hints(self, pod: Pod, name: str, amount: int) -> list[Hint] | None:
         known = self.known(name)
@@ -301,7 +303,7 @@ class DeviceManager:
         uid, name = pods.uid_of(pod), container["name"]
         reusable = self._reusable.setdefault(uid, {})
         changed = False
-        wanted = self.wanted(container)
+        wanted = self.wanted(pod, container)
         if wanted:
             self.release_ended()
         for resource, amount in wanted.items():
@@ -404,7 +406,7 @@ class DeviceManager:
     async def prepare(self, pod: Pod, container: ContainerSpec) -> ContainerExtras:
         """Before a container is made: tell plugins that want to know. Raises ``AssignmentFailure``."""
         uid, name, extras = pods.uid_of(pod), container["name"], ContainerExtras()
-        wanted = {resource: amount for resource, amount in self.wanted(container).items() if amount}
+        wanted = {resource: amount for resource, amount in self.wanted(pod, container).items() if amount}
         if any(resource not in self._ledger.of(uid, name) for resource in wanted):
             self._running = {entry for entry in self._running if entry != (uid, name)}  # it runs no longer
             await self.allocate(pod, container)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tiphys.api.meta.objects import status_of, uid_of
+from tiphys.api.meta.quantity import parse
 from tiphys.api.object import Object
 from tiphys.api.volumes.claims import is_of
 from tiphys.client import errors
@@ -63,7 +64,7 @@ class ClaimManager:
 
     async def prepare(self, pod: Pod) -> None:
         """Have all claims of a pod prepared. Raises ``ClaimsNotPrepared``."""
-        if not pods.spec_of(pod).get("resourceClaims"):
+        if not pods.spec_of(pod).get("resourceClaims") and _extended(pod) is None:
             return
         try:
             wanted = [claim_info(claim) for claim in await self._allocated(pod)]
@@ -79,13 +80,10 @@ class ClaimManager:
     async def _allocated(self, pod: Pod) -> list[Object]:
         """The pod's claims, as the API server has them. Raises ``ApiError``, ``ClaimFailed``."""
         claims = []
-        for entry in pods.spec_of(pod)["resourceClaims"]:
-            name = claim_name(pod, entry)
-            if name is None:
-                continue
+        for name, made_for_it in _names(pod):
             claim = await self._client.get(RESOURCE_CLAIMS, name, pods.namespace_of(pod))
             whose = f"pod {pods.name_of(pod)} ({pods.uid_of(pod)})"
-            if entry.get("resourceClaimName") is None and not is_of(claim, pod):
+            if made_for_it and not is_of(claim, pod):
                 raise ClaimFailed(f"ResourceClaim {name} was not created for {whose} (Pod is not owner)")
             users = status_of(claim).get("reservedFor") or ()
             if not any(user["uid"] == pods.uid_of(pod) for user in users):
@@ -230,6 +228,22 @@ class ClaimManager:
         checkpoints.write(self._path, to_checkpoint(self._claims.values()))
 
 
+def _extended(pod: Pod) -> Object | None:
+    """What the scheduler says of the claim for the pod's extended resources behind which classes stand (KEP-5004)."""
+    known: Object | None = (pod.get("status") or {}).get("extendedResourceClaimStatus")
+    return known
+
+
+def _names(pod: Pod) -> Iterator[tuple[str, bool]]:
+    """The pod's claims, each with whether it was made for this pod. Raises ``ClaimFailed``."""
+    for entry in pods.spec_of(pod).get("resourceClaims") or ():
+        name = claim_name(pod, entry)
+        if name is not None:
+            yield name, entry.get("resourceClaimName") is None
+    if (extended := _extended(pod)) is not None:
+        yield extended["resourceClaimName"], True
+
+
 def _claims_of(pod: Pod, container: ContainerSpec) -> list[tuple[str, list[str]]]:
     """Names of the claims that a container uses, with its requests of each; an empty one stands for all."""
     requests: dict[str, list[str]] = {}
@@ -237,7 +251,21 @@ def _claims_of(pod: Pod, container: ContainerSpec) -> list[tuple[str, list[str]]
         requests.setdefault(wanted["name"], []).append(wanted.get("request") or "")
     entries = pods.spec_of(pod).get("resourceClaims") or () if requests else ()
     named = [(claim_name(pod, entry), requests[entry["name"]]) for entry in entries if entry["name"] in requests]
-    return [(name, names) for name, names in named if name is not None]
+    used = [(name, names) for name, names in named if name is not None]
+    extended = _extended(pod)
+    if extended is not None and (own := _mapped(pod, container)):
+        used.append((extended["resourceClaimName"], own))
+    return used
+
+
+def _mapped(pod: Pod, container: ContainerSpec) -> list[str]:
+    """The requests of the special claim that a container's extended resources are."""
+    asked = (container.get("resources") or {}).get("requests") or {}
+    return [
+        request
+        for resource, request in pods.mapped_requests(pod, container)
+        if parse(str(asked.get(resource, "0"))).sign > 0
+    ]
 
 
 def claim_name(pod: Pod, entry: Object) -> str | None:

@@ -26,7 +26,7 @@ from tiphys.api.scheduling.taints import (
 )
 from tiphys.kubelet.container.runtime_config import dotted_sysctl
 from tiphys.kubelet.pod import pods
-from tiphys.kubelet.pod.pods import Pod
+from tiphys.kubelet.pod.pods import ContainerKind, ContainerSpec, Pod
 from tiphys.kubelet.quantities import milli, value
 
 SAFE_SYSCTLS = (
@@ -103,7 +103,7 @@ def _resources(pod: Pod, node: Object, others: Sequence[Pod]) -> Rejection | Non
     for other in others:
         for name, amount in whole(pod_requests(other)).items():
             used[name] = used.get(name, 0) + amount
-    for name, amount in whole(pod_requests(pod)).items():
+    for name, amount in whole(pod_requests(_without_devices_of_classes(pod))).items():
         known = name in ("cpu", "memory", "ephemeral-storage")
         if amount == 0 or (not known and name not in allocatable):
             continue  # resources that no node has are the cluster's own affair
@@ -111,6 +111,22 @@ def _resources(pod: Pod, node: Object, others: Sequence[Pod]) -> Rejection | Non
         if used.get(name, 0) + amount > capacity:
             shortages.append((name, amount, used.get(name, 0), capacity))
     return _insufficient(shortages) if shortages else None
+
+
+def _without_devices_of_classes(pod: Pod) -> Pod:
+    """The pod without the extended resources that are devices of its special claim: nothing of them is the node's."""
+    if "extendedResourceClaimStatus" not in (pod.get("status") or {}):
+        return pod
+    kinds = (ContainerKind.INIT.value, ContainerKind.REGULAR.value)
+    spec = {**pod["spec"], **{kind: [_without(pod, each) for each in pod["spec"].get(kind) or ()] for kind in kinds}}
+    return {**pod, "spec": spec}
+
+
+def _without(pod: Pod, container: ContainerSpec) -> ContainerSpec:
+    resources = container.get("resources") or {}
+    claimed = {resource for resource, _ in pods.mapped_requests(pod, container)}
+    left = {name: amount for name, amount in (resources.get("requests") or {}).items() if name not in claimed}
+    return {**container, "resources": {**resources, "requests": left}}
 
 
 def _insufficient(short: Sequence[tuple[str, int, int, int]]) -> Rejection:

@@ -17,6 +17,7 @@ from tiphys.api.meta.objects import name_of as name_of
 from tiphys.api.meta.objects import namespace_of as namespace_of
 from tiphys.api.meta.objects import phase_of as phase_of
 from tiphys.api.meta.objects import uid_of as uid_of
+from tiphys.api.pods.resources import may_be_of_a_class
 from tiphys.runtime.fnv import fnv32a
 
 Pod = dict[str, Any]
@@ -83,6 +84,19 @@ def field_path(pod: Pod, name: str) -> str:
 def is_sidecar(container: ContainerSpec) -> bool:
     """Whether an init container runs beside the others for the whole life of the pod (KEP-753)."""
     return container.get("restartPolicy") == "Always"
+
+
+def mapped_requests(pod: Pod, container: ContainerSpec) -> list[tuple[str, str]]:
+    """A container's extended resources that are devices of a class, each with a request of the pod's special claim.
+
+    The scheduler has said so in the pod's status (KEP-5004).
+    """
+    known = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
+    return [
+        (mapping["resourceName"], mapping["requestName"])
+        for mapping in known.get("requestMappings") or ()
+        if mapping["containerName"] == container["name"] and may_be_of_a_class(mapping["resourceName"])
+    ]
 
 
 def host_network(pod: Pod) -> bool:

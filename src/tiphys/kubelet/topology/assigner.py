@@ -71,7 +71,7 @@ class Assigner:
     def concerns(self, pod: Pod) -> bool:
         """Whether a pod wants anything of this kind."""
         return any(
-            self._devices.wanted(container)
+            self._devices.wanted(pod, container)
             or (self._cpus is not None and self._cpus.wanted(pod, container))
             or (self._memory is not None and self._memory.wanted(pod, container))
             for container in _containers(pod)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tiphys.scheduler.devices.backed import BackedResources
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.interface import MAX_SCORE
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
@@ -31,6 +32,7 @@ class NodeResourcesBalancedAllocation:
     def __init__(self, handle: Handle, resources: tuple[str, ...] = (CPU, MEMORY)) -> None:
         self._table = handle.cache.table
         self._resources = resources
+        self._backed = BackedResources(handle)
 
     def pre_score(self, state: CycleState, pod: PodInfo, nodes: Sequence[NodeInfo]) -> Status | None:
         """A pod that asks for nothing changes no balance: scoring it would send all such pods to one node."""
@@ -39,13 +41,20 @@ class NodeResourcesBalancedAllocation:
     def score(self, state: CycleState, pod: PodInfo, node: NodeInfo) -> int:
         after, before = [], []
         for name in self._resources:
-            allocatable = node.allocatable.get(name, 0)
-            if not allocatable or (name not in (CPU, MEMORY) and not pod.requests.get(name)):
+            if name not in (CPU, MEMORY) and not pod.requests.get(name):
                 continue
-            used = node.requested.get(name, 0)
+            allocatable, used = self._offer(state, node, name)
+            if not allocatable:
+                continue
             after.append(min(1.0, (used + pod.requests.get(name, 0)) / allocatable))
             before.append(min(1.0, used / allocatable))
         return _HALF + (_HALF + _balance(after) - _balance(before)) // 2
+
+    def _offer(self, state: CycleState, node: NodeInfo, name: str) -> tuple[int, int]:
+        """How much of a resource a node has, and how much is used; devices of a class if it offers none itself."""
+        if "/" in name and not node.allocatable.get(name):
+            return self._backed.amounts(state, node, name)
+        return node.allocatable.get(name, 0), node.requested.get(name, 0)
 
     def normalize(self, state: CycleState, pod: PodInfo, scores: list[int], nodes: Sequence[NodeInfo]) -> None:
         """They are on the scale already."""
@@ -57,11 +66,16 @@ class NodeResourcesBalancedAllocation:
         table, view = self._table, self._table.view
         after, before, offered = [], [], []
         for name in self._resources:
-            if name not in table.requested or (name not in (CPU, MEMORY) and not pod.requests.get(name)):
+            if name not in (CPU, MEMORY) and not pod.requests.get(name):
                 continue
-            allocatable = view(table.allocatable[name])[rows]
+            if "/" in name and self._backed.class_of(name) is not None:
+                offers = [self._offer(state, table.node(int(row)), name) for row in rows]
+                allocatable, used = np.array(offers, dtype=np.int64).reshape(-1, 2).T
+            elif name not in table.requested:
+                continue
+            else:
+                allocatable, used = view(table.allocatable[name])[rows], view(table.requested[name])[rows]
             divisor = np.maximum(allocatable, 1)
-            used = view(table.requested[name])[rows]
             after.append(np.minimum(1.0, (used + pod.requests.get(name, 0)) / divisor))
             before.append(np.minimum(1.0, used / divisor))
             offered.append(allocatable > 0)

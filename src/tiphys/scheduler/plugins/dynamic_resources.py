@@ -3,7 +3,8 @@
 A claim that is allocated already narrows down the nodes. For one that is not, devices are looked for on each node
 (``devices.allocator``). What was found for the chosen node is kept in mind (``devices.pending``) until the claim says
 it, which is written before the pod is bound, with the pod in ``status.reservedFor``. If devices have to be made ready
-first, the pod is bound when they are. Source:
+first, the pod is bound when they are. Extended resources behind which a class stands are devices of one more claim,
+which is made for the pod then (``devices.extended``). Source:
 https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/
 """
 
@@ -24,11 +25,13 @@ from tiphys.client import errors
 from tiphys.client.resources import RESOURCE_CLAIMS
 from tiphys.client.rest import STRATEGIC_MERGE
 from tiphys.controlkit.objects import timestamp
-from tiphys.scheduler.devices.allocator import Allocator, Budget, Matches, NoAllocation, OutOfSteps
+from tiphys.scheduler.devices.allocator import Allocator, Budget, NoAllocation, OutOfSteps
+from tiphys.scheduler.devices.backed import BackedResources
 from tiphys.scheduler.devices.binding import BindingFailed, is_overdue, is_ready, waits_for_conditions
-from tiphys.scheduler.devices.pending import PendingClaims
+from tiphys.scheduler.devices.extended import CannotFit, Special, Variant, pods_of, special_for
 from tiphys.scheduler.devices.pools import SliceIndex
 from tiphys.scheduler.devices.requests import AllocationError
+from tiphys.scheduler.devices.special import FINALIZER, SpecialClaims
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
 from tiphys.scheduler.framework.interface import PostFilterResult, PreFilterResult
@@ -44,8 +47,8 @@ NOT_ALLOCATED = "cannot allocate all claims"
 ELSEWHERE = "resourceclaim not available on the node"
 IN_USE = "resourceclaim in use"
 DEALLOCATED = "deallocation of ResourceClaim completed"
+DELETED = "deletion of ResourceClaim completed"
 
-FINALIZER = "resource.kubernetes.io/delete-protection"
 MAX_USERS = 256
 MAX_ALTERNATIVES = 8
 MAX_STEPS = 100_000
@@ -58,10 +61,16 @@ class _Work:
     """What is known of a pod's claims in one cycle."""
 
     claims: list[Object] = field(default_factory=list)
+    special: Special | None = None
+    """For extended resources behind which classes stand."""
+    variants: dict[str, Variant] = field(default_factory=dict)
+    """By node: the special claim, where one is needed."""
+    made: Object | None = None
+    """The special claim as it was written."""
     allocator: Allocator | None = None
     """None if all claims are allocated."""
     allocations: dict[str, list[Object]] = field(default_factory=dict)
-    """By node: an allocation for each claim that has none."""
+    """By node: an allocation for each claim that has none; the special one comes last."""
     judged: dict[str, Status | None] = field(default_factory=dict)
     """By node. What was found out for a node holds for the whole cycle."""
     unavailable: set[int] = field(default_factory=set)
@@ -73,6 +82,11 @@ class _Work:
     def unallocated(self) -> list[Object]:
         return [claim for claim in self.claims if not _is_allocated(claim)]
 
+    def wanted_on(self, node: str) -> list[Object]:
+        """The claims that need an allocation if the pod comes to a node."""
+        variant = self.variants.get(node)
+        return self.unallocated if variant is None else [*self.unallocated, variant.claim]
+
 
 class DynamicResources:
     """``binding_seconds``: how long a pod waits for its devices to be ready."""
@@ -82,8 +96,9 @@ class DynamicResources:
     def __init__(self, handle: Handle, binding_seconds: float = 600.0) -> None:
         self._handle = handle
         self._binding_seconds = binding_seconds
-        self._pending = PendingClaims(handle)
-        self._matches = Matches()
+        self._pending = handle.claims
+        self._backed = BackedResources(handle)
+        self._special = SpecialClaims(handle)
 
     # -- choosing a node ----------------------------------------------------------------------------------------------
 
@@ -97,22 +112,30 @@ class DynamicResources:
         claims = self._claims(pod)
         if isinstance(claims, str):
             return None, unresolvable(claims)
-        if not claims:
+        work.special = self._special_for(pod)
+        if not claims and work.special is None:
             return None, SKIP
         for claim in claims:
             if objection := self._objection(claim, pod):
                 return None, unresolvable(objection)
         work.claims = claims
-        if work.unallocated:
+        if work.unallocated or work.special is not None:
             work.allocator = Allocator(
                 index=SliceIndex(self._handle.store("resourceslices")),
                 given=self._pending.given(),
                 device_class=lambda name: self._handle.store("deviceclasses").get("", name),
-                new_id=lambda: str(uuid.UUID(int=self._handle.rng.getrandbits(128), version=4)),
+                new_id=self._new_id,
                 budget=Budget(MAX_STEPS),
-                known_matches=self._matches,
+                known_matches=self._handle.matches,
             )
         return None, None
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(int=self._handle.rng.getrandbits(128), version=4))
+
+    def _special_for(self, pod: PodInfo) -> Special | None:
+        claims = self._handle.store("resourceclaims")
+        return special_for(pod.obj, pod.requests, claims, self._backed.class_of, self._new_id)
 
     def _claims(self, pod: PodInfo) -> list[Object] | str:
         """The pod's claims, or why it has to wait for one."""
@@ -152,10 +175,17 @@ class DynamicResources:
     def filter(self, state: CycleState, pod: PodInfo, node: NodeInfo) -> Status | None:
         work: _Work = state.data[self.name]
         if node.name not in work.judged:
-            work.judged[node.name] = self._judge(work, node)
+            work.judged[node.name] = self._judge(work, pod, node)
         return work.judged[node.name]
 
-    def _judge(self, work: _Work, node: NodeInfo) -> Status | None:
+    def _judge(self, work: _Work, pod: PodInfo, node: NodeInfo) -> Status | None:
+        if work.special is not None:
+            try:
+                variant = work.special.on(pod.obj, node.allocatable, self._backed.class_of)
+            except CannotFit as problem:
+                return unresolvable(str(problem))
+            if variant is not None:
+                work.variants[node.name] = variant
         unavailable = {
             index
             for index, claim in enumerate(work.claims)
@@ -164,10 +194,11 @@ class DynamicResources:
         if unavailable:
             work.unavailable |= unavailable
             return unresolvable(ELSEWHERE)
-        if work.allocator is None:
+        wanted = work.wanted_on(node.name)
+        if work.allocator is None or not wanted:
             return None
         try:
-            allocations = work.allocator.allocate(node, work.unallocated)
+            allocations = work.allocator.allocate(node, wanted)
         except NoAllocation as problem:
             return unresolvable(str(problem))
         except AllocationError as problem:
@@ -195,7 +226,7 @@ class DynamicResources:
         work: _Work | None = state.data.get(self.name)
         if work is None:  # another plugin ended the cycle before this one was asked
             return None, error("not found")
-        if not work.claims:
+        if not work.claims and work.special is None:
             return None, unschedulable("no new claims to deallocate")
         for index in sorted(work.unavailable):
             claim = work.claims[index]
@@ -203,6 +234,9 @@ class DynamicResources:
             if not users or (len(users) == 1 and _is_user(claim, pod)):
                 self._handle.runner.spawn(self._deallocate(claim), "deallocation")
                 return None, unschedulable(DEALLOCATED)
+        if work.special is not None and work.special.earlier:
+            self._handle.runner.spawn(self._special.delete(work.special.claim), "end of an earlier special claim")
+            return None, unschedulable(DELETED)
         return None, unschedulable("still not schedulable")
 
     async def _deallocate(self, claim: Object) -> None:
@@ -233,12 +267,13 @@ class DynamicResources:
 
     def reserve(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
         work: _Work | None = state.data.get(self.name)
-        if work is None or work.allocator is None:
+        wanted = work.wanted_on(node) if work is not None else ()
+        if work is None or not wanted:
             return None
         allocations = work.allocations.get(node)
         if allocations is None:
             return error("claim allocation not found for node")
-        for claim, allocation in zip(work.unallocated, allocations, strict=True):
+        for claim, allocation in zip(wanted, allocations, strict=True):
             work.reserved[uid_of(claim)] = allocation
             self._pending.begin(claim, allocation)
         return None
@@ -247,6 +282,10 @@ class DynamicResources:
         work: _Work | None = state.data.get(self.name)
         if work is None:
             return
+        if (variant := work.variants.get(node)) is not None:
+            self._pending.end(variant.claim)
+        if work.made is not None:
+            self._handle.runner.spawn(self._special.delete(work.made), "end of a special claim")
         for claim in work.claims:
             if uid_of(claim) in work.reserved:
                 self._pending.end(claim)
@@ -266,8 +305,11 @@ class DynamicResources:
     def waits(self, state: CycleState, pod: PodInfo) -> bool:
         work: _Work | None = state.data.get(self.name)
         return work is not None and any(
-            waits_for_conditions(work.reserved.get(uid_of(claim)) or status_of(claim).get("allocation") or {})
-            for claim in work.claims
+            waits_for_conditions(allocation)
+            for allocation in (
+                *work.reserved.values(),
+                *(status_of(claim).get("allocation") or {} for claim in work.claims),
+            )
         )
 
     async def pre_bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
@@ -279,13 +321,26 @@ class DynamicResources:
             for index, claim in enumerate(work.claims):
                 if not _is_user(claim, pod):
                     work.claims[index] = await self._bind(claim, work.reserved.pop(uid_of(claim), None), pod)
-            if any(waits_for_conditions(status_of(claim)["allocation"]) for claim in work.claims):
-                await self._until_ready(work, pod, node)
+            if (variant := work.variants.get(node)) is not None:
+                await self._make(work, variant, pod)
+            claims = [*work.claims, *filter(None, (work.made,))]
+            if any(waits_for_conditions(status_of(claim)["allocation"]) for claim in claims):
+                await self._until_ready(claims, pod, node)
         except (errors.ApiError, ConnectionError, TimeoutError) as problem:
             return error(str(problem))
         except (_Elsewhere, BindingFailed) as problem:
             return error(str(problem))
         return None
+
+    async def _make(self, work: _Work, variant: Variant, pod: PodInfo) -> None:
+        """Write the special claim, and have the pod say it. Raises ``ApiError``, ``_Elsewhere``."""
+        try:
+            work.made = await self._special.create(variant)
+            work.made = await self._bind(work.made, work.reserved.pop(uid_of(variant.claim)), pod)
+            await self._special.until_shown(work.made)
+        finally:
+            self._pending.end(variant.claim)
+        await self._special.say(pod, work.made, variant)
 
     async def _bind(self, claim: Object, allocation: Object | None, pod: PodInfo) -> Object:
         """The claim as it is then. Raises ``ApiError``, ``_Elsewhere``."""
@@ -326,7 +381,7 @@ class DynamicResources:
             status["reservedFor"] = [*(status.get("reservedFor") or ()), user]
         return await client.update_status(RESOURCE_CLAIMS, wanted)
 
-    async def _until_ready(self, work: _Work, pod: PodInfo, node: str) -> None:
+    async def _until_ready(self, claims: Sequence[Object], pod: PodInfo, node: str) -> None:
         """Raises ``BindingFailed``."""
         message = f"waiting for binding conditions for device on node {node}"
         self._handle.recorder.event(pod.obj, "Normal", "BindingConditionsPending", message, action="Scheduling")
@@ -335,7 +390,7 @@ class DynamicResources:
         try:
             async with asyncio.timeout(self._binding_seconds):
                 while True:
-                    current = [self._pending.get(namespace_of(c), name_of(c)) for c in work.claims]
+                    current = [self._pending.get(namespace_of(c), name_of(c)) for c in claims]
                     if all(claim is not None and is_ready(claim) for claim in current):
                         return
                     await changed.wait()
@@ -362,7 +417,9 @@ class DynamicResources:
             return False
         if old is not None and _is_allocated(old) and (new is None or not _is_allocated(new)):
             return True  # what it held may be free for others
-        if new is None or all(uid_of(claim) != uid_of(new) for claim in claims):
+        if new is None:
+            return old is not None and pod.uid in pods_of(old)  # the special claim of an earlier attempt is gone
+        if all(uid_of(claim) != uid_of(new) for claim in claims):
             return False
         return old is None or status_of(old) != status_of(new)
 

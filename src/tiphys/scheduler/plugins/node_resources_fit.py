@@ -1,6 +1,7 @@
 """NodeResourcesFit: what a pod asks for must be free on its node; and how full the node gets is its score.
 
-The score is by strategy: LeastAllocated (the default) spreads, MostAllocated packs. Source:
+The score is by strategy: LeastAllocated (the default) spreads, MostAllocated packs. An extended resource that a node
+does not offer is none of this plugin's business if a DeviceClass stands behind it (``dynamic_resources``). Source:
 https://kubernetes.io/docs/concepts/scheduling-eviction/resource-bin-packing/
 """
 
@@ -10,6 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from tiphys.api.meta.objects import name_of
+from tiphys.api.object import Object
+from tiphys.api.pods.resources import DEVICE_CLASS_PREFIX, may_be_of_a_class
+from tiphys.scheduler.devices.backed import BackedResources
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.framework.events import Action, ClusterEvent, Registration, Resource
 from tiphys.scheduler.framework.interface import MAX_SCORE, PreFilterResult
@@ -40,10 +45,16 @@ class NodeResourcesFit:
     def __init__(self, handle: Handle, args: FitArgs | None = None) -> None:
         self._table = handle.cache.table
         self._args = args or FitArgs()
+        self._backed = BackedResources(handle)
 
     def pre_filter(self, state: CycleState, pod: PodInfo) -> tuple[PreFilterResult | None, Status | None]:
-        state.data[self.name] = [(name, value) for name, value in pod.requests.items() if value and self._seen(name)]
+        state.data[self.name] = [
+            (name, value, self._is_backed(name)) for name, value in pod.requests.items() if value and self._seen(name)
+        ]
         return None, None
+
+    def _is_backed(self, resource: str) -> bool:
+        return may_be_of_a_class(resource) and self._backed.class_of(resource) is not None
 
     def _seen(self, resource: str) -> bool:
         if "/" not in resource:
@@ -56,8 +67,10 @@ class NodeResourcesFit:
         reasons, code = [], Code.UNSCHEDULABLE
         if len(node.pods) + 1 > node.allowed_pods:
             reasons.append("Too many pods")
-        for name, value in state.data[self.name]:
+        for name, value, backed in state.data[self.name]:
             allocatable = node.allocatable.get(name, 0)
+            if backed and not allocatable:
+                continue
             if value > allocatable - node.requested.get(name, 0):
                 reasons.append(f"Insufficient {name}")
                 if value > allocatable:
@@ -67,11 +80,13 @@ class NodeResourcesFit:
     def filter_all(self, state: CycleState, pod: PodInfo) -> np.ndarray[Any, Any] | None:
         table, view = self._table, self._table.view
         mask: np.ndarray[Any, Any] = view(table.pods) < view(table.allocatable[PODS])
-        for name, value in state.data[self.name]:
+        for name, value, backed in state.data[self.name]:
             if name not in table.requested:
-                mask[:] = False
+                if not backed:
+                    mask[:] = False
                 continue
-            mask &= view(table.allocatable[name]) - view(table.requested[name]) >= value
+            fits = view(table.allocatable[name]) - view(table.requested[name]) >= value
+            mask &= fits | (view(table.allocatable[name]) == 0) if backed else fits
         return mask
 
     # -- scoring ------------------------------------------------------------------------------------------------------
@@ -79,10 +94,10 @@ class NodeResourcesFit:
     def score(self, state: CycleState, pod: PodInfo, node: NodeInfo) -> int:
         total = weights = 0
         for name, weight in self._weights(pod):
-            allocatable = node.allocatable.get(name, 0)
+            allocatable, used = self._offer(state, node, name)
             if not allocatable:
                 continue
-            total += weight * self._part(self._after(pod, node, name), allocatable)
+            total += weight * self._part(used + _counted(pod, name), allocatable)
             weights += weight
         return total // weights if weights else 0
 
@@ -95,13 +110,12 @@ class NodeResourcesFit:
         """The resources that count: extended ones only for pods that ask for them."""
         return [(n, w) for n, w in self._args.weights.items() if n in NATIVE or pod.requests.get(n)]
 
-    @staticmethod
-    def _after(pod: PodInfo, node: NodeInfo, name: str) -> int:
-        if name == CPU:
-            return node.scored_cpu + pod.scored_cpu
-        if name == MEMORY:
-            return node.scored_memory + pod.scored_memory
-        return node.requested.get(name, 0) + pod.requests.get(name, 0)
+    def _offer(self, state: CycleState, node: NodeInfo, name: str) -> tuple[int, int]:
+        """How much of a resource a node has, and how much is used; devices of a class if it offers none itself."""
+        allocatable, used = node.allocatable.get(name, 0), node.requested.get(name, 0)
+        if name not in NATIVE and not allocatable:
+            return self._backed.amounts(state, node, name)
+        return allocatable, {CPU: node.scored_cpu, MEMORY: node.scored_memory}.get(name, used)
 
     def normalize(self, state: CycleState, pod: PodInfo, scores: list[int], nodes: Sequence[NodeInfo]) -> None:
         """They are on the scale already."""
@@ -114,15 +128,16 @@ class NodeResourcesFit:
         total = np.zeros(len(rows), dtype=np.int64)
         weights = np.zeros(len(rows), dtype=np.int64)
         for name, weight in self._weights(pod):
-            if name not in table.allocatable:
+            if name not in NATIVE and self._is_backed(name):
+                offers = [self._offer(state, table.node(int(row)), name) for row in rows]
+                allocatable, used = np.array(offers, dtype=np.int64).reshape(-1, 2).T
+            elif name not in table.allocatable:
                 continue
-            allocatable = view(table.allocatable[name])[rows]
-            if name == CPU:
-                requested = view(table.scored_cpu)[rows] + pod.scored_cpu
-            elif name == MEMORY:
-                requested = view(table.scored_memory)[rows] + pod.scored_memory
             else:
-                requested = view(table.requested[name])[rows] + pod.requests.get(name, 0)
+                allocatable = view(table.allocatable[name])[rows]
+                scored = {CPU: table.scored_cpu, MEMORY: table.scored_memory}
+                used = view(scored.get(name, table.requested[name]))[rows]
+            requested = used + _counted(pod, name)
             divisor = np.maximum(allocatable, 1)
             if self._args.strategy == "MostAllocated":
                 part = np.minimum(requested, allocatable) * MAX_SCORE // divisor
@@ -149,9 +164,24 @@ class NodeResourcesFit:
             if new.allowed_pods <= len(new.pods):
                 return False
             return all(
-                value <= new.allocatable.get(name, 0) for name, value in pod.requests.items() if self._seen(name)
+                value <= (offered := new.allocatable.get(name, 0)) or (not offered and self._is_backed(name))
+                for name, value in pod.requests.items()
+                if self._seen(name)
             )
+
+        def class_changed(pod: PodInfo, old: Object | None, new: Object) -> bool:
+            """A class stands behind another resource than before, which the pod asks for."""
+            named = new["spec"].get("extendedResourceName")
+            if old is None:
+                return bool({named, DEVICE_CLASS_PREFIX + name_of(new)} & pod.requests.keys())
+            return named != old["spec"].get("extendedResourceName") and named in pod.requests
 
         yield Registration(ClusterEvent(Resource.ASSIGNED_POD, Action.DELETE | Action.SCALE_DOWN), pod_shrank)
         yield Registration(ClusterEvent(Resource.POD, Action.SCALE_DOWN), pod_shrank)
         yield Registration(ClusterEvent(Resource.NODE, Action.ADD | Action.UPDATE_ALLOCATABLE), node_changed)
+        yield Registration(ClusterEvent(Resource.DEVICE_CLASS, Action.ADD | Action.UPDATE), class_changed)
+
+
+def _counted(pod: PodInfo, name: str) -> int:
+    """What the pod adds, as scores count it."""
+    return {CPU: pod.scored_cpu, MEMORY: pod.scored_memory}.get(name, pod.requests.get(name, 0))

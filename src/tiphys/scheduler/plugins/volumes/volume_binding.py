@@ -28,10 +28,11 @@ from tiphys.scheduler.framework.interface import PreFilterResult
 from tiphys.scheduler.framework.nodeinfo import NodeInfo
 from tiphys.scheduler.framework.podinfo import PodInfo
 from tiphys.scheduler.framework.status import SKIP, Status, error, unresolvable
+from tiphys.scheduler.framework.versions import version_of
 from tiphys.scheduler.handle import Handle
 from tiphys.scheduler.plugins.volumes import volume_events
 from tiphys.scheduler.storage_capacity import enough, in_topology
-from tiphys.scheduler.volumes import Assumptions, not_found, not_owned, version_of
+from tiphys.scheduler.volumes import Assumptions, not_found, not_owned
 
 if TYPE_CHECKING:
     import numpy as np
