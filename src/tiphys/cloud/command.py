@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,14 +18,12 @@ from tiphys.cloud.context import CloudConfig
 from tiphys.cloud.manager import NAME, CloudControllerManager, enabled
 from tiphys.cloud.registry import CONTROLLERS, make_provider
 from tiphys.controlkit import leaderflags
-from tiphys.controlkit.leaderelection import LostLease
+from tiphys.controlkit.elected import launch_elected
 from tiphys.controlkit.serving import settings
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.component import CannotStart, Ready, launch, whenever
+from tiphys.runtime.component import CannotStart, Ready, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration
 from tiphys.runtime.metrics import Registry
-
-log = logging.getLogger(__name__)
 
 _LIMITS = RequestRate(20, 30)
 """Upstream's defaults of requests a second, and at once."""
@@ -36,12 +33,8 @@ _SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false
 
 def main(argv: Sequence[str]) -> int:
     """Run ``tiphys cloud-controller-manager``; returns the exit status."""
-    try:
-        flags_parser = parser()
-        return launch(flags_parser, argv, lambda flags: _run(flags, flags_parser))
-    except LostLease as error:
-        log.error("leaderelection lost: %s", error)  # whoever supervises this process starts it again
-        return 1
+    flags_parser = parser()
+    return launch_elected(flags_parser, argv, lambda flags: _run(flags, flags_parser))
 
 
 async def _run(flags: argparse.Namespace, flags_parser: FlagParser) -> None:

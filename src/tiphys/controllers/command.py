@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
-import logging
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,15 @@ from tiphys.client.kubeconfig import authority_from_file, client_from_file, conn
 from tiphys.client.rest import Client
 from tiphys.client.throttle import RequestRate
 from tiphys.controlkit import leaderflags
-from tiphys.controlkit.leaderelection import LostLease
+from tiphys.controlkit.elected import launch_elected
 from tiphys.controlkit.serving import settings
 from tiphys.controllers.config import SIGNERS, ControllerManagerConfig, KeyPair
 from tiphys.controllers.manager import ControllerManager, select
 from tiphys.controllers.registry import CONTROLLERS
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.component import CannotStart, Ready, launch, read_file, whenever
+from tiphys.runtime.component import CannotStart, Ready, read_file, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration
 from tiphys.runtime.metrics import Registry
-
-log = logging.getLogger(__name__)
 
 AGENT = "kube-controller-manager"
 
@@ -98,12 +95,8 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
 
 
 def main(argv: Sequence[str]) -> int:
-    try:
-        flags_parser = parser()
-        return launch(flags_parser, argv, lambda flags: _run(flags, flags_parser))
-    except LostLease as error:
-        log.error("leaderelection lost: %s", error)  # whoever supervises this process starts it again
-        return 1
+    flags_parser = parser()
+    return launch_elected(flags_parser, argv, lambda flags: _run(flags, flags_parser))
 
 
 def _run(flags: argparse.Namespace, flags_parser: FlagParser) -> Coroutine[Any, Any, None]:

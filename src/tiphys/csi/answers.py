@@ -6,7 +6,7 @@ Source: https://github.com/container-storage-interface/spec/blob/master/spec.md#
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from tiphys.api.csi.messages import csi
@@ -16,6 +16,11 @@ from tiphys.wire.grpc.stream import GrpcError
 
 def answer(message: str, /, **fields: Any) -> Any:
     return csi().message(message)(**fields)
+
+
+def capabilities(message: str, names: Iterable[str]) -> Any:
+    """What a service says that it can; ``message`` is its answer's name."""
+    return answer(message, capabilities=[{"rpc": {"type": name}} for name in names])
 
 
 def require(request: Any, *fields: str) -> None:

@@ -7,31 +7,25 @@ it. Source: https://kubernetes-csi.github.io/docs/sidecar-containers.html
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from tiphys.api.csi.messages import csi
 from tiphys.client.kubeconfig import SERVICE_ACCOUNT, connected
-from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease, own_identity
+from tiphys.controlkit.elected import launch_elected
+from tiphys.controlkit.leaderelection import LeaderElectionConfig, own_identity
 from tiphys.csi.connection import read_facts
 from tiphys.csi.context import DriverOptions
 from tiphys.csi.manager import CONTROLLERS, DriverControllers, ManagerConfig
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.component import CannotStart, launch
+from tiphys.runtime.component import CannotStart
 from tiphys.runtime.flags import FlagParser, parse_duration
 from tiphys.wire.grpc.caller import Caller
 
-log = logging.getLogger(__name__)
-
 
 def main(argv: Sequence[str]) -> int:
-    try:
-        return launch(_parser(), argv, _run)
-    except LostLease as error:
-        log.error("leaderelection lost: %s", error)  # whoever supervises this process starts it again
-        return 1
+    return launch_elected(_parser(), argv, _run)
 
 
 def _parser() -> FlagParser:

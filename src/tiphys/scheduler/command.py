@@ -13,9 +13,10 @@ from pathlib import Path
 from tiphys.client import options
 from tiphys.client.kubeconfig import connected
 from tiphys.controlkit import leaderflags
+from tiphys.controlkit.elected import launch_elected
 from tiphys.controlkit.serving import settings
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.component import ConfigError, Ready, launch, read_file, whenever
+from tiphys.runtime.component import ConfigError, Ready, read_file, whenever
 from tiphys.runtime.flags import FlagParser
 from tiphys.scheduler import configfile
 from tiphys.scheduler.config import SchedulerConfig
@@ -28,7 +29,7 @@ _SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false
 
 def main(argv: Sequence[str]) -> int:
     flags_parser = parser()
-    return launch(flags_parser, argv, lambda flags: run(*_configuration(flags, flags_parser)))
+    return launch_elected(flags_parser, argv, lambda flags: run(*_configuration(flags, flags_parser)))
 
 
 def parser() -> FlagParser:

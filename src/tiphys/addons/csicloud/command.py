@@ -20,7 +20,8 @@ from tiphys.client.kubeconfig import SERVICE_ACCOUNT, connected
 from tiphys.client.resources import CSI_DRIVERS, NODES, STORAGE_CLASSES, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.cloud.registry import make_provider
-from tiphys.controlkit.leaderelection import LeaderElectionConfig, LostLease, own_identity
+from tiphys.controlkit.elected import launch_elected
+from tiphys.controlkit.leaderelection import LeaderElectionConfig, own_identity
 from tiphys.csi.connection import InProcess
 from tiphys.csi.context import DriverOptions
 from tiphys.csi.identity import IdentityService
@@ -28,7 +29,7 @@ from tiphys.csi.manager import DriverControllers, ManagerConfig
 from tiphys.csi.publish import publish
 from tiphys.csi.served import served
 from tiphys.runtime.clock import Clock, SystemClock
-from tiphys.runtime.component import CannotStart, launch
+from tiphys.runtime.component import CannotStart
 from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.tasks import Runner
 
@@ -39,11 +40,7 @@ _AGAIN = 2.0
 
 
 def main(argv: Sequence[str]) -> int:
-    try:
-        return launch(_parser(), argv, _run)
-    except LostLease as error:
-        log.error("leaderelection lost: %s", error)  # whoever supervises this process starts it again
-        return 1
+    return launch_elected(_parser(), argv, _run)
 
 
 def _parser() -> FlagParser:

@@ -21,7 +21,7 @@ from tiphys.cloud.provider import (
     RetryAfter,
     Volumes,
 )
-from tiphys.csi.answers import Busy, answer, require
+from tiphys.csi.answers import Busy, answer, capabilities, require
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
 
@@ -76,8 +76,7 @@ class CloudController(Busy):
         self._volumes = volumes
 
     async def ControllerGetCapabilities(self, _: Any) -> Any:
-        capabilities = [{"rpc": {"type": name}} for name in _CAPABILITIES]
-        return answer("ControllerGetCapabilitiesResponse", capabilities=capabilities)
+        return capabilities("ControllerGetCapabilitiesResponse", _CAPABILITIES)
 
     async def CreateVolume(self, request: Any) -> Any:
         """Make a disk, or give the one of this name; what turns out too large is removed. Raises ``GrpcError``."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tiphys.addons.csicloud.controller import DEVICES, ZONE_KEY
-from tiphys.csi.answers import Busy, answer, require
+from tiphys.csi.answers import Busy, answer, capabilities, require
 from tiphys.csi.places import bind_at, folder_stats, is_mounted, remove_target, unmount_all
 from tiphys.runtime.disks import programs
 from tiphys.runtime.disks.programs import ProgramFailure
@@ -37,7 +37,7 @@ class CloudNode(Busy):
         self._identity, self._zone = identity, zone
 
     async def NodeGetCapabilities(self, _: Any) -> Any:
-        return answer("NodeGetCapabilitiesResponse", capabilities=[{"rpc": {"type": name}} for name in _CAPABILITIES])
+        return capabilities("NodeGetCapabilitiesResponse", _CAPABILITIES)
 
     async def NodeGetInfo(self, _: Any) -> Any:
         if not self._zone:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.client.kubeconfig import connected
-from tiphys.controlkit.leaderelection import LeaderElectionConfig, LeaderElector, LostLease, own_identity
+from tiphys.controlkit.elected import launch_elected
+from tiphys.controlkit.leaderelection import LeaderElectionConfig, LeaderElector, own_identity
 from tiphys.runtime.clock import Clock, SystemClock
-from tiphys.runtime.component import CannotStart, launch
+from tiphys.runtime.component import CannotStart
 from tiphys.runtime.flags import FlagParser
 from tiphys.wire.link.sockets import say_who_has
 
@@ -44,11 +45,7 @@ def parser() -> FlagParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run ``tiphys virtual-address``; returns the exit status: 1 when the Lease is lost, to be started again."""
-    try:
-        return launch(parser(), argv, _run)
-    except LostLease as error:
-        log.error("leaderelection lost: %s", error)
-        return 1
+    return launch_elected(parser(), argv, _run)
 
 
 async def _run(flags: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiphys.csi.answers import answer, require
+from tiphys.csi.answers import answer, capabilities, require
 from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.disks import programs
@@ -40,8 +40,7 @@ class ControllerService:
         self._clock = clock
 
     async def ControllerGetCapabilities(self, _: Any) -> Any:
-        capabilities = [{"rpc": {"type": name}} for name in _CAPABILITIES]
-        return answer("ControllerGetCapabilitiesResponse", capabilities=capabilities)
+        return capabilities("ControllerGetCapabilitiesResponse", _CAPABILITIES)
 
     async def CreateVolume(self, request: Any) -> Any:
         require(request, "name", "volume_capabilities")

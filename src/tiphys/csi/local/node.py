@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.api.meta.quantity import Quantity, QuantityError
-from tiphys.csi.answers import answer, require
+from tiphys.csi.answers import answer, capabilities, require
 from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop
 from tiphys.csi.places import bind_at, folder_stats, is_mounted, mount_at, remove_target, unmount_all
 from tiphys.runtime.disks import programs
@@ -30,7 +30,7 @@ class NodeService:
         self._shop = shop
 
     async def NodeGetCapabilities(self, _: Any) -> Any:
-        return answer("NodeGetCapabilitiesResponse", capabilities=[{"rpc": {"type": name}} for name in _CAPABILITIES])
+        return capabilities("NodeGetCapabilitiesResponse", _CAPABILITIES)
 
     async def NodeGetInfo(self, _: Any) -> Any:
         topology = {"segments": {TOPOLOGY_KEY: self._shop.node_name}}
