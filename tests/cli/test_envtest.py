@@ -72,7 +72,7 @@ def test_envtests_flags_start_both(tmp_path: Path) -> None:
         ):
             with (tmp_path / f"{name}.log").open("wb") as log:
                 processes.append(subprocess.Popen([tmp_path / "assets" / name, *flags], stdout=log, stderr=log))
-            _wait(lambda url=url: _answers(url), 30, (tmp_path / f"{name}.log"))  # type: ignore[misc]
+            _wait(lambda url=url: _answers(url), 90, (tmp_path / f"{name}.log"))  # type: ignore[misc]
     finally:
         for process in reversed(processes):
             process.terminate()

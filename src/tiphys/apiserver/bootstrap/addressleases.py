@@ -8,6 +8,8 @@ Source: the flag ``--endpoint-reconciler-type=lease`` of kube-apiserver.
 
 from __future__ import annotations
 
+import contextlib
+
 import orjson
 
 from tiphys.store.backend import Backend, LeaseNotFound, Put, Range, prefix_end
@@ -40,7 +42,8 @@ class AddressLeases:
     async def withdraw(self, address: str) -> None:
         await self._backend.delete(DeleteKey(self._prefix + address.encode()))
         if (lease := self._held.pop(address, 0)) != 0:
-            await self._backend.lease_revoke(lease)
+            with contextlib.suppress(LeaseNotFound):  # it ran out before it was given back
+                await self._backend.lease_revoke(lease)
 
     async def addresses(self) -> list[str]:
         """The addresses of all servers that live, in the order of their text."""
