@@ -2,7 +2,7 @@
 # Is what src/tiphys/addons/dashboard/web holds what these sources make? Needs npm.
 set -eu
 cd "$(dirname "$0")"
-[ -d node_modules ] || npm ci --no-fund --no-audit
+[ -d node_modules ] || npm install --no-fund --no-audit
 npx tsc --noEmit
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT

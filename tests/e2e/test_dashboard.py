@@ -9,15 +9,17 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.visits import Visit, chromium
 from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
 
-sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser: apt-get install chromium"),
@@ -39,7 +41,9 @@ spec:
       containers:
       - name: http
         image: tiphys.local/demo:1
-        command: [sh, -c, "i=0; while :; do i=$((i+1)); echo request $i; sleep 0.2; done"]
+        ports: [{containerPort: 8080}]
+        resources: {requests: {cpu: 10m, memory: 16Mi}}
+        command: [sh, -c, "httpd -p 8080 -h /tmp; i=0; while :; do i=$((i+1)); echo request $i; sleep 0.2; done"]
       - {name: sidecar, image: "tiphys.local/demo:1", command: [sh, -c, "echo spans flushed; sleep 100000"]}
 ---
 apiVersion: v1
@@ -48,6 +52,30 @@ metadata: {name: too-big}
 spec:
   nodeSelector: {disk: ssd}
   containers: [{name: main, image: "tiphys.local/demo:1", resources: {requests: {cpu: "64"}}}]
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent, labels: {app: agent}}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: main, image: "tiphys.local/demo:1", command: [sleep, "100000"]}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shell}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: shell}}
+  template: {metadata: {labels: {app: shell}}, spec: {containers: [{name: c, image: "tiphys.local/demo:1"}]}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: records}
+spec: {accessModes: [ReadWriteOnce], storageClassName: local, resources: {requests: {storage: 64Mi}}}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -105,50 +133,8 @@ def url(cluster: Machine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(cluster: Machine) -> Iterator[Any]:
-    wrapper = cluster.folder / "chromium"
-    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/run/netns/{cluster.namespace} chromium "$@"\n')
-    wrapper.chmod(0o755)
-    with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=str(wrapper), args=["--no-sandbox", "--disable-gpu"])
+    with chromium(cluster) as made:
         yield made
-        made.close()
-
-
-class Visit:
-    """One window, and what went wrong in it."""
-
-    def __init__(self, browser: Any, url: str) -> None:
-        self.context = browser.new_context(ignore_https_errors=True, viewport={"width": 1440, "height": 900})
-        self.page = self.context.new_page()
-        self.url = url
-        self.troubles: list[str] = []
-        self.hosts: set[str] = set()
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on(
-            "console", lambda said: self.troubles.append(said.text) if "Content Security" in said.text else None
-        )
-        self.page.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)))
-        self.page.set_default_timeout(20_000)
-
-    def log_in(self, token: str) -> None:
-        self.page.goto(self.url)
-        self.page.get_by_label("Token").fill(token)
-        self.page.keyboard.press("Enter")
-        self.page.get_by_role("navigation", name="Main").wait_for()
-
-    def open(self, route: str) -> None:
-        self.page.evaluate("route => { location.hash = route }", route)
-
-    def see(self, text: str) -> None:
-        self.page.get_by_text(text).first.wait_for()
-
-    def button(self, name: str) -> Any:
-        return self.page.get_by_role("button", name=name, exact=True)
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.troubles == []
-        assert self.hosts <= {self.url, self.url.replace("https", "wss")}, "nothing is asked of another host"
 
 
 @pytest.fixture
@@ -164,6 +150,10 @@ def owner(cluster: Machine, browser: Any, url: str) -> Iterator[Visit]:
     made.log_in(cluster.kubectl("create", "token", "owner").strip())
     yield made
     made.close()
+
+
+def names_of(cluster: Machine, selector: str) -> set[str]:
+    return {pod["metadata"]["name"] for pod in cluster.get("pods", "-l", selector)["items"]}
 
 
 def pod_of(cluster: Machine) -> str:
@@ -202,6 +192,30 @@ def test_a_table_is_live(cluster: Machine, owner: Visit) -> None:
     owner.page.get_by_role("link", name="fresh", exact=True).wait_for()
     cluster.kubectl("delete", "configmap", "fresh")
     owner.page.get_by_role("link", name="fresh", exact=True).wait_for(state="detached")
+
+
+def test_every_kind_that_can_be_listed_is_there(cluster: Machine, owner: Visit) -> None:
+    found = cluster.kubectl("api-resources", "--verbs=list", "--no-headers").splitlines()
+    served = {(line.split()[-3].rpartition("/")[0], line.split()[0]) for line in found}
+    links = "Array.from(document.querySelectorAll('nav a[href^=\"#/r/\"]'), link => link.getAttribute('href'))"
+    shown = {(group, plural) for _, _, group, _, plural in (link.split("/") for link in owner.page.evaluate(links))}
+    assert {("" if group == "core" else group, plural) for group, plural in shown} == served
+
+
+def test_a_table_is_filtered_by_words_labels_and_namespace(cluster: Machine, owner: Visit) -> None:
+    owner.open("/r/core/v1/pods")
+    owner.page.get_by_role("grid").wait_for()
+    web, agents = names_of(cluster, "app=web"), names_of(cluster, "app=agent")
+    field = owner.page.get_by_label("Filter: words, app=web, app!=web")
+    for words, wanted in (("app=web", web), ("app!=web", agents | {"too-big"}), ("too-b pend", {"too-big"})):
+        field.fill(words)
+        wait_for(lambda wanted=wanted: set(owner.rows()) == wanted, 10, words)
+    field.fill("")
+    chosen = owner.page.locator("select#namespace")
+    chosen.select_option("kube-public")
+    owner.see("The namespace kube-public has none.")
+    chosen.select_option("")
+    wait_for(lambda: set(owner.rows()) >= web, 10, "all pods")
 
 
 def test_an_edit_is_tried_shown_and_written(cluster: Machine, owner: Visit) -> None:
@@ -255,6 +269,20 @@ def test_what_is_wrong_is_marked_while_typing_and_refused_by_the_server(owner: V
     owner.button("Cancel").click()
 
 
+def test_fields_are_completed_from_the_published_schema(owner: Visit) -> None:
+    owner.open("/o/core/v1/configmaps/default/settings")
+    owner.button("Edit").click()
+    owner.page.locator("dialog .cm-content").get_by_text("currency", exact=True).wait_for()
+    replace(owner, "kind: ConfigMap", r"kind: ConfigMap\nimmut")
+    owner.page.locator("dialog .cm-line").get_by_text(re.compile("^immut$")).click()
+    owner.page.keyboard.press("End")
+    owner.page.keyboard.press("Control+Space")
+    owner.page.locator(".cm-tooltip-autocomplete").get_by_text("immutable", exact=True).wait_for()
+    owner.see("Immutable, if set to true, ensures that data stored")
+    owner.page.keyboard.press("Escape")
+    owner.button("Cancel").click()
+
+
 def test_a_deployment_is_scaled_and_rolled_back_by_its_history(cluster: Machine, owner: Visit) -> None:
     owner.open("/o/apps/v1/deployments/default/web")
     owner.button("Scale").click()
@@ -271,6 +299,88 @@ def test_a_deployment_is_scaled_and_rolled_back_by_its_history(cluster: Machine,
     containers = cluster.get("deploy", "web")["spec"]["template"]["spec"]["containers"]
     assert "env" not in containers[0]
     cluster.kubectl("rollout", "status", "deploy/web", "--timeout=60s", timeout=70)
+
+
+def test_a_restart_replaces_the_pods(cluster: Machine, owner: Visit) -> None:
+    wait_for(lambda: len(cluster.get("pods", "-l", "app=web")["items"]) == 1, 30, "one pod")
+    before = pod_of(cluster)
+    owner.open("/o/apps/v1/deployments/default/web")
+    owner.act("Restart")
+    template = wait_for(
+        lambda: cluster.get("deploy", "web")["spec"]["template"]["metadata"].get("annotations"), 10, "the annotation"
+    )
+    assert list(template) == ["kubectl.kubernetes.io/restartedAt"]
+    wait_for(lambda: before not in names_of(cluster, "app=web"), 30, "that the pod before goes")
+    cluster.kubectl("rollout", "status", "deploy/web", "--timeout=60s", timeout=70)
+
+
+def test_deletion_takes_what_is_owned_or_leaves_it(cluster: Machine, owner: Visit) -> None:
+    sets = lambda: cluster.get("replicasets", "-l", "app=shell")["items"]  # noqa: E731
+    wait_for(lambda: len(sets()) == 1, 20, "the ReplicaSet")
+    owner.open("/o/apps/v1/deployments/default/shell")
+    owner.button("Delete").click()
+    owner.page.get_by_role("dialog").get_by_text("Alone", exact=True).click()
+    owner.page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    owner.page.locator("dialog").wait_for(state="detached")
+    wait_for(lambda: cluster.run("kubectl", "get", "deploy", "shell", check=False).returncode == 1, 20, "its end")
+    (left,) = sets()
+    wait_for(lambda: "ownerReferences" not in sets()[0]["metadata"], 20, "that nobody owns it")
+    owner.open(f"/o/apps/v1/replicasets/default/{left['metadata']['name']}")
+    owner.button("Delete").click()
+    owner.page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    wait_for(lambda: not sets(), 20, "its end")
+
+
+def test_a_pod_shows_who_made_it_what_happened_and_how_long_each_part_took(cluster: Machine, owner: Visit) -> None:
+    pod = cluster.get("pod", pod_of(cluster))
+    owner.open(f"/o/core/v1/pods/default/{pod['metadata']['name']}")
+    tree = owner.page.locator(".tree")
+    for kind in ("Deployment", "ReplicaSet", "Pod"):
+        tree.get_by_text(kind, exact=True).wait_for()
+    events = owner.page.get_by_role("group", name="Events")
+    for reason, by in (("Scheduled", "default-scheduler"), ("Started", "kubelet")):
+        events.get_by_role("row").filter(has=owner.page.get_by_role("cell", name=reason, exact=True)).filter(
+            has_text=by
+        ).first.wait_for()
+    steps = owner.page.locator(".timeline").get_by_role("listitem")
+    steps.last.wait_for()
+    said = [steps.nth(number).get_attribute("aria-label").rpartition(", ") for number in range(steps.count())]
+    parts = [part for part, _, _ in said]
+    assert parts[:2] == ["finds a node, by scheduler", "sandbox, volumes, network, by kubelet"]
+    assert {"starts http, by runtime", "starts sidecar, by runtime"} < set(parts)
+    assert parts[-1] == "becomes ready, by app"
+    (ready,) = [each for each in pod["status"]["conditions"] if each["type"] == "Ready"]
+    took = seconds_between(pod["metadata"]["creationTimestamp"], ready["lastTransitionTime"])
+    card = owner.page.locator(".card").filter(has_text="From created to ready")
+    shown = card.get_by_text(re.compile(r"^(\d+ ms|\d+\.\d s|\d+s)$")).first.inner_text()
+    assert in_seconds(shown) == pytest.approx(max(took, 1.0), abs=0.05)
+
+
+def seconds_between(first: str, second: str) -> float:
+    return (datetime.fromisoformat(second) - datetime.fromisoformat(first)).total_seconds()
+
+
+def in_seconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+) ?(ms|s)", text).groups()
+    return float(number) / (1000 if unit == "ms" else 1)
+
+
+def test_usage_is_drawn(cluster: Machine, owner: Visit) -> None:
+    both = r"(?=.*http [\d.]+ [KM]iB).*sidecar [\d.]+ [KM]iB"
+    for route, named in ((f"/o/core/v1/pods/default/{pod_of(cluster)}", both),
+                         (f"/o/core/v1/nodes/-/{node_of(cluster)}", r"\S+ [\d.]+ [MG]iB")):  # fmt: skip
+        wait_for(
+            lambda: cluster.run("kubectl", "top", "pod", pod_of(cluster), check=False).returncode == 0, 90, "figures"
+        )
+        owner.open(f"{route}?tab=usage")
+        chart = rf"^Memory of \S+: now {named}$"
+        owner.page.get_by_role("img", name=re.compile(chart)).wait_for(timeout=60_000)
+        assert owner.drawn(chart)
+
+
+def node_of(cluster: Machine) -> str:
+    name: str = cluster.get("nodes")["items"][0]["metadata"]["name"]
+    return name
 
 
 def test_logs_follow_and_are_found(cluster: Machine, owner: Visit) -> None:
@@ -316,6 +426,18 @@ def test_files_are_saved_and_sent(cluster: Machine, owner: Visit) -> None:
     assert cluster.kubectl(*read).split()[0] == cluster.run("md5sum", sent).stdout.split()[0]
 
 
+def test_the_command_to_forward_a_port_works(cluster: Machine, owner: Visit) -> None:
+    owner.open(f"/o/core/v1/pods/default/{pod_of(cluster)}")
+    command = owner.page.get_by_text("kubectl port-forward").inner_text()
+    process = cluster.start(*command.split())
+    try:
+        asked = lambda: cluster.run("curl", "-fs", "http://127.0.0.1:8080/answer", check=False).stdout  # noqa: E731
+        assert wait_for(asked, 20, "the file of the test before") == "42\n"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
 def test_a_pending_pod_says_what_would_let_it_run(owner: Visit) -> None:
     owner.open("/o/core/v1/pods/default/too-big")
     owner.see("The scheduler says:")
@@ -323,24 +445,91 @@ def test_a_pending_pod_says_what_would_let_it_run(owner: Visit) -> None:
     owner.see("64 are requested")
 
 
-def test_views_of_storage_policies_and_access(owner: Visit) -> None:
+def test_views_of_storage_policies_and_access(cluster: Machine, owner: Visit) -> None:
     owner.open("/storage")
+    claims = owner.page.locator(".card").filter(has_text="Claims (1)")
+    claims.get_by_role("row").filter(has_text="records").filter(has_text="Pending").wait_for()
     owner.see("local.tiphys")
     owner.open("/policies")
     owner.see("nothing")
+    for side in ("From", "to"):
+        owner.page.get_by_label(side, exact=True).fill(f"default/{pod_of(cluster)}")
+    owner.page.get_by_role("status").get_by_text("as closed let nothing of this through").wait_for()
     owner.open("/access")
-    owner.see("default/owner")
+    owner.page.get_by_label("Who can").select_option("delete")
+    owner.page.get_by_label("Resource").fill("secrets")
+    owner.page.get_by_role("cell", name="default/owner", exact=True).wait_for()
+    assert owner.page.get_by_role("cell", name="default/reader", exact=True).count() == 0
+    owner.page.get_by_role("tab", name="What somebody can").click()
+    owner.page.get_by_label("Subject").fill("ServiceAccount default/reader")
+    owner.page.get_by_role("heading", name="ClusterRole view in default").wait_for()
+
+
+def test_a_nodes_bars_say_what_is_used_and_requested(cluster: Machine, owner: Visit) -> None:
+    owner.open(f"/o/core/v1/nodes/-/{node_of(cluster)}")
+    pods = len([pod for pod in cluster.get("pods", "-A")["items"] if pod["spec"].get("nodeName")])
+    bar = lambda name: owner.page.get_by_role("meter", name=re.compile(f"^{name}"))  # noqa: E731
+    bar(f"Pods: {pods} of 110$").wait_for()
+    assert bar("Pods").get_attribute("aria-valuenow") == str(round(100 * pods / 110))
+    bar(r"CPU: .* used, 10m requested of \d").wait_for(timeout=60_000)
+    bar(r"Memory: .* used, 16.0 MiB requested of .* GiB$").wait_for()
 
 
 def test_a_node_is_cordoned(cluster: Machine, owner: Visit) -> None:
     (node,) = cluster.get("nodes")["items"]
     owner.open(f"/o/core/v1/nodes/-/{node['metadata']['name']}")
     for word, wanted in (("Cordon", True), ("Uncordon", None)):
-        owner.button("More actions").click()
-        owner.page.get_by_role("menuitem", name=word, exact=True).click()
+        owner.act(word)
         wait_for(
             lambda wanted=wanted: cluster.get("nodes")["items"][0]["spec"].get("unschedulable") == wanted, 10, word
         )
+
+
+BUDGET = """
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web}
+spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
+"""
+
+
+def test_a_node_is_drained_as_budgets_allow(cluster: Machine, owner: Visit) -> None:
+    cluster.apply(BUDGET)
+    wait_for(lambda: cluster.get("pdb", "web").get("status", {}).get("expectedPods") == 1, 30, "the budget's status")
+    leaving, name = pod_of(cluster), node_of(cluster)
+    owner.open(f"/o/core/v1/nodes/-/{name}")
+    owner.act("Drain")
+    owner.button("Drain").click()
+    rows = owner.page.get_by_role("dialog").get_by_role("row")
+    rows.filter(has_text=leaving).get_by_text("waits: Cannot evict pod").wait_for()
+    rows.filter(has_text="agent-").get_by_text("stays: of a DaemonSet").wait_for()
+    assert cluster.get("node", name)["spec"]["unschedulable"] is True
+    assert pod_of(cluster) == leaving
+    cluster.kubectl("delete", "pdb", "web")
+    rows.filter(has_text=leaving).get_by_text("gone").wait_for(timeout=60_000)
+    owner.see(f"{name} is drained: 1 pod left")
+    owner.page.locator("dialog footer").get_by_role("button", name="Close").click()
+    assert {pod["spec"].get("nodeName") for pod in cluster.get("pods", "-l", "app=web")["items"]} == {None}
+    owner.act("Uncordon")
+    cluster.kubectl("rollout", "status", "deploy/web", "--timeout=60s", timeout=70)
+
+
+def test_dark_and_light_by_the_system_and_by_choice(owner: Visit) -> None:
+    owner.open("/")
+
+    def brightness() -> float:
+        colour = owner.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", colour)[:3])) / (3 * 255)
+
+    owner.page.emulate_media(color_scheme="dark")
+    wait_for(lambda: brightness() < 0.2, 10, "a dark page")
+    owner.page.emulate_media(color_scheme="light")
+    wait_for(lambda: brightness() > 0.8, 10, "a light page")
+    owner.page.get_by_role("heading", name="Cluster").first.wait_for()
+    owner.page.keyboard.press("t")
+    wait_for(lambda: brightness() < 0.2, 10, "a page that is dark by choice")
+    for _ in range(2):
+        owner.page.keyboard.press("t")
 
 
 def test_custom_resources_appear_by_themselves(cluster: Machine, owner: Visit) -> None:
@@ -411,7 +600,7 @@ def test_rbac_decides_what_is_shown(cluster: Machine, visit: Visit) -> None:
     assert cluster.get("configmap", "settings")["data"]["currency"] == "SEK"
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: npm ci in dashboard/")
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: npm install in dashboard/")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(cluster: Machine, owner: Visit, scheme: str) -> None:
     owner.page.emulate_media(color_scheme=scheme)

@@ -1,6 +1,7 @@
-// What network policies let through. Source: the NetworkPolicy API reference.
+// What network policies let through. tests/addons/dashboard/test_decisions.py holds it to real packets. Source: the NetworkPolicy API
+// reference.
 import type { Obj } from './api';
-import { matches, selectorText } from './util';
+import { matches, selectorText } from './labels';
 
 export const typesOf = (policy: Obj): string[] => policy.spec.policyTypes ?? (policy.spec.egress ? ['Ingress', 'Egress'] : ['Ingress']);
 
@@ -16,21 +17,35 @@ export const portText = (port: Obj): string => `${port.protocol ?? 'TCP'} ${port
 
 export const selects = (policy: Obj, pod: Obj) => policy.metadata.namespace === pod.metadata.namespace && matches(policy.spec.podSelector ?? {}, pod.metadata.labels);
 
-function inBlock(address: string, cidr: string): boolean {
-  if (address.includes(':') || cidr.includes(':')) return false; // shown for IPv4
-  const number = (text: string) => text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-  const [base, bits] = cidr.split('/');
-  const size = 2 ** (32 - Number(bits));
-  return Math.floor(number(address) / size) === Math.floor(number(base) / size);
+// An address as a number, with the bits that its family has.
+function numberOf(address: string): [bigint, number] {
+  const quads = (text: string) => text.split('.').map((part) => BigInt(part));
+  if (!address.includes(':')) return [quads(address).reduce((sum, part) => sum * 256n + part, 0n), 32];
+  const groups = (text: string) => (text ? text.split(':').flatMap((part) => {
+    if (!part.includes('.')) return [BigInt(`0x${part}`)];
+    const [a, b, c, d] = quads(part);
+    return [a * 256n + b, c * 256n + d];
+  }) : []);
+  const [head, tail] = address.split('::').map(groups);
+  const all = tail === undefined ? head : [...head, ...Array(8 - head.length - tail.length).fill(0n), ...tail];
+  return [all.reduce((sum, part) => sum * 65536n + part, 0n), 128];
 }
 
-function peerMatches(peer: Obj, pod: Obj, policy: Obj, namespaces: Map<string, Obj>): boolean {
+function inBlock(address: string, cidr: string): boolean {
+  if (!address) return false;
+  const [base, length] = cidr.split('/');
+  const [[a, bits], [b, bitsOfBlock]] = [numberOf(address), numberOf(base)];
+  const rest = BigInt(bitsOfBlock - Number(length));
+  return bits === bitsOfBlock && a >> rest === b >> rest;
+}
+
+function peerMatches(peer: Obj, pod: Obj, policy: Obj, namespaces: Record<string, Obj>): boolean {
   if (peer.ipBlock) {
-    const address = pod.status?.podIP ?? '';
-    return inBlock(address, peer.ipBlock.cidr) && !(peer.ipBlock.except ?? []).some((each: string) => inBlock(address, each));
+    const addresses: string[] = pod.status?.podIPs?.map((each: Obj) => each.ip) ?? [pod.status?.podIP ?? ''];
+    return addresses.some((address) => inBlock(address, peer.ipBlock.cidr) && !(peer.ipBlock.except ?? []).some((each: string) => inBlock(address, each)));
   }
   if (peer.namespaceSelector) {
-    if (!matches(peer.namespaceSelector, namespaces.get(pod.metadata.namespace)?.metadata.labels)) return false;
+    if (!matches(peer.namespaceSelector, namespaces[pod.metadata.namespace]?.metadata.labels)) return false;
   } else if (pod.metadata.namespace !== policy.metadata.namespace) return false;
   return !peer.podSelector || matches(peer.podSelector, pod.metadata.labels);
 }
@@ -49,7 +64,7 @@ export interface Verdict {
 }
 
 // One direction: which policies concern `pod`, and which of them let the other side through.
-export function verdict(direction: 'Ingress' | 'Egress', pod: Obj, other: Obj, port: number, protocol: string, policies: Obj[], namespaces: Map<string, Obj>): Verdict {
+export function verdict(direction: 'Ingress' | 'Egress', pod: Obj, other: Obj, port: number, protocol: string, policies: Obj[], namespaces: Record<string, Obj>): Verdict {
   const concerned = policies.filter((each) => typesOf(each).includes(direction) && selects(each, pod));
   if (!concerned.length) return { allowed: true, policies: [], by: [] };
   const target = direction === 'Ingress' ? pod : other;

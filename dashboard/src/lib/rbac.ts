@@ -1,4 +1,5 @@
-// Who may do what, by roles and bindings. Source: the RBAC API reference.
+// Who may do what, by roles and bindings. tests/addons/dashboard/test_decisions.py holds it to the authorizer. Source: the RBAC
+// API reference.
 import type { Obj } from './api';
 
 export interface Question {

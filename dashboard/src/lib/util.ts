@@ -33,32 +33,6 @@ export const age = (time?: string, at = now.value) => {
 
 export const clock = (time?: string) => (time ? new Date(time).toLocaleString() : '');
 
-const UNITS: Record<string, number> = {
-  n: 1e-9, u: 1e-6, m: 1e-3, '': 1, k: 1e3, M: 1e6, G: 1e9, T: 1e12, P: 1e15, E: 1e18,
-  Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40, Pi: 2 ** 50, Ei: 2 ** 60,
-};
-
-export function quantity(text: unknown): number {
-  if (text === undefined || text === null) return 0;
-  const match = /^([+-]?[\d.]+)(?:[eE]([+-]?\d+))?([a-zA-Z]*)$/.exec(String(text));
-  if (!match) return 0;
-  return Number(match[1]) * 10 ** Number(match[2] ?? 0) * (UNITS[match[3]] ?? 1);
-}
-
-export function bytes(n: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let i = 0;
-  while (n >= 1024 && i < units.length - 1) ((n /= 1024), i++);
-  return `${i === 0 || n >= 100 ? Math.round(n) : n.toFixed(1)} ${units[i]}`;
-}
-
-export const cores = (n: number) => (n === 0 ? '0' : n < 1 ? `${Math.round(n * 1000)}m` : n.toFixed(n < 10 ? 2 : 1).replace(/\.?0+$/, ''));
-
-export function amount(resource: string, value: number): string {
-  if (resource === 'cpu') return cores(value);
-  return /memory|storage|hugepages/.test(resource) ? bytes(value) : String(Math.round(value));
-}
-
 export function toYAML(obj: Obj): string {
   return stringify(obj, { lineWidth: 0, aliasDuplicateObjects: false });
 }
@@ -125,29 +99,3 @@ export function tone(text: string): 'good' | 'bad' | 'wait' | '' {
 }
 
 export const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? '' : 's'}`;
-
-// Label selectors, as objects have them, against labels.
-export function matches(selector: Obj, labels: Record<string, string> = {}): boolean {
-  if (!selector) return false;
-  for (const [name, value] of Object.entries(selector.matchLabels ?? {})) if (labels[name] !== value) return false;
-  for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
-    const value = labels[key];
-    if (operator === 'In' && !values.includes(value)) return false;
-    if (operator === 'NotIn' && value !== undefined && values.includes(value)) return false;
-    if (operator === 'Exists' && value === undefined) return false;
-    if (operator === 'DoesNotExist' && value !== undefined) return false;
-    if (operator === 'Gt' && !(Number(value) > Number(values[0]))) return false;
-    if (operator === 'Lt' && !(Number(value) < Number(values[0]))) return false;
-  }
-  return true;
-}
-
-export function selectorText(selector: Obj): string {
-  const parts = Object.entries(selector?.matchLabels ?? {}).map(([name, value]) => `${name}=${value}`);
-  for (const { key, operator, values } of selector?.matchExpressions ?? []) {
-    if (operator === 'Exists') parts.push(key);
-    else if (operator === 'DoesNotExist') parts.push(`!${key}`);
-    else parts.push(`${key} ${operator === 'In' ? 'in' : 'notin'} (${values.join(',')})`);
-  }
-  return parts.join(',');
-}

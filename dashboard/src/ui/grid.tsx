@@ -2,7 +2,8 @@
 import { type Signal, useComputed, useSignal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import type { LiveTable, Row } from '../lib/live';
-import { age, now, quantity, tone } from '../lib/util';
+import { quantity } from '../lib/amounts';
+import { age, now, tone } from '../lib/util';
 import { Icon } from './basics';
 
 const ROW = 34;

@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals';
 import { type ApiError, get, type Obj } from '../lib/api';
 import { usePolled } from '../lib/live';
-import { bytes, cores } from '../lib/util';
+import { bytes, cores } from '../lib/amounts';
 import { Card, Empty, Failure, Loading } from '../ui/basics';
 import { Chart } from '../ui/chart';
 

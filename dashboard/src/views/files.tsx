@@ -4,7 +4,8 @@ import { useEffect, useRef } from 'preact/hooks';
 import type { Obj } from '../lib/api';
 import { output, type Target } from '../lib/exec';
 import { attempt, say } from '../lib/state';
-import { bytes, download } from '../lib/util';
+import { bytes } from '../lib/amounts';
+import { download } from '../lib/util';
 import { Button, Icon } from '../ui/basics';
 
 interface Entry {

@@ -5,7 +5,8 @@ import { find, idOf, pathOf, type Resource } from '../lib/discovery';
 import { useObjects, usePolled } from '../lib/live';
 import { isOver, requestsOf } from '../lib/pending';
 import { attempt, detailPath, say } from '../lib/state';
-import { amount, plural, quantity } from '../lib/util';
+import { amount, quantity } from '../lib/amounts';
+import { plural } from '../lib/util';
 import { Bar, Button, Card, Chips, Dialog, Facts, Failure, StatusPill } from '../ui/basics';
 import { podStatus } from './owners';
 

@@ -6,7 +6,8 @@ import { find, idOf, pathOf } from '../lib/discovery';
 import { useObjects, usePolled } from '../lib/live';
 import { explain } from '../lib/pending';
 import { detailPath } from '../lib/state';
-import { age, bytes, cores, duration, plural, quantity } from '../lib/util';
+import { bytes, cores, quantity } from '../lib/amounts';
+import { age, duration, plural } from '../lib/util';
 import { Card, Copy, Empty, Facts, Failure, StatusPill } from '../ui/basics';
 import { Chart } from '../ui/chart';
 import { useEvents } from './events';
@@ -136,7 +137,7 @@ export function Pending({ pod, events }: { pod: Obj; events: Obj[] }) {
         <div class="scroll">
           <table class="plain">
             <thead><tr><th>Node</th><th>What is in the way</th><th>What would help</th></tr></thead>
-            <tbody>{answers.slice(0, 100).map((each) => <tr key={each.node}><td><b>{each.node}</b></td><td>{each.reasons.length ? each.reasons.map((text) => <div key={text}>{text}</div>) : <span class="tone-good">nothing found</span>}</td><td>{each.remedies.map((text) => <div key={text}>{text}</div>)}</td></tr>)}</tbody>
+            <tbody>{answers.slice(0, 100).map((each) => <tr key={each.node}><td><b>{each.node}</b></td><td>{each.reasons.length ? each.reasons.map(({ text }) => <div key={text}>{text}</div>) : <span class="tone-good">nothing found</span>}</td><td>{each.reasons.map(({ remedy }) => <div key={remedy}>{remedy}</div>)}</td></tr>)}</tbody>
           </table>
         </div>
       </div>

@@ -5,7 +5,8 @@ import { find, idOf } from '../lib/discovery';
 import { useObjects } from '../lib/live';
 import { peerText, portText, selects, typesOf, type Verdict, verdict } from '../lib/policy';
 import { detailPath, namespace } from '../lib/state';
-import { plural, selectorText } from '../lib/util';
+import { selectorText } from '../lib/labels';
+import { plural } from '../lib/util';
 import { Card, Empty, Failure } from '../ui/basics';
 
 function Rules({ rules, peers }: { rules?: Obj[]; peers: 'from' | 'to' }) {
@@ -42,7 +43,7 @@ export function Policies() {
   const shown = policies.items.value.filter((each) => !namespace.value || each.metadata.namespace === namespace.value);
   const byId = new Map(pods.items.value.map((pod) => [idOfPod(pod), pod]));
   const [a, b] = [byId.get(from.value), byId.get(to.value)];
-  const spaces = new Map(namespaces.items.value.map((each) => [each.metadata.name, each]));
+  const spaces = Object.fromEntries(namespaces.items.value.map((each) => [each.metadata.name, each]));
   const answers: [string, Verdict][] = a && b ? [[`${from.value} may send`, verdict('Egress', a, b, Number(port.value), protocol.value, policies.items.value, spaces)], [`${to.value} may be reached`, verdict('Ingress', b, a, Number(port.value), protocol.value, policies.items.value, spaces)]] : [];
   const open = pods.items.value.filter((pod) => (!namespace.value || pod.metadata.namespace === namespace.value) && !policies.items.value.some((policy) => typesOf(policy).includes('Ingress') && selects(policy, pod)));
   return (

@@ -4,7 +4,7 @@ import type { Obj } from '../lib/api';
 import { find, idOf } from '../lib/discovery';
 import { useObjects } from '../lib/live';
 import { detailPath, namespace } from '../lib/state';
-import { bytes, quantity } from '../lib/util';
+import { bytes, quantity } from '../lib/amounts';
 import { Age, Card, Empty, Facts, Failure, Search, StatusPill } from '../ui/basics';
 
 const link = (plural: string, group: string, ns: string, name: string) => {

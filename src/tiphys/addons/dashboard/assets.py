@@ -40,7 +40,7 @@ class Assets:
         self._files = dict(_read(root, ""))
         page = self._files.pop("/index.html", None)
         if page is None:
-            raise CannotStart("the dashboard's files are not built; run `npm ci && npm run build` in dashboard/")
+            raise CannotStart("the dashboard's files are not built; run `npm install && npm run build` in dashboard/")
         self._page = page.body.decode()
 
     def answer(self, request: Request) -> Response | None:

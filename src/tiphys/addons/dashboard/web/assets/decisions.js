@@ -1,0 +1,1 @@
+export{s as explain,l as requestsOf,a as verdict,h as whoCan}from"./policy.js";
