@@ -6,6 +6,7 @@ registry imports the real modules under ``TYPE_CHECKING``, so that the type chec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -16,9 +17,12 @@ class Function:
     def __init__(self, module: str, name: str) -> None:
         self.module = module
         self.name = name
+        self._real: Callable[..., Any] | None = None
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return getattr(import_module(self.module), self.name)(*arguments, **named)
+        if self._real is None:
+            self._real = getattr(import_module(self.module), self.name)
+        return self._real(*arguments, **named)
 
 
 class Module:

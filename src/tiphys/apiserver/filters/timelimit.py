@@ -12,6 +12,7 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.apiserver.call import Call, Endpoint, Filter
 from tiphys.runtime import durations
+from tiphys.runtime.timelimits import TimeLimits
 from tiphys.wire.firststep import rest_of
 from tiphys.wire.http import Response, Sink, Upgrade
 
@@ -23,6 +24,8 @@ _WHOLE = (bytes, Upgrade)
 def limit_time(seconds: float) -> Filter:
     """The filter that ends a call after ``seconds``, or the client's shorter limit, with 504."""
 
+    limits = TimeLimits()
+
     async def filter(call: Call, proceed: Endpoint) -> Response:
         if call.is_long_running:
             return await proceed(call)
@@ -32,23 +35,26 @@ def limit_time(seconds: float) -> Filter:
             waits_for = steps.send(None)
         except StopIteration as done:  # it is answered already, without a timer
             return _within(done.value, limit)
-        return await _limited(call, steps, waits_for, limit)
+        return await _limited(call, steps, waits_for, limits, limit)
 
     return filter
 
 
-async def _limited(call: Call, steps: Steps, waits_for: Any, seconds: float) -> Response:
+async def _limited(call: Call, steps: Steps, waits_for: Any, limits: TimeLimits, seconds: float) -> Response:
     """What the steps return, of which the first has asked to wait. Raises 504."""
-    limit = asyncio.timeout(seconds)
+    limit = limits.begin(seconds)
     try:
-        async with limit:
-            response = await rest_of(steps, waits_for)
-        return _within(response, None, limit.when())
-    except TimeoutError:
-        if not limit.expired():
+        response = await rest_of(steps, waits_for)
+    except asyncio.CancelledError:
+        if not limits.end(limit):
             raise
         call.terminated = True
         raise errors.timeout("request did not complete within requested timeout - context deadline exceeded") from None
+    except BaseException:
+        limits.end(limit)
+        raise
+    limits.end(limit)
+    return _within(response, None, limit.ends)
 
 
 def _within(response: Response, seconds: float | None, when: float | None = None) -> Response:

@@ -75,11 +75,11 @@ class StoredStore(ObjectStore):
     def in_version(self, version: str, storage_version: str, codec: Codec) -> ConvertedStore:
         return ConvertedStore(self, version, storage_version, codec)
 
-    def _unchanged(self, key: str, old: Entry, draft: Draft) -> bool:
+    async def _unchanged(self, key: str, old: Entry, draft: Draft) -> bool:
         """An object in another version is another one, whatever its fields are."""
         new = self.codec.entry(key, draft.value, old.revision, draft)
         assert isinstance(new, StoredEntry)
-        return new.version == stored_of(old).version and super()._unchanged(key, old, draft)
+        return new.version == stored_of(old).version and await super()._unchanged(key, old, draft)
 
 
 class ConvertedStore(ObjectStore):

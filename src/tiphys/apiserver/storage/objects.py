@@ -13,6 +13,7 @@ from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.meta.names import path_segment_name
 from tiphys.api.object import Object
+from tiphys.apiserver.aside import BIG, aside
 from tiphys.apiserver.storage.cacher import CHEAP_SECONDS, Cacher, NotReady, Unreadable
 from tiphys.apiserver.storage.changes import at_revision
 from tiphys.apiserver.storage.entry import Codec, Draft, Entry
@@ -126,7 +127,7 @@ class ObjectStore:
     async def update(self, key: str, old: Entry, obj: Object, ttl: int = 0) -> Entry:
         """Replace ``old``. If nothing would change nothing is written. Raises ``Stale``."""
         draft = self.codec.draft(obj)
-        if self._unchanged(key, old, draft) and not self._must_rewrite(key, old.revision):
+        if await self._unchanged(key, old, draft) and not self._must_rewrite(key, old.revision):
             return old
         lease = await self.leases.lease(ttl) if ttl else 0
         revision = await self._put(key, draft, old.revision, lease)
@@ -134,10 +135,16 @@ class ObjectStore:
             raise Stale(key)
         return self.codec.entry(key, draft.value, revision, draft, old.create_revision, lease)
 
-    def _unchanged(self, key: str, old: Entry, draft: Draft) -> bool:
+    async def _unchanged(self, key: str, old: Entry, draft: Draft) -> bool:
         """Whether the object is the same; its keys may have come in another order."""
         body = self.codec.entry(key, draft.value, old.revision, draft).body
-        return body == old.body or (len(body) == len(old.body) and _value(body) == _value(old.body))
+        if body == old.body or len(body) != len(old.body):
+            return body == old.body
+        if _sum(body) != _sum(old.body):
+            return False
+        if len(body) < BIG:
+            return _same(body, old.body)
+        return await aside(lambda: _same(body, old.body))
 
     async def _put(self, key: str, draft: Draft, expected: int, lease: int) -> int | None:
         """The new revision, or None if the key's is not the expected one."""
@@ -164,6 +171,12 @@ class ObjectStore:
         return at_revision(old, result.revision)
 
 
-def _value(body: bytes) -> object:
-    """The value of an object's text without its opening brace."""
-    return orjson.loads(b"{" + body)
+def _sum(body: bytes) -> int:
+    """The sum of the bytes, less multiples of 255: the same in whatever order keys come, and found in a quarter of the
+    time that reading takes."""
+    return int.from_bytes(body, "big") % 255
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    """Whether two objects' texts without their opening braces have one value."""
+    return bool(orjson.loads(b"{" + one) == orjson.loads(b"{" + other))
