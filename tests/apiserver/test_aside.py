@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -119,6 +120,19 @@ def test_a_big_update_is_read_beside_the_loop_if_it_may_be_what_is_there(
         assert read_in == [False]
 
     run(work)
+
+
+def test_where_two_texts_differ_is_found_by_comparing_halves() -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    for _ in range(2000):
+        one = chance.randbytes(chance.randrange(1, 3000))
+        other = bytearray(one)
+        for _ in range(chance.randrange(4)):
+            other[chance.randrange(len(other))] ^= 1
+        first, end = objects._differing(one, bytes(other))
+        assert 0 <= first <= end <= len(one), f"seed {seed}"
+        assert (one[:first], one[end:]) == (other[:first], other[end:]), f"seed {seed}"
 
 
 def definition(rules: list[str]) -> Object:
