@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tiphys.cluster import kubeconfig
+from tiphys.cluster.credentials import ensure_kubeconfigs
 from tiphys.cluster.pki import ensure_pki
 from tiphys.cluster.settings import Settings
 
@@ -26,7 +27,7 @@ OTHER = {
 def settings(tmp_path: Path) -> Settings:
     made = Settings(data_dir=tmp_path, node_name="n1", node_ip="10.1.2.3")
     ensure_pki(made)
-    kubeconfig.ensure_kubeconfigs(made)
+    ensure_kubeconfigs(made)
     return made
 
 
@@ -39,9 +40,9 @@ def test_each_component_has_a_private_file_with_its_identity(settings: Settings)
 
 def test_a_second_time_changes_nothing_and_another_address_does(settings: Settings) -> None:
     before = settings.kubeconfig("admin").read_bytes()
-    kubeconfig.ensure_kubeconfigs(settings)
+    ensure_kubeconfigs(settings)
     assert settings.kubeconfig("admin").read_bytes() == before
-    kubeconfig.ensure_kubeconfigs(settings.changed(port=7443))
+    ensure_kubeconfigs(settings.changed(port=7443))
     assert kubeconfig.load(settings.kubeconfig("admin"))["clusters"][0]["cluster"]["server"] == "https://10.1.2.3:7443"
 
 

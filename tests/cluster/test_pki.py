@@ -15,7 +15,17 @@ from tiphys.cluster.settings import Settings
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CLIENTS = ["apiserver-kubelet-client", "apiserver-etcd-client", "front-proxy-client", "etcd/healthcheck-client"]
-FILES = [*CLIENTS, "ca", "front-proxy-ca", "etcd/ca", "apiserver", "kubelet", "metrics-server", "etcd/server"]
+FILES = [
+    *CLIENTS,
+    "ca",
+    "front-proxy-ca",
+    "etcd/ca",
+    "apiserver",
+    "kubelet",
+    "loopback",
+    "metrics-server",
+    "etcd/server",
+]
 
 
 @pytest.fixture

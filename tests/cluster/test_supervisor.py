@@ -186,3 +186,18 @@ def test_what_is_done_meanwhile_comes_after_the_first_starts_and_before_the_othe
         wait_for(lambda: component(read, "second").get("state") == "running")
     assert (tmp_path / "first").read_text() == "[]"
     assert told.read_text() == "['imports']"
+
+
+def test_what_is_done_before_a_start_is_done_once_and_in_the_supervisor(tmp_path: Path) -> None:
+    done: list[int] = []
+
+    def run(ready: Ready) -> None:
+        with (tmp_path / "told").open("a") as told:
+            told.write(f"{done} {os.getppid()}\n")
+        ready()
+
+    with supervised(tmp_path, Program("short", run, before_start=lambda: done.append(os.getpid()))) as read:
+        wait_for(lambda: component(read, "short").get("restarts", 0) >= 2)
+        supervisor = read()["pid"]
+    lines = (tmp_path / "told").read_text().splitlines()
+    assert set(lines) == {f"[{supervisor}] {supervisor}"}

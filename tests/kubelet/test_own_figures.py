@@ -46,8 +46,7 @@ def test_calls_of_the_runtime_are_counted_with_their_errors() -> None:
         pass
     with pytest.raises(OSError, match="gone"), operations.call("version"):
         raise OSError("gone")
-    registry = Registry()
-    registry.collectors.register(operations)
+    registry = Registry(operations)
     text = registry.expose().decode()
     assert value(text, 'kubelet_runtime_operations_total{operation_type="version"}') == 2
     assert value(text, 'kubelet_runtime_operations_errors_total{operation_type="version"}') == 1

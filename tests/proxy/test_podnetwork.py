@@ -18,7 +18,7 @@ from tests.proxy.lab import inside
 from tiphys.proxy.podnetwork import overlay
 from tiphys.proxy.podnetwork.follower import apply_routes, apply_tunnel, cleanup, listed
 from tiphys.proxy.podnetwork.overlay import DEVICE, Tunnel, hardware, tunnel
-from tiphys.proxy.podnetwork.routes import Hop, Wires, commands, pod_ranges, wanted, wires_of
+from tiphys.proxy.podnetwork.routes import Hop, Wires, commands, matters, pod_ranges, wanted, wires_of
 from tiphys.runtime.system import hosttools
 
 
@@ -73,6 +73,19 @@ def test_only_what_differs_is_changed() -> None:
     ]
     same = {"10.244.1.0/24": Hop("10.243.0.2")}
     assert commands(same, same) == []
+
+
+def test_only_what_routes_are_made_from_is_a_reason_to_look_at_them() -> None:
+    healthy = {**ONE, "status": {**ONE["status"], "conditions": [{"type": "Ready", "status": "True"}]}}
+    assert matters(ONE) == matters(healthy)
+    for changed in (
+        node("one", "192.0.2.3", "10.244.0.0/24"),
+        node("one", "192.0.2.2", "10.244.9.0/24"),
+        node("one", "192.0.2.2", "10.244.0.0/24", "fd00:10:244::/64"),
+        {**ONE, "status": {"addresses": [*ONE["status"]["addresses"], {"type": "InternalIP", "address": "fd00::2"}]}},
+        node("one", "192.0.2.2"),
+    ):
+        assert matters(ONE) != matters(changed)
 
 
 def test_the_wires_are_read_of_what_ip_lists() -> None:

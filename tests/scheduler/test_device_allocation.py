@@ -15,7 +15,8 @@ from tests.scheduler.world import pod
 from tiphys.api.object import Object
 from tiphys.client.informer import Store
 from tiphys.client.resources import DEVICE_CLASSES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
-from tiphys.scheduler.devices.allocator import Allocator, Budget, Matches, NoAllocation, OutOfSteps
+from tiphys.scheduler.devices.allocator import Allocator, Budget, NoAllocation, OutOfSteps
+from tiphys.scheduler.devices.matching import Matches
 from tiphys.scheduler.devices.pools import SliceIndex
 from tiphys.scheduler.devices.requests import AllocationError
 from tiphys.scheduler.devices.state import Known, Results

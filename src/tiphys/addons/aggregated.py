@@ -34,7 +34,6 @@ from tiphys.runtime.flags import FlagParser
 from tiphys.wire.http import Handler, Request, Response
 from tiphys.wire.server import serve
 from tiphys.wire.tls.contexts import server_context
-from tiphys.wire.tls.selfsigned import ensure_certificate
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +139,8 @@ def serving_of(flags: argparse.Namespace) -> ServingPlace:
     if (cert is None) != (key is None):
         raise CannotStart("--tls-cert-file and --tls-private-key-file belong together; give both or none")
     if cert is None:
+        from tiphys.wire.tls.selfsigned import ensure_certificate
+
         try:
             cert, key = ensure_certificate(flags.cert_dir, (socket.gethostname(), "localhost", "127.0.0.1"))
         except (OSError, ValueError) as error:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from tiphys.cli.importing import uncollected
 from tiphys.client.rest import Client
 from tiphys.cluster.settings import Settings
-from tiphys.cluster.supervisor import Program, Ready, exec_program
+from tiphys.cluster.supervisor import Program, Ready, exec_program, share_memory
 from tiphys.controlkit.serving.settings import Delegation, PortSettings
 from tiphys.runtime import component, logs
 from tiphys.runtime.clock import Clock, SystemClock
@@ -60,17 +60,24 @@ def preload_apiserver() -> None:
 
 @uncollected()
 def preload_others() -> None:
-    """Import what the other components run, while the API server starts, before they are forked."""
-    import tiphys.addons.metricsserver.command
+    """Import what a node needs to become ready, while the API server starts, before it is forked."""
     import tiphys.cloud.manager
     import tiphys.cloud.providers.local.nodes
     import tiphys.controllers.command
-    import tiphys.csi.local.command
     import tiphys.dns.command
     import tiphys.kubelet.command
     import tiphys.kubelet.kubelet
     import tiphys.proxy.command
     import tiphys.scheduler.command  # noqa: F401
+
+
+@uncollected()
+def preload_late() -> None:
+    """Import what runs on top of a node, once the node's agent runs."""
+    import tiphys.addons.metricsserver.command
+    import tiphys.csi.local.command  # noqa: F401
+
+    share_memory()
 
 
 @uncollected()
@@ -89,7 +96,7 @@ def preload_node() -> None:
 
 def programs(settings: Settings) -> list[Program]:
     """In the order in which they start; they end in the reverse order."""
-    api = ("kube-apiserver",)
+    api, node = ("kube-apiserver",), ("kubelet",)
     left_out = settings.without.split(",")
     all_programs = [
         containerd(settings),
@@ -99,8 +106,8 @@ def programs(settings: Settings) -> list[Program]:
         Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd", *api)),
         Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready)), api),
         Program("dns", _component(settings, lambda ready: dns(settings, ready)), api),
-        Program("csi-local", _component(settings, lambda ready: csi_local(settings, ready)), api),
-        Program("metrics-server", _component(settings, lambda ready: metrics_server(settings, ready)), api),
+        Program("csi-local", _component(settings, lambda ready: csi_local(settings, ready)), node, preload_late),
+        Program("metrics-server", _component(settings, lambda ready: metrics_server(settings, ready)), node),
     ]
     if "ingress" in settings.addons.split(","):
         all_programs += ingress_programs(settings)
@@ -297,7 +304,7 @@ async def controllers(settings: Settings, ready: Ready) -> None:
         signers=dict.fromkeys(SIGNERS.values(), KeyPair((pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes())),
         allocate_node_cidrs=True,
         cluster_cidrs=settings.pod_cidrs,
-        serving=_port("kube-controller-manager", 10257, path),
+        serving=_port(settings, "kube-controller-manager", 10257, path),
     )
     if settings.load_balancer_pool == "none":
         await run(config, path, own_accounts=True, ready=ready)
@@ -332,10 +339,10 @@ async def scheduler(settings: Settings, ready: Ready) -> None:
     from tiphys.scheduler.config import SchedulerConfig
 
     path = settings.kubeconfig("scheduler")
-    await run(SchedulerConfig(serving=_port("kube-scheduler", 10259, path)), path, ready)
+    await run(SchedulerConfig(serving=_port(settings, "kube-scheduler", 10259, path)), path, ready)
 
 
-def _port(name: str, port: int, kubeconfig: Path) -> PortSettings | None:
+def _port(settings: Settings, name: str, port: int, kubeconfig: Path) -> PortSettings | None:
     """A component's port on loopback; None if another cluster on this machine has it."""
     try:
         reserve("127.0.0.1", port).close()
@@ -343,7 +350,8 @@ def _port(name: str, port: int, kubeconfig: Path) -> PortSettings | None:
         log.warning("port %d of loopback, for the metrics of %s, is taken: %s", port, name, error.strerror)
         return None
     delegation = Delegation(authentication=kubeconfig, authorization=kubeconfig, tolerate_lookup_failure=True)
-    return PortSettings("127.0.0.1", port, name, delegation=delegation)
+    pair = settings.pki / "loopback.crt", settings.pki / "loopback.key"
+    return PortSettings("127.0.0.1", port, name, pair, delegation=delegation)
 
 
 async def kubelet(settings: Settings, ready: Ready) -> None:

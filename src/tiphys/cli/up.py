@@ -26,7 +26,6 @@ from tiphys.cluster import failures, kubeconfig, lifecycle, machine, nodes
 from tiphys.cluster.backup.archive import BackupError
 from tiphys.cluster.backup.places import place_of
 from tiphys.cluster.networking import ranges
-from tiphys.cluster.pki import ensure_pki
 from tiphys.cluster.settings import DATA_DIR, RUN_DIR, Settings, SettingsError, split
 from tiphys.cluster.supervisor import Supervisor, share_memory
 from tiphys.runtime import logs
@@ -250,10 +249,13 @@ def _new_address(existing: Settings) -> str:
 
 def prepare(settings: Settings) -> None:
     """Everything on disk that the components need before they start."""
+    from tiphys.cluster.credentials import ensure_kubeconfigs
+    from tiphys.cluster.pki import ensure_pki
+
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.save()
     ensure_pki(settings)
-    kubeconfig.ensure_kubeconfigs(settings)
+    ensure_kubeconfigs(settings)
 
 
 async def accept_loss(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Kubeconfig files: one for each component, and the user's, into which the cluster's context is merged.
+"""Kubeconfig files: what is in one, and the user's, into which the cluster's context is merged.
 
 Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 """
@@ -7,62 +7,15 @@ from __future__ import annotations
 
 import base64
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
-from tiphys.cluster.pki import CLIENT, RENEW_BEFORE_DAYS, Authority, ensure_authority
-from tiphys.cluster.settings import Settings, write_private
+from tiphys.cluster.settings import write_private
 from tiphys.runtime import yamltext
 
 Config = dict[str, Any]
-
-USERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "admin": ("kubernetes-admin", ("kubeadm:cluster-admins",)),
-    "super-admin": ("kubernetes-super-admin", ("system:masters",)),
-    "controller-manager": ("system:kube-controller-manager", ()),
-    "scheduler": ("system:kube-scheduler", ()),
-    "kube-proxy": ("system:kube-proxy", ()),
-    "csi-local": ("system:csi-local", ()),
-    "dns": ("system:serviceaccount:kube-system:coredns", ()),
-    "autoscaler": ("system:serviceaccount:kube-system:tiphys-autoscaler", ()),
-    "ingress": ("system:serviceaccount:kube-system:tiphys-ingress", ()),
-    "metrics-server": ("system:serviceaccount:kube-system:metrics-server", ()),
-}
-"""Common name and organizations in each file's client certificate: who its holder is to the API server."""
-
-
-def node_user(node_name: str) -> tuple[str, tuple[str, ...]]:
-    return f"system:node:{node_name}", ("system:nodes",)
-
-
-def ensure_kubeconfigs(settings: Settings, now: datetime | None = None) -> None:
-    """Write each component's file if it is missing, is about to expire, or points elsewhere."""
-    now = now or datetime.now(UTC)
-    authority = ensure_authority(settings.pki, "ca", "kubernetes", now)
-    for name, (user, groups) in {**USERS, "kubelet": node_user(settings.node_name)}.items():
-        ensure_kubeconfig(settings, name, user, groups, authority, now)
-
-
-def ensure_kubeconfig(
-    settings: Settings,
-    name: str,
-    user: str,
-    groups: tuple[str, ...],
-    authority: Authority,
-    now: datetime | None = None,
-) -> None:
-    """Write the file of one user, with a certificate by ``authority``, where the one that is there is no good."""
-    now = now or datetime.now(UTC)
-    path = settings.kubeconfig(name)
-    if not _current(path, settings, authority, now):
-        certificate, key = authority.issue(user, groups, (), usages=CLIENT, now=now)
-        config = make(settings.cluster_name, settings.server, settings.pki / "ca.crt", user, certificate, key)
-        write_private(path, dump(config))
 
 
 def point_at(path: Path, server: str) -> None:
@@ -176,17 +129,6 @@ def remove_from(path: Path, cluster: str) -> None:
     wanted = removed(existing, cluster)
     if wanted != existing:
         write_private(path, dump(wanted))
-
-
-def _current(path: Path, settings: Settings, authority: Authority, now: datetime) -> bool:
-    try:
-        server, _, certificate_pem, _ = credentials(load(path))
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
-        certificate.verify_directly_issued_by(authority.certificate)
-    except (OSError, KeyError, ValueError, TypeError, InvalidSignature):
-        return False
-    current = certificate.not_valid_before_utc <= now
-    return server == settings.server and current and (certificate.not_valid_after_utc - now).days >= RENEW_BEFORE_DAYS
 
 
 def _entry(config: Config, part: str, name: str) -> Config:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from tiphys.addons.ingress.ports import HTTP_PORT, HTTPS_PORT
 from tiphys.cluster.settings import Settings, SettingsError
 from tiphys.wire.hostaddress import host_address, routed_address
@@ -190,9 +188,13 @@ def _executable(settings: Settings) -> Iterator[Problem]:
 
 def _clock(settings: Settings) -> Iterator[Problem]:
     """Of a cluster that was made before: its certificates must be good at the time that this machine thinks it is."""
+    if not (settings.pki / "ca.crt").exists():
+        return
+    from cryptography import x509
+
     try:
         authority = x509.load_pem_x509_certificate((settings.pki / "ca.crt").read_bytes())
-    except (OSError, ValueError):  # not made yet; one that is damaged is named when it is used
+    except (OSError, ValueError):  # one that is damaged is named when it is used
         return
     now, start, end = datetime.now(UTC), authority.not_valid_before_utc, authority.not_valid_after_utc
     if now < start:

@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from tiphys.api.meta.addresspools import AddressPool
 from tiphys.cluster import kubeconfig
-from tiphys.cluster.pki import ensure_authority
 from tiphys.cluster.settings import Settings, SettingsError, write_private
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -92,6 +91,9 @@ def define(cluster: Settings, name: str, taken: Iterable[Settings]) -> Settings:
 
 def prepare(cluster: Settings, node: Settings) -> Settings:
     """Write what a node needs before it starts; gives its settings, which follow the API server's address."""
+    from tiphys.cluster.credentials import USERS, ensure_kubeconfig
+    from tiphys.cluster.pki import ensure_authority
+
     node = replace(
         node,
         joined=cluster.server,
@@ -104,7 +106,7 @@ def prepare(cluster: Settings, node: Settings) -> Settings:
     shutil.copyfile(cluster.pki / "ca.crt", node.pki / "ca.crt")
     authority = ensure_authority(cluster.pki, "ca", "kubernetes")
     for name in ("kube-proxy", "csi-local"):
-        kubeconfig.ensure_kubeconfig(node, name, *kubeconfig.USERS[name], authority)
+        ensure_kubeconfig(node, name, *USERS[name], authority)
     kubeconfig.point_at(node.kubeconfig("kubelet"), node.server)
     node.save()
     return node

@@ -136,6 +136,8 @@ def ensure_pki(settings: Settings, now: datetime | None = None) -> None:
     )
     ensure_certificate(front, folder, "front-proxy-client", "front-proxy-client", usages=CLIENT, now=now)
     ensure_certificate(authority, folder, "kubelet", settings.node_name, (), local, usages=SERVER, now=now)
+    loopback = ["localhost", "127.0.0.1", "::1"]
+    ensure_certificate(authority, folder, "loopback", "kube-components", (), loopback, usages=SERVER, now=now)
     metrics = [*SERVED_NAMES, settings.node_ip]
     ensure_certificate(authority, folder, "metrics-server", "metrics-server", (), metrics, usages=SERVER, now=now)
     # Runbooks call etcdctl with the server's own certificate, which kubeadm makes for both.

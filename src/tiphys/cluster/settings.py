@@ -188,7 +188,7 @@ class Settings:
         return tuple(map(_first_block, self.pod_cidrs))
 
     def kubeconfig(self, name: str) -> Path:
-        """``name`` is one of ``kubeconfig.USERS``, ``kubelet`` or ``bootstrap-kubelet``."""
+        """``name`` is one of ``credentials.USERS``, ``kubelet`` or ``bootstrap-kubelet``."""
         return self.data_dir / f"{name}.conf"
 
     def save(self) -> None:

@@ -75,6 +75,8 @@ class Program:
     name: str
     run: Callable[[Ready], None]
     needs: tuple[str, ...] = ()
+    before_start: Callable[[], None] | None = None
+    """Run in the supervisor's process before the program starts for the first time: imports that it then shares."""
     before_stop: Callable[[], None] | None = None
     """Run to its end, in its own process, before the program gets SIGTERM; skipped if it is killed."""
 
@@ -196,6 +198,8 @@ class Supervisor:
         return all(self._processes[name].was_ready for name in process.program.needs)
 
     def _start(self, process: _Process) -> None:
+        if process.state is ProcessState.WAITING and process.program.before_start is not None:
+            process.program.before_start()
         reading, writing = os.pipe()
         parent = os.getpid()
         pid = os.fork()

@@ -94,7 +94,7 @@ class Manager:
         self.runners: list[Runner] = []
         """Whose loops health speaks of; ``work`` adds its own."""
         if registry is not None:
-            registry.collectors.register(client.calls)
+            registry.register(client.calls)
 
     async def run(self, ready: Ready = whenever) -> None:
         """``ready`` is called once the controllers have read what they look after, or wait for the lease."""

@@ -18,7 +18,6 @@ from typing import Any
 from tiphys.client import options
 from tiphys.client.kubeconfig import connected
 from tiphys.client.throttle import RequestRate
-from tiphys.kubelet.certificates.client import ensure_client, keep_renewed
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configz import FIXED
 from tiphys.kubelet.node.eviction import SIGNALS
@@ -422,12 +421,16 @@ async def run(
     clock, name = SystemClock(), config.node_name
     folder = config.cert_dir or config.root / "pki"
     if bootstrap is not None:
+        from tiphys.kubelet.certificates.client import ensure_client
+
         await ensure_client(bootstrap=bootstrap, kubeconfig=kubeconfig, folder=folder, node_name=name)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(connected(kubeconfig, "kubelet", _client_options(config)))
         runtime = CRIClient(socket)
         stack.push_async_callback(runtime.close)
         if config.rotate_certificates:
+            from tiphys.kubelet.certificates.client import keep_renewed
+
             runner = await stack.enter_async_context(Runner(clock, "kubelet "))
             rng = random.Random()
             renewal = functools.partial(keep_renewed, client, kubeconfig, folder, name, clock, rng)

@@ -23,7 +23,6 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.kubelet import labels
 from tiphys.kubelet.api_objects import ApiObjects
-from tiphys.kubelet.certificates.serving import ServingCertificate
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
 from tiphys.kubelet.container.cdi import reads_cdi
@@ -95,7 +94,6 @@ from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.runtime.vectors import Collector
 from tiphys.wire.server import serve
 from tiphys.wire.tls.contexts import ServerContext, TLSPolicy, keep_renewed, server_context
-from tiphys.wire.tls.selfsigned import ensure_certificate
 
 GROWTH_PERIOD = 15.0
 """Seconds between looks at claims whose volumes may have grown."""
@@ -562,6 +560,8 @@ class Kubelet:
         """With the certificate that is given, asked of the cluster, or signed by the kubelet itself; kept renewed."""
         config, authority, policy = self.config, self.config.client_ca, TLSPolicy(asks=True)
         if config.server_tls_bootstrap and config.cert_dir is not None:
+            from tiphys.kubelet.certificates.serving import ServingCertificate
+
             asked = server_context(None, None, authority, policy=policy)
             serving = ServingCertificate(
                 client=self.client,
@@ -587,6 +587,8 @@ class Kubelet:
             return config.tls_cert, config.tls_key
         if config.cert_dir is None:
             return None
+        from tiphys.wire.tls.selfsigned import ensure_certificate
+
         return ensure_certificate(config.cert_dir, (config.node_name, *self.settings.host_ips), "kubelet")
 
     # What the server shows.

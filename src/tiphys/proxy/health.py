@@ -101,7 +101,7 @@ class HealthHandler:
             return _not_found()
         eligible = self._health.node_eligible if request.path == "/healthz" else None
         answer = self._health.report(eligible=eligible)
-        self._counts[request.path].labels(str(answer.status)).inc()
+        self._counts[request.path].inc(str(answer.status))
         return answer
 
 

@@ -421,7 +421,7 @@ class KubeProxy:
 
     async def _serve(self, mode: str) -> list[Server]:
         config, self._registry = self._config, Registry()
-        self._registry.collectors.register(self._client.calls)
+        self._registry.register(self._client.calls)
         shown = {"kubeproxy.config.k8s.io": describe(config)}
         wanted = (
             ("FailedToStartProxierHealthcheck", config.healthz_address, HealthHandler(self.health, self._registry)),
@@ -449,13 +449,13 @@ class KubeProxy:
         if self._registry is not None:
             buckets = tuple(0.001 * 2**i for i in range(15))
             name, help_ = "kubeproxy_sync_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds"
-            self._registry.histogram(name, help_, ("ip_family",), buckets).labels(_LABEL[family]).observe(seconds)
+            self._registry.histogram(name, help_, ("ip_family",), buckets).observe(seconds, _LABEL[family])
             stamp = self._registry.gauge(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "The last time proxy rules were successfully synced",
                 ("ip_family",),
             )
-            stamp.labels(_LABEL[family]).set(self._clock.now())
+            stamp.set(self._clock.now(), _LABEL[family])
 
     def _observe_programmed(self, family: Family, triggers: list[float]) -> None:
         """The network shows what happened at these times, if it was after the proxy's own start."""
@@ -465,16 +465,16 @@ class KubeProxy:
             "kubeproxy_network_programming_duration_seconds",
             "In Cluster Network Programming Latency in seconds",
         )
-        latency = self._registry.histogram(name, help_, ("ip_family",), _PROGRAMMED).labels(_LABEL[family])
+        latency = self._registry.histogram(name, help_, ("ip_family",), _PROGRAMMED)
         now = self._clock.now()
         for triggered in triggers:
             if triggered > self._started:
-                latency.observe(max(0.0, now - triggered))
+                latency.observe(max(0.0, now - triggered), _LABEL[family])
 
     def _count_failure(self, family: Family) -> None:
         if self._registry is not None and self._mode in _FAILURES:
             name, help_ = _FAILURES[self._mode]
-            self._registry.counter(name, help_, ("ip_family",)).labels(_LABEL[family]).inc()
+            self._registry.counter(name, help_, ("ip_family",)).inc(_LABEL[family])
 
 
 _FAILURES = {

@@ -1,6 +1,6 @@
-"""Counters and histograms by labels, as plain numbers until somebody asks: prometheus_client is imported by the scrape.
+"""Counters, gauges and histograms by labels, as plain numbers until somebody asks: then prometheus_client is imported.
 
-Both are collectors of prometheus_client's, and cost under a microsecond an observation.
+They are collectors of prometheus_client's, and cost under a microsecond an observation.
 
 Source: https://prometheus.io/docs/concepts/metric_types/
 """
@@ -54,6 +54,32 @@ class CounterVec:
         yield family
 
 
+class GaugeVec:
+    """``labels`` name the values of ``set`` in their order, after the number.
+
+    Without labels it shows 0 until it is set, as upstream's.
+    """
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
+        self._name, self._help, self._labels = name, help, tuple(labels)
+        self.values: dict[tuple[str, ...], float] = {} if self._labels else {(): 0}
+
+    def set(self, value: float, *values: str) -> None:
+        self.values[values] = value
+
+    def clear(self) -> None:
+        """Forget every row, before those that there are now are set."""
+        self.values.clear()
+
+    def collect(self) -> Iterable[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        family = GaugeMetricFamily(self._name, self._help, labels=self._labels)
+        for values, value in self.values.items():
+            family.add_metric(values, value)
+        yield family
+
+
 class HistogramVec:
     """``bounds`` are the buckets' upper ends, ascending, without infinity."""
 
@@ -62,7 +88,12 @@ class HistogramVec:
         self._counts: dict[tuple[str, ...], list[int]] = {}
         self._sums: dict[tuple[str, ...], float] = {}
         if not self._labels:
-            self._row(())
+            self.show()
+
+    def show(self, *values: str) -> None:
+        """Show these labels from now on, before anything is observed."""
+        if values not in self._counts:
+            self._row(values)
 
     def observe(self, value: float, *values: str) -> None:
         counts = self._counts.get(values) or self._row(values)

@@ -16,7 +16,7 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.runtime.vectors import CounterVec
 from tiphys.scheduler.cache import Cache
-from tiphys.scheduler.devices.allocator import Matches
+from tiphys.scheduler.devices.matching import Matches
 from tiphys.scheduler.devices.pending import PendingClaims
 from tiphys.scheduler.nominator import Nominator
 

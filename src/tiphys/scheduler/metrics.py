@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tiphys.runtime.metrics import Registry
 from tiphys.runtime.vectors import CounterVec, HistogramVec, exponential
-from tiphys.runtime.watchdog import HOLDS
 
 _BY_RESULT = ("result", "profile")
 _ATTEMPT = exponential(0.001, 2, 15)
@@ -68,17 +68,7 @@ class Figures:
         self._attempts_of_pods.observe(attempts)
 
     def expose(self) -> bytes:
-        from prometheus_client import CollectorRegistry, generate_latest
-
-        from tiphys.runtime.metrics import add_common
-
-        registry = CollectorRegistry()
-        add_common(registry)
-        for source in self.sources:
-            registry.register(source)
-        registry.register(self)
-        registry.register(HOLDS)
-        return generate_latest(registry)
+        return Registry(*self.sources, self).expose()
 
     def collect(self) -> Iterator[Any]:
         """The figures as families of prometheus_client."""

@@ -173,16 +173,9 @@ class Paths:
 
     def figures(self) -> bytes:
         """This process's metrics, in the text exposition format."""
-        from prometheus_client import CollectorRegistry, generate_latest
+        from tiphys.runtime.metrics import Registry
 
-        from tiphys.runtime.metrics import add_common
-        from tiphys.runtime.watchdog import HOLDS
-
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self._metrics)
-        registry.register(HOLDS)
-        add_common(registry)
-        return generate_latest(registry)
+        return Registry(self._metrics).expose()
 
     async def _show_indicators(self, call: Call) -> Response:
         from tiphys.runtime.metrics import CONTENT_TYPE

@@ -42,7 +42,7 @@ def claim_metrics(registry: Registry, uses: Sequence[ClaimUse]) -> None:
         gauge.clear()
         for each in uses:
             if each.of.claim is not None:
-                gauge.labels(*each.of.claim).set(figure(each.use))
+                gauge.set(figure(each.use), *each.of.claim)
 
 
 class KubeletMetrics:
@@ -70,10 +70,7 @@ class KubeletMetrics:
         return answers.text(404, "404 page not found")
 
     def _make(self) -> Registry:
-        registry = Registry()
-        for collector in self._kubelet.collectors:
-            registry.collectors.register(collector)
-        return registry
+        return Registry(*self._kubelet.collectors)
 
     def _own(self, uses: Sequence[ClaimUse]) -> bytes:
         registry = self._registry = self._registry or self._make()
@@ -81,14 +78,15 @@ class KubeletMetrics:
         pods = self._kubelet.workers
         running = sum(1 for uid in pods.known() if pods.could_run(uid))
         registry.gauge("kubelet_running_pods", "Number of pods that have a running pod sandbox").set(running)
-        registry.gauge("kubelet_node_name", "The node's name. The count is always 1.", ("node",)).labels(
-            self._kubelet.config.node_name
-        ).set(1)
+        registry.gauge("kubelet_node_name", "The node's name. The count is always 1.", ("node",)).set(
+            1, self._kubelet.config.node_name
+        )
         containers = registry.gauge(
             "kubelet_running_containers", "Number of containers currently running", ("container_state",)
         )
+        containers.clear()
         for state, number in self._kubelet.pleg.containers_by_state().items():
-            containers.labels(state).set(number)
+            containers.set(number, state)
         registry.gauge("kubelet_working_pods", "Pods that the kubelet works on").set(len(pods.known()))
         return registry.expose()
 

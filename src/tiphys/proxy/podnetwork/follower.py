@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
+from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
@@ -51,13 +52,18 @@ class PodNetwork:
         self._run = run
         self._wake = asyncio.Event()
         self._nodes = Informer(client, NODES, clock)
-        self._nodes.add_handler(Callbacks(changed=lambda _: self._wake.set()))
+        self._nodes.add_handler(Callbacks(changed=lambda _: self._wake.set(), updated=self._node_changed))
 
     async def run(self) -> None:
         async with Runner(self._clock, "pod network ") as runner:
             runner.supervise(self._nodes.run, "informer nodes")
             await self._nodes.wait_synced()
             await runner.supervise(self._keep_in_step, "sync")
+
+    def _node_changed(self, old: Object, new: Object) -> None:
+        """Each look costs several processes, and most changes of nodes are reports of their health."""
+        if routes.matters(old) != routes.matters(new):
+            self._wake.set()
 
     async def _keep_in_step(self) -> None:
         while True:

@@ -103,6 +103,11 @@ def node_address(node: Object, *, ipv6: bool) -> str:
     return ""
 
 
+def matters(node: Object) -> tuple[object, ...]:
+    """What of a node routes and tunnels are made from: while it stays the same, so do they."""
+    return pod_ranges(node), node_address(node, ipv6=False), node_address(node, ipv6=True)
+
+
 def present(listed: Iterable[Object], tunnel: str) -> Routes:
     """From the output of ``ip -json route show``."""
     return {

@@ -17,11 +17,12 @@ from tiphys.api.meta.objects import key_of, name_of
 from tiphys.api.meta.quantity import Quantity
 from tiphys.api.object import Object
 from tiphys.scheduler.devices import capacity
+from tiphys.scheduler.devices.attributes import SelectorError
 from tiphys.scheduler.devices.constraints import Constraint
+from tiphys.scheduler.devices.matching import Matches
 from tiphys.scheduler.devices.pools import Candidate, DeviceId, Pool, Reached, SliceIndex, amounts, reaches
 from tiphys.scheduler.devices.requests import MAX_DEVICES, AllocationError, Choice, Request, RequestReader
 from tiphys.scheduler.devices.results import Chosen, allocation
-from tiphys.scheduler.devices.selectors import SelectorError, matches
 from tiphys.scheduler.devices.state import Given
 
 MAX_DEPTH = 600
@@ -58,23 +59,6 @@ class Budget:
             raise OutOfSteps
 
 
-class Matches:
-    """Whether devices match selectors, by slice in its version, device and expression; kept from pod to pod."""
-
-    def __init__(self, most: int = 20_000) -> None:
-        self._slices: dict[tuple[str, str, str], dict[tuple[DeviceId, str], bool]] = {}
-        self._most = most
-
-    def of(self, slice: Object) -> dict[tuple[DeviceId, str], bool]:
-        meta = slice["metadata"]
-        key = (meta["name"], meta.get("uid") or "", meta.get("resourceVersion") or "")
-        if key not in self._slices:
-            if len(self._slices) >= self._most:
-                del self._slices[next(iter(self._slices))]  # the oldest
-            self._slices[key] = {}
-        return self._slices[key]
-
-
 class Allocator:
     """For one pod: the same slices and the same allocated devices for each node that is looked at.
 
@@ -96,7 +80,7 @@ class Allocator:
         self._device_class = device_class
         self._new_id = new_id
         self.budget = budget
-        self._known_matches = known_matches
+        self.matches = known_matches
 
     def allocate(self, node: Reached, claims: Sequence[Object]) -> list[Object] | None:
         """``status.allocation`` for each claim, or None.
@@ -115,13 +99,6 @@ class Allocator:
         if any(pool.invalid for pool in pools):
             raise NoAllocation(INVALID_POOLS)
         return None
-
-    def matches(self, text: str, candidate: Candidate) -> bool:
-        """A device has the same attributes on whichever node it is looked at. Raises ``SelectorError``."""
-        known, key = self._known_matches.of(candidate.slice), (candidate.id, text)
-        if key not in known:
-            known[key] = matches(text, candidate.id.driver, candidate.device)
-        return known[key]
 
     @property
     def given(self) -> Given:
@@ -233,7 +210,9 @@ class _Search:
         for holder, selectors in ((f"class {class_name}", own), (f"claim {wanted.claim}", wanted.selectors)):
             for index, selector in enumerate(selectors):
                 try:
-                    if not self._allocator.matches((selector.get("cel") or {}).get("expression") or "", candidate):
+                    if not self._allocator.matches.holds(
+                        (selector.get("cel") or {}).get("expression") or "", candidate
+                    ):
                         return False
                 except SelectorError as error:
                     raise AllocationError(f"{holder}: selector #{index}: {error}") from error

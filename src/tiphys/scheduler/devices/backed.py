@@ -6,9 +6,9 @@ Source: KEP-5004
 from __future__ import annotations
 
 from tiphys.api.object import Object
+from tiphys.scheduler.devices.attributes import SelectorError
 from tiphys.scheduler.devices.extended import class_behind
 from tiphys.scheduler.devices.pools import Candidate, Reached, SliceIndex, reaches
-from tiphys.scheduler.devices.selectors import SelectorError, matches
 from tiphys.scheduler.devices.state import Given
 from tiphys.scheduler.framework.cyclestate import CycleState
 from tiphys.scheduler.handle import Handle
@@ -44,14 +44,8 @@ class BackedResources:
             candidate
             for pool in SliceIndex(self._handle.store("resourceslices")).pools(node)
             for candidate in pool.candidates
-            if _is_reached(candidate, node) and all(self._matches(text, candidate) for text in expressions)
+            if _is_reached(candidate, node) and all(self._handle.matches.holds(text, candidate) for text in expressions)
         ]
-
-    def _matches(self, text: str, candidate: Candidate) -> bool:
-        known, key = self._handle.matches.of(candidate.slice), (candidate.id, text)
-        if key not in known:
-            known[key] = matches(text, candidate.id.driver, candidate.device)
-        return known[key]
 
     def _given(self, state: CycleState) -> Given:
         """Found out once in a cycle."""

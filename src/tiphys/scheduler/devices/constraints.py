@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.object import Object
+from tiphys.scheduler.devices.attributes import attribute_of
 from tiphys.scheduler.devices.pools import Candidate
-from tiphys.scheduler.devices.selectors import attribute_of
 
 
 class Constraint:

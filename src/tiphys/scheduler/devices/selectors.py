@@ -1,5 +1,7 @@
 """Whether a device is as a selector wants it: the expression over its attributes and capacities.
 
+It brings the expression language with it, so the allocator imports it with the first selector that there is.
+
 Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/resource-slice-v1/ and KEP-4381
 """
 
@@ -19,13 +21,10 @@ from tiphys.cel.library.semver import Semver
 from tiphys.cel.limits import CostExceeded
 from tiphys.cel.uses import UnfitExpression
 from tiphys.cel.values import CelError
+from tiphys.scheduler.devices.attributes import SelectorError
 
 _KEPT = 512
 """How many compiled expressions are kept; a cluster has a handful of them."""
-
-
-class SelectorError(Exception):
-    """An expression does not compile, or fails for a device."""
 
 
 class _Domains(dict[str, Any]):
@@ -90,14 +89,3 @@ def _value(name: str, attribute: Object) -> Any:
         except ValueError as error:
             raise ValueError(f"attribute {name}: parse semantic version: {error}") from error
     raise ValueError(f"attribute {name}: unsupported attribute value")
-
-
-def attribute_of(device: Object, driver: str, name: str) -> tuple[str, Any] | None:
-    """Type and value of the attribute with a fully qualified name, or None."""
-    attributes = device.get("attributes") or {}
-    attribute = attributes.get(name)
-    if attribute is None:
-        domain, slash, identity = name.partition("/")
-        if not slash or domain != driver or (attribute := attributes.get(identity)) is None:
-            return None
-    return next(((kind, value) for kind, value in attribute.items() if value is not None), None)

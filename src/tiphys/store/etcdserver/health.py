@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from tiphys.runtime.metrics import CONTENT_TYPE, Registry
 from tiphys.store.backend import NoSpace, StoreError
 from tiphys.store.etcdserver import VERSION
 from tiphys.store.etcdserver.member import Member
 from tiphys.wire.http import Request, Response
-
-if TYPE_CHECKING:
-    from prometheus_client import Gauge
 
 _JSON = {"Content-Type": "application/json"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
@@ -72,12 +68,12 @@ class StoreMetrics:
         self.member = member
         self._registry = Registry()
         self._gauges = {name: self._registry.gauge(name, help) for name, (help, _) in _GAUGES.items()}
-        self._alarm: Gauge = self._registry.gauge("etcd_server_alarms", "Alarms that are on.", ("alarm_type",))
+        self._alarm = self._registry.gauge("etcd_server_alarms", "Alarms that are on.", ("alarm_type",))
 
     def expose(self) -> bytes:
         for name, (_, read) in _GAUGES.items():
             self._gauges[name].set(read(self.member))
-        self._alarm.labels("NOSPACE").set(self.member.store.no_space())
+        self._alarm.set(self.member.store.no_space(), "NOSPACE")
         return self._registry.expose()
 
 
