@@ -212,6 +212,31 @@ def test_a_new_kubelet_ends_what_no_source_has(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_one_that_does_not_end_keeps_no_other_from_ending(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        for number in range(4):
+            world.add(pod(f"web-{number}"))
+        await world.until(lambda: all(world.ready(f"web-{number}") for number in range(4)), 10)
+        await world.stop()
+        for number in range(4):
+            world.api.remove(f"/api/v1/namespaces/default/pods/web-{number}")
+        stop, stuck = world.runtime.stop_sandbox, []
+
+        async def one_is_slow(sandbox: str) -> None:
+            if not stuck:
+                stuck.append(sandbox)
+                await asyncio.sleep(600)
+            await stop(sandbox)
+
+        world.runtime.stop_sandbox = one_is_slow  # type: ignore[method-assign]
+        world.kubelet = world.new_kubelet()
+        await world.start()
+        await asyncio.sleep(30)
+        assert [sandbox.id for sandbox in await world.runtime.list_sandboxes()] == stuck
+
+    play(tmp_path, scene)
+
+
 def test_a_failed_liveness_probe_restarts_the_container(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
         probe = {"exec": {"command": ["false"]}, "periodSeconds": 5, "failureThreshold": 3, "successThreshold": 1}

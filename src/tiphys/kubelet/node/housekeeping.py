@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#con
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 CLEANUP_PERIOD = 5.0
 GC_PERIOD = 60.0
 IMAGE_GC_PERIOD = 300.0
+_ENDINGS = 10
+"""How many pods without a source are ended at once."""
 
 
 class Housekeeping:
@@ -58,6 +61,7 @@ class Housekeeping:
         self._clock = clock
         self._known = known
         self._removing: set[str] = set()
+        self._endings = asyncio.Semaphore(_ENDINGS)
 
     def start(self, runner: Runner) -> None:
         runner.supervise(self._clean_up_for_ever, "clean-up")
@@ -84,12 +88,7 @@ class Housekeeping:
 
     async def clean_up(self) -> None:
         """One round over the runtime and the folders of pods."""
-        for uid in self._pleg.running_pods():
-            if uid and self._is_orphan(uid):
-                try:
-                    await self._end_orphan(uid)
-                except RuntimeFailure as error:
-                    log.warning("cannot end pod %s, which has no source: %s", uid, error)
+        await asyncio.gather(*(self._end(uid) for uid in self._pleg.running_pods() if uid))
         for uid in self._volumes.known_pods():
             if self._is_orphan(uid):
                 try:
@@ -102,6 +101,15 @@ class Housekeeping:
     def _is_orphan(self, uid: str) -> bool:
         """Whether nothing has this pod, at this moment: what was so before an ``await`` does not count after it."""
         return uid not in self._known() and uid not in self._removing
+
+    async def _end(self, uid: str) -> None:
+        """End what runs of a pod, if nothing has it. One that is slow to end holds up none of the others."""
+        async with self._endings:
+            try:
+                if self._is_orphan(uid):
+                    await self._end_orphan(uid)
+            except RuntimeFailure as error:
+                log.warning("cannot end pod %s, which has no source: %s", uid, error)
 
     async def _end_orphan(self, uid: str) -> None:
         observed = await self._pod_runtime.observe(uid)
