@@ -145,6 +145,25 @@ def test_an_executable_is_supervised_and_ends_with_its_watcher(tmp_path: Path) -
         wait_for(lambda: running(read, "sh") not in (0, watcher))
 
 
+@pytest.mark.parametrize("ready", [False, True])
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_an_executable_with_a_fragile_start_is_not_asked_to_end_meanwhile(
+    tmp_path: Path, ready: bool, by: signal.Signals
+) -> None:
+    """containerd, asked to end while it looks for the containers that run, takes all of them for dead and kills them."""
+    pid, asked = tmp_path / "pid", tmp_path / "asked"
+    script = f"trap 'touch {asked}; exit 0' TERM; echo $$ > {pid}; while :; do sleep 0.05; done"
+    program = Program("sh", exec_program(["/bin/sh", "-c", script], lambda: ready and pid.exists(), fragile_start=True))
+    with supervised(tmp_path, program) as read:
+        inner = int(wait_for(lambda: pid.exists() and pid.read_text().strip()))
+        if ready:
+            wait_for(lambda: running(read, "sh"))
+        pid.unlink()
+        os.kill(component(read, "sh")["pid"], by)
+        wait_for(lambda: not _alive(inner))
+        assert asked.exists() == (ready and by == signal.SIGTERM)
+
+
 def test_an_executable_that_dies_before_it_is_ready_is_noticed(tmp_path: Path) -> None:
     program = Program("false", exec_program(["/bin/false"], lambda: False))
     with supervised(tmp_path, program) as read:

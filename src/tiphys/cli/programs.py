@@ -182,7 +182,7 @@ def containerd(settings: Settings) -> Program:
     def run(ready: Ready) -> None:
         made.write_files()
         made.install_masquerade()
-        exec_program(made.command(), serves)(ready)
+        exec_program(made.command(), serves, fragile_start=True)(ready)
 
     return Program("containerd", run, before_stop=lambda: stop_pods(settings))
 

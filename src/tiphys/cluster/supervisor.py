@@ -353,25 +353,30 @@ def share_memory() -> None:
     gc.freeze()
 
 
-def exec_program(argv: Sequence[str], is_ready: Callable[[], bool]) -> Callable[[Ready], None]:
+def exec_program(
+    argv: Sequence[str], is_ready: Callable[[], bool], *, fragile_start: bool = False
+) -> Callable[[Ready], None]:
     """A program that is another executable: a small watcher process runs it and says ready once ``is_ready()`` holds.
 
-    The watcher passes signals on, and ends as the executable ends.
+    The watcher passes signals on, and ends as the executable ends. ``fragile_start``: asked to end while it starts, the
+    executable would undo what it finds running; then it is killed instead, and whenever its watcher dies.
     """
 
     def run(ready: Ready) -> None:
         watcher = os.getpid()
         pid = os.fork()
         if pid == 0:
-            die_with_parent(watcher)
+            die_with_parent(watcher, signal.SIGKILL if fragile_start else signal.SIGTERM)
             os.execvp(argv[0], list(argv))
+        end_by = signal.SIGKILL if fragile_start else signal.SIGTERM
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: _kill_quietly(pid, signal.SIGTERM))
+            signal.signal(number, lambda *_: _kill_quietly(pid, end_by))
         ended, status = 0, 0
         while not ended and not is_ready():
             time.sleep(0.02)
             ended, status = os.waitpid(pid, os.WNOHANG)
         if not ended:
+            end_by = signal.SIGTERM
             ready()
             _, status = os.waitpid(pid, 0)
         raise SystemExit(describe_exit(status) if status else 0)
