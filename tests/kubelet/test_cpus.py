@@ -22,6 +22,7 @@ from tiphys.kubelet.devices.ledger import Device
 from tiphys.kubelet.podresources.messages import podresources
 from tiphys.kubelet.topology.cpu_choice import NotEnoughCpus, choose
 from tiphys.kubelet.topology.cpu_manager import CpuManager, CpuStateUnfit, checksum, from_checkpoint, to_checkpoint
+from tiphys.kubelet.topology.cpu_options import CpuOption
 from tiphys.kubelet.topology.cpusets import CpuPlace, CpuTopology, parse, read, text_of
 from tiphys.kubelet.topology.hints import Hint, TopologyPolicy, merge
 from tiphys.kubelet.topology.numa import Numa
@@ -194,7 +195,7 @@ def test_who_has_processors_and_who_shares(tmp_path: Path) -> None:
 
 
 def test_affinity_and_options(tmp_path: Path) -> None:
-    manager = CpuManager(tmp_path, TWO, parse("0,8"), ["full-pcpus-only", "strict-cpu-reservation"])
+    manager = CpuManager(tmp_path, TWO, parse("0,8"), frozenset({CpuOption.FULL_CORES, CpuOption.STRICT}))
     assert text_of(manager.shared) == "1-7,9-15"
     assert give(manager, guaranteed("near", "2"), frozenset({1})) == "4,12"
     assert give(manager, guaranteed("far", "8"), frozenset({0})) == "1-3,5,9-11,13"
@@ -257,8 +258,6 @@ def config_of(tmp_path: Path, text: str) -> KubeletConfig:
         ("topologyManagerPolicyOptions: {prefer-near: 'true'}", "unknown Topology Manager Policy option"),
         ("topologyManagerPolicyOptions: {prefer-closest-numa-nodes: 'yes'}", "'yes' is neither true nor false"),
         ("topologyManagerPolicyOptions: {max-allowable-numa-nodes: '4'}", "should not be less than 8"),
-        ("cpuManagerPolicyOptions: {align-by-socket: 'true'}", "option align-by-socket is not supported"),
-        ("cpuManagerPolicyOptions: {full-pcpus-only: 'yes'}", "'yes' is neither true nor false"),
         ("reservedSystemCPUs: some", "reservedSystemCPUs"),
     ],
 )

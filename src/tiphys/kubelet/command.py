@@ -24,12 +24,12 @@ from tiphys.kubelet.node.eviction import SIGNALS
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.quantities import value
 from tiphys.kubelet.shutdown.groups import problems, read_periods
-from tiphys.kubelet.topology.cpu_manager import OPTIONS, CpuStateUnfit
+from tiphys.kubelet.topology.cpu_manager import CpuStateUnfit
 from tiphys.kubelet.topology.cpusets import parse
 from tiphys.kubelet.topology.hints import TopologyPolicy, TopologyScope
 from tiphys.kubelet.topology.memory_manager import MemoryStateUnfit
 from tiphys.kubelet.topology.setup import CannotAssign, topology_options
-from tiphys.runtime import durations
+from tiphys.runtime import durations, featuregates
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import CannotStart, ConfigError, Ready, launch, parse_document, read_file, whenever
 from tiphys.runtime.flags import FlagParser, parse_duration, parse_map
@@ -96,14 +96,16 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return check
 
 
-def cpu_options(given: dict[str, str]) -> dict[str, str]:
-    """Raises ``ValueError``."""
-    for name, text in given.items():
-        if name not in OPTIONS:
-            raise ValueError(f"option {name} is not supported; there are {', '.join(OPTIONS)}")
-        if str(text).lower() not in ("true", "false"):
-            raise ValueError(f"option {name}: {text!r} is neither true nor false")
+def _words(given: dict[str, Any]) -> dict[str, str]:
+    """Values as YAML and flags write them: ``true`` and ``"true"`` are the same."""
     return {name: str(text).lower() for name, text in given.items()}
+
+
+def _gates(config: KubeletConfig, given: dict[str, Any]) -> None:
+    """Raises ``GateError``."""
+    asked = {name: bool(on) for name, on in given.items()}
+    featuregates.check(asked)
+    config.gates = {**config.gates, **asked}
 
 
 def _amounts(given: dict[str, Any]) -> dict[str, str]:
@@ -140,6 +142,7 @@ def _cpus(text: Any) -> str:
 
 FIELDS: dict[str, Setter] = {
     "evictionHard": _eviction,
+    "featureGates": _gates,
     "staticPodPath": _set("static_pod_path", _path),
     "healthzBindAddress": _set("healthz_address"),
     "healthzPort": _set("healthz_port"),
@@ -161,7 +164,7 @@ FIELDS: dict[str, Setter] = {
     "cgroupsPerQOS": _set("cgroups_per_qos"),
     "cpuCFSQuota": _set("cpu_cfs_quota"),
     "cpuManagerPolicy": _set("cpu_policy", _one_of("none", "static")),
-    "cpuManagerPolicyOptions": _set("cpu_policy_options", cpu_options),
+    "cpuManagerPolicyOptions": _set("cpu_policy_options", _words),
     "reservedSystemCPUs": _set("reserved_cpus", _cpus),
     "memoryManagerPolicy": _set("memory_policy", _one_of("None", "Static")),
     "reservedMemory": _set("reserved_memory", reserved_memory),
@@ -307,6 +310,7 @@ def parser() -> FlagParser:
 
 
 _FLAGS: dict[str, Setter] = {
+    "feature_gates": _gates,
     "node_ip": _set("node_ips", lambda text: tuple(part.strip() for part in text.split(","))),
     "node_labels": _set("labels"),
     "register_with_taints": lambda config, text: setattr(config, "taints", parse_taints(text)),

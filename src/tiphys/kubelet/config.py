@@ -51,6 +51,8 @@ class KubeletConfig:
     kube_reserved: dict[str, str] = field(default_factory=dict)
     reserved_cpus: str = ""
     """Processors that are kept for the system, as ``0-1,4``; empty: as many as ``reserved`` says."""
+    gates: dict[str, bool] = field(default_factory=dict)
+    """The feature gates that were asked for."""
     cpu_policy: str = "none"
     cpu_policy_options: dict[str, str] = field(default_factory=dict)
     topology_policy: str = "none"

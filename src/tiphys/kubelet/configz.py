@@ -99,6 +99,7 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "cpuCFSQuota": config.cpu_cfs_quota,
         "cpuManagerPolicy": config.cpu_policy,
         "cpuManagerPolicyOptions": dict(config.cpu_policy_options),
+        **({"featureGates": dict(config.gates)} if config.gates else {}),
         "enforceNodeAllocatable": ["pods" if _enforces(config) else "none"],
         "evictionHard": dict(config.eviction_hard),
         "evictionPressureTransitionPeriod": seconds_text(TRANSITION),

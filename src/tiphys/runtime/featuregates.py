@@ -19,6 +19,10 @@ ALL: Mapping[str, str] = {"AllAlpha": "ALPHA", "AllBeta": "BETA"}
 """Gates that stand for every gate of a stage that is not named itself."""
 
 
+BOTH_WAYS = frozenset(("CPUManagerPolicyAlphaOptions", "CPUManagerPolicyBetaOptions"))
+"""Gates that Tiphys has on and off; of all others it does what is the default, and nothing else."""
+
+
 class GateError(ValueError):
     """A gate that is not known, or that cannot have the value that is requested; the message names it."""
 
@@ -58,12 +62,22 @@ def check(asked: Mapping[str, bool]) -> None:
 
 def _differing(gate: FeatureGate, asked: Mapping[str, bool], *, wanted: bool) -> str | None:
     """The first gate that the wish for ``gate`` would make other than it is in Tiphys."""
+    if gate.name in BOTH_WAYS:
+        return None
     if gate.name not in ALL:
         return gate.name if wanted != gate.default else None
     if not wanted:  # upstream's default, which turns nothing off
         return None
-    members = (other for other in gates().values() if other.stage == ALL[gate.name] and other.name not in ALL)
+    named = {*ALL, *BOTH_WAYS}
+    members = (other for other in gates().values() if other.stage == ALL[gate.name] and other.name not in named)
     return next((other.name for other in members if not other.default and other.name not in asked), None)
+
+
+def is_enabled(name: str, asked: Mapping[str, bool]) -> bool:
+    """Whether a gate is on, if ``asked`` was asked for."""
+    gate = gates()[name]
+    whole = next((everything for everything, stage in ALL.items() if stage == gate.stage), "")
+    return asked.get(name, bool(asked.get(whole)) or gate.default)
 
 
 def parse(text: str) -> dict[str, bool]:

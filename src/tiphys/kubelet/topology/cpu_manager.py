@@ -19,8 +19,9 @@ from tiphys.kubelet.checkpoints import CheckpointCorrupt, spewed_map, spewed_str
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.quantities import milli
-from tiphys.kubelet.topology import cpu_choice
-from tiphys.kubelet.topology.cpu_choice import NotEnoughCpus
+from tiphys.kubelet.topology.cpu_choice import NotEnoughCpus, choose
+from tiphys.kubelet.topology.cpu_distribution import distribute
+from tiphys.kubelet.topology.cpu_options import CpuOption, CpuOptions
 from tiphys.kubelet.topology.cpusets import NONE, Cpus, CpuTopology, parse, text_of
 from tiphys.kubelet.topology.failures import AssignmentFailure
 from tiphys.kubelet.topology.hints import Hint, Hints, Nodes, made_of
@@ -29,8 +30,6 @@ from tiphys.kubelet.topology.needs import is_over, over_before, pod_needs
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "cpu_manager_state"
-FULL_CORES, STRICT, SPREAD = "full-pcpus-only", "strict-cpu-reservation", "distribute-cpus-across-cores"
-OPTIONS = (FULL_CORES, STRICT, SPREAD)
 _POLICY = "static"
 
 
@@ -48,12 +47,12 @@ class CpuManager:
     Raises ``CpuStateUnfit``, ``OSError``.
     """
 
-    def __init__(self, root: Path, topology: CpuTopology, reserved: Cpus, options: Collection[str] = ()) -> None:
+    def __init__(self, root: Path, topology: CpuTopology, reserved: Cpus, options: CpuOptions = frozenset()) -> None:
         self._path = root / CHECKPOINT
         self._topology = topology
         self._reserved = reserved
         self._options = options
-        self._initial = topology.all - (reserved if STRICT in options else NONE)
+        self._initial = topology.all - (reserved if CpuOption.STRICT in options else NONE)
         self._assigned: Assignments = {}
         self._reusable: dict[str, Cpus] = {}
         self._restore()
@@ -102,7 +101,13 @@ class CpuManager:
             return len(self._topology.in_nodes(nodes, free | reusable))
 
         everything = self._topology
-        return made_of(everything.nodes, lambda nodes: len(everything.in_nodes(nodes)), has, wanted)
+        also = self._is_by_socket if CpuOption.BY_SOCKET in self._options else _never
+        return made_of(everything.nodes, lambda nodes: len(everything.in_nodes(nodes)), has, wanted, also)
+
+    def _is_by_socket(self, nodes: Nodes, least: int) -> bool:
+        """Whether a set of nodes spans as few sockets as the request needs."""
+        nodes_per_socket = len(self._topology.nodes) // len(self._topology.sockets)
+        return nodes_per_socket > 0 and len(self._topology.sockets_of(nodes)) == -(-least // nodes_per_socket)
 
     def pod_hints(self, pod: Pod) -> Hints:
         """Where the processors can be that all containers of a pod ask for together."""
@@ -134,7 +139,7 @@ class CpuManager:
 
     def _check_cores(self, wanted: int) -> None:
         per_core = self._topology.per_core
-        if FULL_CORES not in self._options:
+        if CpuOption.FULL_CORES not in self._options:
             return
         if wanted % per_core:
             message = f"SMT Alignment Error: requested {wanted} cpus not multiple cpus per core = {per_core}"
@@ -152,14 +157,27 @@ class CpuManager:
 
     def _chosen(self, wanted: int, affinity: Nodes | None, reusable: Cpus) -> Cpus:
         """Of the nodes of the affinity as many as there are, the rest from anywhere."""
-        available, near, spread = self._free() | reusable, NONE, SPREAD in self._options
+        available, near = self._free() | reusable, NONE
         try:
             if affinity is not None:
-                aligned = self._topology.in_nodes(affinity, available)
-                near = cpu_choice.choose(self._topology, aligned, min(wanted, len(aligned)), spread=spread)
-            return near | cpu_choice.choose(self._topology, available - near, wanted - len(near), spread=spread)
+                aligned = self._aligned(affinity, available)
+                near = self._take(aligned, min(wanted, len(aligned)))
+            return near | self._take(available - near, wanted - len(near))
         except NotEnoughCpus as error:
             raise AssignmentFailure(str(error)) from error
+
+    def _aligned(self, affinity: Nodes, available: Cpus) -> Cpus:
+        if CpuOption.BY_SOCKET in self._options:
+            return self._topology.in_sockets(self._topology.sockets_of(affinity), available)
+        return self._topology.in_nodes(affinity, available)
+
+    def _take(self, available: Cpus, wanted: int) -> Cpus:
+        """Raises ``NotEnoughCpus``."""
+        options, spread = self._options, CpuOption.ACROSS_CORES in self._options
+        if CpuOption.ACROSS_NODES in options:
+            group = self._topology.per_core if CpuOption.FULL_CORES in options else 1
+            return distribute(self._topology, available, wanted, group, spread=spread)
+        return choose(self._topology, available, wanted, spread=spread, by_cache=CpuOption.BY_CACHE in options)
 
     def _pass_on(self, pod: Pod, container: ContainerSpec) -> None:
         """Containers of a pod that come after an init container may have what it had."""
@@ -217,6 +235,10 @@ class CpuManager:
         elif shared != self.shared or not self._initial >= shared:
             what = f"the machine's processors are {text_of(self._initial)}, and the record knows others"
             raise CpuStateUnfit(f"{what}; please {remedy}")
+
+
+def _never(nodes: Nodes, least: int) -> bool:
+    return False
 
 
 def to_checkpoint(shared: Cpus, assigned: Assignments) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class CpuPlace:
     core: int
     socket: int
     node: int
+    cache: int = 0
+    """Its last-level cache, where cores of a node have several; else its socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,16 @@ class CpuTopology:
     def per_socket(self) -> int:
         return max(1, len(self.places) // max(1, len(self.sockets)))
 
+    @property
+    def per_cache(self) -> int:
+        return max(1, len(self.places) // max(1, len({place.cache for place in self.places.values()})))
+
+    def sockets_of(self, nodes: Collection[int]) -> set[int]:
+        return {place.socket for place in self.places.values() if place.node in nodes}
+
+    def in_sockets(self, sockets: Collection[int], cpus: Iterable[int]) -> Cpus:
+        return frozenset(cpu for cpu in cpus if self.places[cpu].socket in sockets)
+
     def in_nodes(self, nodes: Collection[int], cpus: Iterable[int] | None = None) -> Cpus:
         return frozenset(cpu for cpu in (self.places if cpus is None else cpus) if self.places[cpu].node in nodes)
 
@@ -86,9 +98,22 @@ def read(root: Path = Path("/sys/devices/system")) -> CpuTopology:
         for cpu in parse((folder / "cpulist").read_text()):
             nodes[cpu] = int(folder.name.removeprefix("node"))
     places = {}
-    for cpu in parse((root / "cpu" / "online").read_text()):
-        about = root / "cpu" / f"cpu{cpu}" / "topology"
-        core = min(parse((about / "thread_siblings_list").read_text()))
-        socket = max(0, int((about / "physical_package_id").read_text()))
-        places[cpu] = CpuPlace(core, socket, nodes.get(cpu, 0))
+    online = parse((root / "cpu" / "online").read_text())
+    for cpu in online:
+        about = root / "cpu" / f"cpu{cpu}"
+        core = min(parse((about / "topology" / "thread_siblings_list").read_text()))
+        socket = max(0, int((about / "topology" / "physical_package_id").read_text()))
+        node = nodes.get(cpu, 0)
+        in_node = sum(nodes.get(other, 0) == node for other in online)
+        places[cpu] = CpuPlace(core, socket, node, _cache(about / "cache", in_node, socket))
     return CpuTopology(places)
+
+
+def _cache(folder: Path, in_node: int, otherwise: int) -> int:
+    """The number of the cache beyond the second level that some of the node's processors share, but not all."""
+    for entry in sorted(folder.glob("index[0-9]*")):
+        if int((entry / "level").read_text()) <= 2 or not (entry / "id").exists():
+            continue
+        if len(parse((entry / "shared_cpu_list").read_text())) != in_node:
+            return int((entry / "id").read_text())
+    return otherwise

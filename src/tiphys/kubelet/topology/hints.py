@@ -47,14 +47,19 @@ def masks(nodes: Sequence[int]) -> Iterator[Nodes]:
 
 
 def made_of(
-    nodes: Sequence[int], capacity: Callable[[Nodes], int], free: Callable[[Nodes], int], wanted: int
+    nodes: Sequence[int],
+    capacity: Callable[[Nodes], int],
+    free: Callable[[Nodes], int],
+    wanted: int,
+    also: Callable[[Nodes, int], bool] = lambda nodes, least: False,
 ) -> list[Hint]:
     """A hint for each set of nodes that has room. Those with as few nodes as the resource ever needs are preferred.
 
-    ``capacity`` counts what a set of nodes has, ``free`` what it has now; less than nothing if it will not do.
+    ``capacity`` counts what a set of nodes has, ``free`` what it has now; less than nothing if it will not do. ``also``
+    says of a set, and the least number of nodes, whether it is preferred besides.
     """
     least = min((len(mask) for mask in masks(nodes) if capacity(mask) >= wanted), default=len(nodes))
-    return [Hint(mask, len(mask) == least) for mask in masks(nodes) if free(mask) >= wanted]
+    return [Hint(mask, len(mask) == least or also(mask, least)) for mask in masks(nodes) if free(mask) >= wanted]
 
 
 Distances = Mapping[int, Sequence[int]]

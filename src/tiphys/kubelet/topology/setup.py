@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.node.thresholds import kept_free
 from tiphys.kubelet.quantities import binary, milli, value
+from tiphys.kubelet.topology import cpu_options
 from tiphys.kubelet.topology.assigner import TopologyRules
 from tiphys.kubelet.topology.cpu_choice import NotEnoughCpus, choose
 from tiphys.kubelet.topology.cpu_manager import CpuManager
@@ -57,8 +58,15 @@ def topology_rules(config: KubeletConfig, nodes: Sequence[int], numa: Numa) -> T
 def cpu_manager(config: KubeletConfig, topology: CpuTopology) -> CpuManager | None:
     """None if containers share all processors. Raises ``CannotAssign``, ``CpuStateUnfit``."""
     if config.cpu_policy != "static":
+        if config.cpu_policy_options:
+            given = ", ".join(config.cpu_policy_options)
+            raise CannotAssign(f"cpuManagerPolicyOptions: none policy: received unsupported options {given}")
         return None
-    options = [name for name, text in config.cpu_policy_options.items() if text == "true"]
+    try:
+        options = cpu_options.read(config.cpu_policy_options, config.gates)
+        cpu_options.check_machine(options, topology, TopologyPolicy(config.topology_policy))
+    except ValueError as error:
+        raise CannotAssign(f"cpuManagerPolicyOptions: {error}") from error
     return CpuManager(config.root, topology, _reserved_cpus(config, topology), options)
 
 
