@@ -150,7 +150,7 @@ def test_an_executable_is_supervised_and_ends_with_its_watcher(tmp_path: Path) -
 def test_an_executable_with_a_fragile_start_is_not_asked_to_end_meanwhile(
     tmp_path: Path, ready: bool, by: signal.Signals
 ) -> None:
-    """containerd, asked to end while it looks for the containers that run, takes all of them for dead and kills them."""
+    """containerd, asked to end while it looks for the containers that run, takes all for dead and kills them."""
     pid, asked = tmp_path / "pid", tmp_path / "asked"
     script = f"trap 'touch {asked}; exit 0' TERM; echo $$ > {pid}; while :; do sleep 0.05; done"
     program = Program("sh", exec_program(["/bin/sh", "-c", script], lambda: ready and pid.exists(), fragile_start=True))
