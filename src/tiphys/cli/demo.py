@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from importlib.resources import files
 
@@ -64,17 +65,14 @@ async def _deploy(settings: Settings) -> int:
     """Apply the demo, wait until it serves, and print a pod's journey; returns the exit status."""
     client, console = admin_client(settings), Console()
     try:
-        witness = Witness()
-        watching = asyncio.create_task(witness.watch(client))
-        with console.step("Applying the ConfigMap, the Deployment and the Service"):
-            await witness.ready.wait()
-            service = await _apply(client)
-        with console.step("Waiting for three pods to be Ready"):
-            await _wait_available(client, console)
-            port = service["spec"]["ports"][0]["nodePort"]
-            await _wait_reachable(settings.node_ip, port)
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        await _ensure_namespace(client)
+        async with _witness(client) as witness:
+            with console.step("Applying the ConfigMap, the Deployment and the Service"):
+                service = await _apply(client)
+            with console.step("Waiting for three pods to be Ready"):
+                await _wait_available(client, console)
+                port = service["spec"]["ports"][0]["nodePort"]
+                await _wait_reachable(settings.node_ip, port)
         scheduled = await _scheduled_times(client)
     finally:
         await client.close()
@@ -94,13 +92,9 @@ class Witness:
 
     def __init__(self) -> None:
         self.pods: dict[str, list[journey.Observation]] = {}
-        self.ready = asyncio.Event()
 
-    async def watch(self, client: Client) -> None:
-        await _ensure_namespace(client)
-        listed = await client.list(PODS, NAMESPACE)
-        self.ready.set()
-        version = listed["metadata"]["resourceVersion"]
+    async def watch(self, client: Client, version: str) -> None:
+        """From ``version`` of the list of pods on, until cancelled."""
         async for event in client.watch(PODS, NAMESPACE, resource_version=version, bookmarks=False):
             name = event.object["metadata"]["name"]
             self.pods.setdefault(name, []).append(journey.Observation(time.time(), event.object))
@@ -108,6 +102,19 @@ class Witness:
     def complete(self) -> list[str]:
         """Pods that were seen from creation to ready."""
         return [n for n, seen in self.pods.items() if any(s.name == "ready" for s in journey.journey(seen, None))]
+
+
+@contextlib.asynccontextmanager
+async def _witness(client: Client) -> AsyncIterator[Witness]:
+    """Watches while the block runs. A watch that ends early leaves a path untold, and is no failure of the demo."""
+    witness = Witness()
+    listed = await client.list(PODS, NAMESPACE)
+    watching = asyncio.create_task(witness.watch(client, listed["metadata"]["resourceVersion"]))
+    try:
+        yield witness
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def _ensure_namespace(client: Client) -> None:

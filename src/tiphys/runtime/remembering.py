@@ -24,7 +24,6 @@ def remembered(entries: int, longest: int) -> Callable[[Made], Made]:
         def call(text: str | bytes, *rest: Any, **named: Any) -> Any:
             return kept(text, *rest, **named) if len(text) <= longest else function(text, *rest, **named)
 
-        call.kept = kept  # type: ignore[attr-defined]
         return cast(Made, call)
 
     return decorate
