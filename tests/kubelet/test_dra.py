@@ -160,6 +160,56 @@ def test_a_pod_shows_how_the_devices_of_its_claims_fare(folder: Path) -> None:
     play_in_real_time(folder, scene)
 
 
+def test_what_drivers_said_outlives_the_kubelet(folder: Path) -> None:
+    def shown(world: World) -> Any:
+        [status] = world.container("one").get("allocatedResourcesStatus") or [None]
+        return status and [(one["health"], one.get("message")) for one in status["resources"]]
+
+    async def scene(world: World) -> None:
+        driver = DraDriver()
+        driver.health = []
+        async with driver.served(kubelet_folder(world)):
+            await world.until(lambda: driver.registered == [""], 20)
+            add_claim(world, "c", "one")
+            world.add(claiming("one", "c", request="r"))
+            await world.until(lambda: world.ready("one"), 20)
+            await driver.say(2, "too hot", timeout=600)
+            await world.until(lambda: shown(world) == [("Unhealthy", "too hot")], 20)
+            document = json.loads((kubelet_folder(world) / "dra_health_state").read_bytes())
+            known = document[NAME]["Devices"]["p/d"]
+            assert known.pop("LastUpdated").endswith("Z")
+            assert known == {
+                "PoolName": "p",
+                "DeviceName": "d",
+                "Health": "Unhealthy",
+                "HealthCheckTimeout": 600_000_000_000,
+                "Message": "too hot",
+            }
+            await world.stop()
+        world.kubelet = world.new_kubelet()  # and the driver has not come back yet
+        await world.start()
+        world.add({**world.api.pod("one"), "status": {}})
+        await world.until(lambda: shown(world) == [("Unhealthy", "too hot")], 20)
+
+    play_in_real_time(folder, scene)
+
+
+def test_what_was_said_long_ago_is_not_known_after_a_restart(folder: Path) -> None:
+    book, again, place = HealthBook(), HealthBook(), ("p", "d")
+    book.note("a", {place: DeviceHealth("Unhealthy", "hot", 10.0)}, 5.0)
+    document = json.loads(json.dumps(book.written(lambda heard: heard + 1000)))
+    again.take(document, lambda wall: wall - 1008)  # the monotonic clock of another life
+    assert again.get("a", place, 6.0) == DeviceHealth("Unhealthy", "hot", 10.0)
+    assert again.get("a", place, 8.0) == DeviceHealth()
+    document["a"]["Devices"]["p/d"]["HealthCheckTimeout"] = 0  # as earlier kubelets of upstream's wrote it
+    again.take(document, lambda wall: wall - 1008)
+    assert again.get("a", place, 26.0).health == "Unhealthy"
+    broken: Any
+    for broken in ([], {"a": {}}, {"a": {"Devices": {"p/d": {}}}}, {"a": {"Devices": {"p/d": 7}}}):
+        with pytest.raises(CheckpointCorrupt):
+            again.take(broken, lambda wall: wall)
+
+
 def test_what_is_known_of_a_device_grows_old() -> None:
     book, place = HealthBook(), ("p", "d")
     well, ill = DeviceHealth("Healthy", "", 10.0), DeviceHealth("Unhealthy", "hot", 10.0)

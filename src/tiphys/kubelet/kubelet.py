@@ -150,7 +150,11 @@ class Kubelet:
             affinity=self._affinities.get,
         )
         self._device_health = HealthMonitor(
-            clock, self._runner, lambda driver, devices: self.claims.users_of(driver, devices), self._poke
+            config.root,
+            clock=clock,
+            runner=self._runner,
+            users=lambda driver, devices: self.claims.users_of(driver, devices),
+            poke=self._poke,
         )
         self._drivers = Drivers(client, config.node_name, clock, self._runner, health=self._device_health)
         self.claims = ClaimManager(config.root, client, self._drivers)
@@ -488,6 +492,7 @@ class Kubelet:
         running = [c for c in containers if c.state is ContainerState.RUNNING]
         self.devices.restore({(c.labels.get(labels.POD_UID, ""), c.name) for c in running})
         self.claims.restore()
+        self._device_health.restore()
         stack.push_async_callback(self.devices.close)
         stack.push_async_callback(self._drivers.close)
         lister = PodResources(
