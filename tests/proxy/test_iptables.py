@@ -12,7 +12,7 @@ from tiphys.proxy.iptables.base import JUMPS
 from tiphys.proxy.iptables.rules import ServiceRules, service_rules
 from tiphys.proxy.iptables.ruleset import NOTHING, Ruleset
 from tiphys.proxy.rules import Options
-from tiphys.proxy.state import Place, ServicePort
+from tiphys.proxy.state import Place, ServiceKey, ServicePort
 
 OPTIONS = Options(
     place=Place("node-1"),
@@ -136,22 +136,26 @@ def test_ipv6() -> None:
 
 def test_an_endpoints_change_writes_that_services_chains_only() -> None:
     rules = Ruleset(OPTIONS)
-    rules.update({("default", f"s{n}"): numbered(n) for n in range(50)})
-    rules.update({("default", "web"): made(service(), HERE)})
-    (text,) = rules.update({("default", "web"): made(service(), THERE)})
+    rules.take({("default", f"s{n}"): numbered(n) for n in range(50)})
+    rules.take({("default", "web"): made(service(), HERE)})
+    text = changed(rules, {("default", "web"): made(service(), THERE)})
     assert text.splitlines() == [
         "*nat",
-        f":{SVC} - [0:0]",
         f":{SEP_THERE} - [0:0]",
+        f":{SVC} - [0:0]",
         f":{SEP_HERE} - [0:0]",
-        f"-A {SVC} ! -s 10.244.0.0/16 {TO_CLUSTER_IP} -j KUBE-MARK-MASQ",
-        f"-A {SVC} -j {SEP_THERE}",
         f"-A {SEP_THERE} -s 10.244.1.3/32 -j KUBE-MARK-MASQ",
         f"-A {SEP_THERE} -p tcp -m tcp -j DNAT --to-destination 10.244.1.3:8080",
+        f"-A {SVC} ! -s 10.244.0.0/16 {TO_CLUSTER_IP} -j KUBE-MARK-MASQ",
+        f"-A {SVC} -j {SEP_THERE}",
         f"-X {SEP_HERE}",
         "COMMIT",
     ]
-    assert rules.update({("default", "web"): made(service(), THERE)}) == []
+    assert changed(rules, {("default", "web"): made(service(), THERE)}) == ""
+
+
+def changed(rules: Ruleset, changes: dict[ServiceKey, ServiceRules]) -> str:
+    return rules.text(rules.take(changes))
 
 
 def numbered(n: int) -> ServiceRules:
@@ -159,35 +163,109 @@ def numbered(n: int) -> ServiceRules:
     return service_rules(state_of(service(name, f"10.96.{n // 250}.{n % 250}"), slice_of(HERE, name=name)), OPTIONS)
 
 
+def transactions(text: str) -> list[str]:
+    return [part + "COMMIT\n" for part in text.split("COMMIT\n")[:-1]]
+
+
 def test_many_services_are_written_in_parts_and_led_to_when_all_are_there() -> None:
     rules = Ruleset(OPTIONS)
-    many = {("default", f"s{n}"): numbered(n) for n in range(500)}
-    parts = rules.update(many)
-    assert [part.count(":KUBE-SVC-") for part in parts] == [200, 200, 100]
-    assert [part.count("-A KUBE-SERVICES") for part in parts] == [0, 0, 501]
-    gone = rules.update(dict.fromkeys(many, NOTHING))
-    assert [(part.count("-X KUBE-SVC-"), part.count("-X KUBE-SEP-")) for part in gone] == [(500, 100), (0, 400)]
+    many = {("default", f"s{n}"): numbered(n) for n in range(400)}
+    written = transactions(changed(rules, many))
+    assert [part.count(":KUBE-S") - part.count(":KUBE-SERVICES") for part in written] == [300, 300, 200]
+    assert [part.count("-A KUBE-SERVICES") for part in written] == [0, 0, 401]
+    gone = transactions(changed(rules, dict.fromkeys(many, NOTHING)))
+    assert [(part.count("-X KUBE-SVC-"), part.count("-X KUBE-SEP-")) for part in gone] == [
+        (300, 0),
+        (100, 200),
+        (0, 200),
+    ]
+    assert [part.count(":KUBE-SERVICES") for part in gone] == [1, 0, 0]
+
+
+def test_no_transaction_jumps_to_a_chain_that_comes_later() -> None:
+    rules = Ruleset(OPTIONS)
+    few = service("few", type="LoadBalancer", status={"loadBalancer": {"ingress": [{"ip": "203.0.113.5"}]}})
+    few["spec"]["loadBalancerSourceRanges"] = ["192.0.2.0/24"]
+    many = [endpoint(f"10.244.{n // 250}.{n % 250}") for n in range(400)]
+    crowded = state_of(service("crowded", "10.96.0.21"), slice_of(*many, name="crowded"))
+    changes = {("default", f"s{n}"): numbered(n) for n in range(400)}
+    changes["default", "few"] = made(few, HERE, THERE)
+    changes["default", "crowded"] = service_rules(crowded, OPTIONS)
+    text = changed(rules, changes)
+    followed(
+        text, {("nat", name) for name in names.FIXED["nat"]} | {("filter", name) for name in names.FIXED["filter"]}
+    )
+    followed(rules.rebuild([]), set())
+
+
+def followed(text: str, there: set[tuple[str, str]]) -> None:
+    """Check that each transaction jumps to and fills chains only that are ``there`` by then."""
+    for lines in (part.splitlines() for part in transactions(text)):
+        table = lines[0][1:]
+        there |= {(table, line.split()[0][1:]) for line in lines if line.startswith(":")}
+        rules = [line.split() for line in lines if line.startswith("-A")]
+        needed = {(table, name) for rule in rules for name in (rule[1], rule[-1]) if name.startswith("KUBE-")}
+        assert needed <= there
 
 
 def test_a_service_that_goes_is_taken_out_of_the_shared_chains() -> None:
     rules = Ruleset(OPTIONS)
-    rules.update({("default", "web"): made(service(), HERE)})
-    (text,) = rules.update({("default", "web"): NOTHING})
+    rules.take({("default", "web"): made(service(), HERE)})
+    text = changed(rules, {("default", "web"): NOTHING})
     assert text.splitlines() == [
         "*nat",
-        ":KUBE-SERVICES - [0:0]",
         f":{SVC} - [0:0]",
         f":{SEP_HERE} - [0:0]",
-        "-A KUBE-SERVICES -m addrtype --dst-type LOCAL ! -d 127.0.0.0/8 -j KUBE-NODEPORTS",
+        f'-D KUBE-SERVICES -m comment --comment "{NAME} cluster IP" {TO_CLUSTER_IP} -j {SVC}',
         f"-X {SVC}",
         f"-X {SEP_HERE}",
         "COMMIT",
     ]
 
 
+NODE_PORTS_LAST = "-m addrtype --dst-type LOCAL ! -d 127.0.0.0/8 -j KUBE-NODEPORTS"
+
+
+def test_a_service_that_comes_goes_ahead_of_node_ports() -> None:
+    text = changed(Ruleset(OPTIONS), {("default", "web"): made(service(), HERE)})
+    assert [line for line in text.splitlines() if "KUBE-SERVICES" in line] == [
+        f"-D KUBE-SERVICES {NODE_PORTS_LAST}",
+        f'-A KUBE-SERVICES -m comment --comment "{NAME} cluster IP" {TO_CLUSTER_IP} -j {SVC}',
+        f"-A KUBE-SERVICES {NODE_PORTS_LAST}",
+    ]
+
+
+def test_the_last_endpoint_moves_a_rule_from_one_table_to_the_other() -> None:
+    rules = Ruleset(OPTIONS)
+    rules.take({("default", "web"): made(service(), HERE)})
+    filtering, nat = transactions(changed(rules, {("default", "web"): made(service())}))
+    refused = f'-A KUBE-SERVICES -m comment --comment "{NAME} has no endpoints" {TO_CLUSTER_IP} -j REJECT'
+    assert filtering.splitlines() == ["*filter", refused, "COMMIT"]
+    assert nat.splitlines()[3] == f'-D KUBE-SERVICES -m comment --comment "{NAME} cluster IP" {TO_CLUSTER_IP} -j {SVC}'
+
+
+def test_rules_that_only_change_places_are_left_alone() -> None:
+    addresses = [{"ip": "203.0.113.5"}, {"ip": "203.0.113.6"}]
+    rules = Ruleset(OPTIONS)
+    for order in (addresses, addresses[::-1]):
+        svc = service(type="LoadBalancer", status={"loadBalancer": {"ingress": order}})
+        text = changed(rules, {("default", "web"): made(svc, HERE)})
+    assert text == ""
+
+
+def test_a_shared_chain_that_nothing_leads_to_is_filled_in_parts() -> None:
+    rules = Ruleset(OPTIONS)
+    many = {("default", f"s{n}"): numbered(n) for n in range(1500)}
+    rules.take(many)
+    counts = [part.count("-A KUBE-SERVICES") for part in transactions(rules.rebuild([]))]
+    assert [count for count in counts if count] == [1000, 501]
+    counts = [part.count("-A KUBE-SERVICES") for part in transactions(rules.rebuild(["KUBE-SERVICES"]))]
+    assert [count for count in counts if count] == [1501]
+
+
 def test_a_full_sync_removes_what_another_proxy_left() -> None:
     rules = Ruleset(replace(OPTIONS, localhost_node_ports=True, node_port_ranges=("192.168.50.0/24",)))
-    (text,) = rules.rebuild(["KUBE-SVC-OLD", "KUBE-SERVICES", "MINE"])
+    text = rules.rebuild(["KUBE-SVC-OLD", "KUBE-SERVICES", "MINE"])
     assert text.splitlines()[1:3] == [":KUBE-MARK-MASQ - [0:0]", "-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000"]
     assert "-X KUBE-SVC-OLD" in text
     assert "MINE" not in text

@@ -293,6 +293,38 @@ def test_tables_that_somebody_emptied_are_filled_again(net: Lab, iptables_node: 
     assert net.ask(net.node, IP, 80)[0] in ("pod0", "pod1")
 
 
+def test_services_that_come_and_go_leave_the_rules_as_a_full_sync_writes_them(net: Lab, iptables_node: Node) -> None:
+    node = iptables_node
+    many = [
+        service(f"s{number}", f"10.96.1.{number}", type="NodePort", node_port=31000 + number) for number in range(9)
+    ]
+    for svc in many:
+        node.has(svc, slice_of(*BOTH, name=svc["metadata"]["name"]))
+    for svc in many[::2]:
+        node.tracker.service_deleted(svc)
+        node.sync()
+    node.has(many[0], slice_of(name="s0"))
+    by_steps = node.table()
+    node.clock.later += 3600
+    assert node.backend.full_sync_due
+    node.sync()
+    assert node.table() == by_steps
+
+
+def test_a_rule_that_somebody_took_away_brings_all_again(net: Lab, iptables_node: Node) -> None:
+    node = iptables_node
+    node.has(service(), slice_of(*BOTH))
+    node.has(service("other", "10.96.0.21"), slice_of(*BOTH, name="other"))
+    asyncio.run(net.run(("iptables", "-t", "nat", "-F", "KUBE-SERVICES")))
+    node.tracker.service_deleted(service())
+    changes = node.tracker.take_changes()
+    with pytest.raises(CommandError, match="Bad rule"):
+        asyncio.run(node.backend.sync(changes))
+    asyncio.run(node.backend.sync({}))
+    assert net.ask(net.node, "10.96.0.21", 80)[0] in ("pod0", "pod1")
+    assert "default/web" not in node.table()
+
+
 @pytest.mark.parametrize(("old", "new"), [("iptables", "nftables"), ("nftables", "iptables")])
 def test_a_proxy_of_another_mode_leaves_nothing_of_the_old(net: Lab, old: Mode, new: Mode) -> None:
     before = Node(net, old)

@@ -1,6 +1,6 @@
-"""Applies rules with ``iptables-restore``: one batch for all tables, of what has changed; several if that is much.
+"""Applies rules with ``iptables-restore``: one transaction for all that has changed; several if that is much.
 
-If a batch fails, and now and then anyway, everything is written again (full resync). Other software empties tables: a
+If one fails, and now and then anyway, everything is written again (full resync). Other software empties tables: a
 chain of ours that nothing leads to is looked for regularly, and its absence is a reason as well.
 
 Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-iptables
@@ -63,14 +63,13 @@ class IptablesBackend:
         rules = {key: service_rules(state, self._ruleset.options) for key, state in changes.items()}
         now = self._clock.monotonic()
         full = self._full_needed or now - self._full_at >= FULL_SYNC_PERIOD or not await self._still_there(now)
-        texts = self._ruleset.update(rules)
+        change = self._ruleset.take(rules)
         self._full_needed = True  # until it has worked
         if full:
             await self._write_all()
             self._full_at = self._checked_at = now
-        else:
-            for text in texts:
-                await self._restore(text)
+        elif text := self._ruleset.text(change):
+            await self._restore(text)
         self._full_needed = False
 
     async def _still_there(self, now: float) -> bool:
@@ -88,10 +87,7 @@ class IptablesBackend:
     async def _write_all(self) -> None:
         """Every chain, and then the jumps to them that are missing in the built-in ones."""
         present = {table: await _listed(self.family, table, "", self._run) for table in names.FIXED}
-        texts = self._ruleset.rebuild(chains_of(present["nat"]))
-        texts[-1] += missing_jumps(present)
-        for text in texts:
-            await self._restore(text)
+        await self._restore(self._ruleset.rebuild(chains_of(present["nat"])) + missing_jumps(present))
 
     async def cleanup(self) -> None:
         """Remove our chains, and what leads to them."""

@@ -51,4 +51,4 @@ def endpoint_chain(port: ServicePort, endpoint: Endpoint) -> str:
 
 
 def _hashed(text: str) -> str:
-    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()[:16]
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()[:10]).decode()

@@ -12,6 +12,8 @@ Run = Callable[[Sequence[str], str], Awaitable[str]]
 """(arguments, standard input) → standard output. Raises ``CommandError``."""
 
 TIMEOUT = 30.0
+BYTES_A_SECOND = 200_000
+"""Of input: it may take so much longer."""
 
 
 class CommandError(Exception):
@@ -27,7 +29,8 @@ class NotThere(NotRun):
 
 
 async def run(arguments: Sequence[str], text: str = "", *, timeout: float = TIMEOUT) -> str:
-    """The standard output of a command that is given ``text``; ``timeout`` in seconds. Raises ``CommandError``.
+    """The standard output of a command that is given ``text``; ``timeout`` in seconds, more for a long text. Raises
+    ``CommandError``.
 
     The text is in a file and no pipe: a tool that ends before it has read a pipe to its end breaks the writer.
     """
@@ -40,6 +43,7 @@ async def run(arguments: Sequence[str], text: str = "", *, timeout: float = TIME
             )
     except OSError as error:
         raise NotThere(f"cannot run {arguments[0]}: {os.strerror(error.errno or 0).lower()}") from error
+    timeout += len(text) / BYTES_A_SECOND
     try:
         async with asyncio.timeout(timeout):
             output, complaint = await process.communicate()
