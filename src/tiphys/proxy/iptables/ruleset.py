@@ -30,7 +30,7 @@ them 600 ms."""
 
 
 @dataclass(slots=True)
-class Difference:
+class SharedDifference:
     """What a chain that services share gains and loses."""
 
     gained: list[str] = field(default_factory=list)
@@ -49,13 +49,13 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Change:
+class ChangedRules:
     """What changed services change in the kernel."""
 
     chains: dict[str, Rules] = field(default_factory=dict)
     """The services' own chains that have other rules now."""
     stale: set[str] = field(default_factory=set)
-    shared: dict[Chain, Difference] = field(default_factory=dict)
+    shared: dict[Chain, SharedDifference] = field(default_factory=dict)
 
 
 class Ruleset:
@@ -65,35 +65,37 @@ class Ruleset:
         self.options = options
         self._services: dict[ServiceKey, ServiceRules] = {}
 
-    def take(self, changes: Mapping[ServiceKey, ServiceRules]) -> Change:
+    def take(self, changes: Mapping[ServiceKey, ServiceRules]) -> ChangedRules:
         """Take the changed services' new rules, ``NOTHING`` for gone ones."""
-        change = Change()
+        change = ChangedRules()
         for key, new in changes.items():
             old = self._services.get(key, NOTHING)
             change.chains |= {name: lines for name, lines in new.chains.items() if old.chains.get(name) != lines}
             change.stale |= old.chains.keys() - new.chains.keys()
             for chain in old.shared.keys() | new.shared.keys():
-                change.shared.setdefault(chain, Difference()).take(old.shared.get(chain, ()), new.shared.get(chain, ()))
+                change.shared.setdefault(chain, SharedDifference()).take(
+                    old.shared.get(chain, ()), new.shared.get(chain, ())
+                )
             if new.chains or new.shared:
                 self._services[key] = new
             else:
                 self._services.pop(key, None)
         return change
 
-    def text(self, change: Change) -> str:
+    def text(self, change: ChangedRules) -> str:
         """The services' own chains, then with the last of them what leads to them, then what nothing leads to any more:
         one transaction if it is not much."""
         written = list(by_parts(change.chains)) or [{}]
         stale = sorted(change.stale - change.chains.keys(), key=names.removal_order)
         gone = list(parts(stale, CHAINS_AT_ONCE)) or [[]]
-        nat, filtering = Table("nat", written[-1], gone=gone[0]), Table("filter")
+        nat, filtering = Transaction("nat", written[-1], gone=gone[0]), Transaction("filter")
         for chain in SHARED:
             if difference := change.shared.get(chain):
                 self._share(nat if chain[0] == "nat" else filtering, chain, difference)
-        before = [Table("nat", part) for part in written[:-1]]
-        return "".join(map(str, (*before, filtering, nat, *(Table("nat", gone=part) for part in gone[1:]))))
+        before = [Transaction("nat", part) for part in written[:-1]]
+        return "".join(map(str, (*before, filtering, nat, *(Transaction("nat", gone=part) for part in gone[1:]))))
 
-    def _share(self, table: Table, chain: Chain, difference: Difference) -> None:
+    def _share(self, table: Transaction, chain: Chain, difference: SharedDifference) -> None:
         if len(difference) > FEW:
             table.filled[chain[1]] = self._shared_rules(chain)
             return
@@ -113,13 +115,13 @@ class Ruleset:
             table: {name: self._shared_rules((table, name)) for name in listed} for table, listed in names.FIXED.items()
         }
         # Services' chains lead to it.
-        tables = [Table("nat", {names.MARK_MASQ: fixed["nat"].pop(names.MARK_MASQ)})]
-        tables += [Table("nat", part) for part in by_parts(wanted)]
+        tables = [Transaction("nat", {names.MARK_MASQ: fixed["nat"].pop(names.MARK_MASQ)})]
+        tables += [Transaction("nat", part) for part in by_parts(wanted)]
         # Nothing leads to a chain that is not there yet, so it need not be whole at once.
         later = {} if names.SERVICES in present else {names.SERVICES: fixed["nat"].pop(names.SERVICES)}
-        tables += [Table("filter", fixed["filter"]), Table("nat", fixed["nat"])]
+        tables += [Transaction("filter", fixed["filter"]), Transaction("nat", fixed["nat"])]
         tables += [part for name, lines in later.items() for part in filled_by_parts(name, lines)]
-        tables += [Table("nat", gone=part) for part in parts(stale, CHAINS_AT_ONCE)]
+        tables += [Transaction("nat", gone=part) for part in parts(stale, CHAINS_AT_ONCE)]
         return "".join(map(str, tables))
 
     def _shared_rules(self, chain: Chain) -> list[str]:
@@ -128,7 +130,7 @@ class Ruleset:
 
 
 @dataclass(slots=True)
-class Table:
+class Transaction:
     """One transaction of one table: chains that are made or emptied and filled, rules of others, chains that go."""
 
     name: str
@@ -145,10 +147,10 @@ class Table:
         return "\n".join([f"*{self.name}", *lines, "COMMIT", ""]) if lines else ""
 
 
-def filled_by_parts(chain: str, rules: Sequence[str]) -> list[Table]:
+def filled_by_parts(chain: str, rules: Sequence[str]) -> list[Transaction]:
     first, *more = parts(rules, RULES_AT_ONCE)
-    rest = [Table("nat", lines=[f"-A {chain} {rule}" for rule in part]) for part in more]
-    return [Table("nat", {chain: first}), *rest]
+    rest = [Transaction("nat", lines=[f"-A {chain} {rule}" for rule in part]) for part in more]
+    return [Transaction("nat", {chain: first}), *rest]
 
 
 def by_parts(chains: Mapping[str, Rules]) -> Iterator[dict[str, Sequence[str]]]:
