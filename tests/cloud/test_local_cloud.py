@@ -108,7 +108,8 @@ class Hosts:
 def test_the_machine_itself_is_never_ended_and_what_is_there_is_not_made_twice() -> None:
     async def scene() -> None:
         hosts = Hosts(
-            LocalHost("vm", "10.0.0.1", is_running=True, is_first=True), LocalHost("n2", "10.0.0.2", is_running=False)
+            LocalHost("vm", ("10.0.0.1",), is_running=True, is_first=True),
+            LocalHost("n2", ("10.0.0.2",), is_running=False),
         )
         machines = LocalMachines(hosts, {"cpu": "2"})
         with pytest.raises(CloudError, match="vm is the machine itself"):

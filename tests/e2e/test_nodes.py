@@ -109,6 +109,20 @@ def test_the_node_is_the_host_of_containers_on_its_network(nodes: Machine) -> No
     nodes.kubectl("delete", "pod", "host", "--now")
 
 
+def test_an_image_is_imported_on_every_node(nodes: Machine) -> None:
+    name, archive, sockets = "imported.example/web:1", nodes.folder / "image.tar", nodes.folder / "data" / "run"
+
+    def images(node: str, *words: str | Path) -> str:
+        return nodes.run("ctr", "-a", sockets / node / "containerd.sock", "-n", "k8s.io", "images", *words).stdout
+
+    images("", "tag", DEMO_IMAGE, name)
+    images("", "export", archive, name)
+    images("", "rm", name)
+    assert name in nodes.tiphys("image", "import", archive).stdout
+    for node in ("", "nodes/node-2", "nodes/node-3"):
+        assert name in images(node, "list"), node
+
+
 def test_a_pod_gets_its_host_port_and_no_more_than_its_bandwidth(nodes: Machine) -> None:
     limited = {"kubernetes.io/ingress-bandwidth": "8M", "kubernetes.io/egress-bandwidth": "4M"}
     ports = [{"containerPort": 8080, "hostPort": 31080}]

@@ -77,7 +77,7 @@ def charts(visit: Visit) -> None:
     """Prometheus' figures, each with a line that is drawn: of the API server, of containers and of the node."""
     visit.open("/charts")
     wait_for(lambda: re.search(r"(\d+) of \1 targets are up", visit.page.inner_text("body")), 120, "all targets")
-    for name in (r"^API requests by verb: now .*\bGET [\d.,]+/s", r"^Containers on nodes: now \S+ \d+$",
+    for name in (r"^API requests by verb: now .*\bGET [\d.,]+", r"^Containers on nodes: now \S+ \d+$",
                  r"^Memory by namespace: now .*default ", r"^Memory of nodes: now \S+ \d+ %$"):  # fmt: skip
         visit.page.get_by_role("img", name=re.compile(name)).wait_for(timeout=180_000)
         assert visit.drawn(name), name

@@ -45,6 +45,11 @@ def autoscaler_objects() -> list[Object]:
     return list(yamltext.load_all(files("tiphys.addons").joinpath("manifests/autoscaler.yaml").read_text()))
 
 
+def cloud_objects() -> list[Object]:
+    """Who the controllers of a cloud and the driver of its disks are on the node, and their rights."""
+    return list(yamltext.load_all(files("tiphys.addons").joinpath("manifests/cloud.yaml").read_text()))
+
+
 def ingress_objects(node: str, addresses: Sequence[str]) -> list[Object]:
     """The ingress add-on's objects, for a proxy on a node with these addresses."""
     text = files("tiphys.addons").joinpath("manifests/ingress.yaml").read_text()

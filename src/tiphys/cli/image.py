@@ -1,4 +1,4 @@
-"""`tiphys image`: the components' own image, and container images on a node without a registry."""
+"""`tiphys image`: the components' own image, and container images on the cluster's nodes without a registry."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from tiphys import __version__
 from tiphys.cli.console import Console, fail, table
 from tiphys.cli.options import existing_cluster, parser
-from tiphys.cluster import images, lifecycle
+from tiphys.cluster import images, lifecycle, nodes
 from tiphys.cluster.ocilayout import ImageError
+from tiphys.cluster.settings import Settings
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,10 +21,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         if arguments.verb == "build":
             return _build(arguments)
-        socket = _socket(arguments)
+        sockets = _sockets(arguments)
         if arguments.verb == "import":
-            return _import(socket, arguments.file)
-        return _list(socket)
+            return _import(sockets, arguments.file)
+        return _list(sockets[0])
     except ImageError as error:
         fail(error)
 
@@ -43,11 +44,13 @@ def _options() -> argparse.ArgumentParser:
     building.add_argument(
         "--without-etcd", action="store_true", help="leave etcd out; `etcd` is then Tiphys's own store"
     )
-    importing = verbs.add_parser("import", help="import images from a tar archive (docker save, OCI layout)")
+    importing = verbs.add_parser(
+        "import", help="import images from a tar archive (docker save, OCI layout), on every node"
+    )
     importing.add_argument(
         "file", type=Path, nargs="*", help="without any: the image of the components, assembled if it is not there yet"
     )
-    listing = verbs.add_parser("list", help="list the images of this node")
+    listing = verbs.add_parser("list", help="list the images of the first node")
     for verb in (importing, listing):
         verb.add_argument("--address", type=Path, metavar="SOCKET", help="containerd's socket (default: the cluster's)")
     return options
@@ -71,45 +74,76 @@ def _components() -> tuple[str, ...]:
     return tuple(COMPONENTS)
 
 
-def _socket(arguments: argparse.Namespace) -> Path:
+def _sockets(arguments: argparse.Namespace) -> list[Path]:
+    """Those of the containerds that are meant; the first node's is the first."""
     if arguments.address is not None:
-        return Path(arguments.address)
+        return [Path(arguments.address)]
     settings = existing_cluster(arguments.data_dir)
     if not lifecycle.supervisor_pid(settings):
         fail("the cluster is not running; start it with `tiphys up`, or name a containerd with --address")
-    return settings.containerd_socket
+    return running_sockets(settings)
 
 
-def _import(socket: Path, files: Sequence[Path]) -> int:
+def running_sockets(cluster: Settings) -> list[Path]:
+    """The sockets of the containerds of all nodes of this machine that run, the first node's first."""
+    further = [node for node in nodes.further_nodes(cluster).values() if lifecycle.supervisor_pid(node)]
+    return [node.containerd_socket for node in (cluster, *further)]
+
+
+def _import(sockets: Sequence[Path], files: Sequence[Path]) -> int:
     console = Console()
     for file in files or [_component_image(console)]:
         if not file.is_file():
             fail(f"{file} is not a file")
-        with console.step(f"Importing {file}"):
-            names = asyncio.run(images.import_image(socket, file))
-        for name in names:
+        with console.step(f"Importing {file}{_onto(sockets)}"):
+            names = [asyncio.run(images.import_image(socket, file)) for socket in sockets]
+        for name in names[0]:
             print(name)
     return 0
 
 
-def ensure_components(socket: Path, console: Console) -> None:
-    """Import the components' image into a node that does not have it."""
+def _onto(sockets: Sequence[Path]) -> str:
+    return f" on {len(sockets)} nodes" if len(sockets) > 1 else ""
+
+
+def _without(sockets: Sequence[Path], name: str) -> list[Path]:
+    """Where an image is not there yet."""
+    return [each for each in sockets if name not in {one.name for one in asyncio.run(images.list_images(each))}]
+
+
+def ensure_components(sockets: Sequence[Path], console: Console) -> None:
+    """Import the components' image on the nodes that do not have it."""
     from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE
 
-    if COMPONENT_IMAGE not in {stored.name for stored in asyncio.run(images.list_images(socket))}:
+    if lacking := _without(sockets, COMPONENT_IMAGE):
         file = _component_image(console)
-        with console.step(f"Importing {COMPONENT_IMAGE}"):
-            asyncio.run(images.import_image(socket, file))
+        with console.step(f"Importing {COMPONENT_IMAGE}{_onto(lacking)}"):
+            for socket in lacking:
+                asyncio.run(images.import_image(socket, file))
 
 
-def ensure_monitoring(socket: Path, console: Console) -> None:
-    """Assemble the image of Prometheus on a node that does not have it."""
+def ensure_monitoring(sockets: Sequence[Path], console: Console) -> None:
+    """Assemble the image of Prometheus on the nodes that do not have it."""
     from tiphys.addons.objects import MONITORING_IMAGE
     from tiphys.cluster.imagebuild.monitoring import monitoring_image
 
-    if MONITORING_IMAGE not in {stored.name for stored in asyncio.run(images.list_images(socket))}:
-        with console.step(f"Assembling {MONITORING_IMAGE}"):
-            asyncio.run(images.import_built(socket, monitoring_image(MONITORING_IMAGE)))
+    if lacking := _without(sockets, MONITORING_IMAGE):
+        with console.step(f"Assembling {MONITORING_IMAGE}{_onto(lacking)}"):
+            for socket in lacking:
+                asyncio.run(images.import_built(socket, monitoring_image(MONITORING_IMAGE)))
+
+
+def bring_addons(cluster: Settings, console: Console) -> None:
+    """The images of add-ons that the first node has, on the others as well."""
+    from tiphys.addons.objects import MONITORING_IMAGE
+    from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE
+
+    first, *others = running_sockets(cluster)
+    there = {stored.name for stored in asyncio.run(images.list_images(first))}
+    if COMPONENT_IMAGE in there:
+        ensure_components(others, console)
+    if MONITORING_IMAGE in there:
+        ensure_monitoring(others, console)
 
 
 def _component_image(console: Console) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from tiphys.cli import nodes as running
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail, table
+from tiphys.cli.image import bring_addons
 from tiphys.cli.options import existing_cluster, parser
 from tiphys.cli.status import node_readiness
 from tiphys.client.errors import ApiError
@@ -95,6 +96,7 @@ def _run(cluster: Settings, wanted: Sequence[Settings]) -> int:
     if not started:
         console.say(f"Node {wanted[0].node_name} runs already.")
     asyncio.run(running.wait_until_ready(cluster, started, console))
+    bring_addons(cluster, console)
     return 0
 
 
@@ -154,6 +156,7 @@ def listing(cluster: Settings) -> list[dict[str, Any]]:
             {
                 "node": node.node_name,
                 "address": node.node_ip,
+                "addresses": list(node.node_ips),
                 "processes": "running" if lifecycle.supervisor_pid(node) else "stopped",
                 "network": "cut off" if cut else "connected",
                 "status": readiness.get(node.node_name, "unknown"),

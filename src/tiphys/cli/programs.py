@@ -114,6 +114,8 @@ def programs(settings: Settings) -> list[Program]:
     if "autoscaler" in settings.addons.split(","):
         run = _component(settings, lambda ready: autoscaler(settings, ready))
         all_programs.append(Program("cluster-autoscaler", run, api))
+    if settings.cloud_provider:
+        all_programs += cloud_programs(settings)
     if settings.backup_to:
         all_programs.append(Program("backup", _component(settings, lambda ready: backup(settings, ready)), api))
     return [program for program in all_programs if program.name not in left_out]
@@ -121,12 +123,15 @@ def programs(settings: Settings) -> list[Program]:
 
 def node_programs(settings: Settings) -> list[Program]:
     """Those of a further node, which has no part of the control plane."""
-    return [
+    all_programs = [
         containerd(settings),
         Program("kubelet", _component(settings, lambda ready: kubelet(settings, ready)), ("containerd",)),
         Program("kube-proxy", _component(settings, lambda ready: proxy(settings, ready))),
         Program("csi-local", _component(settings, lambda ready: csi_local(settings, ready))),
     ]
+    if settings.cloud_provider:
+        all_programs.append(Program("csi-cloud", _component(settings, lambda ready: csi_cloud_node(settings, ready))))
+    return all_programs
 
 
 def apiservers(settings: Settings) -> list[Program]:
@@ -306,7 +311,7 @@ async def controllers(settings: Settings, ready: Ready) -> None:
         cluster_cidrs=settings.pod_cidrs,
         serving=_port(settings, "kube-controller-manager", 10257, path),
     )
-    if settings.load_balancer_pool == "none":
+    if settings.load_balancer_pool == "none" or (settings.cloud_provider and settings.address_pool is not None):
         await run(config, path, own_accounts=True, ready=ready)
         return
     async with Runner(SystemClock()) as runner:
@@ -385,6 +390,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
         tls_cert=certificate,
         tls_key=key,
         client_ca=pki / "ca.crt",
+        external_cloud=bool(settings.cloud_provider),
     )
     await run(config, str(settings.containerd_socket), settings.kubeconfig("kubelet"), ready)
 
@@ -429,7 +435,7 @@ async def proxy(settings: Settings, ready: Ready) -> None:
         ).run
 
     beside = {"pod network": pod_network, "network policies": policies}
-    if (pool := settings.address_pool) is not None:
+    if settings.announces_addresses and (pool := settings.address_pool) is not None:
         from tiphys.proxy.loadbalancer.announcer import Announcer, Sources
 
         def announcer(shared: Shared) -> Loop:
@@ -530,6 +536,45 @@ async def autoscaler(settings: Settings, ready: Ready) -> None:
     config = with_bounds(replace(DEFAULT, unneeded_time=idle, delay_after_add=idle), settings.autoscaler_nodes)
     cloud = LocalCloud(LocalConfig(data_dir=str(settings.data_dir)))
     await run(config, cloud, settings.kubeconfig("autoscaler"), ready)
+
+
+def cloud_programs(settings: Settings) -> list[Program]:
+    """The controllers of the cloud, and the driver of its disks with its part on this node."""
+    api = ("kube-apiserver",)
+    return [
+        Program("cloud-controller-manager", _component(settings, lambda ready: cloud(settings, ready)), api),
+        Program("csi-cloud-controller", _component(settings, lambda ready: csi_cloud(settings, ready)), api),
+        Program("csi-cloud", _component(settings, lambda ready: csi_cloud_node(settings, ready)), api),
+    ]
+
+
+async def cloud(settings: Settings, ready: Ready) -> None:
+    """The cloud controller manager, once the rights of the cloud's parts are there."""
+    from tiphys.addons.apply import apply_objects
+    from tiphys.addons.hosted import cloud_objects
+    from tiphys.client.kubeconfig import connected
+    from tiphys.cloud.command import run
+    from tiphys.cloud.context import CloudConfig
+
+    async with connected(settings.kubeconfig("admin"), "tiphys") as administrator:
+        await apply_objects(administrator, cloud_objects())
+    path = settings.kubeconfig("cloud-controller-manager")
+    serving = _port(settings, "cloud-controller-manager", 10258, path)
+    config = CloudConfig(cluster_name=settings.cluster_name, serving=serving)
+    await run(config, settings.cloud_provider, settings.cloud_config, path, ready)
+
+
+async def csi_cloud(settings: Settings, ready: Ready) -> None:
+    from tiphys.addons.csicloud.command import run_controller
+
+    path = settings.kubeconfig("csi-cloud")
+    await run_controller(settings.cloud_provider, settings.cloud_config, path, elects=False, ready=ready)
+
+
+async def csi_cloud_node(settings: Settings, ready: Ready) -> None:
+    from tiphys.addons.csicloud.command import run_node
+
+    await run_node(settings.node_name, settings.kubelet_dir, settings.kubeconfig("csi-cloud-node"), ready)
 
 
 async def metrics_server(settings: Settings, ready: Ready) -> None:

@@ -42,6 +42,8 @@ LEAST_BACKUP_SECONDS = 10.0
 CAN_BE_ADDED = ("autoscaler", "dashboard", "ingress", "monitoring")
 RUN_ON_NODE = ("autoscaler", "ingress")
 """Add-ons that are processes of the first node, which start with it; the others run in pods."""
+CLOUDS = ("local",)
+"""Those that `up` can run with; others have their own machines, and are run beside `tiphys init`."""
 CAN_BE_LEFT_OUT = ("kube-proxy", "dns", "csi-local", "metrics-server")
 
 
@@ -124,6 +126,11 @@ def _options() -> argparse.ArgumentParser:
         help="addresses for Services of type LoadBalancer: NETWORK or FIRST-LAST, commas between; node for the nodes'"
         " own (default), none to leave such Services to others",
         metavar="RANGES",
+    )
+    add(
+        "--cloud-provider",
+        choices=(*CLOUDS, "none"),
+        help="local: this machine is the cloud; its controllers, load balancers and disks are run as well",
     )
     add("--cluster-name", help="name of the context in the kubeconfig (default tiphys)")
     add("-v", "--verbosity", type=int, help="upstream's -v, 0 to 10")
@@ -227,6 +234,7 @@ def resolve(arguments: argparse.Namespace, console: Console) -> Settings:
         cluster_name=arguments.cluster_name,
         proxy_mode=arguments.proxy_mode,
         load_balancer_pool=arguments.load_balancer_pool,
+        cloud_provider=arguments.cloud_provider and arguments.cloud_provider.replace("none", ""),
         api_workers=arguments.api_workers,
         verbosity=arguments.verbosity,
     )
@@ -256,6 +264,8 @@ def prepare(settings: Settings) -> None:
     settings.save()
     ensure_pki(settings)
     ensure_kubeconfigs(settings)
+    if settings.cloud_provider:
+        settings.write_cloud_config()
 
 
 async def accept_loss(settings: Settings) -> None:

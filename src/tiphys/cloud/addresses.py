@@ -8,12 +8,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
+from tiphys.api.cloudnodes import PROVIDED_NODE_IP
 from tiphys.api.meta.objects import annotations_of
 from tiphys.api.object import Object
 from tiphys.cloud.provider import CloudError
 
-PROVIDED_NODE_IP = "alpha.kubernetes.io/provided-node-ip"
-"""Set by a kubelet whose addresses were given to it; separated by commas."""
 HOSTNAME = "Hostname"
 
 

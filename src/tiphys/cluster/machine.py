@@ -70,13 +70,20 @@ def problems(settings: Settings) -> list[Problem]:
 
 
 def _missing_programs(settings: Settings) -> Iterator[Problem]:
-    needed = PACKAGES | ({"haproxy": "haproxy"} if "ingress" in settings.addons.split(",") else {})
+    needed = PACKAGES | ({"haproxy": "haproxy"} if _runs_haproxy(settings) else {})
     missing = {package for program, package in needed.items() if shutil.which(program) is None}
     if any(not any((folder / plugin).exists() for folder in CNI_DIRECTORIES) for plugin in CNI_PLUGINS):
         missing.add("containernetworking-plugins")
     if missing:
         names = " ".join(sorted(missing))
         yield Problem(f"Programs of these packages are missing: {names}.", f"On Debian: apt-get install {names}")
+
+
+def _runs_haproxy(settings: Settings) -> bool:
+    """For Ingresses, or as the load balancers of this machine as a cloud."""
+    if "ingress" in settings.addons.split(","):
+        return True
+    return bool(settings.cloud_provider) and settings.load_balancer_pool not in ("node", "none")
 
 
 def _cgroups() -> Iterator[Problem]:

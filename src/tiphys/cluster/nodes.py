@@ -100,12 +100,13 @@ def prepare(cluster: Settings, node: Settings) -> Settings:
         verbosity=cluster.verbosity,
         proxy_mode=cluster.proxy_mode,
         load_balancer_pool=cluster.load_balancer_pool,
+        cloud_provider=cluster.cloud_provider,
     )
     node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     node.pki.mkdir(exist_ok=True, mode=0o700)
     shutil.copyfile(cluster.pki / "ca.crt", node.pki / "ca.crt")
     authority = ensure_authority(cluster.pki, "ca", "kubernetes")
-    for name in ("kube-proxy", "csi-local"):
+    for name in ("kube-proxy", "csi-local", "csi-cloud-node"):
         ensure_kubeconfig(node, name, *USERS[name], authority)
     kubeconfig.point_at(node.kubeconfig("kubelet"), node.server)
     node.save()

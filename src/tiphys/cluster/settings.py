@@ -50,6 +50,8 @@ class Settings:
     """kube-proxy's mode; empty for what works on the node."""
     load_balancer_pool: str = "node"
     """Which addresses Services of type LoadBalancer get: ranges, ``node`` for those of the nodes, or ``none``."""
+    cloud_provider: str = ""
+    """Whose machines the nodes are: ``local`` for this machine as a cloud; empty for nobody's."""
     api_workers: int = 1
     """Processes of the API server."""
     verbosity: int = 0
@@ -158,6 +160,16 @@ class Settings:
             ) from error
 
     @property
+    def announces_addresses(self) -> bool:
+        """Whether the nodes answer for addresses of load balancers; a cloud does so itself."""
+        return self.address_pool is not None and not self.cloud_provider
+
+    @property
+    def cloud_config(self) -> Path:
+        """The file of ``--cloud-config`` by which the cloud's parts know this cluster."""
+        return self.data_dir / "cloud.json"
+
+    @property
     def reserved_ports(self) -> dict[int, str]:
         """Ports of the nodes' addresses that no load balancer gets, as their traffic is the cluster's and its
         administrator's, each with what it is for."""
@@ -190,6 +202,11 @@ class Settings:
     def kubeconfig(self, name: str) -> Path:
         """``name`` is one of ``credentials.USERS``, ``kubelet`` or ``bootstrap-kubelet``."""
         return self.data_dir / f"{name}.conf"
+
+    def write_cloud_config(self) -> None:
+        """What the cloud's parts read of this cluster, and others that are run beside it."""
+        pool = "" if self.address_pool is None else self.load_balancer_pool
+        write_private(self.cloud_config, json.dumps({"data_dir": str(self.data_dir), "pool": pool}).encode())
 
     def save(self) -> None:
         self.save_in(self.data_dir)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiphys.api.cloudnodes import EXTERNAL
 from tiphys.client import options
 from tiphys.client.kubeconfig import connected
 from tiphys.client.throttle import RequestRate
@@ -172,6 +173,7 @@ FIELDS: dict[str, Setter] = {
     "topologyManagerScope": _set("topology_scope", _one_of(*(scope.value for scope in TopologyScope))),
     "topologyManagerPolicy": _set("topology_policy", _one_of(*(policy.value for policy in TopologyPolicy))),
     "registerNode": _set("register_node"),
+    "providerID": _set("provider_id"),
     "registerWithTaints": _set("taints"),
     "seccompDefault": _set("seccomp_default"),
     "allowedUnsafeSysctls": _set("allowed_unsafe_sysctls", tuple),
@@ -246,6 +248,13 @@ def _authentication(config: KubeletConfig, given: dict[str, Any], source: str) -
                 raise ConfigError(f"{source}: field authentication.{name} is not supported by Tiphys; remove it")
 
 
+def _cloud(text: str) -> bool:
+    """Whether the node is a cloud's."""
+    if text not in ("", EXTERNAL):
+        raise argparse.ArgumentTypeError(f'cloud provider "{text}" was removed; use {EXTERNAL}, or none')
+    return text == EXTERNAL
+
+
 def parser() -> FlagParser:
     """The parser of the kubelet's flags; None means that a flag was not given."""
     flags = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.")
@@ -263,6 +272,8 @@ def parser() -> FlagParser:
     add("--root-dir", help="folder for the files of pods", default="/var/lib/kubelet")
     add("--hostname-override", help="name of the node; the machine's hostname by default")
     add("--node-ip", help="addresses of the node, separated by commas")
+    add("--cloud-provider", type=_cloud, help="external: a cloud controller manager says what the node is")
+    add("--provider-id", help="by which the cloud knows the node")
     add("--node-labels", type=parse_map, help="labels of the node: key=value,…")
     add("--register-with-taints", help="taints of the node: key=value:effect,…")
     flags.add_bool("--register-node", default=None, help="register the node at the API server")  # type: ignore[arg-type]
@@ -312,6 +323,8 @@ def parser() -> FlagParser:
 _FLAGS: dict[str, Setter] = {
     "feature_gates": _gates,
     "node_ip": _set("node_ips", lambda text: tuple(part.strip() for part in text.split(","))),
+    "cloud_provider": _set("external_cloud"),
+    "provider_id": _set("provider_id"),
     "node_labels": _set("labels"),
     "register_with_taints": lambda config, text: setattr(config, "taints", parse_taints(text)),
     "register_node": _set("register_node"),

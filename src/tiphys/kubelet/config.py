@@ -30,6 +30,10 @@ class KubeletConfig:
     root: Path = Path("/var/lib/kubelet")
     node_ips: tuple[str, ...] = ()
     """The node's addresses; empty: found out."""
+    external_cloud: bool = False
+    """A cloud's controllers say what the node is and which addresses it has."""
+    provider_id: str = ""
+    """By which the cloud knows the node; empty: the cloud says it."""
     labels: dict[str, str] = field(default_factory=dict)
     taints: list[dict[str, Any]] = field(default_factory=list)
     register_node: bool = True

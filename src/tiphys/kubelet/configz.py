@@ -112,6 +112,7 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "podPidsLimit": config.pod_pids_limit,
         "podLogsDir": config.log_root,
         "port": config.port,
+        "providerID": config.provider_id,
         "registerNode": config.register_node,
         "registerWithTaints": list(config.taints),
         "reservedSystemCPUs": config.reserved_cpus,

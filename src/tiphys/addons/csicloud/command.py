@@ -14,6 +14,7 @@ from typing import Any
 
 from tiphys.addons.csicloud.controller import NAME, ZONE_KEY, CloudController
 from tiphys.addons.csicloud.node import CloudNode
+from tiphys.api.cloudnodes import UNINITIALIZED
 from tiphys.api.object import Object
 from tiphys.client.errors import ApiError
 from tiphys.client.kubeconfig import SERVICE_ACCOUNT, connected
@@ -29,7 +30,7 @@ from tiphys.csi.manager import DriverControllers, ManagerConfig
 from tiphys.csi.publish import publish
 from tiphys.csi.served import served
 from tiphys.runtime.clock import Clock, SystemClock
-from tiphys.runtime.component import CannotStart
+from tiphys.runtime.component import CannotStart, Ready, whenever
 from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.tasks import Runner
 
@@ -64,7 +65,9 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     return run_controller(flags.cloud_provider, flags.cloud_config, flags.kubeconfig, elects=flags.leader_elect)
 
 
-async def run_controller(provider: str, config: Path | None, kubeconfig: Path, *, elects: bool) -> None:
+async def run_controller(
+    provider: str, config: Path | None, kubeconfig: Path, *, elects: bool, ready: Ready = whenever
+) -> None:
     """Run the controllers over a cloud until cancelled. Raises ``CannotStart`` for one that has no volumes."""
     cloud, clock = make_provider(provider, config), SystemClock()
     try:
@@ -75,14 +78,16 @@ async def run_controller(provider: str, config: Path | None, kubeconfig: Path, *
         wanted = ManagerConfig(identity=own_identity(), options=DriverOptions(first_retry=0.5), election=election)
         async with connected(kubeconfig, "csi-cloud") as client, Runner(clock, "csi-cloud ") as runner:
             runner.spawn(publish(client, clock, objects()), "publication")
-            await DriverControllers(wanted, client, InProcess(services), clock).run()
+            await DriverControllers(wanted, client, InProcess(services), clock).run(ready)
     finally:
         await cloud.close()
 
 
-async def run_node(name: str, kubelet_dir: Path, kubeconfig: Path) -> None:
-    """Serve the node's part until cancelled, once the node is known."""
+async def run_node(name: str, kubelet_dir: Path, kubeconfig: Path, ready: Ready = whenever) -> None:
+    """Serve the node's part until cancelled, once the node is known: that a cloud still has to say who it is keeps
+    nobody from being ready."""
     clock = SystemClock()
+    ready()
     async with connected(kubeconfig, "csi-cloud") as client:
         node = await _own_node(client, clock, name)
         zone = (node["metadata"].get("labels") or {}).get(ZONE_KEY, "")
@@ -97,8 +102,7 @@ async def _own_node(client: Client, clock: Clock, name: str) -> Object:
     while True:
         try:
             node = await client.get(NODES, name)
-            if not any(taint["key"].endswith("cloudprovider.kubernetes.io/uninitialized")
-                       for taint in node["spec"].get("taints") or ()):  # fmt: skip
+            if all(taint["key"] != UNINITIALIZED for taint in node["spec"].get("taints") or ()):
                 return node
         except (ApiError, ConnectionError, TimeoutError) as error:
             log.info("cannot read node %s yet: %s", name, error)

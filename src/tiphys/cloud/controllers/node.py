@@ -12,6 +12,7 @@ import asyncio
 import logging
 import re
 
+from tiphys.api.cloudnodes import UNINITIALIZED
 from tiphys.api.meta.objects import labels_of, name_of
 from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks
@@ -24,7 +25,6 @@ from tiphys.controlkit.objects import copy, key_of
 
 log = logging.getLogger(__name__)
 
-UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 _KUBERNETES_LABEL = re.compile(r"(^|\.)(kubernetes|k8s)\.io/")
 _TYPE = ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type")
 _ZONE = ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone")

@@ -8,12 +8,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from tiphys.api.cloudnodes import PROVIDED_NODE_IP
+from tiphys.api.meta.objects import annotations_of
 from tiphys.api.object import Object
 from tiphys.client import errors
 from tiphys.client.resources import LEASES, NODES
 from tiphys.client.rest import STRATEGIC_MERGE, Client
 from tiphys.controlkit.objects import micro_timestamp, timestamp
-from tiphys.kubelet.node.status import NodeFacts, default_labels, new_node, node_status, same_but_for_heartbeats
+from tiphys.kubelet.node.status import (
+    NodeFacts,
+    default_labels,
+    insisted,
+    new_node,
+    node_status,
+    same_but_for_heartbeats,
+)
 from tiphys.kubelet.recorder import EventType
 from tiphys.runtime.clock import Clock, backoff
 
@@ -84,8 +93,10 @@ class NodeAgent:
             node = await self._client.get(NODES, self._name)
             wanted = default_labels(self._name, facts.machine) | dict(self._labels)
             labels = node["metadata"].get("labels") or {}
-            if any(labels.get(key) != text for key, text in wanted.items()):
-                patch = {"metadata": {"labels": wanted}}
+            addresses = insisted(facts).get(PROVIDED_NODE_IP)
+            stale = annotations_of(node).get(PROVIDED_NODE_IP) != addresses
+            if stale or any(labels.get(key) != text for key, text in wanted.items()):
+                patch = {"metadata": {"labels": wanted, "annotations": {PROVIDED_NODE_IP: addresses}}}
                 node = await self._client.patch(NODES, self._name, patch, type=STRATEGIC_MERGE)
             self.node = node
             await self.report(force=True)

@@ -128,7 +128,10 @@ class NodeReporter:
         facts = NodeFacts(
             name=config.node_name,
             machine=self._machine,
-            addresses=[*(("InternalIP", ip) for ip in self._settings.host_ips), ("Hostname", config.node_name)],
+            addresses=[*(("InternalIP", ip) for ip in self._own_addresses()), ("Hostname", config.node_name)],
+            external_cloud=config.external_cloud,
+            provider_id=config.provider_id,
+            insisted_addresses=",".join(config.node_ips),
             runtime_version=f"{version.name}://{version.version}",
             port=config.port,
             max_pods=config.max_pods,
@@ -146,6 +149,10 @@ class NodeReporter:
         )
         self._settings.allocatable = allocatable(facts)
         return facts
+
+    def _own_addresses(self) -> Sequence[str]:
+        """Those that the kubelet may say: a cloud's node has none until the cloud, or whoever set it up, gives some."""
+        return self._config.node_ips if self._config.external_cloud else self._settings.host_ips
 
     def _not_ready(self) -> str:
         problems = [self._health.runtime_problem, self._health.network_problem, self._shutdown()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tiphys.api.cloudnodes import PROVIDED_NODE_IP, UNINITIALIZED
 from tiphys.api.meta.conditions import find_condition, transition_time
 from tiphys.api.object import Object
 from tiphys.api.pods.resources import is_extended
@@ -27,6 +28,11 @@ class NodeFacts:
     addresses: Sequence[tuple[str, str]]
     """(type, address), such as ``("InternalIP", "10.0.0.1")``."""
     runtime_version: str
+    external_cloud: bool = False
+    """Addresses that a cloud's controllers have given the node are left as they are."""
+    provider_id: str = ""
+    insisted_addresses: str = ""
+    """Those that the cloud is to choose, with commas between; empty for any."""
     port: int = 10250
     max_pods: int = 110
     reserved: Mapping[str, str] = field(default_factory=dict)
@@ -90,7 +96,7 @@ def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
     in_use = {"volumesInUse": list(facts.volumes_in_use)} if facts.volumes_in_use or before.get("volumesInUse") else {}
     return {
         **in_use,
-        "addresses": [{"type": kind, "address": address} for kind, address in facts.addresses],
+        "addresses": _addresses(facts, before),
         "allocatable": _void(facts, before.get("allocatable")) | allocatable(facts),
         "capacity": _void(facts, before.get("capacity")) | capacity(facts),
         "conditions": conditions(facts, before.get("conditions") or [], now),
@@ -109,6 +115,12 @@ def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
             "systemUUID": machine.system_uuid,
         },
     }
+
+
+def _addresses(facts: NodeFacts, before: Object) -> list[Object]:
+    if facts.external_cloud and (given := before.get("addresses")):
+        return list(given)
+    return [{"type": kind, "address": address} for kind, address in facts.addresses]
 
 
 def _void(facts: NodeFacts, before: Mapping[str, str] | None) -> dict[str, str]:
@@ -193,13 +205,21 @@ def same_but_for_heartbeats(left: Object, right: Object) -> bool:
     return all((a.get(key) or None) == (b.get(key) or None) for key in keys)
 
 
+def insisted(facts: NodeFacts) -> dict[str, str]:
+    """The annotation by which the cloud knows which addresses the node is to have."""
+    return {PROVIDED_NODE_IP: facts.insisted_addresses} if facts.external_cloud and facts.insisted_addresses else {}
+
+
 def new_node(
     facts: NodeFacts, now: str, labels: Mapping[str, str], taints: Sequence[Object], *, unschedulable: bool = False
 ) -> Object:
-    """The Node object that a kubelet registers."""
+    """The Node object that a kubelet registers; a cloud takes the last taint off when it knows the node."""
     spec: Object = {}
-    if taints:
-        spec["taints"] = list(taints)
+    uninitialized = {"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"}
+    if all_taints := [*taints, *([uninitialized] if facts.external_cloud else ())]:
+        spec["taints"] = all_taints
+    if facts.provider_id:
+        spec["providerID"] = facts.provider_id
     if unschedulable:
         spec["unschedulable"] = True
     return {
@@ -208,7 +228,7 @@ def new_node(
         "metadata": {
             "name": facts.name,
             "labels": default_labels(facts.name, facts.machine) | dict(labels),
-            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"} | insisted(facts),
         },
         "spec": spec,
         "status": node_status(facts, {}, now),

@@ -22,7 +22,8 @@ class LocalHost:
     """One node of this machine."""
 
     name: str
-    address: str
+    addresses: tuple[str, ...]
+    """One of each IP family that the cluster has."""
     is_running: bool
     is_first: bool = False
     """It runs the control plane, and is the machine itself."""
@@ -56,7 +57,7 @@ class CommandHosts:
         try:
             rows = json.loads(answer)
             return [
-                LocalHost(row["node"], row["address"], row["processes"] == "running", is_first=number == 0)
+                LocalHost(row["node"], tuple(row["addresses"]), row["processes"] == "running", is_first=number == 0)
                 for number, row in enumerate(rows)
             ]
         except (ValueError, KeyError, TypeError) as error:

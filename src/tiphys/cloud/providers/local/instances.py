@@ -44,7 +44,8 @@ class LocalInstances:
         host = await self._find(node)
         if host is None:
             raise CloudError(f"this machine has no node {name_in(node)}; see `tiphys node list`")
-        addresses = [{"type": "InternalIP", "address": host.address}, {"type": "Hostname", "address": host.name}]
+        addresses = [{"type": "InternalIP", "address": address} for address in host.addresses]
+        addresses.append({"type": "Hostname", "address": host.name})
         kind = MACHINE if host.is_first else TYPE
         return InstanceMetadata(SCHEME + host.name, kind, addresses, ZONE, REGION)
 
