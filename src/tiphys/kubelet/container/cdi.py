@@ -14,8 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tiphys.kubelet.container.extras import ContainerExtras
 from tiphys.kubelet.container.runtime_config import DevicePoint, MountPoint
 from tiphys.kubelet.runtime.service import RuntimeVersion
@@ -59,13 +57,25 @@ def _specs(folders: Sequence[Path]) -> Iterator[dict[str, Any]]:
             if path.suffix not in (".json", ".yaml", ".yml") or not path.is_file() or path.stat().st_size > _MAX_FILE:
                 continue
             try:
-                text = path.read_text()
-                document = json.loads(text) if path.suffix == ".json" else yaml.load(text, yaml.CSafeLoader)
-            except (OSError, ValueError, yaml.YAMLError) as error:
+                document = _read(path)
+            except (OSError, ValueError) as error:
                 log.warning("%s: %s", path, error)
                 continue
             if isinstance(document, dict) and isinstance(document.get("kind"), str):
                 yield document
+
+
+def _read(path: Path) -> Any:
+    """Raises ``OSError``, ``ValueError``."""
+    text = path.read_text()
+    if path.suffix == ".json":
+        return json.loads(text)
+    import yaml  # a megabyte, for files that most nodes do not have
+
+    try:
+        return yaml.load(text, yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _device(name: str, specs: Sequence[dict[str, Any]]) -> tuple[int, dict[str, Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from html import escape
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -39,6 +38,8 @@ def node_logs(root: Path, path: str) -> Response:
 
 
 def _listing(folder: int) -> Response:
+    from html import escape  # its table of entities is 0.8 MB, for a page that nobody may ever ask for
+
     with os.scandir(folder) as entries:
         names = sorted(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "") for entry in entries)
     lines = "".join(f'<a href="{quote(name)}">{escape(name)}</a>\n' for name in names)
