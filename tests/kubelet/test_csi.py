@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.kubelet.world import FakeApi, pod, virtual_loop
+from tests.kubelet.world import FakeApi, container, pod, virtual_loop
 from tiphys.api.object import Object
 from tiphys.api.volumes.attachments import attachment_name, unique_volume_name
 from tiphys.client.rest import Client
@@ -26,6 +26,7 @@ from tiphys.kubelet.volumes.csi.nodeinfo import DriverOnNode
 from tiphys.kubelet.volumes.csi.requests import CSIVolume, SecretName
 from tiphys.kubelet.volumes.failures import AttachLimitReached, MountFailure
 from tiphys.kubelet.volumes.payloads import TokenSpec
+from tiphys.kubelet.volumes.selinux import label_of, machine_label
 from tiphys.runtime.clock import VirtualClock
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
@@ -35,6 +36,7 @@ NAME = "driver.example"
 VOLUME = CSIVolume("pv", NAME, "handle", access_modes=("ReadWriteOnce",), attributes={"speed": "high"})
 POD = pod("p", serviceAccountName="robot", securityContext={"fsGroup": 7})
 POD["metadata"] |= {"uid": "uid-1", "namespace": "default"}
+LABEL = "system_u:object_r:container_file_t:s0:c10,c0"
 OTHER = {**POD, "metadata": {**POD["metadata"], "name": "q", "uid": "uid-2"}}
 
 
@@ -340,6 +342,81 @@ def test_a_volume_for_one_pod_is_not_given_to_a_second(tmp_path: Path) -> None:
         await world.mounter.mount(OTHER, volume)
 
     play(tmp_path, NodeDriver(), scene, NO_ATTACHMENT)
+
+
+@pytest.mark.parametrize(
+    ("can", "modes", "options"),
+    [
+        (True, ("ReadWriteOncePod",), ["noatime", f'context="{LABEL}"']),
+        (True, ("ReadWriteOnce",), ["noatime"]),
+        (True, ("ReadWriteOncePod", "ReadWriteOnce"), ["noatime"]),
+        (False, ("ReadWriteOncePod",), ["noatime"]),
+        (None, ("ReadWriteOncePod",), ["noatime"]),
+    ],
+)
+def test_a_volume_of_one_pod_is_mounted_with_its_label(
+    tmp_path: Path, can: bool | None, modes: tuple[str, ...], options: list[str]
+) -> None:
+    driver = NodeDriver("STAGE_UNSTAGE_VOLUME")
+
+    async def scene(world: Scene) -> None:
+        await world.mounter.mount(
+            POD, replace(VOLUME, access_modes=modes, mount_options=("noatime",), label=LABEL, fs_type="ext4")
+        )
+        assert [call["volume_capability"]["mount"]["mount_flags"] for _, call in driver.calls] == [options, options]
+
+    play(tmp_path, driver, scene, {**NO_ATTACHMENT, **({} if can is None else {"seLinuxMount": can})})
+
+
+def selinux_pod(own: Object | None, *containers: Object | None, policy: str = "") -> Object:
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    made = [
+        container(f"c{i}", volumeMounts=mounts, **({"securityContext": {"seLinuxOptions": each}} if each else {}))
+        for i, each in enumerate(containers)
+    ]
+    context = {"seLinuxOptions": own} if own else {}
+    return pod(
+        "p", *made, container("other"), securityContext=context | ({"seLinuxChangePolicy": policy} if policy else {})
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "label"),
+    [
+        (selinux_pod({"level": "s0:c10,c0"}, None), LABEL),
+        (selinux_pod({"level": "s0:c10,c0", "type": "container_init_t"}, None, None), LABEL),
+        (selinux_pod(None, {"level": "s0:c10,c0", "user": "me_u"}), LABEL.replace("system_u", "me_u")),
+        (selinux_pod({"level": "s0:c1"}, {"level": "s0:c10,c0"}), LABEL),
+        (selinux_pod(None, {"level": "s0:c10,c0"}, None), LABEL),
+        (selinux_pod({"type": "container_t"}, None), ""),
+        (selinux_pod(None, None), ""),
+        (selinux_pod({"level": "s0:c10,c0"}), ""),  # nobody mounts it
+        (selinux_pod({"level": "s0:c10,c0"}, None, policy="Recursive"), ""),
+        (selinux_pod({"level": "s0:c10,c0"}, None, policy="MountOption"), LABEL),
+    ],
+)
+def test_the_label_that_a_pod_wants_for_a_volume(made: Object, label: str) -> None:
+    assert label_of(made, "v", "system_u:object_r:container_file_t:s0") == label
+    assert label_of(made, "v", "") == ""  # a kernel without SELinux
+
+
+def test_containers_that_want_different_labels() -> None:
+    made = selinux_pod(None, {"level": "s0:c1"}, {"level": "s0:c2"})
+    with pytest.raises(MountFailure, match=r"multiple SELinux labels found: system_u:.*:s0:c1,system_u:.*:s0:c2"):
+        label_of(made, "v", "system_u:object_r:container_file_t:s0")
+
+
+def test_the_label_of_the_machine(tmp_path: Path) -> None:
+    assert machine_label(tmp_path) == ""
+    contexts = tmp_path / "etc/selinux/targeted/contexts"
+    for folder in (contexts, tmp_path / "sys/fs/selinux"):
+        folder.mkdir(parents=True)
+    (tmp_path / "sys/fs/selinux/enforce").write_text("1")
+    assert machine_label(tmp_path) == ""
+    (tmp_path / "etc/selinux/config").write_text("# comment\nSELINUX=enforcing\nSELINUXTYPE=targeted\n")
+    process, file = "system_u:system_r:container_t:s0", "system_u:object_r:container_file_t:s0"
+    (contexts / "lxc_contexts").write_text(f'process = "{process}"\ncontent = "x"\nfile = "{file}"\n')
+    assert machine_label(tmp_path) == file
 
 
 def test_growth_on_the_node(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tiphys.kubelet.volumes.csi.requests import CSIVolume, inline_volume, persis
 from tiphys.kubelet.volumes.failures import MountFailure, StepFailure
 from tiphys.kubelet.volumes.figures import VolumeFigures, plugin_of
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
+from tiphys.kubelet.volumes.selinux import label_of, machine_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class ClaimVolumes:
         self._node_name = node_name
         self._labels = labels
         self._give = give
+        self._machine_label = machine_label()
         self._event = event
         self._mounted: dict[str, dict[str, PodClaim]] = {}
         """CSI volumes by pod, and by the pod's name for them."""
@@ -81,7 +83,8 @@ class ClaimVolumes:
         with self._figures.mounting(pods.uid_of(pod), volume_name, plugin_of(persistent["spec"])):
             if not persistent["spec"].get("csi"):
                 return await self._mount_host(pod, persistent["spec"], read_only=read_only)
-            volume = persistent_volume(persistent, read_only=read_only)
+            label = label_of(pod, volume_name, self._machine_label)
+            volume = persistent_volume(persistent, read_only=read_only, label=label)
             path = await self._csi.mount(pod, volume)
         self._note(pod, PodClaim(volume_name, volume, path, (namespace, claim_name)))
         await self._grow(pod, volume, claim, persistent)

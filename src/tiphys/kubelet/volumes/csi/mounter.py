@@ -141,6 +141,7 @@ class CSIMounter:
             raise StepFailure("MountVolume.SetUp", volume.name, _ONE_POD)
         if problem := requests.lifecycle_problem(volume, about):
             raise StepFailure("MountVolume.SetUp", volume.name, problem)
+        volume = requests.labelled(volume, about)
         attachment = attachment_name(volume.driver, volume.handle, self._node_name)
         more = {"nodeName": self._node_name, "attachmentID": attachment}
         self.layout.note_pod(noted, more)

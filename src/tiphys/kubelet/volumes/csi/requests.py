@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tiphys.api.object import Object
 from tiphys.kubelet.pod import pods
@@ -41,6 +41,8 @@ class CSIVolume:
     stage_secret: SecretName | None = None
     publish_secret: SecretName | None = None
     expand_secret: SecretName | None = None
+    label: str = ""
+    """The SELinux label that its pod's containers want for it."""
 
     @property
     def access_mode(self) -> str:
@@ -64,7 +66,7 @@ def inline_volume(pod: Pod, volume: Object) -> CSIVolume:
     )
 
 
-def persistent_volume(volume: Object, *, read_only: bool) -> CSIVolume:
+def persistent_volume(volume: Object, *, read_only: bool, label: str = "") -> CSIVolume:
     """``read_only`` is what the pod asks for; the volume may insist on it too."""
     spec = volume["spec"]
     source = spec["csi"]
@@ -81,6 +83,7 @@ def persistent_volume(volume: Object, *, read_only: bool) -> CSIVolume:
         stage_secret=_secret(source.get("nodeStageSecretRef")),
         publish_secret=_secret(source.get("nodePublishSecretRef")),
         expand_secret=_secret(source.get("nodeExpandSecretRef")),
+        label=label,
     )
 
 
@@ -102,6 +105,14 @@ def pod_attributes(pod: Pod, *, ephemeral: bool) -> dict[str, str]:
 def is_attachable(about: Object | None) -> bool:
     """``about`` is the CSIDriver object; a driver without one is taken to need attachments."""
     return about is None or about["spec"].get("attachRequired") is not False
+
+
+def labelled(volume: CSIVolume, about: Object | None) -> CSIVolume:
+    """The volume with the option that mounts it with its label, if its driver can, and one pod alone has it."""
+    driver_can = ((about or {}).get("spec") or {}).get("seLinuxMount")
+    if not volume.label or not driver_can or volume.block or volume.access_modes != ("ReadWriteOncePod",):
+        return volume
+    return replace(volume, mount_options=(*volume.mount_options, f'context="{volume.label}"'))
 
 
 def lifecycle_problem(volume: CSIVolume, about: Object | None) -> str:
